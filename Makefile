@@ -1,0 +1,115 @@
+# Every target makes what it needs from Python 3.11 or newer, git and make; the first
+# one to run creates .venv, and a change of pyproject.toml brings it up to date.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CORE   := src/taskorch/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*
+
+# Two at a time, and to the end even if one fails; each one's output in one piece where
+# this make can do that.
+BOTH   := $(MAKE) --no-print-directory --keep-going -j2 \
+          $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-check check test bench format clean \
+        static style imports mypy pyright verifytypes \
+        fast coverage others others-ready wheel
+
+help:
+	@echo 'make demo        run a large test suite through the orchestrator'
+	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
+	@echo 'make check       format, lint, types, import contracts and the fast tests'
+	@echo 'make test        all that CI runs'
+	@echo 'make bench       the benchmarks'
+	@echo 'make format      format the code and mend what ruff can mend'
+	@echo 'make clean       remove all that was made here, the environment too'
+
+# ------------------------------------------------------------------ environment
+
+$(READY): pyproject.toml
+	@python=$$(.ci/pythons $(PYTHON) | sed -n '1s/^[^ ]* //p'); \
+	if [ -z "$$python" ]; then \
+	    echo 'taskorch needs CPython 3.11 or newer with its venv module; none was found.' >&2; \
+	    echo 'Say where one is: make PYTHON=/path/to/python3 ...' >&2; \
+	    exit 1; \
+	fi; \
+	$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo "making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --group dev --editable .
+	@mkdir -p build && touch $@
+
+# ------------------------------------------------------------------------- demo
+
+demo: $(READY)
+	@$(BIN)/python examples/test_suite.py
+
+demo-check: $(READY)
+	@$(BIN)/python examples/test_suite.py --compare
+
+# ----------------------------------------------------------------------- checks
+
+check: $(READY)
+	@$(BOTH) static
+	@$(MAKE) --no-print-directory fast
+
+test: $(READY)
+	@$(BOTH) static verifytypes others-ready wheel
+	@$(MAKE) --no-print-directory others
+	@$(MAKE) --no-print-directory coverage
+
+static: style imports mypy pyright
+
+style: $(READY)
+	@$(BIN)/ruff format --quiet --check . || { echo 'mend it with: make format'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+imports: $(READY)
+	@$(BIN)/lint-imports --no-cache > build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
+
+mypy: $(READY)
+	@$(BIN)/mypy --no-error-summary
+
+# It asks the first python on the PATH where the packages are.
+pyright: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright > build/pyright.log \
+	    || { cat build/pyright.log; exit 1; }
+
+# Whether users of the package get complete types.
+verifytypes: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes taskorch --ignoreexternal \
+	    > build/verifytypes.log || { cat build/verifytypes.log; exit 1; }
+
+# ------------------------------------------------------------------------ tests
+
+fast: $(READY)
+	@$(BIN)/python -m pytest -q -m 'not slow'
+
+coverage: $(READY)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage report --fail-under=95
+	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+others others-ready: $(READY)
+	@.ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
+
+wheel: $(READY)
+	@.ci/wheel
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+# ------------------------------------------------------------------- housekeeping
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .demo .hypothesis .coverage .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

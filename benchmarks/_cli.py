@@ -1,0 +1,135 @@
+"""The command line: choose the cases, run them, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import _report
+from benchmarks._figures import Row, Verdict
+from benchmarks._registry import Case, Run, load
+
+_LIMIT = 300.0
+"""Seconds that a case may take before the run says where it hangs, and ends."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the cases and say whether every goal is met.
+
+    Args:
+        arguments: The command line; that of the process without it.
+
+    Returns:
+        The exit code: 1 where a case failed or, in a full run, a goal was missed.
+    """
+    cases = load()
+    options = _parser(cases).parse_args(arguments)
+    if options.list:
+        for entry in cases.values():
+            print(f"{entry.name:16} {_first_line(entry)}")
+        return 0
+    chosen = [cases[name] for name in options.only or cases]
+    run = Run(quick=options.quick)
+    began = perf_counter()
+    print(_report.machine_line())
+    print(_report.heading(), flush=True)
+    results: list[tuple[Case, Row]] = []
+    failed: list[Case] = []
+    for entry in chosen:
+        if entry.missing:
+            print(f"{_report.title(entry.name)} skipped: needs {_list(entry.missing)}")
+            continue
+        print(_report.title(entry.name), flush=True)
+        faulthandler.dump_traceback_later(_LIMIT, exit=True)
+        try:
+            for row in entry.measure(run):
+                results.append((entry, row))
+                print(_report.lines(row), flush=True)
+        except Exception:
+            failed.append(entry)
+            traceback.print_exc(file=sys.stdout)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    missed = [row for _, row in results if row.verdict is Verdict.MISSED]
+    print("-" * _report.WIDTH)
+    print(_report.legend())
+    print(_summary(results, failed, perf_counter() - began, run))
+    if options.json is not None:
+        _write(options.json, results, failed, run)
+    return 1 if failed or (missed and not run.quick) else 0
+
+
+def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure taskorch beside its peers. Exits 1 if a goal is missed.",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(cases),
+        metavar="NAME",
+        help="run this case; may be given several times (see --list)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, few rounds: shows that all works, judges nothing",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all samples to FILE as well"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the cases, run nothing"
+    )
+    return parser
+
+
+def _first_line(entry: Case) -> str:
+    return (entry.measure.__doc__ or "").strip().splitlines()[0]
+
+
+def _list(names: Sequence[object]) -> str:
+    return ", ".join(str(name) for name in names)
+
+
+def _summary(
+    results: list[tuple[Case, Row]], failed: list[Case], seconds: float, run: Run
+) -> str:
+    """What it comes to, with the goals that were missed by name."""
+    judged = [(entry, row) for entry, row in results if row.goal is not None]
+    missed = [
+        f"{entry.name}: {row.what}"
+        for entry, row in judged
+        if row.verdict is Verdict.MISSED
+    ]
+    said = [
+        f"{len(judged) - len(missed)} of {len(judged)} goals met in {seconds:.0f} s."
+    ]
+    if run.quick:
+        said.append("A quick run: the sizes are too small to judge by.")
+    if missed:
+        said.append(f"Missed: {'; '.join(missed)}.")
+    if failed:
+        said.append(f"Failed to run: {_list([entry.name for entry in failed])}.")
+    return "\n".join(said)
+
+
+def _write(
+    path: Path, results: list[tuple[Case, Row]], failed: list[Case], run: Run
+) -> None:
+    """Write machine, options and every sample as JSON."""
+    content = {
+        "machine": _report.machine(),
+        "quick": run.quick,
+        "rows": [_report.as_json(entry.name, row) for entry, row in results],
+        "failed": [entry.name for entry in failed],
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""The list of cases: `@case` enters one, `load` finds them all."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks._figures import Row
+from benchmarks.cases import MODULES
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How thorough this run is; a case asks it for its sizes."""
+
+    quick: bool = False
+
+    def size(self, full: int, *, quick: int) -> int:
+        """Choose the number of tasks, or of anything else, for this run."""
+        return quick if self.quick else full
+
+    @property
+    def pairs(self) -> int:
+        """How many interleaved rounds a comparison takes."""
+        return 3 if self.quick else 9
+
+
+Measure = Callable[[Run], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A named measurement that yields rows."""
+
+    name: str
+    measure: Measure
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modules that the case needs and that are not installed."""
+        return tuple(
+            name for name in self.needs if importlib.util.find_spec(name) is None
+        )
+
+
+_cases: dict[str, Case] = {}
+
+
+def case(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
+    """
+    Enter the decorated function into the list of cases.
+
+    Args:
+        name: What `--only` calls it.
+        needs: Modules of optional peers; without them the case is skipped.
+
+    Returns:
+        A decorator that gives the function back unchanged.
+    """
+
+    def enter(measure: Measure) -> Measure:
+        if name in _cases:
+            raise ValueError(f"two benchmark cases are named {name!r}")
+        if not measure.__doc__:
+            raise ValueError(f"benchmark case {name!r} does not say what it measures")
+        _cases[name] = Case(name, measure, needs)
+        return measure
+
+    return enter
+
+
+def load() -> dict[str, Case]:
+    """Import the modules of cases, in their order, and give every case by name."""
+    for module in MODULES:
+        importlib.import_module(f"benchmarks.cases.{module}")
+    return dict(_cases)

@@ -1,0 +1,13 @@
+"""The cases, one module for each subject."""
+
+MODULES = (
+    "throughput",
+    "parts",
+    "coroutines",
+    "latency",
+    "memory",
+    "backlog",
+    "published",
+    "imports",
+)
+"""The modules, in the order of the table; a new one is entered here."""

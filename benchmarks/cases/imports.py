@@ -1,0 +1,54 @@
+"""What `import taskorch` costs a program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from benchmarks._figures import ASYNCIO, THREADS, Row, Samples, Unit
+from benchmarks._registry import Run, case
+
+_STATEMENTS = {
+    "taskorch": "from taskorch import TaskOrchestrator, Task, Resources, RetryPolicy",
+    THREADS: "from concurrent.futures import ThreadPoolExecutor",
+    ASYNCIO: "import asyncio",
+}
+_PROGRAM = """
+from time import perf_counter
+began = perf_counter()
+{statement}
+print(perf_counter() - began)
+"""
+
+
+def _seconds(statement: str) -> float:
+    """Run the statement in a fresh interpreter and take its time there."""
+    answer = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(statement=statement)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(answer.stdout)
+
+
+@case("import")
+def import_time(run: Run) -> Iterator[Row]:
+    """The time of importing the usual names in a fresh interpreter."""
+    taken: dict[str, list[float]] = {name: [] for name in _STATEMENTS}
+    for _ in range(run.pairs + 1):
+        for name, statement in _STATEMENTS.items():
+            taken[name].append(_seconds(statement))
+    figures = {
+        name: Samples.of(seconds[1:], Unit.SECONDS) for name, seconds in taken.items()
+    }
+    ours = figures.pop("taskorch")
+    yield Row(
+        what="import",
+        ours=ours,
+        peers=figures,
+        measured=ours.over(figures[THREADS]),
+        note=f"{run.pairs} fresh interpreters each, files cached; measured: ratio of "
+        "times",
+    )

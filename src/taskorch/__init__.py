@@ -1,0 +1,441 @@
+"""
+taskorch: an orchestrator that you import.
+
+    from taskorch import TaskOrchestrator
+
+    with TaskOrchestrator() as orch:
+        print(orch.submit(pow, 2, 10).result())
+
+The names below are all there is; each is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle as TaskHandle
+    from taskorch._handles import as_completed as as_completed
+    from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
+    from taskorch.errors import AttemptInterrupted as AttemptInterrupted
+    from taskorch.errors import AttemptLostError as AttemptLostError
+    from taskorch.errors import ComponentError as ComponentError
+    from taskorch.errors import CycleError as CycleError
+    from taskorch.errors import DependencyFailedError as DependencyFailedError
+    from taskorch.errors import DuplicateTaskError as DuplicateTaskError
+    from taskorch.errors import InternalError as InternalError
+    from taskorch.errors import InvalidTaskError as InvalidTaskError
+    from taskorch.errors import InvalidTransitionError as InvalidTransitionError
+    from taskorch.errors import NotRunningError as NotRunningError
+    from taskorch.errors import Permanent as Permanent
+    from taskorch.errors import ProgramFailedError as ProgramFailedError
+    from taskorch.errors import QueueFullError as QueueFullError
+    from taskorch.errors import ReentryError as ReentryError
+    from taskorch.errors import ResultGoneError as ResultGoneError
+    from taskorch.errors import TaskCancelledError as TaskCancelledError
+    from taskorch.errors import TaskExpiredError as TaskExpiredError
+    from taskorch.errors import TaskFailedError as TaskFailedError
+    from taskorch.errors import TaskFailure as TaskFailure
+    from taskorch.errors import TaskorchError as TaskorchError
+    from taskorch.errors import TaskTimeoutError as TaskTimeoutError
+    from taskorch.errors import UnknownAgentError as UnknownAgentError
+    from taskorch.errors import UnknownCapabilityError as UnknownCapabilityError
+    from taskorch.errors import UnknownTaskError as UnknownTaskError
+    from taskorch.errors import UnsatisfiableError as UnsatisfiableError
+    from taskorch.errors import UsageError as UsageError
+    from taskorch.errors import ValidationFailedError as ValidationFailedError
+    from taskorch.errors import WouldBlockError as WouldBlockError
+    from taskorch.errors import WouldDeadlockError as WouldDeadlockError
+    from taskorch.events import AgentJoined as AgentJoined
+    from taskorch.events import AttemptReturned as AttemptReturned
+    from taskorch.events import AttemptStopping as AttemptStopping
+    from taskorch.events import AttemptWaiting as AttemptWaiting
+    from taskorch.events import ComponentFailed as ComponentFailed
+    from taskorch.events import Event as Event
+    from taskorch.events import EventsLost as EventsLost
+    from taskorch.events import HealthReported as HealthReported
+    from taskorch.events import LateResultIgnored as LateResultIgnored
+    from taskorch.events import OrchestratorStarted as OrchestratorStarted
+    from taskorch.events import OrchestratorStopped as OrchestratorStopped
+    from taskorch.events import PerformanceReported as PerformanceReported
+    from taskorch.events import PolicySlow as PolicySlow
+    from taskorch.events import ReceiverFailed as ReceiverFailed
+    from taskorch.events import SlotLeaked as SlotLeaked
+    from taskorch.events import SlotRecovered as SlotRecovered
+    from taskorch.events import StatsReported as StatsReported
+    from taskorch.events import TaskBlocked as TaskBlocked
+    from taskorch.events import TaskCancelled as TaskCancelled
+    from taskorch.events import TaskCompleted as TaskCompleted
+    from taskorch.events import TaskEvent as TaskEvent
+    from taskorch.events import TaskFailed as TaskFailed
+    from taskorch.events import TaskProgressed as TaskProgressed
+    from taskorch.events import TaskRejected as TaskRejected
+    from taskorch.events import TaskRepointed as TaskRepointed
+    from taskorch.events import TaskReprioritised as TaskReprioritised
+    from taskorch.events import TaskResumed as TaskResumed
+    from taskorch.events import TaskRetrying as TaskRetrying
+    from taskorch.events import TaskRouted as TaskRouted
+    from taskorch.events import TaskStarted as TaskStarted
+    from taskorch.events import TaskSubmitted as TaskSubmitted
+    from taskorch.events import TaskSuspended as TaskSuspended
+    from taskorch.events import TaskTimedOut as TaskTimedOut
+    from taskorch.events import TaskUnblocked as TaskUnblocked
+    from taskorch.events import TaskValidated as TaskValidated
+    from taskorch.journal import MemoryJournal as MemoryJournal
+    from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
+    from taskorch.model import Agent as Agent
+    from taskorch.model import AgentStats as AgentStats
+    from taskorch.model import Blocker as Blocker
+    from taskorch.model import Call as Call
+    from taskorch.model import Durations as Durations
+    from taskorch.model import Explanation as Explanation
+    from taskorch.model import Health as Health
+    from taskorch.model import HealthCheck as HealthCheck
+    from taskorch.model import HistoryEntry as HistoryEntry
+    from taskorch.model import Performance as Performance
+    from taskorch.model import PoolStats as PoolStats
+    from taskorch.model import Program as Program
+    from taskorch.model import ProgramResult as ProgramResult
+    from taskorch.model import QueueStats as QueueStats
+    from taskorch.model import Resources as Resources
+    from taskorch.model import RetryPolicy as RetryPolicy
+    from taskorch.model import RetryStats as RetryStats
+    from taskorch.model import StateStats as StateStats
+    from taskorch.model import Stats as Stats
+    from taskorch.model import StopReport as StopReport
+    from taskorch.model import Task as Task
+    from taskorch.model import TaskState as TaskState
+    from taskorch.model import TaskStatus as TaskStatus
+    from taskorch.model import TypeStats as TypeStats
+    from taskorch.model import Unfinished as Unfinished
+    from taskorch.policies import BackoffRetryHandler as BackoffRetryHandler
+    from taskorch.policies import CapabilityRegistry as CapabilityRegistry
+    from taskorch.policies import FifoQueue as FifoQueue
+    from taskorch.policies import PerformanceRouter as PerformanceRouter
+    from taskorch.policies import PoolAllocator as PoolAllocator
+    from taskorch.policies import PriorityQueue as PriorityQueue
+    from taskorch.policies import StandardStateMachine as StandardStateMachine
+    from taskorch.policies import StructuralValidator as StructuralValidator
+    from taskorch.policies import TenacityRetryHandler as TenacityRetryHandler
+    from taskorch.policies import ValidatorChain as ValidatorChain
+    from taskorch.protocols import Admission as Admission
+    from taskorch.protocols import AgentRegistry as AgentRegistry
+    from taskorch.protocols import AgentView as AgentView
+    from taskorch.protocols import Allocation as Allocation
+    from taskorch.protocols import AllocationRequest as AllocationRequest
+    from taskorch.protocols import Context as Context
+    from taskorch.protocols import Failure as Failure
+    from taskorch.protocols import Finding as Finding
+    from taskorch.protocols import Match as Match
+    from taskorch.protocols import Order as Order
+    from taskorch.protocols import Permit as Permit
+    from taskorch.protocols import PoolView as PoolView
+    from taskorch.protocols import ResourceAllocator as ResourceAllocator
+    from taskorch.protocols import RetryDecision as RetryDecision
+    from taskorch.protocols import RetryHandler as RetryHandler
+    from taskorch.protocols import Route as Route
+    from taskorch.protocols import StateMachine as StateMachine
+    from taskorch.protocols import StateView as StateView
+    from taskorch.protocols import TaskQueue as TaskQueue
+    from taskorch.protocols import TaskRouter as TaskRouter
+    from taskorch.protocols import Transition as Transition
+    from taskorch.protocols import Validator as Validator
+    from taskorch.protocols import Verdict as Verdict
+    from taskorch.runtime._context import TaskContext as TaskContext
+    from taskorch.runtime._context import current_context as current_context
+
+__version__ = "0.1.0"
+
+__all__ = (
+    "DEFAULT_ENV",
+    "Admission",
+    "Agent",
+    "AgentJoined",
+    "AgentRegistry",
+    "AgentStats",
+    "AgentView",
+    "Allocation",
+    "AllocationRequest",
+    "AttemptInterrupted",
+    "AttemptLostError",
+    "AttemptReturned",
+    "AttemptStopping",
+    "AttemptWaiting",
+    "BackoffRetryHandler",
+    "Blocker",
+    "Call",
+    "CapabilityRegistry",
+    "ComponentError",
+    "ComponentFailed",
+    "Context",
+    "CycleError",
+    "DependencyFailedError",
+    "DuplicateTaskError",
+    "Durations",
+    "Event",
+    "EventsLost",
+    "Explanation",
+    "Failure",
+    "FifoQueue",
+    "Finding",
+    "Health",
+    "HealthCheck",
+    "HealthReported",
+    "HistoryEntry",
+    "InternalError",
+    "InvalidTaskError",
+    "InvalidTransitionError",
+    "LateResultIgnored",
+    "Match",
+    "MemoryJournal",
+    "NotRunningError",
+    "OrchestratorStarted",
+    "OrchestratorStopped",
+    "Order",
+    "Performance",
+    "PerformanceReported",
+    "PerformanceRouter",
+    "Permanent",
+    "Permit",
+    "PolicySlow",
+    "PoolAllocator",
+    "PoolStats",
+    "PoolView",
+    "PriorityQueue",
+    "Program",
+    "ProgramFailedError",
+    "ProgramResult",
+    "QueueFullError",
+    "QueueStats",
+    "ReceiverFailed",
+    "ReentryError",
+    "ResourceAllocator",
+    "Resources",
+    "ResultGoneError",
+    "RetryDecision",
+    "RetryHandler",
+    "RetryPolicy",
+    "RetryStats",
+    "Route",
+    "SlotLeaked",
+    "SlotRecovered",
+    "StandardStateMachine",
+    "StateMachine",
+    "StateStats",
+    "StateView",
+    "Stats",
+    "StatsReported",
+    "StopReport",
+    "StructuralValidator",
+    "Task",
+    "TaskBlocked",
+    "TaskCancelled",
+    "TaskCancelledError",
+    "TaskCompleted",
+    "TaskContext",
+    "TaskEvent",
+    "TaskExpiredError",
+    "TaskFailed",
+    "TaskFailedError",
+    "TaskFailure",
+    "TaskHandle",
+    "TaskOrchestrator",
+    "TaskProgressed",
+    "TaskQueue",
+    "TaskRejected",
+    "TaskRepointed",
+    "TaskReprioritised",
+    "TaskResumed",
+    "TaskRetrying",
+    "TaskRouted",
+    "TaskRouter",
+    "TaskStarted",
+    "TaskState",
+    "TaskStatus",
+    "TaskSubmitted",
+    "TaskSuspended",
+    "TaskTimedOut",
+    "TaskTimeoutError",
+    "TaskUnblocked",
+    "TaskValidated",
+    "TaskorchError",
+    "TenacityRetryHandler",
+    "Transition",
+    "TypeStats",
+    "Unfinished",
+    "UnknownAgentError",
+    "UnknownCapabilityError",
+    "UnknownTaskError",
+    "UnsatisfiableError",
+    "UsageError",
+    "ValidationFailedError",
+    "Validator",
+    "ValidatorChain",
+    "Verdict",
+    "WouldBlockError",
+    "WouldDeadlockError",
+    "__version__",
+    "as_completed",
+    "current_context",
+)
+
+_WHERE = {
+    "taskorch._handles": (
+        "TaskHandle",
+        "as_completed",
+    ),
+    "taskorch._orchestrator": ("TaskOrchestrator",),
+    "taskorch.errors": (
+        "AttemptInterrupted",
+        "AttemptLostError",
+        "ComponentError",
+        "CycleError",
+        "DependencyFailedError",
+        "DuplicateTaskError",
+        "InternalError",
+        "InvalidTaskError",
+        "InvalidTransitionError",
+        "NotRunningError",
+        "Permanent",
+        "ProgramFailedError",
+        "QueueFullError",
+        "ReentryError",
+        "ResultGoneError",
+        "TaskCancelledError",
+        "TaskExpiredError",
+        "TaskFailedError",
+        "TaskFailure",
+        "TaskTimeoutError",
+        "TaskorchError",
+        "UnknownAgentError",
+        "UnknownCapabilityError",
+        "UnknownTaskError",
+        "UnsatisfiableError",
+        "UsageError",
+        "ValidationFailedError",
+        "WouldBlockError",
+        "WouldDeadlockError",
+    ),
+    "taskorch.events": (
+        "AgentJoined",
+        "AttemptReturned",
+        "AttemptStopping",
+        "AttemptWaiting",
+        "ComponentFailed",
+        "Event",
+        "EventsLost",
+        "HealthReported",
+        "LateResultIgnored",
+        "OrchestratorStarted",
+        "OrchestratorStopped",
+        "PerformanceReported",
+        "PolicySlow",
+        "ReceiverFailed",
+        "SlotLeaked",
+        "SlotRecovered",
+        "StatsReported",
+        "TaskBlocked",
+        "TaskCancelled",
+        "TaskCompleted",
+        "TaskEvent",
+        "TaskFailed",
+        "TaskProgressed",
+        "TaskRejected",
+        "TaskRepointed",
+        "TaskReprioritised",
+        "TaskResumed",
+        "TaskRetrying",
+        "TaskRouted",
+        "TaskStarted",
+        "TaskSubmitted",
+        "TaskSuspended",
+        "TaskTimedOut",
+        "TaskUnblocked",
+        "TaskValidated",
+    ),
+    "taskorch.journal": ("MemoryJournal",),
+    "taskorch.model": (
+        "Agent",
+        "AgentStats",
+        "Blocker",
+        "Call",
+        "DEFAULT_ENV",
+        "Durations",
+        "Explanation",
+        "Health",
+        "HealthCheck",
+        "HistoryEntry",
+        "Performance",
+        "PoolStats",
+        "Program",
+        "ProgramResult",
+        "QueueStats",
+        "Resources",
+        "RetryPolicy",
+        "RetryStats",
+        "StateStats",
+        "Stats",
+        "StopReport",
+        "Task",
+        "TaskState",
+        "TaskStatus",
+        "TypeStats",
+        "Unfinished",
+    ),
+    "taskorch.policies": (
+        "BackoffRetryHandler",
+        "CapabilityRegistry",
+        "FifoQueue",
+        "PerformanceRouter",
+        "PoolAllocator",
+        "PriorityQueue",
+        "StandardStateMachine",
+        "StructuralValidator",
+        "TenacityRetryHandler",
+        "ValidatorChain",
+    ),
+    "taskorch.protocols": (
+        "Admission",
+        "AgentRegistry",
+        "AgentView",
+        "Allocation",
+        "AllocationRequest",
+        "Context",
+        "Failure",
+        "Finding",
+        "Match",
+        "Order",
+        "Permit",
+        "PoolView",
+        "ResourceAllocator",
+        "RetryDecision",
+        "RetryHandler",
+        "Route",
+        "StateMachine",
+        "StateView",
+        "TaskQueue",
+        "TaskRouter",
+        "Transition",
+        "Validator",
+        "Verdict",
+    ),
+    "taskorch.runtime._context": (
+        "TaskContext",
+        "current_context",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _WHERE.items():
+        if name in names:
+            found = getattr(import_module(module), name)
+            globals()[name] = found
+            return found
+    msg = f"module 'taskorch' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

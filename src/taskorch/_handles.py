@@ -1,0 +1,216 @@
+"""The handle of a task: a future that is also awaitable."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from time import monotonic
+from typing import Any, Final, Generic, TypeVar, cast
+
+from taskorch.errors import ResultGoneError
+from taskorch.model import TERMINAL, TaskState
+from taskorch.runtime._deciders import show
+from taskorch.runtime._waiting import blockade, is_settled
+from taskorch.runtime._work import Work, error_of
+
+__all__ = ("TaskHandle", "as_completed")
+
+T = TypeVar("T")
+
+_COMPLETED: Final = TaskState.COMPLETED
+_BLOCKED: Final = TaskState.BLOCKED
+
+
+class TaskHandle(Work, Generic[T]):
+    """
+    A task that was submitted: wait for it, await it, cancel it, depend on it.
+
+    Made by the orchestrator; handles of the same task are the same object while it
+    is in memory. A handle keeps its own result, however old.
+    """
+
+    __slots__ = ()
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return self._row.id
+
+    def done(self) -> bool:
+        """Whether the task has ended."""
+        return self._row.state in TERMINAL
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._row.state is TaskState.CANCELLED
+
+    def result(self, timeout: float | None = None) -> T:
+        """
+        Wait for the result.
+
+        Inside a task this gives back the slot meanwhile, but no resources.
+
+        Args:
+            timeout: Seconds to wait; None is for ever.
+
+        Raises:
+            TimeoutError: The caller's patience is over; the task goes on.
+            TaskFailure: What became of the task, if its own exception is not known.
+            DependencyFailedError: The task is blocked.
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The wait could never end.
+        """
+        if self._row.state is _COMPLETED and self._error is None:
+            return cast("T", self._value)
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return cast("T", self._value)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """
+        Wait for the end, and return what `result` would raise, or None.
+
+        Raises:
+            TimeoutError: The caller's patience is over; the task goes on.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - monotonic())
+            if not self._rt.waiting.wait(self, left):
+                msg = f"task {self._row.id} has not ended within {timeout:g} s"
+                raise TimeoutError(msg)
+            settled, error = self._outcome()
+            if settled:
+                return error
+
+    def _outcome(self) -> tuple[bool, BaseException | None]:
+        """Whether there is one (a re-run may undo a blockade), and its error."""
+        row = self._row
+        if isinstance(self._error, ResultGoneError):
+            return True, self._error
+        state = row.state
+        if state is _COMPLETED:
+            return True, None
+        if state in TERMINAL:
+            return True, error_of(self)
+        self._rt.deciders.refuse_reentry()
+        with self._rt.lock:
+            blocked = row.state is _BLOCKED and is_settled(row)
+            return blocked, blockade(row) if blocked else None
+
+    def cancel(self) -> bool:
+        """Cancel the task; False if it has ended. See `cancel_task`."""
+        rt = self._rt
+
+        def change(now: int) -> bool:
+            return rt.kernel.cancel(self._row, now, "cancelled by the user")
+
+        return bool(rt.step(change))
+
+    def add_done_callback(self, fn: Callable[[TaskHandle[T]], object]) -> None:
+        """
+        Call `fn(handle)` when the task has ended, on the publisher's thread.
+
+        A task that is blocked has not ended. What *fn* raises is reported as
+        `ReceiverFailed`.
+        """
+        if not callable(fn):
+            msg = f"a done-callback is called with the handle; {show(fn)} cannot be"
+            raise TypeError(msg)
+        publisher = self._rt.publisher
+        self._rt.waiting.when(
+            self,
+            lambda row: row.state in TERMINAL,
+            lambda: publisher.put([(fn, self)]),
+        )
+
+    def future(self) -> concurrent.futures.Future[T]:
+        """
+        A future of `concurrent.futures` with the same outcome.
+
+        That of a task that is blocked is resolved with its DependencyFailedError,
+        finally.
+        """
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        future.set_running_or_notify_cancel()
+
+        def resolve(error: BaseException | None) -> None:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(cast("T", self._value))
+
+        def tell() -> None:
+            row = self._row
+            # As it is now: a re-run may unblock it before the publisher's turn.
+            error = blockade(row) if row.state is _BLOCKED else self._outcome()[1]
+            self._rt.publisher.put([(resolve, error)])
+
+        settled, error = self._outcome()
+        if settled:
+            resolve(error)
+        else:
+            self._rt.waiting.when(self, is_settled, tell)
+        return future
+
+    def __await__(self) -> Generator[Any, None, T]:
+        settled, error = self._outcome()
+        while not settled:
+            yield from self._rt.waiting.wait_async(self).__await__()
+            settled, error = self._outcome()
+        if error is not None:
+            raise error
+        return cast("T", self._value)
+
+    def __repr__(self) -> str:
+        row = self._row
+        if row is None:
+            return "<TaskHandle, not submitted>"
+        return f"<TaskHandle {row.id}: {row.state}>"
+
+
+def as_completed(
+    handles: Iterable[TaskHandle[T]], timeout: float | None = None
+) -> Iterator[TaskHandle[T]]:
+    """
+    Yield handles as their tasks end, or are blocked.
+
+    Args:
+        handles: Of any orchestrators; each is yielded once.
+        timeout: Seconds for all of them together.
+
+    Raises:
+        TimeoutError: Some have not ended within *timeout*.
+    """
+    left = dict.fromkeys(handles)
+    total = len(left)
+    settled: deque[TaskHandle[T]] = deque()
+    gate = threading.Event()
+
+    def watch(handle: TaskHandle[T]) -> Callable[[], object]:
+        def tell() -> None:
+            settled.append(handle)
+            gate.set()
+
+        return handle._rt.waiting.when(handle, is_settled, tell)
+
+    waiters = {handle: watch(handle) for handle in left}
+    end = None if timeout is None else monotonic() + timeout
+    try:
+        while left:
+            while not settled:
+                patience = None if end is None else max(0.0, end - monotonic())
+                where = next(iter(left))._rt.waiting
+                if not where.until(gate, tuple(left), patience) and not settled:
+                    msg = f"{len(left)} of {total} tasks have not ended in {timeout} s"
+                    raise TimeoutError(msg)
+                gate.clear()
+            handle = settled.popleft()
+            del left[handle]
+            yield handle
+    finally:
+        for handle in left:
+            handle._rt.waiting.remove(handle, waiters[handle])

@@ -1,0 +1,703 @@
+"""The facade: composes the parts, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast
+
+from taskorch._handles import TaskHandle
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
+)
+from taskorch.journal import MemoryJournal
+from taskorch.kernel import KernelConfig
+from taskorch.kernel import explain as explain_row
+from taskorch.model import (
+    Agent,
+    Explanation,
+    Health,
+    Resources,
+    Stats,
+    StopReport,
+    Task,
+    TaskState,
+    TaskStatus,
+    check_id,
+    check_seconds,
+)
+from taskorch.model._limits import (
+    CONCURRENCY,
+    KEEP_FINISHED,
+    MAX_PRIORITY,
+    NS,
+)
+from taskorch.policies import (
+    BackoffRetryHandler,
+    CapabilityRegistry,
+    PerformanceRouter,
+    PoolAllocator,
+    PriorityQueue,
+    StandardStateMachine,
+    StructuralValidator,
+)
+from taskorch.runtime import _reports
+from taskorch.runtime._deciders import Parts, show
+from taskorch.runtime._lifecycle import Lifecycle
+from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._runtime import AgentRunner, Runtime
+from taskorch.runtime._submission import how_to_call, is_coroutine_function
+from taskorch.runtime._work import COROUTINE, NAMED, THREAD, capture
+
+if TYPE_CHECKING:
+    from taskorch._aio import AsyncOrchestrator
+    from taskorch.protocols import (
+        AgentRegistry,
+        ResourceAllocator,
+        RetryHandler,
+        StateMachine,
+        TaskQueue,
+        TaskRouter,
+        Validator,
+    )
+    from taskorch.signals import Signals
+
+__all__ = ("TaskOrchestrator",)
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+#: `max_concurrency` was not given: it depends on the kind of handler.
+_BY_KIND: Final[Any] = object()
+_BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
+
+
+class TaskOrchestrator:
+    """
+    Validates, orders, routes, runs, retries, times and explains tasks.
+
+    Use it in a `with` or an `async with` block. Nothing is started, and no file or
+    clock is touched for work, before the block is entered or `start` is called; what
+    is submitted earlier waits until then. All methods may be called from any thread.
+
+    Args:
+        registry: Which agents match a task (`CapabilityRegistry`).
+        router: Which of them does it (`PerformanceRouter`).
+        validator: Whether a task is accepted (`StructuralValidator`).
+        state_machine: A view of the states of your own (`StandardStateMachine`).
+        queue: Order and admission (`PriorityQueue`).
+        retry_handler: What follows a failure (`BackoffRetryHandler`).
+        allocator: Who gets resources (`PoolAllocator`: all or nothing).
+        journal: Where events are kept; None keeps none.
+        resources: The pools; None is this machine's `cpu` and `memory_mb`.
+        concurrency: Attempts that run at once.
+        executors: Executors of your own, by name.
+        keep_finished: Finished tasks that stay in memory.
+        max_queued: Queued tasks beyond which none is admitted; None is without limit.
+        unknown_capability: Whether a task that no agent can do is refused
+            (`"refuse"`) or waits for one (`"wait"`).
+        stop_timeout: Seconds that the end of the block waits for work to finish;
+            None is for ever.
+        seed: Repeats every random choice.
+        monitor_interval: Seconds between monitoring events, while somebody listens.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range, or a part lacks a method.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: AgentRegistry | None = None,
+        router: TaskRouter | None = None,
+        validator: Validator | None = None,
+        state_machine: StateMachine | None = None,
+        queue: TaskQueue | None = None,
+        retry_handler: RetryHandler | None = None,
+        allocator: ResourceAllocator | None = None,
+        journal: MemoryJournal | None = None,
+        resources: Resources | Mapping[str, float] | None = None,
+        concurrency: int = CONCURRENCY,
+        executors: Mapping[str, Executor] | None = None,
+        keep_finished: int = KEEP_FINISHED,
+        max_queued: int | None = None,
+        unknown_capability: Literal["refuse", "wait"] = "refuse",
+        stop_timeout: float | None = None,
+        seed: int | None = None,
+        monitor_interval: float = 10.0,
+    ) -> None:
+        _check_count("concurrency", concurrency, least=1)
+        _check_count("keep_finished", keep_finished, least=0)
+        if max_queued is not None:
+            _check_count("max_queued", max_queued, least=0)
+            if queue is not None:
+                msg = "max_queued= is for the default queue: let your own queue admit"
+                raise InvalidTaskError(msg)
+        if unknown_capability not in ("refuse", "wait"):
+            msg = (
+                f"unknown_capability: {unknown_capability!r} is not 'refuse' or 'wait'"
+            )
+            raise InvalidTaskError(msg)
+        if stop_timeout is not None:
+            check_seconds("stop_timeout", stop_timeout)
+        check_seconds("monitor_interval", monitor_interval, zero=False)
+        if journal is not None and not isinstance(journal, MemoryJournal):
+            msg = f"journal={show(journal)} is no journal: use MemoryJournal() or None"
+            raise InvalidTaskError(msg)
+        if isinstance(seed, bool) or not isinstance(seed, int | None):
+            msg = f"seed is an integer or None, not {show(seed)}"
+            raise InvalidTaskError(msg)
+        self._stop_timeout = stop_timeout
+        # Compared with None: what is empty is false, and meant all the same.
+        if queue is None:
+            queue = PriorityQueue(max_queued=max_queued)
+        parts = Parts(
+            registry=CapabilityRegistry() if registry is None else registry,
+            router=PerformanceRouter() if router is None else router,
+            validator=StructuralValidator() if validator is None else validator,
+            state_machine=(
+                StandardStateMachine() if state_machine is None else state_machine
+            ),
+            queue=queue,
+            retry_handler=(
+                BackoffRetryHandler() if retry_handler is None else retry_handler
+            ),
+            allocator=PoolAllocator() if allocator is None else allocator,
+        )
+        self._rt = Runtime(
+            parts=parts,
+            config=KernelConfig(
+                concurrency=concurrency,
+                keep_finished=keep_finished,
+                refuse_unknown=unknown_capability == "refuse",
+            ),
+            pools=_pools(resources).units,
+            executors=_check_executors({} if executors is None else executors),
+            journal=MemoryJournal() if journal is None else journal,
+            seed=seed,
+            monitor_interval=monitor_interval,
+            work_class=TaskHandle,
+        )
+        self._lifecycle = Lifecycle(self._rt)
+        self._aio: AsyncOrchestrator | None = None
+
+    # -- submitting ----------------------------------------------------------------
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[Any]:
+        """
+        Run *fn* with *args* and *kwargs*, as on an Executor.
+
+        A handle among *args*, or in a list among them, is a dependency, and is
+        replaced by its result. A coroutine function runs on the loop.
+
+        Raises:
+            InvalidTaskError: *fn* is not callable.
+            UsageError: The task was refused.
+        """
+        return cast(
+            "TaskHandle[Any]", self._rt.submit_call(fn, args, kwargs, capture())
+        )
+
+    def submit_task(self, task: Task) -> TaskHandle[Any]:
+        """
+        Submit one task.
+
+        Raises:
+            UsageError: It was refused: see the subclasses.
+        """
+        return cast("TaskHandle[Any]", self._rt.submit_tasks((task,))[0])
+
+    def submit_tasks(self, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
+        """
+        Submit tasks, all or none. `after` may name later tasks of the same batch.
+
+        Raises:
+            UsageError: One was refused, and so none was accepted.
+        """
+        return cast("list[TaskHandle[Any]]", self._rt.submit_tasks(tasks))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+    ) -> Iterator[T]:
+        """
+        Call *fn* with the items of *iterables*, and yield the results in order.
+
+        All calls are submitted before this returns.
+
+        Args:
+            fn: What to call.
+            iterables: One for each argument; the shortest ends it.
+            timeout: Seconds for all of it, from now.
+
+        Raises:
+            TimeoutError: While iterating: *timeout* is over.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        calls = list(zip(*iterables, strict=False))
+        works = self._rt.submit_calls(fn, calls, capture())
+        return _results(cast("list[TaskHandle[T]]", works), end)
+
+    # -- agents --------------------------------------------------------------------
+
+    def agent(
+        self,
+        name: str,
+        *,
+        capabilities: Iterable[str] = (),
+        max_concurrency: int | None = _BY_KIND,
+        capacity: Resources | None = None,
+        request: Resources | None = None,
+        executor: str = "auto",
+    ) -> Callable[[F], F]:
+        """
+        Decorate `handler(task, context)` as an agent.
+
+        Args:
+            name: The agent's name.
+            capabilities: What it can do.
+            max_concurrency: Attempts that it runs at once; None is without limit.
+                Not given, it is without limit for an `async def`, and 1 otherwise.
+            capacity: What it has; None leaves that to the pools.
+            request: What a task takes on it that does not say itself.
+            executor: `"auto"`, `"thread"`, `"asyncio"`, `"program"` (the handler
+                returns a `Program`), or a name in `executors`.
+
+        Raises:
+            InvalidTaskError: The name is taken, or an argument is out of its range.
+        """
+        check_id(name)
+        names = _check_capabilities(capabilities)
+        for what, value in (("capacity", capacity), ("request", request)):
+            if value is not None and not isinstance(value, Resources):
+                msg = f"{what}: Resources(…) is needed, not {show(value)}"
+                raise InvalidTaskError(msg)
+        if max_concurrency is not _BY_KIND and max_concurrency is not None:
+            _check_count("max_concurrency", max_concurrency, least=1)
+
+        def add(handler: F) -> F:
+            if not callable(handler):
+                msg = f"an agent is a function of (task, context), not {show(handler)}"
+                raise InvalidTaskError(msg)
+            limit = max_concurrency
+            if limit is _BY_KIND:
+                limit = None if is_coroutine_function(handler) else 1
+            runner = self._runner(name, handler, executor)
+            info = Agent(name, names, limit, capacity, request or Resources())
+            self._rt.add_agent(info, runner)
+            return handler
+
+        return add
+
+    def _runner(
+        self, name: str, handler: Callable[..., Any], executor: str
+    ) -> AgentRunner:
+        if executor == "program":
+            if is_coroutine_function(handler):
+                msg = f"agent {name!r}: a handler that returns a Program is a plain def"
+                raise InvalidTaskError(msg)
+            return AgentRunner(name, handler, THREAD, program=True)
+        how = how_to_call(handler, executor, self._rt.executors)
+        named = executor if how == NAMED else None
+        if how == COROUTINE:
+            return AgentRunner(name, handler, COROUTINE)
+        return AgentRunner(name, handler, how, executor=named)
+
+    # -- control -------------------------------------------------------------------
+
+    def cancel_task(self, task_id: str) -> bool:
+        """
+        Call a task off; False if it has ended.
+
+        A running one is asked to stop, and is CANCELLED when it has, or when its
+        grace of 10 s is over.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTransitionError: The state machine forbids it.
+        """
+        return self._control(
+            task_id,
+            lambda row, now: self._rt.kernel.cancel(row, now, "cancelled by the user"),
+        )
+
+    def suspend_task(self, task_id: str) -> bool:
+        """
+        Put a task aside; False if it has ended or is suspended.
+
+        A program is stopped where it stands; a running function at its next
+        checkpoint; a task that is not running at once.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTransitionError: It is blocked, or the state machine forbids it.
+        """
+        rt = self._rt
+        return self._control(
+            task_id,
+            lambda row, now: rt.kernel.suspend(
+                row, now, holdable=rt.attempts.holdable(row)
+            ),
+        )
+
+    def resume_task(self, task_id: str) -> bool:
+        """
+        Let a suspended task go on; False if it is not suspended.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return self._control(task_id, self._rt.kernel.resume)
+
+    def set_priority(self, task_id: str, priority: int) -> bool:
+        """
+        Move a task in the queue; False if it has ended.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTaskError: *priority* is not an integer within ±1,000,000.
+        """
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            msg = f"a priority is an integer, not {show(priority)}"
+            raise InvalidTaskError(msg)
+        if abs(priority) > MAX_PRIORITY:
+            msg = f"a priority is within ±{MAX_PRIORITY:,}, and not {show(priority)}"
+            raise InvalidTaskError(msg)
+        return self._control(
+            task_id, lambda row, now: self._rt.kernel.set_priority(row, priority, now)
+        )
+
+    def _control(self, task_id: str, act: Callable[[Any, int], bool]) -> bool:
+        rt = self._rt
+
+        def change(now: int) -> bool:
+            row = rt.kernel.tasks.get(task_id)
+            if row is None:
+                if task_id in rt.kernel.retired:
+                    return False
+                msg = f"no task has the id {task_id!r}"
+                raise UnknownTaskError(msg, task_id=str(task_id))
+            return act(row, now)
+
+        return bool(rt.step(change))
+
+    def decide(
+        self,
+        task_id: str,
+        verdict: Literal["retry", "fail", "complete"],
+        result: Any = None,
+    ) -> bool:
+        """
+        Settle a task that is held for a decision; False if it has ended.
+
+        Args:
+            task_id: The task.
+            verdict: `"retry"` runs it again, `"fail"` ends it, `"complete"` takes
+                *result* for its result.
+            result: For `"complete"`.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTransitionError: It is not held.
+        """
+        if verdict not in ("retry", "fail", "complete"):
+            msg = f"a verdict is 'retry', 'fail' or 'complete', not {verdict!r}"
+            raise InvalidTaskError(msg)
+
+        def act(row: Any, now: int) -> bool:
+            if verdict == "complete" and row.state is TaskState.BLOCKED:
+                row.cargo._value = result
+                row.cargo._error = None
+            return self._rt.kernel.decide(row, verdict, now)
+
+        return self._control(task_id, act)
+
+    def rerun_task(self, task_id: str) -> TaskHandle[Any]:
+        """
+        Run a finished task again, as the new task `id~2`.
+
+        What depends on it and has not ended depends on the new one from then on.
+
+        Raises:
+            UnknownTaskError: No task has this id, or it has left memory.
+            InvalidTransitionError: It has not ended.
+        """
+        return cast("TaskHandle[Any]", self._rt.rerun(task_id))
+
+    def expire_tasks(self, older_than: float) -> list[str]:
+        """
+        Fail every task that has been queued for more than *older_than* seconds.
+
+        Returns:
+            Their ids.
+        """
+        ns = int(check_seconds("older_than", older_than) * NS)
+        rows = self._rt.step(lambda now: self._rt.kernel.expire(ns, now))
+        return [row.id for row in rows]
+
+    # -- asking --------------------------------------------------------------------
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """
+        The handle of a task.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        self._rt.deciders.refuse_reentry()
+        with self._rt.lock:
+            return cast("TaskHandle[Any]", self._rt.known(task_id))
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """
+        The state of a task, with its history.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        self._rt.deciders.refuse_reentry()
+        return _reports.status(self._rt, task_id)
+
+    def tasks(
+        self,
+        state: TaskState | str | None = None,
+        older_than: float | None = None,
+        limit: int | None = 1_000,
+    ) -> list[TaskStatus]:
+        """
+        Tasks in memory, the first submitted first.
+
+        Args:
+            state: Only those in this state.
+            older_than: Only those that have been in their state for longer, in
+                seconds: with `state="queued"`, the stale ones.
+            limit: At most so many; None is all.
+
+        Raises:
+            InvalidTaskError: There is no such state.
+        """
+        self._rt.deciders.refuse_reentry()
+        if state is not None and not isinstance(state, TaskState):
+            try:
+                state = TaskState(state)
+            except ValueError:
+                names = ", ".join(TaskState)
+                msg = f"there is no state {state!r}: there are {names}"
+                raise InvalidTaskError(msg) from None
+        if older_than is not None:
+            check_seconds("older_than", older_than)
+        return _reports.tasks(self._rt, state, older_than, limit)
+
+    def get_stats(self) -> Stats:
+        """Counts, times and resources, all of one instant."""
+        self._rt.deciders.refuse_reentry()
+        return _reports.stats(self._rt)
+
+    def explain(self, task_id: str) -> Explanation:
+        """
+        Why a task does not run, as values and as sentences (`str()` of it).
+
+        Raises:
+            UnknownTaskError: No task has this id in memory.
+        """
+        rt = self._rt
+
+        def ask(now: int) -> Explanation:
+            row = rt.kernel.tasks.get(task_id)
+            if row is None:
+                msg = f"no task in memory has the id {task_id!r}"
+                raise UnknownTaskError(msg, task_id=str(task_id))
+            return explain_row(rt.kernel, row, now)
+
+        explanation: Explanation = rt.step(ask)
+        return explanation
+
+    def health(self) -> Health:
+        """Whether the orchestrator is fit for work; never blocks."""
+        return _reports.health(self._rt)
+
+    @property
+    def signals(self) -> Signals:
+        """One signal for every kind of event: `signals.task_completed.connect(f)`."""
+        self._rt.deciders.refuse_reentry()
+        return self._rt.signals
+
+    @property
+    def aio(self) -> AsyncOrchestrator:
+        """The same methods as awaitables."""
+        if self._aio is None:
+            from taskorch._aio import AsyncOrchestrator  # noqa: PLC0415 - asyncio's world
+
+            self._aio = AsyncOrchestrator(self)
+        return self._aio
+
+    # -- life ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin work."""
+        if self._rt.closed:
+            msg = "the orchestrator has stopped, and cannot be started again"
+            raise InvalidTransitionError(msg, hint="make a new one")
+        self._lifecycle.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Wait until nothing can proceed by itself and all receivers have been served.
+
+        Args:
+            timeout: Seconds to wait; None is for ever.
+
+        Returns:
+            Whether it came to that in time.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        return self._rt.waiting.until_quiet(timeout)
+
+    def stop(self, drain: bool = True, timeout: float | None = None) -> StopReport:
+        """
+        End: wait for what can still proceed, cancel the rest, and say what was left.
+
+        Args:
+            drain: False does not wait.
+            timeout: Seconds to wait; None is `stop_timeout`.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        return self._lifecycle.stop(
+            drain=drain, timeout=self._stop_timeout if timeout is None else timeout
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # An exception in the block means: do not go on.
+        try:
+            self.stop(drain=kind is None)
+        except KeyboardInterrupt:
+            # So does one while it drains.
+            self.stop(drain=False)
+            raise
+
+    async def __aenter__(self) -> Self:
+        self._rt.loops.adopt(asyncio.get_running_loop())
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        stopping = asyncio.ensure_future(self.aio.stop(drain=kind is None))
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            # As above.
+            self._lifecycle.hurry()
+            await stopping
+            raise
+
+    def __repr__(self) -> str:
+        rt = self._rt
+        state = "stopped" if rt.closed else "running" if rt.started else "not started"
+        kernel = rt.kernel
+        return (
+            f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
+            f"running, {kernel.completed} completed, {kernel.failed} failed>"
+        )
+
+
+def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
+    handles.reverse()
+    while handles:
+        # Not kept: a long map holds only what is to come.
+        handle = handles.pop()
+        yield handle.result(None if end is None else max(0.0, end - monotonic()))
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is an integer of {least} or more, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _pools(resources: Resources | Mapping[str, float] | None) -> Resources:
+    if resources is None:
+        return machine_resources()
+    if isinstance(resources, Resources):
+        return resources
+    if not isinstance(resources, Mapping):
+        msg = f"resources is Resources(…), not {show(resources)}"
+        raise InvalidTaskError(msg)
+    for name in resources:
+        if not isinstance(name, str):
+            msg = f"resources: the name of a resource is a str, not {show(name)}"
+            raise InvalidTaskError(msg)
+    return Resources(**resources)
+
+
+def _check_executors(executors: Mapping[str, Executor]) -> Mapping[str, Executor]:
+    if not isinstance(executors, Mapping):
+        msg = f"executors is a mapping of names to executors, not {show(executors)}"
+        raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
+    given: Mapping[Any, Any] = executors
+    for name, executor in given.items():
+        if not isinstance(name, str) or not name.strip():
+            msg = f"executors: a name is needed, not {show(name)}"
+            raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
+        if name in _BUILT_IN:
+            msg = f"executors: the name {name!r} is taken"
+            raise InvalidTaskError(msg, hint="choose another name")
+        if isinstance(executor, type):
+            msg = f"executors: {name} is the class {executor.__name__}, not an executor"
+            raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")
+        if not callable(getattr(executor, "submit", None)):
+            msg = f"executors: {name}={show(executor)} has no submit()"
+            raise InvalidTaskError(msg, hint="any concurrent.futures.Executor will do")
+    return executors
+
+
+def _check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
+        msg = (
+            "capabilities is a collection of names, as in {'code-review'}, not "
+            f"{show(capabilities)}"
+        )
+        raise InvalidTaskError(msg)
+    wanted: list[Any] = list(capabilities)
+    for capability in wanted:
+        if (
+            not isinstance(capability, str)
+            or not capability.isprintable()
+            or not capability
+            or capability != capability.strip()
+        ):
+            msg = (
+                "a capability is a name that can be printed, without a space at "
+                f"either end, not {show(capability)}"
+            )
+            raise InvalidTaskError(msg)
+    return tuple(sorted(set(wanted)))

@@ -1,0 +1,486 @@
+"""
+Every error that taskorch raises, in one tree.
+
+    TaskorchError
+    ├── UsageError                    the caller asked for what cannot be
+    │   ├── InvalidTaskError          (ValueError) a task or an option is malformed
+    │   ├── ValidationFailedError     (ValueError) the validator refused; .findings
+    │   ├── DuplicateTaskError        a known id with other content
+    │   ├── UnknownTaskError          (LookupError) no task has this id
+    │   ├── UnknownAgentError         (LookupError) no agent has this name
+    │   ├── UnknownCapabilityError    no agent can do it; .capability, .known
+    │   ├── UnsatisfiableError        more than there will ever be; .need, .most
+    │   ├── CycleError                dependencies in a ring; .cycle
+    │   ├── InvalidTransitionError    not from this state; .story
+    │   ├── NotRunningError           not started yet, or stopped
+    │   ├── QueueFullError            admission refused; .reason
+    │   ├── ReentryError              a policy called the orchestrator that asked it
+    │   ├── WouldBlockError           it would block the loop that must do the work
+    │   └── WouldDeadlockError        the wait could never end; .holders
+    ├── TaskFailure                   what became of a task
+    │   ├── TaskFailedError           .type, .message, .traceback
+    │   ├── TaskTimeoutError          its attempt or its deadline ran out
+    │   ├── TaskExpiredError          it waited longer than it may
+    │   ├── TaskCancelledError        it was cancelled; .reason
+    │   ├── DependencyFailedError     what it needs has failed; .root_causes
+    │   ├── ProgramFailedError        a program ended badly; .result
+    │   ├── AttemptLostError          the worker died under it
+    │   ├── ResultGoneError           its result has left memory
+    │   └── ComponentError            a part of the user's failed; .component
+    └── InternalError                 a fault of taskorch itself: please report it
+
+Outside the tree: `Permanent`, which a task raises to say that a retry is no use,
+and `AttemptInterrupted`, which `TaskContext.checkpoint` raises inside a task that
+is to stop.
+
+Every error has a stable `code`, and a `hint` that says what to do next. All can be
+pickled. None derives from a builtin timeout or cancellation: `TimeoutError` from
+`result(timeout=…)` means only that the caller ran out of patience.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = (
+    "AttemptInterrupted",
+    "AttemptLostError",
+    "ComponentError",
+    "CycleError",
+    "DependencyFailedError",
+    "DuplicateTaskError",
+    "InternalError",
+    "InvalidTaskError",
+    "InvalidTransitionError",
+    "NotRunningError",
+    "Permanent",
+    "ProgramFailedError",
+    "QueueFullError",
+    "ReentryError",
+    "ResultGoneError",
+    "TaskCancelledError",
+    "TaskExpiredError",
+    "TaskFailedError",
+    "TaskFailure",
+    "TaskTimeoutError",
+    "TaskorchError",
+    "UnknownAgentError",
+    "UnknownCapabilityError",
+    "UnknownTaskError",
+    "UnsatisfiableError",
+    "UsageError",
+    "ValidationFailedError",
+    "WouldBlockError",
+    "WouldDeadlockError",
+)
+
+
+def _rebuild(
+    cls: type[TaskorchError], message: str, state: dict[str, Any]
+) -> TaskorchError:
+    error = cls.__new__(cls, message)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class TaskorchError(Exception):
+    """
+    The root of all errors of taskorch.
+
+    Args:
+        message: What happened, and where.
+        hint: What to do about it; each class has a general one.
+        task_id: The task concerned, if one is.
+    """
+
+    #: A stable name for programs; the message is for people.
+    code: ClassVar[str] = "error"
+    default_hint: ClassVar[str] = ""
+
+    message: str
+    hint: str
+    task_id: str | None
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, task_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors take keywords, so the default of (cls, args) would fail.
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+class UsageError(TaskorchError):
+    """The caller asked for something that cannot be."""
+
+    code = "usage"
+
+
+class InvalidTaskError(UsageError, ValueError):
+    """A task, an option or an argument is not well formed."""
+
+    code = "invalid_task"
+
+
+class ValidationFailedError(UsageError, ValueError):
+    """
+    The validator refused a task.
+
+    Attributes:
+        findings: Every finding, as `(path, message)` pairs.
+    """
+
+    code = "validation_failed"
+    default_hint = "mend every finding and submit again"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        findings: tuple[tuple[str, str], ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.findings = findings
+
+
+class DuplicateTaskError(UsageError):
+    """A task with this id, or this idempotency key, exists with other content."""
+
+    code = "duplicate_task"
+    default_hint = "use another id, or submit exactly what was submitted before"
+
+
+class UnknownTaskError(UsageError, LookupError):
+    """No task has this id."""
+
+    code = "unknown_task"
+    default_hint = "orch.tasks() lists the tasks that are known"
+
+
+class UnknownAgentError(UsageError, LookupError):
+    """No agent has this name."""
+
+    code = "unknown_agent"
+
+
+class UnknownCapabilityError(UsageError):
+    """
+    No agent has what the task needs.
+
+    Attributes:
+        capability: What is missing.
+        known: The capabilities that there are.
+    """
+
+    code = "unknown_capability"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        capability: str = "",
+        known: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.capability = capability
+        self.known = known
+
+
+class UnsatisfiableError(UsageError):
+    """
+    The task asks for more than any agent or pool will ever have.
+
+    Attributes:
+        resource: The resource that is short.
+        need: How much the task asks for.
+        most: The most there is.
+    """
+
+    code = "unsatisfiable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str = "",
+        need: float = 0.0,
+        most: float = 0.0,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.resource = resource
+        self.need = need
+        self.most = most
+
+
+class CycleError(UsageError):
+    """
+    Tasks that depend on each other in a ring.
+
+    Attributes:
+        cycle: The ids of one ring; each needs the next, and the last the first.
+    """
+
+    code = "cycle"
+    default_hint = "remove one of these dependencies"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cycle: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.cycle = cycle
+
+
+class InvalidTransitionError(UsageError):
+    """
+    The task's state does not allow this, or the state machine vetoed it.
+
+    Attributes:
+        story: The task's history, as `(state, seconds since the epoch)`.
+    """
+
+    code = "invalid_transition"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        story: tuple[tuple[str, float], ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.story = story
+
+
+class NotRunningError(UsageError):
+    """The orchestrator has not been started, or it has stopped."""
+
+    code = "not_running"
+
+
+class QueueFullError(UsageError):
+    """The queue did not admit the task."""
+
+    code = "queue_full"
+    default_hint = "wait for tasks to finish, or raise max_queued"
+
+
+class ReentryError(UsageError):
+    """A policy called the orchestrator that was asking it."""
+
+    code = "reentry"
+    default_hint = "a policy decides from its arguments and its context alone"
+
+
+class WouldBlockError(UsageError):
+    """The call would block the event loop that must do the work."""
+
+    code = "would_block"
+    default_hint = "await the handle, or use orch.aio"
+
+
+class WouldDeadlockError(UsageError):
+    """
+    The task waits for work that cannot start before the task itself ends.
+
+    Attributes:
+        holders: The ids of the tasks that hold what is needed.
+    """
+
+    code = "would_deadlock"
+    default_hint = "ask for less, or give the waiting task no resources"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        holders: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.holders = holders
+
+
+class TaskFailure(TaskorchError):  # noqa: N818 - what became of a task, not ours
+    """What became of a task that did not complete."""
+
+    code = "task_failure"
+
+
+class TaskFailedError(TaskFailure):
+    """
+    A task failed, and its own exception cannot be raised here.
+
+    Attributes:
+        type: The name of the exception's class.
+        traceback: The traceback as text, or "".
+    """
+
+    code = "task_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str = "",  # noqa: A002 - the contract's name
+        traceback: str = "",
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.type = type
+        self.traceback = traceback
+
+
+class TaskTimeoutError(TaskFailure):
+    """An attempt ran longer than its timeout, or the task missed its deadline."""
+
+    code = "task_timeout"
+
+
+class TaskExpiredError(TaskFailure):
+    """The task waited in the queue for longer than it may."""
+
+    code = "task_expired"
+
+
+class TaskCancelledError(TaskFailure):
+    """
+    The task was cancelled.
+
+    Attributes:
+        reason: Why, in a few words.
+    """
+
+    code = "task_cancelled"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.reason = reason
+
+
+class DependencyFailedError(TaskFailure):
+    """
+    The task is blocked by a dependency that did not complete.
+
+    Attributes:
+        root_causes: The ids of the tasks where the failure began.
+    """
+
+    code = "dependency_failed"
+    default_hint = "orch.rerun_task(id) of a root cause unblocks what depends on it"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        root_causes: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.root_causes = root_causes
+
+
+class ProgramFailedError(TaskFailure):
+    """
+    A program could not be started, or ended with another code than 0.
+
+    Attributes:
+        result: The `ProgramResult`, or None if it could not be started.
+    """
+
+    code = "program_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: Any = None,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.result = result
+
+
+class AttemptLostError(TaskFailure):
+    """The worker that ran an attempt died under it."""
+
+    code = "attempt_lost"
+
+
+class ResultGoneError(TaskFailure):
+    """The task finished so long ago that its result has left memory."""
+
+    code = "result_gone"
+    default_hint = "keep the handle, or raise keep_finished"
+
+
+class ComponentError(TaskFailure):
+    """
+    A part of the user's raised, or returned what its protocol does not allow.
+
+    Attributes:
+        component: The part: `router`, `validator`, `queue`, …
+    """
+
+    code = "component"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        component: str = "",
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.component = component
+
+
+class InternalError(TaskorchError):
+    """A fault of taskorch itself."""
+
+    code = "internal"
+    default_hint = "this is a bug in taskorch: please report it with this message"
+
+
+class Permanent(Exception):  # noqa: N818 - reads as a statement where it is raised
+    """Raised by a task to say that a retry is of no use: it fails at once."""
+
+
+class AttemptInterrupted(BaseException):
+    """
+    Raised inside a task by `TaskContext.checkpoint` when the attempt is to stop.
+
+    It derives from BaseException so that an `except Exception` of the task's does
+    not swallow it. Let it pass; `finally` blocks run as usual.
+    """

@@ -1,0 +1,50 @@
+"""
+Facts: what has happened, each a frozen class.
+
+1. Named in the past tense, subject first; the signal has the same name in snake case.
+2. Fields are plain values: ids, numbers, words; never a payload or a result.
+3. A class changes by adding fields with defaults, and then its `schema` rises.
+"""
+
+from taskorch.events._catalogue import CATALOGUE as CATALOGUE
+from taskorch.events._catalogue import SIGNALS as SIGNALS
+from taskorch.events._catalogue import VIEWS as VIEWS
+from taskorch.events._catalogue import AgentJoined as AgentJoined
+from taskorch.events._catalogue import AttemptReturned as AttemptReturned
+from taskorch.events._catalogue import AttemptStopping as AttemptStopping
+from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
+from taskorch.events._catalogue import ComponentFailed as ComponentFailed
+from taskorch.events._catalogue import Event as Event
+from taskorch.events._catalogue import EventsLost as EventsLost
+from taskorch.events._catalogue import Fact as Fact
+from taskorch.events._catalogue import HealthReported as HealthReported
+from taskorch.events._catalogue import LateResultIgnored as LateResultIgnored
+from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarted
+from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
+from taskorch.events._catalogue import PerformanceReported as PerformanceReported
+from taskorch.events._catalogue import PolicySlow as PolicySlow
+from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
+from taskorch.events._catalogue import SlotLeaked as SlotLeaked
+from taskorch.events._catalogue import SlotRecovered as SlotRecovered
+from taskorch.events._catalogue import StatsReported as StatsReported
+from taskorch.events._catalogue import TaskBlocked as TaskBlocked
+from taskorch.events._catalogue import TaskCancelled as TaskCancelled
+from taskorch.events._catalogue import TaskCompleted as TaskCompleted
+from taskorch.events._catalogue import TaskEvent as TaskEvent
+from taskorch.events._catalogue import TaskFailed as TaskFailed
+from taskorch.events._catalogue import TaskProgressed as TaskProgressed
+from taskorch.events._catalogue import TaskRejected as TaskRejected
+from taskorch.events._catalogue import TaskRepointed as TaskRepointed
+from taskorch.events._catalogue import TaskReprioritised as TaskReprioritised
+from taskorch.events._catalogue import TaskResumed as TaskResumed
+from taskorch.events._catalogue import TaskRetrying as TaskRetrying
+from taskorch.events._catalogue import TaskRouted as TaskRouted
+from taskorch.events._catalogue import TaskStarted as TaskStarted
+from taskorch.events._catalogue import TaskSubmitted as TaskSubmitted
+from taskorch.events._catalogue import TaskSuspended as TaskSuspended
+from taskorch.events._catalogue import TaskTimedOut as TaskTimedOut
+from taskorch.events._catalogue import TaskUnblocked as TaskUnblocked
+from taskorch.events._catalogue import TaskValidated as TaskValidated
+from taskorch.events._catalogue import make as make
+from taskorch.events._catalogue import signal_name as signal_name
+from taskorch.events._catalogue import view_of as view_of

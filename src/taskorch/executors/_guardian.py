@@ -1,0 +1,199 @@
+"""
+The guardian: a small process that ends our programs if we die and cannot.
+
+It runs as a script beside us and imports nothing of taskorch, so that it starts in
+milliseconds and keeps little memory. From its standard input, of which only we hold
+the other end, it reads which process groups are ours:
+
+    +4711    group 4711 is ours now
+    -4711    and now it is not any more
+    quit     all is well, go
+
+If that input ends without `quit`, or we are gone, it kills those groups. Then it looks
+through the environment of every process for the mark of our run and kills what carries
+it, so that whatever has left its group dies too (Linux only).
+
+The functions that look for processes serve the executor as well.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+_IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGTSTP", "SIGUSR1")
+
+# Seconds between two looks for what carries the mark: they double as long as nothing is
+# found, and at the longest all is well.
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 1.0
+_MOST_ROUNDS = 200
+
+#: Looks at a process, by its number, and says whether it is meant.
+Belongs = Callable[[int], bool]
+
+
+class State:
+    """
+    What the system says of a process.
+
+    Args:
+        stat: The content of its `stat` in /proc.
+    """
+
+    __slots__ = ("alive", "group", "letter", "parent", "session", "started")
+
+    def __init__(self, stat: bytes) -> None:
+        # The name before it may contain anything, brackets too.
+        fields = stat[stat.rfind(b")") + 1 :].split()
+        self.letter = fields[0].decode()
+        #: One that has ended is there until somebody has waited for it.
+        self.alive = self.letter not in "ZXx"
+        self.parent = int(fields[1])
+        self.group = int(fields[2])
+        self.session = int(fields[3])
+        #: In ticks since the machine was started.
+        self.started = int(fields[19])
+
+
+def state_of(pid: int) -> State | None:
+    """The state of a process; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - starts fast
+            return State(file.read())
+    except OSError:
+        return None
+
+
+def carries(pid: int, mark: bytes) -> bool:
+    """Whether a process has exactly *mark* (`NAME=value`) in its environment."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - starts fast
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def find(belongs: Belongs) -> list[int]:
+    """All processes but this one that *belongs* accepts."""
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - starts fast
+    except OSError:
+        return []
+    own = os.getpid()
+    pids = (int(name) for name in names if name.isdecimal())
+    return [pid for pid in pids if pid != own and belongs(pid)]
+
+
+def send(pid: int, belongs: Belongs, *numbers: int) -> None:
+    """Send signals to a process, unless its number has gone to another since."""
+    if sys.platform != "linux":
+        _kill(pid, numbers)
+        return
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (OSError, AttributeError):  # no pidfds here, or none left
+        if belongs(pid):
+            _kill(pid, numbers)
+        return
+    try:
+        # The handle holds on to one process; see that it is the one that was meant.
+        if belongs(pid):
+            for number in numbers:
+                signal.pidfd_send_signal(handle, number)
+    except OSError:
+        pass  # it is gone, or beyond our rights
+    finally:
+        os.close(handle)
+
+
+def _kill(pid: int, numbers: tuple[int, ...]) -> None:
+    with suppress(OSError):
+        for number in numbers:
+            os.kill(pid, number)
+
+
+def _watch(parent: int) -> set[int] | None:
+    """Follow what the parent says until it dies; None if it says `quit` first."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    # Another child of the parent, forked without exec, can hold the other end of our
+    # input open, so its end alone would not do.
+    patience: int | None = 1000
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            poll.register(os.pidfd_open(parent), select.POLLIN)
+            patience = None
+    groups: set[int] = set()
+    rest = b""
+    while True:
+        # It may have died before we could hold on to it.
+        gone = os.getppid() != parent
+        ready = {fd for fd, _ in poll.poll(0 if gone else patience)}
+        if 0 in ready:
+            try:
+                data = os.read(0, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                return groups
+            *lines, rest = (rest + data).split(b"\n")
+            if not all(_heed(line, groups) for line in lines):
+                return None
+        elif ready or gone:
+            return groups
+
+
+def _heed(line: bytes, groups: set[int]) -> bool:
+    if line == b"quit":
+        return False
+    change = groups.add if line.startswith(b"+") else groups.discard
+    change(int(line[1:]))
+    return True
+
+
+def _end(groups: set[int], mark: bytes) -> None:
+    for group in groups:
+        with suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+
+    def belongs(pid: int) -> bool:
+        return carries(pid, mark)
+
+    # A process shows no environment while it executes another program, which can take
+    # a while on a busy machine: so nobody must be found for some time. One that cannot
+    # be killed must not keep us here for ever.
+    pause = _FIRST_PAUSE
+    for _ in range(_MOST_ROUNDS):
+        found = find(belongs)
+        for pid in found:
+            # With its group, in which another may have shed the mark: we can have died
+            # before we were told that this group is ours.
+            state = state_of(pid)
+            if state is not None and state.group > 1 and belongs(pid):
+                _kill(-state.group, (signal.SIGKILL,))
+            send(pid, belongs, signal.SIGKILL)
+        pause = _FIRST_PAUSE if found else 2 * pause
+        if pause > _LONGEST_PAUSE:
+            break
+        time.sleep(pause)
+
+
+def main(parent: int, mark: bytes) -> None:
+    """Watch over the process *parent*, whose programs carry *mark*."""
+    for name in _IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    groups = _watch(parent)
+    if groups is not None:
+        _end(groups, mark)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), os.fsencode(sys.argv[2]))

@@ -1,0 +1,136 @@
+"""Whatever processes a program has started: finding them, and ending what is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from taskorch.executors import _guardian
+
+# How soon, in seconds, to look again whether the rest has gone: at first, and at most.
+_FIRST_LOOK = 0.005
+_LONGEST_LOOK = 0.05
+# Seconds after which a process that was killed, and does not die, is left alone.
+_GIVE_UP = 1.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Family:
+    """
+    The living processes of a program, or of a run.
+
+    Args:
+        group: The process group; None for none.
+        mark: What those carry in their environment that may have left the group, as
+            `NAME=value`; None if they may go their own way. With it, all processes of
+            the group's session count as well. Linux only.
+    """
+
+    def __init__(self, group: int | None, mark: bytes | None) -> None:
+        self.group = group
+        self._mark = mark
+        #: How often nobody must be found: a process shows no environment, and so no
+        #: mark, while it executes another program.
+        self.looks = 1 if mark is None else 2
+
+    def find(self) -> list[int]:
+        """Their numbers; that of the group, negative, where single ones are unknown."""
+        there = self.group is not None and _group_exists(self.group)
+        if sys.platform != "linux":
+            return [-self.group] if self.group is not None and there else []
+        if not there and self._mark is None:
+            return []  # the usual case, and quick
+        return _guardian.find(self.belongs)
+
+    def belongs(self, pid: int) -> bool:
+        """Whether a process is one of them."""
+        if pid < 0:
+            return pid == -(self.group or 0)
+        state = _guardian.state_of(pid)
+        if state is None or not state.alive:
+            return False
+        if state.group == self.group:
+            return True
+        if self._mark is None:
+            return False
+        return state.session == self.group or _guardian.carries(pid, self._mark)
+
+    def signal(self, pid: int, *numbers: int) -> None:
+        """Send signals to one of them, if it still is one."""
+        _guardian.send(pid, self.belongs, *numbers)
+
+
+class Leftovers:
+    """
+    What a program leaves running: asked to end, killed when its time is up.
+
+    Nobody is asked twice, since a second SIGTERM tells some programs to hurry. Nor is
+    a process asked that one of them has started since to tidy up with, unless it is
+    left alone.
+
+    Args:
+        family: Whom to end.
+        asked_at: When the group was asked, in seconds of the boot clock; None if it
+            was not.
+    """
+
+    def __init__(self, family: Family, asked_at: float | None) -> None:
+        self._family = family
+        self._asked_at = asked_at
+        self._asked: set[int] = set()
+        self._pause = _FIRST_LOOK
+        self._first = True
+        self._empty = 0
+
+    def look(self, kill_at: float) -> float | None:
+        """
+        See what is left, and do what is due.
+
+        Args:
+            kill_at: When the time is up, in seconds of the monotonic clock.
+
+        Returns:
+            When to look again; None if nothing is left, or nothing more can be done.
+        """
+        now = time.monotonic()
+        pids = self._family.find()
+        self._empty = 0 if pids else self._empty + 1
+        if self._empty >= self._family.looks or now >= kill_at + _GIVE_UP:
+            return None
+        for pid in pids:
+            if now >= kill_at:
+                self._family.signal(pid, signal.SIGKILL)
+            elif pid not in self._asked and self._should_ask(pid, pids):
+                self._asked.add(pid)
+                # A process that was stopped must go on to see it.
+                self._family.signal(pid, signal.SIGTERM, signal.SIGCONT)
+        self._first = False
+        # They are not our children, and tell nobody when they end.
+        pause, self._pause = (
+            self._pause,
+            min(self._pause * 2, _LONGEST_LOOK),
+        )
+        return now + pause if now >= kill_at else min(now + pause, kill_at)
+
+    def _should_ask(self, pid: int, family: list[int]) -> bool:
+        state = _guardian.state_of(pid) if pid > 0 else None
+        if state is None:  # where only the group is known
+            return self._asked_at is None
+        in_time = self._asked_at is not None and state.group == self._family.group
+        if in_time and state.started < int((self._asked_at or 0) * _TICKS_PER_SECOND):
+            return False
+        if state.parent not in family:
+            return True
+        return self._first and not in_time
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it has other rights than we, but it is there
+    return True

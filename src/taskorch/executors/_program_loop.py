@@ -1,0 +1,137 @@
+"""The loop of the supervisor thread: descriptors, times, and calls from outside."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+_log = logging.getLogger("taskorch.executors")
+
+# The longest wait at a time: selectors cannot count further than a few weeks.
+_PATIENCE_SECONDS = 3600.0
+
+Action = Callable[[], object]
+
+
+class Loop:
+    """
+    Waits for descriptors and times, and runs what belongs to them on one thread.
+
+    `call` is for every thread, the other methods are for the one that runs the loop.
+    An action that raises is logged, and the loop goes on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: deque[Action] = deque()
+        self._wake_in = self._wake_out = -1
+        self._woken = False
+        self._selector: selectors.BaseSelector | None = None
+        self._watched: dict[int, Action] = {}
+        self._times: list[tuple[float, int, Action]] = []
+        self._count = itertools.count()
+
+    def call(self, action: Action) -> None:
+        """Have *action* run by the loop as soon as may be; from any thread."""
+        with self._lock:
+            self._calls.append(action)
+            if self._wake_in >= 0 and not self._woken:
+                self._woken = True
+                os.write(self._wake_in, b"!")
+
+    def at(self, when: float, action: Action) -> None:
+        """Have *action* run at *when*, in seconds of the monotonic clock."""
+        heapq.heappush(self._times, (when, next(self._count), action))
+
+    def watch(self, fd: int, action: Action, *, write: bool = False) -> None:
+        """Run *action* whenever *fd* can be read, or written."""
+        event = selectors.EVENT_WRITE if write else selectors.EVENT_READ
+        self._opened().register(fd, event)
+        self._watched[fd] = action
+
+    def unwatch(self, fd: int) -> None:
+        """Forget *fd*, before it is closed."""
+        if self._watched.pop(fd, None) is not None:
+            self._opened().unregister(fd)
+
+    def open(self) -> None:
+        """
+        Get what the loop needs to run.
+
+        Raises:
+            OSError: There are no descriptors left.
+        """
+        selector = selectors.DefaultSelector()
+        try:
+            wake_out, wake_in = os.pipe()
+        except OSError:
+            selector.close()
+            raise
+        os.set_blocking(wake_out, False)
+        os.set_blocking(wake_in, False)
+        self._selector = selector
+        self.watch(wake_out, self._drain)
+        with self._lock:
+            self._wake_out, self._wake_in = wake_out, wake_in
+            # What was called before had nothing to wake us with.
+            self._woken = True
+            os.write(wake_in, b"!")
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Run until *until* holds."""
+        selector = self._opened()
+        while not until():
+            for key, _ in selector.select(self._patience()):
+                action = self._watched.get(key.fd)
+                # An action before it may have closed this descriptor.
+                if action is not None:
+                    self._act(action)
+            now = time.monotonic()
+            while self._times and self._times[0][0] <= now:
+                self._act(heapq.heappop(self._times)[2])
+
+    def close(self) -> None:
+        """Let go of everything; what is still called never runs."""
+        with self._lock:
+            fds = self._wake_in, self._wake_out
+            self._wake_in = self._wake_out = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        self._watched.clear()
+        self._times.clear()
+
+    def _opened(self) -> selectors.BaseSelector:
+        if self._selector is None:
+            msg = "the loop is not open"
+            raise RuntimeError(msg)
+        return self._selector
+
+    def _patience(self) -> float:
+        if not self._times:
+            return _PATIENCE_SECONDS
+        return min(max(self._times[0][0] - time.monotonic(), 0.0), _PATIENCE_SECONDS)
+
+    def _drain(self) -> None:
+        os.read(self._wake_out, 16)
+        with self._lock:
+            self._woken = False
+        # Those that arrive meanwhile wake us again: descriptors get their turn first.
+        for _ in range(len(self._calls)):
+            self._act(self._calls.popleft())
+
+    def _act(self, action: Action) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - a fault of one must not stop all
+            _log.exception("taskorch: an action of the supervisor of programs failed")

@@ -1,0 +1,179 @@
+"""What programs write: the end of it in memory, all of it in files."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+_SAME_NAME = 1000
+# Of a character in UTF-8: its length at most, and every byte but its first.
+_UTF8_MOST_BYTES = 4
+_CONTINUATION = bytes(range(0x80, 0xC0))
+
+
+class Tail:
+    """
+    The last bytes of a stream.
+
+    Args:
+        limit: How many are kept.
+    """
+
+    __slots__ = ("_cut", "_data", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = bytearray()
+        self._cut = False
+
+    def add(self, data: bytes) -> None:
+        """Take what the stream has brought."""
+        self._data += data
+        # At twice the limit, so that each byte is moved once at most.
+        if len(self._data) > 2 * self._limit:
+            self._trim()
+
+    def text(self) -> str:
+        """The end of the stream as text, with U+FFFD for what cannot be text."""
+        if len(self._data) > self._limit:
+            self._trim()
+        data = bytes(self._data)
+        if self._cut:
+            # The cut may have gone through a character; its rest would be noise.
+            head = data[: _UTF8_MOST_BYTES - 1]
+            data = head.lstrip(_CONTINUATION) + data[len(head) :]
+        # Databases that hold text refuse NUL.
+        return data.decode(errors="replace").replace("\0", "\ufffd")
+
+    def _trim(self) -> None:
+        del self._data[: len(self._data) - self._limit]
+        self._cut = True
+
+
+class OutputLog:
+    """
+    The file that gets every byte of a program's output, up to a limit.
+
+    It never raises: a program must not stop because its log cannot be written.
+
+    Attributes:
+        path: The file; None if it could not be made.
+        error: Why it is missing or ends early; None if all is well.
+        dropped: Bytes that are not in it.
+
+    Args:
+        limit: The most bytes that it takes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.path: Path | None = None
+        self.error: str | None = None
+        self.dropped = 0
+        self._file = -1
+        self._room = limit
+
+    def open(self, folder: LogFolder, name: str) -> None:
+        """Make the file of the attempt *name*; never one that exists."""
+        try:
+            self._file, self.path = folder.create(name)
+        except OSError as error:
+            self.error = f"the log could not be made: {error}"
+
+    def write(self, data: bytes) -> None:
+        """Take what a stream has brought."""
+        kept = self._write(memoryview(data)[: self._room]) if self._file >= 0 else 0
+        self._room -= kept
+        self.dropped += len(data) - kept
+
+    def close(self) -> None:
+        """Close the file."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            try:
+                os.close(file)
+            except OSError as error:  # a full disk across a network says it here
+                self.error = self.error or self._unwritable(error)
+
+    def _write(self, data: memoryview) -> int:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError as error:
+            self.error = self._unwritable(error)
+            self.close()  # what came after a gap would mislead
+        return done
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"{self.path} ends early, it could not be written: {error}"
+
+
+class LogFolder:
+    """
+    The folder of the logs, made when the first one is.
+
+    Args:
+        path: Where it is; None makes a temporary one that stays until the interpreter
+            exits.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def create(self, name: str) -> tuple[int, Path]:
+        """
+        Make the file `NAME.log`, or `NAME.2.log`, … if that exists.
+
+        Args:
+            name: Safe path segments, joined by "/".
+
+        Returns:
+            Its descriptor, and its path.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        root = self._make()
+        *parents, last = name.split("/")
+        # Step by step, so that no link inside the folder can lead out of it.
+        here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for parent in parents:
+                with suppress(FileExistsError):
+                    os.mkdir(parent, 0o700, dir_fd=here)
+                inner = os.open(
+                    parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here
+                )
+                os.close(here)
+                here = inner
+            file, file_name = _create_new(here, last)
+        finally:
+            os.close(here)
+        return file, root.joinpath(*parents, file_name)
+
+    def _make(self) -> Path:
+        if self._path is None:
+            self._path = Path(tempfile.mkdtemp(prefix="taskorch-"))
+            atexit.register(_remove, self._path, os.getpid())
+        else:
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._path
+
+
+def _create_new(folder: int, name: str) -> tuple[int, str]:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    for number in range(1, _SAME_NAME):
+        file_name = f"{name}.log" if number == 1 else f"{name}.{number}.log"
+        with suppress(FileExistsError):
+            return os.open(file_name, flags, 0o600, dir_fd=folder), file_name
+    msg = f"{_SAME_NAME - 1} logs of this name exist; remove some"
+    raise FileExistsError(msg)
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child that exits must leave it alone
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""What others hold of a program: the process to signal, and the end they are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import attrs
+
+from taskorch.model import ProgramResult
+
+
+@attrs.frozen
+class ProgramEnd:
+    """How a program ended: exactly one of the two is set."""
+
+    #: What it left behind, if it ran.
+    result: ProgramResult | None
+    #: Why there is none: an `OSError` if it could not be started (its `errno` says
+    #: why, its message what to do), `concurrent.futures.CancelledError` if it was
+    #: ended before that, `ChildProcessError` if its exit code went to another.
+    error: BaseException | None
+
+
+class ProgramProcess:
+    """
+    A program that is to be started, runs, or has ended. Safe in every thread.
+
+    After a fork, the copy in the child does nothing: the program is the parent's.
+
+    Args:
+        changed: Called when the supervisor has something to do about it.
+    """
+
+    __slots__ = (
+        "_asked_at",
+        "_changed",
+        "_exited",
+        "_kill_at",
+        "_lock",
+        "_owner",
+        "_pid",
+        "_released",
+        "_stopped",
+    )
+
+    def __init__(self, changed: Callable[[], object]) -> None:
+        self._changed = changed
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._kill_at: float | None = None
+        self._asked_at: float | None = None
+        self._stopped = False
+        # The program has ended, though others in its group may live …
+        self._exited = False
+        # … and its number may go to another process: no signal any more.
+        self._released = False
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, which is its group's and session's too; None before it."""
+        return self._pid
+
+    @property
+    def kill_at(self) -> float | None:
+        """When it will be killed, in seconds of the monotonic clock; None: not yet."""
+        return self._kill_at
+
+    @property
+    def asked_at(self) -> float | None:
+        """When its group got SIGTERM, in seconds of the boot clock; None: not yet."""
+        return self._asked_at
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has been stopped, and not resumed since."""
+        return self._stopped
+
+    def terminate(self, grace: float) -> None:
+        """
+        Ask the program to end, and kill it if it has not done so in time.
+
+        Its group gets SIGTERM now (and SIGCONT, so that one which was stopped can see
+        it), and SIGKILL when the grace is over. Both also reach what has left the group
+        but still carries the program's mark, once the program itself has ended or its
+        grace is over. Called again, it can only shorten the grace. Does not wait.
+
+        Args:
+            grace: Seconds from now.
+        """
+        self._limit(time.monotonic() + max(grace, 0.0), signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the program, and all that it has started. Does not wait."""
+        self._limit(time.monotonic(), signal.SIGKILL)
+
+    def stop(self) -> bool:
+        """
+        Stop the program's group where it is, as SIGSTOP does.
+
+        One that has not been started is held back until it is resumed. What has left
+        the group, as `timeout` and shells with job control do, is not stopped.
+
+        Returns:
+            False if it has ended, or is being ended.
+        """
+        return self._pause(signal.SIGSTOP)
+
+    def resume(self) -> bool:
+        """
+        Let a stopped program go on.
+
+        Returns:
+            False if it has ended, or is being ended.
+        """
+        return self._pause(signal.SIGCONT)
+
+    def attach(self, pid: int) -> None:
+        """The program has been started; what was asked for meanwhile is done now."""
+        with self._lock:
+            self._pid = pid
+            if self._kill_at is not None:
+                if self._kill_at <= time.monotonic():
+                    self._send(signal.SIGKILL)
+                self._ask()
+            elif self._stopped:
+                self._send(signal.SIGSTOP)
+
+    def note_exit(self) -> None:
+        """The program has ended; others of its group may live."""
+        with self._lock:
+            self._exited = True
+
+    def release(self) -> None:
+        """Its number is free: signal nobody by it from now on."""
+        with self._lock:
+            self._exited = self._released = True
+
+    def kill_group(self) -> None:
+        """Kill the group, as long as it is known to be the program's."""
+        with self._lock:
+            self._send(signal.SIGKILL)
+
+    def _limit(self, kill_at: float, number: signal.Signals) -> None:
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            first = self._kill_at is None
+            if self._kill_at is None or kill_at < self._kill_at:
+                self._kill_at = kill_at
+            if number == signal.SIGKILL:
+                self._send(signal.SIGKILL)
+            elif first:
+                self._ask()
+        self._changed()
+
+    def _pause(self, number: signal.Signals) -> bool:
+        if os.getpid() != self._owner:
+            return False
+        with self._lock:
+            if self._exited or self._kill_at is not None:
+                return False
+            self._stopped = number == signal.SIGSTOP
+            if self._pid is not None:
+                return self._send(number)
+        self._changed()
+        return True
+
+    def _ask(self) -> None:
+        if self._pid is None or self._released:
+            return
+        if sys.platform == "linux":
+            self._asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._send(signal.SIGTERM)
+        # If it was stopped, it must go on to see that.
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> bool:
+        """Signal the group; the lock is held, so its number cannot be freed."""
+        if self._pid is None or self._released:
+            return False
+        try:
+            os.killpg(self._pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True

@@ -1,0 +1,388 @@
+"""The life of one program, from its start to the end that is told."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from functools import partial
+
+import attrs
+
+from taskorch.executors._program_family import Family, Leftovers
+from taskorch.executors._program_guard import Guard
+from taskorch.executors._program_loop import Action, Loop
+from taskorch.executors._program_output import LogFolder, OutputLog
+from taskorch.executors._program_pipes import Input, Output
+from taskorch.executors._program_process import ProgramEnd, ProgramProcess
+from taskorch.executors._program_spawn import Child, environment, explain, spawn
+from taskorch.model import Program, ProgramResult
+from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
+
+_log = logging.getLogger("taskorch.executors")
+
+# How often, in seconds, to ask for the end of a program where the system cannot tell.
+_POLL_SECONDS = 0.02
+# How long, in seconds, to wait for a program that is given up and killed.
+_KILL_SECONDS = 1.0
+
+_numbers = itertools.count(1)
+
+
+@attrs.frozen
+class Common:
+    """What the programs of one executor share."""
+
+    run_id: str
+    loop: Loop
+    guard: Guard
+    logs: LogFolder
+    #: Bytes of output that a log takes at most.
+    max_log_bytes: int
+    #: Bytes of each stream that are kept in memory.
+    tail_bytes: int
+    #: After the end of a program, seconds without output until no more is awaited …
+    drain_quiet: float
+    #: … and seconds until no more is awaited in any case.
+    drain_limit: float
+    #: Seconds for what a program leaves running, from SIGTERM to SIGKILL.
+    leftover_grace: float
+
+
+class _Phase(enum.Enum):
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    #: The program has ended; its output may still be on its way.
+    DRAINING = enum.auto()
+    #: What it left running is being ended.
+    CLEARING = enum.auto()
+    OVER = enum.auto()
+
+
+class ProgramRun:
+    """
+    One program; all but the constructor is for the supervisor thread.
+
+    Args:
+        common: What it shares with others.
+        program: What to run.
+        name: What its log is named after.
+        env: Variables that are set above all others.
+        on_end: Told how it ended, once.
+        on_over: Told after that.
+    """
+
+    def __init__(
+        self,
+        common: Common,
+        program: Program,
+        *,
+        name: str,
+        env: Mapping[str, str],
+        on_end: Callable[[ProgramEnd], object],
+        on_over: Callable[[ProgramRun], object],
+    ) -> None:
+        self.process = ProgramProcess(partial(common.loop.call, self._safe(self._tick)))
+        self._common = common
+        self._program = program
+        self._name = name
+        mark = f"{common.run_id}.{os.getpid()}.{next(_numbers)}"
+        self._mark = os.fsencode(f"{PROGRAM_VARIABLE}={mark}")
+        own = {RUN_VARIABLE: common.run_id, PROGRAM_VARIABLE: mark}
+        self._env, self._withheld = environment(program, os.environ, {**env, **own})
+        self._on_end = on_end
+        self._on_over = on_over
+        self._phase = _Phase.WAITING
+        self._child: Child | None = None
+        self._pidfd = -1
+        self._log = OutputLog(common.max_log_bytes)
+        self._output = Output(
+            common.loop,
+            self._log,
+            tail_bytes=common.tail_bytes,
+            on_end=self._see_end_of_output,
+            safe=self._safe,
+        )
+        data = (
+            program.stdin.encode() if isinstance(program.stdin, str) else program.stdin
+        )
+        self._input = Input(common.loop, data or b"", safe=self._safe)
+        self._exit_code: int | ChildProcessError = 0
+        self._began = self._ended = 0.0
+        self._killed = False
+        self._leftovers: Leftovers | None = None
+        self._clear_by = self._next_look = self._next_tick = math.inf
+
+    def start(self) -> None:
+        """Start the program, or say why it cannot be; once."""
+        if self._phase is _Phase.WAITING:
+            self._safe(self._start)()
+
+    def refuse(self) -> None:
+        """If the program has not been started, say that it is not going to be."""
+        if self._phase is _Phase.WAITING:
+            msg = f"the program of {self._name!r} was ended before it was started"
+            self._finish(ProgramEnd(None, CancelledError(msg)))
+
+    def fail(self, error: Exception) -> None:
+        """Give the program up: kill it, and tell *error* instead of a result."""
+        if self._phase is _Phase.OVER:
+            return
+        self.process.kill_group()
+        if self._child is not None:
+            self._common.guard.remove(self._child.process.pid)
+            # It has been killed; the rare one that cannot die must not hold us up.
+            with suppress(subprocess.TimeoutExpired):
+                self._child.process.wait(_KILL_SECONDS)
+        self._finish(ProgramEnd(None, error))
+
+    def disown(self) -> None:
+        """In a forked child: let go of what would keep the program waiting."""
+        self._input.disown()
+
+    def _safe(self, action: Action) -> Action:
+        def act() -> None:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - it ends this program only
+                _log.exception("taskorch: program %r is given up", self._name)
+                self.fail(error)
+
+        return act
+
+    # ---------------------------------------------------------------- beginning
+
+    def _start(self) -> None:
+        if self.process.kill_at is not None:
+            self.refuse()
+            return
+        if self.process.is_stopped:
+            return  # `resume` calls `_tick`
+        try:
+            check_name(self._name)
+            self._common.guard.start()
+            stdin = None if self._program.stdin is None else self._input
+            child = spawn(self._program, self._env, stdin)
+        except OSError as error:
+            self._finish(ProgramEnd(None, explain(error, self._program)))
+            return
+        except ValueError as error:
+            self._finish(ProgramEnd(None, error))
+            return
+        self._began = time.monotonic()
+        self._phase = _Phase.RUNNING
+        self._child = child
+        self._common.guard.add(child.process.pid)
+        self.process.attach(child.process.pid)
+        self._connect(child)
+        self._schedule()
+
+    def _connect(self, child: Child) -> None:
+        if self._program.stdin is not None:
+            self._input.start()
+        self._log.open(self._common.logs, self._name)
+        self._output.start(child.stdout, child.stderr)
+        if sys.platform == "linux":
+            try:
+                self._pidfd = os.pidfd_open(child.process.pid)
+            except OSError:  # an old kernel, or no descriptors: we ask now and then
+                return
+            self._common.loop.watch(self._pidfd, self._safe(self._see_exit))
+
+    # ------------------------------------------------------------------ waiting
+
+    def _tick(self) -> None:
+        """Do what is due."""
+        if self._phase is _Phase.WAITING:
+            self._start()
+            return
+        now = time.monotonic()
+        if self._phase in (_Phase.RUNNING, _Phase.DRAINING):
+            self._kill_if_due(now)
+        if self._phase is _Phase.RUNNING and self._pidfd < 0:
+            self._see_exit()
+        if self._phase is _Phase.DRAINING and now >= self._drained_at():
+            self._clear()
+        elif self._phase is _Phase.CLEARING:
+            self._look()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        when = self._due()
+        if when < self._next_tick:
+            self._next_tick = when
+            self._common.loop.at(when, self._safe(self._timed_tick))
+
+    def _timed_tick(self) -> None:
+        self._next_tick = math.inf
+        self._tick()
+
+    def _due(self) -> float:
+        """When `_tick` has something to do, if nothing happens before."""
+        if self._phase is _Phase.CLEARING:
+            return self._next_look
+        if self._phase not in (_Phase.RUNNING, _Phase.DRAINING):
+            return math.inf
+        kill_at = self.process.kill_at
+        due = math.inf if self._killed or kill_at is None else kill_at
+        if self._phase is _Phase.DRAINING:
+            return min(due, self._drained_at())
+        if self._pidfd < 0:
+            return min(due, time.monotonic() + _POLL_SECONDS)
+        return due
+
+    def _drained_at(self) -> float:
+        common = self._common
+        quiet = max(self._output.last, self._ended) + common.drain_quiet
+        return min(quiet, self._ended + common.drain_limit)
+
+    def _kill_if_due(self, now: float) -> None:
+        kill_at = self.process.kill_at
+        if self._killed or kill_at is None or now < kill_at:
+            return
+        self._killed = True
+        self.process.kill_group()
+        family = self._family(everywhere=True)
+        for pid in family.find():
+            family.signal(pid, signal.SIGKILL)
+
+    def _family(self, *, everywhere: bool) -> Family:
+        return Family(self._running().process.pid, self._mark if everywhere else None)
+
+    def _running(self) -> Child:
+        if self._child is None:
+            msg = f"the program of {self._name!r} has not been started"
+            raise RuntimeError(msg)
+        return self._child
+
+    # ------------------------------------------------------------------- ending
+
+    def _see_exit(self) -> None:
+        try:
+            exit_code = self._running().exit_code()
+        except ChildProcessError as error:
+            self._exit_code = _lost(self._name, error)
+            self.process.release()
+        else:
+            if exit_code is None:
+                return
+            self._exit_code = exit_code
+        self._ended = time.monotonic()
+        self._phase = _Phase.DRAINING
+        self._close_pidfd()
+        self.process.note_exit()
+        if self._output.is_open:
+            self._schedule()
+        else:
+            self._clear()
+
+    def _see_end_of_output(self) -> None:
+        if self._phase is _Phase.DRAINING:
+            self._clear()
+
+    def _clear(self) -> None:
+        """End what the program leaves running."""
+        self._phase = _Phase.CLEARING
+        child = self._running().process
+        # In this order: nobody may signal the number when it is free.
+        self._common.guard.remove(child.pid)
+        self.process.release()
+        child.wait()
+        # A program that ends by itself may leave something outside its group; one that
+        # is ended may not.
+        family = self._family(everywhere=self.process.kill_at is not None)
+        self._leftovers = Leftovers(family, self.process.asked_at)
+        self._clear_by = time.monotonic() + self._common.leftover_grace
+        self._look()
+        self._schedule()
+
+    def _look(self) -> None:
+        if self._leftovers is None:
+            return
+        kill_at = self.process.kill_at
+        next_look = self._leftovers.look(self._clear_by if kill_at is None else kill_at)
+        if next_look is None:
+            self._conclude()
+        else:
+            self._next_look = next_look
+
+    def _conclude(self) -> None:
+        self._output.finish()
+        self._log.close()
+        if not isinstance(self._exit_code, int):
+            self._finish(ProgramEnd(None, self._exit_code))
+            return
+        stdout_tail, stderr_tail = self._output.tails()
+        result = ProgramResult(
+            args=self._program.args,
+            exit_code=self._exit_code,
+            stdout_tail=stdout_tail,
+            stderr_tail=stderr_tail,
+            log_path=self._log.path,
+            duration=self._ended - self._began,
+            withheld_env=self._withheld,
+            truncated_bytes=self._log.dropped,
+            log_error=self._log.error,
+        )
+        self._finish(ProgramEnd(result, None))
+
+    def _finish(self, end: ProgramEnd) -> None:
+        self._phase = _Phase.OVER
+        try:
+            self._let_go()
+        except Exception:  # noqa: BLE001 - the end must be told in any case
+            _log.exception("taskorch: program %r leaves something open", self._name)
+        try:
+            self._on_end(end)
+        except BaseException:  # noqa: BLE001 - the other programs must go on
+            _log.exception("taskorch: on_end of program %r failed", self._name)
+        finally:
+            self._on_over(self)
+
+    def _let_go(self) -> None:
+        self.process.release()
+        self._close_pidfd()
+        self._input.close()
+        self._output.close()
+        self._log.close()
+        # The handle may be kept for long: let go of what may be large, or secret.
+        self._env = {}
+        self._output.forget()
+
+    def _close_pidfd(self) -> None:
+        fd, self._pidfd = self._pidfd, -1
+        if fd >= 0:
+            self._common.loop.unwatch(fd)
+            os.close(fd)
+
+
+def check_name(name: str) -> None:
+    """
+    See that *name* can become part of a path.
+
+    Raises:
+        ValueError: It could lead elsewhere.
+    """
+    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        msg = f"the name {name!r} is no safe path: use segments joined by single '/'"
+        raise ValueError(msg)
+
+
+def _lost(name: str, error: ChildProcessError) -> ChildProcessError:
+    text = (
+        f"the exit code of the program of {name!r} is lost: something else in this "
+        "process has waited for it, or SIGCHLD is ignored; leave SIGCHLD at its "
+        "default and wait for children by their own process ids only"
+    )
+    lost = ChildProcessError(error.errno, text)
+    lost.__cause__ = error
+    return lost

@@ -1,0 +1,172 @@
+"""A program as a process: its environment, its pipes, its start and its exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from taskorch.executors._program_fork import no_fork
+
+if TYPE_CHECKING:
+    from taskorch.executors._program_pipes import Input
+    from taskorch.model import Program
+
+_HINTS = {
+    errno.ENOEXEC: "it is no binary for this machine, and a script needs a first line "
+    "such as #!/bin/sh",
+    errno.E2BIG: "arguments and environment are too long together, or one of them is; "
+    "hand the data over through stdin or a file",
+    errno.EMFILE: "this process has no file descriptors left; run fewer programs at "
+    "once, or raise the limit (ulimit -n)",
+    errno.ENFILE: "the machine has no file descriptors left; run fewer programs",
+    errno.EAGAIN: "no more processes are allowed; run fewer programs at once, or raise "
+    "the limit (ulimit -u, or the pids limit of the container)",
+    errno.ENOMEM: "the machine has no memory left; run fewer programs at once",
+    errno.ETXTBSY: "its file is open for writing; close it, or try again",
+}
+
+
+def environment(
+    program: Program, ours: Mapping[str, str], extra: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """
+    What a program finds in its environment.
+
+    Args:
+        program: Says what it inherits, and what is set for it.
+        ours: Our own variables.
+        extra: What is set above all.
+
+    Returns:
+        Its variables, and the names of ours that it does not get, sorted.
+    """
+    env: dict[str, str] = {}
+    for name in list(ours):
+        value = ours.get(name)
+        if value is not None and program.inherits(name):
+            env[name] = value
+    env |= program.env
+    env |= extra
+    return env, tuple(sorted(name for name in list(ours) if name not in env))
+
+
+@attrs.frozen
+class Child:
+    """A program that has been started: the process, and our ends of its pipes."""
+
+    process: subprocess.Popen[bytes]
+    stdout: int
+    stderr: int
+
+    def exit_code(self) -> int | None:
+        """
+        Its exit code, if it has ended; negative for a signal.
+
+        It stays a zombie, so that its number goes to nobody else.
+
+        Raises:
+            ChildProcessError: Somebody else has waited for it.
+        """
+        pid = self.process.pid
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+            return self.process.returncode
+        info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if info is None:
+            return None
+        return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+
+
+def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Child:
+    """
+    Start a program in a session of its own, with pipes that never block us.
+
+    Args:
+        program: What to start.
+        env: All its variables.
+        stdin: What it reads; None is nothing at all.
+
+    Raises:
+        OSError: It cannot be started; `explain` says why.
+        ValueError: An argument or a variable can never be passed.
+    """
+    with no_fork, ExitStack() as theirs, ExitStack() as ours:
+
+        def pipe() -> tuple[int, int]:
+            out, into = os.pipe()
+            ours.callback(os.close, out)
+            theirs.callback(os.close, into)
+            return out, into
+
+        stdout, their_stdout = pipe()
+        stderr, their_stderr = pipe()
+        their_stdin = subprocess.DEVNULL
+        if stdin is not None:
+            their_stdin = stdin.open()
+            theirs.callback(os.close, their_stdin)
+        os.set_blocking(stdout, False)
+        os.set_blocking(stderr, False)
+        process = subprocess.Popen(  # noqa: S603 - a list, and never a shell
+            program.args,
+            stdin=their_stdin,
+            stdout=their_stdout,
+            stderr=their_stderr,
+            cwd=program.cwd,
+            env=env,
+            start_new_session=True,
+        )
+        ours.pop_all()
+    return Child(process, stdout, stderr)
+
+
+def explain(error: OSError, program: Program) -> OSError:
+    """The same error with a message that says what, where, and what to do."""
+    number = error.errno or 0
+    name = os.fsdecode(program.args[0])
+    if program.cwd is not None and error.filename == program.cwd != name:
+        text = (
+            f"{name!r} could not be started in {program.cwd!r}: {os.strerror(number)}; "
+            "make the folder, or give a cwd that can be entered"
+        )
+        return _caused(OSError(number, text), error)
+    if number == errno.ENOENT:
+        hint = _not_found(name, program.cwd)
+    elif number in (errno.EACCES, errno.EPERM):
+        hint = _not_allowed(name)
+    else:
+        hint = _HINTS.get(number, "")
+    text = f"{name!r} could not be started: {os.strerror(number)}"
+    return _caused(OSError(number, f"{text}; {hint}" if hint else text), error)
+
+
+def _caused(error: OSError, cause: OSError) -> OSError:
+    error.__cause__ = cause
+    return error
+
+
+def _not_found(name: str, cwd: str | None) -> str:
+    if "/" not in name:
+        # The value of PATH stays out: messages are kept, values of variables are not.
+        return "it is not on the PATH that it gets; install it, or give its full path"
+    path = Path(cwd or ".", name)
+    if path.exists():
+        return "the file is there, but the interpreter named after its #! is not"
+    return f"there is no file {str(path)!r}"
+
+
+def _not_allowed(name: str) -> str:
+    if "/" not in name:
+        return (
+            "what the PATH has of this name is not executable, or a folder of the PATH "
+            "cannot be read; give its full path"
+        )
+    return "the file is not executable (chmod +x), or its folder cannot be entered"

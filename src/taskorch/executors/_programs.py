@@ -1,0 +1,272 @@
+"""Runs programs: one thread starts them all, reads what they write and ends them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskorch.executors._program_family import Family, Leftovers
+from taskorch.executors._program_fork import at_fork
+from taskorch.executors._program_guard import Guard
+from taskorch.executors._program_loop import Loop
+from taskorch.executors._program_output import LogFolder
+from taskorch.executors._program_process import ProgramEnd, ProgramProcess
+from taskorch.executors._program_run import Common, ProgramRun
+from taskorch.model._program import RUN_VARIABLE
+
+if TYPE_CHECKING:
+    from taskorch.model import Program
+
+__all__ = ("ProgramEnd", "ProgramExecutor", "ProgramProcess")
+
+_log = logging.getLogger("taskorch.executors")
+
+# Seconds that closing may take beyond its grace: killed processes need a moment to go,
+# and the last callbacks to return.
+_CLOSE_MARGIN = 5.0
+
+
+class ProgramExecutor:
+    """
+    Runs programs, each in a session and process group of its own.
+
+    One daemon thread, the supervisor, serves them all: it starts them, reads their
+    output, waits for their ends and keeps the times. The constructor starts nothing.
+
+    A program is over when its process has ended and its output has been read to the
+    end, or nothing has come for `drain_quiet` seconds, or `drain_limit` seconds have
+    passed: a child that it left behind with the pipe in its hand does not hold us up.
+    What the program leaves running in its process group is ended then: SIGTERM, and
+    SIGKILL after `leftover_grace` seconds. If the program was ended by us, the same
+    happens to what has left the group (Linux).
+
+    If this process is killed, a guardian process kills the programs' groups and then,
+    on Linux, every process that has `TASKORCH_RUN` with the id of this run in its
+    environment. `close` ends those likewise. A daemon that is meant to outlive the run
+    is started without that variable (`env -u TASKORCH_RUN …`) and in a session of its
+    own (`setsid`).
+
+    Args:
+        run_id: The id of this life of the orchestrator, unlike all others.
+        logs: The folder for the logs; None keeps them in a temporary one that stays
+            until the interpreter exits.
+        max_log_bytes: How much of a program's output its log takes; what comes after
+            that is read and counted, and the program is not held up.
+        tail_bytes: How much of the end of each stream the result carries.
+        drain_quiet: Seconds, see above.
+        drain_limit: Seconds, see above.
+        leftover_grace: Seconds, see above.
+
+    Raises:
+        ValueError: The run id cannot be part of an environment.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        logs: Path | None = None,
+        max_log_bytes: int = 64 * 2**20,
+        tail_bytes: int = 64 * 2**10,
+        drain_quiet: float = 0.5,
+        drain_limit: float = 1.0,
+        leftover_grace: float = 0.5,
+    ) -> None:
+        if not run_id or "\0" in run_id:
+            msg = f"run_id: {run_id!r} cannot mark processes; give a short text"
+            raise ValueError(msg)
+        # The process in which the thread is; None as long as there is no thread.
+        self._owner: int | None = None
+        self._common = Common(
+            run_id=run_id,
+            loop=Loop(),
+            guard=Guard(run_id),
+            logs=LogFolder(logs),
+            max_log_bytes=max_log_bytes,
+            tail_bytes=tail_bytes,
+            drain_quiet=drain_quiet,
+            drain_limit=drain_limit,
+            leftover_grace=leftover_grace,
+        )
+        # Guards the three below; never held while anything else is called.
+        self._lock = threading.Lock()
+        self._runs: set[ProgramRun] = set()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._close_by = float("inf")
+
+    def start(
+        self,
+        program: Program,
+        *,
+        name: str,
+        env: Mapping[str, str],
+        on_end: Callable[[ProgramEnd], object],
+    ) -> ProgramProcess:
+        """
+        Have a program started; from any thread, and without waiting for it.
+
+        Args:
+            program: What to run.
+            name: What its log is named after: safe path segments joined by "/", such
+                as a task's id and the number of the attempt.
+            env: Variables that are set above the program's own.
+            on_end: Called once, on the supervisor's thread, when the program is over
+                or could not be started. While it runs no other program is served, so
+                it should only hand the end on. What it raises is logged.
+
+        Returns:
+            The process, at once; its `pid` is known a little later.
+
+        Raises:
+            RuntimeError: The executor is closed, belongs to the process that forked
+                this one, or cannot have a thread.
+        """
+        self._check_owner()
+        run = ProgramRun(
+            self._common,
+            program,
+            name=name,
+            env=env,
+            on_end=on_end,
+            on_over=self._forget,
+        )
+        with self._lock:
+            if self._closed:
+                msg = "the executor of programs is closed and starts no more"
+                raise RuntimeError(msg)
+            if self._thread is None:
+                self._launch()
+            self._runs.add(run)
+        self._common.loop.call(partial(self._begin, run))
+        return run.process
+
+    def close(self, grace: float) -> None:
+        """
+        End all programs and whatever they have left, and wait until they are gone.
+
+        Each `on_end` has been called when it returns. It returns in any case a few
+        seconds after the grace; what cannot be ended until then is left to the
+        guardian. Can be called again, also to shorten the grace. In `on_end` it does
+        not wait.
+
+        Args:
+            grace: Seconds from SIGTERM to SIGKILL.
+        """
+        if self._is_forked():
+            return
+        grace = max(grace, 0.0)
+        with self._lock:
+            self._closed = True
+            self._close_by = min(self._close_by, time.monotonic() + grace)
+            runs, thread = list(self._runs), self._thread
+        for run in runs:
+            run.process.terminate(grace)
+        if thread is None or thread is threading.current_thread():
+            return
+        self._common.loop.call(self._begin_all)
+        thread.join(min(grace + _CLOSE_MARGIN, threading.TIMEOUT_MAX))
+        if thread.is_alive():
+            with self._lock:
+                runs = list(self._runs)
+            for run in runs:
+                run.process.kill()
+            _log.error("taskorch: %d programs cannot be ended in time", len(runs))
+
+    # ------------------------------------------------------- the supervisor's thread
+
+    def _launch(self) -> None:
+        thread = threading.Thread(
+            target=self._supervise, name="taskorch-programs", daemon=True
+        )
+        at_fork(self)
+        self._thread = thread
+        self._owner = os.getpid()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
+
+    def _supervise(self) -> None:
+        loop = self._common.loop
+        problem: Exception | None = None
+        try:
+            loop.open()
+            loop.run(self._is_over)
+            self._end_strays()
+        except Exception as error:  # noqa: BLE001 - every program must be told
+            _log.exception("taskorch: the supervisor of programs has to give up")
+            problem = error
+        if problem is not None:
+            self._give_up(problem)
+        self._common.guard.close()
+        loop.close()
+
+    def _begin_all(self) -> None:
+        # An interrupt may have come between the two steps of `start`.
+        for run in list(self._runs):
+            self._begin(run)
+
+    def _begin(self, run: ProgramRun) -> None:
+        if self._closed:
+            run.refuse()
+        else:
+            run.start()
+
+    def _is_over(self) -> bool:
+        return self._closed and not self._runs
+
+    def _end_strays(self) -> None:
+        """End what carries the mark of the run and belongs to no program any more."""
+        mark = os.fsencode(f"{RUN_VARIABLE}={self._common.run_id}")
+        left = Leftovers(Family(None, mark), None)
+        while (when := left.look(self._close_by)) is not None:
+            self._common.loop.at(when, _nothing)
+            self._common.loop.run(partial(_is_past, when))
+
+    def _give_up(self, error: Exception) -> None:
+        # There are no descriptors left, or something has closed ours. The next program
+        # may find better times.
+        with self._lock:
+            self._thread = None
+            runs = list(self._runs)
+        for run in runs:
+            run.fail(error)
+
+    def _forget(self, run: ProgramRun) -> None:
+        with self._lock:
+            self._runs.discard(run)
+
+    # -------------------------------------------------------------------- forked
+
+    def _is_forked(self) -> bool:
+        return self._owner is not None and os.getpid() != self._owner
+
+    def _check_owner(self) -> None:
+        if self._is_forked():
+            msg = (
+                f"this executor of programs belongs to process {self._owner}, of which "
+                "this one is a fork; make a new one here"
+            )
+            raise RuntimeError(msg)
+
+    def disown(self) -> None:
+        """In a forked child: close what would keep the parent's programs waiting."""
+        for run in list(self._runs):
+            run.disown()
+        self._common.guard.disown()
+
+
+def _nothing() -> None:
+    """Wake the loop, so that it looks around."""
+
+
+def _is_past(when: float) -> bool:
+    return time.monotonic() >= when

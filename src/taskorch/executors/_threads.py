@@ -1,0 +1,118 @@
+"""
+Worker threads that are parked, not polled.
+
+A worker that ends an attempt takes its next one in the same critical section, so a
+busy orchestrator hands nothing over; a parked worker waits on a lock of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+__all__ = ("Worker", "WorkerThreads")
+
+
+class Worker:
+    """One thread, and what it does now."""
+
+    __slots__ = ("current", "item", "leaving", "lock")
+
+    def __init__(self, item: Any) -> None:
+        #: What it is to do next; None sends it home.
+        self.item: Any = item
+        #: What it is doing; the driver's own.
+        self.current: Any = None
+        self.lock: threading.Lock = threading.Lock()
+        self.lock.acquire()
+        #: It is not to be used again.
+        self.leaving: bool = False
+
+
+class WorkerThreads:
+    """
+    As many threads as there is work at once.
+
+    Args:
+        name: The prefix of the threads' names.
+        run: Does an item on a worker, and returns the next item, or None. If None,
+            it has put the worker into `idle` itself, in its own critical section.
+        local: A thread-local that gets the attribute `worker`.
+        keep: Idle threads that are kept.
+        crashed: Told what *run* raised, which it never should.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Worker, Any], Any],
+        local: threading.local,
+        keep: int,
+        crashed: Callable[[BaseException], object],
+    ) -> None:
+        self._name = name
+        self._run = run
+        self._local = local
+        self._crashed = crashed
+        self._count = 0
+        self.keep = keep
+        #: Parked workers, the latest last; the driver's lock guards it.
+        self.idle: list[Worker] = []
+        #: Threads that have not come to their end, with their workers.
+        self._threads: dict[threading.Thread, Worker] = {}
+
+    def start(self, item: Any, worker: Worker | None) -> None:
+        """Do *item* on *worker*, taken from `idle`, or on a new thread if None."""
+        if worker is not None:
+            worker.item = item
+            worker.lock.release()
+            return
+        self._count += 1
+        worker = Worker(item)
+        thread = threading.Thread(
+            target=self._loop,
+            args=(worker,),
+            name=f"{self._name}-{self._count}",
+            daemon=True,
+        )
+        self._threads[thread] = worker
+        try:
+            thread.start()
+        except BaseException:
+            del self._threads[thread]
+            raise
+
+    def send_home(self) -> None:
+        """End all idle threads; the driver holds its lock."""
+        idle, self.idle = self.idle, []
+        for worker in idle:
+            worker.item = None
+            worker.lock.release()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the threads that have nothing to do any more."""
+        end = monotonic() + timeout
+        for thread, worker in list(self._threads.items()):
+            if worker.current is None and thread is not threading.current_thread():
+                thread.join(max(0.0, end - monotonic()))
+
+    def _loop(self, worker: Worker) -> None:
+        self._local.worker = worker
+        run = self._run
+        park = worker.lock.acquire
+        while True:
+            item, worker.item = worker.item, None
+            if item is None:
+                break
+            try:
+                while item is not None:
+                    item = run(worker, item)
+            except BaseException as error:  # noqa: BLE001 - a fault of the driver's
+                self._crashed(error)
+                break
+            if worker.leaving:
+                break
+            park()
+        self._threads.pop(threading.current_thread(), None)

@@ -1,0 +1,45 @@
+"""
+The decisions, without I/O: public as the low-level interface, provisional.
+
+1. No clock, id, random draw, thread, lock, file, socket, log line, environment or
+   global mutable: time (whole nanoseconds, above 0), ids and draws come in. The
+   same commands give the same facts under any `PYTHONHASHSEED`: nothing iterates a
+   set.
+2. The kernel owns all state. Deciding may consult the user's policies, through
+   `Deciders`; applying a fact never does.
+3. A command is accepted or refused whole. All that ends at one instant is applied
+   before anything new is dispatched.
+4. Every answer of a policy that matters stands in a fact, with its reason.
+5. Payloads, results and exceptions never enter: a row carries an opaque `cargo`,
+   which the kernel hands back and does not read.
+6. Facts are tuples `(event class, *fields)`; nobody listening, none are made.
+7. `check_invariants` holds after every command.
+"""
+
+from taskorch.kernel._commands import CancelTask as CancelTask
+from taskorch.kernel._commands import Command as Command
+from taskorch.kernel._commands import DecideTask as DecideTask
+from taskorch.kernel._commands import EndAttempt as EndAttempt
+from taskorch.kernel._commands import ExpireTasks as ExpireTasks
+from taskorch.kernel._commands import ResumeTask as ResumeTask
+from taskorch.kernel._commands import SetPriority as SetPriority
+from taskorch.kernel._commands import SubmitTask as SubmitTask
+from taskorch.kernel._commands import SuspendTask as SuspendTask
+from taskorch.kernel._deciders import Deciders as Deciders
+from taskorch.kernel._deciders import PolicyFault as PolicyFault
+from taskorch.kernel._effects import Effect as Effect
+from taskorch.kernel._effects import HoldAttempt as HoldAttempt
+from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt
+from taskorch.kernel._effects import ReturnSlot as ReturnSlot
+from taskorch.kernel._effects import StopAttempt as StopAttempt
+from taskorch.kernel._explain import explain as explain
+from taskorch.kernel._invariants import check_invariants as check_invariants
+from taskorch.kernel._kernel import Kernel as Kernel
+from taskorch.kernel._state import LOCAL as LOCAL
+from taskorch.kernel._state import AgentRow as AgentRow
+from taskorch.kernel._state import Bucket as Bucket
+from taskorch.kernel._state import KernelConfig as KernelConfig
+from taskorch.kernel._state import Spec as Spec
+from taskorch.kernel._state import TaskRow as TaskRow
+from taskorch.kernel._transitions import TRANSITIONS as TRANSITIONS
+from taskorch.kernel._transitions import diagram as diagram

@@ -1,0 +1,240 @@
+"""Accepting a task: first everybody is asked, then everything is changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import (
+    InvalidTransitionError,
+    QueueFullError,
+    UnknownCapabilityError,
+    UnsatisfiableError,
+)
+from taskorch.kernel import _books, _control, _dependencies, _timers
+from taskorch.kernel._dispatch import match, vetoed
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import Bucket, TaskRow
+from taskorch.model import TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_PENDING: Final = TaskState.PENDING
+_QUEUED: Final = TaskState.QUEUED
+_BLOCKED: Final = TaskState.BLOCKED
+_COMPLETED: Final = TaskState.COMPLETED
+
+
+@attrs.define(eq=False)
+class Admitted:
+    """A task that everybody agreed to, about to be accepted."""
+
+    row: TaskRow
+    priority: int
+    key: Any
+    parents: Sequence[TaskRow]
+    not_before_ns: int | None
+    deadline_ns: int | None
+    max_age_ns: int | None
+    rerun_of: TaskRow | None
+
+
+def consider(
+    kernel: Kernel,
+    row: TaskRow,
+    now: int,
+    *,
+    priority: int = 0,
+    parents: Sequence[TaskRow] = (),
+    not_before_ns: int | None = None,
+    deadline_ns: int | None = None,
+    rerun_of: TaskRow | None = None,
+) -> Admitted:
+    """
+    Ask all who must agree to *row*; nothing changes.
+
+    Raises:
+        UnknownCapabilityError: Nobody can do it.
+        UnsatisfiableError: It asks for more than there will ever be.
+        QueueFullError: The queue does not admit it.
+        InvalidTransitionError: The StateMachine forbids it.
+        PolicyFault: A policy failed.
+    """
+    deciders = kernel.deciders
+    bucket = row.bucket
+    if bucket.checked != kernel.agents_version:
+        if bucket.agents_version != kernel.agents_version:
+            match(kernel, bucket, row, now)
+        check_possible(kernel, bucket, row)
+        bucket.checked = bucket.agents_version
+    key, max_age = ask_queue(kernel, row, priority, now)
+    after = _first_state(parents, not_before_ns, now)
+    veto = vetoed(kernel, row, None, after, "submitted", now)
+    if veto is not None:
+        msg = f"task {row.id} was refused by the state machine: {veto}"
+        raise InvalidTransitionError(msg, task_id=row.id)
+    kernel.plain = (
+        deciders.aging_ns is not None
+        and deciders.admits_all
+        and deciders.max_age_ns is None
+        and not kernel.watched
+    )
+    return Admitted(
+        row, priority, key, parents, not_before_ns, deadline_ns, max_age, rerun_of
+    )
+
+
+def ask_queue(
+    kernel: Kernel, row: TaskRow, priority: int, now: int
+) -> tuple[Any, int | None]:
+    """
+    The key of *row*, and its largest age in ns.
+
+    Raises:
+        QueueFullError: The queue does not admit it.
+        PolicyFault: The queue failed.
+    """
+    deciders = kernel.deciders
+    max_age = deciders.max_age_ns
+    if not deciders.admits_all:
+        refused, max_age = deciders.admit(row, now)
+        if refused is not None:
+            msg = f"task {row.id} was not admitted: {refused}"
+            raise QueueFullError(msg, task_id=row.id)
+    aging = deciders.aging_ns
+    if aging is None:
+        return deciders.order(row, priority, now), max_age
+    return now - priority * aging, max_age
+
+
+def _first_state(
+    parents: Sequence[TaskRow], not_before_ns: int | None, now: int
+) -> TaskState:
+    if not parents and not_before_ns is None:
+        return _QUEUED
+    if any(_dependencies.is_broken(parent) for parent in parents):
+        return _BLOCKED
+    waits = any(parent.state is not _COMPLETED for parent in parents)
+    early = not_before_ns is not None and not_before_ns > now
+    return _PENDING if waits or early else _QUEUED
+
+
+def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
+    """Take in a task that was considered; asks nobody any more."""
+    row = admitted.row
+    row.key = admitted.key
+    row.seq = kernel.submissions
+    kernel.submissions += 1
+    kernel.tasks[row.id] = row
+    if admitted.priority:
+        more_of(row).priority = admitted.priority
+    if admitted.parents:
+        _dependencies.attach(row, admitted.parents)
+    not_before = admitted.not_before_ns
+    if not_before is not None and not_before > now:
+        more_of(row).due_ns = not_before
+        _timers.arm(kernel, not_before, _timers.DUE, row, 0)
+    if admitted.deadline_ns is not None:
+        more_of(row).deadline_ns = admitted.deadline_ns
+        _timers.arm(kernel, admitted.deadline_ns, _timers.DEADLINE, row, 0)
+    if admitted.max_age_ns is not None:
+        _timers.arm(kernel, now + admitted.max_age_ns, _timers.EXPIRE, row, 0)
+    origin = admitted.rerun_of
+    if origin is not None:
+        more_of(row).rerun_of = origin.id
+        more_of(origin).rerun_id = row.id
+    kernel.seq += 1
+    if kernel.tell_submitted:
+        kernel.tell_of_submission(row, now, admitted.priority)
+    _settle(kernel, row, now)
+    if admitted.deadline_ns is not None and admitted.deadline_ns <= now:
+        _control.miss_deadline(kernel, row, now)
+
+
+def _settle(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Give a task that has just been accepted its first state."""
+    more, links = row.more, row.links
+    if more is not None and more.blocked_by:
+        row.state = _PENDING
+        row.ready_ns = 0
+        kernel.pending += 1
+        _dependencies.block(kernel, row, now)
+        # Later tasks of its batch may hang on it already.
+        _dependencies.broke(kernel, row, now)
+    elif links is not None and links.waiting:
+        row.state = _PENDING
+        row.ready_ns = 0
+        kernel.pending += 1
+    elif more is not None and more.due_ns > now:
+        row.state = _PENDING
+        row.ready_ns = 0
+        kernel.pending += 1
+        kernel.delayed += 1
+    else:
+        kernel.enqueue(row)
+
+
+def check_possible(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+    """
+    Refuse what no agent and no pool can ever meet.
+
+    Raises:
+        UnknownCapabilityError: No agent matches.
+        UnsatisfiableError: Every agent that matches, or a pool, is too small.
+    """
+    if not bucket.matching:
+        if kernel.config.refuse_unknown:
+            raise _unknown_capability(kernel, bucket, row)
+        return
+    if bucket.agents:
+        return
+    shorts = [_books.too_small(kernel, bucket, agent) for agent in bucket.matching]
+    # The one that comes nearest.
+    name, need, most, where = max(filter(None, shorts), key=itemgetter(2))
+    msg = (
+        f"task {row.id} asks for {need / 1e6:g} {name}, "
+        f"and the most there is, {where}, is {most / 1e6:g}"
+    )
+    raise UnsatisfiableError(
+        msg,
+        resource=name,
+        need=need / 1e6,
+        most=most / 1e6,
+        hint="ask for less, or give TaskOrchestrator(resources=…) or the agent more",
+        task_id=row.id,
+    )
+
+
+def _unknown_capability(
+    kernel: Kernel, bucket: Bucket, row: TaskRow
+) -> UnknownCapabilityError:
+    spec = bucket.spec
+    needs = (spec.type,) if spec.requires is None else spec.requires
+    known = sorted(
+        {
+            capability: None
+            for agent in kernel.agents.values()
+            for capability in agent.info.capabilities
+        }
+    )
+    missing = next((need for need in needs if need not in known), needs[0])
+    near = difflib.get_close_matches(missing, known, n=1)
+    everything = ", ".join(known) or "none at all"
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    msg = (
+        f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and no "
+        f"agent has {'all of them' if missing in known else repr(missing)}{guess}. "
+        f"Known: {everything}"
+    )
+    return UnknownCapabilityError(
+        msg,
+        capability=missing,
+        known=tuple(known),
+        hint="add the agent first, or use unknown_capability='wait'",
+        task_id=row.id,
+    )

@@ -1,0 +1,421 @@
+"""
+The end of an attempt: results, failures, retries, and work that would not stop.
+
+The fence is (row, attempt number): what is not from the current attempt is noted and
+changes nothing but the books.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.events import (
+    AttemptReturned,
+    AttemptStopping,
+    AttemptWaiting,
+    LateResultIgnored,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskResumed,
+    TaskRetrying,
+    TaskSuspended,
+)
+from taskorch.kernel import _books, _dependencies, _parking, _timers
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._effects import ReturnSlot, StopAttempt
+from taskorch.kernel._faults import describe, note_fault
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import AgentRow, Leak, TaskRow
+from taskorch.model import TaskState, Units
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_RUNNING: Final = TaskState.RUNNING
+_SUSPENDED: Final = TaskState.SUSPENDED
+
+#: Reasons to stop: a stronger one replaces a weaker.
+_STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
+
+#: `(type, message, cause)` of a failure.
+Error = tuple[str, str, str]
+
+
+def end(
+    kernel: Kernel,
+    row: TaskRow,
+    attempt: int,
+    outcome: str,
+    now: int,
+    error: BaseException | None = None,
+    described: tuple[str, str] = ("", ""),
+) -> bool:
+    """See `Kernel.end_attempt`."""
+    more = more_of(row)
+    if row.attempt == attempt and row.state is _SUSPENDED and more.held:
+        # It was killed, or had just ended when it was to be stopped where it stands.
+        kernel.move(row, _RUNNING, now, "it ended while it was suspended")
+        kernel.note(TaskResumed, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
+    if row.attempt != attempt or row.state is not _RUNNING:
+        _late(kernel, row, attempt, outcome, now)
+        return False
+    if attempt == 1:
+        more.first_ns = row.started_ns
+    _free(kernel, row)
+    if more.stop == "cancel":
+        call_off(kernel, row, more.stop_reason, now)
+    elif more.stop in ("timeout", "deadline"):
+        _timed_out(kernel, row, now)
+    elif outcome == "completed":
+        complete(kernel, row, now)
+    elif more.stop == "suspend" and outcome == "stopped":
+        more.stop = ""
+        _put_aside(kernel, row, "at a checkpoint", now)
+    elif outcome == "stopped":
+        # It was asked to, and resumed before it had.
+        why = "it was resumed meanwhile"
+        _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
+    elif outcome == "lost":
+        _lost(kernel, row, described, now)
+    else:
+        more.charged += 1
+        _after_failure(kernel, row, error, (*described, "error"), now)
+    return True
+
+
+def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """*row* ended well, on a path that is not the plain one; or a person says so."""
+    more = more_of(row)
+    more.stop = ""
+    more.aside = more.decision = False
+    agent = row.agent
+    latency = 0
+    if agent is not None and row.state is _RUNNING:
+        latency = now - row.started_ns
+        agent.completed += 1
+        kernel.record(agent, row.bucket.spec.type).add(latency)
+        row.bucket.type_row.samples.append(
+            (row.submitted_ns, row.ready_ns, row.started_ns, now)
+        )
+        if more.charged:
+            kernel.retries_recovered += 1
+    row.bucket.type_row.completed += 1
+    forget_delay(kernel, row)
+    row.ended_ns = now
+    if more.past is None:
+        # As `move`, of a kind that the plain history shows by itself.
+        kernel.active -= 1
+        kernel.completed += 1
+        row.state = TaskState.COMPLETED
+    else:
+        kernel.move(row, TaskState.COMPLETED, now)
+    kernel.seq += 1
+    if kernel.tell_completed and kernel.sink is not None:
+        name = "" if agent is None else agent.name
+        fact = (TaskCompleted, kernel.seq, now, row.id, row.attempt, name, latency)
+        kernel.sink.append((fact, row.cargo))
+    if row.links is not None:
+        row.links.parents = []
+        _dependencies.release(kernel, row, now)
+    if more.past is None and not (more.priority or more.named or more.rerun_of):
+        # A timeout or a date, and nothing that anybody could still want to know.
+        row.more = None
+    _finish(kernel, row)
+
+
+def _finish(kernel: Kernel, row: TaskRow) -> None:
+    kernel.touched.append((row, row.cargo))
+    kernel.finished.append(row)
+    if len(kernel.finished) > kernel.config.keep_finished:
+        kernel.retire()
+
+
+def fail(
+    kernel: Kernel, row: TaskRow, error: Error, now: int, reason: str = ""
+) -> None:
+    """*row* ends badly, for good. It holds nothing any more."""
+    more = more_of(row)
+    more.error = error
+    more.stop = ""
+    cause = error[2]
+    type_row = row.bucket.type_row
+    type_row.failed += 1
+    type_row.failures[error[0]] = type_row.failures.get(error[0], 0) + 1
+    kernel.causes[cause] = kernel.causes.get(cause, 0) + 1
+    more.decision = False
+    forget_delay(kernel, row)
+    row.ended_ns = now
+    kernel.move(row, TaskState.FAILED, now, error[1])
+    agent = None if row.agent is None else row.agent.name
+    kernel.note(
+        TaskFailed, now, row.id, row.attempt, agent, *error, reason, cargo=row.cargo
+    )
+    _dependencies.broke(kernel, row, now)
+    _finish(kernel, row)
+
+
+def call_off(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+    """*row* is CANCELLED. It holds nothing any more."""
+    more = more_of(row)
+    more.stop = ""
+    more.stop_reason = reason
+    row.bucket.type_row.cancelled += 1
+    more.decision = False
+    forget_delay(kernel, row)
+    row.ended_ns = now
+    kernel.move(row, TaskState.CANCELLED, now, reason)
+    kernel.note(TaskCancelled, now, row.id, reason, cargo=row.cargo)
+    _dependencies.broke(kernel, row, now)
+    _finish(kernel, row)
+
+
+def forget_delay(kernel: Kernel, row: TaskRow) -> None:
+    """*row* leaves a delay before its end."""
+    more = row.more
+    if more is None or not more.due_ns:
+        return
+    if row.state is TaskState.RETRYING or (
+        row.state is TaskState.PENDING and not _dependencies.is_waiting(row)
+    ):
+        kernel.delayed -= 1
+    more.due_ns = 0
+
+
+def _put_aside(kernel: Kernel, row: TaskRow, detail: str, now: int) -> None:
+    """Suspend *row*, whose attempt has ended."""
+    more_of(row).aside = False
+    kernel.move(row, _SUSPENDED, now, detail)
+    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+
+
+def _free(kernel: Kernel, row: TaskRow) -> None:
+    """Give back the slot and the resources of the current attempt."""
+    more = more_of(row)
+    slots = 0 if more.yielded else 1
+    more.yielded = more.held = False
+    alloc, row.alloc = row.alloc, ()
+    _give_back(kernel, agent_of(row), alloc, slots)
+
+
+def agent_of(row: TaskRow) -> AgentRow:
+    """The agent of *row*, which runs or has run."""
+    assert row.agent is not None  # noqa: S101 - `start` sets it
+    return row.agent
+
+
+def _give_back(kernel: Kernel, agent: AgentRow, alloc: Units, slots: int) -> None:
+    """Free what an attempt has held, and wake who waits for it."""
+    kernel.running -= slots
+    agent.running -= slots
+    _books.release(kernel, agent, alloc)
+    if slots and agent.slots.heap:
+        _parking.wake(kernel, agent.slots)
+    _parking.stir(kernel)
+
+
+def _late(kernel: Kernel, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
+    kernel.note(LateResultIgnored, now, row.id, attempt, outcome, cargo=row.cargo)
+    leaked = kernel.leaked.pop((row.id, attempt), None)
+    if leaked is None:
+        return
+    agent = leaked.agent
+    agent.leaked -= 1
+    kernel.note(SlotRecovered, now, row.id, attempt, agent.name, cargo=row.cargo)
+    _give_back(kernel, agent, leaked.alloc, leaked.slots)
+
+
+def _failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
+    agent = agent_of(row)
+    agent.failed += 1
+    kernel.record(agent, row.bucket.spec.type).failed += 1
+
+
+def _after_failure(
+    kernel: Kernel, row: TaskRow, raised: BaseException | None, error: Error, now: int
+) -> None:
+    """Retry or fail; the attempt has been charged."""
+    more = more_of(row)
+    more.error = error
+    _failed_on_agent(kernel, row)
+    try:
+        again, delay, reason = kernel.deciders.retry(
+            row, raised, error[2], now - more.first_ns, now
+        )
+    except PolicyFault as fault:
+        note_fault(kernel, row.id, fault, now)
+        message = (
+            f"{error[0]}: {error[1]}; and then the {fault.component} failed: "
+            f"{describe(fault.error)}"
+        )
+        fail(kernel, row, ("ComponentError", message, "component"), now)
+        return
+    if again:
+        more.last_delay_ns = delay
+        kernel.retries_scheduled += 1
+        _retry(kernel, row, error, delay, reason, now, charged=True)
+    else:
+        if more.charged > 1:
+            kernel.retries_exhausted += 1
+        fail(kernel, row, error, now, reason)
+
+
+def _retry(
+    kernel: Kernel,
+    row: TaskRow,
+    error: Error,
+    delay: int,
+    reason: str,
+    now: int,
+    *,
+    charged: bool,
+) -> None:
+    more = more_of(row)
+    more.stop = ""
+    kernel.move(row, TaskState.RETRYING, now, reason)
+    kernel.note(
+        TaskRetrying,
+        now,
+        row.id,
+        row.attempt,
+        agent_of(row).name,
+        *error,
+        delay,
+        charged,
+        reason,
+        cargo=row.cargo,
+    )
+    if more.aside:
+        more.resume_ns = now + delay
+        _put_aside(kernel, row, "as it was asked to while it ran", now)
+    elif delay:
+        more.due_ns = now + delay
+        kernel.delayed += 1
+        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+    else:
+        kernel.requeue(row, now)
+
+
+def _timed_out(kernel: Kernel, row: TaskRow, now: int) -> None:
+    more = more_of(row)
+    why, more.stop = more.stop, ""
+    if why == "deadline":
+        _failed_on_agent(kernel, row)
+        error = ("TaskTimeoutError", "the deadline has passed", "deadline")
+        fail(kernel, row, error, now)
+        return
+    seconds = (row.bucket.spec.timeout_ns or 0) / 1e9
+    message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
+    more.charged += 1
+    _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
+
+
+def _lost(kernel: Kernel, row: TaskRow, described: tuple[str, str], now: int) -> None:
+    """The worker died under the attempt: not charged, but counted."""
+    more = more_of(row)
+    more.crashes += 1
+    error = (*described, "lost")
+    more.error = error
+    if more.crashes >= kernel.config.poison_attempts:
+        message = f"{more.crashes} attempts killed their worker; the last: "
+        fail(kernel, row, (described[0], message + described[1], "poisoned"), now)
+    elif not row.bucket.spec.idempotent:
+        more.decision = True
+        more.aside = False
+        reason = "its worker died, and it is not safe to run twice: decide()"
+        kernel.move(row, TaskState.BLOCKED, now, reason)
+        kernel.note(TaskBlocked, now, row.id, (), (), reason, cargo=row.cargo)
+        kernel.touched.append((row, row.cargo))
+    else:
+        _retry(kernel, row, error, 0, "its worker died", now, charged=False)
+
+
+# -- stopping ----------------------------------------------------------------------
+
+
+def stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
+    """Ask the running attempt of *row* to stop."""
+    more = more_of(row)
+    if _STRENGTH[why] <= _STRENGTH[more.stop]:
+        return
+    more.stop = why
+    more.stop_reason = reason
+    kernel.note(AttemptStopping, now, row.id, row.attempt, why, reason, cargo=row.cargo)
+    kernel.effects.append(StopAttempt(row, row.attempt, why))
+    if why != "suspend":
+        when = now + kernel.config.grace_ns
+        _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
+
+
+def give_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """The grace is over and the work has not ended: its slot leaks."""
+    agent = agent_of(row)
+    more = more_of(row)
+    if row.attempt == 1:
+        more.first_ns = row.started_ns
+    # One that waits for another task holds no slot, but its resources.
+    slots = 0 if more.yielded else 1
+    more.yielded = False
+    agent.leaked += 1
+    alloc, row.alloc = row.alloc, ()
+    kernel.leaked[row.id, row.attempt] = Leak(agent, alloc, row, slots)
+    kernel.note(SlotLeaked, now, row.id, row.attempt, agent.name, cargo=row.cargo)
+    if more.stop == "cancel":
+        call_off(kernel, row, more.stop_reason, now)
+    else:
+        _timed_out(kernel, row, now)
+
+
+# -- waiting inside a task ---------------------------------------------------------
+
+
+def yield_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
+    """See `Kernel.yield_slot`."""
+    if row.attempt != attempt or row.state is not _RUNNING:
+        return False
+    more = more_of(row)
+    if more.yielded:
+        return False
+    more.yielded = True
+    kernel.note(AttemptWaiting, now, row.id, attempt, cargo=row.cargo)
+    _give_back(kernel, agent_of(row), (), 1)
+    return True
+
+
+def reclaim_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
+    """See `Kernel.reclaim_slot`."""
+    if row.attempt != attempt or row.more is None or not row.more.yielded:
+        return True
+    kernel.returning.append(row)
+    serve_returning(kernel, now)
+    if row.more.yielded:
+        return False
+    kernel.effects = [
+        e
+        for e in kernel.effects
+        if not (isinstance(e, ReturnSlot) and e.row is row and e.attempt == attempt)
+    ]
+    return True
+
+
+def serve_returning(kernel: Kernel, now: int) -> None:
+    """Give slots to attempts that waited, before anything new starts."""
+    kept: list[TaskRow] = []
+    while kernel.returning and kernel.running < kernel.concurrency:
+        row = kernel.returning.popleft()
+        more, agent = more_of(row), agent_of(row)
+        if not more.yielded:
+            # The attempt has ended meanwhile.
+            continue
+        if not _books.has_slot(agent):
+            kept.append(row)
+            continue
+        more.yielded = False
+        kernel.running += 1
+        agent.running += 1
+        kernel.note(AttemptReturned, now, row.id, row.attempt, cargo=row.cargo)
+        kernel.effects.append(ReturnSlot(row, row.attempt))
+    kernel.returning.extendleft(reversed(kept))

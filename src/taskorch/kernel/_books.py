@@ -1,0 +1,92 @@
+"""
+What is held and what is free: the predicates of scheduling, and the books.
+
+`explain` reads the same predicates, so what it says is what happens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskorch.kernel import _parking
+from taskorch.kernel._state import AgentRow, Bucket
+from taskorch.model import Units
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def wanted(bucket: Bucket, agent: AgentRow) -> Units:
+    """What a task of *bucket* holds on *agent*: its own request, or the agent's."""
+    return bucket.spec.resources or agent.request
+
+
+def has_slot(agent: AgentRow) -> bool:
+    """Whether *agent* may run one more attempt."""
+    return agent.running < agent.limit
+
+
+def shortage(agent: AgentRow, need: Units) -> tuple[str, int, int] | None:
+    """The first resource that *agent* has too little of: `(name, need, free)`."""
+    if agent.capacity is None:
+        return None
+    for name, units in need:
+        free = agent.free(name)
+        if units > free:
+            return name, units, free
+    return None
+
+
+def pool_shortage(kernel: Kernel, need: Units) -> tuple[str, int, int] | None:
+    """The first pool that has too little: `(name, need, free)`."""
+    for name, units in need:
+        pool = kernel.pools.get(name)
+        if pool is not None and units > pool.total - pool.used:
+            return name, units, pool.total - pool.used
+    return None
+
+
+def too_small(
+    kernel: Kernel, bucket: Bucket, agent: AgentRow
+) -> tuple[str, int, int, str] | None:
+    """
+    What there will never be enough of for *bucket* on *agent*, or None.
+
+    Returns:
+        The resource, what is needed, the most there is, and where that is.
+    """
+    for name, need in wanted(bucket, agent):
+        pool = kernel.pools.get(name)
+        if agent.capacity is not None and agent.capacity.get(name, 0) < need:
+            return name, need, agent.capacity.get(name, 0), f"on agent {agent.name}"
+        if pool is not None and pool.total < need:
+            return name, need, pool.total, "in the pool"
+        if pool is None and agent.capacity is None:
+            return name, need, 0, "in any pool"
+    return None
+
+
+def take(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
+    """Enter *alloc* in the books."""
+    for name, units in alloc:
+        pool = kernel.pools.get(name)
+        if pool is not None:
+            pool.used += units
+        if agent.capacity is not None:
+            agent.used[name] = agent.used.get(name, 0) + units
+
+
+def release(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
+    """Strike *alloc* from the books, and wake who waits for it."""
+    for name, units in alloc:
+        pool = kernel.pools.get(name)
+        if pool is not None:
+            pool.used -= units
+            if pool.short:
+                _parking.wake_some(kernel, pool.short)
+            if pool.parked:
+                _parking.reopen_all(kernel, pool.parked)
+        if agent.capacity is not None:
+            agent.used[name] -= units
+            if name in agent.short:
+                _parking.wake_some(kernel, agent.short[name])

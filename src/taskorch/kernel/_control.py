@@ -1,0 +1,283 @@
+"""Control from outside: cancel, suspend, resume, move, expire, decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.errors import InvalidTransitionError
+from taskorch.events import (
+    TaskReprioritised,
+    TaskResumed,
+    TaskSuspended,
+    TaskUnblocked,
+)
+from taskorch.kernel import _attempts, _dependencies, _parking, _timers
+from taskorch.kernel._dispatch import vetoed
+from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
+from taskorch.kernel._history import more_of, past_of
+from taskorch.kernel._state import More, TaskRow
+from taskorch.model import TERMINAL, TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_S: Final = TaskState
+
+
+def _ask(kernel: Kernel, row: TaskRow, after: TaskState, why: str, now: int) -> None:
+    """
+    Ask the user's StateMachine.
+
+    Raises:
+        InvalidTransitionError: It forbids the transition.
+    """
+    veto = vetoed(kernel, row, row.state, after, why, now)
+    if veto is not None:
+        msg = f"task {row.id} may not go from {row.state} to {after}: {veto}"
+        raise InvalidTransitionError(
+            msg, task_id=row.id, story=story(row), hint="the state machine said so"
+        )
+
+
+def story(row: TaskRow) -> tuple[tuple[str, float], ...]:
+    """The history of *row*, for an error."""
+    return tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
+
+
+def _take_out(kernel: Kernel, row: TaskRow) -> None:
+    """Take a QUEUED task out of the queue, wherever it stands."""
+    if row in kernel.vetoed:
+        del kernel.vetoed[row]
+        _parking.unveto(kernel, row)
+    else:
+        kernel.dequeue(row)
+
+
+def cancel(kernel: Kernel, row: TaskRow, now: int, reason: str) -> bool:
+    """See `Kernel.cancel`."""
+    if row.state in TERMINAL:
+        return False
+    if row.more is not None and row.more.stop == "cancel":
+        return True
+    _ask(kernel, row, _S.CANCELLED, reason, now)
+    if row.state is _S.RUNNING:
+        _attempts.stop(kernel, row, "cancel", reason, now)
+        return True
+    if row.state is _S.QUEUED:
+        _take_out(kernel, row)
+    if row.state is _S.SUSPENDED and more_of(row).held:
+        # A stopped program: it must be continued to see that it is to end.
+        _continue(kernel, row, now)
+        _attempts.stop(kernel, row, "cancel", reason, now)
+        return True
+    _attempts.call_off(kernel, row, reason, now)
+    _parking.stir(kernel)
+    return True
+
+
+def suspend(kernel: Kernel, row: TaskRow, now: int, *, holdable: bool) -> bool:
+    """See `Kernel.suspend`."""
+    state = row.state
+    if state in TERMINAL or state is _S.SUSPENDED:
+        return False
+    more = more_of(row)
+    if more.aside:
+        return True
+    if more.stop in ("cancel", "deadline"):
+        return False
+    if state is _S.BLOCKED:
+        msg = f"task {row.id} is blocked: there is nothing to suspend"
+        raise InvalidTransitionError(msg, task_id=row.id, story=story(row))
+    _ask(kernel, row, _S.SUSPENDED, "suspended", now)
+    if state is _S.RUNNING:
+        more.aside = True
+        if more.stop:
+            # Its timeout is over; it is put aside if there is to be another attempt.
+            return True
+        if more.yielded or not holdable:
+            _attempts.stop(kernel, row, "suspend", "suspended by the user", now)
+            return True
+        _hold(kernel, row, now)
+        return True
+    if state is _S.QUEUED:
+        _take_out(kernel, row)
+    due = more.due_ns
+    _attempts.forget_delay(kernel, row)
+    # The delay goes on while it is suspended: it is a time of day, not an effort.
+    more.resume_ns = due
+    kernel.move(row, _S.SUSPENDED, now, "by the user")
+    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+    _parking.stir(kernel)
+    return True
+
+
+def _hold(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Stop a program where it stands: it keeps what it holds, its timeout stops."""
+    more = more_of(row)
+    more.held = True
+    more.left_ns = max(1, more.timer - now) if more.timer else 0
+    more.timer = 0
+    kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
+    kernel.note(TaskSuspended, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
+    kernel.effects.append(HoldAttempt(row, row.attempt))
+
+
+def _continue(kernel: Kernel, row: TaskRow, now: int) -> None:
+    more = more_of(row)
+    more.held = more.aside = False
+    kernel.move(row, _S.RUNNING, now, "continued")
+    if more.left_ns:
+        more.timer = now + more.left_ns
+        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
+        more.left_ns = 0
+    kernel.note(TaskResumed, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
+    kernel.effects.append(ReleaseAttempt(row, row.attempt))
+
+
+def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
+    """See `Kernel.resume`."""
+    more = row.more
+    if more is None:
+        return False
+    if row.state is _S.RUNNING and more.aside:
+        # It has not reached a checkpoint yet: take the request back.
+        more.aside = False
+        kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+        if more.stop == "suspend":
+            more.stop = ""
+            kernel.effects.append(ReleaseAttempt(row, row.attempt))
+        return True
+    if row.state is not _S.SUSPENDED:
+        return False
+    if more.held:
+        _ask(kernel, row, _S.RUNNING, "resumed", now)
+        _continue(kernel, row, now)
+        return True
+    state = _resumed_state(row, more, now)
+    _ask(kernel, row, state, "resumed", now)
+    kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+    due, more.resume_ns = more.resume_ns, 0
+    if due > now:
+        more.due_ns = due
+        _timers.arm(kernel, due, _timers.DUE, row, row.attempt)
+    if state is _S.QUEUED:
+        kernel.requeue(row, now)
+    elif state is _S.BLOCKED:
+        _dependencies.block(kernel, row, now)
+        _dependencies.broke(kernel, row, now)
+    else:
+        kernel.move(row, state, now, "resumed")
+        kernel.delayed += 0 if _dependencies.is_waiting(row) else 1
+    _parking.stir(kernel)
+    return True
+
+
+def _resumed_state(row: TaskRow, more: More, now: int) -> TaskState:
+    """Where *row*, which is suspended, goes on."""
+    if more.blocked_by:
+        return _S.BLOCKED
+    if row.attempt and more.resume_ns > now:
+        return _S.RETRYING
+    if _dependencies.is_waiting(row) or more.resume_ns > now:
+        return _S.PENDING
+    return _S.QUEUED
+
+
+def set_priority(kernel: Kernel, row: TaskRow, priority: int, now: int) -> bool:
+    """See `Kernel.set_priority`."""
+    if row.state in TERMINAL:
+        return False
+    more = more_of(row)
+    aging = kernel.deciders.aging_ns
+    if aging is None:
+        # The place counts from its submission, whenever it is moved.
+        key = kernel.deciders.order(row, priority, row.submitted_ns)
+    else:
+        key = row.submitted_ns - priority * aging
+    more.priority = priority
+    if row.state is _S.QUEUED:
+        _take_out(kernel, row)
+        row.key = key
+        kernel.enqueue(row)
+    else:
+        row.key = key
+    kernel.note(TaskReprioritised, now, row.id, priority, cargo=row.cargo)
+    _parking.stir(kernel)
+    return True
+
+
+def expire(kernel: Kernel, older_than_ns: int, now: int) -> list[TaskRow]:
+    """See `Kernel.expire`."""
+    stale = [
+        row
+        for row in kernel.tasks.values()
+        if row.state is _S.QUEUED and now - row.ready_ns > older_than_ns
+    ]
+    for row in stale:
+        seconds = (now - row.ready_ns) / 1e9
+        expire_one(kernel, row, now, f"it was queued for {seconds:.3g} s")
+    if stale:
+        _parking.stir(kernel)
+    return stale
+
+
+def expire_one(kernel: Kernel, row: TaskRow, now: int, reason: str) -> None:
+    """*row* has waited for too long: it fails."""
+    if row.state is _S.QUEUED:
+        _take_out(kernel, row)
+    error = ("TaskExpiredError", reason, "expired")
+    _attempts.fail(kernel, row, error, now)
+
+
+def miss_deadline(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """The deadline of *row* has passed."""
+    if row.state is _S.RUNNING:
+        _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
+        return
+    if row.state is _S.SUSPENDED and more_of(row).held:
+        _continue(kernel, row, now)
+        _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
+        return
+    if row.state is _S.QUEUED:
+        _take_out(kernel, row)
+    error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
+    _attempts.fail(kernel, row, error, now)
+
+
+def decide(kernel: Kernel, row: TaskRow, verdict: str, now: int) -> bool:
+    """See `Kernel.decide`."""
+    if row.state in TERMINAL:
+        return False
+    more = more_of(row)
+    if row.state is not _S.BLOCKED:
+        msg = f"task {row.id} is {row.state}: there is nothing to decide"
+        raise InvalidTransitionError(
+            msg,
+            task_id=row.id,
+            story=story(row),
+            hint="orch.tasks('blocked') lists the tasks that are held",
+        )
+    if verdict == "retry":
+        if more.blocked_by:
+            msg = f"task {row.id} is blocked by {', '.join(more.blocked_by)}"
+            raise InvalidTransitionError(
+                msg,
+                task_id=row.id,
+                story=story(row),
+                hint="orch.rerun_task(id) of what failed unblocks it",
+            )
+        _ask(kernel, row, _S.QUEUED, "decided", now)
+        more.decision = False
+        reason = "it runs again by decision"
+        kernel.note(TaskUnblocked, now, row.id, reason, cargo=row.cargo)
+        kernel.requeue(row, now)
+    elif verdict == "complete":
+        _ask(kernel, row, _S.COMPLETED, "decided", now)
+        _attempts.complete(kernel, row, now)
+    else:
+        _ask(kernel, row, _S.FAILED, "decided", now)
+        kind, message, _ = more.error or ("TaskFailedError", "", "")
+        text = f"failed by decision{': ' if message else ''}{message}"
+        _attempts.fail(kernel, row, (kind, text, "decision"), now)
+    _parking.stir(kernel)
+    return True

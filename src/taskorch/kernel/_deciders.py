@@ -1,0 +1,95 @@
+"""
+The questions that the kernel asks.
+
+The runtime answers them with the user's policies: it makes the `Task` that a policy
+sees, guards the call and checks the answer. The kernel knows rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.model import TaskState, Units
+
+__all__ = ("Deciders", "PolicyFault")
+
+
+class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
+    """
+    A policy raised, or answered what its protocol does not allow.
+
+    Attributes:
+        component: Which part: `router`, `queue`, ….
+        error: What it raised, or a ValueError that says what was wrong.
+    """
+
+    def __init__(self, component: str, error: BaseException) -> None:
+        super().__init__(component, error)
+        self.component = component
+        self.error = error
+
+
+class Deciders(Protocol):
+    """Protocol: the seven, as the kernel asks them. Any of them raises PolicyFault."""
+
+    # It may have a true attribute `rigid`, as a ResourceAllocator may.
+
+    #: Nanoseconds that one level of priority is worth, if that is the whole rule.
+    aging_ns: int | None
+    #: Whether admission needs no asking.
+    admits_all: bool
+    #: Nanoseconds that a task may wait before it expires, where admission is not
+    #: asked.
+    max_age_ns: int | None
+    #: The transitions that the StateMachine wants to be asked about; None is all.
+    watches: frozenset[tuple[TaskState | None, TaskState]] | None
+
+    def match(
+        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+    ) -> tuple[tuple[str, ...], str, bool]:
+        """Names of the agents that match, why, and whether that can be kept."""
+        ...
+
+    def route(
+        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
+    ) -> tuple[AgentRow, str, bool]:
+        """The agent, why, and whether that can be kept."""
+        ...
+
+    def order(self, row: TaskRow, priority: int, now: int) -> Any:
+        """The key of the task in the queue."""
+        ...
+
+    def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
+        """Why the task may not join the queue (or None), and its largest age in ns."""
+        ...
+
+    def check(
+        self,
+        row: TaskRow,
+        before: TaskState | None,
+        after: TaskState,
+        reason: str,
+        now: int,
+    ) -> str | None:
+        """Why the transition is forbidden, or None."""
+        ...
+
+    def retry(
+        self,
+        row: TaskRow,
+        error: BaseException | None,
+        cause: str,
+        elapsed_ns: int,
+        now: int,
+    ) -> tuple[bool, int, str]:
+        """Whether to retry, after how many ns, and why."""
+        ...
+
+    def allocate(
+        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+    ) -> tuple[Units | None, str, bool]:
+        """What is granted (None: nothing now), why, and whether that can be kept."""
+        ...

@@ -1,0 +1,216 @@
+"""Which task starts next, and where: asking everybody, and acting on the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.kernel import _attempts, _books, _parking, _timers
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._faults import describe, note_fault
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import LOCAL, AgentRow, Bucket, Place, TaskRow
+from taskorch.model import TaskState, Units
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_QUEUED: Final = TaskState.QUEUED
+_RUNNING: Final = TaskState.RUNNING
+
+
+def match(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
+    """
+    Bring the agents that match *bucket* up to date.
+
+    Raises:
+        PolicyFault: The registry failed.
+    """
+    if bucket.spec.requires is None:
+        bucket.matching = [kernel.agents[LOCAL]] if LOCAL in kernel.agents else []
+        bucket.match_reason = "plain functions and programs run on the local agent"
+        reusable = True
+    else:
+        agents = list(kernel.agents.values())
+        names, reason, reusable = kernel.deciders.match(row, agents, now)
+        bucket.matching = [kernel.agents[name] for name in names]
+        bucket.match_reason = reason
+    bucket.agents = [
+        agent
+        for agent in bucket.matching
+        if _books.too_small(kernel, bucket, agent) is None
+    ]
+    bucket.route = None
+    bucket.agents_version = kernel.agents_version if reusable else -1
+
+
+def place(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
+    """
+    Ask everybody about *row*, the first of *bucket*, and act on the answers.
+
+    It starts, or is set aside, or its bucket is parked, or it fails with the policy
+    that failed: in any case the bucket's head or the bucket's place has changed.
+    """
+    try:
+        if bucket.agents_version != kernel.agents_version:
+            match(kernel, bucket, row, now)
+        veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
+        if veto is not None:
+            more_of(row).veto = veto or "no reason given"
+            bucket.pop(row)
+            kernel.vetoed[row] = None
+            return
+        candidates = [a for a in bucket.agents if has_room(kernel, bucket, a)]
+        refusal = _try(kernel, bucket, row, candidates, now) if candidates else ""
+        if refusal is not None:
+            _park(kernel, bucket, row, candidates, refusal)
+    except PolicyFault as fault:
+        _component_failed(kernel, row, fault, now)
+    if bucket.caller is not None:
+        _parking.pass_on(kernel, bucket)
+
+
+def vetoed(
+    kernel: Kernel,
+    row: TaskRow,
+    before: TaskState | None,
+    after: TaskState,
+    reason: str,
+    now: int,
+) -> str | None:
+    """Why the user's StateMachine forbids the transition, or None."""
+    watches = kernel.deciders.watches
+    if watches is not None and (before, after) not in watches:
+        return None
+    return kernel.deciders.check(row, before, after, reason, now)
+
+
+def has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
+    """
+    Whether the allocator is to be asked about a task of *bucket* on *agent*.
+
+    One that may grant less than is asked is asked even if a pool has too little.
+    """
+    if agent.running >= agent.limit:
+        return False
+    need = _books.wanted(bucket, agent)
+    return _books.shortage(agent, need) is None and (
+        not kernel.rigid or _books.pool_shortage(kernel, need) is None
+    )
+
+
+def in_pools(kernel: Kernel, need: Units) -> Units:
+    """The part of *need* that the pools have to give."""
+    return tuple(pair for pair in need if pair[0] in kernel.pools)
+
+
+def _try(
+    kernel: Kernel, bucket: Bucket, row: TaskRow, candidates: list[AgentRow], now: int
+) -> str | None:
+    """Start *row* on one of *candidates*; or why none of them gets the resources."""
+    deciders = kernel.deciders
+    left = candidates.copy()
+    refusal = ""
+    while left:
+        agent, reason, keep_route = deciders.route(row, left, now)
+        need = _books.wanted(bucket, agent)
+        pooled = in_pools(kernel, need)
+        granted, refusal, keep_alloc = deciders.allocate(row, agent, pooled, now)
+        if granted is not None:
+            if (
+                keep_route
+                and keep_alloc
+                and not need
+                and not kernel.watched
+                and len(bucket.agents) == 1
+                and bucket.agents_version >= 0
+            ):
+                bucket.route = agent
+                bucket.route_reason = reason
+                bucket.route_version = kernel.agents_version
+            if len(pooled) < len(need):
+                own = (pair for pair in need if pair[0] not in kernel.pools)
+                granted = tuple(sorted((*granted, *own)))
+            kernel.start(row, agent, granted, now, reason)
+            return None
+        left.remove(agent)
+    return refusal or "no reason given"
+
+
+def started(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """The rarer part of a start: history, timeout."""
+    timeout = row.bucket.spec.timeout_ns
+    more = more_of(row)
+    if more.past is not None:
+        name = "" if row.agent is None else row.agent.name
+        more.past.append((_RUNNING, now, name))
+    if timeout is not None:
+        more.timer = now + timeout
+        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
+
+
+def _component_failed(
+    kernel: Kernel, row: TaskRow, fault: PolicyFault, now: int
+) -> None:
+    """A policy failed over *row*: the task fails with that, the rest goes on."""
+    note_fault(kernel, row.id, fault, now)
+    kernel.dequeue(row)
+    message = f"the {fault.component} failed: {describe(fault.error)}"
+    _attempts.fail(
+        kernel, row, ("ComponentError", message, "component"), now, fault.component
+    )
+
+
+def _park(
+    kernel: Kernel,
+    bucket: Bucket,
+    row: TaskRow,
+    refused: list[AgentRow],
+    refusal: str,
+) -> None:
+    """
+    Let *bucket* wait for whatever is short: one place for each of its agents.
+
+    Args:
+        kernel: The state.
+        bucket: What waits.
+        row: Its head.
+        refused: The agents that have room, where the allocator granted nothing.
+        refusal: Why not.
+    """
+    places = [
+        _place_of(kernel, bucket, agent)
+        for agent in bucket.agents
+        if agent not in refused
+    ]
+    bucket.refusal = refusal
+    _parking.park(kernel, bucket, row, dict.fromkeys(places))
+    if bucket.agents_version < 0:
+        kernel.parked_any[bucket] = None
+    for agent in refused:
+        need = _books.wanted(bucket, agent)
+        if _books.pool_shortage(kernel, need) is None:
+            # It would fit: only the allocator knows what it waits for.
+            kernel.parked_any[bucket] = None
+        for name, _ in in_pools(kernel, need):
+            kernel.pools[name].parked[bucket] = None
+
+
+def _place_of(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> Place:
+    """What keeps a task of *bucket* from running on *agent*, which has no room."""
+    if not _books.has_slot(agent):
+        return agent.slots
+    need = _books.wanted(bucket, agent)
+    short = _books.shortage(agent, need)
+    if short is not None:
+        name, units, _ = short
+        places = agent.short.setdefault(name, {})
+        if units not in places:
+            places[units] = Place(agent=agent, name=name, need=units)
+        return places[units]
+    short = _books.pool_shortage(kernel, need)
+    assert short is not None  # noqa: S101 - it has no room
+    name, units, _ = short
+    pool = kernel.pools[name]
+    if units not in pool.short:
+        pool.short[units] = Place(pool=pool, name=name, need=units)
+    return pool.short[units]

@@ -1,0 +1,52 @@
+"""
+What must now be done outside.
+
+Starts are so frequent that they are not objects: `Kernel.starts` lists the rows.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from taskorch.kernel._state import TaskRow
+
+__all__ = ("Effect", "HoldAttempt", "ReleaseAttempt", "ReturnSlot", "StopAttempt")
+
+
+@attrs.frozen(eq=False)
+class StopAttempt:
+    """Ask the work to stop; the kernel waits for its end, for a grace."""
+
+    row: TaskRow
+    attempt: int
+    #: `cancel`, `suspend`, `timeout` or `deadline`.
+    why: str
+
+
+@attrs.frozen(eq=False)
+class HoldAttempt:
+    """Stop a program where it stands (SIGSTOP)."""
+
+    row: TaskRow
+    attempt: int
+
+
+@attrs.frozen(eq=False)
+class ReleaseAttempt:
+    """Let a stopped program go on (SIGCONT)."""
+
+    row: TaskRow
+    attempt: int
+
+
+@attrs.frozen(eq=False)
+class ReturnSlot:
+    """An attempt that waited for another task may go on."""
+
+    row: TaskRow
+    attempt: int
+
+
+Effect: TypeAlias = StopAttempt | HoldAttempt | ReleaseAttempt | ReturnSlot

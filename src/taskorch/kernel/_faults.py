@@ -1,0 +1,33 @@
+"""Policies that fail: how that is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskorch.events import ComponentFailed
+from taskorch.kernel._deciders import PolicyFault
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def note_fault(
+    kernel: Kernel, task_id: str | None, fault: PolicyFault, now: int
+) -> None:
+    """The fact that a policy failed."""
+    kernel.note(
+        ComponentFailed,
+        now,
+        fault.component,
+        type(fault.error).__name__,
+        describe(fault.error),
+        task_id,
+    )
+
+
+def describe(error: BaseException) -> str:
+    """*error* in a line, even if it cannot be printed."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return f"{type(error).__name__} (which cannot be printed)"

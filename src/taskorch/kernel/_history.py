@@ -1,0 +1,49 @@
+"""The history of a task, which is derived while nothing unusual has happened."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskorch.kernel._state import More, TaskRow
+from taskorch.model import TERMINAL, TaskState
+
+_PENDING: Final = TaskState.PENDING
+_QUEUED: Final = TaskState.QUEUED
+_RUNNING: Final = TaskState.RUNNING
+
+
+def more_of(row: TaskRow) -> More:
+    """The rarer part of *row*, made if need be."""
+    if row.more is None:
+        row.more = More()
+    return row.more
+
+
+def remember(row: TaskRow, state: TaskState, now: int, detail: str = "") -> None:
+    """Add to the history of *row* what the plain path would not show."""
+    more = more_of(row)
+    if more.past is None:
+        more.past = plain_past(row)
+    more.past.append((state, now, detail))
+
+
+def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
+    """The history of a task to which nothing unusual has happened."""
+    past: list[tuple[TaskState, int, str]] = []
+    if row.ready_ns != row.submitted_ns:
+        past.append((_PENDING, row.submitted_ns, ""))
+    if row.ready_ns:
+        past.append((_QUEUED, row.ready_ns, ""))
+    if row.attempt:
+        agent = "" if row.agent is None else row.agent.name
+        past.append((_RUNNING, row.started_ns, agent))
+    if row.state in TERMINAL:
+        past.append((row.state, row.ended_ns, ""))
+    return past
+
+
+def past_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
+    """The history of *row*: `(state, ns, detail)`."""
+    if row.more is not None and row.more.past is not None:
+        return row.more.past
+    return plain_past(row)

@@ -1,0 +1,190 @@
+"""
+What is true after every command, checked by counting everything again.
+
+Linear in the number of tasks: for tests, simulation, and whoever wants to be sure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from taskorch.errors import InternalError
+from taskorch.kernel._dependencies import is_broken
+from taskorch.kernel._state import AgentRow, Bucket, TaskRow
+from taskorch.model import TERMINAL, TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def check_invariants(kernel: Kernel) -> None:
+    """
+    Recount everything.
+
+    Raises:
+        InternalError: Something does not add up; the message names all of it.
+    """
+    faults: list[str] = []
+    _counters(kernel, faults)
+    _books(kernel, faults)
+    _queues(kernel, faults)
+    for row in kernel.tasks.values():
+        _dependencies(row, faults)
+    if faults:
+        raise InternalError("; ".join(faults))
+
+
+def _counters(kernel: Kernel, faults: list[str]) -> None:
+    states = Counter(row.state for row in kernel.tasks.values())
+    states.update(kernel.retired.values())
+    kept = {
+        TaskState.PENDING: kernel.pending,
+        TaskState.QUEUED: kernel.queued,
+        TaskState.RUNNING: kernel.active,
+        TaskState.RETRYING: kernel.retrying,
+        TaskState.BLOCKED: kernel.blocked,
+        TaskState.SUSPENDED: kernel.suspended,
+        TaskState.COMPLETED: kernel.completed,
+        TaskState.FAILED: kernel.failed,
+        TaskState.CANCELLED: kernel.cancelled,
+    }
+    for state, count in kept.items():
+        if states[state] != count:
+            faults.append(f"{states[state]} tasks are {state}, not {count}")
+    delayed = sum(_is_delayed(row) for row in kernel.tasks.values())
+    if delayed != kernel.delayed:
+        faults.append(f"{delayed} tasks are delayed, not {kernel.delayed}")
+
+
+def _is_delayed(row: TaskRow) -> bool:
+    if row.more is None or not row.more.due_ns:
+        return False
+    waits = row.links is not None and row.links.waiting > 0
+    return row.state is TaskState.RETRYING or (
+        row.state is TaskState.PENDING and not waits
+    )
+
+
+def _holding(kernel: Kernel) -> list[tuple[AgentRow, TaskRow]]:
+    """The tasks whose current attempt holds something: running, or held."""
+    return [
+        (row.agent, row)
+        for row in kernel.tasks.values()
+        if row.agent is not None
+        and (
+            row.state is TaskState.RUNNING
+            or (row.state is TaskState.SUSPENDED and row.more and row.more.held)
+        )
+    ]
+
+
+def _books(kernel: Kernel, faults: list[str]) -> None:
+    slots: Counter[str] = Counter()
+    pools: Counter[str] = Counter()
+    used: Counter[tuple[str, str]] = Counter()
+    held = [
+        (agent, row.alloc, 0 if row.more is not None and row.more.yielded else 1)
+        for agent, row in _holding(kernel)
+    ]
+    held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
+    for agent, alloc, taken in held:
+        slots[agent.name] += taken
+        for name, units in alloc:
+            pools[name] += units
+            used[agent.name, name] += units
+    if sum(slots.values()) != kernel.running:
+        faults.append(f"{sum(slots.values())} slots are taken, not {kernel.running}")
+    if kernel.running > kernel.concurrency:
+        faults.append(f"{kernel.running} run, and {kernel.concurrency} may")
+    for agent in kernel.agents.values():
+        _agent_books(agent, slots[agent.name], used, faults)
+    for name, pool in kernel.pools.items():
+        if pool.used != pools[name]:
+            faults.append(f"of {name}, {pools[name]} is held, not {pool.used}")
+        if pool.used > pool.total:
+            faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
+
+
+def _agent_books(
+    agent: AgentRow,
+    slots: int,
+    used: Counter[tuple[str, str]],
+    faults: list[str],
+) -> None:
+    if agent.running != slots:
+        faults.append(f"{agent.name} runs {slots}, not {agent.running}")
+    if agent.running > agent.limit:
+        faults.append(f"{agent.name} runs {agent.running} of {agent.limit}")
+    for name, total in (agent.capacity or {}).items():
+        entered = agent.used.get(name, 0)
+        if entered != used[agent.name, name]:
+            faults.append(f"{agent.name}: {name} {used[agent.name, name]}≠{entered}")
+        if entered > total:
+            faults.append(f"{agent.name} is over-committed: {entered} of {total}")
+
+
+def _queues(kernel: Kernel, faults: list[str]) -> None:
+    found: dict[str, None] = {}
+    for bucket in dict.fromkeys(row.bucket for row in kernel.tasks.values()):
+        rows = bucket.rows()
+        if len(rows) != bucket.size:
+            faults.append(f"{bucket.spec.type}: {len(rows)} queued, not {bucket.size}")
+        found.update(dict.fromkeys(row.id for row in rows))
+        if rows:
+            _parking(kernel, bucket, rows[0], faults)
+    found.update(dict.fromkeys(row.id for row in kernel.vetoed))
+    faults.extend(
+        f"{row.id} is {row.state}, in the queue: {row.id in found}"
+        for row in kernel.tasks.values()
+        if (row.state is TaskState.QUEUED) != (row.id in found)
+    )
+
+
+def _parking(kernel: Kernel, bucket: Bucket, head: TaskRow, faults: list[str]) -> None:
+    """No wake-up is lost, and nothing is looked at too late."""
+    name = bucket.spec.type
+    place = (head.key, head.seq)
+    if bucket.head() is not head:
+        faults.append(f"{name}: {bucket.head()} is the head, not {head}")
+    if (bucket.parked is not None) != (bucket in kernel.parked):
+        faults.append(f"{name}: parked, and not known as such")
+    if bucket.parked is None:
+        if bucket.entry is None or not any(e is bucket.entry for e in kernel.open):
+            faults.append(f"{name}: queued tasks that nobody looks at")
+        elif bucket.entry[:2] > place:
+            faults.append(f"{name}: {head.id} is looked at too late")
+        return
+    if bucket.entry is not None or bucket.caller is not None:
+        faults.append(f"{name}: parked and open")
+    for where in bucket.parked:
+        if where.members[bucket][:2] > place:
+            faults.append(f"{name}: {head.id} is woken too late")
+        awake = any(
+            e is e[2].entry and e[2].caller is where and e[:2] < place
+            for e in kernel.open
+        )
+        if where.has_room() and not awake:
+            faults.append(f"{name}: there is room, and nobody wakes it in its turn")
+
+
+def _dependencies(row: TaskRow, faults: list[str]) -> None:
+    if row.alloc and (row.state in TERMINAL or row.state is TaskState.QUEUED):
+        faults.append(f"{row.id} is {row.state} and holds {row.alloc}")
+    if row.links is None or row.state in TERMINAL:
+        return
+    parents = row.links.parents
+    waiting = sum(p.state is not TaskState.COMPLETED for p in parents)
+    if waiting != row.links.waiting:
+        faults.append(f"{row.id} waits for {waiting}, not {row.links.waiting}")
+    early = (TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING)
+    if waiting and row.state in early:
+        faults.append(f"{row.id} is {row.state} and waits for {waiting}")
+    if not waiting and row.state is TaskState.PENDING and not _is_delayed(row):
+        faults.append(f"{row.id} is pending and waits for nothing")
+    broken = {p.id for p in parents if is_broken(p)}
+    known: set[str] = set() if row.more is None else set(row.more.blocked_by)
+    if broken != known:
+        faults.append(f"{row.id} is blocked by {broken}, not {known}")
+    if broken and row.state is TaskState.PENDING:
+        faults.append(f"{row.id} is pending, and cannot be reached")

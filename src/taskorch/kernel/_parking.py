@@ -1,0 +1,152 @@
+"""
+Buckets that cannot start anything now, and how they are woken.
+
+A bucket waits at as many places as it has agents: at each, for the first thing that
+is short there. Until one of these places has room, it cannot start, and nobody looks
+at it. What is released wakes the first in order only; once that one has been looked
+at, it passes the wake-up on if there is still room: so the cost of a release does not
+grow with the number of those who wait, and no wake-up is lost. The law, which
+`check_invariants` holds: while a place has room and somebody waits there, an open
+bucket that comes before them carries a wake-up of that place.
+
+What rests on the word of a policy (an allocator that puts off what would fit, a
+registry whose answer cannot be kept, a StateMachine that vetoes a start) is tried
+again, all of it, whenever something has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heapify, heappush
+from typing import TYPE_CHECKING
+
+from taskorch.kernel._state import FEW, Bucket, Place, TaskRow
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def open_bucket(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+    """Enter *bucket*, whose head is *row*, among those that may have work."""
+    known = bucket.entry
+    if known is not None:
+        if known[:2] <= (row.key, row.seq):
+            # Too early does no harm; and a wake-up that it carries may not be late.
+            return
+        _forget_entry(kernel)
+    bucket.entry = entry = (row.key, row.seq, bucket)
+    heappush(kernel.open, entry)
+
+
+def _forget_entry(kernel: Kernel) -> None:
+    """An entry of `open` is replaced; clean up if most have been."""
+    kernel.stale_entries += 1
+    if kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(kernel.open):
+        kernel.open[:] = [entry for entry in kernel.open if entry[2].entry is entry]
+        heapify(kernel.open)
+        kernel.stale_entries = 0
+
+
+def park(
+    kernel: Kernel, bucket: Bucket, row: TaskRow, places: Iterable[Place] = ()
+) -> None:
+    """Let *bucket*, whose head is *row*, wait until one of *places* has room."""
+    bucket.entry = None
+    bucket.parked = tuple(places)
+    kernel.parked[bucket] = None
+    for place in bucket.parked:
+        place.add(bucket, row)
+    if bucket.caller is not None:
+        pass_on(kernel, bucket)
+
+
+def reopen(kernel: Kernel, bucket: Bucket) -> None:
+    """*bucket*, which is parked, may be tried again."""
+    bucket.parked = None
+    bucket.refusal = ""
+    del kernel.parked[bucket]
+    row = bucket.head()
+    if row is not None:
+        open_bucket(kernel, bucket, row)
+
+
+def reopen_all(kernel: Kernel, buckets: dict[Bucket, None]) -> None:
+    """All of *buckets* that are parked may be tried again."""
+    for bucket in list(buckets):
+        if bucket.parked is not None:
+            reopen(kernel, bucket)
+    buckets.clear()
+
+
+def wake(kernel: Kernel, place: Place) -> None:
+    """*place* has room: wake the first that waits there."""
+    row = place.take()
+    if row is None:
+        return
+    bucket = row.bucket
+    bucket.caller = place
+    # As in `reopen`.
+    bucket.parked = None
+    bucket.refusal = ""
+    del kernel.parked[bucket]
+    bucket.entry = entry = (row.key, row.seq, bucket)
+    heappush(kernel.open, entry)
+
+
+def wake_some(kernel: Kernel, places: dict[int, Place]) -> None:
+    """Something was released: wake the first of each amount that fits now."""
+    for need, place in list(places.items()):
+        if not place.heap:
+            del places[need]
+        elif place.has_room():
+            wake(kernel, place)
+
+
+def pass_on(kernel: Kernel, bucket: Bucket) -> None:
+    """*bucket*, which was woken, has been looked at: wake the next if it has room."""
+    place, bucket.caller = bucket.caller, None
+    if place is not None and place.heap and place.has_room():
+        wake(kernel, place)
+
+
+def head_came(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+    """*row* is the new head of *bucket*, which is parked."""
+    places = bucket.parked or ()
+    # A wake-up that is on its way there may be behind this one.
+    if is_whimsical(bucket) or any(place.has_room() for place in places):
+        reopen(kernel, bucket)
+        return
+    for place in places:
+        place.add(bucket, row)
+
+
+def is_whimsical(bucket: Bucket) -> bool:
+    """Whether *bucket* was parked for its head only, by the word of a policy."""
+    return bucket.agents_version < 0 or bucket.refusal != ""
+
+
+def stir(kernel: Kernel) -> None:
+    """Something has changed: ask the policies again that put something off."""
+    if kernel.parked_any:
+        reopen_all(kernel, kernel.parked_any)
+    if not kernel.vetoed:
+        return
+    vetoed, kernel.vetoed = kernel.vetoed, {}
+    for row in vetoed:
+        unveto(kernel, row)
+        kernel.enqueue(row)
+
+
+def unveto(kernel: Kernel, row: TaskRow) -> None:
+    """*row* is not set aside any more, and is in no queue."""
+    assert row.more is not None  # noqa: S101 - the veto stands there
+    row.more.veto = ""
+    row.ticket += 1
+    kernel.queued -= 1
+
+
+def unpark_all(kernel: Kernel) -> None:
+    """An agent has joined: try everything again."""
+    for bucket in list(kernel.parked):
+        reopen(kernel, bucket)
+    stir(kernel)

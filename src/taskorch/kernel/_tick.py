@@ -1,0 +1,48 @@
+"""What happens when a timer is due."""
+
+from __future__ import annotations
+
+from heapq import heappop
+from typing import TYPE_CHECKING
+
+from taskorch.kernel import _attempts, _control, _dependencies, _timers
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import TaskRow
+from taskorch.model import TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def tick(kernel: Kernel, now: int) -> None:
+    """Do what is due by *now*, in order of time."""
+    timers = kernel.timers
+    while timers and timers[0][0] <= now:
+        timer = heappop(timers)
+        if _timers.is_alive(timer):
+            _ring(kernel, timer, now)
+        timers = kernel.timers
+
+
+def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
+    _, _, kind, row, _ = timer
+    if kind == _timers.TIMEOUT:
+        _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
+    elif kind == _timers.GRACE:
+        _attempts.give_up(kernel, row, now)
+    elif kind == _timers.DUE:
+        _due(kernel, row, now)
+    elif kind == _timers.DEADLINE:
+        _control.miss_deadline(kernel, row, now)
+    else:
+        _control.expire_one(kernel, row, now, "it waited for longer than it may")
+
+
+def _due(kernel: Kernel, row: TaskRow, now: int) -> None:
+    more_of(row).due_ns = 0
+    if row.state is TaskState.RETRYING:
+        kernel.delayed -= 1
+        kernel.requeue(row, now)
+    elif row.state is TaskState.PENDING and not _dependencies.is_waiting(row):
+        kernel.delayed -= 1
+        _dependencies.ready(kernel, row, now)

@@ -1,0 +1,75 @@
+"""
+Timers as data: a heap of what is due when.
+
+A timer is not taken out when it has lost its meaning: it is looked at when it is
+due, and then does nothing. When most are of that kind, the heap is rebuilt.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappush
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from taskorch.kernel._state import TaskRow
+from taskorch.model import TERMINAL, TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+#: `(when, number, kind, row, attempt)`.
+Timer: TypeAlias = tuple[int, int, int, TaskRow, int]
+
+#: An attempt has run for its timeout.
+TIMEOUT: Final = 0
+#: An attempt was asked to stop, and has not.
+GRACE: Final = 1
+#: A delay is over: `not_before`, or the wait before a retry.
+DUE: Final = 2
+#: The task must have ended.
+DEADLINE: Final = 3
+#: The task has waited for as long as it may.
+EXPIRE: Final = 4
+
+#: Timers that are not worth a clean-up.
+FEW_TIMERS: Final = 1_024
+
+
+def arm(kernel: Kernel, when: int, kind: int, row: TaskRow, attempt: int) -> None:
+    """Do what *kind* says at *when*."""
+    if len(kernel.timers) > kernel.most_timers:
+        kernel.timers = [timer for timer in kernel.timers if is_alive(timer)]
+        heapify(kernel.timers)
+        kernel.most_timers = FEW_TIMERS + 2 * len(kernel.timers)
+    kernel.timer_no += 1
+    heappush(kernel.timers, (when, kernel.timer_no, kind, row, attempt))
+
+
+def is_alive(timer: Timer) -> bool:
+    """Whether *timer* still means something."""
+    when, _, kind, row, attempt = timer
+    if kind == EXPIRE:
+        return row.attempt == 0 and row.state not in TERMINAL
+    more = row.more
+    if more is None:
+        # It has completed, plainly but for what the timer was for.
+        return False
+    if kind == TIMEOUT:
+        return (
+            row.attempt == attempt
+            and row.state is TaskState.RUNNING
+            and more.timer == when
+        )
+    if kind == GRACE:
+        return (
+            row.attempt == attempt
+            and row.state is TaskState.RUNNING
+            and more.stop != ""
+        )
+    if kind == DUE:
+        # A blocked task may be unblocked before it is due.
+        return more.due_ns == when and row.state in (
+            TaskState.PENDING,
+            TaskState.RETRYING,
+            TaskState.BLOCKED,
+        )
+    return row.state not in TERMINAL and more.deadline_ns == when

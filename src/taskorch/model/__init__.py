@@ -1,0 +1,44 @@
+"""
+Frozen values: what users write down and what they are told.
+
+1. A value checks its own ranges where it is made; a `Task` is checked at submission.
+2. No value knows of the kernel, of time, or of any I/O.
+3. Durations are seconds (float) here, and whole nanoseconds below.
+"""
+
+from taskorch.model._agent import Agent as Agent
+from taskorch.model._agent import Performance as Performance
+from taskorch.model._ids import check_id as check_id
+from taskorch.model._ids import id_problem as id_problem
+from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
+from taskorch.model._program import InheritEnv as InheritEnv
+from taskorch.model._program import Program as Program
+from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._resources import Resources as Resources
+from taskorch.model._resources import Units as Units
+from taskorch.model._resources import to_units as to_units
+from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
+from taskorch.model._retry_policy import check_seconds as check_seconds
+from taskorch.model._states import TERMINAL as TERMINAL
+from taskorch.model._states import TaskState as TaskState
+from taskorch.model._stats import AgentStats as AgentStats
+from taskorch.model._stats import Durations as Durations
+from taskorch.model._stats import Health as Health
+from taskorch.model._stats import HealthCheck as HealthCheck
+from taskorch.model._stats import PoolStats as PoolStats
+from taskorch.model._stats import QueueStats as QueueStats
+from taskorch.model._stats import RetryStats as RetryStats
+from taskorch.model._stats import StateStats as StateStats
+from taskorch.model._stats import Stats as Stats
+from taskorch.model._stats import StopReport as StopReport
+from taskorch.model._stats import TypeStats as TypeStats
+from taskorch.model._stats import Unfinished as Unfinished
+from taskorch.model._status import Blocker as Blocker
+from taskorch.model._status import Explanation as Explanation
+from taskorch.model._status import HistoryEntry as HistoryEntry
+from taskorch.model._status import TaskStatus as TaskStatus
+from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
+from taskorch.model._task import NO_RETRY as NO_RETRY
+from taskorch.model._task import Call as Call
+from taskorch.model._task import Task as Task
+from taskorch.model._task import call_type as call_type

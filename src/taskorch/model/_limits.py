@@ -1,0 +1,42 @@
+"""Every default number of the library, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Attempts that run at once, as in the core report's orchestrator.
+CONCURRENCY: Final = 10
+#: Finished tasks that stay whole in memory: a few MB.
+KEEP_FINISHED: Final = 10_000
+#: Seconds that one level of priority is worth: no task of level 0 waits longer than
+#: a minute behind younger tasks of level 1.
+AGING_SECONDS: Final = 60.0
+#: Seconds between asking work to stop and giving up on it (Kubernetes and systemd
+#: allow 30 and 90 for whole services; a task is smaller).
+GRACE_SECONDS: Final = 10.0
+#: Attempts that may kill their worker before the task is held to be the cause
+#: (dask's allowed-failures).
+POISON_ATTEMPTS: Final = 3
+#: Seconds that a fast policy may take before it is reported as slow: it is asked
+#: under the lock, so all others wait meanwhile.
+SLOW_POLICY_SECONDS: Final = 0.05
+#: Seconds that one call of a receiver may take before it gets a thread of its own.
+SLOW_RECEIVER_SECONDS: Final = 1.0
+#: Events that may wait for one receiver before it begins to lose them.
+RECEIVER_BACKLOG: Final = 100_000
+#: Attempts of one type whose times are kept for the quantiles.
+SAMPLE_SIZE: Final = 1_024
+#: Weight of the newest attempt in the moving average of an agent's latency.
+EWMA_WEIGHT: Final = 0.2
+#: The longest duration accepted anywhere, in seconds: a hundred years.
+MAX_SECONDS: Final = 100 * 365.25 * 86_400
+#: The longest id, in characters: it becomes part of file names.
+MAX_ID_LENGTH: Final = 200
+#: The largest amount of one resource, so that sums stay far below 2 ** 63 units.
+MAX_AMOUNT: Final = 1e12
+#: The largest priority, either way: it shifts the order by 60 s a level.
+MAX_PRIORITY: Final = 1_000_000
+#: The most attempts that a policy may ask for.
+MAX_ATTEMPTS: Final = 1_000_000
+#: Nanoseconds in a second.
+NS: Final = 1_000_000_000

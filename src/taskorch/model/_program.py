@@ -1,0 +1,273 @@
+"""Programs: what to run, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+
+if TYPE_CHECKING:
+    # For annotations only: the model does no input or output.
+    from os import PathLike
+    from pathlib import Path  # noqa: TC004 - attrs does not evaluate it either
+
+__all__ = (
+    "DEFAULT_ENV",
+    "PROGRAM_VARIABLE",
+    "RUN_VARIABLE",
+    "InheritEnv",
+    "Program",
+    "ProgramResult",
+)
+
+#: The variables of ours that every program gets. A name that ends in `*` stands for
+#: every name that begins so.
+DEFAULT_ENV: Final[frozenset[str]] = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LC_*",
+        "PATH",
+        "SHELL",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    }
+)
+
+#: The variable that tells every program, and whatever it starts, to which run it
+#: belongs; by it those are found that have outlived their orchestrator.
+RUN_VARIABLE: Final = "TASKORCH_RUN"
+
+#: The variable that tells it to which program of the run it belongs, likewise.
+PROGRAM_VARIABLE: Final = "TASKORCH_PROGRAM"
+
+#: Names that a program gets besides `DEFAULT_ENV` (`*` at the end of a name stands
+#: for any rest), or True for all that we have.
+InheritEnv: TypeAlias = Literal[True] | Iterable[str]
+
+
+def _is_a(value: object, *kinds: type) -> bool:
+    # Callers may give anything at all, whatever the annotations promise.
+    return isinstance(value, kinds)
+
+
+def _refuse_no_list(what: str, value: object, remedy: str) -> None:
+    # A str is iterable too, and would silently fall apart into its letters.
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        msg = f"{what}: {remedy}, not {value!r}"
+        raise TypeError(msg)
+
+
+def _plain(value: object) -> object:
+    """*value* without its path class; what is neither text nor path stays."""
+    if isinstance(value, str | bytes):
+        return value
+    convert = getattr(type(value), "__fspath__", None)
+    return value if convert is None else convert(value)
+
+
+def _check_text(what: str, value: object, kinds: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        remedy = "os.fsdecode(…)" if isinstance(value, bytes) else "str(…)"
+        msg = f"{what} is text, not {type(value).__name__} {value!r}; use {remedy}"
+        raise TypeError(msg)
+    if isinstance(value, str):
+        try:
+            # Bytes that came in as "surrogates" go out again as they were.
+            value = value.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            msg = f"{what} cannot be encoded as UTF-8: {error}"
+            raise InvalidTaskError(msg) from error
+    if isinstance(value, bytes) and b"\0" in value:
+        msg = (
+            f"{what} contains a NUL byte, at which the system would cut it off; "
+            "hand such data over through stdin or a file"
+        )
+        raise InvalidTaskError(msg)
+
+
+def _to_args(
+    args: Iterable[str | bytes | PathLike[str]],
+) -> tuple[str | bytes, ...]:
+    _refuse_no_list(
+        "args",
+        args,
+        "a program is a list of its name and its arguments, as in ['ls', '-l'] (or "
+        "['sh', '-c', '…'] where a shell is wanted)",
+    )
+    plain = tuple(_plain(arg) for arg in args)
+    if not plain or plain[0] in ("", b""):
+        msg = "args: the first argument is the program to run; there is none"
+        raise InvalidTaskError(msg)
+    for i, arg in enumerate(plain):
+        _check_text(f"args[{i}]", arg, (str, bytes))
+    return plain  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def _check_name(what: str, name: object) -> None:
+    _check_text(what, name, str)
+    if name == "" or "=" in str(name):
+        msg = f"{what}: {name!r} cannot name a variable: it is empty or contains '='"
+        raise InvalidTaskError(msg)
+
+
+def _to_env(env: Mapping[str, str]) -> dict[str, str]:
+    if not _is_a(env, Mapping):
+        msg = f"env: a mapping of names to values, not {type(env).__name__}"
+        raise TypeError(msg)
+    for name, value in env.items():
+        _check_name("env", name)
+        if name in (RUN_VARIABLE, PROGRAM_VARIABLE):
+            msg = f"env: {name} is set by taskorch; choose another name"
+            raise InvalidTaskError(msg)
+        if not _is_a(value, str):
+            # The value itself may be a secret and stays out of the message.
+            msg = f"env[{name!r}] is text, not {type(value).__name__}; use str(…)"
+            raise TypeError(msg)
+        _check_text(f"env[{name!r}]", value, str)
+    return dict(env)
+
+
+def _to_inherit(names: InheritEnv) -> Literal[True] | frozenset[str]:
+    if names is True:
+        return True
+    _refuse_no_list(
+        "inherit_env",
+        names,
+        "True for every variable, or a set of names, as in {'NAME'} (a few harmless "
+        "ones are always passed: see DEFAULT_ENV)",
+    )
+    wanted = DEFAULT_ENV.union(names)
+    for name in wanted:
+        _check_name("inherit_env", name)
+    return wanted
+
+
+def _to_cwd(cwd: str | PathLike[str] | None) -> str | None:
+    plain = _plain(cwd)
+    if plain is None:
+        return None
+    _check_text("cwd", plain, str)
+    if plain == "":
+        msg = "cwd: an empty path names no folder; use None for our own"
+        raise InvalidTaskError(msg)
+    return str(plain)
+
+
+def _to_stdin(stdin: str | bytes | None) -> str | bytes | None:
+    if stdin is not None and not _is_a(stdin, str, bytes):
+        msg = (
+            "stdin: the text or the bytes that the program reads, or None, not "
+            f"{type(stdin).__name__}; a file is read with Path(…).read_bytes()"
+        )
+        raise TypeError(msg)
+    if isinstance(stdin, str):
+        try:
+            stdin.encode()
+        except UnicodeEncodeError as error:
+            msg = f"stdin cannot be encoded as UTF-8: {error}; give bytes instead"
+            raise InvalidTaskError(msg) from error
+    return stdin
+
+
+def _to_check(check: bool) -> bool:
+    if not _is_a(check, bool):
+        msg = f"check: True or False, not {check!r}"
+        raise TypeError(msg)
+    return check
+
+
+def _show_env(env: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name!r}: …" for name in sorted(env)) + "}"
+
+
+def _show_inherit(names: Literal[True] | frozenset[str]) -> str:
+    if names is True:
+        return "True"
+    more = sorted(names - DEFAULT_ENV)
+    return "{" + ", ".join(map(repr, more)) + "}" if more else "DEFAULT_ENV"
+
+
+def _show_stdin(stdin: str | bytes | None) -> str:
+    if stdin is None:
+        return "None"
+    return f"<{len(stdin)} {'characters' if isinstance(stdin, str) else 'bytes'}>"
+
+
+@attrs.frozen
+class Program:
+    """
+    A program to run, from an argument list and without a shell.
+
+    Its `repr` shows neither the values of variables nor what is in `stdin`, since
+    either may be secret. Arguments are shown: every user of the machine can see them
+    in the list of processes, so a secret does not belong there.
+
+    Raises:
+        TypeError: A value is of the wrong kind.
+        InvalidTaskError: A value can never work, such as a NUL byte in an argument.
+    """
+
+    #: The program and its arguments. A name without "/" is looked up on the PATH that
+    #: the program itself gets; a relative path is taken from `cwd`.
+    args: tuple[str | bytes, ...] = attrs.field(converter=_to_args)
+    #: Variables to set, by name.
+    env: Mapping[str, str] = attrs.field(
+        factory=dict[str, str],
+        converter=_to_env,
+        kw_only=True,
+        repr=_show_env,
+        hash=False,
+    )
+    #: Which of our variables it gets: names (those of `DEFAULT_ENV` are always among
+    #: them), or True for all.
+    inherit_env: Literal[True] | frozenset[str] = attrs.field(
+        default=DEFAULT_ENV, converter=_to_inherit, kw_only=True, repr=_show_inherit
+    )
+    #: The folder in which it runs; None is ours.
+    cwd: str | None = attrs.field(default=None, converter=_to_cwd, kw_only=True)
+    #: What it can read (text as UTF-8); None is nothing at all.
+    stdin: str | bytes | None = attrs.field(
+        default=None, converter=_to_stdin, kw_only=True, repr=_show_stdin
+    )
+    #: Whether an exit code other than 0 is a failure.
+    check: bool = attrs.field(default=True, converter=_to_check, kw_only=True)
+
+    def inherits(self, name: str) -> bool:
+        """Whether the program gets our variable *name*."""
+        if self.inherit_env is True:
+            return True
+        return name in self.inherit_env or any(
+            rule.endswith("*") and name.startswith(rule[:-1])
+            for rule in self.inherit_env
+        )
+
+
+@attrs.frozen
+class ProgramResult:
+    """What a program left behind when it ended."""
+
+    #: The program and its arguments.
+    args: tuple[str | bytes, ...]
+    #: What it returned; negative: the number of the signal that killed it.
+    exit_code: int
+    #: The end of what it wrote, as UTF-8 text. What cannot be text, NUL included, is
+    #: shown as U+FFFD; the log has every byte.
+    stdout_tail: str
+    #: The end of what it wrote to standard error, likewise.
+    stderr_tail: str
+    #: The file with both streams as they arrived; None if it could not be made.
+    log_path: Path | None
+    #: Seconds from its start to its end, time in which it was stopped included.
+    duration: float
+    #: Names of our variables that it did not get, sorted.
+    withheld_env: tuple[str, ...] = ()
+    #: Bytes of output that are not in the log: over its limit, or not writable.
+    truncated_bytes: int = 0
+    #: Why the log is missing or ends early; None if all is well.
+    log_error: str | None = None

@@ -1,0 +1,101 @@
+"""
+Resources as a vector of named amounts.
+
+Inside they are whole millionths, so that sums are exact: ten tasks of 0.1 cpu fill
+one cpu, and when they have ended it is exactly free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._limits import MAX_AMOUNT
+
+__all__ = ("Resources", "Units", "to_units")
+
+#: `(name, whole millionths)` pairs, sorted by name, none of them zero.
+Units = tuple[tuple[str, int], ...]
+
+_SCALE: Final = 1_000_000
+
+
+def to_units(name: str, amount: object) -> int:
+    """
+    *amount* in whole millionths.
+
+    Raises:
+        InvalidTaskError: It is not a finite number from 0 to 1e12.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        msg = f"resource {name!r}: an amount is a number, not {amount!r}"
+        raise InvalidTaskError(msg)
+    if not 0 <= amount <= MAX_AMOUNT:
+        msg = f"resource {name!r}: {amount!r} is not between 0 and {MAX_AMOUNT:g}"
+        raise InvalidTaskError(msg)
+    units = round(amount * _SCALE)
+    if units == 0 and amount > 0:
+        msg = f"resource {name!r}: {amount!r} is below the smallest amount, 0.000001"
+        raise InvalidTaskError(msg)
+    return units
+
+
+@attrs.frozen(init=False, repr=False)
+class Resources(Mapping[str, float]):
+    """
+    Named amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
+
+    A resource that is not named is 0. The usual names are `cpu` (cores),
+    `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; any other is the user's own.
+    Amounts are exact to a millionth.
+
+    Raises:
+        InvalidTaskError: An amount is negative, not finite, or above 1e12.
+    """
+
+    #: The amounts in whole millionths, as the kernel counts them.
+    units: Units
+
+    def __init__(self, **amounts: float) -> None:
+        pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
+        object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
+
+    @classmethod
+    def from_units(cls, units: Units) -> Resources:
+        """The resources of *units*: sorted pairs of name and millionths."""
+        made = cls.__new__(cls)
+        object.__setattr__(made, "units", units)
+        return made
+
+    def __getitem__(self, name: str) -> float:
+        for key, units in self.units:
+            if key == name:
+                return units / _SCALE
+        return 0.0
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.units)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __contains__(self, name: object) -> bool:
+        return any(key == name for key, _ in self.units)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={units / _SCALE:g}" for name, units in self.units)
+        return f"Resources({inner})"
+
+    def __add__(self, other: Resources) -> Resources:
+        total = dict(self.units)
+        for name, units in other.units:
+            total[name] = total.get(name, 0) + units
+        return Resources.from_units(tuple(sorted(total.items())))
+
+    def fits_in(self, room: Resources) -> bool:
+        """Whether no amount is larger than the one in *room*."""
+        have = dict(room.units)
+        return all(units <= have.get(name, 0) for name, units in self.units)

@@ -1,0 +1,115 @@
+"""When a failed attempt is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
+
+__all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds")
+
+RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
+#: A named strategy, or a wait strategy of tenacity's (any callable of one state).
+Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
+
+
+def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
+    """
+    Return *value* if it is a duration in seconds.
+
+    Raises:
+        InvalidTaskError: It is not a finite number, is negative (or zero, where
+            that has no meaning), or is longer than a hundred years.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name}: a duration is a number of seconds, not {value!r}"
+        raise InvalidTaskError(msg)
+    if not 0 <= value <= MAX_SECONDS:
+        msg = f"{name}: {value!r} is not between 0 and {MAX_SECONDS:g} seconds"
+        raise InvalidTaskError(msg)
+    if value == 0 and not zero:
+        msg = f"{name}: 0 seconds leaves no time at all; use None for no limit"
+        raise InvalidTaskError(msg)
+    return value
+
+
+@attrs.frozen
+class RetryPolicy:
+    """
+    How often an attempt may fail, and how long to wait in between.
+
+    Raises:
+        InvalidTaskError: A value is out of its range.
+    """
+
+    #: Attempts in all, the first try included.
+    max_attempts: int = 1
+    #: How the delay grows: `"exponential"` (base, 2 base, 4 base, …), `"linear"`
+    #: (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of tenacity's.
+    wait: Wait = attrs.field(default="exponential", kw_only=True)
+    #: Seconds before the second attempt.
+    base: float = attrs.field(default=1.0, kw_only=True)
+    #: The longest delay in seconds, jitter included.
+    max_delay: float = attrs.field(default=60.0, kw_only=True)
+    #: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0 and
+    #: its ceiling, so that tasks which failed together do not return together.
+    jitter: float | Literal["full"] = attrs.field(default=0.5, kw_only=True)
+    #: Which failures are worth a retry: classes, or a predicate over the exception.
+    retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
+    #: No retry begins later than so many seconds after the first attempt began.
+    stop_after: float | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        n: object = self.max_attempts
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ATTEMPTS:
+            msg = f"max_attempts counts the first try: 1 or more, not {n!r}"
+            raise InvalidTaskError(msg)
+        wait: object = self.wait
+        if not callable(wait) and wait not in (
+            "exponential",
+            "linear",
+            "fixed",
+        ):
+            msg = (
+                f"wait: {self.wait!r} is none of 'exponential', 'linear', 'fixed' or a "
+                "wait strategy of tenacity's"
+            )
+            raise InvalidTaskError(msg)
+        check_seconds("base", self.base)
+        check_seconds("max_delay", self.max_delay)
+        if self.jitter != "full" and (
+            isinstance(self.jitter, bool | str) or not 0 <= self.jitter <= 1
+        ):
+            msg = f"jitter: {self.jitter!r} is neither a fraction nor 'full'"
+            raise InvalidTaskError(msg)
+        if self.stop_after is not None:
+            check_seconds("stop_after", self.stop_after)
+        self._check_retry_on()
+
+    def _check_retry_on(self) -> None:
+        retry_on: object = self.retry_on
+        if isinstance(retry_on, type):
+            classes: tuple[object, ...] = (retry_on,)
+        elif isinstance(retry_on, tuple):
+            classes = cast("tuple[object, ...]", retry_on)
+        elif callable(retry_on):
+            return
+        else:
+            msg = f"retry_on: {self.retry_on!r} is no exception class and no predicate"
+            raise InvalidTaskError(msg)
+        for cls in classes:
+            if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+                msg = f"retry_on: {cls!r} is no exception class"
+                raise InvalidTaskError(msg)
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether *error* is of the kind that is worth a retry."""
+        retry_on = self.retry_on
+        if isinstance(retry_on, type | tuple):
+            classes = cast("type[BaseException] | tuple[type[BaseException]]", retry_on)
+            return isinstance(error, classes)
+        return bool(retry_on(error))

@@ -1,0 +1,54 @@
+"""The states of a task, each documented under its name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+__all__ = ("TERMINAL", "TaskState")
+
+
+class TaskState(StrEnum):
+    """
+    Where a task is in its life.
+
+    PENDING → QUEUED → RUNNING → COMPLETED is the plain path. COMPLETED, FAILED and
+    CANCELLED are terminal: a task reaches exactly one of them, once.
+    """
+
+    PENDING = "pending"
+    """It waits for its dependencies, or for `not_before`."""
+
+    QUEUED = "queued"
+    """It could run: it waits for an agent, a slot and resources."""
+
+    RUNNING = "running"
+    """An attempt of it is under way."""
+
+    RETRYING = "retrying"
+    """An attempt failed, and the delay before the next one has not passed."""
+
+    BLOCKED = "blocked"
+    """It cannot go on by itself: a dependency failed, or a person must decide."""
+
+    SUSPENDED = "suspended"
+    """It was put aside, and waits for `resume_task`."""
+
+    COMPLETED = "completed"
+    """It ended well, and has a result."""
+
+    FAILED = "failed"
+    """It ended badly, and has an error."""
+
+    CANCELLED = "cancelled"
+    """It was called off."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
+)

@@ -1,0 +1,161 @@
+"""The task: one unit of work, as the user describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
+from taskorch.model._resources import Resources
+from taskorch.model._retry_policy import RetryPolicy
+
+if TYPE_CHECKING:
+    # For annotations only: the model does no input or output.
+    import os
+
+__all__ = ("NO_RESOURCES", "NO_RETRY", "Call", "Task", "call_type")
+
+NO_RESOURCES = Resources()
+NO_RETRY = RetryPolicy()
+
+
+def call_type(fn: Callable[..., object]) -> str:
+    """The type of a task that calls *fn*: its qualified name."""
+    name = getattr(fn, "__qualname__", None)
+    return name if isinstance(name, str) else type(fn).__qualname__
+
+
+@attrs.frozen
+class Call:
+    """A call of a function, as the payload of a task."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    #: Where it runs: None chooses by the kind of function.
+    executor: str | None = None
+
+
+@attrs.frozen
+class Task:
+    """
+    One unit of work: what it is, what it needs, and within which limits.
+
+    A task is a plain description. Nothing is checked until it is submitted: then
+    the validator names every fault at once.
+    """
+
+    #: What kind of work it is; an agent with this capability does it.
+    type: str
+    #: Whatever the agent needs to know.
+    payload: Any = None
+    #: Its name for ever; made up at submission if None.
+    id: str | None = attrs.field(default=None, kw_only=True)
+    #: Higher runs first; one level is worth a minute of waiting.
+    priority: int = attrs.field(default=0, kw_only=True)
+    #: What must have completed first: ids, handles or tasks; repeats are allowed.
+    after: Iterable[Any] = attrs.field(default=(), kw_only=True)
+    #: Capabilities that the agent must have; None means one: the task's type.
+    requires: Iterable[str] | None = attrs.field(default=None, kw_only=True)
+    #: What it holds while it runs.
+    resources: Resources = attrs.field(default=NO_RESOURCES, kw_only=True)
+    #: Seconds that one attempt may run.
+    timeout: float | None = attrs.field(default=None, kw_only=True)
+    #: When it must have ended: seconds from submission, or an aware datetime.
+    deadline: float | datetime | None = attrs.field(default=None, kw_only=True)
+    #: When it may start: seconds from submission, or an aware datetime.
+    not_before: float | datetime | None = attrs.field(default=None, kw_only=True)
+    #: What follows a failed attempt.
+    retry: RetryPolicy = attrs.field(default=NO_RETRY, kw_only=True)
+    #: Submitting the same key again returns the first task's handle.
+    idempotency_key: str | None = attrs.field(default=None, kw_only=True)
+    #: False: after an attempt whose end nobody knows, a person decides.
+    idempotent: bool = attrs.field(default=True, kw_only=True)
+    #: Anything that the user wants to find again; a router may read it.
+    metadata: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
+    # The id under which this object was last submitted, so that `after=[task]` finds
+    # a task that was given no id.
+    _submitted_as: str | None = attrs.field(
+        default=None, init=False, eq=False, repr=False
+    )
+
+    def __hash__(self) -> int:
+        # The payload need not be hashable.
+        return hash((self.type, self.id))
+
+    @classmethod
+    def call(
+        cls,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        **task_options: Any,
+    ) -> Task:
+        """
+        A task that calls *fn*, a function or a coroutine function.
+
+        A handle or a task among *args*, or inside a list among them, is a dependency
+        and is replaced by its result.
+
+        Args:
+            fn: What to call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            executor: `"thread"`, `"asyncio"`, or a name in `executors=`; None
+                chooses by the kind of function.
+            task_options: The keyword arguments of `Task`.
+
+        Raises:
+            InvalidTaskError: *fn* is not callable.
+        """
+        if not callable(fn):
+            msg = f"Task.call needs something that can be called, not {fn!r}"
+            raise InvalidTaskError(msg)
+        payload = Call(fn, args, {} if kwargs is None else kwargs, executor)
+        task_options.setdefault("type", call_type(fn))
+        return cls(payload=payload, **task_options)
+
+    @classmethod
+    def program(
+        cls,
+        args: Iterable[str | bytes | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        inherit_env: InheritEnv = DEFAULT_ENV,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: str | bytes | None = None,
+        check: bool = True,
+        **task_options: Any,
+    ) -> Task:
+        """
+        A task that runs a program, from an argument list and without a shell.
+
+        Args:
+            args: The program and its arguments.
+            env: Variables to set.
+            inherit_env: Variables of ours that it gets besides the default ones:
+                names, or True for all.
+            cwd: The folder to run in; None is ours.
+            stdin: What it reads; None is nothing at all.
+            check: Whether an exit code other than 0 is a failure.
+            task_options: The keyword arguments of `Task`; `type` is `"program"`.
+
+        Raises:
+            ValueError, TypeError: The program is not well formed.
+        """
+        payload = Program(
+            args,
+            env={} if env is None else env,
+            inherit_env=inherit_env,
+            cwd=cwd,
+            stdin=stdin,
+            check=check,
+        )
+        task_options.setdefault("type", "program")
+        return cls(payload=payload, **task_options)

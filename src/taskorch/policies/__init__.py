@@ -1,0 +1,23 @@
+"""
+The policies that come with the library: good enough for most users.
+
+1. They know the protocols and the model, and nothing of the kernel: whatever they can
+   do, a class of yours can do.
+2. They keep no state: each answer follows from the question and its context.
+3. Time is `context.now` and chance is `context.random`; they ask for no other.
+4. Every answer says why, in one short phrase with the numbers in it.
+5. tenacity is imported when a strategy of its is met, and not before.
+"""
+
+from taskorch.policies._allocator import PoolAllocator as PoolAllocator
+from taskorch.policies._queue import FifoQueue as FifoQueue
+from taskorch.policies._queue import PriorityQueue as PriorityQueue
+from taskorch.policies._registry import CapabilityRegistry as CapabilityRegistry
+from taskorch.policies._retry import BackoffRetryHandler as BackoffRetryHandler
+from taskorch.policies._retry import TenacityRetryHandler as TenacityRetryHandler
+from taskorch.policies._router import PerformanceRouter as PerformanceRouter
+from taskorch.policies._state_machine import (
+    StandardStateMachine as StandardStateMachine,
+)
+from taskorch.policies._validator import StructuralValidator as StructuralValidator
+from taskorch.policies._validator import ValidatorChain as ValidatorChain

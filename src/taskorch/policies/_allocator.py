@@ -1,0 +1,56 @@
+"""Who gets what of the pools: all of the request, or nothing yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from taskorch.model import NO_RESOURCES, to_units
+from taskorch.policies._words import amount
+from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
+
+__all__ = ("PoolAllocator",)
+
+_NOTHING: Final = Allocation(NO_RESOURCES, "it asks for nothing", reusable=True)
+_DIGITS: Final = 6
+
+
+class PoolAllocator:
+    """
+    The ResourceAllocator that grants a request whole, or not at all.
+
+    Amounts are compared in whole millionths, so that ten tasks of 0.1 fill one cpu
+    exactly. A refusal names the first resource, by name, that is short. A pool that
+    holds less than nothing, because it was made smaller, has nothing free.
+    """
+
+    #: It grants all that fits: see the protocol.
+    rigid = True
+
+    def allocate(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        context: Context,  # noqa: ARG002 - the protocol's
+    ) -> Allocation:
+        """All of *request* if every pool has it free, else nothing now."""
+        wanted = request.resources
+        if not wanted.units:
+            return _NOTHING
+        for name, need in wanted.units:
+            pool = pools.get(name)
+            if pool is None:
+                reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
+                return Allocation(None, reason)
+            # Rounded, so that what a sum of floats leaves behind is no amount.
+            free = max(0.0, round(pool.free, _DIGITS))
+            if need > to_units(name, free):
+                reason = (
+                    f"{name}: needs {amount(wanted[name])}, has {amount(free)} free "
+                    f"of {amount(pool.total)}"
+                )
+                return Allocation(None, reason)
+        return Allocation(wanted, "all of it was free")
+
+    def __repr__(self) -> str:
+        return "PoolAllocator()"

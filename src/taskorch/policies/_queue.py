@@ -1,0 +1,107 @@
+"""In which order tasks run, and how many may wait."""
+
+from __future__ import annotations
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Task, check_seconds
+from taskorch.model._limits import AGING_SECONDS
+from taskorch.policies._words import count
+from taskorch.protocols import Admission, Context, Order
+
+__all__ = ("FifoQueue", "PriorityQueue")
+
+
+class PriorityQueue:
+    """
+    The TaskQueue that puts the more urgent first, and lets nobody starve.
+
+    One level of priority is worth *aging* seconds of waiting: a task of priority 1
+    overtakes what was submitted up to *aging* seconds before it at priority 0, and
+    nothing older. So a task waits, for younger ones with *p* levels more, at most
+    until those have been started that came within *p* times *aging* seconds after it.
+    Tasks of equal standing run in the order of their submission; with `aging=0` all
+    do.
+
+    Args:
+        aging: Seconds of waiting that one level of priority is worth.
+        max_queued: How many tasks may wait for an agent or for resources; one more is
+            refused. None is without limit.
+        max_age: Seconds that a task may wait before it expires; None is for ever.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        aging: float = AGING_SECONDS,
+        max_queued: int | None = None,
+        max_age: float | None = None,
+    ) -> None:
+        check_seconds("aging", aging)
+        _check_max_queued(max_queued)
+        if max_age is not None:
+            check_seconds("max_age", max_age, zero=False)
+        self.aging = aging
+        self.max_queued = max_queued
+        self.max_age = max_age
+        self._order = Order(aging=aging, reusable=True)
+        self._admitted = Admission(
+            admitted=True, max_age=max_age, reusable=max_queued is None
+        )
+
+    def order(
+        self,
+        task: Task,  # noqa: ARG002 - the protocol's
+        context: Context,  # noqa: ARG002 - the protocol's
+    ) -> Order:
+        """The place of *task*: one rule for all."""
+        return self._order
+
+    def admit(
+        self,
+        task: Task,  # noqa: ARG002 - the protocol's
+        context: Context,
+    ) -> Admission:
+        """Whether *task* may join; not if *max_queued* wait already."""
+        most = self.max_queued
+        if most is None or (queued := context.view.queued) < most:
+            return self._admitted
+        reason = f"{count(queued, 'task')} queued already, and max_queued is {most:,}"
+        return Admission(admitted=False, reason=reason)
+
+    def __repr__(self) -> str:
+        return (
+            f"PriorityQueue(aging={self.aging!r}, max_queued={self.max_queued!r}, "
+            f"max_age={self.max_age!r})"
+        )
+
+
+class FifoQueue(PriorityQueue):
+    """
+    The TaskQueue that is first in, first out: priorities count for nothing.
+
+    Args:
+        max_queued: How many tasks may wait for an agent or for resources; one more is
+            refused. None is without limit.
+        max_age: Seconds that a task may wait before it expires; None is for ever.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+
+    def __init__(
+        self, max_queued: int | None = None, max_age: float | None = None
+    ) -> None:
+        super().__init__(0.0, max_queued, max_age)
+
+    def __repr__(self) -> str:
+        return f"FifoQueue(max_queued={self.max_queued!r}, max_age={self.max_age!r})"
+
+
+def _check_max_queued(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"max_queued: a number of tasks, 1 or more, or None; not {value!r}"
+        raise InvalidTaskError(msg)

@@ -1,0 +1,113 @@
+"""Which agent does it: mostly the one that does best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from taskorch.errors import InvalidTaskError
+from taskorch.policies._words import count, seconds, share
+from taskorch.protocols import AgentView, Context, Route
+
+if TYPE_CHECKING:
+    from taskorch.model import Performance, Task
+
+__all__ = ("PerformanceRouter",)
+
+
+class PerformanceRouter:
+    """
+    The TaskRouter that goes by performance, and keeps exploring.
+
+    The agent with the highest score is chosen. The score is the product of:
+
+    - its success rate at tasks of this type, by Laplace's rule of succession, so that
+      an agent nobody has tried stands at one half;
+    - the best latency among the candidates divided by its own; an unknown latency
+      counts as the best;
+    - the share of it that is idle. Of an agent with a limit that is the share of its
+      slots that are free. One without a limit is as busy as its share of all that the
+      candidates run, which splits the work among such agents by how good they are.
+
+    Of equal ones the agent that runs least is chosen, then the one that joined first.
+
+    With probability *exploration*, any candidate is drawn instead, all alike: that is
+    how a new agent, or one that has recovered, gets a chance to show itself. It costs
+    about that share of the gain; 0 never explores. A single candidate needs no
+    decision, and the answer holds for all like tasks.
+
+    Source: epsilon-greedy action selection and, for the unknown latency, optimistic
+    initial values; R. S. Sutton and A. G. Barto, *Reinforcement Learning: An
+    Introduction*, 2nd ed., 2018, sections 2.2 and 2.6.
+
+    Args:
+        exploration: How often the choice is left to chance, from 0 to 1.
+
+    Raises:
+        InvalidTaskError: *exploration* is not a number from 0 to 1.
+    """
+
+    def __init__(self, exploration: float = 0.1) -> None:
+        _check_fraction(exploration)
+        self.exploration = exploration
+
+    def route(
+        self, task: Task, candidates: Sequence[AgentView], context: Context
+    ) -> Route:
+        """The agent that runs the next attempt of *task*."""
+        if len(candidates) == 1:
+            return Route(candidates[0].name, "the only candidate", reusable=True)
+        total = count(len(candidates), "agent")
+        # No draw where none is needed: it would shift all that follow.
+        if self.exploration and context.random.random() < self.exploration:
+            agent = candidates[context.random.randrange(len(candidates))]
+            done = agent.performance(task.type)
+            return Route(
+                agent.name,
+                f"{_describe(done, agent.running)}; drawn from {total} "
+                f"(exploration {share(self.exploration)})",
+            )
+        agent, done = _best(task.type, candidates)
+        return Route(agent.name, f"{_describe(done, agent.running)}; best of {total}")
+
+    def __repr__(self) -> str:
+        return f"PerformanceRouter(exploration={self.exploration!r})"
+
+
+def _best(
+    task_type: str, candidates: Sequence[AgentView]
+) -> tuple[AgentView, Performance]:
+    records = [(agent, agent.performance(task_type)) for agent in candidates]
+    known = [done.latency for _, done in records if done.latency is not None]
+    fastest = min(known, default=0.0)
+    running = sum(agent.running for agent in candidates)
+
+    def rank(record: tuple[AgentView, Performance]) -> tuple[float, int]:
+        agent, done = record
+        return _score(agent, done, fastest, running), -agent.running
+
+    # Of equals `max` takes the first, which is the one that joined first.
+    return max(records, key=rank)
+
+
+def _score(agent: AgentView, done: Performance, fastest: float, running: int) -> float:
+    latency = fastest if done.latency is None else done.latency
+    speed = fastest / latency if latency > fastest else 1.0
+    # The attempt that is to start counts too, so that nobody is wholly busy.
+    slots = running + 1 if agent.max_concurrency is None else agent.max_concurrency
+    return done.success_rate * speed * (1 - agent.running / slots)
+
+
+def _describe(done: Performance, running: int) -> str:
+    latency = "no latency yet" if done.latency is None else seconds(done.latency)
+    return f"success {done.success_rate:.2f}, {latency}, {running:,} running"
+
+
+def _check_fraction(value: object) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value <= 1
+    ):
+        msg = f"exploration: a probability is a number from 0 to 1, not {value!r}"
+        raise InvalidTaskError(msg)

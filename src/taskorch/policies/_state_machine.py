@@ -1,0 +1,42 @@
+"""The fixed table of states, as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from taskorch.protocols import Context, Permit, Transition
+
+if TYPE_CHECKING:
+    from taskorch.model import TaskState
+
+__all__ = ("StandardStateMachine",)
+
+_ALLOWED: Final = Permit(allowed=True)
+
+
+class StandardStateMachine:
+    """
+    The StateMachine that forbids nothing, and calls every state by its own name.
+
+    It watches no transition, so it is never asked. A subclass that forbids something
+    sets `watches` to the `(before, after)` pairs it wants to see.
+    """
+
+    #: The transitions that it wants to be asked about.
+    watches: Collection[tuple[TaskState | None, TaskState]] = ()
+
+    def check(
+        self,
+        transition: Transition,  # noqa: ARG002 - the protocol's
+        context: Context,  # noqa: ARG002 - the protocol's
+    ) -> Permit:
+        """Whether *transition* may be made: always."""
+        return _ALLOWED
+
+    def label(self, state: TaskState) -> str:
+        """The name of *state* for the outside: its own."""
+        return state.value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

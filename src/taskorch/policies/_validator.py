@@ -1,0 +1,342 @@
+"""What is wrong with a task, all of it at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, TypeAlias, cast
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import (
+    Call,
+    Resources,
+    RetryPolicy,
+    Task,
+    check_seconds,
+    id_problem,
+)
+from taskorch.model._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch.protocols import Context, Finding, Validator, Verdict
+
+__all__ = ("StructuralValidator", "ValidatorChain")
+
+#: The longest type or capability, in characters: more than any qualified name.
+_MAX_NAME: Final = 500
+#: The longest idempotency key: it stays in memory after its task has left.
+_MAX_KEY: Final = MAX_ID_LENGTH
+#: Characters of a value that a message shows.
+_MAX_SHOWN: Final = 80
+#: What a re-run has at the end of its id.
+_RERUN: Final = re.compile(r"~[1-9][0-9]*\Z")
+
+Moment: TypeAlias = float | datetime
+
+_ACCEPTED: Final = Verdict()
+_ALL_ACCEPTED: Final = Verdict(reusable=True)
+
+
+class StructuralValidator:
+    """
+    The Validator that checks the form of a task: kinds, ranges, and what contradicts.
+
+    Every fault is a finding, and all are found at once. What it cannot know it leaves
+    to the orchestrator: whether a dependency exists, whether an agent can do it,
+    whether a payload can be stored, whether a date has passed.
+
+    The verdict holds for all like tasks if the task was accepted and says nothing for
+    itself alone: no `id`, `after`, `deadline`, `not_before`, `idempotency_key` or
+    `metadata`. The payload of a later like task is then not looked at: a `Program` has
+    checked itself, and a `Call` with a fault fails when it is run.
+
+    The rules, beside the kinds that `Task` names:
+
+    - `type` and the members of `requires` are printable, not longer than 500
+      characters, and have no space at either end;
+    - `id` is a safe path without "~", which only re-runs have;
+    - `after` and `requires` are lists, or anything else that can be read twice; an id
+      in `after` may be that of a re-run;
+    - `priority` is between -1,000,000 and 1,000,000;
+    - durations are more than 0 seconds (`not_before`: 0 or more) and no longer than a
+      hundred years; dates have a time zone; `deadline` is later than `not_before`,
+      where both are numbers or both are dates;
+    - `idempotency_key` is printable and not longer than 200 characters;
+    - a `Call` can be called, with a tuple of arguments and a mapping of names to
+      others.
+    """
+
+    def validate(
+        self,
+        task: Task,
+        context: Context,  # noqa: ARG002 - the protocol's
+    ) -> Verdict:
+        """What is wrong with *task*, if anything."""
+        findings = _findings(task)
+        if findings:
+            return Verdict(tuple(findings))
+        return _ALL_ACCEPTED if _is_plain(task) else _ACCEPTED
+
+    def __repr__(self) -> str:
+        return "StructuralValidator()"
+
+
+class ValidatorChain:
+    """
+    The Validator that asks several, and says all that they say, in their order.
+
+    Each is asked whatever the others found, so none can rely on those before it. The
+    verdict holds for all like tasks if each one's does; a chain of none accepts all.
+
+    Args:
+        validators: Whom to ask.
+
+    Raises:
+        InvalidTaskError: One of *validators* has no method `validate`.
+    """
+
+    def __init__(self, *validators: Validator) -> None:
+        for validator in validators:
+            _check_validator(validator)
+        self.validators = validators
+
+    def validate(self, task: Task, context: Context) -> Verdict:
+        """What is wrong with *task*, in the eyes of any of them."""
+        verdicts = [each.validate(task, context) for each in self.validators]
+        return Verdict(
+            tuple(finding for verdict in verdicts for finding in verdict.findings),
+            reusable=all(verdict.reusable for verdict in verdicts),
+        )
+
+    def __repr__(self) -> str:
+        return f"ValidatorChain({', '.join(map(repr, self.validators))})"
+
+
+def _check_validator(value: object) -> None:
+    if isinstance(value, type) or not isinstance(value, Validator):
+        msg = f"a validator is an object with a method `validate`, not {_show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _is_plain(task: Task) -> bool:
+    """Whether an accepted *task* says nothing for itself alone."""
+    return (
+        task.id is None
+        and isinstance(task.after, tuple | list)
+        and not task.after
+        and task.deadline is None
+        and task.not_before is None
+        and task.idempotency_key is None
+        and task.metadata is None
+    )
+
+
+def _findings(task: object) -> list[Finding]:
+    if not isinstance(task, Task):
+        remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
+        return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]
+    found: list[Finding] = []
+    for name, check in _CHECKS:
+        problem = check(getattr(task, name))
+        if problem is not None:
+            found.append(Finding(name, problem))
+    if task.after != ():
+        found += _list_findings(
+            "after", "ids, handles or tasks", task.after, _dependency_problem
+        )
+    if task.requires is not None:
+        found += _list_findings(
+            "requires", "capabilities", task.requires, _name_problem
+        )
+    if isinstance(task.payload, Call):
+        call = task.payload
+        found += _call_findings(call.fn, call.args, call.kwargs, call.executor)
+    if task.deadline is not None and task.not_before is not None:
+        found += _order_findings(task.deadline, task.not_before)
+    return found
+
+
+# --------------------------------------------------------------------- one field
+
+
+def _text_problem(value: object, limit: int) -> str | None:
+    if not isinstance(value, str):
+        return f"a str is needed, not {_show(value)}"
+    if not value or value[0].isspace() or value[-1].isspace():
+        return f"{_show(value)} is empty, or has a space at one end"
+    if len(value) > limit:
+        return f"at most {limit} characters are allowed, this has {len(value)}"
+    if not value.isprintable():
+        return f"{_show(value)} has characters that cannot be printed"
+    return None
+
+
+def _name_problem(value: object) -> str | None:
+    return _text_problem(value, _MAX_NAME)
+
+
+def _type_problem(value: object) -> str | None:
+    problem = _name_problem(value)
+    if problem is not None and callable(value):
+        return f"{problem}; a function is run by Task.call(function, …)"
+    return problem
+
+
+def _id_problem(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and "~" in value:
+        return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
+    return id_problem(value)
+
+
+def _priority_problem(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"a whole number is needed, not {_show(value)}"
+    if not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        return f"it is not between {-MAX_PRIORITY:,} and {MAX_PRIORITY:,}"
+    return None
+
+
+def _resources_problem(value: object) -> str | None:
+    if isinstance(value, Resources):
+        return None
+    return f"Resources are needed, as in Resources(cpu=1), not {_show(value)}"
+
+
+def _retry_problem(value: object) -> str | None:
+    if isinstance(value, RetryPolicy):
+        return None
+    example = "RetryPolicy(max_attempts=3)"
+    return f"a RetryPolicy is needed, as in {example}, not {_show(value)}"
+
+
+def _idempotent_problem(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"True or False, not {_show(value)}"
+
+
+def _key_problem(value: object) -> str | None:
+    return None if value is None else _text_problem(value, _MAX_KEY)
+
+
+def _metadata_problem(value: object) -> str | None:
+    if value is None or isinstance(value, Mapping):
+        return None
+    return f"a mapping is needed, or None, not {_kind(value)}"
+
+
+def _timeout_problem(value: object) -> str | None:
+    return None if value is None else _seconds_problem(value, zero=False)
+
+
+def _deadline_problem(value: object) -> str | None:
+    return None if value is None else _moment_problem(value, zero=False)
+
+
+def _not_before_problem(value: object) -> str | None:
+    return None if value is None else _moment_problem(value, zero=True)
+
+
+def _seconds_problem(value: object, *, zero: bool) -> str | None:
+    try:
+        check_seconds("it", value, zero=zero)
+    except InvalidTaskError as error:
+        return str(error).removeprefix("it: ")
+    except (ValueError, OverflowError):
+        # An integer of more digits than Python is willing to print.
+        return f"{_show(value)} is no duration that ends"
+    return None
+
+
+def _moment_problem(value: object, *, zero: bool) -> str | None:
+    if not isinstance(value, datetime):
+        return _seconds_problem(value, zero=zero)
+    if value.utcoffset() is None:
+        return (
+            f"{value} has no time zone, so nobody knows when that is; give it one, as "
+            "in datetime.now(UTC) or value.astimezone()"
+        )
+    return None
+
+
+def _show(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a finding must not fail over what it finds
+        return f"<{_kind(value)}>"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _kind(value: object) -> str:
+    # Arguments and metadata may be secret, or very long.
+    return type(value).__name__
+
+
+_CHECKS: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
+    ("type", _type_problem),
+    ("id", _id_problem),
+    ("priority", _priority_problem),
+    ("resources", _resources_problem),
+    ("timeout", _timeout_problem),
+    ("deadline", _deadline_problem),
+    ("not_before", _not_before_problem),
+    ("retry", _retry_problem),
+    ("idempotency_key", _key_problem),
+    ("idempotent", _idempotent_problem),
+    ("metadata", _metadata_problem),
+)
+
+
+# -------------------------------------------------------------- several together
+
+
+def _list_findings(
+    path: str, what: str, value: object, check: Callable[[object], str | None]
+) -> list[Finding]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return [Finding(path, f"a list of {what} is needed, not {_show(value)}")]
+    if isinstance(value, Iterator):
+        return [Finding(path, f"a list of {what} is needed: this can be read once")]
+    problems = [check(item) for item in cast("Iterable[object]", value)]
+    if isinstance(value, Sequence):
+        return [Finding(f"{path}[{i}]", p) for i, p in enumerate(problems) if p]
+    # A set has another order in every run.
+    return [Finding(path, p) for p in sorted(filter(None, problems))]
+
+
+def _dependency_problem(value: object) -> str | None:
+    if isinstance(value, str):
+        return id_problem(_RERUN.sub("", value))
+    if value is None or isinstance(value, bytes | int | float):
+        return f"an id, a handle or a task is needed, not {_show(value)}"
+    # Handles are the orchestrator's own: it says what it does not know.
+    return None
+
+
+def _call_findings(
+    fn: object, args: object, kwargs: object, executor: object
+) -> Iterator[Finding]:
+    if not callable(fn):
+        yield Finding("payload.fn", f"{_show(fn)} cannot be called")
+    if not isinstance(args, tuple):
+        yield Finding("payload.args", f"a tuple is needed, not {_kind(args)}")
+    if not isinstance(kwargs, Mapping):
+        yield Finding("payload.kwargs", f"a mapping is needed, not {_kind(kwargs)}")
+    else:
+        for name in cast("Mapping[object, object]", kwargs):
+            if not isinstance(name, str):
+                message = f"{_show(name)} is no name of an argument"
+                yield Finding("payload.kwargs", message)
+    if executor is not None and (problem := _name_problem(executor)) is not None:
+        yield Finding("payload.executor", problem)
+
+
+def _order_findings(deadline: Moment, not_before: Moment) -> Iterator[Finding]:
+    if _deadline_problem(deadline) is None and _not_before_problem(not_before) is None:
+        # A date cannot be compared with seconds from submission: that takes a clock.
+        if isinstance(deadline, datetime):
+            late = isinstance(not_before, datetime) and deadline <= not_before
+        else:
+            late = not isinstance(not_before, datetime) and deadline <= not_before
+        if late:
+            message = f"{deadline} is not later than not_before, {not_before}"
+            yield Finding("deadline", message)

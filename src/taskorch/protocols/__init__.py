@@ -1,0 +1,37 @@
+"""
+The contracts: seven that decide, and what they are given and answer.
+
+1. One file a protocol; its laws stand in its docstring, numbered.
+2. A policy is asked one question and answers with a value that carries its reason.
+3. A policy keeps nothing that matters: all state is the orchestrator's.
+4. An answer that says `reusable` is not asked for again for like tasks: that is the
+   fast path, for your classes as for ours.
+"""
+
+from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
+from taskorch.protocols._agent_registry import Match as Match
+from taskorch.protocols._context import AgentView as AgentView
+from taskorch.protocols._context import Context as Context
+from taskorch.protocols._context import PoolView as PoolView
+from taskorch.protocols._context import StateView as StateView
+from taskorch.protocols._resource_allocator import Allocation as Allocation
+from taskorch.protocols._resource_allocator import (
+    AllocationRequest as AllocationRequest,
+)
+from taskorch.protocols._resource_allocator import (
+    ResourceAllocator as ResourceAllocator,
+)
+from taskorch.protocols._retry_handler import Failure as Failure
+from taskorch.protocols._retry_handler import RetryDecision as RetryDecision
+from taskorch.protocols._retry_handler import RetryHandler as RetryHandler
+from taskorch.protocols._state_machine import Permit as Permit
+from taskorch.protocols._state_machine import StateMachine as StateMachine
+from taskorch.protocols._state_machine import Transition as Transition
+from taskorch.protocols._task_queue import Admission as Admission
+from taskorch.protocols._task_queue import Order as Order
+from taskorch.protocols._task_queue import TaskQueue as TaskQueue
+from taskorch.protocols._task_router import Route as Route
+from taskorch.protocols._task_router import TaskRouter as TaskRouter
+from taskorch.protocols._validator import Finding as Finding
+from taskorch.protocols._validator import Validator as Validator
+from taskorch.protocols._validator import Verdict as Verdict

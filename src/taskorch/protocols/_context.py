@@ -1,0 +1,119 @@
+"""What a policy may see when it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from taskorch.model import Performance, Resources, TaskState
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ("AgentView", "Context", "PoolView", "StateView")
+
+
+class AgentView(Protocol):
+    """An agent as it stands now; read only, and live."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, sorted."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Attempts that it runs at once; None is without limit."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Attempts that it runs now."""
+        ...
+
+    @property
+    def capacity(self) -> Resources | None:
+        """What it has; None means that only the pools limit it."""
+        ...
+
+    @property
+    def used(self) -> Resources:
+        """What its attempts hold."""
+        ...
+
+    def performance(self, task_type: str) -> Performance:
+        """How well it has done at tasks of *task_type*."""
+        ...
+
+
+class PoolView(Protocol):
+    """A resource as it stands now; read only, and live."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def total(self) -> float:
+        """How much there is."""
+        ...
+
+    @property
+    def free(self) -> float:
+        """How much nobody holds."""
+        ...
+
+
+class StateView(Protocol):
+    """The orchestrator's state; read only, and live."""
+
+    @property
+    def queued(self) -> int:
+        """Tasks that wait for a slot, an agent or resources."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Attempts under way."""
+        ...
+
+    def agents(self) -> Sequence[AgentView]:
+        """All agents, in the order in which they joined."""
+        ...
+
+    def pools(self) -> Mapping[str, PoolView]:
+        """All pools, by name."""
+        ...
+
+    def state_of(self, task_id: str) -> TaskState | None:
+        """The state of a task, or None if it is not known."""
+        ...
+
+
+class Context(Protocol):
+    """
+    What every policy is given beside its question.
+
+    New facts come as new attributes, so a policy of yours keeps working.
+    """
+
+    @property
+    def now(self) -> float:
+        """Seconds on a clock that never goes back; only differences mean anything."""
+        ...
+
+    @property
+    def random(self) -> Random:
+        """The orchestrator's generator: draw from it, and a seed repeats the run."""
+        ...
+
+    @property
+    def view(self) -> StateView:
+        """The state around the question."""
+        ...

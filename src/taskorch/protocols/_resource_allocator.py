@@ -1,0 +1,62 @@
+"""Who gets what of the pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from taskorch.model import Resources, Task
+from taskorch.protocols._context import AgentView, Context, PoolView
+
+__all__ = ("Allocation", "AllocationRequest", "ResourceAllocator")
+
+
+@attrs.frozen
+class AllocationRequest:
+    """What a task asks for, on the agent that would run it."""
+
+    task: Task
+    agent: AgentView
+    resources: Resources
+
+
+@attrs.frozen
+class Allocation:
+    """The answer of a ResourceAllocator: what is granted, or nothing yet."""
+
+    #: None: nothing now, ask again when something is released.
+    granted: Resources | None
+    reason: str = ""
+    #: Whether it holds for every like task, whatever the pools: only an allocation
+    #: of nothing can.
+    reusable: bool = False
+
+
+@runtime_checkable
+class ResourceAllocator(Protocol):
+    """
+    Protocol: decides what a task that is about to start holds.
+
+    It is asked under the orchestrator's lock: it must be fast and do no I/O. The
+    kernel keeps the books: it refuses a grant that does not fit. If it has a true
+    attribute `rigid`, it grants all of what fits and nothing of what does not: then
+    the kernel looks at the books itself and asks only where there is room, so that a
+    task which waits for resources costs nothing.
+
+    Laws:
+        1. A grant never exceeds what is free in any pool.
+        2. A grant never exceeds the request.
+        3. A request that fits into what is free is not refused for ever.
+        4. It changes none of its arguments.
+    """
+
+    def allocate(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        context: Context,
+    ) -> Allocation:
+        """What *request* gets of *pools* now."""
+        ...

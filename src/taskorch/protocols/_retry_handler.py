@@ -1,0 +1,59 @@
+"""Whether a failed attempt is tried again, and when."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from taskorch.model import Task
+from taskorch.protocols._context import Context
+
+__all__ = ("Failure", "RetryDecision", "RetryHandler")
+
+
+@attrs.frozen
+class Failure:
+    """An attempt that failed."""
+
+    task: Task
+    #: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
+    error: BaseException
+    #: Attempts charged to the task so far, this one included.
+    attempts: int
+    #: Seconds from the start of the first attempt to now.
+    elapsed: float
+    #: The delay before this attempt in seconds; 0 before the first.
+    last_delay: float
+    agent: str
+
+
+@attrs.frozen
+class RetryDecision:
+    """The answer of a RetryHandler."""
+
+    retry: bool
+    #: Seconds until the next attempt may start.
+    delay: float = 0.0
+    #: Why; the event and `explain` show it.
+    reason: str = ""
+
+
+@runtime_checkable
+class RetryHandler(Protocol):
+    """
+    Protocol: decides after a failure.
+
+    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+
+    Laws:
+        1. A delay is a finite number of seconds, 0 or more.
+        2. It ends: for every policy with finite limits there is a number of failures
+           after which the answer is no.
+        3. Randomness comes from `context.random` only.
+        4. It changes none of its arguments.
+    """
+
+    def decide(self, failure: Failure, context: Context) -> RetryDecision:
+        """What follows *failure*."""
+        ...

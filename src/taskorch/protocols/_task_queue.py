@@ -1,0 +1,67 @@
+"""In which order tasks run, and whether there is room for one more."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from taskorch.model import Task
+from taskorch.protocols._context import Context
+
+__all__ = ("Admission", "Order", "TaskQueue")
+
+
+@attrs.frozen
+class Order:
+    """
+    The place of a task in the queue.
+
+    Lower keys start first, equal ones in the order of submission. It is either a
+    *key*, or a rule: with `aging`, the key is the time of submission less priority
+    times `aging` seconds; with `aging=0` that is first in, first out.
+    """
+
+    #: A number, or a tuple of numbers and strings; all keys of one queue must be
+    #: comparable with each other.
+    key: Any = None
+    #: Seconds of waiting that one level of priority is worth.
+    aging: float | None = None
+    #: Whether the rule holds for every task; a key never does.
+    reusable: bool = False
+
+
+@attrs.frozen
+class Admission:
+    """Whether a task may join the queue."""
+
+    admitted: bool
+    reason: str = ""
+    #: Seconds that it may wait before it expires (FAILED, `TaskExpiredError`); None
+    #: is for ever.
+    max_age: float | None = None
+    #: Whether it holds for every task, whatever the length of the queue.
+    reusable: bool = False
+
+
+@runtime_checkable
+class TaskQueue(Protocol):
+    """
+    Protocol: decides the order and the admission; the kernel keeps the tasks.
+
+    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+
+    Laws:
+        1. The key of a task depends on the task and the time of its submission only:
+           it never changes while the task waits, except by `set_priority`.
+        2. Keys can be compared with each other: a total order.
+        3. It changes none of its arguments.
+    """
+
+    def order(self, task: Task, context: Context) -> Order:
+        """The place of *task*; `context.now` is the time of its submission."""
+        ...
+
+    def admit(self, task: Task, context: Context) -> Admission:
+        """Whether *task* may join; `context.view.queued` is the queue's length."""
+        ...

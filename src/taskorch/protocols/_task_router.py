@@ -1,0 +1,54 @@
+"""Which of the agents that could do a task does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from taskorch.model import Task
+from taskorch.protocols._context import AgentView, Context
+
+__all__ = ("Route", "TaskRouter")
+
+
+@attrs.frozen
+class Route:
+    """The answer of a TaskRouter."""
+
+    #: The name of one of the candidates.
+    agent: str
+    #: Why this one; `explain` shows it.
+    reason: str = ""
+    #: Whether it holds for every like task while the same agents are candidates.
+    reusable: bool = False
+
+
+@runtime_checkable
+class TaskRouter(Protocol):
+    """
+    Protocol: chooses an agent.
+
+    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+
+    Laws:
+        1. The agent of the answer is one of *candidates*.
+        2. Randomness comes from `context.random` only: the same seed and the same
+           questions give the same answers.
+        3. It changes none of its arguments.
+    """
+
+    def route(
+        self, task: Task, candidates: Sequence[AgentView], context: Context
+    ) -> Route:
+        """
+        The agent that runs the next attempt of *task*.
+
+        Args:
+            task: The task that is to start.
+            candidates: The agents that match it and have room for it now; never
+                empty.
+            context: What else is known.
+        """
+        ...

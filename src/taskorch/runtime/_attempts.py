@@ -1,0 +1,567 @@
+"""Doing the work of an attempt: on a thread, on the loop, as a program, elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    ProgramFailedError,
+    ResultGoneError,
+    TaskFailedError,
+)
+from taskorch.executors import ProgramEnd, ProgramExecutor
+from taskorch.executors._remote import (
+    RemoteEnd,
+    RemoteTraceback,
+    call_remotely,
+    open_end,
+)
+from taskorch.kernel import (
+    Bucket,
+    Effect,
+    HoldAttempt,
+    ReleaseAttempt,
+    ReturnSlot,
+    Spec,
+    StopAttempt,
+    TaskRow,
+)
+from taskorch.kernel._state import TypeRow
+from taskorch.model import NO_RETRY, Program, Task, TaskState
+from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
+from taskorch.runtime._deciders import show
+from taskorch.runtime._work import (
+    AGENT,
+    COROUTINE,
+    NAMED,
+    NO_VARIABLES,
+    PROGRAM,
+    THREAD,
+    Control,
+    Work,
+    control_of,
+    extra_of,
+    task_of,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Attempts", "outcome_of", "said", "strip", "unawaited")
+
+#: What a thread returns whose work goes on elsewhere.
+_HANDED: Final = object()
+#: What pools say of calls that they have given up.
+_OF_POOLS: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)
+#: Exceptions that mean something to the loop of whoever asks for a result.
+_ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
+#: Characters of an error's message that facts keep; the error itself has them all.
+_MAX_MESSAGE: Final = 10_000
+#: Of the grace, what a program may need to go, and its output to be read, once it has
+#: been killed; and the most of that in seconds.
+_KILL_SHARE: Final = 0.25
+_KILL_SECONDS: Final = 1.5
+
+
+def outcome_of(
+    error: BaseException, task_id: str, *, asked: bool
+) -> tuple[str, BaseException, tuple[str, str]]:
+    """
+    What *error* says of the attempt that raised it.
+
+    Returns:
+        The outcome, the error as callers see it, and its type and message.
+    """
+    kind, message = said(error)
+    stopped = isinstance(error, AttemptInterrupted | asyncio.CancelledError)
+    if stopped and asked:
+        return "stopped", error, (kind, message)
+    if isinstance(error, concurrent.futures.BrokenExecutor):
+        return "lost", error, (kind, message)
+    if not isinstance(error, Exception) or isinstance(error, _ENDS_LOOPS):
+        # SystemExit and the like must not end the program of whoever asks, and a
+        # StopIteration not the loop.
+        text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
+        wrapped = TaskFailedError(text, type=kind, task_id=task_id)
+        wrapped.__cause__ = error
+        return "failed", wrapped, (kind, message)
+    return "failed", error, (kind, message)
+
+
+def said(error: BaseException) -> tuple[str, str]:
+    """The type and the message of *error*, however long, and whatever its str does."""
+    kind = type(error).__name__
+    try:
+        message = str(error)
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
+        message = "(it cannot be printed)"
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}…"
+    return kind, message
+
+
+def unawaited(coroutine: CoroutineType[Any, Any, Any], task_id: str) -> TypeError:
+    """The error of a plain function that returned *coroutine*, which nobody awaits."""
+    name = coroutine.__qualname__
+    coroutine.close()
+    msg = (
+        f"task {task_id} returned a coroutine of {name}(), which nobody would await: "
+        "submit an async def itself, or give it to a task in an async def that awaits "
+        "it"
+    )
+    return TypeError(msg)
+
+
+def strip(error: BaseException) -> None:
+    """
+    Let the traceback of *error* begin in the user's code.
+
+    Our frames are of no use to the user, and keep alive what they hold.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        "taskorch.runtime."
+    ):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+class Attempts:
+    """Begins attempts, and stops them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._programs: ProgramExecutor | None = None
+        self.logs: Path | None = None
+
+    # -- which way -----------------------------------------------------------------
+
+    def how_of(self, row: TaskRow, work: Work) -> int:
+        """How the attempt of *row* is done, on the agent that it was given to."""
+        how = work._how
+        if how != AGENT or row.agent is None:
+            return how
+        runner = self._rt.runners.get(row.agent.name)
+        return THREAD if runner is None else runner.how
+
+    def begin(self, row: TaskRow, attempt: int, work: Work) -> None:
+        """Begin an attempt; never blocks, never raises."""
+        how = self.how_of(row, work)
+        try:
+            if how == THREAD:
+                self._rt.threads.start((row, attempt, work), None)
+            elif how == COROUTINE:
+                if not self._rt.loops.call(self._begin_coroutine, row, attempt, work):
+                    msg = f"task {row.id}: the event loop has been closed"
+                    raise TaskFailedError(msg, task_id=row.id)  # noqa: TRY301
+            elif how == PROGRAM:
+                program = task_of(row).payload
+                self._begin_program(row, attempt, work, program)
+            else:
+                self._begin_named(row, attempt, work)
+        except BaseException as error:
+            # Whatever it is, the task fails; whoever is interrupted is told as well.
+            self._rt.finish(row, attempt, work, None, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+
+    # -- threads -------------------------------------------------------------------
+
+    def perform(
+        self, row: TaskRow, attempt: int, work: Work
+    ) -> tuple[bool, Any, BaseException | None]:
+        """
+        On a worker thread: do an attempt that is not the plainest.
+
+        Returns:
+            Whether the work goes on elsewhere, the value, and the error.
+        """
+        context = context_of(work, attempt)
+        if context.cancelled:
+            return False, None, AttemptInterrupted("stopped before it began")
+        try:
+            value = work._ctx.copy().run(self._call, row, attempt, work, context)
+        except BaseException as error:  # noqa: BLE001 - it is the task's
+            return False, None, error
+        return value is _HANDED, value, None
+
+    def _call(self, row: TaskRow, attempt: int, work: Work, context: Any) -> Any:
+        if work._how != AGENT:
+            fn, args, kwargs = _resolved(work)
+            return fn(*args, **kwargs)
+        assert row.agent is not None  # noqa: S101 - a running task has an agent
+        runner = self._rt.runners[row.agent.name]
+        value = runner.handler(task_of(row), context)
+        if not runner.program:
+            return value
+        if not isinstance(value, Program):
+            msg = (
+                f"agent {runner.name!r} runs programs: its handler returns a Program, "
+                f"not {show(value)}"
+            )
+            raise InvalidTaskError(msg, task_id=row.id)
+        self._begin_program(row, attempt, work, value)
+        return _HANDED
+
+    # -- coroutines ----------------------------------------------------------------
+
+    def _begin_coroutine(self, row: TaskRow, attempt: int, work: Work) -> None:
+        """On the loop: make the task that does the attempt."""
+        context = context_of(work, attempt)
+        control = context._control
+        if context.cancelled:
+            stopped = AttemptInterrupted("stopped before it began")
+            self._rt.finish(row, attempt, work, None, stopped)
+            return
+        loop = asyncio.get_running_loop()
+        driver = self._drive(row, attempt, work, context)
+        try:
+            control.handle = task = loop.create_task(
+                driver, name=row.id, context=work._ctx.copy()
+            )
+        except Exception as error:  # noqa: BLE001 - a task factory of the user's
+            driver.close()
+            self._rt.finish(row, attempt, work, None, error)
+            return
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Cancelled before its first step: it could not say so itself.
+            if task.cancelled():
+                cut_off = asyncio.CancelledError()
+                self._rt.finish(row, attempt, work, None, cut_off)
+
+        task.add_done_callback(ended)
+        if context.cancelled:
+            # It was asked to stop before there was anything to stop.
+            loop.call_soon(task.cancel)
+
+    async def _drive(
+        self, row: TaskRow, attempt: int, work: Work, context: Any
+    ) -> None:
+        CURRENT.set(context)
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if work._how == AGENT:
+                assert row.agent is not None  # noqa: S101 - it runs
+                runner = self._rt.runners[row.agent.name]
+                value = await runner.handler(task_of(row), context)
+            else:
+                fn, args, kwargs = _resolved(work)
+                value = await fn(*args, **kwargs)
+        except BaseException as raised:  # noqa: BLE001 - it is the task's
+            error = raised
+        self._rt.finish(row, attempt, work, value, error)
+
+    # -- programs ------------------------------------------------------------------
+
+    def _begin_program(
+        self, row: TaskRow, attempt: int, work: Work, program: Program
+    ) -> None:
+        control = context_of(work, attempt)._control
+        fence = f"{self._rt.epoch}.{attempt}"
+
+        def on_end(end: ProgramEnd) -> None:
+            value, error = _program_end(row.id, program, end)
+            self._rt.finish(row, attempt, work, value, error)
+
+        executor = self._programs
+        if executor is None:
+            with self._rt.loops._lock:
+                executor = self._programs
+                if executor is None:
+                    executor = self._programs = ProgramExecutor(
+                        run_id=self._rt._prefix.rstrip("-"), logs=self.logs
+                    )
+        control.handle = process = executor.start(
+            program,
+            name=f"{row.id}/{attempt}",
+            env={"TASKORCH_TASK": row.id, "TASKORCH_FENCE": fence},
+            on_end=on_end,
+        )
+        if control.why not in ("", "suspend"):
+            # It was asked to stop before there was anything to stop.
+            process.terminate(self._grace())
+
+    def _grace(self) -> float:
+        """
+        Seconds from SIGTERM to SIGKILL.
+
+        They are less than the whole grace, or the kernel would give up a program in
+        the moment in which it is killed.
+        """
+        grace = self._rt.kernel.config.grace_ns / 1e9
+        return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
+
+    # -- executors of the user's ---------------------------------------------------
+
+    def _begin_named(self, row: TaskRow, attempt: int, work: Work) -> None:
+        context = context_of(work, attempt)
+        if work._how == NAMED:
+            name = extra_of(work).executor or ""
+            fn, args, kwargs = _resolved(work)
+        else:
+            assert row.agent is not None  # noqa: S101 - it runs
+            runner = self._rt.runners[row.agent.name]
+            name = runner.executor or ""
+            fn, kwargs = runner.handler, {}
+            pool = self._rt.executors[name]
+            inside = isinstance(pool, concurrent.futures.ThreadPoolExecutor)
+            task = task_of(row)
+            args = (
+                (task, context) if inside else (_portable(task, work), context.remote())
+            )
+        pool = self._rt.executors[name]
+        remote = False
+        if isinstance(pool, concurrent.futures.ThreadPoolExecutor):
+            run = work._ctx.copy().run
+            future = pool.submit(run, _call_inside, context, fn, args, kwargs)
+        elif isinstance(pool, concurrent.futures.ProcessPoolExecutor):
+            remote = True
+            future = pool.submit(call_remotely, fn, args, kwargs)
+        else:
+            future = pool.submit(fn, *args, **kwargs)
+        if not hasattr(future, "add_done_callback"):
+            msg = f"executor {name!r} returned {show(future)} for a call, not a Future"
+            raise TypeError(msg)
+        if isinstance(future, concurrent.futures.Future):
+            context._control.handle = future
+            if context.cancelled:
+                # It was asked to stop before there was anything to stop.
+                future.cancel()
+
+        def done(future: concurrent.futures.Future[Any]) -> None:
+            value, error = _future_end(future, row.id, name, remote=remote)
+            if isinstance(error, _OF_POOLS):
+                # It is said under the lock of a pool that breaks or is shut down, and
+                # what starts next may be for the same pool.
+                threading.Thread(
+                    target=self._rt.finish,
+                    args=(row, attempt, work, value, error),
+                    name=f"{self._rt.name}-lost",
+                    daemon=True,
+                ).start()
+            else:
+                self._rt.finish(row, attempt, work, value, error)
+
+        future.add_done_callback(done)
+
+    # -- stopping ------------------------------------------------------------------
+
+    def carry_out(self, effect: Effect) -> None:
+        """Do what the kernel says besides starts."""
+        if isinstance(effect, ReturnSlot):
+            self._rt.waiting.returned(effect.row, effect.attempt)
+            return
+        work: Work | None = effect.row.cargo
+        if work is None:
+            return
+        control = control_of(work, effect.attempt)
+        if isinstance(effect, StopAttempt):
+            self._stop(control, effect.why)
+            if effect.why != "suspend":
+                self._rt.waiting.interrupt(effect.row, effect.attempt)
+        elif isinstance(effect, HoldAttempt):
+            if hasattr(control.handle, "stop"):
+                control.handle.stop()
+        elif isinstance(effect, ReleaseAttempt):
+            if control.why == "suspend":
+                control.why = ""
+            if hasattr(control.handle, "resume"):
+                control.handle.resume()
+
+    def _stop(self, control: Control, why: str) -> None:
+        control.why = why
+        if why == "suspend":
+            return
+        handle = control.handle
+        if isinstance(handle, asyncio.Task):
+            self._rt.loops.call(handle.cancel)
+        elif isinstance(handle, concurrent.futures.Future):
+            handle.cancel()
+        elif handle is not None:
+            handle.terminate(self._grace())
+
+    def holdable(self, row: TaskRow) -> bool:
+        """Whether the running attempt of *row* can be stopped where it stands."""
+        work: Work | None = row.cargo
+        if work is None or work._extra is None or work._extra.control is None:
+            return False
+        control = work._extra.control
+        return control.attempt == row.attempt and hasattr(control.handle, "stop")
+
+    # -- afterwards ----------------------------------------------------------------
+
+    def tidy(self, row: TaskRow, work: Work) -> None:
+        """Under the lock: *row* has ended; let go of what only its life needed."""
+        if row.state is TaskState.COMPLETED:
+            # Of an earlier attempt.
+            work._error = None
+        extra = work._extra
+        if extra is not None:
+            extra.parents = {}
+
+    def gone(self, task_id: str, state: TaskState) -> Work:
+        """A handle for a task that has left memory."""
+        rt = self._rt
+        work = rt.new_work(None, (), {}, AGENT, NO_VARIABLES)
+        row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), work, 0)
+        row.state = state
+        work._row = row
+        msg = (
+            f"task {task_id} is {state}, and finished so long ago that its result has "
+            "left memory"
+        )
+        work._error = ResultGoneError(msg, task_id=task_id)
+        return work
+
+    def close(self, grace: float) -> None:
+        """End all programs."""
+        if self._programs is not None:
+            self._programs.close(grace)
+
+
+def _future_end(
+    future: concurrent.futures.Future[Any],
+    task_id: str,
+    executor: str,
+    *,
+    remote: bool,
+) -> tuple[Any, BaseException | None]:
+    """
+    What became of an attempt on an executor of the user's: its value, its error.
+
+    If it is *remote*, what the function raised is among the values.
+    """
+    if future.cancelled():
+        return None, AttemptInterrupted("cancelled")
+    error = future.exception()
+    value = None if error is not None else future.result()
+    if type(value) is CoroutineType:
+        return None, unawaited(value, task_id)
+    if isinstance(value, RemoteEnd):
+        return _remote_end(value, task_id)
+    if remote and error is not None and not isinstance(error, _OF_POOLS):
+        kind, message = said(error)
+        msg = (
+            f"task {task_id} cannot be sent to executor {executor!r}: {kind}: {message}"
+        )
+        wrapped = InvalidTaskError(
+            msg,
+            hint="what goes to another process is pickled: use a function of a module, "
+            "and arguments that can be pickled",
+            task_id=task_id,
+        )
+        wrapped.__cause__ = error
+        return None, wrapped
+    return value, error
+
+
+def _remote_end(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
+    try:
+        value = open_end(end)
+    except BaseException as error:  # noqa: BLE001 - whatever its unpickling does
+        what = "raised" if end.raised else "returned"
+        if end.raised:
+            msg = f"task {task_id} raised {end.kind}: {end.message}"
+        else:
+            why = end.message or said(error)[1]
+            msg = (
+                f"task {task_id} returned {_a(end.kind)} that cannot be pickled: {why}"
+            )
+        hint = f"what is {what} in another process comes back pickled"
+        failed = TaskFailedError(
+            msg,
+            type=end.kind if end.raised else "PicklingError",
+            traceback=end.traceback,
+            hint="" if end.raised else hint,
+            task_id=task_id,
+        )
+        failed.__cause__ = RemoteTraceback(end.traceback) if end.raised else error
+        return None, failed
+    return (None, value) if end.raised else (value, None)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _portable(task: Task, work: Work) -> Task:
+    """*task* for another process: with ids for handles, and without functions."""
+    after = () if work._extra is None else work._extra.after
+    retry = task.retry
+    if callable(retry.wait) or not isinstance(retry.retry_on, type | tuple):
+        # They are for the orchestrator, and often lambdas.
+        retry = NO_RETRY
+    return attrs.evolve(task, after=after, retry=retry)
+
+
+def _call_inside(
+    context: TaskContext,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """On a thread of the user's executor, in the context variables of the attempt."""
+    CURRENT.set(context)
+    return fn(*args, **kwargs)
+
+
+def _resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """What to call, with results in the place of dependencies."""
+    extra = work._extra
+    fn, args, kwargs = work._fn, work._args, work._kwargs
+    if extra is not None and extra.parents:
+        parents = extra.parents
+        args = tuple([_filled_in(arg, parents) for arg in args])
+        kwargs = {name: _filled_in(arg, parents) for name, arg in kwargs.items()}
+    return fn, args, kwargs
+
+
+def _filled_in(arg: Any, parents: Mapping[str, Work]) -> Any:
+    if type(arg) is list:
+        return [_value(item, parents) for item in arg]
+    return _value(arg, parents)
+
+
+def _value(arg: Any, parents: Mapping[str, Work]) -> Any:
+    if isinstance(arg, Work):
+        # Not its own result, if it was run again meanwhile.
+        return result_of(parents.get(arg._row.id, arg))
+    if isinstance(arg, Task):
+        return result_of(parents[arg._submitted_as or arg.id or ""])
+    return arg
+
+
+def _program_end(
+    task_id: str, program: Program, end: ProgramEnd
+) -> tuple[Any, BaseException | None]:
+    name = str(program.args[0])
+    if end.result is None:
+        why = getattr(end.error, "strerror", None) or str(end.error)
+        msg = f"task {task_id}: {why}"
+        return None, ProgramFailedError(msg, task_id=task_id)
+    result = end.result
+    if result.exit_code == 0 or not program.check:
+        return result, None
+    how = (
+        f"exited with code {result.exit_code}"
+        if result.exit_code > 0
+        else f"was ended by signal {-result.exit_code}"
+    )
+    tail = result.stderr_tail.strip() or result.stdout_tail.strip()
+    said = f"; it said last: {tail[-500:]}" if tail else ""
+    names = ", ".join(result.withheld_env)
+    hint = f"variables withheld from it: {names}" if names else ""
+    msg = f"task {task_id}: the program {name!r} {how}{said}"
+    return None, ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)

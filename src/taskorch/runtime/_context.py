@@ -1,0 +1,264 @@
+"""What a running task is given: its context."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
+from taskorch.model import Resources
+from taskorch.runtime._work import Control, Work, control_of, extra_of
+
+if TYPE_CHECKING:
+    from taskorch.executors._threads import Worker
+
+__all__ = ("RemoteContext", "TaskContext", "current_context")
+
+LOCAL: Final = threading.local()
+#: The attempt that a coroutine belongs to.
+CURRENT: Final[ContextVar[TaskContext | None]] = ContextVar(
+    "taskorch_current", default=None
+)
+LOG: Final = logging.getLogger("taskorch.task")
+
+
+def result_of(parent: Work) -> Any:
+    """
+    The result of a dependency.
+
+    Raises:
+        ResultGoneError: It has left memory, and was named by its id.
+    """
+    if isinstance(parent._error, ResultGoneError):
+        raise parent._error
+    return parent._value
+
+
+class Results(Mapping[str, Any]):
+    """The results of the tasks that this one depends on, by id."""
+
+    __slots__ = ("_parents",)
+
+    def __init__(self, parents: Mapping[str, Work]) -> None:
+        self._parents = parents
+
+    def __getitem__(self, task_id: str) -> Any:
+        return result_of(self._parents[task_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parents)
+
+    def __len__(self) -> int:
+        return len(self._parents)
+
+    def __repr__(self) -> str:
+        return f"Results({', '.join(self._parents)})"
+
+
+class TaskContext:
+    """
+    What a task knows of itself while an attempt of it runs.
+
+    An agent's handler gets it as its second argument; a plain function asks
+    `taskorch.current_context()`.
+    """
+
+    __slots__ = ("_control", "_work", "attempt")
+
+    def __init__(self, work: Work, attempt: int, control: Control) -> None:
+        self._work = work
+        self._control = control
+        #: The number of the attempt, from 1.
+        self.attempt: int = attempt
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return self._work._row.id
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        """
+        (epoch of the orchestrator, attempt): rises with every attempt.
+
+        Hand it to whatever the task writes to, and let that refuse a lower one.
+        """
+        return (self._work._rt.epoch, self.attempt)
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The results of the tasks that this one depends on, by id."""
+        extra = self._work._extra
+        return Results({} if extra is None else extra.parents)
+
+    @property
+    def workflow(self) -> str | None:
+        """The id of the workflow, or None for a task on its own."""
+        return None
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether the attempt is to end now: cancelled, or out of time.
+
+        A thread cannot be stopped from outside: ask this now and then, or call
+        `checkpoint`.
+        """
+        return self._control.why not in ("", "suspend")
+
+    @property
+    def allocation(self) -> Resources:
+        """What the attempt holds."""
+        return Resources.from_units(self._work._row.alloc)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry `task_id` and `attempt`."""
+        return logging.LoggerAdapter(
+            LOG, {"task_id": self.task_id, "attempt": self.attempt}
+        )
+
+    @property
+    def aio(self) -> AsyncTaskContext:
+        """The methods as awaitables, for a coroutine."""
+        return AsyncTaskContext(self)
+
+    def progress(self, value: Any) -> None:
+        """
+        Report how far the attempt is.
+
+        Args:
+            value: Anything: a fraction, a text, a mapping. The latest one stands in
+                the task's status.
+        """
+        self._work._rt.progress(self._work, self.attempt, value)
+
+    def checkpoint(self, state: Any = None) -> None:
+        """
+        Keep *state* for the next attempt, and stop here if the attempt is to stop.
+
+        The next attempt finds the state in `restored`.
+
+        Raises:
+            AttemptInterrupted: The task is being cancelled or suspended, or is out
+                of time. Let it pass.
+        """
+        extra = extra_of(self._work)
+        if self._control is extra.control:
+            extra.checkpoint = state
+            extra.has_checkpoint = True
+        if self._control.why:
+            self._control.interrupted = True
+            raise AttemptInterrupted(self._control.why)
+
+    @property
+    def restored(self) -> Any:
+        """The state of the last checkpoint of an earlier attempt, or None."""
+        extra = self._work._extra
+        return None if extra is None else extra.checkpoint
+
+    def remote(self) -> RemoteContext:
+        """A read-only copy that can be pickled, for another process."""
+        return RemoteContext(
+            self.task_id,
+            self.attempt,
+            self.fence,
+            dict(self.results),
+            self.allocation,
+            self.restored,
+        )
+
+    def __repr__(self) -> str:
+        return f"<TaskContext {self.task_id} attempt {self.attempt}>"
+
+
+class AsyncTaskContext:
+    """`context.aio`: the methods of a TaskContext as awaitables."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+
+    async def progress(self, value: Any) -> None:
+        """See `TaskContext.progress`."""
+        self._context.progress(value)
+
+    async def checkpoint(self, state: Any = None) -> None:
+        """See `TaskContext.checkpoint`."""
+        self._context.checkpoint(state)
+
+
+class RemoteContext:
+    """A read-only copy of a context, in another process."""
+
+    def __init__(
+        self,
+        task_id: str,
+        attempt: int,
+        fence: tuple[int, int],
+        results: Mapping[str, Any],
+        allocation: Resources,
+        restored: Any,
+    ) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self.fence = fence
+        self.results = results
+        self.allocation = allocation
+        self.restored = restored
+        self.workflow: str | None = None
+        #: Cancellation does not reach another process.
+        self.cancelled = False
+
+    def progress(self, value: Any) -> None:
+        """Not from another process."""
+        del value
+        self._refuse("progress")
+
+    def checkpoint(self, state: Any = None) -> None:
+        """Not from another process."""
+        del state
+        self._refuse("checkpoint")
+
+    def _refuse(self, what: str) -> None:
+        msg = f"context.{what}() does not reach the orchestrator from another process"
+        raise NotRunningError(msg, hint="return what you have to say")
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger of the other process."""
+        return logging.LoggerAdapter(
+            LOG, {"task_id": self.task_id, "attempt": self.attempt}
+        )
+
+
+def context_of(work: Work, attempt: int) -> TaskContext:
+    """The context of the running attempt of *work*."""
+    return TaskContext(work, attempt, control_of(work, attempt))
+
+
+def current_or_none() -> TaskContext | None:
+    """The context of the task that the caller is part of, if it is part of one."""
+    worker: Worker | None = getattr(LOCAL, "worker", None)
+    if worker is not None and worker.current is not None:
+        work, attempt = worker.current
+        return context_of(work, attempt)
+    return CURRENT.get()
+
+
+def current_context() -> TaskContext:
+    """
+    The context of the task that the caller runs in.
+
+    Raises:
+        NotRunningError: The caller is not part of a task.
+    """
+    found = current_or_none()
+    if found is None:
+        msg = "there is no current task here"
+        raise NotRunningError(msg, hint="call it inside a task")
+    return found

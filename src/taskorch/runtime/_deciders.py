@@ -1,0 +1,485 @@
+"""
+The user's policies, guarded: what the kernel asks, as calls of the seven.
+
+A policy that raises or answers nonsense becomes a `PolicyFault`; one that calls the
+orchestrator is refused; one that is slow is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from threading import get_ident
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+import attrs
+
+from taskorch.errors import (
+    AttemptLostError,
+    InvalidTaskError,
+    ReentryError,
+    TaskFailedError,
+    TaskTimeoutError,
+)
+from taskorch.kernel import LOCAL, AgentRow, Kernel, PolicyFault, TaskRow
+from taskorch.kernel._kernel import DecisionContext
+from taskorch.model import (
+    NO_RESOURCES,
+    Resources,
+    Task,
+    TaskState,
+    Units,
+    check_seconds,
+)
+from taskorch.model._limits import NS, SLOW_POLICY_SECONDS
+from taskorch.policies import StructuralValidator
+from taskorch.protocols import (
+    Admission,
+    AgentRegistry,
+    Allocation,
+    AllocationRequest,
+    Failure,
+    Finding,
+    Match,
+    Order,
+    Permit,
+    PoolView,
+    ResourceAllocator,
+    RetryDecision,
+    RetryHandler,
+    Route,
+    StateMachine,
+    TaskQueue,
+    TaskRouter,
+    Transition,
+    Validator,
+    Verdict,
+)
+
+__all__ = ("Parts", "PolicyDeciders", "show")
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Characters of a value that a message shows.
+_MAX_SHOWN: Final = 200
+#: There is one empty tuple only, and it is what a Verdict begins with.
+_NO_FINDINGS: Final[tuple[()]] = ()
+#: What every task must satisfy, whatever a validator of the user's says.
+_STRUCTURE: Final = StructuralValidator()
+
+
+@attrs.define(eq=False)
+class Parts:
+    """The seven."""
+
+    registry: AgentRegistry
+    router: TaskRouter
+    validator: Validator
+    state_machine: StateMachine
+    queue: TaskQueue
+    retry_handler: RetryHandler
+    allocator: ResourceAllocator
+
+
+#: The methods that each part must have.
+METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "registry": ("matches",),
+    "router": ("route",),
+    "validator": ("validate",),
+    "state_machine": ("check", "label"),
+    "queue": ("order", "admit"),
+    "retry_handler": ("decide",),
+    "allocator": ("allocate",),
+}
+
+
+def check_parts(parts: Parts) -> None:
+    """
+    Refuse a part that lacks a method of its protocol.
+
+    Raises:
+        InvalidTaskError: One does; the message names the part and the method.
+    """
+    for name, methods in METHODS.items():
+        part = getattr(parts, name)
+        for method in methods:
+            if isinstance(part, type):
+                msg = f"{name}= takes an object, not the class {part.__name__}: call it"
+                raise InvalidTaskError(msg)
+            if not callable(getattr(part, method, None)):
+                msg = f"{name}={show(part)} has no method {method}()"
+                raise InvalidTaskError(msg, hint="see taskorch.protocols")
+
+
+def show(value: object) -> str:
+    """*value* for a message: short, whatever it is, and whatever its repr does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a message must not fail over what it shows
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _watches(machine: StateMachine) -> Any:
+    watches = getattr(machine, "watches", None)
+    if watches is None:
+        return None
+    pairs = []
+    try:
+        for pair in watches:
+            before, after = pair
+            before = None if before is None else TaskState(before)
+            pairs.append((before, TaskState(after)))
+    except (TypeError, ValueError) as error:
+        msg = (
+            "state_machine.watches is a collection of (before, after) pairs of "
+            f"TaskState, not {show(watches)}"
+        )
+        raise InvalidTaskError(msg) from error
+    return frozenset(pairs)
+
+
+def _guarded(component: str) -> Callable[[F], F]:
+    """
+    Whatever an answer of *component* does when it is looked at is its fault.
+
+    Its attributes may be of any kind, and comparing or showing them may raise.
+    """
+
+    def wrap(method: F) -> F:
+        @wraps(method)
+        def ask(*args: Any) -> Any:
+            try:
+                return method(*args)
+            except PolicyFault:
+                raise
+            except Exception as error:
+                raise PolicyFault(component, error) from error
+
+        return cast("F", ask)
+
+    return wrap
+
+
+class PolicyDeciders:
+    """The kernel's questions, answered by the seven."""
+
+    def __init__(self, parts: Parts, task_of: Callable[[TaskRow], Task]) -> None:
+        self.parts = parts
+        self.task_of = task_of
+        self.kernel: Kernel
+        self.context: DecisionContext
+        #: The thread that is inside a policy, or 0.
+        self.asking = 0
+        #: `(component, seconds)` of slow calls, for the runtime to report.
+        self.slow: list[tuple[str, float]] = []
+        self.aging_ns: int | None = None
+        self.admits_all = False
+        self.max_age_ns: int | None = None
+        self.watches = _watches(parts.state_machine)
+        #: Whether the allocator grants whatever fits, and nothing else.
+        self.rigid = bool(getattr(parts.allocator, "rigid", False))
+        self._first_key: Any = None
+        #: The pools as an allocator sees them; they never change.
+        self._pools: Mapping[str, PoolView] | None = None
+        #: The threads that are inside the validator.
+        self._validating: set[int] = set()
+
+    def bind(self, kernel: Kernel) -> None:
+        """Answer questions of *kernel* from now on."""
+        self.kernel = kernel
+        self.context = kernel.context
+
+    def refuse_reentry(self) -> None:
+        """
+        Called where user code enters the orchestrator.
+
+        Raises:
+            ReentryError: The caller is inside a policy.
+        """
+        if self.asking == get_ident():
+            msg = "a policy called the orchestrator that is asking it"
+            raise ReentryError(msg)
+
+    def _ask(
+        self, component: str, cls: type[T], now: int, ask: Callable[..., T], *args: Any
+    ) -> T:
+        context = self.context
+        context.now_ns = now
+        self.asking = get_ident()
+        began = perf_counter()
+        try:
+            answer = ask(*args, context)
+        except BaseException as error:
+            raise PolicyFault(component, error) from error
+        finally:
+            self.asking = 0
+            took = perf_counter() - began
+            if took > SLOW_POLICY_SECONDS:
+                self.slow.append((component, took))
+        if type(answer) is not cls and not isinstance(answer, cls):
+            _refuse(component, f"it returned {show(answer)}, not a {cls.__name__}")
+        return answer
+
+    # -- the seven -----------------------------------------------------------------
+
+    def validate(self, task: Task, now: int, *, formed: bool = False) -> Verdict:
+        """
+        What the validator says; asked outside the lock.
+
+        What is not well formed is refused before a validator of the user's sees it;
+        *formed* says that it was made by us, and is.
+        """
+        if not formed and type(self.parts.validator) is not StructuralValidator:
+            verdict = _STRUCTURE.validate(task, self.context)
+            if not verdict.accepted:
+                return verdict
+        verdict = self._ask_unlocked(task, now)
+        if not isinstance(verdict, Verdict):
+            _refuse("validator", f"it returned {show(verdict)}, not a Verdict")
+        findings: object = verdict.findings
+        if findings is _NO_FINDINGS:
+            return verdict
+        if not isinstance(findings, tuple | list) or not all(
+            isinstance(finding, Finding) for finding in findings
+        ):
+            _refuse(
+                "validator",
+                f"its findings are {show(findings)}, not a tuple of Finding",
+            )
+        return verdict
+
+    def _ask_unlocked(self, task: Task, now: int) -> Verdict:
+        ident = get_ident()
+        if ident in self._validating:
+            msg = "the validator submitted a task, for which it would be asked again"
+            raise ReentryError(msg)
+        # Its own: the kernel's is used under the lock meanwhile.
+        context = DecisionContext(self.kernel, self.context.random)
+        context.now_ns = now
+        component = "validator"
+        self._validating.add(ident)
+        try:
+            return self.parts.validator.validate(task, context)
+        except KeyboardInterrupt:
+            # It may take its time, and so somebody may end the wait for it.
+            raise
+        except BaseException as error:
+            raise PolicyFault(component, error) from error
+        finally:
+            self._validating.discard(ident)
+
+    @_guarded("registry")
+    def match(
+        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+    ) -> tuple[tuple[str, ...], str, bool]:
+        """See `Deciders.match`."""
+        # The built-in agent has no handler: it does what needs none, unasked.
+        agents = [agent for agent in agents if agent.name != LOCAL]
+        views = [agent.view for agent in agents]
+        answer = self._ask(
+            "registry",
+            Match,
+            now,
+            self.parts.registry.matches,
+            self.task_of(row),
+            views,
+        )
+        named: object = answer.agents
+        if not isinstance(named, tuple | list):
+            _refuse("registry", f"its agents are {show(named)}, not a tuple of names")
+        names = tuple(dict.fromkeys(answer.agents))
+        known = {agent.name: None for agent in agents}
+        for name in names:
+            if name not in known:
+                _refuse("registry", f"it named {name!r}, which is no agent")
+        return names, answer.reason, answer.reusable
+
+    @_guarded("router")
+    def route(
+        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
+    ) -> tuple[AgentRow, str, bool]:
+        """See `Deciders.route`."""
+        views = [agent.view for agent in candidates]
+        answer = self._ask(
+            "router", Route, now, self.parts.router.route, self.task_of(row), views
+        )
+        for agent in candidates:
+            if agent.name == answer.agent:
+                return agent, answer.reason, answer.reusable
+        names = ", ".join(agent.name for agent in candidates)
+        return _refuse("router", f"it chose {show(answer.agent)}, not one of {names}")
+
+    @_guarded("queue")
+    def order(self, row: TaskRow, priority: int, now: int) -> Any:
+        """See `Deciders.order`."""
+        task = self.task_of(row)
+        if task.priority != priority:
+            task = attrs.evolve(task, priority=priority)
+        answer = self._ask("queue", Order, now, self.parts.queue.order, task)
+        if answer.aging is not None:
+            aging = int(check_seconds("aging", answer.aging) * NS)
+            key = self._check_key(now - priority * aging)
+            if answer.reusable:
+                self.aging_ns = aging
+            return key
+        return self._check_key(answer.key)
+
+    def _check_key(self, key: Any) -> Any:
+        shape = _shape(key)
+        if shape is None:
+            _refuse("queue", f"{show(key)} is no key: use a number, or a tuple of them")
+        if self._first_key is None:
+            self._first_key = shape
+        elif self._first_key != shape:
+            _refuse(
+                "queue", f"the key {show(key)} cannot be compared with earlier ones"
+            )
+        return key
+
+    @_guarded("queue")
+    def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
+        """See `Deciders.admit`."""
+        answer = self._ask(
+            "queue", Admission, now, self.parts.queue.admit, self.task_of(row)
+        )
+        max_age = None
+        if answer.max_age is not None:
+            max_age = int(check_seconds("max_age", answer.max_age) * NS)
+        _check_flag("queue", "admitted", answer.admitted)
+        if answer.admitted and answer.reusable:
+            self.admits_all = True
+            self.max_age_ns = max_age
+        return None if answer.admitted else answer.reason or "no reason given", max_age
+
+    @_guarded("state_machine")
+    def check(
+        self,
+        row: TaskRow,
+        before: TaskState | None,
+        after: TaskState,
+        reason: str,
+        now: int,
+    ) -> str | None:
+        """See `Deciders.check`."""
+        transition = Transition(row.id, row.bucket.spec.type, before, after, reason)
+        answer = self._ask(
+            "state_machine", Permit, now, self.parts.state_machine.check, transition
+        )
+        _check_flag("state_machine", "allowed", answer.allowed)
+        return None if answer.allowed else answer.reason or "no reason given"
+
+    def label(self, state: TaskState) -> str:
+        """The user's name for *state*; ours if theirs fails."""
+        asking, self.asking = self.asking, get_ident()
+        try:
+            return str(self.parts.state_machine.label(state))
+        except BaseException:  # noqa: BLE001 - a label is not worth a failure
+            return state.value
+        finally:
+            self.asking = asking
+
+    @_guarded("retry_handler")
+    def retry(
+        self,
+        row: TaskRow,
+        error: BaseException | None,
+        cause: str,  # noqa: ARG002 - it stands in the row's error, too
+        elapsed_ns: int,
+        now: int,
+    ) -> tuple[bool, int, str]:
+        """See `Deciders.retry`."""
+        more = row.more
+        failure = Failure(
+            self.task_of(row),
+            failure_of(row) if error is None else error,
+            1 if more is None else more.charged,
+            elapsed_ns / NS,
+            0.0 if more is None else more.last_delay_ns / NS,
+            "" if row.agent is None else row.agent.name,
+        )
+        answer = self._ask(
+            "retry_handler",
+            RetryDecision,
+            now,
+            self.parts.retry_handler.decide,
+            failure,
+        )
+        _check_flag("retry_handler", "retry", answer.retry)
+        delay = int(check_seconds("delay", answer.delay) * NS)
+        return answer.retry, delay, answer.reason
+
+    @_guarded("allocator")
+    def allocate(
+        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+    ) -> tuple[Units | None, str, bool]:
+        """See `Deciders.allocate`."""
+        wants = Resources.from_units(request) if request else NO_RESOURCES
+        question = AllocationRequest(self.task_of(row), agent.view, wants)
+        pools = self._pools
+        if pools is None:
+            views = {name: pool.view for name, pool in self.kernel.pools.items()}
+            pools = self._pools = MappingProxyType(views)
+        answer = self._ask(
+            "allocator", Allocation, now, self.parts.allocator.allocate, question, pools
+        )
+        granted = answer.granted
+        if granted is None:
+            return None, answer.reason, False
+        if not isinstance(granted, Resources):
+            _refuse("allocator", f"it granted {show(granted)}, not Resources")
+        if not granted.units:
+            return (), answer.reason, answer.reusable
+        asked = dict(request)
+        for name, units in granted.units:
+            pool = self.kernel.pools.get(name)
+            if pool is None or units > pool.total - pool.used:
+                _refuse("allocator", f"it granted more {name} than is free")
+            if units > asked.get(name, 0):
+                _refuse("allocator", f"it granted more {name} than was asked")
+        return granted.units, answer.reason, answer.reusable
+
+
+def _shape(key: object) -> object:
+    """What a key can be compared with, or None if with nothing."""
+    kind = type(key)
+    if kind is int or kind is float:
+        return "number" if key == key else None  # noqa: PLR0124 - all but NaN
+    if isinstance(key, bool):
+        return None
+    if isinstance(key, int | float):
+        return None if math.isnan(key) else "number"
+    if isinstance(key, str):
+        return "text"
+    if isinstance(key, tuple):
+        parts = tuple(_shape(part) for part in key)
+        return None if not parts or None in parts else parts
+    return None
+
+
+def _refuse(component: str, what: str) -> NoReturn:
+    raise PolicyFault(component, ValueError(what))
+
+
+def _check_flag(component: str, name: str, value: object) -> None:
+    if value is not True and value is not False:
+        _refuse(component, f"{name} is {show(value)}, not True or False")
+
+
+def failure_of(row: TaskRow) -> BaseException:
+    """The error of a failure that nobody raised: a timeout, a lost worker, …."""
+    more = row.more
+    kind, message, cause = (more.error if more is not None else None) or (
+        "TaskFailedError",
+        "it failed",
+        "error",
+    )
+    if cause in ("timeout", "deadline"):
+        return TaskTimeoutError(f"task {row.id}: {message}", task_id=row.id)
+    if cause == "lost":
+        return AttemptLostError(f"task {row.id}: {message}", task_id=row.id)
+    return TaskFailedError(f"task {row.id}: {message}", type=kind, task_id=row.id)

@@ -1,0 +1,96 @@
+"""The event loop that coroutines run on: the caller's, or a private one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ("LoopHost",)
+
+
+class LoopHost:
+    """
+    The loop of one orchestrator.
+
+    Inside `async with` it is the entering loop; otherwise a private one on a thread
+    of its own, made when the first coroutine needs it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: The private one, and its thread.
+        self._private: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use *loop*, which somebody else runs."""
+        self.loop = loop
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """The loop; makes the private one if there is none."""
+        loop = self.loop
+        if loop is not None:
+            return loop
+        with self._lock:
+            if self.loop is None:
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._run,
+                    args=(loop,),
+                    name=f"{self._name}-loop",
+                    daemon=True,
+                )
+                self._thread.start()
+                self.loop = self._private = loop
+            return self.loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(_end_all(loop))
+            loop.close()
+
+    def is_mine(self) -> bool:
+        """Whether the caller runs on the loop: it must not be blocked there."""
+        loop = self.loop
+        return loop is not None and asyncio._get_running_loop() is loop
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> bool:
+        """Call *fn* on the loop, from any thread; False if the loop has been closed."""
+        loop = self.get()
+        if asyncio._get_running_loop() is loop:
+            loop.call_soon(fn, *args)
+            return True
+        try:
+            loop.call_soon_threadsafe(fn, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def close(self, timeout: float) -> None:
+        """End the private loop; somebody else's is left alone."""
+        thread, loop = self._thread, self._private
+        if thread is None or loop is None:
+            return
+        try:
+            loop.call_soon_threadsafe(loop.stop)
+        except RuntimeError:
+            return
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+
+
+async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on *loop*, which is about to be closed, and tidy up."""
+    left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

@@ -1,0 +1,406 @@
+"""
+Publishing: facts become events on one thread, in the order of their numbers.
+
+A receiver that holds the thread for longer than a second keeps that thread for
+itself, and a new one takes over for all the others: a receiver harms nobody but
+itself. What waits for a receiver is bounded; what is lost is counted and said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.events import (
+    VIEWS,
+    Event,
+    EventsLost,
+    Fact,
+    ReceiverFailed,
+    TaskCompleted,
+    make,
+    signal_name,
+    view_of,
+)
+from taskorch.model._limits import (
+    GRACE_SECONDS,
+    RECEIVER_BACKLOG,
+    SLOW_RECEIVER_SECONDS,
+)
+from taskorch.runtime._deciders import show
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Publisher", "Receiver")
+
+
+#: What an async receiver is part of, so that it does not wait for itself.
+RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
+    "taskorch_receiving", default=None
+)
+
+
+class Call:
+    """One call of a receiver."""
+
+    __slots__ = ("excused", "receiver", "since")
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.since = monotonic()
+        #: It waits for all to be served: nobody waits for it.
+        self.excused = False
+
+
+class Receiver:
+    """One receiver of one signal."""
+
+    __slots__ = ("backlog", "busy", "call", "lost", "name", "own", "signal")
+
+    def __init__(self, signal: str, call: Callable[..., Any]) -> None:
+        self.signal = signal
+        self.call = call
+        self.name = getattr(call, "__qualname__", None) or show(call)
+        #: Whether it has a thread of its own, because it was slow.
+        self.own = False
+        self.backlog: deque[Any] = deque()
+        #: Whether that thread is at work.
+        self.busy = False
+        #: Events dropped before it.
+        self.lost = 0
+
+
+class Publisher:
+    """The queue of facts, the thread that empties it, and the receivers."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
+        self.queue: deque[tuple[Any, Any]] = deque()
+        #: The calls that the item at hand makes.
+        self._todo: deque[tuple[Receiver, Any]] = deque()
+        self.receivers: dict[type[Event], tuple[Receiver, ...]] = {}
+        self.lost = 0
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._asleep = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        #: The call that the thread is in.
+        self._calling: Call | None = None
+        #: The calls of slow and of async receivers, by thread or by task.
+        self._apart: dict[object, Call] = {}
+        self._idle = threading.Condition(self._lock)
+        #: Async receivers under way.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.limit = RECEIVER_BACKLOG
+        #: Seconds after which a receiver gets a thread of its own.
+        self.slow_after = SLOW_RECEIVER_SECONDS
+        #: Seconds after which nobody waits for a call any more.
+        self.patience = GRACE_SECONDS
+
+    # -- the driver's side: under its lock -----------------------------------------
+
+    def put(self, items: list[tuple[Any, Any]]) -> None:
+        """Publish *items* after what is there already."""
+        queue = self.queue
+        if len(queue) >= self.limit:
+            items = self._drop(items)
+        queue.extend(items)
+        if self._asleep:
+            self._asleep = False
+            self._wake.release()
+        elif self._thread is None:
+            self._begin()
+        self._rt.timer.watch(self.slow_after)
+
+    def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Nobody keeps up: drop the newest facts, and count what that loses."""
+        kept = []
+        for item in items:
+            fact = item[0]
+            if not isinstance(fact, tuple):
+                # A done-callback is owed.
+                kept.append(item)
+                continue
+            for cls in VIEWS[fact[0]]:
+                for receiver in self.receivers.get(cls, ()):
+                    receiver.lost += 1
+                    self.lost += 1
+        return kept
+
+    def _begin(self) -> None:
+        thread = threading.Thread(
+            target=self._loop, name=f"{self._rt.name}-publisher", daemon=True
+        )
+        self._thread = thread
+        thread.start()
+
+    # -- the thread ----------------------------------------------------------------
+
+    def _loop(self) -> None:
+        me = threading.current_thread()
+        todo = self._todo
+        while self._thread is me:
+            if todo:
+                receiver, arg = todo.popleft()
+                self._deliver(receiver, arg)
+                continue
+            try:
+                item = self.queue.popleft()
+            except IndexError:
+                if not self._sleep():
+                    return
+                continue
+            self._expand(*item)
+            del item
+
+    def _sleep(self) -> bool:
+        """Wait for something to publish; False if there will be no more."""
+        with self._rt.lock:
+            if self.queue or self._todo:
+                return True
+            self._say_lost()
+            if self.queue:
+                return True
+            with self._idle:
+                if self._closing:
+                    self._thread = None
+                else:
+                    self._asleep = True
+                self._idle.notify_all()
+            if self._closing:
+                return False
+        self._wake.acquire()
+        return True
+
+    def _say_lost(self) -> None:
+        """Under the driver's lock: tell who lost how much."""
+        for receivers in list(self.receivers.values()):
+            for receiver in receivers:
+                lost, receiver.lost = receiver.lost, 0
+                # To lose this very event would be told for ever.
+                if lost and receiver.signal != signal_name(EventsLost):
+                    self._rt.note_locked(
+                        EventsLost, receiver.signal, receiver.name, lost
+                    )
+
+    def _expand(self, fact: Any, cargo: Any) -> None:
+        """Turn one item of the queue into calls."""
+        if not isinstance(fact, tuple):
+            self._todo.append((Receiver("done", fact), cargo))
+            return
+        for cls in VIEWS[fact[0]]:
+            receivers = self.receivers.get(cls)
+            event = _event(cls, fact, cargo) if receivers else None
+            if receivers and event is not None:
+                self._todo.extend((receiver, event) for receiver in receivers)
+
+    def _deliver(self, receiver: Receiver, arg: Any) -> None:
+        if receiver.own:
+            self._hand_over(receiver, arg)
+            return
+        self._calling = call = Call(receiver)
+        self._call(receiver, arg)
+        with self._lock:
+            if self._calling is call:
+                self._calling = None
+                return
+        # It was slow, and another thread has taken over: this one is its own.
+        self._serve(receiver)
+
+    def _hand_over(self, receiver: Receiver, event: Event) -> None:
+        with self._lock:
+            if len(receiver.backlog) >= self.limit:
+                receiver.lost += 1
+                self.lost += 1
+                return
+            receiver.backlog.append(event)
+            if receiver.busy:
+                return
+            receiver.busy = True
+            thread = threading.Thread(
+                target=self._serve,
+                args=(receiver,),
+                name=f"{self._rt.name}-receiver",
+                daemon=True,
+            )
+            self._apart[thread] = Call(receiver)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no more threads: this one must do.
+            with self._lock:
+                del self._apart[thread]
+            self._serve(receiver)
+
+    def _serve(self, receiver: Receiver) -> None:
+        """Give *receiver* what has been kept for it, on a thread of its own."""
+        me = threading.current_thread()
+        while True:
+            with self._lock:
+                self._apart.pop(me, None)
+                if not receiver.backlog:
+                    receiver.busy = False
+                    self._idle.notify_all()
+                    return
+                event = receiver.backlog.popleft()
+                self._apart[me] = Call(receiver)
+            self._call(receiver, event)
+
+    def _call(self, receiver: Receiver, arg: Any) -> None:
+        try:
+            result = receiver.call(arg)
+            # Not whatever can be awaited: a receiver may return a task's handle.
+            if inspect.iscoroutine(result):
+                self._await(receiver, result)
+        except BaseException as error:  # noqa: BLE001 - receivers harm nobody
+            self.failed(receiver, error)
+
+    def _await(
+        self, receiver: Receiver, coroutine: Coroutine[Any, Any, object]
+    ) -> None:
+        """An async receiver: let it run on the loop."""
+        call = Call(receiver)
+        with self._lock:
+            self._apart[call] = call
+
+        def over() -> None:
+            with self._lock:
+                self._apart.pop(call, None)
+                self._idle.notify_all()
+
+        async def run() -> None:
+            RECEIVING.set(call)
+            try:
+                await coroutine
+            except asyncio.CancelledError:
+                # The loop is at its end, and so is the receiver.
+                raise
+            except BaseException as error:  # noqa: BLE001 - receivers harm nobody
+                self.failed(receiver, error)
+
+        def begin() -> None:
+            task = asyncio.get_running_loop().create_task(run())
+            # The loop itself holds tasks weakly.
+            self._tasks.add(task)
+            task.add_done_callback(end)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            coroutine.close()
+            over()
+
+        if not self._rt.loops.call(begin):
+            coroutine.close()
+            over()
+
+    def failed(self, receiver: Receiver, error: BaseException) -> None:
+        """*receiver* raised: say so, unless it is about exactly that."""
+        if receiver.signal != signal_name(ReceiverFailed):
+            self._rt.receiver_failed(receiver, error)
+
+    # -- watching ------------------------------------------------------------------
+
+    def relieve(self) -> float | None:
+        """
+        Take over from a receiver that holds the thread for too long.
+
+        Returns:
+            Seconds until it is worth looking again, or None.
+        """
+        with self._lock:
+            call = self._calling
+            if call is None:
+                idle = self._thread is None or self._asleep
+                return None if idle else self.slow_after
+            left = call.since + self.slow_after - monotonic()
+            if left > 0:
+                return left
+            call.receiver.own = True
+            call.receiver.busy = True
+            if self._thread is not None:
+                self._apart[self._thread] = call
+            self._calling = None
+            self._begin()
+        return self.slow_after
+
+    def flush(self, timeout: float | None) -> bool:
+        """
+        Wait until all that was put has been received; whether it has.
+
+        Nobody waits for a call that has lasted for longer than `patience`, nor for
+        one that waits here itself.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        if threading.current_thread() is self._thread:
+            return True
+        with self.excused(), self._idle:
+            while not self._served():
+                if self._rt.waiting.hurried and not self._closing:
+                    return False
+                left = 0.5 if end is None else min(end - monotonic(), 0.5)
+                if left <= 0:
+                    return False
+                self._idle.wait(left)
+        return True
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """The caller may wait for others to be served: nobody is to wait for it."""
+        with self._lock:
+            me = threading.current_thread()
+            call = RECEIVING.get() or self._apart.get(me)
+            if call is None and me is self._thread:
+                call = self._calling
+            if call is not None:
+                call.excused = True
+                self._idle.notify_all()
+        try:
+            yield
+        finally:
+            if call is not None:
+                call.excused = False
+
+    def hurry(self) -> None:
+        """Let nobody wait for receivers any more."""
+        with self._lock:
+            self._idle.notify_all()
+
+    def _served(self) -> bool:
+        if self.queue or self._todo or (self._thread is not None and not self._asleep):
+            return False
+        oldest = monotonic() - self.patience
+        return not any(
+            call.since > oldest and not call.excused for call in self._apart.values()
+        )
+
+    def close(self) -> threading.Thread | None:
+        """
+        Let the thread end when the queue is empty; the driver holds its lock.
+
+        Returns:
+            The thread.
+        """
+        self._closing = True
+        if self._asleep:
+            self._asleep = False
+            self._wake.release()
+        return self._thread
+
+
+def _event(cls: type[Event], fact: Fact, cargo: Any) -> Event | None:
+    if cls is TaskCompleted:
+        return TaskCompleted(*fact[1:], load=lambda: cargo._value)
+    if fact[0] is cls:
+        return make(fact)
+    return view_of(cls, fact)

@@ -1,0 +1,245 @@
+"""What the orchestrator says of itself: status, statistics, health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from taskorch.errors import UnknownTaskError
+from taskorch.kernel import AgentRow, TaskRow
+from taskorch.kernel._history import past_of
+from taskorch.model import (
+    AgentStats,
+    Durations,
+    Health,
+    HealthCheck,
+    HistoryEntry,
+    QueueStats,
+    Resources,
+    RetryStats,
+    StateStats,
+    Stats,
+    TaskState,
+    TaskStatus,
+    TypeStats,
+)
+from taskorch.runtime._waiting import blockade
+from taskorch.runtime._work import Work, error_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel._state import TypeRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("health", "stats", "status", "tasks")
+
+
+def status(runtime: Runtime, task_id: str) -> TaskStatus:
+    """
+    The status of one task.
+
+    Raises:
+        UnknownTaskError: There is none.
+    """
+    with runtime.lock:
+        row = runtime.kernel.tasks.get(task_id)
+        if row is not None:
+            return _status(runtime, row, row.cargo)
+        state = runtime.kernel.retired.get(task_id)
+        label = "" if state is None else runtime.deciders.label(state)
+    if state is None:
+        msg = f"no task has the id {task_id!r}"
+        raise UnknownTaskError(msg, task_id=task_id)
+    return TaskStatus(
+        task_id, "", state, label, None, None, 0, (), None, Resources(), ()
+    )
+
+
+def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
+    label = runtime.deciders.label
+    more = row.more
+    history = tuple(
+        HistoryEntry(state, label(state), ns / 1e9, detail)
+        for state, ns, detail in past_of(row)
+    )
+    blocked_by: tuple[str, ...] = ()
+    error = error_of(work)
+    if more is not None and row.state is TaskState.BLOCKED:
+        blocked_by = tuple(more.blocked_by) or ("decision",)
+        if more.blocked_by:
+            error = blockade(row)
+    return TaskStatus(
+        task_id=row.id,
+        type=row.bucket.spec.type,
+        state=row.state,
+        label=label(row.state),
+        result=work._value if row.state is TaskState.COMPLETED else None,
+        error=error,
+        attempts=row.attempt,
+        history=history,
+        agent_id=None if row.agent is None else row.agent.name,
+        allocation=Resources.from_units(row.alloc),
+        blocked_by=blocked_by,
+        priority=0 if more is None else more.priority,
+        progress=None if work._extra is None else work._extra.progress,
+    )
+
+
+def tasks(
+    runtime: Runtime,
+    state: TaskState | None,
+    older_than: float | None,
+    limit: int | None,
+) -> list[TaskStatus]:
+    """Tasks in memory in the order of their submission, the oldest first."""
+    now = runtime.now()
+    with runtime.lock:
+        found: list[TaskStatus] = []
+        for row in runtime.kernel.tasks.values():
+            if limit is not None and len(found) >= limit:
+                break
+            if state is not None and row.state is not state:
+                continue
+            if older_than is not None and (now - _since(row)) / 1e9 <= older_than:
+                continue
+            found.append(_status(runtime, row, row.cargo))
+    return found
+
+
+def _since(row: TaskRow) -> int:
+    """When *row* came into its state."""
+    if row.more is not None and row.more.past:
+        return row.more.past[-1][1]
+    return row.ended_ns or row.started_ns or row.ready_ns or row.submitted_ns
+
+
+def stats(runtime: Runtime) -> Stats:
+    """Everything at one instant."""
+    kernel = runtime.kernel
+    with runtime.lock:
+        now = runtime.now()
+        heads = [bucket.head() for bucket in kernel.buckets.values() if bucket.size]
+        ready = [row.ready_ns for row in heads if row is not None]
+        oldest = (now - min(ready)) / 1e9 if ready else None
+        samples = {name: (row, list(row.samples)) for name, row in kernel.types.items()}
+        found = Stats(
+            queue=QueueStats(kernel.queued, kernel.active, oldest),
+            state_machine=StateStats(
+                pending=kernel.pending,
+                queued=kernel.queued,
+                running=kernel.active,
+                retrying=kernel.retrying,
+                blocked=kernel.blocked,
+                suspended=kernel.suspended,
+                completed=kernel.completed,
+                failed=kernel.failed,
+                cancelled=kernel.cancelled,
+            ),
+            retries=RetryStats(
+                kernel.retries_scheduled,
+                kernel.retries_recovered,
+                kernel.retries_exhausted,
+            ),
+            resources=MappingProxyType(kernel.pool_stats()),
+            agents=MappingProxyType(
+                {name: _agent(agent) for name, agent in kernel.agents.items()}
+            ),
+            types={},
+            failures=MappingProxyType(dict(kernel.causes)),
+            leaked=len(kernel.leaked),
+            events_lost=runtime.publisher.lost,
+        )
+    # The sorting is done without the lock.
+    types = {name: _type(row, taken) for name, (row, taken) in samples.items()}
+    return _with_types(found, types)
+
+
+def _with_types(found: Stats, types: Mapping[str, TypeStats]) -> Stats:
+    return Stats(
+        found.queue,
+        found.state_machine,
+        found.retries,
+        found.resources,
+        found.agents,
+        MappingProxyType(dict(types)),
+        found.failures,
+        found.leaked,
+        found.events_lost,
+    )
+
+
+def _agent(agent: AgentRow) -> AgentStats:
+    return AgentStats(
+        running=agent.running,
+        max_concurrency=agent.info.max_concurrency,
+        completed=agent.completed,
+        failed=agent.failed,
+        used=agent.view.used,
+        capacity=agent.info.capacity,
+        performance=MappingProxyType(
+            {name: record.performance() for name, record in agent.records.items()}
+        ),
+        leaked=agent.leaked,
+    )
+
+
+def _type(row: TypeRow, samples: list[tuple[int, int, int, int]]) -> TypeStats:
+    return TypeStats(
+        completed=row.completed,
+        failed=row.failed,
+        cancelled=row.cancelled,
+        queued=_durations(started - ready for _, ready, started, _ in samples),
+        running=_durations(ended - started for _, _, started, ended in samples),
+        total=_durations(ended - submitted for submitted, _, _, ended in samples),
+        failures=MappingProxyType(dict(row.failures)),
+    )
+
+
+def _durations(values: Iterable[int]) -> Durations | None:
+    """Nearest-rank quantiles."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    last = len(ordered) - 1
+    return Durations(
+        ordered[round(last * 0.5)] / 1e9, ordered[round(last * 0.95)] / 1e9
+    )
+
+
+def health(runtime: Runtime) -> Health:
+    """Whether the orchestrator is fit for work."""
+    kernel = runtime.kernel
+    leaked = len(kernel.leaked)
+    lost = runtime.publisher.lost
+    slow = [
+        receiver.name
+        for receivers in list(runtime.publisher.receivers.values())
+        for receiver in receivers
+        if receiver.own and receiver.busy
+    ]
+    fault = runtime.fault
+    open_ = runtime.started and not runtime.closed and fault is None
+    why = "not started" if not runtime.started else "stopped"
+    if fault is not None:
+        why = fault.message
+    checks = [
+        HealthCheck("scheduler", *(("ok", "") if open_ else ("failed", why))),
+        HealthCheck(
+            "slots",
+            "degraded" if leaked else "ok",
+            f"{leaked} held by work that would not stop" if leaked else "",
+        ),
+        HealthCheck(
+            "receivers",
+            "degraded" if lost or slow else "ok",
+            "; ".join(
+                [f"slow: {', '.join(slow)}"] * bool(slow)
+                + [f"{lost} events lost"] * bool(lost)
+            ),
+        ),
+        HealthCheck("journal", "ok", "in memory: nothing survives the process"),
+    ]
+    order = ("ok", "degraded", "failed")
+    worst = max((check.status for check in checks), key=order.index)
+    ready = open_ and leaked < kernel.concurrency
+    return Health(worst, open_, ready, tuple(checks))

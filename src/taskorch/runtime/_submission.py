@@ -1,0 +1,519 @@
+"""From a Task to what the kernel takes: buckets, parents, times, and cycles."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import (
+    CycleError,
+    DuplicateTaskError,
+    InvalidTaskError,
+    ValidationFailedError,
+)
+from taskorch.events import TaskRejected
+from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Program, Task
+from taskorch.model._limits import NS
+from taskorch.runtime._deciders import show
+from taskorch.runtime._work import (
+    AGENT,
+    COROUTINE,
+    NAMED,
+    NO_KWARGS,
+    PROGRAM,
+    THREAD,
+    Work,
+    capture,
+    extra_of,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+
+__all__ = ("Entry", "Submission", "digest", "how_to_call", "references", "when")
+
+_COROUTINE_FLAG: Final = inspect.CO_COROUTINE
+_set_attribute: Final = object.__setattr__
+_LOCAL: Final = (Call, Program)
+_MANY: Final = 4_096
+
+
+def is_coroutine_function(fn: Any) -> bool:
+    """Whether calling *fn* gives a coroutine; looks through partials and objects."""
+    if type(fn) is FunctionType:
+        return bool(fn.__code__.co_flags & _COROUTINE_FLAG) or (
+            bool(fn.__dict__) and inspect.iscoroutinefunction(fn)
+        )
+    if inspect.iscoroutinefunction(fn):
+        return True
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
+    return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
+
+
+def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
+    """
+    How to call *fn*.
+
+    Raises:
+        InvalidTaskError: There is no such executor.
+    """
+    is_async = is_coroutine_function(fn)
+    if executor is None or executor == "auto":
+        return COROUTINE if is_async else THREAD
+    if not isinstance(executor, str):
+        msg = f"executor: a name is needed, not {show(executor)}"
+        raise InvalidTaskError(msg)
+    if executor == "asyncio":
+        if not is_async:
+            msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
+            raise InvalidTaskError(msg)
+        return COROUTINE
+    if executor in ("thread", *names) and is_async:
+        msg = f"an async def runs on the loop, not with executor={executor!r}"
+        raise InvalidTaskError(msg, hint="use executor='asyncio', or a plain def")
+    if executor == "thread":
+        return THREAD
+    if executor in names:
+        return NAMED
+    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *names)))
+    msg = f"there is no executor {executor!r}: there are {known}"
+    raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One task of a submission, on its way in."""
+
+    task: Task
+    work: Work
+    bucket: Bucket
+    refs: tuple[Any, ...]
+    task_id: str = ""
+    row: TaskRow | None = None
+    parents: list[TaskRow] = attrs.field(factory=list)
+    existing: Work | None = None
+
+
+#: Works and their buckets, side by side: a pair for each would be one object more
+#: for the garbage collector.
+Plain: TypeAlias = tuple[list[Work], list[Bucket]]
+
+
+class Submission:
+    """
+    Turns tasks into rows, all or none.
+
+    What needs no lock (validation, which may do I/O) comes first: `prepare`; what
+    needs it is `admit`, and cannot fail half-way.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        #: Buckets of options that the validator need not see again.
+        self._known: dict[Any, Bucket] = {}
+
+    # -- the plain path: bare calls, of a kind that the validator has seen ---------
+
+    def plain(self, tasks: Sequence[Task]) -> Plain | None:
+        """
+        The works of *tasks* if nothing but the lock is needed to take them in.
+
+        None if one of them needs more: an id, a dependency, a date, a validation.
+        """
+        rt = self._rt
+        known = self._known
+        context = capture()
+        works: list[Work] = []
+        buckets: list[Bucket] = []
+        for task in tasks:
+            if type(task) is not Task or not _is_bare(task):
+                return None
+            payload = task.payload
+            bucket = known.get(_options(task))
+            if bucket is None:
+                return None
+            if type(payload) is Call:
+                if payload.executor is not None or _needs(payload):
+                    return None
+                how = how_to_call(payload.fn, None, ())
+                work = rt.work_class(
+                    rt, payload.fn, payload.args, payload.kwargs, how, context
+                )
+            else:
+                how = PROGRAM if type(payload) is Program else AGENT
+                work = rt.work_class(rt, None, (), NO_KWARGS, how, context)
+            work._task = task
+            works.append(work)
+            buckets.append(bucket)
+        return works, buckets
+
+    def admit_plain(self, plain: Plain, now: int) -> list[Work] | None:
+        """Under the lock: take in what `plain` made; None if that is too late."""
+        kernel = self._rt.kernel
+        version = kernel.agents_version
+        works, buckets = plain
+        if not kernel.plain or any(b.agents_version != version for b in buckets):
+            return None
+        submit = kernel.submit
+        new_id = self._rt.new_id
+        for work, bucket in zip(works, buckets, strict=True):
+            task = work._task
+            priority = 0 if task is None else task.priority
+            row = work._row = submit(new_id(), bucket, work, now, priority)
+            _set_attribute(task, "_submitted_as", row.id)
+        return works
+
+    # -- outside the lock ----------------------------------------------------------
+
+    def prepare(self, task: Task) -> Entry:
+        """
+        Check *task* and make its work.
+
+        Raises:
+            InvalidTaskError: It is no task, or names no executor.
+            ValidationFailedError: The validator refuses it.
+            PolicyFault: The validator failed.
+        """
+        if not isinstance(task, Task):
+            msg = f"a Task is submitted, not {show(task)}"
+            raise InvalidTaskError(
+                msg, hint="use Task(…), Task.call(…) or orch.submit(function, …)"
+            )
+        key = _options(task)
+        bucket = None
+        if key is not None and _is_bare(task):
+            bucket = self._known.get(key)
+        if bucket is None:
+            reusable = self.validate(task)
+            bucket = self._rt.kernel_bucket(_spec(task))
+            if reusable and key is not None:
+                if len(self._known) > _MANY:
+                    self._known.clear()
+                self._known[key] = bucket
+        return self._entry(task, bucket)
+
+    def validate(self, task: Task, *, formed: bool = False) -> bool:
+        """
+        Ask the validator; whether its consent holds for like tasks.
+
+        Raises:
+            ValidationFailedError: It refuses *task*.
+        """
+        rt = self._rt
+        try:
+            verdict = rt.deciders.validate(task, rt.now(), formed=formed)
+        except PolicyFault as fault:
+            raise rt.component_error(fault, task.id) from fault.error
+        if verdict.accepted:
+            return verdict.reusable
+        findings = tuple((f.path, f.message) for f in verdict.findings)
+        rt.note(TaskRejected, str(task.id or ""), str(task.type), findings)
+        lines = "; ".join(f"{path}: {message}" for path, message in findings)
+        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+        msg = f"{name} was refused: {lines}"
+        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
+
+    def _entry(self, task: Task, bucket: Bucket) -> Entry:
+        rt = self._rt
+        context = capture()
+        payload = task.payload
+        refs: tuple[Any, ...] = tuple(task.after)
+        if isinstance(payload, Call):
+            how = how_to_call(payload.fn, payload.executor, rt.executors)
+            refs += _needs(payload)
+            work = rt.new_work(payload.fn, payload.args, payload.kwargs, how, context)
+            if how == NAMED:
+                extra_of(work).executor = payload.executor
+        elif isinstance(payload, Program):
+            work = rt.new_work(None, (), {}, PROGRAM, context)
+        else:
+            work = rt.new_work(None, (), {}, AGENT, context)
+        work._task = task
+        return Entry(task, work, bucket, refs)
+
+    # -- under the lock ------------------------------------------------------------
+
+    def admit(self, entries: Sequence[Entry], now: int) -> list[Work]:
+        """
+        Take in all of *entries*, or none.
+
+        Raises:
+            UsageError: One is refused; nothing has changed.
+            PolicyFault: A policy failed; nothing has changed.
+        """
+        self._name(entries, now)
+        self._connect(entries)
+        kernel = self._rt.kernel
+        fresh = [entry for entry in entries if entry.existing is None]
+        accepted = []
+        try:
+            for entry in fresh:
+                row = entry.row
+                assert row is not None  # noqa: S101 - made by _name
+                accepted.append(
+                    kernel.consider(
+                        row,
+                        now,
+                        priority=entry.task.priority,
+                        parents=entry.parents,
+                        not_before_ns=when(entry.task.not_before, now),
+                        deadline_ns=when(entry.task.deadline, now),
+                    )
+                )
+                kernel.admitting += 1
+        finally:
+            kernel.admitting = 0
+        for entry, admitted in zip(fresh, accepted, strict=True):
+            self._remember(entry, admitted.row)
+            kernel.accept(admitted, now)
+        for entry in entries:
+            if entry.existing is not None:
+                _set_attribute(entry.task, "_submitted_as", entry.existing._row.id)
+        return [entry.existing or entry.work for entry in entries]
+
+    def _name(self, entries: Sequence[Entry], now: int) -> None:
+        """Find or make ids; re-submissions find what is there."""
+        rt = self._rt
+        kernel = rt.kernel
+        keys: dict[str, Entry] = {}
+        ids: dict[str, Entry] = {}
+        for entry in entries:
+            task = entry.task
+            key = task.idempotency_key
+            known = task.id if key is None else rt.keys.get(key, task.id)
+            if known is not None and (known in kernel.tasks or known in kernel.retired):
+                entry.existing = rt.known(known)
+                continue
+            if task.id is not None and task.id in ids:
+                msg = f"two tasks of one batch have the id {task.id!r}"
+                raise DuplicateTaskError(msg, task_id=task.id)
+            if key is not None and key in keys:
+                msg = f"two tasks of one batch have the idempotency key {key!r}"
+                raise DuplicateTaskError(msg, task_id=task.id)
+            entry.task_id = rt.new_id() if task.id is None else task.id
+            entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
+            entry.work._row = entry.row
+            ids[entry.task_id] = entry
+            if key is not None:
+                keys[key] = entry
+
+    def _connect(self, entries: Sequence[Entry]) -> None:
+        """Find the parents; refuse rings, and known ids with other content."""
+        batch: dict[str, Entry] = {}
+        objects: dict[int, Entry] = {}
+        for entry in entries:
+            objects[id(entry.task)] = entry
+            if entry.row is not None:
+                batch[entry.task_id] = entry
+        for entry in entries:
+            works = self._parents(entry, batch, objects)
+            if entry.existing is not None:
+                self._check_same(entry, entry.existing, tuple(works))
+                continue
+            if works:
+                extra = extra_of(entry.work)
+                extra.parents = works
+                extra.after = tuple(works)
+                entry.parents = [parent._row for parent in works.values()]
+        _refuse_rings(batch)
+
+    def _parents(
+        self, entry: Entry, batch: dict[str, Entry], objects: dict[int, Entry]
+    ) -> dict[str, Work]:
+        found: dict[str, Work] = {}
+        for ref in entry.refs:
+            if isinstance(ref, Task) and id(ref) in objects:
+                target = objects[id(ref)]
+                work = target.existing or target.work
+                found[work._row.id] = work
+            elif isinstance(ref, str) and ref in batch:
+                found[ref] = batch[ref].work
+            else:
+                work = self._rt.find(ref, entry.task)
+                found[work._row.id] = work
+        return found
+
+    def _check_same(self, entry: Entry, work: Work, after: tuple[str, ...]) -> None:
+        """
+        Compare *entry* with *work*, which is there already under the same name.
+
+        Raises:
+            DuplicateTaskError: It is another one.
+        """
+        task = entry.task
+        name = work._row.id
+        same = (
+            self._rt.digests.get(name) == digest(task, after)
+            if work._task is None
+            else _same(work, task, after)
+        )
+        if not same:
+            what = (
+                f"the id {name!r}"
+                if name == task.id
+                else f"the idempotency key {task.idempotency_key!r}"
+            )
+            msg = f"{what} is taken by a task with other content"
+            raise DuplicateTaskError(msg, task_id=name)
+
+    def _remember(self, entry: Entry, row: TaskRow) -> None:
+        task = entry.task
+        _set_attribute(task, "_submitted_as", row.id)
+        if task.id is not None or task.idempotency_key is not None:
+            self._rt.name_row(row)
+        if task.idempotency_key is not None:
+            self._rt.keys[task.idempotency_key] = row.id
+
+
+def references(args: Iterable[Any]) -> tuple[Any, ...]:
+    """The handles and tasks among *args*, and inside lists among them."""
+    found: list[Any] = []
+    for arg in args:
+        if isinstance(arg, Work | Task):
+            found.append(arg)
+        elif type(arg) is list:
+            found += [item for item in arg if isinstance(item, Work | Task)]
+    return tuple(found)
+
+
+def _needs(call: Call) -> tuple[Any, ...]:
+    """The handles and tasks among the arguments of *call*."""
+    if not call.kwargs:
+        return references(call.args)
+    return references((*call.args, *call.kwargs.values()))
+
+
+def _options(task: Task) -> Any:
+    """What the validator's consent may hold for, or None if it cannot be a key."""
+    local = isinstance(task.payload, _LOCAL)
+    if (
+        task.retry is NO_RETRY
+        and task.resources is NO_RESOURCES
+        and task.requires is None
+        and task.timeout is None
+        and task.idempotent is True
+    ):
+        return (task.type, task.priority, local)
+    key = (
+        task.type,
+        task.priority,
+        task.requires,
+        task.resources,
+        task.timeout,
+        task.retry,
+        task.idempotent,
+        local,
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _is_bare(task: Task) -> bool:
+    """Whether nothing of *task* is its own but the payload."""
+    return (
+        task.id is None
+        and task.after == ()
+        and task.deadline is None
+        and task.not_before is None
+        and task.idempotency_key is None
+        and task.metadata is None
+    )
+
+
+def _spec(task: Task) -> Spec:
+    requires: tuple[str, ...] | None
+    if task.requires is not None:
+        requires = tuple(sorted(set(task.requires)))
+    elif isinstance(task.payload, Call | Program):
+        requires = None
+    else:
+        requires = (task.type,)
+    timeout = None if task.timeout is None else max(1, int(task.timeout * NS))
+    return Spec(task.type, requires, task.resources.units, timeout, task.idempotent)
+
+
+def when(value: float | datetime | None, now: int) -> int | None:
+    """A time in ns: seconds count from *now*."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return int(value.timestamp() * NS)
+    return now + int(value * NS)
+
+
+def _same(work: Work, task: Task, after: tuple[str, ...]) -> bool:
+    """Whether *task* is what *work* was submitted as."""
+    old = work._task
+    had = () if work._extra is None else work._extra.after
+    if old is None or set(had) != set(after):
+        return False
+    fields = [
+        f.name for f in attrs.fields(Task) if f.eq and f.name not in ("id", "after")
+    ]
+    try:
+        return all(bool(getattr(old, name) == getattr(task, name)) for name in fields)
+    except Exception:  # noqa: BLE001 - a comparison of the user's that raises
+        return False
+
+
+def digest(task: Task, after: tuple[str, ...]) -> bytes | None:
+    """The content of *task* in 8 bytes; None if it cannot be pickled."""
+    content = attrs.evolve(task, id=None, after=tuple(sorted(set(after))))
+    try:
+        return blake2b(pickle.dumps(content), digest_size=8).digest()
+    except Exception:  # noqa: BLE001 - any object of the user's
+        return None
+
+
+def _refuse_rings(batch: dict[str, Entry]) -> None:
+    """
+    Kahn's algorithm over the edges inside *batch*.
+
+    Raises:
+        CycleError: Some tasks wait for each other.
+    """
+    waiting = {
+        name: sum(parent.id in batch for parent in entry.parents)
+        for name, entry in batch.items()
+    }
+    if not any(waiting.values()):
+        return
+    children: dict[str, list[str]] = {}
+    for name, entry in batch.items():
+        for parent in entry.parents:
+            if parent.id in batch:
+                children.setdefault(parent.id, []).append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    while ready:
+        name = ready.pop()
+        del waiting[name]
+        for child in children.get(name, ()):
+            waiting[child] -= 1
+            if not waiting[child]:
+                ready.append(child)
+    if waiting:
+        ring = _ring(batch, waiting)
+        msg = f"tasks wait for each other in a ring: {' → '.join((*ring, ring[0]))}"
+        raise CycleError(msg, cycle=ring)
+
+
+def _ring(batch: dict[str, Entry], left: dict[str, int]) -> tuple[str, ...]:
+    """One ring among the tasks in *left*, each of which needs another of them."""
+    path: dict[str, int] = {}
+    name = next(iter(left))
+    while name not in path:
+        path[name] = len(path)
+        name = next(p.id for p in batch[name].parents if p.id in left)
+    return tuple(path)[path[name] :]

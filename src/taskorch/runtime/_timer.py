@@ -1,0 +1,108 @@
+"""One thread that waits for the next thing that is due."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from taskorch.model._limits import NS
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("TimerThread",)
+
+_NEVER: Final = 1 << 62
+#: The longest wait of a lock, some three weeks, is more than this.
+_LONGEST: Final = 100_000.0
+
+
+class TimerThread:
+    """
+    Rings the kernel's timers, reports at an interval, and watches the publisher.
+
+    The thread begins with the first thing that is due.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._thread: threading.Thread | None = None
+        #: Until when the thread sleeps, in ns.
+        self._until = _NEVER
+        self._closing = False
+        self._monitoring = False
+        self._next_report = _NEVER
+
+    def look(self, due: int) -> None:
+        """Under the driver's lock: something is due at *due*."""
+        if due < self._until:
+            self._until = due
+            self._poke()
+
+    def monitor(self, on: bool) -> None:
+        """Report at an interval, or stop doing so."""
+        with self._rt.lock:
+            if on == self._monitoring:
+                return
+            self._monitoring = on
+            every = int(self._rt.monitor_interval * NS)
+            self._next_report = self._rt.now() + every if on else _NEVER
+            if on:
+                self.look(self._next_report)
+
+    def watch(self, seconds: float) -> None:
+        """Under the driver's lock: look after the publisher in *seconds*."""
+        self.look(self._rt.now() + int(seconds * NS))
+
+    def _poke(self) -> None:
+        if self._thread is None:
+            if self._closing:
+                return
+            self._thread = threading.Thread(
+                target=self._loop, name=f"{self._rt.name}-timer", daemon=True
+            )
+            self._thread.start()
+        elif self._wake.locked():
+            self._wake.release()
+
+    def _loop(self) -> None:
+        try:
+            self._ring()
+        except Exception as error:  # noqa: BLE001 - it is ours
+            self._rt.fail_stop(error)
+
+    def _ring(self) -> None:
+        rt = self._rt
+        while not self._closing:
+            watch = rt.publisher.relieve()
+            report = False
+            with rt.lock:
+                now = rt.now()
+                rt.kernel.tick(now)
+                launch = rt.settle(now)
+                if now >= self._next_report:
+                    report = True
+                    self._next_report = now + int(rt.monitor_interval * NS)
+                due = rt.kernel.next_due()
+                until = min(_NEVER if due is None else due, self._next_report)
+                if watch is not None:
+                    until = min(until, now + int(watch * NS))
+                self._until = until
+            rt.launch(launch)
+            if report:
+                rt.report()
+            left = (until - rt.now()) / NS
+            if left > 0:
+                self._wake.acquire(timeout=min(left, _LONGEST))
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._rt.lock:
+            self._closing = True
+            thread = self._thread
+            if thread is not None and self._wake.locked():
+                self._wake.release()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)

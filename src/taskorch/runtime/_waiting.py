@@ -1,0 +1,624 @@
+"""
+Waiting: for a task, for quiet, and inside a task.
+
+A task that waits for another gives its slot back meanwhile, never its resources, so
+nested work cannot fill all slots with waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from taskorch.errors import (
+    AttemptInterrupted,
+    DependencyFailedError,
+    WouldBlockError,
+    WouldDeadlockError,
+)
+from taskorch.kernel import TaskRow
+from taskorch.kernel._books import wanted
+from taskorch.model import TERMINAL, TaskState
+from taskorch.runtime._context import TaskContext, current_or_none
+from taskorch.runtime._work import Work
+
+if TYPE_CHECKING:
+    from taskorch.kernel import Kernel
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Waiting", "is_settled")
+
+_BLOCKED: Final = TaskState.BLOCKED
+
+#: What a wait is for: any of these.
+Targets: TypeAlias = tuple[TaskRow, ...]
+
+
+def is_settled(row: TaskRow) -> bool:
+    """Whether there is something to tell those who wait: an end, or a blockade."""
+    state = row.state
+    if state is _BLOCKED:
+        return row.more is not None and bool(row.more.blocked_by)
+    return state in TERMINAL
+
+
+def blockade(row: TaskRow) -> DependencyFailedError:
+    """The error of a task that is blocked by what it needs."""
+    more = row.more
+    by = () if more is None else tuple(more.blocked_by)
+    roots = () if more is None else more.roots
+    msg = f"task {row.id} is blocked: {', '.join(by)} did not complete"
+    return DependencyFailedError(msg, root_causes=roots, task_id=row.id)
+
+
+class Waiting:
+    """Those who wait."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        #: Called once when nothing can proceed any more; under the lock.
+        self.quiet: list[Callable[[], object]] = []
+        #: The stop is in a hurry: nobody waits for quiet any more.
+        self.hurried = False
+        #: What wakes the attempts that wait inside a task: `(id, attempt)`.
+        self._inside: dict[tuple[str, int], list[Callable[[], object]]] = {}
+        #: The waits that one attempt is in: each is for any of a few tasks.
+        self._waits: dict[tuple[str, int], list[Targets]] = {}
+        #: Those of them that hold resources.
+        self._holders: set[tuple[str, int]] = set()
+        #: What gives an attempt its slot back.
+        self._returns: dict[tuple[str, int], Callable[[], object]] = {}
+
+    # -- for a task ----------------------------------------------------------------
+
+    def add(self, work: Work, waiter: Callable[[], object]) -> bool:
+        """Call *waiter* when *work* is settled; False if it is already."""
+        self._rt.deciders.refuse_reentry()
+        with self._rt.lock:
+            if is_settled(work._row):
+                return False
+            if work._waiters is None:
+                work._waiters = []
+            work._waiters.append(waiter)
+            return True
+
+    def when(
+        self,
+        work: Work,
+        is_so: Callable[[TaskRow], bool],
+        tell: Callable[[], object],
+    ) -> Callable[[], object]:
+        """
+        Call *tell* once *is_so* holds of *work*, under the lock; perhaps at once.
+
+        A task that is blocked, held for a decision or unblocked wakes its waiters
+        without having ended: this one then waits on.
+
+        Returns:
+            The waiter, for `remove`.
+        """
+
+        def waiter() -> None:
+            if is_so(work._row):
+                tell()
+            else:
+                if work._waiters is None:
+                    work._waiters = []
+                work._waiters.append(waiter)
+
+        self._rt.deciders.refuse_reentry()
+        with self._rt.lock:
+            waiter()
+        return waiter
+
+    def remove(self, work: Work, waiter: Callable[[], object]) -> None:
+        """Do not call *waiter* any more."""
+        with self._rt.lock:
+            if work._waiters is not None and waiter in work._waiters:
+                work._waiters.remove(waiter)
+
+    def wait(self, work: Work, timeout: float | None) -> bool:
+        """
+        Block until *work* is settled; whether it is.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: It could never be.
+            AttemptInterrupted: The caller is an attempt that is to stop.
+        """
+        rt = self._rt
+        rt.deciders.refuse_reentry()
+        row = work._row
+        if is_settled(row):
+            return True
+        if rt.loops.is_mine():
+            msg = f"result() of task {row.id} would block the event loop"
+            raise WouldBlockError(msg, task_id=row.id)
+        inside = self._inside_of()
+        if inside is None:
+            return self._block(work, timeout)
+        gate = threading.Event()
+        with self.holding(inside, (row,), gate.set):
+            return self._block_inside(inside, work, gate, timeout)
+
+    def _inside_of(self) -> TaskContext | None:
+        """The context of the task of ours that the caller is part of."""
+        inside = current_or_none()
+        if inside is None or inside._work._rt is not self._rt:
+            return None
+        row = inside._work._row
+        runs = row.attempt == inside.attempt and row.state is TaskState.RUNNING
+        # Context variables outlive the attempt in what it has left running.
+        return inside if runs or inside.cancelled else None
+
+    def _block(self, work: Work, timeout: float | None) -> bool:
+        gate = threading.Lock()
+        gate.acquire()
+        end = None if timeout is None else monotonic() + timeout
+        while self.add(work, gate.release):
+            if not gate.acquire(timeout=_patience(end)):
+                self.remove(work, gate.release)
+                return is_settled(work._row)
+        return True
+
+    def _block_inside(
+        self,
+        inside: TaskContext,
+        work: Work,
+        gate: threading.Event,
+        timeout: float | None,
+    ) -> bool:
+        end = None if timeout is None else monotonic() + timeout
+        try:
+            while self.add(work, gate.set):
+                if inside.cancelled:
+                    raise AttemptInterrupted(inside._control.why)
+                if not gate.wait(_left(end)):
+                    return is_settled(work._row)
+                gate.clear()
+        finally:
+            self.remove(work, gate.set)
+        return True
+
+    def until(
+        self, gate: threading.Event, works: Sequence[Work], timeout: float | None
+    ) -> bool:
+        """
+        Block until *gate* is set, which any of *works* does; whether it is.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: None of them could ever do it.
+            AttemptInterrupted: The caller is an attempt that is to stop.
+        """
+        rt = self._rt
+        rt.deciders.refuse_reentry()
+        end = None if timeout is None else monotonic() + timeout
+        if rt.loops.is_mine() and not gate.is_set():
+            msg = "as_completed() would block the event loop"
+            raise WouldBlockError(msg, hint="use asyncio.as_completed")
+        inside = self._inside_of()
+        if inside is None or gate.is_set():
+            return gate.wait(_left(end))
+        # Of those of other orchestrators nobody knows here whether they can end.
+        foreign = any(work._rt is not rt for work in works)
+        targets = () if foreign else tuple(work._row for work in works)
+        woken = False
+        with self.holding(inside, targets, gate.set):
+            if not inside.cancelled:
+                woken = gate.wait(_left(end))
+        if inside.cancelled:
+            raise AttemptInterrupted(inside._control.why)
+        return woken
+
+    # -- inside a task -------------------------------------------------------------
+
+    def enter(self, inside: TaskContext, targets: Targets) -> None:
+        """
+        The attempt of *inside* begins to wait for any of *targets*.
+
+        Raises:
+            WouldDeadlockError: None of them can ever end.
+        """
+        row = inside._work._row
+        key = (row.id, inside.attempt)
+        kernel = self._rt.kernel
+
+        def change(now: int) -> None:
+            waits = self._waits.setdefault(key, [])
+            waits.append(targets)
+            if row.alloc:
+                self._holders.add(key)
+            holders = self._deadlock(row)
+            if holders:
+                self._end_wait(key, targets)
+                raise _would_deadlock(row, targets, holders)
+            if len(waits) == 1 and not kernel.yield_slot(row, inside.attempt, now):
+                self._call_off_return(row, key)
+
+        self._rt.step(change)
+
+    def _call_off_return(self, row: TaskRow, key: tuple[str, int]) -> None:
+        """
+        Under the lock: let the attempt go on without its slot, for which it waits.
+
+        Of its branches one has ended its wait, and another has begun one: with the
+        slot, that one would keep others from what it waits for.
+        """
+        returned = self._returns.pop(key, None)
+        if returned is not None:
+            if row in self._rt.kernel.returning:
+                self._rt.kernel.returning.remove(row)
+            returned()
+
+    @contextmanager
+    def holding(
+        self, inside: TaskContext, targets: Targets, wake: Callable[[], object]
+    ) -> Iterator[None]:
+        """
+        A wait on this thread for any of *targets*; *wake* ends it if it is to stop.
+
+        Raises:
+            WouldDeadlockError: None of them can ever end.
+        """
+        key = (inside.task_id, inside.attempt)
+        self.enter(inside, targets)
+        with self._rt.lock:
+            self._inside.setdefault(key, []).append(wake)
+        try:
+            yield
+        finally:
+            self._forget(key, wake)
+            gate = threading.Event()
+            if not self.leave(inside, targets, gate.set):
+                gate.wait()
+
+    def leave(
+        self, inside: TaskContext, targets: Targets, returned: Callable[[], object]
+    ) -> bool:
+        """
+        The wait is over; whether the attempt goes on at once.
+
+        If not, *returned* is called when it has its slot again.
+        """
+        row = inside._work._row
+        key = (row.id, inside.attempt)
+
+        def change(now: int) -> bool:
+            if not self._end_wait(key, targets):
+                return True
+            if inside.cancelled:
+                # It is to end: it needs no slot for that.
+                return True
+            if self._rt.kernel.reclaim_slot(row, inside.attempt, now):
+                return True
+            self._returns[key] = returned
+            return False
+
+        result: bool = self._rt.step(change)
+        return result
+
+    def _end_wait(self, key: tuple[str, int], targets: Targets) -> bool:
+        """Under the lock: a wait is over; whether it was the attempt's last."""
+        waits = self._waits[key]
+        waits.remove(targets)
+        if waits:
+            return False
+        del self._waits[key]
+        self._holders.discard(key)
+        return True
+
+    def returned(self, row: TaskRow, attempt: int) -> None:
+        """The attempt has its slot again."""
+        returned = self._returns.pop((row.id, attempt), None)
+        if returned is not None:
+            returned()
+
+    def interrupt(self, row: TaskRow, attempt: int) -> None:
+        """The attempt is to stop: end its waits."""
+        with self._rt.lock:
+            wakes = list(self._inside.get((row.id, attempt), ()))
+        for wake in wakes:
+            wake()
+        self.returned(row, attempt)
+
+    def _forget(self, key: tuple[str, int], wake: Callable[[], object]) -> None:
+        with self._rt.lock:
+            wakes = self._inside[key]
+            wakes.remove(wake)
+            if not wakes:
+                del self._inside[key]
+
+    # -- deadlocks -----------------------------------------------------------------
+
+    def _deadlock(self, row: TaskRow) -> tuple[str, ...]:
+        """
+        Who must let go before the waits of *row* can end, if they never will.
+
+        As in Dijkstra's banker's algorithm: let every task that does not wait end,
+        and then, one after another, every waiting task of whose targets one fits into
+        what is free; what is left at the end waits for ever.
+        """
+        kernel = self._rt.kernel
+        if not self._holders and not self._in_ring(row):
+            return ()
+        waiting: dict[str, tuple[TaskRow, list[Targets]]] = {}
+        # The latest first: it is mostly what the earlier ones wait for.
+        for (task_id, attempt), waits in reversed(self._waits.items()):
+            found = kernel.tasks.get(task_id)
+            if found is not None and found.attempt == attempt:
+                waiting[task_id] = (found, waits)
+        free = _Free(kernel)
+        for found, _ in waiting.values():
+            free.take(found)
+        progress = True
+        while progress and row.id in waiting:
+            progress = False
+            for task_id, (found, waits) in list(waiting.items()):
+                if all(self._can_end(any_of, free, waiting) for any_of in waits):
+                    del waiting[task_id]
+                    free.give_back(found)
+                    progress = True
+        if row.id not in waiting:
+            return ()
+        return tuple(
+            task_id for task_id, (found, _) in waiting.items() if found.alloc
+        ) or tuple(waiting)
+
+    def _in_ring(self, row: TaskRow) -> bool:
+        """Whether *row* waits, however indirectly, for itself."""
+        todo, seen = [row], {row.id}
+        while todo:
+            found = todo.pop()
+            waits = self._waits.get((found.id, found.attempt), ())
+            below = [target for any_of in waits for target in any_of]
+            below += () if found.links is None else found.links.parents
+            for target in below:
+                if target is row:
+                    return True
+                if target.id not in seen and not is_settled(target):
+                    seen.add(target.id)
+                    todo.append(target)
+        return False
+
+    def _can_end(
+        self,
+        targets: Targets,
+        free: _Free,
+        waiting: dict[str, tuple[TaskRow, list[Targets]]],
+    ) -> bool:
+        """Whether one of *targets* can come to its end with no more than *free*."""
+        return not targets or any(self._can_run(t, free, waiting) for t in targets)
+
+    def _can_run(
+        self,
+        target: TaskRow,
+        free: _Free,
+        waiting: dict[str, tuple[TaskRow, list[Targets]]],
+    ) -> bool:
+        todo, seen = [target], {target.id}
+        while todo:
+            row = todo.pop()
+            if is_settled(row):
+                continue
+            if row.id in waiting:
+                return False
+            if row.state is not TaskState.RUNNING and not free.holds(row):
+                return False
+            for parent in () if row.links is None else row.links.parents:
+                if parent.id not in seen:
+                    seen.add(parent.id)
+                    todo.append(parent)
+        return True
+
+    # -- in a coroutine ------------------------------------------------------------
+
+    async def wait_async(self, work: Work) -> None:
+        """Wait on the running loop until *work* is settled."""
+        if is_settled(work._row):
+            return
+        inside = self._inside_of()
+        if inside is None:
+            await self._until_settled(work)
+            return
+        targets = (work._row,)
+        self.enter(inside, targets)
+        try:
+            await self._until_settled(work)
+        finally:
+            await self._leave_async(inside, targets)
+
+    async def _until_settled(self, work: Work) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            future: asyncio.Future[None] = loop.create_future()
+
+            def wake(future: asyncio.Future[None] = future) -> None:
+                _set_threadsafe(loop, future)
+
+            if not self.add(work, wake):
+                return
+            try:
+                await future
+            finally:
+                self.remove(work, wake)
+
+    async def _leave_async(self, inside: TaskContext, targets: Targets) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        if self.leave(inside, targets, lambda: _set_threadsafe(loop, future)):
+            return
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError as error:
+                # It goes on without a slot only if it is to end.
+                cancelled = error
+                if inside.cancelled:
+                    break
+        if cancelled is not None:
+            raise cancelled
+
+    # -- for quiet -----------------------------------------------------------------
+
+    def say_quiet(self) -> None:
+        """Under the lock: nothing can proceed; tell those who wait for that."""
+        quiet, self.quiet = self.quiet, []
+        for wake in quiet:
+            wake()
+
+    def until_quiet(self, timeout: float | None) -> bool:
+        """
+        Block until nothing can proceed and receivers have been served.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        rt = self._rt
+        self.refuse_within("wait()")
+        end = None if timeout is None else monotonic() + timeout
+        while not self.hurried:
+            gate = threading.Lock()
+            gate.acquire()
+            with rt.lock:
+                calm = rt.kernel.quiescent()
+                if not calm:
+                    self.quiet.append(gate.release)
+            if not calm:
+                if not gate.acquire(timeout=_patience(end)):
+                    return False
+                continue
+            if not rt.publisher.flush(_left(end)):
+                return False
+            with rt.lock:
+                if rt.kernel.quiescent():
+                    return True
+        return False
+
+    def refuse_within(self, what: str) -> None:
+        """
+        Refuse to wait for all work in a place where some of it would never end.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        rt = self._rt
+        rt.deciders.refuse_reentry()
+        inside = self._inside_of()
+        if inside is not None:
+            msg = f"{what} inside the task {inside.task_id} would wait for that task"
+            raise WouldDeadlockError(
+                msg,
+                holders=(inside.task_id,),
+                hint="call it from outside, or from a receiver of a signal",
+                task_id=inside.task_id,
+            )
+        if rt.loops.is_mine():
+            name = what.partition("(")[0]
+            msg = f"{what} would block the event loop"
+            raise WouldBlockError(msg, hint=f"use await orch.aio.{name}()")
+
+    def hurry(self) -> None:
+        """Let nobody wait for quiet any more."""
+        with self._rt.lock:
+            self.hurried = True
+            self.say_quiet()
+            self._rt.publisher.hurry()
+
+
+class _Free:
+    """What the pools and the agents have left, if the waiting hold what they hold."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        #: By resource, and by agent and resource.
+        self._left: dict[str | tuple[str, str], int] = {
+            name: pool.total for name, pool in kernel.pools.items()
+        }
+        for agent in kernel.agents.values():
+            for name, units in (agent.capacity or {}).items():
+                self._left[agent.name, name] = units
+
+    def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
+        for name, units in row.alloc:
+            yield name, units
+            if row.agent is not None:
+                yield (row.agent.name, name), units
+
+    def take(self, row: TaskRow) -> None:
+        """*row* keeps what it holds."""
+        for place, units in self._places(row):
+            if place in self._left:
+                self._left[place] -= units
+
+    def give_back(self, row: TaskRow) -> None:
+        """*row* has come to its end."""
+        for place, units in self._places(row):
+            if place in self._left:
+                self._left[place] += units
+
+    def holds(self, row: TaskRow) -> bool:
+        """Whether some agent could run *row* with what is left."""
+        bucket = row.bucket
+        agents = bucket.agents
+        if 0 <= bucket.agents_version != self._kernel.agents_version:
+            # One that has joined since may do.
+            agents = list(self._kernel.agents.values())
+        left = self._left
+        return not agents or any(
+            all(
+                units <= left.get(name, units)
+                and units <= left.get((agent.name, name), units)
+                for name, units in wanted(bucket, agent)
+            )
+            for agent in agents
+        )
+
+
+def _would_deadlock(
+    row: TaskRow, targets: Targets, holders: tuple[str, ...]
+) -> WouldDeadlockError:
+    names = ", ".join(target.id for target in targets)
+    if holders == (row.id,) and row in targets:
+        msg = f"task {row.id} waits for itself"
+    else:
+        msg = (
+            f"task {row.id} waits for {names}, which cannot end before "
+            f"{', '.join(holders)} lets go of what it holds"
+        )
+    return WouldDeadlockError(msg, holders=holders, task_id=row.id)
+
+
+def _left(end: float | None) -> float | None:
+    """The seconds until *end*; None is for ever."""
+    if end is None:
+        return None
+    return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)
+
+
+def _patience(end: float | None) -> float:
+    """The same for the timeout of a lock."""
+    left = _left(end)
+    return -1.0 if left is None else left
+
+
+def _set_threadsafe(loop: asyncio.AbstractEventLoop, future: Any) -> None:
+    def done() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    if asyncio._get_running_loop() is loop:
+        done()
+        return
+    try:
+        loop.call_soon_threadsafe(done)
+    except RuntimeError:
+        # The loop has been closed: nobody waits there any more.
+        return

@@ -1,0 +1,217 @@
+"""What the runtime keeps of one task: the cargo of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import (
+    ComponentError,
+    InternalError,
+    TaskCancelledError,
+    TaskExpiredError,
+    TaskFailedError,
+)
+from taskorch.kernel import TaskRow
+from taskorch.model import Call, Task, call_type
+from taskorch.runtime._deciders import METHODS, failure_of
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("AGENT", "COROUTINE", "NAMED", "PROGRAM", "THREAD", "Extra", "Work")
+
+# How the work is done.
+THREAD: Final = 0
+COROUTINE: Final = 1
+PROGRAM: Final = 2
+#: On an executor of the user's, by name.
+NAMED: Final = 3
+#: As the agent does it.
+AGENT: Final = 4
+
+#: Held while a part of a work is made that two threads may ask for at once.
+_MAKING: Final = Lock()
+
+
+class Control:
+    """What a running attempt is told: to stop, and why."""
+
+    __slots__ = ("attempt", "handle", "interrupted", "why")
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt: int = attempt
+        self.why: str = ""
+        #: A checkpoint has told it so: what it was asked may be taken back since.
+        self.interrupted: bool = False
+        #: What stops it besides: a coroutine's task, a program, a future.
+        self.handle: Any = None
+
+
+class Extra:
+    """What only some tasks have."""
+
+    __slots__ = (
+        "after",
+        "checkpoint",
+        "control",
+        "digest",
+        "executor",
+        "has_checkpoint",
+        "parents",
+        "progress",
+    )
+
+    def __init__(self) -> None:
+        #: Handles of the parents, by id, while the task lives.
+        self.parents: dict[str, Work] = {}
+        #: Ids of the parents, for comparing submissions.
+        self.after: tuple[str, ...] = ()
+        self.progress: Any = None
+        self.checkpoint: Any = None
+        self.has_checkpoint = False
+        self.control: Control | None = None
+        self.executor: str | None = None
+        self.digest: Any = None
+
+
+class Work:
+    """
+    One task as the runtime has it: what to call, and what came of it.
+
+    The public handle is a subclass, so that a task is one object less.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_ctx",
+        "_error",
+        "_extra",
+        "_fn",
+        "_how",
+        "_kwargs",
+        "_row",
+        "_rt",
+        "_task",
+        "_value",
+        "_waiters",
+    )
+
+    def __init__(
+        self,
+        runtime: Any,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        how: int,
+        ctx: Context,
+    ) -> None:
+        # Any above: the public type of a handle does not drag the runtime along.
+        self._rt: Runtime = runtime
+        self._row: TaskRow = None  # type: ignore[assignment]  # set at submission
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs or NO_KWARGS
+        self._how = how
+        self._ctx = ctx
+        self._task: Task | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._waiters: list[Callable[[], object]] | None = None
+        self._extra: Extra | None = None
+
+
+#: Shared by all calls without keyword arguments; never handed out, only unpacked.
+NO_KWARGS: Final[dict[str, Any]] = {}
+#: Never entered, only copied.
+NO_VARIABLES: Final = Context()
+
+
+def capture() -> Context:
+    """
+    The caller's context variables, for tasks that it submits.
+
+    What is returned is never entered, only copied, so many tasks may share it.
+    """
+    found = copy_context()
+    # Mostly there are none: one object less for each task.
+    return found if len(found) else NO_VARIABLES
+
+
+def extra_of(work: Work) -> Extra:
+    """The rarer part of *work*, made if need be."""
+    extra = work._extra
+    if extra is None:
+        with _MAKING:
+            extra = work._extra
+            if extra is None:
+                extra = work._extra = Extra()
+    return extra
+
+
+def control_of(work: Work, attempt: int) -> Control:
+    """What the attempt is told; one that is not the newest any more is to stop."""
+    extra = extra_of(work)
+    control = extra.control
+    if control is not None and control.attempt == attempt:
+        return control
+    with _MAKING:
+        control = extra.control
+        if control is None or control.attempt < attempt:
+            control = extra.control = Control(attempt)
+        elif control.attempt > attempt:
+            control = Control(attempt)
+            control.why = "abandoned"
+        return control
+
+
+def task_of(row: TaskRow) -> Task:
+    """The task of *row* as the user's policies see it: with its id."""
+    work: Work = row.cargo
+    task = work._task
+    if task is None:
+        fn = work._fn
+        if fn is None:  # pragma: no cover - only plain calls come without a task
+            return Task(row.bucket.spec.type, id=row.id)
+        payload = Call(fn, work._args, dict(work._kwargs))
+        task = work._task = Task(call_type(fn), payload, id=row.id)
+    elif task.id is None:
+        task = work._task = attrs.evolve(task, id=row.id)
+    return task
+
+
+def error_of(work: Work) -> BaseException | None:
+    """Why the task of *work*, which has ended, did not complete."""
+    row = work._row
+    more = row.more
+    state = row.state.value
+    if state == "cancelled":
+        reason = "" if more is None else more.stop_reason
+        msg = f"task {row.id} was cancelled: {reason}"
+        return TaskCancelledError(msg, reason=reason, task_id=row.id)
+    if state != "failed" or more is None or more.error is None:
+        return None
+    kind, message, cause = more.error
+    raised = work._error
+    if cause in ("error", "permanent", "decision", "poisoned") and raised is not None:
+        return raised
+    if cause == "internal":
+        return InternalError(message)
+    if cause == "expired":
+        return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
+    if cause == "component":
+        # "the router failed: …", or what the task raised, "and then the … failed".
+        name = next((n for n in METHODS if f"the {n} failed: " in message), "")
+        failed = ComponentError(
+            f"task {row.id}: {message}", component=name, task_id=row.id
+        )
+        failed.__cause__ = raised
+        return failed
+    if cause in ("timeout", "deadline", "lost"):
+        return failure_of(row)
+    return TaskFailedError(f"task {row.id}: {message}", type=kind, task_id=row.id)

@@ -1,0 +1,115 @@
+"""
+One blinker signal for every event class, ordered and strong.
+
+blinker holds receivers weakly by default, calls them in no order, and lets one that
+raises stop the rest. Ours are held strongly, called in the order in which they were
+connected, and guarded by the publisher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import blinker
+
+from taskorch.events import SIGNALS, Event
+
+__all__ = ("Signals", "TaskSignal")
+
+
+def _key(receiver: Any) -> object:
+    """What tells receivers apart: bound methods are new objects each time."""
+    bound = getattr(receiver, "__self__", None)
+    if bound is not None and hasattr(receiver, "__func__"):
+        return id(bound), id(receiver.__func__)
+    return id(receiver)
+
+
+class TaskSignal(blinker.Signal):
+    """
+    The signal of one event class.
+
+    `connect(receiver)` calls `receiver(event)` for every event from then on, on the
+    publisher's thread; an `async def` receiver runs on the loop. A receiver may call
+    the orchestrator. It works as a decorator.
+    """
+
+    def __init__(
+        self, name: str, event_class: type[Event], changed: Callable[[], None]
+    ) -> None:
+        super().__init__(
+            f"`{name}`: see {event_class.__module__}.{event_class.__name__}"
+        )
+        self.name = name
+        self.event_class = event_class
+        self._changed = changed
+        self._ordered: dict[object, Callable[..., Any]] = {}
+
+    def connect(
+        self, receiver: Any, sender: Any = blinker.ANY, weak: bool = False
+    ) -> Any:
+        """
+        Call *receiver* with every event of this class.
+
+        Args:
+            receiver: A function, or a coroutine function, of one argument.
+            sender: Not used: all events come from one orchestrator.
+            weak: Not used: receivers are held until they are disconnected.
+        """
+        if not callable(receiver):
+            msg = f"a receiver is called with the event; {receiver!r} cannot be"
+            raise TypeError(msg)
+        del sender, weak
+        super().connect(receiver, weak=False)
+        self._ordered[_key(receiver)] = receiver
+        self._changed()
+        return receiver
+
+    def disconnect(self, receiver: Any, sender: Any = blinker.ANY) -> None:
+        """Do not call *receiver* any more."""
+        super().disconnect(receiver, sender)
+        self._ordered.pop(_key(receiver), None)
+        self._changed()
+
+    @property
+    def ordered(self) -> tuple[Callable[..., Any], ...]:
+        """The receivers in the order in which they were connected."""
+        return tuple(self._ordered.values())
+
+
+class Signals:
+    """
+    `orch.signals.task_completed` and all the others, by the names of their events.
+
+    Args:
+        changed: Called when a receiver comes or goes.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._made: dict[str, TaskSignal] = {}
+
+    def __getattr__(self, name: str) -> TaskSignal:
+        cls = SIGNALS.get(name)
+        if cls is None:
+            known = ", ".join(SIGNALS)
+            msg = f"no signal {name!r}; there are {known}"
+            raise AttributeError(msg)
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = TaskSignal(name, cls, self._changed)
+        return made
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *SIGNALS]
+
+    def connected(
+        self,
+    ) -> dict[type[Event], tuple[str, tuple[Callable[..., Any], ...]]]:
+        """The receivers by event class."""
+        return {
+            signal.event_class: (signal.name, signal.ordered)
+            for signal in list(self._made.values())
+            if signal.ordered
+        }

@@ -1,0 +1,244 @@
+"""Dependencies: who waits for whom, and what becomes of them when it fails."""
+
+import gc
+import random
+import threading
+import weakref
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, Recorder, fail
+
+from taskorch import (
+    DependencyFailedError,
+    ResultGoneError,
+    RetryPolicy,
+    Task,
+    TaskCancelledError,
+    TaskOrchestrator,
+    current_context,
+)
+
+
+def test_a_diamond_runs_in_order() -> None:
+    """Each task starts after all that it needs, and never before."""
+    with TaskOrchestrator() as orch:
+        order: list[str] = []
+        orch.submit_tasks(
+            [
+                Task.call(order.append, "d", id="d", after=["b", "c"]),
+                Task.call(order.append, "b", id="b", after=["a"]),
+                Task.call(order.append, "c", id="c", after=["a"]),
+                Task.call(order.append, "a", id="a"),
+            ]
+        )
+        assert orch.wait(PATIENCE)
+        assert order[0] == "a"
+        assert set(order[1:3]) == {"b", "c"}
+        assert order[3] == "d"
+
+
+def test_a_random_graph_runs_in_topological_order() -> None:
+    """Submitted in any order in one batch, every edge is kept."""
+    rng = random.Random(7)
+    edges = {
+        n: sorted(rng.sample(range(n), min(n, rng.randrange(4)))) for n in range(150)
+    }
+    with TaskOrchestrator(concurrency=4) as orch:
+        lock = threading.Lock()
+        order: list[int] = []
+
+        def run(n: int) -> None:
+            with lock:
+                order.append(n)
+
+        tasks = [
+            Task.call(run, n, id=f"n{n}", after=[f"n{m}" for m in above])
+            for n, above in edges.items()
+        ]
+        rng.shuffle(tasks)
+        orch.submit_tasks(tasks)
+        assert orch.wait(PATIENCE)
+        place = {n: i for i, n in enumerate(order)}
+        assert len(place) == 150
+        for n, above in edges.items():
+            assert all(place[m] < place[n] for m in above)
+
+
+def test_a_finished_dependency_is_no_wait() -> None:
+    """What has completed already is satisfied at once."""
+    with TaskOrchestrator() as orch:
+        first = orch.submit(int, "4")
+        first.result(PATIENCE)
+        assert orch.submit(abs, first).result(PATIENCE) == 4
+
+
+def test_a_failed_dependency_blocks_what_is_submitted_later() -> None:
+    """Blocked from the beginning, with the same error."""
+    with TaskOrchestrator() as orch:
+        bad = orch.submit_task(Task.call(fail, ValueError(), id="bad"))
+        assert bad.exception(PATIENCE) is not None
+        late = orch.submit_task(Task.call(abs, bad, id="late"))
+        with pytest.raises(DependencyFailedError) as caught:
+            late.result(PATIENCE)
+        assert caught.value.root_causes == ("bad",)
+        assert orch.get_task_status("late").state == "blocked"
+        last = orch.submit_task(Task.call(abs, after=["late"]))
+        with pytest.raises(DependencyFailedError) as caught:
+            last.result(PATIENCE)
+        assert caught.value.root_causes == ("bad",)
+
+
+def test_blockades_reach_all_descendants_and_name_all_roots() -> None:
+    """Two failures above one task are both named."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        gate = orch.submit(hold)
+        orch.submit_tasks(
+            [
+                Task.call(fail, ValueError(), id="x", after=[gate]),
+                Task.call(fail, ValueError(), id="y", after=[gate]),
+                Task.call(int, id="below-x", after=["x"]),
+                Task.call(int, id="both", after=["below-x", "y"]),
+                Task.call(int, id="free", after=[gate]),
+            ]
+        )
+        hold.release()
+        assert orch.wait(PATIENCE)
+        error = orch.handle("both").exception(PATIENCE)
+        assert isinstance(error, DependencyFailedError)
+        assert set(error.root_causes) == {"x", "y"}
+        assert set(orch.get_task_status("both").blocked_by) == {"below-x", "y"}
+        assert orch.handle("free").result() == 0
+        stats = orch.get_stats().state_machine
+        assert (stats.completed, stats.failed, stats.blocked) == (2, 2, 2)
+
+
+def test_mending_one_of_two_failures_is_not_enough() -> None:
+    """A task with two failed dependencies waits for both re-runs."""
+    with TaskOrchestrator() as orch:
+        good: list[int] = []
+
+        def flaky() -> int:
+            if not good:
+                fail(ValueError())
+            return 1
+
+        x = orch.submit_task(Task.call(flaky, id="x"))
+        y = orch.submit_task(Task.call(flaky, id="y"))
+        both = orch.submit(lambda *args: sum(args), x, y)
+        with pytest.raises(DependencyFailedError):
+            both.result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        good.append(1)
+        orch.rerun_task("x").result(PATIENCE)
+        with pytest.raises(DependencyFailedError) as caught:
+            both.result(PATIENCE)
+        assert caught.value.root_causes == ("y",)
+        orch.rerun_task("y")
+        assert both.result(PATIENCE) == 2
+
+
+def test_a_retried_dependency_does_not_block() -> None:
+    """Only the final failure counts."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_blocked")
+        attempts: list[int] = []
+
+        def flaky() -> int:
+            attempts.append(1)
+            if len(attempts) < 3:
+                fail(ValueError())
+            return 9
+
+        policy = RetryPolicy(3, base=0.01, jitter=0)
+        parent = orch.submit_task(Task.call(flaky, retry=policy))
+        assert orch.submit(abs, parent).result(PATIENCE) == 9
+        assert recorder.events == []
+
+
+def test_a_cancelled_task_blocks_with_its_own_name() -> None:
+    """Cancelled upstream is a root cause like a failure."""
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(int, id="a", not_before=60))
+        child = orch.submit_task(Task.call(int, id="b", after=["a"]))
+        orch.cancel_task("a")
+        with pytest.raises(DependencyFailedError) as caught:
+            child.result(PATIENCE)
+        assert caught.value.root_causes == ("a",)
+        assert isinstance(orch.handle("a").exception(PATIENCE), TaskCancelledError)
+
+
+def test_results_of_dependencies_that_left_memory() -> None:
+    """A handle keeps its own result; by its id alone the result is gone, and that is said."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        handle = orch.submit_task(Task.call(int, "3", id="old"))
+        assert handle.result(PATIENCE) == 3
+        orch.submit(int).result(PATIENCE)
+        assert orch.submit(abs, handle).result(PATIENCE) == 3
+
+        def look() -> int:
+            return current_context().results["old"]
+
+        assert orch.submit_task(Task.call(look, after=[handle])).result(PATIENCE) == 3
+        by_id = orch.submit_task(Task.call(look, after=["old"]))
+        with pytest.raises(ResultGoneError, match="old"):
+            by_id.result(PATIENCE)
+        # Waiting for it without its result is no fault.
+        assert orch.submit_task(Task.call(int, after=["old"])).result(PATIENCE) == 0
+
+
+def test_a_long_chain() -> None:
+    """Thousands of tasks in a row: nothing recurses."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        tasks = [Task.call(int, id="t0")]
+        tasks += [
+            Task.call(int, id=f"t{n}", after=[f"t{n - 1}"]) for n in range(1, 3000)
+        ]
+        handles = orch.submit_tasks(tasks)
+        assert handles[-1].result(PATIENCE) == 0
+
+
+def test_a_long_chain_is_blocked_and_mended() -> None:
+    """So does its failure, and the re-run that mends it."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        good: list[int] = []
+
+        def flaky() -> None:
+            if not good:
+                fail(ValueError())
+
+        tasks = [Task.call(flaky, id="t0")]
+        tasks += [
+            Task.call(int, id=f"t{n}", after=[f"t{n - 1}"]) for n in range(1, 2000)
+        ]
+        handles = orch.submit_tasks(tasks)
+        with pytest.raises(DependencyFailedError) as caught:
+            handles[-1].result(PATIENCE)
+        assert caught.value.root_causes == ("t0",)
+        good.append(1)
+        orch.rerun_task("t0")
+        assert handles[-1].result(PATIENCE) == 0
+
+
+def test_a_chain_of_results_is_let_go_of() -> None:
+    """Holding the last handle of a long chain holds none of the first ones."""
+    with TaskOrchestrator(keep_finished=2) as orch:
+        handle = orch.submit(int)
+        first = weakref.ref(handle)
+        for _ in range(10):
+            handle = orch.submit(abs, handle)
+            handle.result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        gc.collect()
+        assert first() is None
+
+
+def test_a_wide_fan_out_and_in() -> None:
+    """One task releases a thousand, and one waits for them all."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        root = orch.submit(hold, 1)
+        middle = [orch.submit(abs, root) for _ in range(1000)]
+        total = orch.submit(sum, middle)
+        hold.release()
+        assert total.result(PATIENCE) == 1000

@@ -1,0 +1,794 @@
+"""Signals and the journal: one event for every change, in order, to all who listen."""
+
+import asyncio
+import threading
+from typing import Any
+
+import attrs
+import pytest
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
+
+from taskorch import (
+    AgentJoined,
+    AttemptStopping,
+    EventsLost,
+    HealthReported,
+    MemoryJournal,
+    OrchestratorStarted,
+    OrchestratorStopped,
+    PerformanceReported,
+    Resources,
+    RetryPolicy,
+    StatsReported,
+    Task,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskOrchestrator,
+    TaskRejected,
+    TaskResumed,
+    TaskRetrying,
+    TaskRouted,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    TaskTimedOut,
+    TaskValidated,
+    ValidationFailedError,
+    current_context,
+)
+from taskorch.events import SIGNALS
+
+
+def fields(event: Any, *without: str) -> dict[str, Any]:
+    found = attrs.asdict(event, recurse=False)
+    for name in ("seq", "at_ns", "_load", *without):
+        found.pop(name, None)
+    return found
+
+
+# -- the life of a task ------------------------------------------------------------
+
+
+def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
+    """Submitted, validated, routed, started, completed: each once, in order."""
+    with TaskOrchestrator(resources=Resources(cpu=4)) as orch:
+        recorder = Recorder(
+            orch,
+            "task_submitted",
+            "task_validated",
+            "task_routed",
+            "task_started",
+            "task_completed",
+        )
+        first = orch.submit_task(Task.call(int, id="first"))
+        task = Task.call(
+            int, "7", id="second", priority=2, after=[first], resources=Resources(cpu=1)
+        )
+        orch.submit_task(task)
+        assert orch.wait(PATIENCE)
+        events = [e for e in recorder.events if e.task_id == "second"]
+        why = events[2].reason
+        assert [type(e) for e in events] == [
+            TaskSubmitted,
+            TaskValidated,
+            TaskRouted,
+            TaskStarted,
+            TaskCompleted,
+        ]
+        units = Resources(cpu=1).units
+        assert fields(events[0]) == {
+            "task_id": "second",
+            "type": "int",
+            "priority": 2,
+            "after": ("first",),
+            "requires": None,
+            "resources": units,
+            "rerun_of": None,
+        }
+        assert fields(events[1]) == {"task_id": "second", "type": "int"}
+        assert fields(events[2]) == {
+            "task_id": "second",
+            "attempt": 1,
+            "agent_id": "local",
+            "reason": why,
+        }
+        assert fields(events[3]) == {
+            "task_id": "second",
+            "attempt": 1,
+            "agent_id": "local",
+            "allocation": units,
+            "reason": why,
+        }
+        done = events[4]
+        assert (done.attempt, done.agent_id) == (1, "local")
+        assert done.latency_ns == done.at_ns - events[3].at_ns
+        assert done.latency_ms == done.latency_ns / 1e6
+        assert done.latency == done.latency_ns / 1e9
+        assert done.result == 7
+        # Views share the number of the fact that they are a view of.
+        assert events[0].seq == events[1].seq < events[2].seq == events[3].seq
+        assert events[3].seq < done.seq
+        assert [e.at_ns for e in events] == sorted(e.at_ns for e in events)
+        assert done.timestamp.tzinfo is not None
+
+
+def test_a_task_that_fails_tells_type_and_message() -> None:
+    """TaskFailed names the exception's class, its text and the cause."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_failed")
+        orch.submit_task(Task.call(fail, ValueError("it: broke"), id="x"))
+        event = recorder.wait_for(1)[0]
+        assert fields(event, "reason") == {
+            "task_id": "x",
+            "attempt": 1,
+            "agent_id": "local",
+            "error_type": "ValueError",
+            "message": "it: broke",
+            "cause": "error",
+        }
+
+
+def test_a_retry_is_told_with_its_delay() -> None:
+    """TaskRetrying says what failed, when it goes on, and why."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_started", "task_retrying", "task_failed")
+        policy = RetryPolicy(2, base=0.01, jitter=0)
+        orch.submit_task(Task.call(fail, ValueError("no"), id="x", retry=policy))
+        assert orch.wait(PATIENCE)
+        assert recorder.names() == [
+            "TaskStarted",
+            "TaskRetrying",
+            "TaskStarted",
+            "TaskFailed",
+        ]
+        retrying = recorder.events[1]
+        assert isinstance(retrying, TaskRetrying)
+        assert fields(retrying, "reason") == {
+            "task_id": "x",
+            "attempt": 1,
+            "agent_id": "local",
+            "error_type": "ValueError",
+            "message": "no",
+            "cause": "error",
+            "delay_ns": 10_000_000,
+            "charged": True,
+        }
+        assert retrying.delay == 0.01
+        assert "attempt 2 of 2" in retrying.reason
+        started = recorder.events[2]
+        assert started.attempt == 2
+        assert started.at_ns - retrying.at_ns >= 10_000_000
+
+
+def test_control_is_told() -> None:
+    """Suspended, resumed and cancelled tasks have one event each."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_suspended", "task_resumed", "task_cancelled")
+        orch.submit_task(Task.call(int, id="x", not_before=60))
+        orch.suspend_task("x")
+        orch.suspend_task("x")
+        orch.resume_task("x")
+        orch.cancel_task("x")
+        orch.cancel_task("x")
+        assert orch.wait(PATIENCE)
+        assert [type(e) for e in recorder.events] == [
+            TaskSuspended,
+            TaskResumed,
+            TaskCancelled,
+        ]
+        assert recorder.events[0].held is False
+        assert recorder.events[2].reason == "cancelled by the user"
+
+
+def test_a_running_task_is_asked_to_stop_before_it_is_cancelled() -> None:
+    """AttemptStopping comes at the request, TaskCancelled at the end."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "attempt_stopping", "task_cancelled")
+        began = threading.Event()
+
+        def work() -> None:
+            began.set()
+            eventually(lambda: current_context().checkpoint())
+
+        handle = orch.submit(work)
+        assert began.wait(PATIENCE)
+        handle.cancel()
+        assert orch.wait(PATIENCE)
+        stopping, cancelled = recorder.events
+        assert isinstance(stopping, AttemptStopping)
+        assert (stopping.attempt, stopping.why) == (1, "cancel")
+        assert stopping.reason == "cancelled by the user"
+        assert cancelled.seq > stopping.seq
+
+
+def test_a_timeout_is_told() -> None:
+    """TaskTimedOut is a view of AttemptStopping, and TaskFailed has the cause."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_timed_out", "attempt_stopping", "task_failed")
+        task = Task.call(asyncio.sleep, 60, id="x", timeout=0.01)
+        orch.submit_task(task)
+        assert orch.wait(PATIENCE)
+        assert recorder.names() == ["AttemptStopping", "TaskTimedOut", "TaskFailed"]
+        stopping, timed_out, failed = recorder.events
+        assert isinstance(timed_out, TaskTimedOut)
+        assert fields(timed_out) == {"task_id": "x", "attempt": 1, "why": "timeout"}
+        assert stopping.seq == timed_out.seq
+        assert (failed.error_type, failed.cause) == ("TaskTimeoutError", "timeout")
+
+
+def test_a_cancellation_is_not_told_as_a_timeout() -> None:
+    """A receiver of timeouts alone hears nothing of other stops."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_timed_out")
+        began = threading.Event()
+
+        async def work() -> None:
+            began.set()
+            await asyncio.sleep(60)
+
+        handle = orch.submit(work)
+        assert began.wait(PATIENCE)
+        handle.cancel()
+        assert orch.wait(PATIENCE)
+        assert recorder.events == []
+
+
+def test_a_blocked_task_tells_by_whom() -> None:
+    """TaskBlocked names the direct dependencies and where the failure began."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_blocked")
+        orch.submit_tasks(
+            [
+                Task.call(fail, ValueError(), id="bad"),
+                Task.call(int, id="child", after=["bad"]),
+                Task.call(int, id="grandchild", after=["child"]),
+            ]
+        )
+        assert orch.wait(PATIENCE)
+        child, grandchild = recorder.events
+        assert isinstance(child, TaskBlocked)
+        assert (child.blocked_by, child.root_causes) == (("bad",), ("bad",))
+        assert (grandchild.blocked_by, grandchild.root_causes) == (
+            ("child",),
+            ("bad",),
+        )
+
+
+def test_a_refused_task_is_told_with_all_findings() -> None:
+    """TaskRejected carries what the error carries."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_rejected")
+        with pytest.raises(ValidationFailedError) as caught:
+            orch.submit_task(Task.call(int, id="no good", priority="high"))
+        event = recorder.wait_for(1)[0]
+        assert isinstance(event, TaskRejected)
+        assert event.findings == caught.value.findings
+        assert {path for path, _ in event.findings} == {"id", "priority"}
+
+
+def test_agents_and_the_orchestrator_are_told() -> None:
+    """Agents that join, the start and the stop are events as well."""
+    seen: list[Any] = []
+    orch = TaskOrchestrator()
+    for name in ("agent_joined", "orchestrator_started", "orchestrator_stopped"):
+        orch.signals.__getattr__(name).connect(seen.append)
+    with orch:
+
+        @orch.agent("reviewer", capabilities={"review"})
+        def review(task, context) -> None: ...
+
+    assert [type(e) for e in seen] == [
+        AgentJoined,
+        OrchestratorStarted,
+        AgentJoined,
+        OrchestratorStopped,
+    ] or [type(e) for e in seen] == [
+        OrchestratorStarted,
+        AgentJoined,
+        OrchestratorStopped,
+    ]
+    assert seen[-2].agent.name == "reviewer"
+
+
+# -- order -------------------------------------------------------------------------
+
+
+def test_numbers_rise_and_each_receiver_sees_the_same_order() -> None:
+    """Whatever runs at once, every receiver gets the events by rising numbers."""
+    with TaskOrchestrator() as orch:
+        names = ("task_submitted", "task_started", "task_completed")
+        one, two = Recorder(orch, *names), Recorder(orch, *names)
+        for _ in orch.map(pow, range(200), [2] * 200):
+            pass
+        assert orch.wait(PATIENCE)
+        seqs = [e.seq for e in one.events]
+        assert len(seqs) == 600
+        assert seqs == sorted(seqs)
+        assert seqs == [e.seq for e in two.events]
+        by_task: dict[str, list[str]] = {}
+        for event in one.events:
+            by_task.setdefault(event.task_id, []).append(type(event).__name__)
+        assert set(map(tuple, by_task.values())) == {
+            ("TaskSubmitted", "TaskStarted", "TaskCompleted")
+        }
+
+
+def test_receivers_are_called_in_the_order_of_connection() -> None:
+    """And on the publisher's thread."""
+    with TaskOrchestrator() as orch:
+        seen: list[str] = []
+        threads: list[str] = []
+
+        def first(event) -> None:
+            seen.append("first")
+            threads.append(threading.current_thread().name)
+
+        orch.signals.task_completed.connect(first)
+        orch.signals.task_completed.connect(lambda e: seen.append("second"))
+        orch.signals.task_completed.connect(lambda e: seen.append("third"))
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert seen == ["first", "second", "third"]
+        assert threads == ["taskorch-publisher"]
+
+
+def test_connect_is_a_decorator_and_holds_strongly() -> None:
+    """A receiver that nobody else holds stays, until it is disconnected."""
+    with TaskOrchestrator() as orch:
+        seen: list[str] = []
+
+        class Listener:
+            def on(self, event) -> None:
+                seen.append(event.task_id)
+
+        orch.signals.task_completed.connect(Listener().on)
+
+        @orch.signals.task_completed.connect
+        def again(event) -> None:
+            seen.append(event.task_id)
+
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert len(seen) == 2
+        assert callable(again)
+
+
+def test_a_disconnected_receiver_hears_no_more() -> None:
+    """`disconnect` takes effect for what comes later."""
+    with TaskOrchestrator() as orch:
+        seen: list[Any] = []
+        listener = seen.append
+        orch.signals.task_completed.connect(listener)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        orch.signals.task_completed.disconnect(listener)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert len(seen) == 1
+        assert orch._rt.kernel.sink is None
+
+
+def test_receivers_that_cannot_be_hashed() -> None:
+    """Any callable will do, also one that is equal to others and has no hash."""
+
+    @attrs.define
+    class Collector:
+        seen: list[Any] = attrs.field(factory=list)
+
+        def __call__(self, event) -> None:
+            self.seen.append(event)
+
+    with TaskOrchestrator() as orch:
+        one, two = Collector(), Collector()
+        orch.signals.task_completed.connect(one)
+        orch.signals.task_completed.connect(two)
+        orch.signals.task_failed.connect(one)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert (len(one.seen), len(two.seen)) == (1, 1)
+        assert one.seen[0] is two.seen[0]
+
+
+def test_connecting_from_many_threads() -> None:
+    """No receiver is lost where several connect at once."""
+    with TaskOrchestrator() as orch:
+        seen: list[str] = []
+        names = ["task_completed", "task_started", "task_submitted", "task_validated"]
+        start = threading.Barrier(len(names))
+
+        def connect(name: str) -> None:
+            start.wait(PATIENCE)
+            for _ in range(20):
+                getattr(orch.signals, name).connect(lambda e: seen.append(name))
+
+        threads = [threading.Thread(target=connect, args=(n,)) for n in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert sorted(seen) == sorted(names * 20)
+
+
+def test_unknown_signals_and_wrong_receivers_are_refused() -> None:
+    """The error lists the signals; what cannot be called is no receiver."""
+    orch = TaskOrchestrator()
+    with pytest.raises(AttributeError, match="task_completed"):
+        _ = orch.signals.task_compleated
+    with pytest.raises(TypeError):
+        orch.signals.task_completed.connect("me")
+    assert set(SIGNALS) <= set(dir(orch.signals))
+
+
+def test_nothing_is_made_while_nobody_listens() -> None:
+    """Without receivers the kernel has no sink, and there is no publisher."""
+    with TaskOrchestrator() as orch:
+        assert orch._rt.kernel.sink is None
+        orch.submit(int).result(PATIENCE)
+        assert orch._rt.publisher._thread is None
+        assert orch._rt.timer._thread is None
+
+
+# -- receivers that misbehave ------------------------------------------------------
+
+
+def test_a_receiver_that_raises_is_reported_and_the_others_go_on() -> None:
+    """ReceiverFailed names signal, receiver and error."""
+    with TaskOrchestrator() as orch:
+        failures = Recorder(orch, "receiver_failed")
+        seen: list[Any] = []
+
+        def broken(event) -> None:
+            fail(ValueError("mine"))
+
+        orch.signals.task_completed.connect(broken)
+        orch.signals.task_completed.connect(seen.append)
+        orch.submit(int)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert len(seen) == 2
+        assert len(failures.events) == 2
+        event = failures.events[0]
+        assert (event.signal, event.error_type, event.message) == (
+            "task_completed",
+            "ValueError",
+            "mine",
+        )
+        assert "broken" in event.receiver
+
+
+def test_a_receiver_of_failures_that_fails_is_left_alone() -> None:
+    """It does not report itself, for ever."""
+    with TaskOrchestrator() as orch:
+        calls: list[Any] = []
+
+        def broken(event) -> None:
+            calls.append(event)
+            fail(SystemExit(1))
+
+        orch.signals.receiver_failed.connect(broken)
+        orch.signals.task_completed.connect(broken)
+        orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert len(calls) == 2
+
+
+def test_a_receiver_may_call_the_orchestrator() -> None:
+    """It submits, asks, cancels and waits for results."""
+    with TaskOrchestrator() as orch:
+        seen: list[Any] = []
+
+        def receiver(event) -> None:
+            if event.task_id == "first":
+                seen.append(orch.submit(pow, 2, 3).result(PATIENCE))
+                seen.append(orch.get_task_status("first").result)
+                seen.append(orch.get_stats().state_machine.completed)
+                seen.append(orch.wait(PATIENCE))
+
+        orch.signals.task_completed.connect(receiver)
+        orch.submit_task(Task.call(int, id="first"))
+        assert orch.wait(PATIENCE)
+        assert seen == [8, 0, 2, True]
+
+
+def test_a_receiver_that_returns_a_handle_is_no_async_one() -> None:
+    """`lambda event: orch.submit(…)` is a plain receiver."""
+    with TaskOrchestrator() as orch:
+        failures = Recorder(orch, "receiver_failed")
+        orch.signals.task_completed.connect(
+            lambda e: orch.submit(fail, ValueError()) if e.task_id == "x" else None
+        )
+        orch.submit_task(Task.call(int, id="x"))
+        assert orch.wait(PATIENCE)
+        assert failures.events == []
+        assert orch.get_stats().state_machine.failed == 1
+
+
+def test_a_receiver_that_blocks_does_not_delay_the_others() -> None:
+    """It keeps its thread for itself, and gets what it missed, in order, later."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch._rt.publisher.slow_after = 0.02
+        hold = Hold()
+        slow: list[str] = []
+
+        def blocking(event) -> None:
+            slow.append(event.task_id)
+            hold()
+
+        orch.signals.task_completed.connect(blocking)
+        fast = Recorder(orch, "task_completed")
+        ids = [f"t{n}" for n in range(5)]
+        for task_id in ids:
+            orch.submit_task(Task.call(int, id=task_id))
+        assert [e.task_id for e in fast.wait_for(5)] == ids
+        assert slow == ["t0"]
+        assert orch.health().status == "degraded"
+        hold.release()
+        assert orch.wait(PATIENCE)
+        assert slow == ids
+        assert orch.health().status == "ok"
+        assert orch.get_stats().events_lost == 0
+
+
+def test_a_callback_that_blocks_does_not_delay_the_others() -> None:
+    """A done-callback that blocks is relieved even though nobody listens to signals."""
+    with TaskOrchestrator() as orch:
+        orch._rt.publisher.slow_after = 0.02
+        hold = Hold()
+        called = threading.Event()
+        handle = orch.submit(int)
+        handle.add_done_callback(hold)
+        handle.add_done_callback(lambda _: called.set())
+        assert called.wait(PATIENCE)
+        hold.release()
+
+
+def test_several_receivers_that_block() -> None:
+    """Each of them gets a thread of its own; the one that does not is served at once."""
+    with TaskOrchestrator() as orch:
+        orch._rt.publisher.slow_after = 0.02
+        holds = [Hold() for _ in range(3)]
+        for hold in holds:
+            orch.signals.task_completed.connect(hold)
+        fast = Recorder(orch, "task_completed")
+        orch.submit(int)
+        orch.submit(int)
+        fast.wait_for(2)
+        for hold in holds:
+            hold.release()
+        assert orch.wait(PATIENCE)
+        assert [hold.calls for hold in holds] == [2, 2, 2]
+
+
+def test_what_a_slow_receiver_loses_is_counted_and_said() -> None:
+    """Beyond its bound the newest events are dropped, before that receiver only."""
+    with TaskOrchestrator() as orch:
+        publisher = orch._rt.publisher
+        publisher.slow_after = 0.02
+        lost = Recorder(orch, "events_lost")
+        hold = Hold()
+        orch.signals.task_completed.connect(hold)
+        fast = Recorder(orch, "task_completed")
+        orch.submit(int)
+        fast.wait_for(1)
+        publisher.limit = 3
+        for n in range(10):
+            orch.submit(int)
+            fast.wait_for(n + 2)
+        assert sum(e.lost for e in lost.wait_for(1)) >= 1
+        hold.release()
+        assert orch.wait(PATIENCE)
+        assert isinstance(lost.events[0], EventsLost)
+        assert lost.events[0].signal == "task_completed"
+        assert "Hold" in lost.events[0].receiver
+        total = sum(e.lost for e in lost.events)
+        assert total == 7
+        assert orch.get_stats().events_lost == 7
+        assert hold.calls == 11 - 7
+        assert orch.health().status == "degraded"
+
+
+def test_a_receiver_that_was_slow_once_is_served_again() -> None:
+    """After it has caught up, it gets later events on a thread of its own, in order."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch._rt.publisher.slow_after = 0.02
+        hold = Hold()
+        seen: list[tuple[str, str]] = []
+
+        def receiver(event) -> None:
+            hold()
+            seen.append((event.task_id, threading.current_thread().name))
+
+        orch.signals.task_completed.connect(receiver)
+        fast = Recorder(orch, "task_completed")
+        orch.submit_task(Task.call(int, id="first"))
+        fast.wait_for(1)
+        hold.release()
+        assert orch.wait(PATIENCE)
+        ids = [f"t{n}" for n in range(5)]
+        for task_id in ids:
+            orch.submit_task(Task.call(int, id=task_id))
+        assert orch.wait(PATIENCE)
+        assert [task_id for task_id, _ in seen] == ["first", *ids]
+        assert {name for _, name in seen[1:]} == {"taskorch-receiver"}
+
+
+def test_what_nobody_can_keep_up_with_is_counted_for_those_who_listen() -> None:
+    """A full queue drops events, but no callbacks, and counts who would have had them."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        publisher = orch._rt.publisher
+        publisher.slow_after = PATIENCE
+        lost = Recorder(orch, "events_lost")
+        others = Recorder(orch, "task_failed")
+        hold = Hold()
+        orch.signals.task_completed.connect(hold)
+        orch.submit(int)
+        hold.wait()
+        publisher.limit = 2
+        called: list[Any] = []
+        for _ in range(6):
+            handle = orch.submit(int)
+            handle.result(PATIENCE)
+            handle.add_done_callback(called.append)
+        hold.release()
+        assert orch.wait(PATIENCE)
+        assert len(called) == 6
+        assert {e.signal for e in lost.events} == {"task_completed"}
+        total = sum(e.lost for e in lost.events)
+        assert total == orch.get_stats().events_lost
+        assert hold.calls + total == 7
+        assert others.events == []
+
+
+def test_a_receiver_of_losses_that_blocks_does_not_spin() -> None:
+    """Losing the news of a loss is counted, not told for ever."""
+    with TaskOrchestrator() as orch:
+        publisher = orch._rt.publisher
+        publisher.slow_after = 0.02
+        publisher.patience = 0.1
+        hold, blocked = Hold(), Hold()
+        orch.signals.events_lost.connect(hold)
+        orch.signals.task_completed.connect(blocked)
+        fast = Recorder(orch, "task_completed")
+        orch.submit(int)
+        fast.wait_for(1)
+        publisher.limit = 1
+        for n in range(10):
+            orch.submit(int)
+            fast.wait_for(n + 2)
+        assert orch.wait(PATIENCE)
+        before = orch._rt.kernel.seq
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.seq == before
+        hold.release()
+        blocked.release()
+
+
+# -- results and monitoring --------------------------------------------------------
+
+
+def test_the_result_of_an_event_is_fetched_when_asked_for() -> None:
+    """TaskCompleted carries no result, but knows where it is."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_completed")
+        handle = orch.submit(dict, a=1)
+        event = recorder.wait_for(1)[0]
+        assert event.result is handle.result()
+        assert "result" not in repr(event)
+
+
+def test_monitoring_reports_at_the_interval() -> None:
+    """Statistics, health and performance are reported while somebody listens."""
+    with TaskOrchestrator(monitor_interval=0.02) as orch:
+        assert orch._rt.kernel.sink is None
+        orch.submit(int).result(PATIENCE)
+        recorder = Recorder(
+            orch, "stats_reported", "health_reported", "performance_reported"
+        )
+        events = recorder.wait_for(6)
+        kinds = [type(e) for e in events[:3]]
+        assert kinds == [StatsReported, HealthReported, PerformanceReported]
+        stats, health, performance = events[:3]
+        assert stats.stats.state_machine.completed == 1
+        assert health.health.status == "ok"
+        assert performance.types["int"].completed == 1
+        for name in ("stats_reported", "health_reported", "performance_reported"):
+            orch.signals.__getattr__(name).disconnect(recorder._receive)
+        assert orch._rt.kernel.sink is None
+
+
+def test_only_what_somebody_listens_to_is_reported() -> None:
+    """A receiver of health alone gets health alone."""
+    with TaskOrchestrator(monitor_interval=0.01) as orch:
+        recorder = Recorder(orch, "health_reported")
+        assert {type(e) for e in recorder.wait_for(3)} == {HealthReported}
+
+
+# -- the journal -------------------------------------------------------------------
+
+
+def test_the_memory_journal_keeps_every_event_without_gaps() -> None:
+    """With keep_events the numbers are 1, 2, 3, … and every fact is there."""
+    journal = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=journal, resources=Resources(cpu=1)) as orch:
+
+        @orch.agent("reviewer", capabilities={"review"})
+        def review(task, context) -> str:
+            context.progress(0.5)
+            return "fine"
+
+        policy = RetryPolicy(2, base=0)
+        orch.submit_task(Task("review", id="a"))
+        bad = orch.submit_task(Task.call(fail, ValueError(), retry=policy))
+        orch.submit(abs, bad)
+        aside = orch.submit_task(Task.call(int, not_before=60))
+        orch.suspend_task(aside.task_id)
+        orch.resume_task(aside.task_id)
+        orch.set_priority(aside.task_id, 4)
+        late = Task.call(int, not_before=0.01)
+        orch.submit(lambda: orch.submit_task(late).result(PATIENCE)).result(PATIENCE)
+        orch.cancel_task(aside.task_id)
+        assert orch.wait(PATIENCE)
+        orch.rerun_task(bad.task_id)
+    events = list(journal.events())
+    assert [e.seq for e in events] == list(range(1, len(events) + 1))
+    assert len(journal) == len(events)
+    kinds = {type(e).__name__ for e in events}
+    assert kinds >= {
+        "AgentJoined",
+        "OrchestratorStarted",
+        "TaskSubmitted",
+        "TaskStarted",
+        "TaskProgressed",
+        "TaskCompleted",
+        "TaskRetrying",
+        "TaskFailed",
+        "TaskBlocked",
+        "TaskSuspended",
+        "TaskResumed",
+        "TaskReprioritised",
+        "TaskCancelled",
+        "AttemptWaiting",
+        "AttemptReturned",
+        "TaskRepointed",
+        "TaskUnblocked",
+        "OrchestratorStopped",
+    }
+    assert isinstance(events[-1], OrchestratorStopped)
+    tail = list(journal.events(after=events[-3].seq))
+    assert tail == events[-2:]
+    times = [e.at_ns for e in events]
+    assert times == sorted(times)
+
+
+def test_a_journal_without_receivers_needs_no_publisher() -> None:
+    """Keeping events starts no thread beside the workers."""
+    journal = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit(int).result(PATIENCE)
+        assert orch._rt.publisher._thread is None
+    assert [type(e).__name__ for e in journal.events()][-1] == "OrchestratorStopped"
+
+
+def test_the_default_journal_keeps_nothing() -> None:
+    """Neither journal=None nor MemoryJournal() holds events."""
+    journal = MemoryJournal()
+    with TaskOrchestrator(journal=journal) as orch:
+        recorder = Recorder(orch, "task_completed")
+        orch.submit(int)
+        recorder.wait_for(1)
+    assert list(journal.events()) == []
+
+
+def test_events_are_frozen() -> None:
+    """Nobody changes a fact."""
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_failed")
+        orch.submit(fail, ValueError())
+        event = recorder.wait_for(1)[0]
+        assert isinstance(event, TaskFailed)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            event.message = "other"  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,710 @@
+"""Programs through the facade: results, failures, limits, suspending and the end."""
+
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportOptionalMemberAccess=false
+# pyright: reportAssignmentType=false
+# What does not fit is the point here.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import attrs
+import pytest
+
+from taskorch import (
+    InvalidTaskError,
+    Program,
+    ProgramFailedError,
+    ProgramResult,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskCancelledError,
+    TaskOrchestrator,
+    TaskState,
+    TaskTimeoutError,
+)
+
+PATIENCE = 30.0
+"""Seconds that no wait should need, on however busy a machine."""
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+SOURCES = pathlib.Path(__file__).parents[2] / "src"
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def python(code: str, *args: str) -> list[str]:
+    return [*PYTHON, textwrap.dedent(code), *args]
+
+
+def impatient(orch: TaskOrchestrator, grace: float) -> TaskOrchestrator:
+    """Let *orch* give up soon on work that does not stop."""
+    kernel = orch._rt.kernel
+    kernel.config = attrs.evolve(kernel.config, grace_ns=int(grace * 1e9))
+    return orch
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator() as orch:
+        yield orch
+        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
+        assert run(orch, ["true"]).exit_code == 0
+        stats = orch.get_stats()
+        assert stats.leaked == 0
+
+
+def run(orch: TaskOrchestrator, args, **options) -> ProgramResult:
+    return orch.submit_task(Task.program(args, **options)).result(PATIENCE)
+
+
+def until(condition) -> None:
+    """Wait until *condition* holds; there is nothing that could wake us."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def line(tmp_path):
+    path = tmp_path / "line"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    text = []
+
+    def hears(word: str) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            text.append(os.read(fd, 4096).decode())
+        return word in "".join(text)
+
+    yield str(path), hears
+    os.close(fd)
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state; "" if there is none."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[0]
+
+
+def is_gone(pid: int) -> bool:
+    return state_of(pid) in ("", "Z", "X")
+
+
+# -- results -----------------------------------------------------------------------
+
+
+def test_a_program_gives_a_result(orch):
+    """Exit code, the ends of both streams, the log and the duration."""
+    result = run(
+        orch, python("import sys; print('out'); print('err', file=sys.stderr)")
+    )
+    assert result.exit_code == 0
+    assert (result.stdout_tail, result.stderr_tail) == ("out\n", "err\n")
+    assert result.duration > 0
+    assert sorted(result.log_path.read_bytes().split()) == [b"err", b"out"]
+
+
+def test_arguments_reach_the_program_as_they_are(orch):
+    """No shell looks at them."""
+    odd = ["$(touch x)", "; rm -rf", "a b", "", "*", "'\"", "-rf", "\n", "ü", "`x`"]
+    code = (
+        "import sys, os; sys.stdout.buffer.write(os.fsencode('|'.join(sys.argv[1:])))"
+    )
+    assert run(orch, python(code, *odd)).stdout_tail == "|".join(odd)
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ("ls -l", TypeError),
+        (b"ls", TypeError),
+        (5, TypeError),
+        ([], InvalidTaskError),
+        ([""], InvalidTaskError),
+        (["ls", 5], TypeError),
+        (["ls", None], TypeError),
+        (["a\0b"], InvalidTaskError),
+    ],
+)
+def test_what_is_no_argument_list_is_refused_where_it_is_written(args, error):
+    """The remedy stands in the error."""
+    with pytest.raises(error, match="args"):
+        Task.program(args)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"env": ["A=1"]}, "env"),
+        ({"env": {"A": 1}}, "env"),
+        ({"env": {"": "1"}}, "env"),
+        ({"env": {"A=B": "1"}}, "env"),
+        ({"env": {"A": "x\0y"}}, "env"),
+        ({"env": {"TASKORCH_RUN": "x"}}, "TASKORCH_RUN"),
+        ({"inherit_env": "HOME"}, "inherit_env"),
+        ({"inherit_env": False}, "inherit_env"),
+        ({"cwd": ""}, "cwd"),
+        ({"cwd": 5}, "cwd"),
+        ({"stdin": 5}, "stdin"),
+        ({"check": "yes"}, "check"),
+    ],
+)
+def test_an_option_of_a_program_out_of_its_range_is_refused(options, word):
+    """The option is named."""
+    with pytest.raises((TypeError, InvalidTaskError), match=word):
+        Task.program(["ls"], **options)
+
+
+def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
+    """Secrets of ours stay with us, unless they are named."""
+    monkeypatch.setenv("MY_SECRET", "s3cr3t-canary")
+    monkeypatch.setenv("LC_MINE", "c")
+    code = "import os; print('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))"
+
+    def env(**options):
+        lines = run(orch, python(code), **options).stdout_tail.splitlines()
+        return dict(line.partition("=")[::2] for line in lines if "=" in line)
+
+    plain = env()
+    assert "MY_SECRET" not in plain
+    assert plain["LC_MINE"] == "c"
+    assert plain["PATH"] == os.environ["PATH"]
+    assert env(inherit_env={"MY_SECRET"})["MY_SECRET"] == "s3cr3t-canary"
+    assert env(inherit_env=True)["MY_SECRET"] == "s3cr3t-canary"
+    assert env(env={"MY_SECRET": "other"})["MY_SECRET"] == "other"
+
+
+def test_a_program_is_told_its_task_its_fence_and_its_run(orch):
+    """Every attempt has its own fence, and all of one orchestrator one run."""
+    code = """
+        import os
+        print(*[os.environ["TASKORCH_" + n] for n in ("TASK", "FENCE", "RUN")])
+        raise SystemExit(os.environ["TASKORCH_FENCE"].endswith(".1"))
+    """
+    retry = RetryPolicy(max_attempts=2, base=0)
+    handle = orch.submit_task(Task.program(python(code), id="job/1", retry=retry))
+    task_id, fence, run_id = handle.result(PATIENCE).stdout_tail.split()
+    assert (task_id, fence) == ("job/1", "1.2")
+    other = run(orch, python(code), check=False).stdout_tail.split()
+    assert other[2] == run_id
+    assert other[1] == "1.1"
+    with TaskOrchestrator() as second:
+        assert run(second, python(code), check=False).stdout_tail.split()[2] != run_id
+
+
+def test_a_program_runs_in_the_folder_that_is_named(orch, tmp_path):
+    """`cwd` takes texts and paths."""
+    code = "import os; print(os.getcwd())"
+    real = tmp_path.resolve()
+    assert run(orch, python(code), cwd=real).stdout_tail.strip() == str(real)
+    assert run(orch, python(code)).stdout_tail.strip() == str(pathlib.Path.cwd())
+
+
+def test_a_program_reads_what_it_is_given_and_else_nothing(orch):
+    """Its input is closed, so one that asks does not hang."""
+    code = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"
+    assert run(orch, python(code)).stdout_tail == ""
+    assert run(orch, python(code), stdin="Text ü").stdout_tail == "Text ü"
+    assert run(orch, python(code), stdin=b"bytes").stdout_tail == "bytes"
+    with pytest.raises(ProgramFailedError, match="EOFError"):
+        run(orch, python("input('name? ')"))
+    # One that does not read it at all does not matter.
+    assert run(orch, ["true"], stdin=b"x" * 5_000_000).exit_code == 0
+
+
+# -- failures ----------------------------------------------------------------------
+
+
+def test_an_exit_code_is_a_failure_with_the_end_of_what_it_said(orch, monkeypatch):
+    """The result and the names of the variables withheld are there too."""
+    monkeypatch.setenv("MY_SECRET", "s3cr3t-canary")
+    code = "import sys; print('half done'); sys.exit('no such file: x')"
+    with pytest.raises(ProgramFailedError) as caught:
+        run(orch, python(code), id="job")
+    error = caught.value
+    assert error.result.exit_code == 1
+    assert error.result.stdout_tail == "half done\n"
+    assert "MY_SECRET" in error.result.withheld_env
+    text = str(error)
+    assert "task job" in text
+    assert "exited with code 1" in text
+    assert "no such file: x" in text
+    assert "MY_SECRET" in text
+    assert "s3cr3t-canary" not in text
+    assert "s3cr3t-canary" not in repr(error.result)
+
+
+def test_an_exit_code_is_a_result_where_it_is_not_checked(orch):
+    """`check=False` leaves the judgement to the caller."""
+    result = run(orch, python("raise SystemExit(77)"), check=False)
+    assert result.exit_code == 77
+
+
+def test_a_program_that_a_signal_ends_says_which(orch):
+    """A negative exit code, as in subprocess."""
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(ProgramFailedError, match="signal 9") as caught:
+        run(orch, python(code))
+    assert caught.value.result.exit_code == -9
+
+
+def test_a_program_that_is_not_there_fails_with_what_to_do(orch, tmp_path):
+    """Not there, not executable, no program at all: each is told apart."""
+    plain = tmp_path / "plain"
+    plain.write_text("#!/bin/sh\n")
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\x7fELF nonsense")
+    binary.chmod(0o755)
+    seen = set()
+    for args, options in (
+        (["no-such-program-anywhere"], {}),
+        ([str(tmp_path / "missing")], {}),
+        ([str(plain)], {}),
+        ([str(binary)], {}),
+        ([str(tmp_path)], {}),
+        (["true"], {"cwd": tmp_path / "nowhere"}),
+    ):
+        with pytest.raises(ProgramFailedError, match="could not be started") as caught:
+            run(orch, args, check=False, **options)
+        assert caught.value.result is None
+        assert args[0] in str(caught.value)
+        seen.add(str(caught.value))
+    assert len(seen) == 6
+
+
+def test_a_program_is_tried_again_like_any_task(orch, tmp_path):
+    """A failure is a failure; every attempt has a log of its own."""
+    marks = tmp_path / "marks"
+    code = """
+        import pathlib, sys
+        marks = pathlib.Path(sys.argv[1])
+        n = len(marks.read_text()) if marks.exists() else 0
+        marks.write_text("x" * (n + 1))
+        print("attempt", n + 1)
+        raise SystemExit(n < 2)
+    """
+    retry = RetryPolicy(max_attempts=3, base=0)
+    handle = orch.submit_task(Task.program(python(code, str(marks)), retry=retry))
+    result = handle.result(PATIENCE)
+    assert result.stdout_tail == "attempt 3\n"
+    logs = sorted(result.log_path.parent.iterdir())
+    assert [log.read_text() for log in logs] == [f"attempt {n}\n" for n in (1, 2, 3)]
+    assert orch.get_task_status(handle.task_id).attempts == 3
+
+
+def test_a_program_depends_on_others_like_any_task(orch):
+    """What fails blocks it; what completes lets it start."""
+    first = orch.submit_task(Task.program(["true"], id="first"))
+    second = orch.submit_task(Task.program(["false"], id="second", after=[first]))
+    third = orch.submit_task(Task.program(["true"], after=["second"]))
+    with pytest.raises(Exception, match="blocked") as caught:
+        third.result(PATIENCE)
+    assert caught.value.root_causes == ("second",)
+    assert first.result(PATIENCE).exit_code == 0
+    assert isinstance(second.exception(PATIENCE), ProgramFailedError)
+
+
+def test_ids_become_file_names_and_lead_nowhere_else(orch):
+    """The log lies where all logs lie, under the task's id."""
+    first = run(orch, ["true"], id="a/b/c")
+    second = run(orch, ["true"], id="a/b/d")
+    assert first.log_path.parts[-4:-1] == ("a", "b", "c")
+    assert first.log_path.parents[1] == second.log_path.parents[1]
+
+
+# -- output ------------------------------------------------------------------------
+
+
+def test_a_program_that_prints_a_hundred_megabytes_costs_no_memory(orch):
+    """The log is cut at its limit, the end is kept, and what is lost is counted."""
+    code = """
+        import os
+        block = b"x" * 999_999 + b"\\n"
+        for _ in range(100):
+            os.write(1, block) == len(block) or exit(1)
+        os.write(1, b"the end")
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = run(orch, python(code))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 20_000 or sys.platform != "linux"  # KiB
+    assert result.stdout_tail.endswith("the end")
+    assert len(result.stdout_tail) <= 64 << 10
+    size = result.log_path.stat().st_size
+    assert size <= 65 << 20
+    assert result.truncated_bytes >= 100_000_007 - size
+
+
+def test_a_line_of_a_megabyte_is_no_matter(orch):
+    """No reader has a limit on lines."""
+    result = run(orch, python("print('y' * 1_000_000)"))
+    assert result.log_path.stat().st_size == 1_000_001
+    assert set(result.stdout_tail) == {"y", "\n"}
+
+
+def test_bytes_that_are_no_text_are_kept_in_the_log(orch):
+    """The tail shows what can be shown; the log has every byte."""
+    raw = bytes(range(256))
+    code = "import os; os.write(1, bytes(range(256)))"
+    result = run(orch, python(code))
+    assert result.log_path.read_bytes() == raw
+    assert "\0" not in result.stdout_tail
+    assert "abc" in result.stdout_tail
+    assert "\ufffd" in result.stdout_tail
+
+
+def test_a_program_without_output_has_a_result(orch):
+    """Nothing is said, and nothing is wrong."""
+    result = run(orch, ["true"])
+    assert (result.stdout_tail, result.stderr_tail) == ("", "")
+
+
+@linux
+def test_a_child_that_is_left_behind_is_ended_and_holds_up_nothing(orch):
+    """It keeps the pipe open, and goes with its program all the same."""
+    code = """
+        import subprocess, sys
+        child = subprocess.Popen(["sleep", "1000"])
+        print(child.pid)
+    """
+    began = time.monotonic()
+    result = run(orch, python(code))
+    assert time.monotonic() - began < PATIENCE / 2
+    pid = int(result.stdout_tail)
+    until(lambda: is_gone(pid))
+
+
+# -- limits ------------------------------------------------------------------------
+
+
+@linux
+def test_a_running_program_that_is_cancelled_is_ended(orch, line):
+    """SIGTERM lets it clean up; the task is CANCELLED when it has gone."""
+    path, hears = line
+    code = """
+        import os, signal, sys, time
+        out = open(sys.argv[1], "w")
+        def end(*_):
+            out.write("cleaned"); out.flush(); os._exit(0)
+        signal.signal(signal.SIGTERM, end)
+        out.write("ready"); out.flush()
+        time.sleep(1000)
+    """
+    handle = orch.submit_task(Task.program(python(code, path)))
+    until(lambda: hears("ready"))
+    assert handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        handle.result(PATIENCE)
+    assert hears("cleaned")
+
+
+@linux
+def test_a_program_that_ignores_the_request_is_killed_and_no_slot_leaks(line):
+    """After its grace comes SIGKILL, in time for the task to be simply CANCELLED."""
+    path, hears = line
+    code = """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        out = open(sys.argv[1], "w")
+        out.write(f"pid={os.getpid()};"); out.flush()
+        time.sleep(1000)
+    """
+    leaked = []
+    with impatient(TaskOrchestrator(), 0.8) as orch:
+        orch.signals.slot_leaked.connect(leaked.append)
+        handle = orch.submit_task(Task.program(python(code, path)))
+        until(lambda: hears(";"))
+        began = time.monotonic()
+        assert handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        assert time.monotonic() - began >= 0.5
+        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
+        assert orch.wait(PATIENCE)
+        assert not leaked
+        assert orch.health().status == "ok"
+
+
+def test_a_program_that_runs_out_of_time_is_ended(orch):
+    """The attempt fails with a TaskTimeoutError, and may be tried again."""
+    retry = RetryPolicy(max_attempts=2, base=0)
+    task = Task.program(["sleep", "1000"], timeout=0.15, retry=retry)
+    with pytest.raises(TaskTimeoutError, match="attempt 2"):
+        orch.submit_task(task).result(PATIENCE)
+    assert orch.get_stats().failures == {"timeout": 1}
+
+
+def test_a_program_that_is_cancelled_before_it_runs_never_starts(orch, tmp_path):
+    """And one that is cancelled in the moment of its start leaves nothing."""
+    mark = tmp_path / "mark"
+    handle = orch.submit_task(Task.program(["touch", str(mark)], not_before=1_000))
+    assert handle.cancel()
+    handles = [orch.submit_task(Task.program(["sleep", "1000"])) for _ in range(5)]
+    for each in handles:
+        assert each.cancel()
+    for each in (handle, *handles):
+        with pytest.raises(TaskCancelledError):
+            each.result(PATIENCE)
+    assert not mark.exists()
+
+
+# -- suspending --------------------------------------------------------------------
+
+TICKER = """
+    import os, sys, time
+    out = open(sys.argv[1], "w")
+    out.write(f"pid={os.getpid()};"); out.flush()
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.005)
+    print("done", os.environ["TASKORCH_FENCE"])
+"""
+
+
+class Ticker:
+    """A program that runs until a file appears."""
+
+    def __init__(self, orch, line, tmp_path, **options) -> None:
+        path, hears = line
+        self.orch = orch
+        self.go = tmp_path / "go"
+        self.handle = orch.submit_task(
+            Task.program(python(TICKER, path, str(self.go)), id="ticker", **options)
+        )
+        until(lambda: hears(";"))
+        (process,) = orch._rt.attempts._programs._runs
+        self.pid = process.process.pid
+
+    def state(self) -> TaskState:
+        return self.orch.get_task_status("ticker").state
+
+
+@linux
+def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
+    orch, line, tmp_path
+):
+    """SIGSTOP, state SUSPENDED, allocation kept, timeout stopped; then SIGCONT."""
+    events = []
+    orch.signals.task_suspended.connect(events.append)
+    orch.signals.task_resumed.connect(events.append)
+    ticker = Ticker(orch, line, tmp_path, timeout=5, resources=Resources(cpu=1))
+    assert orch.suspend_task("ticker")
+    assert not orch.suspend_task("ticker")
+    assert ticker.state() is TaskState.SUSPENDED
+    until(lambda: state_of(ticker.pid) == "T")
+    assert orch.get_task_status("ticker").allocation == Resources(cpu=1)
+    assert orch.get_stats().resources["cpu"].used == 1
+    # It has its timeout still to come: the timer of the old one rings unheard.
+    row = orch._rt.kernel.tasks["ticker"]
+    with orch._rt.lock:
+        orch._rt.kernel.tick(orch._rt.now() + 60 * 10**9)
+        assert row.state is TaskState.SUSPENDED
+        assert 0 < row.more.left_ns <= 5 * 10**9
+    ticker.go.touch()
+    assert not ticker.handle.done()
+    assert orch.resume_task("ticker")
+    assert ticker.handle.result(PATIENCE).stdout_tail == "done 1.1\n"
+    assert orch.get_task_status("ticker").attempts == 1
+    assert orch.get_stats().resources["cpu"].used == 0
+    assert orch.wait(PATIENCE)
+    assert [event.held for event in events] == [True, True]
+
+
+@linux
+def test_a_program_out_of_time_after_a_pause_fails(orch, line, tmp_path):
+    """The rest of the timeout counts from the moment in which it goes on."""
+    ticker = Ticker(orch, line, tmp_path, timeout=0.5)
+    if orch.suspend_task("ticker"):
+        until(lambda: state_of(ticker.pid) == "T")
+        assert orch.resume_task("ticker")
+    with pytest.raises(TaskTimeoutError):
+        ticker.handle.result(PATIENCE)
+    until(lambda: is_gone(ticker.pid))
+
+
+@linux
+def test_a_suspended_program_can_be_cancelled(orch, line, tmp_path):
+    """It is continued, so that it can see that it is to end."""
+    ticker = Ticker(orch, line, tmp_path)
+    assert orch.suspend_task("ticker")
+    until(lambda: state_of(ticker.pid) == "T")
+    assert orch.cancel_task("ticker")
+    with pytest.raises(TaskCancelledError):
+        ticker.handle.result(PATIENCE)
+    until(lambda: is_gone(ticker.pid))
+
+
+@linux
+def test_a_suspended_program_that_is_killed_from_outside_has_ended(
+    orch, line, tmp_path
+):
+    """Its task does not stay SUSPENDED for ever."""
+    ticker = Ticker(orch, line, tmp_path)
+    assert orch.suspend_task("ticker")
+    until(lambda: state_of(ticker.pid) == "T")
+    os.kill(ticker.pid, signal.SIGKILL)
+    until(lambda: is_gone(ticker.pid))
+    orch.resume_task("ticker")
+    with pytest.raises(ProgramFailedError, match="signal 9"):
+        ticker.handle.result(PATIENCE)
+
+
+@linux
+def test_a_suspended_program_does_not_hold_up_the_end(line, tmp_path):
+    """It is what the report lists, and it does not outlive us."""
+    with TaskOrchestrator() as orch:
+        ticker = Ticker(orch, line, tmp_path)
+        assert orch.suspend_task("ticker")
+        until(lambda: state_of(ticker.pid) == "T")
+    report = orch.stop()
+    assert [(u.task_id, u.state) for u in report.left] == [
+        ("ticker", TaskState.SUSPENDED)
+    ]
+    assert ticker.handle.cancelled()
+    assert is_gone(ticker.pid)
+
+
+# -- many, and the end -------------------------------------------------------------
+
+
+def test_many_programs_at_once_end_all(orch):
+    """More than run at once are queued like any task."""
+    handles = orch.submit_tasks(
+        [Task.program(["sh", "-c", f"echo {n}; exit {n % 3}"]) for n in range(40)]
+    )
+    for n, handle in enumerate(handles):
+        error = handle.exception(PATIENCE)
+        result = handle.result() if error is None else error.result
+        assert (result.exit_code, result.stdout_tail) == (n % 3, f"{n}\n")
+
+
+@linux
+def test_the_end_without_draining_ends_running_programs(line, tmp_path):
+    """Nothing that we started outlives us."""
+    orch = TaskOrchestrator()
+    orch.start()
+    ticker = Ticker(orch, line, tmp_path)
+    report = orch.stop(drain=False)
+    assert [u.task_id for u in report.left] == ["ticker"]
+    assert not report.leaked
+    assert ticker.handle.cancelled()
+    assert is_gone(ticker.pid)
+
+
+def test_the_end_with_draining_waits_for_programs():
+    """What runs comes to its end."""
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(Task.program(["sleep", "0.05"]))
+    assert handle.result(0).exit_code == 0
+
+
+@linux
+def test_programs_do_not_outlive_a_process_that_is_killed(tmp_path):
+    """After `kill -9` of ours, the whole group of a program is ended."""
+    code = f"""
+        import sys, time
+        sys.path.insert(0, {str(SOURCES)!r})
+        from taskorch import Task, TaskOrchestrator
+        orch = TaskOrchestrator()
+        orch.start()
+        orch.submit_task(Task.program(
+            ["sh", "-c", "sleep 1000 & echo $$ $! > {tmp_path}/pids.new; "
+             "mv {tmp_path}/pids.new {tmp_path}/pids; wait"]))
+        time.sleep(1000)
+    """
+    ours = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+    try:
+        until((tmp_path / "pids").exists)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        assert not any(is_gone(pid) for pid in pids)
+    finally:
+        ours.kill()
+        ours.wait(PATIENCE)
+    for pid in pids:
+        until(lambda pid=pid: is_gone(pid))
+
+
+# -- programs of agents --------------------------------------------------------------
+
+
+def test_an_agent_chooses_the_program_for_its_task(orch):
+    """The handler runs in a thread and returns what is to be run."""
+    threads = []
+
+    @orch.agent("shell", capabilities={"echo"}, executor="program")
+    def shell(task, context):
+        threads.append(threading.current_thread())
+        assert context.task_id == "e1"
+        return Program(["echo", task.payload])
+
+    handle = orch.submit_task(Task("echo", "hello", id="e1"))
+    assert handle.result(PATIENCE).stdout_tail == "hello\n"
+    assert threads[0] is not threading.main_thread()
+    assert orch.get_stats().agents["shell"].completed == 1
+
+
+def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, line, tmp_path):
+    """Exit codes, retries, and control while it runs."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        return Program(["sh", "-c", task.payload])
+
+    with pytest.raises(ProgramFailedError, match="code 3"):
+        orch.submit_task(Task("sh", "exit 3")).result(PATIENCE)
+    path, hears = line
+    handle = orch.submit_task(Task("sh", f"echo up > {path}; sleep 1000"))
+    until(lambda: hears("up"))
+    assert orch.suspend_task(handle.task_id)
+    assert orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
+    assert handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        handle.result(PATIENCE)
+
+
+@pytest.mark.parametrize("value", [None, ["ls"], "ls", Task.program(["ls"]), 5])
+def test_an_agent_that_returns_no_program_fails_its_task(orch, value):
+    """The agent and what it returned stand in the error."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        return value
+
+    with pytest.raises(InvalidTaskError, match="agent 'shell' runs programs") as caught:
+        orch.submit_task(Task("sh")).result(PATIENCE)
+    assert "not " in str(caught.value)
+
+
+def test_an_agent_whose_handler_raises_starts_no_program(orch):
+    """Its error is the task's."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        raise LookupError("no such script")
+
+    with pytest.raises(LookupError, match="no such script"):
+        orch.submit_task(Task("sh")).result(PATIENCE)
+
+
+def test_a_coroutine_function_chooses_no_programs(orch):
+    """It is said when the agent is added."""
+    with pytest.raises(InvalidTaskError, match="plain def"):
+
+        @orch.agent("shell", executor="program")
+        async def shell(task, context):
+            return Program(["ls"])

@@ -1,0 +1,673 @@
+"""Waiting inside tasks: slots are given back, resources are not."""
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import Any
+
+import attrs
+import pytest
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail, in_loop
+
+from taskorch import (
+    DependencyFailedError,
+    Resources,
+    Task,
+    TaskCancelledError,
+    TaskOrchestrator,
+    WouldBlockError,
+    WouldDeadlockError,
+    as_completed,
+    current_context,
+)
+
+
+def test_nested_threads_fifty_deep_with_two_slots() -> None:
+    """Each waits for the next, and the slots go to those that work."""
+    with TaskOrchestrator(concurrency=2) as orch:
+
+        def dive(n: int) -> int:
+            return 0 if n == 0 else 1 + orch.submit(dive, n - 1).result(PATIENCE)
+
+        assert orch.submit(dive, 50).result(PATIENCE) == 50
+
+
+def test_nested_coroutines_fifty_deep_with_two_slots() -> None:
+    """So do coroutines that await."""
+    with TaskOrchestrator(concurrency=2) as orch:
+
+        async def dive(n: int) -> int:
+            return 0 if n == 0 else 1 + await orch.submit(dive, n - 1)
+
+        assert orch.submit(dive, 50).result(PATIENCE) == 50
+
+
+def test_nested_threads_and_coroutines_by_turns() -> None:
+    """Threads wait for coroutines, and coroutines for threads."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        def thread(n: int) -> int:
+            return 0 if n == 0 else 1 + orch.submit(coroutine, n - 1).result(PATIENCE)
+
+        async def coroutine(n: int) -> int:
+            return 0 if n == 0 else 1 + await orch.submit(thread, n - 1)
+
+        assert orch.submit(thread, 20).result(PATIENCE) == 20
+
+
+def test_a_tree_of_nested_tasks() -> None:
+    """Every node fans out and waits for all its children."""
+    with TaskOrchestrator(concurrency=2) as orch:
+
+        def count(depth: int) -> int:
+            if depth == 0:
+                return 1
+            children = [orch.submit(count, depth - 1) for _ in range(3)]
+            return 1 + sum(child.result(PATIENCE) for child in children)
+
+        assert orch.submit(count, 4).result(PATIENCE) == 121
+
+
+@pytest.mark.parametrize("how", ["map", "as_completed", "exception", "gather"])
+def test_every_way_of_waiting_gives_the_slot_back(how) -> None:
+    """With one slot, whoever waits inside a task lets its children run."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        def wait() -> list[int]:
+            if how == "map":
+                return list(orch.map(int, "123"))
+            handles = [orch.submit(int, n) for n in "123"]
+            if how == "as_completed":
+                return sorted(h.result() for h in as_completed(handles, PATIENCE))
+            for handle in handles:
+                assert handle.exception(PATIENCE) is None
+            return [h.result() for h in handles]
+
+        async def gather() -> Any:
+            return await asyncio.gather(*(orch.submit(int, n) for n in "123"))
+
+        handle = orch.submit(gather if how == "gather" else wait)
+        assert handle.result(PATIENCE) == [1, 2, 3]
+        assert orch.get_stats().queue.processing == 0
+
+
+def test_the_agents_slot_is_given_back_too() -> None:
+    """An agent that does one task at a time can wait for another task of its own."""
+    with TaskOrchestrator() as orch:
+
+        @orch.agent("worker", capabilities={"work"}, max_concurrency=1)
+        def work(task, context) -> int:
+            n = task.payload
+            if n == 0:
+                return 0
+            return 1 + orch.submit_task(Task("work", n - 1)).result(PATIENCE)
+
+        assert orch.submit_task(Task("work", 5)).result(PATIENCE) == 5
+
+
+def test_threads_of_an_executor_of_the_users_give_back_their_slot() -> None:
+    """In a ThreadPoolExecutor of the user's the task knows where it is, and waits right."""
+    with (
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+        TaskOrchestrator(concurrency=1, executors={"pool": pool}) as orch,
+    ):
+
+        def dive(n: int) -> int:
+            if n == 0:
+                return current_context().attempt
+            task = Task.call(dive, n - 1, executor="pool")
+            return 1 + orch.submit_task(task).result(PATIENCE)
+
+        task = Task.call(dive, 5, executor="pool")
+        assert orch.submit_task(task).result(PATIENCE) == 6
+
+
+def test_no_more_run_than_there_are_slots_when_waits_end() -> None:
+    """One whose wait is over goes on only when there is a slot for it."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        lock = threading.Lock()
+        running, most = 0, 0
+
+        def work(change: int) -> None:
+            nonlocal running, most
+            with lock:
+                running += change
+                most = max(most, running)
+
+        def child() -> None:
+            work(1)
+            work(-1)
+
+        def parent() -> None:
+            work(1)
+            handle = orch.submit(child)
+            work(-1)
+            handle.result(PATIENCE)
+            work(1)
+            work(-1)
+
+        for _ in range(100):
+            orch.submit(parent)
+        assert orch.wait(PATIENCE)
+        assert most <= 2
+
+
+def test_waiting_is_told() -> None:
+    """AttemptWaiting and AttemptReturned frame the wait, and explain says so."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        recorder = Recorder(orch, "attempt_waiting", "attempt_returned")
+        hold = Hold()
+
+        def parent() -> Any:
+            return orch.submit(hold, 1).result(PATIENCE)
+
+        handle = orch.submit(parent)
+        hold.wait()
+        explanation = orch.explain(handle.task_id)
+        assert "waits for another task" in str(explanation)
+        assert orch.get_task_status(handle.task_id).state == "running"
+        hold.release()
+        assert handle.result(PATIENCE) == 1
+        recorder.wait_for(2)
+        assert recorder.of(handle.task_id) == ["AttemptWaiting", "AttemptReturned"]
+
+
+def test_a_child_that_fails_raises_in_its_parent() -> None:
+    """The parent may catch it and go on."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        def parent() -> str:
+            try:
+                orch.submit(fail, ValueError("child")).result(PATIENCE)
+            except ValueError as error:
+                return str(error)
+            return "?"
+
+        assert orch.submit(parent).result(PATIENCE) == "child"
+
+
+def test_a_blocked_child_raises_in_its_parent() -> None:
+    """The wait for a blocked task ends with DependencyFailedError."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        def parent() -> str:
+            bad = orch.submit(fail, ValueError())
+            with pytest.raises(DependencyFailedError):
+                orch.submit(abs, bad).result(PATIENCE)
+            return "told"
+
+        assert orch.submit(parent).result(PATIENCE) == "told"
+
+
+def test_patience_runs_out_inside_a_task() -> None:
+    """`result(timeout)` inside a task raises, with the slot taken again."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        hold = Hold()
+
+        def parent() -> str:
+            child = orch.submit(hold)
+            with pytest.raises(TimeoutError):
+                child.result(0.02)
+            hold.release()
+            return "gave up"
+
+        assert orch.submit(parent).result(PATIENCE) == "gave up"
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+def test_a_branch_begins_to_wait_while_another_waits_for_the_slot() -> None:
+    """The slot does not go to a coroutine of which some branch waits."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        first, other = Hold(), Hold()
+        go: list[Any] = []
+
+        async def parent() -> Any:
+            gate = asyncio.Event()
+            go.extend((asyncio.get_running_loop(), gate))
+
+            async def later() -> int:
+                await gate.wait()
+                return await orch.submit(int, "2")
+
+            return await asyncio.gather(orch.submit(first, 1), later())
+
+        handle = orch.submit(parent)
+        first.wait()
+        orch.submit_task(Task.call(other, priority=9))
+        first.release()
+        other.wait()
+        waiting = orch._rt.waiting
+        eventually(lambda: waiting._returns)
+        go[0].call_soon_threadsafe(go[1].set)
+        eventually(lambda: waiting._waits)
+        other.release()
+        assert handle.result(PATIENCE) == [1, 2]
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+# -- being stopped while waiting ---------------------------------------------------
+
+
+def test_a_waiting_thread_is_cancelled() -> None:
+    """Cancelling a task that waits inside ends its wait at once."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        hold = Hold()
+        child: list[Any] = []
+
+        def parent() -> None:
+            child.append(orch.submit(hold))
+            child[0].result(PATIENCE)
+
+        handle = orch.submit(parent)
+        hold.wait()
+        assert handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        # The child is work of its own.
+        assert not child[0].done()
+        hold.release()
+        child[0].result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+def test_a_thread_in_as_completed_is_cancelled() -> None:
+    """So does a wait for any of several tasks."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        hold = Hold()
+        handle = orch.submit(
+            lambda: list(as_completed([orch.submit(hold), orch.submit(hold)]))
+        )
+        hold.wait()
+        assert handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        hold.release()
+
+
+def test_a_waiting_coroutine_is_cancelled() -> None:
+    """A coroutine is cancelled at its await, and its child goes on."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        hold = Hold()
+        child: list[Any] = []
+
+        async def parent() -> None:
+            child.append(orch.submit(hold))
+            await child[0]
+
+        handle = orch.submit(parent)
+        hold.wait()
+        assert handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        hold.release()
+        child[0].result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+def test_a_thread_that_waits_for_its_slot_is_cancelled() -> None:
+    """Cancelled after its wait, while others have the slot, it ends without it."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        recorder = Recorder(orch, "task_completed")
+        child, other = Hold(), Hold()
+        ended = threading.Event()
+
+        def parent() -> None:
+            try:
+                orch.submit(child).result(PATIENCE)
+                current_context().checkpoint()
+            finally:
+                ended.set()
+
+        handle = orch.submit(parent)
+        child.wait()
+        orch.submit_task(Task.call(other, priority=9))
+        child.release()
+        recorder.wait_for(1)
+        handle.cancel()
+        assert ended.wait(PATIENCE)
+        other.release()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+def test_a_waiting_thread_runs_out_of_time() -> None:
+    """A timeout ends a wait inside a task as a cancellation does."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        hold = Hold()
+        handle = orch.submit_task(
+            Task.call(lambda: orch.submit(hold).result(PATIENCE), timeout=0.05)
+        )
+        error = handle.exception(PATIENCE)
+        assert type(error).__name__ == "TaskTimeoutError"
+        hold.release()
+
+
+def test_suspending_a_waiting_thread_lets_it_wait() -> None:
+    """It is suspended at its next checkpoint, after the wait."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        recorder = Recorder(orch, "task_suspended")
+        hold = Hold()
+        results: list[Any] = []
+
+        def parent() -> str:
+            if current_context().attempt == 1:
+                results.append(orch.submit(hold, "child").result(PATIENCE))
+                current_context().checkpoint()
+            return "done"
+
+        handle = orch.submit(parent)
+        hold.wait()
+        assert orch.suspend_task(handle.task_id)
+        assert results == []
+        hold.release()
+        recorder.wait_for(1)
+        assert results == ["child"]
+        orch.resume_task(handle.task_id)
+        assert handle.result(PATIENCE) == "done"
+        assert orch._rt.kernel.running == 0
+
+
+# -- deadlocks ---------------------------------------------------------------------
+
+
+def needs(cpu: float) -> Resources:
+    return Resources(cpu=cpu)
+
+
+def test_a_child_that_needs_what_its_parent_holds() -> None:
+    """Resources are not given back: the wait says who holds them."""
+    with TaskOrchestrator(resources=needs(1)) as orch:
+        child: list[Any] = []
+
+        def parent() -> str:
+            child.append(orch.submit_task(Task.call(int, resources=needs(1))))
+            with pytest.raises(WouldDeadlockError) as caught:
+                child[0].result(PATIENCE)
+            assert caught.value.holders == ("parent",)
+            assert "parent" in str(caught.value)
+            return "told"
+
+        handle = orch.submit_task(Task.call(parent, id="parent", resources=needs(1)))
+        assert handle.result(PATIENCE) == "told"
+        # With its resources free the child runs.
+        assert child[0].result(PATIENCE) == 0
+
+
+def test_a_child_that_needs_what_its_parents_agent_has() -> None:
+    """The capacity of an agent is a resource as well as a pool."""
+    with TaskOrchestrator(resources=needs(8)) as orch:
+
+        @orch.agent(
+            "box", capabilities={"outer", "inner"}, max_concurrency=5, capacity=needs(1)
+        )
+        def box(task, context) -> str:
+            if task.type == "inner":
+                return "inner"
+            child = orch.submit_task(Task("inner", resources=needs(1)))
+            with pytest.raises(WouldDeadlockError) as caught:
+                child.result(PATIENCE)
+            assert caught.value.holders == ("outer",)
+            return "told"
+
+        handle = orch.submit_task(Task("outer", id="outer", resources=needs(1)))
+        assert handle.result(PATIENCE) == "told"
+        assert orch.wait(PATIENCE)
+
+
+def test_two_siblings_deadlock_each_other() -> None:
+    """Each holds what the other's child needs: the later waiter is told, both end."""
+    with TaskOrchestrator(resources=needs(2)) as orch:
+        both = threading.Barrier(2)
+        errors: list[WouldDeadlockError] = []
+
+        def parent() -> str:
+            both.wait(PATIENCE)
+            child = orch.submit_task(Task.call(int, resources=needs(1)))
+            try:
+                child.result(PATIENCE)
+            except WouldDeadlockError as error:
+                errors.append(error)
+                return "told"
+            return "served"
+
+        handles = orch.submit_tasks(
+            [Task.call(parent, id=name, resources=needs(1)) for name in ("a", "b")]
+        )
+        outcomes = sorted(h.result(PATIENCE) for h in handles)
+        assert outcomes == ["served", "told"]
+        assert set(errors[0].holders) == {"a", "b"}
+
+
+def test_tasks_that_wait_for_each_other() -> None:
+    """A ring of waits is told to the one that closes it, resources or not."""
+    with TaskOrchestrator() as orch:
+        both = threading.Barrier(2)
+        holders: list[set[str]] = []
+
+        def wait_for(other: str) -> str:
+            both.wait(PATIENCE)
+            try:
+                return f"{other} {orch.handle(other).result(PATIENCE)}"
+            except WouldDeadlockError as error:
+                holders.append(set(error.holders))
+                return "was told"
+
+        a, b = orch.submit_tasks(
+            [Task.call(wait_for, "b", id="a"), Task.call(wait_for, "a", id="b")]
+        )
+        results = {a.result(PATIENCE), b.result(PATIENCE)}
+        assert results in ({"was told", "a was told"}, {"was told", "b was told"})
+        assert holders == [{"a", "b"}]
+
+
+def test_a_task_that_waits_for_itself() -> None:
+    """Nobody can wait for the end of himself."""
+    with TaskOrchestrator() as orch:
+
+        def selfish() -> None:
+            with pytest.raises(WouldDeadlockError, match="itself"):
+                orch.handle("me").result(PATIENCE)
+
+        async def selfish_async() -> None:
+            with pytest.raises(WouldDeadlockError, match="itself"):
+                await orch.handle("me-too")
+
+        orch.submit_task(Task.call(selfish, id="me")).result(PATIENCE)
+        orch.submit_task(Task.call(selfish_async, id="me-too")).result(PATIENCE)
+
+
+def test_a_task_that_waits_for_what_depends_on_it() -> None:
+    """What needs the waiter's own result can never end first."""
+    with TaskOrchestrator() as orch:
+
+        def parent() -> str:
+            child = orch.submit_task(Task.call(int, after=["parent"]))
+            with pytest.raises(WouldDeadlockError):
+                child.result(PATIENCE)
+            with pytest.raises(WouldDeadlockError):
+                next(as_completed([child]))
+            return "told"
+
+        assert orch.submit_task(Task.call(parent, id="parent")).result(PATIENCE)
+
+
+def test_as_completed_inside_a_task_needs_only_one() -> None:
+    """It is no deadlock while one of the tasks can end; it is when none can."""
+    with TaskOrchestrator(resources=needs(1)) as orch:
+
+        def parent() -> int:
+            stuck = orch.submit_task(Task.call(int, "7", resources=needs(1)))
+            free = orch.submit(int, "5")
+            done = as_completed([stuck, free], timeout=PATIENCE)
+            first = next(done).result()
+            with pytest.raises(WouldDeadlockError):
+                next(done)
+            return first
+
+        task = Task.call(parent, resources=needs(1))
+        assert orch.submit_task(task).result(PATIENCE) == 5
+        assert orch.wait(PATIENCE)
+
+
+def test_a_wait_that_others_will_make_room_for() -> None:
+    """Resources that a working task holds will be free: that is no deadlock."""
+    with TaskOrchestrator(resources=needs(2)) as orch:
+        hold = Hold()
+        orch.submit_task(Task.call(hold, resources=needs(1)))
+        hold.wait()
+
+        def parent() -> int:
+            child = orch.submit_task(Task.call(int, "3", resources=needs(1)))
+            return child.result(PATIENCE)
+
+        recorder = Recorder(orch, "attempt_waiting")
+        handle = orch.submit_task(Task.call(parent, resources=needs(1)))
+        recorder.wait_for(1)
+        hold.release()
+        assert handle.result(PATIENCE) == 3
+
+
+def test_a_chain_of_waits_with_resources_unwinds() -> None:
+    """Waiters that hold resources let go from the inside out."""
+    with TaskOrchestrator(resources=needs(10), concurrency=1) as orch:
+
+        def dive(n: int) -> int:
+            if n == 0:
+                return 0
+            task = Task.call(dive, n - 1, resources=needs(1))
+            return 1 + orch.submit_task(task).result(PATIENCE)
+
+        task = Task.call(dive, 9, resources=needs(1))
+        assert orch.submit_task(task).result(PATIENCE) == 9
+        with pytest.raises(WouldDeadlockError):
+            orch.submit_task(Task.call(dive, 10, resources=needs(1))).result(PATIENCE)
+
+
+def test_a_deadlock_inside_a_coroutine() -> None:
+    """`await` says so as well."""
+    with TaskOrchestrator(resources=needs(1)) as orch:
+
+        async def parent() -> str:
+            child = orch.submit_task(Task.call(int, resources=needs(1)))
+            with pytest.raises(WouldDeadlockError):
+                await child
+            return "told"
+
+        task = Task.call(parent, resources=needs(1))
+        assert orch.submit_task(task).result(PATIENCE) == "told"
+
+
+def test_waiting_for_everything_inside_a_task_is_refused() -> None:
+    """`wait` and `stop` inside a task would wait for that very task."""
+    with TaskOrchestrator() as orch:
+
+        def hopeless() -> None:
+            with pytest.raises(WouldDeadlockError) as caught:
+                orch.wait(PATIENCE)
+            assert caught.value.holders == (current_context().task_id,)
+            for drain in (True, False):
+                with pytest.raises(WouldDeadlockError):
+                    orch.stop(drain)
+
+        async def hopeless_async() -> None:
+            with pytest.raises(WouldDeadlockError):
+                await orch.aio.wait(PATIENCE)
+            with pytest.raises(WouldDeadlockError):
+                await orch.aio.stop()
+
+        orch.submit(hopeless).result(PATIENCE)
+        orch.submit(hopeless_async).result(PATIENCE)
+
+
+# -- the loop ----------------------------------------------------------------------
+
+
+@in_loop
+async def test_blocking_the_loop_that_must_do_the_work_is_refused() -> None:
+    """On the orchestrator's own loop `result`, `wait` and `stop` raise a hint instead."""
+    async with TaskOrchestrator() as orch:
+        gate = asyncio.Event()
+        handle = orch.submit(gate.wait)
+        for blocking in (
+            lambda: handle.result(PATIENCE),
+            lambda: handle.exception(PATIENCE),
+            lambda: next(as_completed([handle])),
+            lambda: orch.wait(PATIENCE),
+            orch.stop,
+            lambda: orch.stop(drain=False),
+        ):
+            with pytest.raises(WouldBlockError) as caught:
+                blocking()
+            assert "await" in caught.value.hint or "asyncio" in caught.value.hint
+        gate.set()
+        await handle
+        # What has ended blocks nobody.
+        assert handle.result() is True
+        assert next(as_completed([handle])) is handle
+
+
+def test_a_coroutine_task_that_blocks_its_loop_is_told() -> None:
+    """`result` in a coroutine on the private loop is refused as well."""
+    with TaskOrchestrator() as orch:
+
+        async def wrong() -> None:
+            orch.submit(asyncio.sleep, 0).result(PATIENCE)
+
+        with pytest.raises(WouldBlockError):
+            orch.submit(wrong).result(PATIENCE)
+
+
+def test_a_loop_of_its_own_inside_a_thread() -> None:
+    """A thread may run a loop and await handles there; its slot is given back."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        def thread() -> int:
+            async def inner() -> int:
+                return await orch.submit(int, "4")
+
+            return asyncio.run(inner())
+
+        assert orch.submit(thread).result(PATIENCE) == 4
+
+
+def test_waiting_in_a_thread_of_a_coroutine() -> None:
+    """`asyncio.to_thread(handle.result)` belongs to the coroutine, and gives its slot."""
+    with TaskOrchestrator(concurrency=1) as orch:
+
+        async def parent() -> int:
+            return await asyncio.to_thread(orch.submit(int, "6").result, PATIENCE)
+
+        assert orch.submit(parent).result(PATIENCE) == 6
+
+
+def test_waits_of_an_abandoned_attempt_do_no_harm() -> None:
+    """A thread that was given up may wait on: its slot is not given back twice."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        orch._rt.kernel.config = attrs.evolve(
+            orch._rt.kernel.config, grace_ns=10_000_000
+        )
+        go = threading.Event()
+
+        def stubborn() -> None:
+            assert go.wait(PATIENCE)
+            try:
+                orch.submit(int).result(PATIENCE)
+            except BaseException:
+                return
+
+        handle = orch.submit(stubborn)
+        eventually(lambda: orch.get_stats().queue.processing == 1)
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        assert orch.get_stats().leaked == 1
+        go.set()
+        eventually(lambda: orch.get_stats().leaked == 0)
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0

@@ -1,0 +1,97 @@
+"""What the tests of the orchestrator share."""
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds after which a test that should long be over fails.
+PATIENCE = 20.0
+
+
+class Hold:
+    """A function that runs until it is let go, and says when it began."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.go = threading.Event()
+        self.calls = 0
+
+    def __call__(self, value: Any = None) -> Any:
+        self.calls += 1
+        self.began.set()
+        assert self.go.wait(PATIENCE), "nobody let it go"
+        return value
+
+    def wait(self) -> None:
+        assert self.began.wait(PATIENCE), "it never began"
+
+    def release(self) -> None:
+        self.go.set()
+
+
+class Recorder:
+    """Receives events and keeps them, in order."""
+
+    def __init__(self, orch: Any, *names: str) -> None:
+        self.events: list[Any] = []
+        self._changed = threading.Condition()
+        for name in names:
+            getattr(orch.signals, name).connect(self._receive)
+
+    def _receive(self, event: Any) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+    def of(self, task_id: str) -> list[str]:
+        return [
+            type(event).__name__ for event in self.events if event.task_id == task_id
+        ]
+
+    def wait_for(self, count: int) -> list[Any]:
+        """The events, once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.events) >= count, PATIENCE)
+            return list(self.events)
+
+
+def threads_since(before: set[threading.Thread]) -> list[str]:
+    """The names of the threads of ours that were not there before."""
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("taskorch") and thread not in before
+    ]
+
+
+def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
+    """Run an async test, within bounds."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(PATIENCE):
+                await test(*args, **kwargs)
+
+        asyncio.run(bounded())
+
+    return run
+
+
+def eventually(fact: Callable[[], Any], what: str = "") -> None:
+    """Poll for a fact of the operating system's, which sends no event."""
+    end = time.monotonic() + PATIENCE
+    while not fact():
+        assert time.monotonic() < end, what or "it never came to that"
+        time.sleep(0.002)
+
+
+def fail(error: BaseException) -> None:
+    """A task that fails."""
+    raise error

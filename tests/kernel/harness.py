@@ -1,0 +1,344 @@
+"""A kernel in virtual time: policies that say what a test wants, and a driver."""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Any
+
+from taskorch.events import CATALOGUE, Event
+from taskorch.kernel import (
+    LOCAL,
+    AgentRow,
+    CancelTask,
+    Command,
+    DecideTask,
+    Effect,
+    EndAttempt,
+    ExpireTasks,
+    Kernel,
+    KernelConfig,
+    PolicyFault,
+    ResumeTask,
+    SetPriority,
+    Spec,
+    SubmitTask,
+    SuspendTask,
+    TaskRow,
+    check_invariants,
+    explain,
+)
+from taskorch.kernel._state import More
+from taskorch.model import Agent, Explanation, Resources, TaskState, Units
+
+S = TaskState
+#: A second.
+SEC = 1_000_000_000
+AGING = 60 * SEC
+
+
+class Policies:
+    """The seven, as the kernel asks them; a test changes what it needs."""
+
+    def __init__(self, *, rigid: bool = False) -> None:
+        self.kernel: Kernel
+        self.aging_ns: int | None = AGING
+        self.admits_all = True
+        self.max_age_ns: int | None = None
+        self.watches: frozenset[tuple[TaskState | None, TaskState]] | None = frozenset()
+        self.rigid = rigid
+        #: Components that raise.
+        self.broken: set[str] = set()
+        self.keeps_match = True
+        self.keeps_route = True
+        self.keeps_alloc = True
+        #: Delays before the next attempts, by task; an empty list fails.
+        self.delays: dict[str, list[int]] = {}
+        self.elapsed: list[int] = []
+        #: Transitions that are vetoed: `(task id, after)`.
+        self.vetoes: dict[tuple[str, TaskState], str] = {}
+        self.refuses: Callable[[TaskRow, AgentRow], str | None] = lambda row, agent: (
+            None
+        )
+        #: What share of a request is granted.
+        self.grants: Callable[[TaskRow, Units], Units] = lambda row, request: request
+        self.admits: Callable[[TaskRow], tuple[str | None, int | None]] = lambda row: (
+            None,
+            None,
+        )
+        self.knows: Callable[[TaskRow, AgentRow], bool] = lambda row, agent: all(
+            need in agent.info.capabilities for need in row.bucket.spec.requires or ()
+        )
+        self.key: Callable[[TaskRow, int, int], Any] = lambda row, priority, now: (
+            -priority,
+            now,
+        )
+        self.asked: list[str] = []
+
+    def _ask(self, component: str) -> None:
+        self.asked.append(component)
+        if component in self.broken:
+            raise PolicyFault(component, RuntimeError("it broke"))
+
+    def match(
+        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+    ) -> tuple[tuple[str, ...], str, bool]:
+        self._ask("registry")
+        names = tuple(a.name for a in agents if a.name != LOCAL and self.knows(row, a))
+        return names, f"{len(names)} match", self.keeps_match
+
+    def route(
+        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
+    ) -> tuple[AgentRow, str, bool]:
+        self._ask("router")
+        agent = min(candidates, key=lambda a: a.running)
+        return agent, f"first of {len(candidates)}", self.keeps_route
+
+    def order(self, row: TaskRow, priority: int, now: int) -> Any:
+        self._ask("queue")
+        return self.key(row, priority, now)
+
+    def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
+        self._ask("admission")
+        return self.admits(row)
+
+    def check(
+        self,
+        row: TaskRow,
+        before: TaskState | None,
+        after: TaskState,
+        reason: str,
+        now: int,
+    ) -> str | None:
+        self._ask("state_machine")
+        return self.vetoes.get((row.id, after))
+
+    def retry(
+        self,
+        row: TaskRow,
+        error: BaseException | None,
+        cause: str,
+        elapsed_ns: int,
+        now: int,
+    ) -> tuple[bool, int, str]:
+        self._ask("retry_handler")
+        self.elapsed.append(elapsed_ns)
+        delays = self.delays.get(row.id, [])
+        if not delays:
+            return False, 0, "no more attempts"
+        return True, delays.pop(0), "once more"
+
+    def allocate(
+        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+    ) -> tuple[Units | None, str, bool]:
+        self._ask("allocator")
+        refusal = self.refuses(row, agent)
+        if refusal is not None:
+            return None, refusal, False
+        wants = self.grants(row, request)
+        for name, units in wants:
+            pool = self.kernel.pools[name]
+            if pool.total - pool.used < units:
+                return None, f"{name} is short", False
+        return wants, "free", self.keeps_alloc and not request
+
+
+class Machine:
+    """Drives a kernel; after every command, everything is counted again."""
+
+    def __init__(
+        self,
+        *,
+        policies: Policies | None = None,
+        pools: Resources | None = None,
+        listening: bool = True,
+        **config: Any,
+    ) -> None:
+        self.policies = policies or Policies()
+        units = () if pools is None else pools.units
+        self.kernel = Kernel(KernelConfig(**config), self.policies, Random(7), units)
+        self.policies.kernel = self.kernel
+        self.now = SEC
+        self.sink: list[tuple[tuple[Any, ...], Any]] = []
+        if listening:
+            self.kernel.listen(self.sink, frozenset(CATALOGUE))
+        self.agent(LOCAL)
+        self.kernel.paused = False
+        #: Every attempt that was started, and every other effect, in order.
+        self.started: list[tuple[str, int]] = []
+        self.effects: list[Effect] = []
+
+    # -- commands ------------------------------------------------------------------
+
+    def do(self, *commands: Command) -> list[str]:
+        """Handle *commands*; ids of the tasks that started."""
+        try:
+            starts, effects = self.kernel.handle(commands, self.now)
+        finally:
+            check_invariants(self.kernel)
+        self.effects += effects
+        self.started += [(row.id, row.attempt) for row in starts]
+        for row in starts:
+            self.check_start(row)
+        return [row.id for row in starts]
+
+    def check_start(self, row: TaskRow) -> None:
+        assert row.state is S.RUNNING
+        assert row.bucket.agents_version < 0 or row.agent in row.bucket.agents
+
+    def settle(self) -> list[str]:
+        """Let start what can start."""
+        return self.do()
+
+    def at(self, now: int) -> list[str]:
+        """Go to a time, by way of everything that is due before."""
+        found = []
+        while (due := self.kernel.next_due()) is not None and due <= now:
+            self.now = max(self.now, due)
+            found += self.do()
+        self.now = now
+        return found + self.do()
+
+    def after(self, ns: int) -> list[str]:
+        """Let time pass."""
+        return self.at(self.now + ns)
+
+    def agent(self, name: str, *capabilities: str, **options: Any) -> AgentRow:
+        """An agent joins."""
+        info = Agent(name, capabilities=tuple(sorted(capabilities)), **options)
+        row = self.kernel.add_agent(info, self.now)
+        check_invariants(self.kernel)
+        return row
+
+    def submit(
+        self,
+        task_id: str,
+        *,
+        after: Iterable[str] = (),
+        priority: int = 0,
+        not_before: int | None = None,
+        deadline: int | None = None,
+        cargo: Any = None,
+        **spec: Any,
+    ) -> list[str]:
+        """Submit a task; ids of what starts."""
+        spec.setdefault("type", "call")
+        if "resources" in spec:
+            spec["resources"] = spec["resources"].units
+        return self.do(
+            SubmitTask(
+                task_id,
+                Spec(**spec),
+                cargo=cargo,
+                priority=priority,
+                after=tuple(after),
+                not_before_ns=not_before,
+                deadline_ns=deadline,
+            )
+        )
+
+    def submit_all(self, *ids: str, **options: Any) -> list[str]:
+        """Submit tasks that are alike."""
+        return [started for name in ids for started in self.submit(name, **options)]
+
+    def end(
+        self,
+        task_id: str,
+        outcome: str = "completed",
+        *,
+        attempt: int | None = None,
+        error: BaseException | None = None,
+    ) -> list[str]:
+        """An attempt ends; ids of what starts."""
+        number = self.row(task_id).attempt if attempt is None else attempt
+        row = self.kernel.tasks.get(task_id)
+        if outcome == "completed" and row is not None:
+            # As the runtime does it.
+            self.kernel.tick(self.now)
+            self.kernel.complete(row, number, self.now)
+            check_invariants(self.kernel)
+            return self.do()
+        if outcome in ("failed", "lost") and error is None:
+            error = ValueError("it went wrong")
+        return self.do(EndAttempt(task_id, number, outcome, error))
+
+    def fail(self, task_id: str) -> list[str]:
+        """An attempt fails."""
+        return self.end(task_id, "failed")
+
+    def cancel(self, task_id: str) -> list[str]:
+        return self.do(CancelTask(task_id, "called off"))
+
+    def suspend(self, task_id: str, *, holdable: bool = False) -> list[str]:
+        return self.do(SuspendTask(task_id, holdable))
+
+    def resume(self, task_id: str) -> list[str]:
+        return self.do(ResumeTask(task_id))
+
+    def prioritise(self, task_id: str, priority: int) -> list[str]:
+        return self.do(SetPriority(task_id, priority))
+
+    def decide(self, task_id: str, verdict: str) -> list[str]:
+        return self.do(DecideTask(task_id, verdict))
+
+    def expire(self, older_than: int) -> list[str]:
+        return self.do(ExpireTasks(older_than))
+
+    def rerun(self, task_id: str) -> str:
+        """Run a finished task again, and let its dependents wait for that."""
+        kernel, row = self.kernel, self.row(task_id)
+        number = 2
+        while (name := f"{task_id}~{number}") in kernel.tasks:
+            number += 1
+        parents = [] if row.links is None else row.links.parents
+        again = kernel.submit_general(
+            name, row.bucket, row.cargo, self.now, parents=parents, rerun_of=row
+        )
+        kernel.repoint(row, again, self.now)
+        self.settle()
+        return name
+
+    # -- questions -----------------------------------------------------------------
+
+    def row(self, task_id: str) -> TaskRow:
+        return self.kernel.row(task_id)
+
+    def more(self, task_id: str) -> More:
+        more = self.row(task_id).more
+        assert more is not None
+        return more
+
+    def error(self, task_id: str) -> tuple[str, str, str]:
+        error = self.more(task_id).error
+        assert error is not None
+        return error
+
+    def agent_of(self, task_id: str) -> str:
+        agent = self.row(task_id).agent
+        assert agent is not None
+        return agent.name
+
+    def state(self, task_id: str) -> TaskState:
+        row = self.kernel.tasks.get(task_id)
+        return self.kernel.retired[task_id] if row is None else row.state
+
+    def states(self, *ids: str) -> list[TaskState]:
+        return [self.state(name) for name in ids]
+
+    def running(self) -> list[str]:
+        return [i for i, row in self.kernel.tasks.items() if row.state is S.RUNNING]
+
+    def why(self, task_id: str) -> Explanation:
+        return explain(self.kernel, self.row(task_id), self.now)
+
+    def kinds(self, task_id: str) -> list[str]:
+        return [blocker.kind for blocker in self.why(task_id).blockers]
+
+    def told(self, *classes: type[Event]) -> list[tuple[Any, ...]]:
+        """The facts of *classes*, without class, number and time."""
+        return [fact[3:] for fact, _ in self.sink if fact[0] in classes]
+
+    def names(self) -> list[str]:
+        """The names of all facts."""
+        return [fact[0].__name__ for fact, _ in self.sink]
+
+    def effect_names(self) -> list[str]:
+        return [type(effect).__name__ for effect in self.effects]

@@ -1,0 +1,419 @@
+"""Long runs of random commands, from a seed; as a program, it prints the facts."""
+
+import sys
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from tests.kernel.harness import SEC, Machine, Policies
+
+from taskorch.errors import UsageError
+from taskorch.kernel import DecideTask, Spec, TaskRow, check_invariants, explain
+from taskorch.model import TERMINAL, Resources, TaskState
+
+S = TaskState
+LIVE = tuple(state for state in S if state not in TERMINAL)
+NAMES = ("p", "q", "r", "s")
+NEEDS: tuple[tuple[str, ...] | None, ...] = (
+    None,
+    None,
+    ("x",),
+    ("x",),
+    ("y",),
+    ("z",),
+    ("x", "y"),
+)
+RESOURCES = (
+    Resources(),
+    Resources(),
+    Resources(cpu=1),
+    Resources(cpu=2),
+    Resources(cpu=3, gpu=1),
+    Resources(memory_mb=2),
+    Resources(cpu=1, licence=1),
+)
+
+
+def _free(policies: Policies, name: str) -> int:
+    pool = policies.kernel.pools[name]
+    return pool.total - pool.used
+
+
+class Run:
+    """A machine, and the dice."""
+
+    def __init__(self, dice: Random) -> None:
+        self.dice = dice
+        policies = Policies(rigid=dice.random() < 0.5)
+        policies.keeps_match = dice.random() < 0.7
+        policies.keeps_route = dice.random() < 0.7
+        policies.keeps_alloc = dice.random() < 0.5
+        if not policies.keeps_match and dice.random() < 0.5:
+            # Tasks of one bucket that are not alike.
+            policies.knows = lambda row, agent: (
+                "x" in agent.info.capabilities and (row.seq + len(agent.name)) % 3 > 0
+            )
+        if dice.random() < 0.3:
+            policies.aging_ns = None
+        if dice.random() < 0.3:
+            policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+        if dice.random() < 0.2:
+            policies.admits_all = False
+            policies.admits = lambda row: (None, 50 * SEC)
+        if dice.random() < 0.2:
+            # An allocator that is content with less.
+            policies.grants = lambda row, request: tuple(
+                (name, min(units, max(1, _free(policies, name))))
+                for name, units in request
+            )
+        self.machine = Machine(
+            policies=policies,
+            concurrency=dice.choice([1, 2, 4, 8]),
+            pools=Resources(cpu=4, gpu=1, memory_mb=3),
+            keep_finished=dice.choice([0, 3, 1000]),
+            refuse_unknown=False,
+        )
+        self.machine.agent("a", "x", "y", max_concurrency=dice.choice([1, 2]))
+        room = Resources(cpu=3, gpu=1, licence=1, memory_mb=3)
+        self.machine.agent("b", "x", capacity=room, request=dice.choice(RESOURCES[:3]))
+        self.count = 0
+        #: Attempts that nobody has ended.
+        self.out: list[tuple[str, int]] = []
+        self.ended: dict[str, TaskState] = {}
+        self.facts_seen = 0
+
+    # -- choices -------------------------------------------------------------------
+
+    def rows(self, *states: TaskState) -> list[TaskRow]:
+        return [r for r in self.machine.kernel.tasks.values() if r.state in states]
+
+    def pick(self, *states: TaskState) -> str | None:
+        found = self.rows(*states)
+        return self.dice.choice(found).id if found else None
+
+    # -- commands ------------------------------------------------------------------
+
+    def submit(self) -> None:
+        dice, machine = self.dice, self.machine
+        for _ in range(dice.randint(1, 6)):
+            self.count += 1
+            task_id = f"t{self.count}"
+            machine.policies.delays[task_id] = dice.choices([0, 1, 5 * SEC], k=2)
+            known = [row.id for row in self.rows(*S)[-8:]]
+            many = dice.choice([0, 0, 1, 2, 3])
+            if not many and dice.random() < 0.3:
+                self.submit_plainly(task_id)
+                continue
+            try:
+                machine.submit(
+                    task_id,
+                    type=dice.choice(NAMES),
+                    after=dice.choices(known, k=many) if known else (),
+                    priority=dice.choice([0, 0, 0, 1, -1]),
+                    resources=dice.choice(RESOURCES),
+                    requires=dice.choice(NEEDS),
+                    timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
+                    idempotent=dice.random() < 0.8,
+                    not_before=dice.choice([None] * 5 + [machine.now + 9 * SEC]),
+                    deadline=dice.choice(
+                        [None] * 6 + [machine.now, machine.now + 30 * SEC]
+                    ),
+                )
+            except UsageError:
+                assert task_id not in machine.kernel.tasks
+
+    def submit_plainly(self, task_id: str) -> None:
+        """By the path that is written out for speed, as the runtime does it."""
+        machine, kernel = self.machine, self.machine.kernel
+        spec = Spec(self.dice.choice(NAMES), self.dice.choice(NEEDS))
+        priority = self.dice.choice([0, 0, 1])
+        kernel.submit(task_id, kernel.bucket(spec), None, machine.now, priority)
+        check_invariants(kernel)
+        machine.settle()
+
+    def end(self) -> None:
+        if self.out:
+            task_id, attempt = self.out.pop(self.dice.randrange(len(self.out)))
+            outcome = self.dice.choice(
+                ["completed", "completed", "completed", "failed", "lost", "stopped"]
+            )
+            self.machine.end(task_id, outcome, attempt=attempt)
+
+    def end_some(self) -> None:
+        """Several end at one instant, before anything is dispatched."""
+        kernel = self.machine.kernel
+        for _ in range(min(len(self.out), self.dice.randint(1, 4))):
+            task_id, attempt = self.out.pop(self.dice.randrange(len(self.out)))
+            leak = kernel.leaked.get((task_id, attempt))
+            row = kernel.tasks.get(task_id) if leak is None else leak.row
+            assert row is not None
+            kernel.end_attempt(row, attempt, "completed", self.machine.now)
+            check_invariants(kernel)
+
+    def change_some(self) -> None:
+        """Several changes at one instant, before anything is dispatched."""
+        kernel, now = self.machine.kernel, self.machine.now
+        for _ in range(self.dice.randint(0, 3)):
+            if (task_id := self.pick(S.QUEUED)) is None:
+                return
+            row = kernel.row(task_id)
+            self.count += 1
+            change = self.dice.choice(
+                [
+                    lambda r: kernel.set_priority(r, self.dice.randint(-3, 3), now),
+                    lambda r: kernel.cancel(r, now, "called off"),
+                    lambda r: kernel.suspend(r, now, holdable=False),
+                    lambda r: kernel.submit_general(
+                        f"t{self.count}",
+                        r.bucket,
+                        None,
+                        now,
+                        priority=self.dice.randint(0, 2),
+                    ),
+                ]
+            )
+            with suppress(UsageError):
+                change(row)
+            check_invariants(kernel)
+
+    def end_and_settle(self) -> None:
+        self.end_some()
+        self.machine.settle()
+
+    def end_again(self) -> None:
+        task_id = self.pick(*S)
+        if task_id is not None:
+            row = self.machine.row(task_id)
+            attempts = range(1, row.attempt + 1)
+            late = [n for n in attempts if (task_id, n) not in self.out]
+            if late:
+                state = row.state
+                self.machine.kernel.complete(row, late[-1], self.machine.now)
+                assert row.state is state
+                self.machine.settle()
+
+    def cancel(self) -> None:
+        if (task_id := self.pick(*LIVE)) is not None:
+            self.machine.cancel(task_id)
+
+    def suspend(self) -> None:
+        if (
+            task_id := self.pick(S.PENDING, S.QUEUED, S.RUNNING, S.RETRYING)
+        ) is not None:
+            self.machine.suspend(task_id, holdable=self.dice.random() < 0.5)
+
+    def resume(self) -> None:
+        if (task_id := self.pick(S.SUSPENDED, S.RUNNING)) is not None:
+            self.machine.resume(task_id)
+
+    def prioritise(self) -> None:
+        if (task_id := self.pick(*LIVE)) is not None:
+            self.machine.prioritise(task_id, self.dice.randint(-3, 3))
+
+    def decide(self) -> None:
+        if (task_id := self.pick(S.BLOCKED)) is not None:
+            more = self.machine.row(task_id).more
+            assert more is not None
+            verdicts = ["fail", "complete"]
+            if more.decision:
+                verdicts.append("retry")
+            self.machine.decide(task_id, self.dice.choice(verdicts))
+
+    def rerun(self) -> None:
+        if (task_id := self.pick(S.FAILED, S.CANCELLED)) is not None:
+            with suppress(UsageError):
+                self.machine.rerun(task_id)
+
+    def expire(self) -> None:
+        self.machine.expire(self.dice.choice([SEC, 30 * SEC]))
+
+    def wait(self) -> None:
+        self.machine.after(self.dice.choice([1, SEC, 4 * SEC, 15 * SEC]))
+
+    def join(self) -> None:
+        number = len(self.machine.kernel.agents)
+        if number < 6:
+            limit = self.dice.choice([1, 2, None])
+            self.machine.agent(
+                f"n{number}", self.dice.choice("xz"), max_concurrency=limit
+            )
+            self.machine.settle()
+
+    def slot(self) -> None:
+        machine = self.machine
+        if (task_id := self.pick(S.RUNNING)) is not None:
+            row = machine.row(task_id)
+            change = self.dice.choice(
+                [machine.kernel.yield_slot, machine.kernel.reclaim_slot]
+            )
+            change(row, row.attempt, machine.now)
+            check_invariants(machine.kernel)
+            machine.settle()
+
+    def whims(self) -> None:
+        """The policies change their minds; something else must happen before they are asked."""
+        policies = self.machine.policies
+        unlucky = self.dice.choice([*NAMES, "", "", "0", "1"])
+        if not policies.keeps_alloc:
+            policies.refuses = lambda row, agent: (
+                f"no {unlucky}"
+                if row.bucket.spec.type == unlucky or str(row.seq % 2) == unlucky
+                else None
+            )
+        policies.vetoes.clear()
+        if policies.watches and (task_id := self.pick(*LIVE)) is not None:
+            policies.vetoes[task_id, S.RUNNING] = "not now"
+        self.prioritise()
+
+    def fault(self) -> None:
+        component = self.dice.choice(
+            ["registry", "router", "allocator", "retry_handler"]
+        )
+        self.machine.policies.broken.add(component)
+        self.end()
+        self.machine.policies.broken.clear()
+
+    def step(self) -> None:
+        """One command, and the laws."""
+        self.dice.choice(
+            [self.submit] * 6
+            + [self.end] * 8
+            + [self.end_and_settle] * 3
+            + [self.wait] * 3
+            + [self.suspend, self.resume, self.prioritise] * 2
+            + [self.slot] * 4
+            + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
+            + [self.join, self.whims, self.fault, self.explained]
+        )()
+        self.note_starts()
+
+    def note_starts(self) -> None:
+        self.out += self.machine.started
+        self.machine.started.clear()
+
+    # -- the laws ------------------------------------------------------------------
+
+    def runnable(self) -> list[TaskRow]:
+        """
+        What nothing keeps from running, and is the first of its bucket.
+
+        One that is vetoed is set aside: it holds nobody up.
+        """
+        kernel = self.machine.kernel
+        found = []
+        for bucket in dict.fromkeys(row.bucket for row in self.rows(S.QUEUED)):
+            for row in bucket.rows():
+                told = explain(kernel, row, self.machine.now)
+                if told.runnable:
+                    found.append(row)
+                if not any(blocker.kind == "veto" for blocker in told.blockers):
+                    break
+        return found
+
+    def check(self) -> None:
+        """After a step: nothing that could run waits, and an end is final."""
+        kernel = self.machine.kernel
+        waits = self.runnable()
+        assert not waits, [str(explain(kernel, r, self.machine.now)) for r in waits]
+        for task_id, row in kernel.tasks.items():
+            if row.state in TERMINAL:
+                assert self.ended.setdefault(task_id, row.state) is row.state
+            else:
+                assert task_id not in self.ended
+        for task_id, state in kernel.retired.items():
+            assert self.ended.setdefault(task_id, state) is state
+        for fact, _ in self.machine.sink[self.facts_seen :]:
+            self.facts_seen += 1
+            assert fact[1] == self.facts_seen
+        assert kernel.seq == self.facts_seen
+
+    def explained(self) -> None:
+        """
+        What `explain` says, with dispatch held, is what happens.
+
+        Of all queued tasks that nothing blocks, and that are the first of their
+        bucket, the one that is first in order starts at the next step: it, and no
+        other; and if there is none, nothing starts.
+        """
+        machine, kernel = self.machine, self.machine.kernel
+        self.change_some()
+        self.end_some()
+        self.change_some()
+        real = kernel.concurrency
+        # Attempts that waited for others go first: they are not queued.
+        while kernel.returning:
+            row = kernel.returning.popleft()
+            if row.more is not None and row.more.yielded and row.id in kernel.tasks:
+                self.out.remove((row.id, row.attempt))
+                kernel.end_attempt(row, row.attempt, "completed", machine.now)
+        check_invariants(kernel)
+        while True:
+            expected = min(
+                self.runnable(), key=lambda row: (row.key, row.seq), default=None
+            )
+            kernel.concurrency = min(real, kernel.running + 1)
+            before = len(kernel.starts)
+            kernel.dispatch(machine.now)
+            kernel.concurrency = real
+            check_invariants(kernel)
+            started = kernel.starts[before:]
+            assert started == ([] if expected is None else [expected]), (
+                expected,
+                started,
+            )
+            if expected is None:
+                break
+        machine.settle()
+
+    def finish(self) -> None:
+        """In the end, everything comes to an end, and everything is free."""
+        machine, kernel = self.machine, self.machine.kernel
+        machine.policies.vetoes.clear()
+        machine.policies.refuses = lambda row, agent: None
+        plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
+        machine.agent("all", "x", "y", "z", capacity=plenty)
+        for _ in range(1_000):
+            for row in self.rows(S.SUSPENDED):
+                machine.resume(row.id)
+            for row in self.rows(S.BLOCKED):
+                if row.state is S.BLOCKED:
+                    machine.do(DecideTask(row.id, "fail"))
+            for row in self.rows(S.RUNNING):
+                kernel.reclaim_slot(row, row.attempt, machine.now)
+            machine.settle()
+            self.note_starts()
+            if not self.out and not self.rows(*LIVE):
+                break
+            out, self.out = self.out, []
+            for task_id, attempt in out:
+                machine.end(task_id, "completed", attempt=attempt)
+            machine.after(SEC)
+        assert not self.rows(*LIVE)
+        assert kernel.quiescent()
+        assert kernel.running == 0
+        assert not kernel.leaked
+        assert not any(pool.used for pool in kernel.pools.values())
+        for agent in kernel.agents.values():
+            assert agent.running == 0
+            assert not any(agent.used.values())
+
+
+def run(seed: int, steps: int) -> Machine:
+    """A run of so many steps, with the laws checked after each."""
+    made = Run(Random(seed))
+    for _ in range(steps):
+        made.step()
+        made.check()
+    made.finish()
+    return made.machine
+
+
+def main(argv: list[str]) -> None:
+    """Print all facts of some runs."""
+    for seed in map(int, argv[1:]):
+        facts: list[Any] = [fact for fact, _ in run(seed, 60).sink]
+        print(*facts, sep="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,644 @@
+"""The end of an attempt: results, failures, retries, and work that would not stop."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, S
+
+from taskorch.events import (
+    AttemptStopping,
+    ComponentFailed,
+    LateResultIgnored,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskSuspended,
+)
+from taskorch.kernel import DecideTask, EndAttempt
+from taskorch.kernel._history import past_of
+from taskorch.model import Resources
+
+GRACE = 10 * SEC
+
+
+def past(machine, task_id):
+    return [state for state, _, _ in past_of(machine.row(task_id))]
+
+
+# -- good ends ---------------------------------------------------------------------
+
+
+def test_a_plain_completion():
+    """Counts, history, samples and the record of the agent after a plain end."""
+    machine = Machine()
+    machine.submit("t")
+    machine.now += 3 * SEC
+    row = machine.row("t")
+    assert machine.kernel.complete(row, 1, machine.now)
+    assert machine.told(TaskCompleted) == [("t", 1, "local", 3 * SEC)]
+    assert row.more is None
+    assert past_of(row) == [
+        (S.QUEUED, SEC, ""),
+        (S.RUNNING, SEC, "local"),
+        (S.COMPLETED, 4 * SEC, ""),
+    ]
+    assert list(row.bucket.type_row.samples) == [(SEC, SEC, SEC, 4 * SEC)]
+    done = machine.kernel.agents["local"].view.performance("call")
+    assert (done.completed, done.failed, done.latency) == (1, 0, 3)
+
+
+def test_a_completion_that_is_not_plain_looks_the_same():
+    """A priority or a timeout costs no history of its own."""
+    machine = Machine()
+    machine.submit("t", priority=1, timeout_ns=9 * SEC)
+    machine.now += SEC
+    machine.end("t")
+    assert machine.more("t").past is None
+    assert past(machine, "t") == [S.QUEUED, S.RUNNING, S.COMPLETED]
+    assert machine.told(TaskCompleted) == [("t", 1, "local", SEC)]
+
+
+def test_moving_average_of_latency():
+    """The newest attempt weighs a fifth."""
+    machine = Machine()
+    for name, seconds in (("a", 1), ("b", 2)):
+        machine.submit(name)
+        machine.now += seconds * SEC
+        machine.end(name)
+    record = machine.kernel.agents["local"].records["call"]
+    assert record.performance().latency == pytest.approx(1.2)
+
+
+# -- the fence ---------------------------------------------------------------------
+
+
+def test_a_late_result_is_noted_and_ignored():
+    """What is not from the current attempt changes nothing."""
+    machine = Machine()
+    machine.policies.delays["t"] = [5 * SEC]
+    machine.submit("t")
+    machine.fail("t")
+    row = machine.row("t")
+    assert not machine.kernel.complete(row, 1, machine.now)
+    machine.after(5 * SEC)
+    assert row.attempt == 2
+    assert not machine.kernel.complete(row, 1, machine.now)
+    assert not machine.kernel.end_attempt(row, 1, "failed", machine.now)
+    machine.end("t")
+    assert not machine.kernel.complete(row, 2, machine.now)
+    assert row.state is S.COMPLETED
+    assert machine.told(LateResultIgnored) == [
+        ("t", 1, "completed"),
+        ("t", 1, "completed"),
+        ("t", 1, "failed"),
+        ("t", 2, "completed"),
+    ]
+
+
+# -- failures ----------------------------------------------------------------------
+
+
+def test_a_failure_for_good():
+    """Without another attempt the task fails with the error as it was described."""
+    machine = Machine()
+    machine.submit("t")
+    machine.end("t", "failed", error=KeyError("k"))
+    assert machine.state("t") is S.FAILED
+    assert machine.error("t") == ("KeyError", "'k'", "error")
+    assert machine.told(TaskFailed) == [
+        ("t", 1, "local", "KeyError", "'k'", "error", "no more attempts")
+    ]
+    kernel = machine.kernel
+    assert kernel.causes == {"error": 1}
+    assert kernel.types["call"].failures == {"KeyError": 1}
+    assert kernel.agents["local"].failed == 1
+    assert kernel.retries_exhausted == 0
+
+
+def test_an_error_that_cannot_be_printed():
+    """An exception whose `__str__` raises is described all the same."""
+
+    class Rude(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    machine = Machine()
+    machine.submit("t")
+    machine.end("t", "failed", error=Rude())
+    assert machine.error("t")[0] == "Rude"
+
+
+def test_a_failure_without_an_error():
+    """The driver may say no more than that it failed."""
+    machine = Machine()
+    machine.submit("t")
+    machine.do(EndAttempt("t", 1, "failed"))
+    assert machine.error("t") == ("", "", "error")
+
+
+def test_retries():
+    """A retry waits for its delay, and is charged; success after that is a recovery."""
+    machine = Machine()
+    machine.policies.delays["t"] = [2 * SEC, 0]
+    machine.submit("t")
+    machine.now += SEC
+    assert machine.fail("t") == []
+    assert machine.state("t") is S.RETRYING
+    assert not machine.kernel.quiescent()
+    (blocker,) = machine.why("t").blockers
+    assert (blocker.kind, blocker.until) == ("delay", 2)
+    assert "Its next attempt" in blocker.detail
+    machine.after(2 * SEC - 1)
+    assert machine.state("t") is S.RETRYING
+    assert machine.after(1) == ["t"]
+    machine.now += SEC
+    assert machine.fail("t") == ["t"]
+    assert machine.policies.elapsed == [SEC, 4 * SEC]
+    machine.end("t")
+    assert past(machine, "t") == [
+        *(S.QUEUED, S.RUNNING, S.RETRYING),
+        *(S.QUEUED, S.RUNNING, S.RETRYING),
+        *(S.QUEUED, S.RUNNING, S.COMPLETED),
+    ]
+    assert machine.told(TaskRetrying)[0] == (
+        "t",
+        1,
+        "local",
+        "ValueError",
+        "it went wrong",
+        "error",
+        2 * SEC,
+        True,
+        "once more",
+    )
+    kernel = machine.kernel
+    assert (kernel.retries_scheduled, kernel.retries_recovered) == (2, 1)
+    assert machine.more("t").last_delay_ns == 0
+
+
+def test_a_retry_keeps_its_place():
+    """The key counts from the submission, so a retry is not put at the end."""
+    machine = Machine(concurrency=1)
+    machine.policies.delays["t"] = [0]
+    machine.submit("t")
+    machine.now += SEC
+    machine.submit("u")
+    assert machine.fail("t") == ["t"]
+
+
+def test_retries_that_run_out():
+    """After the last attempt the task fails, and that counts as exhausted."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t")
+    machine.fail("t")
+    machine.fail("t")
+    assert machine.state("t") is S.FAILED
+    assert machine.kernel.retries_exhausted == 1
+
+
+def test_a_retry_handler_that_fails():
+    """The task fails with both errors, and the fault is told."""
+    machine = Machine()
+    machine.policies.broken.add("retry_handler")
+    machine.submit("t")
+    machine.fail("t")
+    kind, message, cause = machine.error("t")
+    assert (kind, cause) == ("ComponentError", "component")
+    assert "ValueError: it went wrong; and then the retry_handler failed" in message
+    assert machine.told(ComponentFailed)
+
+
+# -- lost workers ------------------------------------------------------------------
+
+
+def test_a_lost_attempt_is_not_charged():
+    """The worker died: the task is tried again, without asking anybody."""
+    machine = Machine()
+    machine.submit("t")
+    assert machine.end("t", "lost") == ["t"]
+    assert machine.more("t").charged == 0
+    assert machine.told(TaskRetrying)[0][-2:] == (False, "its worker died")
+    machine.end("t")
+    assert machine.kernel.retries_recovered == 0
+
+
+def test_poison():
+    """A task that killed its worker three times is held to be the cause."""
+    machine = Machine()
+    machine.submit("t")
+    machine.end("t", "lost")
+    machine.end("t", "lost")
+    machine.end("t", "lost")
+    kind, message, cause = machine.error("t")
+    assert (machine.state("t"), kind, cause) == (S.FAILED, "ValueError", "poisoned")
+    assert message == "3 attempts killed their worker; the last: it went wrong"
+
+
+def held():
+    machine = Machine()
+    machine.submit("t", idempotent=False)
+    machine.submit("child", after=["t"])
+    machine.end("t", "lost")
+    return machine
+
+
+def test_what_is_not_idempotent_is_held_for_a_decision():
+    """It is not run again by itself, and what depends on it waits."""
+    machine = held()
+    assert machine.states("t", "child") == [S.BLOCKED, S.PENDING]
+    assert machine.kinds("t") == ["decision"]
+    assert machine.told(TaskBlocked)[0][:3] == ("t", (), ())
+    assert machine.kernel.quiescent()
+    assert "is blocked" in machine.why("child").blockers[0].detail
+    assert "again" not in machine.why("child").blockers[0].detail
+    machine.submit("late", after=["t"])
+    assert machine.state("late") is S.PENDING
+
+
+def test_decided_to_retry():
+    """A person lets it run again."""
+    machine = held()
+    assert machine.decide("t", "retry") == ["t"]
+    assert not machine.more("t").decision
+    machine.end("t")
+    assert machine.states("t", "child") == [S.COMPLETED, S.RUNNING]
+
+
+def test_decided_to_complete():
+    """A person knows that it is done."""
+    machine = held()
+    assert machine.decide("t", "complete") == ["child"]
+    assert machine.state("t") is S.COMPLETED
+    assert machine.told(TaskCompleted) == [("t", 1, "local", 0)]
+    assert not machine.row("t").bucket.type_row.samples
+
+
+def test_decided_to_fail():
+    """A person gives it up; the error says so, and keeps what happened."""
+    machine = held()
+    machine.decide("t", "fail")
+    assert machine.error("t") == (
+        "ValueError",
+        "failed by decision: it went wrong",
+        "decision",
+    )
+    assert machine.states("t", "child") == [S.FAILED, S.BLOCKED]
+    assert not machine.kernel.decide(machine.row("t"), "retry", machine.now)
+
+
+# -- stopping ----------------------------------------------------------------------
+
+
+def test_cancel_waits_for_the_end():
+    """A running task is CANCELLED when its work has ended, however it ended."""
+    for outcome in ("completed", "failed", "stopped", "lost"):
+        machine = Machine(concurrency=1)
+        machine.submit_all("t", "u")
+        machine.cancel("t")
+        assert machine.state("t") is S.RUNNING
+        assert machine.kinds("t") == ["stopping"]
+        assert machine.told(AttemptStopping)[-1][2] == "cancel"
+        assert machine.end("t", outcome) == ["u"]
+        assert machine.state("t") is S.CANCELLED
+        assert machine.more("t").stop_reason == "called off"
+
+
+def test_a_slot_leaks_and_is_recovered():
+    """Work that will not stop keeps its slot and resources, and is reported."""
+    machine = Machine(concurrency=2, pools=Resources(cpu=2))
+    machine.submit_all("t", "u", resources=Resources(cpu=1))
+    assert machine.submit("v", resources=Resources(cpu=1)) == []
+    machine.cancel("t")
+    assert machine.after(GRACE) == []
+    kernel = machine.kernel
+    assert machine.state("t") is S.CANCELLED
+    assert machine.told(SlotLeaked) == [("t", 1, "local")]
+    assert (kernel.running, kernel.agents["local"].leaked) == (2, 1)
+    assert kernel.pools["cpu"].used == 2_000_000
+    assert "t (attempt 1, which would not stop)" in machine.why("v").blockers[1].holders
+    assert machine.end("t", attempt=1) == ["v"]
+    assert machine.told(SlotRecovered) == [("t", 1, "local")]
+    assert (kernel.agents["local"].leaked, kernel.leaked) == (0, {})
+
+
+def test_a_leaked_attempt_whose_task_has_left_memory():
+    """Its end is still heard, and its slot recovered."""
+    machine = Machine(concurrency=1, keep_finished=0)
+    machine.submit_all("t", "u")
+    machine.cancel("t")
+    machine.after(GRACE)
+    assert "t" not in machine.kernel.tasks
+    assert machine.end("t", attempt=1) == ["u"]
+
+
+def test_a_timed_out_attempt_leaks_while_the_next_one_runs():
+    """The books hold both: the attempt that would not stop, and its successor."""
+    machine = Machine(pools=Resources(cpu=2))
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=SEC, resources=Resources(cpu=1))
+    assert machine.after(SEC + GRACE) == ["t"]
+    assert machine.kernel.running == 2
+    assert machine.kernel.pools["cpu"].used == 2_000_000
+    machine.kernel.yield_slot(machine.row("t"), 2, machine.now)
+    machine.settle()
+    assert machine.kernel.running == 1
+    machine.end("t", attempt=1)
+    machine.end("t")
+    assert machine.state("t") is S.COMPLETED
+    assert machine.policies.elapsed == [SEC + GRACE]
+
+
+def test_a_stronger_reason_replaces_a_weaker():
+    """A timeout, a deadline, a cancellation: each overrules those before it."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=2 * SEC, deadline=machine.now + 3 * SEC)
+    machine.suspend("t")
+    machine.after(2 * SEC)
+    machine.after(SEC)
+    machine.cancel("t")
+    assert machine.kernel.cancel(machine.row("t"), machine.now, "again")
+    assert [fact[2] for fact in machine.told(AttemptStopping)] == [
+        "suspend",
+        "timeout",
+        "deadline",
+        "cancel",
+    ]
+    machine.end("t", "stopped")
+    assert machine.state("t") is S.CANCELLED
+
+
+def test_a_weaker_reason_does_not_replace_a_stronger():
+    """A task that is being cancelled neither times out nor is suspended."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=2 * SEC, deadline=machine.now + 3 * SEC)
+    machine.cancel("t")
+    machine.suspend("t")
+    machine.after(3 * SEC)
+    assert len(machine.told(AttemptStopping)) == 1
+    assert not machine.more("t").aside
+
+
+def test_suspended_at_a_checkpoint():
+    """A thread that stops when asked ends its attempt uncharged."""
+    machine = Machine()
+    machine.submit("t")
+    machine.suspend("t")
+    assert machine.state("t") is S.RUNNING
+    machine.end("t", "stopped")
+    assert machine.state("t") is S.SUSPENDED
+    assert machine.told(TaskSuspended) == [("t", False)]
+    assert machine.kernel.running == 0
+    assert machine.resume("t") == ["t"]
+    assert machine.row("t").attempt == 2
+    assert machine.more("t").charged == 0
+
+
+def test_it_completes_although_it_was_to_be_suspended():
+    """No checkpoint came: a result is a result."""
+    machine = Machine()
+    machine.submit("t")
+    machine.suspend("t")
+    machine.end("t")
+    assert machine.state("t") is S.COMPLETED
+
+
+@pytest.mark.parametrize("delay", [0, 5 * SEC])
+@pytest.mark.parametrize("outcome", ["failed", "lost"])
+def test_it_fails_before_it_is_suspended(outcome, delay):
+    """A request to suspend outlives the attempt: the next one waits for `resume`."""
+    machine = Machine()
+    machine.policies.delays["t"] = [delay]
+    machine.submit("t")
+    machine.suspend("t")
+    assert machine.end("t", outcome) == []
+    assert machine.state("t") is S.SUSPENDED
+    waits = delay and outcome == "failed"
+    assert machine.resume("t") == ([] if waits else ["t"])
+    assert machine.after(delay) == (["t"] if waits else [])
+
+
+def test_it_times_out_before_it_is_suspended():
+    """The timeout ends the attempt; the next one waits for `resume` all the same."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=SEC)
+    machine.suspend("t")
+    machine.after(SEC)
+    assert machine.end("t", "stopped") == []
+    assert machine.state("t") is S.SUSPENDED
+    assert machine.resume("t") == ["t"]
+
+
+def test_suspended_while_it_times_out():
+    """One that is asked to stop already is put aside when there is another attempt."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=SEC)
+    machine.after(SEC)
+    kernel, row = machine.kernel, machine.row("t")
+    assert kernel.suspend(row, machine.now, holdable=False)
+    assert kernel.resume(row, machine.now)
+    assert kernel.suspend(row, machine.now, holdable=False)
+    assert machine.effect_names() == ["StopAttempt"]
+    machine.end("t", "stopped")
+    assert machine.state("t") is S.SUSPENDED
+
+
+def test_a_decision_overrules_a_request_to_suspend():
+    """Held for a person, it runs when that person says so."""
+    machine = Machine()
+    machine.submit("t", idempotent=False)
+    machine.suspend("t")
+    machine.end("t", "lost")
+    assert machine.do(DecideTask("t", "retry")) == ["t"]
+
+
+def test_stopped_although_it_was_resumed():
+    """It had heard of the suspension and not of the resumption: it runs again, uncharged."""
+    machine = Machine()
+    machine.submit("t")
+    machine.suspend("t")
+    machine.resume("t")
+    assert machine.effect_names() == ["StopAttempt", "ReleaseAttempt"]
+    assert machine.end("t", "stopped") == ["t"]
+    assert machine.more("t").charged == 0
+
+
+# -- programs that are stopped where they stand ------------------------------------
+
+
+def test_a_held_program_keeps_what_it_holds():
+    """SIGSTOP: the same attempt, its slot and resources kept, its timeout stopped."""
+    machine = Machine(concurrency=1, pools=Resources(cpu=1))
+    machine.submit("t", timeout_ns=3 * SEC, resources=Resources(cpu=1))
+    machine.now += SEC
+    machine.suspend("t", holdable=True)
+    assert machine.state("t") is S.SUSPENDED
+    assert machine.kernel.running == 1
+    assert machine.kernel.quiescent()
+    machine.after(100 * SEC)
+    assert machine.kernel.resume(machine.row("t"), machine.now)
+    assert machine.row("t").attempt == 1
+    machine.after(2 * SEC - 1)
+    assert machine.effect_names() == ["HoldAttempt", "ReleaseAttempt"]
+    machine.after(1)
+    assert machine.effect_names()[-1] == "StopAttempt"
+    machine.end("t", "stopped")
+    assert machine.error("t")[2] == "timeout"
+
+
+def test_a_held_program_is_held_again():
+    """Hold and release at one instant leave one timeout, not two."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=3 * SEC)
+    for _ in range(2):
+        machine.suspend("t", holdable=True)
+        machine.resume("t")
+    machine.after(3 * SEC)
+    assert len(machine.told(AttemptStopping)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [("completed", S.COMPLETED), ("failed", S.FAILED), ("lost", S.SUSPENDED)],
+)
+def test_a_held_program_ends_all_the_same(outcome, state):
+    """It had ended just before it was stopped, or was killed: that counts."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("t", "u")
+    machine.suspend("t", holdable=True)
+    assert machine.end("t", outcome) == ["u"]
+    assert machine.state("t") is state
+
+
+def test_a_held_program_without_a_timeout():
+    """Nothing is armed where there is no timeout."""
+    machine = Machine()
+    machine.submit("t")
+    machine.suspend("t", holdable=True)
+    machine.resume("t")
+    assert machine.kernel.next_due() is None
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_a_held_program_is_continued_to_be_stopped(how):
+    """It must be continued to see that it is to end."""
+    machine = Machine()
+    machine.submit("t", deadline=machine.now + 5 * SEC)
+    machine.suspend("t", holdable=True)
+    if how == "cancel":
+        machine.cancel("t")
+    else:
+        machine.after(5 * SEC)
+    assert machine.effect_names() == ["HoldAttempt", "ReleaseAttempt", "StopAttempt"]
+    machine.end("t", "stopped")
+    assert machine.state("t") is (S.CANCELLED if how == "cancel" else S.FAILED)
+
+
+# -- waiting inside a task ---------------------------------------------------------
+
+
+def test_a_waiting_attempt_gives_its_slot_back():
+    """Its slot is free meanwhile, and before it goes on it has one again."""
+    machine = Machine(concurrency=1, pools=Resources(cpu=1))
+    machine.submit("t", resources=Resources(cpu=1))
+    machine.submit("u")
+    kernel, t = machine.kernel, machine.row("t")
+    assert kernel.yield_slot(t, 1, machine.now)
+    assert not kernel.yield_slot(t, 1, machine.now)
+    assert machine.settle() == ["u"]
+    assert machine.kinds("t") == ["dependency"]
+    assert kernel.pools["cpu"].used == 1_000_000
+    assert not kernel.reclaim_slot(t, 1, machine.now)
+    assert machine.kinds("t") == ["slot"]
+    machine.submit("v")
+    assert machine.end("u") == []
+    assert machine.effect_names() == ["ReturnSlot"]
+    assert machine.end("t") == ["v"]
+
+
+def test_a_slot_that_is_free_is_taken_at_once():
+    """If there is room, the attempt goes on without an effect."""
+    machine = Machine(concurrency=1)
+    machine.submit("t")
+    kernel, t = machine.kernel, machine.row("t")
+    assert kernel.reclaim_slot(t, 1, machine.now)
+    kernel.yield_slot(t, 1, machine.now)
+    assert kernel.reclaim_slot(t, 1, machine.now)
+    assert kernel.effects == []
+    assert kernel.running == 1
+
+
+def test_slots_are_returned_in_order_and_by_agent():
+    """One whose agent is full does not hold up another; among equals, first come."""
+    machine = Machine(concurrency=3)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit_all("x1", "x2", requires=("x",))
+    machine.submit_all("p1", "p2")
+    kernel = machine.kernel
+    for name in ("x1", "p1", "p2"):
+        kernel.yield_slot(machine.row(name), 1, machine.now)
+    assert machine.submit_all("q1", "q2") == ["x2", "q1", "q2"]
+    assert machine.running() == ["x1", "x2", "p1", "p2", "q1", "q2"]
+    for name in ("x1", "p1", "p2"):
+        assert not kernel.reclaim_slot(machine.row(name), 1, machine.now)
+    machine.end("q1")
+    machine.end("q2")
+    assert [e.row.id for e in machine.effects] == ["p1", "p2"]
+    machine.end("x2")
+    assert [e.row.id for e in machine.effects] == ["p1", "p2", "x1"]
+
+
+def test_an_attempt_that_ends_while_it_waits_for_a_slot():
+    """It is stopped meanwhile: nobody keeps a slot for it."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("t", "u")
+    kernel, t = machine.kernel, machine.row("t")
+    kernel.yield_slot(t, 1, machine.now)
+    machine.settle()
+    kernel.reclaim_slot(t, 1, machine.now)
+    machine.cancel("t")
+    machine.end("t", "stopped")
+    machine.submit("v")
+    assert machine.end("u") == ["v"]
+    assert list(kernel.returning) == []
+    assert machine.effect_names() == ["StopAttempt"]
+
+
+def test_a_waiting_attempt_that_will_not_stop_leaks_no_slot():
+    """It holds none; its resources stay taken."""
+    machine = Machine(concurrency=1, pools=Resources(cpu=1))
+    machine.submit("t", resources=Resources(cpu=1))
+    machine.submit("u")
+    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
+    machine.settle()
+    machine.cancel("t")
+    machine.after(GRACE)
+    assert machine.kernel.running == 1
+    assert machine.kernel.pools["cpu"].used == 1_000_000
+    assert machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
+    machine.end("t", attempt=1)
+    assert machine.kernel.pools["cpu"].used == 0
+    assert machine.kernel.running == 1
+
+
+def test_yield_of_an_old_attempt():
+    """What is not the current attempt neither gives nor takes a slot."""
+    machine = Machine()
+    machine.submit("t")
+    kernel, t = machine.kernel, machine.row("t")
+    assert not kernel.yield_slot(t, 2, machine.now)
+    machine.end("t")
+    assert not kernel.yield_slot(t, 1, machine.now)
+    assert kernel.reclaim_slot(t, 1, machine.now)
+
+
+def test_a_waiting_attempt_is_suspended_at_its_checkpoint():
+    """It is no program that could be stopped where it stands."""
+    machine = Machine()
+    machine.submit("t")
+    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
+    machine.suspend("t", holdable=True)
+    assert machine.effect_names() == ["StopAttempt"]

@@ -1,0 +1,394 @@
+"""Control from outside: each command in each situation that a task can be in."""
+
+import pytest
+from tests.kernel.harness import AGING, SEC, Machine, Policies, S
+
+from taskorch.errors import InvalidTransitionError
+from taskorch.events import (
+    TaskCancelled,
+    TaskFailed,
+    TaskReprioritised,
+    TaskResumed,
+    TaskSuspended,
+    TaskUnblocked,
+)
+from taskorch.kernel import PolicyFault, check_invariants
+
+
+def pending(m):
+    m.submit("parent")
+    m.submit("t", after=["parent"])
+
+
+def delayed(m):
+    m.submit("t", not_before=m.now + 5 * SEC)
+
+
+def queued(m):
+    m.submit("runs", requires=("x",))
+    m.submit("t", requires=("x",))
+
+
+def vetoed(m):
+    m.policies.vetoes["t", S.RUNNING] = "no"
+    m.submit("t")
+
+
+def running(m):
+    m.submit("t")
+
+
+def yielded(m):
+    m.submit("t")
+    m.kernel.yield_slot(m.row("t"), 1, m.now)
+
+
+def suspending(m):
+    m.submit("t")
+    m.suspend("t")
+
+
+def stopping(m):
+    m.submit("t")
+    m.cancel("t")
+
+
+def timing_out(m):
+    m.submit("t", timeout_ns=SEC)
+    m.after(SEC)
+
+
+def missing(m):
+    m.submit("t", deadline=m.now + SEC)
+    m.after(SEC)
+
+
+def retrying(m):
+    m.policies.delays["t"] = [5 * SEC]
+    m.submit("t")
+    m.fail("t")
+
+
+def blocked(m):
+    m.submit("parent")
+    m.fail("parent")
+    m.submit("t", after=["parent"])
+
+
+def undecided(m):
+    m.submit("t", idempotent=False)
+    m.end("t", "lost")
+
+
+def suspended(m):
+    queued(m)
+    m.suspend("t")
+
+
+def held(m):
+    m.submit("t")
+    m.suspend("t", holdable=True)
+
+
+def completed(m):
+    m.submit("t")
+    m.end("t")
+
+
+def failed(m):
+    m.submit("t")
+    m.fail("t")
+
+
+def cancelled(m):
+    m.submit("t", requires=("x",), not_before=m.now + SEC)
+    m.cancel("t")
+
+
+#: Situation → its state, and for each command what it answers and the state after.
+#: An exception's name: the command is refused, and nothing changes.
+NO, YES = False, True
+REFUSED = "InvalidTransitionError"
+P, Q, R, C = S.PENDING, S.QUEUED, S.RUNNING, S.CANCELLED
+SUSP, BLK, RETRY = S.SUSPENDED, S.BLOCKED, S.RETRYING
+COMP, FAIL = S.COMPLETED, S.FAILED
+
+#:             state, cancel,        suspend,         resume,         decide 'fail'
+TABLE = {
+    pending:    (P, (YES, C), (YES, SUSP), (NO, P), (REFUSED, P)),
+    delayed:    (P, (YES, C), (YES, SUSP), (NO, P), (REFUSED, P)),
+    queued:     (Q, (YES, C), (YES, SUSP), (NO, Q), (REFUSED, Q)),
+    vetoed:     (Q, (YES, C), (YES, SUSP), (NO, Q), (REFUSED, Q)),
+    running:    (R, (YES, R), (YES, R), (NO, R), (REFUSED, R)),
+    yielded:    (R, (YES, R), (YES, R), (NO, R), (REFUSED, R)),
+    suspending: (R, (YES, R), (YES, R), (YES, R), (REFUSED, R)),
+    stopping:   (R, (YES, R), (NO, R), (NO, R), (REFUSED, R)),
+    timing_out: (R, (YES, R), (YES, R), (NO, R), (REFUSED, R)),
+    missing:    (R, (YES, R), (NO, R), (NO, R), (REFUSED, R)),
+    retrying:   (RETRY, (YES, C), (YES, SUSP), (NO, RETRY), (REFUSED, RETRY)),
+    blocked:    (BLK, (YES, C), (REFUSED, BLK), (NO, BLK), (YES, FAIL)),
+    undecided:  (BLK, (YES, C), (REFUSED, BLK), (NO, BLK), (YES, FAIL)),
+    suspended:  (SUSP, (YES, C), (NO, SUSP), (YES, Q), (REFUSED, SUSP)),
+    held:       (SUSP, (YES, R), (NO, SUSP), (YES, R), (REFUSED, SUSP)),
+    completed:  (COMP, (NO, COMP), (NO, COMP), (NO, COMP), (NO, COMP)),
+    failed:     (FAIL, (NO, FAIL), (NO, FAIL), (NO, FAIL), (NO, FAIL)),
+    cancelled:  (C, (NO, C), (NO, C), (NO, C), (NO, C)),
+}  # fmt: skip
+
+COMMANDS = {
+    "cancel": lambda k, r, now: k.cancel(r, now, "called off"),
+    "suspend": lambda k, r, now: k.suspend(r, now, holdable=False),
+    "resume": lambda k, r, now: k.resume(r, now),
+    "decide": lambda k, r, now: k.decide(r, "fail", now),
+}
+
+
+def in_situation(situation):
+    policies = Policies()
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    machine = Machine(policies=policies)
+    machine.agent("a", "x", max_concurrency=1)
+    situation(machine)
+    return machine
+
+
+@pytest.mark.parametrize("number", range(4), ids=list(COMMANDS))
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_each_command_in_each_situation(situation, number):
+    """What the command answers, and the state that follows, stand in the table."""
+    machine = in_situation(situation)
+    row = machine.row("t")
+    before, *answers = TABLE[situation]
+    assert row.state is before
+    command = list(COMMANDS.values())[number]
+    answer, after = answers[number]
+    seq = machine.kernel.seq
+    if answer == REFUSED:
+        with pytest.raises(InvalidTransitionError) as caught:
+            command(machine.kernel, row, machine.now)
+        assert caught.value.story[-1][0] == before.value
+        assert machine.kernel.seq == seq
+    else:
+        assert command(machine.kernel, row, machine.now) is answer
+    assert row.state is after
+    check_invariants(machine.kernel)
+    if answer is NO:
+        assert machine.kernel.seq == seq
+
+
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_priority_in_each_situation(situation):
+    """The place of a task is moved wherever it is, unless it has ended."""
+    machine = in_situation(situation)
+    row = machine.row("t")
+    answer = machine.kernel.set_priority(row, 3, machine.now)
+    assert answer is not row.state.is_terminal
+    if answer:
+        assert row.key == row.submitted_ns - 3 * AGING
+        assert machine.more("t").priority == 3
+        assert machine.told(TaskReprioritised) == [("t", 3)]
+    check_invariants(machine.kernel)
+
+
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_expire_in_each_situation(situation):
+    """Only what is queued expires."""
+    machine = in_situation(situation)
+    before = machine.state("t")
+    machine.now += SEC
+    gone = machine.kernel.expire(SEC - 1, machine.now)
+    assert [row.id for row in gone] == (["t"] if before is S.QUEUED else [])
+    check_invariants(machine.kernel)
+    if before is S.QUEUED:
+        assert machine.told(TaskFailed)[-1][3:6] == (
+            "TaskExpiredError",
+            "it was queued for 1 s",
+            "expired",
+        )
+        assert machine.expire(0) == []
+
+
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_all_ends_well_from_each_situation(situation):
+    """Resumed, decided and ended, every task comes to an end and all is free."""
+    machine = in_situation(situation)
+    machine.policies.vetoes.clear()
+    row = machine.row("t")
+    for _ in range(8):
+        if row.state is S.BLOCKED:
+            machine.decide("t", "complete")
+        elif row.state is S.SUSPENDED:
+            machine.resume("t")
+        elif row.state is S.QUEUED:
+            machine.prioritise("t", 1)
+        elif row.state is S.RUNNING:
+            machine.kernel.reclaim_slot(row, row.attempt, machine.now)
+        for name in machine.running():
+            machine.end(name)
+        machine.after(5 * SEC)
+    assert row.state.is_terminal
+    assert machine.kernel.running == 0
+
+
+# -- the StateMachine has a say ----------------------------------------------------
+
+CONTROLS = [
+    (running, "cancel", S.CANCELLED),
+    (queued, "suspend", S.SUSPENDED),
+    (running, "suspend", S.SUSPENDED),
+    (suspended, "resume", S.QUEUED),
+    (held, "resume", S.RUNNING),
+    (undecided, "decide", S.FAILED),
+]
+
+
+@pytest.mark.parametrize(("situation", "name", "after"), CONTROLS)
+def test_a_vetoed_control(situation, name, after):
+    """The caller is told why, and nothing has changed."""
+    policies = Policies()
+    machine = Machine(policies=policies)
+    machine.agent("a", "x", max_concurrency=1)
+    situation(machine)
+    row = machine.row("t")
+    state, seq = row.state, machine.kernel.seq
+    policies.watches = None
+    policies.vetoes["t", after] = "the user says no"
+    with pytest.raises(InvalidTransitionError, match="the user says no"):
+        COMMANDS[name](machine.kernel, row, machine.now)
+    policies.broken.add("state_machine")
+    with pytest.raises(PolicyFault):
+        COMMANDS[name](machine.kernel, row, machine.now)
+    assert (row.state, machine.kernel.seq) == (state, seq)
+    check_invariants(machine.kernel)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "after"), [("retry", S.QUEUED), ("complete", S.COMPLETED)]
+)
+def test_a_vetoed_decision(verdict, after):
+    """It stays held."""
+    machine = Machine()
+    undecided(machine)
+    machine.policies.watches = None
+    machine.policies.vetoes["t", after] = "no"
+    with pytest.raises(InvalidTransitionError):
+        machine.decide("t", verdict)
+    assert machine.kinds("t") == ["decision"]
+
+
+# -- cancel ------------------------------------------------------------------------
+
+
+def test_cancel_tells_why():
+    """The fact has the reason; a task that waits is cancelled at once."""
+    machine = Machine()
+    delayed(machine)
+    machine.cancel("t")
+    assert machine.told(TaskCancelled) == [("t", "called off")]
+    assert machine.kernel.types["call"].cancelled == 1
+    machine.after(9 * SEC)
+    assert machine.kernel.delayed == 0
+
+
+# -- suspend and resume ------------------------------------------------------------
+
+
+def test_a_suspended_task_keeps_its_place():
+    """Resumed, it is where it was in the queue."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("runs", "t", "u")
+    machine.suspend("t")
+    assert machine.kinds("t") == ["suspended"]
+    assert machine.told(TaskSuspended) == [("t", False)]
+    machine.now += SEC
+    machine.resume("t")
+    assert machine.told(TaskResumed) == [("t", False)]
+    assert machine.end("runs") == ["t"]
+
+
+@pytest.mark.parametrize("situation", [delayed, retrying])
+def test_a_delay_goes_on_while_it_is_suspended(situation):
+    """It is a time of day: resumed later, the task starts when it would have."""
+    machine = Machine()
+    situation(machine)
+    state = machine.state("t")
+    machine.suspend("t")
+    assert machine.kernel.quiescent()
+    machine.after(2 * SEC)
+    assert machine.resume("t") == []
+    assert machine.state("t") is state
+    assert machine.after(3 * SEC) == ["t"]
+
+
+@pytest.mark.parametrize("situation", [delayed, retrying])
+def test_a_delay_that_is_over_before_it_is_resumed(situation):
+    """Then it is queued at once."""
+    machine = Machine()
+    situation(machine)
+    machine.suspend("t")
+    machine.after(9 * SEC)
+    assert machine.resume("t") == ["t"]
+
+
+def test_a_date_and_a_parent_of_a_suspended_task():
+    """Both are waited for after it is resumed."""
+    machine = Machine()
+    machine.submit("parent")
+    machine.submit("t", after=["parent"], not_before=machine.now + 5 * SEC)
+    machine.suspend("t")
+    machine.resume("t")
+    assert machine.kinds("t") == ["dependency", "delay"]
+    machine.end("parent")
+    assert machine.after(5 * SEC) == ["t"]
+
+
+# -- priority ----------------------------------------------------------------------
+
+
+def test_priority_moves_a_queued_task():
+    """Up and down, past others of its kind and of other kinds."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    machine.submit("a", type="a")
+    machine.submit_all("b", "c")
+    machine.prioritise("c", 1)
+    machine.prioritise("a", -1)
+    assert machine.end("runs") == ["c"]
+    assert machine.end("c") == ["b"]
+
+
+def test_priority_by_a_key_of_the_users():
+    """The queue is asked, as of the time of submission."""
+    machine = Machine(concurrency=1)
+    machine.policies.aging_ns = None
+    machine.submit_all("runs", "t")
+    machine.now += SEC
+    machine.prioritise("t", 4)
+    assert machine.row("t").key == (-4, SEC)
+    machine.policies.broken.add("queue")
+    with pytest.raises(PolicyFault):
+        machine.prioritise("t", 5)
+    assert machine.more("t").priority == 4
+
+
+# -- decide ------------------------------------------------------------------------
+
+
+def test_a_decision_is_told():
+    """A retry by decision is a change, and has its fact."""
+    machine = Machine()
+    undecided(machine)
+    machine.decide("t", "retry")
+    assert machine.told(TaskUnblocked) == [("t", "it runs again by decision")]
+
+
+def test_failed_by_decision_without_an_error():
+    """What was only blocked has no error of its own."""
+    machine = Machine()
+    blocked(machine)
+    machine.decide("t", "fail")
+    assert machine.error("t") == (
+        "TaskFailedError",
+        "failed by decision",
+        "decision",
+    )

@@ -1,0 +1,305 @@
+"""Dependencies as counters: what waits, what is blocked, and what unblocks it."""
+
+from time import perf_counter
+
+import pytest
+from tests.kernel.harness import SEC, Machine, S
+
+from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked
+from taskorch.kernel import Spec, check_invariants
+from taskorch.kernel._history import past_of
+
+MANY = 100_000
+
+
+def test_a_task_waits_for_all_its_parents():
+    """It is queued when the last of them has completed, repeats or not."""
+    machine = Machine()
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a", "b", "a"])
+    assert machine.state("t") is S.PENDING
+    assert [b.name for b in machine.why("t").blockers] == ["a", "b"]
+    machine.now += SEC
+    assert machine.end("a") == []
+    assert machine.kinds("t") == ["dependency"]
+    assert machine.end("b") == ["t"]
+    assert [state for state, _, _ in past_of(machine.row("t"))] == [
+        S.PENDING,
+        S.QUEUED,
+        S.RUNNING,
+    ]
+    machine.submit("late", after=["a", "b"])
+    assert machine.state("late") is S.RUNNING
+
+
+def test_a_diamond():
+    """What two branches need is released once, by the second."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit_all("b", "c", after=["a"])
+    machine.submit("d", after=["b", "c"])
+    assert machine.end("a") == ["b", "c"]
+    assert machine.end("c") == []
+    assert machine.end("b") == ["d"]
+
+
+@pytest.mark.parametrize("how", ["fail", "cancel"])
+def test_what_fails_blocks_what_depends_on_it(how):
+    """However far away; each knows where it began."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit_all("b", "c", after=["a"])
+    machine.submit("d", after=["b", "c"])
+    if how == "fail":
+        machine.fail("a")
+    else:
+        machine.cancel("a")
+        machine.end("a", "stopped")
+    assert machine.states(*"bcd") == [S.BLOCKED] * 3
+    told = {fact[0]: fact[1:3] for fact in machine.told(TaskBlocked)}
+    assert told["b"] == (("a",), ("a",))
+    assert told["d"][1] == ("a",)
+    assert machine.more("d").roots == ("a",)
+    assert list(machine.more("d").blocked_by) in (["b", "c"], ["c", "b"])
+    assert machine.kernel.quiescent()
+    assert "will not complete unless it is run again" in str(machine.why("d"))
+
+
+def test_root_causes_of_several_failures():
+    """A second failure is a root cause too, also for what was blocked before it."""
+    machine = Machine()
+    machine.submit_all("a", "b")
+    machine.submit("c", after=["a", "b"])
+    machine.submit("d", after=["c"])
+    machine.fail("b")
+    machine.fail("a")
+    assert machine.more("d").roots == ("b", "a")
+    assert list(machine.more("c").blocked_by) == ["b", "a"]
+    machine.submit("e", after=["a", "d", "c"])
+    assert machine.more("e").roots == ("a", "b")
+    assert machine.told(TaskBlocked)[-1] == (
+        "e",
+        ("a", "d", "c"),
+        ("a", "b"),
+        "a dependency did not complete",
+    )
+
+
+def test_a_rerun_mends():
+    """Dependents of a failed task wait for its re-run, and so does what they blocked."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.fail("a")
+    name = machine.rerun("a")
+    assert machine.states("b", "c") == [S.PENDING] * 2
+    assert machine.more("b").roots == ()
+    assert machine.told(TaskRepointed) == [("a", "a~2", ("b",))]
+    assert machine.told(TaskUnblocked) == [("b", "a runs again"), ("c", "a runs again")]
+    assert machine.more("a").rerun_id == "a~2"
+    assert machine.more("a~2").rerun_of == "a"
+    assert next(fact[-1] for fact, _ in machine.sink if fact[3] == "a~2") == "a"
+    assert machine.end(name) == ["b"]
+    assert machine.end("b") == ["c"]
+
+
+def test_a_rerun_mends_in_part():
+    """What two failures block stays blocked by the other one."""
+    machine = Machine()
+    machine.submit_all("a", "b")
+    machine.submit("c", after=["a", "b"])
+    machine.submit("d", after=["c"])
+    machine.fail("a")
+    machine.fail("b")
+    machine.rerun("a")
+    assert machine.states("c", "d") == [S.BLOCKED] * 2
+    assert machine.more("d").roots == ("b",)
+    again = machine.rerun("b")
+    assert machine.states("c", "d") == [S.PENDING] * 2
+    machine.end(again)
+    assert machine.end("a~2") == ["c"]
+
+
+def test_a_rerun_that_cannot_run_itself():
+    """Dependents of a re-run that is blocked from the start stay blocked, by that."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.fail("a")
+    machine.decide("b", "fail")
+    machine.rerun("b")
+    assert machine.state("b~2") is S.BLOCKED
+    assert machine.state("c") is S.BLOCKED
+    assert list(machine.more("c").blocked_by) == ["b~2"]
+    machine.rerun("a")
+    assert machine.states("b~2", "c") == [S.PENDING] * 2
+
+
+def test_a_rerun_of_what_nobody_waits_for():
+    """Nothing is told, and nobody is touched; an ended dependent is left alone."""
+    machine = Machine()
+    machine.submit("a")
+    machine.fail("a")
+    machine.rerun("a")
+    assert machine.told(TaskRepointed) == []
+    machine.submit("b")
+    machine.submit("c", after=["b"])
+    machine.cancel("c")
+    machine.fail("b")
+    machine.rerun("b")
+    assert machine.told(TaskRepointed) == [("b", "b~2", ())]
+    assert machine.state("c") is S.CANCELLED
+
+
+def test_a_suspended_task_learns_of_failures_when_it_is_resumed():
+    """It is not blocked while it is suspended, and is when it goes on."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"], not_before=machine.now + 50 * SEC)
+    machine.submit("c", after=["b"])
+    machine.suspend("b")
+    machine.fail("a")
+    assert machine.states("b", "c") == [S.SUSPENDED, S.PENDING]
+    machine.resume("b")
+    assert machine.states("b", "c") == [S.BLOCKED] * 2
+    again = machine.rerun("a")
+    assert machine.end(again) == []
+    assert machine.kinds("b") == ["delay"]
+    assert machine.after(50 * SEC) == ["b"]
+
+
+def test_a_suspended_task_is_mended():
+    """A failure that is undone while it is suspended leaves no trace."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.suspend("b")
+    machine.fail("a")
+    again = machine.rerun("a")
+    machine.resume("b")
+    assert machine.state("b") is S.PENDING
+    assert machine.end(again) == ["b"]
+
+
+def test_a_parent_completes_while_its_dependent_is_suspended():
+    """It goes on when it is resumed, and not before."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.suspend("b")
+    assert machine.end("a") == []
+    assert machine.resume("b") == ["b"]
+
+
+def test_a_blocked_task_is_complete_by_decision():
+    """What it blocked goes on, suspended or not; what blocked it has no say any more."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit_all("c", "d", "e", after=["b"])
+    machine.suspend("d")
+    machine.cancel("e")
+    machine.fail("a")
+    machine.resume("d")
+    assert machine.decide("b", "complete") == ["c", "d"]
+    assert machine.told(TaskUnblocked)[0] == ("c", "b is complete by decision")
+    assert machine.state("e") is S.CANCELLED
+    machine.rerun("a")
+    assert machine.state("b") is S.COMPLETED
+
+
+def test_a_blocked_task_cannot_be_retried():
+    """Only what blocks it can be run again."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.fail("a")
+    with pytest.raises(Exception, match="task b is blocked by a"):
+        machine.decide("b", "retry")
+
+
+def test_a_blocked_task_comes_to_its_date():
+    """A date that passes while it is blocked is no hindrance later."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"], not_before=machine.now + SEC)
+    machine.fail("a")
+    machine.after(2 * SEC)
+    again = machine.rerun("a")
+    assert machine.end(again) == ["b"]
+
+
+def test_a_date_that_is_not_over_when_it_is_unblocked():
+    """The date of a blocked task is kept, even if its timer seemed dead meanwhile."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"], not_before=machine.now + 9 * SEC)
+    machine.fail("a")
+    again = machine.rerun("a")
+    assert machine.end(again) == []
+    assert machine.after(9 * SEC) == ["b"]
+
+
+# -- many --------------------------------------------------------------------------
+
+
+def big():
+    machine = Machine(concurrency=1, listening=False, keep_finished=10 * MANY)
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("call"))
+    return machine, kernel, bucket
+
+
+def test_a_chain_of_100_000():
+    """Failing, mending and running a long chain needs no recursion."""
+    machine, kernel, bucket = big()
+    now = machine.now
+    first = row = kernel.submit("t0", bucket, None, now)
+    for n in range(1, MANY):
+        row = kernel.submit_general(f"t{n}", bucket, None, now, parents=[row])
+    kernel.dispatch(now)
+    kernel.end_attempt(first, 1, "failed", now)
+    assert kernel.blocked == MANY - 1
+    assert machine.more(row.id).roots == ("t0",)
+    again = kernel.submit_general("t0~2", bucket, None, now, rerun_of=first)
+    kernel.repoint(first, again, now)
+    assert kernel.pending == MANY - 1
+    kernel.dispatch(now)
+    kernel.starts.remove(first)
+    while kernel.starts:
+        kernel.complete(kernel.starts.pop(), 1, now)
+        kernel.dispatch(now)
+    assert kernel.completed == MANY
+    check_invariants(kernel)
+
+
+def test_a_fan_out_of_100_000():
+    """One completion releases all that wait for it."""
+    machine, kernel, bucket = big()
+    now = machine.now
+    root = kernel.submit("root", bucket, None, now)
+    for n in range(MANY):
+        kernel.submit_general(f"t{n}", bucket, None, now, parents=[root])
+    kernel.dispatch(now)
+    kernel.complete(root, 1, now)
+    assert kernel.queued == MANY
+    check_invariants(kernel)
+
+
+def test_a_fan_in_where_all_fail():
+    """A join with many parents that all fail costs no more than their number."""
+    machine, kernel, bucket = big()
+    now = machine.now
+    count = 20_000
+    rows = [kernel.submit(f"t{n}", bucket, None, now) for n in range(count)]
+    join = kernel.submit_general("join", bucket, None, now, parents=rows)
+    kernel.submit_general("leaf", bucket, None, now, parents=[join])
+    began = perf_counter()
+    for row in rows:
+        kernel.cancel(row, now, "called off")
+    assert perf_counter() - began < 5
+    assert len(machine.more("join").blocked_by) == count
+    assert len(machine.more("leaf").roots) == count
+    check_invariants(kernel)

@@ -1,0 +1,114 @@
+"""Facts: one for each change, in order, and none made where nobody listens."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, S
+from tests.kernel.random_run import run
+
+from taskorch.events import (
+    CATALOGUE,
+    AgentJoined,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+    TaskSubmitted,
+    make,
+)
+from taskorch.kernel import Spec, SubmitTask
+
+
+def test_the_plain_story():
+    """Submitted, started, completed: each once, numbered without a gap."""
+    machine = Machine()
+    machine.submit("t", cargo="mine")
+    machine.now += SEC
+    machine.end("t")
+    assert machine.names() == [
+        "AgentJoined",
+        "TaskSubmitted",
+        "TaskStarted",
+        "TaskCompleted",
+    ]
+    assert [fact[1] for fact, _ in machine.sink] == [1, 2, 3, 4]
+    assert [cargo for _, cargo in machine.sink] == [None, "mine", "mine", "mine"]
+    assert [fact[2] for fact, _ in machine.sink] == [SEC, SEC, SEC, 2 * SEC]
+
+
+def test_nobody_listens():
+    """The numbers rise all the same, and nothing is made."""
+    machine = Machine(listening=False)
+    machine.submit("t")
+    machine.fail("t")
+    assert machine.kernel.sink is None
+    assert machine.kernel.seq == 4
+
+
+@pytest.mark.parametrize("wanted", [TaskSubmitted, TaskStarted, TaskCompleted])
+def test_the_frequent_ones_are_told_on_request(wanted):
+    """Of the three frequent facts only those that somebody wants are made."""
+    machine = Machine(listening=False)
+    sink = []
+    machine.kernel.listen(sink, frozenset({wanted}))
+    machine.submit_all("t", "u", priority=1)
+    machine.end("t")
+    machine.fail("u")
+    assert {fact[0] for fact, _ in sink} == {wanted, TaskFailed}
+    machine.kernel.listen(None, frozenset(CATALOGUE))
+    machine.submit("v")
+    assert machine.kernel.sink is None
+
+
+@pytest.mark.parametrize("wanted", [TaskStarted, TaskCompleted])
+def test_the_frequent_ones_on_the_plain_path(wanted):
+    """The path that is written out for speed tells as the other one does."""
+    machine = Machine(listening=False)
+    machine.submit("first")
+    machine.end("first")
+    sink = []
+    machine.kernel.listen(sink, frozenset({wanted}))
+    machine.submit("t")
+    machine.kernel.complete(machine.row("t"), 1, machine.now)
+    assert [fact[0] for fact, _ in sink] == [wanted]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_fact_makes_an_event(seed):
+    """Each fact has the fields of its class, and its time does not go back."""
+    machine = run(seed, 40)
+    last = 0
+    for fact, _ in machine.sink:
+        event = make(fact)
+        assert type(event) is fact[0]
+        assert event.at_ns >= last
+        last = event.at_ns
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_facts_tell_the_state(seed):
+    """From the facts alone, the state of every task that has ended can be told."""
+    machine = run(seed, 60)
+    ends = {
+        "TaskCompleted": S.COMPLETED,
+        "TaskFailed": S.FAILED,
+        "TaskCancelled": S.CANCELLED,
+    }
+    told = {}
+    for fact, _ in machine.sink:
+        state = ends.get(fact[0].__name__)
+        if state is not None:
+            assert told.setdefault(fact[3], state) is state
+    for task_id in [*machine.kernel.tasks, *machine.kernel.retired]:
+        assert told[task_id] is machine.state(task_id)
+
+
+def test_an_agent_that_joins_is_told():
+    """With what is known of it."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=3)
+    (info,) = [fact[3] for fact, _ in machine.sink if fact[0] is AgentJoined][1:]
+    assert (info.name, info.capabilities, info.max_concurrency) == ("a", ("x",), 3)
+
+
+def test_commands_are_values():
+    """Commands can be compared and printed."""
+    assert SubmitTask("t", Spec("call")) == SubmitTask("t", Spec("call"))
+    assert "t" in repr(SubmitTask("t", Spec("call")))

@@ -1,0 +1,254 @@
+"""Buckets that wait, and how they are woken: cheaply, and without a lost wake-up."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, Policies
+
+from taskorch.kernel import Spec, _dispatch, check_invariants
+from taskorch.kernel._state import FEW
+from taskorch.model import Resources
+
+
+def looks(monkeypatch, function):
+    """Counts how often dispatch looks at a bucket while *function* runs."""
+    count = [0]
+    real = _dispatch.place
+
+    def place(*args):
+        count[0] += 1
+        real(*args)
+
+    monkeypatch.setattr(_dispatch, "place", place)
+    function()
+    return count[0]
+
+
+def test_first_come_first_served_over_buckets():
+    """Buckets that wait for one agent are served in the order of their heads."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    for n in (3, 1, 2):
+        machine.submit(f"t{n}", type=f"kind{n}", requires=("x",), priority=-n)
+    order = ["runs"]
+    while machine.running():
+        order += machine.end(order[-1])
+    assert order == ["runs", "t1", "t2", "t3"]
+
+
+def test_a_parked_bucket_gets_an_earlier_head():
+    """A more urgent task that joins a waiting bucket moves the whole bucket forward."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("one", type="one", requires=("x",))
+    machine.submit("two", type="two", requires=("x",))
+    machine.submit("urgent", type="two", requires=("x",), priority=1)
+    bucket, now = machine.row("two").bucket, machine.now
+    machine.kernel.submit("more urgent", bucket, None, now, 2)
+    machine.kernel.submit("not urgent", bucket, None, now, -1)
+    assert machine.end("runs") == ["more urgent"]
+    assert machine.end("more urgent") == ["urgent"]
+    assert machine.end("urgent") == ["one"]
+
+
+def test_a_parked_bucket_loses_its_head():
+    """A waiting bucket whose first task is gone is served by its next."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("one", type="one", requires=("x",))
+    machine.now += SEC
+    machine.submit("two", type="two", requires=("x",))
+    machine.now += SEC
+    machine.submit("last", type="one", requires=("x",))
+    machine.cancel("one")
+    assert machine.end("runs") == ["two"]
+    machine.cancel("last")
+    assert machine.kernel.parked == {}
+    assert machine.end("two") == []
+    assert machine.kernel.agents["a"].slots.heap == []
+
+
+@pytest.mark.parametrize("buckets", [10, 1000])
+def test_the_cost_of_a_completion_does_not_grow(monkeypatch, buckets):
+    """However many buckets wait for one agent, a completion looks at few of them."""
+    machine = Machine(listening=False)
+    machine.agent("a", "x", max_concurrency=1)
+    kernel = machine.kernel
+    for n in range(2 * buckets):
+        bucket = kernel.bucket(kernel_spec(f"kind{n % buckets}"))
+        kernel.submit(f"t{n}", bucket, None, machine.now)
+    kernel.dispatch(machine.now)
+
+    def work():
+        for _ in range(20):
+            row = kernel.starts.pop()
+            kernel.complete(row, 1, machine.now)
+            kernel.dispatch(machine.now)
+
+    assert looks(monkeypatch, work) <= 60
+    check_invariants(kernel)
+
+
+def kernel_spec(name, **options):
+
+    return Spec(name, ("x",), **options)
+
+
+@pytest.mark.parametrize("buckets", [10, 500])
+def test_the_cost_of_a_release_does_not_grow(monkeypatch, buckets):
+    """A pool with too little for anybody is not offered to all who wait for it."""
+    policies = Policies(rigid=True)
+    machine = Machine(policies=policies, pools=Resources(cpu=8), listening=False)
+    machine.agent("a", "x")
+    kernel = machine.kernel
+    for n in range(2 * buckets):
+        spec = kernel_spec(f"kind{n % buckets}", resources=Resources(cpu=3).units)
+        kernel.submit(f"t{n}", kernel.bucket(spec), None, machine.now)
+    kernel.dispatch(machine.now)
+
+    def work():
+        for _ in range(20):
+            row = kernel.starts.pop()
+            kernel.complete(row, 1, machine.now)
+            kernel.dispatch(machine.now)
+
+    assert looks(monkeypatch, work) <= 100
+    check_invariants(kernel)
+
+
+def test_one_release_serves_many():
+    """When much is released at once, the wake-up is passed on until it is used up."""
+    machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=4))
+    machine.submit("large", resources=Resources(cpu=4))
+    names = [f"t{n}" for n in range(6)]
+    for name in names:
+        machine.submit(name, type=name, resources=Resources(cpu=1))
+    assert machine.end("large") == names[:4]
+
+
+def test_a_wake_up_passes_those_that_cannot_use_it():
+    """One that waits for something else too moves there, and lets the next one go."""
+    pools = Resources(cpu=2, gpu=1)
+    machine = Machine(policies=Policies(rigid=True), pools=pools)
+    machine.submit("cpu", type="a", resources=Resources(cpu=2))
+    machine.submit("gpu", type="b", resources=Resources(gpu=1))
+    machine.submit("both", type="c", resources=Resources(cpu=1, gpu=1))
+    machine.submit("next", type="d", resources=Resources(cpu=1))
+    assert machine.end("cpu") == ["next"]
+    assert machine.end("gpu") == ["both"]
+
+
+def test_a_wake_up_outlives_its_bearer():
+    """A bucket that was woken and is empty when it is looked at wakes the next."""
+    machine = Machine(concurrency=2)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("other")
+    machine.submit("one", type="one", requires=("x",))
+    machine.submit("two", type="two", requires=("x",))
+    kernel = machine.kernel
+    kernel.paused = True
+    machine.end("runs")
+    machine.cancel("one")
+    kernel.paused = False
+    assert machine.settle() == ["two"]
+
+
+def test_a_bearer_that_sinks_wakes_the_next():
+    """A bucket that was woken and has a later head now goes behind the next."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("one", type="one", requires=("x",))
+    machine.submit("two", type="two", requires=("x",))
+    machine.submit("three", type="three", requires=("x",))
+    machine.kernel.paused = True
+    machine.end("runs")
+    machine.prioritise("one", -1)
+    machine.kernel.paused = False
+    assert machine.settle() == ["two"]
+    assert machine.end("two") == ["three"]
+    assert machine.end("three") == ["one"]
+
+
+def test_an_earlier_head_overtakes_a_wake_up():
+    """While a wake-up is under way, a more urgent task in a waiting bucket goes first."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("one", type="one", requires=("x",))
+    machine.submit("two", type="two", requires=("x",))
+    machine.kernel.paused = True
+    machine.end("runs")
+    machine.submit("urgent", type="two", requires=("x",), priority=1)
+    machine.kernel.paused = False
+    assert machine.settle() == ["urgent"]
+    assert machine.end("urgent") == ["one"]
+
+
+def test_several_agents():
+    """A bucket waits at each of its agents, and the first that is free takes it."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.agent("b", "x", capacity=Resources(memory=1))
+    wants = {"requires": ("x",), "resources": Resources(memory=1)}
+    assert machine.submit("b1", **wants) == ["b1"]
+    assert machine.submit("a1", requires=("x",)) == ["a1"]
+    assert machine.submit("a2", requires=("x",), priority=1) == ["a2"]
+    assert machine.submit("b2", **wants) == []
+    machine.submit("later", type="later", **wants)
+    assert machine.end("a1") == []
+    assert machine.end("b1") == ["b2"]
+    assert machine.end("b2") == ["later"]
+
+
+def test_spurious_entries_do_no_harm():
+    """An agent that is never free gathers no trail of those that waited at it."""
+    machine = Machine()
+    machine.agent("stuck", "x", max_concurrency=1)
+    machine.agent("quick", "x", max_concurrency=1)
+    machine.submit_all("s", "t0", requires=("x",))
+    machine.submit("other", type="other", requires=("x",))
+    for n in range(3 * FEW):
+        machine.submit(f"t{n + 1}", requires=("x",), priority=n)
+        done = next(i for i in machine.running() if i != "s")
+        machine.end(done)
+    stuck = machine.kernel.agents["stuck"].slots
+    assert len(stuck.heap) <= 2 * FEW
+    assert len(machine.end("s")) == 1
+
+
+def test_a_new_agent_wakes_all():
+    """When an agent joins, everything that waits is tried again, wherever it waits."""
+    machine = Machine(refuse_unknown=False, pools=Resources(cpu=1))
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    machine.submit("waits", requires=("x",))
+    machine.submit("unknown", requires=("y",))
+    machine.agent("b", "x", "y")
+    assert machine.settle() == ["waits", "unknown"]
+    assert machine.kernel.parked == {}
+
+
+def test_places_of_amounts_come_and_go():
+    """What waits by an amount leaves nothing behind when nobody waits any more."""
+    machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=9))
+    machine.agent("a", "x", capacity=Resources(memory=9))
+    machine.submit("all", resources=Resources(cpu=9))
+    machine.submit("full", requires=("x",), resources=Resources(memory=9))
+    for n in range(1, 9):
+        machine.submit(f"c{n}", resources=Resources(cpu=n))
+        machine.submit(f"m{n}", requires=("x",), resources=Resources(memory=n))
+    assert len(machine.kernel.pools["cpu"].short) == 8
+    machine.end("all")
+    machine.end("full")
+    while machine.running():
+        machine.end(machine.running()[0])
+    machine.submit("one", resources=Resources(cpu=1))
+    machine.submit("two", requires=("x",), resources=Resources(memory=1))
+    machine.end("one")
+    machine.end("two")
+    assert machine.kernel.pools["cpu"].short == {}
+    assert machine.kernel.agents["a"].short == {"memory": {}}
+    assert machine.kernel.completed == 20

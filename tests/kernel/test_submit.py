@@ -1,0 +1,339 @@
+"""Accepting tasks: everybody is asked first, and then everything is changed."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, Policies, S
+
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTransitionError,
+    QueueFullError,
+    UnknownCapabilityError,
+    UnsatisfiableError,
+)
+from taskorch.events import TaskBlocked, TaskSubmitted
+from taskorch.kernel import (
+    CancelTask,
+    EndAttempt,
+    PolicyFault,
+    Spec,
+    SubmitTask,
+    check_invariants,
+)
+from taskorch.model import Resources
+
+
+def counts(machine):
+    kernel = machine.kernel
+    return (kernel.seq, kernel.submissions, kernel.queued, len(kernel.tasks))
+
+
+def test_the_plain_path_asks_nobody_again():
+    """Once the policies have said that they need not be asked, submitting is free."""
+    machine = Machine()
+    bucket = machine.kernel.bucket(Spec("call"))
+    machine.kernel.submit("a", bucket, None, machine.now)
+    assert machine.kernel.plain
+    machine.policies.asked.clear()
+    machine.kernel.submit("b", bucket, None, machine.now)
+    machine.kernel.submit("c", bucket, None, machine.now, priority=2)
+    assert machine.policies.asked == []
+    check_invariants(machine.kernel)
+    assert machine.settle() == ["c", "a", "b"]
+    assert machine.more("c").priority == 2
+
+
+def test_a_task_that_needs_nothing_starts_at_once():
+    """A plain task is queued and started in one step."""
+    machine = Machine()
+    assert machine.submit("t") == ["t"]
+    assert machine.state("t") is S.RUNNING
+    assert machine.told(TaskSubmitted) == [("t", "call", 0, (), None, (), None)]
+
+
+def test_a_known_id_is_refused():
+    """An id is given once, also when its task has left memory."""
+    machine = Machine(keep_finished=0)
+    machine.submit("t")
+    before = counts(machine)
+    with pytest.raises(DuplicateTaskError, match="there is a task t already"):
+        machine.submit("t")
+    assert counts(machine) == before
+    machine.end("t")
+    with pytest.raises(DuplicateTaskError):
+        machine.submit("t")
+
+
+def test_unknown_capability():
+    """What nobody can do is refused, each time, naming what is known and near."""
+    machine = Machine()
+    machine.agent("a", "review", "compile")
+    before = counts(machine)
+    for _ in range(2):
+        with pytest.raises(UnknownCapabilityError) as caught:
+            machine.submit("t", requires=("reviev",))
+        error = caught.value
+        assert error.capability == "reviev"
+        assert error.known == ("compile", "review")
+        assert error.task_id == "t"
+        assert "did you mean 'review'?" in str(error)
+        assert "Known: compile, review" in str(error)
+    assert counts(machine) == before
+
+
+def test_no_agent_has_all_capabilities():
+    """Each is known, but nobody has them together."""
+    machine = Machine()
+    machine.agent("a", "x")
+    machine.agent("b", "y")
+    with pytest.raises(UnknownCapabilityError, match="no agent has all of them"):
+        machine.submit("t", requires=("x", "y"))
+
+
+def test_no_agent_at_all():
+    """Where no agent has joined, nothing is known."""
+    machine = Machine()
+    with pytest.raises(UnknownCapabilityError, match="Known: none at all"):
+        machine.submit("t", requires=("x",))
+
+
+def test_an_unknown_capability_may_be_waited_for():
+    """With `refuse_unknown=False` the task waits until somebody can do it."""
+    machine = Machine(refuse_unknown=False)
+    assert machine.submit("t", requires=("x",)) == []
+    assert machine.kinds("t") == ["capability"]
+    machine.agent("other", "y")
+    assert machine.settle() == []
+    machine.agent("a", "x")
+    assert machine.settle() == ["t"]
+
+
+def test_an_agent_that_came_later_may_be_too_small():
+    """What was waited for does not start where there will never be enough."""
+    machine = Machine(refuse_unknown=False)
+    wants = {"requires": ("x",), "resources": Resources(gpu=2)}
+    machine.submit("t", **wants)
+    machine.agent("none", "x")
+    machine.agent("small", "x", capacity=Resources(gpu=1))
+    assert machine.settle() == []
+    (first, second) = machine.why("t").blockers
+    assert (first.kind, first.name, first.need, first.have) == ("resource", "gpu", 2, 0)
+    assert "in any pool" in first.detail
+    assert "on agent small, is 1" in second.detail
+    with pytest.raises(UnsatisfiableError):
+        machine.submit("u", **wants)
+    machine.agent("large", "x", capacity=Resources(gpu=2))
+    assert machine.settle() == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("wants", "name", "need", "most", "where"),
+    [
+        (Resources(cpu=8), "cpu", 8, 4, "in the pool"),
+        (Resources(gpu=1), "gpu", 1, 0, "in any pool"),
+    ],
+)
+def test_unsatisfiable_by_the_pools(wants, name, need, most, where):
+    """More than there will ever be is refused, with its numbers, each time."""
+    machine = Machine(pools=Resources(cpu=4))
+    before = counts(machine)
+    for _ in range(2):
+        with pytest.raises(UnsatisfiableError, match=where) as caught:
+            machine.submit("t", resources=wants)
+        assert (caught.value.resource, caught.value.need) == (name, need)
+        assert caught.value.most == most
+    assert counts(machine) == before
+
+
+def test_unsatisfiable_by_the_agents():
+    """Of agents that are all too small, the largest is named."""
+    machine = Machine()
+    machine.agent("a", "x", capacity=Resources(cpu=2))
+    machine.agent("b", "x", capacity=Resources(cpu=3))
+    with pytest.raises(UnsatisfiableError, match="on agent b, is 3") as caught:
+        machine.submit("t", requires=("x",), resources=Resources(cpu=4))
+    assert caught.value.most == 3
+
+
+def test_a_registry_whose_answer_cannot_be_kept_is_asked_each_time():
+    """Every submission and every start asks again."""
+    machine = Machine()
+    machine.policies.keeps_match = False
+    machine.agent("a", "x")
+    machine.submit("t", requires=("x",))
+    asked = machine.policies.asked.count("registry")
+    machine.submit("u", requires=("x",))
+    assert machine.policies.asked.count("registry") == asked + 2
+    machine.policies.knows = lambda row, agent: False
+    with pytest.raises(UnknownCapabilityError):
+        machine.submit("v", requires=("x",))
+
+
+def test_admission_refused():
+    """The queue may refuse a task, and says why."""
+    machine = Machine()
+    machine.policies.admits_all = False
+    machine.policies.admits = lambda row: ("full", None)
+    before = counts(machine)
+    with pytest.raises(QueueFullError, match="not admitted: full"):
+        machine.submit("t")
+    assert counts(machine) == before
+    machine.policies.admits = lambda row: (None, None)
+    assert machine.submit("t") == ["t"]
+    assert not machine.kernel.plain
+
+
+def test_the_state_machine_may_refuse_a_submission():
+    """A vetoed submission is an error for the caller, and changes nothing."""
+    machine = Machine()
+    machine.policies.watches = frozenset({(None, S.QUEUED), (None, S.BLOCKED)})
+    machine.kernel.watched = True
+    machine.policies.vetoes["t", S.QUEUED] = "not on a Sunday"
+    before = counts(machine)
+    with pytest.raises(InvalidTransitionError, match="not on a Sunday"):
+        machine.submit("t")
+    assert counts(machine) == before
+    machine.submit("parent")
+    machine.cancel("parent")
+    machine.end("parent", "stopped")
+    machine.policies.vetoes["child", S.BLOCKED] = "no blocked ones"
+    with pytest.raises(InvalidTransitionError, match="no blocked ones"):
+        machine.submit("child", after=["parent"])
+    assert machine.submit("u") == ["u"]
+
+
+def test_a_machine_that_watches_all_is_asked_about_all():
+    """Without a list of transitions, every one is asked about."""
+    policies = Policies()
+    policies.watches = None
+    machine = Machine(policies=policies)
+    machine.submit("t")
+    assert policies.asked.count("state_machine") == 2
+    assert machine.kernel.watched
+
+
+@pytest.mark.parametrize(
+    "component", ["registry", "queue", "admission", "state_machine"]
+)
+def test_a_policy_that_fails_refuses_the_task(component):
+    """A fault while a task is considered reaches the caller; nothing has changed."""
+    policies = Policies()
+    policies.aging_ns = None
+    policies.admits_all = False
+    policies.watches = None
+    machine = Machine(policies=policies)
+    machine.agent("a", "x")
+    machine.policies.broken.add(component)
+    before = counts(machine)
+    with pytest.raises(PolicyFault) as caught:
+        machine.submit("t", requires=("x",))
+    assert caught.value.component == component
+    assert counts(machine) == before
+    machine.policies.broken.clear()
+    assert machine.submit("t", requires=("x",)) == ["t"]
+
+
+def test_first_state():
+    """A task that waits is PENDING, one that cannot go on is BLOCKED from the start."""
+    machine = Machine()
+    machine.submit("parent")
+    machine.submit("waits", after=["parent"])
+    machine.submit("early", not_before=machine.now + SEC)
+    machine.submit("past", not_before=machine.now)
+    assert machine.states("waits", "early", "past") == [S.PENDING, S.PENDING, S.RUNNING]
+    machine.fail("parent")
+    machine.submit("hopeless", after=["waits", "parent"])
+    assert machine.state("hopeless") is S.BLOCKED
+    assert machine.told(TaskBlocked)[-1][:3] == (
+        "hopeless",
+        ("waits", "parent"),
+        ("parent",),
+    )
+
+
+def test_a_batch_may_refer_forward():
+    """Tasks that are considered together may depend on later ones of the batch."""
+    machine = Machine()
+    machine.submit("bad")
+    machine.fail("bad")
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("call"))
+    rows = {
+        name: type(machine.row("bad"))(name, 0, bucket, None, machine.now)
+        for name in "abc"
+    }
+    bad = machine.row("bad")
+    parents = {"a": [rows["b"]], "b": [rows["c"]], "c": [bad]}
+    admitted = []
+    for name, row in rows.items():
+        admitted.append(kernel.consider(row, machine.now, parents=parents[name]))
+        kernel.admitting += 1
+    assert kernel.context.view.queued == 3
+    kernel.admitting = 0
+    for one in admitted:
+        kernel.accept(one, machine.now)
+    check_invariants(kernel)
+    assert machine.states(*"abc") == [S.BLOCKED] * 3
+    assert machine.more("a").roots == ("bad",)
+
+
+def test_a_deadline_that_has_passed_fails_at_once():
+    """A task whose deadline is over at its submission never starts."""
+    machine = Machine()
+    assert machine.submit("t", deadline=machine.now) == []
+    assert machine.state("t") is S.FAILED
+    assert machine.error("t")[2] == "deadline"
+
+
+# -- handle ------------------------------------------------------------------------
+
+
+def test_one_instant_is_applied_before_anything_starts():
+    """All commands of one call are applied, and only then is something dispatched."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    starts = machine.do(
+        EndAttempt("runs", 1, "completed"),
+        SubmitTask("a", Spec("call")),
+        SubmitTask("b", Spec("call"), priority=1),
+        CancelTask("a"),
+    )
+    assert starts == ["b"]
+    assert machine.state("a") is S.CANCELLED
+
+
+def test_a_refused_command_leaves_those_before_it():
+    """A batch stops at a refused command; what was applied stands, and starts later."""
+    machine = Machine()
+    with pytest.raises(DuplicateTaskError):
+        machine.do(SubmitTask("a", Spec("call")), SubmitTask("a", Spec("call")))
+    assert machine.state("a") is S.QUEUED
+    assert machine.settle() == ["a"]
+
+
+def test_a_command_for_a_task_that_is_gone():
+    """A command names a task in memory, or it is refused."""
+    machine = Machine(keep_finished=0)
+    machine.submit("t")
+    machine.end("t")
+    with pytest.raises(KeyError):
+        machine.cancel("t")
+
+
+def test_nothing_starts_while_paused():
+    """Before the driver is ready, tasks are queued and explained, not started."""
+    machine = Machine()
+    machine.kernel.paused = True
+    assert machine.submit("t") == []
+    assert machine.kinds("t") == ["not_started"]
+    machine.kernel.paused = False
+    assert machine.settle() == ["t"]
+
+
+def test_the_driver_of_commands_need_not_clear_up():
+    """What only the runtime takes does not pile up for those who use `handle`."""
+    machine = Machine(keep_finished=0)
+    machine.submit("t", priority=1)
+    machine.more("t").named = True
+    machine.fail("t")
+    assert machine.kernel.touched == []
+    assert machine.kernel.dropped == []

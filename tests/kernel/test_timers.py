@@ -1,0 +1,252 @@
+"""Timers: timeouts, graces, delays, deadlines, expiry; and what they cost."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, S
+
+from taskorch.events import AttemptStopping, TaskFailed
+from taskorch.kernel import Spec
+from taskorch.kernel._timers import FEW_TIMERS
+
+GRACE = 10 * SEC
+
+
+def test_timeout():
+    """An attempt that is over its time is asked to stop, and fails when it has."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=5 * SEC)
+    assert machine.kernel.next_due() == machine.now + 5 * SEC
+    machine.after(5 * SEC)
+    assert machine.state("t") is S.RUNNING
+    assert machine.told(AttemptStopping) == [("t", 1, "timeout", "the timeout is over")]
+    machine.end("t")
+    assert machine.error("t") == (
+        "TaskTimeoutError",
+        "attempt 1 ran longer than its timeout of 5 s",
+        "timeout",
+    )
+    assert machine.kernel.agents["local"].failed == 1
+
+
+def test_timeout_of_each_attempt():
+    """Every attempt has its whole time; the timer of an old one means nothing."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=5 * SEC)
+    machine.after(4 * SEC)
+    machine.fail("t")
+    machine.after(4 * SEC)
+    assert machine.told(AttemptStopping) == []
+    machine.after(SEC)
+    assert machine.told(AttemptStopping)[0][1] == 2
+
+
+def test_attempts_of_no_length():
+    """Two attempts that began at one instant have two timers, and one says something."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=5 * SEC)
+    machine.fail("t")
+    machine.after(5 * SEC)
+    assert len(machine.told(AttemptStopping)) == 1
+
+
+def test_an_attempt_that_ends_in_time():
+    """Its timers ring for nobody."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=5 * SEC)
+    machine.cancel("t")
+    machine.end("t", "stopped")
+    machine.submit("u", timeout_ns=5 * SEC, deadline=machine.now + 6 * SEC)
+    machine.end("u")
+    before = machine.names()
+    machine.after(20 * SEC)
+    assert machine.names() == before
+    assert machine.kernel.next_due() is None
+
+
+def test_not_before():
+    """A date is waited for; then the task is queued at its old place."""
+    machine = Machine(concurrency=1)
+    machine.submit("t", not_before=machine.now + 5 * SEC)
+    assert machine.state("t") is S.PENDING
+    assert machine.kinds("t") == ["delay"]
+    assert not machine.kernel.quiescent()
+    machine.submit("u")
+    assert machine.after(5 * SEC) == []
+    machine.submit("v")
+    assert machine.end("u") == ["t"]
+
+
+def test_a_date_and_a_parent():
+    """It waits for both, in either order."""
+    machine = Machine()
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a"], not_before=machine.now + 5 * SEC)
+    machine.submit("u", after=["b"], not_before=machine.now + 5 * SEC)
+    machine.submit("v", after=["b"], not_before=machine.now + 9 * SEC)
+    assert machine.end("a") == []
+    assert not machine.kernel.quiescent()
+    assert machine.after(5 * SEC) == ["t"]
+    machine.now += 4 * SEC
+    assert machine.more("v").due_ns == machine.now
+    assert machine.kernel.complete(machine.row("b"), 1, machine.now)
+    assert machine.settle() == ["u", "v"]
+
+
+PLACES = {
+    "pending": lambda m: m.submit("t", deadline=m.now + SEC, after=["other"]),
+    "delayed": lambda m: m.submit(
+        "t", deadline=m.now + SEC, not_before=m.now + 9 * SEC
+    ),
+    "queued": lambda m: m.submit("t", deadline=m.now + SEC, requires=("x",)),
+    "suspended": lambda m: (
+        m.submit("t", deadline=m.now + SEC, requires=("x",)),
+        m.suspend("t"),
+    ),
+    "retrying": lambda m: (
+        m.policies.delays.update(t=[9 * SEC]),
+        m.submit("t", deadline=m.now + SEC),
+        m.fail("t"),
+    ),
+    "blocked": lambda m: (
+        m.submit("bad"),
+        m.fail("bad"),
+        m.submit("t", deadline=m.now + SEC, after=["bad"]),
+    ),
+    "held for a decision": lambda m: (
+        m.submit("t", deadline=m.now + SEC, idempotent=False),
+        m.end("t", "lost"),
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_deadline_of_what_does_not_run(place):
+    """Wherever it waits, a task fails when its deadline has passed."""
+    machine = Machine(refuse_unknown=False)
+    machine.submit("other")
+    PLACES[place](machine)
+    machine.submit("child", after=["t"])
+    machine.after(SEC)
+    assert machine.states("t", "child") == [S.FAILED, S.BLOCKED]
+    assert machine.told(TaskFailed)[-1][5] == "deadline"
+    machine.after(20 * SEC)
+    assert machine.kernel.delayed == 0
+
+
+def test_deadline_of_what_runs():
+    """It is asked to stop, and fails when it has, whatever it answers: no retry."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", deadline=machine.now + SEC)
+    machine.after(SEC)
+    assert machine.told(AttemptStopping)[0][2] == "deadline"
+    machine.end("t")
+    assert machine.state("t") is S.FAILED
+    assert machine.error("t")[2] == "deadline"
+
+
+def test_deadline_of_work_that_will_not_stop():
+    """After the grace it fails all the same."""
+    machine = Machine()
+    machine.submit("t", deadline=machine.now + SEC)
+    machine.after(SEC + GRACE)
+    assert machine.state("t") is S.FAILED
+
+
+def test_grace_counts_from_the_first_request():
+    """To be asked again, for a stronger reason, is no reprieve."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=SEC)
+    machine.after(SEC + GRACE - 1)
+    machine.cancel("t")
+    machine.after(1)
+    assert machine.state("t") is S.CANCELLED
+
+
+def test_a_request_to_suspend_has_no_grace():
+    """A thread that reaches no checkpoint is left alone."""
+    machine = Machine()
+    machine.submit("t")
+    machine.suspend("t")
+    machine.after(10 * GRACE)
+    assert machine.state("t") is S.RUNNING
+
+
+@pytest.mark.parametrize("reusable", [False, True])
+def test_expiry(reusable):
+    """A task that has waited for as long as it may fails, unless it has begun."""
+    machine = Machine(refuse_unknown=False)
+    machine.policies.admits_all = reusable
+    machine.policies.max_age_ns = 5 * SEC
+    machine.policies.admits = lambda row: (None, 5 * SEC)
+    machine.policies.delays["runs"] = [9 * SEC]
+    machine.submit("runs")
+    machine.submit("waits", requires=("x",))
+    machine.submit("pending", after=["runs"])
+    machine.submit("ended", requires=("x",))
+    machine.cancel("ended")
+    machine.fail("runs")
+    machine.after(5 * SEC)
+    assert machine.states("runs", "waits", "pending") == [
+        S.RETRYING,
+        S.FAILED,
+        S.FAILED,
+    ]
+    assert machine.state("ended") is S.CANCELLED
+    assert machine.told(TaskFailed)[0][3:6] == (
+        "TaskExpiredError",
+        "it waited for longer than it may",
+        "expired",
+    )
+
+
+def test_timers_are_cleared_away():
+    """Timers that have lost their meaning do not pile up."""
+    machine = Machine(listening=False, keep_finished=10)
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("call", timeout_ns=10**6 * SEC))
+    for n in range(3 * FEW_TIMERS):
+        row = kernel.submit(f"t{n}", bucket, None, machine.now)
+        kernel.dispatch(machine.now)
+        kernel.complete(row, 1, machine.now)
+        kernel.starts.clear()
+        assert len(kernel.timers) <= FEW_TIMERS + 1
+
+
+def test_timers_that_are_alive_are_not_looked_at_again_and_again():
+    """With many live timers, a clean-up comes only when there are twice as many."""
+    machine = Machine(concurrency=1, listening=False)
+    machine.submit("runs")
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("call"))
+    for n in range(3 * FEW_TIMERS):
+        kernel.submit_general(
+            f"t{n}", bucket, None, machine.now, deadline_ns=10**9 * SEC
+        )
+    assert len(kernel.timers) == 3 * FEW_TIMERS
+    assert kernel.most_timers > 3 * FEW_TIMERS
+
+
+def test_a_date_survives_a_clean_up_while_its_task_is_blocked():
+    """The timer of a blocked task is kept: it may be unblocked before it is due."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"], not_before=machine.now + 9 * SEC)
+    machine.fail("a")
+    machine.kernel.most_timers = 0
+    machine.submit("c", not_before=machine.now + SEC)
+    again = machine.rerun("a")
+    machine.end(again)
+    machine.after(SEC)
+    assert machine.after(8 * SEC) == ["b"]
+
+
+def test_time_may_jump():
+    """What is due is done in order, however late the driver comes."""
+    machine = Machine()
+    machine.submit("late", not_before=machine.now + 2 * SEC)
+    machine.submit("soon", not_before=machine.now + SEC)
+    machine.now += 100 * SEC
+    assert machine.settle() == ["late", "soon"]
+    assert machine.row("soon").ready_ns == machine.now

@@ -1,0 +1,73 @@
+"""The public names: what there is, and that it stays."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+import taskorch
+
+GOLDEN = Path(__file__).with_name("exported_names.txt")
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(taskorch.__file__).parent
+
+
+def golden() -> list[str]:
+    lines = GOLDEN.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_public_names_are_those_of_the_golden_list():
+    """A change here is a change for users: it belongs into the changelog."""
+    assert sorted(taskorch.__all__) == golden()
+
+
+@pytest.mark.parametrize("name", taskorch.__all__)
+def test_every_public_name_resolves(name):
+    assert getattr(taskorch, name) is getattr(taskorch, name)
+
+
+def test_public_names_are_listed_once_and_are_public():
+    assert len(set(taskorch.__all__)) == len(taskorch.__all__)
+    assert [n for n in taskorch.__all__ if n.startswith("_") and n[:2] != "__"] == []
+
+
+def test_dir_shows_every_public_name():
+    assert set(taskorch.__all__) <= set(dir(taskorch))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = taskorch.no_such_name
+
+
+def test_star_import_gives_the_public_names():
+    namespace: dict[str, object] = {}
+
+    exec("from taskorch import *", namespace)
+
+    assert set(taskorch.__all__) <= set(namespace)
+
+
+def test_public_classes_and_functions_are_documented():
+    objects = {name: getattr(taskorch, name) for name in taskorch.__all__}
+    code = {name: o for name, o in objects.items() if callable(o)}
+
+    assert [name for name, o in code.items() if not (o.__doc__ or "").strip()] == []
+
+
+def test_the_version_stands_in_one_place():
+    literal = re.compile(rf"['\"]{re.escape(taskorch.__version__)}['\"]")
+    files = [ROOT / "pyproject.toml", *SOURCE.rglob("*.py")]
+
+    found = [file for file in files if literal.search(file.read_text("utf-8"))]
+
+    assert importlib.metadata.version("taskorch") == taskorch.__version__
+    assert found == [SOURCE / "__init__.py"]
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (SOURCE / "py.typed").exists()

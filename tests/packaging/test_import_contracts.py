@@ -1,0 +1,75 @@
+"""
+What import-linter does not see: names that are built in, and imports made by call.
+
+The contracts on imports themselves stand in pyproject.toml, under `importlinter`.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import taskorch
+
+SOURCE = Path(taskorch.__file__).parent
+#: The packages that decide, and do no input or output.
+PURE = ("errors.py", "events", "kernel", "model", "protocols")
+#: Built in, and therefore never imported.
+FORBIDDEN_CALLS = {
+    "__import__",
+    "breakpoint",
+    "eval",
+    "exec",
+    "globals",
+    "id",
+    "input",
+    "open",
+    "print",
+}
+FORBIDDEN_MODULES = {"importlib", "io", "sys"}
+
+
+def pure_files() -> list[Path]:
+    found: list[Path] = []
+    for part in PURE:
+        path = SOURCE / part
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def faults(tree: ast.AST) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in FORBIDDEN_CALLS:
+                found.append(f"line {node.lineno}: {node.func.id}()")
+        elif isinstance(node, ast.Import):
+            names = {alias.name.partition(".")[0] for alias in node.names}
+            found += [
+                f"line {node.lineno}: import {name}"
+                for name in names & FORBIDDEN_MODULES
+            ]
+        elif isinstance(node, ast.ImportFrom):
+            name = (node.module or "").partition(".")[0]
+            if name in FORBIDDEN_MODULES:
+                found.append(f"line {node.lineno}: from {name} import …")
+        elif isinstance(node, ast.Global):
+            found.append(f"line {node.lineno}: global {', '.join(node.names)}")
+    return found
+
+
+@pytest.mark.parametrize("path", pure_files(), ids=name_of)
+def test_the_core_touches_nothing_outside_itself(path):
+    assert faults(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+def test_a_fault_would_be_seen():
+    code = "def f():\n    global x\n    print(open('a'))\nfrom sys import path\n"
+
+    assert len(faults(ast.parse(code))) == 4

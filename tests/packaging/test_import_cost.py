@@ -1,0 +1,74 @@
+"""What `import taskorch` costs, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+LIMIT_SECONDS = 0.090
+PAIRS = 10
+#: Heavy or optional: only what needs one of them may load it.
+NOT_LOADED = (
+    "asyncio",
+    "blinker",
+    "http.server",
+    "multiprocessing",
+    "networkx",
+    "opentelemetry.sdk",
+    "rich",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "tenacity",
+)
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+
+
+def seconds(code: str) -> float:
+    start = time.perf_counter()
+    run(code)
+    return time.perf_counter() - start
+
+
+def test_the_import_is_cheap():
+    """
+    The smallest of several interleaved runs each.
+
+    Load only ever adds time, so the minimum is what the import itself costs.
+    """
+    run("import taskorch")  # the bytecode is on disk from here on
+
+    pairs = [(seconds("pass"), seconds("import taskorch")) for _ in range(PAIRS)]
+
+    bare = min(pair[0] for pair in pairs)
+    ours = min(pair[1] for pair in pairs)
+    assert ours - bare <= LIMIT_SECONDS, f"{(ours - bare) * 1000:.0f} ms"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    code = "import json, sys, taskorch; print(json.dumps(sorted(sys.modules)))"
+    return set(json.loads(run(code).stdout))
+
+
+@pytest.mark.parametrize("module", NOT_LOADED)
+def test_the_import_leaves_heavy_modules_alone(loaded, module):
+    assert module not in loaded
+
+
+def test_the_import_starts_no_thread_and_configures_no_logging():
+    code = """if True:
+        import logging, threading, taskorch
+        print(threading.active_count(), logging.getLogger().handlers)
+    """
+
+    assert run(code).stdout.strip() == "1 []"

@@ -1,0 +1,81 @@
+"""RetryPolicy: ranges, and which failures it covers."""
+
+import math
+from typing import Any
+
+import pytest
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import RetryPolicy, check_seconds
+
+
+def constant(state):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_attempts": 1_000_000},
+        {"wait": "linear", "base": 0},
+        {"wait": "fixed", "max_delay": 0},
+        {"wait": constant},
+        {"jitter": 0},
+        {"jitter": 1},
+        {"jitter": "full"},
+        {"stop_after": 3},
+        {"retry_on": OSError},
+        {"retry_on": (OSError, KeyError)},
+        {"retry_on": constant},
+    ],
+)
+def test_well_formed(options):
+    """These are policies, equal to their like."""
+    assert RetryPolicy(**options) == RetryPolicy(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_attempts": 0}, "counts the first try"),
+        ({"max_attempts": True}, "counts the first try"),
+        ({"max_attempts": 2.0}, "counts the first try"),
+        ({"max_attempts": 10**9}, "counts the first try"),
+        ({"wait": "random"}, "wait: 'random' is none of"),
+        ({"base": -1}, "base: -1 is not between"),
+        ({"base": "1"}, "base: a duration is a number"),
+        ({"max_delay": math.inf}, "max_delay: inf"),
+        ({"jitter": 2}, "jitter: 2 is neither"),
+        ({"jitter": True}, "jitter: True is neither"),
+        ({"jitter": "half"}, "jitter: 'half' is neither"),
+        ({"stop_after": -1}, "stop_after: -1"),
+        ({"retry_on": 7}, "retry_on: 7 is no exception class and no predicate"),
+        ({"retry_on": int}, "is no exception class"),
+        ({"retry_on": (OSError, int)}, "is no exception class"),
+    ],
+)
+def test_malformed(options, said):
+    """What can never work is refused where it is made."""
+    with pytest.raises(InvalidTaskError, match=said):
+        RetryPolicy(**options)
+
+
+def test_covers():
+    """By class, by several, or by a predicate."""
+    assert RetryPolicy().covers(ValueError())
+    assert not RetryPolicy().covers(KeyboardInterrupt())
+    assert RetryPolicy(retry_on=(OSError, KeyError)).covers(KeyError())
+    assert not RetryPolicy(retry_on=(OSError, KeyError)).covers(ValueError())
+    assert RetryPolicy(retry_on=lambda e: "now" in str(e)).covers(ValueError("now"))
+    sloppy: Any = lambda e: 0  # noqa: E731
+    assert RetryPolicy(retry_on=sloppy).covers(ValueError()) is False
+
+
+def test_seconds():
+    """A duration is a finite number; zero is refused where it has no meaning."""
+    assert check_seconds("delay", 0) == 0
+    with pytest.raises(InvalidTaskError, match="leaves no time at all"):
+        check_seconds("timeout", 0, zero=False)
+    with pytest.raises(InvalidTaskError, match="not True"):
+        check_seconds("timeout", True)

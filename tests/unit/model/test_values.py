@@ -1,0 +1,173 @@
+"""The other values: tasks, states, agents, ids, answers to questions."""
+
+from typing import Any
+
+import pytest
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import (
+    TERMINAL,
+    Agent,
+    Blocker,
+    Call,
+    Explanation,
+    Performance,
+    PoolStats,
+    Program,
+    Resources,
+    StateStats,
+    StopReport,
+    Task,
+    TaskState,
+    TaskStatus,
+    Unfinished,
+    call_type,
+    check_id,
+    id_problem,
+)
+from taskorch.model._limits import MAX_ID_LENGTH
+
+
+def function():
+    pass
+
+
+class Callable:
+    def __call__(self):
+        pass
+
+
+# -- tasks -------------------------------------------------------------------------
+
+
+def test_a_task_is_a_description():
+    """Nothing is checked before it is submitted; its payload need not be hashable."""
+    task = Task("review", {"path": "a.py"}, after=["x"], metadata={"k": []})
+    assert hash(task) == hash(Task("review"))
+    assert task == Task("review", {"path": "a.py"}, after=["x"], metadata={"k": []})
+    assert task != Task("review")
+    assert "_submitted_as" not in repr(task)
+
+
+def test_a_call():
+    """A function becomes a payload, and its name the type."""
+    task = Task.call(function, 1, kwargs={"k": 2}, executor="thread", priority=3)
+    assert task.payload == Call(function, (1,), {"k": 2}, "thread")
+    assert (task.type, task.priority) == ("function", 3)
+    assert Task.call(function, type="other").type == "other"
+    assert Task.call(function).payload == Call(function)
+    number: Any = 7
+    with pytest.raises(InvalidTaskError, match="not 7"):
+        Task.call(number)
+
+
+def test_the_type_of_a_call():
+    """Functions have their name, other callables that of their class."""
+    assert call_type(function) == "function"
+    assert call_type(Callable()) == "Callable"
+
+
+def test_a_program():
+    """An argument list becomes a payload of the type `program`."""
+    task = Task.program(["ls", "-l"], cwd="/", env={"A": "b"}, timeout=3)
+    assert task.payload == Program(["ls", "-l"], cwd="/", env={"A": "b"})
+    assert (task.type, task.timeout) == ("program", 3)
+    assert Task.program(["ls"], type="listing").type == "listing"
+
+
+# -- ids ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "a.b", "A-1/b_2", "0", "a" * MAX_ID_LENGTH])
+def test_safe_ids(name):
+    """These can become file names."""
+    assert id_problem(name) is None
+    assert check_id(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", ".a", "-a", "a.", "a~2", "a b",
+     "é", "a\n", "a\0", "a" * (MAX_ID_LENGTH + 1)],
+)  # fmt: skip
+def test_unsafe_ids(name):
+    """These cannot; the message says what an id may look like."""
+    with pytest.raises(InvalidTaskError):
+        check_id(name)
+
+
+def test_what_is_no_id():
+    """An id is text."""
+    assert id_problem(7) == "an id is a str, not int"
+
+
+# -- states ------------------------------------------------------------------------
+
+
+def test_states():
+    """Three of the nine are the end."""
+    assert len(TaskState) == 9
+    assert {s for s in TaskState if s.is_terminal} == TERMINAL
+    assert str(TaskState.QUEUED) == "queued"
+
+
+def test_status():
+    """A status knows whether it is the last."""
+    status = TaskStatus(
+        "t",
+        "call",
+        TaskState.FAILED,
+        "failed",
+        None,
+        None,
+        1,
+        (),
+        None,
+        Resources(),
+        (),
+    )
+    assert status.is_terminal
+
+
+# -- agents ------------------------------------------------------------------------
+
+
+def test_performance():
+    """An agent that nobody has tried stands at one half."""
+    assert Performance().success_rate == 0.5
+    assert Performance(3, 1).success_rate == pytest.approx(4 / 6)
+    assert Agent("a").request == Resources()
+
+
+# -- answers -----------------------------------------------------------------------
+
+
+def test_explanation():
+    """It is the answer in sentences."""
+    queued = Explanation("t", TaskState.QUEUED, (), 1)
+    assert queued.runnable
+    assert "it is its turn" in str(queued)
+    assert "number 1" in str(queued)
+    blocked = Explanation(
+        "t",
+        TaskState.QUEUED,
+        (Blocker("slot", "All slots are taken."),),
+        2,
+        "it is near",
+    )
+    assert not blocked.runnable
+    assert "All slots are taken." in str(blocked)
+    assert "it is near" in str(blocked)
+    assert not Explanation("t", TaskState.RUNNING, ()).runnable
+
+
+def test_reports():
+    """Totals and rests."""
+    assert StateStats(1, 2, 3, 4, 5, 6, 7, 8, 9).total == 45
+    assert PoolStats(4, 1).free == 3
+    report = StopReport(
+        1, 2, 3, (Unfinished("t", TaskState.BLOCKED, "It needs a."),), (), True
+    )
+    assert str(report) == (
+        "1 completed, 2 failed, 3 cancelled, 1 left\n  t (blocked): It needs a."
+    )

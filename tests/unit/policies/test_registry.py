@@ -1,0 +1,116 @@
+"""CapabilityRegistry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.policies.fakes import FakeAgent, FakeContext
+
+from taskorch.model import Task
+from taskorch.policies import CapabilityRegistry
+from taskorch.protocols import AgentRegistry
+
+ANN = FakeAgent("ann", ("draw", "write"))
+BOB = FakeAgent("bob", ("write",))
+CAPABILITIES = st.frozensets(st.sampled_from("abcd"))
+
+
+def match(task, *agents):
+    return CapabilityRegistry().matches(task, agents, FakeContext())
+
+
+def test_it_is_an_agent_registry():
+    """It has the methods of its protocol."""
+    assert isinstance(CapabilityRegistry(), AgentRegistry)
+    assert repr(CapabilityRegistry()) == "CapabilityRegistry()"
+
+
+def test_a_task_needs_its_type_unless_it_says_otherwise():
+    """Without `requires`, the capability is the type."""
+    found = match(Task("draw"), BOB, ANN)
+
+    assert found.agents == ("ann",)
+    assert found.reusable
+    assert found.reason == "1 of 2 agents can do 'draw'"
+
+
+def test_every_required_capability_is_needed():
+    """With `requires`, the type itself counts for nothing."""
+    assert match(Task("x", requires={"write"}), BOB, ANN).agents == ("bob", "ann")
+    assert match(Task("x", requires=["write", "draw"]), BOB, ANN).agents == ("ann",)
+
+
+def test_an_empty_requirement_is_met_by_all():
+    """Who needs nothing is served by anyone."""
+    found = match(Task("x", requires=()), BOB, ANN)
+
+    assert found.agents == ("bob", "ann")
+    assert found.reason == "2 of 2 agents can do what needs no capability"
+
+
+def test_a_busy_agent_matches_still():
+    """The answer does not depend on load."""
+    assert match(Task("a"), FakeAgent("x", ("a",), 1, running=1)).agents == ("x",)
+
+
+def test_the_reason_says_what_nobody_can_do():
+    """Capabilities that no agent has are named, and no others."""
+    found = match(Task("x", requires=["write", "sing", "dance"]), ANN, BOB)
+
+    assert found.agents == ()
+    assert found.reusable
+    assert found.reason == "no agent can do 'dance', 'sing'"
+
+
+def test_the_reason_names_the_nearest_agent():
+    """Where each capability exists but nobody has all, the nearest agent is named."""
+    cat = FakeAgent("cat", ("sing",))
+    found = match(Task("x", requires=["write", "draw", "sing"]), cat, ANN)
+
+    assert found.reason == (
+        "no agent can do all of 'draw', 'sing', 'write'; ann lacks 'sing'"
+    )
+
+
+def test_without_agents_the_reason_says_so():
+    """An empty registry is a reason of its own."""
+    assert match(Task("x")).reason == "there is no agent"
+
+
+@given(CAPABILITIES, st.lists(CAPABILITIES, max_size=5))
+def test_it_finds_exactly_those_that_have_all(needs, have):
+    """The matches are the agents whose capabilities include all the needs, in order."""
+    agents = [FakeAgent(f"a{i}", tuple(sorted(c))) for i, c in enumerate(have)]
+    found = match(Task("t", requires=needs), *agents)
+
+    assert found.agents == tuple(f"a{i}" for i, c in enumerate(have) if needs <= c)
+    assert found == match(Task("t", requires=sorted(needs)), *agents)
+    assert found.reason
+
+
+def test_the_reason_does_not_depend_on_the_hash_seed():
+    """A set of requirements gives the same sentence under any seed."""
+    code = (
+        "from taskorch.model import Task\n"
+        "from taskorch.policies import CapabilityRegistry, StructuralValidator\n"
+        "from tests.unit.policies.fakes import FakeAgent, FakeContext\n"
+        "task = Task('x', requires={'one', 'two', 'three'}, after={' a', ' b', ' c'})\n"
+        "agents = [FakeAgent('ann', ('four',))]\n"
+        "print(CapabilityRegistry().matches(task, agents, FakeContext()).reason)\n"
+        "print(StructuralValidator().validate(task, FakeContext()).findings)\n"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+
+    assert len(answers) == 1
