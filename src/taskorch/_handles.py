@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from taskorch.errors import ResultGoneError
 from taskorch.model import TERMINAL, TaskState
-from taskorch.runtime._deciders import show
+from taskorch.model._show import show
 from taskorch.runtime._waiting import blockade, is_settled
 from taskorch.runtime._work import Work, error_of
 

@@ -37,6 +37,7 @@ from taskorch.model._limits import (
     MAX_PRIORITY,
     NS,
 )
+from taskorch.model._show import show
 from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
@@ -47,7 +48,7 @@ from taskorch.policies import (
     StructuralValidator,
 )
 from taskorch.runtime import _reports
-from taskorch.runtime._deciders import Parts, show
+from taskorch.runtime._deciders import Parts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime

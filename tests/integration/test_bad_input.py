@@ -904,3 +904,25 @@ def test_every_refusal_is_a_usage_error_with_a_code(orch):
     }
     assert len(codes) == 6
     assert TaskorchError.code not in codes
+
+
+def test_a_task_for_any_agent_is_refused_where_there_is_none():
+    """`requires=[]` is any agent: without one, that is what is said."""
+    orch = TaskOrchestrator()
+    with pytest.raises(UnknownCapabilityError, match="any agent, and there is none"):
+        orch.submit_task(Task("x", requires=[]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RetryPolicy(jitter=None),
+        lambda: RetryPolicy(base=10**5000),
+        lambda: RetryPolicy(max_attempts=10**5000),
+        lambda: Resources(cpu=10**5000),
+    ],
+)
+def test_limits_of_any_kind_and_length_are_refused_in_words(make):
+    """None for a jitter, and integers too long to print, are InvalidTaskErrors."""
+    with pytest.raises(InvalidTaskError):
+        make()

@@ -222,15 +222,19 @@ def _unknown_capability(
             for capability in agent.info.capabilities
         }
     )
-    missing = next((need for need in needs if need not in known), needs[0])
-    near = difflib.get_close_matches(missing, known, n=1)
     everything = ", ".join(known) or "none at all"
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    msg = (
-        f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and no "
-        f"agent has {'all of them' if missing in known else repr(missing)}{guess}. "
-        f"Known: {everything}"
-    )
+    if not needs:
+        missing = ""
+        msg = f"task {row.id} can be done by any agent, and there is none"
+    else:
+        missing = next((need for need in needs if need not in known), needs[0])
+        near = difflib.get_close_matches(missing, known, n=1)
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        msg = (
+            f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "
+            f"no agent has {'all of them' if missing in known else repr(missing)}"
+            f"{guess}. Known: {everything}"
+        )
     return UnknownCapabilityError(
         msg,
         capability=missing,

@@ -29,5 +29,5 @@ def describe(error: BaseException) -> str:
     """*error* in a line, even if it cannot be printed."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - its __str__ is the user's
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
         return f"{type(error).__name__} (which cannot be printed)"

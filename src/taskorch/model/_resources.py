@@ -14,6 +14,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import MAX_AMOUNT
+from taskorch.model._show import show
 
 __all__ = ("Resources", "Units", "to_units")
 
@@ -31,14 +32,16 @@ def to_units(name: str, amount: object) -> int:
         InvalidTaskError: It is not a finite number from 0 to 1e12.
     """
     if isinstance(amount, bool) or not isinstance(amount, int | float):
-        msg = f"resource {name!r}: an amount is a number, not {amount!r}"
+        msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
         raise InvalidTaskError(msg)
     if not 0 <= amount <= MAX_AMOUNT:
-        msg = f"resource {name!r}: {amount!r} is not between 0 and {MAX_AMOUNT:g}"
+        msg = f"resource {name!r}: {show(amount)} is not between 0 and {MAX_AMOUNT:g}"
         raise InvalidTaskError(msg)
     units = round(amount * _SCALE)
     if units == 0 and amount > 0:
-        msg = f"resource {name!r}: {amount!r} is below the smallest amount, 0.000001"
+        msg = (
+            f"resource {name!r}: {show(amount)} is below the smallest amount, 0.000001"
+        )
         raise InvalidTaskError(msg)
     return units
 

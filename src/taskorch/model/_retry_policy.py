@@ -9,6 +9,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch.model._show import show
 
 __all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds")
 
@@ -26,10 +27,10 @@ def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
             that has no meaning), or is longer than a hundred years.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name}: a duration is a number of seconds, not {value!r}"
+        msg = f"{name}: a duration is a number of seconds, not {show(value)}"
         raise InvalidTaskError(msg)
     if not 0 <= value <= MAX_SECONDS:
-        msg = f"{name}: {value!r} is not between 0 and {MAX_SECONDS:g} seconds"
+        msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"
         raise InvalidTaskError(msg)
     if value == 0 and not zero:
         msg = f"{name}: 0 seconds leaves no time at all; use None for no limit"
@@ -66,7 +67,7 @@ class RetryPolicy:
     def __attrs_post_init__(self) -> None:
         n: object = self.max_attempts
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ATTEMPTS:
-            msg = f"max_attempts counts the first try: 1 or more, not {n!r}"
+            msg = f"max_attempts counts the first try: 1 or more, not {show(n)}"
             raise InvalidTaskError(msg)
         wait: object = self.wait
         if not callable(wait) and wait not in (
@@ -75,16 +76,19 @@ class RetryPolicy:
             "fixed",
         ):
             msg = (
-                f"wait: {self.wait!r} is none of 'exponential', 'linear', 'fixed' or a "
+                f"wait: {show(wait)} is none of 'exponential', 'linear', 'fixed' or a "
                 "wait strategy of tenacity's"
             )
             raise InvalidTaskError(msg)
         check_seconds("base", self.base)
         check_seconds("max_delay", self.max_delay)
-        if self.jitter != "full" and (
-            isinstance(self.jitter, bool | str) or not 0 <= self.jitter <= 1
+        jitter: object = self.jitter
+        if jitter != "full" and (
+            isinstance(jitter, bool)
+            or not isinstance(jitter, int | float)
+            or not 0 <= jitter <= 1
         ):
-            msg = f"jitter: {self.jitter!r} is neither a fraction nor 'full'"
+            msg = f"jitter: {show(self.jitter)} is neither a fraction nor 'full'"
             raise InvalidTaskError(msg)
         if self.stop_after is not None:
             check_seconds("stop_after", self.stop_after)
@@ -99,11 +103,12 @@ class RetryPolicy:
         elif callable(retry_on):
             return
         else:
-            msg = f"retry_on: {self.retry_on!r} is no exception class and no predicate"
+            given = show(self.retry_on)
+            msg = f"retry_on: {given} is no exception class and no predicate"
             raise InvalidTaskError(msg)
         for cls in classes:
             if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-                msg = f"retry_on: {cls!r} is no exception class"
+                msg = f"retry_on: {show(cls)} is no exception class"
                 raise InvalidTaskError(msg)
 
     def covers(self, error: BaseException) -> bool:

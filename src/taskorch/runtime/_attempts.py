@@ -38,8 +38,8 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._state import TypeRow
 from taskorch.model import NO_RETRY, Program, Task, TaskState
+from taskorch.model._show import show
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
-from taskorch.runtime._deciders import show
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,

@@ -35,6 +35,7 @@ from taskorch.model import (
     check_seconds,
 )
 from taskorch.model._limits import NS, SLOW_POLICY_SECONDS
+from taskorch.model._show import show
 from taskorch.policies import StructuralValidator
 from taskorch.protocols import (
     Admission,
@@ -59,13 +60,11 @@ from taskorch.protocols import (
     Verdict,
 )
 
-__all__ = ("Parts", "PolicyDeciders", "show")
+__all__ = ("Parts", "PolicyDeciders")
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Characters of a value that a message shows.
-_MAX_SHOWN: Final = 200
 #: There is one empty tuple only, and it is what a Verdict begins with.
 _NO_FINDINGS: Final[tuple[()]] = ()
 #: What every task must satisfy, whatever a validator of the user's says.
@@ -113,15 +112,6 @@ def check_parts(parts: Parts) -> None:
             if not callable(getattr(part, method, None)):
                 msg = f"{name}={show(part)} has no method {method}()"
                 raise InvalidTaskError(msg, hint="see taskorch.protocols")
-
-
-def show(value: object) -> str:
-    """*value* for a message: short, whatever it is, and whatever its repr does."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a message must not fail over what it shows
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _watches(machine: StateMachine) -> Any:

@@ -34,7 +34,7 @@ from taskorch.model._limits import (
     RECEIVER_BACKLOG,
     SLOW_RECEIVER_SECONDS,
 )
-from taskorch.runtime._deciders import show
+from taskorch.model._show import show
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -375,6 +375,13 @@ class Publisher:
         """Let nobody wait for receivers any more."""
         with self._lock:
             self._idle.notify_all()
+
+    def is_served(self) -> bool:
+        """Whether all that was put has been received; the driver holds its lock."""
+        if threading.current_thread() is self._thread:
+            return True
+        with self._lock:
+            return self._served()
 
     def _served(self) -> bool:
         if self.queue or self._todo or (self._thread is not None and not self._asleep):

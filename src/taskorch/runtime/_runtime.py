@@ -55,6 +55,7 @@ from taskorch.kernel import (
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
 from taskorch.model import Agent, Call, Task, TaskState, Units, call_type
+from taskorch.model._show import show
 from taskorch.runtime import _reports
 from taskorch.runtime._attempts import (
     Attempts,
@@ -65,7 +66,7 @@ from taskorch.runtime._attempts import (
 )
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
-from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts, show
+from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._submission import (

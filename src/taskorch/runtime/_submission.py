@@ -22,7 +22,7 @@ from taskorch.events import TaskRejected
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Program, Task
 from taskorch.model._limits import NS
-from taskorch.runtime._deciders import show
+from taskorch.model._show import show
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,

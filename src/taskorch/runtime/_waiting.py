@@ -496,8 +496,10 @@ class Waiting:
                 continue
             if not rt.publisher.flush(_left(end)):
                 return False
-            with rt.lock:
-                if rt.kernel.quiescent():
+            # Both at one instant: what a receiver submitted may have ended meanwhile,
+            # and have something to tell.
+            with rt.publisher.excused(), rt.lock:
+                if rt.kernel.quiescent() and rt.publisher.is_served():
                     return True
         return False
 
