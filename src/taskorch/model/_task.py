@@ -118,6 +118,8 @@ class Task:
             msg = f"Task.call needs something that can be called, not {fn!r}"
             raise InvalidTaskError(msg)
         payload = Call(fn, args, {} if kwargs is None else kwargs, executor)
+        if not task_options:
+            return cls(call_type(fn), payload)
         task_options.setdefault("type", call_type(fn))
         return cls(payload=payload, **task_options)
 

@@ -9,13 +9,13 @@ itself. What waits for a receiver is bounded; what is lost is counted and said.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import monotonic
+from time import monotonic, sleep
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.events import (
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ("Publisher", "Receiver")
 
 
+#: How often the thread lets others run before it goes to sleep.
+_PATIENT: Final = 3
 #: What an async receiver is part of, so that it does not wait for itself.
 RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
     "taskorch_receiving", default=None
@@ -121,6 +123,9 @@ class Publisher:
             self._wake.release()
         elif self._thread is None:
             self._begin()
+        else:
+            # It is at work already, and looked after.
+            return
         self._rt.timer.watch(self.slow_after)
 
     def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -166,6 +171,12 @@ class Publisher:
 
     def _sleep(self) -> bool:
         """Wait for something to publish; False if there will be no more."""
+        # Work that is under way mostly has something to say at once: to sleep and be
+        # woken for each event would cost more than all the rest.
+        for _ in range(_PATIENT):
+            sleep(0)
+            if self.queue:
+                return True
         with self._rt.lock:
             if self.queue or self._todo:
                 return True
@@ -201,9 +212,12 @@ class Publisher:
             return
         for cls in VIEWS[fact[0]]:
             receivers = self.receivers.get(cls)
-            event = _event(cls, fact, cargo) if receivers else None
-            if receivers and event is not None:
-                self._todo.extend((receiver, event) for receiver in receivers)
+            if not receivers:
+                continue
+            event = _event(cls, fact, cargo)
+            if event is not None:
+                for receiver in receivers:
+                    self._todo.append((receiver, event))
 
     def _deliver(self, receiver: Receiver, arg: Any) -> None:
         if receiver.own:
@@ -261,7 +275,7 @@ class Publisher:
         try:
             result = receiver.call(arg)
             # Not whatever can be awaited: a receiver may return a task's handle.
-            if inspect.iscoroutine(result):
+            if type(result) is CoroutineType:
                 self._await(receiver, result)
         except BaseException as error:  # noqa: BLE001 - receivers harm nobody
             self.failed(receiver, error)

@@ -425,7 +425,7 @@ class Runtime:
         with self.lock:
             return self.kernel.bucket(spec)
 
-    def _run(  # noqa: C901, PLR0912 - the hot path, written out
+    def _run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         self, worker: Worker, item: tuple[TaskRow, int, Work]
     ) -> Any:
         """On a worker: do one attempt, end it, and take the next in the same step."""
@@ -472,11 +472,12 @@ class Runtime:
                 del first
             if following is None:
                 self._rest(worker)
+            if kernel.sink:
+                self._publish()
             if (
                 starts
                 or kernel.touched
                 or kernel.effects
-                or kernel.sink
                 or kernel.timers
                 or self.waiting.quiet
                 or kernel.dropped

@@ -132,23 +132,32 @@ class Submission:
         rt = self._rt
         known = self._known
         context = capture()
+        make = rt.work_class
         works: list[Work] = []
         buckets: list[Bucket] = []
+        # Most batches are of one function: what was found for the last is kept.
+        key: Any = None
+        bucket: Bucket | None = None
+        fn: Any = None
+        how = THREAD
         for task in tasks:
             if type(task) is not Task or not _is_bare(task):
                 return None
             payload = task.payload
-            bucket = known.get(_options(task))
+            options = _options(task)
+            if options != key:
+                key, bucket = options, known.get(options)
             if bucket is None:
                 return None
             if type(payload) is Call:
                 if payload.executor is not None or _needs(payload):
                     return None
-                how = how_to_call(payload.fn, None, ())
-                work = rt.work_class(
-                    rt, payload.fn, payload.args, payload.kwargs, how, context
-                )
+                if payload.fn is not fn:
+                    fn = payload.fn
+                    how = how_to_call(fn, None, ())
+                work = make(rt, fn, payload.args, payload.kwargs, how, context)
             else:
+                fn = None
                 how = PROGRAM if type(payload) is Program else AGENT
                 work = rt.work_class(rt, None, (), NO_KWARGS, how, context)
             work._task = task
@@ -161,15 +170,17 @@ class Submission:
         kernel = self._rt.kernel
         version = kernel.agents_version
         works, buckets = plain
-        if not kernel.plain or any(b.agents_version != version for b in buckets):
+        if not kernel.plain or any(
+            bucket.checked != version for bucket in dict.fromkeys(buckets)
+        ):
             return None
         submit = kernel.submit
         new_id = self._rt.new_id
         for work, bucket in zip(works, buckets, strict=True):
-            task = work._task
-            priority = 0 if task is None else task.priority
-            row = work._row = submit(new_id(), bucket, work, now, priority)
-            _set_attribute(task, "_submitted_as", row.id)
+            task: Task = work._task  # type: ignore[assignment]  # set by plain
+            name = new_id()
+            work._row = submit(name, bucket, work, now, task.priority)
+            _set_attribute(task, "_submitted_as", name)
         return works
 
     # -- outside the lock ----------------------------------------------------------
