@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from time import monotonic
@@ -48,6 +47,7 @@ from taskorch.policies import (
     StructuralValidator,
 )
 from taskorch.runtime import _reports
+from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._deciders import Parts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources

@@ -50,7 +50,7 @@ def test_a_failed_dependency() -> None:
         assert orch.wait(PATIENCE)
         blocker = only(orch.explain("child"))
         assert blocker.detail == (
-            "It needs bad, which is failed, and will not complete unless it is run "
+            "It needs bad, which has failed, and will not complete unless it is run "
             "again."
         )
         assert "child, which is blocked" in str(orch.explain("grandchild"))

@@ -17,6 +17,9 @@ _S: Final = TaskState
 #: Holders and tasks named in one answer.
 _SOME: Final = 5
 
+#: What is not said with "is" and the state.
+_IN_WORDS: Final = {_S.FAILED: "has failed", _S.CANCELLED: "was cancelled"}
+
 
 def explain(kernel: Kernel, row: TaskRow, now: int) -> Explanation:
     """
@@ -85,7 +88,7 @@ def _dependencies(row: TaskRow) -> list[Blocker]:
     for parent in dict.fromkeys(row.links.parents):
         if parent.state is _S.COMPLETED:
             continue
-        how = f"is {parent.state}"
+        how = _IN_WORDS.get(parent.state, f"is {parent.state}")
         if is_broken(parent):
             how += ", and will not complete unless it is run again"
         detail = f"It needs {parent.id}, which {how}."

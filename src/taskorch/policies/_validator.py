@@ -241,9 +241,6 @@ def _seconds_problem(value: object, *, zero: bool) -> str | None:
         check_seconds("it", value, zero=zero)
     except InvalidTaskError as error:
         return str(error).removeprefix("it: ")
-    except (ValueError, OverflowError):
-        # An integer of more digits than Python is willing to print.
-        return f"{_show(value)} is no duration that ends"
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Mapping
@@ -19,7 +18,6 @@ from taskorch.errors import (
     ResultGoneError,
     TaskFailedError,
 )
-from taskorch.executors import ProgramEnd, ProgramExecutor
 from taskorch.executors._remote import (
     RemoteEnd,
     RemoteTraceback,
@@ -39,6 +37,11 @@ from taskorch.kernel import (
 from taskorch.kernel._state import TypeRow
 from taskorch.model import NO_RETRY, Program, Task, TaskState
 from taskorch.model._show import show
+from taskorch.runtime._asyncio import (
+    asyncio,
+    is_cancellation,
+    is_coroutine_task,
+)
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
 from taskorch.runtime._work import (
     AGENT,
@@ -55,6 +58,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.executors import ProgramEnd, ProgramExecutor
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Attempts", "outcome_of", "said", "strip", "unawaited")
@@ -83,7 +87,7 @@ def outcome_of(
         The outcome, the error as callers see it, and its type and message.
     """
     kind, message = said(error)
-    stopped = isinstance(error, AttemptInterrupted | asyncio.CancelledError)
+    stopped = isinstance(error, AttemptInterrupted) or is_cancellation(error)
     if stopped and asked:
         return "stopped", error, (kind, message)
     if isinstance(error, concurrent.futures.BrokenExecutor):
@@ -280,6 +284,9 @@ class Attempts:
             with self._rt.loops._lock:
                 executor = self._programs
                 if executor is None:
+                    # Few need it, and it takes a tenth of our start-up.
+                    from taskorch.executors import ProgramExecutor  # noqa: PLC0415
+
                     executor = self._programs = ProgramExecutor(
                         run_id=self._rt._prefix.rstrip("-"), logs=self.logs
                     )
@@ -385,7 +392,7 @@ class Attempts:
         if why == "suspend":
             return
         handle = control.handle
-        if isinstance(handle, asyncio.Task):
+        if is_coroutine_task(handle):
             self._rt.loops.call(handle.cancel)
         elif isinstance(handle, concurrent.futures.Future):
             handle.cancel()

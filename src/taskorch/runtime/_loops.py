@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from taskorch.runtime._asyncio import asyncio
 
 __all__ = ("LoopHost",)
 

@@ -8,7 +8,6 @@ itself. What waits for a receiver is bounded; what is lost is counted and said.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -35,6 +34,7 @@ from taskorch.model._limits import (
     SLOW_RECEIVER_SECONDS,
 )
 from taskorch.model._show import show
+from taskorch.runtime._asyncio import asyncio
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime

@@ -7,7 +7,6 @@ nested work cannot fill all slots with waiting.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from taskorch.errors import (
 from taskorch.kernel import TaskRow
 from taskorch.kernel._books import wanted
 from taskorch.model import TERMINAL, TaskState
+from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._context import TaskContext, current_or_none
 from taskorch.runtime._work import Work
 
