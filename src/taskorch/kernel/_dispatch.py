@@ -53,7 +53,9 @@ def place(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
     try:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
-        veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
+        veto = None
+        if kernel.watched:
+            veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
         if veto is not None:
             more_of(row).veto = veto or "no reason given"
             bucket.pop(row)
@@ -93,6 +95,8 @@ def has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
     if agent.running >= agent.limit:
         return False
     need = _books.wanted(bucket, agent)
+    if not need:
+        return True
     return _books.shortage(agent, need) is None and (
         not kernel.rigid or _books.pool_shortage(kernel, need) is None
     )
@@ -113,7 +117,7 @@ def _try(
     while left:
         agent, reason, keep_route = deciders.route(row, left, now)
         need = _books.wanted(bucket, agent)
-        pooled = in_pools(kernel, need)
+        pooled = in_pools(kernel, need) if need else need
         granted, refusal, keep_alloc = deciders.allocate(row, agent, pooled, now)
         if granted is not None:
             if (

@@ -163,6 +163,7 @@ class PolicyDeciders:
         self.task_of = task_of
         self.kernel: Kernel
         self.context: DecisionContext
+        self._outside: DecisionContext
         #: The thread that is inside a policy, or 0.
         self.asking = 0
         #: `(component, seconds)` of slow calls, for the runtime to report.
@@ -183,6 +184,8 @@ class PolicyDeciders:
         """Answer questions of *kernel* from now on."""
         self.kernel = kernel
         self.context = kernel.context
+        # The validator's own: the kernel's is used under the lock meanwhile.
+        self._outside = DecisionContext(kernel, kernel.context.random)
 
     def refuse_reentry(self) -> None:
         """
@@ -248,8 +251,7 @@ class PolicyDeciders:
         if ident in self._validating:
             msg = "the validator submitted a task, for which it would be asked again"
             raise ReentryError(msg)
-        # Its own: the kernel's is used under the lock meanwhile.
-        context = DecisionContext(self.kernel, self.context.random)
+        context = self._outside
         context.now_ns = now
         component = "validator"
         self._validating.add(ident)

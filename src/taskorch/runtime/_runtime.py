@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Context
 from itertools import count
 from random import Random
@@ -644,6 +644,11 @@ class Runtime:
 
             works = self.step(change)
         return works or []
+
+    @property
+    def id_parts(self) -> tuple[str, Iterator[int]]:
+        """What an id is made of, for those who make many."""
+        return self._prefix, self._numbers
 
     def new_id(self) -> str:
         """A new id."""

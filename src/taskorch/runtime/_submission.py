@@ -150,7 +150,9 @@ class Submission:
             if bucket is None:
                 return None
             if type(payload) is Call:
-                if payload.executor is not None or _needs(payload):
+                if payload.executor is not None:
+                    return None
+                if (payload.args or payload.kwargs) and _needs(payload):
                     return None
                 if payload.fn is not fn:
                     fn = payload.fn
@@ -175,10 +177,10 @@ class Submission:
         ):
             return None
         submit = kernel.submit
-        new_id = self._rt.new_id
+        prefix, numbers = self._rt.id_parts
         for work, bucket in zip(works, buckets, strict=True):
             task: Task = work._task  # type: ignore[assignment]  # set by plain
-            name = new_id()
+            name = prefix + str(next(numbers))
             work._row = submit(name, bucket, work, now, task.priority)
             _set_attribute(task, "_submitted_as", name)
         return works
