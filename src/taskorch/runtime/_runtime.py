@@ -790,6 +790,14 @@ class Runtime:
         row = work._row
         extra_of(work).progress = value
 
+        if self.kernel.sink is None:
+            # Nobody listens: it has its number, and that is all.
+            self.deciders.refuse_reentry()
+            with self.lock:
+                if row.attempt == attempt:
+                    self.kernel.seq += 1
+            return
+
         def change(now: int) -> None:
             if row.attempt == attempt:
                 self.kernel.note(
