@@ -104,7 +104,7 @@ def has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
 
 def in_pools(kernel: Kernel, need: Units) -> Units:
     """The part of *need* that the pools have to give."""
-    return tuple(pair for pair in need if pair[0] in kernel.pools)
+    return tuple(pair for pair in need if pair[0] in kernel.pools) if need else ()
 
 
 def _try(
@@ -117,7 +117,7 @@ def _try(
     while left:
         agent, reason, keep_route = deciders.route(row, left, now)
         need = _books.wanted(bucket, agent)
-        pooled = in_pools(kernel, need) if need else need
+        pooled = in_pools(kernel, need)
         granted, refusal, keep_alloc = deciders.allocate(row, agent, pooled, now)
         if granted is not None:
             if (

@@ -10,10 +10,10 @@ __all__ = ("show",)
 _MAX_SHOWN: Final = 200
 
 
-def show(value: object) -> str:
+def show(value: object, most: int = _MAX_SHOWN) -> str:
     """*value* for a message: short, whatever it is, and whatever its repr does."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a message must not fail over what it shows
         return f"<{type(value).__name__}>"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return text if len(text) <= most else f"{text[:most]}…"

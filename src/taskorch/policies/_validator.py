@@ -17,6 +17,7 @@ from taskorch.model import (
     id_problem,
 )
 from taskorch.model._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 
 __all__ = ("StructuralValidator", "ValidatorChain")
@@ -256,11 +257,7 @@ def _moment_problem(value: object, *, zero: bool) -> str | None:
 
 
 def _show(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a finding must not fail over what it finds
-        return f"<{_kind(value)}>"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return show(value, _MAX_SHOWN)
 
 
 def _kind(value: object) -> str:
