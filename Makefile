@@ -12,18 +12,21 @@ CORE   := src/taskorch/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/t
 BOTH   := $(MAKE) --no-print-directory --keep-going -j2 \
           $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
+MINUTES ?= 10
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        fast coverage others others-ready wheel
+        fast coverage others others-ready wheel soak soak-ci
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the fast tests'
 	@echo 'make test        all that CI runs'
+	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make bench       the benchmarks'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make clean       remove all that was made here, the environment too'
@@ -58,7 +61,7 @@ check: $(READY)
 	@$(MAKE) --no-print-directory fast
 
 test: $(READY)
-	@$(BOTH) static verifytypes others-ready wheel
+	@$(BOTH) static verifytypes others-ready wheel soak-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 
@@ -100,6 +103,16 @@ others others-ready: $(READY)
 
 wheel: $(READY)
 	@.ci/wheel
+
+# Fresh seeds: they begin at the time of day, unless told otherwise.
+soak: $(READY)
+	@$(BIN)/python -m taskorch.testing.soak --minutes $(MINUTES) \
+	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2
+
+# A minute, from seeds that the commit chooses: what failed once fails again.
+soak-ci: $(READY)
+	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
+	$(BIN)/python -m taskorch.testing.soak --minutes 1 --seed $$((0x$$seed))
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

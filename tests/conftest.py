@@ -4,6 +4,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+# Runs of pytest inside tests, for the plugin that users get.
+pytest_plugins = ["pytester"]
+
 # A loaded machine is no reason to fail, so examples have no deadline. What CI finds
 # must be found again on a developer's machine, so there the examples do not change.
 settings.register_profile("dev", max_examples=50, deadline=None)

@@ -8,6 +8,7 @@ MODULES = (
     "memory",
     "backlog",
     "published",
+    "simulation",
     "imports",
 )
 """The modules, in the order of the table; a new one is entered here."""

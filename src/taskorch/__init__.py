@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from taskorch.errors import InternalError as InternalError
     from taskorch.errors import InvalidTaskError as InvalidTaskError
     from taskorch.errors import InvalidTransitionError as InvalidTransitionError
+    from taskorch.errors import JournalError as JournalError
+    from taskorch.errors import JournalTakenError as JournalTakenError
+    from taskorch.errors import JournalUnavailableError as JournalUnavailableError
     from taskorch.errors import NotRunningError as NotRunningError
     from taskorch.errors import Permanent as Permanent
     from taskorch.errors import ProgramFailedError as ProgramFailedError
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from taskorch.errors import WouldBlockError as WouldBlockError
     from taskorch.errors import WouldDeadlockError as WouldDeadlockError
     from taskorch.events import AgentJoined as AgentJoined
+    from taskorch.events import AgentLost as AgentLost
+    from taskorch.events import AgentReturned as AgentReturned
     from taskorch.events import AttemptReturned as AttemptReturned
     from taskorch.events import AttemptStopping as AttemptStopping
     from taskorch.events import AttemptWaiting as AttemptWaiting
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     from taskorch.events import TaskBlocked as TaskBlocked
     from taskorch.events import TaskCancelled as TaskCancelled
     from taskorch.events import TaskCompleted as TaskCompleted
+    from taskorch.events import TaskDue as TaskDue
     from taskorch.events import TaskEvent as TaskEvent
     from taskorch.events import TaskFailed as TaskFailed
     from taskorch.events import TaskProgressed as TaskProgressed
@@ -111,10 +117,17 @@ if TYPE_CHECKING:
     from taskorch.model import Unfinished as Unfinished
     from taskorch.policies import BackoffRetryHandler as BackoffRetryHandler
     from taskorch.policies import CapabilityRegistry as CapabilityRegistry
+    from taskorch.policies import DeadlineQueue as DeadlineQueue
     from taskorch.policies import FifoQueue as FifoQueue
+    from taskorch.policies import FourStateMachine as FourStateMachine
+    from taskorch.policies import JsonSchemaValidator as JsonSchemaValidator
+    from taskorch.policies import LeastLoadedRouter as LeastLoadedRouter
     from taskorch.policies import PerformanceRouter as PerformanceRouter
     from taskorch.policies import PoolAllocator as PoolAllocator
     from taskorch.policies import PriorityQueue as PriorityQueue
+    from taskorch.policies import ProportionalAllocator as ProportionalAllocator
+    from taskorch.policies import QuotaRetryHandler as QuotaRetryHandler
+    from taskorch.policies import SourceRegistry as SourceRegistry
     from taskorch.policies import StandardStateMachine as StandardStateMachine
     from taskorch.policies import StructuralValidator as StructuralValidator
     from taskorch.policies import TenacityRetryHandler as TenacityRetryHandler
@@ -152,7 +165,9 @@ __all__ = (
     "Admission",
     "Agent",
     "AgentJoined",
+    "AgentLost",
     "AgentRegistry",
+    "AgentReturned",
     "AgentStats",
     "AgentView",
     "Allocation",
@@ -170,6 +185,7 @@ __all__ = (
     "ComponentFailed",
     "Context",
     "CycleError",
+    "DeadlineQueue",
     "DependencyFailedError",
     "DuplicateTaskError",
     "Durations",
@@ -179,6 +195,7 @@ __all__ = (
     "Failure",
     "FifoQueue",
     "Finding",
+    "FourStateMachine",
     "Health",
     "HealthCheck",
     "HealthReported",
@@ -186,7 +203,12 @@ __all__ = (
     "InternalError",
     "InvalidTaskError",
     "InvalidTransitionError",
+    "JournalError",
+    "JournalTakenError",
+    "JournalUnavailableError",
+    "JsonSchemaValidator",
     "LateResultIgnored",
+    "LeastLoadedRouter",
     "Match",
     "MemoryJournal",
     "NotRunningError",
@@ -206,8 +228,10 @@ __all__ = (
     "Program",
     "ProgramFailedError",
     "ProgramResult",
+    "ProportionalAllocator",
     "QueueFullError",
     "QueueStats",
+    "QuotaRetryHandler",
     "ReceiverFailed",
     "ReentryError",
     "ResourceAllocator",
@@ -220,6 +244,7 @@ __all__ = (
     "Route",
     "SlotLeaked",
     "SlotRecovered",
+    "SourceRegistry",
     "StandardStateMachine",
     "StateMachine",
     "StateStats",
@@ -234,6 +259,7 @@ __all__ = (
     "TaskCancelledError",
     "TaskCompleted",
     "TaskContext",
+    "TaskDue",
     "TaskEvent",
     "TaskExpiredError",
     "TaskFailed",
@@ -296,6 +322,9 @@ _WHERE = {
         "InternalError",
         "InvalidTaskError",
         "InvalidTransitionError",
+        "JournalError",
+        "JournalTakenError",
+        "JournalUnavailableError",
         "NotRunningError",
         "Permanent",
         "ProgramFailedError",
@@ -319,6 +348,8 @@ _WHERE = {
     ),
     "taskorch.events": (
         "AgentJoined",
+        "AgentLost",
+        "AgentReturned",
         "AttemptReturned",
         "AttemptStopping",
         "AttemptWaiting",
@@ -338,6 +369,7 @@ _WHERE = {
         "TaskBlocked",
         "TaskCancelled",
         "TaskCompleted",
+        "TaskDue",
         "TaskEvent",
         "TaskFailed",
         "TaskProgressed",
@@ -386,10 +418,17 @@ _WHERE = {
     "taskorch.policies": (
         "BackoffRetryHandler",
         "CapabilityRegistry",
+        "DeadlineQueue",
         "FifoQueue",
+        "FourStateMachine",
+        "JsonSchemaValidator",
+        "LeastLoadedRouter",
         "PerformanceRouter",
         "PoolAllocator",
         "PriorityQueue",
+        "ProportionalAllocator",
+        "QuotaRetryHandler",
+        "SourceRegistry",
         "StandardStateMachine",
         "StructuralValidator",
         "TenacityRetryHandler",

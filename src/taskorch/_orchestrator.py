@@ -150,6 +150,9 @@ class TaskOrchestrator:
         if journal is not None and not isinstance(journal, MemoryJournal):
             msg = f"journal={show(journal)} is no journal: use MemoryJournal() or None"
             raise InvalidTaskError(msg)
+        if journal is not None and journal.is_owned:
+            msg = "journal= keeps the events of another orchestrator already"
+            raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
         if isinstance(seed, bool) or not isinstance(seed, int | None):
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)

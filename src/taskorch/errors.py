@@ -27,6 +27,9 @@ Every error that taskorch raises, in one tree.
     │   ├── AttemptLostError          the worker died under it
     │   ├── ResultGoneError           its result has left memory
     │   └── ComponentError            a part of the user's failed; .component
+    ├── JournalError                  the journal cannot be used
+    │   ├── JournalUnavailableError   it cannot be written now; .outcome
+    │   └── JournalTakenError         somebody else owns it now
     └── InternalError                 a fault of taskorch itself: please report it
 
 Outside the tree: `Permanent`, which a task raises to say that a retry is no use,
@@ -52,6 +55,9 @@ __all__ = (
     "InternalError",
     "InvalidTaskError",
     "InvalidTransitionError",
+    "JournalError",
+    "JournalTakenError",
+    "JournalUnavailableError",
     "NotRunningError",
     "Permanent",
     "ProgramFailedError",
@@ -464,6 +470,43 @@ class ComponentError(TaskFailure):
     ) -> None:
         super().__init__(message, hint=hint, task_id=task_id)
         self.component = component
+
+
+class JournalError(TaskorchError):
+    """The journal cannot be used."""
+
+    code = "journal"
+
+
+class JournalUnavailableError(JournalError):
+    """
+    The journal cannot be written now.
+
+    Attributes:
+        outcome: `"unknown"`: what was to be written may have been kept or not, and
+            submitting the same again settles it. `"refused"`: nothing was kept.
+    """
+
+    code = "journal_unavailable"
+    default_hint = "see orch.health(); it goes on by itself once writing works again"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: str = "unknown",
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.outcome = outcome
+
+
+class JournalTakenError(JournalError):
+    """Somebody else owns the journal now: this orchestrator may not write any more."""
+
+    code = "journal_taken"
+    default_hint = "stop this one: the other has taken over its work"
 
 
 class InternalError(TaskorchError):

@@ -773,6 +773,16 @@ def test_a_part_that_is_empty_is_not_taken_for_none():
     assert queue.asked
 
 
+def test_a_journal_serves_one_orchestrator():
+    """A second one would mix its numbers with the first one's."""
+    journal = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=journal):
+        pass
+    with pytest.raises(InvalidTaskError, match="another orchestrator") as caught:
+        TaskOrchestrator(journal=journal)
+    assert "MemoryJournal" in caught.value.hint
+
+
 def test_an_empty_journal_is_not_taken_for_none():
     """A new MemoryJournal is empty, and the one to be used."""
     journal = MemoryJournal(keep_events=True)

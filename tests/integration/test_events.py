@@ -86,6 +86,13 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "requires": None,
             "resources": units,
             "rerun_of": None,
+            "timeout_ns": None,
+            "idempotent": True,
+            "key": events[0].at_ns - 120 * 10**9,
+            "not_before_ns": None,
+            "deadline_ns": None,
+            "expires_ns": None,
+            "named": True,
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {
@@ -127,6 +134,7 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
             "error_type": "ValueError",
             "message": "it: broke",
             "cause": "error",
+            "charged": True,
         }
 
 

@@ -24,9 +24,13 @@ from taskorch.kernel import (
     SuspendTask,
     TaskRow,
     check_invariants,
+    differences,
     explain,
+    fold,
+    recover,
 )
 from taskorch.kernel._state import More
+from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import Agent, Explanation, Resources, TaskState, Units
 
 S = TaskState
@@ -139,6 +143,14 @@ class Policies:
             if pool.total - pool.used < units:
                 return None, f"{name} is short", False
         return wants, "free", self.keeps_alloc and not request
+
+
+class Nobody(Policies):
+    """For a kernel that decides nothing: a fold."""
+
+    def _ask(self, component: str) -> None:
+        msg = f"the {component} was asked"
+        raise AssertionError(msg)
 
 
 class Machine:
@@ -282,6 +294,12 @@ class Machine:
     def expire(self, older_than: int) -> list[str]:
         return self.do(ExpireTasks(older_than))
 
+    def beat(self, name: str, *attempts: tuple[str, int]) -> list[tuple[str, int]]:
+        """An agent gives a sign of life; what it is to stop."""
+        abandoned = self.kernel.beat(name, attempts, self.now)
+        self.settle()
+        return abandoned
+
     def rerun(self, task_id: str) -> str:
         """Run a finished task again, and let its dependents wait for that."""
         kernel, row = self.kernel, self.row(task_id)
@@ -295,6 +313,36 @@ class Machine:
         kernel.repoint(row, again, self.now)
         self.settle()
         return name
+
+    # -- other lives ---------------------------------------------------------------
+
+    def folded(
+        self, facts: int | None = None, policies: Policies | None = None
+    ) -> Kernel:
+        """Another kernel, to which the first so many facts (or all) were told."""
+        old = self.kernel
+        pools = tuple((pool.name, pool.total) for pool in old.pools.values())
+        kernel = Kernel(old.config, policies or Nobody(), Random(7), pools)
+        for fact, cargo in self.sink[:facts]:
+            fold(kernel, fact, cargo)
+        return kernel
+
+    def restart(self) -> None:
+        """We die, and begin anew with nothing but the facts; all agents are away."""
+        epoch = self.kernel.epoch + 1
+        asked = len(self.policies.asked)
+        self.kernel = self.policies.kernel = self.folded(policies=self.policies)
+        assert len(self.policies.asked) == asked
+        self.kernel.listen(self.sink, frozenset(CATALOGUE))
+        recover(self.kernel, epoch, self.now)
+        check_invariants(self.kernel)
+
+    def reopen(self) -> list[str]:
+        """All agents join again, and work goes on; ids of what starts."""
+        for agent in list(self.kernel.agents.values()):
+            self.kernel.add_agent(agent.info, self.now)
+        self.kernel.paused = False
+        return self.settle()
 
     # -- questions -----------------------------------------------------------------
 
@@ -342,3 +390,63 @@ class Machine:
 
     def effect_names(self) -> list[str]:
         return [type(effect).__name__ for effect in self.effects]
+
+
+class Twin(Machine):
+    """A machine whose facts are folded, after every command, into a second kernel."""
+
+    shadow: Kernel | None = None
+    seen = 0
+
+    def do(self, *commands: Command) -> list[str]:
+        try:
+            return super().do(*commands)
+        finally:
+            self.mirror()
+
+    def agent(self, name: str, *capabilities: str, **options: Any) -> AgentRow:
+        row = super().agent(name, *capabilities, **options)
+        self.mirror()
+        return row
+
+    def restart(self) -> None:
+        super().restart()
+        self.mirror()
+
+    def mirror(self) -> None:
+        """Both kernels are in the same state."""
+        if self.shadow is None:
+            self.shadow = self.folded(0)
+        for fact, cargo in self.sink[self.seen :]:
+            fold(self.shadow, fact, cargo)
+        self.seen = len(self.sink)
+        assert unlike(self.kernel, self.shadow, self.now) == []
+        check_invariants(self.shadow)
+
+
+def unlike(live: Kernel, folded: Kernel, now: int) -> list[str]:
+    """In what two kernels differ; more than `differences` looks at."""
+    found = differences(live, folded)
+    one, other = _rest_of(live, now), _rest_of(folded, now)
+    return found + [f"{k}: {v} and {other[k]}" for k, v in one.items() if v != other[k]]
+
+
+def _rest_of(kernel: Kernel, now: int) -> dict[str, Any]:
+    """What is counted for reports, what leaves memory next, and what is due when."""
+    types = {
+        name: (r.completed, r.failed, r.cancelled, r.failures, list(r.samples))
+        for name, r in kernel.types.items()
+        if r.completed or r.failed or r.cancelled
+    }
+    due = {
+        (when, kind, row.id)
+        for when, _, kind, row, _ in filter(is_alive, kernel.timers)
+        # What has rung already does nothing; when an agent was heard of is no fact.
+        if when > now and kind != LEASE and isinstance(row, TaskRow)
+    }
+    return {
+        "types": types,
+        "causes": kernel.causes,
+        "finished": [row.id for row in kernel.finished],
+        "due": sorted(due),
+    }

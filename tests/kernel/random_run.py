@@ -8,7 +8,20 @@ from typing import Any
 from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.errors import UsageError
-from taskorch.kernel import DecideTask, Spec, TaskRow, check_invariants, explain
+from taskorch.events import CATALOGUE
+from taskorch.kernel import (
+    DecideTask,
+    EndAttempt,
+    FaultPoints,
+    Kernel,
+    Spec,
+    TaskRow,
+    check_invariants,
+    differences,
+    explain,
+    fold,
+    recover,
+)
 from taskorch.model import TERMINAL, Resources, TaskState
 
 S = TaskState
@@ -76,11 +89,16 @@ class Run:
         self.machine.agent("a", "x", "y", max_concurrency=dice.choice([1, 2]))
         room = Resources(cpu=3, gpu=1, licence=1, memory_mb=3)
         self.machine.agent("b", "x", capacity=room, request=dice.choice(RESOURCES[:3]))
+        self.machine.agent("far", "x", max_concurrency=dice.choice([1, 3]), lease=6.0)
         self.count = 0
         #: Attempts that nobody has ended.
         self.out: list[tuple[str, int]] = []
         self.ended: dict[str, TaskState] = {}
         self.facts_seen = 0
+        kernel = self.machine.kernel
+        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+        #: What the facts so far lead to: it must be the same.
+        self.shadow = Kernel(kernel.config, Policies(), Random(0), pools)
 
     # -- choices -------------------------------------------------------------------
 
@@ -146,7 +164,9 @@ class Run:
             task_id, attempt = self.out.pop(self.dice.randrange(len(self.out)))
             leak = kernel.leaked.get((task_id, attempt))
             row = kernel.tasks.get(task_id) if leak is None else leak.row
-            assert row is not None
+            if row is None:
+                # Its agent was lost, another attempt finished it, and it is gone.
+                continue
             kernel.end_attempt(row, attempt, "completed", self.machine.now)
             check_invariants(kernel)
 
@@ -239,6 +259,51 @@ class Run:
             )
             self.machine.settle()
 
+    def beat(self) -> None:
+        """The agent that lives elsewhere gives a sign of life, complete or not."""
+        kernel, now = self.machine.kernel, self.machine.now
+        named = [attempt for attempt in self.out if self.dice.random() < 0.8]
+        far = kernel.agents["far"]
+        abandoned = kernel.beat("far", named, now)
+        check_invariants(kernel)
+        current = {
+            (row.id, row.attempt) for row in kernel.tasks.values() if row.agent is far
+        }
+        assert not far.lost
+        assert all(attempt in named for attempt in abandoned)
+        assert all(a in current for a in named if a not in abandoned)
+        self.machine.settle()
+
+    def crash(self) -> None:
+        """We die, and begin anew with nothing but the facts."""
+        machine = self.machine
+        old = machine.kernel
+        pools = tuple((pool.name, pool.total) for pool in old.pools.values())
+        kernel = Kernel(old.config, machine.policies, Random(3), pools)
+        for fact, cargo in machine.sink:
+            fold(kernel, fact, cargo)
+        assert not differences(old, kernel), differences(old, kernel)
+        machine.kernel = machine.policies.kernel = kernel
+        kernel.points = old.points
+        kernel.listen(machine.sink, frozenset(CATALOGUE))
+        machine.now += self.dice.choice([0, SEC, 100 * SEC])
+        recover(kernel, old.epoch + 1, machine.now)
+        check_invariants(kernel)
+        assert not kernel.running
+        assert not self.rows(S.RUNNING)
+        for agent in old.agents.values():
+            kernel.add_agent(agent.info, machine.now)
+        machine.settle()
+        # What ran in our own process died with it; what ran elsewhere may come back.
+        states = {name: row.state for name, row in kernel.tasks.items()}
+        for task_id, attempt in self.out:
+            machine.do(EndAttempt(task_id, attempt, "completed", epoch=old.epoch))
+        assert states == {name: row.state for name, row in kernel.tasks.items()}
+        kernel.paused = False
+        self.out.clear()
+        machine.started.clear()
+        machine.settle()
+
     def slot(self) -> None:
         machine = self.machine
         if (task_id := self.pick(S.RUNNING)) is not None:
@@ -282,6 +347,8 @@ class Run:
             + [self.wait] * 3
             + [self.suspend, self.resume, self.prioritise] * 2
             + [self.slot] * 4
+            + [self.beat] * 3
+            + [self.crash]
             + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
             + [self.join, self.whims, self.fault, self.explained]
         )()
@@ -322,10 +389,13 @@ class Run:
                 assert task_id not in self.ended
         for task_id, state in kernel.retired.items():
             assert self.ended.setdefault(task_id, state) is state
-        for fact, _ in self.machine.sink[self.facts_seen :]:
+        for fact, cargo in self.machine.sink[self.facts_seen :]:
             self.facts_seen += 1
             assert fact[1] == self.facts_seen
+            fold(self.shadow, fact, cargo)
         assert kernel.seq == self.facts_seen
+        found = differences(kernel, self.shadow)
+        assert not found, found
 
     def explained(self) -> None:
         """
@@ -398,9 +468,10 @@ class Run:
             assert not any(agent.used.values())
 
 
-def run(seed: int, steps: int) -> Machine:
+def run(seed: int, steps: int, points: FaultPoints | None = None) -> Machine:
     """A run of so many steps, with the laws checked after each."""
     made = Run(Random(seed))
+    made.machine.kernel.points = made.shadow.points = points
     for _ in range(steps):
         made.step()
         made.check()

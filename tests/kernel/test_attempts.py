@@ -107,7 +107,7 @@ def test_a_failure_for_good():
     assert machine.state("t") is S.FAILED
     assert machine.error("t") == ("KeyError", "'k'", "error")
     assert machine.told(TaskFailed) == [
-        ("t", 1, "local", "KeyError", "'k'", "error", "no more attempts")
+        ("t", 1, "local", "KeyError", "'k'", "error", "no more attempts", True)
     ]
     kernel = machine.kernel
     assert kernel.causes == {"error": 1}

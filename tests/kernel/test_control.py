@@ -186,7 +186,7 @@ def test_priority_in_each_situation(situation):
     if answer:
         assert row.key == row.submitted_ns - 3 * AGING
         assert machine.more("t").priority == 3
-        assert machine.told(TaskReprioritised) == [("t", 3)]
+        assert machine.told(TaskReprioritised) == [("t", 3, row.key)]
     check_invariants(machine.kernel)
 
 

@@ -5,7 +5,7 @@ from time import perf_counter
 import pytest
 from tests.kernel.harness import SEC, Machine, S
 
-from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked
+from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked, make
 from taskorch.kernel import Spec, check_invariants
 from taskorch.kernel._history import past_of
 
@@ -99,7 +99,8 @@ def test_a_rerun_mends():
     assert machine.told(TaskUnblocked) == [("b", "a runs again"), ("c", "a runs again")]
     assert machine.more("a").rerun_id == "a~2"
     assert machine.more("a~2").rerun_of == "a"
-    assert next(fact[-1] for fact, _ in machine.sink if fact[3] == "a~2") == "a"
+    born = next(fact for fact, _ in machine.sink if fact[3] == "a~2")
+    assert make(born).rerun_of == "a"
     assert machine.end(name) == ["b"]
     assert machine.end("b") == ["c"]
 

@@ -60,6 +60,14 @@ class Schedules(RuleBasedStateMachine):
         self.do(dice, "join")
 
     @rule(dice=st.randoms(use_true_random=False))
+    def agent_elsewhere(self, dice: Random) -> None:
+        self.do(dice, "beat")
+
+    @rule(dice=st.randoms(use_true_random=False))
+    def crash(self, dice: Random) -> None:
+        self.do(dice, "crash")
+
+    @rule(dice=st.randoms(use_true_random=False))
     def explain_law(self, dice: Random) -> None:
         self.do(dice, "explained")
 

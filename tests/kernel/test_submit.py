@@ -47,7 +47,23 @@ def test_a_task_that_needs_nothing_starts_at_once():
     machine = Machine()
     assert machine.submit("t") == ["t"]
     assert machine.state("t") is S.RUNNING
-    assert machine.told(TaskSubmitted) == [("t", "call", 0, (), None, (), None)]
+    told = (
+        "t",
+        "call",
+        0,
+        (),
+        None,
+        (),
+        None,
+        None,
+        True,
+        SEC,
+        None,
+        None,
+        None,
+        False,
+    )
+    assert machine.told(TaskSubmitted) == [told]
 
 
 def test_a_known_id_is_refused():

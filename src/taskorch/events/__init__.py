@@ -10,6 +10,8 @@ from taskorch.events._catalogue import CATALOGUE as CATALOGUE
 from taskorch.events._catalogue import SIGNALS as SIGNALS
 from taskorch.events._catalogue import VIEWS as VIEWS
 from taskorch.events._catalogue import AgentJoined as AgentJoined
+from taskorch.events._catalogue import AgentLost as AgentLost
+from taskorch.events._catalogue import AgentReturned as AgentReturned
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
@@ -30,6 +32,7 @@ from taskorch.events._catalogue import StatsReported as StatsReported
 from taskorch.events._catalogue import TaskBlocked as TaskBlocked
 from taskorch.events._catalogue import TaskCancelled as TaskCancelled
 from taskorch.events._catalogue import TaskCompleted as TaskCompleted
+from taskorch.events._catalogue import TaskDue as TaskDue
 from taskorch.events._catalogue import TaskEvent as TaskEvent
 from taskorch.events._catalogue import TaskFailed as TaskFailed
 from taskorch.events._catalogue import TaskProgressed as TaskProgressed

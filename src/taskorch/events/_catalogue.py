@@ -65,6 +65,20 @@ class TaskSubmitted(TaskEvent):
     resources: Units = ()
     #: The id of the task that this one runs again.
     rerun_of: str | None = None
+    #: The most that one attempt may take, in ns.
+    timeout_ns: int | None = None
+    #: False: after an attempt whose end nobody knows, a person decides.
+    idempotent: bool = True
+    #: Its place in the queue: lower starts first.
+    key: Any = None
+    #: Not to start before this time, in ns since the epoch.
+    not_before_ns: int | None = None
+    #: To have ended by this time, in ns since the epoch.
+    deadline_ns: int | None = None
+    #: To have begun by this time, in ns since the epoch.
+    expires_ns: int | None = None
+    #: Whether its id or its idempotency key is of the user's choice.
+    named: bool = False
 
 
 @attrs.frozen
@@ -137,11 +151,13 @@ class TaskFailed(TaskEvent):
     agent_id: str | None
     error_type: str
     message: str
-    #: `error`, `permanent`, `timeout`, `deadline`, `expired`, `lost`, `poisoned`,
-    #: `component` or `decision`.
+    #: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component` or
+    #: `decision`.
     cause: str
     #: Why it was not tried again.
     reason: str = ""
+    #: Whether the last attempt counts against the retry policy.
+    charged: bool = False
 
 
 @attrs.frozen
@@ -152,6 +168,8 @@ class TaskRetrying(TaskEvent):
     agent_id: str
     error_type: str
     message: str
+    #: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does not
+    #: know of it), `interrupted` (the orchestrator stopped) or `stopped`.
     cause: str
     #: Until the next attempt may start.
     delay_ns: int
@@ -174,6 +192,11 @@ class TaskBlocked(TaskEvent):
     #: Ids of the tasks where the failure began.
     root_causes: tuple[str, ...]
     reason: str
+    #: `dependency`; or what became of the attempt that a person must judge: `lost`,
+    #: `missing` or `interrupted`.
+    cause: str = "dependency"
+    error_type: str = ""
+    message: str = ""
 
 
 @attrs.frozen
@@ -197,6 +220,12 @@ class TaskResumed(TaskEvent):
 
     #: True for a program that was continued in the same attempt.
     held: bool
+    reason: str = ""
+
+
+@attrs.frozen
+class TaskDue(TaskEvent):
+    """A delay of the task is over: `not_before`, or the wait before a retry."""
 
 
 @attrs.frozen
@@ -211,6 +240,8 @@ class TaskReprioritised(TaskEvent):
     """The priority was changed."""
 
     priority: int
+    #: Its new place in the queue: lower starts first.
+    key: Any = None
 
 
 @attrs.frozen
@@ -307,6 +338,21 @@ class AgentJoined(Event):
 
 
 @attrs.frozen
+class AgentLost(Event):
+    """Nothing is heard of an agent: its attempts are lost, and it gets no others."""
+
+    agent_id: str
+    reason: str
+
+
+@attrs.frozen
+class AgentReturned(Event):
+    """An agent that was lost is heard of again."""
+
+    agent_id: str
+
+
+@attrs.frozen
 class ComponentFailed(Event):
     """A part of the user's raised, or returned what its protocol does not allow."""
 
@@ -350,6 +396,9 @@ class EventsLost(Event):
 class OrchestratorStarted(Event):
     """It takes up work."""
 
+    #: The number of this life; with the number of an attempt, its fence.
+    epoch: int = 1
+
 
 @attrs.frozen
 class OrchestratorStopped(Event):
@@ -389,6 +438,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskUnblocked,
     TaskSuspended,
     TaskResumed,
+    TaskDue,
     TaskCancelled,
     TaskReprioritised,
     TaskRepointed,
@@ -402,6 +452,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotRecovered,
     TaskProgressed,
     AgentJoined,
+    AgentLost,
+    AgentReturned,
     ComponentFailed,
     PolicySlow,
     ReceiverFailed,

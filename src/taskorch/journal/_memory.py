@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from taskorch.events import Event, Fact, make
+from taskorch.errors import JournalTakenError
+from taskorch.events import Event, make
+from taskorch.protocols import Entry
 
 __all__ = ("MemoryJournal",)
 
 
 class MemoryJournal:
     """
-    Keeps events while the process lives, if asked to.
+    The Journal that keeps events while the process lives, if asked to.
 
     Args:
         keep_events: True keeps every event (some 300 bytes each); False, the
@@ -20,18 +22,53 @@ class MemoryJournal:
 
     def __init__(self, *, keep_events: bool = False) -> None:
         self.keep_events = keep_events
-        self._facts: list[Fact] = []
+        self._entries: list[Entry] = []
+        self._epoch = 0
+        self._latest: list[Entry] = []
 
-    def append(self, facts: list[Fact]) -> None:
-        """Add *facts*, in the order of their numbers."""
+    def claim(self) -> int:
+        """See `Journal.claim`."""
+        self._epoch += 1
+        return self._epoch
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether an orchestrator has claimed it."""
+        return self._epoch > 0
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        """See `Journal.append`; without `keep_events`, it only looks at the numbers."""
+        if epoch != self._epoch:
+            msg = f"the journal belongs to life {self._epoch}, not to life {epoch}"
+            raise JournalTakenError(msg)
+        if not group:
+            return
+        # First all of it is read, so that all of it is kept or nothing.
+        entries = list(group)
+        first = entries[0][0][1]
+        last = self._latest[-1][0][1] if self._latest else 0
+        if first <= last:
+            if entries == self._latest:
+                return
+            msg = f"fact {first} comes after fact {last} was kept"
+            raise ValueError(msg)
         if self.keep_events:
-            self._facts += facts
+            self._entries += entries
+        self._latest = entries
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """See `Journal.read`."""
+        for entry in self._entries:
+            if entry[0][1] > after:
+                yield entry
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with a number above *after*, in order."""
-        for fact in self._facts:
-            if fact[1] > after:
-                yield make(fact)
+        for fact, _ in self.read(after):
+            yield make(fact)
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._entries)

@@ -67,6 +67,8 @@ def consider(
     """
     deciders = kernel.deciders
     bucket = row.bucket
+    if bucket.forgotten:
+        bucket = row.bucket = kernel.bucket(bucket.spec)
     if bucket.checked != kernel.agents_version:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
@@ -127,6 +129,22 @@ def _first_state(
 def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
     """Take in a task that was considered; asks nobody any more."""
     row = admitted.row
+    enter(kernel, admitted, now)
+    kernel.seq += 1
+    if kernel.tell_submitted:
+        kernel.tell_of_submission(row, now, admitted)
+    settle(kernel, row, now)
+    if row.more is not None and row.more.blocked_by:
+        _dependencies.block(kernel, row, now)
+        # Later tasks of its batch may hang on it already.
+        _dependencies.broke(kernel, row, now)
+    if admitted.deadline_ns is not None and admitted.deadline_ns <= now:
+        _control.miss_deadline(kernel, row, now)
+
+
+def enter(kernel: Kernel, admitted: Admitted, now: int) -> None:
+    """Link *row* to all that it depends on, and set its timers."""
+    row = admitted.row
     row.key = admitted.key
     row.seq = kernel.submissions
     kernel.submissions += 1
@@ -148,35 +166,21 @@ def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
     if origin is not None:
         more_of(row).rerun_of = origin.id
         more_of(origin).rerun_id = row.id
-    kernel.seq += 1
-    if kernel.tell_submitted:
-        kernel.tell_of_submission(row, now, admitted.priority)
-    _settle(kernel, row, now)
-    if admitted.deadline_ns is not None and admitted.deadline_ns <= now:
-        _control.miss_deadline(kernel, row, now)
 
 
-def _settle(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Give a task that has just been accepted its first state."""
+def settle(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Give a task that has just been accepted its first state, but for BLOCKED."""
     more, links = row.more, row.links
-    if more is not None and more.blocked_by:
-        row.state = _PENDING
-        row.ready_ns = 0
-        kernel.pending += 1
-        _dependencies.block(kernel, row, now)
-        # Later tasks of its batch may hang on it already.
-        _dependencies.broke(kernel, row, now)
-    elif links is not None and links.waiting:
-        row.state = _PENDING
-        row.ready_ns = 0
-        kernel.pending += 1
-    elif more is not None and more.due_ns > now:
-        row.state = _PENDING
-        row.ready_ns = 0
-        kernel.pending += 1
-        kernel.delayed += 1
-    else:
+    waits = links is not None and links.waiting > 0
+    early = more is not None and more.due_ns > now
+    if not waits and not early:
         kernel.enqueue(row)
+        return
+    row.state = _PENDING
+    row.ready_ns = 0
+    kernel.pending += 1
+    if not waits:
+        kernel.delayed += 1
 
 
 def check_possible(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
@@ -193,9 +197,15 @@ def check_possible(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
         return
     if bucket.agents:
         return
-    shorts = [_books.too_small(kernel, bucket, agent) for agent in bucket.matching]
+    shorts = []
+    for agent in bucket.matching:
+        short = _books.too_small(kernel, bucket, agent)
+        if short is None:
+            # It is large enough, and lost: it may return.
+            return
+        shorts.append(short)
     # The one that comes nearest.
-    name, need, most, where = max(filter(None, shorts), key=itemgetter(2))
+    name, need, most, where = max(shorts, key=itemgetter(2))
     msg = (
         f"task {row.id} asks for {need / 1e6:g} {name}, "
         f"and the most there is, {where}, is {most / 1e6:g}"

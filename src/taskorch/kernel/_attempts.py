@@ -1,8 +1,8 @@
 """
 The end of an attempt: results, failures, retries, and work that would not stop.
 
-The fence is (row, attempt number): what is not from the current attempt is noted and
-changes nothing but the books.
+The fence is (epoch, row, attempt number): what is not from the current attempt is noted
+and changes nothing but the books.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ _SUSPENDED: Final = TaskState.SUSPENDED
 #: Reasons to stop: a stronger one replaces a weaker.
 _STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
 
+#: Outcomes that leave open what an attempt has done, and how they are told.
+_GONE: Final = {
+    "lost": "its worker died",
+    "missing": "its agent does not know of it",
+    "interrupted": "the orchestrator stopped while it ran",
+}
+
 #: `(type, message, cause)` of a failure.
 Error = tuple[str, str, str]
 
@@ -58,14 +65,13 @@ def end(
     more = more_of(row)
     if row.attempt == attempt and row.state is _SUSPENDED and more.held:
         # It was killed, or had just ended when it was to be stopped where it stands.
-        kernel.move(row, _RUNNING, now, "it ended while it was suspended")
-        kernel.note(TaskResumed, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
+        why = "it ended while it was suspended"
+        kernel.move(row, _RUNNING, now, why)
+        kernel.note(TaskResumed, now, row.id, True, why, cargo=row.cargo)  # noqa: FBT003
     if row.attempt != attempt or row.state is not _RUNNING:
-        _late(kernel, row, attempt, outcome, now)
+        late(kernel, row, attempt, outcome, now)
         return False
-    if attempt == 1:
-        more.first_ns = row.started_ns
-    _free(kernel, row)
+    free(kernel, row)
     if more.stop == "cancel":
         call_off(kernel, row, more.stop_reason, now)
     elif more.stop in ("timeout", "deadline"):
@@ -73,16 +79,14 @@ def end(
     elif outcome == "completed":
         complete(kernel, row, now)
     elif more.stop == "suspend" and outcome == "stopped":
-        more.stop = ""
-        _put_aside(kernel, row, "at a checkpoint", now)
+        _put_aside(kernel, row, now)
     elif outcome == "stopped":
         # It was asked to, and resumed before it had.
         why = "it was resumed meanwhile"
         _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
-    elif outcome == "lost":
-        _lost(kernel, row, described, now)
+    elif outcome in _GONE:
+        _gone(kernel, row, (*described, outcome), now)
     else:
-        more.charged += 1
         _after_failure(kernel, row, error, (*described, "error"), now)
     return True
 
@@ -135,7 +139,13 @@ def _finish(kernel: Kernel, row: TaskRow) -> None:
 
 
 def fail(
-    kernel: Kernel, row: TaskRow, error: Error, now: int, reason: str = ""
+    kernel: Kernel,
+    row: TaskRow,
+    error: Error,
+    now: int,
+    reason: str = "",
+    *,
+    charged: bool = False,
 ) -> None:
     """*row* ends badly, for good. It holds nothing any more."""
     more = more_of(row)
@@ -152,7 +162,15 @@ def fail(
     kernel.move(row, TaskState.FAILED, now, error[1])
     agent = None if row.agent is None else row.agent.name
     kernel.note(
-        TaskFailed, now, row.id, row.attempt, agent, *error, reason, cargo=row.cargo
+        TaskFailed,
+        now,
+        row.id,
+        row.attempt,
+        agent,
+        *error,
+        reason,
+        charged,
+        cargo=row.cargo,
     )
     _dependencies.broke(kernel, row, now)
     _finish(kernel, row)
@@ -185,20 +203,33 @@ def forget_delay(kernel: Kernel, row: TaskRow) -> None:
     more.due_ns = 0
 
 
-def _put_aside(kernel: Kernel, row: TaskRow, detail: str, now: int) -> None:
+def _put_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended."""
-    more_of(row).aside = False
-    kernel.move(row, _SUSPENDED, now, detail)
+    put_aside(kernel, row, now)
     kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
 
 
-def _free(kernel: Kernel, row: TaskRow) -> None:
-    """Give back the slot and the resources of the current attempt."""
+def put_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Suspend *row*, whose attempt has ended; not the fact."""
     more = more_of(row)
+    more.aside = False
+    asked = "as it was asked to while it ran"
+    detail = "at a checkpoint" if row.state is _RUNNING else asked
+    more.stop = ""
+    kernel.move(row, _SUSPENDED, now, detail)
+
+
+def free(kernel: Kernel, row: TaskRow) -> None:
+    """The current attempt is over: give back its slot and its resources."""
+    more, agent = more_of(row), agent_of(row)
+    if row.attempt == 1:
+        more.first_ns = row.started_ns
+    if agent.seen:
+        agent.seen.pop(row, None)
     slots = 0 if more.yielded else 1
     more.yielded = more.held = False
     alloc, row.alloc = row.alloc, ()
-    _give_back(kernel, agent_of(row), alloc, slots)
+    give_back(kernel, agent, alloc, slots)
 
 
 def agent_of(row: TaskRow) -> AgentRow:
@@ -207,7 +238,7 @@ def agent_of(row: TaskRow) -> AgentRow:
     return row.agent
 
 
-def _give_back(kernel: Kernel, agent: AgentRow, alloc: Units, slots: int) -> None:
+def give_back(kernel: Kernel, agent: AgentRow, alloc: Units, slots: int) -> None:
     """Free what an attempt has held, and wake who waits for it."""
     kernel.running -= slots
     agent.running -= slots
@@ -217,18 +248,25 @@ def _give_back(kernel: Kernel, agent: AgentRow, alloc: Units, slots: int) -> Non
     _parking.stir(kernel)
 
 
-def _late(kernel: Kernel, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
+def late(kernel: Kernel, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
+    """Nothing comes of an attempt that is not the current one, but what it held."""
     kernel.note(LateResultIgnored, now, row.id, attempt, outcome, cargo=row.cargo)
-    leaked = kernel.leaked.pop((row.id, attempt), None)
-    if leaked is None:
-        return
-    agent = leaked.agent
+    leak = kernel.leaked.get((row.id, attempt))
+    if leak is not None:
+        mend_leak(kernel, leak, attempt, now)
+
+
+def mend_leak(kernel: Kernel, leak: Leak, attempt: int, now: int) -> None:
+    """What would not stop has ended after all."""
+    row, agent = leak.row, leak.agent
+    del kernel.leaked[row.id, attempt]
     agent.leaked -= 1
     kernel.note(SlotRecovered, now, row.id, attempt, agent.name, cargo=row.cargo)
-    _give_back(kernel, agent, leaked.alloc, leaked.slots)
+    give_back(kernel, agent, leak.alloc, leak.slots)
 
 
-def _failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
+def failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
+    """One more that failed, in the record of the agent."""
     agent = agent_of(row)
     agent.failed += 1
     kernel.record(agent, row.bucket.spec.type).failed += 1
@@ -237,10 +275,11 @@ def _failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
 def _after_failure(
     kernel: Kernel, row: TaskRow, raised: BaseException | None, error: Error, now: int
 ) -> None:
-    """Retry or fail; the attempt has been charged."""
+    """Retry or fail; the attempt is charged."""
     more = more_of(row)
+    more.charged += 1
     more.error = error
-    _failed_on_agent(kernel, row)
+    failed_on_agent(kernel, row)
     try:
         again, delay, reason = kernel.deciders.retry(
             row, raised, error[2], now - more.first_ns, now
@@ -251,7 +290,8 @@ def _after_failure(
             f"{error[0]}: {error[1]}; and then the {fault.component} failed: "
             f"{describe(fault.error)}"
         )
-        fail(kernel, row, ("ComponentError", message, "component"), now)
+        error = ("ComponentError", message, "component")
+        fail(kernel, row, error, now, charged=True)
         return
     if again:
         more.last_delay_ns = delay
@@ -260,7 +300,7 @@ def _after_failure(
     else:
         if more.charged > 1:
             kernel.retries_exhausted += 1
-        fail(kernel, row, error, now, reason)
+        fail(kernel, row, error, now, reason, charged=True)
 
 
 def _retry(
@@ -273,9 +313,6 @@ def _retry(
     *,
     charged: bool,
 ) -> None:
-    more = more_of(row)
-    more.stop = ""
-    kernel.move(row, TaskState.RETRYING, now, reason)
     kernel.note(
         TaskRetrying,
         now,
@@ -288,9 +325,20 @@ def _retry(
         reason,
         cargo=row.cargo,
     )
+    wait_to_retry(kernel, row, delay, reason, now)
+    if more_of(row).aside:
+        _put_aside(kernel, row, now)
+
+
+def wait_to_retry(
+    kernel: Kernel, row: TaskRow, delay: int, reason: str, now: int
+) -> None:
+    """Move *row* to RETRYING for so many ns, or through it; or prepare its aside."""
+    more = more_of(row)
+    more.stop = ""
+    kernel.move(row, TaskState.RETRYING, now, reason)
     if more.aside:
         more.resume_ns = now + delay
-        _put_aside(kernel, row, "as it was asked to while it ran", now)
     elif delay:
         more.due_ns = now + delay
         kernel.delayed += 1
@@ -303,34 +351,53 @@ def _timed_out(kernel: Kernel, row: TaskRow, now: int) -> None:
     more = more_of(row)
     why, more.stop = more.stop, ""
     if why == "deadline":
-        _failed_on_agent(kernel, row)
+        failed_on_agent(kernel, row)
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
         fail(kernel, row, error, now)
         return
     seconds = (row.bucket.spec.timeout_ns or 0) / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
-    more.charged += 1
     _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
 
 
-def _lost(kernel: Kernel, row: TaskRow, described: tuple[str, str], now: int) -> None:
-    """The worker died under the attempt: not charged, but counted."""
+def _gone(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
+    """Nobody knows the end of the attempt: not charged; a dead worker is counted."""
     more = more_of(row)
-    more.crashes += 1
-    error = (*described, "lost")
     more.error = error
-    if more.crashes >= kernel.config.poison_attempts:
-        message = f"{more.crashes} attempts killed their worker; the last: "
-        fail(kernel, row, (described[0], message + described[1], "poisoned"), now)
+    kind, message, outcome = error
+    what = _GONE[outcome]
+    if outcome == "lost":
+        more.crashes += 1
+    if outcome == "lost" and more.crashes >= kernel.config.poison_attempts:
+        message = f"{more.crashes} attempts killed their worker; the last: {message}"
+        fail(kernel, row, (kind, message, "poisoned"), now)
     elif not row.bucket.spec.idempotent:
-        more.decision = True
-        more.aside = False
-        reason = "its worker died, and it is not safe to run twice: decide()"
-        kernel.move(row, TaskState.BLOCKED, now, reason)
-        kernel.note(TaskBlocked, now, row.id, (), (), reason, cargo=row.cargo)
+        reason = f"{what}, and it is not safe to run twice: decide()"
+        kernel.note(
+            TaskBlocked,
+            now,
+            row.id,
+            (),
+            (),
+            reason,
+            outcome,
+            kind,
+            message,
+            cargo=row.cargo,
+        )
+        hold_for_decision(kernel, row, reason, now)
         kernel.touched.append((row, row.cargo))
     else:
-        _retry(kernel, row, error, 0, "its worker died", now, charged=False)
+        _retry(kernel, row, error, 0, what, now, charged=False)
+
+
+def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+    """Move *row* to BLOCKED until a person decides."""
+    more = more_of(row)
+    more.decision = True
+    more.aside = False
+    more.stop = ""
+    kernel.move(row, TaskState.BLOCKED, now, reason)
 
 
 # -- stopping ----------------------------------------------------------------------
@@ -341,10 +408,18 @@ def stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
     more = more_of(row)
     if _STRENGTH[why] <= _STRENGTH[more.stop]:
         return
-    more.stop = why
-    more.stop_reason = reason
     kernel.note(AttemptStopping, now, row.id, row.attempt, why, reason, cargo=row.cargo)
     kernel.effects.append(StopAttempt(row, row.attempt, why))
+    ask_to_stop(kernel, row, why, reason, now)
+
+
+def ask_to_stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
+    """Remember that the running attempt of *row* is to stop, if it is a better why."""
+    more = more_of(row)
+    if _STRENGTH[why] <= _STRENGTH[more.stop]:
+        return
+    more.stop = why
+    more.stop_reason = reason
     if why != "suspend":
         when = now + kernel.config.grace_ns
         _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
@@ -352,21 +427,31 @@ def stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
 
 def give_up(kernel: Kernel, row: TaskRow, now: int) -> None:
     """The grace is over and the work has not ended: its slot leaks."""
+    more = more_of(row)
+    kernel.note(
+        SlotLeaked, now, row.id, row.attempt, agent_of(row).name, cargo=row.cargo
+    )
+    leak(kernel, row, now)
+    if more.stop == "cancel":
+        call_off(kernel, row, more.stop_reason, now)
+    else:
+        _timed_out(kernel, row, now)
+
+
+def leak(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """What the current attempt of *row* holds stays taken, and is not its own."""
     agent = agent_of(row)
     more = more_of(row)
     if row.attempt == 1:
         more.first_ns = row.started_ns
+    if agent.seen:
+        agent.seen.pop(row, None)
     # One that waits for another task holds no slot, but its resources.
     slots = 0 if more.yielded else 1
     more.yielded = False
     agent.leaked += 1
     alloc, row.alloc = row.alloc, ()
-    kernel.leaked[row.id, row.attempt] = Leak(agent, alloc, row, slots)
-    kernel.note(SlotLeaked, now, row.id, row.attempt, agent.name, cargo=row.cargo)
-    if more.stop == "cancel":
-        call_off(kernel, row, more.stop_reason, now)
-    else:
-        _timed_out(kernel, row, now)
+    kernel.leaked[row.id, row.attempt] = Leak(agent, alloc, row, slots, now)
 
 
 # -- waiting inside a task ---------------------------------------------------------
@@ -381,7 +466,7 @@ def yield_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
         return False
     more.yielded = True
     kernel.note(AttemptWaiting, now, row.id, attempt, cargo=row.cargo)
-    _give_back(kernel, agent_of(row), (), 1)
+    give_back(kernel, agent_of(row), (), 1)
     return True
 
 

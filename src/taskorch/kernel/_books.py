@@ -39,10 +39,13 @@ def shortage(agent: AgentRow, need: Units) -> tuple[str, int, int] | None:
 
 def pool_shortage(kernel: Kernel, need: Units) -> tuple[str, int, int] | None:
     """The first pool that has too little: `(name, need, free)`."""
+    pools = kernel.pools
     for name, units in need:
-        pool = kernel.pools.get(name)
-        if pool is not None and units > pool.total - pool.used:
-            return name, units, pool.total - pool.used
+        if name in pools:
+            pool = pools[name]
+            free = pool.total - pool.used
+            if units > free:
+                return name, units, free
     return None
 
 

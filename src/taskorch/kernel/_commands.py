@@ -88,12 +88,18 @@ class ExpireTasks:
 
 @attrs.frozen
 class EndAttempt:
-    """An attempt has ended: `completed`, `failed`, `stopped` or `lost`."""
+    """
+    An attempt has ended: `completed`, `failed`, `stopped`, `lost` or `missing`.
+
+    Epoch and attempt are the fence: what is not current changes nothing.
+    """
 
     task_id: str
     attempt: int
     outcome: str
     error: BaseException | None = None
+    #: The life of the orchestrator that began it; None is this one.
+    epoch: int | None = None
 
 
 Command: TypeAlias = (

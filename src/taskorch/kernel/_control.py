@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import (
+    AttemptStopping,
     TaskReprioritised,
     TaskResumed,
     TaskSuspended,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
+_BY_USER: Final = "suspended by the user"
+#: Why a stopped program runs again, mostly.
+CONTINUED: Final = "continued"
 
 
 def _ask(kernel: Kernel, row: TaskRow, after: TaskState, why: str, now: int) -> None:
@@ -44,7 +48,7 @@ def story(row: TaskRow) -> tuple[tuple[str, float], ...]:
     return tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
 
 
-def _take_out(kernel: Kernel, row: TaskRow) -> None:
+def take_out(kernel: Kernel, row: TaskRow) -> None:
     """Take a QUEUED task out of the queue, wherever it stands."""
     if row in kernel.vetoed:
         del kernel.vetoed[row]
@@ -64,7 +68,7 @@ def cancel(kernel: Kernel, row: TaskRow, now: int, reason: str) -> bool:
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
     if row.state is _S.QUEUED:
-        _take_out(kernel, row)
+        take_out(kernel, row)
     if row.state is _S.SUSPENDED and more_of(row).held:
         # A stopped program: it must be continued to see that it is to end.
         _continue(kernel, row, now)
@@ -93,45 +97,71 @@ def suspend(kernel: Kernel, row: TaskRow, now: int, *, holdable: bool) -> bool:
         more.aside = True
         if more.stop:
             # Its timeout is over; it is put aside if there is to be another attempt.
+            kernel.note(
+                AttemptStopping,
+                now,
+                row.id,
+                row.attempt,
+                "suspend",
+                _BY_USER,
+                cargo=row.cargo,
+            )
             return True
         if more.yielded or not holdable:
-            _attempts.stop(kernel, row, "suspend", "suspended by the user", now)
+            _attempts.stop(kernel, row, "suspend", _BY_USER, now)
             return True
         _hold(kernel, row, now)
         return True
-    if state is _S.QUEUED:
-        _take_out(kernel, row)
+    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+    lay_aside(kernel, row, now)
+    _parking.stir(kernel)
+    return True
+
+
+def lay_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Suspend *row*, which does not run."""
+    if row.state is _S.QUEUED:
+        take_out(kernel, row)
+    more = more_of(row)
     due = more.due_ns
     _attempts.forget_delay(kernel, row)
     # The delay goes on while it is suspended: it is a time of day, not an effort.
     more.resume_ns = due
     kernel.move(row, _S.SUSPENDED, now, "by the user")
-    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
-    _parking.stir(kernel)
-    return True
 
 
 def _hold(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Stop a program where it stands: it keeps what it holds, its timeout stops."""
+    """Stop a program where it stands."""
+    kernel.note(TaskSuspended, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
+    kernel.effects.append(HoldAttempt(row, row.attempt))
+    hold(kernel, row, now)
+
+
+def hold(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """*row* is suspended in its attempt: it keeps what it holds, its timeout stops."""
     more = more_of(row)
+    more.aside = True
     more.held = True
     more.left_ns = max(1, more.timer - now) if more.timer else 0
     more.timer = 0
     kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
-    kernel.note(TaskSuspended, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
-    kernel.effects.append(HoldAttempt(row, row.attempt))
 
 
 def _continue(kernel: Kernel, row: TaskRow, now: int) -> None:
+    kernel.note(TaskResumed, now, row.id, True, CONTINUED, cargo=row.cargo)  # noqa: FBT003
+    kernel.effects.append(ReleaseAttempt(row, row.attempt))
+    go_on(kernel, row, now)
+
+
+def go_on(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """*row*, which was stopped where it stood, runs again, in the same attempt."""
     more = more_of(row)
     more.held = more.aside = False
-    kernel.move(row, _S.RUNNING, now, "continued")
+    kernel.move(row, _S.RUNNING, now, CONTINUED)
     if more.left_ns:
         more.timer = now + more.left_ns
         _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
         more.left_ns = 0
-    kernel.note(TaskResumed, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
-    kernel.effects.append(ReleaseAttempt(row, row.attempt))
 
 
 def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
@@ -140,12 +170,10 @@ def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
     if more is None:
         return False
     if row.state is _S.RUNNING and more.aside:
-        # It has not reached a checkpoint yet: take the request back.
-        more.aside = False
         kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
         if more.stop == "suspend":
-            more.stop = ""
             kernel.effects.append(ReleaseAttempt(row, row.attempt))
+        take_back(row)
         return True
     if row.state is not _S.SUSPENDED:
         return False
@@ -156,20 +184,35 @@ def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
     state = _resumed_state(row, more, now)
     _ask(kernel, row, state, "resumed", now)
     kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
+    take_up(kernel, row, now)
+    if state is _S.BLOCKED:
+        _dependencies.block(kernel, row, now)
+        _dependencies.broke(kernel, row, now)
+    _parking.stir(kernel)
+    return True
+
+
+def take_back(row: TaskRow) -> None:
+    """*row* has not reached a checkpoint yet: it is not to be suspended any more."""
+    more = more_of(row)
+    more.aside = False
+    if more.stop == "suspend":
+        more.stop = ""
+
+
+def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """*row*, which is suspended, goes on; a fact follows if that is to BLOCKED."""
+    more = more_of(row)
+    state = _resumed_state(row, more, now)
     due, more.resume_ns = more.resume_ns, 0
     if due > now:
         more.due_ns = due
         _timers.arm(kernel, due, _timers.DUE, row, row.attempt)
     if state is _S.QUEUED:
         kernel.requeue(row, now)
-    elif state is _S.BLOCKED:
-        _dependencies.block(kernel, row, now)
-        _dependencies.broke(kernel, row, now)
-    else:
+    elif state is not _S.BLOCKED:
         kernel.move(row, state, now, "resumed")
         kernel.delayed += 0 if _dependencies.is_waiting(row) else 1
-    _parking.stir(kernel)
-    return True
 
 
 def _resumed_state(row: TaskRow, more: More, now: int) -> TaskState:
@@ -187,23 +230,27 @@ def set_priority(kernel: Kernel, row: TaskRow, priority: int, now: int) -> bool:
     """See `Kernel.set_priority`."""
     if row.state in TERMINAL:
         return False
-    more = more_of(row)
     aging = kernel.deciders.aging_ns
     if aging is None:
         # The place counts from its submission, whenever it is moved.
         key = kernel.deciders.order(row, priority, row.submitted_ns)
     else:
         key = row.submitted_ns - priority * aging
-    more.priority = priority
+    kernel.note(TaskReprioritised, now, row.id, priority, key, cargo=row.cargo)
+    reorder(kernel, row, priority, key)
+    _parking.stir(kernel)
+    return True
+
+
+def reorder(kernel: Kernel, row: TaskRow, priority: int, key: Any) -> None:
+    """*row* has another place in the queue."""
+    more_of(row).priority = priority
     if row.state is _S.QUEUED:
-        _take_out(kernel, row)
+        take_out(kernel, row)
         row.key = key
         kernel.enqueue(row)
     else:
         row.key = key
-    kernel.note(TaskReprioritised, now, row.id, priority, cargo=row.cargo)
-    _parking.stir(kernel)
-    return True
 
 
 def expire(kernel: Kernel, older_than_ns: int, now: int) -> list[TaskRow]:
@@ -224,7 +271,7 @@ def expire(kernel: Kernel, older_than_ns: int, now: int) -> list[TaskRow]:
 def expire_one(kernel: Kernel, row: TaskRow, now: int, reason: str) -> None:
     """*row* has waited for too long: it fails."""
     if row.state is _S.QUEUED:
-        _take_out(kernel, row)
+        take_out(kernel, row)
     error = ("TaskExpiredError", reason, "expired")
     _attempts.fail(kernel, row, error, now)
 
@@ -239,7 +286,7 @@ def miss_deadline(kernel: Kernel, row: TaskRow, now: int) -> None:
         _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
         return
     if row.state is _S.QUEUED:
-        _take_out(kernel, row)
+        take_out(kernel, row)
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _attempts.fail(kernel, row, error, now)
 

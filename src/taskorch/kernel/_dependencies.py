@@ -6,7 +6,7 @@ No graph is searched while work goes on, and nothing here recurses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked
@@ -51,6 +51,39 @@ def _blame(row: TaskRow, parent: TaskRow) -> More:
         more.blocked_by = {}
     cast("dict[str, TaskRow]", more.blocked_by)[parent.id] = parent
     return more
+
+
+def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """
+    Some tasks that wait for each other in a ring, or nothing.
+
+    Args:
+        parents: Of each task, what it waits for; what is no key of this waits for
+            nothing.
+    """
+    waiting = {name: sum(p in parents for p in of) for name, of in parents.items()}
+    children: dict[str, list[str]] = {}
+    for name, of in parents.items():
+        for parent in of:
+            if parent in parents:
+                children.setdefault(parent, []).append(name)
+    # Kahn's algorithm: what is left when nobody is free any more hangs on a ring.
+    free = [name for name, count in waiting.items() if not count]
+    while free:
+        name = free.pop()
+        del waiting[name]
+        for child in children.get(name, ()):
+            waiting[child] -= 1
+            if not waiting[child]:
+                free.append(child)
+    if not waiting:
+        return ()
+    path: dict[str, int] = {}
+    name = next(iter(waiting))
+    while name not in path:
+        path[name] = len(path)
+        name = next(parent for parent in parents[name] if parent in waiting)
+    return tuple(path)[path[name] :]
 
 
 def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
@@ -110,7 +143,7 @@ def block(kernel: Kernel, row: TaskRow, now: int) -> None:
             roots[parent.id] = None
     more.first_roots = tuple(roots)
     by = tuple(more.blocked_by)
-    kernel.move(row, _BLOCKED, now, f"{', '.join(by)} did not complete")
+    kernel.move(row, _BLOCKED, now, blocked_detail(by))
     kernel.note(
         TaskBlocked,
         now,
@@ -123,8 +156,17 @@ def block(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.touched.append((row, row.cargo))
 
 
+def blocked_detail(by: Sequence[str]) -> str:
+    """What the history says of a task that *by* block."""
+    return f"{', '.join(by)} did not complete"
+
+
 def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """*row* will not complete: block what depends on it, however far."""
+    """
+    *row* will not complete: block what depends on it, however far.
+
+    In a fold, what is blocked by it says so in a fact of its own.
+    """
     stack = [row]
     while stack:
         parent = stack.pop()
@@ -136,7 +178,7 @@ def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
             if child.more is not None and parent.id in child.more.blocked_by:
                 continue
             _blame(child, parent)
-            if child.state is _PENDING:
+            if child.state is _PENDING and not kernel.folding:
                 block(kernel, child, now)
                 stack.append(child)
 
@@ -150,16 +192,20 @@ def mend(kernel: Kernel, row: TaskRow, parent_id: str, why: str, now: int) -> No
         if more is None or broken not in more.blocked_by:
             continue
         del cast("dict[str, TaskRow]", more.blocked_by)[broken]
-        if child.state is not _BLOCKED or more.blocked_by:
+        if child.state is not _BLOCKED or more.blocked_by or kernel.folding:
             continue
-        more.first_roots = ()
-        kernel.move(child, _PENDING, now, "unblocked")
         kernel.note(TaskUnblocked, now, child.id, why, cargo=child.cargo)
         kernel.touched.append((child, child.cargo))
-        links = links_of(child)
-        if not links.waiting:
-            ready(kernel, child, now)
-        stack.extend((below, child.id) for below in links.dependents)
+        unblock(kernel, child, now)
+        stack.extend((below, child.id) for below in links_of(child).dependents)
+
+
+def unblock(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Nothing blocks *row* any more: it waits as before."""
+    more_of(row).first_roots = ()
+    kernel.move(row, _PENDING, now, "unblocked")
+    if not links_of(row).waiting:
+        ready(kernel, row, now)
 
 
 def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:

@@ -37,9 +37,11 @@ def match(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.agents = [
         agent
         for agent in bucket.matching
-        if _books.too_small(kernel, bucket, agent) is None
+        if not agent.lost and _books.too_small(kernel, bucket, agent) is None
     ]
     bucket.route = None
+    if kernel.points is not None and kernel.points.hit("match.forget"):
+        reusable = False
     bucket.agents_version = kernel.agents_version if reusable else -1
 
 
@@ -61,7 +63,7 @@ def place(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
             bucket.pop(row)
             kernel.vetoed[row] = None
             return
-        candidates = [a for a in bucket.agents if has_room(kernel, bucket, a)]
+        candidates = with_room(kernel, bucket)
         refusal = _try(kernel, bucket, row, candidates, now) if candidates else ""
         if refusal is not None:
             _park(kernel, bucket, row, candidates, refusal)
@@ -86,12 +88,28 @@ def vetoed(
     return kernel.deciders.check(row, before, after, reason, now)
 
 
-def has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
+def with_room(kernel: Kernel, bucket: Bucket) -> list[AgentRow]:
     """
-    Whether the allocator is to be asked about a task of *bucket* on *agent*.
+    The agents about which the allocator is to be asked for a task of *bucket*.
 
     One that may grant less than is asked is asked even if a pool has too little.
     """
+    need = bucket.spec.resources
+    if not need:
+        return [agent for agent in bucket.agents if _has_room(kernel, bucket, agent)]
+    if kernel.rigid and _books.pool_shortage(kernel, need) is not None:
+        # It is the same for all of them.
+        return []
+    return [
+        agent
+        for agent in bucket.agents
+        if agent.running < agent.limit
+        and (agent.capacity is None or _books.shortage(agent, need) is None)
+    ]
+
+
+def _has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
+    """As `with_room`, of tasks that do not say what they need."""
     if agent.running >= agent.limit:
         return False
     need = _books.wanted(bucket, agent)
@@ -125,6 +143,7 @@ def _try(
                 and keep_alloc
                 and not need
                 and not kernel.watched
+                and not agent.lease_ns
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
             ):
@@ -140,13 +159,14 @@ def _try(
     return refusal or "no reason given"
 
 
-def started(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """The rarer part of a start: history, timeout."""
+def started(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> None:
+    """The rarer part of a start: history, timeout, lease."""
     timeout = row.bucket.spec.timeout_ns
     more = more_of(row)
+    if agent.lease_ns:
+        agent.seen[row] = now
     if more.past is not None:
-        name = "" if row.agent is None else row.agent.name
-        more.past.append((_RUNNING, now, name))
+        more.past.append((_RUNNING, now, agent.name))
     if timeout is not None:
         more.timer = now + timeout
         _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)

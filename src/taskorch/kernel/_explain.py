@@ -45,8 +45,9 @@ def explain(kernel: Kernel, row: TaskRow, now: int) -> Explanation:
         blockers.append(
             Blocker(
                 "decision",
-                "A person must decide: its worker died, and it is not safe to run "
-                "twice. Call decide(id, 'retry' | 'fail' | 'complete').",
+                "A person must decide: nobody knows how its attempt ended, and it is "
+                "not safe to run twice. Call decide(id, 'retry' | 'fail' | "
+                "'complete').",
             )
         )
     elif row.state is _S.QUEUED:
@@ -126,15 +127,20 @@ def _queued(kernel: Kernel, row: TaskRow, now: int) -> list[Blocker]:
 
 
 def _nobody(kernel: Kernel, bucket: Bucket) -> list[Blocker]:
-    """No agent matches, or those that do are too small."""
+    """No agent matches, or those that do are too small, or lost."""
     if not bucket.matching:
         reason = f": {bucket.match_reason}" if bucket.match_reason else ""
         needs = bucket.spec.requires or ()
         detail = f"No agent can do it{reason}."
         return [Blocker("capability", detail, name=", ".join(needs))]
-    shorts = [_books.too_small(kernel, bucket, agent) for agent in bucket.matching]
     found: list[Blocker] = []
-    for name, need, most, where in filter(None, shorts):
+    for agent in bucket.matching:
+        short = _books.too_small(kernel, bucket, agent)
+        if short is None:
+            detail = f"Agent {agent.name} is lost: it is to be heard of again first."
+            found.append(Blocker("agent", detail, agent.name))
+            continue
+        name, need, most, where = short
         detail = (
             f"It asks for {need / 1e6:g} {name}, and the most there is, {where}, "
             f"is {most / 1e6:g}."

@@ -28,6 +28,7 @@ def check_invariants(kernel: Kernel) -> None:
     faults: list[str] = []
     _counters(kernel, faults)
     _books(kernel, faults)
+    _leases(kernel, faults)
     _queues(kernel, faults)
     for row in kernel.tasks.values():
         _dependencies(row, faults)
@@ -106,6 +107,13 @@ def _books(kernel: Kernel, faults: list[str]) -> None:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
 
 
+def _leases(kernel: Kernel, faults: list[str]) -> None:
+    for agent in kernel.agents.values():
+        there = [row for owner, row in _holding(kernel) if owner is agent]
+        if agent.lease_ns and {*there} != {*agent.seen}:
+            faults.append(f"{agent.name} runs {there}, and is to name {[*agent.seen]}")
+
+
 def _agent_books(
     agent: AgentRow,
     slots: int,
@@ -116,6 +124,8 @@ def _agent_books(
         faults.append(f"{agent.name} runs {slots}, not {agent.running}")
     if agent.running > agent.limit:
         faults.append(f"{agent.name} runs {agent.running} of {agent.limit}")
+    if agent.lost and slots:
+        faults.append(f"{agent.name} is lost, and runs {slots}")
     for name, total in (agent.capacity or {}).items():
         entered = agent.used.get(name, 0)
         if entered != used[agent.name, name]:

@@ -8,15 +8,16 @@ starts next are written out here for speed; everything else lives beside.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush, heapreplace
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 from taskorch.errors import DuplicateTaskError, InternalError
 from taskorch.events import (
     AgentJoined,
     Event,
     Fact,
+    LateResultIgnored,
     TaskCompleted,
     TaskStarted,
     TaskSubmitted,
@@ -28,6 +29,7 @@ from taskorch.kernel import (
     _control,
     _dependencies,
     _dispatch,
+    _leases,
     _parking,
     _tick,
     _timers,
@@ -130,6 +132,14 @@ class KernelView:
         return self._kernel.retired.get(task_id) if row is None else row.state
 
 
+class FaultPoints(Protocol):
+    """Protocol: decides where, in a simulation, the unusual but legal happens."""
+
+    def hit(self, name: str) -> bool:
+        """Whether it happens now at the point *name*."""
+        ...
+
+
 class Kernel:
     """
     The state machine of one orchestrator.
@@ -178,6 +188,7 @@ class Kernel:
             name: PoolRow(name, units) for name, units in pools
         }
         self.buckets: dict[Spec, Bucket] = {}
+        self.bucket_no: int = 0
         self.most_buckets: int = _MANY
         self.types: dict[str, TypeRow] = {}
         #: Buckets that may have something to start: `(key, seq, bucket)`.
@@ -214,6 +225,15 @@ class Kernel:
         self.failed = 0
         self.cancelled = 0
         self.submissions: int = 0
+        #: The number of this life of the orchestrator: see `recover`.
+        self.epoch: int = 1
+        #: Facts of an earlier life are being applied: what follows from each of them
+        #: is in facts of its own.
+        self.folding = False
+        #: Parents of a batch that is being folded, before their own submissions.
+        self.unborn: dict[str, TaskRow] = {}
+        #: Places in our own code where a simulation makes the unusual happen.
+        self.points: FaultPoints | None = None
         #: PENDING tasks that wait only for a time, and RETRYING ones.
         self.delayed = 0
         self.retries_scheduled = 0
@@ -275,28 +295,57 @@ class Kernel:
     # -- set-up --------------------------------------------------------------------
 
     def add_agent(self, info: Agent, now: int) -> AgentRow:
-        """An agent joins; what nobody could do before may start now."""
-        row = self.agents[info.name] = AgentRow(info)
-        self.agents_version += 1
+        """
+        An agent joins; what nobody could do before may start now.
+
+        One whose name is known has started anew: what it had is lost.
+        """
+        row = self.agents.get(info.name)
+        if row is None:
+            row = self.agents[info.name] = AgentRow(info)
+        else:
+            _leases.lose(self, row, now, "it has started anew")
         self.note(AgentJoined, now, info)
-        _parking.unpark_all(self)
+        _leases.join(self, row, info, now)
         return row
+
+    def beat(
+        self, name: str, attempts: Iterable[tuple[str, int]], now: int
+    ) -> list[tuple[str, int]]:
+        """
+        An agent with a lease gives a sign of life.
+
+        Args:
+            name: Its name.
+            attempts: Task and number of all that it runs, of this epoch.
+            now: The time in ns.
+
+        Returns:
+            Those of *attempts* that are not current any more: it is to stop them.
+        """
+        return _leases.beat(self, self.agents[name], attempts, now)
 
     def bucket(self, spec: Spec) -> Bucket:
         """The bucket of like tasks."""
+        if self.points is not None and self.points.hit("buckets.forget"):
+            self._forget_idle()
         found = self.buckets.get(spec)
         if found is None:
             if len(self.buckets) > self.most_buckets:
                 self._forget_idle()
                 self.most_buckets = _MANY + 2 * len(self.buckets)
-            found = self.buckets[spec] = Bucket(spec, self._type_row(spec.type))
+            self.bucket_no += 1
+            type_row = self._type_row(spec.type)
+            found = self.buckets[spec] = Bucket(spec, type_row, self.bucket_no)
         return found
 
     def _forget_idle(self) -> None:
-        # Rows keep their bucket; it is only that the next like task gets a new one.
         for spec, bucket in list(self.buckets.items()):
             if not bucket.size and bucket.parked is None and bucket.entry is None:
                 del self.buckets[spec]
+                bucket.forgotten = True
+                # So that it does not take the plain path.
+                bucket.checked = -1
 
     def _type_row(self, name: str) -> TypeRow:
         found = self.types.get(name)
@@ -319,6 +368,7 @@ class Kernel:
         """
         row = TaskRow(task_id, self.submissions, bucket, cargo, now)
         known = bucket.checked == self.agents_version and not self.watched
+        max_age = None
         if known and not self.plain and not priority:
             # A queue of the user's is asked, and nobody else.
             row.key, max_age = _admission.ask_queue(self, row, 0, now)
@@ -336,7 +386,7 @@ class Kernel:
         self.tasks[task_id] = row
         self.seq += 1
         if self.tell_submitted:
-            self.tell_of_submission(row, now, priority)
+            self.tell_of_plain(row, now, priority, max_age)
         # As in `enqueue`.
         self.queued += 1
         first = bucket.push(row)
@@ -415,12 +465,39 @@ class Kernel:
         """Take in a task that was considered in this step."""
         _admission.accept(self, admitted, now)
 
-    def tell_of_submission(self, row: TaskRow, now: int, priority: int) -> None:
+    def tell_of_submission(
+        self, row: TaskRow, now: int, admitted: _admission.Admitted
+    ) -> None:
         """The fact of a submission, for those who listen."""
         spec = row.bucket.spec
-        links = row.links
-        after = () if links is None else tuple(p.id for p in links.parents)
-        rerun_of = None if row.more is None else row.more.rerun_of
+        more, max_age = row.more, admitted.max_age_ns
+        fact = (
+            TaskSubmitted,
+            self.seq,
+            now,
+            row.id,
+            spec.type,
+            admitted.priority,
+            tuple(parent.id for parent in admitted.parents),
+            spec.requires,
+            spec.resources,
+            None if admitted.rerun_of is None else admitted.rerun_of.id,
+            spec.timeout_ns,
+            spec.idempotent,
+            row.key,
+            admitted.not_before_ns,
+            admitted.deadline_ns,
+            None if max_age is None else now + max_age,
+            more is not None and more.named,
+        )
+        assert self.sink is not None  # noqa: S101 - set with tell_submitted
+        self.sink.append((fact, row.cargo))
+
+    def tell_of_plain(
+        self, row: TaskRow, now: int, priority: int, max_age: int | None
+    ) -> None:
+        """The fact of a submission without dependencies, dates and names."""
+        spec = row.bucket.spec
         fact = (
             TaskSubmitted,
             self.seq,
@@ -428,10 +505,16 @@ class Kernel:
             row.id,
             spec.type,
             priority,
-            after,
+            (),
             spec.requires,
             spec.resources,
-            rerun_of,
+            None,
+            spec.timeout_ns,
+            spec.idempotent,
+            row.key,
+            None,
+            None,
+            None if max_age is None else now + max_age,
         )
         assert self.sink is not None  # noqa: S101 - set with tell_submitted
         self.sink.append((fact, row.cargo))
@@ -440,6 +523,8 @@ class Kernel:
         """Put *row*, which is QUEUED, into its bucket."""
         self.queued += 1
         bucket = row.bucket
+        if bucket.forgotten:
+            bucket = row.bucket = self.bucket(bucket.spec)
         first = bucket.push(row)
         if bucket.parked is not None:
             if first:
@@ -452,6 +537,8 @@ class Kernel:
         self.queued -= 1
         bucket = row.bucket
         bucket.leave(row)
+        if self.points is not None and self.points.hit("bucket.compact"):
+            bucket.compact()
         if bucket.parked is not None and (
             not bucket.size or _parking.is_whimsical(bucket)
         ):
@@ -588,7 +675,7 @@ class Kernel:
             self.active += 1
             self.seq += 1
             if row.more is not None or bucket.spec.timeout_ns is not None:
-                _dispatch.started(self, row, now)
+                _dispatch.started(self, row, agent, now)
             if self.tell_started:
                 self.tell_of_start(row, now)
             self.starts.append(row)
@@ -613,8 +700,12 @@ class Kernel:
             _books.take(self, agent, alloc)
         self.seq += 1
         row.reason = reason
-        if row.more is not None or row.bucket.spec.timeout_ns is not None:
-            _dispatch.started(self, row, now)
+        if (
+            row.more is not None
+            or row.bucket.spec.timeout_ns is not None
+            or agent.lease_ns
+        ):
+            _dispatch.started(self, row, agent, now)
         if self.tell_started:
             self.tell_of_start(row, now)
         self.starts.append(row)
@@ -739,11 +830,12 @@ class Kernel:
         Raises:
             UsageError: A command was refused, whole; those before it stand, and what
                 they let start is started by the next call.
-            KeyError: A command names a task that is not in memory, likewise.
+            KeyError: A command names a task that is not in memory, likewise; the end
+                of an attempt may.
         """
         self.tick(now)
         for command in commands:
-            self._apply(command, now)
+            self.apply(command, now)
         self.dispatch(now)
         starts, self.starts = self.starts, []
         effects, self.effects = self.effects, []
@@ -752,7 +844,14 @@ class Kernel:
         self.dropped.clear()
         return starts, effects
 
-    def _apply(self, command: Command, now: int) -> None:
+    def apply(self, command: Command, now: int) -> None:
+        """
+        Apply one *command*; what it lets start is started by `dispatch`.
+
+        Raises:
+            UsageError: It was refused, whole.
+            KeyError: It names a task that is not in memory; the end of an attempt may.
+        """
         match command:
             case SubmitTask():
                 self._apply_submit(command, now)
@@ -789,11 +888,16 @@ class Kernel:
         )
 
     def _apply_end(self, command: EndAttempt, now: int) -> None:
+        task_id, attempt = command.task_id, command.attempt
         # The task of an attempt that would not stop may have left memory.
-        leak = self.leaked.get((command.task_id, command.attempt))
-        row = self.row(command.task_id) if leak is None else leak.row
+        leak = self.leaked.get((task_id, attempt))
+        row = self.tasks.get(task_id) if leak is None else leak.row
+        if row is None or command.epoch not in (None, self.epoch):
+            # Of another life, or long over: there is nothing that it could change.
+            self.note(LateResultIgnored, now, task_id, attempt, command.outcome)
+            return
         error = command.error
         described = ("", "")
         if error is not None:
             described = (type(error).__name__, describe(error).partition(": ")[2])
-        self.end_attempt(row, command.attempt, command.outcome, now, error, described)
+        self.end_attempt(row, attempt, command.outcome, now, error, described)

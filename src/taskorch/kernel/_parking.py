@@ -41,7 +41,8 @@ def open_bucket(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
 def _forget_entry(kernel: Kernel) -> None:
     """An entry of `open` is replaced; clean up if most have been."""
     kernel.stale_entries += 1
-    if kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(kernel.open):
+    many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(kernel.open)
+    if many or (kernel.points is not None and kernel.points.hit("open.rebuild")):
         kernel.open[:] = [entry for entry in kernel.open if entry[2].entry is entry]
         heapify(kernel.open)
         kernel.stale_entries = 0
@@ -146,7 +147,7 @@ def unveto(kernel: Kernel, row: TaskRow) -> None:
 
 
 def unpark_all(kernel: Kernel) -> None:
-    """An agent has joined: try everything again."""
+    """An agent has joined, or was lost: try everything again."""
     for bucket in list(kernel.parked):
         reopen(kernel, bucket)
     stir(kernel)

@@ -273,13 +273,18 @@ class AgentRow:
         "capacity",
         "completed",
         "failed",
+        "heard_ns",
         "info",
         "leaked",
+        "lease_due_ns",
+        "lease_ns",
         "limit",
+        "lost",
         "name",
         "records",
         "request",
         "running",
+        "seen",
         "short",
         "slots",
         "used",
@@ -287,16 +292,17 @@ class AgentRow:
     )
 
     def __init__(self, info: Agent) -> None:
-        self.info: Agent = info
         self.name: str = info.name
-        self.limit: int = (
-            UNLIMITED if info.max_concurrency is None else info.max_concurrency
-        )
-        self.capacity: dict[str, int] | None = (
-            None if info.capacity is None else dict(info.capacity.units)
-        )
-        self.request: Units = info.request.units
+        self.describe(info)
         self.used: dict[str, int] = {}
+        #: It takes no work until it is heard of again.
+        self.lost: bool = False
+        #: The latest sign of life.
+        self.heard_ns: int = 0
+        #: When to look whether its lease is over; 0 is never.
+        self.lease_due_ns: int = 0
+        #: Of an agent with a lease: its attempts, and when it last named each.
+        self.seen: dict[TaskRow, int] = {}
         self.running: int = 0
         self.completed: int = 0
         self.failed: int = 0
@@ -307,6 +313,20 @@ class AgentRow:
         #: Who waits for some of its capacity, by resource and amount.
         self.short: dict[str, dict[int, Place]] = {}
         self.view: AgentView = AgentView(self)
+
+    def describe(self, info: Agent) -> None:
+        """What is known of it now: when it joins, and when it joins again."""
+        self.info: Agent = info
+        self.limit: int = (
+            UNLIMITED if info.max_concurrency is None else info.max_concurrency
+        )
+        self.capacity: dict[str, int] | None = (
+            None if info.capacity is None else dict(info.capacity.units)
+        )
+        self.request: Units = info.request.units
+        #: Nanoseconds without a sign of life after which it counts as lost; 0: it
+        #: lives with us.
+        self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
 
     def free(self, name: str) -> int:
         """How much of *name* it has left; only for one that has a capacity."""
@@ -399,7 +419,7 @@ class Place:
         return None
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Leak:
     """What an attempt that would not stop still holds."""
 
@@ -408,6 +428,8 @@ class Leak:
     row: TaskRow
     #: 0 if it had given its slot back, to wait for another task.
     slots: int
+    #: When an agent with a lease last named it.
+    seen_ns: int
 
 
 class TypeRow:
@@ -440,10 +462,12 @@ class Bucket:
         "checked",
         "entry",
         "fifo",
+        "forgotten",
         "heap",
         "last_key",
         "match_reason",
         "matching",
+        "number",
         "parked",
         "refusal",
         "route",
@@ -456,8 +480,9 @@ class Bucket:
         "verdict",
     )
 
-    def __init__(self, spec: Spec, type_row: TypeRow) -> None:
+    def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
         self.spec: Spec = spec
+        self.number: int = number
         self.type_row: TypeRow = type_row
         self.fifo: deque[TaskRow] = deque()
         self.heap: list[tuple[Any, int, int, TaskRow]] = []
@@ -487,6 +512,12 @@ class Bucket:
         self.route_reason: str = ""
         #: The driver's own: what the validator said of like tasks.
         self.verdict: Any = None
+        #: There may be a younger one for like tasks: this one gets no more.
+        self.forgotten: bool = False
+
+    def __lt__(self, other: Bucket) -> bool:
+        # A task that has moved to another bucket has stale entries at its old place.
+        return self.number < other.number
 
     def push(self, row: TaskRow) -> bool:
         """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
@@ -537,7 +568,7 @@ class Bucket:
         self.stale += 1
         row.ticket += 1
         if self.stale > FEW and self.stale > self.size:
-            self._compact()
+            self.compact()
 
     def rows(self) -> list[TaskRow]:
         """The queued tasks in order; takes a sort."""
@@ -546,7 +577,8 @@ class Bucket:
         found.sort(key=_place)
         return found
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Let go of the stale entries."""
         self.fifo = deque(row for row in self.fifo if not row.ticket)
         self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
         _heapify(self.heap)

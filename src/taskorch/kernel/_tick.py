@@ -5,9 +5,10 @@ from __future__ import annotations
 from heapq import heappop
 from typing import TYPE_CHECKING
 
-from taskorch.kernel import _attempts, _control, _dependencies, _timers
+from taskorch.events import TaskDue
+from taskorch.kernel import _attempts, _control, _dependencies, _leases, _timers
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import TaskRow
+from taskorch.kernel._state import AgentRow, TaskRow
 from taskorch.model import TaskState
 
 if TYPE_CHECKING:
@@ -26,19 +27,23 @@ def tick(kernel: Kernel, now: int) -> None:
 
 def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
     _, _, kind, row, _ = timer
-    if kind == _timers.TIMEOUT:
+    if isinstance(row, AgentRow):
+        _leases.look(kernel, row, now)
+    elif kind == _timers.TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
     elif kind == _timers.GRACE:
         _attempts.give_up(kernel, row, now)
     elif kind == _timers.DUE:
-        _due(kernel, row, now)
+        kernel.note(TaskDue, now, row.id, cargo=row.cargo)
+        due(kernel, row, now)
     elif kind == _timers.DEADLINE:
         _control.miss_deadline(kernel, row, now)
     else:
         _control.expire_one(kernel, row, now, "it waited for longer than it may")
 
 
-def _due(kernel: Kernel, row: TaskRow, now: int) -> None:
+def due(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """A delay of *row* is over."""
     more_of(row).due_ns = 0
     if row.state is TaskState.RETRYING:
         kernel.delayed -= 1

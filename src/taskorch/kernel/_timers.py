@@ -10,14 +10,14 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from taskorch.kernel._state import TaskRow
+from taskorch.kernel._state import AgentRow, TaskRow
 from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 #: `(when, number, kind, row, attempt)`.
-Timer: TypeAlias = tuple[int, int, int, TaskRow, int]
+Timer: TypeAlias = tuple[int, int, int, "TaskRow | AgentRow", int]
 
 #: An attempt has run for its timeout.
 TIMEOUT: Final = 0
@@ -29,14 +29,20 @@ DUE: Final = 2
 DEADLINE: Final = 3
 #: The task has waited for as long as it may.
 EXPIRE: Final = 4
+#: An agent may have been silent for too long.
+LEASE: Final = 5
 
 #: Timers that are not worth a clean-up.
 FEW_TIMERS: Final = 1_024
 
 
-def arm(kernel: Kernel, when: int, kind: int, row: TaskRow, attempt: int) -> None:
+def arm(
+    kernel: Kernel, when: int, kind: int, row: TaskRow | AgentRow, attempt: int
+) -> None:
     """Do what *kind* says at *when*."""
-    if len(kernel.timers) > kernel.most_timers:
+    if len(kernel.timers) > kernel.most_timers or (
+        kernel.points is not None and kernel.points.hit("timers.rebuild")
+    ):
         kernel.timers = [timer for timer in kernel.timers if is_alive(timer)]
         heapify(kernel.timers)
         kernel.most_timers = FEW_TIMERS + 2 * len(kernel.timers)
@@ -47,6 +53,8 @@ def arm(kernel: Kernel, when: int, kind: int, row: TaskRow, attempt: int) -> Non
 def is_alive(timer: Timer) -> bool:
     """Whether *timer* still means something."""
     when, _, kind, row, attempt = timer
+    if isinstance(row, AgentRow):
+        return row.lease_due_ns == when and not row.lost
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL
     more = row.more
@@ -66,10 +74,6 @@ def is_alive(timer: Timer) -> bool:
             and more.stop != ""
         )
     if kind == DUE:
-        # A blocked task may be unblocked before it is due.
-        return more.due_ns == when and row.state in (
-            TaskState.PENDING,
-            TaskState.RETRYING,
-            TaskState.BLOCKED,
-        )
+        # Whatever ends a delay, or puts it off, forgets when it was due.
+        return more.due_ns == when
     return row.state not in TERMINAL and more.deadline_ns == when

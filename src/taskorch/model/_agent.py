@@ -27,6 +27,9 @@ class Agent:
     capacity: Resources | None = None
     #: What a task takes on it that does not say itself.
     request: Resources = NO_RESOURCES
+    #: Seconds without a sign of life after which it counts as lost; None: it lives in
+    #: our own process, and dies with us.
+    lease: float | None = None
 
 
 @attrs.frozen

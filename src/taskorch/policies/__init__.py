@@ -1,21 +1,33 @@
 """
-The policies that come with the library: good enough for most users.
+The policies that come with the library: a default for each protocol, and a second one.
 
 1. They know the protocols and the model, and nothing of the kernel: whatever they can
    do, a class of yours can do.
-2. They keep no state: each answer follows from the question and its context.
+2. They keep no state that matters: each answer follows from the question and its
+   context. Two remember what may be lost at any time: SourceRegistry what it read
+   last, QuotaRetryHandler its tokens.
 3. Time is `context.now` and chance is `context.random`; they ask for no other.
 4. Every answer says why, in one short phrase with the numbers in it.
-5. tenacity is imported when a strategy of its is met, and not before.
+5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
+   and neither before.
 """
 
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
+from taskorch.policies._deadline_queue import DeadlineQueue as DeadlineQueue
+from taskorch.policies._four_states import FourStateMachine as FourStateMachine
+from taskorch.policies._json_schema import JsonSchemaValidator as JsonSchemaValidator
+from taskorch.policies._least_loaded import LeastLoadedRouter as LeastLoadedRouter
+from taskorch.policies._proportional import (
+    ProportionalAllocator as ProportionalAllocator,
+)
 from taskorch.policies._queue import FifoQueue as FifoQueue
 from taskorch.policies._queue import PriorityQueue as PriorityQueue
+from taskorch.policies._quota_retry import QuotaRetryHandler as QuotaRetryHandler
 from taskorch.policies._registry import CapabilityRegistry as CapabilityRegistry
 from taskorch.policies._retry import BackoffRetryHandler as BackoffRetryHandler
 from taskorch.policies._retry import TenacityRetryHandler as TenacityRetryHandler
 from taskorch.policies._router import PerformanceRouter as PerformanceRouter
+from taskorch.policies._source_registry import SourceRegistry as SourceRegistry
 from taskorch.policies._state_machine import (
     StandardStateMachine as StandardStateMachine,
 )

@@ -105,7 +105,7 @@ class Context(Protocol):
 
     @property
     def now(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean anything."""
+        """Seconds since the epoch, on a clock that never goes back."""
         ...
 
     @property

@@ -165,15 +165,15 @@ class PolicyDeciders:
         self.context: DecisionContext
         self._outside: DecisionContext
         #: The thread that is inside a policy, or 0.
-        self.asking = 0
+        self.asking: int = 0
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
         self.aging_ns: int | None = None
-        self.admits_all = False
+        self.admits_all: bool = False
         self.max_age_ns: int | None = None
-        self.watches = _watches(parts.state_machine)
+        self.watches: Any = _watches(parts.state_machine)
         #: Whether the allocator grants whatever fits, and nothing else.
-        self.rigid = bool(getattr(parts.allocator, "rigid", False))
+        self.rigid: bool = bool(getattr(parts.allocator, "rigid", False))
         self._first_key: Any = None
         #: The pools as an allocator sees them; they never change.
         self._pools: Mapping[str, PoolView] | None = None

@@ -157,7 +157,7 @@ class Runtime:
         self.work_class = work_class
         self.monitor_interval = monitor_interval
         #: The number of this life of the orchestrator, for the fence.
-        self.epoch = 1
+        self.epoch = journal.claim()
         self.runners: dict[str, AgentRunner] = {}
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
@@ -309,7 +309,8 @@ class Runtime:
         items = self.kernel.sink
         assert items is not None  # noqa: S101 - the caller looked
         if self.journal.keep_events:
-            self.journal.append([item[0] for item in items])
+            # What belongs to the facts stays with the tasks.
+            self.journal.append(self.epoch, [(fact, None) for fact, _ in items])
         if self.publisher.receivers:
             self.publisher.put(items)
         items.clear()
@@ -404,7 +405,7 @@ class Runtime:
         how = how_to_call(fn, None, ())
         name = call_type(fn)
         bucket = self._call_buckets.get(name)
-        if bucket is None:
+        if bucket is None or bucket.forgotten:
             if len(self._call_buckets) > _MANY:
                 self._call_buckets.clear()
             bucket = self._call_buckets[name] = self.kernel_bucket(Spec(name))
@@ -454,7 +455,7 @@ class Runtime:
         with lock:
             now = self.now()
             if error is None:
-                if row.attempt == attempt:
+                if row.attempt == attempt and row.state not in _TERMINAL:
                     work._value = value
                 kernel.complete(row, attempt, now)
             else:
@@ -601,7 +602,7 @@ class Runtime:
         with lock:
             now = self.now()
             if error is None:
-                if row.attempt == attempt:
+                if row.attempt == attempt and row.state not in _TERMINAL:
                     work._value = value
                 self.kernel.complete(row, attempt, now)
             else:

@@ -19,7 +19,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, find_ring
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Program, Task
 from taskorch.model._limits import NS
 from taskorch.model._show import show
@@ -147,7 +147,7 @@ class Submission:
             options = _options(task)
             if options != key:
                 key, bucket = options, known.get(options)
-            if bucket is None:
+            if bucket is None or bucket.forgotten:
                 return None
             if type(payload) is Call:
                 if payload.executor is not None:
@@ -205,7 +205,7 @@ class Submission:
         bucket = None
         if key is not None and _is_bare(task):
             bucket = self._known.get(key)
-        if bucket is None:
+        if bucket is None or bucket.forgotten:
             reusable = self.validate(task)
             bucket = self._rt.kernel_bucket(_spec(task))
             if reusable and key is not None:
@@ -492,41 +492,16 @@ def digest(task: Task, after: tuple[str, ...]) -> bytes | None:
 
 def _refuse_rings(batch: dict[str, Entry]) -> None:
     """
-    Kahn's algorithm over the edges inside *batch*.
+    Refuse dependencies in a ring inside *batch*.
 
     Raises:
         CycleError: Some tasks wait for each other.
     """
-    waiting = {
-        name: sum(parent.id in batch for parent in entry.parents)
-        for name, entry in batch.items()
-    }
-    if not any(waiting.values()):
+    # Most batches have no dependencies.
+    if not any(entry.parents for entry in batch.values()):
         return
-    children: dict[str, list[str]] = {}
-    for name, entry in batch.items():
-        for parent in entry.parents:
-            if parent.id in batch:
-                children.setdefault(parent.id, []).append(name)
-    ready = [name for name, count in waiting.items() if not count]
-    while ready:
-        name = ready.pop()
-        del waiting[name]
-        for child in children.get(name, ()):
-            waiting[child] -= 1
-            if not waiting[child]:
-                ready.append(child)
-    if waiting:
-        ring = _ring(batch, waiting)
+    parents = {name: [p.id for p in entry.parents] for name, entry in batch.items()}
+    ring = find_ring(parents)
+    if ring:
         msg = f"tasks wait for each other in a ring: {' → '.join((*ring, ring[0]))}"
         raise CycleError(msg, cycle=ring)
-
-
-def _ring(batch: dict[str, Entry], left: dict[str, int]) -> tuple[str, ...]:
-    """One ring among the tasks in *left*, each of which needs another of them."""
-    path: dict[str, int] = {}
-    name = next(iter(left))
-    while name not in path:
-        path[name] = len(path)
-        name = next(p.id for p in batch[name].parents if p.id in left)
-    return tuple(path)[path[name] :]

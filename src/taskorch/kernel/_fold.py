@@ -1,0 +1,601 @@
+"""
+The fold: the state that the facts of earlier lives lead to.
+
+Applying a fact asks no policy and decides nothing: what follows from it is in facts
+of its own. It calls the same functions that the live kernel calls once it has decided,
+so that there is one way to change a state, and two to come to it. `differences` says
+whether both arrive at the same.
+
+`recover` is where a new life begins: the attempts of the last one are over, and what
+becomes of their tasks is decided, and told, as at any other time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.events import (
+    AgentJoined,
+    AgentLost,
+    AgentReturned,
+    AttemptReturned,
+    AttemptStopping,
+    AttemptWaiting,
+    Fact,
+    OrchestratorStarted,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDue,
+    TaskFailed,
+    TaskRepointed,
+    TaskReprioritised,
+    TaskResumed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    TaskUnblocked,
+    make,
+)
+from taskorch.kernel import (
+    _admission,
+    _attempts,
+    _books,
+    _control,
+    _dependencies,
+    _dispatch,
+    _leases,
+    _tick,
+)
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import Bucket, More, Spec, TaskRow, TypeRow
+from taskorch.model import TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_S: Final = TaskState
+#: Causes of a failure that count against the record of the agent, if the task ran.
+_AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+
+
+def fold(kernel: Kernel, fact: Fact, cargo: Any = None) -> None:
+    """
+    Apply *fact* to *kernel*, which is new and paused.
+
+    Facts come in the order of their numbers, and all of one batch before anything
+    else is done with the kernel.
+
+    Args:
+        kernel: The state; it tells nobody.
+        fact: What has happened.
+        cargo: What the driver keeps with the task; read for a submission only.
+    """
+    cls = fact[0]
+    kernel.folding = True
+    if cls in _FREQUENT:
+        _FREQUENT[cls](kernel, fact, cargo)
+    elif cls in _RARE:
+        _RARE[cls](kernel, make(fact), fact[2])
+    kernel.folding = False
+    kernel.seq = fact[1]
+    if kernel.touched:
+        kernel.touched.clear()
+    if kernel.dropped:
+        kernel.dropped.clear()
+
+
+def recover(kernel: Kernel, epoch: int, now: int) -> None:
+    """
+    Begin a new life, after the last fact was folded.
+
+    All agents are away until they join again. Attempts that were under way are over:
+    their tasks are tried again, uncharged, or held for a decision, or whatever they
+    had been asked to stop for. What they held is free.
+
+    Args:
+        kernel: The state; `listen` has been called, for what is told now.
+        epoch: The number of the new life, above that of the last one.
+        now: The time in ns, not before the last fact.
+    """
+    kernel.epoch = epoch
+    kernel.note(OrchestratorStarted, now, epoch)
+    why = "the orchestrator has started anew"
+    for agent in kernel.agents.values():
+        if not agent.lost:
+            kernel.note(AgentLost, now, agent.name, why)
+            _leases.go(kernel, agent)
+    for (_, attempt), leak in list(kernel.leaked.items()):
+        _attempts.mend_leak(kernel, leak, attempt, now)
+    described = ("AttemptLostError", "the orchestrator stopped while it ran")
+    for row in list(kernel.tasks.values()):
+        if _leases.is_under_way(row):
+            _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
+    # What fell due meanwhile comes before anything starts.
+    _tick.tick(kernel, now)
+
+
+# -- submissions -------------------------------------------------------------------
+
+
+def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
+    (
+        _,
+        _,
+        now,
+        task_id,
+        task_type,
+        priority,
+        after,
+        requires,
+        resources,
+        rerun_of,
+        timeout_ns,
+        idempotent,
+        key,
+        not_before_ns,
+        deadline_ns,
+        expires_ns,
+        *named,
+    ) = fact
+    spec = Spec(task_type, requires, resources, timeout_ns, idempotent)
+    bucket = kernel.bucket(spec)
+    row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
+    if row is None:
+        row = TaskRow(task_id, 0, bucket, cargo, now)
+    else:
+        row.bucket, row.cargo = bucket, cargo
+        row.submitted_ns = row.ready_ns = now
+    if named and named[0]:
+        more_of(row).named = True
+    admitted = _admission.Admitted(
+        row,
+        priority,
+        key,
+        [_parent(kernel, name, now) for name in after],
+        not_before_ns,
+        deadline_ns,
+        None if expires_ns is None else expires_ns - now,
+        None if rerun_of is None else kernel.tasks.get(rerun_of),
+    )
+    _admission.enter(kernel, admitted, now)
+    if rerun_of is not None:
+        more_of(row).rerun_of = rerun_of
+    _admission.settle(kernel, row, now)
+
+
+def _parent(kernel: Kernel, task_id: str, now: int) -> TaskRow:
+    """A parent: in memory, or finished long ago, or still to come in its batch."""
+    row = kernel.tasks.get(task_id) or kernel.unborn.get(task_id)
+    if row is not None:
+        return row
+    row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, now)
+    if task_id in kernel.retired:
+        row.state = kernel.retired[task_id]
+    else:
+        kernel.unborn[task_id] = row
+    return row
+
+
+# -- attempts ----------------------------------------------------------------------
+
+
+def _free(kernel: Kernel, row: TaskRow) -> None:
+    """Give back what *row* holds, if an attempt of its is under way."""
+    if _leases.is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
+        _attempts.free(kernel, row)
+
+
+def _started(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
+    _, _, now, task_id, attempt, agent_id, alloc, reason = fact
+    row, agent = kernel.tasks[task_id], kernel.agents[agent_id]
+    kernel.dequeue(row)
+    row.state = _S.RUNNING
+    row.started_ns = now
+    row.attempt = attempt
+    row.agent = agent
+    row.reason = reason
+    agent.running += 1
+    kernel.running += 1
+    kernel.active += 1
+    if alloc:
+        row.alloc = alloc
+        _books.take(kernel, agent, alloc)
+    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
+        _dispatch.started(kernel, row, agent, now)
+
+
+def _completed(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
+    _, _, now, task_id, attempt, *_ = fact
+    row = kernel.tasks[task_id]
+    if row.more is None:
+        kernel.complete(row, attempt, now)
+        return
+    _free(kernel, row)
+    _attempts.complete(kernel, row, now)
+
+
+def _failed(kernel: Kernel, event: TaskFailed, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more = more_of(row)
+    cause = event.cause
+    if row.state is _S.QUEUED:
+        kernel.dequeue(row)
+    if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
+        _attempts.failed_on_agent(kernel, row)
+    if event.charged:
+        more.charged += 1
+        if more.charged > 1 and cause != "component":
+            kernel.retries_exhausted += 1
+    if cause == "poisoned":
+        more.crashes += 1
+    _free(kernel, row)
+    error = (event.error_type, event.message, cause)
+    _attempts.fail(kernel, row, error, now, event.reason)
+
+
+def _retrying(kernel: Kernel, event: TaskRetrying, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more = more_of(row)
+    if event.charged:
+        more.charged += 1
+        more.last_delay_ns = event.delay_ns
+        kernel.retries_scheduled += 1
+        _attempts.failed_on_agent(kernel, row)
+    if event.cause == "lost":
+        more.crashes += 1
+    if event.cause != "stopped":
+        more.error = (event.error_type, event.message, event.cause)
+    _free(kernel, row)
+    _attempts.wait_to_retry(kernel, row, event.delay_ns, event.reason, now)
+
+
+def _blocked(kernel: Kernel, event: TaskBlocked, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more = more_of(row)
+    if event.cause == "dependency":
+        more.first_roots = event.root_causes
+        detail = _dependencies.blocked_detail(event.blocked_by)
+        kernel.move(row, _S.BLOCKED, now, detail)
+        _dependencies.broke(kernel, row, now)
+        return
+    if event.cause == "lost":
+        more.crashes += 1
+    more.error = (event.error_type, event.message, event.cause)
+    _free(kernel, row)
+    _attempts.hold_for_decision(kernel, row, event.reason, now)
+
+
+def _unblocked(kernel: Kernel, event: TaskUnblocked, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more = more_of(row)
+    if more.decision:
+        more.decision = False
+        kernel.requeue(row, now)
+        return
+    _dependencies.unblock(kernel, row, now)
+    for child in _dependencies.links_of(row).dependents:
+        _dependencies.mend(kernel, child, row.id, "", now)
+
+
+def _cancelled(kernel: Kernel, event: TaskCancelled, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    if row.state is _S.QUEUED:
+        kernel.dequeue(row)
+    _free(kernel, row)
+    _attempts.call_off(kernel, row, event.reason, now)
+
+
+def _stopping(kernel: Kernel, event: AttemptStopping, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    if event.why == "suspend":
+        more_of(row).aside = True
+    _attempts.ask_to_stop(kernel, row, event.why, event.reason, now)
+
+
+def _waiting(kernel: Kernel, event: AttemptWaiting, _: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more_of(row).yielded = True
+    _attempts.give_back(kernel, _attempts.agent_of(row), (), 1)
+
+
+def _returned(kernel: Kernel, event: AttemptReturned, _: int) -> None:
+    row = kernel.tasks[event.task_id]
+    more_of(row).yielded = False
+    kernel.running += 1
+    _attempts.agent_of(row).running += 1
+
+
+def _leaked(kernel: Kernel, event: SlotLeaked, now: int) -> None:
+    _attempts.leak(kernel, kernel.tasks[event.task_id], now)
+
+
+def _recovered(kernel: Kernel, event: SlotRecovered, now: int) -> None:
+    leak = kernel.leaked[event.task_id, event.attempt]
+    _attempts.mend_leak(kernel, leak, event.attempt, now)
+
+
+# -- control -----------------------------------------------------------------------
+
+
+def _suspended(kernel: Kernel, event: TaskSuspended, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    if event.held:
+        _control.hold(kernel, row, now)
+    elif row.state is _S.RUNNING:
+        _free(kernel, row)
+        _attempts.put_aside(kernel, row, now)
+    elif more_of(row).aside:
+        _attempts.put_aside(kernel, row, now)
+    else:
+        _control.lay_aside(kernel, row, now)
+
+
+def _resumed(kernel: Kernel, event: TaskResumed, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    if not event.held and row.state is _S.RUNNING:
+        _control.take_back(row)
+    elif not event.held:
+        _control.take_up(kernel, row, now)
+    elif event.reason == _control.CONTINUED:
+        _control.go_on(kernel, row, now)
+    else:
+        kernel.move(row, _S.RUNNING, now, event.reason)
+
+
+def _due(kernel: Kernel, event: TaskDue, now: int) -> None:
+    _tick.due(kernel, kernel.tasks[event.task_id], now)
+
+
+def _reprioritised(kernel: Kernel, event: TaskReprioritised, _: int) -> None:
+    _control.reorder(kernel, kernel.tasks[event.task_id], event.priority, event.key)
+
+
+def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
+    row, rerun = kernel.tasks[event.task_id], kernel.tasks[event.rerun_id]
+    _dependencies.repoint(kernel, row, rerun, now)
+
+
+# -- agents and the orchestrator ---------------------------------------------------
+
+
+def _joined(kernel: Kernel, event: AgentJoined, now: int) -> None:
+    kernel.add_agent(event.agent, now)
+
+
+def _lost(kernel: Kernel, event: AgentLost, _: int) -> None:
+    _leases.go(kernel, kernel.agents[event.agent_id])
+
+
+def _back(kernel: Kernel, event: AgentReturned, now: int) -> None:
+    _leases.come(kernel, kernel.agents[event.agent_id], now)
+
+
+def _epoch(kernel: Kernel, event: OrchestratorStarted, _: int) -> None:
+    kernel.epoch = event.epoch
+
+
+#: The three frequent ones are read as they are.
+_FREQUENT: Final[dict[Any, Callable[[Kernel, Fact, Any], None]]] = {
+    TaskSubmitted: _submitted,
+    TaskStarted: _started,
+    TaskCompleted: _completed,
+}
+_RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
+    TaskFailed: _failed,
+    TaskRetrying: _retrying,
+    TaskBlocked: _blocked,
+    TaskUnblocked: _unblocked,
+    TaskCancelled: _cancelled,
+    AttemptStopping: _stopping,
+    AttemptWaiting: _waiting,
+    AttemptReturned: _returned,
+    SlotLeaked: _leaked,
+    SlotRecovered: _recovered,
+    TaskSuspended: _suspended,
+    TaskResumed: _resumed,
+    TaskDue: _due,
+    TaskReprioritised: _reprioritised,
+    TaskRepointed: _repointed,
+    AgentJoined: _joined,
+    AgentLost: _lost,
+    AgentReturned: _back,
+    OrchestratorStarted: _epoch,
+}
+
+
+# -- comparing ---------------------------------------------------------------------
+
+_COUNTERS: Final = (
+    "seq",
+    "epoch",
+    "running",
+    "active",
+    "queued",
+    "pending",
+    "retrying",
+    "blocked",
+    "suspended",
+    "completed",
+    "failed",
+    "cancelled",
+    "submissions",
+    "delayed",
+    "retries_scheduled",
+    "retries_recovered",
+    "retries_exhausted",
+)
+_counters_of: Final = attrgetter(*_COUNTERS)
+_FIELDS: Final = (
+    "id",
+    "seq",
+    "state",
+    "key",
+    "submitted_ns",
+    "ready_ns",
+    "started_ns",
+    "ended_ns",
+    "attempt",
+    "reason",
+    "alloc",
+)
+_MORE: Final = (
+    "aside",
+    "charged",
+    "crashes",
+    "deadline_ns",
+    "decision",
+    "due_ns",
+    "error",
+    "first_ns",
+    "first_roots",
+    "held",
+    "last_delay_ns",
+    "left_ns",
+    "named",
+    "past",
+    "priority",
+    "rerun_id",
+    "rerun_of",
+    "resume_ns",
+    "stop",
+    "timer",
+    "yielded",
+)
+
+
+def differences(
+    live: Kernel, folded: Kernel, rows: Iterable[str] | None = None
+) -> list[str]:
+    """
+    In what two states that should be the same differ; nothing if they do not.
+
+    Args:
+        live: The one.
+        folded: The other.
+        rows: Ids of the tasks to look at, besides all counters; None is all, with all
+            agents and pools.
+    """
+    found: list[str] = []
+    if _counters_of(live) != _counters_of(folded):
+        found += [
+            f"{name}: {getattr(live, name)} and {getattr(folded, name)}"
+            for name in _COUNTERS
+            if getattr(live, name) != getattr(folded, name)
+        ]
+    if rows is None:
+        rows = live.tasks
+        found += _differing_keys("tasks", live.tasks, folded.tasks)
+        found += _differing_keys("leaks", live.leaked, folded.leaked)
+        if live.retired != folded.retired:
+            found.append("what has left memory is not the same")
+        found += _books_differ(live, folded)
+    for task_id in rows:
+        one, other = live.tasks.get(task_id), folded.tasks.get(task_id)
+        if one is None or other is None:
+            ended = [kernel.retired.get(task_id) for kernel in (live, folded)]
+            if one is not other or ended[0] is not ended[1]:
+                found.append(f"{task_id}: {one or ended[0]} and {other or ended[1]}")
+        elif not _alike(one, other) and _story(one) != _story(other):
+            pairs = zip(_NAMES, _story(one), _story(other), strict=True)
+            found += [
+                f"{task_id}.{name}: {a} and {b}" for name, a, b in pairs if a != b
+            ]
+    return found
+
+
+#: A row that has no more is like one that has nothing in it.
+_PLAIN: Final = More()
+_fields_of: Final = attrgetter(*_FIELDS)
+_more_of: Final = attrgetter(*_MORE)
+_NAMES: Final = (
+    *_FIELDS,
+    "agent",
+    "spec",
+    "parents",
+    "waiting",
+    "dependents",
+    "blocked_by",
+    *_MORE,
+)
+
+
+def _alike(one: TaskRow, other: TaskRow) -> bool:
+    """Whether two rows are the same at a glance: most are."""
+    if _fields_of(one) != _fields_of(other):
+        return False
+    if one.links is not None or other.links is not None:
+        return False
+    if _agent_of(one) != _agent_of(other):
+        return False
+    if one.bucket.spec != other.bucket.spec:
+        return False
+    if one.more is None and other.more is None:
+        return True
+    more, less = one.more or _PLAIN, other.more or _PLAIN
+    return not (more.blocked_by or less.blocked_by) and _more_of(more) == _more_of(less)
+
+
+def _agent_of(row: TaskRow) -> str | None:
+    return None if row.agent is None else row.agent.name
+
+
+def _story(row: TaskRow) -> tuple[Any, ...]:
+    """All of *row* that must survive."""
+    more, links = row.more or _PLAIN, row.links
+    return (
+        *_fields_of(row),
+        _agent_of(row),
+        row.bucket.spec,
+        [] if links is None else [parent.id for parent in links.parents],
+        0 if links is None else links.waiting,
+        [] if links is None else [child.id for child in links.dependents],
+        # Their order, that of their failure, decides nothing.
+        sorted(more.blocked_by),
+        *_more_of(more),
+    )
+
+
+def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
+    missing = [key for key in one if key not in other]
+    extra = [key for key in other if key not in one]
+    return (
+        [f"{what}: {missing} only here, {extra} only there"] if missing or extra else []
+    )
+
+
+def _books_differ(live: Kernel, folded: Kernel) -> list[str]:
+    def books(kernel: Kernel) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            f"pool {name}": pool.used for name, pool in kernel.pools.items()
+        }
+        for name, agent in kernel.agents.items():
+            used = {k: v for k, v in agent.used.items() if v}
+            records = {
+                kind: (r.completed, r.failed, r.latency_ns)
+                for kind, r in agent.records.items()
+            }
+            said[f"agent {name}"] = (
+                agent.info,
+                agent.lost,
+                agent.running,
+                agent.completed,
+                agent.failed,
+                agent.leaked,
+                used,
+                records,
+            )
+        return said
+
+    one, other = books(live), books(folded)
+    names = dict.fromkeys([*one, *other])
+    return [
+        f"{name}: {one.get(name)} and {other.get(name)}"
+        for name in names
+        if one.get(name) != other.get(name)
+    ]

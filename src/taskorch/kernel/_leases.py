@@ -1,0 +1,113 @@
+"""
+Agents that live elsewhere: signs of life, and what follows when there are none.
+
+An agent with a lease names, in every sign of life, the attempts that it runs. One
+that is silent for its lease is lost, and all its attempts with it; an attempt that a
+living agent has not named for as long is missing. The lease is renewed for as long as
+there are signs of life: that something takes long is no reason to think it dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from taskorch.events import AgentLost, AgentReturned
+from taskorch.kernel import _attempts, _parking, _timers
+from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.model import Agent, TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+
+def is_under_way(row: TaskRow) -> bool:
+    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
+    if row.state is TaskState.SUSPENDED:
+        return row.more is not None and row.more.held
+    return row.state is TaskState.RUNNING
+
+
+def join(kernel: Kernel, agent: AgentRow, info: Agent, now: int) -> None:
+    """*agent* takes work from now on."""
+    agent.describe(info)
+    come(kernel, agent, now)
+
+
+def come(kernel: Kernel, agent: AgentRow, now: int) -> None:
+    """*agent* is there, for the first time or again."""
+    agent.lost = False
+    agent.heard_ns = now
+    agent.lease_due_ns = 0
+    kernel.agents_version += 1
+    if agent.lease_ns:
+        _look_at(kernel, agent, now + agent.lease_ns)
+    _parking.unpark_all(kernel)
+
+
+def go(kernel: Kernel, agent: AgentRow) -> None:
+    """*agent* gets no work from now on."""
+    agent.lost = True
+    kernel.agents_version += 1
+    _parking.unpark_all(kernel)
+
+
+def beat(
+    kernel: Kernel, agent: AgentRow, attempts: Iterable[tuple[str, int]], now: int
+) -> list[tuple[str, int]]:
+    """See `Kernel.beat`."""
+    agent.heard_ns = now
+    if agent.lost:
+        kernel.note(AgentReturned, now, agent.name)
+        come(kernel, agent, now)
+    abandoned = []
+    for task_id, attempt in attempts:
+        row = kernel.tasks.get(task_id)
+        leak = kernel.leaked.get((task_id, attempt))
+        if leak is not None and leak.agent is agent:
+            leak.seen_ns = now
+        if row is None or row.attempt != attempt or row not in agent.seen:
+            abandoned.append((task_id, attempt))
+        else:
+            agent.seen[row] = now
+    return abandoned
+
+
+def look(kernel: Kernel, agent: AgentRow, now: int) -> None:
+    """The lease of *agent*, or of an attempt there, may be over."""
+    lease = agent.lease_ns
+    if now - agent.heard_ns >= lease:
+        lose(kernel, agent, now, f"no sign of life for {lease / 1e9:g} s")
+        return
+    for row, seen in list(agent.seen.items()):
+        if now - seen >= lease:
+            why = f"agent {agent.name} has not named it for {lease / 1e9:g} s"
+            described = ("AttemptLostError", why)
+            _attempts.end(kernel, row, row.attempt, "missing", now, None, described)
+    oldest = min([agent.heard_ns, *agent.seen.values()])
+    for (_, attempt), leak in list(kernel.leaked.items()):
+        if leak.agent is agent and now - leak.seen_ns >= lease:
+            _attempts.mend_leak(kernel, leak, attempt, now)
+        elif leak.agent is agent:
+            oldest = min(oldest, leak.seen_ns)
+    _look_at(kernel, agent, oldest + lease)
+
+
+def _look_at(kernel: Kernel, agent: AgentRow, when: int) -> None:
+    agent.lease_due_ns = when
+    _timers.arm(kernel, when, _timers.LEASE, agent, 0)
+
+
+def lose(kernel: Kernel, agent: AgentRow, now: int, why: str) -> None:
+    """*agent* is lost: so is all that it ran, and nothing new goes there."""
+    if agent.lost:
+        return
+    kernel.note(AgentLost, now, agent.name, why)
+    go(kernel, agent)
+    described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
+    there = agent.seen if agent.lease_ns else kernel.tasks.values()
+    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+        _attempts.end(kernel, row, row.attempt, "lost", now, None, described)
+    for (_, attempt), leak in list(kernel.leaked.items()):
+        if leak.agent is agent:
+            _attempts.mend_leak(kernel, leak, attempt, now)

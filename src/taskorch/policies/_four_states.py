@@ -1,0 +1,42 @@
+"""The table of states, seen from outside as four."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from taskorch.model import TaskState
+from taskorch.policies._state_machine import StandardStateMachine
+
+__all__ = ("FourStateMachine",)
+
+_LABELS: Final[Mapping[TaskState, str]] = {
+    TaskState.PENDING: "queued",
+    TaskState.QUEUED: "queued",
+    TaskState.RETRYING: "queued",
+    TaskState.BLOCKED: "queued",
+    TaskState.SUSPENDED: "queued",
+    TaskState.RUNNING: "running",
+    TaskState.COMPLETED: "completed",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "failed",
+}
+
+
+class FourStateMachine(StandardStateMachine):
+    """
+    The StateMachine that names four states: queued, running, completed, failed.
+
+    For those who show tasks to people, or to a system, that know no more than these.
+    Whatever may still run is *queued*, so a suspended task that runs no more is too,
+    and a failed attempt that is tried again leads from *running* back to *queued*;
+    whatever ended without a result is *failed*, a cancelled task too. Nothing else
+    changes: each task keeps its own state, and this is its label.
+
+    It forbids nothing, and is never asked. A subclass that forbids something sets
+    `watches` to the `(before, after)` pairs it wants to see, and overrides `check`.
+    """
+
+    def label(self, state: TaskState) -> str:
+        """The name of *state* for the outside: one of the four."""
+        return _LABELS[state]

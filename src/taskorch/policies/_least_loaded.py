@@ -1,0 +1,86 @@
+"""Which agent does it: the one with the least to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from taskorch.errors import InvalidTaskError
+from taskorch.policies._words import count
+from taskorch.protocols import AgentView, Context, Route
+
+if TYPE_CHECKING:
+    from taskorch.model import Task
+
+__all__ = ("LeastLoadedRouter",)
+
+
+class LeastLoadedRouter:
+    """
+    The TaskRouter that goes by load alone, and leaves nothing to chance.
+
+    The load of an agent is the share of its slots that are busy. An agent without a
+    limit is as busy as its share of all that the candidates run. The least load is
+    chosen; of equal ones the agent that runs least, then the one that joined first.
+
+    With *choices*, so many candidates are drawn, all alike, and the least loaded of
+    those is chosen; of equal ones the one drawn first. Two are enough to come close to
+    the best balance, and that is the better rule where several orchestrators share
+    their agents: each sees its own load only, and if all chose the least loaded, they
+    would choose the same one. Source: M. Mitzenmacher, *The Power of Two Choices in
+    Randomized Load Balancing*, IEEE Transactions on Parallel and Distributed Systems
+    12 (10), 2001.
+
+    A single candidate needs no decision, and the answer holds for all like tasks.
+
+    Args:
+        choices: How many candidates to compare, 1 or more; None compares all.
+
+    Raises:
+        InvalidTaskError: *choices* is no such number.
+    """
+
+    def __init__(self, *, choices: int | None = None) -> None:
+        _check_choices(choices)
+        self.choices = choices
+
+    def route(
+        self,
+        task: Task,  # noqa: ARG002 - the protocol's
+        candidates: Sequence[AgentView],
+        context: Context,
+    ) -> Route:
+        """The agent that runs the next attempt of *task*."""
+        if len(candidates) == 1:
+            return Route(candidates[0].name, "the only candidate", reusable=True)
+        total = count(len(candidates), "agent")
+        compared, how = candidates, f"least of {total}"
+        # No draw where none is needed: it would shift all that follow.
+        if self.choices is not None and self.choices < len(candidates):
+            places = context.random.sample(range(len(candidates)), self.choices)
+            compared = [candidates[place] for place in places]
+            how = f"least of {self.choices:,} drawn from {total}"
+        running = sum(agent.running for agent in candidates)
+
+        def load(agent: AgentView) -> tuple[float, int]:
+            # The attempt that is to start counts too, so that nothing divides by 0.
+            limit = agent.max_concurrency
+            slots = running + 1 if limit is None else limit
+            return agent.running / slots, agent.running
+
+        # Of equals `min` takes the first.
+        agent = min(compared, key=load)
+        limit = agent.max_concurrency
+        slots = "without limit" if limit is None else f"of {limit:,}"
+        return Route(agent.name, f"{agent.running:,} running {slots}; {how}")
+
+    def __repr__(self) -> str:
+        return f"LeastLoadedRouter(choices={self.choices!r})"
+
+
+def _check_choices(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"choices: a number of agents, 1 or more, or None; not {value!r}"
+        raise InvalidTaskError(msg)

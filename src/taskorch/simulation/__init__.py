@@ -1,0 +1,18 @@
+"""
+The kernel in virtual time: what a plan would come to, and how the code stands faults.
+
+1. Nothing reads a clock, and nothing waits: an hour passes in an instant.
+2. The same seed gives the same run, in any process and under any `PYTHONHASHSEED`.
+3. The world is perfect. What goes wrong in it comes from outside, through `Nature`.
+4. What is simulated is the world: kernel, policies, submission and commits are those
+   that run for real.
+"""
+
+from taskorch.simulation._agents import Attempt as Attempt
+from taskorch.simulation._journal import SimulatedJournal as SimulatedJournal
+from taskorch.simulation._nature import Fate as Fate
+from taskorch.simulation._nature import Nature as Nature
+from taskorch.simulation._work import Outcome as Outcome
+from taskorch.simulation._work import What as What
+from taskorch.simulation._world import Setup as Setup
+from taskorch.simulation._world import World as World

@@ -1,0 +1,315 @@
+"""Agents that do simulated work: in our own process, and elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import AttemptInterrupted
+from taskorch.kernel import TaskRow
+from taskorch.model import Agent, Task
+from taskorch.simulation._nature import Fence
+from taskorch.simulation._work import Outcome, end_of, nanoseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskorch.simulation._timeline import Timeline
+    from taskorch.simulation._world import World
+
+__all__ = ("Attempt", "InProcessAgent", "RemoteAgent", "Report", "Run")
+
+#: A lease is renewed three times before it would be over: two beats may be lost.
+_BEATS: Final = 3
+
+
+@attrs.frozen
+class Attempt:
+    """What an agent did: the truth, whatever the orchestrator knows of it."""
+
+    task_id: str
+    attempt: int
+    agent_id: str
+    #: Seconds since the beginning.
+    start: float
+    #: None: it has not ended.
+    end: float | None
+    #: `completed`, `failed`, `stopped` or `lost`; `died` with its agent or with the
+    #: orchestrator; `running`.
+    outcome: str
+    #: The life of the orchestrator that began it.
+    epoch: int
+
+
+class Run:
+    """One attempt under way."""
+
+    __slots__ = (
+        "agent",
+        "attempt",
+        "began_ns",
+        "due_ns",
+        "end",
+        "ended_ns",
+        "epoch",
+        "how",
+        "lease_ns",
+        "left_ns",
+        "next",
+        "outcome",
+        "row",
+        "task_id",
+    )
+
+    def __init__(
+        self,
+        agent: str,
+        fence: Fence,
+        outcome: Outcome,
+        now: int,
+        row: TaskRow | None = None,
+    ) -> None:
+        self.agent: str = agent
+        self.epoch: int = fence[0]
+        self.task_id: str = fence[1]
+        self.attempt: int = fence[2]
+        self.outcome: Outcome = outcome
+        #: Its row, if it runs in the process of the orchestrator.
+        self.row: TaskRow | None = row
+        self.began_ns: int = now
+        self.ended_ns: int = 0
+        #: When it ends; 0: nobody knows.
+        self.due_ns: int = 0
+        #: Of its time, what was left when it was stopped where it stands.
+        self.left_ns: int = 0
+        #: The number of what happens to it next on the timeline; 0: nothing does.
+        self.next: int = 0
+        #: How it will end: outcome, result, error.
+        self.end: tuple[str, Any, BaseException | None] = end_of(outcome, self.task_id)
+        #: How it has ended, or "".
+        self.how: str = ""
+        #: The lease of its agent; 0: it has none.
+        self.lease_ns: int = 0
+
+    @property
+    def fence(self) -> Fence:
+        """Which try of which life it is."""
+        return self.epoch, self.task_id, self.attempt
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it will not end by itself."""
+        return not self.due_ns and not self.how
+
+    def ends_at(
+        self, when: int, timeline: Timeline, act: Callable[[Run], object]
+    ) -> None:
+        """It ends then, and not when it was to end."""
+        self.goes_on(timeline)
+        self.due_ns = when
+        self.next = timeline.at(when, act, self)
+
+    def goes_on(self, timeline: Timeline) -> None:
+        """Nobody knows when it ends."""
+        self.due_ns = 0
+        if self.next:
+            timeline.drop(self.next)
+            self.next = 0
+
+    def interrupt(self) -> bool:
+        """It is asked to stop; whether it does."""
+        if self.how or self.outcome.stubborn:
+            return False
+        self.end = ("stopped", None, AttemptInterrupted("it was asked to stop"))
+        return True
+
+    def over(self, how: str, now: int) -> None:
+        """It has ended."""
+        self.how = how
+        self.ended_ns = now
+
+
+@attrs.frozen
+class InProcessAgent:
+    """An agent in the process of the orchestrator: it dies with it."""
+
+    info: Agent
+    speed: float = 1.0
+
+
+#: `(instance, fence, outcome, result, error)`: what a remote agent says of an end.
+Report: TypeAlias = tuple[int, Fence, str, Any, "BaseException | None"]
+
+
+class RemoteAgent:
+    """
+    An agent with a lease: it lives by itself, and talks by messages.
+
+    It does not do the same attempt twice, however often it is told to; it repeats
+    what it has to say until it hears that it was understood; it gives a sign of life
+    three times in its lease. When it dies it forgets everything, and comes back, if
+    it does, as another instance.
+    """
+
+    def __init__(self, world: World, info: Agent, speed: float) -> None:
+        self.world = world
+        self.info = info
+        self.speed = speed
+        self.instance: int = 1
+        self.is_up: bool = True
+        #: Until when it hangs, in ns; None is for ever.
+        self.frozen_ns: int | None = 0
+        self.runs: dict[Fence, Run] = {}
+        #: What it has not heard to have been understood.
+        self.reports: dict[Fence, Report] = {}
+        self._seen: dict[Fence, None] = {}
+        self._beat_ns = max(1, nanoseconds(info.lease or 0.0) // _BEATS)
+        #: The latest of its chains of beats; a dead instance's goes on no longer.
+        self._chain = 0
+
+    def wake(self) -> None:
+        """Begin to give signs of life."""
+        self._chain += 1
+        self.world.timeline.at(
+            self.world.timeline.now + self._beat_ns, self._beat, self._chain, idle=True
+        )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it lives, and will be heard of."""
+        return self.is_up and self.frozen_ns is not None
+
+    # -- what it is told -----------------------------------------------------------
+
+    def begin(self, order: tuple[int, Fence, Task]) -> None:
+        """It is told to begin an attempt."""
+        if self._absent(self.begin, order):
+            return
+        instance, fence, task = order
+        if instance != self.instance or fence in self._seen:
+            return
+        self._seen[fence] = None
+        world = self.world
+        now = world.timeline.now
+        run = Run(self.info.name, fence, world.outcome(task, fence), now)
+        run.lease_ns = _BEATS * self._beat_ns
+        self.runs[fence] = run
+        world.began(run)
+        ns = nanoseconds(run.outcome.seconds * world.nature.pace(run) / self.speed)
+        steps = run.outcome.progress
+        for number, value in enumerate(steps, 1):
+            when = now + ns * number // (len(steps) + 1)
+            world.timeline.at(when, self._progress, (run, value), idle=True)
+        if not run.outcome.hang:
+            run.ends_at(now + ns, world.timeline, self._over)
+        fate = world.nature.fate(run, ns)
+        if fate is not None:
+            act = self._die if fate.kind == "dies" else self._freeze
+            world.timeline.at(now + fate.after_ns, act, (self.instance, fate.back_ns))
+
+    def stop(self, fence: Fence) -> None:
+        """It is told to stop an attempt."""
+        if self._absent(self.stop, fence):
+            return
+        run = self.runs.get(fence)
+        if run is not None and run.interrupt():
+            self.cut(run)
+
+    def understood(self, fence: Fence) -> None:
+        """It is told that its report has been kept."""
+        if not self._absent(self.understood, fence):
+            self.reports.pop(fence, None)
+
+    # -- what it does --------------------------------------------------------------
+
+    def cut(self, run: Run) -> None:
+        """*run* ends now."""
+        run.ends_at(self.world.timeline.now, self.world.timeline, self._over)
+
+    def _over(self, run: Run) -> None:
+        run.next = 0
+        if self._absent(None, run):
+            if self.frozen_ns:
+                run.ends_at(self.frozen_ns, self.world.timeline, self._over)
+            return
+        how, result, error = run.end
+        run.over(how, self.world.timeline.now)
+        del self.runs[run.fence]
+        report = (self.instance, run.fence, how, result, error)
+        self.reports[run.fence] = report
+        self._say("report", run.fence, report)
+
+    def _progress(self, step: tuple[Run, Any]) -> None:
+        run, value = step
+        if not run.how and not self._absent(self._progress, step):
+            self._say("progress", run.fence, (run.fence, value))
+
+    def _beat(self, chain: int) -> None:
+        if chain != self._chain or not self.is_up or self.frozen_ns is None:
+            return
+        now = self.world.timeline.now
+        if now < self.frozen_ns:
+            self.world.timeline.at(self.frozen_ns, self._beat, chain, idle=True)
+            return
+        named = (*self.runs, *self.reports)
+        self._say("beat", None, (self.instance, named))
+        for report in self.reports.values():
+            self._say("report", report[1], report)
+        self.world.timeline.at(now + self._beat_ns, self._beat, chain, idle=True)
+
+    def _say(self, kind: str, fence: Fence | None, what: Any) -> None:
+        """Send a message to the orchestrator, whichever life of it hears it."""
+        idle = kind == "beat"
+        message = (kind, self, what)
+        self.world.send(kind, self.info.name, fence, self.world.hear, message, idle)
+
+    # -- what befalls it -----------------------------------------------------------
+
+    def _absent(self, act: Any, subject: Any) -> bool:
+        """Whether it is dead, or hangs: then it does it later, if ever."""
+        if not self.is_up or self.frozen_ns is None:
+            return True
+        if self.world.timeline.now >= self.frozen_ns:
+            return False
+        if act is not None:
+            self.world.timeline.at(self.frozen_ns, act, subject)
+        return True
+
+    def _die(self, what: tuple[int, int | None]) -> None:
+        instance, back_ns = what
+        if instance != self.instance or not self.is_up:
+            return
+        now = self.world.timeline.now
+        for run in self.runs.values():
+            run.over("died", now)
+            run.goes_on(self.world.timeline)
+        self.runs.clear()
+        self.reports.clear()
+        self._seen.clear()
+        self.is_up = False
+        if back_ns is not None:
+            self.world.timeline.at(now + back_ns, self._rise)
+
+    def _rise(self, _: None) -> None:
+        self.instance += 1
+        self.is_up = True
+        self.frozen_ns = 0
+        self._chain += 1
+        self._beat(self._chain)
+
+    def _freeze(self, what: tuple[int, int | None]) -> None:
+        instance, back_ns = what
+        if instance != self.instance or not self.is_up or self.frozen_ns is None:
+            return
+        now = self.world.timeline.now
+        if back_ns is None:
+            self.frozen_ns = None
+        else:
+            self.frozen_ns = max(self.frozen_ns, now + back_ns)
+            # That it comes back is something to wait for.
+            self.world.timeline.at(self.frozen_ns, _nothing)
+
+
+def _nothing(_: None) -> None:
+    """The end of a wait."""

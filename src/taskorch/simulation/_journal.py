@@ -1,0 +1,101 @@
+"""A journal that survives the crash of a simulated orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from taskorch.errors import JournalTakenError
+from taskorch.protocols import Entry
+
+__all__ = ("SimulatedJournal",)
+
+
+class _Mark:
+    """Closes a group: without it, what comes before was never kept."""
+
+
+_MARK: Final = _Mark()
+
+
+class SimulatedJournal:
+    """
+    Keeps entries as a disk would: one after the other, with a mark behind each group.
+
+    A group whose mark is missing was torn by a crash: `read` does not show it, and
+    the next owner cuts it off.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[Entry | _Mark] = []
+        self._epoch: int = 0
+        self._latest: list[Entry] = []
+
+    def claim(self) -> int:
+        """See `Journal.claim`."""
+        self._cut()
+        self._epoch += 1
+        return self._epoch
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        """See `Journal.append`."""
+        self._check_owner(epoch)
+        if not group:
+            return
+        # First all of it is read, so that all of it is kept or nothing.
+        group = list(group)
+        first = group[0][0][1]
+        if first <= self.last:
+            if group == self._latest:
+                # It was kept, and nobody knew.
+                return
+            msg = f"fact {first} comes after fact {self.last} was kept"
+            raise ValueError(msg)
+        self._cut()
+        self._frames += group
+        self._frames.append(_MARK)
+        self._latest = group
+
+    def tear(self, epoch: int, group: Sequence[Entry], frames: int) -> None:
+        """The first *frames* of *group* reach the disk, and then the power fails."""
+        if frames > len(group):
+            self.append(epoch, group)
+            return
+        self._check_owner(epoch)
+        self._cut()
+        self._frames += group[:frames]
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """See `Journal.read`."""
+        group: list[Entry] = []
+        for frame in list(self._frames):
+            if not isinstance(frame, _Mark):
+                group.append(frame)
+                continue
+            yield from (entry for entry in group if entry[0][1] > after)
+            group = []
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    @property
+    def last(self) -> int:
+        """The number of the last fact that is kept, or 0."""
+        return self._latest[-1][0][1] if self._latest else 0
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether the last group was not written to its end."""
+        return bool(self._frames) and self._frames[-1] is not _MARK
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.read())
+
+    def _cut(self) -> None:
+        while self.is_torn:
+            self._frames.pop()
+
+    def _check_owner(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            msg = f"the journal belongs to life {self._epoch}, not to life {epoch}"
+            raise JournalTakenError(msg)

@@ -1,0 +1,678 @@
+"""
+One life of an orchestrator in virtual time: from its start to its end, or its crash.
+
+It drives the kernel as the runtime does: one step is to tell the kernel all that
+comes at an instant, to let it choose what starts, and to do what it says. Nothing
+else knows of a life, so what a crash takes away is what is only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from heapq import heappop
+from itertools import count
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from taskorch.errors import (
+    AttemptLostError,
+    ComponentError,
+    InternalError,
+    InvalidTransitionError,
+    JournalUnavailableError,
+    ResultGoneError,
+    UnknownTaskError,
+)
+from taskorch.events import (
+    CATALOGUE,
+    Event,
+    Fact,
+    TaskCompleted,
+    TaskProgressed,
+    TaskSubmitted,
+)
+from taskorch.kernel import (
+    Bucket,
+    Effect,
+    HoldAttempt,
+    Kernel,
+    PolicyFault,
+    ReleaseAttempt,
+    ReturnSlot,
+    Spec,
+    StopAttempt,
+    TaskRow,
+    fold,
+)
+from taskorch.kernel._faults import note_fault
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import TypeRow
+from taskorch.kernel._timers import LEASE, is_alive
+from taskorch.model import TERMINAL, Program, Task, TaskState
+from taskorch.protocols import Entry
+from taskorch.runtime._attempts import _resolved, said
+from taskorch.runtime._commits import Commits
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._runtime import task_of_work
+from taskorch.runtime._submission import Submission, digest, when
+from taskorch.runtime._work import AGENT, NO_VARIABLES, Work, extra_of, task_of
+from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
+from taskorch.simulation._chance import StepRandom
+from taskorch.simulation._remotes import Remotes
+from taskorch.simulation._work import Job, is_call, nanoseconds
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.simulation._timeline import Timeline
+    from taskorch.simulation._world import World
+
+__all__ = ("Life",)
+
+_RUNNING: Final = TaskState.RUNNING
+_ALL: Final = frozenset(CATALOGUE)
+
+
+class Life:
+    """
+    One life of an orchestrator.
+
+    What a submission needs of a runtime stands under "as a runtime": the code that
+    takes tasks in is the runtime's own.
+    """
+
+    def __init__(self, world: World, epoch: int) -> None:
+        setup = world.setup
+        self.world = world
+        self.timeline: Timeline = world.timeline
+        self.epoch = epoch
+        self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
+        self._random = StepRandom(f"{setup.seed}/{epoch}", self._truth)
+        self.kernel: Kernel = Kernel(
+            setup.config, self.deciders, self._random, setup.pools
+        )
+        self.kernel.epoch = epoch
+        self.deciders.bind(self.kernel)
+        if world.nature.prodding:
+            self.kernel.points = world.nature
+        #: What the clock of the process shows is so many ns ahead of the truth.
+        self.shift_ns = 0
+        self.commits: Commits | None = None if world.journal is None else Commits()
+        #: What runs in the process itself.
+        self.runs: dict[tuple[str, int], Run] = {}
+        self.remotes: Remotes = Remotes(self)
+        #: Attempts that wait for a commit before they begin.
+        self.held_back: dict[tuple[str, int], TaskRow] = {}
+        self._folded: list[Job] = []
+
+        # As a runtime:
+        self.work_class = Job
+        self.submission: Any = Submission(cast("Runtime", self))
+        self.executors: dict[str, Any] = {}
+        self.keys: dict[str, str] = {}
+        self.digests: dict[str, bytes | None] = {}
+        self.lock: nullcontext[None] = nullcontext()
+        self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
+
+    def listen(self) -> None:
+        """From now on, facts are told: after those of earlier lives were folded."""
+        if self.world.listens or self.commits is not None:
+            self.kernel.listen([], _ALL)
+
+    def now(self) -> int:
+        """The time in ns, as the process has it."""
+        return self.timeline.now + self.shift_ns
+
+    def _truth(self) -> int:
+        return self.timeline.now
+
+    # -- steps ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The beginning of a step: what is due by now happens first."""
+        self._random.renew()
+        kernel = self.kernel
+        if kernel.timers:
+            kernel.tick(self.now())
+
+    def next_due(self) -> int | None:
+        """When the kernel has something to do by itself."""
+        timers = self.kernel.timers
+        while timers and not is_alive(timers[0]):
+            heappop(timers)
+        return timers[0][0] - self.shift_ns if timers else None
+
+    def is_busy(self) -> bool:
+        """Whether a timer is set that is not idle."""
+        timers = self.kernel.timers
+        return any(timer[2] != LEASE and is_alive(timer) for timer in timers)
+
+    def settle(self) -> None:  # noqa: C901 - the hot path, written out
+        """The end of a step: start what can start, and do what follows from it all."""
+        kernel = self.kernel
+        if kernel.open or kernel.returning:
+            kernel.dispatch(self.now())
+        if kernel.touched or kernel.dropped:
+            self._tidy()
+            self._drop()
+        items = kernel.sink
+        if items is not None:
+            if items:
+                kernel.sink = []
+                if self.commits is not None:
+                    self.commits.pending += map(_entry, items)
+            self.world.heard(self, items)
+        starts, effects = kernel.starts, kernel.effects
+        if effects:
+            kernel.effects = []
+            for effect in effects:
+                self._carry_out(effect)
+        if starts:
+            kernel.starts = []
+            for row in starts:
+                self._launch(row)
+        if self.commits is not None and self.commits.pending:
+            if items and self.world.is_mortal:
+                self.world.survive("sent", items[-1][0])
+            self.write()
+
+    def _tidy(self) -> None:
+        touched, self.kernel.touched = self.kernel.touched, []
+        for row, job in touched:
+            if job is None or row.state not in TERMINAL:
+                continue
+            if row.state is TaskState.COMPLETED:
+                # Of an earlier attempt.
+                job._error = None
+            if job._extra is not None:
+                job._extra.parents = {}
+
+    def _drop(self) -> None:
+        dropped, self.kernel.dropped = self.kernel.dropped, []
+        for row in dropped:
+            job, row.cargo = row.cargo, None
+            if job is not None and row.more is not None and row.more.named:
+                after = () if job._extra is None else job._extra.after
+                self.digests[row.id] = digest(task_of_work(job, row), after)
+
+    # -- commits -------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Begin to keep what is pending, unless something is being kept."""
+        commits = self.commits
+        if commits is None or commits.begin() is None:
+            return
+        took = self.world.nature.commit_ns
+        if took:
+            self.timeline.at(self.timeline.now + took, self._append)
+        else:
+            self._append(None)
+
+    def _append(self, _: None) -> None:
+        commits, world = self.commits, self.world
+        assert commits is not None  # noqa: S101 - there is something to append
+        assert world.journal is not None  # noqa: S101 - and where
+        group = commits.in_hand
+        try:
+            world.nature.write(world.journal, self.epoch, group)
+        except JournalUnavailableError:
+            commits.failed()
+            self.kernel.paused = True
+            when = self.timeline.now + world.nature.retry_ns
+            self.timeline.at(when, self._append)
+            return
+        except ValueError as error:
+            msg = f"a group was appended that does not follow the last: {error}"
+            raise InternalError(msg) from error
+        if world.is_mortal:
+            world.survive("kept", group[-1][0])
+        was_degraded = commits.degraded
+        released = commits.succeeded()
+        if was_degraded:
+            self.kernel.paused = False
+        world.kept(group)
+        for release in released:
+            release()
+        if world.is_mortal:
+            world.survive("told", group[-1][0])
+        self.write()
+
+    # -- attempts ------------------------------------------------------------------
+
+    def _launch(self, row: TaskRow) -> None:
+        """The kernel has started *row*: tell its agent, once that is safe."""
+        commits = self.commits
+        if commits is not None:
+            seq = row.cargo._seq if row.bucket.spec.idempotent else self.kernel.seq
+            if seq > commits.committed:
+                attempt = row.attempt
+                self.held_back[row.id, attempt] = row
+                commits.when(seq, lambda: self._let_go(row, attempt))
+                return
+        self._begin(row, row.attempt)
+
+    def _let_go(self, row: TaskRow, attempt: int) -> None:
+        # It may have been stopped, or its agent lost, before it began.
+        held_back = self.held_back.pop((row.id, attempt), None)
+        if held_back and row.attempt == attempt and row.state is _RUNNING:
+            self._begin(row, attempt)
+
+    def _begin(self, row: TaskRow, attempt: int) -> None:
+        assert row.agent is not None  # noqa: S101 - it has been started
+        agent = self.world.agents[row.agent.name]
+        if isinstance(agent, RemoteAgent):
+            self.remotes.begin(row, attempt)
+            return
+        world, timeline = self.world, self.timeline
+        now = timeline.now
+        fence = (self.epoch, row.id, attempt)
+        outcome = world.outcome(row.cargo._task, fence)
+        run = Run(row.agent.name, fence, outcome, now, row)
+        self.runs[row.id, attempt] = run
+        world.began(run)
+        nature = world.nature
+        ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
+        if outcome.progress:
+            steps = outcome.progress
+            for number, value in enumerate(steps, 1):
+                when = now + ns * number // (len(steps) + 1)
+                timeline.at(when, self._progress, (run, value), idle=True)
+        if outcome.waits and not self._holdable(row):
+            pause = min(ns, nanoseconds(outcome.waits))
+            run.left_ns = (ns - pause) // 2
+            run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
+        elif not outcome.hang:
+            run.ends_at(now + ns, timeline, self._over)
+        fate = nature.fate(run, ns)
+        if fate is not None:
+            act = self._kill if fate.kind == "dies" else self._delay
+            timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
+
+    def _over(self, run: Run) -> None:
+        """An attempt in our process has come to its end."""
+        how, result, error = run.end
+        row = run.row
+        assert row is not None  # noqa: S101 - it runs in our process
+        job = row.cargo
+        if (
+            how == "completed"
+            and job is not None
+            and is_call(job._task)
+            and self.world.calls(job._task, row.id)
+        ):
+            how, result, error = self._call(job)
+        run.over(how, self.timeline.now)
+        del self.runs[run.task_id, run.attempt]
+        self.end(row, run.attempt, how, result, error)
+
+    def end(
+        self,
+        row: TaskRow,
+        attempt: int,
+        how: str,
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        """An attempt has ended: tell the kernel, and keep what came of it."""
+        job = row.cargo
+        if how == "completed":
+            if self.kernel.complete(row, attempt, self.now()) and job is not None:
+                job._value = result
+            return
+        described = ("", "") if error is None else said(error)
+        if (
+            row.attempt == attempt
+            and job is not None
+            and row.state in (_RUNNING, TaskState.SUSPENDED)
+        ):
+            job._error = error
+        self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
+
+    def _call(self, job: Work) -> tuple[str, Any, BaseException | None]:
+        """Call the function of which nothing else is known."""
+        try:
+            fn, args, kwargs = _resolved(job)
+            return "completed", fn(*args, **kwargs), None
+        except Exception as error:  # noqa: BLE001 - it is the task's
+            return "failed", None, error
+
+    def _progress(self, step: tuple[Run, Any]) -> None:
+        run, value = step
+        row = run.row
+        if row is not None and not run.how:
+            self.note_progress(row, run.attempt, value)
+
+    def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
+        """An attempt says how far it is."""
+        if row.attempt == attempt and row.state is _RUNNING:
+            extra_of(row.cargo).progress = value
+            self.kernel.note(
+                TaskProgressed, self.now(), row.id, attempt, value, cargo=row.cargo
+            )
+
+    def _pause(self, what: tuple[Run, int]) -> None:
+        """An attempt waits for other work, without its slot."""
+        run, pause = what
+        row = run.row
+        assert row is not None  # noqa: S101 - it runs in our process
+        self.kernel.yield_slot(row, run.attempt, self.now())
+        run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
+
+    def _return(self, run: Run) -> None:
+        row = run.row
+        run.next = 0
+        assert row is not None  # noqa: S101 - it runs in our process
+        if self.kernel.reclaim_slot(row, run.attempt, self.now()):
+            self._go_on(run)
+
+    def _go_on(self, run: Run) -> None:
+        if run.end[0] != "stopped":
+            run.ends_at(self.timeline.now + run.left_ns, self.timeline, self._over)
+
+    def _kill(self, what: tuple[str, int | None]) -> None:
+        """The workers of an agent die; others take their place."""
+        for run in list(self.runs.values()):
+            if run.agent == what[0]:
+                run.end = ("lost", None, _killed(run.task_id))
+                self.cut(run)
+
+    def _delay(self, what: tuple[str, int | None]) -> None:
+        """An agent hangs for a while, or for ever."""
+        name, back_ns = what
+        for run in self.runs.values():
+            if run.agent != name or not run.due_ns:
+                continue
+            if back_ns is None:
+                run.goes_on(self.timeline)
+            else:
+                run.ends_at(run.due_ns + back_ns, self.timeline, self._over)
+
+    def cut(self, run: Run) -> None:
+        """*run* ends now."""
+        run.ends_at(self.timeline.now, self.timeline, self._over)
+
+    def _holdable(self, row: TaskRow) -> bool:
+        job = row.cargo
+        return job is not None and isinstance(job._task.payload, Program)
+
+    def _carry_out(self, effect: Effect) -> None:
+        """Do what the kernel says besides starts."""
+        row = effect.row
+        key = (row.id, effect.attempt)
+        run = self.runs.get(key)
+        if run is None:
+            if isinstance(effect, StopAttempt):
+                self._stop_elsewhere(row, key)
+        elif isinstance(effect, StopAttempt):
+            if run.interrupt():
+                self.cut(run)
+        elif isinstance(effect, HoldAttempt):
+            run.left_ns = run.due_ns - self.timeline.now if run.due_ns else -1
+            run.goes_on(self.timeline)
+        elif isinstance(effect, ReleaseAttempt):
+            if not run.due_ns and run.left_ns >= 0 and self._holdable(row):
+                self._go_on(run)
+        elif isinstance(effect, ReturnSlot):
+            self._go_on(run)
+
+    def _stop_elsewhere(self, row: TaskRow, key: tuple[str, int]) -> None:
+        """Stop an attempt that is not in our process, or has not begun at all."""
+        if key in self.held_back:
+            del self.held_back[key]
+            self.timeline.at(self.timeline.now, self._unbegun, (row, key[1]))
+            return
+        self.remotes.stop(row, key[1])
+
+    def _unbegun(self, what: tuple[TaskRow, int]) -> None:
+        row, attempt = what
+        self.end(row, attempt, "stopped", None, None)
+
+    def join(self, agent: InProcessAgent | RemoteAgent) -> None:
+        """An agent offers its work to this life."""
+        if isinstance(agent, RemoteAgent):
+            self.remotes.join(agent, agent.instance)
+        else:
+            self.kernel.add_agent(agent.info, self.now())
+
+    # -- recovery ------------------------------------------------------------------
+
+    def fold(self, fact: Fact, cargo: Any) -> None:
+        """Apply a fact of an earlier life."""
+        kernel = self.kernel
+        if fact[0] is TaskSubmitted:
+            task: Task = cargo
+            job = self.new_work(None, (), {}, AGENT, NO_VARIABLES)
+            if is_call(task):
+                job._fn, job._args = task.payload.fn, task.payload.args
+                job._kwargs = task.payload.kwargs
+            job._task = task
+            if fact[6]:
+                extra_of(job).after = fact[6]
+            fold(kernel, fact, job)
+            job._row = kernel.tasks[fact[3]]
+            self._folded.append(job)
+            if task.idempotency_key is not None:
+                self.keys[task.idempotency_key] = fact[3]
+            return
+        if fact[0] is TaskCompleted:
+            kernel.tasks[fact[3]].cargo._value = cargo
+        fold(kernel, fact)
+
+    def reconnect(self) -> None:
+        """After folding: let tasks have the work of their parents."""
+        kernel = self.kernel
+        folded, self._folded = self._folded, []
+        for job in folded:
+            row = job._row
+            if row.id not in kernel.tasks:
+                row.cargo = None
+                if row.more is not None and row.more.named:
+                    after = () if job._extra is None else job._extra.after
+                    self.digests[row.id] = digest(task_of_work(job, row), after)
+                continue
+            extra = job._extra
+            if extra is not None and extra.after and row.links is not None:
+                parents = zip(extra.after, row.links.parents, strict=False)
+                extra.parents = {name: self.known(p.id) for name, p in parents}
+
+    # -- submitting ----------------------------------------------------------------
+
+    def submit(self, tasks: Sequence[Task]) -> list[str]:
+        """
+        Take in *tasks*, all or none.
+
+        Raises:
+            UsageError: One was refused.
+        """
+        submission = self.submission
+        works: list[Work] | None = None
+        try:
+            plain = submission.plain(tasks)
+            if plain is not None:
+                works = submission.admit_plain(plain, self.now())
+            if works is None:
+                entries = [submission.prepare(task) for task in tasks]
+                works = submission.admit(entries, self.now())
+        except PolicyFault as fault:
+            raise self.component_error(fault, None) from fault.error
+        return [work._row.id for work in works or ()]
+
+    def state_of(self, task_id: str) -> TaskState | None:
+        """The state of a task; None if there is none."""
+        row = self.kernel.tasks.get(task_id)
+        return self.kernel.retired.get(task_id) if row is None else row.state
+
+    def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
+        """
+        Do something with a task; False if it has left memory.
+
+        Raises:
+            UnknownTaskError: There is none of this id.
+        """
+        row = self.kernel.tasks.get(task_id)
+        if row is None:
+            if task_id in self.kernel.retired:
+                return False
+            raise _unknown(task_id)
+        try:
+            return act(row, self.now())
+        except PolicyFault as fault:
+            raise self.component_error(fault, task_id) from fault.error
+
+    def suspend(self, row: TaskRow, now: int) -> bool:
+        """Put *row* aside; a program is stopped where it stands."""
+        holdable = (row.id, row.attempt) in self.runs and self._holdable(row)
+        return self.kernel.suspend(row, now, holdable=holdable)
+
+    def rerun(self, task_id: str) -> str:
+        """
+        Run a finished task again; the id of the new one.
+
+        Raises:
+            UnknownTaskError: It is not in memory.
+            InvalidTransitionError: It has not ended.
+        """
+        kernel, now = self.kernel, self.now()
+        row = kernel.tasks.get(task_id)
+        if row is None:
+            raise _unknown(task_id)
+        if row.state not in TERMINAL:
+            msg = f"task {task_id} is {row.state}: only what has ended is run again"
+            raise InvalidTransitionError(msg, task_id=task_id)
+        stem = task_id.partition("~")[0]
+        name = next(
+            name
+            for name in (f"{stem}~{number}" for number in count(2))
+            if name not in kernel.tasks and name not in kernel.retired
+        )
+        old: Work = row.cargo
+        task = task_of(row)
+        job = self.new_work(old._fn, old._args, old._kwargs, old._how, old._ctx)
+        job._task = attrs.evolve(task, id=name, idempotency_key=None, after=())
+        parents: list[TaskRow] = []
+        if old._extra is not None and old._extra.after:
+            extra = extra_of(job)
+            extra.after = old._extra.after
+            extra.parents = {parent: self.known(parent) for parent in extra.after}
+            parents = [parent._row for parent in extra.parents.values()]
+        try:
+            job._row = kernel.submit_general(
+                name,
+                row.bucket,
+                job,
+                now,
+                priority=0 if row.more is None else row.more.priority,
+                parents=parents,
+                not_before_ns=when(task.not_before, now),
+                deadline_ns=when(task.deadline, now),
+                rerun_of=row,
+            )
+        except PolicyFault as fault:
+            raise self.component_error(fault, task_id) from fault.error
+        for child in () if row.links is None else row.links.dependents:
+            below = child.cargo
+            if below is not None and below._extra is not None:
+                below._extra.parents = {
+                    key: job if parent is old else parent
+                    for key, parent in below._extra.parents.items()
+                }
+        kernel.repoint(row, job._row, now)
+        return name
+
+    # -- as a runtime --------------------------------------------------------------
+
+    @property
+    def id_parts(self) -> tuple[str, Iterator[int]]:
+        """What an id is made of."""
+        return self.world.id_parts
+
+    def new_id(self) -> str:
+        """A new id."""
+        prefix, numbers = self.id_parts
+        return prefix + str(next(numbers))
+
+    def new_work(self, fn: Any, args: Any, kwargs: Any, how: int, ctx: Any) -> Job:
+        """The work of a task."""
+        return Job(self, fn, args, kwargs, how, ctx)
+
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        return self.kernel.bucket(spec)
+
+    def name_row(self, row: TaskRow) -> None:
+        """The caller named *row*."""
+        more_of(row).named = True
+
+    def note(self, cls: type[Event], *fields: Any) -> None:
+        """Record a fact."""
+        self.kernel.note(cls, self.now(), *fields)
+
+    def find(self, ref: Any, by: Task) -> Work:
+        """
+        The work that *ref* stands for.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        name = ref
+        if isinstance(ref, Task):
+            name = ref._submitted_as or ref.id
+        elif isinstance(ref, Work):
+            name = ref._row.id
+        if not isinstance(name, str):
+            msg = f"task {by.id} needs {ref!r}, which was not submitted"
+            raise UnknownTaskError(msg, task_id=by.id)
+        return self.known(name)
+
+    def known(self, task_id: str) -> Work:
+        """
+        The work of a task by its id.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        row = self.kernel.tasks.get(task_id)
+        if row is not None and row.cargo is not None:
+            work: Work = row.cargo
+            return work
+        state = self.kernel.retired.get(task_id)
+        if state is None:
+            raise _unknown(task_id)
+        job = self.new_work(None, (), {}, AGENT, NO_VARIABLES)
+        job._row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), job, 0)
+        job._row.state = state
+        msg = f"the result of task {task_id} has left memory"
+        job._error = ResultGoneError(msg, task_id=task_id)
+        return job
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        note_fault(self.kernel, task_id, fault, self.now())
+        kind, message = said(fault.error)
+        msg = f"the {fault.component} failed: {kind}: {message}"
+        return ComponentError(msg, component=fault.component, task_id=task_id)
+
+
+def _entry(item: tuple[Fact, Any]) -> Entry:
+    """What is kept of a fact; notes the number of a submission."""
+    fact, job = item
+    if fact[0] is TaskSubmitted:
+        job._seq = fact[1]
+        return fact, job._task
+    if fact[0] is TaskCompleted:
+        return fact, job._value
+    return fact, None
+
+
+def _killed(task_id: str) -> AttemptLostError:
+    msg = f"task {task_id}: its worker was killed"
+    return AttemptLostError(msg, task_id=task_id)
+
+
+def _unknown(task_id: str) -> UnknownTaskError:
+    msg = f"no task has the id {task_id!r}"
+    return UnknownTaskError(msg, task_id=str(task_id))

@@ -1,0 +1,491 @@
+"""The world around an orchestrator: what survives it, and what time brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
+from taskorch.events import (
+    Event,
+    Fact,
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+)
+from taskorch.kernel import LOCAL, KernelConfig, recover
+from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.model._show import show
+from taskorch.protocols import Entry
+from taskorch.runtime._deciders import Parts
+from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
+from taskorch.simulation._journal import SimulatedJournal
+from taskorch.simulation._life import Life
+from taskorch.simulation._nature import Fence, Nature
+from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._work import Outcome, What, as_outcome, is_call, nanoseconds
+
+__all__ = ("Setup", "World")
+
+T = TypeVar("T")
+
+#: How a task has ended, by the fact that says so.
+_ENDS: Final[dict[type[Event], TaskState]] = {
+    TaskCompleted: TaskState.COMPLETED,
+    TaskFailed: TaskState.FAILED,
+    TaskCancelled: TaskState.CANCELLED,
+}
+_NOW: Final = Outcome(0.0)
+#: Leases for which signs of life alone are a reason to go on.
+_PATIENCE: Final = 20
+_UNKNOWN: Final = Outcome()
+
+
+@attrs.frozen(eq=False)
+class Setup:
+    """What an orchestrator is made with, in each of its lives."""
+
+    parts: Parts
+    config: KernelConfig
+    pools: Units
+    seed: int
+
+
+class _Crash(BaseException):
+    """The process dies here: nobody may catch it, and nothing is tidied up."""
+
+    def __init__(self, down_ns: int) -> None:
+        super().__init__(down_ns)
+        self.down_ns = down_ns
+
+
+class World:
+    """
+    Everything but the orchestrator: time, agents, the journal, and its callers.
+
+    Args:
+        setup: What the orchestrator is made with.
+        nature: What the world does to it.
+        journal: Where its facts are kept; None: nowhere, and it cannot crash.
+        listens: Whether `heard` wants to know of facts.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        nature: Nature | None = None,
+        journal: SimulatedJournal | None = None,
+        listens: bool = False,
+    ) -> None:
+        self.setup = setup
+        self.nature: Nature = Nature() if nature is None else nature
+        self.journal = journal
+        self.listens = listens
+        self.timeline: Timeline = Timeline()
+        self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
+        #: What the ids of tasks are made of that have none.
+        self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
+        #: What is known of the work, by type and by task.
+        self.by_type: dict[str, What] = {}
+        self.by_id: dict[str, What] = {}
+        #: What callers were told: a task was accepted (None), or ended so.
+        self.acknowledged: dict[str, TaskState | None] = {}
+        #: Whether `survive` is worth asking.
+        self.is_mortal: bool = self.nature.mortal and journal is not None
+        #: How often the orchestrator has died.
+        self.crashes: int = 0
+        self.life: Life | None = None
+        self._doubts: dict[int, tuple[Sequence[Task], Sequence[str]]] = {}
+        self._numbers = count(1)
+        self._inside = False
+        #: Since when there are only signs of life.
+        self._calm_since: int | None = None
+        #: It crashes at this fact, at this stage, for so many ns.
+        self._doom: tuple[int, str, int] | None = None
+        #: It crashes at the end of this step, for so many ns.
+        self._falls: int | None = None
+        self._begin_life()
+        self.add_agent(Agent(LOCAL))
+
+    # -- for subclasses ------------------------------------------------------------
+
+    def began(self, run: Run) -> None:
+        """An agent has begun an attempt."""
+
+    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:  # noqa: ARG002 - for subclasses
+        """A step has made these facts, if any, which are in memory only."""
+        if items and self.is_mortal:
+            self.survive("made", items[-1][0])
+
+    def refused(self, ids: Sequence[str], error: UsageError) -> None:
+        """What a caller submitted again after a crash was not accepted."""
+
+    def died(self) -> None:
+        """The orchestrator has crashed."""
+
+    def recovered(self, life: Life) -> None:
+        """It lives again; nobody has been told."""
+
+    # -- the work ------------------------------------------------------------------
+
+    def outcome(self, task: Task, fence: Fence) -> Outcome:
+        """What becomes of an attempt at *task*."""
+        what: What | None = None
+        if self.by_id:
+            what = self.by_id.get(fence[1])
+            if what is None:
+                what = self.by_id.get(fence[1].partition("~")[0])
+        if what is None:
+            what = self.by_type.get(task.type)
+        if what is None:
+            return _NOW if is_call(task) else _UNKNOWN
+        if isinstance(what, Outcome):
+            return what
+        if not callable(what):
+            return as_outcome(what)
+        epoch, task_id, attempt = fence
+        if task.id is None:
+            task = attrs.evolve(task, id=task_id)
+        name = f"{self.setup.seed}/{epoch}/{task_id}/{attempt}"
+        return as_outcome(what(task, attempt, Random(name)))  # noqa: S311 - no secret
+
+    def calls(self, task: Task, task_id: str) -> bool:
+        """Whether the function of *task* is really called."""
+        return (
+            is_call(task)
+            and task.type not in self.by_type
+            and task_id not in self.by_id
+            and task_id.partition("~")[0] not in self.by_id
+        )
+
+    # -- agents --------------------------------------------------------------------
+
+    def add_agent(self, info: Agent, speed: float = 1.0) -> None:
+        """
+        There is one more agent, and it joins.
+
+        Raises:
+            InvalidTaskError: The name is taken.
+        """
+        if info.name in self.agents:
+            msg = f"there is an agent {info.name!r} already"
+            raise InvalidTaskError(msg, hint="give it another name")
+        agent: InProcessAgent | RemoteAgent
+        if info.lease is None:
+            agent = InProcessAgent(info, speed)
+        else:
+            agent = RemoteAgent(self, info, speed)
+            agent.wake()
+        self.agents[info.name] = agent
+        if self.life is not None:
+            life = self.life
+            self.do(lambda: life.join(agent))
+
+    def end_endless(self) -> None:
+        """What hangs comes to its end after all."""
+        for agent in self.agents.values():
+            if isinstance(agent, RemoteAgent):
+                for run in agent.runs.values():
+                    if run.is_endless:
+                        agent.cut(run)
+        if self.life is not None:
+            for run in self.life.runs.values():
+                if run.is_endless:
+                    self.life.cut(run)
+
+    def send(
+        self,
+        kind: str,
+        agent: str,
+        fence: Fence | None,
+        act: Callable[[Any], object],
+        subject: Any,
+        idle: bool = False,
+    ) -> None:
+        """A message is on its way, in as many copies as will arrive."""
+        for ns in self.nature.travel(kind, agent, fence):
+            self.timeline.at(self.timeline.now + ns, act, subject, idle=idle)
+
+    def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
+        """A message reaches the orchestrator, if it lives."""
+        if self.life is not None:
+            self.life.remotes.hear(*message)
+
+    # -- callers -------------------------------------------------------------------
+
+    def do(self, act: Callable[[], T]) -> T:
+        """
+        Do something with the orchestrator: a step of its own, or part of one.
+
+        Raises:
+            NotRunningError: It is dead at the moment.
+        """
+        life = self.life
+        if life is None:
+            msg = "the orchestrator has crashed, and is not up again yet"
+            raise NotRunningError(msg)
+        if self._inside:
+            return act()
+        self._inside = True
+        try:
+            life.begin()
+            try:
+                return act()
+            finally:
+                self._settle(life)
+        finally:
+            self._inside = False
+
+    def _settle(self, life: Life) -> None:
+        if self._falls is not None:
+            down_ns, self._falls = self._falls, None
+            self._die(down_ns)
+            return
+        try:
+            life.settle()
+        except _Crash as crash:
+            self._die(crash.down_ns)
+
+    def submit(self, tasks: Iterable[Task], what: What | None = None) -> list[str]:
+        """
+        Submit tasks; while the orchestrator is dead, they wait until it lives.
+
+        Args:
+            tasks: The tasks.
+            what: What their work comes to; None: as is known of their types.
+
+        Raises:
+            UsageError: One was refused, and so none was accepted.
+        """
+        given = list(tasks)
+        for task in given:
+            if not isinstance(task, Task):
+                msg = f"a Task is submitted, not {show(task)}"
+                raise InvalidTaskError(msg)
+        if self.life is None:
+            ids = [self._name(task) for task in given]
+            self._doubts[next(self._numbers)] = (given, ids)
+            self._know(ids, what)
+            return ids
+        return self.do(lambda: self._know(self._submit(given), what))
+
+    def _know(self, ids: list[str], what: What | None) -> list[str]:
+        if what is not None:
+            if not callable(what):
+                what = as_outcome(what)
+            self.by_id.update(dict.fromkeys(ids, what))
+        return ids
+
+    def _submit(self, tasks: Sequence[Task]) -> list[str]:
+        life = self.life
+        assert life is not None  # noqa: S101 - `do` has looked
+        ids = life.submit(tasks)
+        if life.commits is not None and ids:
+            number = next(self._numbers)
+            self._doubts[number] = (tasks, ids)
+            life.commits.when(life.kernel.seq, lambda: self._answer(number))
+            self._ask(life, ids)
+        return ids
+
+    def _ask(self, life: Life, ids: Iterable[str]) -> None:
+        """What is submitted again may have ended: the caller hears that as well."""
+        for task_id in ids:
+            state = life.state_of(task_id)
+            if state in TERMINAL:
+                tell = partial(self.acknowledged.__setitem__, task_id, state)
+                assert life.commits is not None  # noqa: S101 - the caller looked
+                life.commits.when(life.kernel.seq, tell)
+
+    def _name(self, task: Task) -> str:
+        prefix, numbers = self.id_parts
+        return task.id or prefix + str(next(numbers))
+
+    def _answer(self, number: int) -> None:
+        """The caller hears that its submission is kept."""
+        for task_id in self._doubts.pop(number)[1]:
+            self.acknowledged.setdefault(task_id, None)
+
+    def kept(self, group: list[Entry]) -> None:
+        """A group is in the journal."""
+        for fact, _ in group:
+            state = _ENDS.get(fact[0])
+            if state is not None:
+                self.acknowledged[fact[3]] = state
+
+    # -- death and life ------------------------------------------------------------
+
+    def survive(self, stage: str, fact: Fact) -> None:
+        """
+        The process is at a stage of *fact*, the latest: it survives that, mostly.
+
+        Raises:
+            _Crash: The process dies here.
+        """
+        doom = self._doom
+        if doom is not None and stage == doom[1] and fact[1] >= doom[0]:
+            self._doom = None
+            raise _Crash(doom[2])
+        if self.nature.mortal:
+            down_ns = self.nature.dies(stage, fact)
+            if down_ns is not None:
+                raise _Crash(down_ns)
+
+    def crash_at(self, fact: int, stage: str, down_ns: int) -> None:
+        """The process will die at a stage of the fact of this number."""
+        self._doom = (fact, stage, down_ns)
+        self.is_mortal = self.journal is not None
+
+    def crash(self, down_ns: int) -> None:
+        """The process dies, now or at the end of this step."""
+        if self.journal is None or self.life is None:
+            msg = "there is nothing that could crash, or nothing that would be left"
+            raise UsageError(msg)
+        if self._inside:
+            self._falls = down_ns
+        else:
+            self._die(down_ns)
+
+    def _die(self, down_ns: int) -> None:
+        life, self.life = self.life, None
+        self.crashes += 1
+        assert life is not None  # noqa: S101 - only the living die
+        for run in life.runs.values():
+            run.over("died", self.timeline.now)
+        self.timeline.forget(life)
+        if life.commits is not None and self.journal is not None:
+            group = life.commits.in_hand or life.commits.pending
+            frames = self.nature.torn(len(group)) if group else 0
+            if frames:
+                self.journal.tear(life.epoch, group, frames)
+        self.died()
+        self.timeline.at(self.timeline.now + down_ns, self._rise)
+
+    def _rise(self, _: None) -> None:
+        try:
+            self._begin_life()
+        except _Crash as crash:
+            self.crashes += 1
+            self.timeline.at(self.timeline.now + crash.down_ns, self._rise)
+
+    def _begin_life(self) -> None:
+        """
+        An orchestrator begins: a first one, or one that opens the journal of another.
+
+        Raises:
+            _Crash: It dies while it recovers.
+        """
+        epoch = 1 if self.journal is None else self.journal.claim()
+        life = Life(self, epoch)
+        if self.journal is None or (epoch == 1 and not self.journal.last):
+            self.life = life
+            life.listen()
+            life.kernel.paused = False
+            life.kernel.note(OrchestratorStarted, life.now(), epoch)
+            return
+        self._recover(life)
+        self.life = life
+        self.recovered(life)
+        for agent in self.agents.values():
+            if isinstance(agent, InProcessAgent):
+                life.join(agent)
+        life.kernel.paused = False
+        doubts, self._doubts = self._doubts, {}
+        for tasks, ids in doubts.values():
+            named = [
+                attrs.evolve(task, id=task_id)
+                for task, task_id in zip(tasks, ids, strict=True)
+            ]
+            try:
+                self._submit(named)
+            except UsageError as error:
+                self.refused(ids, error)
+        # Whoever waits for a task asks again what has become of it.
+        self._ask(life, [name for name, end in self.acknowledged.items() if not end])
+
+    def _recover(self, life: Life) -> None:
+        journal = self.journal
+        assert journal is not None  # noqa: S101 - it is what is recovered from
+        last_ns = 0
+        for fact, cargo in journal.read():
+            life.fold(fact, cargo)
+            last_ns = fact[2]
+            if self.is_mortal:
+                self.survive("recovering", fact)
+        life.reconnect()
+        # Time that passed is the wall clock's difference, never negative.
+        wall = self.timeline.now + self.nature.jump()
+        life.shift_ns = max(last_ns, wall) - self.timeline.now
+        life.listen()
+        recover(life.kernel, life.epoch, life.now())
+        assert life.commits is not None  # noqa: S101 - there is a journal
+        life.commits.committed = journal.last
+
+    # -- time ----------------------------------------------------------------------
+
+    def run(self, until_ns: int | None = None) -> None:
+        """Let time pass: until then, or until nothing proceeds by itself."""
+        while (when := self._next()) is not None:
+            if until_ns is not None and when > until_ns:
+                break
+            if until_ns is None and self._is_quiet():
+                return
+            self._step(when)
+        if until_ns is not None:
+            self.timeline.now = max(self.timeline.now, until_ns)
+
+    def _next(self) -> int | None:
+        """When something happens next."""
+        coming = self.timeline.next_due()
+        due = None if self.life is None else self.life.next_due()
+        if due is None or coming is None:
+            return coming if due is None else due
+        return min(due, coming)
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing proceeds by itself."""
+        life = self.life
+        if self.timeline.pressing or (life is not None and life.is_busy()):
+            self._calm_since = None
+            return False
+        if life is None or not self._is_unsettled(life):
+            return True
+        # Signs of life settle that in a lease or two, unless there is a fault.
+        if self._calm_since is None:
+            self._calm_since = self.timeline.now
+        leases = [a.info.lease for a in self.agents.values() if a.info.lease]
+        patience = nanoseconds(_PATIENCE * max(leases, default=0.0))
+        return self.timeline.now - self._calm_since > patience
+
+    def _is_unsettled(self, life: Life) -> bool:
+        return life.remotes.is_unsettled() or any(
+            # Something was not understood yet; or it has not been heard of in this
+            # life, and may have work to do.
+            agent.reports or (life.kernel.queued and not life.remotes.knows(name))
+            for name, agent in self.agents.items()
+            if isinstance(agent, RemoteAgent) and agent.is_there
+        )
+
+    def _step(self, when: int) -> None:
+        """All that happens at one instant."""
+        timeline = self.timeline
+        timeline.now = max(timeline.now, when)
+        self._inside = True
+        try:
+            if self.life is not None:
+                self.life.begin()
+            while (coming := timeline.take()) is not None:
+                coming[2](coming[3])
+        except _Crash as crash:
+            self._die(crash.down_ns)
+        finally:
+            life = self.life
+            if life is not None:
+                self._settle(life)
+            self._inside = False

@@ -1,0 +1,121 @@
+"""
+Tools for the tests of those who use taskorch.
+
+    from taskorch.testing import Simulation
+
+    simulation = Simulation(seed=1, router=MyRouter())
+
+1. `Simulation`: an orchestrator in virtual time, with everything around it in your
+   hands; `Faults` break it, and after every step the guarantees are checked: a
+   `Breach` names the one that does not hold (see the docs, "What is watched").
+2. `explore`, `find_failure`: random worlds from a seed, and the few things that make
+   one of them fail.
+3. `taskorch.testing.laws`: whether a class of yours keeps the laws of its protocol.
+4. `make_task`, `make_agent`, `make_pool`, `make_context`, `make_failure`: what a policy
+   is asked about, made by hand.
+5. `event`, `matching`, `assert_events`, `capture_events`: what has happened.
+6. `taskorch.testing.strategies`: for hypothesis. `taskorch.testing.pytest_plugin`:
+   fixtures; pytest finds it by itself.
+
+Nothing here is imported by the library itself, and nothing before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskorch.simulation import Attempt as Attempt
+    from taskorch.simulation import Outcome as Outcome
+    from taskorch.simulation import SimulatedJournal as SimulatedJournal
+    from taskorch.testing._builders import make_agent as make_agent
+    from taskorch.testing._builders import make_context as make_context
+    from taskorch.testing._builders import make_failure as make_failure
+    from taskorch.testing._builders import make_pool as make_pool
+    from taskorch.testing._builders import make_task as make_task
+    from taskorch.testing._capture import Capture as Capture
+    from taskorch.testing._capture import capture_events as capture_events
+    from taskorch.testing._dice import Hit as Hit
+    from taskorch.testing._dice import Schedule as Schedule
+    from taskorch.testing._explore import FailedRun as FailedRun
+    from taskorch.testing._explore import explore as explore
+    from taskorch.testing._explore import find_failure as find_failure
+    from taskorch.testing._explore import minimise as minimise
+    from taskorch.testing._faults import Faults as Faults
+    from taskorch.testing._matchers import EventMatcher as EventMatcher
+    from taskorch.testing._matchers import TextMatcher as TextMatcher
+    from taskorch.testing._matchers import assert_events as assert_events
+    from taskorch.testing._matchers import event as event
+    from taskorch.testing._matchers import matching as matching
+    from taskorch.testing._simulation import Observer as Observer
+    from taskorch.testing._simulation import Simulation as Simulation
+    from taskorch.testing._watch import Breach as Breach
+    from taskorch.testing._watch import Watch as Watch
+
+_WHERE = {
+    "taskorch.simulation": ("Attempt", "Outcome", "SimulatedJournal"),
+    "taskorch.testing._builders": (
+        "make_agent",
+        "make_context",
+        "make_failure",
+        "make_pool",
+        "make_task",
+    ),
+    "taskorch.testing._capture": ("Capture", "capture_events"),
+    "taskorch.testing._dice": ("Hit", "Schedule"),
+    "taskorch.testing._explore": ("FailedRun", "explore", "find_failure", "minimise"),
+    "taskorch.testing._faults": ("Faults",),
+    "taskorch.testing._matchers": (
+        "EventMatcher",
+        "TextMatcher",
+        "assert_events",
+        "event",
+        "matching",
+    ),
+    "taskorch.testing._simulation": ("Observer", "Simulation"),
+    "taskorch.testing._watch": ("Breach", "Watch"),
+}
+
+__all__ = (
+    "Attempt",
+    "Breach",
+    "Capture",
+    "EventMatcher",
+    "FailedRun",
+    "Faults",
+    "Hit",
+    "Observer",
+    "Outcome",
+    "Schedule",
+    "SimulatedJournal",
+    "Simulation",
+    "TextMatcher",
+    "Watch",
+    "assert_events",
+    "capture_events",
+    "event",
+    "explore",
+    "find_failure",
+    "make_agent",
+    "make_context",
+    "make_failure",
+    "make_pool",
+    "make_task",
+    "matching",
+    "minimise",
+)
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _WHERE.items():
+        if name in names:
+            value = getattr(import_module(module), name)
+            globals()[name] = value
+            return value
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,173 @@
+"""Collect what a real orchestrator says."""
+
+from __future__ import annotations
+
+from math import inf
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from taskorch.events import (
+    CATALOGUE,
+    Event,
+    EventsLost,
+    HealthReported,
+    PerformanceReported,
+    StatsReported,
+    signal_name,
+)
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
+
+__all__ = ("Capture", "capture_events")
+
+E = TypeVar("E", bound=Event)
+
+#: They come by the clock, and only while somebody listens.
+_MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
+_PLACES: Final = {cls: place for place, cls in enumerate(CATALOGUE)}
+
+
+class Capture:
+    """
+    What `capture_events` makes: collects events from the start of a block to its end.
+
+    At its end it waits, as `wait` of the orchestrator does, until nothing can proceed
+    by itself and all receivers have been served. A block that raises is not waited
+    for.
+    """
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        classes: frozenset[type[Event]],
+        timeout: float | None,
+    ) -> None:
+        self._orch = orchestrator
+        self._classes = classes
+        self._timeout = timeout
+        self._seen: list[Event] = []
+        #: The number of the last fact from before the block.
+        self._before = inf
+
+    @property
+    def events(self) -> list[Event]:
+        """The events so far, in order; all of the block's once it has ended."""
+        # A receiver that was held up for long is served on a thread of its own.
+        return sorted(
+            (
+                event
+                for event in list(self._seen)
+                if event.seq > self._before and type(event) in self._classes
+            ),
+            key=lambda event: (event.seq, _PLACES[type(event)]),
+        )
+
+    def of(self, cls: type[E]) -> list[E]:
+        """Those of *cls* or a subclass."""
+        return [event for event in self.events if isinstance(event, cls)]
+
+    def for_task(self, task_id: str) -> list[Event]:
+        """Those that name the task *task_id* as theirs."""
+        return [e for e in self.events if getattr(e, "task_id", None) == task_id]
+
+    def __enter__(self) -> Self:
+        self._connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._check(self._orch.wait(self._timeout))
+        finally:
+            self._disconnect()
+
+    async def __aenter__(self) -> Self:
+        self._connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._check(await self._orch.aio.wait(self._timeout))
+        finally:
+            self._disconnect()
+
+    def _signals(self) -> list[Any]:
+        signals = self._orch.signals
+        wanted = [cls for cls in CATALOGUE if cls in self._classes or cls is EventsLost]
+        return [getattr(signals, signal_name(cls)) for cls in wanted]
+
+    def _connect(self) -> None:
+        self._seen, self._before = [], inf
+        for signal in self._signals():
+            signal.connect(self._receive)
+        # Facts from before may not have been published yet.
+        self._before = self._orch._rt.kernel.seq  # noqa: SLF001 - no other way to know
+
+    def _disconnect(self) -> None:
+        for signal in self._signals():
+            signal.disconnect(self._receive)
+
+    def _receive(self, event: Event) -> None:
+        self._seen.append(event)
+
+    def _check(self, done: bool) -> None:
+        if not done and self._timeout is not None:
+            msg = (
+                f"{self._timeout:g} s after the block events may still come from "
+                f"{self._orch!r}: give capture_events a longer timeout, or wait or "
+                "stop inside the block"
+            )
+            raise TimeoutError(msg)
+        name = self._receive.__qualname__
+        lost = [e for e in self._seen if isinstance(e, EventsLost)]
+        if any(e.receiver == name and e.seq > self._before for e in lost):
+            msg = "too many events at once, some were lost: capture fewer classes"
+            raise RuntimeError(msg)
+
+
+def capture_events(
+    orchestrator: TaskOrchestrator,
+    *classes: type[Event],
+    timeout: float | None = 30.0,
+) -> Capture:
+    """
+    Collect what *orchestrator* says in a `with` or an `async with` block.
+
+    The orchestrator may be entered before the block or inside it.
+
+    Args:
+        orchestrator: Whose events.
+        classes: Which of them, with their subclasses; if none is given, all but the
+            three monitoring reports, which come by the clock.
+        timeout: Seconds that the end of the block waits for work and receivers; None
+            is for ever.
+
+    Returns:
+        The context manager; `as` gives it too. Its end raises TimeoutError if the
+        orchestrator is still at work then, and RuntimeError if there were more events
+        at once than it keeps for a receiver.
+
+    Raises:
+        TypeError: One of *classes* is no class of events.
+    """
+    for cls in classes:
+        given: Any = cls
+        if not (isinstance(given, type) and issubclass(given, Event)):
+            msg = f"capture_events takes classes of events, not {show(given)}"
+            raise TypeError(msg)
+    wanted = classes or tuple(cls for cls in CATALOGUE if cls not in _MONITORING)
+    kinds = frozenset(cls for cls in CATALOGUE if issubclass(cls, wanted))
+    return Capture(orchestrator, kinds, timeout)

@@ -1,0 +1,246 @@
+"""Search for seeds that break something, and for the few things that do it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Iterable, Sequence
+from random import Random
+from typing import Final
+
+import attrs
+
+from taskorch.events import TaskCompleted
+from taskorch.model import TaskState
+from taskorch.testing._dice import Schedule
+from taskorch.testing._faults import Faults
+from taskorch.testing._simulation import Observer, Simulation
+from taskorch.testing._workload import Whims, Workload, options, people
+
+__all__ = ("FailedRun", "explore", "find_failure", "minimise")
+
+#: Commands in one run.
+STEPS: Final = 60
+#: Runs that the search for a smaller schedule may take.
+_TRIES: Final = 300
+
+
+class _Exploration:
+    """One run from a seed: a random world, random work, and what goes wrong."""
+
+    def __init__(
+        self,
+        seed: int,
+        steps: int,
+        faults: Faults | None,
+        keep: Iterable[str] | None,
+        check: bool | Observer,
+    ) -> None:
+        random = Random(f"explore {seed}")  # noqa: S311 - to be repeated, not guessed
+        if faults is None:
+            faults = Faults.some(random)
+        self.whims = Whims()
+        self.simulation = Simulation(
+            seed,
+            faults=faults,
+            keep=keep,
+            check=check,
+            **options(random, self.whims),
+        )
+        pace = random.choice([0.1, 1.0, 5.0])
+        people(random, self.simulation, pace)
+        self.workload = Workload(random, self.simulation, pace, steps)
+
+    def run(self) -> None:
+        simulation = self.simulation
+        self.workload.begin()
+        simulation.run(until=self.workload.end)
+        self.whims.rate = 0.0
+        self.workload.drain()
+        _promises(simulation)
+        simulation.check()
+
+
+def _promises(simulation: Simulation) -> None:
+    """
+    What callers were told is so, and nothing is held any more.
+
+    Raises:
+        AssertionError: It is not.
+    """
+    life = simulation.world.life
+    assert life is not None  # noqa: S101 - it has been drained
+    kernel = life.kernel
+    wrong: list[str] = []
+    for task_id, said in simulation.acknowledged.items():
+        row = kernel.tasks.get(task_id)
+        state = kernel.retired.get(task_id) if row is None else row.state
+        if state is None:
+            wrong.append(f"{task_id} was accepted, and is gone")
+        elif said is not None and state is not said:
+            wrong.append(f"{task_id} was {said}, and is {state}")
+    for event in simulation.events:
+        if isinstance(event, TaskCompleted) and event.task_id in kernel.tasks:
+            result = simulation.get_task_status(event.task_id).result
+            if result != event.result:
+                wrong.append(f"{event.task_id} gave {event.result}, and has {result}")
+    leaks = sum(leak.slots for leak in kernel.leaked.values())
+    if kernel.running != leaks:
+        wrong.append(f"{kernel.running} slots are taken, and {leaks} have leaked")
+    states = {TaskState.PENDING: kernel.pending, TaskState.QUEUED: kernel.queued}
+    wrong += [f"{n} tasks are {state}" for state, n in states.items() if n]
+    if wrong:
+        raise AssertionError("; ".join(wrong))
+
+
+def explore(
+    seed: int,
+    steps: int = STEPS,
+    *,
+    faults: Faults | None = None,
+    keep: Iterable[str] | None = None,
+    check: bool | Observer = True,
+) -> Simulation:
+    """
+    Run a random world with random work to its end.
+
+    Args:
+        seed: The same gives the same.
+        steps: Commands of callers.
+        faults: What goes wrong; None draws that too: see `Faults.some`.
+        keep: Of commands and faults, only those of these names.
+        check: Whether all invariants are checked after every step.
+
+    Raises:
+        AssertionError: A promise was broken, or something never ends.
+        InternalError: An invariant does not hold.
+    """
+    exploration = _Exploration(seed, steps, faults, keep, check)
+    exploration.run()
+    return exploration.simulation
+
+
+@attrs.frozen
+class FailedRun:
+    """A seed that breaks something, and the few things that it takes."""
+
+    seed: int
+    steps: int
+    #: What was raised: its type and message.
+    error: str
+    traceback: str
+    #: What had happened, with all that makes no difference left out.
+    schedule: Schedule
+    #: All facts and faults of the short run.
+    trace: str
+    #: How much had happened in the whole run.
+    before: int
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}: {self.error}\n"
+            f"{len(self.schedule)} of {self.before} things that happened are enough:\n"
+            f"{self.schedule}\n"
+            f"To repeat: explore({self.seed}, {self.steps}, keep={{\n    "
+            + ",\n    ".join(repr(hit.name) for hit in self.schedule.hits)
+            + ",\n})"
+        )
+
+
+def find_failure(
+    seed: int,
+    steps: int = STEPS,
+    *,
+    faults: Faults | None = None,
+    check: bool | Observer = True,
+    tries: int = _TRIES,
+) -> FailedRun | None:
+    """
+    Run `explore`; if it fails, find the smallest schedule that fails like that.
+
+    Args:
+        seed: As for `explore`.
+        steps: As for `explore`.
+        faults: As for `explore`.
+        check: As for `explore`; an observer of your own must bear several runs.
+        tries: The most runs that the search may take.
+    """
+
+    def attempt(
+        keep: Iterable[str] | None,
+    ) -> tuple[Exception | None, Simulation]:
+        exploration = _Exploration(seed, steps, faults, keep, check)
+        try:
+            exploration.run()
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
+            return error, exploration.simulation
+        return None, exploration.simulation
+
+    error, simulation = attempt(None)
+    if error is None:
+        return None
+    names = [hit.name for hit in simulation.schedule.hits]
+
+    def fails(keep: Collection[str]) -> bool:
+        other, _ = attempt(keep)
+        return other is not None and _kind(other) == _kind(error)
+
+    least = minimise(fails, names, tries)
+    last, short = attempt(least)
+    if last is None:
+        # It hangs on what has no name.
+        last, short = error, simulation
+    return FailedRun(
+        seed=seed,
+        steps=steps,
+        error=f"{type(last).__name__}: {last}",
+        traceback="".join(traceback.format_exception(last)),
+        schedule=short.schedule,
+        trace=short.trace(),
+        before=len(names),
+    )
+
+
+def _kind(error: BaseException) -> tuple[str, str]:
+    """What two failures have in common that are of one cause: where they come from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__, frames[-1].name if frames else ""
+
+
+def minimise(
+    fails: Callable[[Collection[str]], bool], names: Sequence[str], tries: int = _TRIES
+) -> list[str]:
+    """
+    The least of *names* that still fails, or as near to it as *tries* allow.
+
+    No single one of them can be left out, unless the tries were used up. Source: A.
+    Zeller and R. Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*,
+    IEEE Transactions on Software Engineering 28(2), 2002: the algorithm ddmin.
+
+    Args:
+        fails: Whether a run with only these fails.
+        names: What the failing run had.
+        tries: The most calls of *fails*.
+    """
+    left = list(dict.fromkeys(names))
+    pieces = 2
+    while len(left) > 1 and tries > 0:
+        size = -(-len(left) // pieces)
+        chunks = [left[i : i + size] for i in range(0, len(left), size)]
+        # Without a piece: what helps most, since most of it makes no difference.
+        for chunk in chunks:
+            gone = frozenset(chunk)
+            rest = [name for name in left if name not in gone]
+            tries -= 1
+            if fails(rest):
+                left = rest
+                pieces = max(pieces - 1, 2)
+                break
+            if tries <= 0:
+                break
+        else:
+            if size == 1:
+                break
+            pieces = min(len(left), pieces * 2)
+    if len(left) == 1 and tries > 0 and fails([]):
+        return []
+    return left

@@ -1,0 +1,294 @@
+"""What goes wrong in a simulated world, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import JournalUnavailableError
+from taskorch.events import Fact, TaskEvent
+from taskorch.model._limits import NS
+from taskorch.protocols import Entry, Journal
+from taskorch.simulation import Fate, Nature
+from taskorch.simulation._nature import Fence
+from taskorch.testing._dice import Dice
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from taskorch.simulation._agents import Run
+
+__all__ = ("Chaos", "Faults")
+
+#: Seconds, or a factor: from, to.
+Range = tuple[float, float]
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """
+    What may go wrong: probabilities from 0 to 1, and how bad it is.
+
+    Messages concern remote agents only: those with a lease.
+
+    Raises:
+        ValueError: What should be a probability is none.
+    """
+
+    #: A message is lost; arrives twice; late; after later ones.
+    lose: float = 0.0
+    double: float = 0.0
+    delay: float = 0.0
+    reorder: float = 0.0
+    #: In an attempt, its agent dies; hangs; hangs until it has been given up, and
+    #: then goes on as if nothing had happened; is slow.
+    agent_death: float = 0.0
+    agent_hang: float = 0.0
+    zombie: float = 0.0
+    agent_slow: float = 0.0
+    #: A commit fails; whether the group was kept, nobody knows.
+    commit_failure: float = 0.0
+    #: In a crash, a part of what was being committed reaches the journal.
+    torn_commit: float = 0.0
+    #: In a step, the orchestrator dies.
+    crash: float = 0.0
+    #: While it recovers, it dies again.
+    crash_in_recovery: float = 0.0
+    #: While it is dead, the wall clock is set.
+    clock_jump: float = 0.0
+    #: Our own code does something unusual where it may.
+    points: float = 0.0
+
+    delay_seconds: Range = (0.01, 5.0)
+    reorder_seconds: Range = (0.001, 0.05)
+    hang_seconds: Range = (0.5, 10.0)
+    zombie_leases: Range = (1.5, 4.0)
+    slow_factor: Range = (2.0, 10.0)
+    dead_seconds: Range = (0.1, 20.0)
+    down_seconds: Range = (0.0, 10.0)
+    jump_seconds: Range = (-3_600.0, 7_200.0)
+    #: Of the agents that die or hang, the share that never comes back.
+    for_ever: float = 0.1
+    #: What a commit takes: no fault, but much can happen meanwhile.
+    commit_seconds: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        for kind in (*KINDS, "for_ever"):
+            rate: object = getattr(self, kind)
+            if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                msg = f"{kind}: a probability is a number from 0 to 1, not {rate!r}"
+                raise ValueError(msg)
+
+    @classmethod
+    def none(cls) -> Faults:
+        """A perfect world."""
+        return cls()
+
+    @classmethod
+    def all(cls) -> Faults:
+        """Everything, often."""
+        rates: dict[str, Any] = dict.fromkeys(KINDS, 0.05)
+        rates.update(dict.fromkeys(_IN_A_CRASH, 0.5), crash=0.02)
+        return attrs.evolve(cls(commit_seconds=0.01), **rates)
+
+    @classmethod
+    def some(cls, random: Random) -> Faults:
+        """
+        Each kind of fault with probability one half, at a random rate.
+
+        That finds more than all of them always: one fault hides another. Source: A.
+        Groce et al., *Swarm Testing*, ISSTA 2012.
+        """
+        rates: dict[str, Any] = {}
+        for kind in KINDS:
+            on, rate = random.random() < 0.5, random.random()  # noqa: PLR2004 - a half
+            if not on:
+                continue
+            if kind in _IN_A_CRASH:
+                rates[kind] = rate
+            elif kind == "crash":
+                rates[kind] = 10 ** (-2.2 + 1.2 * rate)
+            else:
+                rates[kind] = 10 ** (-2.3 + 1.7 * rate)
+        commit = random.choice([0.0, 0.0, 0.01, 0.3])
+        down = random.choice([0.01, 1.0, 10.0])
+        return attrs.evolve(
+            cls(commit_seconds=commit, down_seconds=(0.0, down)), **rates
+        )
+
+
+#: The names of all kinds of faults.
+KINDS: Final = tuple(
+    field.name
+    for field in attrs.fields(Faults)
+    if field.default == 0.0 and field.name != "commit_seconds"
+)
+#: Those that are asked about when there is a crash anyway.
+_IN_A_CRASH: Final = ("torn_commit", "crash_in_recovery", "clock_jump")
+#: For agents that have none.
+_LEASE_NS: Final = 5 * NS
+_STAGES: Final = ("made", "sent", "kept", "told")
+
+
+class Chaos(Nature):
+    """A world in which all that may go wrong does, as the dice fall."""
+
+    def __init__(self, faults: Faults, dice: Dice) -> None:
+        self.faults = faults
+        self.dice = dice
+        #: False: from now on, the world is perfect.
+        self.on = True
+        self.mortal: bool = faults.crash > 0 or faults.crash_in_recovery > 0
+        self.prodding: bool = faults.points > 0
+        self.commit_ns: int = int(faults.commit_seconds * NS)
+        self._messages = [
+            (kind, getattr(faults, kind))
+            for kind in ("lose", "double", "delay", "reorder")
+        ]
+        self._fates = [
+            (kind, getattr(faults, kind))
+            for kind in ("agent_death", "agent_hang", "zombie")
+        ]
+        self._travels = any(rate for _, rate in self._messages)
+        self._befalls = any(rate for _, rate in self._fates)
+        #: The stage at which the latest step dies, if it does.
+        self._doomed: str | None = None
+        #: How many facts the next recovery survives, if it does not.
+        self._recovers: int | None = None
+        self._folded = 0
+
+    def _ns(self, name: str, between: Range) -> int:
+        return int(self.dice.uniform(name, *between) * NS)
+
+    def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:
+        """See `Nature.travel`."""
+        if not self._travels or not self.on:
+            return (self.latency_ns,)
+        what = f"{kind} {agent}" if fence is None else f"{kind} {agent} {_named(fence)}"
+        how = self.dice.one_of(what, self._messages, topic="message")
+        if how is None:
+            return (self.latency_ns,)
+        if how == "lose":
+            return ()
+        late = self._ns(f"late {what}", self.faults.delay_seconds)
+        if how == "double":
+            return (self.latency_ns, self.latency_ns + late)
+        if how == "reorder":
+            late = self._ns(f"swap {what}", self.faults.reorder_seconds)
+        self.dice.remark(f"{late / NS:.3f} s")
+        return (self.latency_ns + late,)
+
+    def pace(self, run: Run) -> float:
+        """See `Nature.pace`."""
+        faults = self.faults
+        if not faults.agent_slow or not self.on:
+            return 1.0
+        what = f"{run.agent} {_named(run.fence)}"
+        if not self.dice.chance("agent_slow", faults.agent_slow, what):
+            return 1.0
+        return self.dice.uniform(f"slow {what}", *faults.slow_factor)
+
+    def fate(self, run: Run, ns: int) -> Fate | None:
+        """See `Nature.fate`."""
+        if not self._befalls or not self.on:
+            return None
+        dice, faults = self.dice, self.faults
+        what = f"{run.agent} {_named(run.fence)}"
+        kind = dice.one_of(what, self._fates, topic="fate")
+        if kind is None:
+            return None
+        after = int(dice.draw(f"fate after {what}") * ns)
+        if kind == "zombie":
+            leases = dice.uniform(f"zombie {what}", *faults.zombie_leases)
+            return Fate("hangs", after, int(leases * (run.lease_ns or _LEASE_NS)))
+        if dice.draw(f"for ever {what}") < faults.for_ever:
+            back = None
+        elif kind == "agent_death":
+            back = self._ns(f"dead {what}", faults.dead_seconds)
+        else:
+            back = self._ns(f"hang {what}", faults.hang_seconds)
+        how_long = "for ever" if back is None else f"for {back / NS:.3f} s"
+        dice.remark(f"after {after / NS:.3f} s, {how_long}")
+        return Fate("dies" if kind == "agent_death" else "hangs", after, back)
+
+    def write(self, journal: Journal, epoch: int, group: Sequence[Entry]) -> None:
+        """See `Nature.write`."""
+        what = _of(group[-1][0])
+        rate = self.faults.commit_failure
+        if rate and self.on and self.dice.chance("commit_failure", rate, what):
+            kept = self.dice.draw(f"kept {what}") < 0.5  # noqa: PLR2004 - a half
+            if kept:
+                journal.append(epoch, group)
+            self.dice.remark("it was kept" if kept else "it was not kept")
+            msg = "the disk is full, or says so"
+            raise JournalUnavailableError(msg)
+        journal.append(epoch, group)
+
+    def dies(self, stage: str, fact: Fact) -> int | None:
+        """See `Nature.dies`."""
+        if not self.on:
+            return None
+        if stage == "recovering":
+            return self._dies_again(fact)
+        if stage == "made":
+            what = _of(fact)
+            rate = self.faults.crash
+            if not self._doomed and rate and self.dice.chance("crash", rate, what):
+                self._doomed = self.dice.choice(f"stage {what}", _STAGES)
+                self.dice.remark(f"its facts were {self._doomed}")
+        if self._doomed != stage:
+            return None
+        self._doomed = None
+        what = f"again after fact {fact[1]}"
+        rate = self.faults.crash_in_recovery
+        self._folded, self._recovers = 0, None
+        if rate and self.dice.chance("crash_in_recovery", rate, what):
+            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact[1]))
+        return self._ns(f"down {what}", self.faults.down_seconds)
+
+    def _dies_again(self, fact: Fact) -> int | None:
+        self._folded += 1
+        if self._recovers is None or self._folded < self._recovers:
+            return None
+        self._recovers = None
+        return self._ns(f"down again {fact[1]}", self.faults.down_seconds)
+
+    def torn(self, entries: int) -> int:
+        """See `Nature.torn`."""
+        rate = self.faults.torn_commit
+        what = f"group of {entries}"
+        if not rate or not self.on or not self.dice.chance("torn_commit", rate, what):
+            return 0
+        frames = self.dice.integer(f"frames {what}", 0, entries + 1)
+        self.dice.remark(f"{min(frames, entries)} of them reached the disk")
+        return frames
+
+    def jump(self) -> int:
+        """See `Nature.jump`."""
+        rate = self.faults.clock_jump
+        if not rate or not self.on or not self.dice.chance("clock_jump", rate, "wall"):
+            return 0
+        ns = self._ns("jump", self.faults.jump_seconds)
+        self.dice.remark(f"{ns / NS:+.0f} s")
+        return ns
+
+    def hit(self, name: str) -> bool:
+        """See `Nature.hit`."""
+        if not self.on:
+            return False
+        what = f"{name} at {self.dice.clock():.9f}"
+        return self.dice.chance("points", self.faults.points, what)
+
+
+def _named(fence: Fence) -> str:
+    return f"{fence[1]}/{fence[2]} of life {fence[0]}"
+
+
+def _of(fact: Fact) -> str:
+    """A name for a fact that does not depend on how many came before."""
+    cls = fact[0]
+    if issubclass(cls, TaskEvent):
+        return f"{cls.__name__} {fact[3]} {fact[4] if len(fact) > 4 else ''}"  # noqa: PLR2004 - its next field
+    return str(cls.__name__)

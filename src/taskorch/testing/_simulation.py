@@ -1,0 +1,608 @@
+"""An orchestrator in virtual time, with everything around it in your hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
+
+from taskorch.errors import NotRunningError, UnknownTaskError, UsageError
+from taskorch.events import (
+    Event,
+    Fact,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    make,
+)
+from taskorch.kernel import Kernel, KernelConfig
+from taskorch.kernel import explain as explain_row
+from taskorch.model import (
+    Agent,
+    Explanation,
+    Resources,
+    Stats,
+    Task,
+    TaskState,
+    TaskStatus,
+    check_id,
+    check_seconds,
+)
+from taskorch.model._limits import CONCURRENCY, KEEP_FINISHED, NS
+from taskorch.policies import (
+    BackoffRetryHandler,
+    CapabilityRegistry,
+    PerformanceRouter,
+    PoolAllocator,
+    PriorityQueue,
+    StandardStateMachine,
+    StructuralValidator,
+)
+from taskorch.protocols import Entry
+from taskorch.runtime import _reports
+from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._work import task_of
+from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
+from taskorch.simulation._agents import Run
+from taskorch.simulation._life import Life
+from taskorch.simulation._nature import Fence
+from taskorch.simulation._timeline import BEGINNING
+from taskorch.simulation._work import as_outcome
+from taskorch.testing._dice import Dice, Hit, Schedule
+from taskorch.testing._faults import Chaos, Faults
+from taskorch.testing._watch import Breach, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from taskorch.protocols import (
+        AgentRegistry,
+        ResourceAllocator,
+        RetryHandler,
+        StateMachine,
+        TaskQueue,
+        TaskRouter,
+        Validator,
+    )
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Observer", "Simulation")
+
+#: What there is if nothing is said.
+_POOLS: Final = Resources(cpu=4, memory_mb=8_192)
+_BY_USER: Final = "cancelled by the user"
+
+
+class Observer(Protocol):
+    """Protocol: is told of every step, and raises when something is wrong."""
+
+    def step(self, kernel: Kernel, items: Sequence[tuple[Fact, Any]], now: int) -> None:
+        """A step has been made, with these facts; nobody has been told of them."""
+        ...
+
+    def crashed(self, acknowledged: Mapping[str, TaskState | None]) -> None:
+        """
+        The orchestrator has died.
+
+        Args:
+            acknowledged: What callers were told before: the id of a task that was
+                accepted, with the state in which it ended, if it has.
+        """
+        ...
+
+    def recovered(self, kernel: Kernel, now: int) -> None:
+        """It lives again, from its journal; agents have not joined yet."""
+        ...
+
+    def finished(self, kernel: Kernel) -> None:
+        """The run is over."""
+        ...
+
+
+class _Watched(World):
+    """A world that keeps a log, and has an observer."""
+
+    def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
+        journal = SimulatedJournal()
+        #: Facts, faults and remarks, in the order in which they came.
+        self.log: list[Fact | Hit | str] = []
+        #: All that any agent ever did, in the order in which it began.
+        self.runs: dict[Fence, Run] = {}
+        #: What is kept: tasks, with whether they are idempotent, and attempts.
+        self._safe: dict[str | tuple[str, int], bool] = {}
+        self.observer: Observer | None = None if isinstance(check, bool) else check
+        if check is True:
+            self.observer = Watch(
+                lambda: _bystander(setup),
+                journal.read,
+                self._has_completed,
+                lambda: self.runs,
+            )
+        super().__init__(setup, nature=nature, journal=journal, listens=True)
+
+    def began(self, run: Run) -> None:
+        """
+        See `World.began`.
+
+        Raises:
+            Breach: What it rests on is not in the journal.
+        """
+        self.runs[run.fence] = run
+        if self.observer is None:
+            return
+        _, task_id, attempt = run.fence
+        if task_id not in self._safe:
+            law = "kept"
+            raise Breach(law, f"{task_id} begins before its submission is kept")
+        if not self._safe[task_id] and (task_id, attempt) not in self._safe:
+            law = "kept"
+            raise Breach(law, f"{task_id} begins before its start is kept")
+
+    def kept(self, group: list[Entry]) -> None:
+        """See `World.kept`."""
+        super().kept(group)
+        if self.observer is not None:
+            self._note_safe(group)
+
+    def _note_safe(self, group: Iterable[Entry]) -> None:
+        safe = self._safe
+        for fact, _ in group:
+            if fact[0] is TaskSubmitted:
+                safe[fact[3]] = fact[11]
+            elif fact[0] is TaskStarted:
+                safe[fact[3], fact[4]] = True
+
+    def _has_completed(self, epoch: int, task_id: str, attempt: int) -> bool:
+        run = self.runs.get((epoch, task_id, attempt))
+        return run is not None and run.how == "completed"
+
+    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+        """See `World.heard`."""
+        if items:
+            self.log += [item[0] for item in items]
+        if self.observer is not None:
+            for fact, _ in items:
+                if fact[0] is TaskRetrying or fact[0] is TaskFailed:
+                    self._check_end(life, fact[3], fact[4], fact[8])
+            # What the observer asks for is no part of the run.
+            points, life.kernel.points = life.kernel.points, None
+            self.observer.step(life.kernel, items, life.now())
+            life.kernel.points = points
+        if items and self.is_mortal:
+            self.survive("made", items[-1][0])
+
+    def _check_end(self, life: Life, task_id: str, attempt: int, cause: str) -> None:
+        """An attempt that ended with an error, or as it was asked to, really did."""
+        run = self.runs.get((life.epoch, task_id, attempt))
+        if cause in ("error", "stopped") and run is not None and not run.how:
+            law = "fence"
+            raise Breach(law, f"{task_id}: attempt {attempt} of this life goes on")
+
+    def died(self) -> None:
+        """See `World.died`."""
+        self.log.append(f"crash {self.crashes}")
+        if self.observer is not None:
+            self.observer.crashed(self.acknowledged)
+
+    def recovered(self, life: Life) -> None:
+        """See `World.recovered`."""
+        self.log.append(f"life {life.epoch}, from fact {life.kernel.seq}")
+        self._safe.clear()
+        if self.journal is not None:
+            self._note_safe(self.journal.read())
+        if self.observer is not None:
+            self.observer.recovered(life.kernel, life.now())
+
+    def refused(self, ids: Sequence[str], error: UsageError) -> None:
+        """See `World.refused`."""
+        self.log.append(f"{', '.join(ids)} again: refused: {error}")
+
+
+class Simulation:
+    """
+    An orchestrator whose world is simulated: time, agents, journal, and their faults.
+
+    Names and meanings are those of `TaskOrchestrator`; nothing waits, nothing is
+    really run (but functions of which nothing else is known), and the same seed gives
+    the same run in any process. What you submit is handed over at once; what follows
+    happens in `run`.
+
+    Args:
+        seed: Of every choice: of the policies, of the work, of the faults.
+        registry: Which agents match a task.
+        router: Which of them does it.
+        validator: Whether a task is accepted.
+        state_machine: A view of the states of your own.
+        queue: Order and admission.
+        retry_handler: What follows a failure.
+        allocator: Who gets resources.
+        resources: The pools; None is 4 `cpu` and 8,192 `memory_mb`.
+        concurrency: Attempts that run at once.
+        keep_finished: Finished tasks that stay in memory.
+        unknown_capability: Whether a task that no agent can do is refused
+            (`"refuse"`) or waits for one (`"wait"`).
+        faults: What goes wrong; None is nothing.
+        check: Whether the guarantees are checked after every step; or an observer of
+            your own, which does that.
+        keep: Of what chance brings about, only what has these names happens:
+            `schedule.names` of another run, or some of them.
+
+    Raises:
+        InvalidTaskError: A part lacks a method.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        registry: AgentRegistry | None = None,
+        router: TaskRouter | None = None,
+        validator: Validator | None = None,
+        state_machine: StateMachine | None = None,
+        queue: TaskQueue | None = None,
+        retry_handler: RetryHandler | None = None,
+        allocator: ResourceAllocator | None = None,
+        resources: Resources | None = None,
+        concurrency: int = CONCURRENCY,
+        keep_finished: int = KEEP_FINISHED,
+        unknown_capability: Literal["refuse", "wait"] = "refuse",
+        faults: Faults | None = None,
+        check: bool | Observer = True,
+        keep: Iterable[str] | None = None,
+    ) -> None:
+        # Compared with None: what is empty is false, and meant all the same.
+        parts = Parts(
+            registry=CapabilityRegistry() if registry is None else registry,
+            router=PerformanceRouter() if router is None else router,
+            validator=StructuralValidator() if validator is None else validator,
+            state_machine=(
+                StandardStateMachine() if state_machine is None else state_machine
+            ),
+            queue=PriorityQueue() if queue is None else queue,
+            retry_handler=(
+                BackoffRetryHandler() if retry_handler is None else retry_handler
+            ),
+            allocator=PoolAllocator() if allocator is None else allocator,
+        )
+        check_parts(parts)
+        pools = _POOLS if resources is None else resources
+        config = KernelConfig(
+            concurrency=concurrency,
+            keep_finished=keep_finished,
+            refuse_unknown=unknown_capability == "refuse",
+        )
+        self.seed = seed
+        self.dice: Dice = Dice(seed, keep)
+        self.nature: Chaos = Chaos(
+            Faults.none() if faults is None else faults, self.dice
+        )
+        setup = Setup(parts, config, pools.units, seed)
+        self.world: _Watched = _Watched(setup, self.nature, check)
+        self.dice.clock = self._clock
+        self.dice.tell = self.world.log.append
+
+    # -- the world -----------------------------------------------------------------
+
+    def agent(
+        self,
+        name: str,
+        *,
+        capabilities: Iterable[str] = (),
+        max_concurrency: int | None = 1,
+        capacity: Resources | None = None,
+        request: Resources | None = None,
+        speed: float = 1.0,
+        lease: float | None = None,
+    ) -> Agent:
+        """
+        An agent joins.
+
+        Args:
+            name: Its name.
+            capabilities: What it can do.
+            max_concurrency: Attempts that it runs at once; None is without limit.
+            capacity: What it has; None leaves that to the pools.
+            request: What a task takes on it that does not say itself.
+            speed: Work takes its seconds divided by this.
+            lease: Seconds after which it counts as lost if nothing is heard of it;
+                None: it lives in the process of the orchestrator.
+
+        Raises:
+            InvalidTaskError: The name is taken.
+        """
+        info = Agent(
+            check_id(name),
+            tuple(sorted(set(capabilities))),
+            max_concurrency,
+            capacity,
+            request or Resources(),
+            lease,
+        )
+        self.world.add_agent(info, speed)
+        return info
+
+    def work(self, type: str, what: What) -> None:  # noqa: A002 - as Task calls it
+        """
+        Say what the work of a type of task comes to.
+
+        Args:
+            type: The type.
+            what: Seconds; an `Outcome`; or a function of the task, the number of the
+                attempt and a random source that gives either. Of an unknown type,
+                work takes a second, and a call of a function no time: it is called.
+        """
+        self.world.by_type[type] = what if callable(what) else as_outcome(what)
+
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Call *act* at that time, counted from the beginning."""
+        when = BEGINNING + int(check_seconds("seconds", seconds) * NS)
+        self.world.timeline.at(max(when, self.world.timeline.now), _call, act)
+
+    def crash(self, downtime: float = 1.0) -> None:
+        """
+        The orchestrator dies, and starts again after so many seconds.
+
+        What was not committed is gone, as are agents without a lease until then.
+        """
+        self.world.crash(int(downtime * NS))
+
+    def crash_at(
+        self,
+        fact: int,
+        stage: Literal["made", "sent", "kept", "told"] = "made",
+        downtime: float = 1.0,
+    ) -> None:
+        """
+        The orchestrator will die over the fact of this number.
+
+        Args:
+            fact: The number.
+            stage: When it is `made`, in memory only; when orders that follow from it
+                were `sent` to agents; `kept` in the journal, and nobody knows; or
+                when everybody has been `told`.
+            downtime: Seconds until it starts again.
+        """
+        self.world.crash_at(fact, stage, int(downtime * NS))
+
+    def run(self, until: float | None = None) -> Self:
+        """
+        Let time pass.
+
+        Args:
+            until: Seconds since the beginning; None: until nothing proceeds without
+                somebody's doing.
+        """
+        end = None if until is None else BEGINNING + int(until * NS)
+        self.world.run(end)
+        return self
+
+    def check(self) -> None:
+        """
+        Tell the observer that the run is over.
+
+        Raises:
+            InternalError: Something does not add up.
+        """
+        if self.world.observer is not None:
+            self.world.observer.finished(self._life().kernel)
+
+    # -- submitting and control ----------------------------------------------------
+
+    def submit_task(self, task: Task, work: What | None = None) -> str:
+        """
+        Submit a task; its id.
+
+        Args:
+            task: The task.
+            work: What its work comes to; None: as is known of its type.
+
+        Raises:
+            UsageError: It was refused: see the subclasses.
+        """
+        return self.world.submit((task,), work)[0]
+
+    def submit_tasks(self, tasks: Iterable[Task]) -> list[str]:
+        """
+        Submit tasks, all or none; their ids.
+
+        Raises:
+            UsageError: One was refused, and so none was accepted.
+        """
+        return self.world.submit(tasks)
+
+    def cancel_task(self, task_id: str) -> bool:
+        """Call a task off; False if it has ended."""
+        return self._control(
+            task_id,
+            lambda life, row, now: life.kernel.cancel(row, now, _BY_USER),
+        )
+
+    def suspend_task(self, task_id: str) -> bool:
+        """Put a task aside; False if it has ended or is suspended."""
+        return self._control(task_id, Life.suspend)
+
+    def resume_task(self, task_id: str) -> bool:
+        """Let a suspended task go on; False if it is not suspended."""
+        return self._control(
+            task_id, lambda life, row, now: life.kernel.resume(row, now)
+        )
+
+    def set_priority(self, task_id: str, priority: int) -> bool:
+        """Move a task in the queue; False if it has ended."""
+        return self._control(
+            task_id,
+            lambda life, row, now: life.kernel.set_priority(row, priority, now),
+        )
+
+    def decide(
+        self,
+        task_id: str,
+        verdict: Literal["retry", "fail", "complete"],
+        result: Any = None,
+    ) -> bool:
+        """Settle a task that is held for a decision; False if it has ended."""
+
+        def act(life: Life, row: Any, now: int) -> bool:
+            if verdict == "complete" and row.state is TaskState.BLOCKED:
+                row.cargo._value = result  # noqa: SLF001 - one record a task
+                row.cargo._error = None  # noqa: SLF001
+            return life.kernel.decide(row, verdict, now)
+
+        return self._control(task_id, act)
+
+    def rerun_task(self, task_id: str) -> str:
+        """Run a finished task again; the id of the new one."""
+        return self.world.do(lambda: self._life().rerun(task_id))
+
+    def expire_tasks(self, older_than: float) -> list[str]:
+        """Fail every task that has been queued for longer; their ids."""
+        ns = int(check_seconds("older_than", older_than) * NS)
+
+        def act() -> list[str]:
+            life = self._life()
+            return [row.id for row in life.kernel.expire(ns, life.now())]
+
+        return self.world.do(act)
+
+    def _control(self, task_id: str, act: Callable[[Life, Any, int], bool]) -> bool:
+        def step() -> bool:
+            life = self._life()
+            return life.control(task_id, lambda row, now: act(life, row, now))
+
+        return self.world.do(step)
+
+    # -- asking --------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return (self.world.timeline.now - BEGINNING) / NS
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the orchestrator lives."""
+        return self.world.life is not None
+
+    @property
+    def acknowledged(self) -> Mapping[str, TaskState | None]:
+        """What callers were told: the ids of accepted tasks, and how they ended."""
+        return self.world.acknowledged
+
+    @property
+    def events(self) -> list[Event]:
+        """What has happened, as the journal has it."""
+        return [_event(fact, cargo) for fact, cargo in self._journal.read()]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """What agents did, in the order in which they began."""
+        return [
+            Attempt(
+                task_id=run.task_id,
+                attempt=run.attempt,
+                agent_id=run.agent,
+                start=(run.began_ns - BEGINNING) / NS,
+                end=(run.ended_ns - BEGINNING) / NS if run.how else None,
+                outcome=run.how or "running",
+                epoch=run.epoch,
+            )
+            for run in self.world.runs.values()
+        ]
+
+    @property
+    def schedule(self) -> Schedule:
+        """What chance brought about."""
+        return self.dice.schedule
+
+    def trace(self) -> str:
+        """All facts and faults as text, one line each: what two runs differ in."""
+        return "\n".join(map(_line, self.world.log))
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """
+        The state of a task, with its history.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return _reports.status(self._runtime, task_id)
+
+    def tasks(self, state: TaskState | str | None = None) -> list[TaskStatus]:
+        """Tasks in memory, the first submitted first; only those in *state*."""
+        wanted = None if state is None else TaskState(state)
+        return _reports.tasks(self._runtime, wanted, None, None)
+
+    def get_stats(self) -> Stats:
+        """Counts, times and resources, all of one instant."""
+        return _reports.stats(self._runtime)
+
+    def explain(self, task_id: str) -> Explanation:
+        """
+        Why a task does not run.
+
+        Raises:
+            UnknownTaskError: No task in memory has this id.
+        """
+        life = self._life()
+        row = life.kernel.tasks.get(task_id)
+        if row is None:
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        return explain_row(life.kernel, row, life.now())
+
+    def __repr__(self) -> str:
+        return f"<Simulation seed={self.seed} at {self.now:g} s>"
+
+    # -- inside --------------------------------------------------------------------
+
+    def _clock(self) -> float:
+        return self.now
+
+    def _life(self) -> Life:
+        life = self.world.life
+        if life is None:
+            msg = "the orchestrator has crashed, and is not up again yet"
+            raise NotRunningError(msg)
+        return life
+
+    @property
+    def _runtime(self) -> Runtime:
+        """What reports read: a life has all of it."""
+        return cast("Runtime", self._life())
+
+    @property
+    def _journal(self) -> SimulatedJournal:
+        journal = self.world.journal
+        assert journal is not None  # noqa: S101 - a watched world has one
+        return journal
+
+
+def _bystander(setup: Setup) -> Kernel:
+    """A kernel like that of an orchestrator, for folding facts."""
+    deciders = PolicyDeciders(setup.parts, task_of)
+    random = Random(0)  # noqa: S311 - never drawn from
+    kernel = Kernel(setup.config, deciders, random, setup.pools)
+    deciders.bind(kernel)
+    return kernel
+
+
+def _call(act: Callable[[], object]) -> None:
+    act()
+
+
+def _event(fact: Fact, cargo: Any) -> Event:
+    if fact[0] is TaskCompleted:
+        return TaskCompleted(*fact[1:], load=lambda: cargo)
+    return make(fact)
+
+
+def _line(item: Fact | Hit | str) -> str:
+    if isinstance(item, str):
+        return f"--- {item}"
+    if isinstance(item, Hit):
+        return f"*** {item}"
+    seconds = (item[2] - BEGINNING) / NS
+    fields = " ".join(map(repr, item[3:]))
+    return f"{seconds:>14.6f} {item[1]:>6} {item[0].__name__} {fields}"

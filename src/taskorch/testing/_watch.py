@@ -1,0 +1,758 @@
+"""
+The guarantees, watched: after every step, from the facts alone.
+
+The watch keeps books of its own, by a second hand: who runs where and holds what, what
+has ended and how, what is due. It compares them with what the kernel says, folds the
+facts into a second kernel and compares that too, and looks whether anything that could
+run is left waiting. All of it looks only at what a step has touched, so that a run
+under watch costs little more than one without.
+
+What it holds, by the names that a breach is told by:
+
+    numbered        facts are numbered without a gap
+    terminal        a task ends once, in one state, and nothing follows
+    one attempt     an attempt begins only when none is under way
+    fence           only the current attempt ends a task, and only if it really ended
+    cancelled       nothing begins after a task was cancelled
+    dependencies    a task begins when all that it waits for has completed
+    ring            no tasks wait for each other
+    instant         what ends at an instant is applied before anything starts
+    capacity        no pool, agent or concurrency limit is exceeded
+    released        what an attempt held is given back, once
+    order           of like tasks, the first in order begins first
+    idle            nothing waits while there is all that it needs
+    due             what is due happens when it is due
+    charged         what was not the task's fault is not counted against it
+    held            what may not run twice waits for a person when its end is unknown
+    folded          the facts lead to the very state that the kernel is in
+    committed       nothing begins before what it rests on is in the journal
+    acknowledged    what a caller was told survives every crash
+    invariants      all that `taskorch.kernel.check_invariants` counts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop, heappush
+from typing import Any, Final, TypeAlias
+
+from taskorch.errors import InternalError
+from taskorch.events import (
+    AgentJoined,
+    AgentLost,
+    AgentReturned,
+    AttemptReturned,
+    AttemptStopping,
+    AttemptWaiting,
+    Event,
+    Fact,
+    OrchestratorStarted,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDue,
+    TaskFailed,
+    TaskRepointed,
+    TaskReprioritised,
+    TaskResumed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    TaskUnblocked,
+    make,
+)
+from taskorch.kernel import (
+    AgentRow,
+    Kernel,
+    TaskRow,
+    check_invariants,
+    differences,
+    explain,
+    find_ring,
+    fold,
+)
+from taskorch.kernel._books import pool_shortage, shortage, wanted
+from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.protocols import Entry
+
+__all__ = ("Breach", "Watch")
+
+_S: Final = TaskState
+_QUEUED: Final = TaskState.QUEUED
+_RUNNING: Final = TaskState.RUNNING
+
+#: Facts that can follow a start in one step: what comes of a policy that failed.
+_AFTER_STARTS: Final = frozenset(
+    {"TaskStarted", "AttemptReturned", "ComponentFailed", "TaskFailed", "TaskBlocked"}
+)
+#: Steps between two complete counts.
+_EVERY: Final = 1_000
+#: Causes of a retry that are not the task's fault.
+_BLAMELESS: Final = frozenset({"lost", "missing", "interrupted", "stopped"})
+
+#: Causes that leave open what the attempt has done.
+_UNKNOWN_END: Final = frozenset({"lost", "missing", "interrupted"})
+
+#: Whether an attempt `(epoch, task id, number)` has really completed.
+Truth: TypeAlias = Callable[[int, str, int], bool]
+
+
+class Breach(AssertionError):  # noqa: N818 - of a law, as one says
+    """
+    A guarantee did not hold.
+
+    Attributes:
+        law: Its name: see `taskorch.testing`.
+    """
+
+    def __init__(self, law: str, message: str) -> None:
+        super().__init__(f"{law}: {message}")
+        self.law = law
+
+
+class _Seen:
+    """One task, as the facts tell of it."""
+
+    __slots__ = (
+        "agent",
+        "alloc",
+        "attempt",
+        "due",
+        "ended",
+        "idempotent",
+        "left",
+        "lost",
+        "parents",
+        "place",
+        "queue",
+        "resume",
+        "slots",
+        "timeout",
+        "timer",
+        "under_way",
+    )
+
+    def __init__(self, fact: Fact) -> None:
+        self.parents: tuple[str, ...] = fact[6]
+        self.timeout: int | None = fact[10]
+        self.idempotent: bool = fact[11]
+        self.place: tuple[Any, ...] = ()
+        #: The tasks that are alike, itself included; None until it is queued.
+        self.queue: _Queue | None = None
+        self.attempt: int = 0
+        self.under_way: bool = False
+        self.agent: str = ""
+        self.alloc: Units = ()
+        self.slots: int = 0
+        self.ended: TaskState | None = None
+        self.lost: int = 0
+        #: When its running attempt, or its delay, is over; 0 is never.
+        self.timer: int = 0
+        self.due: int = 0
+        #: What is left of these while it is suspended.
+        self.left: int = 0
+        self.resume: int = 0
+
+
+class _Queue:
+    """The queued tasks that are alike, in order, by a second hand."""
+
+    __slots__ = ("heap", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[str, tuple[Any, ...]] = {}
+        self.heap: list[tuple[Any, int, str]] = []
+
+    def add(self, task_id: str, place: tuple[Any, ...]) -> None:
+        if self.members.get(task_id) != place:
+            self.members[task_id] = place
+            heappush(self.heap, (*place, task_id))
+
+    def first(self, aside: Mapping[TaskRow, None], rows: Mapping[str, TaskRow]) -> Any:
+        """The first that is not set aside: `(key, number, task id)`, or None."""
+        heap, members = self.heap, self.members
+        put_back = []
+        found = None
+        while heap:
+            entry = heap[0]
+            if members.get(entry[2]) != entry[:2]:
+                heappop(heap)
+                continue
+            if aside and rows[entry[2]] in aside:
+                put_back.append(heappop(heap))
+                continue
+            found = entry
+            break
+        for entry in put_back:
+            heappush(heap, entry)
+        return found
+
+
+class _Books:
+    """What the facts say so far."""
+
+    def __init__(self, concurrency: int, grace_ns: int, poison: int) -> None:
+        self.concurrency = concurrency
+        self.grace_ns = grace_ns
+        self.poison = poison
+        self.seq = 0
+        self.epoch = 1
+        self.number = 0
+        self.tasks: dict[str, _Seen] = {}
+        self.children: dict[str, list[str]] = {}
+        self.queues: dict[Any, _Queue] = {}
+        self.running = 0
+        self.on: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.used_on: dict[tuple[str, str], int] = {}
+        self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
+        #: `(when, task id, what)`.
+        self.dues: list[tuple[int, str, str]] = []
+        #: What the step has touched, and what it has started, with its place.
+        self.touched: dict[str, None] = {}
+        self.started: list[tuple[str, _Seen]] = []
+        self.submitted: list[str] = []
+        self.freed = False
+
+    # -- the facts -----------------------------------------------------------------
+
+    def read(self, fact: Fact) -> None:
+        """Enter *fact*; one that cannot be is a breach."""
+        cls, seq = fact[0], fact[1]
+        if seq != self.seq + 1:
+            _breach("numbered", f"fact {seq} follows fact {self.seq}")
+        self.seq = seq
+        if cls is TaskStarted:
+            self.begin(fact)
+        elif cls is TaskSubmitted:
+            self.submit(fact)
+        elif cls is TaskCompleted:
+            self.end(fact[3], _S.COMPLETED, fact[4])
+        else:
+            enter = _RARE.get(cls)
+            if enter is not None:
+                enter(self, make(fact))
+
+    def submit(self, fact: Fact) -> None:
+        task_id = fact[3]
+        if task_id in self.tasks:
+            _breach("terminal", f"{task_id} was submitted twice")
+        seen = self.tasks[task_id] = _Seen(fact)
+        seen.place = (fact[12], self.number)
+        self.number += 1
+        like = (fact[4], fact[7], fact[8], fact[10], fact[11])
+        queue = self.queues.get(like)
+        if queue is None:
+            queue = self.queues[like] = _Queue()
+        seen.queue = queue
+        for parent in seen.parents:
+            self.children.setdefault(parent, []).append(task_id)
+        now = fact[2]
+        if fact[13] is not None and fact[13] > now:
+            seen.due = fact[13]
+            heappush(self.dues, (fact[13], task_id, "delay"))
+        if fact[14] is not None:
+            heappush(self.dues, (fact[14], task_id, "deadline"))
+        if fact[15] is not None:
+            heappush(self.dues, (fact[15], task_id, "age"))
+        self.touched[task_id] = None
+        if seen.parents:
+            self.submitted.append(task_id)
+
+    def begin(self, fact: Fact) -> None:
+        _, _, now, task_id, attempt, agent, alloc, _ = fact
+        seen = self.tasks[task_id]
+        if seen.ended is not None:
+            law = "cancelled" if seen.ended is _S.CANCELLED else "terminal"
+            _breach(law, f"{task_id} is {seen.ended}, and attempt {attempt} begins")
+        if seen.under_way:
+            _breach("one attempt", f"{task_id}: {attempt} begins beside {seen.attempt}")
+        if attempt != seen.attempt + 1:
+            _breach("one attempt", f"{task_id}: {attempt} follows {seen.attempt}")
+        for parent in seen.parents:
+            state = self.tasks[parent].ended
+            if state is not _S.COMPLETED:
+                _breach("dependencies", f"{task_id} begins, and {parent} is {state}")
+        seen.attempt = attempt
+        seen.under_way = True
+        seen.agent = agent
+        seen.alloc = alloc
+        seen.slots = 1
+        seen.left = 0
+        if seen.timeout is not None:
+            seen.timer = now + seen.timeout
+            heappush(self.dues, (seen.timer, task_id, "timeout"))
+        self.hold(agent, alloc, 1)
+        self.touched[task_id] = None
+        self.started.append((task_id, seen))
+
+    def hold(self, agent: str, alloc: Units, slots: int) -> None:
+        self.running += slots
+        self.on[agent] = self.on.get(agent, 0) + slots
+        for name, units in alloc:
+            self.used[name] = self.used.get(name, 0) + units
+            self.used_on[agent, name] = self.used_on.get((agent, name), 0) + units
+
+    def free(self, task_id: str, seen: _Seen) -> None:
+        """The attempt under way is over."""
+        seen.under_way = False
+        seen.timer = 0
+        self.let_go(seen.agent, seen.alloc, seen.slots)
+        seen.alloc = ()
+        seen.slots = 0
+        self.touched[task_id] = None
+
+    def let_go(self, agent: str, alloc: Units, slots: int) -> None:
+        self.hold(agent, tuple((name, -units) for name, units in alloc), -slots)
+        self.freed = True
+
+    def end(self, task_id: str, state: TaskState, attempt: int | None = None) -> None:
+        seen = self.tasks[task_id]
+        if seen.ended is not None:
+            _breach("terminal", f"{task_id} is {seen.ended}, and becomes {state}")
+        if attempt is not None and attempt != seen.attempt:
+            _breach("fence", f"{task_id}: {attempt} ended it, not {seen.attempt}")
+        if seen.under_way:
+            self.free(task_id, seen)
+        seen.ended = state
+        seen.due = 0
+        self.touched[task_id] = None
+        for child in self.children.get(task_id, ()):
+            self.touched[child] = None
+
+    def fail(self, event: TaskFailed) -> None:
+        seen = self.tasks[event.task_id]
+        if event.cause == "poisoned" and seen.lost + 1 < self.poison:
+            _breach("charged", f"{event.task_id} is poisoned after {seen.lost + 1}")
+        self.end(event.task_id, _S.FAILED, event.attempt)
+
+    def cancel(self, event: TaskCancelled) -> None:
+        self.end(event.task_id, _S.CANCELLED)
+
+    def retry(self, event: TaskRetrying) -> None:
+        seen = self.tasks[event.task_id]
+        if seen.ended is not None:
+            _breach("terminal", f"{event.task_id} is {seen.ended}, and is retried")
+        if event.attempt != seen.attempt:
+            _breach("fence", f"{event.task_id}: {event.attempt}, not {seen.attempt}")
+        if event.charged == (event.cause in _BLAMELESS):
+            _breach("charged", f"{event.task_id}: {event.cause} was charged")
+        if event.cause in _UNKNOWN_END and not seen.idempotent:
+            _breach("held", f"{event.task_id} is tried again: {event.cause}")
+        if event.cause == "lost":
+            seen.lost += 1
+        if seen.under_way:
+            self.free(event.task_id, seen)
+        if event.delay_ns:
+            seen.due = event.at_ns + event.delay_ns
+            heappush(self.dues, (seen.due, event.task_id, "delay"))
+        self.touched[event.task_id] = None
+
+    def touch(self, event: Any) -> None:
+        self.touched[event.task_id] = None
+        for child in self.children.get(event.task_id, ()):
+            self.touched[child] = None
+
+    def block(self, event: TaskBlocked) -> None:
+        seen = self.tasks[event.task_id]
+        if event.cause != "dependency" and seen.under_way:
+            self.free(event.task_id, seen)
+        self.touch(event)
+
+    def suspend(self, event: TaskSuspended) -> None:
+        seen = self.tasks[event.task_id]
+        if event.held:
+            seen.left = max(1, seen.timer - event.at_ns) if seen.timer else 0
+            seen.timer = 0
+        elif seen.under_way:
+            self.free(event.task_id, seen)
+        seen.resume, seen.due = seen.due, 0
+        self.touched[event.task_id] = None
+
+    def resume(self, event: TaskResumed) -> None:
+        seen = self.tasks[event.task_id]
+        if event.held and seen.left and event.reason == "continued":
+            seen.timer = event.at_ns + seen.left
+            seen.left = 0
+            heappush(self.dues, (seen.timer, event.task_id, "timeout"))
+        elif not event.held and seen.resume:
+            seen.due, seen.resume = seen.resume, 0
+            if seen.due > event.at_ns:
+                heappush(self.dues, (seen.due, event.task_id, "delay"))
+            else:
+                seen.due = 0
+        self.touched[event.task_id] = None
+
+    def due(self, event: TaskDue) -> None:
+        self.tasks[event.task_id].due = 0
+        self.touched[event.task_id] = None
+
+    def stop(self, event: AttemptStopping) -> None:
+        seen = self.tasks[event.task_id]
+        if event.why in ("timeout", "deadline", "cancel"):
+            if event.why == "timeout":
+                seen.timer = 0
+            when = event.at_ns + self.grace_ns
+            heappush(self.dues, (when, event.task_id, f"grace {seen.attempt}"))
+        self.touched[event.task_id] = None
+
+    def wait(self, event: AttemptWaiting) -> None:
+        seen = self.tasks[event.task_id]
+        seen.slots = 0
+        self.let_go(seen.agent, (), 1)
+        self.touched[event.task_id] = None
+
+    def go_on(self, event: AttemptReturned) -> None:
+        seen = self.tasks[event.task_id]
+        seen.slots = 1
+        self.hold(seen.agent, (), 1)
+        self.touched[event.task_id] = None
+
+    def leak(self, event: SlotLeaked) -> None:
+        seen = self.tasks[event.task_id]
+        key = event.task_id, event.attempt
+        self.leaks[key] = seen.agent, seen.alloc, seen.slots
+        seen.under_way = False
+        seen.timer = 0
+        seen.alloc = ()
+        seen.slots = 0
+        self.touched[event.task_id] = None
+
+    def mend(self, event: SlotRecovered) -> None:
+        leak = self.leaks.pop((event.task_id, event.attempt), None)
+        if leak is None:
+            _breach("released", f"{event.task_id}: {event.attempt} had not leaked")
+        else:
+            self.let_go(*leak)
+
+    def repoint(self, event: TaskRepointed) -> None:
+        for child in event.dependents:
+            seen = self.tasks[child]
+            old, new = event.task_id, event.rerun_id
+            seen.parents = tuple(new if p == old else p for p in seen.parents)
+            self.children.setdefault(new, []).append(child)
+            self.touched[child] = None
+        self.touched[event.task_id] = None
+
+    def reorder(self, event: TaskReprioritised) -> None:
+        seen = self.tasks[event.task_id]
+        seen.place = (event.key, seen.place[1])
+        self.touched[event.task_id] = None
+
+    def live(self, event: OrchestratorStarted) -> None:
+        self.epoch = event.epoch
+
+    def change_agent(self, _: Event) -> None:
+        self.freed = True
+
+
+_RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
+    TaskFailed: _Books.fail,
+    TaskCancelled: _Books.cancel,
+    TaskRetrying: _Books.retry,
+    TaskBlocked: _Books.block,
+    TaskUnblocked: _Books.touch,
+    TaskSuspended: _Books.suspend,
+    TaskResumed: _Books.resume,
+    TaskDue: _Books.due,
+    TaskReprioritised: _Books.reorder,
+    TaskRepointed: _Books.repoint,
+    AttemptStopping: _Books.stop,
+    AttemptWaiting: _Books.wait,
+    AttemptReturned: _Books.go_on,
+    SlotLeaked: _Books.leak,
+    SlotRecovered: _Books.mend,
+    OrchestratorStarted: _Books.live,
+    AgentJoined: _Books.change_agent,
+    AgentLost: _Books.change_agent,
+    AgentReturned: _Books.change_agent,
+}
+
+
+class Watch:
+    """
+    Holds the guarantees after every step of a kernel.
+
+    Args:
+        new_kernel: Makes a kernel like the one that is watched, for the fold.
+        entries: What the journal gives after a crash.
+        truth: Whether an attempt has really completed, where that is known.
+        begun: The attempts that have really begun, where that is known.
+    """
+
+    def __init__(
+        self,
+        new_kernel: Callable[[], Kernel],
+        entries: Callable[[], Iterable[Entry]] = tuple,
+        truth: Truth | None = None,
+        begun: Callable[[], Iterable[tuple[int, str, int]]] = tuple,
+    ) -> None:
+        self._new_kernel = new_kernel
+        self._entries = entries
+        self._truth = truth
+        self._begun = begun
+        self._acknowledged: dict[str, TaskState | None] = {}
+        self._folded = new_kernel()
+        self._books = self._new_books()
+        self._steps = 0
+
+    def _new_books(self) -> _Books:
+        config = self._folded.config
+        return _Books(config.concurrency, config.grace_ns, config.poison_attempts)
+
+    def step(self, kernel: Kernel, items: Iterable[tuple[Fact, Any]], now: int) -> None:
+        """
+        The kernel has taken a step.
+
+        Args:
+            kernel: As it is now.
+            items: The facts of the step, in order, each with its cargo.
+            now: The time of the step in ns.
+
+        Raises:
+            Breach: A guarantee does not hold.
+        """
+        books = self._books
+        read, folded, truth = books.read, self._folded, self._truth
+        starting = False
+        for fact, cargo in items:
+            cls = fact[0]
+            if cls is TaskStarted:
+                starting = True
+            elif starting and cls.__name__ not in _AFTER_STARTS:
+                what = cls.__name__
+                _breach("instant", f"{what} {fact[1]} follows a start at one instant")
+            if cls is TaskCompleted and truth is not None:
+                self._check_end(fact, kernel.epoch, truth)
+            read(fact)
+            fold(folded, fact, cargo)
+        if books.seq != kernel.seq:
+            _breach("numbered", f"{kernel.seq - books.seq} facts were not told")
+        self._look(kernel, now)
+        self._steps += 1
+        if not self._steps % _EVERY:
+            self.finished(kernel)
+
+    def _check_end(self, fact: Fact, epoch: int, truth: Truth) -> None:
+        task_id, attempt = fact[3], fact[4]
+        # If it is not under way, a person has said so.
+        if self._books.tasks[task_id].under_way and not truth(epoch, task_id, attempt):
+            _breach("fence", f"{task_id}: attempt {attempt} of this life has not ended")
+
+    def _check_begun(self) -> None:
+        """What the last life has begun must rest on what the journal gives."""
+        books = self._books
+        for epoch, task_id, attempt in self._begun():
+            seen = books.tasks.get(task_id)
+            if seen is None:
+                _breach("committed", f"{task_id} has begun, and was never submitted")
+            elif not seen.idempotent and (epoch, attempt) > (books.epoch, seen.attempt):
+                _breach("committed", f"{task_id}: nobody knows of attempt {attempt}")
+
+    def _look(self, kernel: Kernel, now: int) -> None:
+        books = self._books
+        touched, books.touched = books.touched, {}
+        started, books.started = books.started, []
+        found = differences(kernel, self._folded, touched)
+        if found:
+            _breach("folded", "; ".join(found))
+        rows = kernel.tasks
+        entered = False
+        for task_id in touched:
+            row = rows.get(task_id)
+            seen = books.tasks[task_id]
+            queue = seen.queue
+            assert queue is not None  # noqa: S101 - set at submission
+            if row is not None and row.state is _QUEUED:
+                queue.add(task_id, seen.place)
+                entered = True
+            else:
+                queue.members.pop(task_id, None)
+        if books.submitted:
+            self._look_for_rings()
+        self._look_at_books(kernel)
+        for task_id, seen in started:
+            self._look_at_order(kernel, task_id, seen)
+        if (entered or books.freed) and not kernel.paused:
+            books.freed = False
+            self._look_for_idle(kernel, now)
+        if books.dues and books.dues[0][0] <= now:
+            self._look_at_dues(rows, now)
+
+    def _look_at_books(self, kernel: Kernel) -> None:
+        books = self._books
+        if kernel.running != books.running or books.running > books.concurrency:
+            law = "capacity" if books.running > books.concurrency else "released"
+            _breach(law, f"{books.running} slots are taken, not {kernel.running}")
+        for name, pool in kernel.pools.items():
+            used = books.used.get(name, 0)
+            if used == pool.used <= pool.total:
+                continue
+            if used > pool.total:
+                _breach("capacity", f"of {name}, {used} is held, and {pool.total} is")
+            _breach("released", f"of {name}, {used} is held, not {pool.used}")
+        on = books.on
+        for name, agent in kernel.agents.items():
+            running = agent.running
+            if (
+                running > agent.limit
+                or agent.capacity is not None
+                or running != on.get(name, 0)
+            ):
+                self._look_at_agent(name, agent)
+
+    def _look_at_agent(self, name: str, agent: AgentRow) -> None:
+        books = self._books
+        running = books.on.get(name, 0)
+        if running != agent.running:
+            _breach("released", f"{name} runs {running}, not {agent.running}")
+        if running > agent.limit:
+            _breach("capacity", f"{name} runs {running} of {agent.limit}")
+        if agent.capacity is None:
+            return
+        for what, total in agent.capacity.items():
+            used = books.used_on.get((name, what), 0)
+            if used > total:
+                _breach("capacity", f"{name}: {used} {what} of {total}")
+            if used != agent.used.get(what, 0):
+                told = agent.used.get(what, 0)
+                _breach("released", f"{name}: {used} {what} is held, not {told}")
+
+    def _look_at_order(self, kernel: Kernel, task_id: str, seen: _Seen) -> None:
+        queue = seen.queue
+        assert queue is not None  # noqa: S101 - set at submission
+        if not queue.members:
+            return
+        first = queue.first(kernel.vetoed, kernel.tasks)
+        if first is not None and first[:2] < seen.place:
+            _breach("order", f"{task_id} has begun, and {first[2]} was before it")
+
+    def _look_for_idle(self, kernel: Kernel, now: int) -> None:
+        books = self._books
+        if books.running >= books.concurrency:
+            return
+        for queue in books.queues.values():
+            if not queue.members:
+                continue
+            first = queue.first(kernel.vetoed, kernel.tasks)
+            if first is None:
+                continue
+            row = kernel.tasks[first[2]]
+            if _seems_free(kernel, row):
+                told = explain(kernel, row, now)
+                if told.runnable:
+                    _breach("idle", f"{row.id} waits, and nothing keeps it: {told}")
+
+    def _look_for_rings(self) -> None:
+        books = self._books
+        submitted, books.submitted = books.submitted, []
+        ring = find_ring({name: books.tasks[name].parents for name in submitted})
+        if ring:
+            _breach("ring", f"{' → '.join((*ring, ring[0]))} was accepted")
+
+    def _look_at_dues(self, rows: Mapping[str, TaskRow], now: int) -> None:
+        books = self._books
+        dues = books.dues
+        while dues and dues[0][0] <= now:
+            when, task_id, what = heappop(dues)
+            seen = books.tasks[task_id]
+            row = rows.get(task_id)
+            if seen.ended is not None or row is None:
+                continue
+            stopping = row.more is not None and row.more.stop != ""
+            late = False
+            if what == "timeout":
+                late = seen.under_way and seen.timer == when and not stopping
+            elif what == "delay":
+                late = seen.due == when
+            elif what == "deadline":
+                late = not stopping
+            elif what == "age":
+                late = seen.attempt == 0
+            else:
+                late = seen.under_way and what == f"grace {seen.attempt}" and stopping
+            if late:
+                over = (now - when) / 1e9
+                _breach("due", f"{task_id}: its {what} was over {over:g} s ago")
+
+    # -- crashes -------------------------------------------------------------------
+
+    def crashed(self, acknowledged: Mapping[str, TaskState | None]) -> None:
+        """
+        The kernel is gone.
+
+        Args:
+            acknowledged: What callers were told: a task was accepted (None), or has
+                ended so.
+        """
+        self._acknowledged = dict(acknowledged)
+
+    def recovered(self, kernel: Kernel, now: int) -> None:  # noqa: ARG002 - an observer's
+        """
+        The kernel has begun a new life; what it tells of that is given to `step` next.
+
+        Raises:
+            Breach: A guarantee does not hold.
+        """
+        self._books = self._new_books()
+        self._folded = self._new_kernel()
+        for fact, cargo in self._entries():
+            self._books.read(fact)
+            fold(self._folded, fact, cargo)
+        self._books.started.clear()
+        self._books.submitted.clear()
+        self._check_begun()
+        for task_id, row in kernel.tasks.items():
+            seen = self._books.tasks.get(task_id)
+            if seen is not None and row.state is _QUEUED and seen.queue is not None:
+                seen.queue.add(task_id, seen.place)
+        for task_id, state in self._acknowledged.items():
+            kept = kernel.tasks.get(task_id)
+            found = kernel.retired.get(task_id) if kept is None else kept.state
+            if found is None:
+                _breach("acknowledged", f"{task_id} was accepted, and is gone")
+            if state is not None and found is not state:
+                _breach("acknowledged", f"{task_id} was {state}, and is {found}")
+
+    def finished(self, kernel: Kernel) -> None:
+        """
+        Count everything again, and compare everything.
+
+        Raises:
+            Breach: Something does not add up.
+        """
+        try:
+            check_invariants(kernel)
+        except InternalError as error:
+            law = "invariants"
+            raise Breach(law, error.message) from error
+        found = differences(kernel, self._folded)
+        if found:
+            _breach("folded", "; ".join(found))
+        for task_id, row in kernel.tasks.items():
+            ended = self._books.tasks[task_id].ended
+            if (row.state in TERMINAL) != (ended is not None):
+                _breach("terminal", f"{task_id} is {row.state}, not {ended}")
+
+
+def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
+    """Whether an agent and the pools have room for *row*, at a glance."""
+    bucket = row.bucket
+    if bucket.agents_version < 0:
+        return True
+    need = bucket.spec.resources
+    if need and kernel.rigid and pool_shortage(kernel, need) is not None:
+        return False
+    return any(
+        agent.running < agent.limit
+        and not agent.lost
+        and (agent.capacity is None or shortage(agent, wanted(bucket, agent)) is None)
+        for agent in bucket.agents
+    )
+
+
+def _breach(law: str, message: str) -> None:
+    raise Breach(law, message)

@@ -1,0 +1,35 @@
+"""
+Law checks: whether a class of yours keeps the laws of its protocol.
+
+    from taskorch.testing.laws import check_task_router
+
+    def test_my_router():
+        check_task_router(MyRouter())
+
+1. The laws are those in the docstrings of `taskorch.protocols`, with their numbers.
+2. A check asks many questions and raises a `LawViolation` for the first bad answer.
+   What your class raises passes through, with a note of the question.
+3. Give an object, or what makes one: a class, or any callable without arguments. An
+   object is asked in all cases; of a class, each case gets an object of its own.
+4. The same seed asks the same questions. `tasks=` and `agents=` ask about yours.
+5. Plain Python: no test framework is needed.
+"""
+
+from taskorch.testing.laws._agent_registry import (
+    check_agent_registry as check_agent_registry,
+)
+from taskorch.testing.laws._case import LawViolation as LawViolation
+from taskorch.testing.laws._executor import check_executor as check_executor
+from taskorch.testing.laws._journal import check_journal as check_journal
+from taskorch.testing.laws._resource_allocator import (
+    check_resource_allocator as check_resource_allocator,
+)
+from taskorch.testing.laws._retry_handler import (
+    check_retry_handler as check_retry_handler,
+)
+from taskorch.testing.laws._state_machine import (
+    check_state_machine as check_state_machine,
+)
+from taskorch.testing.laws._task_queue import check_task_queue as check_task_queue
+from taskorch.testing.laws._task_router import check_task_router as check_task_router
+from taskorch.testing.laws._validator import check_validator as check_validator

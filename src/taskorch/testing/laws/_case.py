@@ -1,0 +1,255 @@
+"""One case of a law check: a question, and what is said if the answer breaks a law."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+import attrs
+from attrs.exceptions import FrozenInstanceError
+
+from taskorch.model import Task
+from taskorch.model._show import show
+from taskorch.testing.laws._snapshot import snapshot
+
+__all__ = (
+    "Case",
+    "LawViolation",
+    "brief",
+    "cases",
+    "factory",
+    "laws_of",
+    "maker",
+    "twice",
+)
+
+T = TypeVar("T")
+
+#: Law 0 of every protocol: an answer is what its annotation says.
+_FORM: Final = 0
+_LAW: Final = re.compile(r"^    (\d+)\. (.+(?:\n {7}.+)*)", re.MULTILINE)
+#: Characters that a message gives to a question.
+_MAX_SHOWN: Final = 500
+
+
+class LawViolation(AssertionError):  # noqa: N818 - what was found, as in Verdict
+    """
+    A class breaks a law of its protocol.
+
+    Attributes:
+        protocol: The name of the protocol.
+        law: The number of the law in the protocol's docstring; 0 if the answer has
+            not even the type that its protocol gives it.
+        case: The number of the case that shows it, from 1: the same seed finds it
+            again there.
+    """
+
+    def __init__(
+        self, message: str, protocol: str = "", law: int = 0, case: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.protocol = protocol
+        self.law = law
+        self.case = case
+
+
+@attrs.frozen
+class Case:
+    """
+    One question, with its own randomness: it is the same whatever came before it.
+
+    Its methods raise a LawViolation that names the law, the answer and the case.
+    """
+
+    protocol: type
+    #: The name of the function that checks.
+    check: str
+    #: The law that says: it changes none of its arguments.
+    unchanged: int
+    number: int
+    seed: int
+    random: Random
+
+    def fail(
+        self, law: int, did: str, *, says: str = "", cause: Exception | None = None
+    ) -> NoReturn:
+        """
+        The protocol is broken.
+
+        Args:
+            law: Which law.
+            did: What happened, as a sentence.
+            says: What the law says, if its docstring does not.
+            cause: The error that shows it.
+        """
+        text = says or laws_of(self.protocol).get(law, "it holds.")
+        name = self.protocol.__name__
+        message = f"{name} law {law}: {_lower(text)} {did} ({self._where()})"
+        raise LawViolation(message, name, law, self.number) from cause
+
+    def expect(self, held: object, law: int, did: str) -> None:
+        """The protocol is broken unless *held*."""
+        if not held:
+            self.fail(law, did)
+
+    def ask(
+        self, method: Callable[..., Any], answer: type[T], /, **question: object
+    ) -> T:
+        """
+        What *method* answers to *question*, its arguments in their order.
+
+        Raises:
+            LawViolation: It is no *answer*, or an argument was changed.
+            Exception: What *method* raised, with a note that names the case.
+        """
+        # A context cannot be changed: see the builders.
+        looked_at = {name: question[name] for name in question if name != "context"}
+        before = {name: snapshot(value) for name, value in looked_at.items()}
+        try:
+            with self.noted(**question):
+                given = method(*question.values())
+        except FrozenInstanceError as error:
+            did = f"It tried to change what cannot be changed, in {_called(method)}."
+            self.fail(self.unchanged, did, cause=error)
+        for name, picture in before.items():
+            if snapshot(question[name]) != picture:
+                did = f"{_called(method)} changed {name}, which now is"
+                self.fail(self.unchanged, f"{did} {brief(question[name])}.")
+        if not isinstance(given, answer):
+            self.malformed(answer, given)
+        return given
+
+    def form(self, answer: Any, **kinds: Any) -> None:
+        """Each attribute of *answer* is of the kind that *kinds* gives for it."""
+        for name, kind in kinds.items():
+            if not isinstance(getattr(answer, name), kind):
+                self.malformed(type(answer), answer)
+
+    def malformed(self, cls: type, given: object) -> NoReturn:
+        """*given* is not a *cls* as its protocol describes it."""
+        says = f"it answers with {_article(cls.__name__)} as its fields are annotated."
+        self.fail(_FORM, f"It answered {brief(given)}.", says=says)
+
+    @contextmanager
+    def noted(self, **question: object) -> Iterator[None]:
+        """Errors that pass through here say where, and over which *question*."""
+        try:
+            yield
+        except LawViolation:
+            raise
+        except Exception as error:
+            told = "".join(f"\n  {n} = {brief(v)}" for n, v in question.items())
+            error.add_note(f"in {self._where()}{told}")
+            raise
+
+    @contextmanager
+    def chance(self, nth: int) -> Iterator[None]:
+        """Give the generator of the module `random` the *nth* state of this case."""
+        state = random.getstate()
+        random.seed(f"{self.seed}/{self.number}/{nth}")
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+    def _where(self) -> str:
+        seed = self.seed
+        return f"case {self.number}, seed {seed}: {self.check}(..., seed={seed})"
+
+
+def cases(
+    protocol: type, check: str, seed: int, examples: int, unchanged: int = 0
+) -> Iterator[Case]:
+    """As many cases as *examples* says, numbered from 1."""
+    for number in range(1, examples + 1):
+        dice = Random(f"{seed}/{number}")  # noqa: S311 - repeatable, and no secret
+        yield Case(protocol, check, unchanged, number, seed, dice)
+
+
+def laws_of(protocol: type) -> dict[int, str]:
+    """The laws in the docstring of *protocol*, by number (none under `python -OO`)."""
+    _, _, text = (inspect.getdoc(protocol) or "").partition("Laws:\n")
+    return {
+        int(match[1]): re.sub(r"[*`]", "", " ".join(match[2].split()))
+        for match in _LAW.finditer(text)
+    }
+
+
+def maker(given: T | Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
+    """
+    What gives the object for a case: always *given* itself, or what *given* makes.
+
+    Raises:
+        TypeError: *given* has not the methods of *protocol*, and cannot be called.
+    """
+    if not isinstance(given, type) and isinstance(given, protocol):
+        return lambda: cast("T", given)
+    return factory(cast("Callable[[], T]", given), protocol)
+
+
+def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
+    """
+    *make*, of which each case needs an object of its own.
+
+    Raises:
+        TypeError: It cannot be called; or, when it is called, what it makes has not
+            the methods of *protocol*.
+    """
+    name = _article(protocol.__name__)
+    if not callable(make):
+        msg = f"what makes {name} is needed, not {show(make)}"
+        raise TypeError(msg)
+
+    def checked() -> T:
+        made = make()
+        if not isinstance(made, protocol):
+            msg = f"{show(make)} made {show(made)}, which is not {name}"
+            raise TypeError(msg)
+        return cast("T", made)
+
+    return checked
+
+
+def brief(value: object) -> str:
+    """*value* for a message; of a Task only what differs from the defaults."""
+    if isinstance(value, Task):
+        return _brief_task(value)
+    if isinstance(value, list | tuple):
+        inner = ", ".join(map(brief, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    return show(value, _MAX_SHOWN)
+
+
+def twice(answer: object, again: object) -> str:
+    """What to say of an answer that differs from the one before."""
+    return (
+        f"It answered {brief(answer)}, then {brief(again)}. (If it counts what it is "
+        "asked, have a new one made for each question: give the class.)"
+    )
+
+
+def _brief_task(task: Task) -> str:
+    fields = [field for field in attrs.fields(Task) if field.init]
+    told = [
+        f"{field.name}={show(getattr(task, field.name), _MAX_SHOWN)}"
+        for field in fields[1:]
+        if getattr(task, field.name) != field.default
+    ]
+    return f"Task({', '.join([show(task.type), *told])})"
+
+
+def _called(method: Callable[..., Any]) -> str:
+    return f"{getattr(method, '__name__', 'it')}()"
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]

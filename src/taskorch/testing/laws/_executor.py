@@ -1,0 +1,350 @@
+"""Whether an Executor keeps its laws."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import contextmanager, suppress
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from taskorch.protocols import Executor
+from taskorch.testing.laws._case import Case, brief, cases, factory
+from taskorch.testing.laws._home import Home, call_home
+from taskorch.testing.laws._worlds import some_data
+
+__all__ = ("check_executor",)
+
+#: Seconds that `shutdown` is given to return too early: one that waits costs that much.
+_TOO_EARLY: Final = 0.2
+#: Seconds between looks at futures that may begin to run, which nobody is told of.
+_GLANCE: Final = 0.01
+#: Calls that are kept waiting, so that most executors have some left to begin.
+_MANY: Final = 40
+
+
+def check_executor(
+    make: Callable[[], Executor],
+    *,
+    seed: int = 0,
+    examples: int = 200,
+    patience: float = 10.0,
+) -> None:
+    """
+    Check the laws of Executor, with seven executors.
+
+    The calls can be pickled and say over a socket of this machine when they begin, so
+    executors of other processes can be checked as well as threads. Errors are of the
+    builtin classes: whether those with constructors of their own come back is a
+    question of pickle. What ends a process is left out, and so are errors outside
+    `Exception`. The check has threads, so executors of processes had better not fork
+    theirs off this one: `mp_context=get_context("spawn")`.
+
+    How the laws are seen:
+
+    - 1: in this process the results and errors must be the very objects.
+    - 4, 5, 7: a call is kept waiting, and what may not wait for it must return; what
+      must wait for it must not. That an executor which breaks one is told from a slow
+      one takes *patience*.
+
+    Args:
+        make: What makes an executor, each time a new one.
+        seed: Of the calls' results.
+        examples: How many calls to make, about.
+        patience: Seconds after which what has not happened is held never to happen.
+
+    Raises:
+        LawViolation: A law is broken.
+        TypeError: *make* cannot be called, or makes no executor.
+    """
+    checks = (
+        # First, for what makes a call in `submit` would keep all the others.
+        _check_submit,
+        _check_results,
+        _check_failure,
+        _check_mixed,
+        _check_shutdown,
+        _check_closed,
+        _check_cancelled,
+    )
+    made = factory(make, Executor)
+    numbered = cases(Executor, "check_executor", seed, len(checks))
+    for case, check in zip(numbered, checks, strict=True):
+        with case.noted(), _site(case, made(), examples, patience) as site:
+            check(site)
+
+
+@attrs.define(eq=False)
+class _Site:
+    """One executor under check, and what it was given to do."""
+
+    case: Case
+    executor: Executor
+    home: Home
+    examples: int
+    patience: float
+    futures: dict[str, Future[Any]] = attrs.Factory(dict)
+
+    def submit(self, value: Any = None, error: Exception | None = None) -> Future[Any]:
+        """Submit one more call."""
+        name = f"c{len(self.futures)}"
+        # Names that a careless executor takes for its own.
+        future = self.executor.submit(
+            call_home,
+            self.home.address,
+            self.patience * 4,
+            name,
+            value=value,
+            error=error,
+            fn=1,
+            self=2,
+        )
+        if not isinstance(future, Future):
+            self.case.malformed(Future, future)
+        self.futures[name] = future
+        return future
+
+    def resolved(self, future: Future[Any], law: int) -> None:
+        """*future* is resolved, if not soon then within our patience."""
+        # Not `wait`: it does not see that a future was cancelled.
+        with suppress(TimeoutError, CancelledError):
+            future.exception(self.patience)
+        did = f"A call was not resolved within {self.patience:g} s."
+        self.case.expect(future.done(), law, did)
+
+    def shut_down(self, **options: bool) -> Future[None]:
+        """Shut the executor down, from another thread."""
+        return _elsewhere(lambda: self.executor.shutdown(**options))
+
+
+@contextmanager
+def _site(
+    case: Case, executor: Executor, examples: int, patience: float
+) -> Iterator[_Site]:
+    home = Home(patience)
+    site = _Site(case, executor, home, examples, patience)
+    try:
+        yield site
+    finally:
+        home.open()
+        # Before the address is given away, no call may be left that would call it.
+        wait([site.shut_down(wait=True)], patience)
+        home.close()
+
+
+def _elsewhere(call: Callable[[], Any]) -> Future[Any]:
+    """The end of *call*, made on a thread of its own that nobody has to wait for."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="taskorch-laws", daemon=True).start()
+    return future
+
+
+# ----------------------------------------------------------------- laws 1, 2 and 3
+
+
+def _check_results(site: _Site) -> None:
+    """Law 1 of results, and law 2 of calls that end well."""
+    here = _is_here(site)
+    values = [_some_value(site.case.random) for _ in range(max(1, site.examples // 2))]
+    for value, future in [(value, site.submit(value)) for value in values]:
+        _check_result(site, future, value, 1, here=here)
+    _check_counts(site)
+
+
+def _check_failure(site: _Site) -> None:
+    """Law 1 of an error, and law 2 of a call that fails."""
+    error = _some_error(site.case.random)
+    here = _is_here(site)
+    _check_error(site, site.submit(error=error), error, here=here)
+    _check_counts(site)
+
+
+def _check_mixed(site: _Site) -> None:
+    """Law 3, beside a call that is under way and among many that are not."""
+    here, dice = _is_here(site), site.case.random
+    site.home.shut()
+    under_way = site.submit("under way")
+    site.home.has_heard_of(["c0"])
+    error = _some_error(dice)
+    failing = site.submit(error=error)
+    site.home.open()
+    _check_result(site, under_way, "under way", 3, here=here)
+    _check_error(site, failing, error, here=here)
+    for _ in range(max(1, site.examples // 4)):
+        value, error = _some_value(dice), _some_error(dice)
+        try:
+            before, failing = site.submit(value), site.submit(error=error)
+            after = site.submit(value)
+        except Exception as refusal:  # noqa: BLE001 - whatever it says
+            did = f"After a call had failed, submit() raised {refusal!r}."
+            site.case.fail(3, did, cause=refusal)
+        _check_result(site, before, value, 3, here=here)
+        _check_error(site, failing, error, here=here)
+        _check_result(site, after, value, 3, here=here)
+    _check_counts(site)
+
+
+def _is_here(site: _Site) -> bool:
+    """Whether calls are made in this process."""
+    future = site.executor.submit(os.getpid)
+    site.resolved(future, 1)
+    return bool(future.result() == os.getpid())
+
+
+def _check_result(
+    site: _Site, future: Future[Any], value: Any, law: int, *, here: bool
+) -> None:
+    site.resolved(future, law)
+    if future.cancelled():
+        site.case.fail(law, "It cancelled a call by itself.")
+    error = future.exception()
+    if error is not None:
+        did = f"A call that returned {brief(value)} was resolved with {error!r}."
+        site.case.fail(law, did)
+    result = future.result()
+    same = result is value if here else result == value
+    did = f"A call that returned {brief(value)} was resolved with {brief(result)}."
+    site.case.expect(same, law, did)
+
+
+def _check_error(
+    site: _Site, future: Future[Any], error: Exception, *, here: bool
+) -> None:
+    site.resolved(future, 1)
+    got = None if future.cancelled() else future.exception()
+    same = got is error if here else _kind(got) == _kind(error)
+    did = f"A call that raised {error!r} was resolved with {got!r}."
+    site.case.expect(same, 1, did)
+
+
+def _kind(error: BaseException | None) -> tuple[object, ...]:
+    return (type(error), None if error is None else error.args)
+
+
+def _check_counts(site: _Site) -> None:
+    down = site.shut_down(wait=True)
+    wait([down], site.patience)
+    counts = Counter(site.home.begun)
+    for name, future in site.futures.items():
+        if not future.cancelled():
+            did = f"One of its calls was made {counts[name]} times."
+            site.case.expect(counts[name] == 1, 2, did)
+
+
+# ------------------------------------------------------------------ laws 4, 5 and 6
+
+
+def _check_submit(site: _Site) -> None:
+    """Law 4: a call that is kept does not keep `submit`."""
+    site.home.shut()
+    submission = _elsewhere(site.submit)
+    wait([submission], site.patience)
+    did = f"It did not return within {site.patience:g} s, while the call was kept."
+    site.case.expect(submission.done(), 4, did)
+    submission.result()
+
+
+def _check_shutdown(site: _Site) -> None:
+    """Law 5: `shutdown` waits for what was accepted, and resolves it."""
+    site.home.shut()
+    futures = [site.submit(i) for i in range(5)]
+    site.home.has_heard_of(site.futures)
+    down = site.shut_down(wait=True)
+    wait([down], _TOO_EARLY)
+    if down.done():
+        down.result()
+        site.case.fail(5, "It returned while a call was under way.")
+    site.home.open()
+    wait([down], site.patience)
+    did = f"It did not return within {site.patience:g} s of the end of the calls."
+    site.case.expect(down.done(), 5, did)
+    down.result()
+    left = sum(not future.done() for future in futures)
+    did = f"It returned, and {left} of {len(futures)} futures were not resolved."
+    site.case.expect(not left, 5, did)
+
+
+def _check_closed(site: _Site) -> None:
+    """Law 6: nothing is accepted after `shutdown`."""
+    site.executor.shutdown(wait=True)
+    try:
+        site.submit()
+    except RuntimeError:
+        pass
+    except Exception as error:  # noqa: BLE001 - it is the wrong one
+        site.case.fail(6, f"It raised {error!r}.", cause=error)
+    else:
+        site.case.fail(6, "It accepted a call.")
+    site.case.expect(not site.home.begun, 6, "It raised, but it made the call.")
+
+
+# ---------------------------------------------------------------------------- law 7
+
+
+def _check_cancelled(site: _Site) -> None:
+    """Law 7: of many calls that are kept, those that have not begun are cancelled."""
+    site.home.shut()
+    for i in range(_MANY):
+        site.submit(i)
+    site.home.has_heard_of(site.futures)
+    down = site.shut_down(wait=True, cancel_futures=True)
+    # While the door is shut no call ends, so a future is resolved by being cancelled.
+    glances = range(max(1, round(site.patience / _GLANCE)))
+    if not any(_is_settled(site) for _ in glances):
+        did = "A call that had not begun was neither cancelled nor begun"
+        site.case.fail(7, f"{did} within {site.patience:g} s.")
+    site.home.open()
+    left = [future for future in site.futures.values() if not future.cancelled()]
+    wait([down, *left], site.patience)
+    begun = set(site.home.begun)
+    for i, (name, future) in enumerate(site.futures.items()):
+        if future.cancelled():
+            site.case.expect(name not in begun, 7, "It made a call that it cancelled.")
+        elif not future.done() or future.exception() or future.result() != i:
+            end = brief(future.exception()) if future.done() else "no end"
+            site.case.fail(7, f"A call that had begun came to {end}.")
+    site.case.expect(down.done(), 5, "It did not return after the last call ended.")
+    down.result()
+
+
+def _is_settled(site: _Site) -> bool:
+    """Whether each call has begun or is cancelled; waits a little if not."""
+    begun = set(site.home.begun)
+    pending = [
+        future
+        for name, future in site.futures.items()
+        if name not in begun and not future.running() and not future.done()
+    ]
+    if pending:
+        time.sleep(_GLANCE)
+    return not pending
+
+
+def _some_value(dice: Random) -> Any:
+    return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
+
+
+def _some_error(dice: Random) -> Exception:
+    return dice.choice(
+        (
+            ValueError("no good", dice.getrandbits(16)),
+            OSError(28, "no space left"),
+            KeyError(("a", 1)),
+            RuntimeError(),
+            TimeoutError("out of time"),
+            StopIteration(3),
+        )
+    )

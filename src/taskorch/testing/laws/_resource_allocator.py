@@ -1,0 +1,138 @@
+"""Whether a ResourceAllocator keeps its laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from taskorch.model import NO_RESOURCES, Resources
+from taskorch.protocols import (
+    Allocation,
+    AllocationRequest,
+    PoolView,
+    ResourceAllocator,
+)
+from taskorch.testing._builders import make_agent, make_pool
+from taskorch.testing.laws._case import Case, brief, cases, maker
+from taskorch.testing.laws._worlds import (
+    Agents,
+    Tasks,
+    World,
+    agent_source,
+    some_world,
+    task_source,
+)
+
+__all__ = ("check_resource_allocator",)
+
+#: How often a request is repeated while all that it needs is free.
+_TIMES: Final = 50
+_MILLION: Final = 1_000_000
+_RIGID: Final = "it is rigid: it grants all of what fits and nothing of what does not."
+
+
+def check_resource_allocator(
+    allocator: ResourceAllocator | Callable[[], ResourceAllocator],
+    *,
+    seed: int = 0,
+    examples: int = 200,
+    tasks: Tasks | None = None,
+    agents: Agents | None = None,
+) -> None:
+    """
+    Check the laws of ResourceAllocator.
+
+    Law 3 is seen by asking the same object again, fifty times over three days,
+    while everything is free and nobody else waits. An allocator that says it is `rigid`
+    is held to that, too.
+
+    Args:
+        allocator: The allocator, or what makes one.
+        seed: Of the questions.
+        examples: How many requests.
+        tasks: Tasks to ask about, or what makes one of a `random.Random`; what they ask
+            for is in the pools, if not always free.
+        agents: Agents, as of `make_agent`, one of which would run the task; or what
+            makes those of one question of a `random.Random`.
+
+    Raises:
+        LawViolation: A law is broken.
+    """
+    make, draw = maker(allocator, ResourceAllocator), task_source(tasks)
+    draw_agents = agent_source(agents, ready=True)
+    for case in cases(ResourceAllocator, "check_resource_allocator", seed, examples, 4):
+        world = some_world(case.random, draw, draw_agents)
+        asked = make()
+        wanted = world.task.resources
+        granted = _ask(case, asked, wanted, world)
+        fits = _fits(wanted, world.pools)
+        if getattr(asked, "rigid", False) and granted != (wanted if fits else None):
+            did = f"It granted {granted!r} of {wanted!r} with {brief(world.pools)}."
+            case.fail(0, did, says=_RIGID)
+        if granted is None:
+            _check_granted_at_last(case, asked, wanted, world)
+
+
+def _ask(
+    case: Case, allocator: ResourceAllocator, wanted: Resources, world: World
+) -> Resources | None:
+    request = AllocationRequest(world.task, world.agents[0], wanted)
+    pools = {pool.name: pool for pool in world.pools}
+    answer = case.ask(
+        allocator.allocate,
+        Allocation,
+        request=request,
+        pools=pools,
+        context=world.context(),
+    )
+    case.form(answer, granted=Resources | None, reason=str, reusable=bool)
+    if answer.granted is None:
+        return None
+    asked = dict(wanted.units)
+    for name, units in answer.granted.units:
+        if units > (_free_units(pools[name]) if name in pools else 0):
+            free = pools.get(name, "no such pool")
+            case.fail(1, f"It granted {answer.granted!r} with {free!r}.")
+        if units > asked.get(name, 0):
+            case.fail(2, f"It granted {answer.granted!r} of {wanted!r}.")
+    return answer.granted
+
+
+def _check_granted_at_last(
+    case: Case, allocator: ResourceAllocator, wanted: Resources, world: World
+) -> None:
+    idle = [
+        make_agent(
+            agent.name,
+            agent.capabilities,
+            agent.max_concurrency,
+            0,
+            agent.capacity,
+            NO_RESOURCES,
+            agent.performance,
+        )
+        for agent in world.agents
+    ]
+    free = [make_pool(pool.name, pool.total) for pool in world.pools]
+    later = attrs.evolve(world, agents=tuple(idle), pools=tuple(free), queued=1)
+    for _ in range(_TIMES):
+        # After a second at first, then ever later.
+        later = later.later(1.0 + (later.now - world.now) / 4)
+        if _ask(case, allocator, wanted, later) is not None:
+            return
+    case.fail(
+        3,
+        f"It refused {wanted!r} {_TIMES} times while everything was free: "
+        f"{brief(later.pools)}.",
+    )
+
+
+def _fits(wanted: Resources, pools: Sequence[PoolView]) -> bool:
+    free = {pool.name: _free_units(pool) for pool in pools}
+    return all(units <= free.get(name, 0) for name, units in wanted.units)
+
+
+def _free_units(pool: PoolView) -> int:
+    return max(0, round(pool.free * _MILLION))

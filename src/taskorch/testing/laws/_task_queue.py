@@ -1,0 +1,135 @@
+"""Whether a TaskQueue keeps its laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any, Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import check_seconds
+from taskorch.protocols import Admission, Order, TaskQueue
+from taskorch.testing.laws._case import Case, brief, cases, maker
+from taskorch.testing.laws._worlds import (
+    Tasks,
+    World,
+    agent_source,
+    some_world,
+    task_source,
+)
+
+__all__ = ("check_task_queue",)
+
+#: Tasks that wait in one queue, each compared with each.
+_TOGETHER: Final = 5
+
+
+def check_task_queue(
+    queue: TaskQueue | Callable[[], TaskQueue],
+    *,
+    seed: int = 0,
+    examples: int = 200,
+    tasks: Tasks | None = None,
+) -> None:
+    """
+    Check the laws of TaskQueue.
+
+    How the laws are seen:
+
+    - 1: each task is asked about again after others, at the same time of submission,
+      while all else has changed: agents, pools, the length of the queue, the seed, and
+      the generator of the module `random`.
+    - 2: the keys of a few tasks, submitted at several times, are compared, each with
+      each, and all must be of one shape: numbers, texts, or tuples that are alike.
+
+    Args:
+        queue: The queue, or what makes one.
+        seed: Of the questions.
+        examples: How many queues to ask, of a few tasks each.
+        tasks: Tasks to ask about, or what makes one of a `random.Random`.
+
+    Raises:
+        LawViolation: A law is broken.
+    """
+    make, draw = maker(queue, TaskQueue), task_source(tasks)
+    draw_agents = agent_source(None)
+    for case in cases(TaskQueue, "check_task_queue", seed, examples, 3):
+        asked = make()
+        worlds = [some_world(case.random, draw, draw_agents) for _ in range(_TOGETHER)]
+        with case.chance(1):
+            orders = [_order(case, asked, world) for world in worlds]
+        for world in worlds:
+            _admit(case, asked, world)
+        _check_comparable(case, list(zip(worlds, orders, strict=True)))
+        for world, order in zip(worlds, orders, strict=True):
+            around = some_world(case.random, draw, draw_agents)
+            other = attrs.evolve(around, task=world.task, now=world.now)
+            with case.chance(2):
+                again = _order(case, asked, other)
+            did = (
+                f"For {brief(world.task)}, submitted at {world.now:g} s, it answered "
+                f"{brief(order)}, and later {brief(again)}."
+            )
+            case.expect(_key(again, other) == _key(order, world), 1, did)
+
+
+def _order(case: Case, queue: TaskQueue, world: World) -> Order:
+    order = case.ask(queue.order, Order, task=world.task, context=world.context())
+    case.form(order, reusable=bool)
+    if order.aging is None:
+        if _shape(order.key) is None:
+            case.malformed(Order, order)
+    elif order.key is not None or not _is_duration(order.aging):
+        case.malformed(Order, order)
+    return order
+
+
+def _admit(case: Case, queue: TaskQueue, world: World) -> None:
+    answer = case.ask(queue.admit, Admission, task=world.task, context=world.context())
+    case.form(answer, admitted=bool, reason=str, reusable=bool)
+    if answer.max_age is not None and not _is_duration(answer.max_age):
+        case.malformed(Admission, answer)
+
+
+def _key(order: Order, world: World) -> Any:
+    if order.aging is None:
+        return order.key
+    return world.now - world.task.priority * order.aging
+
+
+def _check_comparable(case: Case, asked: list[tuple[World, Order]]) -> None:
+    keys = [_key(order, world) for world, order in asked]
+    for one, other in combinations(keys, 2):
+        did = f"It gave the keys {brief(one)} and {brief(other)}"
+        if _shape(one) != _shape(other):
+            case.fail(2, f"{did}, which are not alike.")
+        if [one < other, one == other, one > other].count(True) != 1:
+            case.fail(2, f"{did}, which have no order.")
+    keys.sort()
+    for one, other in combinations(keys, 2):
+        did = f"It gave keys that go round in a ring: {brief(one)} and {brief(other)}."
+        case.expect(not other < one, 2, did)
+
+
+def _shape(key: object) -> object:
+    """What a key can be compared with, or None if it is no key."""
+    if isinstance(key, bool):
+        return None
+    if isinstance(key, int | float):
+        return "a number"
+    if isinstance(key, str):
+        return "a text"
+    if isinstance(key, tuple):
+        parts = tuple(_shape(part) for part in key)
+        return None if not parts or None in parts else parts
+    return None
+
+
+def _is_duration(value: object) -> bool:
+    try:
+        check_seconds("it", value)
+    except InvalidTaskError:
+        return False
+    return True

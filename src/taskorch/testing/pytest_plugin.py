@@ -1,0 +1,275 @@
+"""
+The pytest plugin: fixtures for simulations, their seeds, and captured events.
+
+Every run of pytest loads it where taskorch is installed. So it imports nothing of
+taskorch before a fixture is used, and does nothing to tests that use none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from taskorch.testing._capture import Capture
+    from taskorch.testing._faults import Faults
+    from taskorch.testing._simulation import Simulation
+
+_OPTION = "--taskorch-seed"
+_INI = "taskorch_seeds"
+_SEED = "taskorch_seed"
+_CRASH = "taskorch_crash_point"
+#: Lines of a trace that the report of a failure has.
+_LAST = 20
+_MARKS = {
+    "taskorch_seeds(n, *, seeds=None)": (
+        "run a simulated test under n seeds of its own, or under these seeds"
+    ),
+    "taskorch_crash_points(n)": (
+        "run a simulated test n times: its simulation crashes at the first fact that "
+        "the test brings about, at the second, and so on, and recovers; under one "
+        "seed, unless taskorch_seeds says more"
+    ),
+    "taskorch_faults(**rates)": (
+        "what goes wrong in the simulation of a test: the arguments of Faults"
+    ),
+}
+
+
+class _Run:
+    """The simulations of one test."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.made: list[Simulation] = []
+        self.passed = True
+
+
+_RUN = pytest.StashKey[_Run]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option and the setting."""
+    parser.getgroup("taskorch").addoption(
+        _OPTION,
+        action="append",
+        type=_seeds_of,
+        metavar="N",
+        help="run simulated tests under this seed (or these: 1,2,3) and no others",
+    )
+    parser.addini(_INI, "how many seeds a simulated test is run under", default="10")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    for mark, meaning in _MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that has a seed under several, and one that crashes at each point."""
+    if _SEED not in metafunc.fixturenames:
+        return
+    points = metafunc.definition.get_closest_marker("taskorch_crash_points")
+    if points is not None and _CRASH in metafunc.fixturenames:
+        n = _count(*points.args, **points.kwargs)
+        numbers = range(1, n + 1)
+        metafunc.parametrize(_CRASH, numbers, ids=[f"crash{i}" for i in numbers])
+    if not _has_parameter(metafunc, _SEED):
+        seeds = _seeds(metafunc.config, metafunc.definition, one=points is not None)
+        metafunc.parametrize(_SEED, seeds, ids=[f"seed{seed}" for seed in seeds])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say how to repeat a simulated test that failed, and what had happened in it."""
+    report = yield
+    run = item.stash.get(_RUN, None)
+    if run is not None and call.excinfo is not None:
+        run.passed = False
+        if report.failed:
+            report.sections.append(("taskorch", _story(item.nodeid, run)))
+    return report
+
+
+# -- fixtures ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def taskorch_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run of the test, which is run once for each of several."""
+    # Only for `request.getfixturevalue`: else it is a parameter.
+    return _seeds(request.config, request.node, one=True)[0]
+
+
+@pytest.fixture
+def taskorch_crash_point() -> int | None:
+    """The fact at which simulations crash, under the mark taskorch_crash_points."""
+    return None
+
+
+@pytest.fixture
+def make_simulation(
+    request: pytest.FixtureRequest,
+    taskorch_seed: int,
+    taskorch_crash_point: int | None,
+) -> Iterator[Callable[..., Simulation]]:
+    """
+    Make a `Simulation` with the options given, and the seed of the test.
+
+    The invariants of all that were made are checked when the test has passed.
+    """
+    from taskorch.testing._simulation import (  # noqa: PLC0415 - only where it is used
+        Simulation,
+    )
+
+    run = request.node.stash[_RUN] = _Run(taskorch_seed)
+
+    def make(**options: Any) -> Simulation:
+        options.setdefault("seed", taskorch_seed)
+        simulation = Simulation(**options)
+        run.made.append(simulation)
+        if taskorch_crash_point is not None:
+            simulation.crash_at(len(simulation.events) + taskorch_crash_point)
+        return simulation
+
+    yield make
+    if run.passed:
+        for simulation in run.made:
+            # Of one that is down at the end there is nothing to check.
+            if simulation.is_up:
+                simulation.check()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """
+    What goes wrong in `simulation`: as the mark taskorch_faults says, or nothing.
+
+    A module or a folder whose tests share faults has a fixture of this name.
+    """
+    from taskorch.testing._faults import Faults  # noqa: PLC0415 - only where it is used
+
+    mark = request.node.get_closest_marker("taskorch_faults")
+    return Faults() if mark is None else Faults(*mark.args, **mark.kwargs)
+
+
+@pytest.fixture
+def simulation(
+    make_simulation: Callable[..., Simulation], faults: Faults
+) -> Simulation:
+    """A `Simulation` with the seed of the test and its `faults`."""
+    return make_simulation(faults=faults)
+
+
+@pytest.fixture
+def crash_at(simulation: Simulation) -> Callable[..., None]:
+    """Make `simulation` crash at its n-th fact, and recover: its own `crash_at`."""
+    return simulation.crash_at
+
+
+@pytest.fixture
+def capture_events() -> Callable[..., Capture]:
+    """Collect the events of a real orchestrator: `taskorch.testing.capture_events`."""
+    from taskorch.testing import _capture  # noqa: PLC0415 - only where it is used
+
+    return _capture.capture_events
+
+
+# -- seeds -------------------------------------------------------------------------
+
+
+def _seeds_of(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"{text!r} is neither a whole number nor a list such as 1,2,3"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
+    """The seeds of a test: the command line's, its mark's, or so many of its own."""
+    given: list[list[int]] | None = config.getoption(_OPTION)
+    if given:
+        return list(dict.fromkeys(seed for seeds in given for seed in seeds))
+    mark = node.get_closest_marker("taskorch_seeds")
+    if mark is not None:
+        chosen = _marked(*mark.args, **mark.kwargs)
+    else:
+        chosen = 1 if one else _setting(config.getini(_INI))
+    if isinstance(chosen, list):
+        return chosen
+    # From the name of the test: each has its own, and the same in every run.
+    found: dict[int, None] = {}
+    for i in count():
+        if len(found) == chosen:
+            break
+        found[zlib.crc32(f"{node.nodeid}#{i}".encode())] = None
+    return list(found)
+
+
+def _marked(n: int | None = None, *, seeds: list[int] | None = None) -> int | list[int]:
+    if seeds and n is None:
+        return list(dict.fromkeys(seeds))
+    if seeds is not None:
+        pytest.fail("taskorch_seeds takes a number, or seeds=[…]", pytrace=False)
+    return _count(n)
+
+
+def _count(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        msg = f"taskorch_seeds and taskorch_crash_points take 1 or more, not {n!r}"
+        pytest.fail(msg, pytrace=False)
+    return n
+
+
+def _setting(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        pytest.fail(f"{_INI} is 1 or more, not {text!r}", pytrace=False)
+    return int(text)
+
+
+def _has_parameter(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Whether the test's own marks give *name*."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        if isinstance(names, str):
+            names = [each.strip() for each in names.split(",")]
+        if name in names:
+            return True
+    return False
+
+
+# -- reports -----------------------------------------------------------------------
+
+
+def _story(nodeid: str, run: _Run) -> str:
+    lines = [
+        f"seed {run.seed}; to repeat it:",
+        f"    pytest {shlex.quote(nodeid)} {_OPTION} {run.seed}",
+    ]
+    for i, simulation in enumerate(run.made, start=1):
+        which = "" if len(run.made) == 1 else f" in simulation {i}"
+        trace = simulation.trace().splitlines()
+        hits = str(simulation.schedule).splitlines()
+        if hits:
+            lines += [f"what chance brought about{which}:", *_indented(hits)]
+        lines += [f"what happened last{which}:", *_indented(trace[-_LAST:])]
+        try:
+            if simulation.is_up:
+                simulation.check()
+        except Exception as error:  # noqa: BLE001 - one more thing to tell
+            lines.append(f"something does not add up{which}: {error}")
+    return "\n".join(lines)
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

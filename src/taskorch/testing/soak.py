@@ -1,0 +1,83 @@
+"""
+Simulate fresh seeds for as long as you like: `python -m taskorch.testing.soak`.
+
+Each seed is a world with random policies, agents, work and faults; after every step
+all invariants are checked. It prints which seeds it ran, and of one that fails the
+error, the few commands and faults that bring it about, and how to repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from time import monotonic
+
+from taskorch.testing._explore import STEPS, FailedRun, find_failure
+
+__all__ = ("main",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; the exit code is 1 if a seed has failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m taskorch.testing.soak", description=__doc__
+    )
+    parser.add_argument("--minutes", type=float, default=1.0, help="for how long")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=None, help="at most so many")
+    parser.add_argument("--steps", type=int, default=STEPS, help="commands in a run")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="do not end at the first failure"
+    )
+    given = parser.parse_args(argv)
+    end = monotonic() + given.minutes * 60
+    last = given.seed - 1
+    failed = 0
+    for seed, failure in _results(given, end):
+        last = max(last, seed)
+        if failure is not None:
+            failed += 1
+            _say(f"{failure}\n\n{failure.traceback}")
+            if not given.keep_going:
+                break
+    if last < given.seed:
+        _say("no seed was run")
+    else:
+        _say(f"seeds {given.seed} to {last}: {failed} failed")
+    return 1 if failed else 0
+
+
+def _results(
+    given: argparse.Namespace, end: float
+) -> Iterator[tuple[int, FailedRun | None]]:
+    """Seeds and what came of them, until it is time."""
+    seed: int = given.seed
+    stop = None if given.seeds is None else seed + given.seeds
+    if given.jobs <= 1:
+        while monotonic() < end and seed != stop:
+            yield seed, find_failure(seed, given.steps)
+            seed += 1
+        return
+    with ProcessPoolExecutor(given.jobs) as pool:
+        under_way: dict[Future[FailedRun | None], int] = {}
+        while True:
+            while len(under_way) < given.jobs and monotonic() < end and seed != stop:
+                under_way[pool.submit(find_failure, seed, given.steps)] = seed
+                seed += 1
+            if not under_way:
+                return
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=under_way.__getitem__):
+                yield under_way.pop(future), future.result()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,792 @@
+"""The fold: the facts alone lead to the state that the kernel was in."""
+
+from contextlib import suppress
+
+import attrs
+import pytest
+from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike
+from tests.kernel.test_control import TABLE, blocked, held, pending, retrying
+
+from taskorch.errors import UsageError
+from taskorch.events import (
+    CATALOGUE,
+    AgentJoined,
+    AgentLost,
+    AgentReturned,
+    AttemptReturned,
+    AttemptStopping,
+    AttemptWaiting,
+    OrchestratorStarted,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDue,
+    TaskFailed,
+    TaskRepointed,
+    TaskReprioritised,
+    TaskResumed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    TaskUnblocked,
+)
+from taskorch.kernel import (
+    EndAttempt,
+    Spec,
+    TaskRow,
+    check_invariants,
+    differences,
+    fold,
+)
+from taskorch.model import Resources
+
+GRACE = 10 * SEC
+
+
+def twin(**config):
+    """A machine whose facts are folded as it goes."""
+    policies = Policies()
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    made = Twin(policies=policies, pools=Resources(cpu=2), **config)
+    made.agent("a", "x", max_concurrency=1)
+    return made
+
+
+def in_situation(situation, **config):
+    made = twin(**config)
+    situation(made)
+    made.mirror()
+    return made
+
+
+def drain(machine):
+    """Let everything come to its end, whatever it needs for that."""
+    machine.policies.vetoes.clear()
+    kernel = machine.kernel
+    for _ in range(12):
+        for agent in kernel.agents.values():
+            if agent.lease_ns:
+                machine.beat(agent.name, *((row.id, row.attempt) for row in agent.seen))
+        for row in list(kernel.tasks.values()):
+            if row.state is S.BLOCKED:
+                machine.decide(row.id, "complete")
+            elif row.state is S.SUSPENDED:
+                machine.resume(row.id)
+            elif row.state is S.QUEUED:
+                machine.prioritise(row.id, 1)
+            elif row.state is S.RUNNING:
+                kernel.reclaim_slot(row, row.attempt, machine.now)
+                machine.settle()
+        for name in machine.running():
+            machine.end(name)
+        machine.after(5 * SEC)
+    assert all(row.state.is_terminal for row in kernel.tasks.values())
+    assert kernel.running == sum(leak.slots for leak in kernel.leaked.values())
+
+
+# -- every command in every situation ----------------------------------------------
+
+
+def wait_and(expire):
+    def action(machine):
+        machine.now += SEC
+        expire(machine)
+
+    return action
+
+
+def yield_slot(machine):
+    row = machine.row("t")
+    machine.kernel.yield_slot(row, row.attempt, machine.now)
+    machine.settle()
+
+
+def reclaim_slot(machine):
+    row = machine.row("t")
+    machine.kernel.reclaim_slot(row, row.attempt, machine.now)
+    machine.settle()
+
+
+def rerun(machine):
+    if machine.state("t").is_terminal:
+        machine.rerun("t")
+
+
+def hang_on(machine):
+    """Others need it, one of them suspended; then it fails, if it can."""
+    machine.submit("child", after=["t"])
+    machine.submit("beside", after=["t", "child"])
+    machine.submit("grandchild", after=["child", "beside"])
+    machine.suspend("beside")
+    machine.end("t", "failed")
+    machine.cancel("t")
+    machine.resume("beside")
+
+
+def restart(machine):
+    machine.restart()
+    machine.reopen()
+
+
+ACTIONS = {
+    "cancel": lambda m: m.cancel("t"),
+    "suspend": lambda m: m.suspend("t"),
+    "hold": lambda m: m.suspend("t", holdable=True),
+    "resume": lambda m: m.resume("t"),
+    "prioritise": lambda m: m.prioritise("t", 3),
+    "expire": wait_and(lambda m: m.expire(0)),
+    "decide to retry": lambda m: m.decide("t", "retry"),
+    "decide to fail": lambda m: m.decide("t", "fail"),
+    "decide to complete": lambda m: m.decide("t", "complete"),
+    "completed": lambda m: m.end("t"),
+    "failed": lambda m: m.end("t", "failed"),
+    "stopped": lambda m: m.end("t", "stopped"),
+    "lost": lambda m: m.end("t", "lost"),
+    "missing": lambda m: m.end("t", "missing"),
+    "wait": lambda m: m.after(20 * SEC),
+    "yield": yield_slot,
+    "reclaim": reclaim_slot,
+    "rerun": rerun,
+    "dependents": hang_on,
+    "restart": restart,
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_each_command_in_each_situation(situation, action):
+    """Folded after each command, and again from the first fact, all is the same."""
+    machine = in_situation(situation)
+    with suppress(UsageError):
+        ACTIONS[action](machine)
+    machine.mirror()
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+    drain(machine)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+@pytest.mark.parametrize("first", ["suspend", "hold", "cancel", "failed", "wait"])
+@pytest.mark.parametrize("second", ["suspend", "resume", "lost", "wait", "completed"])
+@pytest.mark.parametrize("retry", [None, 0, 5 * SEC])
+def test_two_commands_on_a_running_task(first, second, retry):
+    """What a command leaves behind for the next is in the facts."""
+    machine = twin()
+    if retry is not None:
+        machine.policies.delays["t"] = [retry]
+    machine.submit("t", timeout_ns=15 * SEC, resources=Resources(cpu=1))
+    for action in (first, second):
+        with suppress(UsageError):
+            ACTIONS[action](machine)
+        machine.mirror()
+    drain(machine)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+# -- each class of fact ------------------------------------------------------------
+
+
+def submit_with_everything(m):
+    m.policies.max_age_ns = 99 * SEC
+    m.submit("parent")
+    m.submit(
+        "t",
+        type="report",
+        priority=2,
+        after=["parent", "parent"],
+        not_before=m.now + SEC,
+        deadline=m.now + 50 * SEC,
+        timeout_ns=3 * SEC,
+        idempotent=False,
+        requires=("x",),
+        resources=Resources(cpu=1),
+        cargo="mine",
+    )
+    m.end("parent")
+    m.after(SEC)
+
+
+def fail_with_a_dependent(m):
+    m.policies.delays["parent"] = [0]
+    m.submit("parent", resources=Resources(cpu=1))
+    m.submit("t", after=["parent"])
+    m.fail("parent")
+    m.fail("parent")
+
+
+def fail_by_component(m):
+    m.policies.broken.add("router")
+    m.submit("u", requires=("x",))
+    m.policies.broken = {"retry_handler"}
+    m.submit("t")
+    m.fail("t")
+    m.policies.broken.clear()
+
+
+def mend_by_rerun(m):
+    fail_with_a_dependent(m)
+    m.submit("u", after=["t"])
+    m.submit("late", after=["parent", "u"])
+    m.rerun("parent")
+
+
+def complete_by_decision(m):
+    blocked(m)
+    m.submit("u", after=["t"])
+    m.submit("v", after=["u", "parent"])
+    m.decide("t", "complete")
+
+
+def wait_inside(m):
+    m.submit("t", resources=Resources(cpu=1))
+    m.submit("child")
+    yield_slot(m)
+    m.end("child")
+    reclaim_slot(m)
+
+
+def leak(m):
+    m.policies.delays["t"] = [0]
+    m.submit("t", timeout_ns=SEC, resources=Resources(cpu=1))
+    m.after(SEC + GRACE)
+    yield_slot(m)
+    m.after(SEC + GRACE)
+
+
+def recover_leak(m):
+    leak(m)
+    m.end("t", attempt=1)
+    m.end("t", attempt=2)
+
+
+def away(m):
+    m.agent("far", "y", lease=5.0)
+    m.submit("t", requires=("y",))
+    m.submit("u", requires=("y",), idempotent=False)
+    m.submit("v", requires=("y",), timeout_ns=SEC)
+    m.after(5 * SEC)
+
+
+def back(m):
+    away(m)
+    m.beat("far")
+
+
+def missing(m):
+    m.agent("far", "y", lease=5.0)
+    m.submit("t", requires=("y",))
+    m.submit("u", requires=("y",), idempotent=False)
+    for _ in range(6):
+        m.after(SEC)
+        m.beat("far")
+
+
+def anew(m):
+    m.agent("far", "y", lease=5.0)
+    m.submit("t", requires=("y",))
+    m.agent("far", "y", "z", lease=7.0, max_concurrency=1)
+    m.submit("u", requires=("z",))
+
+
+def hold_and_time_out(m):
+    m.submit("t", timeout_ns=3 * SEC)
+    m.after(SEC)
+    m.suspend("t", holdable=True)
+    m.after(9 * SEC)
+    m.resume("t")
+    m.after(2 * SEC)
+
+
+def poison(m):
+    m.submit("t", resources=Resources(cpu=1))
+    for _ in range(3):
+        m.end("t", "lost")
+
+
+def expire(m):
+    m.policies.max_age_ns = 2 * SEC
+    m.submit_all("runs", "t", requires=("x",))
+    m.after(3 * SEC)
+
+
+#: Of each class of fact that changes something, the stories that tell it.
+STORIES = {
+    TaskSubmitted: [submit_with_everything],
+    TaskStarted: [submit_with_everything],
+    TaskCompleted: [complete_by_decision, wait_inside],
+    TaskFailed: [fail_by_component, poison, expire],
+    TaskRetrying: [retrying, missing, poison],
+    TaskBlocked: [fail_with_a_dependent, away, missing],
+    TaskUnblocked: [mend_by_rerun, complete_by_decision],
+    TaskSuspended: [held],
+    TaskResumed: [hold_and_time_out],
+    TaskDue: [submit_with_everything],
+    TaskCancelled: [lambda m: (pending(m), m.cancel("t"))],
+    TaskReprioritised: [lambda m: (pending(m), m.prioritise("t", -1))],
+    TaskRepointed: [mend_by_rerun],
+    AttemptStopping: [hold_and_time_out, leak],
+    AttemptWaiting: [wait_inside],
+    AttemptReturned: [wait_inside],
+    SlotLeaked: [leak],
+    SlotRecovered: [recover_leak],
+    AgentJoined: [anew],
+    AgentLost: [away, anew],
+    AgentReturned: [back],
+    OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
+}
+QUIET = [cls for cls in CATALOGUE if cls not in STORIES]
+STORY_LIST = [(cls, story) for cls, stories in STORIES.items() for story in stories]
+
+
+@pytest.mark.parametrize(("cls", "story"), STORY_LIST)
+def test_each_class_of_fact(cls, story):
+    """A story that tells it, folded as it goes, from its first fact, and to its end."""
+    machine = twin()
+    story(machine)
+    machine.mirror()
+    assert machine.told(cls)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+    drain(machine)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+@pytest.mark.parametrize("cls", QUIET)
+def test_what_changes_nothing(cls):
+    """A fact of the other classes is counted, and that is all."""
+    machine = twin()
+    hold_and_time_out(machine)
+    folded = machine.folded()
+    fields = [f.name for f in attrs.fields(cls) if not f.name.startswith("_")]
+    fold(folded, (cls, folded.seq + 1, machine.now, *(["t"] * (len(fields) - 2))))
+    assert differences(machine.kernel, folded) == [
+        f"seq: {machine.kernel.seq} and {machine.kernel.seq + 1}"
+    ]
+
+
+def test_a_fold_asks_nobody_and_tells_nobody():
+    """No policy is asked, no effect is left to be carried out, no fact is made."""
+    for story, *_ in STORIES.values():
+        machine = twin()
+        story(machine)
+        policies = Nobody()
+        folded = machine.folded(policies=policies)
+        assert policies.asked == []
+        assert (folded.starts, folded.effects, folded.touched) == ([], [], [])
+        assert (folded.dropped, folded.sink, folded.folding) == ([], None, False)
+        assert folded.seq == machine.kernel.seq
+        assert folded.paused
+
+
+def test_cargo_is_kept():
+    """What the driver keeps with a task is handed over with its submission."""
+    machine = twin()
+    submit_with_everything(machine)
+    folded = machine.folded()
+    assert folded.tasks["t"].cargo == "mine"
+    assert folded.tasks["t"].bucket.spec == machine.row("t").bucket.spec
+
+
+# -- parents -----------------------------------------------------------------------
+
+
+def gone(task_id, state):
+    """What stands for a task that has left memory, as a parent."""
+    row = TaskRow(task_id, 0, Machine().kernel.bucket(Spec("")), None, SEC)
+    row.state = state
+    return row
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_parents_that_have_left_memory(keep):
+    """One that completed is not waited for; one that failed blocks for good."""
+    machine = twin(keep_finished=keep)
+    machine.submit_all("good", "bad", "other")
+    machine.end("good")
+    machine.fail("bad")
+    machine.end("other")
+    kernel, bucket = machine.kernel, machine.kernel.bucket(Spec("call"))
+    assert [*kernel.retired] == ["good", "bad", "other"][: 3 - keep]
+    for name, state, *parents in (
+        ("t", S.RUNNING, gone("good", S.COMPLETED)),
+        ("u", S.BLOCKED, gone("good", S.COMPLETED), gone("bad", S.FAILED)),
+        ("v", S.BLOCKED, gone("bad", S.FAILED)),
+    ):
+        kernel.submit_general(name, bucket, None, machine.now, parents=parents)
+        machine.settle()
+        assert machine.state(name) is state
+    assert machine.told(TaskBlocked)[0][:3] == ("u", ("bad",), ("bad",))
+    machine.decide("u", "complete")
+    machine.decide("v", "fail")
+    drain(machine)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_forward_references_in_a_batch(broken):
+    """In a batch, a task may need others that come after it."""
+    machine = twin()
+    machine.submit("bad")
+    if broken:
+        machine.fail("bad")
+    kernel, now = machine.kernel, machine.now
+    bucket = kernel.bucket(Spec("call"))
+    rows = {n: TaskRow(n, 0, bucket, n, now) for n in ("child", "beside", "parent")}
+    after = {
+        "child": [rows["parent"], rows["beside"]],
+        "beside": [rows["parent"]],
+        "parent": [kernel.tasks["bad"]],
+    }
+    batch = [kernel.consider(rows[n], now, parents=after[n]) for n in rows]
+    for admitted in batch:
+        kernel.accept(admitted, now)
+    machine.settle()
+    state = S.BLOCKED if broken else S.PENDING
+    assert machine.states(*rows) == [state] * 3
+    assert machine.shadow.unborn == {}
+    assert (
+        machine.shadow.tasks["child"].links.parents[0] is machine.shadow.tasks["parent"]
+    )
+    assert machine.shadow.tasks["child"].cargo == "child"
+    drain(machine)
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_what_leaves_memory_at_once(keep):
+    """Facts of tasks that are no longer kept come late, and are applied all the same."""
+    machine = twin(keep_finished=keep)
+    machine.submit_all("t", "u", "v", resources=Resources(cpu=1))
+    machine.submit("child", after=["t"])
+    machine.submit("orphan", after=["u", "v"])
+    machine.end("t")
+    machine.cancel("u")
+    machine.after(GRACE)
+    machine.end("child")
+    assert ("u", 1) in machine.kernel.leaked
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+    machine.do(EndAttempt("u", 1, "completed"))
+    machine.do(EndAttempt("child", 1, "completed"))
+    drain(machine)
+    assert len(machine.kernel.tasks) == keep
+    assert unlike(machine.kernel, machine.folded(), machine.now) == []
+
+
+@pytest.mark.parametrize("keep", [0, 1000])
+def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
+    """A re-run knows what it runs again, whether or not that is in memory."""
+    machine = twin(keep_finished=keep)
+    machine.submit("t")
+    row = machine.row("t")
+    machine.fail("t")
+    kernel = machine.kernel
+    kernel.submit_general("t~2", row.bucket, None, machine.now, rerun_of=row)
+    machine.settle()
+    assert machine.shadow.tasks["t~2"].more.rerun_of == "t"
+    if keep:
+        assert machine.shadow.tasks["t"].more.rerun_id == "t~2"
+
+
+def test_names_of_the_users_choice():
+    """Whether a task has one is in the fact: it is kept when the task leaves memory."""
+    machine = twin()
+    fact = (TaskSubmitted, machine.kernel.seq + 1, machine.now, "t", "call", 0)
+    folded = machine.folded()
+    fold(folded, (*fact, (), None, (), None, None, True, SEC, None, None, None, True))
+    assert folded.tasks["t"].more.named
+    assert [*folded.tasks] == ["t"]
+    check_invariants(folded)
+
+
+# -- and on ------------------------------------------------------------------------
+
+
+def second(machine):
+    """A machine that goes on from the facts of *machine*, and from nothing else."""
+    policies = Policies()
+    policies.watches = machine.policies.watches
+    policies.delays = {name: [*d] for name, d in machine.policies.delays.items()}
+    policies.vetoes = dict(machine.policies.vetoes)
+    policies.max_age_ns = machine.policies.max_age_ns
+    policies.aging_ns = machine.policies.aging_ns
+    made = Machine(policies=policies)
+    made.kernel = policies.kernel = machine.folded(policies=policies)
+    made.kernel.listen(made.sink, frozenset(CATALOGUE))
+    made.sink.clear()
+    made.kernel.paused = False
+    made.now = machine.now
+    return made
+
+
+ONWARD = [*TABLE, *dict.fromkeys(story for _, story in STORY_LIST)]
+
+
+@pytest.mark.parametrize("situation", ONWARD)
+def test_a_folded_kernel_goes_on(situation):
+    """The same commands are followed by the same facts, in the same order."""
+    live = in_situation(situation)
+    if any(agent.lease_ns for agent in live.kernel.agents.values()):
+        # When it was heard of is no fact.
+        live.restart()
+        live.reopen()
+    other = second(live)
+    before = len(live.sink)
+    for machine in (live, other):
+        machine.submit("last", priority=1)
+        drain(machine)
+    assert live.sink[before:] == other.sink
+
+
+@pytest.mark.parametrize("aging", [60 * SEC, None])
+def test_the_order_of_a_folded_kernel(aging):
+    """What was queued starts by its key, whether a number or of the user's kind."""
+    machine = twin(concurrency=1)
+    machine.policies.aging_ns = aging
+    machine.submit("runs")
+    for number, priority in enumerate((0, 2, -1, 1, 2)):
+        machine.now += SEC
+        machine.submit(f"t{number}", priority=priority, type=f"type{number % 2}")
+    machine.prioritise("t0", 9)
+    keys = [row.key for row in machine.kernel.tasks.values()]
+    assert all(isinstance(key, tuple) is (aging is None) for key in keys)
+    other = second(machine)
+    assert other.settle() == []
+    assert other.end("runs") == ["t0"]
+    order = [other.end(name)[0] for name in ("t0", "t1", "t4", "t3")]
+    assert order == ["t1", "t4", "t3", "t2"]
+
+
+def due_at(m):
+    m.submit("t", not_before=m.now + 3 * SEC)
+
+
+def grace(m):
+    m.submit("t")
+    m.cancel("t")
+
+
+def expire_later(m):
+    m.policies.max_age_ns = 3 * SEC
+    m.submit_all("runs", "t", requires=("x",))
+
+
+def held_and_resumed(m):
+    m.submit("t", timeout_ns=3 * SEC)
+    m.after(2 * SEC)
+    m.suspend("t", holdable=True)
+    m.after(9 * SEC)
+    m.resume("t")
+
+
+TIMERS = [
+    (lambda m: m.submit("t", timeout_ns=3 * SEC), 3 * SEC, AttemptStopping),
+    (held_and_resumed, SEC, AttemptStopping),
+    (grace, GRACE, SlotLeaked),
+    (due_at, 3 * SEC, TaskDue),
+    (retrying, 5 * SEC, TaskDue),
+    (lambda m: m.submit("t", deadline=m.now + 3 * SEC), 3 * SEC, AttemptStopping),
+    (expire_later, 3 * SEC, TaskFailed),
+    (lambda m: m.agent("far", "y", lease=3.0), 3 * SEC, AgentLost),
+]
+
+
+@pytest.mark.parametrize(("story", "ns", "cls"), TIMERS)
+def test_timers_of_a_folded_kernel(story, ns, cls):
+    """Each kind of timer is set again, and rings when it would have."""
+    machine = twin()
+    story(machine)
+    other = second(machine)
+    other.after(ns - 1)
+    assert other.told(cls) == []
+    other.after(1)
+    assert len(other.told(cls)) == 1
+
+
+# -- differences -------------------------------------------------------------------
+
+
+def state():
+    machine = twin(keep_finished=2)
+    machine.submit_all("gone", "failed")
+    machine.end("gone")
+    machine.fail("failed")
+    machine.submit("t", resources=Resources(cpu=1), timeout_ns=9 * SEC)
+    machine.submit("child", after=["t"])
+    machine.submit("leaks", requires=("x",))
+    machine.cancel("leaks")
+    machine.after(GRACE)
+    machine.submit("plain")
+    return machine
+
+
+COUNTERS = (
+    "seq",
+    "epoch",
+    "running",
+    "active",
+    "queued",
+    "pending",
+    "retrying",
+    "blocked",
+    "suspended",
+    "completed",
+    "failed",
+    "cancelled",
+    "submissions",
+    "delayed",
+    "retries_scheduled",
+    "retries_recovered",
+    "retries_exhausted",
+)
+OF_A_ROW = (
+    "id",
+    "seq",
+    "state",
+    "key",
+    "submitted_ns",
+    "ready_ns",
+    "started_ns",
+    "ended_ns",
+    "attempt",
+    "reason",
+    "alloc",
+)
+OF_MORE = (
+    "aside",
+    "charged",
+    "crashes",
+    "deadline_ns",
+    "decision",
+    "due_ns",
+    "error",
+    "first_ns",
+    "first_roots",
+    "held",
+    "last_delay_ns",
+    "left_ns",
+    "named",
+    "past",
+    "priority",
+    "rerun_id",
+    "rerun_of",
+    "resume_ns",
+    "stop",
+    "timer",
+    "yielded",
+)
+OF_AN_AGENT = ("info", "lost", "running", "completed", "failed", "leaked")
+BENT = "bent"
+
+
+def bend(name, where):
+    """How to put something else where *where* finds it."""
+    return lambda kernel: setattr(where(kernel), name, BENT)
+
+
+#: How a state is bent, and what is then said of it.
+BENDS = {
+    **{name: (bend(name, lambda k: k), f"{name}: ") for name in COUNTERS},
+    **{
+        f"row {name}": (bend(name, lambda k: k.tasks["t"]), f"t.{name}: ")
+        for name in OF_A_ROW
+    },
+    **{
+        f"more {name}": (bend(name, lambda k: k.tasks["t"].more), f"t.{name}: ")
+        for name in OF_MORE
+    },
+    **{
+        f"agent {name}": (bend(name, lambda k: k.agents["a"]), "agent a: ")
+        for name in OF_AN_AGENT
+    },
+    "agent": (lambda k: setattr(k.tasks["t"], "agent", k.agents["a"]), "t.agent: local"),
+    "agent of a plain row": (
+        lambda k: setattr(k.tasks["plain"], "agent", k.agents["a"]), "plain.agent: local"
+    ),
+    "spec of a plain row": (
+        lambda k: setattr(k.tasks["plain"], "bucket", k.tasks["t"].bucket), "plain.spec: "
+    ),
+    "no agent": (lambda k: setattr(k.tasks["t"], "agent", None), "t.agent: local"),
+    "spec": (
+        lambda k: setattr(k.tasks["t"], "bucket", k.tasks["child"].bucket), "t.spec: "
+    ),
+    "parents": (
+        lambda k: setattr(k.tasks["child"].links, "parents", []), "child.parents: ['t']"
+    ),
+    "waiting": (
+        lambda k: setattr(k.tasks["child"].links, "waiting", 0), "child.waiting: 1"
+    ),
+    "dependents": (
+        lambda k: setattr(k.tasks["t"].links, "dependents", []),
+        "t.dependents: ['child'] and []",
+    ),
+    "no links": (lambda k: setattr(k.tasks["t"], "links", None), "t.dependents: "),
+    "blame": (
+        lambda k: setattr(k.tasks["t"].more, "blocked_by", {"x": None}),
+        "t.blocked_by: [] and ['x']",
+    ),
+    "no more": (lambda k: setattr(k.tasks["t"], "more", None), "t.timer: "),
+    "missing task": (
+        lambda k: k.tasks.pop("t"), "tasks: ['t'] only here, [] only there"
+    ),
+    "extra task": (
+        lambda k: k.tasks.update(u=k.tasks["t"]), "tasks: [] only here, ['u'] only there"
+    ),
+    "leak": (lambda k: k.leaked.clear(), "leaks: [('leaks', 1)] only here"),
+    "retired": (lambda k: k.retired.clear(), "what has left memory is not the same"),
+    "retired state": (
+        lambda k: k.retired.update(gone=S.FAILED), "what has left memory is not the same"
+    ),
+    "pool": (bend("used", lambda k: k.pools["cpu"]), "pool cpu: "),
+    "no pool": (lambda k: k.pools.clear(), "pool cpu: "),
+    "no agents": (lambda k: k.agents.pop("a"), "agent a: "),
+    "agent used": (lambda k: k.agents["a"].used.update(cpu=1), "agent a: "),
+    "record": (
+        lambda k: setattr(k.agents["local"].records["call"], "failed", 5), "agent local: "
+    ),
+    "no record": (lambda k: k.agents["local"].records.clear(), "agent local: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BENDS)
+def test_a_difference_is_named(name):
+    """Whatever is not the same is found, from either side, and said."""
+    machine = state()
+    folded = machine.folded()
+    assert differences(machine.kernel, folded) == []
+    change, said = BENDS[name]
+    change(folded)
+    found = differences(machine.kernel, folded)
+    assert any(text.startswith(said) for text in found), found
+    assert differences(folded, machine.kernel) != []
+
+
+def test_a_row_with_nothing_unusual_in_it():
+    """It is the same as one whose rarer part was never made."""
+    machine = state()
+    folded = machine.folded()
+    plain = folded.tasks["plain"]
+    assert plain.more is None
+    plain.more = type(folded.tasks["t"].more)()
+    assert differences(machine.kernel, folded) == []
+    plain.more.crashes = 1
+    assert differences(machine.kernel, folded) == ["plain.crashes: 0 and 1"]
+    assert differences(folded, machine.kernel) == ["plain.crashes: 1 and 0"]
+
+
+def test_differences_of_some_rows():
+    """Asked about some tasks, it looks at these and at the counters only."""
+    machine = state()
+    live, folded = machine.kernel, machine.folded()
+    folded.tasks["t"].attempt = 5
+    folded.agents["a"].running = 7
+    assert differences(live, folded, ["child", "gone", "nobody"]) == []
+    assert differences(live, folded, ["child", "t"]) == ["t.attempt: 1 and 5"]
+    folded.queued = 3
+    assert differences(live, folded, []) == ["queued: 0 and 3"]
+    folded.queued = 0
+    folded.retired["gone"] = S.CANCELLED
+    assert differences(live, folded, ["gone"]) == ["gone: completed and cancelled"]
+    row = folded.tasks.pop("child")
+    assert differences(live, folded, ["child"]) == [f"child: {row} and None"]
+    assert differences(folded, live, ["child"]) == [f"child: None and {row}"]

@@ -1,0 +1,115 @@
+"""Bugs to plant in a kernel, one at a time: each breaks a law that tests must hold."""
+
+import attrs
+
+from taskorch.events import TaskRetrying
+from taskorch.kernel import EndAttempt, Kernel, _attempts, _books, _fold, _parking
+from taskorch.model import TaskState
+from taskorch.testing import _exhaustive
+
+S = TaskState
+
+
+def accepts_late_results(monkeypatch):
+    """The fence does not look at the attempt."""
+    end = _attempts.end
+
+    def wrong(kernel, row, attempt, *rest):
+        return end(kernel, row, row.attempt, *rest)
+
+    monkeypatch.setattr(_attempts, "end", wrong)
+
+
+def accepts_results_of_another_life(monkeypatch):
+    """The fence does not look at the epoch."""
+    apply = Kernel.apply
+
+    def wrong(self, command, now):
+        if isinstance(command, EndAttempt):
+            command = attrs.evolve(command, epoch=None)
+        apply(self, command, now)
+
+    monkeypatch.setattr(Kernel, "apply", wrong)
+
+
+def keeps_the_pool_on_failure(monkeypatch):
+    """What a failed attempt held is not given back."""
+    end = _attempts.end
+
+    def wrong(kernel, row, attempt, outcome, *rest):
+        held = row.alloc
+        counted = end(kernel, row, attempt, outcome, *rest)
+        if counted and outcome == "failed":
+            for name, units in held:
+                kernel.pools[name].used += units
+        return counted
+
+    monkeypatch.setattr(_attempts, "end", wrong)
+
+
+def releases_twice_on_cancel(monkeypatch):
+    """What a cancelled attempt held is given back twice."""
+    end = _attempts.end
+
+    def wrong(kernel, row, *rest):
+        if row.state is S.RUNNING and row.more and row.more.stop == "cancel":
+            _books.release(kernel, row.agent, row.alloc)
+        return end(kernel, row, *rest)
+
+    monkeypatch.setattr(_attempts, "end", wrong)
+
+
+def charges_our_crash(monkeypatch):
+    """An attempt that our crash ended counts as a failure of the task."""
+    monkeypatch.delitem(_attempts._GONE, "interrupted")
+
+
+def starts_after_a_cancel(monkeypatch):
+    """A failure makes forget that the task was called off."""
+    end = _attempts.end
+
+    def wrong(kernel, row, attempt, outcome, *rest):
+        if outcome == "failed" and row.more and row.more.stop == "cancel":
+            row.more.stop = ""
+        return end(kernel, row, attempt, outcome, *rest)
+
+    monkeypatch.setattr(_attempts, "end", wrong)
+
+
+def forgets_a_submission(monkeypatch):
+    """Recovery drops what had not begun."""
+    recover = _exhaustive.recover
+
+    def wrong(kernel, epoch, now):
+        recover(kernel, epoch, now)
+        for row in list(kernel.tasks.values()):
+            if row.state is S.QUEUED and not row.attempt:
+                kernel.dequeue(row)
+                del kernel.tasks[row.id]
+
+    monkeypatch.setattr(_exhaustive, "recover", wrong)
+
+
+def keeps_the_slot_of_a_lost_agent(monkeypatch):
+    """What an agent ran is not given back when it is lost."""
+    give_back = _attempts.give_back
+
+    def wrong(kernel, agent, alloc, slots):
+        give_back(kernel, agent, alloc, 0 if agent.lost else slots)
+
+    monkeypatch.setattr(_attempts, "give_back", wrong)
+
+
+def loses_a_wake_up(monkeypatch):
+    """A release wakes nobody."""
+    monkeypatch.setattr(_parking, "wake", lambda kernel, place: None)
+
+
+def forgets_a_failed_attempt(monkeypatch):
+    """The fold does not count a failure that was followed by a retry."""
+    retrying = _fold._RARE[TaskRetrying]
+
+    def wrong(kernel, event, now):
+        retrying(kernel, attrs.evolve(event, charged=False), now)
+
+    monkeypatch.setitem(_fold._RARE, TaskRetrying, wrong)

@@ -1,0 +1,117 @@
+"""All that can happen in small worlds, and bugs that such a search must find."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.simulation import kernel_bugs as bugs
+from tests.simulation.scopes import SMALL
+
+from taskorch.testing import _exhaustive
+from taskorch.testing._exhaustive import LawBrokenError, Scope, search
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if transitions > 2_000 else [])
+        for name, (_, _, transitions) in SMALL.items()
+    ],
+)
+def test_all_that_can_happen_keeps_the_laws(name):
+    """Every state that can be reached is visited, and every law holds in it."""
+    scope, states, transitions = SMALL[name]
+    reach = search(scope)
+    assert reach.states >= states
+    assert reach.transitions >= transitions
+
+
+def test_states_that_count_as_the_same_have_the_same_future():
+    """What the key of a state leaves out decides nothing that can still happen."""
+    scope = Scope(after=((),), crashes=1, cancels=1, delay_ns=2)
+    futures: dict[Any, set[Any]] = {}
+    again = 0
+    queue = [_exhaustive._World(scope)]
+    while queue:
+        world = queue.pop()
+        key, choices, saved = world.key(), list(world.choices()), world.save()
+        future = {(action, _after(saved, action).key()) for action in choices}
+        # To commit what makes no difference is no step.
+        future.discard((("commit",), key))
+        if key in futures:
+            again += 1
+            assert futures[key] == future
+            continue
+        futures[key] = future
+        queue += [_after(saved, action) for action in choices]
+    assert len(futures) == search(scope).states
+    assert again > len(futures)
+
+
+def _after(saved: Any, action: Any) -> Any:
+    world = saved.load()
+    world.do(action)
+    return world
+
+
+def test_too_many_states_are_an_error():
+    """A search that does not come to its end says so."""
+    with pytest.raises(ValueError, match="more than 10 states"):
+        search(Scope(), most=10)
+
+
+# -- planted bugs ------------------------------------------------------------------
+
+
+PLANTED: list[tuple[Callable[..., None], Scope, str]] = [
+    (bugs.accepts_late_results, Scope(deaths=1), "a late result"),
+    (bugs.accepts_results_of_another_life, Scope(crashes=1), "a late result"),
+    (bugs.keeps_the_pool_on_failure, Scope(), "a pool gives what its holders have"),
+    (
+        bugs.releases_twice_on_cancel,
+        Scope(cancels=1),
+        "a pool gives what its holders have",
+    ),
+    (bugs.charges_our_crash, Scope(crashes=1), "charged for its own faults"),
+    (
+        bugs.starts_after_a_cancel,
+        Scope(cancels=1),
+        "nothing starts once its cancel is recorded",
+    ),
+    (bugs.forgets_a_submission, Scope(crashes=1), "a committed submission is there"),
+    (
+        bugs.keeps_the_slot_of_a_lost_agent,
+        Scope(deaths=1),
+        "an agent's slots are its attempts'",
+    ),
+    (bugs.loses_a_wake_up, Scope(), "nothing waits that could run"),
+    (bugs.forgets_a_failed_attempt, Scope(), "the fold of the facts is the state"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "scope", "law"),
+    PLANTED,
+    ids=[plant.__name__ for plant, _, _ in PLANTED],
+)
+def test_a_planted_bug_is_found(monkeypatch, plant, scope, law):
+    """A kernel with one bug breaks the law that the bug is against."""
+    plant(monkeypatch)
+    with pytest.raises(LawBrokenError, match=law):
+        search(scope)
+
+
+def test_the_shortest_way_to_a_bug_is_told(monkeypatch):
+    """The message is a story: each step, with the facts that it made."""
+    bugs.accepts_results_of_another_life(monkeypatch)
+    with pytest.raises(LawBrokenError) as caught:
+        search(Scope(after=((),), crashes=1))
+    steps = [line for line in str(caught.value).splitlines() if line[:5].strip()]
+    assert steps[3:] == [
+        "   1. t1 is submitted",
+        "   2. all facts are committed",
+        "   3. attempt 1 of t1, begun in life 1: failed",
+        "   4. the orchestrator crashes: 2 facts are lost; and recovers",
+        "   5. attempt 2 of t1, begun in life 1: completed",
+    ]
+    assert "          TaskCompleted t1, 2, near, 0" in str(caught.value).splitlines()

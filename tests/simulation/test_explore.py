@@ -1,0 +1,159 @@
+"""The search for seeds that break something, and for the few things that do it."""
+
+import pytest
+
+from taskorch.events import TaskCompleted, TaskSuspended
+from taskorch.testing import Faults, explore, find_failure, minimise, soak
+from taskorch.testing._explore import FailedRun
+
+
+class Fussy:
+    """An observer that finds fault with what is none: a bug, planted."""
+
+    def step(self, kernel, items, now):
+        for fact, _ in items:
+            assert fact[0] is not TaskSuspended, f"task {fact[3]} was suspended"
+
+    def crashed(self, acknowledged):
+        pass
+
+    def recovered(self, kernel, now):
+        pass
+
+    def finished(self, kernel):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_worlds_keep_their_promises(seed):
+    """Commands, policies, agents and faults at random; all laws after every step."""
+    simulation = explore(seed)
+
+    life = simulation.world.life
+    assert life is not None
+    assert life.kernel.seq == simulation.events[-1].seq
+    assert not any(status.state == "running" for status in simulation.tasks())
+
+
+def test_all_faults_at_once_are_borne():
+    runs = [explore(seed, 40, faults=Faults.all()) for seed in range(8)]
+    assert sum(run.world.crashes for run in runs) > 2
+    kinds = {kind for run in runs for kind in run.schedule.kinds()}
+    assert kinds > {"lose", "zombie", "crash", "commit_failure", "points", "submit"}
+
+
+def test_without_faults_only_commands_happen():
+    simulation = explore(1, faults=Faults.none())
+    assert "submit" in simulation.schedule.kinds()
+    assert not simulation.schedule.kinds().keys() & {"lose", "crash", "point"}
+
+
+def test_a_run_with_all_that_happened_is_the_same_run():
+    whole = explore(5)
+    again = explore(5, keep=whole.schedule.names)
+    assert again.trace() == whole.trace()
+    assert explore(5, keep=()).get_stats().state_machine.completed == 0
+
+
+def planted():
+    """The first of some failures that took more than a few things."""
+    for seed in range(20):
+        failure = find_failure(seed, faults=Faults.all(), check=Fussy())
+        if failure is not None and failure.before > 20:
+            return failure
+    raise LookupError
+
+
+def test_a_planted_failure_is_found_with_few_things():
+    """One task, and somebody who puts it aside: not much more is left."""
+    failure = planted()
+    seed = failure.seed
+
+    assert isinstance(failure, FailedRun)
+    assert "was suspended" in failure.error
+    kinds = failure.schedule.kinds()
+    assert kinds["suspend"] == 1
+    assert kinds["submit"] >= 1
+    assert len(failure.schedule) <= 5
+    text = str(failure)
+    assert f"seed {seed}" in text
+    assert f"explore({seed}, {failure.steps}, keep=" in text
+    assert "TaskSuspended" in failure.trace
+    with pytest.raises(AssertionError, match="was suspended"):
+        explore(seed, keep=failure.schedule.names, faults=Faults.all(), check=Fussy())
+
+
+def test_a_seed_that_breaks_nothing_is_no_failure():
+    assert find_failure(2, 20) is None
+
+
+# -- minimise --------------------------------------------------------------------------
+
+
+def test_what_makes_no_difference_is_left_out():
+    names = [f"n{i}" for i in range(50)]
+
+    def fails(keep):
+        return {"n3", "n31", "n47"} <= set(keep)
+
+    assert minimise(fails, names) == ["n3", "n31", "n47"]
+
+
+def test_nothing_is_left_if_nothing_was_needed():
+    assert minimise(lambda keep: True, ["a", "b", "c"]) == []
+
+
+def test_all_is_left_if_all_is_needed():
+    names = ["a", "b", "c", "d"]
+    assert minimise(lambda keep: len(keep) == 4, names) == names
+
+
+def test_the_search_ends_when_its_tries_are_used_up():
+    calls = []
+
+    def fails(keep):
+        calls.append(keep)
+        return "n7" in keep
+
+    left = minimise(fails, [f"n{i}" for i in range(1000)], tries=5)
+    assert len(calls) == 5
+    assert "n7" in left
+
+
+# -- soak ------------------------------------------------------------------------------
+
+
+def test_a_soak_says_which_seeds_it_ran(capsys):
+    assert soak.main(["--seed", "100", "--seeds", "2", "--steps", "10"]) == 0
+    assert capsys.readouterr().out == "seeds 100 to 101: 0 failed\n"
+
+
+def test_a_soak_may_use_several_processes(capsys):
+    options = ["--seed", "7", "--seeds", "3", "--steps", "5", "--jobs", "2"]
+    assert soak.main(options) == 0
+    assert capsys.readouterr().out == "seeds 7 to 9: 0 failed\n"
+
+
+def test_a_soak_without_time_runs_nothing(capsys):
+    assert soak.main(["--minutes", "0"]) == 0
+    assert capsys.readouterr().out == "no seed was run\n"
+
+
+def test_a_soak_tells_of_a_failure(monkeypatch, capsys):
+    """The error, the schedule, how to repeat it; and the exit code."""
+    found = planted()
+    monkeypatch.setattr(
+        soak, "find_failure", lambda seed, steps: found if seed == 1 else None
+    )
+
+    assert soak.main(["--seed", "0", "--seeds", "5"]) == 1
+    told = capsys.readouterr().out
+    assert str(found) in told
+    assert told.endswith("seeds 0 to 1: 1 failed\n")
+    assert soak.main(["--seed", "0", "--seeds", "5", "--keep-going"]) == 1
+    assert capsys.readouterr().out.endswith("seeds 0 to 4: 1 failed\n")
+
+
+def test_completions_carry_their_results():
+    results = [e.result for e in explore(0).events if isinstance(e, TaskCompleted)]
+    assert any(isinstance(result, str) for result in results)

@@ -1,0 +1,212 @@
+"""
+Mistakes that somebody could make, planted one at a time in our own code.
+
+A search that finds nothing proves little unless it would have found something: each of
+these changes a line or two, and must be found within a few seeds. A fence that does not
+look at the life of the orchestrator takes a rare crash to show, between a start and its
+commit: `test_exhaustive` finds that one.
+"""
+
+import __future__
+
+import inspect
+import textwrap
+
+import pytest
+
+from taskorch.kernel import (
+    Kernel,
+    _attempts,
+    _books,
+    _control,
+    _dependencies,
+    _fold,
+    _leases,
+    _parking,
+    _timers,
+)
+from taskorch.kernel._state import Bucket
+from taskorch.runtime import _submission
+from taskorch.runtime._commits import Commits
+from taskorch.simulation._life import Life
+from taskorch.simulation._world import World
+from taskorch.testing import Breach, explore
+
+#: Seeds that are tried before a bug counts as not found.
+SEEDS = 60
+
+#: What was done wrong: `(where, what stands there, what stands there instead)`.
+BUGS = {
+    "what a failed attempt held is not released": (
+        _attempts.free,
+        "give_back(kernel, agent, alloc, slots)",
+        "give_back(kernel, agent, (), slots)",
+    ),
+    "what a completed attempt held is not released": (
+        Kernel.complete,
+        "_books.release(self, agent, row.alloc)",
+        "pass",
+    ),
+    "a cancelled attempt is released twice": (
+        _attempts.call_off,
+        "forget_delay(kernel, row)",
+        "forget_delay(kernel, row)\n    free(kernel, row) if row.agent else None",
+    ),
+    "the result of an earlier attempt is accepted": (
+        _attempts.end,
+        "if row.attempt != attempt or row.state is not _RUNNING:",
+        "if row.state is not _RUNNING:",
+    ),
+    "a ring of dependencies is accepted": (
+        _submission._refuse_rings,
+        "if ring:",
+        "if not ring:\n        return\n    if len(ring) == 1:",
+    ),
+    "the last fact of a batch is not kept": (
+        Life.settle,
+        "self.commits.pending += map(_entry, items)",
+        "self.commits.pending += map(_entry, items[:-1] or items)",
+    ),
+    "what can start is started before all of an instant is applied": (
+        Kernel.complete,
+        "return True\n",
+        "self.dispatch(now)\n    return True\n",
+    ),
+    "the timeout of a program is lost when it is continued": (
+        _control.go_on,
+        "_timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)",
+        "pass",
+    ),
+    "the delay of a task is lost when it is resumed": (
+        _control.take_up,
+        "_timers.arm(kernel, due, _timers.DUE, row, row.attempt)",
+        "pass",
+    ),
+    "timers of tasks that wait are cleaned up": (
+        _timers.is_alive,
+        "return more.due_ns == when",
+        "return more.due_ns == when and row.state is TaskState.RETRYING",
+    ),
+    "who waits for a slot is not woken": (
+        _parking.wake,
+        "heappush(kernel.open, entry)",
+        "pass",
+    ),
+    "a wake-up is not passed on": (
+        _parking.pass_on,
+        "if place is not None and place.heap and place.has_room():",
+        "if False:",
+    ),
+    "a crash of ours is counted against the task": (
+        _attempts._gone,
+        'if outcome == "lost":',
+        'if outcome != "missing":',
+    ),
+    "what may not run twice runs twice": (
+        _attempts._gone,
+        "elif not row.bucket.spec.idempotent:",
+        "elif False:",
+    ),
+    "a dependent does not wait for the last parent": (
+        _dependencies.release,
+        "elif not below.waiting:",
+        "else:",
+    ),
+    "younger tasks pass older ones": (
+        Bucket.push,
+        "if not row.ticket and (not self.fifo or key > self.last_key):",
+        "if not row.ticket:",
+    ),
+    "a pool is given out twice": (
+        _books.take,
+        "pool.used += units",
+        "pool.used += units // 2",
+    ),
+    "what ran on a lost agent is forgotten": (
+        _leases.lose,
+        'row, row.attempt, "lost"',
+        'row, row.attempt + 1, "lost"',
+    ),
+    "the delay before a retry is skipped": (
+        _attempts.wait_to_retry,
+        "elif delay:",
+        "elif delay and delay < 10**9:",
+    ),
+    "callers are told before anything is kept": (
+        World._submit,
+        "life.commits.when(life.kernel.seq, lambda: self._answer(number))",
+        "self._answer(number)",
+    ),
+    "work begins before its submission is kept": (
+        Life._launch,
+        "if seq > commits.committed:",
+        "if False:",
+    ),
+    "a group that could not be written is dropped": (
+        Commits.failed,
+        "self._failed = True",
+        "self._failed = True; self._group = self._group[:1]",
+    ),
+    "recovery forgets what was put aside": (
+        _fold._suspended,
+        "_control.lay_aside(kernel, row, now)",
+        "pass",
+    ),
+    "a deadline that passed while we were down is not noticed": (
+        _fold.recover,
+        "_tick.tick(kernel, now)",
+        "pass",
+    ),
+}
+
+
+def plant(monkeypatch, function, old, new):
+    """Put *new* where *old* stands in *function*, for whoever calls it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{function.__name__}: {source.count(old)} of {old}"
+    indent = source.split(old)[0].rpartition("\n")[2]
+    indent = indent[: len(indent) - len(indent.lstrip())]
+    made = source.replace(old, new.replace("\n    ", f"\n{indent}"))
+    namespace = dict(function.__globals__)
+    flag = __future__.annotations.compiler_flag
+    exec(compile(made, f"<{function.__name__} with a bug>", "exec", flag), namespace)
+    planted = namespace[function.__name__]
+    monkeypatch.setattr(function, "__code__", planted.__code__)
+
+
+def hunt(seeds=SEEDS):
+    """The first seed that finds something, and what it says; or None."""
+    for seed in range(seeds):
+        try:
+            explore(seed)
+        except Breach as breach:
+            return seed, breach.law, str(breach)
+        except Exception as error:
+            return seed, type(error).__name__, str(error)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(monkeypatch, name, record_property):
+    """Within a few seeds, by name of the guarantee that it breaks."""
+    plant(monkeypatch, *BUGS[name])
+
+    found = hunt()
+
+    assert found is not None
+    record_property("found", found)
+
+
+def main() -> None:
+    """Say which check finds which."""
+    for name, bug in BUGS.items():
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            plant(monkeypatch, *bug)
+            found = hunt()
+        seed, law, message = found or ("-", "NOT FOUND", "")
+        print(f"{name:65} seed {seed:>3}  {law:14} {message[:90]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
