@@ -13,6 +13,8 @@ BOTH   := $(MAKE) --no-print-directory --keep-going -j2 \
           $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 MINUTES ?= 10
+# The tests run in a few processes at once.
+MANY   := -n auto --maxprocesses=4 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -90,16 +92,17 @@ verifytypes: $(READY)
 # ------------------------------------------------------------------------ tests
 
 fast: $(READY)
-	@$(BIN)/python -m pytest -q -m 'not slow'
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
 
 coverage: $(READY)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage run -m pytest -q $(MANY)
+	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 others others-ready: $(READY)
-	@.ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
+	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
 
 wheel: $(READY)
 	@.ci/wheel
