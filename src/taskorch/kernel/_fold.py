@@ -53,7 +53,7 @@ from taskorch.kernel import (
     _tick,
 )
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Bucket, More, Spec, TaskRow, TypeRow
+from taskorch.kernel._state import Bucket, Links, More, Spec, TaskRow, TypeRow
 from taskorch.model import TaskState
 
 if TYPE_CHECKING:
@@ -511,6 +511,7 @@ def differences(
 
 #: A row that has no more is like one that has nothing in it.
 _PLAIN: Final = More()
+_ALONE: Final = Links()
 _fields_of: Final = attrgetter(*_FIELDS)
 _more_of: Final = attrgetter(*_MORE)
 _NAMES: Final = (
@@ -527,14 +528,19 @@ _NAMES: Final = (
 
 def _alike(one: TaskRow, other: TaskRow) -> bool:
     """Whether two rows are the same at a glance: most are."""
-    if _fields_of(one) != _fields_of(other):
-        return False
-    if one.links is not None or other.links is not None:
-        return False
-    if _agent_of(one) != _agent_of(other):
+    if _fields_of(one) != _fields_of(other) or _agent_of(one) != _agent_of(other):
         return False
     if one.bucket.spec != other.bucket.spec:
         return False
+    if one.links is not None or other.links is not None:
+        links, others = one.links or _ALONE, other.links or _ALONE
+        if (
+            links.waiting != others.waiting
+            or [row.id for row in links.parents] != [row.id for row in others.parents]
+            or [row.id for row in links.dependents]
+            != [row.id for row in others.dependents]
+        ):
+            return False
     if one.more is None and other.more is None:
         return True
     more, less = one.more or _PLAIN, other.more or _PLAIN
@@ -547,14 +553,14 @@ def _agent_of(row: TaskRow) -> str | None:
 
 def _story(row: TaskRow) -> tuple[Any, ...]:
     """All of *row* that must survive."""
-    more, links = row.more or _PLAIN, row.links
+    more, links = row.more or _PLAIN, row.links or _ALONE
     return (
         *_fields_of(row),
         _agent_of(row),
         row.bucket.spec,
-        [] if links is None else [parent.id for parent in links.parents],
-        0 if links is None else links.waiting,
-        [] if links is None else [child.id for child in links.dependents],
+        [parent.id for parent in links.parents],
+        links.waiting,
+        [child.id for child in links.dependents],
         # Their order, that of their failure, decides nothing.
         sorted(more.blocked_by),
         *_more_of(more),
