@@ -97,9 +97,10 @@ def test_example_task_control() -> None:
         hold.wait()
         orchestrator.submit_task(Task.call(int, id="task-456"))
 
+        # Before a slot becomes free for it.
+        assert orchestrator.suspend_task("task-456")
         assert orchestrator.cancel_task("task-123")
 
-        assert orchestrator.suspend_task("task-456")
         assert orchestrator.get_task_status("task-456").state == "suspended"
         assert orchestrator.resume_task("task-456")
 

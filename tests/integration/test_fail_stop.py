@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
+import logging
+import sys
+from itertools import count
+
 import pytest
 
-from taskorch import InternalError, TaskOrchestrator
+from taskorch import InternalError, Resources, Task, TaskOrchestrator
+from taskorch.kernel import check_invariants
 
 
 def _break(orch, method):
@@ -48,3 +54,86 @@ def test_a_fault_at_the_end_of_a_coroutine_is_told_to_those_who_wait():
         _break(orch, "complete")
         with pytest.raises(InternalError, match="planted"):
             orch.submit(_five).result(timeout=10)
+
+
+# -- interrupts --------------------------------------------------------------------
+
+OURS = ("/taskorch/runtime/", "/taskorch/kernel/", "/taskorch/policies/")
+
+
+def interrupt_at(number, act):
+    """Call *act*, with a Ctrl-C at the line of ours that comes as number *number*."""
+    left = number
+    entered = {}
+
+    def lines(frame, event, arg):
+        nonlocal left
+        if event == "line":
+            place = frame, frame.f_lineno
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            if text == "try:" or (text.startswith("with ") and place in entered):
+                # Python lets no signal in here: nothing is called, or only the end
+                # of the block.
+                return lines
+            entered[place] = None
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return lines
+
+    def calls(frame, event, arg):
+        ours = any(part in frame.f_code.co_filename for part in OURS)
+        return lines if ours and left > 0 else None
+
+    before = sys.gettrace()
+    sys.settrace(calls)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+def plain(orch):
+    orch.submit(int, "7")
+
+
+def with_dependencies(orch):
+    first = Task.call(int, "1", id="first", resources=Resources(cpu=1), timeout=60)
+    orch.submit_tasks([first, Task.call(int, "2", id="second", after=["first"])])
+
+
+def cancelled(orch):
+    orch.cancel_task("waits")
+
+
+@pytest.mark.parametrize("act", [plain, with_dependencies, cancelled])
+def test_an_interrupt_at_any_line_leaves_nobody_waiting(act, caplog):
+    """It is whole and goes on, or it says that it is not: there is no third way."""
+    caplog.set_level(logging.CRITICAL + 1, "taskorch")
+    stopped = went_on = 0
+    for number in count(1):
+        with TaskOrchestrator(
+            resources=Resources(cpu=2), concurrency=2, stop_timeout=10
+        ) as orch:
+            orch.submit(int, "3").result(10)
+            orch.submit_task(Task.call(int, "4", id="waits", not_before=3600))
+            reached = interrupt_at(number, lambda orch=orch: act(orch))
+            if orch.health().status == "failed":
+                with pytest.raises(InternalError, match="KeyboardInterrupt"):
+                    orch.submit(int, "5")
+                assert orch.wait(10)
+                stopped += 1
+                continue
+            assert orch.submit(int, "5").result(10) == 5
+            orch.cancel_task("waits")
+            assert orch.wait(10)
+            with orch._rt.lock:
+                check_invariants(orch._rt.kernel)
+            went_on += 1
+        if not reached:
+            break
+    assert stopped > 5
+    assert went_on > 5

@@ -973,8 +973,9 @@ def test_failed_tasks_do_not_hold_their_arguments_for_ever():
         assert ref() is None
 
 
-def test_nothing_of_ours_is_in_the_way_of_an_interrupt_of_the_asker(orch):
+def test_nothing_of_ours_is_in_the_way_of_an_interrupt_of_the_asker():
     """The runtime is entered by `with`, so an exception leaves no lock taken."""
+    orch = TaskOrchestrator()
     original = _runtime.Runtime.settle
     calls = []
 
@@ -991,3 +992,4 @@ def test_nothing_of_ours_is_in_the_way_of_an_interrupt_of_the_asker(orch):
     finally:
         _runtime.Runtime.settle = original
     assert not orch._rt.lock.locked()
+    assert orch.health().status == "failed"

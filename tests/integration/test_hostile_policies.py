@@ -401,6 +401,21 @@ def test_a_batch_of_which_one_is_refused_by_a_sick_part_is_refused_whole():
         assert [h.result(PATIENCE) for h in handles] == [1, 2, 4, 8, 16]
 
 
+def test_calls_that_were_accepted_before_one_is_refused_run():
+    """A map whose third call is refused says so, and the first two come to their end."""
+
+    class Third(PriorityQueue):
+        def admit(self, task, context):
+            return Admission(admitted=task.payload.args != (3,))
+
+    ran = []
+    with TaskOrchestrator(queue=Third()) as orch:
+        with pytest.raises(QueueFullError):
+            orch.map(ran.append, [1, 2, 3, 4])
+        assert orch.wait(PATIENCE)
+        assert sorted(ran) == [1, 2]
+
+
 # -- calling back in -----------------------------------------------------------------
 
 
@@ -476,6 +491,28 @@ def test_every_part_is_refused_to_call_in(world):
         cause = caught.value.__cause__
         assert cause is None or isinstance(cause, ReentryError | OSError)
         world.goes_on()
+
+
+@pytest.mark.parametrize("how", ["submit", "map", "submit_task"])
+def test_a_consent_that_is_not_reusable_holds_for_one_task(how):
+    """The validator is asked about every task, unless it says that it need not be."""
+
+    class NoThree(StructuralValidator):
+        def validate(self, task, context):
+            if task.payload.args == (3,):
+                return Verdict((Finding("payload.args", "three"),))
+            return Verdict()
+
+    with TaskOrchestrator(validator=NoThree()) as orch:
+        submit = {
+            "submit": lambda n: orch.submit(abs, n).result(PATIENCE),
+            "map": lambda n: next(orch.map(abs, [n])),
+            "submit_task": lambda n: orch.submit_tasks([Task.call(abs, n)])[0].result(),
+        }[how]
+        assert [submit(n) for n in (1, 2)] == [1, 2]
+        with pytest.raises(ValidationFailedError, match="three"):
+            submit(3)
+        assert submit(4) == 4
 
 
 def test_a_validator_may_ask_but_not_submit_what_it_would_be_asked_about():

@@ -21,6 +21,7 @@ from tests.integration.tools import (
 )
 
 from taskorch import (
+    InternalError,
     InvalidTransitionError,
     NotRunningError,
     Permit,
@@ -393,6 +394,36 @@ def test_wait_does_not_wait_for_outside_input() -> None:
         orch.submit_task(Task("nobody-does-this"))
         assert orch.wait(PATIENCE) is True
         assert not blocked.done()
+
+
+def test_who_waits_already_is_freed_by_a_fault_of_ours() -> None:
+    """After a fault nothing proceeds any more, so there is nothing to wait for."""
+    orch = TaskOrchestrator()
+    orch.start()
+    hold = Hold()
+    handle = orch.submit(hold)
+    hold.wait()
+    told: dict[str, object] = {}
+    waiters = [
+        threading.Thread(target=wait, daemon=True)
+        for wait in (
+            lambda: told.update(wait=orch.wait()),
+            lambda: told.update(task=type(handle.exception())),
+        )
+    ]
+    for waiter in waiters:
+        waiter.start()
+    eventually(lambda: orch._rt.waiting.quiet and handle._waiters)
+
+    def broken(*_args: object) -> None:
+        raise AssertionError
+
+    orch._rt.kernel.complete = broken  # type: ignore[method-assign]
+    hold.release()
+    for waiter in waiters:
+        waiter.join(PATIENCE)
+    assert told == {"wait": True, "task": InternalError}
+    orch.stop(drain=False, timeout=1)
 
 
 def test_wait_waits_for_delays() -> None:

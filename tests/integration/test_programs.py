@@ -34,6 +34,7 @@ from taskorch import (
     TaskState,
     TaskTimeoutError,
 )
+from taskorch.executors import ProgramExecutor
 
 PATIENCE = 30.0
 """Seconds that no wait should need, on however busy a machine."""
@@ -576,7 +577,29 @@ def test_a_suspended_program_does_not_hold_up_the_end(line, tmp_path):
         ("ticker", TaskState.SUSPENDED)
     ]
     assert ticker.handle.cancelled()
-    assert is_gone(ticker.pid)
+    until(lambda: is_gone(ticker.pid))
+
+
+def test_a_program_that_is_suspended_while_it_starts_is_stopped(monkeypatch):
+    """The request is quicker than the thread that has started it."""
+    start = ProgramExecutor.start
+    made = []
+
+    def slow(self, *args, **kwargs):
+        made.append(start(self, *args, **kwargs))
+        assert orch.suspend_task("sleeper")
+        return made[0]
+
+    monkeypatch.setattr(ProgramExecutor, "start", slow)
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(Task.program(["sleep", "60"], id="sleeper"))
+        # It is stopped, or held back before it was.
+        until(lambda: made and made[0].is_stopped)
+        assert orch.get_task_status("sleeper").state is TaskState.SUSPENDED
+        assert orch.resume_task("sleeper")
+        until(lambda: made[0].pid and state_of(made[0].pid) in ("S", "R"))
+        assert handle.cancel()
+        assert orch.wait(PATIENCE)
 
 
 # -- many, and the end -------------------------------------------------------------

@@ -14,6 +14,7 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskOrchestrator,
+    UnknownTaskError,
 )
 
 
@@ -157,6 +158,18 @@ def test_idempotency_keys() -> None:
             orch.submit_task(Task.call(double, 5, idempotency_key="order-1"))
         # Without a key or an id it is new work.
         assert orch.submit_task(Task.call(double, 4)) is not first
+
+
+def test_the_key_of_a_refused_batch_is_free() -> None:
+    """A key stands for no id under which nothing was accepted."""
+    with TaskOrchestrator() as orch:
+        refused = Task.call(double, 1, id="x", idempotency_key="k")
+        with pytest.raises(UnknownTaskError):
+            orch.submit_tasks([refused, Task.call(double, 2, after=["nobody"])])
+        other = orch.submit_task(Task.call(shout, id="x"))
+        mine = orch.submit_task(Task.call(double, 3, idempotency_key="k"))
+        assert other.result(PATIENCE) == "!"
+        assert mine.result(PATIENCE) == 6
 
 
 def test_a_known_key_after_the_task_has_left_memory() -> None:

@@ -1,6 +1,7 @@
 """Retries, timeouts, deadlines, and work that would not stop."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -465,6 +466,47 @@ def test_an_abandoned_attempt_learns_that_it_is() -> None:
         assert handle.result(PATIENCE) == "second from the second"
         assert seen == [True, "AttemptInterrupted"]
         eventually(lambda: orch.get_stats().leaked == 0)
+
+
+def stubborn(kind: str, go: threading.Event) -> Any:
+    """A function whose first attempt ends for nobody, and late."""
+
+    def work() -> str:
+        if current_context().attempt == 1:
+            assert go.wait(PATIENCE)
+            return "late"
+        return "in time"
+
+    async def work_async() -> str:
+        if current_context().attempt == 1:
+            going = asyncio.ensure_future(asyncio.to_thread(go.wait, PATIENCE))
+            while not going.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(going)
+            return "late"
+        return "in time"
+
+    return work if kind == "thread" else work_async
+
+
+@pytest.mark.parametrize("kind", ["thread", "coroutine"])
+def test_a_late_result_does_not_replace_the_one_of_the_retry(kind) -> None:
+    """The handle keeps what the attempt returned that counted."""
+    go = threading.Event()
+    with TaskOrchestrator() as orch:
+        short_grace(orch)
+        late = Recorder(orch, "late_result_ignored")
+        policy = RetryPolicy(2, base=0)
+        task = Task.call(stubborn(kind, go), timeout=0.05, retry=policy)
+        handle = orch.submit_task(task)
+        # Its second attempt has the same timeout; give it time.
+        handle._row.bucket.spec = attrs.evolve(
+            handle._row.bucket.spec, timeout_ns=int(PATIENCE * 1e9)
+        )
+        assert handle.result(PATIENCE) == "in time"
+        go.set()
+        late.wait_for(1)
+        assert handle.result(PATIENCE) == "in time"
 
 
 def test_a_cancelled_program_is_ended_with_a_grace() -> None:

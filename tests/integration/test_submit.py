@@ -4,6 +4,7 @@ import contextvars
 import functools
 import operator
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, fail
@@ -14,6 +15,7 @@ from taskorch import (
     InvalidTaskError,
     NotRunningError,
     Resources,
+    RetryPolicy,
     Task,
     TaskOrchestrator,
     UnknownTaskError,
@@ -452,6 +454,39 @@ def test_context_variables_are_copied_into_tasks() -> None:
         assert orch.submit(change, "task").result(PATIENCE) == "caller"
         assert orch.submit(read).result(PATIENCE) == "caller"
         assert list(orch.map(change, ["x", "y"])) == ["caller", "caller"]
+        assert name.get() == "caller"
+
+
+@pytest.mark.parametrize("how", ["plain", "with a dependency", "async", "executor"])
+def test_every_attempt_begins_with_the_submitters_variables(how) -> None:
+    """What an attempt or another task sets is not there in the next."""
+    name = contextvars.ContextVar("name", default="nobody")
+    seen: list[str] = []
+
+    def change(*_: object) -> None:
+        seen.append(name.get())
+        name.set("changed")
+        if len(seen) % 2:
+            fail(ValueError())
+
+    async def change_async() -> None:
+        change()
+
+    with ThreadPoolExecutor(1) as pool:
+        with TaskOrchestrator(executors={"pool": pool}, concurrency=1) as orch:
+            call = {
+                "plain": functools.partial(Task.call, change),
+                "with a dependency": functools.partial(
+                    Task.call, change, orch.submit(int)
+                ),
+                "async": functools.partial(Task.call, change_async),
+                "executor": functools.partial(Task.call, change, executor="pool"),
+            }[how]
+            name.set("caller")
+            policy = RetryPolicy(2, base=0)
+            for handle in orch.submit_tasks([call(retry=policy) for _ in range(2)]):
+                handle.result(PATIENCE)
+        assert seen == ["caller"] * 4
         assert name.get() == "caller"
 
 

@@ -122,6 +122,34 @@ def test_threads_of_an_executor_of_the_users_give_back_their_slot() -> None:
         assert orch.submit_task(task).result(PATIENCE) == 6
 
 
+def test_one_end_gives_a_slot_back_and_starts_another_task() -> None:
+    """An agent's slot goes to who waited for it, and a pool's unit to who is queued."""
+    child, second = Hold(), Hold()
+    with TaskOrchestrator(concurrency=3, resources=Resources(gpu=1)) as orch:
+
+        @orch.agent("worker", capabilities={"work"}, max_concurrency=1)
+        def work(task, context) -> Any:
+            return task.payload()
+
+        async def third() -> str:
+            return "third"
+
+        gpu = Resources(gpu=1)
+        parent = orch.submit_task(
+            Task("work", lambda: orch.submit(child, "child").result(PATIENCE))
+        )
+        child.wait()
+        holder = orch.submit_task(Task("work", second, resources=gpu))
+        second.wait()
+        queued = orch.submit_task(Task.call(third, resources=gpu))
+        child.release()
+        eventually(lambda: orch._rt.kernel.returning)
+        second.release()
+        assert queued.result(PATIENCE) == "third"
+        assert parent.result(PATIENCE) == "child"
+        assert holder.result(PATIENCE) is None
+
+
 def test_no_more_run_than_there_are_slots_when_waits_end() -> None:
     """One whose wait is over goes on only when there is a slot for it."""
     with TaskOrchestrator(concurrency=2) as orch:

@@ -1,11 +1,11 @@
 """Bugs to plant in a kernel, one at a time: each breaks a law that tests must hold."""
 
 import attrs
+from tests.simulation import small_world
 
 from taskorch.events import TaskRetrying
 from taskorch.kernel import EndAttempt, Kernel, _attempts, _books, _fold, _parking
 from taskorch.model import TaskState
-from taskorch.testing import _exhaustive
 
 S = TaskState
 
@@ -78,7 +78,7 @@ def starts_after_a_cancel(monkeypatch):
 
 def forgets_a_submission(monkeypatch):
     """Recovery drops what had not begun."""
-    recover = _exhaustive.recover
+    recover = small_world.recover
 
     def wrong(kernel, epoch, now):
         recover(kernel, epoch, now)
@@ -87,7 +87,7 @@ def forgets_a_submission(monkeypatch):
                 kernel.dequeue(row)
                 del kernel.tasks[row.id]
 
-    monkeypatch.setattr(_exhaustive, "recover", wrong)
+    monkeypatch.setattr(small_world, "recover", wrong)
 
 
 def keeps_the_slot_of_a_lost_agent(monkeypatch):

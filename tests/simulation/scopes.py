@@ -3,7 +3,8 @@
 import sys
 import time
 
-from taskorch.testing._exhaustive import Scope, search
+from tests.simulation.exhaustive import search
+from tests.simulation.small_world import Scope
 
 #: By name: a world, and how many states and transitions there are at least.
 SMALL: dict[str, tuple[Scope, int, int]] = {

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 from tests.simulation import kernel_bugs as bugs
+from tests.simulation.exhaustive import LawBrokenError, search
 from tests.simulation.scopes import SMALL
-
-from taskorch.testing import _exhaustive
-from taskorch.testing._exhaustive import LawBrokenError, Scope, search
+from tests.simulation.small_world import Scope, World
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def test_states_that_count_as_the_same_have_the_same_future():
     scope = Scope(after=((),), crashes=1, cancels=1, delay_ns=2)
     futures: dict[Any, set[Any]] = {}
     again = 0
-    queue = [_exhaustive._World(scope)]
+    queue = [World(scope)]
     while queue:
         world = queue.pop()
         key, choices, saved = world.key(), list(world.choices()), world.save()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from taskorch.events import TaskCompleted, TaskSuspended
+from taskorch.errors import InvalidTaskError
+from taskorch.events import AgentJoined, TaskCompleted, TaskSuspended
 from taskorch.testing import Faults, explore, find_failure, minimise, soak
 from taskorch.testing._explore import FailedRun
 
@@ -48,6 +49,25 @@ def test_without_faults_only_commands_happen():
     assert not simulation.schedule.kinds().keys() & {"lose", "crash", "point"}
 
 
+def test_commands_of_the_workload_are_not_all_refused():
+    """A refusal is borne in silence: so each kind of command must bear fruit somewhere."""
+    runs = [explore(seed, faults=Faults.none()) for seed in range(12)]
+    names = {event.agent.name for run in runs for event in run.events if is_join(event)}
+    assert {"a", "b", "c", "d", "n1", "n2"} <= names
+
+
+def is_join(event):
+    return isinstance(event, AgentJoined)
+
+
+@pytest.mark.parametrize("search", [explore, find_failure])
+def test_a_seed_and_a_number_of_steps_are_needed(search):
+    with pytest.raises(InvalidTaskError, match="seed is an int, not 'x'"):
+        search("x")
+    with pytest.raises(InvalidTaskError, match="steps is an integer of 0 or more"):
+        search(1, -1)
+
+
 def test_a_run_with_all_that_happened_is_the_same_run():
     whole = explore(5)
     again = explore(5, keep=whole.schedule.names)
@@ -77,7 +97,8 @@ def test_a_planted_failure_is_found_with_few_things():
     assert len(failure.schedule) <= 5
     text = str(failure)
     assert f"seed {seed}" in text
-    assert f"explore({seed}, {failure.steps}, keep=" in text
+    call = f"explore({seed}, {failure.steps}, faults={Faults.all()!r}, keep="
+    assert call in text
     assert "TaskSuspended" in failure.trace
     with pytest.raises(AssertionError, match="was suspended"):
         explore(seed, keep=failure.schedule.names, faults=Faults.all(), check=Fussy())
@@ -157,3 +178,10 @@ def test_a_soak_tells_of_a_failure(monkeypatch, capsys):
 def test_completions_carry_their_results():
     results = [e.result for e in explore(0).events if isinstance(e, TaskCompleted)]
     assert any(isinstance(result, str) for result in results)
+
+
+@pytest.mark.parametrize("option", ["--steps=-4", "--jobs=x", "--seeds=1.5"])
+def test_a_soak_refuses_what_is_no_number(option, capsys):
+    with pytest.raises(SystemExit):
+        soak.main([option])
+    assert "is not a whole number of 0 or more" in capsys.readouterr().err

@@ -471,3 +471,21 @@ def test_nothing_can_be_asked_of_a_dead_orchestrator():
     simulation.run()
     assert simulation.acknowledged == {"t": S.COMPLETED}
     assert simulation.attempts[0].start == 5.0
+
+
+def test_a_trace_names_what_is_not_as_it_mostly_is():
+    simulation = world()
+    simulation.submit_task(Task("x", id="t"))
+
+    last = simulation.run().trace().splitlines()[-2:]
+
+    assert [line.split(maxsplit=2)[::2] for line in last] == [
+        [
+            "0.000000",
+            "TaskStarted task_id='t' attempt=1 agent_id='a' reason='the only candidate'",
+        ],
+        [
+            "2.000000",
+            "TaskCompleted task_id='t' attempt=1 agent_id='a' latency_ns=2000000000",
+        ],
+    ]

@@ -84,9 +84,22 @@ class WorkerThreads:
             del self._threads[thread]
             raise
 
-    def send_home(self) -> None:
-        """End all idle threads; the driver holds its lock."""
+    def send_home(self, *, astray: bool = False) -> None:
+        """
+        End all idle threads; the driver holds its lock.
+
+        Args:
+            astray: Also those that were taken from `idle`, and never got an item.
+        """
         idle, self.idle = self.idle, []
+        if astray:
+            idle = [
+                worker
+                for worker in self._threads.values()
+                if worker.item is None
+                and worker.current is None
+                and worker.lock.locked()
+            ]
         for worker in idle:
             worker.item = None
             worker.lock.release()

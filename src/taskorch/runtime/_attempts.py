@@ -299,6 +299,7 @@ class Attempts:
         if control.why not in ("", "suspend"):
             # It was asked to stop before there was anything to stop.
             process.terminate(self._grace())
+        self._rt.hold_if_asked(row, attempt)
 
     def _grace(self) -> float:
         """

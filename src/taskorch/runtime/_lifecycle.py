@@ -158,7 +158,8 @@ class Lifecycle:
         rt = self._rt
         rt.attempts.close(0)
         with rt.lock:
-            rt.threads.send_home()
+            # After a fault, a step may have been left with a thread in its hand.
+            rt.threads.send_home(astray=rt.fault is not None)
             publisher = rt.publisher.close()
         # The timer still looks after the receivers.
         served = rt.publisher.flush(_MARGIN)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from random import Random
@@ -255,21 +256,43 @@ class Runtime:
         if lock.locked():
             yield_gil(lock)
         launch = None
+        inside = False
         try:
-            with lock:
-                now = self.now()
-                try:
-                    return change(now)
-                finally:
-                    launch = self.settle(now)
-        except PolicyFault as fault:
-            raise self.component_error(fault, None) from fault.error
-        except InternalError as error:
-            self.fail_stop(error)
+            try:
+                with lock:
+                    inside = True
+                    now = self.now()
+                    try:
+                        return change(now)
+                    finally:
+                        launch = self.settle(now)
+            except PolicyFault as fault:
+                raise self.component_error(fault, None) from fault.error
+            except InternalError as error:
+                self.fail_stop(error)
+                raise
+            finally:
+                # Even if the change was refused: others may have been let go by it.
+                self.launch(launch)
+        except Exception:
             raise
-        finally:
-            # Even if the change was refused: others may have been let go by it.
-            self.launch(launch)
+        except BaseException as error:
+            if inside:
+                self.interrupted(error)
+            raise
+
+    def interrupted(self, error: BaseException) -> None:
+        """
+        An exception from outside (Ctrl-C) has cut a step short: nobody knows where.
+
+        What was to start may have been lost, so it stops everything, as a fault does.
+        """
+        message = f"a step was cut short by {type(error).__name__}"
+        fault = InternalError(message, hint="make a new orchestrator")
+        fault.__cause__ = error
+        # It may have come on the way into a policy, or out of one.
+        self.deciders.asking = 0
+        self.fail_stop(fault)
 
     def _touch(self) -> None:
         touched, self.kernel.touched = self.kernel.touched, []
@@ -317,7 +340,7 @@ class Runtime:
 
     # -- the plain path ------------------------------------------------------------
 
-    def submit_call(  # noqa: C901 - the hot path, written out
+    def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
@@ -350,23 +373,32 @@ class Runtime:
         if lock.locked():
             yield_gil(lock)
         launch = None
+        inside = False
         try:
-            with lock:
-                if self.closed or self.fault is not None:
-                    self.refuse_submission()
-                now = self.now()
-                work._row = kernel.submit(task_id, bucket, work, now)
-                if kernel.sink or (
-                    kernel.running < kernel.concurrency and not kernel.paused
-                ):
-                    launch = self.settle(now)
-        except PolicyFault as fault:
-            raise self.component_error(fault, task_id) from fault.error
-        except InternalError as error:
-            self.fail_stop(error)
+            try:
+                with lock:
+                    if self.closed or self.fault is not None:
+                        self.refuse_submission()
+                    inside = True
+                    now = self.now()
+                    work._row = kernel.submit(task_id, bucket, work, now)
+                    if kernel.sink or (
+                        kernel.running < kernel.concurrency and not kernel.paused
+                    ):
+                        launch = self.settle(now)
+            except PolicyFault as fault:
+                raise self.component_error(fault, task_id) from fault.error
+            except InternalError as error:
+                self.fail_stop(error)
+                raise
+            if launch is not None:
+                self.launch(launch)
+        except Exception:
             raise
-        if launch is not None:
-            self.launch(launch)
+        except BaseException as error:
+            if inside:
+                self.interrupted(error)
+            raise
         return work
 
     def submit_calls(
@@ -558,7 +590,8 @@ class Runtime:
                 if isinstance(error, InternalError)
                 else f"taskorch itself failed: {describe(error)}"
             )
-            self.fault = InternalError(message)
+            hint = error.hint if isinstance(error, InternalError) else None
+            self.fault = InternalError(message, hint=hint)
             self.fault.__cause__ = error
             _LOG.critical(message, exc_info=error)
             kernel = self.kernel
@@ -583,7 +616,8 @@ class Runtime:
             InternalError: It has failed.
         """
         if self.fault is not None:
-            raise InternalError(self.fault.message) from self.fault
+            fault = self.fault
+            raise InternalError(fault.message, hint=fault.hint) from fault
         if self.closed:
             msg = "the orchestrator has stopped"
             raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
@@ -785,6 +819,20 @@ class Runtime:
 
         result: Work = self.step(change)
         return result
+
+    def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
+        """A program has begun: it may have been suspended while it was on its way."""
+
+        def change(now: int) -> None:
+            more = row.more
+            asked = more is not None and more.aside and more.stop == "suspend"
+            if asked and row.attempt == attempt and row.state is TaskState.RUNNING:
+                # Not at a checkpoint, of which it has none, but where it stands.
+                self.kernel.resume(row, now)
+                with suppress(InvalidTransitionError):
+                    self.kernel.suspend(row, now, holdable=True)
+
+        self.step(change)
 
     def progress(self, work: Work, attempt: int, value: Any) -> None:
         """A task reported *value*."""

@@ -201,7 +201,8 @@ def error_of(work: Work) -> BaseException | None:
     if cause in ("error", "permanent", "decision", "poisoned") and raised is not None:
         return raised
     if cause == "internal":
-        return InternalError(message)
+        fault = work._rt.fault
+        return InternalError(message, hint=None if fault is None else fault.hint)
     if cause == "expired":
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":

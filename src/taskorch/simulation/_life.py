@@ -8,9 +8,11 @@ else knows of a life, so what a crash takes away is what is only here.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
+from inspect import iscoroutine
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -53,7 +55,7 @@ from taskorch.kernel._state import TypeRow
 from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import TERMINAL, Program, Task, TaskState
 from taskorch.protocols import Entry
-from taskorch.runtime._attempts import _resolved, said
+from taskorch.runtime._attempts import _resolved, outcome_of, said
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._runtime import task_of_work
@@ -334,9 +336,18 @@ class Life:
         """Call the function of which nothing else is known."""
         try:
             fn, args, kwargs = _resolved(job)
-            return "completed", fn(*args, **kwargs), None
-        except Exception as error:  # noqa: BLE001 - it is the task's
-            return "failed", None, error
+            value = fn(*args, **kwargs)
+        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
+            how, shown, _ = outcome_of(error, job._row.id, asked=False)
+            return how, None, shown
+        if iscoroutine(value):
+            value.close()
+            msg = (
+                f"a simulation has no event loop for {value.__qualname__}(): say what "
+                "its work comes to, as in submit_task(task, work=5.0)"
+            )
+            return "failed", None, TypeError(msg)
+        return "completed", value, None
 
     def _progress(self, step: tuple[Run, Any]) -> None:
         run, value = step

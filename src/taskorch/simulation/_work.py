@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
+from inspect import iscoroutinefunction
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
 from taskorch.errors import AttemptLostError, InvalidTaskError
-from taskorch.model import Call, Task
+from taskorch.model import Call, Task, check_seconds
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._work import Work
 
-__all__ = ("Job", "Outcome", "What", "as_outcome")
+__all__ = ("Job", "Outcome", "What", "as_outcome", "as_what")
 
 #: Seconds that work takes of which nothing is known.
 _SECONDS: Final = 1.0
@@ -23,7 +24,12 @@ _SECONDS: Final = 1.0
 
 @attrs.frozen
 class Outcome:
-    """What one attempt comes to."""
+    """
+    What one attempt comes to.
+
+    Raises:
+        InvalidTaskError: A number of seconds is none, or the error is no exception.
+    """
 
     #: How long it takes on an agent of speed 1.
     seconds: float = _SECONDS
@@ -42,6 +48,21 @@ class Outcome:
     #: on a remote agent it does not.
     waits: float = 0.0
 
+    def __attrs_post_init__(self) -> None:
+        check_seconds("seconds", self.seconds)
+        if self.waits:
+            check_seconds("waits", self.waits)
+        error: object = self.error
+        if error is not None and not isinstance(error, BaseException):
+            msg = (
+                f"error: an exception is needed, as in OSError('…'), not {show(error)}"
+            )
+            raise InvalidTaskError(msg)
+        progress: object = self.progress
+        if not isinstance(progress, tuple):
+            msg = f"progress is a tuple of reports, not {show(progress)}"
+            raise InvalidTaskError(msg)
+
 
 #: What is known of the work of a type: seconds, an outcome, or a function of the
 #: task, the number of the attempt and a random source that gives either.
@@ -53,14 +74,33 @@ def as_outcome(what: object) -> Outcome:
     *what* as an outcome.
 
     Raises:
-        InvalidTaskError: It is neither that nor a number of seconds.
+        InvalidTaskError: It is neither that nor a number of seconds, from 0 to a
+            hundred years.
     """
     if isinstance(what, Outcome):
         return what
-    if isinstance(what, int | float) and not isinstance(what, bool) and what >= 0:
+    if isinstance(what, int | float) and not isinstance(what, bool):
         return Outcome(what)
     msg = f"work takes seconds, or has an Outcome, not {show(what)}"
     raise InvalidTaskError(msg)
+
+
+def as_what(what: object) -> What:
+    """
+    *what* as what is known of some work.
+
+    Raises:
+        InvalidTaskError: It is neither a number of seconds, an outcome nor a function
+            of which one of them comes.
+    """
+    if not callable(what):
+        return as_outcome(what)
+    if isinstance(what, type) or iscoroutinefunction(what):
+        kind = "a class" if isinstance(what, type) else "an async function"
+        msg = f"work is seconds, an Outcome or a plain function, not {kind}"
+        hint = "as in lambda task, attempt, random: 5.0"
+        raise InvalidTaskError(msg, hint=hint)
+    return cast("What", what)
 
 
 def end_of(outcome: Outcome, task_id: str) -> tuple[str, Any, BaseException | None]:

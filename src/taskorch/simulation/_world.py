@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import LOCAL, KernelConfig, recover
 from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime._deciders import Parts
@@ -28,8 +30,15 @@ from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life
 from taskorch.simulation._nature import Fence, Nature
-from taskorch.simulation._timeline import Timeline
-from taskorch.simulation._work import Outcome, What, as_outcome, is_call, nanoseconds
+from taskorch.simulation._timeline import BEGINNING, Timeline
+from taskorch.simulation._work import (
+    Outcome,
+    What,
+    as_outcome,
+    as_what,
+    is_call,
+    nanoseconds,
+)
 
 __all__ = ("Setup", "World")
 
@@ -45,6 +54,8 @@ _NOW: Final = Outcome(0.0)
 #: Leases for which signs of life alone are a reason to go on.
 _PATIENCE: Final = 20
 _UNKNOWN: Final = Outcome()
+#: What happens more often at one instant happens for ever.
+_AT_ONCE: Final = 10_000_000
 
 
 @attrs.frozen(eq=False)
@@ -154,7 +165,11 @@ class World:
         if task.id is None:
             task = attrs.evolve(task, id=task_id)
         name = f"{self.setup.seed}/{epoch}/{task_id}/{attempt}"
-        return as_outcome(what(task, attempt, Random(name)))  # noqa: S311 - no secret
+        try:
+            return as_outcome(what(task, attempt, Random(name)))  # noqa: S311 - no secret
+        except Exception as error:
+            error.add_note(f"in the work of task {task_id}, attempt {attempt}")
+            raise
 
     def calls(self, task: Task, task_id: str) -> bool:
         """Whether the function of *task* is really called."""
@@ -229,8 +244,7 @@ class World:
         """
         life = self.life
         if life is None:
-            msg = "the orchestrator has crashed, and is not up again yet"
-            raise NotRunningError(msg)
+            raise _is_down()
         if self._inside:
             return act()
         self._inside = True
@@ -264,6 +278,11 @@ class World:
         Raises:
             UsageError: One was refused, and so none was accepted.
         """
+        if what is not None:
+            what = as_what(what)
+        if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
+            msg = f"a collection of tasks is needed, not {show(tasks)}"
+            raise InvalidTaskError(msg, hint="submit_task(…) takes one")
         given = list(tasks)
         for task in given:
             if not isinstance(task, Task):
@@ -278,8 +297,6 @@ class World:
 
     def _know(self, ids: list[str], what: What | None) -> list[str]:
         if what is not None:
-            if not callable(what):
-                what = as_outcome(what)
             self.by_id.update(dict.fromkeys(ids, what))
         return ids
 
@@ -343,9 +360,17 @@ class World:
         self.is_mortal = self.journal is not None
 
     def crash(self, down_ns: int) -> None:
-        """The process dies, now or at the end of this step."""
-        if self.journal is None or self.life is None:
-            msg = "there is nothing that could crash, or nothing that would be left"
+        """
+        The process dies, now or at the end of this step.
+
+        Raises:
+            NotRunningError: It is dead.
+            UsageError: It has no journal, so nothing would be left.
+        """
+        if self.life is None:
+            raise _is_down()
+        if self.journal is None:
+            msg = "it has no journal: nothing would be left after a crash"
             raise UsageError(msg)
         if self._inside:
             self._falls = down_ns
@@ -429,16 +454,42 @@ class World:
 
     # -- time ----------------------------------------------------------------------
 
-    def run(self, until_ns: int | None = None) -> None:
-        """Let time pass: until then, or until nothing proceeds by itself."""
+    def run(self, until_ns: int | None = None, steps: int = sys.maxsize) -> None:
+        """
+        Let time pass: until then, or until nothing proceeds by itself.
+
+        Args:
+            until_ns: Then.
+            steps: The most steps that it may take; with *until_ns*, that may follow
+                each other while no time passes.
+
+        Raises:
+            UsageError: They were not enough; or time passes already.
+        """
+        if self._inside:
+            msg = "run() was called while time passes already"
+            raise UsageError(msg, hint="what is called from inside must return")
+        taken = 0
         while (when := self._next()) is not None:
-            if until_ns is not None and when > until_ns:
+            if until_ns is None:
+                if self._is_quiet():
+                    return
+            elif when > until_ns:
                 break
-            if until_ns is None and self._is_quiet():
-                return
+            elif when > self.timeline.now:
+                taken = 0
+            if taken >= steps:
+                raise self._endless(taken)
+            taken += 1
             self._step(when)
         if until_ns is not None:
             self.timeline.now = max(self.timeline.now, until_ns)
+
+    def _endless(self, steps: int) -> UsageError:
+        seconds = (self.timeline.now - BEGINNING) / NS
+        msg = f"after {steps:,} steps, at {seconds:g} s, there is no end in sight"
+        hint = "give run(until=…) an end; or, if that is how much there is, more steps="
+        return UsageError(msg, hint=hint)
 
     def _next(self) -> int | None:
         """When something happens next."""
@@ -480,12 +531,23 @@ class World:
         try:
             if self.life is not None:
                 self.life.begin()
-            while (coming := timeline.take()) is not None:
+            for _ in repeat(None, _AT_ONCE):
+                coming = timeline.take()
+                if coming is None:
+                    break
                 coming[2](coming[3])
+            else:
+                raise self._endless(_AT_ONCE)
         except _Crash as crash:
             self._die(crash.down_ns)
         finally:
-            life = self.life
-            if life is not None:
-                self._settle(life)
-            self._inside = False
+            try:
+                if self.life is not None:
+                    self._settle(self.life)
+            finally:
+                self._inside = False
+
+
+def _is_down() -> NotRunningError:
+    msg = "the orchestrator has crashed, and is not up again yet"
+    return NotRunningError(msg, hint="let time pass with run()")

@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.events import TaskCompleted
 from taskorch.model import TaskState
+from taskorch.testing._arguments import check_count, check_kind
 from taskorch.testing._dice import Schedule
 from taskorch.testing._faults import Faults
 from taskorch.testing._simulation import Observer, Simulation
@@ -35,6 +36,8 @@ class _Exploration:
         keep: Iterable[str] | None,
         check: bool | Observer,
     ) -> None:
+        check_kind("seed", seed, int)
+        check_count("steps", steps, least=0)
         random = Random(f"explore {seed}")  # noqa: S311 - to be repeated, not guessed
         if faults is None:
             faults = Faults.some(random)
@@ -113,6 +116,7 @@ def explore(
     Raises:
         AssertionError: A promise was broken, or something never ends.
         InternalError: An invariant does not hold.
+        InvalidTaskError: *seed* or *steps* is no such number.
     """
     exploration = _Exploration(seed, steps, faults, keep, check)
     exploration.run()
@@ -134,13 +138,16 @@ class FailedRun:
     trace: str
     #: How much had happened in the whole run.
     before: int
+    #: What was asked to go wrong; None: that was drawn.
+    faults: Faults | None = None
 
     def __str__(self) -> str:
+        faults = "" if self.faults is None else f"faults={self.faults!r}, "
         return (
             f"seed {self.seed}: {self.error}\n"
             f"{len(self.schedule)} of {self.before} things that happened are enough:\n"
             f"{self.schedule}\n"
-            f"To repeat: explore({self.seed}, {self.steps}, keep={{\n    "
+            f"To repeat: explore({self.seed}, {self.steps}, {faults}keep={{\n    "
             + ",\n    ".join(repr(hit.name) for hit in self.schedule.hits)
             + ",\n})"
         )
@@ -163,6 +170,12 @@ def find_failure(
         faults: As for `explore`.
         check: As for `explore`; an observer of your own must bear several runs.
         tries: The most runs that the search may take.
+
+    Returns:
+        What was found; None: nothing fails.
+
+    Raises:
+        InvalidTaskError: *seed* or *steps* is no such number.
     """
 
     def attempt(
@@ -197,6 +210,7 @@ def find_failure(
         schedule=short.schedule,
         trace=short.trace(),
         before=len(names),
+        faults=faults,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -26,7 +27,7 @@ __all__ = ("Chaos", "Faults")
 Range = tuple[float, float]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Faults:
     """
     What may go wrong: probabilities from 0 to 1, and how bad it is.
@@ -34,7 +35,7 @@ class Faults:
     Messages concern remote agents only: those with a lease.
 
     Raises:
-        ValueError: What should be a probability is none.
+        ValueError: What should be a probability, a range or a time is none.
     """
 
     #: A message is lost; arrives twice; late; after later ones.
@@ -80,6 +81,20 @@ class Faults:
             if not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 msg = f"{kind}: a probability is a number from 0 to 1, not {rate!r}"
                 raise ValueError(msg)
+        for name in _RANGES:
+            _check_range(name, getattr(self, name))
+        commit: object = self.commit_seconds
+        if not isinstance(commit, int | float) or not 0 <= commit < inf:
+            msg = f"commit_seconds: a number of 0 or more, not {commit!r}"
+            raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in attrs.fields(Faults)
+            if getattr(self, field.name) != field.default
+        )
+        return f"Faults({told})"
 
     @classmethod
     def none(cls) -> Faults:
@@ -124,6 +139,9 @@ KINDS: Final = tuple(
     field.name
     for field in attrs.fields(Faults)
     if field.default == 0.0 and field.name != "commit_seconds"
+)
+_RANGES: Final = tuple(
+    field.name for field in attrs.fields(Faults) if isinstance(field.default, tuple)
 )
 #: Those that are asked about when there is a crash anyway.
 _IN_A_CRASH: Final = ("torn_commit", "crash_in_recovery", "clock_jump")
@@ -280,6 +298,22 @@ class Chaos(Nature):
             return False
         what = f"{name} at {self.dice.clock():.9f}"
         return self.dice.chance("points", self.faults.points, what)
+
+
+def _check_range(name: str, value: object) -> None:
+    """
+    Refuse what is no range of seconds, or of factors.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match value:
+        case (int() | float() as low, int() | float() as high) if (
+            -inf < low <= high < inf and (low >= 0 or name == "jump_seconds")
+        ):
+            return
+    msg = f"{name}: two numbers, the lower first, not {value!r}"
+    raise ValueError(msg)
 
 
 def _named(fence: Fence) -> str:

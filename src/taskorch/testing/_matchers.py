@@ -174,13 +174,24 @@ def assert_events(
     Raises:
         AssertionError: They are not; it shows both side by side, and for each event
             that is missing the one that came nearest, with the fields that differ.
+        TypeError: *events* or *expected* is no collection, or has what is no event.
         ValueError: There is no such *order*.
     """
     __tracebackhide__ = True
     if order not in _SAID:
         msg = f"order: {order!r} is none of {', '.join(map(repr, _SAID))}"
         raise ValueError(msg)
+    both: dict[str, object] = {"events": events, "expected": expected}
+    for name, given in both.items():
+        if not isinstance(given, Iterable) or isinstance(given, type):
+            msg = f"{name} is a list, as in [event(TaskStarted)], not {show(given)}"
+            raise TypeError(msg)
     happened = list(events)
+    for item in happened:
+        each: object = item
+        if not isinstance(each, Event):
+            msg = f"events are what happened, as in simulation.events, not {show(item)}"
+            raise TypeError(msg)
     wanted = [_wanted(item) for item in expected]
     if order == "strict":
         if len(happened) == len(wanted) and all(map(operator.eq, wanted, happened)):

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
 
-from taskorch.errors import NotRunningError, UnknownTaskError, UsageError
+import attrs
+
+from taskorch.errors import (
+    InvalidTaskError,
+    NotRunningError,
+    UnknownTaskError,
+    UsageError,
+)
 from taskorch.events import (
     Event,
     Fact,
@@ -31,6 +38,7 @@ from taskorch.model import (
     check_seconds,
 )
 from taskorch.model._limits import CONCURRENCY, KEEP_FINISHED, NS
+from taskorch.model._show import show
 from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
@@ -49,7 +57,16 @@ from taskorch.simulation._agents import Run
 from taskorch.simulation._life import Life
 from taskorch.simulation._nature import Fence
 from taskorch.simulation._timeline import BEGINNING
-from taskorch.simulation._work import as_outcome
+from taskorch.simulation._work import as_what
+from taskorch.testing._arguments import (
+    check_capabilities,
+    check_chosen,
+    check_count,
+    check_kind,
+    check_names,
+    check_resources,
+    check_speed,
+)
 from taskorch.testing._dice import Dice, Hit, Schedule
 from taskorch.testing._faults import Chaos, Faults
 from taskorch.testing._watch import Breach, Watch
@@ -73,6 +90,11 @@ __all__ = ("Observer", "Simulation")
 #: What there is if nothing is said.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
 _BY_USER: Final = "cancelled by the user"
+#: A task that is tried more often is tried for ever.
+_MOST_ATTEMPTS: Final = 10_000
+#: A run that takes more steps has no end.
+_MOST_STEPS: Final = 1_000_000
+_STAGES: Final = ("made", "sent", "kept", "told")
 
 
 class Observer(Protocol):
@@ -127,17 +149,24 @@ class _Watched(World):
         See `World.began`.
 
         Raises:
-            Breach: What it rests on is not in the journal.
+            Breach: What it rests on is not in the journal; or it goes on for ever.
         """
         self.runs[run.fence] = run
+        _, task_id, attempt = run.fence
+        if attempt > _MOST_ATTEMPTS:
+            law = "ends"
+            raise Breach(
+                law,
+                f"{task_id} begins {attempt:,} times: its retry handler "
+                "never gives up (law 2 of RetryHandler)",
+            )
         if self.observer is None:
             return
-        _, task_id, attempt = run.fence
         if task_id not in self._safe:
-            law = "kept"
+            law = "committed"
             raise Breach(law, f"{task_id} begins before its submission is kept")
         if not self._safe[task_id] and (task_id, attempt) not in self._safe:
-            law = "kept"
+            law = "committed"
             raise Breach(law, f"{task_id} begins before its start is kept")
 
     def kept(self, group: list[Entry]) -> None:
@@ -230,7 +259,7 @@ class Simulation:
             `schedule.names` of another run, or some of them.
 
     Raises:
-        InvalidTaskError: A part lacks a method.
+        InvalidTaskError: A part lacks a method, or an argument is not what it says.
     """
 
     def __init__(
@@ -252,6 +281,16 @@ class Simulation:
         check: bool | Observer = True,
         keep: Iterable[str] | None = None,
     ) -> None:
+        check_kind("seed", seed, int)
+        check_resources("resources", resources)
+        check_count("concurrency", concurrency, least=1)
+        check_count("keep_finished", keep_finished, least=0)
+        check_chosen("unknown_capability", unknown_capability, ("refuse", "wait"))
+        if faults is not None:
+            check_kind("faults", faults, Faults)
+        if keep is not None:
+            check_names("keep", keep)
+        _check_observer(check)
         # Compared with None: what is empty is false, and meant all the same.
         parts = Parts(
             registry=CapabilityRegistry() if registry is None else registry,
@@ -310,11 +349,18 @@ class Simulation:
                 None: it lives in the process of the orchestrator.
 
         Raises:
-            InvalidTaskError: The name is taken.
+            InvalidTaskError: The name is taken, or an argument is not what it says.
         """
+        check_resources("capacity", capacity)
+        check_resources("request", request)
+        if max_concurrency is not None:
+            check_count("max_concurrency", max_concurrency, least=1)
+        if lease is not None:
+            check_seconds("lease", lease, zero=False)
+        check_speed(speed)
         info = Agent(
             check_id(name),
-            tuple(sorted(set(capabilities))),
+            check_capabilities(capabilities),
             max_concurrency,
             capacity,
             request or Resources(),
@@ -332,11 +378,25 @@ class Simulation:
             what: Seconds; an `Outcome`; or a function of the task, the number of the
                 attempt and a random source that gives either. Of an unknown type,
                 work takes a second, and a call of a function no time: it is called.
+
+        Raises:
+            InvalidTaskError: *what* is none of these.
         """
-        self.world.by_type[type] = what if callable(what) else as_outcome(what)
+        check_kind("type", type, str)
+        self.world.by_type[type] = as_what(what)
 
     def at(self, seconds: float, act: Callable[[], object]) -> None:
-        """Call *act* at that time, counted from the beginning."""
+        """
+        Call *act* at that time, counted from the beginning; at once if it is past.
+
+        Raises:
+            InvalidTaskError: It is no such time, or *act* cannot be called.
+        """
+        if not callable(act):
+            msg = f"at() calls a function without arguments, not {show(act)}"
+            raise InvalidTaskError(
+                msg, hint="as in at(5.0, lambda: simulation.crash())"
+            )
         when = BEGINNING + int(check_seconds("seconds", seconds) * NS)
         self.world.timeline.at(max(when, self.world.timeline.now), _call, act)
 
@@ -345,8 +405,12 @@ class Simulation:
         The orchestrator dies, and starts again after so many seconds.
 
         What was not committed is gone, as are agents without a lease until then.
+
+        Raises:
+            InvalidTaskError: *downtime* is no number of seconds.
+            NotRunningError: It has crashed already, and is not up again.
         """
-        self.world.crash(int(downtime * NS))
+        self.world.crash(int(check_seconds("downtime", downtime) * NS))
 
     def crash_at(
         self,
@@ -363,19 +427,36 @@ class Simulation:
                 were `sent` to agents; `kept` in the journal, and nobody knows; or
                 when everybody has been `told`.
             downtime: Seconds until it starts again.
-        """
-        self.world.crash_at(fact, stage, int(downtime * NS))
 
-    def run(self, until: float | None = None) -> Self:
+        Raises:
+            InvalidTaskError: There is no such number, stage or downtime.
+        """
+        check_count("fact", fact, least=1)
+        check_chosen("stage", stage, _STAGES)
+        ns = int(check_seconds("downtime", downtime) * NS)
+        self.world.crash_at(fact, stage, ns)
+
+    def run(self, until: float | None = None, *, steps: int = _MOST_STEPS) -> Self:
         """
         Let time pass.
 
         Args:
-            until: Seconds since the beginning; None: until nothing proceeds without
-                somebody's doing.
+            until: Seconds since the beginning, and nothing happens if that is past;
+                None: until nothing proceeds without somebody's doing.
+            steps: Instants at which something happens, at most; with *until*, only
+                those between which no time passes are counted.
+
+        Raises:
+            Breach: A guarantee did not hold.
+            InvalidTaskError: *until* is no number of seconds.
+            UsageError: It does not come to an end; or it is called from `at` or from
+                the work of a task, while time passes already.
         """
-        end = None if until is None else BEGINNING + int(until * NS)
-        self.world.run(end)
+        check_count("steps", steps, least=1)
+        end = None
+        if until is not None:
+            end = BEGINNING + int(check_seconds("until", until) * NS)
+        self.world.run(end, steps)
         return self
 
     def check(self) -> None:
@@ -517,7 +598,12 @@ class Simulation:
         return self.dice.schedule
 
     def trace(self) -> str:
-        """All facts and faults as text, one line each: what two runs differ in."""
+        """
+        All facts and faults as text, one line each: what two runs differ in.
+
+        Of a fact: seconds, its number, its class, and the fields that are not as they
+        mostly are.
+        """
         return "\n".join(map(_line, self.world.log))
 
     def get_task_status(self, task_id: str) -> TaskStatus:
@@ -564,7 +650,7 @@ class Simulation:
         life = self.world.life
         if life is None:
             msg = "the orchestrator has crashed, and is not up again yet"
-            raise NotRunningError(msg)
+            raise NotRunningError(msg, hint="let time pass with run()")
         return life
 
     @property
@@ -577,6 +663,15 @@ class Simulation:
         journal = self.world.journal
         assert journal is not None  # noqa: S101 - a watched world has one
         return journal
+
+
+def _check_observer(check: object) -> None:
+    methods = ("step", "crashed", "recovered", "finished")
+    if not isinstance(check, bool) and not all(
+        callable(getattr(check, method, None)) for method in methods
+    ):
+        msg = f"check is True, False or an Observer, not {show(check)}"
+        raise InvalidTaskError(msg, hint=f"it has the methods {', '.join(methods)}")
 
 
 def _bystander(setup: Setup) -> Kernel:
@@ -603,6 +698,9 @@ def _line(item: Fact | Hit | str) -> str:
         return f"--- {item}"
     if isinstance(item, Hit):
         return f"*** {item}"
+    cls = item[0]
     seconds = (item[2] - BEGINNING) / NS
-    fields = " ".join(map(repr, item[3:]))
-    return f"{seconds:>14.6f} {item[1]:>6} {item[0].__name__} {fields}"
+    # Of every event, the first two fields are its number and its time.
+    named = zip(attrs.fields(cls)[2:], item[3:], strict=False)
+    fields = (f" {f.name}={value!r}" for f, value in named if value != f.default)
+    return f"{seconds:>14.6f} {item[1]:>6} {cls.__name__}{''.join(fields)}"

@@ -169,10 +169,11 @@ def people(random: Random, simulation: Simulation, pace: float) -> None:
         simulation: Where they join.
         pace: Seconds, more or less, from one command of callers to the next.
     """
-    simulation.agent("a", capabilities="xy", max_concurrency=random.choice([1, 2]))
+    limit = random.choice([1, 2])
+    simulation.agent("a", capabilities={"x", "y"}, max_concurrency=limit)
     simulation.agent(
         "b",
-        capabilities="x",
+        capabilities={"x"},
         capacity=Resources(cpu=3, gpu=1, licence=1, memory_mb=3),
         request=random.choice(RESOURCES[:3]),
         speed=random.choice([0.5, 1.0, 3.0]),
@@ -181,7 +182,7 @@ def people(random: Random, simulation: Simulation, pace: float) -> None:
     for name in ("c", "d")[: random.choice([0, 1, 2, 2])]:
         simulation.agent(
             name,
-            capabilities=random.choice(["x", "xy", "yz"]),
+            capabilities=set(random.choice(["x", "xy", "yz"])),
             max_concurrency=random.choice([1, 3, None]),
             lease=lease,
         )
@@ -448,7 +449,7 @@ class Workload:
             "join",
             f"{name} {skill} lease={lease}",
             lambda: self._simulation.agent(
-                name, capabilities=skill, max_concurrency=limit, lease=lease
+                name, capabilities=set(skill), max_concurrency=limit, lease=lease
             ),
         )
 
@@ -480,7 +481,10 @@ class Workload:
         simulation.nature.on = False
         simulation.run()
         simulation.agent(
-            "all", capabilities="xyz", max_concurrency=None, capacity=_PLENTY
+            "all",
+            capabilities={"x", "y", "z"},
+            max_concurrency=None,
+            capacity=_PLENTY,
         )
         simulation.run()
         for _ in range(200):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -78,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     points = metafunc.definition.get_closest_marker("taskorch_crash_points")
     if points is not None and _CRASH in metafunc.fixturenames:
-        n = _count(*points.args, **points.kwargs)
+        n = _count(metafunc.definition, points)
         numbers = range(1, n + 1)
         metafunc.parametrize(_CRASH, numbers, ids=[f"crash{i}" for i in numbers])
     if not _has_parameter(metafunc, _SEED):
@@ -159,7 +159,13 @@ def faults(request: pytest.FixtureRequest) -> Faults:
     from taskorch.testing._faults import Faults  # noqa: PLC0415 - only where it is used
 
     mark = request.node.get_closest_marker("taskorch_faults")
-    return Faults() if mark is None else Faults(*mark.args, **mark.kwargs)
+    if mark is None:
+        return Faults()
+    try:
+        return Faults(*mark.args, **mark.kwargs)
+    except (TypeError, ValueError) as error:
+        why = str(error).replace("Faults.__init__()", "Faults()")
+        pytest.fail(f"@pytest.mark.{mark.name}: {why}", pytrace=False)
 
 
 @pytest.fixture
@@ -202,7 +208,7 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
         return list(dict.fromkeys(seed for seeds in given for seed in seeds))
     mark = node.get_closest_marker("taskorch_seeds")
     if mark is not None:
-        chosen = _marked(*mark.args, **mark.kwargs)
+        chosen = _marked(node, mark)
     else:
         chosen = 1 if one else _setting(config.getini(_INI))
     if isinstance(chosen, list):
@@ -216,19 +222,32 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
     return list(found)
 
 
-def _marked(n: int | None = None, *, seeds: list[int] | None = None) -> int | list[int]:
-    if seeds and n is None:
-        return list(dict.fromkeys(seeds))
-    if seeds is not None:
-        pytest.fail("taskorch_seeds takes a number, or seeds=[…]", pytrace=False)
-    return _count(n)
+def _marked(node: pytest.Item, mark: pytest.Mark) -> int | list[int]:
+    """What the mark taskorch_seeds says: how many, or which."""
+    if not mark.args and set(mark.kwargs) == {"seeds"}:
+        seeds = mark.kwargs["seeds"]
+        if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+            chosen = list(seeds)
+            if chosen and all(type(seed) is int for seed in chosen):
+                return list(dict.fromkeys(chosen))
+        _refuse(node, mark, "seeds=[…], whole numbers")
+    return _count(node, mark, " or seeds=[…], whole numbers")
 
 
-def _count(n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        msg = f"taskorch_seeds and taskorch_crash_points take 1 or more, not {n!r}"
-        pytest.fail(msg, pytrace=False)
-    return n
+def _count(node: pytest.Item, mark: pytest.Mark, or_else: str = "") -> int:
+    """The number that a mark says."""
+    given = (*mark.args, *(mark.kwargs[key] for key in mark.kwargs if key == "n"))
+    if len(given) == 1 and len(mark.args) + len(mark.kwargs) == 1:
+        (n,) = given
+        if type(n) is int and n >= 1:
+            return n
+    return _refuse(node, mark, f"a number of 1 or more{or_else}")
+
+
+def _refuse(node: pytest.Item, mark: pytest.Mark, what: str) -> NoReturn:
+    given = [*map(repr, mark.args), *(f"{k}={v!r}" for k, v in mark.kwargs.items())]
+    told = f"@pytest.mark.{mark.name}({', '.join(given)})"
+    pytest.fail(f"{node.nodeid}: {told}: it takes {what}", pytrace=False)
 
 
 def _setting(text: str) -> int:

@@ -26,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="for how long")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=None, help="at most so many")
-    parser.add_argument("--steps", type=int, default=STEPS, help="commands in a run")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument("--seeds", type=_natural, default=None, help="at most so many")
+    parser.add_argument(
+        "--steps", type=_natural, default=STEPS, help="commands in a run"
+    )
+    parser.add_argument("--jobs", type=_natural, default=1, help="processes at once")
     parser.add_argument(
         "--keep-going", action="store_true", help="do not end at the first failure"
     )
@@ -48,6 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _say(f"seeds {given.seed} to {last}: {failed} failed")
     return 1 if failed else 0
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        msg = f"{text!r} is not a whole number of 0 or more"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _results(

@@ -335,3 +335,17 @@ def test_the_traceback_ends_where_the_assertion_stands():
         assert_events([], [TaskStarted])
 
     assert caught.traceback[-1].frame.f_locals["__tracebackhide__"] is True
+
+
+@pytest.mark.parametrize(
+    ("events", "expected", "why"),
+    [
+        (5, [], "^events is a list, .* not 5"),
+        ([], event(TaskStarted), "^expected is a list, .* not event"),
+        ([], TaskStarted, "^expected is a list"),
+        ([TaskStarted], [], "^events are what happened, .* not <class"),
+    ],
+)
+def test_what_is_no_list_of_events_is_refused(events, expected, why):
+    with pytest.raises(TypeError, match=why):
+        assert_events(events, expected)

@@ -117,7 +117,20 @@ import pytest
     assert seeds(run(text, "-v", "--taskorch-seed=1")) == [1, 1]
 
 
-@pytest.mark.parametrize("args", ["", "0", "2, seeds=[1]", "seeds=[]", "'x'", "True"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "",
+        "0",
+        "2, seeds=[1]",
+        "seeds=[]",
+        "seeds=['1']",
+        "seeds=1",
+        "'x'",
+        "True",
+        "m=1",
+    ],
+)
 def test_a_mark_that_makes_no_sense_is_refused(run, args):
     result = run(f"""
 import pytest
@@ -127,7 +140,8 @@ import pytest
 """)
 
     result.assert_outcomes(errors=1)
-    assert any("taskorch_seeds" in line and " take" in line for line in lines(result))
+    told = f"test_it.py::test_it: @pytest.mark.taskorch_seeds({args}): it takes "
+    assert any(line.startswith(told) for line in lines(result))
 
 
 def test_a_test_may_give_its_seeds_itself(run):
@@ -277,7 +291,7 @@ def test_it(simulation, x):
     assert "what chance brought about:" in section
     assert "agent_slow" in section
     assert "what happened last:" in section
-    assert "TaskCompleted 't1'" in section
+    assert "TaskCompleted task_id='t1'" in section
     assert "add up" not in section
 
 
@@ -367,6 +381,24 @@ def test_none(simulation, faults):
     result.assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize(
+    ("args", "why"), [("loose=0.1", "'loose'"), ("lose=3", "from 0 to 1, not 3")]
+)
+def test_faults_that_there_are_not_are_refused(run, args, why):
+    """What the report has is the mark and what is wrong with it, and no code of ours."""
+    result = run(f"""
+import pytest
+
+@pytest.mark.taskorch_faults({args})
+def test_it(simulation): pass
+""")
+
+    result.assert_outcomes(errors=10)
+    told = [line for line in lines(result) if line.startswith("@pytest.mark.")]
+    assert len(told) == 10
+    assert why in told[0]
+
+
 def test_a_module_may_say_what_goes_wrong(run):
     """By a fixture of the same name."""
     result = run(
@@ -421,7 +453,7 @@ def test_it(make_simulation):
     run(text, "--taskorch-seed=1").assert_outcomes(passed=3)
 
 
-@pytest.mark.parametrize("args", ["0", "'x'", "2.5"])
+@pytest.mark.parametrize("args", ["", "0", "'x'", "2.5", "1, 2"])
 def test_a_number_of_crash_points_that_makes_no_sense_is_refused(run, args):
     result = run(f"""
 import pytest
@@ -431,7 +463,11 @@ def test_it(simulation): pass
 """)
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*taskorch_crash_points take 1 or more, not *"])
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_it: *taskorch_crash_points(*): it takes a number of 1 or more"
+        ]
+    )
 
 
 def test_crash_points_without_a_simulation_change_nothing(run):

@@ -202,17 +202,29 @@ def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
     """
     name = _article(protocol.__name__)
     if not callable(make):
-        msg = f"what makes {name} is needed, not {show(make)}"
+        why = _lacks(make, protocol) or ": give its class, or a function"
+        msg = f"what makes {name} is needed, not {show(make)}{why}"
         raise TypeError(msg)
 
     def checked() -> T:
         made = make()
         if not isinstance(made, protocol):
-            msg = f"{show(make)} made {show(made)}, which is not {name}"
+            why = _lacks(made, protocol)
+            msg = f"{show(make)} made {show(made)}, which is not {name}{why}"
             raise TypeError(msg)
         return cast("T", made)
 
     return checked
+
+
+def _lacks(given: object, protocol: type[Any]) -> str:
+    """What *given* lacks to be of *protocol*, to go on with in a message."""
+    names = [
+        name
+        for name in vars(protocol)
+        if not name.startswith("_") and not hasattr(given, name)
+    ]
+    return f": it has no {' and no '.join(names)}" if names else ""
 
 
 def brief(value: object) -> str:

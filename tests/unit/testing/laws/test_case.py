@@ -87,8 +87,10 @@ def test_what_a_policy_raises_passes_through_with_the_question():
 def test_a_protocol_is_needed_or_what_makes_one():
     with pytest.raises(TypeError, match="what makes a TaskRouter is needed, not 'x'"):
         check_task_router("x")
-    with pytest.raises(TypeError, match="which is not a TaskRouter"):
+    with pytest.raises(TypeError, match=r"which is not a TaskRouter: it has no route$"):
         check_task_router(object)
+    with pytest.raises(TypeError, match=r"needed, not <object .*>: it has no route$"):
+        check_task_router(object())
 
 
 # ------------------------------------------------------------------------- the cases

@@ -311,5 +311,7 @@ def test_what_a_journal_raises_passes_through_with_the_case():
 
 
 def test_a_journal_itself_is_not_enough():
-    with pytest.raises(TypeError, match="what makes a Journal is needed"):
+    with pytest.raises(
+        TypeError, match=r"what makes a Journal is needed, .* its class"
+    ):
         check_journal(Right())

@@ -1,0 +1,112 @@
+"""Whether what a simulation is given is what it takes: said at once, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Resources, check_seconds
+from taskorch.model._show import show
+
+__all__ = (
+    "check_capabilities",
+    "check_chosen",
+    "check_count",
+    "check_kind",
+    "check_names",
+    "check_resources",
+    "check_speed",
+)
+
+
+def check_count(name: str, value: object, *, least: int) -> None:
+    """
+    Refuse what is no whole number of *least* or more.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is an integer of {least} or more, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def check_kind(name: str, value: object, kind: type[Any]) -> None:
+    """
+    Refuse what is not of *kind*.
+
+    Raises:
+        InvalidTaskError: It is not.
+    """
+    # A bool is an int, and meant as a flag.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        article = "an" if kind.__name__[0] in "aeioO" else "a"
+        msg = f"{name} is {article} {kind.__name__}, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def check_chosen(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """
+    Refuse what is none of *choices*.
+
+    Raises:
+        InvalidTaskError: It is none; the message lists them.
+    """
+    if value not in choices:
+        msg = f"{name} is one of {', '.join(map(repr, choices))}, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def check_resources(name: str, value: object) -> None:
+    """
+    Refuse what is neither Resources nor None.
+
+    Raises:
+        InvalidTaskError: It is neither.
+    """
+    if value is not None and not isinstance(value, Resources):
+        msg = f"{name} is Resources(…) or None, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def check_names(name: str, value: object) -> None:
+    """
+    Refuse what is no collection of strings; one string is none.
+
+    Raises:
+        InvalidTaskError: It is not.
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"{name} is a collection of names, as in {{'a', 'b'}}, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def check_capabilities(value: Iterable[Any]) -> tuple[str, ...]:
+    """
+    Return the capabilities of an agent, each once and in order.
+
+    Raises:
+        InvalidTaskError: It is no collection of names.
+    """
+    check_names("capabilities", value)
+    wanted: tuple[Any, ...] = tuple(value)
+    for one in wanted:
+        if not isinstance(one, str) or not one.isprintable() or not one:
+            msg = f"a capability is a name that can be printed, not {show(one)}"
+            raise InvalidTaskError(msg)
+    return tuple(sorted(set(wanted)))
+
+
+def check_speed(value: object) -> None:
+    """
+    Refuse what work cannot be divided by.
+
+    Raises:
+        InvalidTaskError: It is no number above 0.
+    """
+    try:
+        check_seconds("speed", value, zero=False)
+    except InvalidTaskError:
+        msg = f"speed is a number above 0 (2 is twice as fast), not {show(value)}"
+        raise InvalidTaskError(msg) from None

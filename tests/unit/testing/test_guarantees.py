@@ -1,0 +1,31 @@
+"""What the documentation says is watched, and what is."""
+
+import re
+from pathlib import Path
+
+from taskorch.testing import _simulation, _watch
+
+ROOT = Path(__file__).parents[3]
+
+
+def names_in(module):
+    """The laws whose breach a module tells of."""
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    said = re.findall(r'_breach\("([a-z ]+)"', text)
+    for line in re.findall(r"^ +law = (.+)$", text, re.MULTILINE):
+        said += re.findall(r'"([a-z ]+)"', line)
+    return set(said)
+
+
+def test_the_table_has_every_law_and_no_other():
+    page = ROOT / "docs/explanation/simulation.md"
+    _, _, text = page.read_text(encoding="utf-8").partition("## What is watched\n")
+    table, _, _ = text.partition("\nA breach is")
+    told = re.findall(r"^\| ([a-z ]+) \| [^|]+ \|$", table, re.MULTILINE)
+
+    assert sorted(told[1:]) == sorted(names_in(_watch) | names_in(_simulation))
+    assert told[0] == "name"
+
+
+def test_the_numbers_in_the_documentation_are_those_of_the_code():
+    assert (_simulation._MOST_ATTEMPTS, _simulation._MOST_STEPS) == (10_000, 1_000_000)
