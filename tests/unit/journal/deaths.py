@@ -1,0 +1,97 @@
+"""
+A workload that is killed before each of its statements, and what is left of it.
+
+As a program, with a folder: it forks one child a death, and prints what each had said
+was kept, and what the next owner found.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+from taskorch.events import TaskCancelled
+from taskorch.journal import SqliteJournal, _sqlite
+
+GROUPS = ((1, 2), (3,), (4, 5, 6))
+connect = _sqlite._connect
+
+
+class Mortal:
+    """A connection that dies with its process, before a statement."""
+
+    def __init__(self, db: sqlite3.Connection, lives: list[int]):
+        self.db, self.lives = db, lives
+
+    def live(self):
+        self.lives[0] -= 1
+        if self.lives[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def execute(self, *args):
+        self.live()
+        result = self.db.execute(*args)
+        if args == ("COMMIT",):
+            self.live()
+        return result
+
+    def executemany(self, *args):
+        self.live()
+        return self.db.executemany(*args)
+
+    def close(self):
+        self.live()
+        self.db.close()
+
+
+def work(path: Path, tell: int, lives: list[int]):
+    _sqlite._connect = lambda *args: Mortal(connect(*args), lives)
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        for group in GROUPS:
+            journal.append(
+                epoch, [((TaskCancelled, n, n, "t", ""), None) for n in group]
+            )
+            os.write(tell, bytes([group[-1]]))
+
+
+def death(path: Path, number: int):
+    told, tell = os.pipe()
+    if not (pid := os.fork()):
+        work(path, tell, [number])
+        os._exit(0)
+    os.close(tell)
+    said = os.read(told, 100)
+    while more := os.read(told, 100):
+        said += more
+    os.close(told)
+    status = os.waitpid(pid, 0)[1]
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        kept = journal.last
+        numbers = [entry[0][1] for entry in journal.read()]
+        # Whatever was left, the next life goes on from there.
+        journal.append(epoch, [((TaskCancelled, kept + 1, 1, "t", ""), None)])
+    return {
+        "signal": os.WTERMSIG(status),
+        "said": max(said, default=0),
+        "kept": kept,
+        "numbers": numbers,
+    }
+
+
+def main(folder: str):
+    deaths = []
+    for number in count(1):
+        deaths.append(death(Path(folder, f"{number}.db"), number))
+        if not deaths[-1]["signal"]:
+            break
+    print(json.dumps(deaths))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,414 @@
+"""The codec: facts and documents come back exactly, or are refused with their path."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskorch.errors import InvalidTaskError, JournalError
+from taskorch.events import (
+    CATALOGUE,
+    OrchestratorStopped,
+    TaskProgressed,
+    TaskReprioritised,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.journal import _codec
+from taskorch.journal._codec import Missing, decode, encode
+from taskorch.model import (
+    AgentStats,
+    Call,
+    Durations,
+    Health,
+    HealthCheck,
+    Performance,
+    PoolStats,
+    Program,
+    ProgramResult,
+    QueueStats,
+    Resources,
+    RetryPolicy,
+    RetryStats,
+    StateStats,
+    Stats,
+    Task,
+    TypeStats,
+)
+from taskorch.testing import strategies
+
+STOPPED = (OrchestratorStopped, 1, 2)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and of the same classes all through."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(map(repr, one)) == list(map(repr, other)) and all(
+            same(one[key], other[key]) for key in one
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if attrs.has(type(one)):
+        return same(
+            attrs.asdict(one, recurse=False), attrs.asdict(other, recurse=False)
+        )
+    return one == other and repr(one) == repr(other)
+
+
+def back(value):
+    return decode(encode((STOPPED, value)))[1]
+
+
+texts = st.text(st.characters(), max_size=8) | st.sampled_from(
+    ["\ud800", "\ud83d\ude00", "😀", "a\0b", "é", "$tuple", "\u2028"]
+)
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | numbers | texts
+names = st.text("abc", min_size=1, max_size=3)
+units = st.dictionaries(names, st.integers(1, 10**18)).map(
+    lambda made: tuple(sorted(made.items()))
+)
+keys = st.recursive(
+    numbers | texts, lambda inner: st.lists(inner, max_size=3).map(tuple)
+)
+datetimes = st.datetimes(
+    timezones=st.sampled_from(
+        [
+            None,
+            UTC,
+            timezone(timedelta(hours=-3, minutes=-30)),
+            ZoneInfo("Europe/Berlin"),
+            ZoneInfo("UTC"),
+        ]
+    )
+)
+documents = st.recursive(
+    scalars | st.binary(max_size=8) | datetimes | st.just(Path("/a/b")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(texts | st.sampled_from(["$bytes", "$"]), inner, max_size=3)
+        | st.dictionaries(st.integers() | st.tuples(texts), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+
+counts = st.integers(0, 9)
+durations = st.none() | st.builds(Durations, st.floats(0, 9), st.floats(0, 9))
+type_stats = st.builds(
+    TypeStats,
+    *[counts] * 3,
+    *[durations] * 3,
+    st.dictionaries(names, counts, max_size=2),
+)
+all_stats = st.builds(
+    Stats,
+    st.builds(QueueStats, counts, counts, st.none() | st.floats(0, 9)),
+    st.builds(StateStats, *[counts] * 9),
+    st.builds(RetryStats, *[counts] * 3),
+    st.dictionaries(names, st.builds(PoolStats, st.floats(0, 9), st.floats(0, 9))),
+    st.dictionaries(
+        names,
+        st.builds(
+            AgentStats,
+            counts,
+            st.none() | counts,
+            counts,
+            counts,
+            strategies.resources(),
+            st.none() | strategies.resources(),
+            st.dictionaries(
+                names,
+                st.builds(Performance, counts, counts, st.none() | st.floats(0, 9)),
+            ),
+            counts,
+        ),
+        max_size=2,
+    ),
+    st.dictionaries(names, type_stats, max_size=2),
+    st.dictionaries(names, counts),
+    counts,
+    counts,
+)
+checks = st.builds(HealthCheck, names, names, texts)
+ids = strategies.task_ids() | texts
+pairs = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
+id_lists = st.lists(ids, max_size=3).map(tuple)
+
+#: Values by the annotations that the catalogue has.
+BY_TYPE = {
+    "int": st.integers(),
+    "str": texts,
+    "bool": st.booleans(),
+    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "Any": keys,
+    "Units": units,
+    "Agent": strategies.agents(),
+    "Stats": all_stats,
+    "Health": st.builds(
+        Health, names, st.booleans(), st.booleans(), st.lists(checks).map(tuple)
+    ),
+    "dict[str, TypeStats]": st.dictionaries(names, type_stats, max_size=2),
+    "str | None": st.none() | texts,
+    "int | None": st.none() | st.integers(),
+    "tuple[str, ...]": id_lists,
+    "tuple[str, ...] | None": st.none() | id_lists,
+    "tuple[tuple[str, str], ...]": pairs,
+}
+
+
+def facts_of(cls):
+    sizes = st.integers(0, 2**63 - 1)
+    rest = [BY_TYPE[f.type] for f in attrs.fields(cls)[2:] if not f.kw_only]
+    return st.tuples(st.just(cls), sizes, sizes, *rest)
+
+
+@pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
+def test_every_fact_comes_back(cls):
+    """With every value that its fields may have."""
+
+    @settings(max_examples=25, deadline=None)
+    @given(facts_of(cls))
+    def check(fact):
+        read, doc = decode(encode((fact, None)))
+        assert same(read, fact)
+        assert doc is None
+
+    check()
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents)
+def test_documents_come_back(value):
+    read = back(value)
+    assert same(read, value)
+    assert encode((STOPPED, read)) == encode((STOPPED, value))
+
+
+@settings(max_examples=50, deadline=None)
+@given(strategies.tasks(metadata=st.none() | st.dictionaries(names, documents)))
+def test_tasks_come_back(task):
+    assert same(back(task), task)
+
+
+@settings(max_examples=50, deadline=None)
+@given(keys)
+def test_a_key_may_be_any_plain_value(key):
+    fact = (TaskReprioritised, 1, 2, "t", 0, key)
+    assert same(decode(encode((fact, None)))[0], fact)
+
+
+def test_a_number_of_a_class_of_its_own_is_kept_in_a_fact_by_its_value():
+    class Cost(float):
+        pass
+
+    fact = (TaskReprioritised, 1, 2, "t", 0, (Cost(1.5), 2))
+    assert decode(encode((fact, None)))[0] == fact
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Program(
+            ["ls", b"\xff"], env={"A": "b"}, inherit_env=["MINE"], stdin=b"\0", cwd="/"
+        ),
+        Program(["ls"], inherit_env=True, check=False),
+        ProgramResult(("ls",), -9, "out", "err", Path("/tmp/log"), 1.5, ("A",), 3),
+        Task("x", after=("a", "b"), requires={"gpu"}, id="t", idempotency_key="k"),
+        Task("x", deadline=datetime(2026, 1, 1, tzinfo=UTC), not_before=3.5),
+        Task(
+            "x",
+            resources=Resources(cpu=0.5),
+            retry=RetryPolicy(3, base=1, jitter="full"),
+        ),
+        Task("x", retry=RetryPolicy(2, retry_on=(OSError, InvalidTaskError))),
+        Task("x", retry=RetryPolicy(2, retry_on=math.isnan, wait=math.sqrt)),
+        Task.call(math.hypot, 3, (4,), kwargs={"a": [b"x"]}, executor="thread"),
+        Task.call(Fraction.from_float, 0.5),
+        Task.program(["ls"], timeout=3),
+        datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        {"$tuple": 1},
+        {"$x": 1, "y": 2},
+        frozenset({1, 2}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_users_hand_over_comes_back(value):
+    read = back(value)
+    assert read == value
+    assert repr(read) == repr(value)
+
+
+def test_a_document_is_readable():
+    row = encode((STOPPED, Task("build", {"n": 1}, timeout=2.5)))
+    assert row[5] == '{"$Task":{"type":"build","payload":{"n":1},"timeout":2.5}}'
+
+
+def test_a_frequent_fact_is_readable():
+    fact = (TaskStarted, 7, 8, "t", 1, "local", (("cpu", 1000),), "the only one")
+    assert encode((fact, None)) == (
+        7, "TaskStarted", 8, "t", '[1,"t",1,"local",[["cpu",1000]],"the only one"]', None
+    )  # fmt: skip
+
+
+def closure():
+    def inner():
+        return None
+
+    return inner
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@attrs.frozen
+class Mine:
+    x: int = 1
+
+
+def shadowed():
+    return None
+
+
+_first, shadowed.__qualname__ = shadowed, "closure"
+loop: list[Any] = []
+loop.append(loop)
+TASK_PATHS = [
+    (Task("x", {"items": [0, 1, {"when": object()}]}), "payload.items[2].when", "JSON"),
+    (Task("x", {"a b": {1: math.nan}}), "payload['a b'][1]", "None"),
+    (Task("x", (1, math.inf)), "payload[1]", "None"),
+    (Task("x", metadata={"c": Colour.RED}), "metadata.c", "JSON"),
+    (Task("x", [Mine()]), "payload[0]", "JSON"),
+    (Task.call(lambda: 1), "payload.fn", "top level"),
+    (Task.call(closure()), "payload.fn", "top level"),
+    (Task.call(_first), "payload.fn", "top level"),
+    (Task.call(partial(closure)), "payload.fn", "top level"),
+    (Task.call([].append, 1), "payload.fn", "top level"),
+    (Task.call(len, {1: [object()]}), "payload.args[0][1][0]", "JSON"),
+    (Task.call(print, kwargs={"end": object()}), "payload.kwargs.end", "JSON"),
+    (Task("x", after=[object()]), "after[0]", "JSON"),
+    (Task("x", retry=RetryPolicy(2, retry_on=lambda e: True)), "retry.retry_on", "top"),
+    (Task("x", loop), "payload[0][0]", "file"),
+    (Task("x", datetime(2026, 1, 1, tzinfo=timezone(timedelta(0), "X"))), "payload", "UTC"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "remedy"), TASK_PATHS, ids=lambda p: str(p)[:30]
+)
+def test_what_cannot_be_restored_is_refused_with_its_path(task, path, remedy):
+    with pytest.raises(InvalidTaskError) as caught:
+        encode((STOPPED, task))
+    assert caught.value.message.startswith(path)
+    assert remedy in caught.value.hint
+
+
+def test_a_result_is_refused_by_its_name():
+    with pytest.raises(InvalidTaskError, match=r"^result\.x: "):
+        encode((STOPPED, {"x": object()}))
+
+
+@pytest.mark.parametrize(
+    ("fact", "path"),
+    [
+        ((TaskReprioritised, 1, 2, "t", 0, (1, math.nan)), "key[1]"),
+        (
+            (
+                TaskSubmitted,
+                1,
+                2,
+                "t",
+                "x",
+                0,
+                (),
+                None,
+                (),
+                None,
+                None,
+                True,
+                math.inf,
+            ),
+            "key",
+        ),
+        ((TaskProgressed, 1, 2, "t", 1, {"a": object()}), "value.a"),
+    ],
+)
+def test_a_field_of_a_fact_is_refused_by_its_name(fact, path):
+    with pytest.raises(InvalidTaskError) as caught:
+        encode((fact, None))
+    assert caught.value.message.startswith(path)
+
+
+@pytest.mark.parametrize("numbers", [(-1, 0), (2**63, 0), (1, -1), (1, 2**63)])
+def test_numbers_beyond_the_table_are_refused(numbers):
+    with pytest.raises(ValueError, match="64 bits"):
+        encode(((OrchestratorStopped, *numbers), None))
+
+
+def test_a_function_that_is_gone_fails_only_when_it_is_called():
+    row = encode((STOPPED, Task.call(math.hypot, 3, 4)))
+    assert row[5] is not None
+    gone = (*row[:5], row[5].replace("math:hypot", "no.such:function"))
+    task = decode(gone)[1]
+    assert isinstance(task.payload, Call)
+    with pytest.raises(InvalidTaskError, match=r"no\.such:function"):
+        task.payload.fn(3, 4)
+    assert repr(task.payload.fn) == "<missing no.such:function>"
+    # And it is kept again as it was.
+    assert encode((STOPPED, task))[5] == gone[5]
+
+
+def test_an_exception_class_that_is_gone_is_raised_by_nobody():
+    row = encode((STOPPED, RetryPolicy(2, retry_on=(OSError, KeyError))))
+    assert row[5] is not None
+    policy = decode((*row[:5], row[5].replace("KeyError", "GoneError")))[1]
+    assert policy.retry_on == (OSError,)
+    assert isinstance(_codec._to_function("builtins:GoneError"), Missing)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ((1, "TaskMarried", 2, None, "[1]", None), "TaskMarried"),
+        ((1, "OrchestratorStopped", 2, None, "[99]", None), "schema 99"),
+        ((1, "OrchestratorStopped", 2, None, "[1", None), "cannot be read"),
+        ((1, "OrchestratorStopped", 2, None, "{}", None), "cannot be read"),
+        ((1, "OrchestratorStopped", 2, None, "[1]", '{"$Wedding":{}}'), "Wedding"),
+        (
+            (1, "OrchestratorStopped", 2, None, "[1]", '{"$Task":{"x":1}}'),
+            "cannot be read",
+        ),
+        ((1, "OrchestratorStopped", 2, None, "[1]", '{"$Task":1}'), "cannot be read"),
+    ],
+)
+def test_what_is_not_known_is_said(row, words):
+    with pytest.raises(JournalError, match=words):
+        decode(row)
+
+
+def test_the_deepest_that_is_accepted_can_be_read():
+    value: Any = "x"
+    for _ in range(100):
+        value = [value]
+    assert same(back(value), value)
+    with pytest.raises(InvalidTaskError, match="deep"):
+        back([[value]])
+
+
+def test_a_number_too_long_for_decimal_digits_comes_back():
+    long = -(10**5000) - 1
+    assert back({"n": long})["n"] == long
+    fact = (TaskReprioritised, 1, 2, "t", 0, (long,))
+    assert decode(encode((fact, None)))[0] == fact

@@ -1,0 +1,798 @@
+"""The journal in a file: what it keeps, whom it lets write, and what it refuses."""
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing, suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from tests.kernel.harness import Policies
+from tests.kernel.random_run import Run
+
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
+from taskorch.events import OrchestratorStarted, TaskCancelled, TaskCompleted
+from taskorch.journal import SqliteJournal, _sqlite
+from taskorch.kernel import Kernel, differences, fold
+from taskorch.protocols import Journal
+from taskorch.testing.laws import check_journal
+
+WORKLOAD = Path(__file__).with_name("deaths.py")
+
+
+def fact(seq, task_id="t"):
+    return (TaskCancelled, seq, seq * 10, task_id, f"for reason {seq}"), None
+
+
+GROUPS = [
+    [((OrchestratorStarted, 1, 5, 1), None), fact(2)],
+    [fact(3, "u")],
+    [fact(4), ((TaskCompleted, 5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
+    [fact(8, "u"), fact(9, "é"), fact(10)],
+]
+ENTRIES = [entry for group in GROUPS for entry in group]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def opened(path):
+    """Opens the journal, and closes it in the end."""
+    made = []
+
+    def make(**options):
+        made.append(SqliteJournal(path, **{"durability": "process"} | options))
+        return made[-1]
+
+    yield make
+    for journal in made:
+        journal.close()
+
+
+def filled(path, groups=GROUPS):
+    """Write *groups* and close it."""
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        for group in groups:
+            journal.append(epoch, group)
+
+
+def entries(path):
+    return list(SqliteJournal(path).read())
+
+
+def edit(path, *statements):
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+# -- the laws ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("durability", "examples"), [("power", 3), ("process", 25)])
+def test_it_keeps_the_laws_of_a_journal(tmp_path, durability, examples):
+    numbers = count()
+    latest = []
+
+    def make():
+        latest[:] = [tmp_path / f"{next(numbers)}.db"]
+        return reopen()
+
+    def reopen():
+        return SqliteJournal(latest[0], durability=durability)
+
+    check_journal(make, reopen=reopen, examples=examples)
+
+
+def test_it_is_a_journal(path):
+    assert isinstance(SqliteJournal(path), Journal)
+
+
+def test_another_word_for_durability_is_refused(path):
+    with pytest.raises(ValueError, match="'power' or 'process'"):
+        SqliteJournal(path, durability="forever")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_read_back_leads_to_the_state_that_the_kernel_is_in(path, opened, seed):
+    made = Run(Random(seed))
+    for _ in range(60):
+        made.step()
+    live = made.machine.kernel
+    journal = opened()
+    epoch = journal.claim()
+    facts = [(entry, None) for entry, _ in made.machine.sink]
+    for start in range(0, len(facts), 7):
+        journal.append(epoch, facts[start : start + 7])
+    journal.close()
+
+    pools = tuple((pool.name, pool.total) for pool in live.pools.values())
+    folded = Kernel(live.config, Policies(), Random(0), pools)
+    for entry, cargo in SqliteJournal(path).read():
+        fold(folded, entry, cargo)
+    found = [line for line in differences(live, folded) if "cargo" not in line]
+    assert not found
+    assert folded.seq == live.seq > 50
+
+
+# -- what is in the file -----------------------------------------------------------
+
+
+def test_the_file_is_for_its_owner_and_reads_as_a_table(path):
+    filled(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT seq, kind, task_id FROM facts WHERE seq < 4")
+        assert rows.fetchall() == [
+            (1, "OrchestratorStarted", None),
+            (2, "TaskCancelled", "t"),
+            (3, "TaskCancelled", "u"),
+        ]
+        query = (
+            "SELECT json_extract(doc, '$.answer[0]') FROM facts WHERE doc IS NOT NULL"
+        )
+        assert db.execute(query).fetchall() == [(42,)]
+        assert db.execute("PRAGMA application_id").fetchone() == (0x74736B6F,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize(("durability", "level"), [("power", 2), ("process", 1)])
+def test_the_connection_that_writes_is_set_up_as_promised(opened, durability, level):
+    journal = opened(durability=durability)
+    journal.claim()
+    values = {
+        name: journal._db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in (
+            "synchronous", "trusted_schema", "cell_size_check", "busy_timeout", "journal_mode"
+        )
+    }  # fmt: skip
+    assert values == {
+        "synchronous": level,
+        "trusted_schema": 0,
+        "cell_size_check": 1,
+        "busy_timeout": 5000,
+        "journal_mode": "wal",
+    }
+
+
+def test_the_checksum_is_the_same_for_ever():
+    """Whoever changes it changes the layout, and leaves the old journals unreadable."""
+    row = (1, "TaskDue", 2, "\U0001fae8 t", '[1,"t"]', None)
+    assert _sqlite._checksum([row], 7, 1) == 3630508311
+
+
+def test_a_copy_of_a_living_journal_is_a_journal(path, opened, tmp_path):
+    journal = opened()
+    epoch = journal.claim()
+    for group in GROUPS:
+        journal.append(epoch, group)
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as to:
+        live.backup(to)
+    assert entries(copy) == ENTRIES
+    with closing(SqliteJournal(copy)) as restored:
+        assert restored.claim() == 2
+
+
+def test_a_journal_with_two_names_has_one_owner(path, opened, tmp_path):
+    opened().claim()
+    other = tmp_path / "folder" / "link.db"
+    other.parent.mkdir()
+    other.symlink_to(path)
+    with pytest.raises(JournalTakenError):
+        SqliteJournal(other).claim()
+
+
+def test_any_name_of_a_file_will_do(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff a%20b?mode=memory#c.db")
+    filled(path)
+    assert entries(path) == ENTRIES
+    assert path.exists()
+
+
+def test_the_facts_of_one_task_and_the_last_number(path):
+    filled(path)
+    journal = SqliteJournal(path)
+    assert journal.last == 10
+    of_u = [entry for entry in ENTRIES if entry[0][3] == "u"]
+    assert list(journal.task_facts("u")) == of_u
+    assert list(journal.task_facts("é")) == [ENTRIES[-2]]
+    assert list(journal.task_facts("nobody")) == []
+
+
+def test_where_there_is_no_journal_there_is_nothing_to_read(path):
+    journal = SqliteJournal(path)
+    assert list(journal.read()) == []
+    assert list(journal.task_facts("t")) == []
+    assert journal.last == 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_reader_does_not_hold_the_writer_up(path, opened, monkeypatch):
+    monkeypatch.setattr(_sqlite, "_BATCH", 2)
+    journal = opened()
+    epoch = journal.claim()
+    for group in GROUPS[:3]:
+        journal.append(epoch, group)
+    reader = journal.read()
+    seen = [next(reader)]
+    journal.append(epoch, GROUPS[3])
+    assert journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    assert seen + list(reader) == ENTRIES
+
+
+def test_reading_begins_in_the_middle_of_a_group(path):
+    filled(path)
+    assert [e[0][1] for e in SqliteJournal(path).read(8)] == [9, 10]
+    assert list(SqliteJournal(path).read(2**80)) == []
+
+
+def test_numbers_that_do_not_rise_in_a_group_are_refused(opened, path):
+    journal = opened()
+    with pytest.raises(ValueError, match="do not rise"):
+        journal.append(journal.claim(), [fact(2), fact(2)])
+    assert entries(path) == []
+
+
+def test_what_cannot_be_restored_is_refused_whole(opened, path):
+    journal = opened()
+    epoch = journal.claim()
+    with pytest.raises(InvalidTaskError, match=r"result\.x"):
+        journal.append(epoch, [fact(1), (fact(2)[0], {"x": object()})])
+    assert entries(path) == []
+    journal.append(epoch, GROUPS[0])
+
+
+# -- who owns it -------------------------------------------------------------------
+
+
+def test_a_second_opener_is_told_who_has_it(path, opened):
+    first = opened()
+    epoch = first.claim()
+    with pytest.raises(JournalTakenError) as caught:
+        opened().claim()
+    assert f"process {os.getpid()} on " in caught.value.message
+    assert "since 20" in caught.value.message
+    assert "take_over=True" in caught.value.hint
+    first.append(epoch, GROUPS[0])
+    first.close()
+    assert opened().claim() == 2
+
+
+def test_taking_over_ends_the_life_before(path, opened):
+    first = opened()
+    first.append(first.claim(), GROUPS[0])
+    second = opened(take_over=True)
+    assert second.claim() == 2
+    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+        first.append(1, GROUPS[1])
+    with pytest.raises(JournalTakenError, match=f"process {os.getpid()}"):
+        first.claim()
+    # The new one is protected as the old one was, even when that is gone.
+    first.close()
+    with pytest.raises(JournalTakenError):
+        opened().claim()
+    second.append(2, GROUPS[1])
+    assert entries(path) == GROUPS[0] + GROUPS[1]
+
+
+def test_nobody_appends_without_a_claim(opened, path):
+    with pytest.raises(JournalTakenError):
+        opened().append(0, GROUPS[0])
+    assert not path.exists()
+
+
+def test_a_closed_journal_is_not_written(opened):
+    journal = opened()
+    epoch = journal.claim()
+    journal.close()
+    for use in (journal.claim, partial(journal.append, epoch, GROUPS[0])):
+        with pytest.raises(JournalUnavailableError) as caught:
+            use()
+        assert caught.value.outcome == "refused"
+
+
+def child(code, *args):
+    """A process of its own, after it has said something."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline()
+
+
+HOLDER = """if True:
+    import sys
+    from taskorch.journal import SqliteJournal
+    journal = SqliteJournal(sys.argv[1])
+    print(journal.claim(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_living_process_keeps_it_and_a_dead_one_does_not(path, opened):
+    process, said = child(HOLDER, path)
+    with process:
+        assert said == "1\n"
+        with pytest.raises(JournalTakenError, match=f"process {process.pid} on "):
+            opened().claim()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert opened().claim() == 2
+
+
+FORKED = """if True:
+    import os, sys
+    from taskorch.errors import JournalError, JournalTakenError
+    from taskorch.journal import SqliteJournal
+    path = sys.argv[1]
+    journal = SqliteJournal(path)
+    epoch = journal.claim()
+    told, tell = os.pipe()
+    if not (pid := os.fork()):
+        said = []
+        for use in (journal.claim, lambda: journal.append(epoch, []),
+                    lambda: list(journal.read()), lambda: journal.last):
+            try:
+                use()
+            except JournalError as error:
+                said.append("forked" in error.message)
+        journal.close()
+        os.write(tell, repr(said).encode())
+        os.read(0, 1)
+        os._exit(0)
+    print(os.read(told, 100).decode(), journal.claim(), flush=True)
+    sys.stdin.close()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_child_after_a_fork_is_refused_and_keeps_nothing_alive(path, opened):
+    process, said = child(FORKED, path)
+    with process:
+        assert said == "[True, True, True, True] 2\n"
+        process.wait()
+        # The child lives on, and yet the journal is free.
+        assert opened().claim() == 3
+
+
+# -- what goes wrong ---------------------------------------------------------------
+
+
+class Flaky:
+    """A connection whose *number*-th statement fails, before or after it was done."""
+
+    def __init__(self, db, state):
+        self.db, self.state = db, state
+
+    def run(self, do, statement, *args):
+        self.state["left"] -= 1
+        failing = self.state["left"] == 0
+        if failing and not self.state["after"]:
+            self.fail()
+        result = do(statement, *args)
+        if failing:
+            self.fail()
+        return result
+
+    def fail(self):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+        raise error
+
+    def execute(self, *args):
+        return self.run(self.db.execute, *args)
+
+    def executemany(self, *args):
+        return self.run(self.db.executemany, *args)
+
+    def close(self):
+        self.db.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_an_error_at_any_statement_and_the_group_may_come_again(
+    tmp_path, monkeypatch, after
+):
+    connect = _sqlite._connect
+    outcomes = []
+    for number in range(1, 60):
+        path = tmp_path / f"{number}.db"
+        state = {"left": 0, "after": after}
+        monkeypatch.setattr(_sqlite, "_connect", connect)
+        filled(path, GROUPS[:1])
+        monkeypatch.setattr(
+            _sqlite, "_connect", lambda *a, s=state: Flaky(connect(*a), s)
+        )
+        with closing(SqliteJournal(path, durability="process")) as journal:
+            epoch = journal.claim()
+            state["left"] = number
+            for group in GROUPS[1:3]:
+                try:
+                    journal.append(epoch, group)
+                except JournalUnavailableError as error:
+                    outcomes.append(error.outcome)
+                    journal.append(epoch, group)
+            is_over = state["left"] > 0
+            state["left"] = 0
+            expected = [entry for group in GROUPS[:3] for entry in group]
+            assert list(journal.read()) == expected
+        if is_over:
+            break
+    else:
+        pytest.fail("there are more statements than we thought")
+    assert outcomes.count("unknown") == 2
+    assert outcomes.count("refused") >= 8
+
+
+def test_a_doubt_stays_until_the_group_is_settled(opened, monkeypatch):
+    """What fails early after a commit of unknown outcome is no refusal."""
+    connect = _sqlite._connect
+    state = {"left": 0, "after": True}
+    monkeypatch.setattr(_sqlite, "_connect", lambda *a: Flaky(connect(*a), state))
+    journal = opened()
+    epoch = journal.claim()
+    journal._begin_commit()
+    state["left"] = 1
+    with pytest.raises(JournalUnavailableError) as caught:
+        journal.append(epoch, GROUPS[0])
+    assert caught.value.outcome == "unknown"
+    journal.append(epoch, GROUPS[0])
+    assert not journal._in_doubt
+
+
+def test_a_full_disk_loses_nothing_and_passes(opened, path):
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    journal._db.execute("PRAGMA max_page_count = 1")
+    big = [((TaskCompleted, 3, 4, "t", 1, "a", 5), "x" * 100_000)]
+    with pytest.raises(JournalUnavailableError, match="full") as caught:
+        journal.append(epoch, big)
+    assert caught.value.outcome == "refused"
+    assert list(journal.read()) == GROUPS[0]
+    journal.append(epoch, big)
+    assert entries(path) == GROUPS[0] + big
+
+
+def test_a_lock_of_somebody_else_is_waited_for_and_passes(opened, path, monkeypatch):
+    monkeypatch.setattr(_sqlite, "_PATIENCE", 0.01)
+    journal = opened()
+    epoch = journal.claim()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailableError, match="locked") as caught:
+            journal.append(epoch, GROUPS[0])
+        assert caught.value.outcome == "refused"
+        other.execute("ROLLBACK")
+    journal.append(epoch, GROUPS[0])
+    assert entries(path) == GROUPS[0]
+
+
+def test_a_folder_that_cannot_be_written_is_said(path):
+    with pytest.raises(JournalUnavailableError, match="cannot be claimed"):
+        SqliteJournal(path.parent / "no such folder" / "journal.db").claim()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_said(path):
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(JournalUnavailableError, match="cannot be claimed"):
+            SqliteJournal(path).claim()
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_vanishes_is_not_made_anew(path, opened, replaced):
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    aside = path.rename(path.with_suffix(".aside"))
+    if replaced:
+        path.write_bytes(aside.read_bytes())
+    words = "was replaced" if replaced else "vanished"
+    uses = (
+        partial(journal.append, epoch, GROUPS[1]),
+        lambda: journal.last,
+        journal.claim,
+    )
+    for use in uses:
+        with pytest.raises(JournalUnavailableError, match=words):
+            use()
+    assert path.exists() == replaced
+    # It goes on when the very same file is back.
+    aside.replace(path)
+    journal.append(epoch, GROUPS[1])
+    assert entries(path) == GROUPS[0] + GROUPS[1]
+
+
+def test_a_log_that_vanishes_costs_nothing(path, opened):
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    Path(f"{path}-wal").unlink()
+    with pytest.raises(JournalUnavailableError, match="wal vanished"):
+        journal.append(epoch, GROUPS[1])
+    journal.append(epoch, GROUPS[1])
+    assert entries(path) == GROUPS[0] + GROUPS[1]
+
+
+def test_a_lost_shared_memory_file_is_rebuilt(path):
+    filled(path)
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    assert entries(path) == ENTRIES
+
+
+def remains(path):
+    """What a crash leaves: the file with its log, as they are while it is owned."""
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        for group in GROUPS:
+            journal.append(epoch, group)
+        return path.read_bytes(), Path(f"{path}-wal").read_bytes()
+
+
+def assert_refused(path, words):
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(JournalError, match=words) as caught:
+        SqliteJournal(path).claim()
+    assert caught.value.hint
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_an_empty_file_is_as_good_as_none(path):
+    path.touch()
+    filled(path)
+    assert entries(path) == ENTRIES
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_emptied_or_lost_journal_does_not_become_a_fresh_one(path, is_there):
+    filled(path)
+    path.write_bytes(b"")
+    if not is_there:
+        path.unlink()
+    assert_refused(path, "is gone or empty, and process")
+    Path(f"{path}.lock").unlink()
+    assert SqliteJournal(path).last == 0
+
+
+def test_a_lock_file_that_was_half_written_still_tells_of_a_journal(path):
+    Path(f"{path}.lock").write_text('{"pid": 12')
+    assert_refused(path, "is gone or empty, and process")
+
+
+def test_a_file_system_without_a_log_is_refused(path):
+    class Refusing:
+        def execute(self, _):
+            return self
+
+        def fetchall(self):
+            return [("delete",)]
+
+    with pytest.raises(JournalError, match="no write-ahead log") as caught:
+        _sqlite._prepare(Refusing(), path, "power")
+    assert "disk of this machine" in caught.value.hint
+
+
+def test_a_lock_that_was_replaced_while_it_was_taken_is_taken_anew(path, monkeypatch):
+    """Between opening the file and locking it, somebody took over and went."""
+    flock, name = _sqlite.fcntl.flock, Path(f"{path}.lock")
+
+    def late(file, how):
+        monkeypatch.setattr(_sqlite.fcntl, "flock", flock)
+        name.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(_sqlite.fcntl, "flock", late)
+    with closing(SqliteJournal(path)) as journal:
+        assert journal.claim() == 1
+        with pytest.raises(JournalTakenError):
+            SqliteJournal(path).claim()
+
+
+def test_an_emptied_journal_with_a_log_is_refused(path):
+    _, log = remains(path)
+    path.write_bytes(b"")
+    Path(f"{path}.lock").unlink()
+    Path(f"{path}-wal").write_bytes(log)
+    assert_refused(path, "its log")
+    with pytest.raises(JournalError, match="its log"):
+        entries(path)
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["PRAGMA application_id = 7"], "something else"),
+        (["PRAGMA user_version = 99"], "newer taskorch"),
+        (["PRAGMA user_version = 0"], "damaged"),
+        (["DROP TABLE groups"], "tables are missing"),
+        (["DELETE FROM meta"], "which life"),
+        (["UPDATE meta SET epoch = 0"], "life 1 wrote it, and this is 0"),
+        (["UPDATE facts SET body = '[1]' WHERE seq = 9"], "8 to 10"),
+        (["DELETE FROM facts WHERE seq = 9"], "8 to 10"),
+        (["DELETE FROM facts WHERE seq > 4"], "8 to 10"),
+        (["INSERT INTO facts VALUES (11, 'TaskDue', 1, 't', '[1]', NULL)"], "fact 11"),
+        (["UPDATE groups SET crc = crc + 1 WHERE last = 10"], "8 to 10"),
+        (["UPDATE groups SET epoch = 1 + 1 WHERE last = 10"], "8 to 10"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_is_foreign_newer_or_damaged_is_refused(path, statements, words):
+    filled(path)
+    edit(path, *statements)
+    assert_refused(path, words)
+
+
+@pytest.mark.parametrize(
+    ("statement", "whole"),
+    [
+        ("UPDATE facts SET at_ns = at_ns + 1 WHERE seq = 3", 2),
+        ("UPDATE facts SET task_id = 'v' WHERE seq = 3", 2),
+        ("DELETE FROM facts WHERE seq = 3", 2),
+        ("DELETE FROM groups WHERE last = 3", 2),
+        ("INSERT INTO facts VALUES (7, 'TaskDue', 1, 't', '[1,\"t\"]', NULL)", 5),
+    ],
+)
+def test_a_broken_chain_ends_the_reading(path, statement, whole):
+    """The groups before it are given, and not one after."""
+    filled(path)
+    edit(path, statement)
+    journal = SqliteJournal(path).read()
+    assert [next(journal) for _ in range(whole)] == ENTRIES[:whole]
+    with pytest.raises(JournalError, match="were changed"):
+        next(journal)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tree_that_leads_back_is_refused_and_not_read_for_ever(path, seed):
+    """As damage to the pages between root and leaves can have it."""
+    filled(path)
+    journal = SqliteJournal(path)
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT seq FROM facts WHERE seq > ?", (seed,)).fetchall()
+    with pytest.raises(JournalError, match="not in order"):
+        journal._check_order(seed, [*rows, rows[0]])
+    with pytest.raises(JournalError, match="not in order"):
+        journal._check_order(rows[0][0], rows)
+    journal._check_order(seed, rows)
+
+
+def test_text_that_does_not_decode_is_damage(path):
+    filled(path)
+    damaged = path.read_bytes().replace(b"facts_by_task", b"facts_by_t\xa0sk")
+    path.write_bytes(damaged)
+    assert_refused(path, "is damaged")
+    with pytest.raises(JournalError, match="is damaged"):
+        entries(path)
+
+
+def test_another_file_of_sqlite_is_left_alone(path):
+    edit(path, "CREATE TABLE notes (x)")
+    assert_refused(path, "something else")
+
+
+def test_a_file_of_something_else_is_left_alone(path):
+    path.write_text("once upon a time " * 100)
+    assert_refused(path, "not a database")
+
+
+def assert_prefix(path, db, log, *, claimed=True):
+    """Whole groups from the first one on, and nothing that was never written."""
+    path.write_bytes(db)
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    Path(f"{path}-wal").write_bytes(log)
+    seen = []
+    with suppress(JournalError):
+        for entry in SqliteJournal(path).read():
+            seen.append(entry)
+        if claimed:
+            with closing(SqliteJournal(path, durability="process")) as journal:
+                assert journal.claim() > 1
+                assert journal.last == max((e[0][1] for e in seen), default=0)
+    assert seen == ENTRIES[: len(seen)]
+    assert len(seen) in (0, 2, 3, 5, 8)
+    return len(seen)
+
+
+@pytest.fixture
+def spread(path):
+    """A journal of which the first groups are in the file, and the others in its log."""
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        for group in GROUPS[:2]:
+            journal.append(epoch, group)
+        journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for group in GROUPS[2:]:
+            journal.append(epoch, group)
+        found = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    for file in path.parent.iterdir():
+        file.unlink()
+    return found
+
+
+@pytest.mark.slow
+def test_a_log_that_was_cut_off_leaves_a_prefix(path, spread):
+    db, log = spread
+    seen = {
+        assert_prefix(path, db, log[:end], claimed=end % 1024 == 0)
+        for end in range(0, len(log), 64)
+    }
+    assert seen >= {3, 5}
+    assert assert_prefix(path, db, log) == 8
+
+
+@pytest.mark.slow
+def test_a_file_that_was_cut_off_leaves_a_prefix_or_is_refused(path, spread):
+    db, log = spread
+    for end in range(64, len(db), 64):
+        assert_prefix(path, db[:end], log, claimed=end % 1024 == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["file", "log", "whole"])
+def test_a_flipped_bit_leaves_a_prefix_or_is_refused(path, spread, part):
+    db, log = spread
+    if part == "whole":
+        path.write_bytes(db)
+        Path(f"{path}-wal").write_bytes(log)
+        edit(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+        db, log = path.read_bytes(), b""
+    dice = Random(part)
+    target = log if part == "log" else db
+    # Most of a page is empty: there a flip changes nothing.
+    places = [place for place, byte in enumerate(target) if byte]
+    for place in dice.sample(places, min(len(places), 200)):
+        flipped = bytearray(target)
+        flipped[place] ^= 1 << dice.randrange(8)
+        damaged = bytes(flipped)
+        assert_prefix(path, *((db, damaged) if part == "log" else (damaged, log)))
+
+
+# -- sudden death ------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_at_any_statement_it_keeps_what_it_said_it_kept(tmp_path):
+    """And of the group on its way all or nothing; the next life goes on from there."""
+    run = subprocess.run(
+        [sys.executable, WORKLOAD, tmp_path],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    deaths = json.loads(run.stdout)
+    # The last run came to its end.
+    assert [death["signal"] for death in deaths] == [9] * (len(deaths) - 1) + [0]
+    assert len(deaths) > 40
+    written = {0, 2, 3, 6}
+    for death in deaths:
+        assert death["kept"] in written
+        assert death["kept"] >= death["said"], death
+        assert death["numbers"] == list(range(1, death["kept"] + 1))
+    assert {death["kept"] for death in deaths} == written
+    # Some died after the commit and before they could say so.
+    assert any(death["kept"] > death["said"] for death in deaths)
