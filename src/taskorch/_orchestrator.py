@@ -27,6 +27,7 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
+    check_count,
     check_id,
     check_seconds,
 )
@@ -37,18 +38,10 @@ from taskorch.model._limits import (
     NS,
 )
 from taskorch.model._show import show
-from taskorch.policies import (
-    BackoffRetryHandler,
-    CapabilityRegistry,
-    PerformanceRouter,
-    PoolAllocator,
-    PriorityQueue,
-    StandardStateMachine,
-    StructuralValidator,
-)
+from taskorch.policies import PriorityQueue
 from taskorch.runtime import _reports
 from taskorch.runtime._asyncio import asyncio
-from taskorch.runtime._deciders import Parts
+from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime
@@ -132,10 +125,10 @@ class TaskOrchestrator:
         seed: int | None = None,
         monitor_interval: float = 10.0,
     ) -> None:
-        _check_count("concurrency", concurrency, least=1)
-        _check_count("keep_finished", keep_finished, least=0)
+        check_count("concurrency", concurrency, least=1)
+        check_count("keep_finished", keep_finished, least=0)
         if max_queued is not None:
-            _check_count("max_queued", max_queued, least=0)
+            check_count("max_queued", max_queued, least=0)
             if queue is not None:
                 msg = "max_queued= is for the default queue: let your own queue admit"
                 raise InvalidTaskError(msg)
@@ -157,21 +150,16 @@ class TaskOrchestrator:
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)
         self._stop_timeout = stop_timeout
-        # Compared with None: what is empty is false, and meant all the same.
         if queue is None:
             queue = PriorityQueue(max_queued=max_queued)
-        parts = Parts(
-            registry=CapabilityRegistry() if registry is None else registry,
-            router=PerformanceRouter() if router is None else router,
-            validator=StructuralValidator() if validator is None else validator,
-            state_machine=(
-                StandardStateMachine() if state_machine is None else state_machine
-            ),
+        parts = parts_of(
+            registry=registry,
+            router=router,
+            validator=validator,
+            state_machine=state_machine,
             queue=queue,
-            retry_handler=(
-                BackoffRetryHandler() if retry_handler is None else retry_handler
-            ),
-            allocator=PoolAllocator() if allocator is None else allocator,
+            retry_handler=retry_handler,
+            allocator=allocator,
         )
         self._rt = Runtime(
             parts=parts,
@@ -287,7 +275,7 @@ class TaskOrchestrator:
                 msg = f"{what}: Resources(…) is needed, not {show(value)}"
                 raise InvalidTaskError(msg)
         if max_concurrency is not _BY_KIND and max_concurrency is not None:
-            _check_count("max_concurrency", max_concurrency, least=1)
+            check_count("max_concurrency", max_concurrency, least=1)
 
         def add(handler: F) -> F:
             if not callable(handler):
@@ -640,12 +628,6 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         # Not kept: a long map holds only what is to come.
         handle = handles.pop()
         yield handle.result(None if end is None else max(0.0, end - monotonic()))
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        msg = f"{name} is an integer of {least} or more, not {show(value)}"
-        raise InvalidTaskError(msg)
 
 
 def _pools(resources: Resources | Mapping[str, float] | None) -> Resources:

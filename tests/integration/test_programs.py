@@ -488,8 +488,10 @@ class Ticker:
             Task.program(python(TICKER, path, str(self.go)), id="ticker", **options)
         )
         until(lambda: hears(";"))
-        (process,) = orch._rt.attempts._programs._runs
-        self.pid = process.process.pid
+        (run,) = orch._rt.attempts._programs._runs
+        # It may speak before whoever started it has read its number.
+        until(lambda: run.process.pid is not None)
+        self.pid = run.process.pid
 
     def state(self) -> TaskState:
         return self.orch.get_task_status("ticker").state

@@ -108,7 +108,10 @@ class WorkerThreads:
         """Wait for the threads that have nothing to do any more."""
         end = monotonic() + timeout
         for thread, worker in list(self._threads.items()):
-            if worker.current is None and thread is not threading.current_thread():
+            begun = thread.ident is not None
+            if not begun or worker.current is not None:
+                continue
+            if thread is not threading.current_thread():
                 thread.join(max(0.0, end - monotonic()))
 
     def _loop(self, worker: Worker) -> None:

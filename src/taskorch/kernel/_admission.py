@@ -132,7 +132,9 @@ def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
     enter(kernel, admitted, now)
     kernel.seq += 1
     if kernel.tell_submitted:
-        kernel.tell_of_submission(row, now, admitted)
+        kernel.tell_of_submission(
+            row, now, admitted.priority, admitted.max_age_ns, admitted
+        )
     settle(kernel, row, now)
     if row.more is not None and row.more.blocked_by:
         _dependencies.block(kernel, row, now)

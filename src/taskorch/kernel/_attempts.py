@@ -219,6 +219,13 @@ def put_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.move(row, _SUSPENDED, now, detail)
 
 
+def is_under_way(row: TaskRow) -> bool:
+    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
+    if row.state is _SUSPENDED:
+        return row.more is not None and row.more.held
+    return row.state is _RUNNING
+
+
 def free(kernel: Kernel, row: TaskRow) -> None:
     """The current attempt is over: give back its slot and its resources."""
     more, agent = more_of(row), agent_of(row)

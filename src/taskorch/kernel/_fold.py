@@ -114,7 +114,7 @@ def recover(kernel: Kernel, epoch: int, now: int) -> None:
         _attempts.mend_leak(kernel, leak, attempt, now)
     described = ("AttemptLostError", "the orchestrator stopped while it ran")
     for row in list(kernel.tasks.values()):
-        if _leases.is_under_way(row):
+        if _attempts.is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
     # What fell due meanwhile comes before anything starts.
     _tick.tick(kernel, now)
@@ -141,7 +141,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
         not_before_ns,
         deadline_ns,
         expires_ns,
-        *named,
+        named,
     ) = fact
     spec = Spec(task_type, requires, resources, timeout_ns, idempotent)
     bucket = kernel.bucket(spec)
@@ -151,7 +151,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
     else:
         row.bucket, row.cargo = bucket, cargo
         row.submitted_ns = row.ready_ns = now
-    if named and named[0]:
+    if named:
         more_of(row).named = True
     admitted = _admission.Admitted(
         row,
@@ -187,7 +187,7 @@ def _parent(kernel: Kernel, task_id: str, now: int) -> TaskRow:
 
 def _free(kernel: Kernel, row: TaskRow) -> None:
     """Give back what *row* holds, if an attempt of its is under way."""
-    if _leases.is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
+    if _attempts.is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
         _attempts.free(kernel, row)
 
 
@@ -431,41 +431,16 @@ _COUNTERS: Final = (
     "retries_exhausted",
 )
 _counters_of: Final = attrgetter(*_COUNTERS)
-_FIELDS: Final = (
-    "id",
-    "seq",
-    "state",
-    "key",
-    "submitted_ns",
-    "ready_ns",
-    "started_ns",
-    "ended_ns",
-    "attempt",
-    "reason",
-    "alloc",
+#: All that a row has: but what is looked at by name, or is the driver's own, or how it
+#: stands in the queue.
+_FIELDS: Final = tuple(
+    name
+    for name in TaskRow.__slots__
+    if name not in ("agent", "bucket", "cargo", "links", "more", "ticket")
 )
-_MORE: Final = (
-    "aside",
-    "charged",
-    "crashes",
-    "deadline_ns",
-    "decision",
-    "due_ns",
-    "error",
-    "first_ns",
-    "first_roots",
-    "held",
-    "last_delay_ns",
-    "left_ns",
-    "named",
-    "past",
-    "priority",
-    "rerun_id",
-    "rerun_of",
-    "resume_ns",
-    "stop",
-    "timer",
-    "yielded",
+#: Likewise; a veto is a policy's word of the moment.
+_MORE: Final = tuple(
+    name for name in More.__slots__ if name not in ("blocked_by", "veto")
 )
 
 

@@ -386,7 +386,7 @@ class Kernel:
         self.tasks[task_id] = row
         self.seq += 1
         if self.tell_submitted:
-            self.tell_of_plain(row, now, priority, max_age)
+            self.tell_of_submission(row, now, priority, max_age)
         # As in `enqueue`.
         self.queued += 1
         first = bucket.push(row)
@@ -466,38 +466,32 @@ class Kernel:
         _admission.accept(self, admitted, now)
 
     def tell_of_submission(
-        self, row: TaskRow, now: int, admitted: _admission.Admitted
+        self,
+        row: TaskRow,
+        now: int,
+        priority: int,
+        max_age: int | None = None,
+        admitted: _admission.Admitted | None = None,
     ) -> None:
-        """The fact of a submission, for those who listen."""
-        spec = row.bucket.spec
-        more, max_age = row.more, admitted.max_age_ns
-        fact = (
-            TaskSubmitted,
-            self.seq,
-            now,
-            row.id,
-            spec.type,
-            admitted.priority,
-            tuple(parent.id for parent in admitted.parents),
-            spec.requires,
-            spec.resources,
-            None if admitted.rerun_of is None else admitted.rerun_of.id,
-            spec.timeout_ns,
-            spec.idempotent,
-            row.key,
-            admitted.not_before_ns,
-            admitted.deadline_ns,
-            None if max_age is None else now + max_age,
-            more is not None and more.named,
-        )
-        assert self.sink is not None  # noqa: S101 - set with tell_submitted
-        self.sink.append((fact, row.cargo))
+        """
+        The fact of a submission, for those who listen.
 
-    def tell_of_plain(
-        self, row: TaskRow, now: int, priority: int, max_age: int | None
-    ) -> None:
-        """The fact of a submission without dependencies, dates and names."""
+        Args:
+            row: The task.
+            now: The time in ns.
+            priority: Its priority.
+            max_age: How long it may wait, in ns.
+            admitted: What else was settled of it; None: it has no dependencies, dates
+                and names.
+        """
         spec = row.bucket.spec
+        after: tuple[str, ...] = ()
+        rerun_of = not_before_ns = deadline_ns = None
+        if admitted is not None:
+            after = tuple(parent.id for parent in admitted.parents)
+            rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
+            not_before_ns = admitted.not_before_ns
+            deadline_ns = admitted.deadline_ns
         fact = (
             TaskSubmitted,
             self.seq,
@@ -505,16 +499,17 @@ class Kernel:
             row.id,
             spec.type,
             priority,
-            (),
+            after,
             spec.requires,
             spec.resources,
-            None,
+            rerun_of,
             spec.timeout_ns,
             spec.idempotent,
             row.key,
-            None,
-            None,
+            not_before_ns,
+            deadline_ns,
             None if max_age is None else now + max_age,
+            row.more is not None and row.more.named,
         )
         assert self.sink is not None  # noqa: S101 - set with tell_submitted
         self.sink.append((fact, row.cargo))

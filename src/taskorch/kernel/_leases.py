@@ -14,18 +14,11 @@ from typing import TYPE_CHECKING
 
 from taskorch.events import AgentLost, AgentReturned
 from taskorch.kernel import _attempts, _parking, _timers
-from taskorch.kernel._state import AgentRow, TaskRow
-from taskorch.model import Agent, TaskState
+from taskorch.kernel._state import AgentRow
+from taskorch.model import Agent
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
-
-
-def is_under_way(row: TaskRow) -> bool:
-    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
-    if row.state is TaskState.SUSPENDED:
-        return row.more is not None and row.more.held
-    return row.state is TaskState.RUNNING
 
 
 def join(kernel: Kernel, agent: AgentRow, info: Agent, now: int) -> None:
@@ -106,7 +99,9 @@ def lose(kernel: Kernel, agent: AgentRow, now: int, why: str) -> None:
     go(kernel, agent)
     described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
     there = agent.seen if agent.lease_ns else kernel.tasks.values()
-    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+    for row in [
+        row for row in there if row.agent is agent and _attempts.is_under_way(row)
+    ]:
         _attempts.end(kernel, row, row.attempt, "lost", now, None, described)
     for (_, attempt), leak in list(kernel.leaked.items()):
         if leak.agent is agent:

@@ -8,6 +8,7 @@ Frozen values: what users write down and what they are told.
 
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._checks import check_count as check_count
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from taskorch.executors import ProgramEnd, ProgramExecutor
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Attempts", "outcome_of", "said", "strip", "unawaited")
+__all__ = ("Attempts", "gone", "outcome_of", "said", "strip", "tidy", "unawaited")
 
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
@@ -410,33 +410,34 @@ class Attempts:
 
     # -- afterwards ----------------------------------------------------------------
 
-    def tidy(self, row: TaskRow, work: Work) -> None:
-        """Under the lock: *row* has ended; let go of what only its life needed."""
-        if row.state is TaskState.COMPLETED:
-            # Of an earlier attempt.
-            work._error = None
-        extra = work._extra
-        if extra is not None:
-            extra.parents = {}
-
-    def gone(self, task_id: str, state: TaskState) -> Work:
-        """A handle for a task that has left memory."""
-        rt = self._rt
-        work = rt.new_work(None, (), {}, AGENT, NO_VARIABLES)
-        row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), work, 0)
-        row.state = state
-        work._row = row
-        msg = (
-            f"task {task_id} is {state}, and finished so long ago that its result has "
-            "left memory"
-        )
-        work._error = ResultGoneError(msg, task_id=task_id)
-        return work
-
     def close(self, grace: float) -> None:
         """End all programs."""
         if self._programs is not None:
             self._programs.close(grace)
+
+
+def tidy(row: TaskRow, work: Work) -> None:
+    """Under the lock: *row* has ended; let go of what only its life needed."""
+    if row.state is TaskState.COMPLETED:
+        # Of an earlier attempt.
+        work._error = None
+    extra = work._extra
+    if extra is not None:
+        extra.parents = {}
+
+
+def gone(runtime: Runtime, task_id: str, state: TaskState) -> Work:
+    """A handle for a task that has left memory."""
+    work = runtime.new_work(None, (), {}, AGENT, NO_VARIABLES)
+    row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), work, 0)
+    row.state = state
+    work._row = row
+    msg = (
+        f"task {task_id} is {state}, and finished so long ago that its result has "
+        "left memory"
+    )
+    work._error = ResultGoneError(msg, task_id=task_id)
+    return work
 
 
 def _future_end(

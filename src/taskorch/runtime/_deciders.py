@@ -36,7 +36,15 @@ from taskorch.model import (
 )
 from taskorch.model._limits import NS, SLOW_POLICY_SECONDS
 from taskorch.model._show import show
-from taskorch.policies import StructuralValidator
+from taskorch.policies import (
+    BackoffRetryHandler,
+    CapabilityRegistry,
+    PerformanceRouter,
+    PoolAllocator,
+    PriorityQueue,
+    StandardStateMachine,
+    StructuralValidator,
+)
 from taskorch.protocols import (
     Admission,
     AgentRegistry,
@@ -60,7 +68,7 @@ from taskorch.protocols import (
     Verdict,
 )
 
-__all__ = ("Parts", "PolicyDeciders")
+__all__ = ("Parts", "PolicyDeciders", "parts_of")
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +90,31 @@ class Parts:
     queue: TaskQueue
     retry_handler: RetryHandler
     allocator: ResourceAllocator
+
+
+def parts_of(
+    *,
+    registry: AgentRegistry | None,
+    router: TaskRouter | None,
+    validator: Validator | None,
+    state_machine: StateMachine | None,
+    queue: TaskQueue | None,
+    retry_handler: RetryHandler | None,
+    allocator: ResourceAllocator | None,
+) -> Parts:
+    """The seven that are given, and the default for each that is None."""
+    # Compared with None: what is empty is false, and meant all the same.
+    return Parts(
+        registry=CapabilityRegistry() if registry is None else registry,
+        router=PerformanceRouter() if router is None else router,
+        validator=StructuralValidator() if validator is None else validator,
+        state_machine=(
+            StandardStateMachine() if state_machine is None else state_machine
+        ),
+        queue=PriorityQueue() if queue is None else queue,
+        retry_handler=BackoffRetryHandler() if retry_handler is None else retry_handler,
+        allocator=PoolAllocator() if allocator is None else allocator,
+    )
 
 
 #: The methods that each part must have.

@@ -6,6 +6,7 @@ import atexit
 import threading
 import warnings
 import weakref
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -164,7 +165,8 @@ class Lifecycle:
         # The timer still looks after the receivers.
         served = rt.publisher.flush(_MARGIN)
         if served and publisher not in (None, threading.current_thread()):
-            publisher.join(_MARGIN)
+            with suppress(RuntimeError):  # an interrupt came before it began
+                publisher.join(_MARGIN)
         rt.timer.close()
         rt.threads.join(_MARGIN)
         rt.loops.close(_MARGIN)

@@ -60,9 +60,11 @@ from taskorch.model._show import show
 from taskorch.runtime import _reports
 from taskorch.runtime._attempts import (
     Attempts,
+    gone,
     outcome_of,
     said,
     strip,
+    tidy,
     unawaited,
 )
 from taskorch.runtime._clock import MonotonicClock
@@ -72,14 +74,19 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._submission import (
     Submission,
-    digest,
     how_to_call,
     references,
-    when,
 )
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import NO_KWARGS, THREAD, Work, extra_of, task_of
+from taskorch.runtime._work import (
+    NO_KWARGS,
+    THREAD,
+    Work,
+    extra_of,
+    nothing,
+    task_of,
+)
 from taskorch.signals import Signals
 
 __all__ = ("AgentRunner", "Launch", "Runtime", "yield_gil")
@@ -300,7 +307,7 @@ class Runtime:
             if work is None:
                 continue
             if row.state in _TERMINAL:
-                self.attempts.tidy(row, work)
+                tidy(row, work)
             if work._waiters is not None:
                 self.wake(work)
 
@@ -314,11 +321,7 @@ class Runtime:
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
-            extra = work._extra
-            if row.more is not None and row.more.named:
-                self.digests[row.id] = digest(
-                    task_of_work(work, row), () if extra is None else extra.after
-                )
+            self.submission.remember(row, work)
             # Whoever has the handle keeps the result, and not what led to it.
             work._task = work._extra = None
             work._args, work._kwargs = (), {}
@@ -444,7 +447,7 @@ class Runtime:
         return bucket, how
 
     def _validate_call(self, bucket: Bucket, work: Work) -> None:
-        payload = Call(work._fn or _nothing, work._args, dict(work._kwargs))
+        payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
         task = Task(bucket.spec.type, payload)
         if self.submission.validate(task, formed=True):
             bucket.verdict = True
@@ -751,7 +754,7 @@ class Runtime:
             return work
         state = self.kernel.retired.get(task_id)
         if state is not None:
-            return self.attempts.gone(task_id, state)
+            return gone(self, task_id, state)
         who = "" if by is None else f"{_name_of(by)} needs {task_id!r}, but "
         msg = f"{who}no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
@@ -766,56 +769,8 @@ class Runtime:
         """
 
         def change(now: int) -> Work:
-            kernel = self.kernel
             self.refuse_submission()
-            row = kernel.tasks.get(task_id)
-            if row is None:
-                msg = f"no task in memory has the id {task_id!r}"
-                raise UnknownTaskError(msg, task_id=str(task_id))
-            if row.state not in _TERMINAL:
-                msg = f"task {task_id} is {row.state}: only what has ended is run again"
-                raise InvalidTransitionError(msg, task_id=task_id)
-            old: Work = row.cargo
-            work = self.work_class(
-                self, old._fn, old._args, old._kwargs, old._how, old._ctx
-            )
-            name, number = task_id.partition("~")[0], 2
-            while (
-                f"{name}~{number}" in kernel.tasks
-                or f"{name}~{number}" in kernel.retired
-            ):
-                number += 1
-            task = task_of(row)
-            work._task = attrs.evolve(
-                task, id=f"{name}~{number}", idempotency_key=None, after=()
-            )
-            parents = []
-            if old._extra is not None:
-                extra = extra_of(work)
-                extra.executor = old._extra.executor
-                extra.after = old._extra.after
-                extra.parents = {name: self.known(name) for name in extra.after}
-                parents = [parent._row for parent in extra.parents.values()]
-            work._row = kernel.submit_general(
-                f"{name}~{number}",
-                row.bucket,
-                work,
-                now,
-                priority=0 if row.more is None else row.more.priority,
-                parents=parents,
-                not_before_ns=when(task.not_before, now),
-                deadline_ns=when(task.deadline, now),
-                rerun_of=row,
-            )
-            for child in () if row.links is None else row.links.dependents:
-                below = child.cargo
-                if below is not None and below._extra is not None:
-                    below._extra.parents = {
-                        name: work if parent is old else parent
-                        for name, parent in below._extra.parents.items()
-                    }
-            kernel.repoint(row, work._row, now)
-            return work
+            return self.submission.rerun(task_id, now)
 
         result: Work = self.step(change)
         return result
@@ -962,17 +917,6 @@ class Runtime:
             self.note(HealthReported, _reports.health(self))
         if PerformanceReported in wanted:
             self.note(PerformanceReported, dict(_reports.stats(self).types))
-
-
-def task_of_work(work: Work, row: TaskRow) -> Task:
-    """The task of *work*, whose row has lost its cargo."""
-    if work._task is not None:
-        return work._task
-    return Task.call(work._fn or _nothing, *work._args, kwargs=work._kwargs, id=row.id)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _name_of(task: Task) -> str:

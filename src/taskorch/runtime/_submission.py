@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
+from itertools import count
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -16,11 +17,13 @@ from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
     InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, find_ring
-from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Program, Task
+from taskorch.model import NO_RESOURCES, NO_RETRY, TERMINAL, Call, Program, Task
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._work import (
@@ -33,6 +36,8 @@ from taskorch.runtime._work import (
     Work,
     capture,
     extra_of,
+    task_of,
+    task_of_work,
 )
 
 if TYPE_CHECKING:
@@ -286,7 +291,7 @@ class Submission:
         finally:
             kernel.admitting = 0
         for entry, admitted in zip(fresh, accepted, strict=True):
-            self._remember(entry, admitted.row)
+            self._note_names(entry, admitted.row)
             kernel.accept(admitted, now)
         for entry in entries:
             if entry.existing is not None:
@@ -378,7 +383,69 @@ class Submission:
             msg = f"{what} is taken by a task with other content"
             raise DuplicateTaskError(msg, task_id=name)
 
-    def _remember(self, entry: Entry, row: TaskRow) -> None:
+    def rerun(self, task_id: str, now: int) -> Work:
+        """
+        Under the lock: run a finished task again.
+
+        Raises:
+            UnknownTaskError: It is not in memory.
+            InvalidTransitionError: It has not ended.
+            PolicyFault: A policy failed; nothing has changed.
+        """
+        rt = self._rt
+        kernel = rt.kernel
+        row = kernel.tasks.get(task_id)
+        if row is None:
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        if row.state not in TERMINAL:
+            msg = f"task {task_id} is {row.state}: only what has ended is run again"
+            raise InvalidTransitionError(msg, task_id=task_id)
+        stem = task_id.partition("~")[0]
+        again = next(
+            name
+            for name in (f"{stem}~{number}" for number in count(2))
+            if name not in kernel.tasks and name not in kernel.retired
+        )
+        old: Work = row.cargo
+        task = task_of(row)
+        work = rt.new_work(old._fn, old._args, old._kwargs, old._how, old._ctx)
+        work._task = attrs.evolve(task, id=again, idempotency_key=None, after=())
+        parents: list[TaskRow] = []
+        if old._extra is not None:
+            extra = extra_of(work)
+            extra.executor = old._extra.executor
+            extra.after = old._extra.after
+            extra.parents = {name: rt.known(name) for name in extra.after}
+            parents = [parent._row for parent in extra.parents.values()]
+        work._row = kernel.submit_general(
+            again,
+            row.bucket,
+            work,
+            now,
+            priority=0 if row.more is None else row.more.priority,
+            parents=parents,
+            not_before_ns=when(task.not_before, now),
+            deadline_ns=when(task.deadline, now),
+            rerun_of=row,
+        )
+        for child in () if row.links is None else row.links.dependents:
+            below = child.cargo
+            if below is not None and below._extra is not None:
+                below._extra.parents = {
+                    name: work if parent is old else parent
+                    for name, parent in below._extra.parents.items()
+                }
+        kernel.repoint(row, work._row, now)
+        return work
+
+    def remember(self, row: TaskRow, work: Work) -> None:
+        """*row* leaves memory: the same name may be submitted again."""
+        if row.more is not None and row.more.named:
+            after = () if work._extra is None else work._extra.after
+            self._rt.digests[row.id] = digest(task_of_work(work, row), after)
+
+    def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
         _set_attribute(task, "_submitted_as", row.id)
         if task.id is not None or task.idempotency_key is not None:

@@ -104,5 +104,7 @@ class TimerThread:
             thread = self._thread
             if thread is not None and self._wake.locked():
                 self._wake.release()
-        if thread is not None and thread is not threading.current_thread():
+        # An interrupt may have come before it began.
+        begun = thread is not None and thread.ident is not None
+        if thread is not None and begun and thread is not threading.current_thread():
             thread.join(5)

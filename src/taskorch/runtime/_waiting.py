@@ -34,6 +34,9 @@ __all__ = ("Waiting", "is_settled")
 
 _BLOCKED: Final = TaskState.BLOCKED
 
+#: Seconds after which a wait looks for an interrupt.
+_SLICE: Final = 0.5
+
 #: What a wait is for: any of these.
 Targets: TypeAlias = tuple[TaskRow, ...]
 
@@ -160,7 +163,7 @@ class Waiting:
         gate.acquire()
         end = None if timeout is None else monotonic() + timeout
         while self.add(work, gate.release):
-            if not gate.acquire(timeout=_patience(end)):
+            if not _acquire(gate, end):
                 self.remove(work, gate.release)
                 return is_settled(work._row)
         return True
@@ -491,7 +494,7 @@ class Waiting:
                 if not calm:
                     self.quiet.append(gate.release)
             if not calm:
-                if not gate.acquire(timeout=_patience(end)):
+                if not _acquire(gate, end):
                     return False
                 continue
             if not rt.publisher.flush(_left(end)):
@@ -605,10 +608,19 @@ def _left(end: float | None) -> float | None:
     return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)
 
 
-def _patience(end: float | None) -> float:
-    """The same for the timeout of a lock."""
-    left = _left(end)
-    return -1.0 if left is None else left
+def _acquire(gate: threading.Lock, end: float | None) -> bool:
+    """
+    Wait for *gate*, until *end* at the longest; whether it came.
+
+    In slices: an interrupt that comes in the very moment in which a wait begins does
+    not end it, and would wait as long.
+    """
+    while True:
+        left = _left(end)
+        if gate.acquire(timeout=_SLICE if left is None else min(left, _SLICE)):
+            return True
+        if left is not None and left <= _SLICE:
+            return False
 
 
 def _set_threadsafe(loop: asyncio.AbstractEventLoop, future: Any) -> None:

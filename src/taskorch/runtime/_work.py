@@ -185,6 +185,17 @@ def task_of(row: TaskRow) -> Task:
     return task
 
 
+def task_of_work(work: Work, row: TaskRow) -> Task:
+    """The task of *work*, whose row has lost its cargo."""
+    if work._task is not None:
+        return work._task
+    return Task.call(work._fn or nothing, *work._args, kwargs=work._kwargs, id=row.id)
+
+
+def nothing() -> None:
+    """What is called where there is nothing to call."""
+
+
 def error_of(work: Work) -> BaseException | None:
     """Why the task of *work*, which has ended, did not complete."""
     row = work._row

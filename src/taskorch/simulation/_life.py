@@ -13,19 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
 from inspect import iscoroutine
-from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
-
-import attrs
 
 from taskorch.errors import (
     AttemptLostError,
     ComponentError,
     InternalError,
-    InvalidTransitionError,
     JournalUnavailableError,
-    ResultGoneError,
     UnknownTaskError,
 )
 from taskorch.events import (
@@ -51,15 +46,13 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._faults import note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import TypeRow
 from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import TERMINAL, Program, Task, TaskState
 from taskorch.protocols import Entry
-from taskorch.runtime._attempts import _resolved, outcome_of, said
+from taskorch.runtime._attempts import _resolved, gone, outcome_of, said, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._runtime import task_of_work
-from taskorch.runtime._submission import Submission, digest, when
+from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import AGENT, NO_VARIABLES, Work, extra_of, task_of
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._chance import StepRandom
@@ -183,21 +176,15 @@ class Life:
     def _tidy(self) -> None:
         touched, self.kernel.touched = self.kernel.touched, []
         for row, job in touched:
-            if job is None or row.state not in TERMINAL:
-                continue
-            if row.state is TaskState.COMPLETED:
-                # Of an earlier attempt.
-                job._error = None
-            if job._extra is not None:
-                job._extra.parents = {}
+            if job is not None and row.state in TERMINAL:
+                tidy(row, job)
 
     def _drop(self) -> None:
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             job, row.cargo = row.cargo, None
-            if job is not None and row.more is not None and row.more.named:
-                after = () if job._extra is None else job._extra.after
-                self.digests[row.id] = digest(task_of_work(job, row), after)
+            if job is not None:
+                self.submission.remember(row, job)
 
     # -- commits -------------------------------------------------------------------
 
@@ -301,7 +288,6 @@ class Life:
         if (
             how == "completed"
             and job is not None
-            and is_call(job._task)
             and self.world.calls(job._task, row.id)
         ):
             how, result, error = self._call(job)
@@ -479,9 +465,7 @@ class Life:
             row = job._row
             if row.id not in kernel.tasks:
                 row.cargo = None
-                if row.more is not None and row.more.named:
-                    after = () if job._extra is None else job._extra.after
-                    self.digests[row.id] = digest(task_of_work(job, row), after)
+                self.submission.remember(row, job)
                 continue
             extra = job._extra
             if extra is not None and extra.after and row.links is not None:
@@ -545,52 +529,11 @@ class Life:
             UnknownTaskError: It is not in memory.
             InvalidTransitionError: It has not ended.
         """
-        kernel, now = self.kernel, self.now()
-        row = kernel.tasks.get(task_id)
-        if row is None:
-            raise _unknown(task_id)
-        if row.state not in TERMINAL:
-            msg = f"task {task_id} is {row.state}: only what has ended is run again"
-            raise InvalidTransitionError(msg, task_id=task_id)
-        stem = task_id.partition("~")[0]
-        name = next(
-            name
-            for name in (f"{stem}~{number}" for number in count(2))
-            if name not in kernel.tasks and name not in kernel.retired
-        )
-        old: Work = row.cargo
-        task = task_of(row)
-        job = self.new_work(old._fn, old._args, old._kwargs, old._how, old._ctx)
-        job._task = attrs.evolve(task, id=name, idempotency_key=None, after=())
-        parents: list[TaskRow] = []
-        if old._extra is not None and old._extra.after:
-            extra = extra_of(job)
-            extra.after = old._extra.after
-            extra.parents = {parent: self.known(parent) for parent in extra.after}
-            parents = [parent._row for parent in extra.parents.values()]
         try:
-            job._row = kernel.submit_general(
-                name,
-                row.bucket,
-                job,
-                now,
-                priority=0 if row.more is None else row.more.priority,
-                parents=parents,
-                not_before_ns=when(task.not_before, now),
-                deadline_ns=when(task.deadline, now),
-                rerun_of=row,
-            )
+            job: Work = self.submission.rerun(task_id, self.now())
         except PolicyFault as fault:
             raise self.component_error(fault, task_id) from fault.error
-        for child in () if row.links is None else row.links.dependents:
-            below = child.cargo
-            if below is not None and below._extra is not None:
-                below._extra.parents = {
-                    key: job if parent is old else parent
-                    for key, parent in below._extra.parents.items()
-                }
-        kernel.repoint(row, job._row, now)
-        return name
+        return job._row.id
 
     # -- as a runtime --------------------------------------------------------------
 
@@ -651,12 +594,7 @@ class Life:
         state = self.kernel.retired.get(task_id)
         if state is None:
             raise _unknown(task_id)
-        job = self.new_work(None, (), {}, AGENT, NO_VARIABLES)
-        job._row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), job, 0)
-        job._row.state = state
-        msg = f"the result of task {task_id} has left memory"
-        job._error = ResultGoneError(msg, task_id=task_id)
-        return job
+        return gone(cast("Runtime", self), task_id, state)
 
     def component_error(
         self, fault: PolicyFault, task_id: str | None

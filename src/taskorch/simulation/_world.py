@@ -235,6 +235,18 @@ class World:
 
     # -- callers -------------------------------------------------------------------
 
+    def living(self) -> Life:
+        """
+        The life of the orchestrator.
+
+        Raises:
+            NotRunningError: It is dead at the moment.
+        """
+        if self.life is None:
+            msg = "the orchestrator has crashed, and is not up again yet"
+            raise NotRunningError(msg, hint="let time pass with run()")
+        return self.life
+
     def do(self, act: Callable[[], T]) -> T:
         """
         Do something with the orchestrator: a step of its own, or part of one.
@@ -242,9 +254,7 @@ class World:
         Raises:
             NotRunningError: It is dead at the moment.
         """
-        life = self.life
-        if life is None:
-            raise _is_down()
+        life = self.living()
         if self._inside:
             return act()
         self._inside = True
@@ -367,8 +377,7 @@ class World:
             NotRunningError: It is dead.
             UsageError: It has no journal, so nothing would be left.
         """
-        if self.life is None:
-            raise _is_down()
+        self.living()
         if self.journal is None:
             msg = "it has no journal: nothing would be left after a crash"
             raise UsageError(msg)
@@ -546,8 +555,3 @@ class World:
                     self._settle(self.life)
             finally:
                 self._inside = False
-
-
-def _is_down() -> NotRunningError:
-    msg = "the orchestrator has crashed, and is not up again yet"
-    return NotRunningError(msg, hint="let time pass with run()")

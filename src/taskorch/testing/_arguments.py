@@ -12,24 +12,11 @@ from taskorch.model._show import show
 __all__ = (
     "check_capabilities",
     "check_chosen",
-    "check_count",
     "check_kind",
     "check_names",
     "check_resources",
     "check_speed",
 )
-
-
-def check_count(name: str, value: object, *, least: int) -> None:
-    """
-    Refuse what is no whole number of *least* or more.
-
-    Raises:
-        InvalidTaskError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        msg = f"{name} is an integer of {least} or more, not {show(value)}"
-        raise InvalidTaskError(msg)
 
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:

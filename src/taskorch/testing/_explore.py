@@ -10,8 +10,8 @@ from typing import Final
 import attrs
 
 from taskorch.events import TaskCompleted
-from taskorch.model import TaskState
-from taskorch.testing._arguments import check_count, check_kind
+from taskorch.model import TaskState, check_count
+from taskorch.testing._arguments import check_kind
 from taskorch.testing._dice import Schedule
 from taskorch.testing._faults import Faults
 from taskorch.testing._simulation import Observer, Simulation

@@ -10,7 +10,6 @@ import attrs
 
 from taskorch.errors import (
     InvalidTaskError,
-    NotRunningError,
     UnknownTaskError,
     UsageError,
 )
@@ -34,23 +33,15 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
+    check_count,
     check_id,
     check_seconds,
 )
 from taskorch.model._limits import CONCURRENCY, KEEP_FINISHED, NS
 from taskorch.model._show import show
-from taskorch.policies import (
-    BackoffRetryHandler,
-    CapabilityRegistry,
-    PerformanceRouter,
-    PoolAllocator,
-    PriorityQueue,
-    StandardStateMachine,
-    StructuralValidator,
-)
 from taskorch.protocols import Entry
 from taskorch.runtime import _reports
-from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
 from taskorch.runtime._work import task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._agents import Run
@@ -61,7 +52,6 @@ from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
     check_capabilities,
     check_chosen,
-    check_count,
     check_kind,
     check_names,
     check_resources,
@@ -291,19 +281,14 @@ class Simulation:
         if keep is not None:
             check_names("keep", keep)
         _check_observer(check)
-        # Compared with None: what is empty is false, and meant all the same.
-        parts = Parts(
-            registry=CapabilityRegistry() if registry is None else registry,
-            router=PerformanceRouter() if router is None else router,
-            validator=StructuralValidator() if validator is None else validator,
-            state_machine=(
-                StandardStateMachine() if state_machine is None else state_machine
-            ),
-            queue=PriorityQueue() if queue is None else queue,
-            retry_handler=(
-                BackoffRetryHandler() if retry_handler is None else retry_handler
-            ),
-            allocator=PoolAllocator() if allocator is None else allocator,
+        parts = parts_of(
+            registry=registry,
+            router=router,
+            validator=validator,
+            state_machine=state_machine,
+            queue=queue,
+            retry_handler=retry_handler,
+            allocator=allocator,
         )
         check_parts(parts)
         pools = _POOLS if resources is None else resources
@@ -647,11 +632,7 @@ class Simulation:
         return self.now
 
     def _life(self) -> Life:
-        life = self.world.life
-        if life is None:
-            msg = "the orchestrator has crashed, and is not up again yet"
-            raise NotRunningError(msg, hint="let time pass with run()")
-        return life
+        return self.world.living()
 
     @property
     def _runtime(self) -> Runtime:

@@ -86,7 +86,15 @@ _RUNNING: Final = TaskState.RUNNING
 
 #: Facts that can follow a start in one step: what comes of a policy that failed.
 _AFTER_STARTS: Final = frozenset(
-    {"TaskStarted", "AttemptReturned", "ComponentFailed", "TaskFailed", "TaskBlocked"}
+    {
+        "TaskStarted",
+        "AttemptReturned",
+        "ComponentFailed",
+        "TaskFailed",
+        "TaskBlocked",
+        # Known once the policies have been asked.
+        "PolicySlow",
+    }
 )
 #: Steps between two complete counts.
 _EVERY: Final = 1_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from taskorch.kernel import TRANSITIONS
 from taskorch.model import TaskState
 from taskorch.protocols import Permit, StateMachine, Transition
 from taskorch.testing.laws._case import Case, brief, cases, maker
@@ -12,34 +13,10 @@ from taskorch.testing.laws._worlds import Tasks, agent_source, some_world, task_
 
 __all__ = ("POSSIBLE", "check_state_machine")
 
-_S = TaskState
 _Pair: TypeAlias = tuple[TaskState | None, TaskState]
 
 #: The fixed table: what it does not have is never asked about.
-POSSIBLE: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
-    None: (_S.PENDING, _S.QUEUED, _S.BLOCKED),
-    _S.PENDING: (_S.QUEUED, _S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    _S.QUEUED: (_S.RUNNING, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    _S.RUNNING: (
-        _S.COMPLETED,
-        _S.RETRYING,
-        _S.SUSPENDED,
-        _S.BLOCKED,
-        _S.FAILED,
-        _S.CANCELLED,
-    ),
-    _S.RETRYING: (_S.QUEUED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    _S.BLOCKED: (_S.PENDING, _S.QUEUED, _S.COMPLETED, _S.FAILED, _S.CANCELLED),
-    _S.SUSPENDED: (
-        _S.PENDING,
-        _S.QUEUED,
-        _S.RUNNING,
-        _S.RETRYING,
-        _S.BLOCKED,
-        _S.FAILED,
-        _S.CANCELLED,
-    ),
-}
+POSSIBLE: Final = {before: some for before, some in TRANSITIONS.items() if some}
 _WATCHES: Final = "it watches a collection of (before, after) pairs of states."
 
 
