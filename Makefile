@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
         fast coverage others others-ready wheel soak soak-ci
 
 help:
-	@echo 'make demo        run a large test suite through the orchestrator'
+	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the fast tests'
 	@echo 'make test        all that CI runs'
@@ -118,6 +118,7 @@ soak-ci: $(READY)
 	$(BIN)/python -m taskorch.testing.soak --minutes 1 --seed $$((0x$$seed))
 
 bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python -m benchmarks
 
 # ------------------------------------------------------------------- housekeeping

@@ -19,6 +19,7 @@ class Unit(enum.Enum):
 
     SECONDS = "s"
     BYTES = "B"
+    MEGABYTES = "MB"
     RATIO = "x"
     PER_SECOND = "/s"
     PER_MINUTE = "/min"
@@ -32,6 +33,8 @@ class Unit(enum.Enum):
             return f"{_digits(value * 1e9)} ns"
         if self is Unit.BYTES:
             return f"{value:,.0f} B"
+        if self is Unit.MEGABYTES:
+            return f"{_digits(value)} MB"
         if self is Unit.RATIO:
             return f"{_digits(value)}x"
         for factor, letter in ((1e6, " M"), (1e3, " k")):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
+_STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int:
@@ -24,6 +27,16 @@ def resident_bytes() -> int:
         text=True,
     )
     return int(shown.stdout) * 1024
+
+
+def peak_bytes() -> int:
+    """The most memory of this process that has been resident at once."""
+    if _STATUS.exists():
+        # Not getrusage: there a child begins with the peak of its parent.
+        shown = _STATUS.read_text(encoding="ascii").partition("VmHWM:")[2]
+        return int(shown.split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def growth(build: Callable[[], object], *, traced: bool) -> int:

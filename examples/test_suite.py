@@ -7,6 +7,7 @@ agents; of the three phases, each begins when all of the one before has passed.
     python examples/test_suite.py              progress, then a report
     python examples/test_suite.py --compare    then a plain pytest run to compare with
 
+Stop it with Ctrl-C, or kill it with `kill -9`: the next run goes on where it was.
 It exits with 1 if a test failed, or if the counts are not those of the plain run.
 """
 
@@ -28,6 +29,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from taskorch import (
+    JournalTakenError,
     Program,
     Resources,
     RetryPolicy,
@@ -55,7 +57,8 @@ AGENTS = {
 }
 HOME = Path(__file__).resolve().parents[1] / ".demo"
 SITE = HOME / "networkx-3.6.1"  # the unpacked wheel: it brings its tests along
-REPORTS = HOME / "reports"
+RUN = HOME / "run"  # all of a run that is under way: its journal, reports and logs
+FINISHED = HOME / "finished-run"  # where it is then, until the next one has finished
 SHA256 = "d47fbf302e7d9cbbb9e2555a0d267983d2aa476bac30e90dfbe5669bd57f3762"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # this suite needs no plugins
@@ -63,7 +66,7 @@ ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # this suite needs no plugins
 NAMES = {"failure": "failed", "error": "errors", "skipped": "skipped"}
 COLUMNS = ("passed", *NAMES.values(), "xfailed")
 
-orch = TaskOrchestrator()
+orch = TaskOrchestrator(journal=RUN / "journal.db")
 
 
 def run_tests(task: Task, context: TaskContext) -> Program:
@@ -142,8 +145,12 @@ class Board:
 
 
 def run(console: Console) -> list[TaskStatus]:
-    """Run everything; where no terminal is, progress is a line for each attempt."""
+    """Run what is left; where no terminal is, progress is a line for each attempt."""
     tasks = plan()
+    if known := orch.tasks():  # from the journal: a run was stopped, or killed
+        ended = sum(status.is_terminal for status in known)
+        done = f"{ended} of {len(tasks)} tasks were finished already"
+        console.print(f"resumed: {done}; all times are of this run alone")
 
     def say(event: TaskCompleted | TaskRetrying | TaskFailed) -> None:
         console.print(f"{type(event).__name__:13} {event.task_id:13} {event.agent_id}")
@@ -154,7 +161,7 @@ def run(console: Console) -> list[TaskStatus]:
         orch.signals.task_retrying.connect(say)
         orch.signals.task_failed.connect(say)
     with orch:
-        orch.submit_tasks(tasks)
+        orch.submit_tasks(tasks)  # those that it knows by their ids are not run again
         with live:
             orch.wait()
         return [orch.get_task_status(str(task.id)) for task in tasks]
@@ -165,7 +172,7 @@ def phase_of(status: TaskStatus) -> str:
 
 
 def report_of(task_id: str) -> Path:
-    return REPORTS / f"{task_id.replace('/', '-')}.xml"
+    return RUN / "reports" / f"{task_id.replace('/', '-')}.xml"
 
 
 def outcomes(report: Path) -> Counter[str]:
@@ -180,10 +187,11 @@ def outcomes(report: Path) -> Counter[str]:
     return found
 
 
-def seconds_of(status: TaskStatus) -> float:
-    """How long its attempts ran."""
+def seconds_of(status: TaskStatus, since: float) -> float:
+    """How long the attempts ran that began after the time *since*."""
     steps = zip(status.history, status.history[1:], strict=False)
-    return sum(end.at - begin.at for begin, end in steps if begin.state == "running")
+    attempts = [step for step in steps if step[0].state == "running"]
+    return sum(end.at - begin.at for begin, end in attempts if begin.at >= since)
 
 
 def table(title: str, rows: dict[str, Counter[str]]) -> Table:
@@ -195,8 +203,11 @@ def table(title: str, rows: dict[str, Counter[str]]) -> Table:
     return grid
 
 
-def report(console: Console, statuses: list[TaskStatus], makespan: float) -> None:
-    """The counts of each phase and each agent, and where the time went."""
+def report(
+    console: Console, statuses: list[TaskStatus], makespan: float, since: float
+) -> None:
+    """The counts of each phase and each agent, and where the time of this run went."""
+    seconds = {status.task_id: seconds_of(status, since) for status in statuses}
     phases = {phase: Counter[str]() for phase in PHASES}
     agents = {agent: Counter[str]() for agent in AGENTS}
     busy = dict.fromkeys(AGENTS, 0.0)
@@ -205,7 +216,7 @@ def report(console: Console, statuses: list[TaskStatus], makespan: float) -> Non
         phases[phase_of(status)] += found
         if status.agent_id is not None:
             agents[status.agent_id] += found
-            busy[status.agent_id] += seconds_of(status)
+            busy[status.agent_id] += seconds[status.task_id]
         if status.state is TaskState.FAILED:
             console.print(str(status.error), markup=False, highlight=False)
     if blocked := sum(status.state is TaskState.BLOCKED for status in statuses):
@@ -213,21 +224,20 @@ def report(console: Console, statuses: list[TaskStatus], makespan: float) -> Non
     console.print(table("phase", phases))
     shares = {agent: f"{agent}, busy {busy[agent] / makespan:.0%}" for agent in AGENTS}
     console.print(table("agent", {shares[a]: found for a, found in agents.items()}))
-    for status in sorted(statuses, key=seconds_of, reverse=True)[:5]:
-        console.print(f"slow: {status.task_id} took {seconds_of(status):.1f} s")
+    for task_id in sorted(seconds, key=seconds.__getitem__, reverse=True)[:5]:
+        console.print(f"slow: {task_id} took {seconds[task_id]:.1f} s")
 
 
 def main() -> int:
     console = Console()
     fetch()
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir()
+    (RUN / "reports").mkdir(parents=True, exist_ok=True)
 
-    start = time.monotonic()
+    since = time.time()
     statuses = run(console)
-    makespan = time.monotonic() - start
-    report(console, statuses, makespan)
-    total = sum((outcomes(file) for file in REPORTS.glob("*.xml")), Counter[str]())
+    makespan = time.time() - since
+    report(console, statuses, makespan, since)
+    total = sum((outcomes(report_of(s.task_id)) for s in statuses), Counter[str]())
     runs = {f"{len(statuses)} tasks, {makespan:.0f} s": total}
     if "--compare" in sys.argv:
         start = time.monotonic()
@@ -237,6 +247,9 @@ def main() -> int:
         runs[plain] = outcomes(report_of("plain"))
     console.print(table(f"{total.total():,} tests", runs))
 
+    # The next run begins anew.
+    shutil.rmtree(FINISHED, ignore_errors=True)
+    RUN.rename(FINISHED)
     completed = all(status.state is TaskState.COMPLETED for status in statuses)
     same = all(found == total for found in runs.values())
     return 0 if completed and same else 1
@@ -246,4 +259,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:  # the programs have been ended on the way here
-        sys.exit("stopped")
+        sys.exit("stopped: the next run goes on from here")
+    except JournalTakenError as error:
+        sys.exit(str(error))

@@ -4,6 +4,7 @@ MODULES = (
     "throughput",
     "parts",
     "coroutines",
+    "durable",
     "latency",
     "memory",
     "backlog",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
+    from taskorch._managers import WorkflowRun as WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
     from taskorch.errors import AttemptInterrupted as AttemptInterrupted
     from taskorch.errors import AttemptLostError as AttemptLostError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from taskorch.errors import UnsatisfiableError as UnsatisfiableError
     from taskorch.errors import UsageError as UsageError
     from taskorch.errors import ValidationFailedError as ValidationFailedError
+    from taskorch.errors import WorkflowFailedError as WorkflowFailedError
     from taskorch.errors import WouldBlockError as WouldBlockError
     from taskorch.errors import WouldDeadlockError as WouldDeadlockError
     from taskorch.events import AgentJoined as AgentJoined
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from taskorch.events import Event as Event
     from taskorch.events import EventsLost as EventsLost
     from taskorch.events import HealthReported as HealthReported
+    from taskorch.events import JournalDegraded as JournalDegraded
+    from taskorch.events import JournalRestored as JournalRestored
     from taskorch.events import LateResultIgnored as LateResultIgnored
     from taskorch.events import OrchestratorStarted as OrchestratorStarted
     from taskorch.events import OrchestratorStopped as OrchestratorStopped
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
     from taskorch.events import StatsReported as StatsReported
     from taskorch.events import TaskBlocked as TaskBlocked
     from taskorch.events import TaskCancelled as TaskCancelled
+    from taskorch.events import TaskCheckpointed as TaskCheckpointed
     from taskorch.events import TaskCompleted as TaskCompleted
     from taskorch.events import TaskDue as TaskDue
     from taskorch.events import TaskEvent as TaskEvent
@@ -89,6 +94,7 @@ if TYPE_CHECKING:
     from taskorch.events import TaskUnblocked as TaskUnblocked
     from taskorch.events import TaskValidated as TaskValidated
     from taskorch.journal import MemoryJournal as MemoryJournal
+    from taskorch.journal import SqliteJournal as SqliteJournal
     from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
     from taskorch.model import Agent as Agent
     from taskorch.model import AgentStats as AgentStats
@@ -157,6 +163,7 @@ if TYPE_CHECKING:
     from taskorch.protocols import Verdict as Verdict
     from taskorch.runtime._context import TaskContext as TaskContext
     from taskorch.runtime._context import current_context as current_context
+    from taskorch.workflows import Workflow as Workflow
 
 __version__ = "0.1.0"
 
@@ -203,7 +210,9 @@ __all__ = (
     "InternalError",
     "InvalidTaskError",
     "InvalidTransitionError",
+    "JournalDegraded",
     "JournalError",
+    "JournalRestored",
     "JournalTakenError",
     "JournalUnavailableError",
     "JsonSchemaValidator",
@@ -245,6 +254,7 @@ __all__ = (
     "SlotLeaked",
     "SlotRecovered",
     "SourceRegistry",
+    "SqliteJournal",
     "StandardStateMachine",
     "StateMachine",
     "StateStats",
@@ -257,6 +267,7 @@ __all__ = (
     "TaskBlocked",
     "TaskCancelled",
     "TaskCancelledError",
+    "TaskCheckpointed",
     "TaskCompleted",
     "TaskContext",
     "TaskDue",
@@ -299,6 +310,9 @@ __all__ = (
     "Validator",
     "ValidatorChain",
     "Verdict",
+    "Workflow",
+    "WorkflowFailedError",
+    "WorkflowRun",
     "WouldBlockError",
     "WouldDeadlockError",
     "__version__",
@@ -311,6 +325,7 @@ _WHERE = {
         "TaskHandle",
         "as_completed",
     ),
+    "taskorch._managers": ("WorkflowRun",),
     "taskorch._orchestrator": ("TaskOrchestrator",),
     "taskorch.errors": (
         "AttemptInterrupted",
@@ -343,6 +358,7 @@ _WHERE = {
         "UnsatisfiableError",
         "UsageError",
         "ValidationFailedError",
+        "WorkflowFailedError",
         "WouldBlockError",
         "WouldDeadlockError",
     ),
@@ -357,6 +373,8 @@ _WHERE = {
         "Event",
         "EventsLost",
         "HealthReported",
+        "JournalDegraded",
+        "JournalRestored",
         "LateResultIgnored",
         "OrchestratorStarted",
         "OrchestratorStopped",
@@ -368,6 +386,7 @@ _WHERE = {
         "StatsReported",
         "TaskBlocked",
         "TaskCancelled",
+        "TaskCheckpointed",
         "TaskCompleted",
         "TaskDue",
         "TaskEvent",
@@ -386,7 +405,7 @@ _WHERE = {
         "TaskUnblocked",
         "TaskValidated",
     ),
-    "taskorch.journal": ("MemoryJournal",),
+    "taskorch.journal": ("MemoryJournal", "SqliteJournal"),
     "taskorch.model": (
         "Agent",
         "AgentStats",
@@ -463,6 +482,7 @@ _WHERE = {
         "TaskContext",
         "current_context",
     ),
+    "taskorch.workflows": ("Workflow",),
 }
 
 

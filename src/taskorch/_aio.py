@@ -11,6 +11,7 @@ from taskorch._handles import TaskHandle
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from taskorch._managers import WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.model import (
         Explanation,
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
+    from taskorch.workflows import Workflow, WorkflowStatus
 
-__all__ = ("AsyncOrchestrator",)
+__all__ = ("AsyncOrchestrator", "AsyncWorkflows")
 
 T = TypeVar("T")
 
@@ -37,10 +39,26 @@ class AsyncOrchestrator:
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch = orchestrator
 
+    async def _kept(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call *call*; what must be kept is waited for without blocking the loop."""
+        committer = self._orch._rt.committer
+        if committer is None:
+            return call(*args, **kwargs)
+        if not self._orch._rt.opened:
+            await asyncio.to_thread(self._orch._rt.open)
+        with committer.deferred() as seqs:
+            result = call(*args, **kwargs)
+        await committer.kept(seqs)
+        return result
+
     async def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> TaskHandle[Any]:
         """See `TaskOrchestrator.submit`."""
+        rt = self._orch._rt
+        if rt.committer is not None and rt.knows(fn):
+            # Nobody has to be asked: only the commit takes time.
+            return await self._kept(self._orch.submit, fn, *args, **kwargs)
         return await asyncio.to_thread(self._orch.submit, fn, *args, **kwargs)
 
     async def submit_task(self, task: Task) -> TaskHandle[Any]:
@@ -78,19 +96,19 @@ class AsyncOrchestrator:
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
-        return self._orch.cancel_task(task_id)
+        return await self._kept(self._orch.cancel_task, task_id)
 
     async def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""
-        return self._orch.suspend_task(task_id)
+        return await self._kept(self._orch.suspend_task, task_id)
 
     async def resume_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.resume_task`."""
-        return self._orch.resume_task(task_id)
+        return await self._kept(self._orch.resume_task, task_id)
 
     async def set_priority(self, task_id: str, priority: int) -> bool:
         """See `TaskOrchestrator.set_priority`."""
-        return self._orch.set_priority(task_id, priority)
+        return await self._kept(self._orch.set_priority, task_id, priority)
 
     async def decide(
         self,
@@ -99,15 +117,15 @@ class AsyncOrchestrator:
         result: Any = None,
     ) -> bool:
         """See `TaskOrchestrator.decide`."""
-        return self._orch.decide(task_id, verdict, result)
+        return await self._kept(self._orch.decide, task_id, verdict, result)
 
     async def rerun_task(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.rerun_task`."""
-        return self._orch.rerun_task(task_id)
+        return await self._kept(self._orch.rerun_task, task_id)
 
     async def expire_tasks(self, older_than: float) -> list[str]:
         """See `TaskOrchestrator.expire_tasks`."""
-        return self._orch.expire_tasks(older_than)
+        return await self._kept(self._orch.expire_tasks, older_than)
 
     async def handle(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.handle`."""
@@ -138,10 +156,18 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.health`."""
         return self._orch.health()
 
+    @property
+    def workflows(self) -> AsyncWorkflows:
+        """See `TaskOrchestrator.workflows`."""
+        return AsyncWorkflows(self)
+
     async def start(self) -> None:
         """See `TaskOrchestrator.start`; coroutines run on the running loop."""
         self._orch._rt.loops.adopt(asyncio.get_running_loop())
-        self._orch.start()
+        if self._orch._rt.committer is not None:
+            await asyncio.to_thread(self._orch.start)
+        else:
+            self._orch.start()
 
     async def wait(
         self,
@@ -157,3 +183,43 @@ class AsyncOrchestrator:
     ) -> StopReport:
         """See `TaskOrchestrator.stop`."""
         return await asyncio.to_thread(self._orch.stop, drain, timeout)
+
+
+class AsyncWorkflows:
+    """`orch.workflows` for coroutines. A run is awaitable itself."""
+
+    def __init__(self, aio: AsyncOrchestrator) -> None:
+        self._aio = aio
+        self._manager = aio._orch.workflows
+
+    async def start(
+        self,
+        workflow: Workflow,
+        id: str | None = None,  # noqa: A002 - the contract's name
+    ) -> WorkflowRun:
+        """See `WorkflowManager.start`; slow validators do not block."""
+        return await asyncio.to_thread(self._manager.start, workflow, id)
+
+    async def get(self, run_id: str) -> WorkflowRun:
+        """See `WorkflowManager.get`."""
+        return self._manager.get(run_id)
+
+    async def status(self, run_id: str) -> WorkflowStatus:
+        """See `WorkflowManager.status`."""
+        return self._manager.status(run_id)
+
+    async def cancel(self, run_id: str) -> bool:
+        """See `WorkflowManager.cancel`."""
+        return await self._aio._kept(self._manager.cancel, run_id)
+
+    async def pause(self, run_id: str) -> bool:
+        """See `WorkflowManager.pause`."""
+        return await self._aio._kept(self._manager.pause, run_id)
+
+    async def resume(self, run_id: str) -> bool:
+        """See `WorkflowManager.resume`."""
+        return await self._aio._kept(self._manager.resume, run_id)
+
+    async def restart(self, run_id: str) -> WorkflowRun:
+        """See `WorkflowManager.restart`."""
+        return await self._aio._kept(self._manager.restart, run_id)

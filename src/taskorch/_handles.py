@@ -13,7 +13,7 @@ from taskorch.errors import ResultGoneError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._waiting import blockade, is_settled
-from taskorch.runtime._work import Work, error_of
+from taskorch.runtime._work import Work, error_of, unfinished
 
 __all__ = ("TaskHandle", "as_completed")
 
@@ -40,11 +40,11 @@ class TaskHandle(Work, Generic[T]):
 
     def done(self) -> bool:
         """Whether the task has ended."""
-        return self._row.state in TERMINAL
+        return self._row.state in TERMINAL and self._settled <= self._rt.committed
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
-        return self._row.state is TaskState.CANCELLED
+        return self._row.state is TaskState.CANCELLED and self.done()
 
     def result(self, timeout: float | None = None) -> T:
         """
@@ -62,7 +62,11 @@ class TaskHandle(Work, Generic[T]):
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The wait could never end.
         """
-        if self._row.state is _COMPLETED and self._error is None:
+        if (
+            self._row.state is _COMPLETED
+            and self._error is None
+            and self._settled <= self._rt.committed
+        ):
             return cast("T", self._value)
         error = self.exception(timeout)
         if error is not None:
@@ -88,27 +92,36 @@ class TaskHandle(Work, Generic[T]):
 
     def _outcome(self) -> tuple[bool, BaseException | None]:
         """Whether there is one (a re-run may undo a blockade), and its error."""
-        row = self._row
+        row, rt = self._row, self._rt
         if isinstance(self._error, ResultGoneError):
             return True, self._error
-        state = row.state
-        if state is _COMPLETED:
-            return True, None
-        if state in TERMINAL:
-            return True, error_of(self)
-        self._rt.deciders.refuse_reentry()
-        with self._rt.lock:
-            blocked = row.state is _BLOCKED and is_settled(row)
-            return blocked, blockade(row) if blocked else None
+        if self._settled <= rt.committed and row.state in TERMINAL:
+            return True, None if row.state is _COMPLETED else error_of(self)
+        rt.deciders.refuse_reentry()
+        with rt.lock:
+            return self._said()
+
+    def _said(self) -> tuple[bool, BaseException | None]:
+        """As `_outcome`; under the lock."""
+        row, rt = self._row, self._rt
+        if self._settled <= rt.committed:
+            if row.state in TERMINAL:
+                return True, None if row.state is _COMPLETED else error_of(self)
+            if is_settled(row):
+                return True, blockade(row)
+        return (True, unfinished(self)) if rt.halted else (False, None)
 
     def cancel(self) -> bool:
         """Cancel the task; False if it has ended. See `cancel_task`."""
         rt = self._rt
 
         def change(now: int) -> bool:
-            return rt.kernel.cancel(self._row, now, "cancelled by the user")
+            reason = "cancelled by the user"
+            return not rt.is_left(self._row) and rt.kernel.cancel(
+                self._row, now, reason
+            )
 
-        return bool(rt.step(change))
+        return bool(rt.step(change, keep=True))
 
     def add_done_callback(self, fn: Callable[[TaskHandle[T]], object]) -> None:
         """
@@ -123,7 +136,7 @@ class TaskHandle(Work, Generic[T]):
         publisher = self._rt.publisher
         self._rt.waiting.when(
             self,
-            lambda row: row.state in TERMINAL,
+            lambda work: work._row.state in TERMINAL,
             lambda: publisher.put([(fn, self)]),
         )
 
@@ -144,16 +157,14 @@ class TaskHandle(Work, Generic[T]):
                 future.set_result(cast("T", self._value))
 
         def tell() -> None:
-            row = self._row
             # As it is now: a re-run may unblock it before the publisher's turn.
-            error = blockade(row) if row.state is _BLOCKED else self._outcome()[1]
-            self._rt.publisher.put([(resolve, error)])
+            self._rt.publisher.put([(resolve, self._said()[1])])
 
         settled, error = self._outcome()
         if settled:
             resolve(error)
         else:
-            self._rt.waiting.when(self, is_settled, tell)
+            self._rt.waiting.when(self, _is_known, tell)
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -170,6 +181,11 @@ class TaskHandle(Work, Generic[T]):
         if row is None:
             return "<TaskHandle, not submitted>"
         return f"<TaskHandle {row.id}: {row.state}>"
+
+
+def _is_known(work: Work) -> bool:
+    """Whether there is something to say of *work*: it may have been left, too."""
+    return is_settled(work._row) or work._rt.halted
 
 
 def as_completed(
@@ -195,7 +211,7 @@ def as_completed(
             settled.append(handle)
             gate.set()
 
-        return handle._rt.waiting.when(handle, is_settled, tell)
+        return handle._rt.waiting.when(handle, _is_known, tell)
 
     waiters = {handle: watch(handle) for handle in left}
     end = None if timeout is None else monotonic() + timeout

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast
 
+from taskorch import journal as journals
 from taskorch._handles import TaskHandle
 from taskorch.errors import (
     InvalidTaskError,
@@ -39,6 +41,7 @@ from taskorch.model._limits import (
 )
 from taskorch.model._show import show
 from taskorch.policies import PriorityQueue
+from taskorch.protocols import Journal
 from taskorch.runtime import _reports
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._deciders import parts_of
@@ -50,6 +53,7 @@ from taskorch.runtime._work import COROUTINE, NAMED, THREAD, capture
 
 if TYPE_CHECKING:
     from taskorch._aio import AsyncOrchestrator
+    from taskorch._managers import WorkflowManager
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -87,10 +91,14 @@ class TaskOrchestrator:
         queue: Order and admission (`PriorityQueue`).
         retry_handler: What follows a failure (`BackoffRetryHandler`).
         allocator: Who gets resources (`PoolAllocator`: all or nothing).
-        journal: Where events are kept; None keeps none.
+        journal: None keeps all in memory. A path makes it durable: what was submitted
+            there survives the process, and goes on when the same path is opened again.
+            Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
         resources: The pools; None is this machine's `cpu` and `memory_mb`.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name.
+        durability: Of a journal that is given by its path: `"power"` survives a loss
+            of power, `"process"` only the death of the process, and is much faster.
         keep_finished: Finished tasks that stay in memory.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no agent can do is refused
@@ -114,10 +122,11 @@ class TaskOrchestrator:
         queue: TaskQueue | None = None,
         retry_handler: RetryHandler | None = None,
         allocator: ResourceAllocator | None = None,
-        journal: MemoryJournal | None = None,
+        journal: str | os.PathLike[str] | Journal | None = None,
         resources: Resources | Mapping[str, float] | None = None,
         concurrency: int = CONCURRENCY,
         executors: Mapping[str, Executor] | None = None,
+        durability: Literal["power", "process"] = "power",
         keep_finished: int = KEEP_FINISHED,
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
@@ -140,12 +149,6 @@ class TaskOrchestrator:
         if stop_timeout is not None:
             check_seconds("stop_timeout", stop_timeout)
         check_seconds("monitor_interval", monitor_interval, zero=False)
-        if journal is not None and not isinstance(journal, MemoryJournal):
-            msg = f"journal={show(journal)} is no journal: use MemoryJournal() or None"
-            raise InvalidTaskError(msg)
-        if journal is not None and journal.is_owned:
-            msg = "journal= keeps the events of another orchestrator already"
-            raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
         if isinstance(seed, bool) or not isinstance(seed, int | None):
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)
@@ -170,13 +173,14 @@ class TaskOrchestrator:
             ),
             pools=_pools(resources).units,
             executors=_check_executors({} if executors is None else executors),
-            journal=MemoryJournal() if journal is None else journal,
+            journal=_journal(journal, durability),
             seed=seed,
             monitor_interval=monitor_interval,
             work_class=TaskHandle,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
+        self._workflows: WorkflowManager | None = None
 
     # -- submitting ----------------------------------------------------------------
 
@@ -379,9 +383,10 @@ class TaskOrchestrator:
                     return False
                 msg = f"no task has the id {task_id!r}"
                 raise UnknownTaskError(msg, task_id=str(task_id))
-            return act(row, now)
+            return False if rt.is_left(row) else act(row, now)
 
-        return bool(rt.step(change))
+        rt.recall((task_id,))
+        return bool(rt.step(change, keep=True))
 
     def decide(
         self,
@@ -406,10 +411,17 @@ class TaskOrchestrator:
             msg = f"a verdict is 'retry', 'fail' or 'complete', not {verdict!r}"
             raise InvalidTaskError(msg)
 
+        committer = self._rt.committer
+        document = None
+        if committer is not None and verdict == "complete":
+            document = committer.journal.document(result)
+
         def act(row: Any, now: int) -> bool:
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
+                if committer is not None:
+                    committer.documents[row.cargo] = document
             return self._rt.kernel.decide(row, verdict, now)
 
         return self._control(task_id, act)
@@ -434,7 +446,15 @@ class TaskOrchestrator:
             Their ids.
         """
         ns = int(check_seconds("older_than", older_than) * NS)
-        rows = self._rt.step(lambda now: self._rt.kernel.expire(ns, now))
+        rt = self._rt
+
+        def change(now: int) -> list[Any]:
+            if rt.committer is not None:
+                # What a stop has left belongs to the next life.
+                rt.refuse_submission()
+            return rt.kernel.expire(ns, now)
+
+        rows = rt.step(change, keep=True)
         return [row.id for row in rows]
 
     # -- asking --------------------------------------------------------------------
@@ -446,7 +466,7 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        self._rt.deciders.refuse_reentry()
+        self._rt.look_up(task_id)
         with self._rt.lock:
             return cast("TaskHandle[Any]", self._rt.known(task_id))
 
@@ -457,7 +477,7 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        self._rt.deciders.refuse_reentry()
+        self._rt.look_up(task_id)
         return _reports.status(self._rt, task_id)
 
     def tasks(
@@ -478,7 +498,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: There is no such state.
         """
-        self._rt.deciders.refuse_reentry()
+        self._rt.look_up()
         if state is not None and not isinstance(state, TaskState):
             try:
                 state = TaskState(state)
@@ -492,7 +512,7 @@ class TaskOrchestrator:
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
-        self._rt.deciders.refuse_reentry()
+        self._rt.look_up()
         return _reports.stats(self._rt)
 
     def explain(self, task_id: str) -> Explanation:
@@ -516,6 +536,7 @@ class TaskOrchestrator:
 
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
+        self._rt.deciders.refuse_forked()
         return _reports.health(self._rt)
 
     @property
@@ -533,10 +554,25 @@ class TaskOrchestrator:
             self._aio = AsyncOrchestrator(self)
         return self._aio
 
+    @property
+    def workflows(self) -> WorkflowManager:
+        """Starts workflows and controls their runs."""
+        if self._workflows is None:
+            from taskorch._managers import WorkflowManager  # noqa: PLC0415 - when needed
+
+            manager = WorkflowManager(self)
+            self._rt.deciders.refuse_reentry()
+            with self._rt.lock:
+                # One, whichever of two threads is the first.
+                if self._workflows is None:
+                    self._workflows = manager
+        return self._workflows
+
     # -- life ----------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin work."""
+        self._rt.deciders.refuse_forked()
         if self._rt.closed:
             msg = "the orchestrator has stopped, and cannot be started again"
             raise InvalidTransitionError(msg, hint="make a new one")
@@ -594,7 +630,11 @@ class TaskOrchestrator:
 
     async def __aenter__(self) -> Self:
         self._rt.loops.adopt(asyncio.get_running_loop())
-        self.start()
+        if self._rt.committer is not None:
+            # A journal can take a while to read.
+            await asyncio.to_thread(self.start)
+        else:
+            self.start()
         return self
 
     async def __aexit__(
@@ -643,6 +683,42 @@ def _pools(resources: Resources | Mapping[str, float] | None) -> Resources:
             msg = f"resources: the name of a resource is a str, not {show(name)}"
             raise InvalidTaskError(msg)
     return Resources(**resources)
+
+
+def _journal(
+    journal: str | os.PathLike[str] | Journal | None,
+    durability: Literal["power", "process"],
+) -> MemoryJournal | Journal:
+    """
+    The journal that was asked for.
+
+    Raises:
+        InvalidTaskError: It is none, or it belongs to another orchestrator.
+    """
+    if durability not in ("power", "process"):
+        msg = f"durability: {show(durability)} is not 'power' or 'process'"
+        raise InvalidTaskError(msg)
+    if durability != "power" and not isinstance(journal, str | os.PathLike):
+        msg = "durability= is for a journal that is given by its path"
+        raise InvalidTaskError(
+            msg, hint="SqliteJournal(path, durability=…) has its own"
+        )
+    if journal is None:
+        return MemoryJournal()
+    if isinstance(journal, MemoryJournal):
+        if journal.is_owned:
+            msg = "journal= keeps the events of another orchestrator already"
+            raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
+        return journal
+    if isinstance(journal, str | os.PathLike):
+        if not os.fspath(journal):
+            msg = "journal='' is no path: name a file, such as 'runs.db'"
+            raise InvalidTaskError(msg)
+        return journals.SqliteJournal(journal, durability=durability)
+    if isinstance(journal, type) or not isinstance(journal, Journal):
+        msg = f"journal={show(journal)} is no journal, and no path of one"
+        raise InvalidTaskError(msg, hint="journal='runs.db', or None for memory only")
+    return journal
 
 
 def _check_executors(executors: Mapping[str, Executor]) -> Mapping[str, Executor]:

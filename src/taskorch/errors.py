@@ -26,7 +26,8 @@ Every error that taskorch raises, in one tree.
     │   ├── ProgramFailedError        a program ended badly; .result
     │   ├── AttemptLostError          the worker died under it
     │   ├── ResultGoneError           its result has left memory
-    │   └── ComponentError            a part of the user's failed; .component
+    │   ├── ComponentError            a part of the user's failed; .component
+    │   └── WorkflowFailedError       a workflow cannot complete; .failures
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
     │   └── JournalTakenError         somebody else owns it now
@@ -43,6 +44,7 @@ pickled. None derives from a builtin timeout or cancellation: `TimeoutError` fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = (
@@ -76,6 +78,7 @@ __all__ = (
     "UnsatisfiableError",
     "UsageError",
     "ValidationFailedError",
+    "WorkflowFailedError",
     "WouldBlockError",
     "WouldDeadlockError",
 )
@@ -470,6 +473,30 @@ class ComponentError(TaskFailure):
     ) -> None:
         super().__init__(message, hint=hint, task_id=task_id)
         self.component = component
+
+
+class WorkflowFailedError(TaskFailure):
+    """
+    A workflow cannot complete: all has ended that could, and something failed.
+
+    Attributes:
+        failures: The errors of the tasks where that began, by their ids in the
+            workflow; what only waits for these is not among them.
+    """
+
+    code = "workflow_failed"
+    default_hint = "orch.workflows.restart(id) runs again what failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Mapping[str, BaseException] | None = None,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.failures: Mapping[str, BaseException] = failures or {}
 
 
 class JournalError(TaskorchError):

@@ -34,7 +34,7 @@ def breaches(monkeypatch):
     """Every step of the orchestrators of this test is watched; what does not hold."""
     watches: dict[Runtime, Watch] = {}
     found: list[Breach] = []
-    publish = Runtime._publish
+    publish = Runtime.publish
 
     def new_kernel(runtime: Runtime) -> Kernel:
         kernel = runtime.kernel
@@ -52,7 +52,7 @@ def breaches(monkeypatch):
         except Breach as breach:
             found.append(breach)
 
-    monkeypatch.setattr(Runtime, "_publish", watched)
+    monkeypatch.setattr(Runtime, "publish", watched)
     yield found
     for runtime, watch in watches.items():
         with runtime.lock:

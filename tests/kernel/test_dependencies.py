@@ -253,6 +253,7 @@ def big():
     return machine, kernel, bucket
 
 
+@pytest.mark.slow
 def test_a_chain_of_100_000():
     """Failing, mending and running a long chain needs no recursion."""
     machine, kernel, bucket = big()
@@ -276,6 +277,7 @@ def test_a_chain_of_100_000():
     check_invariants(kernel)
 
 
+@pytest.mark.slow
 def test_a_fan_out_of_100_000():
     """One completion releases all that wait for it."""
     machine, kernel, bucket = big()

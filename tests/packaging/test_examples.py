@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,6 +31,29 @@ def test_own_router_keeps_a_customer_with_one_agent():
     assert len(pairs) == 8
     assert len({customer for customer, _ in pairs}) == len(set(pairs))
     assert {agent for _, agent in pairs} == {"paris", "tokyo"}
+
+
+@pytest.mark.slow
+def test_durable_goes_on_after_a_kill(tmp_path):
+    command = [sys.executable, "-W", "error", EXAMPLES / "durable.py"]
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, tmp_path / "runs.db", *options],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    killed, resumed, again = run("--die"), run(), run()
+
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.splitlines() == [f"fetching page {n}" for n in range(4)]
+    lines = resumed.stdout.splitlines()
+    assert lines[-3:] == ["fetching page 4", "fetching page 5", "total 55"]
+    assert "fetching page 0" not in lines
+    assert again.stdout == "total 55\n"
 
 
 def test_own_validator_names_every_fault():

@@ -21,6 +21,8 @@ PAGES = [
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
     if FENCE.search(page.read_text(encoding="utf-8"))
 ]
+#: What takes seconds is for `make test`.
+_MARKS = dict.fromkeys(("crash-tests.md", "test-your-parts.md"), pytest.mark.slow)
 
 
 def program(text: str) -> str:
@@ -35,7 +37,11 @@ def program(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=_MARKS.get(page.name, ())) for page in PAGES],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
 def test_the_snippets_of_a_page_run(page, tmp_path):
     # The name of the page in tracebacks, and its line numbers, lead to the place. A
     # file, and not -c, since functions of __main__ must be found again by processes.

@@ -39,7 +39,7 @@ def test_one_group_is_in_hand_at_a_time():
     commits.pending += entries(2)
 
     assert commits.begin() is None
-    commits.succeeded()
+    commits.succeeded(1)
     assert numbers(commits.begin()) == [2]
 
 
@@ -53,7 +53,7 @@ def test_who_waits_is_released_in_order_and_not_before():
     commits.begin()
 
     assert told == []
-    for release in commits.succeeded():
+    for release in commits.succeeded(2):
         release()
     assert told == [1, 2, "2 again"]
     assert commits.committed == 2
@@ -77,7 +77,7 @@ def test_a_group_that_failed_stays_in_hand_as_it_is():
     assert commits.begin() is None
     assert commits.in_hand is group
     assert numbers(commits.in_hand) == [1, 2]
-    commits.succeeded()
+    commits.succeeded(2)
     assert not commits.degraded
     assert commits.in_hand == []
     assert numbers(commits.begin()) == [3]

@@ -25,6 +25,7 @@ def test_all_that_can_happen_keeps_the_laws(name):
     assert reach.transitions >= transitions
 
 
+@pytest.mark.slow
 def test_states_that_count_as_the_same_have_the_same_future():
     """What the key of a state leaves out decides nothing that can still happen."""
     scope = Scope(after=((),), crashes=1, cancels=1, delay_ns=2)

@@ -20,6 +20,8 @@ from taskorch.events._catalogue import Event as Event
 from taskorch.events._catalogue import EventsLost as EventsLost
 from taskorch.events._catalogue import Fact as Fact
 from taskorch.events._catalogue import HealthReported as HealthReported
+from taskorch.events._catalogue import JournalDegraded as JournalDegraded
+from taskorch.events._catalogue import JournalRestored as JournalRestored
 from taskorch.events._catalogue import LateResultIgnored as LateResultIgnored
 from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarted
 from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
@@ -31,6 +33,7 @@ from taskorch.events._catalogue import SlotRecovered as SlotRecovered
 from taskorch.events._catalogue import StatsReported as StatsReported
 from taskorch.events._catalogue import TaskBlocked as TaskBlocked
 from taskorch.events._catalogue import TaskCancelled as TaskCancelled
+from taskorch.events._catalogue import TaskCheckpointed as TaskCheckpointed
 from taskorch.events._catalogue import TaskCompleted as TaskCompleted
 from taskorch.events._catalogue import TaskDue as TaskDue
 from taskorch.events._catalogue import TaskEvent as TaskEvent

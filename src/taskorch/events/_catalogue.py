@@ -327,6 +327,13 @@ class TaskProgressed(TaskEvent):
     value: Any
 
 
+@attrs.frozen
+class TaskCheckpointed(TaskEvent):
+    """A running task left a state for its next attempt."""
+
+    attempt: int
+
+
 # -- agents, parts and receivers ---------------------------------------------------
 
 
@@ -406,6 +413,18 @@ class OrchestratorStopped(Event):
 
 
 @attrs.frozen
+class JournalDegraded(Event):
+    """The journal cannot be written: nothing new starts until it can."""
+
+    reason: str
+
+
+@attrs.frozen
+class JournalRestored(Event):
+    """The journal can be written again; nothing was lost."""
+
+
+@attrs.frozen
 class StatsReported(Event):
     """Monitoring: the statistics, at an interval while somebody listens."""
 
@@ -451,6 +470,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotLeaked,
     SlotRecovered,
     TaskProgressed,
+    TaskCheckpointed,
     AgentJoined,
     AgentLost,
     AgentReturned,
@@ -460,6 +480,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     EventsLost,
     OrchestratorStarted,
     OrchestratorStopped,
+    JournalDegraded,
+    JournalRestored,
     StatsReported,
     HealthReported,
     PerformanceReported,

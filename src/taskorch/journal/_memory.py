@@ -36,6 +36,10 @@ class MemoryJournal:
         """Whether an orchestrator has claimed it."""
         return self._epoch > 0
 
+    def document(self, value: object) -> object:
+        """See `Journal.document`: *value* itself."""
+        return value
+
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
         """See `Journal.append`; without `keep_events`, it only looks at the numbers."""
         if epoch != self._epoch:

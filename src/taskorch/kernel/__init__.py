@@ -40,6 +40,8 @@ from taskorch.kernel._fold import recover as recover
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import FaultPoints as FaultPoints
 from taskorch.kernel._kernel import Kernel as Kernel
+from taskorch.kernel._snapshot import Restoration as Restoration
+from taskorch.kernel._snapshot import take as take
 from taskorch.kernel._state import LOCAL as LOCAL
 from taskorch.kernel._state import AgentRow as AgentRow
 from taskorch.kernel._state import Bucket as Bucket

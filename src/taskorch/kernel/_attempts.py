@@ -42,10 +42,13 @@ _SUSPENDED: Final = TaskState.SUSPENDED
 _STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
 
 #: Outcomes that leave open what an attempt has done, and how they are told.
+#: The cause of a blockade: there is no agent, or no function, for the task any more.
+GONE: Final = "gone"
 _GONE: Final = {
     "lost": "its worker died",
     "missing": "its agent does not know of it",
     "interrupted": "the orchestrator stopped while it ran",
+    GONE: "what it needs is gone",
 }
 
 #: `(type, message, cause)` of a failure.
@@ -134,7 +137,7 @@ def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
 def _finish(kernel: Kernel, row: TaskRow) -> None:
     kernel.touched.append((row, row.cargo))
     kernel.finished.append(row)
-    if len(kernel.finished) > kernel.config.keep_finished:
+    if len(kernel.finished) > kernel.keep:
         kernel.retire()
 
 
@@ -378,24 +381,38 @@ def _gone(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
     if outcome == "lost" and more.crashes >= kernel.config.poison_attempts:
         message = f"{more.crashes} attempts killed their worker; the last: {message}"
         fail(kernel, row, (kind, message, "poisoned"), now)
+    elif outcome == GONE:
+        _block(kernel, row, error, message, now)
     elif not row.bucket.spec.idempotent:
         reason = f"{what}, and it is not safe to run twice: decide()"
-        kernel.note(
-            TaskBlocked,
-            now,
-            row.id,
-            (),
-            (),
-            reason,
-            outcome,
-            kind,
-            message,
-            cargo=row.cargo,
-        )
-        hold_for_decision(kernel, row, reason, now)
-        kernel.touched.append((row, row.cargo))
+        _block(kernel, row, error, reason, now)
     else:
         _retry(kernel, row, error, 0, what, now, charged=False)
+
+
+def _block(kernel: Kernel, row: TaskRow, error: Error, reason: str, now: int) -> None:
+    kind, message, cause = error
+    kernel.note(
+        TaskBlocked,
+        now,
+        row.id,
+        (),
+        (),
+        reason,
+        cause,
+        kind,
+        message,
+        cargo=row.cargo,
+    )
+    hold_for_decision(kernel, row, reason, now)
+    kernel.touched.append((row, row.cargo))
+
+
+def block_gone(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+    """*row*, which waits for nothing else, is held: what it needs is gone."""
+    error = ("UnknownCapabilityError", reason, GONE)
+    more_of(row).error = error
+    _block(kernel, row, error, reason, now)
 
 
 def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:

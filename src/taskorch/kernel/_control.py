@@ -291,6 +291,24 @@ def miss_deadline(kernel: Kernel, row: TaskRow, now: int) -> None:
     _attempts.fail(kernel, row, error, now)
 
 
+def miss(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+    """What *row*, which is QUEUED, needs is gone: it is held until that is back."""
+    take_out(kernel, row)
+    _attempts.block_gone(kernel, row, reason, now)
+
+
+def is_missing(row: TaskRow) -> bool:
+    """Whether *row* is held because what it needs was gone."""
+    more = row.more
+    return (
+        row.state is _S.BLOCKED
+        and more is not None
+        and more.decision
+        and more.error is not None
+        and more.error[2] == _attempts.GONE
+    )
+
+
 def decide(kernel: Kernel, row: TaskRow, verdict: str, now: int) -> bool:
     """See `Kernel.decide`."""
     if row.state in TERMINAL:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from taskorch.kernel import _books
+from taskorch.kernel._attempts import GONE
 from taskorch.kernel._dependencies import is_broken
 from taskorch.kernel._dispatch import in_pools, match, vetoed
-from taskorch.kernel._state import AgentRow, Bucket, TaskRow
+from taskorch.kernel._state import AgentRow, Bucket, More, TaskRow
 from taskorch.model import TERMINAL, Blocker, Explanation, TaskState, Units
 
 if TYPE_CHECKING:
@@ -42,14 +43,7 @@ def explain(kernel: Kernel, row: TaskRow, now: int) -> Explanation:
     elif row.state is _S.RUNNING:
         blockers += _running(kernel, row)
     elif row.state is _S.BLOCKED and row.more is not None and row.more.decision:
-        blockers.append(
-            Blocker(
-                "decision",
-                "A person must decide: nobody knows how its attempt ended, and it is "
-                "not safe to run twice. Call decide(id, 'retry' | 'fail' | "
-                "'complete').",
-            )
-        )
+        blockers.append(_held(row.more))
     elif row.state is _S.QUEUED:
         blockers += _queued(kernel, row, now)
         position = _position(row)
@@ -57,6 +51,20 @@ def explain(kernel: Kernel, row: TaskRow, now: int) -> Explanation:
         blockers += _dependencies(row)
         blockers += _delay(row, now)
     return Explanation(row.id, row.state, tuple(blockers), position, row.reason)
+
+
+def _held(more: More) -> Blocker:
+    choice = "decide(id, 'retry' | 'fail' | 'complete')"
+    if more.error is not None and more.error[2] == GONE:
+        why = f"What it needs is gone: {more.error[1]}."
+        return Blocker(
+            "decision", f"{why} It goes on when that is back, or by {choice}."
+        )
+    return Blocker(
+        "decision",
+        "A person must decide: nobody knows how its attempt ended, and it is not safe "
+        f"to run twice. Call {choice}.",
+    )
 
 
 def _terminal(row: TaskRow) -> Blocker:

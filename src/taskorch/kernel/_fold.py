@@ -54,7 +54,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._history import more_of
 from taskorch.kernel._state import Bucket, Links, More, Spec, TaskRow, TypeRow
-from taskorch.model import TaskState
+from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
@@ -157,7 +157,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
         row,
         priority,
         key,
-        [_parent(kernel, name, now) for name in after],
+        [parent_of(kernel, name, now) for name in after],
         not_before_ns,
         deadline_ns,
         None if expires_ns is None else expires_ns - now,
@@ -169,7 +169,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
     _admission.settle(kernel, row, now)
 
 
-def _parent(kernel: Kernel, task_id: str, now: int) -> TaskRow:
+def parent_of(kernel: Kernel, task_id: str, now: int) -> TaskRow:
     """A parent: in memory, or finished long ago, or still to come in its batch."""
     row = kernel.tasks.get(task_id) or kernel.unborn.get(task_id)
     if row is not None:
@@ -267,6 +267,8 @@ def _blocked(kernel: Kernel, event: TaskBlocked, now: int) -> None:
     if event.cause == "lost":
         more.crashes += 1
     more.error = (event.error_type, event.message, event.cause)
+    if row.state is _S.QUEUED:
+        kernel.dequeue(row)
     _free(kernel, row)
     _attempts.hold_for_decision(kernel, row, event.reason, now)
 
@@ -357,8 +359,16 @@ def _reprioritised(kernel: Kernel, event: TaskReprioritised, _: int) -> None:
 
 
 def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
-    row, rerun = kernel.tasks[event.task_id], kernel.tasks[event.rerun_id]
-    _dependencies.repoint(kernel, row, rerun, now)
+    rerun = parent_of(kernel, event.rerun_id, now)
+    # Found by way of its dependents: it may have left memory, as in a life that keeps
+    # fewer finished tasks than the one that told this.
+    found: dict[TaskRow, None] = {}
+    for name in event.dependents:
+        if name in kernel.tasks:
+            parents = _dependencies.links_of(kernel.tasks[name]).parents
+            found.update((row, None) for row in parents if row.id == event.task_id)
+    for row in found:
+        _dependencies.repoint(kernel, row, rerun, now)
 
 
 # -- agents and the orchestrator ---------------------------------------------------
@@ -411,7 +421,7 @@ _RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
 
 # -- comparing ---------------------------------------------------------------------
 
-_COUNTERS: Final = (
+COUNTERS: Final = (
     "seq",
     "epoch",
     "running",
@@ -430,7 +440,7 @@ _COUNTERS: Final = (
     "retries_recovered",
     "retries_exhausted",
 )
-_counters_of: Final = attrgetter(*_COUNTERS)
+_counters_of: Final = attrgetter(*COUNTERS)
 #: All that a row has: but what is looked at by name, or is the driver's own, or how it
 #: stands in the queue.
 _FIELDS: Final = tuple(
@@ -460,7 +470,7 @@ def differences(
     if _counters_of(live) != _counters_of(folded):
         found += [
             f"{name}: {getattr(live, name)} and {getattr(folded, name)}"
-            for name in _COUNTERS
+            for name in COUNTERS
             if getattr(live, name) != getattr(folded, name)
         ]
     if rows is None:
@@ -512,14 +522,18 @@ def _alike(one: TaskRow, other: TaskRow) -> bool:
         if (
             links.waiting != others.waiting
             or [row.id for row in links.parents] != [row.id for row in others.parents]
-            or [row.id for row in links.dependents]
-            != [row.id for row in others.dependents]
+            or _waiting_for(links) != _waiting_for(others)
         ):
             return False
     if one.more is None and other.more is None:
         return True
     more, less = one.more or _PLAIN, other.more or _PLAIN
     return not (more.blocked_by or less.blocked_by) and _more_of(more) == _more_of(less)
+
+
+def _waiting_for(links: Links) -> list[str]:
+    """Who waits; what has ended stands among the dependents, and does not matter."""
+    return [row.id for row in links.dependents if row.state not in TERMINAL]
 
 
 def _agent_of(row: TaskRow) -> str | None:
@@ -535,7 +549,7 @@ def _story(row: TaskRow) -> tuple[Any, ...]:
         row.bucket.spec,
         [parent.id for parent in links.parents],
         links.waiting,
-        [child.id for child in links.dependents],
+        _waiting_for(links),
         # Their order, that of their failure, decides nothing.
         sorted(more.blocked_by),
         *_more_of(more),

@@ -165,6 +165,9 @@ class Kernel:
         self.deciders = deciders
         self.context: DecisionContext = DecisionContext(self, random)
         self.concurrency: int = config.concurrency
+        #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
+        #: and say itself when they `retire`.
+        self.keep: int = config.keep_finished
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
@@ -598,7 +601,7 @@ class Kernel:
                 _dependencies.release(self, row, now)
         finished = self.finished
         finished.append(row)
-        if len(finished) > self.config.keep_finished:
+        if len(finished) > self.keep:
             self.retire()
         return True
 

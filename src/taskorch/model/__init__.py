@@ -15,6 +15,7 @@ from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._reference import Reference as Reference
 from taskorch.model._resources import Resources as Resources
 from taskorch.model._resources import Units as Units
 from taskorch.model._resources import to_units as to_units

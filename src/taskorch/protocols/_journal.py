@@ -19,7 +19,8 @@ class Journal(Protocol):
     """
     Protocol: keeps the facts, in groups.
 
-    One orchestrator at a time owns a journal. It is called from one thread at a time.
+    One orchestrator at a time owns a journal. It is called from one thread at a time,
+    but for `document`.
 
     Laws:
         1. What `append` has returned from is read back: equal, whole and in order,
@@ -33,6 +34,9 @@ class Journal(Protocol):
            number kept is refused with a ValueError, and nothing of it is kept; only
            the latest group itself may come again (law 3).
         6. `read` gives the entries above a number, in order, and changes nothing.
+        7. What `document` accepted, `append` keeps, and `read` gives back equal to what
+           the value was when `document` was called. Only a journal in memory may give
+           back the value itself, whatever has become of it.
     """
 
     def claim(self) -> int:
@@ -47,6 +51,19 @@ class Journal(Protocol):
         """
         ...
 
+    def document(self, value: object) -> object:
+        """
+        What `append` is given beside a fact in the place of *value*.
+
+        It is a snapshot of it, taken now. It may be asked for from any thread, also
+        while `append` runs. None gives None.
+
+        Raises:
+            InvalidTaskError: *value* cannot be kept; the message says what in it, as
+                in `payload.items[2].when`.
+        """
+        ...
+
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
         """
         Keep *group*, all of it or nothing; it is safe when this returns.
@@ -54,8 +71,10 @@ class Journal(Protocol):
         Args:
             epoch: What `claim` gave to the caller.
             group: Entries in the order of their numbers; an empty one does nothing.
+                Beside a fact stands a value, or what `document` made of it.
 
         Raises:
+            InvalidTaskError: A value cannot be kept; nothing of the group was.
             JournalUnavailableError: It cannot be written now; whether the group was
                 kept is not known.
             JournalTakenError: Somebody else has claimed it since.

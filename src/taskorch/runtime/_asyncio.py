@@ -32,3 +32,8 @@ def is_cancellation(error: BaseException) -> bool:
 def is_coroutine_task(thing: object) -> bool:
     """Whether *thing* is a task of asyncio's."""
     return "asyncio" in sys.modules and isinstance(thing, asyncio.Task)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that the caller runs on, if it runs on one."""
+    return asyncio._get_running_loop() if "asyncio" in sys.modules else None

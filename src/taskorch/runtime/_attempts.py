@@ -35,7 +35,7 @@ from taskorch.kernel import (
     TaskRow,
 )
 from taskorch.kernel._state import TypeRow
-from taskorch.model import NO_RETRY, Program, Task, TaskState
+from taskorch.model import NO_RETRY, Program, Reference, Task, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (
     asyncio,
@@ -43,6 +43,7 @@ from taskorch.runtime._asyncio import (
     is_coroutine_task,
 )
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
+from taskorch.runtime._recovery import gone_of
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -162,7 +163,9 @@ class Attempts:
         """Begin an attempt; never blocks, never raises."""
         how = self.how_of(row, work)
         try:
-            if how == THREAD:
+            if gone_of(work):
+                self._rt.hold_gone(row, attempt, work)
+            elif how == THREAD:
                 self._rt.threads.start((row, attempt, work), None)
             elif how == COROUTINE:
                 if not self._rt.loops.call(self._begin_coroutine, row, attempt, work):
@@ -288,7 +291,7 @@ class Attempts:
                     from taskorch.executors import ProgramExecutor  # noqa: PLC0415
 
                     executor = self._programs = ProgramExecutor(
-                        run_id=self._rt._prefix.rstrip("-"), logs=self.logs
+                        run_id=self._rt.run_id, logs=self.logs
                     )
         control.handle = process = executor.start(
             program,
@@ -549,6 +552,9 @@ def _value(arg: Any, parents: Mapping[str, Work]) -> Any:
         return result_of(parents.get(arg._row.id, arg))
     if isinstance(arg, Task):
         return result_of(parents[arg._submitted_as or arg.id or ""])
+    if isinstance(arg, Reference):
+        # A handle, in an earlier life.
+        return result_of(parents[arg.task_id])
     return arg
 
 

@@ -14,12 +14,17 @@ class MonotonicClock:
 
     The wall clock is read once, when this is made; from then on only the monotonic
     one counts, so a change of the system's time changes nothing.
+
+    Args:
+        not_before: Where it begins at the earliest, in ns: the time of the last fact of
+            an earlier life, whatever the wall clock says now.
     """
 
     __slots__ = ("base", "now_ns")
 
-    def __init__(self) -> None:
-        base: Final = time.time_ns() - time.monotonic_ns()
+    def __init__(self, not_before: int = 0) -> None:
+        wall = max(time.time_ns(), not_before)
+        base: Final = wall - time.monotonic_ns()
         self.base = base
         monotonic = time.monotonic_ns
 

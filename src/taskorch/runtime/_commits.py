@@ -9,35 +9,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TypeAlias
-
-from taskorch.protocols import Entry
+from typing import Generic, TypeAlias, TypeVar
 
 __all__ = ("Commits", "Release")
+
+T = TypeVar("T")
 
 #: What is to be done once a fact is kept.
 Release: TypeAlias = Callable[[], object]
 
 
-class Commits:
+class Commits(Generic[T]):
     """
     Facts on their way into the journal: in groups, one at a time.
 
     A group that could not be written stays in hand, exactly as it is, until it could:
     meanwhile no other is begun, and what comes is pending behind it.
 
+    It holds entries, or what a journal has made of them.
+
     Args:
         committed: The number of the last fact that is kept already.
+        make: What makes a new group, a list or the like.
     """
 
-    __slots__ = ("_failed", "_group", "_number", "_waiting", "committed", "pending")
+    __slots__ = (
+        "_failed",
+        "_group",
+        "_make",
+        "_number",
+        "_waiting",
+        "committed",
+        "pending",
+    )
 
-    def __init__(self, committed: int = 0) -> None:
+    def __init__(self, committed: int = 0, make: Callable[[], list[T]] = list) -> None:
         #: The number of the last fact that is kept.
         self.committed: int = committed
         #: What is in no group yet.
-        self.pending: list[Entry] = []
-        self._group: list[Entry] = []
+        self.pending: list[T] = make()
+        self._group: list[T] = []
+        self._make = make
         self._failed: bool = False
         self._waiting: list[tuple[int, int, Release]] = []
         self._number: int = 0
@@ -55,7 +67,7 @@ class Commits:
         self._number += 1
         heappush(self._waiting, (seq, self._number, release))
 
-    def begin(self) -> list[Entry] | None:
+    def begin(self) -> list[T] | None:
         """
         The next group to append, which is all that is pending.
 
@@ -63,11 +75,11 @@ class Commits:
         """
         if self._group or not self.pending:
             return None
-        self._group, self.pending = self.pending, []
+        self._group, self.pending = self.pending, self._make()
         return self._group
 
     @property
-    def in_hand(self) -> list[Entry]:
+    def in_hand(self) -> list[T]:
         """The group that was begun and is not kept yet; empty if there is none."""
         return self._group
 
@@ -75,9 +87,9 @@ class Commits:
         """The group in hand could not be written, or nobody knows whether it was."""
         self._failed = True
 
-    def succeeded(self) -> list[Release]:
-        """The group in hand is kept: what is to be done now, in order."""
-        self.committed = self._group[-1][0][1]
+    def succeeded(self, last: int) -> list[Release]:
+        """The group in hand is kept, to fact *last*: what is to be done, in order."""
+        self.committed = last
         self._group = []
         self._failed = False
         waiting = self._waiting

@@ -140,16 +140,28 @@ class TaskContext:
         """
         Keep *state* for the next attempt, and stop here if the attempt is to stop.
 
-        The next attempt finds the state in `restored`.
+        The next attempt finds the state in `restored`: of a durable orchestrator also
+        after a crash, once this has returned.
 
         Raises:
+            InvalidTaskError: The journal cannot keep *state*.
             AttemptInterrupted: The task is being cancelled or suspended, or is out
                 of time. Let it pass.
         """
+        self._keep(state)
+        self._look()
+
+    def _keep(self, state: Any) -> None:
         extra = extra_of(self._work)
         if self._control is extra.control:
+            rt = self._work._rt
+            told = rt.committer is not None or rt.kernel.sink is not None
+            if told and (state is not None or extra.checkpoint is not None):
+                rt.checkpoint(self._work, self.attempt, state)
             extra.checkpoint = state
             extra.has_checkpoint = True
+
+    def _look(self) -> None:
         if self._control.why:
             self._control.interrupted = True
             raise AttemptInterrupted(self._control.why)
@@ -189,7 +201,15 @@ class AsyncTaskContext:
 
     async def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`."""
-        self._context.checkpoint(state)
+        context = self._context
+        committer = context._work._rt.committer
+        if committer is None:
+            context.checkpoint(state)
+            return
+        with committer.deferred() as seqs:
+            context._keep(state)
+        await committer.kept(seqs)
+        context._look()
 
 
 class RemoteContext:

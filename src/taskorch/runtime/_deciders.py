@@ -20,6 +20,7 @@ import attrs
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
+    NotRunningError,
     ReentryError,
     TaskFailedError,
     TaskTimeoutError,
@@ -199,6 +200,8 @@ class PolicyDeciders:
         self._outside: DecisionContext
         #: The thread that is inside a policy, or 0.
         self.asking: int = 0
+        #: Whether this is a copy in the child of a fork.
+        self.forked: int = 0
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
         self.aging_ns: int | None = None
@@ -226,10 +229,24 @@ class PolicyDeciders:
 
         Raises:
             ReentryError: The caller is inside a policy.
+            NotRunningError: The caller is a child of the process that began it.
         """
+        if self.forked:
+            self.refuse_forked()
         if self.asking == get_ident():
             msg = "a policy called the orchestrator that is asking it"
             raise ReentryError(msg)
+
+    def refuse_forked(self) -> None:
+        """
+        Called where nothing else stands in the way.
+
+        Raises:
+            NotRunningError: The caller is a child of the process that began it.
+        """
+        if self.forked:
+            msg = "this orchestrator belongs to the process that forked this one"
+            raise NotRunningError(msg, hint="make a new one in the child")
 
     def _ask(
         self, component: str, cls: type[T], now: int, ask: Callable[..., T], *args: Any

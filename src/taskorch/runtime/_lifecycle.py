@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import warnings
 import weakref
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
-from taskorch.kernel import Bucket, PolicyFault, TaskRow
+from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow
 from taskorch.kernel import explain as explain_row
+from taskorch.kernel._attempts import is_under_way
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ __all__ = ("Lifecycle",)
 _OPEN: Final[weakref.WeakSet[Runtime]] = weakref.WeakSet()
 #: Seconds that the end allows beyond the grace of the attempts.
 _MARGIN: Final = 2.0
+
+
+def _after_fork() -> None:
+    """In the child: what was begun is the parent's."""
+    for runtime in list(_OPEN):
+        # Some thread of the parent's may have held it, and is not here.
+        runtime.lock = threading.Lock()
+        runtime.deciders.asking = runtime.deciders.forked = -1
+        _OPEN.discard(runtime)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register
@@ -40,7 +54,12 @@ def _at_exit() -> None:
 
 
 class Lifecycle:
-    """One start, one stop."""
+    """
+    One start, one stop.
+
+    What has not ended by then is cancelled; a durable orchestrator leaves it to its
+    next life.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
@@ -55,7 +74,14 @@ class Lifecycle:
             if rt.started or rt.closed:
                 return
             _OPEN.add(rt)
-            rt.note(OrchestratorStarted)
+            if rt.committer is None:
+                rt.note(OrchestratorStarted)
+            elif not rt.opened:
+                try:
+                    rt.open()
+                except BaseException:
+                    _OPEN.discard(rt)
+                    raise
             rt.begin_work()
 
     def stop(self, *, drain: bool, timeout: float | None) -> StopReport:
@@ -85,11 +111,16 @@ class Lifecycle:
 
     def _stop(self, *, drain: bool, timeout: float | None) -> StopReport:
         rt = self._rt
-        drained = rt.waiting.until_quiet(timeout) if drain and rt.started else False
+        drained = self._drain(timeout) if drain and rt.started else False
+        if not rt.opened:
+            rt.closed = True
+            return StopReport(0, 0, 0, (), (), drained)
 
         def close(now: int) -> list[Unfinished]:
             rt.closed = True
             rt.kernel.paused = True
+            if rt.committer is not None:
+                rt.committer.call_off(now)
             known: dict[Bucket, str] = {}
             left = [
                 Unfinished(row.id, row.state, self._why(row, now, known))
@@ -98,15 +129,23 @@ class Lifecycle:
             ]
             for row in list(rt.kernel.tasks.values()):
                 if row.state not in TERMINAL:
-                    _cancel(rt, row, now)
+                    if rt.committer is None:
+                        _cancel(rt, row, now)
+                    elif is_under_way(row):
+                        # Its attempt ends as one that was interrupted.
+                        effect = StopAttempt(row, row.attempt, "stop")
+                        rt.kernel.effects.append(effect)
             return left
 
         left: list[Unfinished] = rt.step(close)
         grace = rt.kernel.config.grace_ns / 1e9
         self._await_end(grace + _MARGIN)
+        rt.halt()
         leaked = tuple(f"{i} (attempt {n})" for i, n in rt.kernel.leaked)
         kernel = rt.kernel
         rt.note(OrchestratorStopped)
+        if rt.committer is not None:
+            rt.committer.flush()
         report = StopReport(
             kernel.completed,
             kernel.failed,
@@ -117,6 +156,23 @@ class Lifecycle:
         )
         self._close()
         return report
+
+    def _drain(self, timeout: float | None) -> bool:
+        """Wait until nothing can proceed; whether that came in time."""
+        rt, committer = self._rt, self._rt.committer
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - monotonic())
+            if not rt.waiting.until_quiet(left):
+                return False
+            if committer is None:
+                return True
+            with rt.lock:
+                if not committer.trouble and rt.is_quiet():
+                    return True
+            # The journal may have been in trouble for a moment only.
+            if not committer.recovers(left):
+                return False
 
     def _why(self, row: TaskRow, now: int, known: dict[Bucket, str]) -> str:
         if row.state is not TaskState.QUEUED:
@@ -149,7 +205,7 @@ class Lifecycle:
             gate = threading.Lock()
             gate.acquire()
             with rt.lock:
-                if not rt.kernel.active:
+                if not rt.kernel.active and not _has_held(rt):
                     return
                 rt.waiting.quiet.append(gate.release)
             if not gate.acquire(timeout=max(0.0, end - monotonic())):
@@ -168,9 +224,18 @@ class Lifecycle:
             with suppress(RuntimeError):  # an interrupt came before it began
                 publisher.join(_MARGIN)
         rt.timer.close()
+        if rt.committer is not None:
+            rt.committer.close(_MARGIN)
         rt.threads.join(_MARGIN)
         rt.loops.close(_MARGIN)
         _OPEN.discard(rt)
+
+
+def _has_held(rt: Runtime) -> bool:
+    """Whether programs are stopped where they stand, and are to end."""
+    return rt.committer is not None and any(
+        is_under_way(row) for row in rt.kernel.tasks.values()
+    )
 
 
 def _cancel(rt: Runtime, row: TaskRow, now: int) -> None:

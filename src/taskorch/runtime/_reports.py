@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import UnknownTaskError
 from taskorch.kernel import AgentRow, TaskRow
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ("health", "stats", "status", "tasks")
 
+#: What a person should know of an older SQLite; we keep to its advice.
+_WAL_RESET: Final = (
+    "this SQLite is older than 3.51.3: let no other process write to the file, or its "
+    "WAL-reset bug may damage it"
+)
+
 
 def status(runtime: Runtime, task_id: str) -> TaskStatus:
     """
@@ -50,8 +56,12 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
     if state is None:
         msg = f"no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
+    result = error = None
+    if runtime.recovered is not None:
+        work = runtime.recovered.recollect(task_id, state)
+        result, error = work._value, error_of(work)
     return TaskStatus(
-        task_id, "", state, label, None, None, 0, (), None, Resources(), ()
+        task_id, "", state, label, result, error, 0, (), None, Resources(), ()
     )
 
 
@@ -206,6 +216,20 @@ def _durations(values: Iterable[int]) -> Durations | None:
     )
 
 
+def _journal(runtime: Runtime) -> HealthCheck:
+    committer = runtime.committer
+    if committer is None:
+        return HealthCheck("journal", "ok", "in memory: nothing survives the process")
+    if committer.trouble:
+        return HealthCheck("journal", "degraded", committer.trouble)
+    journal: Any = committer.journal
+    path = getattr(journal, "path", None)
+    said = [] if path is None else [str(path)]
+    if getattr(journal, "wal_reset_bug", False):
+        said.append(_WAL_RESET)
+    return HealthCheck("journal", "ok", "; ".join(said))
+
+
 def health(runtime: Runtime) -> Health:
     """Whether the orchestrator is fit for work."""
     kernel = runtime.kernel
@@ -237,9 +261,11 @@ def health(runtime: Runtime) -> Health:
                 + [f"{lost} events lost"] * bool(lost)
             ),
         ),
-        HealthCheck("journal", "ok", "in memory: nothing survives the process"),
+        _journal(runtime),
     ]
     order = ("ok", "degraded", "failed")
     worst = max((check.status for check in checks), key=order.index)
     ready = open_ and leaked < kernel.concurrency
+    if runtime.committer is not None and runtime.committer.trouble:
+        ready = False
     return Health(worst, open_, ready, tuple(checks))

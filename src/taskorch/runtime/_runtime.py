@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from itertools import count
 from random import Random
-from time import sleep
-from types import CoroutineType
 from typing import Any, Final
 
 import attrs
@@ -26,6 +25,7 @@ from taskorch.errors import (
     InternalError,
     InvalidTaskError,
     InvalidTransitionError,
+    JournalError,
     NotRunningError,
     UnknownTaskError,
 )
@@ -38,6 +38,7 @@ from taskorch.events import (
     PolicySlow,
     ReceiverFailed,
     StatsReported,
+    TaskCheckpointed,
     TaskProgressed,
 )
 from taskorch.executors._threads import Worker, WorkerThreads
@@ -50,46 +51,45 @@ from taskorch.kernel import (
     Kernel,
     KernelConfig,
     PolicyFault,
-    Spec,
+    StopAttempt,
     TaskRow,
 )
+from taskorch.kernel._attempts import is_under_way
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.model import Agent, Call, Task, TaskState, Units, call_type
+from taskorch.model import Agent, Task, TaskState, Units
 from taskorch.model._show import show
-from taskorch.runtime import _reports
+from taskorch.protocols import Journal
+from taskorch.runtime import _calls, _reports
 from taskorch.runtime._attempts import (
     Attempts,
     gone,
-    outcome_of,
     said,
-    strip,
     tidy,
-    unawaited,
 )
+from taskorch.runtime._calls import yield_gil
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
+from taskorch.runtime._recovery import Recollection, Recovery, gone_of, take_up
 from taskorch.runtime._submission import (
     Submission,
-    how_to_call,
-    references,
 )
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
-    NO_KWARGS,
+    NEVER,
     THREAD,
     Work,
     extra_of,
-    nothing,
     task_of,
 )
 from taskorch.signals import Signals
 
-__all__ = ("AgentRunner", "Launch", "Runtime", "yield_gil")
+__all__ = ("AgentRunner", "Launch", "Runtime")
 
 _LOG: Final = logging.getLogger("taskorch")
 _TERMINAL: Final = frozenset(
@@ -101,20 +101,6 @@ MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
 _SLICE: Final = 512
 _MANY: Final = 4_096
-
-
-def yield_gil(lock: threading.Lock) -> None:
-    """
-    Let others run until *lock* looks free.
-
-    A thread that queues for a lock owns it as soon as it is released, long before it
-    has the GIL again, and everybody queues behind it: a convoy, three to four times
-    slower than asking later.
-    """
-    for _ in range(10):
-        sleep(0)
-        if not lock.locked():
-            return
 
 
 @attrs.define(eq=False)
@@ -140,14 +126,21 @@ class Launch:
 class Runtime:
     """One orchestrator's engine. The facade is a thin layer over it."""
 
-    def __init__(
+    submit_call = _calls.submit_call
+    submit_calls = _calls.submit_calls
+    knows = _calls.knows
+    kernel_bucket = _calls.kernel_bucket
+    end_badly = _calls.end_badly
+    finish = _calls.finish
+
+    def __init__(  # noqa: PLR0915 - all that there is
         self,
         *,
         parts: Parts,
         config: KernelConfig,
         pools: Units,
         executors: Mapping[str, Any],
-        journal: MemoryJournal,
+        journal: MemoryJournal | Journal,
         seed: int | None,
         monitor_interval: float,
         work_class: type[Work],
@@ -158,33 +151,62 @@ class Runtime:
         self.lock = threading.Lock()
         self.now = MonotonicClock().now_ns
         self.deciders = PolicyDeciders(parts, task_of)
-        self.kernel = Kernel(config, self.deciders, random, pools)
-        self.deciders.bind(self.kernel)
+        self._random = random
+        self._config = config
+        self._pools = pools
+        self.new_kernel()
         self.executors = dict(executors)
-        self.journal = journal
         self.work_class = work_class
         self.monitor_interval = monitor_interval
+        #: Keeps events in memory, if asked to.
+        self.memory: MemoryJournal | None = None
+        #: Keeps everything; None: nothing outlives the process.
+        self.committer: Committer | None = None
         #: The number of this life of the orchestrator, for the fence.
-        self.epoch = journal.claim()
+        self.epoch = 1
+        #: Whether the journal has been read; nothing is done before it has.
+        self.opened = True
+        self._opening = threading.Lock()
+        #: The last fact that is kept: what is settled by a later one is not told yet.
+        self.committed = 0
+        #: What the journal knows of tasks that have left memory, if it can be asked.
+        self.recovered: Recollection | None = None
+        #: It has ended, and left what has not to its next life.
+        self.halted = False
+        #: Marks the programs of this life.
+        self.run_id = ""
+        if isinstance(journal, MemoryJournal):
+            self.memory = journal
+            self.epoch = journal.claim()
+        else:
+            self.committer = Committer(self, journal)
+            self.opened = False
         self.runners: dict[str, AgentRunner] = {}
+        #: Agents that join when the journal has been read.
+        self.joining: list[Agent] = [Agent(LOCAL)]
+        #: What those who listen want to hear of.
+        self.wanted: frozenset[type[Event]] = frozenset()
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
         #: Contents of tasks that have left memory, by the user's ids.
         self.digests: dict[str, bytes | None] = {}
         self.closed = False
         #: A fault of our own, after which nothing starts.
-        self.fault: InternalError | None = None
+        self.fault: InternalError | JournalError | None = None
         self.started = False
 
-        # Ids of one life differ from those of any other.
-        seeded = Random(seed) if seed is not None else Random()  # noqa: S311
-        self._prefix = f"{seeded.getrandbits(40):010x}-"
+        self._seed = seed
+        self.name_life()
         self._numbers = count(1)
         self._call_buckets: dict[str, Bucket] = {}
         self.submission = Submission(self)
         self.loops = LoopHost(self.name)
         self.threads = WorkerThreads(
-            self.name, self._run, THREAD_LOCAL, config.concurrency, self.fail_stop
+            self.name,
+            partial(_calls.run, self),
+            THREAD_LOCAL,
+            config.concurrency,
+            self.fail_stop,
         )
         self._idle = self.threads.idle
         self.attempts = Attempts(self)
@@ -195,7 +217,76 @@ class Runtime:
         self._changing = threading.Lock()
         self._ref_types = frozenset({Work, work_class, Task, list})
         self.receivers_changed()
-        self.kernel.add_agent(Agent(LOCAL), self.now())
+        if self.opened:
+            self.kernel.add_agent(self.joining.pop(), self.now())
+
+    def new_kernel(self) -> None:
+        """Begin with nothing."""
+        self.kernel = Kernel(self._config, self.deciders, self._random, self._pools)
+        self.deciders.bind(self.kernel)
+
+    def name_life(self) -> None:
+        """Ids of one life differ from those of any other."""
+        seed: int | str | None = self._seed
+        if seed is not None and self.epoch > 1:
+            seed = f"{seed}/{self.epoch}"
+        seeded = Random(seed) if seed is not None else Random()  # noqa: S311
+        self._prefix = f"{seeded.getrandbits(40):010x}-"
+        self.run_id = self._prefix.rstrip("-")
+
+    def open(self) -> None:
+        """
+        Read the journal, once, and take up what earlier lives have left.
+
+        Raises:
+            JournalError: It cannot be used; this orchestrator has ended.
+        """
+        with self._opening:
+            if self.opened:
+                return
+            self.refuse_submission()
+            assert self.committer is not None  # noqa: S101 - else nothing is opened
+            try:
+                with self.lock:
+                    Recovery(self).run()
+                    self.opened = True
+                    self.settle(self.now())
+                # Before anything else is: that this life has begun.
+                self.committer.keep(self.committer.last)
+            except BaseException as error:
+                self.closed = True
+                self.committer.abandon()
+                cause = None if self.fault is None else self.fault.__cause__
+                if isinstance(error, InternalError) and isinstance(cause, JournalError):
+                    raise cause from None
+                raise
+
+    def durable(self) -> Committer | None:
+        """
+        What keeps the facts, if they are kept: called before something is submitted.
+
+        Raises:
+            JournalError: The journal cannot be used, or not now.
+            WouldBlockError: The caller is on an event loop, and would block it.
+        """
+        if self.committer is not None:
+            if not self.opened:
+                self.open()
+            self.committer.refuse()
+        return self.committer
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can proceed without input from outside."""
+        kernel, committer = self.kernel, self.committer
+        if committer is not None and committer.trouble:
+            # Nothing starts, and what has not begun yet does not either.
+            return kernel.active == len(committer.held)
+        if self.closed:
+            # What is due later is for the next life.
+            calm = not (kernel.active or kernel.starts)
+        else:
+            calm = kernel.quiescent()
+        return calm and (committer is None or committer.is_idle())
 
     # -- steps ---------------------------------------------------------------------
 
@@ -212,7 +303,7 @@ class Runtime:
             message = f"taskorch itself failed: {describe(error)}"
             raise InternalError(message) from error
 
-    def _settle(self, now: int) -> Launch | None:
+    def _settle(self, now: int) -> Launch | None:  # noqa: C901 - one step, in order
         kernel = self.kernel
         if self.fault is not None:
             return None
@@ -225,24 +316,33 @@ class Runtime:
         if self.deciders.slow:
             self._say_slow(now)
         if kernel.sink:
-            self._publish()
+            self.publish()
+        if self.committer is not None and self.committer.documents:
+            # Of what was refused, or ended for nothing.
+            self.committer.documents.clear()
         if kernel.timers:
             self.timer.look(kernel.timers[0][0])
-        if self.waiting.quiet and kernel.quiescent():
+        if self.waiting.quiet and self.is_quiet():
             self.waiting.say_quiet()
-        if not kernel.starts and not kernel.effects:
+        if self.committer is not None:
+            starts = self.committer.starts(kernel.starts)
+        else:
+            starts = [(row, row.attempt, row.cargo) for row in kernel.starts]
+        if not starts and not kernel.effects:
+            kernel.starts = []
             return None
-        launch = Launch([self._assign(row) for row in kernel.starts], kernel.effects)
+        launch = Launch([self._assign(*start) for start in starts], kernel.effects)
         kernel.starts = []
         kernel.effects = []
         return launch
 
-    def _assign(self, row: TaskRow) -> tuple[TaskRow, int, Work, Worker | None]:
-        work: Work = row.cargo
+    def _assign(
+        self, row: TaskRow, attempt: int, work: Work
+    ) -> tuple[TaskRow, int, Work, Worker | None]:
         worker = None
         if self._idle and self.attempts.how_of(row, work) == THREAD:
             worker = self._idle.pop()
-        return row, row.attempt, work, worker
+        return row, attempt, work, worker
 
     def launch(self, launch: Launch | None) -> None:
         """Outside the lock: do what the step said."""
@@ -256,9 +356,29 @@ class Runtime:
             else:
                 self.attempts.begin(row, attempt, work)
 
-    def step(self, change: Callable[[int], Any]) -> Any:
-        """Enter the lock, make *change*, and do what follows from it."""
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """
+        Enter the lock, make *change*, and do what follows from it.
+
+        Args:
+            change: What is done, under the lock.
+            keep: Whether to return only once it is kept, in a durable orchestrator.
+        """
         self.deciders.refuse_reentry()
+        committer = self.committer
+        if committer is not None:
+            if not self.opened:
+                self.open()
+            if keep:
+                committer.refuse()
+                result, last = self._step(change, committer)
+                committer.keep(last)
+                return result
+        return self._step(change, None)[0]
+
+    def _step(
+        self, change: Callable[[int], Any], committer: Committer | None
+    ) -> tuple[Any, int]:
         lock = self.lock
         if lock.locked():
             yield_gil(lock)
@@ -269,10 +389,15 @@ class Runtime:
                 with lock:
                     inside = True
                     now = self.now()
+                    if committer is not None:
+                        committer.hush = True
                     try:
-                        return change(now)
+                        result = change(now)
                     finally:
                         launch = self.settle(now)
+                        if committer is not None:
+                            committer.hush = False
+                    return result, 0 if committer is None else committer.last
             except PolicyFault as fault:
                 raise self.component_error(fault, None) from fault.error
             except InternalError as error:
@@ -308,7 +433,7 @@ class Runtime:
                 continue
             if row.state in _TERMINAL:
                 tidy(row, work)
-            if work._waiters is not None:
+            if work._waiters is not None and self.committer is None:
                 self.wake(work)
 
     def wake(self, work: Work) -> None:
@@ -321,7 +446,9 @@ class Runtime:
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
-            self.submission.remember(row, work)
+            if self.committer is None:
+                # A journal remembers better.
+                self.submission.remember(row, work)
             # Whoever has the handle keeps the result, and not what led to it.
             work._task = work._extra = None
             work._args, work._kwargs = (), {}
@@ -331,284 +458,92 @@ class Runtime:
         for component, seconds in slow:
             self.kernel.note(PolicySlow, now, component, seconds)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
         items = self.kernel.sink
-        assert items is not None  # noqa: S101 - the caller looked
-        if self.journal.keep_events:
+        if not items:
+            return
+        if self.committer is not None:
+            self.committer.take(items)
+            items.clear()
+            return
+        if self.memory is not None and self.memory.keep_events:
             # What belongs to the facts stays with the tasks.
-            self.journal.append(self.epoch, [(fact, None) for fact, _ in items])
+            self.memory.append(self.epoch, [(fact, None) for fact, _ in items])
         if self.publisher.receivers:
             self.publisher.put(items)
         items.clear()
-
-    # -- the plain path ------------------------------------------------------------
-
-    def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        ctx: Context,
-    ) -> Work:
-        """
-        Submit a call of *fn*.
-
-        Raises:
-            UsageError: It was refused.
-        """
-        refs = self._ref_types
-        given = (*args, *kwargs.values()) if kwargs else args
-        for arg in given:
-            if type(arg) in refs and references(given):
-                return self.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
-        bucket, how = self._call_bucket(fn)
-        work = self.work_class(self, fn, args, kwargs, how, ctx)
-        if bucket.verdict is None:
-            self._validate_call(bucket, work)
-        kernel = self.kernel
-        lock = self.lock
-        if self.deciders.asking:
-            self.deciders.refuse_reentry()
-        task_id = self._prefix + str(next(self._numbers))
-        if work._task is not None:
-            # It is of our own making, and needs no copy with the id.
-            object.__setattr__(work._task, "id", task_id)
-        if lock.locked():
-            yield_gil(lock)
-        launch = None
-        inside = False
-        try:
-            try:
-                with lock:
-                    if self.closed or self.fault is not None:
-                        self.refuse_submission()
-                    inside = True
-                    now = self.now()
-                    work._row = kernel.submit(task_id, bucket, work, now)
-                    if kernel.sink or (
-                        kernel.running < kernel.concurrency and not kernel.paused
-                    ):
-                        launch = self.settle(now)
-            except PolicyFault as fault:
-                raise self.component_error(fault, task_id) from fault.error
-            except InternalError as error:
-                self.fail_stop(error)
-                raise
-            if launch is not None:
-                self.launch(launch)
-        except Exception:
-            raise
-        except BaseException as error:
-            if inside:
-                self.interrupted(error)
-            raise
-        return work
-
-    def submit_calls(
-        self, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
-    ) -> list[Work]:
-        """Submit many calls of *fn*, in slices: between two, others have their turn."""
-        if any(references(args) for args in calls):
-            return self.submit_tasks([Task.call(fn, *args) for args in calls])
-        bucket, how = self._call_bucket(fn)
-        kernel = self.kernel
-        make = self.work_class
-        works: list[Work] = []
-        for start in range(0, len(calls), _SLICE):
-            part = [
-                make(self, fn, args, NO_KWARGS, how, ctx)
-                for args in calls[start : start + _SLICE]
-            ]
-            if bucket.verdict is None:
-                for work in part:
-                    self._validate_call(bucket, work)
-
-            def change(now: int, part: list[Work] = part) -> None:
-                self.refuse_submission()
-                for work in part:
-                    task_id = self._prefix + str(next(self._numbers))
-                    work._row = kernel.submit(task_id, bucket, work, now)
-
-            self.step(change)
-            works += part
-        return works
-
-    def _call_bucket(self, fn: Callable[..., Any]) -> tuple[Bucket, int]:
-        if not callable(fn):
-            msg = f"a function is submitted, not {show(fn)}"
-            raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
-        how = how_to_call(fn, None, ())
-        name = call_type(fn)
-        bucket = self._call_buckets.get(name)
-        if bucket is None or bucket.forgotten:
-            if len(self._call_buckets) > _MANY:
-                self._call_buckets.clear()
-            bucket = self._call_buckets[name] = self.kernel_bucket(Spec(name))
-        return bucket, how
-
-    def _validate_call(self, bucket: Bucket, work: Work) -> None:
-        payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
-        task = Task(bucket.spec.type, payload)
-        if self.submission.validate(task, formed=True):
-            bucket.verdict = True
-        else:
-            # Others will ask for it too.
-            work._task = task
-
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
-        self.deciders.refuse_reentry()
-        with self.lock:
-            return self.kernel.bucket(spec)
-
-    def _run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-        self, worker: Worker, item: tuple[TaskRow, int, Work]
-    ) -> Any:
-        """On a worker: do one attempt, end it, and take the next in the same step."""
-        row, attempt, work = item
-        worker.current = (work, attempt)
-        value: Any = None
-        error: BaseException | None = None
-        if work._how == THREAD and work._extra is None:
-            try:
-                value = work._ctx.copy().run(work._fn, *work._args, **work._kwargs)  # type: ignore[arg-type]
-            except BaseException as raised:  # noqa: BLE001 - it is the task's
-                error = raised
-        else:
-            handed, value, error = self.attempts.perform(row, attempt, work)
-            if handed:
-                # A program now runs for it: the thread is free, the slot is not.
-                return self._next(worker, None)
-        if type(value) is CoroutineType:
-            value, error = None, unawaited(value, row.id)
-        worker.current = None
-        lock = self.lock
-        if lock.locked():
-            yield_gil(lock)
-        kernel = self.kernel
-        launch = None
-        with lock:
-            now = self.now()
-            if error is None:
-                if row.attempt == attempt and row.state not in _TERMINAL:
-                    work._value = value
-                kernel.complete(row, attempt, now)
-            else:
-                self.end_badly(row, attempt, work, error, now)
-            if work._waiters is not None and row.state in _TERMINAL:
-                self.wake(work)
-            del value, work
-            if kernel.open or kernel.returning:
-                kernel.dispatch(now)
-            starts = kernel.starts
-            following = None
-            if starts and self.attempts.how_of(starts[0], starts[0].cargo) == THREAD:
-                first = starts.pop(0)
-                following = (first, first.attempt, first.cargo)
-                del first
-            if following is None:
-                self._rest(worker)
-            if kernel.sink:
-                self._publish()
-            if (
-                starts
-                or kernel.touched
-                or kernel.effects
-                or kernel.timers
-                or self.waiting.quiet
-                or kernel.dropped
-                or self.deciders.slow
-            ):
-                launch = self.settle(now)
-        if launch is not None:
-            self.launch(launch)
-        try:
-            return following
-        finally:
-            # The frames of an error lead to this one: it keeps no other task alive.
-            del following, starts, launch
-
-    def _next(self, worker: Worker, following: Any) -> Any:
-        worker.current = None
-        with self.lock:
-            launch = self.settle(self.now())
-            self._rest(worker)
-        self.launch(launch)
-        return following
-
-    def _rest(self, worker: Worker) -> None:
-        """Under the lock: *worker* has nothing to do."""
-        if self.closed or len(self._idle) >= self.threads.keep:
-            worker.leaving = True
-        else:
-            self._idle.append(worker)
-
-    def end_badly(
-        self, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
-    ) -> None:
-        """Under the lock: the attempt raised *error*."""
-        control = None if work._extra is None else work._extra.control
-        asked = (
-            control is not None
-            and control.attempt == attempt
-            and (control.why != "" or control.interrupted)
-        )
-        strip(error)
-        outcome, seen, described = outcome_of(error, row.id, asked=asked)
-        # A program that is suspended can be killed from outside.
-        if row.attempt == attempt and row.state in (
-            TaskState.RUNNING,
-            TaskState.SUSPENDED,
-        ):
-            work._error = seen
-        # A retry policy names what is raised, not what it is wrapped in for callers.
-        self.kernel.end_attempt(row, attempt, outcome, now, error, described)
-
-    def finish(
-        self,
-        row: TaskRow,
-        attempt: int,
-        work: Work,
-        value: Any,
-        error: BaseException | None,
-    ) -> None:
-        """Anywhere but on a worker: the attempt has ended."""
-        try:
-            self._finish(row, attempt, work, value, error)
-        except Exception as fault:  # noqa: BLE001 - it is ours
-            self.fail_stop(fault)
 
     def fail_stop(self, error: BaseException) -> None:
         """
         A fault of our own: nothing starts any more, and nobody waits for ever.
 
         What the state says can no longer be trusted, so every task that has not ended
-        fails with an InternalError, as does every later submission.
+        fails with an InternalError, as does every later submission; so does one whose
+        end is not kept, and will not be. If it is the journal that is lost, its error
+        takes the place of ours, and what is under way is asked to stop.
         """
         with self.lock:
             if self.fault is not None:
                 return
-            message = (
-                error.message
-                if isinstance(error, InternalError)
-                else f"taskorch itself failed: {describe(error)}"
-            )
-            hint = error.hint if isinstance(error, InternalError) else None
-            self.fault = InternalError(message, hint=hint)
+            if isinstance(error, InternalError | JournalError):
+                # What is wrong with a journal is no fault of ours.
+                self.fault = _again(error)
+            else:
+                self.fault = InternalError(f"taskorch itself failed: {describe(error)}")
             self.fault.__cause__ = error
+            message = self.fault.message
             _LOG.critical(message, exc_info=error)
             kernel = self.kernel
             kernel.paused = True
             kernel.starts.clear()
             kernel.active = kernel.delayed = 0
+            under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
+            # Nothing more will be kept: what the state says now is told.
+            kept, self.committed = self.committed, NEVER
             for row in list(kernel.tasks.values()):
-                if row.state not in _TERMINAL:
-                    more_of(row).error = ("InternalError", message, "internal")
-                    row.state = TaskState.FAILED
-                    row.ended_ns = self.now()
-                    if row.cargo is not None and row.cargo._waiters is not None:
-                        self.wake(row.cargo)
+                work: Work | None = row.cargo
+                if row.state in _TERMINAL and (work is None or work._settled <= kept):
+                    continue
+                more_of(row).error = ("InternalError", message, "internal")
+                row.state = TaskState.FAILED
+                row.ended_ns = self.now()
+                if work is not None:
+                    work._error = None
+                    if work._waiters is not None:
+                        self.wake(work)
             self.waiting.say_quiet()
+        if isinstance(error, JournalError):
+            for row in under_way:
+                self.attempts.carry_out(StopAttempt(row, row.attempt, "stop"))
+
+    def is_left(self, row: TaskRow) -> bool:
+        """
+        Whether the orchestrator has stopped, and *row* had ended by then.
+
+        Raises:
+            NotRunningError: It has stopped, and left *row* to its next life.
+        """
+        if not self.closed or self.committer is None:
+            return False
+        if row.state not in _TERMINAL:
+            msg = (
+                f"the orchestrator has stopped, and left task {row.id} to its next life"
+            )
+            hint = "open the journal again, and do it there"
+            raise NotRunningError(msg, hint=hint, task_id=row.id)
+        return True
+
+    def halt(self) -> None:
+        """What has not ended is left to the next life: nobody here waits for it."""
+        if self.committer is None:
+            return
+        with self.lock:
+            self.halted = True
+            for row in self.kernel.tasks.values():
+                work: Work | None = row.cargo
+                if work is not None and work._waiters is not None:
+                    self.wake(work)
 
     def refuse_submission(self) -> None:
         """
@@ -620,34 +555,10 @@ class Runtime:
         """
         if self.fault is not None:
             fault = self.fault
-            raise InternalError(fault.message, hint=fault.hint) from fault
+            raise _again(fault) from fault
         if self.closed:
             msg = "the orchestrator has stopped"
             raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
-
-    def _finish(
-        self,
-        row: TaskRow,
-        attempt: int,
-        work: Work,
-        value: Any,
-        error: BaseException | None,
-    ) -> None:
-        lock = self.lock
-        if lock.locked():
-            yield_gil(lock)
-        with lock:
-            now = self.now()
-            if error is None:
-                if row.attempt == attempt and row.state not in _TERMINAL:
-                    work._value = value
-                self.kernel.complete(row, attempt, now)
-            else:
-                self.end_badly(row, attempt, work, error, now)
-            if work._waiters is not None and row.state in _TERMINAL:
-                self.wake(work)
-            launch = self.settle(now)
-        self.launch(launch)
 
     # -- tasks ---------------------------------------------------------------------
 
@@ -662,6 +573,7 @@ class Runtime:
         if not isinstance(tasks, Iterable):
             msg = f"a list of tasks is submitted, not {show(tasks)}"
             raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
+        self.durable()
         submission = self.submission
         tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
         works: list[Work] | None = None
@@ -672,16 +584,58 @@ class Runtime:
                 self.refuse_submission()
                 return submission.admit_plain(plain, now)
 
-            works = self.step(change_plain)
+            works = self.step(change_plain, keep=True)
         if works is None:
             entries = [submission.prepare(task) for task in tasks]
+            if not self.opened:
+                self.open()
+            self.recall(submission.names(entries))
 
             def change(now: int) -> list[Work]:
                 self.refuse_submission()
                 return submission.admit(entries, now)
 
-            works = self.step(change)
+            works = self.step(change, keep=True)
         return works or []
+
+    def look_up(self, *names: str) -> None:
+        """
+        Called where something is asked for: the journal has been read by then.
+
+        Raises:
+            JournalError: It cannot be.
+            NotRunningError: It was not read before the end.
+        """
+        self.deciders.refuse_reentry()
+        if not self.opened:
+            self.open()
+        self.recall(names)
+
+    def recall(self, names: Sequence[str]) -> None:
+        """
+        Look in the journal for tasks of *names* that have left memory.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        if not self.opened:
+            self.open()
+        if self.recovered is None:
+            return
+        kernel = self.kernel
+        assert self.committer is not None  # noqa: S101 - it has a journal
+        if any(name in kernel.retired for name in names):
+            # What became of them may be on its way to where it will be read.
+            self.committer.flush()
+        unknown = {
+            name
+            for name in names
+            if name not in kernel.tasks and name not in kernel.retired
+        }
+        if unknown:
+            found = self.recovered.ends(unknown)
+            with self.lock:
+                kernel.retired.update(found)
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
@@ -754,6 +708,8 @@ class Runtime:
             return work
         state = self.kernel.retired.get(task_id)
         if state is not None:
+            if self.recovered is not None:
+                return self.recovered.recollect(task_id, state)
             return gone(self, task_id, state)
         who = "" if by is None else f"{_name_of(by)} needs {task_id!r}, but "
         msg = f"{who}no task has the id {task_id!r}"
@@ -772,7 +728,7 @@ class Runtime:
             self.refuse_submission()
             return self.submission.rerun(task_id, now)
 
-        result: Work = self.step(change)
+        result: Work = self.step(change, keep=True)
         return result
 
     def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
@@ -789,10 +745,46 @@ class Runtime:
 
         self.step(change)
 
+    def hold_gone(self, row: TaskRow, attempt: int, work: Work) -> None:
+        """What the task calls is gone: a person decides, or it comes back."""
+        described = ("InvalidTaskError", gone_of(work))
+        self.step(
+            lambda now: self.kernel.end_attempt(
+                row, attempt, "gone", now, None, described
+            )
+        )
+
+    def checkpoint(self, work: Work, attempt: int, state: Any) -> int:
+        """
+        A running task leaves *state* for its next attempt; the number of that fact.
+
+        Raises:
+            InvalidTaskError: The journal cannot keep it.
+        """
+        committer = self.committer
+        document = None if committer is None else committer.journal.document(state)
+        row = work._row
+
+        def change(now: int) -> int:
+            if row.attempt == attempt:
+                if committer is not None:
+                    committer.documents[work] = document
+                self.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
+            return self.kernel.seq
+
+        number: int = self.step(change, keep=committer is not None)
+        return number
+
     def progress(self, work: Work, attempt: int, value: Any) -> None:
         """A task reported *value*."""
         row = work._row
         extra_of(work).progress = value
+        if self.committer is not None:
+            try:
+                self.committer.journal.document(value)
+            except InvalidTaskError:
+                # The status has it as it is.
+                value = show(value)
 
         if self.kernel.sink is None:
             # Nobody listens: it has its number, and that is all.
@@ -821,12 +813,26 @@ class Runtime:
         """
 
         def change(now: int) -> AgentRow:
-            if info.name in self.kernel.agents:
+            # The kernel knows those of earlier lives, too.
+            if info.name in [LOCAL, *self.runners]:
                 msg = f"there is an agent {info.name!r} already"
                 raise InvalidTaskError(msg, hint="give it another name")
             self.runners[info.name] = runner
-            return self.kernel.add_agent(info, now)
+            joined = self.kernel.add_agent(info, now)
+            if self.kernel.blocked and self.committer is not None:
+                for row in list(self.kernel.tasks.values()):
+                    take_up(self, row, now)
+            return joined
 
+        if not self.opened:
+            with self._opening:
+                if not self.opened:
+                    if info.name in [LOCAL, *self.runners]:
+                        msg = f"there is an agent {info.name!r} already"
+                        raise InvalidTaskError(msg, hint="give it another name")
+                    self.runners[info.name] = runner
+                    self.joining.append(info)
+                    return
         self.step(change)
 
     # -- facts ---------------------------------------------------------------------
@@ -839,7 +845,7 @@ class Runtime:
         """Under the lock: record a fact and publish it."""
         self.kernel.note(cls, self.now(), *fields)
         if self.kernel.sink:
-            self._publish()
+            self.publish()
 
     def receivers_changed(self) -> None:
         """A receiver came or went: listen for what is wanted, and for no more."""
@@ -864,9 +870,13 @@ class Runtime:
             for fact, views in VIEWS.items()
             if any(view in wanted for view in views)
         }
-        keep = self.journal.keep_events
+        keep = self.memory is None or self.memory.keep_events
         with self.lock:
             self.publisher.receivers = wanted
+            self.wanted = frozenset(facts)
+            if not self.opened:
+                # The facts of earlier lives are told to nobody.
+                return
             sink = self.kernel.sink
             if sink is None and (facts or keep):
                 sink = []
@@ -903,7 +913,7 @@ class Runtime:
         self.started = True
 
         def change(now: int) -> None:
-            self.kernel.paused = False
+            self.kernel.paused = bool(self.committer and self.committer.trouble)
             del now
 
         self.step(change)
@@ -917,6 +927,11 @@ class Runtime:
             self.note(HealthReported, _reports.health(self))
         if PerformanceReported in wanted:
             self.note(PerformanceReported, dict(_reports.stats(self).types))
+
+
+def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
+    """A copy of *fault*, for somebody else to raise."""
+    return type(fault)(fault.message, hint=fault.hint)
 
 
 def _name_of(task: Task) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from itertools import count
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -23,7 +23,15 @@ from taskorch.errors import (
 )
 from taskorch.events import TaskRejected
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, find_ring
-from taskorch.model import NO_RESOURCES, NO_RETRY, TERMINAL, Call, Program, Task
+from taskorch.model import (
+    NO_RESOURCES,
+    NO_RETRY,
+    TERMINAL,
+    Call,
+    Program,
+    Reference,
+    Task,
+)
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._work import (
@@ -50,6 +58,9 @@ _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _set_attribute: Final = object.__setattr__
 _LOCAL: Final = (Call, Program)
 _MANY: Final = 4_096
+_SLICE: Final = 512
+#: Stands for a handle where only its kind matters.
+_SOME: Final = Reference("some-task")
 
 
 def is_coroutine_function(fn: Any) -> bool:
@@ -106,11 +117,13 @@ class Entry:
     row: TaskRow | None = None
     parents: list[TaskRow] = attrs.field(factory=list)
     existing: Work | None = None
+    #: What a durable orchestrator keeps of it.
+    document: Any = None
 
 
-#: Works and their buckets, side by side: a pair for each would be one object more
-#: for the garbage collector.
-Plain: TypeAlias = tuple[list[Work], list[Bucket]]
+#: Works, their buckets and what is kept of them, side by side: a tuple for each would
+#: be one object more for the garbage collector.
+Plain: TypeAlias = tuple[list[Work], list[Bucket], list[Any]]
 
 
 class Submission:
@@ -140,6 +153,8 @@ class Submission:
         make = rt.work_class
         works: list[Work] = []
         buckets: list[Bucket] = []
+        documents: list[Any] = []
+        keep = None if rt.committer is None else rt.committer.journal.document
         # Most batches are of one function: what was found for the last is kept.
         key: Any = None
         bucket: Bucket | None = None
@@ -168,26 +183,34 @@ class Submission:
                 how = PROGRAM if type(payload) is Program else AGENT
                 work = rt.work_class(rt, None, (), NO_KWARGS, how, context)
             work._task = task
+            if keep is not None:
+                documents.append(keep(task))
             works.append(work)
             buckets.append(bucket)
-        return works, buckets
+        return works, buckets, documents
 
     def admit_plain(self, plain: Plain, now: int) -> list[Work] | None:
         """Under the lock: take in what `plain` made; None if that is too late."""
         kernel = self._rt.kernel
         version = kernel.agents_version
-        works, buckets = plain
+        works, buckets, documents = plain
         if not kernel.plain or any(
             bucket.checked != version for bucket in dict.fromkeys(buckets)
         ):
             return None
+        if self._rt.committer is not None:
+            kept = zip(works, documents, strict=True)
+            self._rt.committer.documents.update(kept)
         submit = kernel.submit
         prefix, numbers = self._rt.id_parts
-        for work, bucket in zip(works, buckets, strict=True):
+        for number, (work, bucket) in enumerate(zip(works, buckets, strict=True), 1):
             task: Task = work._task  # type: ignore[assignment]  # set by plain
             name = prefix + str(next(numbers))
             work._row = submit(name, bucket, work, now, task.priority)
             _set_attribute(task, "_submitted_as", name)
+            if not number % _SLICE:
+                # So that not all of its facts are there at once.
+                self._rt.publish()
         return works
 
     # -- outside the lock ----------------------------------------------------------
@@ -256,7 +279,48 @@ class Submission:
         else:
             work = rt.new_work(None, (), {}, AGENT, context)
         work._task = task
-        return Entry(task, work, bucket, refs)
+        entry = Entry(task, work, bucket, refs)
+        if rt.committer is not None:
+            # Refused here, or never: handles become the ids that they have then.
+            entry.document = self._document(task, lambda _: _SOME)
+        return entry
+
+    def _document(self, task: Task, name_of: Callable[[Any], Reference]) -> Any:
+        """
+        What is kept of *task*, with what *name_of* says in the place of handles.
+
+        Raises:
+            InvalidTaskError: It cannot be restored exactly.
+        """
+        assert self._rt.committer is not None  # noqa: S101 - the callers looked
+        try:
+            return self._rt.committer.journal.document(_portable(task, name_of))
+        except InvalidTaskError as refused:
+            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+            msg = f"{name} cannot be kept: {refused.message}"
+            raise InvalidTaskError(msg, hint=refused.hint, task_id=task.id) from None
+
+    def names(self, entries: Sequence[Entry]) -> list[str]:
+        """The ids by which *entries* name tasks that may have left memory."""
+        names: list[str] = []
+        for entry in entries:
+            task = entry.task
+            for ref in entry.refs:
+                name = ref if isinstance(ref, str) else None
+                if isinstance(ref, Task):
+                    name = ref._submitted_as or ref.id
+                if name is not None:
+                    names.append(name)
+            if task.id is not None:
+                names.append(task.id)
+            recovered = self._rt.recovered
+            key = task.idempotency_key
+            if key is not None and recovered is not None and key not in self._rt.keys:
+                known = recovered.id_of_key(key)
+                if known is not None:
+                    self._rt.keys[key] = known
+                    names.append(known)
+        return names
 
     # -- under the lock ------------------------------------------------------------
 
@@ -290,8 +354,11 @@ class Submission:
                 kernel.admitting += 1
         finally:
             kernel.admitting = 0
+        committer = self._rt.committer
         for entry, admitted in zip(fresh, accepted, strict=True):
             self._note_names(entry, admitted.row)
+            if committer is not None:
+                committer.documents[entry.work] = entry.document
             kernel.accept(admitted, now)
         for entry in entries:
             if entry.existing is not None:
@@ -335,8 +402,12 @@ class Submission:
         for entry in entries:
             works = self._parents(entry, batch, objects)
             if entry.existing is not None:
-                self._check_same(entry, entry.existing, tuple(works))
+                self._check_same(entry, entry.existing, tuple(works), objects)
                 continue
+            if entry.document is not None and _needs_of(entry.task):
+                entry.document = self._document(
+                    entry.task, lambda ref: Reference(_id_of(ref, objects))
+                )
             if works:
                 extra = extra_of(entry.work)
                 extra.parents = works
@@ -360,7 +431,13 @@ class Submission:
                 found[work._row.id] = work
         return found
 
-    def _check_same(self, entry: Entry, work: Work, after: tuple[str, ...]) -> None:
+    def _check_same(
+        self,
+        entry: Entry,
+        work: Work,
+        after: tuple[str, ...],
+        objects: Mapping[int, Entry],
+    ) -> None:
         """
         Compare *entry* with *work*, which is there already under the same name.
 
@@ -372,7 +449,7 @@ class Submission:
         same = (
             self._rt.digests.get(name) == digest(task, after)
             if work._task is None
-            else _same(work, task, after)
+            else self._same(work, task, after, objects)
         )
         if not same:
             what = (
@@ -382,6 +459,33 @@ class Submission:
             )
             msg = f"{what} is taken by a task with other content"
             raise DuplicateTaskError(msg, task_id=name)
+
+    def _same(
+        self,
+        work: Work,
+        task: Task,
+        after: tuple[str, ...],
+        objects: Mapping[int, Entry],
+    ) -> bool:
+        """Whether *task* is what *work* was submitted as."""
+        known = work._task
+        had = () if work._extra is None else work._extra.after
+        if known is None or set(had) != set(after):
+            return False
+        # A handle, a task and what an earlier life kept of them may be the same.
+        old = attrs.evolve(
+            _portable(known, lambda ref: Reference(_id_of(ref))), id=None
+        )
+        new = _portable(task, lambda ref: Reference(_id_of(ref, objects)))
+        new = attrs.evolve(new, id=None)
+        committer = self._rt.committer
+        try:
+            return bool(old == new) or (
+                committer is not None
+                and committer.journal.document(old) == committer.journal.document(new)
+            )
+        except Exception:  # noqa: BLE001 - a comparison of the user's that raises
+            return False
 
     def rerun(self, task_id: str, now: int) -> Work:
         """
@@ -408,15 +512,26 @@ class Submission:
             if name not in kernel.tasks and name not in kernel.retired
         )
         old: Work = row.cargo
-        task = task_of(row)
-        work = rt.new_work(old._fn, old._args, old._kwargs, old._how, old._ctx)
-        work._task = attrs.evolve(task, id=again, idempotency_key=None, after=())
+        task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
+        after = () if old._extra is None else old._extra.after
+        # What it waited for may have been run again since: these are what counts.
+        newest = {name: self._newest(name) for name in after}
+        args, kwargs = old._args, old._kwargs
+        if isinstance(task.payload, Call) and newest:
+            payload = _repointed(task.payload, newest)
+            task = attrs.evolve(task, payload=payload)
+            args, kwargs = payload.args, payload.kwargs
+        work = rt.new_work(old._fn, args, kwargs, old._how, old._ctx)
+        work._task = task
+        if rt.committer is not None:
+            document = self._document(task, lambda ref: Reference(_id_of(ref)))
+            rt.committer.documents[work] = document
         parents: list[TaskRow] = []
         if old._extra is not None:
             extra = extra_of(work)
             extra.executor = old._extra.executor
-            extra.after = old._extra.after
-            extra.parents = {name: rt.known(name) for name in extra.after}
+            extra.parents = {parent._row.id: parent for parent in newest.values()}
+            extra.after = tuple(extra.parents)
             parents = [parent._row for parent in extra.parents.values()]
         work._row = kernel.submit_general(
             again,
@@ -439,6 +554,13 @@ class Submission:
         kernel.repoint(row, work._row, now)
         return work
 
+    def _newest(self, name: str) -> Work:
+        """The latest re-run of a task, or the task itself."""
+        work = self._rt.known(name)
+        while work._row.more is not None and work._row.more.rerun_id is not None:
+            work = self._rt.known(work._row.more.rerun_id)
+        return work
+
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
         if row.more is not None and row.more.named:
@@ -452,6 +574,66 @@ class Submission:
             self._rt.name_row(row)
         if task.idempotency_key is not None:
             self._rt.keys[task.idempotency_key] = row.id
+
+
+def _repointed(call: Call, newest: Mapping[str, Work]) -> Call:
+    """*call* with references to *newest* in the place of what they stand for."""
+
+    def one(arg: Any) -> Any:
+        if not isinstance(arg, Work | Task | Reference):
+            return arg
+        name = _id_of(arg)
+        return Reference(newest[name]._row.id if name in newest else name)
+
+    def each(arg: Any) -> Any:
+        return [one(item) for item in arg] if type(arg) is list else one(arg)
+
+    return attrs.evolve(
+        call,
+        args=tuple(each(arg) for arg in call.args),
+        kwargs={name: each(arg) for name, arg in call.kwargs.items()},
+    )
+
+
+def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str:
+    """The id of the task that a handle, a task or a reference stands for."""
+    if isinstance(ref, Reference):
+        return ref.task_id
+    if isinstance(ref, Work):
+        return ref._row.id
+    if id(ref) in objects:
+        target = objects[id(ref)]
+        return (target.existing or target.work)._row.id
+    return ref._submitted_as or ref.id or ""
+
+
+def _portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
+    """*task* without what only this process has: handles become references."""
+    payload = task.payload
+    if type(payload) is Call and _needs(payload):
+
+        def bare(arg: Any) -> Any:
+            if type(arg) is list:
+                return [bare(item) if _is_ref(item) else item for item in arg]
+            return name_of(arg) if _is_ref(arg) else arg
+
+        payload = attrs.evolve(
+            payload,
+            args=tuple(bare(arg) for arg in payload.args),
+            kwargs={name: bare(arg) for name, arg in payload.kwargs.items()},
+        )
+    elif task.after == ():
+        return task
+    # What it comes after is in the fact.
+    return attrs.evolve(task, after=(), payload=payload)
+
+
+def _needs_of(task: Task) -> tuple[Any, ...]:
+    return _needs(task.payload) if isinstance(task.payload, Call) else ()
+
+
+def _is_ref(arg: Any) -> bool:
+    return isinstance(arg, Work | Task)
 
 
 def references(args: Iterable[Any]) -> tuple[Any, ...]:
@@ -531,21 +713,6 @@ def when(value: float | datetime | None, now: int) -> int | None:
     if isinstance(value, datetime):
         return int(value.timestamp() * NS)
     return now + int(value * NS)
-
-
-def _same(work: Work, task: Task, after: tuple[str, ...]) -> bool:
-    """Whether *task* is what *work* was submitted as."""
-    old = work._task
-    had = () if work._extra is None else work._extra.after
-    if old is None or set(had) != set(after):
-        return False
-    fields = [
-        f.name for f in attrs.fields(Task) if f.eq and f.name not in ("id", "after")
-    ]
-    try:
-        return all(bool(getattr(old, name) == getattr(task, name)) for name in fields)
-    except Exception:  # noqa: BLE001 - a comparison of the user's that raises
-        return False
 
 
 def digest(task: Task, after: tuple[str, ...]) -> bytes | None:

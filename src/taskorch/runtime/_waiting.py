@@ -73,6 +73,8 @@ class Waiting:
         self._waits: dict[tuple[str, int], list[Targets]] = {}
         #: Those of them that hold resources.
         self._holders: set[tuple[str, int]] = set()
+        #: Futures that are resolved together, by their loop, while many are woken.
+        self._together: dict[asyncio.AbstractEventLoop, list[Any]] | None = None
         #: What gives an attempt its slot back.
         self._returns: dict[tuple[str, int], Callable[[], object]] = {}
 
@@ -82,17 +84,20 @@ class Waiting:
         """Call *waiter* when *work* is settled; False if it is already."""
         self._rt.deciders.refuse_reentry()
         with self._rt.lock:
-            if is_settled(work._row):
+            if self.is_told(work):
                 return False
             if work._waiters is None:
                 work._waiters = []
             work._waiters.append(waiter)
+            if self._rt.committer is not None and is_settled(work._row):
+                # It is on its way to the journal, at leisure.
+                self._rt.committer.poke()
             return True
 
     def when(
         self,
         work: Work,
-        is_so: Callable[[TaskRow], bool],
+        is_so: Callable[[Work], bool],
         tell: Callable[[], object],
     ) -> Callable[[], object]:
         """
@@ -106,7 +111,8 @@ class Waiting:
         """
 
         def waiter() -> None:
-            if is_so(work._row):
+            told = self._rt.halted or work._settled <= self._rt.committed
+            if told and is_so(work):
                 tell()
             else:
                 if work._waiters is None:
@@ -136,7 +142,7 @@ class Waiting:
         rt = self._rt
         rt.deciders.refuse_reentry()
         row = work._row
-        if is_settled(row):
+        if self.is_told(work):
             return True
         if rt.loops.is_mine():
             msg = f"result() of task {row.id} would block the event loop"
@@ -165,8 +171,13 @@ class Waiting:
         while self.add(work, gate.release):
             if not _acquire(gate, end):
                 self.remove(work, gate.release)
-                return is_settled(work._row)
+                return self.is_told(work)
         return True
+
+    def is_told(self, work: Work) -> bool:
+        """Whether those who wait for *work* need wait no more."""
+        rt = self._rt
+        return rt.halted or (work._settled <= rt.committed and is_settled(work._row))
 
     def _block_inside(
         self,
@@ -181,7 +192,7 @@ class Waiting:
                 if inside.cancelled:
                     raise AttemptInterrupted(inside._control.why)
                 if not gate.wait(_left(end)):
-                    return is_settled(work._row)
+                    return self.is_told(work)
                 gate.clear()
         finally:
             self.remove(work, gate.set)
@@ -422,7 +433,7 @@ class Waiting:
 
     async def wait_async(self, work: Work) -> None:
         """Wait on the running loop until *work* is settled."""
-        if is_settled(work._row):
+        if self.is_told(work):
             return
         inside = self._inside_of()
         if inside is None:
@@ -441,7 +452,10 @@ class Waiting:
             future: asyncio.Future[None] = loop.create_future()
 
             def wake(future: asyncio.Future[None] = future) -> None:
-                _set_threadsafe(loop, future)
+                if self._together is None:
+                    _set_threadsafe(loop, future)
+                else:
+                    self._together.setdefault(loop, []).append(future)
 
             if not self.add(work, wake):
                 return
@@ -449,6 +463,21 @@ class Waiting:
                 await future
             finally:
                 self.remove(work, wake)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Under the lock: of those who are woken in here, each loop hears once."""
+        self._together = {}
+        try:
+            yield
+        finally:
+            woken, self._together = self._together, None
+            for loop, futures in woken.items():
+                try:
+                    loop.call_soon_threadsafe(_set_all, futures)
+                except RuntimeError:
+                    # The loop has been closed: nobody waits there any more.
+                    continue
 
     async def _leave_async(self, inside: TaskContext, targets: Targets) -> None:
         loop = asyncio.get_running_loop()
@@ -490,7 +519,7 @@ class Waiting:
             gate = threading.Lock()
             gate.acquire()
             with rt.lock:
-                calm = rt.kernel.quiescent()
+                calm = rt.is_quiet()
                 if not calm:
                     self.quiet.append(gate.release)
             if not calm:
@@ -502,7 +531,7 @@ class Waiting:
             # Both at one instant: what a receiver submitted may have ended meanwhile,
             # and have something to tell.
             with rt.publisher.excused(), rt.lock:
-                if rt.kernel.quiescent() and rt.publisher.is_served():
+                if rt.is_quiet() and rt.publisher.is_served():
                     return True
         return False
 
@@ -621,6 +650,12 @@ def _acquire(gate: threading.Lock, end: float | None) -> bool:
             return True
         if left is not None and left <= _SLICE:
             return False
+
+
+def _set_all(futures: list[Any]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 def _set_threadsafe(loop: asyncio.AbstractEventLoop, future: Any) -> None:

@@ -12,6 +12,7 @@ import attrs
 from taskorch.errors import (
     ComponentError,
     InternalError,
+    NotRunningError,
     TaskCancelledError,
     TaskExpiredError,
     TaskFailedError,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("AGENT", "COROUTINE", "NAMED", "PROGRAM", "THREAD", "Extra", "Work")
+
+#: The number of a fact that has not come yet.
+NEVER: Final = 1 << 62
 
 # How the work is done.
 THREAD: Final = 0
@@ -89,6 +93,7 @@ class Work:
     __slots__ = (
         "__weakref__",
         "_args",
+        "_born",
         "_ctx",
         "_error",
         "_extra",
@@ -97,6 +102,7 @@ class Work:
         "_kwargs",
         "_row",
         "_rt",
+        "_settled",
         "_task",
         "_value",
         "_waiters",
@@ -124,6 +130,10 @@ class Work:
         self._error: BaseException | None = None
         self._waiters: list[Callable[[], object]] | None = None
         self._extra: Extra | None = None
+        #: In a durable orchestrator, the facts that must be kept before an attempt may
+        #: begin, and before what became of the task may be told.
+        self._born = 0
+        self._settled = 0
 
 
 #: Shared by all calls without keyword arguments; never handed out, only unpacked.
@@ -196,7 +206,15 @@ def nothing() -> None:
     """What is called where there is nothing to call."""
 
 
-def error_of(work: Work) -> BaseException | None:
+def unfinished(work: Work) -> NotRunningError:
+    """The error of a task that its orchestrator left for its next life."""
+    task_id = work._row.id
+    msg = f"the orchestrator has stopped, and task {task_id} has not ended"
+    hint = "it goes on when the journal is opened again"
+    return NotRunningError(msg, hint=hint, task_id=task_id)
+
+
+def error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
     """Why the task of *work*, which has ended, did not complete."""
     row = work._row
     more = row.more
@@ -213,7 +231,9 @@ def error_of(work: Work) -> BaseException | None:
         return raised
     if cause == "internal":
         fault = work._rt.fault
-        return InternalError(message, hint=None if fault is None else fault.hint)
+        if fault is None:
+            return InternalError(message)
+        return type(fault)(message, hint=fault.hint)
     if cause == "expired":
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":

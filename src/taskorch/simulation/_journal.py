@@ -37,6 +37,10 @@ class SimulatedJournal:
         self._epoch += 1
         return self._epoch
 
+    def document(self, value: object) -> object:
+        """See `Journal.document`: *value* itself."""
+        return value
+
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
         """See `Journal.append`."""
         self._check_owner(epoch)

@@ -42,7 +42,6 @@ from taskorch.kernel import (
     Spec,
     StopAttempt,
     TaskRow,
-    fold,
 )
 from taskorch.kernel._faults import note_fault
 from taskorch.kernel._history import more_of
@@ -52,12 +51,13 @@ from taskorch.protocols import Entry
 from taskorch.runtime._attempts import _resolved, gone, outcome_of, said, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._recovery import Folding
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import AGENT, NO_VARIABLES, Work, extra_of, task_of
+from taskorch.runtime._work import Work, extra_of, task_of
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._remotes import Remotes
-from taskorch.simulation._work import Job, is_call, nanoseconds
+from taskorch.simulation._work import Job, nanoseconds
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -94,13 +94,14 @@ class Life:
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.
         self.shift_ns = 0
-        self.commits: Commits | None = None if world.journal is None else Commits()
+        self.commits: Commits[Entry] | None = (
+            None if world.journal is None else Commits()
+        )
         #: What runs in the process itself.
         self.runs: dict[tuple[str, int], Run] = {}
         self.remotes: Remotes = Remotes(self)
         #: Attempts that wait for a commit before they begin.
         self.held_back: dict[tuple[str, int], TaskRow] = {}
-        self._folded: list[Job] = []
 
         # As a runtime:
         self.work_class = Job
@@ -110,6 +111,12 @@ class Life:
         self.digests: dict[str, bytes | None] = {}
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
+        self.committer: None = None
+        self.recovered: None = None
+        self.folding: Folding = Folding(self)
+
+    def publish(self) -> None:
+        """Facts are handed over at the end of each step."""
 
     def listen(self) -> None:
         """From now on, facts are told: after those of earlier lives were folded."""
@@ -218,7 +225,7 @@ class Life:
         if world.is_mortal:
             world.survive("kept", group[-1][0])
         was_degraded = commits.degraded
-        released = commits.succeeded()
+        released = commits.succeeded(group[-1][0][1])
         if was_degraded:
             self.kernel.paused = False
         world.kept(group)
@@ -432,45 +439,6 @@ class Life:
             self.remotes.join(agent, agent.instance)
         else:
             self.kernel.add_agent(agent.info, self.now())
-
-    # -- recovery ------------------------------------------------------------------
-
-    def fold(self, fact: Fact, cargo: Any) -> None:
-        """Apply a fact of an earlier life."""
-        kernel = self.kernel
-        if fact[0] is TaskSubmitted:
-            task: Task = cargo
-            job = self.new_work(None, (), {}, AGENT, NO_VARIABLES)
-            if is_call(task):
-                job._fn, job._args = task.payload.fn, task.payload.args
-                job._kwargs = task.payload.kwargs
-            job._task = task
-            if fact[6]:
-                extra_of(job).after = fact[6]
-            fold(kernel, fact, job)
-            job._row = kernel.tasks[fact[3]]
-            self._folded.append(job)
-            if task.idempotency_key is not None:
-                self.keys[task.idempotency_key] = fact[3]
-            return
-        if fact[0] is TaskCompleted:
-            kernel.tasks[fact[3]].cargo._value = cargo
-        fold(kernel, fact)
-
-    def reconnect(self) -> None:
-        """After folding: let tasks have the work of their parents."""
-        kernel = self.kernel
-        folded, self._folded = self._folded, []
-        for job in folded:
-            row = job._row
-            if row.id not in kernel.tasks:
-                row.cargo = None
-                self.submission.remember(row, job)
-                continue
-            extra = job._extra
-            if extra is not None and extra.after and row.links is not None:
-                parents = zip(extra.after, row.links.parents, strict=False)
-                extra.parents = {name: self.known(p.id) for name, p in parents}
 
     # -- submitting ----------------------------------------------------------------
 

@@ -447,12 +447,13 @@ class World:
         journal = self.journal
         assert journal is not None  # noqa: S101 - it is what is recovered from
         last_ns = 0
-        for fact, cargo in journal.read():
-            life.fold(fact, cargo)
+        for entry in journal.read():
+            life.folding.fold(entry)
+            fact = entry[0]
             last_ns = fact[2]
             if self.is_mortal:
                 self.survive("recovering", fact)
-        life.reconnect()
+        life.folding.reconnect()
         # Time that passed is the wall clock's difference, never negative.
         wall = self.timeline.now + self.nature.jump()
         life.shift_ns = max(last_ns, wall) - self.timeline.now

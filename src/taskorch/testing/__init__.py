@@ -14,7 +14,8 @@ Tools for the tests of those who use taskorch.
 4. `make_task`, `make_agent`, `make_pool`, `make_context`, `make_failure`: what a policy
    is asked about, made by hand.
 5. `event`, `matching`, `assert_events`, `capture_events`: what has happened.
-6. `taskorch.testing.strategies`: for hypothesis. `taskorch.testing.pytest_plugin`:
+6. `for_every_crash_point`, `crash_at`: kill a process that writes a journal, for real.
+7. `taskorch.testing.strategies`: for hypothesis. `taskorch.testing.pytest_plugin`:
    fixtures; pytest finds it by itself.
 
 Nothing here is imported by the library itself, and nothing before it is asked for.
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from taskorch.testing._builders import make_task as make_task
     from taskorch.testing._capture import Capture as Capture
     from taskorch.testing._capture import capture_events as capture_events
+    from taskorch.testing._crash import CrashFailure as CrashFailure
+    from taskorch.testing._crash import CrashPoints as CrashPoints
+    from taskorch.testing._crash import crash_at as crash_at
+    from taskorch.testing._crash import for_every_crash_point as for_every_crash_point
     from taskorch.testing._dice import Hit as Hit
     from taskorch.testing._dice import Schedule as Schedule
     from taskorch.testing._explore import FailedRun as FailedRun
@@ -63,6 +68,12 @@ _WHERE = {
         "make_task",
     ),
     "taskorch.testing._capture": ("Capture", "capture_events"),
+    "taskorch.testing._crash": (
+        "CrashFailure",
+        "CrashPoints",
+        "crash_at",
+        "for_every_crash_point",
+    ),
     "taskorch.testing._dice": ("Hit", "Schedule"),
     "taskorch.testing._explore": ("FailedRun", "explore", "find_failure", "minimise"),
     "taskorch.testing._faults": ("Faults",),
@@ -81,6 +92,8 @@ __all__ = (
     "Attempt",
     "Breach",
     "Capture",
+    "CrashFailure",
+    "CrashPoints",
     "EventMatcher",
     "FailedRun",
     "Faults",
@@ -94,9 +107,11 @@ __all__ = (
     "Watch",
     "assert_events",
     "capture_events",
+    "crash_at",
     "event",
     "explore",
     "find_failure",
+    "for_every_crash_point",
     "make_agent",
     "make_context",
     "make_failure",

@@ -15,10 +15,10 @@ from itertools import count
 from pathlib import Path
 
 from taskorch.events import TaskCancelled
-from taskorch.journal import SqliteJournal, _sqlite
+from taskorch.journal import SqliteJournal, _file
 
 GROUPS = ((1, 2), (3,), (4, 5, 6))
-connect = _sqlite._connect
+connect = _file.connect
 
 
 class Mortal:
@@ -39,17 +39,13 @@ class Mortal:
             self.live()
         return result
 
-    def executemany(self, *args):
-        self.live()
-        return self.db.executemany(*args)
-
     def close(self):
         self.live()
         self.db.close()
 
 
 def work(path: Path, tell: int, lives: list[int]):
-    _sqlite._connect = lambda *args: Mortal(connect(*args), lives)
+    _file.connect = lambda *args: Mortal(connect(*args), lives)
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
         for group in GROUPS:
@@ -57,6 +53,7 @@ def work(path: Path, tell: int, lives: list[int]):
                 epoch, [((TaskCancelled, n, n, "t", ""), None) for n in group]
             )
             os.write(tell, bytes([group[-1]]))
+            journal.save(epoch, group[-1], {"at": group[-1]})
 
 
 def death(path: Path, number: int):
@@ -73,7 +70,9 @@ def death(path: Path, number: int):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
         kept = journal.last
+        snapshot = journal.snapshot()
         numbers = [entry[0][1] for entry in journal.read()]
+        journal.verify()
         # Whatever was left, the next life goes on from there.
         journal.append(epoch, [((TaskCancelled, kept + 1, 1, "t", ""), None)])
     return {
@@ -81,6 +80,7 @@ def death(path: Path, number: int):
         "said": max(said, default=0),
         "kept": kept,
         "numbers": numbers,
+        "snapshot": snapshot,
     }
 
 

@@ -16,6 +16,7 @@ from random import Random
 import pytest
 from tests.kernel.harness import Policies
 from tests.kernel.random_run import Run
+from tests.unit.journal.tools import ENTRIES, GROUPS, Flaky, edit, entries, fact, filled
 
 from taskorch.errors import (
     InvalidTaskError,
@@ -23,26 +24,14 @@ from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
 )
-from taskorch.events import OrchestratorStarted, TaskCancelled, TaskCompleted
-from taskorch.journal import SqliteJournal, _sqlite
+from taskorch.events import TaskCompleted
+from taskorch.journal import MemoryJournal, SqliteJournal, _file, _lock, _reader
+from taskorch.journal._layout import LAYOUT
 from taskorch.kernel import Kernel, differences, fold
 from taskorch.protocols import Journal
 from taskorch.testing.laws import check_journal
 
 WORKLOAD = Path(__file__).with_name("deaths.py")
-
-
-def fact(seq, task_id="t"):
-    return (TaskCancelled, seq, seq * 10, task_id, f"for reason {seq}"), None
-
-
-GROUPS = [
-    [((OrchestratorStarted, 1, 5, 1), None), fact(2)],
-    [fact(3, "u")],
-    [fact(4), ((TaskCompleted, 5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
-    [fact(8, "u"), fact(9, "é"), fact(10)],
-]
-ENTRIES = [entry for group in GROUPS for entry in group]
 
 
 @pytest.fixture
@@ -64,24 +53,6 @@ def opened(path):
         journal.close()
 
 
-def filled(path, groups=GROUPS):
-    """Write *groups* and close it."""
-    with closing(SqliteJournal(path, durability="process")) as journal:
-        epoch = journal.claim()
-        for group in groups:
-            journal.append(epoch, group)
-
-
-def entries(path):
-    return list(SqliteJournal(path).read())
-
-
-def edit(path, *statements):
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for statement in statements:
-            db.execute(statement)
-
-
 # -- the laws ----------------------------------------------------------------------
 
 
@@ -98,6 +69,10 @@ def test_it_keeps_the_laws_of_a_journal(tmp_path, durability, examples):
         return SqliteJournal(latest[0], durability=durability)
 
     check_journal(make, reopen=reopen, examples=examples)
+
+
+def test_a_journal_in_memory_keeps_them_too():
+    check_journal(lambda: MemoryJournal(keep_events=True), examples=30)
 
 
 def test_it_is_a_journal(path):
@@ -173,8 +148,9 @@ def test_the_connection_that_writes_is_set_up_as_promised(opened, durability, le
 
 def test_the_checksum_is_the_same_for_ever():
     """Whoever changes it changes the layout, and leaves the old journals unreadable."""
-    row = (1, "TaskDue", 2, "\U0001fae8 t", '[1,"t"]', None)
-    assert _sqlite._checksum([row], 7, 1) == 3630508311
+    row = (1, "TaskDue", 2, "\U0001fae8 t", '[1,"t"]', "")
+    assert _reader.checksum([row], 7, 1) == 2121872292
+    assert _reader._first_checksum([row], 7, 1) == 3630508311
 
 
 def test_a_copy_of_a_living_journal_is_a_journal(path, opened, tmp_path):
@@ -225,7 +201,7 @@ def test_where_there_is_no_journal_there_is_nothing_to_read(path):
 
 
 def test_a_reader_does_not_hold_the_writer_up(path, opened, monkeypatch):
-    monkeypatch.setattr(_sqlite, "_BATCH", 2)
+    monkeypatch.setattr(_reader, "_BATCH", 2)
     journal = opened()
     epoch = journal.claim()
     for group in GROUPS[:3]:
@@ -290,6 +266,40 @@ def test_taking_over_ends_the_life_before(path, opened):
         opened().claim()
     second.append(2, GROUPS[1])
     assert entries(path) == GROUPS[0] + GROUPS[1]
+
+
+def test_one_that_was_taken_over_is_told_so_whatever_was_written_since(path, opened):
+    """It remembers where the journal ended in its own life."""
+    for number, more in enumerate((0, 1, 2), 1):
+        first = opened(take_over=True)
+        epoch = first.claim()
+        first.append(epoch, [fact(number * 100)])
+        second = opened(take_over=True)
+        second.append(
+            second.claim(), [fact(number * 100 + n) for n in range(1, 1 + more)]
+        )
+        with pytest.raises(JournalTakenError, match="taken over"):
+            first.append(epoch, [fact(number * 100 + 1)])
+        with pytest.raises(JournalTakenError, match="taken over"):
+            first.append(epoch, [fact(number * 100)])
+    assert SqliteJournal(path).verify() == 6
+
+
+def test_a_fact_in_the_way_is_damage(path, opened):
+    journal = opened()
+    epoch = journal.claim()
+    edit(path, "INSERT INTO facts VALUES (2, 'TaskDue', 1, 't', '[1]', NULL)")
+    with pytest.raises(JournalError, match="is damaged"):
+        journal.append(epoch, GROUPS[0])
+
+
+def test_a_journal_that_names_no_owner_is_damaged(path, opened):
+    journal = opened()
+    epoch = journal.claim()
+    edit(path, "DELETE FROM meta")
+    with pytest.raises(JournalError, match="nobody is named"):
+        journal.append(epoch, GROUPS[0])
+    assert entries(path) == []
 
 
 def test_nobody_appends_without_a_claim(opened, path):
@@ -378,51 +388,18 @@ def test_a_child_after_a_fork_is_refused_and_keeps_nothing_alive(path, opened):
 # -- what goes wrong ---------------------------------------------------------------
 
 
-class Flaky:
-    """A connection whose *number*-th statement fails, before or after it was done."""
-
-    def __init__(self, db, state):
-        self.db, self.state = db, state
-
-    def run(self, do, statement, *args):
-        self.state["left"] -= 1
-        failing = self.state["left"] == 0
-        if failing and not self.state["after"]:
-            self.fail()
-        result = do(statement, *args)
-        if failing:
-            self.fail()
-        return result
-
-    def fail(self):
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
-        raise error
-
-    def execute(self, *args):
-        return self.run(self.db.execute, *args)
-
-    def executemany(self, *args):
-        return self.run(self.db.executemany, *args)
-
-    def close(self):
-        self.db.close()
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_an_error_at_any_statement_and_the_group_may_come_again(
     tmp_path, monkeypatch, after
 ):
-    connect = _sqlite._connect
+    connect = _file.connect
     outcomes = []
     for number in range(1, 60):
         path = tmp_path / f"{number}.db"
         state = {"left": 0, "after": after}
-        monkeypatch.setattr(_sqlite, "_connect", connect)
+        monkeypatch.setattr(_file, "connect", connect)
         filled(path, GROUPS[:1])
-        monkeypatch.setattr(
-            _sqlite, "_connect", lambda *a, s=state: Flaky(connect(*a), s)
-        )
+        monkeypatch.setattr(_file, "connect", lambda *a, s=state: Flaky(connect(*a), s))
         with closing(SqliteJournal(path, durability="process")) as journal:
             epoch = journal.claim()
             state["left"] = number
@@ -441,17 +418,17 @@ def test_an_error_at_any_statement_and_the_group_may_come_again(
     else:
         pytest.fail("there are more statements than we thought")
     assert outcomes.count("unknown") == 2
-    assert outcomes.count("refused") >= 8
+    assert outcomes.count("refused") >= 6
 
 
 def test_a_doubt_stays_until_the_group_is_settled(opened, monkeypatch):
     """What fails early after a commit of unknown outcome is no refusal."""
-    connect = _sqlite._connect
+    connect = _file.connect
     state = {"left": 0, "after": True}
-    monkeypatch.setattr(_sqlite, "_connect", lambda *a: Flaky(connect(*a), state))
+    monkeypatch.setattr(_file, "connect", lambda *a: Flaky(connect(*a), state))
     journal = opened()
     epoch = journal.claim()
-    journal._begin_commit()
+    journal._in_doubt = True
     state["left"] = 1
     with pytest.raises(JournalUnavailableError) as caught:
         journal.append(epoch, GROUPS[0])
@@ -475,7 +452,7 @@ def test_a_full_disk_loses_nothing_and_passes(opened, path):
 
 
 def test_a_lock_of_somebody_else_is_waited_for_and_passes(opened, path, monkeypatch):
-    monkeypatch.setattr(_sqlite, "_PATIENCE", 0.01)
+    monkeypatch.setattr(_file, "_PATIENCE", 0.01)
     journal = opened()
     epoch = journal.claim()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -527,12 +504,21 @@ def test_a_file_that_vanishes_is_not_made_anew(path, opened, replaced):
     assert entries(path) == GROUPS[0] + GROUPS[1]
 
 
-def test_a_log_that_vanishes_costs_nothing(path, opened):
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_log_that_vanishes_costs_nothing(path, opened, replaced):
     journal = opened()
     epoch = journal.claim()
     journal.append(epoch, GROUPS[0])
-    Path(f"{path}-wal").unlink()
-    with pytest.raises(JournalUnavailableError, match="wal vanished"):
+    log = Path(f"{path}-wal")
+    held = log.rename(log.with_suffix(".aside"))
+    if replaced:
+        log.write_bytes(held.read_bytes())
+    words = "wal was replaced" if replaced else "wal vanished"
+    # A reader says so too, and leaves the connection that writes alone.
+    for _ in range(2):
+        with pytest.raises(JournalUnavailableError, match=words):
+            list(journal.read())
+    with pytest.raises(JournalUnavailableError, match=words):
         journal.append(epoch, GROUPS[1])
     journal.append(epoch, GROUPS[1])
     assert entries(path) == GROUPS[0] + GROUPS[1]
@@ -592,20 +578,20 @@ def test_a_file_system_without_a_log_is_refused(path):
             return [("delete",)]
 
     with pytest.raises(JournalError, match="no write-ahead log") as caught:
-        _sqlite._prepare(Refusing(), path, "power")
+        _file.prepare(Refusing(), path, "power")
     assert "disk of this machine" in caught.value.hint
 
 
 def test_a_lock_that_was_replaced_while_it_was_taken_is_taken_anew(path, monkeypatch):
     """Between opening the file and locking it, somebody took over and went."""
-    flock, name = _sqlite.fcntl.flock, Path(f"{path}.lock")
+    flock, name = _lock.fcntl.flock, Path(f"{path}.lock")
 
     def late(file, how):
-        monkeypatch.setattr(_sqlite.fcntl, "flock", flock)
+        monkeypatch.setattr(_lock.fcntl, "flock", flock)
         name.unlink()
         flock(file, how)
 
-    monkeypatch.setattr(_sqlite.fcntl, "flock", late)
+    monkeypatch.setattr(_lock.fcntl, "flock", late)
     with closing(SqliteJournal(path)) as journal:
         assert journal.claim() == 1
         with pytest.raises(JournalTakenError):
@@ -670,14 +656,14 @@ def test_a_broken_chain_ends_the_reading(path, statement, whole):
 def test_a_tree_that_leads_back_is_refused_and_not_read_for_ever(path, seed):
     """As damage to the pages between root and leaves can have it."""
     filled(path)
-    journal = SqliteJournal(path)
     with closing(sqlite3.connect(path)) as db:
+        reader = _reader.Reader(db, path, LAYOUT)
         rows = db.execute("SELECT seq FROM facts WHERE seq > ?", (seed,)).fetchall()
     with pytest.raises(JournalError, match="not in order"):
-        journal._check_order(seed, [*rows, rows[0]])
+        reader._check_order(seed, [*rows, rows[0]])
     with pytest.raises(JournalError, match="not in order"):
-        journal._check_order(rows[0][0], rows)
-    journal._check_order(seed, rows)
+        reader._check_order(rows[0][0], rows)
+    reader._check_order(seed, rows)
 
 
 def test_text_that_does_not_decode_is_damage(path):
@@ -793,6 +779,12 @@ def test_killed_at_any_statement_it_keeps_what_it_said_it_kept(tmp_path):
         assert death["kept"] in written
         assert death["kept"] >= death["said"], death
         assert death["numbers"] == list(range(1, death["kept"] + 1))
+        # The latest snapshot, or the one before if it died while it was kept.
+        at = 0 if death["snapshot"] is None else death["snapshot"][0]
+        assert at in written
+        assert death["snapshot"] in (None, [at, {"at": at}])
+        assert at <= death["kept"]
+        assert not [n for n in written if at < n < death["said"]]
     assert {death["kept"] for death in deaths} == written
     # Some died after the commit and before they could say so.
     assert any(death["kept"] > death["said"] for death in deaths)

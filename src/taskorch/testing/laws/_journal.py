@@ -50,6 +50,8 @@ def check_journal(
     - 3: that group comes again, whole; and so does one that was kept in spite of what
       the caller was told.
     - 4: the same object is claimed twice, and claimed again when it was reopened.
+    - 7: a task and a result change after they were handed over. That `document` may be
+      called from another thread cannot be seen from here.
 
     Args:
         make: What opens a journal: for each case a new one, or always the same. What
@@ -127,6 +129,7 @@ class _Run:
             self._append(self._some_group())
         self._check_numbers()
         self._check_read()
+        self._check_documents()
         self._check_broken()
         self._check_again()
         self._journal.append(self._epoch, [])
@@ -218,6 +221,33 @@ class _Run:
                 self._check_kept(5, f"{told} was refused. ")
             else:
                 self._case.fail(5, f"{told} was not refused.")
+
+    def _check_documents(self) -> None:
+        """Law 7, of a task, of a result, and of nothing."""
+        dice = self._case.random
+        at, task_id = dice.getrandbits(60), f"t/{dice.getrandbits(16)}"
+        number, rest = self.last, some_data(dice, 2)
+        lists: list[list[Any]] = [[rest], [rest]]
+        values = [Task("build", {"items": lists[0]}, id=task_id), lists[1], None]
+        expected = [Task("build", {"items": [rest]}, id=task_id), [rest], None]
+        facts = [
+            _fact_of(TaskSubmitted(number + 1, at, task_id, "build", 0)),
+            _fact_of(TaskCompleted(number + 2, at, task_id, 1, "ann", 5)),
+            _fact_of(TaskCancelled(number + 3, at, task_id, "")),
+        ]
+        documents = [self._journal.document(value) for value in values]
+        if documents[2] is not None:
+            self._case.fail(7, f"It made {brief(documents[2])} of None.")
+        for items in lists:
+            items.append("added afterwards")
+        self._journal.append(self._epoch, list(zip(facts, documents, strict=True)))
+        # In memory it may be the value itself: then that is what must be there.
+        read = [value for _, value in self._read(number)]
+        for place, value in enumerate(values):
+            if any(value is other for other in read):
+                expected[place] = value
+        self._note(list(zip(facts, expected, strict=True)))
+        self._check_kept(7, "The values were changed after document had taken them. ")
 
     def _check_broken(self) -> None:
         """Laws 2 and 3, of a group that was not kept, or all of it in spite of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import attrs
@@ -34,6 +35,9 @@ class Right:
     def claim(self):
         self.disk.epoch += 1
         return self.disk.epoch
+
+    def document(self, value):
+        return value
 
     def append(self, epoch, group):
         self.check_owner(epoch)
@@ -238,6 +242,26 @@ class GoesOnWhereItStopped(Right):
         self.place = 0
 
 
+class KeepsWhatItIsByThen(Right):
+    def keep(self, group):
+        super().keep([(fact, copy.deepcopy(value)) for fact, value in group])
+
+
+class KeepsItsWrapping(Right):
+    def document(self, value):
+        return None if value is None else [copy.deepcopy(value)]
+
+
+class MakesSomethingOfNone(Right):
+    def document(self, value):
+        return "nothing" if value is None else value
+
+
+class ForgetsWhatItTook(Right):
+    def document(self, value):
+        return None
+
+
 PLANTED = {
     0: (ClaimsAName, ReadsFacts),
     1: (LosesTheValues, TurnsThemRound, KeepsALazyView, LosesTheLastOnClosing),
@@ -259,6 +283,7 @@ PLANTED = {
         RefusesSilently,
     ),
     6: (ReadsAll, ReadsOneTooMany, GoesOnWhereItStopped),
+    7: (KeepsWhatItIsByThen, KeepsItsWrapping, MakesSomethingOfNone, ForgetsWhatItTook),
 }
 
 
@@ -273,9 +298,28 @@ def checked(made, **options):
     check_journal(make, reopen=lambda: made(disks[-1]), **options)
 
 
-def test_a_right_one_passes():
-    check_journal(Right)
-    checked(Right)
+class Snapshot(list):
+    """What a journal that copies makes of a value."""
+
+
+class Copies(Right):
+    def document(self, value):
+        return None if value is None else Snapshot([copy.deepcopy(value)])
+
+    def append(self, epoch, group):
+        super().append(
+            epoch,
+            [
+                (fact, value[0] if isinstance(value, Snapshot) else value)
+                for fact, value in group
+            ],
+        )
+
+
+@pytest.mark.parametrize("made", [Right, Copies])
+def test_a_right_one_passes(made):
+    check_journal(made)
+    checked(made)
 
 
 def test_one_that_is_opened_again_and_again_passes():

@@ -1,0 +1,61 @@
+"""Ending what earlier runs have left behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import Final
+
+from taskorch.executors import _guardian
+from taskorch.model._program import RUN_VARIABLE
+
+__all__ = ("sweep",)
+
+#: Seconds between two looks, of which two must find nobody: a process shows no
+#: environment while it executes another program.
+_PAUSE: Final = 0.005
+#: Seconds after which one that cannot be killed holds up nobody any more.
+_PATIENCE: Final = 5.0
+
+
+def sweep(runs: str) -> int:
+    """
+    Kill every process that carries the mark of one of some runs (Linux only).
+
+    The guardian of such a run does the same, unless it was killed as well.
+
+    Args:
+        runs: How the ids of those runs begin.
+
+    Returns:
+        How many there were.
+    """
+    if sys.platform != "linux":
+        return 0
+    mark = f"{RUN_VARIABLE}={runs}".encode()
+
+    def belongs(pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - as there
+                found = file.read()
+        except OSError:
+            return False
+        return any(entry.startswith(mark) for entry in found.split(b"\0"))
+
+    killed: set[int] = set()
+    end = time.monotonic() + _PATIENCE
+    calm = 0
+    while calm < 2 and time.monotonic() < end:  # noqa: PLR2004 - see above
+        alive = [pid for pid in _guardian.find(belongs) if _is_alive(pid)]
+        for pid in alive:
+            _guardian.send(pid, belongs, signal.SIGKILL)
+        killed.update(alive)
+        calm = 0 if alive else calm + 1
+        time.sleep(_PAUSE)
+    return len(killed)
+
+
+def _is_alive(pid: int) -> bool:
+    state = _guardian.state_of(pid)
+    return state is not None and state.alive

@@ -1,0 +1,146 @@
+"""The files of a journal: opening them, making them, and what their errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
+
+from taskorch.errors import JournalError
+from taskorch.journal._layout import RESTORE, create_tables
+
+__all__ = (
+    "FAILURES",
+    "Durability",
+    "connect",
+    "create",
+    "identity",
+    "is_absent",
+    "is_passing",
+    "prepare",
+)
+
+#: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
+Durability: TypeAlias = Literal["power", "process"]
+
+#: How long to wait for a lock of somebody else's, in seconds.
+_PATIENCE: Final = 5.0
+#: The write-ahead log shrinks to this after a checkpoint, in bytes.
+_WAL_LIMIT: Final = 64 * 1024 * 1024
+
+#: What may pass by itself: a full disk, a lock, a file system that is not writable.
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+#: How SQLite and the disk complain; damaged text does not decode.
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeError)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether *error* may pass by itself; others mean damage."""
+    if isinstance(error, sqlite3.Error):
+        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        # The low byte is the kind of error, the rest its details.
+        return code & 0xFF in _PASSING
+    return isinstance(error, OSError)
+
+
+def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """A connection to a file that is there: no mode makes one."""
+    db = sqlite3.connect(
+        f"file:{quote(os.fsencode(path))}?mode={mode}",
+        uri=True,
+        timeout=_PATIENCE,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute("PRAGMA mmap_size = 0")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
+    """
+    Make of *db* the connection that writes.
+
+    Raises:
+        JournalError: The file system cannot have a write-ahead log.
+    """
+    ((mode,),) = db.execute("PRAGMA journal_mode = WAL").fetchall()
+    if mode != "wal":
+        msg = f"{path}: no write-ahead log can be kept there (it stays {mode!r})"
+        raise JournalError(msg, hint="put the journal on a disk of this machine")
+    level = "FULL" if durability == "power" else "NORMAL"
+    db.execute(f"PRAGMA synchronous = {level}")
+    # On macOS a plain fsync stops at the cache of the disk.
+    db.execute(f"PRAGMA fullfsync = {'ON' if durability == 'power' else 'OFF'}")
+    db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+
+
+def create(path: Path) -> None:
+    """
+    Make a journal with nothing in it.
+
+    It gets its name when it is complete: it is there whole, or not at all.
+    """
+    fresh = Path(f"{path}.new")
+    fresh.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    db = connect(fresh, "rw")
+    try:
+        db.execute("PRAGMA journal_mode = MEMORY")
+        db.execute("BEGIN IMMEDIATE")
+        create_tables(db)
+        db.execute("COMMIT")
+    finally:
+        db.close()
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_absent(path: Path) -> bool:
+    """
+    Whether there is no journal yet.
+
+    Raises:
+        JournalError: There was one: its log is still there.
+    """
+    if path.exists() and path.stat().st_size:
+        return False
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size:
+        msg = f"{path} is gone or empty, and its log {log} is still there"
+        raise JournalError(msg, hint=RESTORE)
+    return True
+
+
+def identity(path: str) -> tuple[int, int]:
+    """
+    Which file has the name *path* now.
+
+    Raises:
+        FileNotFoundError: None has.
+    """
+    # Never by opening it: to close it again would drop the locks that SQLite holds.
+    found = os.stat(path)  # noqa: PTH116 - at every commit, and a Path is slower
+    return found.st_dev, found.st_ino

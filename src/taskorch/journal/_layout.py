@@ -1,0 +1,154 @@
+"""
+The tables of the journal, and how an older layout of them becomes the present one.
+
+    facts      one row a fact: its number, class, time, task, fields and document
+    groups     one row a commit: which facts it kept, and a checksum over them that
+               goes on from the one before it
+    meta       one row: the journal's own id, who owns it, and in which life
+    keys       one row an idempotency key: the task that was submitted with it
+    snapshots  the two latest states that the runtime has kept
+
+And for people: `rare_facts` is a view of all facts but the three that every task has,
+with an index by kind.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from taskorch.errors import JournalError
+
+__all__ = ("LAYOUT", "RESTORE", "check_layout", "create_tables", "migrate")
+
+#: "tsko": in the head of the file, where `file` and SQLite look for it.
+_APPLICATION: Final = 0x74736B6F
+#: The number of the layout that is written.
+LAYOUT: Final = 2
+#: SQLite has tables with strict types from here on.
+_STRICT_SINCE: Final = (3, 37)
+_STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
+#: What to do about damage.
+RESTORE: Final = "restore the journal from a copy; nothing was changed"
+
+_KEYS: Final = f"""
+    CREATE TABLE keys (
+        key     TEXT PRIMARY KEY,
+        task_id TEXT NOT NULL
+    ){_STRICT}
+"""
+_SNAPSHOTS: Final = f"""
+    CREATE TABLE snapshots (
+        seq   INTEGER PRIMARY KEY,
+        crc   INTEGER NOT NULL,
+        state TEXT NOT NULL
+    ){_STRICT}
+"""
+_IS_RARE: Final = (
+    "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
+)
+_FACTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {_IS_RARE}"
+_RARE_FACTS: Final = f"""
+    CREATE VIEW rare_facts AS SELECT * FROM facts WHERE {_IS_RARE}
+"""  # noqa: S608 - of our own words
+_TABLES: Final = (
+    f"""
+    CREATE TABLE facts (
+        seq     INTEGER PRIMARY KEY,
+        kind    TEXT NOT NULL,
+        at_ns   INTEGER NOT NULL,
+        task_id TEXT,
+        body    TEXT NOT NULL,
+        doc     TEXT
+    ){_STRICT}
+    """,
+    "CREATE INDEX facts_by_task ON facts (task_id) WHERE task_id IS NOT NULL",
+    _FACTS_BY_KIND,
+    _RARE_FACTS,
+    f"""
+    CREATE TABLE groups (
+        last  INTEGER PRIMARY KEY,
+        first INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        crc   INTEGER NOT NULL,
+        form  INTEGER NOT NULL DEFAULT 1
+    ){_STRICT}
+    """,
+    f"""
+    CREATE TABLE meta (
+        id      INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch   INTEGER NOT NULL,
+        pid     INTEGER,
+        host    TEXT,
+        started INTEGER,
+        since   TEXT,
+        uid     TEXT
+    ){_STRICT}
+    """,
+    "INSERT INTO meta (id, epoch, uid) VALUES (1, 0, lower(hex(randomblob(16))))",
+    _KEYS,
+    _SNAPSHOTS,
+    f"PRAGMA application_id = {_APPLICATION}",
+    f"PRAGMA user_version = {LAYOUT}",
+)
+_KEY: Final = """json_extract(doc, '$."$Task".idempotency_key')"""
+#: What makes of a layout the next one. A step that was released never changes.
+_STEPS: Final[dict[int, tuple[str, ...]]] = {
+    1: (
+        # The checksums of the groups that are there have the form 1.
+        "ALTER TABLE groups ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE meta ADD COLUMN uid TEXT",
+        "UPDATE meta SET uid = lower(hex(randomblob(16)))",
+        _FACTS_BY_KIND,
+        _RARE_FACTS,
+        _KEYS,
+        f"""
+        INSERT OR REPLACE INTO keys SELECT {_KEY}, task_id FROM facts
+        WHERE kind = 'TaskSubmitted' AND {_KEY} IS NOT NULL ORDER BY seq
+        """,  # noqa: S608 - of our own words
+        _SNAPSHOTS,
+    ),
+}
+#: The tables of each layout that can be read.
+_NAMES: Final = {
+    1: frozenset({"facts", "groups", "meta"}),
+    2: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
+}
+
+
+def create_tables(db: sqlite3.Connection) -> None:
+    """Make the tables of an empty journal; within a transaction of the caller's."""
+    for statement in _TABLES:
+        db.execute(statement)
+
+
+def check_layout(db: sqlite3.Connection, path: Path) -> int:
+    """
+    The layout of the journal.
+
+    Raises:
+        JournalError: It is none, a newer taskorch wrote it, or tables are missing.
+    """
+    ((application,),) = db.execute("PRAGMA application_id").fetchall()
+    ((layout,),) = db.execute("PRAGMA user_version").fetchall()
+    if application != _APPLICATION:
+        msg = f"{path} is an SQLite file of something else, not a journal"
+        raise JournalError(msg, hint="choose another path; nothing was changed")
+    if layout > LAYOUT:
+        msg = f"{path} has layout {layout}, of a newer taskorch; {LAYOUT} is known"
+        raise JournalError(msg, hint="open it with the taskorch that wrote it")
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    if layout not in _NAMES or not names >= _NAMES[layout]:
+        msg = f"{path} is damaged: tables are missing"
+        raise JournalError(msg, hint=RESTORE)
+    found: int = layout
+    return found
+
+
+def migrate(db: sqlite3.Connection, layout: int) -> None:
+    """Make of *layout* the present one; within a transaction of the caller's."""
+    for number in range(layout, LAYOUT):
+        for statement in _STEPS[number]:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number + 1}")

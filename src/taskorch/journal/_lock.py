@@ -1,0 +1,110 @@
+"""The lock of the owner, on a file beside the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from taskorch.errors import JournalTakenError
+
+__all__ = ("Lock",)
+
+
+class Lock:
+    """
+    What its owner holds while it lives.
+
+    The file stays when the lock is released: it tells that there was a journal.
+    """
+
+    def __init__(self, name: Path, file: int, known: dict[str, Any]) -> None:
+        self._name = name
+        self._file = file
+        #: What the owner before wrote into it; empty if there was none.
+        self.known = known
+
+    @classmethod
+    def take(cls, path: Path, take_over: bool) -> Lock:
+        """
+        Take the lock of the journal at *path*.
+
+        Raises:
+            JournalTakenError: A living process has it, and *take_over* is not set.
+        """
+        name = Path(f"{path}.lock")
+        while True:
+            file = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Whoever takes over puts another file in its place.
+                lock = cls(name, file, _known(file))
+                if lock.is_current():
+                    return lock
+            except BlockingIOError:
+                known = _known(file)
+                if not take_over:
+                    os.close(file)
+                    raise _taken(path, known) from None
+                # The old one keeps its lock, on a file that has no name any more.
+                file = _replace(name, file, known)
+                return cls(name, file, known)
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def is_current(self) -> bool:
+        """Whether it is on the file that others would find."""
+        try:
+            return os.path.samestat(self._name.stat(), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def sign(self, pid: int, host: str, since: str, epoch: int) -> None:
+        """Write down who has it."""
+        self.known = {"pid": pid, "host": host, "since": since, "epoch": epoch}
+        _write(self._file, self.known)
+
+    def release(self) -> None:
+        """Let go of it."""
+        os.close(self._file)
+
+
+def _replace(name: Path, old: int, known: dict[str, Any]) -> int:
+    """A new file in the place of *name*, locked."""
+    os.close(old)
+    fresh = Path(f"{name}.{os.getpid()}")
+    file = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _write(file, known)
+    fresh.replace(name)
+    return file
+
+
+def _write(file: int, known: dict[str, Any]) -> None:
+    text = json.dumps(known).encode()
+    os.pwrite(file, text, 0)
+    os.ftruncate(file, len(text))
+
+
+def _known(file: int) -> dict[str, Any]:
+    text = os.pread(file, 4096, 0)
+    if not text:
+        return {}
+    with contextlib.suppress(ValueError):
+        known = json.loads(text)
+        if isinstance(known, dict):
+            return known
+    # Its owner died while it wrote: there was one, all the same.
+    return {"pid": "?", "host": "?", "since": "?"}
+
+
+def _taken(path: Path, known: dict[str, Any]) -> JournalTakenError:
+    pid, host, since = (known.get(key, "?") for key in ("pid", "host", "since"))
+    msg = f"{path} belongs to process {pid} on {host}, since {since}"
+    hint = "stop that one first, or take it over: SqliteJournal(path, take_over=True)"
+    return JournalTakenError(msg, hint=hint)

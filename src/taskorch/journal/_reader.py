@@ -1,0 +1,364 @@
+"""What is read from a journal over one connection, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import lt
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+from zlib import crc32
+
+from taskorch.errors import JournalError
+from taskorch.events import TaskSubmitted
+from taskorch.journal import _codec
+from taskorch.journal._codec import Row
+from taskorch.journal._file import FAILURES, is_passing
+from taskorch.journal._layout import LAYOUT, RESTORE
+from taskorch.protocols import Entry
+
+__all__ = ("FORM", "Group", "IdleReaders", "Reader", "checksum", "snapshot_checksum")
+
+#: Rows that are taken at once; between them the writer can checkpoint.
+_BATCH: Final = 2_000
+#: Ids that are looked up at once.
+_IDS: Final = 500
+#: Readers that are kept while nobody reads.
+_IDLE: Final = 2
+#: The largest number of a fact.
+_MOST: Final = 2**63 - 1
+#: The form of the checksums that are written.
+FORM: Final = 2
+
+_FACTS: Final = (
+    "SELECT seq, kind, at_ns, ifnull(task_id, ''), body, ifnull(doc, '') FROM facts "
+)
+_GROUPS: Final = {
+    1: "SELECT last, first, epoch, crc, 1 FROM groups ",
+    2: "SELECT last, first, epoch, crc, form FROM groups ",
+}
+_OF_IDS: Final = f"WHERE task_id IN ({','.join('?' * _IDS)}) "
+_NUMBERS: Final = f"SELECT seq FROM facts {_OF_IDS} AND seq <= ?"  # noqa: S608
+_ENDS: Final = f"""
+    SELECT task_id, kind FROM facts {_OF_IDS}
+    AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled')
+"""  # noqa: S608 - of our own words
+
+
+class Group(NamedTuple):
+    """One commit: the facts from *first* to *last*."""
+
+    last: int
+    first: int
+    #: The life that wrote it.
+    epoch: int
+    #: Goes on from that of the group before.
+    crc: int
+    #: How that was reckoned.
+    form: int
+
+
+#: What the first group goes on from.
+_NOTHING: Final = Group(0, 0, 0, 0, FORM)
+
+
+def checksum(rows: Iterable[Row], crc: int, epoch: int) -> int:
+    """Of *rows*, going on from *crc*, which is that of the group before."""
+    text = "\n".join([f"{a}\n{b}\n{c}\n{d}\n{e}\n{f}" for a, b, c, d, e, f in rows])
+    return crc32(f"{epoch}\n{text}\n".encode(), crc)
+
+
+def _first_checksum(rows: Sequence[Row], crc: int, epoch: int) -> int:
+    """As layout 1 had it."""
+    lines = [f"{(a, b, c, d or None, e, f or None)!a}" for a, b, c, d, e, f in rows]
+    return crc32("\n".join([str(epoch), *lines, ""]).encode("ascii"), crc)
+
+
+_CHECKSUMS: Final = {1: _first_checksum, 2: checksum}
+
+
+def snapshot_checksum(seq: int, state: str, chain: int) -> int:
+    """Of a snapshot at *seq*, going on from that of the group that holds *seq*."""
+    return crc32(f"{seq}\n{state}".encode(), chain)
+
+
+class IdleReaders:
+    """Readers that are kept for the next question, while the journal is in use."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._readers: list[Reader] = []
+        self._is_open = False
+
+    def take(self) -> Reader | None:
+        """One that nobody else has, if there is any."""
+        with self._mutex:
+            return self._readers.pop() if self._readers else None
+
+    def give(self, reader: Reader) -> None:
+        """Keep *reader* for the next one, or close it."""
+        with self._mutex:
+            if self._is_open and len(self._readers) < _IDLE:
+                self._readers.append(reader)
+                return
+        reader.close()
+
+    def open(self) -> None:
+        """Keep some from now on."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """Keep none any more."""
+        with self._mutex:
+            self._is_open = False
+            readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.close()
+
+
+class Reader:
+    """
+    Reads a journal over *db*.
+
+    Args:
+        db: The connection.
+        path: The file, for messages.
+        layout: Of its tables.
+    """
+
+    def __init__(self, db: sqlite3.Connection, path: Path, layout: int) -> None:
+        self._db = db
+        self._path = path
+        self._layout = layout
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    # --------------------------------------------------------------------- entries
+
+    def entries(self, after: int) -> Iterator[Entry]:
+        """All entries above *after*, in order; no group is given that is not whole."""
+        (before,) = self._groups(
+            "WHERE last <= ? ORDER BY last DESC LIMIT 1", (min(after, _MOST),)
+        ) or (_NOTHING,)
+        while groups := self._groups(
+            "WHERE last > ? ORDER BY last LIMIT ?", (before.last, _BATCH)
+        ):
+            self._check_order(before.last, groups)
+            for group in groups:
+                for row in self._whole(group, before):
+                    if row[0] > after:
+                        yield _codec.decode(row)
+                before = group
+        self._check_end()
+
+    def about(self, task_id: str) -> Iterator[Entry]:
+        """The entries about one task, in order, by the index and without a check."""
+        name, after = _codec.column(task_id), 0
+        while rows := self._db.execute(
+            _FACTS + "WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (name, after, _BATCH),
+        ).fetchall():
+            self._check_order(after, rows)
+            after = rows[-1][0]
+            yield from map(_codec.decode, rows)
+
+    def select(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
+        """The entries about any task of *ids* to *until*, of groups that are whole."""
+        names = {_codec.column(task_id) for task_id in ids}
+        numbers = [
+            number
+            for some in _some(names)
+            for (number,) in self._db.execute(_NUMBERS, (*some, min(until, _MOST)))
+        ]
+        reached = 0
+        for number in sorted(numbers):
+            if number <= reached:
+                continue
+            group, before = self.group_of(number)
+            for row in self._whole(group, before):
+                if row[3] in names and row[0] <= until:
+                    yield _codec.decode(row)
+            reached = group.last
+
+    def ends(self, ids: Iterable[str]) -> dict[str, str]:
+        """Of *ids*, those that have ended, and the class of the fact that says so."""
+        names = {_codec.column(task_id): task_id for task_id in ids}
+        return {
+            names[name]: kind
+            for some in _some(names)
+            for name, kind in self._db.execute(_ENDS, some)
+        }
+
+    def last(self) -> int:
+        """The number of the last fact that is kept, or 0."""
+        groups = self._groups("ORDER BY last DESC LIMIT 1")
+        return groups[0].last if groups else 0
+
+    def id_of_key(self, key: str) -> str | None:
+        """The task that was submitted with *key*."""
+        if self._layout < LAYOUT:
+            msg = f"{self._path} has layout {self._layout}, which knows no keys"
+            raise JournalError(msg, hint="claim it: it is brought up to date then")
+        found = self._db.execute(
+            "SELECT task_id FROM keys WHERE key = ?", (_codec.column(key),)
+        ).fetchone()
+        return None if found is None else found[0]
+
+    def verify(self) -> int:
+        """Read all, in one transaction; the number of facts."""
+        self._db.execute("BEGIN")
+        count, submitted = 0, dict[str, str]()
+        for fact, task in self.entries(0):
+            count += 1
+            if fact[0] is TaskSubmitted and task.idempotency_key is not None:
+                key, task_id = task.idempotency_key, fact[3]
+                submitted[_codec.column(key)] = _codec.column(task_id)
+        if self._layout >= LAYOUT:
+            known = dict(self._db.execute("SELECT key, task_id FROM keys"))
+            if known != submitted:
+                self.damaged("its idempotency keys are not those of its tasks")
+            for (seq,) in self._db.execute("SELECT seq FROM snapshots").fetchall():
+                if self._snapshot(seq) is None:
+                    self.damaged(f"the snapshot at fact {seq} was changed")
+        # The indexes too, which are not read otherwise.
+        ((found,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != "ok":
+            self.damaged(found)
+        self._db.execute("COMMIT")
+        return count
+
+    # ------------------------------------------------------------------- snapshots
+
+    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
+        """The latest snapshot that is whole, as `(seq, state)`."""
+        if self._layout < LAYOUT:
+            return None
+        with _as_good_as_none():
+            numbers = self._db.execute("SELECT seq FROM snapshots").fetchall()
+            for (seq,) in sorted(numbers, reverse=True):
+                with _as_good_as_none():
+                    if (state := self._snapshot(seq)) is not None:
+                        return seq, state
+        return None
+
+    def _snapshot(self, seq: int) -> dict[str, Any] | None:
+        """The state that was kept at fact *seq*, if it is whole."""
+        state, crc = self._db.execute(
+            "SELECT state, crc FROM snapshots WHERE seq = ?", (seq,)
+        ).fetchone()
+        groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (seq,))
+        if not groups or snapshot_checksum(seq, state, groups[0].crc) != crc:
+            return None
+        found: dict[str, Any] = json.loads(state)
+        return found
+
+    # --------------------------------------------------------------------- checking
+
+    def check_latest(self) -> Group | None:
+        """
+        The latest group, if there is one; whole, and of no later life than this.
+
+        Raises:
+            JournalError: It is not.
+        """
+        lives = self._db.execute("SELECT epoch FROM meta").fetchall()
+        if len(lives) != 1 or type(lives[0][0]) is not int:
+            self.damaged("it does not say in which life it is")
+        groups = self._groups("ORDER BY last DESC LIMIT 2")
+        if groups:
+            self._whole(groups[0], groups[1] if groups[1:] else _NOTHING)
+            if groups[0].epoch > lives[0][0]:
+                msg = f"life {groups[0].epoch} wrote it, and this is {lives[0][0]}"
+                self.damaged(msg)
+        self._check_end()
+        return groups[0] if groups else None
+
+    def latest(self) -> Group | None:
+        """The latest group, if there is one, without a check."""
+        groups = self._groups("ORDER BY last DESC LIMIT 1")
+        return groups[0] if groups else None
+
+    def group_of(self, number: int) -> tuple[Group, Group]:
+        """The group that holds the fact *number*, and the one before it."""
+        groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (number,))
+        if not groups:
+            self.damaged(f"fact {number} is in no group")
+        before = self._groups(
+            "WHERE last < ? ORDER BY last DESC LIMIT 1", (groups[0].last,)
+        )
+        return groups[0], before[0] if before else _NOTHING
+
+    def rows(self, after: int, until: int) -> list[Row]:
+        """The facts above *after*, to *until*; taken in some short transactions."""
+        rows: list[Row] = []
+        is_over = False
+        while not is_over:
+            more = self._db.execute(
+                _FACTS + "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                (after, until, _BATCH),
+            ).fetchall()
+            self._check_order(after, more)
+            rows += more
+            is_over = len(more) < _BATCH or more[-1][0] == until
+            after = rows[-1][0] if rows else until
+        return rows
+
+    def _whole(self, group: Group, before: Group) -> list[Row]:
+        """The facts of *group*, which must be as they were kept."""
+        last, first, epoch, crc, form = group
+        rows = self.rows(before.last, last)
+        is_whole = rows and rows[0][0] == first and rows[-1][0] == last
+        check = _CHECKSUMS.get(form)
+        if not is_whole or check is None or check(rows, before.crc, epoch) != crc:
+            self.damaged(f"facts {first} to {last} were changed")
+        return rows
+
+    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[Group]:
+        found = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
+        groups = [Group(*group) for group in found]
+        for group in groups:
+            if not all(type(number) is int for number in group):
+                self.damaged(f"the group up to fact {group[0]} cannot be read")
+        return groups
+
+    def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
+        """A damaged tree may lead back to where one was: then nothing would end."""
+        numbers = [after, *[row[0] for row in rows]]
+        if not all(map(lt, numbers, numbers[1:])):
+            self.damaged(f"what follows fact {after} is not in order")
+
+    def _check_end(self) -> None:
+        found = self._db.execute(
+            "SELECT max(seq), (SELECT max(last) FROM groups) FROM facts"
+        ).fetchone()
+        if found[0] != found[1]:
+            self.damaged(f"fact {found[0]} is the last, and not {found[1]}")
+
+    def damaged(self, why: str) -> NoReturn:
+        """Raise the JournalError that says *why*."""
+        msg = f"{self._path} is damaged: {why}"
+        raise JournalError(msg, hint=RESTORE)
+
+
+@contextlib.contextmanager
+def _as_good_as_none() -> Iterator[None]:
+    """A snapshot that is damaged is no loss: the facts are there."""
+    try:
+        yield
+    except FAILURES as error:
+        if is_passing(error):
+            raise
+
+
+def _some(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """*names* in parts, each as long as a statement wants it."""
+    rest = iter(names)
+    while some := tuple(islice(rest, _IDS)):
+        # One that comes twice is found once.
+        yield some + some[-1:] * (_IDS - len(some))

@@ -1,0 +1,221 @@
+"""Reading a journal in a file, whoever owns it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from taskorch.errors import JournalError, JournalUnavailableError
+from taskorch.journal import _file
+from taskorch.journal._file import FAILURES
+from taskorch.journal._layout import RESTORE, check_layout
+from taskorch.journal._reader import IdleReaders, Reader
+from taskorch.protocols import Entry
+
+__all__ = ("ReadableJournal",)
+
+#: In SQLite before this, two connections that write and checkpoint at the same moment
+#: can lose what was committed.
+_WAL_RESET_FIXED: Final = (3, 51, 3)
+
+
+class ReadableJournal:
+    """
+    What can be asked of a journal without owning it, from any thread.
+
+    Every question has a connection of its own, which cannot write.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: Path = Path(path).resolve()
+        self._name = str(self.path)
+        self._log = f"{self.path}-wal"
+        self._pid = os.getpid()
+        #: The files that are open: whether they are still what the paths name.
+        self._files: dict[str, tuple[int, int]] = {}
+        self._idle = IdleReaders()
+        #: Whether the group in hand may have been kept, although we were told no.
+        self._in_doubt = False
+
+    @property
+    def wal_reset_bug(self) -> bool:
+        """
+        Whether this SQLite may lose commits when two connections write at once.
+
+        One connection writes here, so only another program that writes to the file
+        can do that harm.
+        """
+        return sqlite3.sqlite_version_info < _WAL_RESET_FIXED
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """
+        See `Journal.read`; the groups are checked as they are read.
+
+        Raises:
+            JournalError: The journal is damaged; nothing of the group in which that
+                shows was given.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.entries(after)
+
+    def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """
+        The entries about any task of *ids* with a number to *until*, in order.
+
+        The groups that hold them are found by the index, and checked as they are read.
+
+        Raises:
+            JournalError: One of these groups is damaged; nothing of it was given.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.select(ids, until)
+
+    def task_facts(self, task_id: str) -> Iterator[Entry]:
+        """
+        The entries about one task, in order, by the index and without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.about(task_id)
+
+    def ends(self, ids: Collection[str]) -> dict[str, str]:
+        """
+        Of *ids*, those that have ended, by the index and without a check.
+
+        Returns:
+            The class of the fact that ended it, by id: `TaskCompleted`, `TaskFailed`
+            or `TaskCancelled`.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return {} if reader is None else reader.ends(ids)
+
+    def id_of_key(self, key: str) -> str | None:
+        """
+        The id of the task that was submitted with the idempotency key *key*.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return None if reader is None else reader.id_of_key(key)
+
+    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
+        """
+        The latest snapshot that is whole, as `(seq, state)`, or None.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return None if reader is None else reader.snapshot()
+
+    def verify(self) -> int:
+        """
+        Read all of it: every checksum, document, key, snapshot and page.
+
+        The log grows while it reads, if somebody writes at the same time.
+
+        Returns:
+            How many facts there are.
+
+        Raises:
+            JournalError: The journal is damaged; the first damage is said.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return 0 if reader is None else reader.verify()
+
+    @property
+    def last(self) -> int:
+        """The number of the last fact that is kept, or 0."""
+        with self._reading() as reader:
+            return 0 if reader is None else reader.last()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader | None]:
+        """What reads, over a connection of its own; None if there is no journal yet."""
+        self._check_process()
+        try:
+            if self._files:
+                self._check_names()
+            elif _file.is_absent(self.path):
+                yield None
+                return
+            reader = self._idle.take() or self._reader()
+            try:
+                yield reader
+            except BaseException:
+                # Who stops in the middle of a question leaves it open.
+                reader.close()
+                raise
+            self._idle.give(reader)
+        except FAILURES as error:
+            raise self._error(error, "read") from error
+
+    def _reader(self) -> Reader:
+        db = _file.connect(self.path, "ro")
+        try:
+            return Reader(db, self.path, check_layout(db, self.path))
+        except BaseException:
+            db.close()
+            raise
+
+    # ------------------------------------------------------------------ complaints
+
+    def _check_names(self) -> None:
+        """What we have open must be what others find under its name."""
+        for name in tuple(self._files):
+            if fate := self._fate(name):
+                msg = f"{name} {fate} while it was in use"
+                raise JournalUnavailableError(
+                    msg,
+                    outcome="unknown" if self._in_doubt else "refused",
+                    hint="put the same file back, or stop and restore it from a copy",
+                )
+
+    def _fate(self, name: str) -> str:
+        """What has become of the file *name* that we have open; "" if nothing has."""
+        known = self._files.get(name)
+        if known is None:
+            return ""
+        try:
+            return "" if _file.identity(name) == known else "was replaced"
+        except FileNotFoundError:
+            return "vanished"
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            msg = (
+                f"{self.path} was opened by process {self._pid}, before this one forked"
+            )
+            raise JournalError(msg, hint="only the process that opened it may use it")
+
+    def _damaged(self, why: str) -> NoReturn:
+        msg = f"{self.path} is damaged: {why}"
+        raise JournalError(msg, hint=RESTORE)
+
+    def _error(self, error: Exception, what: str) -> JournalError:
+        """What *error* means to whoever wanted the journal *what*."""
+        if _file.is_passing(error):
+            outcome = "unknown" if self._in_doubt else "refused"
+            msg = f"{self.path} cannot be {what} now: {error}"
+            return JournalUnavailableError(msg, outcome=outcome)
+        return JournalError(f"{self.path} is damaged: {error}", hint=RESTORE)

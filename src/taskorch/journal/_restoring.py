@@ -1,0 +1,171 @@
+"""Values as they were, from what `_writing` made of them."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from taskorch.errors import InvalidTaskError, JournalError
+from taskorch.model import (
+    Agent,
+    AgentStats,
+    Call,
+    Durations,
+    Health,
+    HealthCheck,
+    Performance,
+    PoolStats,
+    Program,
+    ProgramResult,
+    QueueStats,
+    Reference,
+    Resources,
+    RetryPolicy,
+    RetryStats,
+    StateStats,
+    Stats,
+    Task,
+    TypeStats,
+)
+
+__all__ = ("NEWER", "VALUES", "Missing", "imported", "restore", "to_datetime")
+
+#: What to do about something that is not known.
+NEWER: Final = "open it with the taskorch that wrote it"
+
+#: What is kept field by field, under its own name.
+VALUES: Final[dict[str, type[Any]]] = {
+    cls.__name__: cls
+    for cls in (
+        Agent,
+        AgentStats,
+        Call,
+        Durations,
+        Health,
+        HealthCheck,
+        Performance,
+        PoolStats,
+        Program,
+        ProgramResult,
+        QueueStats,
+        Reference,
+        RetryPolicy,
+        RetryStats,
+        StateStats,
+        Stats,
+        Task,
+        TypeStats,
+    )
+}
+
+
+class Missing:
+    """Stands for a function that is no longer there: calling it says so."""
+
+    def __init__(self, name: str) -> None:
+        #: Its import path, `module:qualname`.
+        self.name: str = name
+        self.__qualname__ = name.partition(":")[2]
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        msg = f"{self.name} was kept in the journal and cannot be imported any more"
+        raise InvalidTaskError(msg, hint="bring it back, or submit the task anew")
+
+    def __repr__(self) -> str:
+        return f"<missing {self.name}>"
+
+
+def restore(value: Any, array: type) -> Any:
+    """
+    What *value*, which JSON has, was; *array* is what a JSON array stands for.
+
+    Raises:
+        JournalError: A newer taskorch wrote it.
+        TaskorchError, ValueError, TypeError, LookupError, AttributeError: It is
+            damaged.
+    """
+    cls = type(value)
+    if cls is list:
+        items = [restore(item, array) for item in value]
+        return items if array is list else tuple(items)
+    if cls is not dict:
+        return value
+    if len(value) == 1:
+        ((tag, inner),) = value.items()
+        if tag[:1] == "$":
+            return _tagged(tag[1:], inner, array)
+    return {key: restore(item, array) for key, item in value.items()}
+
+
+def _tagged(tag: str, inner: Any, array: type) -> Any:
+    known = VALUES.get(tag)
+    if known is not None:
+        fields = {name: restore(item, array) for name, item in inner.items()}
+        if known is RetryPolicy and type(fields.get("retry_on")) is tuple:
+            # An exception class that is gone is raised by nobody.
+            there = (cls for cls in fields["retry_on"] if not isinstance(cls, Missing))
+            fields["retry_on"] = tuple(there)
+        return known(**fields)
+    read = _READERS.get(tag)
+    if read is None:
+        msg = f"${tag} is nothing that this taskorch knows"
+        raise JournalError(msg, hint=NEWER)
+    return read(inner, array)
+
+
+def to_datetime(parts: list[Any]) -> datetime:
+    """The datetime of *parts*: `[text]` or `[text, zone, fold]`."""
+    moment = datetime.fromisoformat(parts[0])
+    if len(parts) == 1:
+        return moment
+    _, zone, fold = parts
+    return moment.replace(tzinfo=ZoneInfo(zone) if zone else moment.tzinfo, fold=fold)
+
+
+def _to_dict(pairs: list[Any], array: type) -> dict[Any, Any]:
+    return {restore(key, array): restore(item, array) for key, item in pairs}
+
+
+def imported(path: str) -> Any:
+    """
+    What *path*, `module:qualname`, names.
+
+    Raises:
+        ImportError, AttributeError: It is not there.
+    """
+    module, _, name = path.partition(":")
+    found: Any = sys.modules.get(module) or importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _to_function(path: str) -> Any:
+    try:
+        return imported(path)
+    except Exception:  # noqa: BLE001 - a module that is imported may raise anything
+        # Only the task that needs it fails, and not the start of all others.
+        return Missing(path)
+
+
+_READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
+    "int": lambda text, _: int(text, 16),
+    "float": lambda text, _: float(text),
+    "str": lambda text, _: bytes.fromhex(text).decode(errors="surrogatepass"),
+    "list": lambda items, array: [restore(item, array) for item in items],
+    "tuple": lambda items, array: tuple(restore(item, array) for item in items),
+    "dict": _to_dict,
+    "set": lambda items, array: {restore(item, array) for item in items},
+    "frozenset": lambda items, array: frozenset(restore(item, array) for item in items),
+    "bytes": lambda text, _: base64.b64decode(text),
+    "datetime": lambda parts, _: to_datetime(parts),
+    "path": lambda text, array: Path(restore(text, array)),
+    "Resources": lambda pairs, _: Resources.from_units(tuple(map(tuple, pairs))),
+    "import": lambda path, _: _to_function(path),
+}

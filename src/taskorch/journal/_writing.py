@@ -1,0 +1,331 @@
+"""
+Values as what JSON has, from which `_restoring` makes them again, exactly.
+
+What JSON has no word for is an object with one name that begins with `$`:
+`{"$bytes": "…"}`. The fields of a fact are tuples all through, so there an array is a
+tuple and a list is tagged; in a document it is the other way round.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from json.encoder import encode_basestring_ascii as _quoted
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, Final, NoReturn, TypeAlias, cast
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.journal._restoring import VALUES, Missing, imported, to_datetime
+from taskorch.model import (
+    DEFAULT_ENV,
+    AgentStats,
+    Call,
+    Program,
+    Resources,
+    RetryPolicy,
+    Stats,
+    Task,
+    TypeStats,
+)
+from taskorch.model._show import show
+
+__all__ = ("RefusedError", "dumps", "import_path", "plain", "state_text")
+
+#: A value nested deeper than this is refused, so that reading it back never fails.
+_MAX_DEPTH: Final = 100
+#: Longer numbers are written in base 16: Python refuses to read them in base 10.
+_MAX_BITS: Final = 4096
+#: Items of a list that are written at once: some milliseconds' work.
+_PART: Final = 1_000
+_FUNCTIONS: Final = frozenset({FunctionType, BuiltinFunctionType})
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+
+dumps: Final = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
+
+
+def state_text(state: dict[str, Any]) -> str:
+    """
+    *state* as JSON, made in parts: other threads work in between.
+
+    Raises:
+        ValueError, TypeError: It has something that JSON has not.
+    """
+    return (
+        f"{{{','.join([f'{_quoted(name)}:{_long(state[name])}' for name in state])}}}"
+    )
+
+
+def _long(value: Any) -> str:
+    if type(value) is not list or len(value) <= _PART:
+        return dumps(value)
+    parts = [value[place : place + _PART] for place in range(0, len(value), _PART)]
+    return f"[{','.join([dumps(part)[1:-1] for part in parts])}]"
+
+
+class RefusedError(Exception):
+    """Something cannot be restored exactly; it learns its path on the way out."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+        self.path = ""
+
+    def within(self, name: object) -> None:
+        """It is in the item *name* of what holds it: a field, a key or an index."""
+        dot = "" if self.path[:1] in ("", "[") else "."
+        is_name = isinstance(name, str) and name.isidentifier()
+        self.path = f"{name if is_name else f'[{show(name)}]'}{dot}{self.path}"
+
+    def told(self) -> InvalidTaskError:
+        """The error for the user."""
+        msg = f"{self.path}: {self.why}; the journal cannot keep it"
+        return InvalidTaskError(msg, hint=self.remedy)
+
+
+def _refuse(why: str, remedy: str) -> NoReturn:
+    raise RefusedError(why, remedy)
+
+
+def plain(value: Any, array: type, depth: int) -> Any:
+    """*value* in what JSON has; *array* is what a JSON array stands for."""
+    cls = type(value)
+    if cls is bool or value is None:
+        return value
+    write = _WRITERS.get(cls)
+    if write is not None:
+        if depth > _MAX_DEPTH:
+            why = f"it is nested more than {_MAX_DEPTH} deep, or contains itself"
+            _refuse(why, "keep such a structure in a file, and name that")
+        return write(value, array, depth + 1)
+    if array is tuple:
+        # The fields of facts are compared by value: a subclass is as good as its base.
+        bases: tuple[Callable[[Any], Any], ...] = (int, float, str, tuple)
+        for base in bases:
+            if isinstance(value, cast("type", base)):
+                return plain(base(value), array, depth)
+    why = f"a {cls.__module__}.{cls.__qualname__} cannot be restored exactly"
+    _refuse(why, "use JSON values, tuples, datetimes or bytes, or keep it in a file")
+
+
+def _int(value: int, _array: type, _depth: int) -> Any:
+    return value if value.bit_length() <= _MAX_BITS else {"$int": hex(value)}
+
+
+def _float(value: float, _array: type, _depth: int) -> Any:
+    return value if math.isfinite(value) else {"$float": str(value)}
+
+
+def _str(value: str, _array: type, _depth: int) -> Any:
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return {"$str": value.encode(errors="surrogatepass").hex()}
+    return value
+
+
+def _items(value: Any, depth: int, array: type) -> list[Any]:
+    made: list[Any] = []
+    for number, item in enumerate(value):
+        try:
+            made.append(plain(item, array, depth))
+        except RefusedError as refused:
+            refused.within(number)
+            raise
+    return made
+
+
+def _list(value: list[Any], array: type, depth: int) -> Any:
+    items = _items(value, depth, array)
+    return items if array is list else {"$list": items}
+
+
+def _tuple(value: tuple[Any, ...], array: type, depth: int) -> Any:
+    items = _items(value, depth, array)
+    return items if array is tuple else {"$tuple": items}
+
+
+def _dict(value: dict[Any, Any], array: type, depth: int) -> Any:
+    pairs: list[Any] = []
+    is_plain = True
+    for key, item in value.items():
+        try:
+            name = plain(key, array, depth)
+            pairs.append([name, plain(item, array, depth)])
+        except RefusedError as refused:
+            refused.within(key)
+            raise
+        is_plain = is_plain and type(name) is str and name[:1] != "$"
+    return dict(pairs) if is_plain else {"$dict": pairs}
+
+
+def _set(value: set[Any] | frozenset[Any], array: type, depth: int) -> Any:
+    # Sorted, so that the same set is always the same text.
+    items = sorted(_items(value, depth, array), key=dumps)
+    return {f"${type(value).__name__}": items}
+
+
+def _bytes(value: bytes, _array: type, _depth: int) -> Any:
+    return {"$bytes": base64.b64encode(value).decode()}
+
+
+def _path(value: Path, array: type, depth: int) -> Any:
+    return {"$path": _str(str(value), array, depth)}
+
+
+def _datetime(value: datetime, _array: type, _depth: int) -> Any:
+    zone = value.tzinfo
+    parts: list[Any] = [value.replace(fold=0).isoformat()]
+    if type(zone) is ZoneInfo:
+        parts = [value.replace(tzinfo=None, fold=0).isoformat(), zone.key, value.fold]
+    elif value.fold:
+        parts += [None, value.fold]
+    # A zone of the user's own class or name would come back as a bare offset.
+    if repr(to_datetime(parts)) != repr(value):
+        _refuse(f"the time zone {zone!r} has no name", "use datetime.UTC")
+    return {"$datetime": parts}
+
+
+def _resources(value: Resources, _array: type, _depth: int) -> Any:
+    return {"$Resources": [list(pair) for pair in value.units]}
+
+
+def _attrs(value: Any, array: type, depth: int) -> Any:
+    cls: type = type(value)
+    made: dict[str, Any] = {}
+    for name, default, is_plain, write in _fields(cls):
+        item = getattr(value, name)
+        if item is default or (
+            is_plain and type(item) is type(default) and item == default
+        ):
+            continue
+        try:
+            made[name] = write(item, array, depth)
+        except RefusedError as refused:
+            refused.within(name)
+            raise
+    return {f"${cls.__name__}": made}
+
+
+@cache
+def _fields(cls: type) -> list[tuple[str, Any, bool, _Writer]]:
+    """Of each field the name, the default, whether that is plain, and what writes."""
+    special = _SPECIAL.get(cls, {})
+    return [
+        (
+            field.name,
+            field.default,
+            type(field.default) in _PLAIN,
+            special.get(field.name, plain),
+        )
+        for field in attrs.fields(cls)
+        if field.init
+    ]
+
+
+def _mapping(value: Any, array: type, depth: int) -> Any:
+    """A mapping that the model promises, of whatever class: it comes back as a dict."""
+    if type(value) is not dict and isinstance(value, Mapping):
+        value = dict(value)
+    return plain(value, array, depth)
+
+
+def _inherited(value: Any, array: type, depth: int) -> Any:
+    # The names of ours are always among them.
+    names = value if value is True else sorted(value - DEFAULT_ENV)
+    return plain(names, array, depth)
+
+
+def _function(value: Any, array: type, depth: int) -> Any:
+    del array, depth
+    if isinstance(value, Missing):
+        return {"$import": value.name}
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    remedy = "use a function at the top level of a module that can be imported"
+    if not (isinstance(module, str) and isinstance(name, str)):
+        _refuse(f"{_named(value)} has no import path", remedy)
+    if "<lambda>" in name:
+        _refuse(f"the lambda {module}:{name} has no import path", remedy)
+    if "<locals>" in name:
+        why = f"{module}:{name} is made inside a function, and cannot be imported"
+        _refuse(why, remedy)
+    path = f"{module}:{name}"
+    try:
+        found = imported(path)
+    except (ImportError, AttributeError):
+        found = None
+    if found is value or (isinstance(value, MethodType) and found == value):
+        return {"$import": path}
+    _refuse(f"importing {path} does not give {_named(value)}", remedy)
+
+
+def import_path(value: Any) -> str | None:
+    """The path of a function at the top of a module; None: look more carefully."""
+    if type(value) in _FUNCTIONS:
+        module, name = value.__module__, value.__qualname__
+        # A dot leads further down, or into another function.
+        if getattr(sys.modules.get(module), name, None) is value and "." not in name:
+            return f"{module}:{name}"
+    return None
+
+
+def _named(value: object) -> str:
+    return f"this {type(value).__qualname__}"
+
+
+def _waits(value: Any, array: type, depth: int) -> Any:
+    return value if isinstance(value, str) else _function(value, array, depth)
+
+
+def _retried(value: Any, array: type, depth: int) -> Any:
+    if not isinstance(value, tuple):
+        return _function(value, array, depth)
+    made = [_function(cls, array, depth) for cls in value]
+    return made if array is tuple else {"$tuple": made}
+
+
+_Writer: TypeAlias = Callable[[Any, type, int], Any]
+
+_WRITERS: Final[dict[type, _Writer]] = {
+    int: _int,
+    float: _float,
+    str: _str,
+    list: _list,
+    tuple: _tuple,
+    dict: _dict,
+    bytes: _bytes,
+    set: _set,
+    frozenset: _set,
+    datetime: _datetime,
+    Resources: _resources,
+    type(Path()): _path,
+    **dict.fromkeys(VALUES.values(), _attrs),
+}
+
+#: Fields that are written in a way of their own.
+_SPECIAL: Final[dict[type, dict[str, _Writer]]] = {
+    AgentStats: {"performance": _mapping},
+    Call: {"fn": _function, "kwargs": _mapping},
+    Program: {"env": _mapping, "inherit_env": _inherited},
+    RetryPolicy: {"wait": _waits, "retry_on": _retried},
+    Stats: dict.fromkeys(("resources", "agents", "types", "failures"), _mapping),
+    Task: {"metadata": _mapping},
+    TypeStats: {"failures": _mapping},
+}
+
+
+# -- reading -----------------------------------------------------------------------

@@ -1,0 +1,371 @@
+"""
+Snapshots: they spare a new life the fold of all that ended long ago.
+
+A snapshot holds no rows. It names the tasks that were in memory, and has the sums over
+all facts before it: counters, agents with their records, types. Of these facts, only
+those about its tasks are then folded, and a few about tasks that they wait for and that
+have left memory: `Restoration` says which, and leaves the kernel where the fold of all
+of them would have.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import InternalError
+from taskorch.events import (
+    Fact,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRepointed,
+    TaskSubmitted,
+    TaskUnblocked,
+    make,
+)
+from taskorch.kernel import _dependencies
+from taskorch.kernel._fold import COUNTERS, fold, parent_of
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import AgentRow, Record, TaskRow, TypeRow
+from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+#: Rises when what a snapshot consists of changes.
+_SCHEMA: Final = 1
+#: Counters of what has happened. The others count what is in memory: there the facts
+#: that are folded must come to the same.
+_SUMS: Final = (
+    "seq",
+    "epoch",
+    "submissions",
+    "completed",
+    "failed",
+    "cancelled",
+    "retries_scheduled",
+    "retries_recovered",
+    "retries_exhausted",
+)
+
+
+# -- taking ------------------------------------------------------------------------
+
+
+def take(kernel: Kernel) -> dict[str, Any]:
+    """
+    What a life that begins after the latest fact cannot read from its own tasks.
+
+    It is of the kind that JSON keeps, and shares nothing that changes with *kernel*.
+    It may be taken between any two steps, and holds for the fact of the number
+    `kernel.seq`.
+    """
+    # What would not stop is still held, by tasks that have ended.
+    gone = {
+        leak.row.id: leak.row
+        for leak in kernel.leaked.values()
+        if leak.row.id not in kernel.tasks
+    }
+    return {
+        "schema": _SCHEMA,
+        "counters": {name: getattr(kernel, name) for name in COUNTERS},
+        # In order of their submission, with their places in it.
+        "tasks": list(kernel.tasks),
+        "places": [row.seq for row in kernel.tasks.values()],
+        "gone": list(gone),
+        "gone_places": [row.seq for row in gone.values()],
+        "agents": [_agent_out(agent) for agent in kernel.agents.values()],
+        "types": {name: _type_out(row) for name, row in kernel.types.items()},
+        "causes": dict(kernel.causes),
+    }
+
+
+def _agent_out(agent: AgentRow) -> dict[str, Any]:
+    info = agent.info
+    return {
+        "name": info.name,
+        "capabilities": list(info.capabilities),
+        "max_concurrency": info.max_concurrency,
+        "capacity": None if info.capacity is None else _units_out(info.capacity.units),
+        "request": _units_out(info.request.units),
+        "lease": info.lease,
+        "lost": agent.lost,
+        "completed": agent.completed,
+        "failed": agent.failed,
+        "records": {
+            name: [record.completed, record.failed, record.latency_ns]
+            for name, record in agent.records.items()
+        },
+    }
+
+
+def _agent_in(told: dict[str, Any]) -> Agent:
+    capacity = told["capacity"]
+    return Agent(
+        told["name"],
+        capabilities=tuple(told["capabilities"]),
+        max_concurrency=told["max_concurrency"],
+        capacity=None if capacity is None else _resources_in(capacity),
+        request=_resources_in(told["request"]),
+        lease=told["lease"],
+    )
+
+
+def _units_out(units: Units) -> list[list[Any]]:
+    return [list(pair) for pair in units]
+
+
+def _resources_in(told: list[list[Any]]) -> Resources:
+    return Resources.from_units(tuple((name, units) for name, units in told))
+
+
+def _type_out(row: TypeRow) -> dict[str, Any]:
+    return {
+        "completed": row.completed,
+        "failed": row.failed,
+        "cancelled": row.cancelled,
+        "failures": dict(row.failures),
+        "samples": [list(sample) for sample in row.samples],
+    }
+
+
+# -- restoring ---------------------------------------------------------------------
+
+
+class Restoration:
+    """
+    The way of a new kernel to the state of which a snapshot was taken.
+
+    Its methods are called in this order: `missing` until there is nothing more,
+    `fold` for each fact up to that of the snapshot that is about one of `ids`, and
+    `finish`. Later facts are folded as always.
+
+    Args:
+        kernel: The state, new and paused; it tells nobody.
+        state: What `take` gave.
+
+    Raises:
+        ValueError: Another version of us took it. Fold all facts instead.
+    """
+
+    def __init__(self, kernel: Kernel, state: dict[str, Any]) -> None:
+        schema = state.get("schema")
+        if schema != _SCHEMA:
+            msg = f"a snapshot of schema {schema!r}, and {_SCHEMA} is known"
+            raise ValueError(msg)
+        self._kernel = kernel
+        self._state = state
+        #: The tasks of which all facts are folded.
+        self._places: dict[str, int] = dict(
+            zip(state["tasks"], state["places"], strict=True)
+        )
+        self._places.update(zip(state["gone"], state["gone_places"], strict=True))
+        self._ids: dict[str, None] = dict.fromkeys(self._places)
+        #: Tasks that were submitted after the snapshot: nothing is missing of them.
+        self._later: dict[str, None] = {}
+        for told in state["agents"]:
+            agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
+            agent.lost = told["lost"]
+            kernel.agents_version += 1
+        for name in state["types"]:
+            kernel.types[name] = TypeRow()
+
+    @property
+    def seq(self) -> int:
+        """The number of the fact that it holds for."""
+        seq: int = self._state["counters"]["seq"]
+        return seq
+
+    @property
+    def ids(self) -> list[str]:
+        """The tasks whose facts are needed, as far as is known."""
+        return list(self._ids)
+
+    def is_kept(self, task_id: str) -> bool:
+        """
+        Whether the task gets a row: what the driver keeps with it is needed.
+
+        Of other tasks, the facts are enough.
+        """
+        return task_id in self._places
+
+    def missing(self, facts: Iterable[Fact]) -> list[str]:
+        """
+        Further tasks whose facts are needed, because of *facts*.
+
+        Args:
+            facts: At first those up to the snapshot about `ids`, and all after it;
+                then those up to the snapshot about what was missing.
+
+        Returns:
+            Ids, which are now among `ids`; nothing, if nothing is missing any more.
+        """
+        found: dict[str, None] = {}
+        seq = self.seq
+        for fact in facts:
+            names: tuple[str, ...] = ()
+            if fact[0] is TaskSubmitted:
+                late = fact[1] > seq
+                if late:
+                    self._later[fact[3]] = None
+                if late or fact[3] in self._places:
+                    # What it waits for.
+                    names = fact[6]
+            elif fact[0] is TaskRepointed and fact[1] <= seq:
+                # What its dependents have waited for since then.
+                names = (fact[4],)
+            for name in names:
+                if name not in self._ids and name not in self._later:
+                    found[name] = None
+        self._ids.update(found)
+        return list(found)
+
+    def fold(self, fact: Fact, cargo: Any = None) -> None:
+        """
+        Apply a fact up to the snapshot that is about one of `ids`.
+
+        They come in the order of their numbers.
+
+        Args:
+            fact: What has happened.
+            cargo: What the driver keeps with the task; read for a submission only, of
+                a task that `is_kept`.
+        """
+        kernel, cls = self._kernel, fact[0]
+        place = self._places.get(fact[3])
+        if place is not None:
+            if cls is TaskSubmitted:
+                kernel.submissions = place
+            fold(kernel, fact, cargo)
+        elif cls is TaskRepointed:
+            # About those who waited for it.
+            fold(kernel, fact)
+        elif cls in _SEEN_BELOW:
+            kernel.folding = True
+            row = parent_of(kernel, fact[3], fact[2])
+            _SEEN_BELOW[cls](kernel, row, fact)
+            kernel.folding = False
+
+    def finish(self) -> None:
+        """
+        Set what is a sum; the kernel is where the fold of all facts would have led.
+
+        Of what has left memory, `retired` knows what was needed only.
+
+        Raises:
+            InternalError: The facts led elsewhere than the snapshot says. The kernel is
+                of no use: fold all facts into another one.
+        """
+        kernel, state = self._kernel, self._state
+        wrong = self._let_go()
+        counters = state["counters"]
+        wrong += [
+            f"{name}: {getattr(kernel, name)}, not {counters[name]}"
+            for name in COUNTERS
+            if name not in _SUMS and getattr(kernel, name) != counters[name]
+        ]
+        if wrong:
+            msg = f"the facts do not lead to the snapshot: {'; '.join(wrong)}"
+            raise InternalError(msg)
+        for name in _SUMS:
+            setattr(kernel, name, counters[name])
+        for told in state["agents"]:
+            _count_agent(kernel.agents[told["name"]], told)
+        for name, told in state["types"].items():
+            _count_type(kernel.types[name], told)
+        kernel.causes = dict(state["causes"])
+
+    def _let_go(self) -> list[str]:
+        """Let leave memory what had left it; which tasks are not where they belong."""
+        kernel = self._kernel
+        for task_id in self._state["gone"]:
+            left = kernel.tasks.pop(task_id, None)
+            if left is not None:
+                left.cargo = None
+                kernel.unborn[task_id] = left
+        kernel.finished = deque(
+            row for row in kernel.finished if row.id in kernel.tasks
+        )
+        wrong = [
+            f"{task_id} is {row.state}, and not in memory"
+            for task_id, row in kernel.unborn.items()
+            if row.state not in TERMINAL
+        ]
+        kernel.retired.update((name, row.state) for name, row in kernel.unborn.items())
+        kernel.unborn.clear()
+        wrong += [
+            f"of {task_id}, nothing is known"
+            for task_id in self._state["tasks"]
+            if task_id not in kernel.tasks and task_id not in kernel.retired
+        ]
+        return wrong
+
+
+def _count_agent(agent: AgentRow, told: dict[str, Any]) -> None:
+    agent.completed = told["completed"]
+    agent.failed = told["failed"]
+    agent.records = {}
+    for name, (completed, failed, latency_ns) in told["records"].items():
+        record = agent.records[name] = Record()
+        record.completed, record.failed = completed, failed
+        record.latency_ns = latency_ns
+
+
+def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
+    row.completed = told["completed"]
+    row.failed = told["failed"]
+    row.cancelled = told["cancelled"]
+    row.failures = dict(told["failures"])
+    row.samples.clear()
+    row.samples.extend(tuple(sample) for sample in told["samples"])
+
+
+# -- what those who wait for a task see of it ---------------------------------------
+#
+# Of a task that has left memory there is only a stand-in among the `unborn`. It waits
+# for nothing itself, so what *it* waited for need not be known.
+
+
+def _blocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    event: Any = make(fact)
+    if event.cause != "dependency":
+        # A person decides: it may complete after all.
+        return
+    row.state = TaskState.BLOCKED
+    more_of(row)
+    _dependencies.broke(kernel, row, event.at_ns)
+
+
+def _unblocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    if row.state is not TaskState.BLOCKED:
+        return
+    row.state = TaskState.QUEUED
+    for child in _dependencies.links_of(row).dependents:
+        _dependencies.mend(kernel, child, row.id, "", fact[2])
+
+
+def _completed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    row.state = TaskState.COMPLETED
+    _dependencies.release(kernel, row, fact[2])
+
+
+def _failed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    row.state = TaskState.FAILED
+    _dependencies.broke(kernel, row, fact[2])
+
+
+def _cancelled(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    row.state = TaskState.CANCELLED
+    _dependencies.broke(kernel, row, fact[2])
+
+
+_SEEN_BELOW: Final[dict[Any, Callable[[Kernel, TaskRow, Fact], None]]] = {
+    TaskBlocked: _blocked,
+    TaskUnblocked: _unblocked,
+    TaskCompleted: _completed,
+    TaskFailed: _failed,
+    TaskCancelled: _cancelled,
+}

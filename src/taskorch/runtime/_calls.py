@@ -1,0 +1,496 @@
+"""
+The plain path: calls on their way in, and attempts on theirs to the end.
+
+It is written out for speed. These functions are methods of the runtime; they are here
+so that both can be read.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import Context
+from time import sleep
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
+from taskorch.executors._threads import Worker
+from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.model import Call, Task, TaskState, call_type
+from taskorch.model._show import show
+from taskorch.runtime._attempts import outcome_of, strip, unawaited
+from taskorch.runtime._kept import kept_end
+from taskorch.runtime._submission import how_to_call, references
+from taskorch.runtime._work import NO_KWARGS, THREAD, Work, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskorch.runtime._committer import Committer
+    from taskorch.runtime._runtime import Launch, Runtime
+
+__all__ = (
+    "end_badly",
+    "finish",
+    "kernel_bucket",
+    "knows",
+    "run",
+    "submit_call",
+    "submit_calls",
+    "yield_gil",
+)
+
+_TERMINAL: Final = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
+)
+_SLICE: Final = 512
+_MANY: Final = 4_096
+#: Seconds between looks at a lock: first the others have their turn, then a nap each.
+_PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
+
+
+def yield_gil(lock: threading.Lock) -> None:
+    """
+    Let others run until *lock* looks free.
+
+    A thread that queues for a lock owns it as soon as it is released, long before it
+    has the GIL again, and everybody queues behind it: a convoy, three to four times
+    slower than asking later.
+    """
+    for pause in _PAUSES:
+        sleep(pause)
+        if not lock.locked():
+            return
+
+
+def _enter(lock: threading.Lock) -> None:
+    """
+    On a worker: acquire *lock*, without queueing for it as long as that goes.
+
+    `locked()` does not know of one that has it and waits for the GIL still. On a worker
+    no interrupt comes between this and the `try` that follows.
+    """
+    if lock.acquire(blocking=False):
+        return
+    for pause in _PAUSES:
+        sleep(pause)
+        if lock.acquire(blocking=False):
+            return
+    lock.acquire()
+
+
+def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
+    rt: Runtime,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    ctx: Context,
+) -> Work:
+    """
+    Submit a call of *fn*.
+
+    Raises:
+        UsageError: It was refused.
+    """
+    refs = rt._ref_types
+    given = (*args, *kwargs.values()) if kwargs else args
+    for arg in given:
+        if type(arg) in refs and references(given):
+            return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
+    if rt.committer is not None:
+        return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
+    bucket, how = _call_bucket(rt, fn)
+    work = rt.work_class(rt, fn, args, kwargs, how, ctx)
+    if bucket.verdict is None:
+        _validate_call(rt, bucket, work)
+    kernel = rt.kernel
+    lock = rt.lock
+    if rt.deciders.asking:
+        rt.deciders.refuse_reentry()
+    task_id = rt._prefix + str(next(rt._numbers))
+    if work._task is not None:
+        # It is of our own making, and needs no copy with the id.
+        object.__setattr__(work._task, "id", task_id)
+    if lock.locked():
+        yield_gil(lock)
+    launch = None
+    inside = False
+    try:
+        try:
+            with lock:
+                if rt.closed or rt.fault is not None:
+                    rt.refuse_submission()
+                inside = True
+                now = rt.now()
+                work._row = kernel.submit(task_id, bucket, work, now)
+                if kernel.sink or (
+                    kernel.running < kernel.concurrency and not kernel.paused
+                ):
+                    launch = rt.settle(now)
+        except PolicyFault as fault:
+            raise rt.component_error(fault, task_id) from fault.error
+        except InternalError as error:
+            rt.fail_stop(error)
+            raise
+        if launch is not None:
+            rt.launch(launch)
+    except Exception:
+        raise
+    except BaseException as error:
+        if inside:
+            rt.interrupted(error)
+        raise
+    return work
+
+
+def _submit_call(
+    rt: Runtime,
+    committer: Committer,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    ctx: Context,
+) -> Work:
+    """Submit a call of *fn* that is to be kept."""
+    rt.durable()
+    bucket, how = _call_bucket(rt, fn)
+    work = rt.work_class(rt, fn, args, kwargs, how, ctx)
+    if bucket.verdict is None:
+        _validate_call(rt, bucket, work)
+    call = Task(bucket.spec.type, Call(fn, args, kwargs))
+    document = committer.journal.document(call)
+
+    def change(now: int) -> Work:
+        rt.refuse_submission()
+        committer.documents[work] = document
+        task_id = rt._prefix + str(next(rt._numbers))
+        work._row = rt.kernel.submit(task_id, bucket, work, now)
+        return work
+
+    result: Work = rt.step(change, keep=True)
+    return result
+
+
+def submit_calls(
+    rt: Runtime, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
+) -> list[Work]:
+    """Submit many calls of *fn*, in slices: between two, others have their turn."""
+    if any(references(args) for args in calls):
+        return rt.submit_tasks([Task.call(fn, *args) for args in calls])
+    committer = rt.durable()
+    bucket, how = _call_bucket(rt, fn)
+    kernel = rt.kernel
+    make = rt.work_class
+    works: list[Work] = []
+    for start in range(0, len(calls), _SLICE):
+        part = [
+            make(rt, fn, args, NO_KWARGS, how, ctx)
+            for args in calls[start : start + _SLICE]
+        ]
+        if bucket.verdict is None:
+            for work in part:
+                _validate_call(rt, bucket, work)
+        documents = _documents(committer, bucket, part)
+
+        def change(
+            now: int, part: list[Work] = part, documents: list[Any] = documents
+        ) -> None:
+            rt.refuse_submission()
+            if committer is not None:
+                committer.documents.update(zip(part, documents, strict=True))
+            for work in part:
+                task_id = rt._prefix + str(next(rt._numbers))
+                work._row = kernel.submit(task_id, bucket, work, now)
+
+        rt.step(change)
+        works += part
+    if committer is not None and works:
+        committer.keep(works[-1]._born)
+    return works
+
+
+def _documents(
+    committer: Committer | None, bucket: Bucket, works: list[Work]
+) -> list[Any]:
+    """What is to be kept of *works*, which are calls."""
+    if committer is None:
+        return []
+    name, keep = bucket.spec.type, committer.journal.document
+    return [
+        keep(Task(name, Call(work._fn or nothing, work._args, {}))) for work in works
+    ]
+
+
+def _call_bucket(rt: Runtime, fn: Callable[..., Any]) -> tuple[Bucket, int]:
+    if not callable(fn):
+        msg = f"a function is submitted, not {show(fn)}"
+        raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
+    how = how_to_call(fn, None, ())
+    name = call_type(fn)
+    bucket = rt._call_buckets.get(name)
+    if bucket is None or bucket.forgotten:
+        if len(rt._call_buckets) > _MANY:
+            rt._call_buckets.clear()
+        bucket = rt._call_buckets[name] = rt.kernel_bucket(Spec(name))
+    return bucket, how
+
+
+def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
+    """Whether calls of *fn* are accepted without asking a validator."""
+    bucket = rt._call_buckets.get(call_type(fn))
+    return bucket is not None and not bucket.forgotten and bucket.verdict is True
+
+
+def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
+    payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
+    task = Task(bucket.spec.type, payload)
+    if rt.submission.validate(task, formed=True):
+        bucket.verdict = True
+    else:
+        # Others will ask for it too.
+        work._task = task
+
+
+def kernel_bucket(rt: Runtime, spec: Spec) -> Bucket:
+    """The bucket of *spec*."""
+    rt.deciders.refuse_reentry()
+    with rt.lock:
+        return rt.kernel.bucket(spec)
+
+
+def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
+    rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work]
+) -> Any:
+    """On a worker: do one attempt, end it, and take the next in the same step."""
+    row, attempt, work = item
+    worker.current = (work, attempt)
+    value: Any = None
+    error: BaseException | None = None
+    if work._how == THREAD and work._extra is None:
+        try:
+            value = work._ctx.copy().run(work._fn, *work._args, **work._kwargs)  # type: ignore[arg-type]
+        except BaseException as raised:  # noqa: BLE001 - it is the task's
+            error = raised
+    else:
+        handed, value, error = rt.attempts.perform(row, attempt, work)
+        if handed:
+            # A program now runs for it: the thread is free, the slot is not.
+            return _next(rt, worker, None)
+    if type(value) is CoroutineType:
+        value, error = None, unawaited(value, row.id)
+    worker.current = None
+    if rt.committer is not None:
+        return _end_kept(rt, rt.committer, worker, item, value, error)
+    lock = rt.lock
+    kernel = rt.kernel
+    launch = None
+    _enter(lock)
+    try:
+        now = rt.now()
+        if error is None:
+            if row.attempt == attempt and row.state not in _TERMINAL:
+                work._value = value
+            kernel.complete(row, attempt, now)
+        else:
+            rt.end_badly(row, attempt, work, error, now)
+        if work._waiters is not None and row.state in _TERMINAL:
+            rt.wake(work)
+        del value, work
+        if kernel.open or kernel.returning:
+            kernel.dispatch(now)
+        starts = kernel.starts
+        following = None
+        if starts and rt.attempts.how_of(starts[0], starts[0].cargo) == THREAD:
+            first = starts.pop(0)
+            following = (first, first.attempt, first.cargo)
+            del first
+        if following is None:
+            _rest(rt, worker)
+        if kernel.sink:
+            rt.publish()
+        if (
+            starts
+            or kernel.touched
+            or kernel.effects
+            or kernel.timers
+            or rt.waiting.quiet
+            or kernel.dropped
+            or rt.deciders.slow
+        ):
+            launch = rt.settle(now)
+    finally:
+        lock.release()
+    if launch is not None:
+        rt.launch(launch)
+    try:
+        return following
+    finally:
+        # The frames of an error lead to this one: it keeps no other task alive.
+        del following, starts, launch
+
+
+def _end_kept(  # noqa: C901, PLR0912 - likewise
+    rt: Runtime,
+    committer: Committer,
+    worker: Worker,
+    item: tuple[TaskRow, int, Work],
+    value: Any,
+    error: BaseException | None,
+) -> Any:
+    """On a worker: end an attempt whose end is to be kept, and take the next."""
+    row, attempt, work = item
+    document = None
+    if value is not None or error is not None:
+        document, error = kept_end(committer.journal, row.id, value, error)
+    lock = rt.lock
+    kernel = rt.kernel
+    following = launch = None
+    _enter(lock)
+    try:
+        now = rt.now()
+        if document is not None:
+            committer.documents[work] = document
+        if error is None:
+            if row.attempt == attempt and row.state not in _TERMINAL:
+                work._value = value
+            kernel.complete(row, attempt, now)
+        else:
+            rt.end_badly(row, attempt, work, error, now)
+        if kernel.open or kernel.returning:
+            kernel.dispatch(now)
+        if kernel.sink:
+            rt.publish()
+        # Two, so that it catches up.
+        committer.retire(2)
+        starts = kernel.starts
+        if len(starts) == 1 and committer.may_begin(starts[0]):
+            first = starts[0]
+            if rt.attempts.how_of(first, first.cargo) == THREAD:
+                following = (first, first.attempt, first.cargo)
+                starts.clear()
+            del first
+        if (
+            starts
+            or committer.ready
+            or kernel.touched
+            or kernel.effects
+            or kernel.timers
+            or rt.waiting.quiet
+            or kernel.dropped
+            or rt.deciders.slow
+            or committer.documents
+        ):
+            launch = rt.settle(now)
+            if launch is not None and following is None:
+                following = _first(rt, launch)
+        if following is None:
+            _rest(rt, worker)
+        del starts
+    finally:
+        lock.release()
+    rt.launch(launch)
+    try:
+        return following
+    finally:
+        # The frames of an error lead to this one: it keeps no other task alive.
+        del row, work, item, value, following, launch
+
+
+def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+    """Under the lock: what the caller, a worker, can begin itself."""
+    for number, (row, attempt, work, worker) in enumerate(launch.starts):
+        if worker is not None or rt.attempts.how_of(row, work) == THREAD:
+            del launch.starts[number]
+            if worker is not None:
+                rt._idle.append(worker)
+            return row, attempt, work
+    return None
+
+
+def _next(rt: Runtime, worker: Worker, following: Any) -> Any:
+    worker.current = None
+    with rt.lock:
+        launch = rt.settle(rt.now())
+        _rest(rt, worker)
+    rt.launch(launch)
+    return following
+
+
+def _rest(rt: Runtime, worker: Worker) -> None:
+    """Under the lock: *worker* has nothing to do."""
+    if rt.closed or len(rt._idle) >= rt.threads.keep:
+        worker.leaving = True
+    else:
+        rt._idle.append(worker)
+
+
+def end_badly(
+    rt: Runtime, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+) -> None:
+    """Under the lock: the attempt raised *error*."""
+    control = None if work._extra is None else work._extra.control
+    asked = (
+        control is not None
+        and control.attempt == attempt
+        and (control.why != "" or control.interrupted)
+    )
+    strip(error)
+    outcome, seen, described = outcome_of(error, row.id, asked=asked)
+    stops = control is not None and control.why == "stop"
+    if stops and (outcome == "stopped" or isinstance(error, ProgramFailedError)):
+        # The orchestrator stops: the next life takes it up.
+        outcome = "interrupted"
+    # A program that is suspended can be killed from outside.
+    if row.attempt == attempt and row.state in (
+        TaskState.RUNNING,
+        TaskState.SUSPENDED,
+    ):
+        work._error = seen
+    # A retry policy names what is raised, not what it is wrapped in for callers.
+    rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
+
+
+def finish(
+    rt: Runtime,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    value: Any,
+    error: BaseException | None,
+) -> None:
+    """Anywhere but on a worker: the attempt has ended."""
+    try:
+        _finish(rt, row, attempt, work, value, error)
+    except Exception as fault:  # noqa: BLE001 - it is ours
+        rt.fail_stop(fault)
+
+
+def _finish(
+    rt: Runtime,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    value: Any,
+    error: BaseException | None,
+) -> None:
+    committer = rt.committer
+    document = None
+    if committer is not None:
+        document, error = kept_end(committer.journal, row.id, value, error)
+    lock = rt.lock
+    if lock.locked():
+        yield_gil(lock)
+    with lock:
+        now = rt.now()
+        if committer is not None:
+            committer.documents[work] = document
+        if error is None:
+            if row.attempt == attempt and row.state not in _TERMINAL:
+                work._value = value
+            rt.kernel.complete(row, attempt, now)
+        else:
+            rt.end_badly(row, attempt, work, error, now)
+        if committer is None and work._waiters is not None and row.state in _TERMINAL:
+            rt.wake(work)
+        launch = rt.settle(now)
+    rt.launch(launch)

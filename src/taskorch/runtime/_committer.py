@@ -1,0 +1,606 @@
+"""
+Commit, then release, with threads: who writes the journal, and who waits for that.
+
+Whoever has to wait for a commit makes it, with all that is pending; others who come
+meanwhile wait for it, and find theirs done. What nobody waits for, the end of an
+attempt mostly, is committed by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import (
+    JournalError,
+    JournalUnavailableError,
+    TaskorchError,
+    WouldBlockError,
+)
+from taskorch.events import (
+    Fact,
+    HealthReported,
+    JournalDegraded,
+    JournalRestored,
+    PerformanceReported,
+    StatsReported,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCheckpointed,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+    TaskSubmitted,
+    TaskUnblocked,
+)
+from taskorch.kernel import TaskRow
+from taskorch.kernel import _snapshot as snapshot
+from taskorch.model import TaskState
+from taskorch.protocols import Journal
+from taskorch.runtime._asyncio import asyncio, running_loop
+from taskorch.runtime._commits import Commits
+from taskorch.runtime._work import NEVER, Work
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Committer",)
+
+#: Seconds that a caller waits for a commit before it is told that nobody knows.
+_PATIENCE: Final = 5.0
+#: Seconds between two tries to write, at first and at the longest.
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+#: Seconds that facts wait for company if nobody waits for them.
+_LEISURE: Final = 0.002
+#: Seconds that they wait for it anyhow, after a group of so many.
+_BREATH: Final = 0.0005
+_MANY: Final = 100
+#: Facts between two snapshots, at the least; and as many for every task in memory.
+_SNAPSHOT_FACTS: Final = 50_000
+_SNAPSHOT_SHARE: Final = 4
+#: Statistics of the moment: they are told, and not kept.
+_PASSING: Final = frozenset({StatsReported, HealthReported, PerformanceReported})
+#: With these, what a handle says is settled once they are kept.
+_SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
+_DOCUMENTED: Final = frozenset({TaskFailed, TaskCheckpointed})
+
+
+class Committer:
+    """
+    The way of the facts of one runtime into its journal.
+
+    Args:
+        runtime: The runtime; its lock guards all but the writing.
+        journal: Where the facts go; the runtime has claimed it.
+    """
+
+    def __init__(self, runtime: Runtime, journal: Journal) -> None:
+        self._rt = runtime
+        self.journal = journal
+        #: Entries, or what the journal has made of them already.
+        self.commits: Commits[Any] = Commits(make=getattr(journal, "new_group", list))
+        #: Why the journal cannot be written; empty if it can.
+        self.trouble = ""
+        #: What is to be kept beside the next fact of a task: itself, or its result.
+        self.documents: dict[Work, Any] = {}
+        #: Attempts that are held back until what they wait for is kept.
+        self.held: dict[tuple[TaskRow, int], None] = {}
+        #: Attempts that may begin now: what they waited for is kept.
+        self.ready: list[tuple[TaskRow, int, Work]] = []
+        #: The number of the last fact that is on its way.
+        self.last = 0
+        #: The number of the last fact that the journal has.
+        self.kept_to = 0
+        #: Likewise, of the last one in the group in hand.
+        self._until = 0
+        #: Whether that group was large: then the next can wait for more.
+        self._is_busy = False
+        #: The facts of this step have somebody who waits for them, and commits them.
+        self.hush = False
+        #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
+        self._untold: list[tuple[Fact, Any]] = []
+        self._told: list[tuple[Fact, Any]] = []
+        #: Likewise, the works of which somebody may wait for what they tell.
+        self._unsettled: list[Work] = []
+        self._settling: list[Work] = []
+        self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
+        # One that knows whose it is: see _let_others_write.
+        self._writing = threading.RLock()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._thread: threading.Thread | None = None
+        #: Whether the thread has been woken, and whether somebody waits for it.
+        self._woken = False
+        self._hurry = False
+        self._closing = False
+        self._local = threading.local()
+        self._has_snapshots = hasattr(journal, "save")
+        #: The number of the fact up to which the latest snapshot goes.
+        self.snapshot_at = 0
+        self._state: dict[str, Any] | None = None
+
+    # -- under the lock ------------------------------------------------------------
+
+    def take(self, items: list[tuple[Fact, Any]]) -> None:  # noqa: C901 - hot
+        """Facts of a step: they are kept soon, and then told."""
+        commits, documents = self.commits, self.documents
+        pending = commits.pending
+        keep = pending.append
+        unsettled = self._unsettled
+        hurry = False
+        for fact, work in items:
+            cls = fact[0]
+            if cls is TaskStarted:
+                keep((fact, None))
+            elif cls is TaskCompleted:
+                work._settled = fact[1]
+                unsettled.append(work)
+                hurry = hurry or work._waiters is not None
+                keep((fact, documents.pop(work, None) if documents else None))
+            elif cls is TaskSubmitted:
+                work._born = fact[1]
+                work._settled = NEVER
+                keep((fact, documents.pop(work)))
+            elif cls not in _PASSING:
+                if cls in _SETTLING:
+                    work._settled = fact[1]
+                    unsettled.append(work)
+                    hurry = hurry or work._waiters is not None
+                elif cls is TaskUnblocked:
+                    work._settled = NEVER
+                    unsettled.append(work)
+                document = documents.pop(work, None) if cls in _DOCUMENTED else None
+                keep((fact, document))
+            self.last = fact[1]
+        if self._rt.wanted:
+            self._untold += items
+        if pending:
+            if not self.hush:
+                waited_for = self._untold or self._rt.waiting.quiet
+                self.poke(hurry=hurry or bool(waited_for))
+        elif not commits.in_hand:
+            untold, self._untold = self._untold, []
+            self._tell(untold)
+
+    def may_begin(self, row: TaskRow) -> bool:
+        """Whether the attempt of *row* may begin, and no other is to be let go."""
+        return (
+            not self.ready
+            and row.bucket.spec.idempotent
+            and row.cargo._born <= self.commits.committed
+        )
+
+    def starts(self, rows: list[TaskRow]) -> list[tuple[TaskRow, int, Work]]:
+        """
+        The attempts that may begin now; those of *rows* that may not are held back.
+
+        A task begins once its submission is kept; one that must not run twice, once
+        its start is.
+        """
+        begun, self.ready = self.ready, []
+        if not rows:
+            return begun
+        commits = self.commits
+        held_back = False
+        for row in rows:
+            work, attempt = row.cargo, row.attempt
+            seq = work._born if row.bucket.spec.idempotent else self.last
+            if seq <= commits.committed:
+                begun.append((row, attempt, work))
+            else:
+                self.held[row, attempt] = None
+                commits.when(seq, self._letting_go(row, attempt, work))
+                held_back = True
+        if held_back and not self.hush:
+            self.poke()
+        return begun
+
+    def _letting_go(
+        self, row: TaskRow, attempt: int, work: Work
+    ) -> Callable[[], object]:
+        def let_go() -> None:
+            if (row, attempt) not in self.held:
+                return
+            del self.held[row, attempt]
+            if row.attempt == attempt and row.state is TaskState.RUNNING:
+                self.ready.append((row, attempt, work))
+            else:
+                # It was given up before it began.
+                rt = self._rt
+                rt.kernel.end_attempt(row, attempt, "stopped", rt.now())
+
+        return let_go
+
+    def call_off(self, now: int) -> None:
+        """It stops: attempts that were held back end before they have begun."""
+        held, self.held = self.held, {}
+        described = ("AttemptLostError", "the orchestrator stopped before it began")
+        for row, attempt in held:
+            kernel = self._rt.kernel
+            kernel.end_attempt(row, attempt, "interrupted", now, None, described)
+
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way; in trouble, nothing gets there by itself."""
+        commits = self.commits
+        if self.trouble or self._rt.fault is not None:
+            return True
+        return not (commits.pending or commits.in_hand)
+
+    def poke(self, *, hurry: bool = True) -> None:
+        """
+        There is something to write.
+
+        Args:
+            hurry: Whether somebody waits for it; else it waits for company.
+        """
+        if hurry:
+            self._hurry = True
+        elif self._woken:
+            return
+        self._woken = True
+        if self._thread is None and not self._closing:
+            self._thread = threading.Thread(
+                target=self._loop, name=f"{self._rt.name}-journal", daemon=True
+            )
+            self._thread.start()
+        if self._wake.locked():
+            self._wake.release()
+
+    # -- for those who wait --------------------------------------------------------
+
+    def refuse(self) -> None:
+        """
+        Called where something is asked for that must be kept.
+
+        Raises:
+            WouldBlockError: The caller is on an event loop, and would block it.
+            JournalUnavailableError: Nothing can be kept now, and nothing was done.
+        """
+        if not self._is_deferred() and running_loop() is not None:
+            msg = "a durable orchestrator waits for its journal: that blocks the loop"
+            raise WouldBlockError(msg, hint="use await orch.aio.…() here")
+        if self.trouble:
+            if self._closing:
+                # It will not be written any more, by this one.
+                self._rt.refuse_submission()
+            msg = f"the journal cannot be written: {self.trouble}"
+            raise JournalUnavailableError(msg, outcome="refused")
+
+    def keep(self, seq: int) -> None:
+        """
+        Wait until the fact number *seq* is kept.
+
+        Raises:
+            JournalUnavailableError: It is not, and nobody knows whether it will be.
+            InternalError: The orchestrator has failed.
+        """
+        if seq <= self.commits.committed:
+            return
+        if self._is_deferred():
+            self._local.deferred.append(seq)
+            with self._rt.lock:
+                self.poke()
+            return
+        rt = self._rt
+        end = monotonic() + _PATIENCE
+        while seq > self.commits.committed:
+            if rt.fault is not None:
+                rt.refuse_submission()
+            if self.trouble:
+                self._wait(seq, end)
+                continue
+            try:
+                if not self._writing.acquire(timeout=max(0.0, end - monotonic())):
+                    self._give_up()
+                if seq > self.commits.committed and not self.trouble:
+                    self._commit()
+            finally:
+                self._let_others_write()
+
+    def _let_others_write(self) -> None:
+        # Who was interrupted as he got it does not know that he has it.
+        if self._writing._is_owned():  # type: ignore[attr-defined]
+            self._writing.release()
+
+    def flush(self) -> None:
+        """Wait until all that is on its way is kept, if it can be."""
+        deferred = getattr(self._local, "deferred", None)
+        self._local.deferred = None
+        try:
+            if not self.trouble:
+                self.keep(self.last)
+        except TaskorchError:
+            # Whoever needs it will be told.
+            return
+        finally:
+            self._local.deferred = deferred
+
+    def _wait(self, seq: int, end: float) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        with self._rt.lock:
+            self.commits.when(seq, gate.release)
+        if not gate.acquire(timeout=max(0.0, end - monotonic())):
+            self._give_up()
+
+    def recovers(self, timeout: float | None) -> bool:
+        """Wait a while for the end of the trouble, if there is any; whether it came."""
+        gate = threading.Lock()
+        gate.acquire()
+        with self._rt.lock:
+            if not self.trouble:
+                return True
+            self.commits.when(self.last, gate.release)
+        return gate.acquire(
+            timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE)
+        )
+
+    def _give_up(self) -> None:
+        msg = f"nobody knows whether it was kept: {self.trouble or 'the disk is slow'}"
+        hint = "submit the same again, with the same id or idempotency key: it settles"
+        raise JournalUnavailableError(msg, outcome="unknown", hint=hint)
+
+    def _is_deferred(self) -> bool:
+        return getattr(self._local, "deferred", None) is not None
+
+    @contextmanager
+    def deferred(self) -> Iterator[list[int]]:
+        """
+        What the caller asks for in here waits for no commit: for coroutines.
+
+        Yields:
+            The numbers of the facts that are to be waited for.
+        """
+        seqs: list[int] = []
+        self._local.deferred = seqs
+        try:
+            yield seqs
+        finally:
+            self._local.deferred = None
+
+    async def kept(self, seqs: list[int]) -> None:
+        """
+        Wait on the running loop until the facts of these numbers are kept.
+
+        Raises:
+            JournalUnavailableError: They are not, and nobody knows whether they will.
+        """
+        seq = max(seqs, default=0)
+        if seq <= self.commits.committed:
+            return
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        with self._rt.lock:
+            if seq <= self.commits.committed:
+                return
+            self._loops.append((seq, loop, future))
+        patience = loop.call_later(_PATIENCE, _resolve, [future], False)  # noqa: FBT003
+        try:
+            if not await future:
+                self._give_up()
+        finally:
+            patience.cancel()
+
+    # -- writing -------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            if self.trouble and not self._closing:
+                self._wake.acquire(timeout=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            elif not self._closing:
+                pause = _FIRST_PAUSE
+                self._wake.acquire()
+                if self._is_busy:
+                    # Whoever waits does so for one of many.
+                    self._wake.acquire(timeout=_BREATH)
+                committed = -1
+                while not self._hurry and committed != self.commits.committed:
+                    # Somebody else has just written: he may come again.
+                    committed = self.commits.committed
+                    self._wake.acquire(timeout=_LEISURE)
+            self._hurry = self._woken = False
+            while True:
+                with self._writing:
+                    if not self._commit():
+                        break
+            if self._closing or self._rt.fault is not None:
+                return
+
+    def _commit(self) -> bool:
+        """
+        Whoever holds `_writing`: append a group; whether there may be another.
+
+        What is wrong with the journal stops everything, unless it may pass.
+        """
+        rt, journal = self._rt, self.journal
+        if rt.fault is not None:
+            return False
+        with rt.lock:
+            group = self.commits.in_hand or self._begin()
+        if not group:
+            return False
+        try:
+            journal.append(rt.epoch, group)
+        except JournalUnavailableError as error:
+            self._degrade(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - nothing can be kept any more
+            rt.fail_stop(error)
+            return False
+        self.kept_to = _last_of(group)
+        self._release()
+        if self._state is not None:
+            state, self._state = self._state, None
+            self._save(self.kept_to, state)
+        return True
+
+    def _begin(self) -> list[Any] | None:
+        group = self.commits.begin()
+        if group is not None:
+            self._until = self.last
+            self._is_busy = len(group) > _MANY
+            self._told, self._untold = self._untold, []
+            self._settling, self._unsettled = self._unsettled, []
+            facts = self.last - self.snapshot_at
+            kernel = self._rt.kernel
+            if self._has_snapshots and facts > max(
+                _SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)
+            ):
+                self.snapshot_at = self.last
+                self._state = snapshot.take(kernel)
+        return group
+
+    def _release(self) -> None:
+        """The group in hand is kept: let go what waited for that, and tell of it."""
+        rt = self._rt
+        inside = False
+        try:
+            with rt.lock:
+                inside = True
+                restored, self.trouble = bool(self.trouble), ""
+                releases = self.commits.succeeded(self._until)
+                rt.committed = committed = self.commits.committed
+                told, self._told = self._told, []
+                settling, self._settling = self._settling, []
+                if restored:
+                    rt.kernel.paused = not rt.started or rt.closed
+                    rt.kernel.note(JournalRestored, rt.now())
+                for release in releases:
+                    release()
+                with rt.waiting.together():
+                    for work in settling:
+                        if work._waiters is not None:
+                            rt.wake(work)
+                if told:
+                    self._tell(told)
+                if self._loops:
+                    self._tell_loops(committed)
+                self.retire(_MANY)
+                launch = rt.settle(rt.now())
+            rt.launch(launch)
+        except Exception as error:  # noqa: BLE001 - it is ours
+            rt.fail_stop(error)
+        except BaseException as error:
+            if inside:
+                rt.interrupted(error)
+            raise
+
+    def retire(self, most: int) -> None:
+        """Under the lock: let the oldest finished tasks leave memory, but not many."""
+        kernel = self._rt.kernel
+        finished, keep = kernel.finished, kernel.config.keep_finished
+        while (
+            most
+            and len(finished) > keep
+            and finished[0].cargo._settled <= self.commits.committed
+        ):
+            kernel.retire()
+            most -= 1
+
+    def _tell(self, items: list[tuple[Fact, Any]]) -> None:
+        """Under the lock: those who listen hear of *items*."""
+        rt = self._rt
+        if rt.publisher.receivers:
+            wanted = rt.wanted
+            items = [item for item in items if item[0][0] in wanted]
+            if items:
+                rt.publisher.put(items)
+
+    def _tell_loops(self, committed: int) -> None:
+        """Wake the coroutines that wait: one call a loop, however many they are."""
+        done: dict[asyncio.AbstractEventLoop, list[Any]] = {}
+        left = []
+        for seq, loop, future in self._loops:
+            if seq <= committed:
+                done.setdefault(loop, []).append(future)
+            else:
+                left.append((seq, loop, future))
+        self._loops = left
+        for loop, futures in done.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, futures, True)  # noqa: FBT003
+            except RuntimeError:
+                # The loop has been closed: nobody waits there any more.
+                continue
+
+    def _degrade(self, error: JournalUnavailableError) -> None:
+        rt = self._rt
+        with rt.lock:
+            self.commits.failed()
+            first, self.trouble = not self.trouble, error.message
+            if not first:
+                return
+            rt.kernel.paused = True
+            fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), error.message)
+            rt.kernel.seq += 1
+            self.commits.pending.append((fact, None))
+            self.last = fact[1]
+            # Whoever waits for all to be kept before he hears of it waits for long.
+            self._tell([(fact, None)])
+            if rt.waiting.quiet and rt.is_quiet():
+                rt.waiting.say_quiet()
+            self.poke()
+
+    # -- snapshots -----------------------------------------------------------------
+
+    def _save(self, seq: int, state: dict[str, Any]) -> None:
+        save: Any = self.journal.save  # type: ignore[attr-defined]  # looked for
+        try:
+            save(self._rt.epoch, seq, state)
+        except JournalError:
+            # Only the next opening takes longer; what is wrong will show by itself.
+            return
+
+    # -- the end -------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """The opening has failed: let go of the journal, and write no more."""
+        with self._rt.lock:
+            self._closing = True
+            if self._thread is not None and self._wake.locked():
+                self._wake.release()
+        self.journal.close()
+
+    def close(self, timeout: float) -> None:
+        """Write what is left, if that can be done in time; let go of the journal."""
+        rt = self._rt
+        with rt.lock:
+            self._closing = True
+            thread = self._thread
+            if thread is not None and self._wake.locked():
+                self._wake.release()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        try:
+            if self._writing.acquire(timeout=timeout):
+                while self._commit():
+                    pass
+                if rt.fault is None and not self.trouble and self._has_snapshots:
+                    self._save_last()
+                self.journal.close()
+        finally:
+            self._let_others_write()
+
+    def _save_last(self) -> None:
+        if self.kept_to > self.snapshot_at:
+            with self._rt.lock:
+                state = snapshot.take(self._rt.kernel)
+            self._save(self.kept_to, state)
+
+
+def _last_of(group: Any) -> int:
+    """The number of the last fact in *group*."""
+    number: int = group[-1][0][1] if type(group) is list else group.numbers[-1]
+    return number
+
+
+def _resolve(futures: list[asyncio.Future[bool]], kept: bool) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(kept)

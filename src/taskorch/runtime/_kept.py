@@ -1,0 +1,64 @@
+"""What is kept of the end of an attempt, besides the fact, and read back."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final
+
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    ProgramFailedError,
+    TaskFailedError,
+)
+from taskorch.events import Fact
+from taskorch.model import ProgramResult
+from taskorch.protocols import Journal
+
+__all__ = ("error_of_fact", "kept_end")
+
+#: Of a traceback: frames, and characters.
+_FRAMES: Final = 30
+_MAX_TRACE: Final = 20_000
+
+
+def kept_end(
+    journal: Journal, task_id: str, value: Any, error: BaseException | None
+) -> tuple[Any, BaseException | None]:
+    """
+    What the journal is to keep of the end of an attempt, and its error.
+
+    A result that cannot be kept is one: whoever asks for it later would not get it.
+    """
+    try:
+        if error is None:
+            return journal.document(value), None
+        if isinstance(error, AttemptInterrupted):
+            return None, error
+        return journal.document(_described(error)), error
+    except InvalidTaskError as refused:
+        msg = f"task {task_id}: {refused.message}"
+        return None, InvalidTaskError(msg, hint=refused.hint, task_id=task_id)
+    except Exception as fault:  # noqa: BLE001 - the error's own __str__, mostly
+        return None, fault if error is None else error
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    lines = traceback.format_exception(error, limit=-_FRAMES)
+    described: dict[str, Any] = {"traceback": "".join(lines)[-_MAX_TRACE:]}
+    if isinstance(error, ProgramFailedError) and error.result is not None:
+        described["result"] = error.result
+    return described
+
+
+def error_of_fact(fact: Fact, document: Any) -> BaseException | None:
+    """What the task of *fact*, a failure, raised, as far as that was kept."""
+    if not isinstance(document, dict):
+        return None
+    task_id, kind, message = fact[3], fact[6], fact[7]
+    result = document.get("result")
+    if isinstance(result, ProgramResult):
+        return ProgramFailedError(message, result=result, task_id=task_id)
+    trace = str(document.get("traceback", ""))
+    text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
+    return TaskFailedError(text, type=kind, traceback=trace, task_id=task_id)

@@ -1,0 +1,381 @@
+"""
+Recovery: what the facts of earlier lives lead to, and a new life taking it up.
+
+`Folding` gives the kernel the facts, and tasks their work; the simulation folds its
+journals by it, too. `Recovery` opens the journal of a runtime.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import (
+    InternalError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    JournalUnavailableError,
+    ResultGoneError,
+)
+from taskorch.events import (
+    CATALOGUE,
+    Fact,
+    TaskCheckpointed,
+    TaskCompleted,
+    TaskFailed,
+    TaskSubmitted,
+)
+from taskorch.executors._sweep import sweep
+from taskorch.kernel import AgentRow, Bucket, PolicyFault, Spec, TaskRow, fold, recover
+from taskorch.kernel import _control as control
+from taskorch.kernel._dispatch import match
+from taskorch.kernel._history import more_of
+from taskorch.kernel._snapshot import Restoration
+from taskorch.kernel._state import TypeRow
+from taskorch.model import Call, Program, Task, TaskState
+from taskorch.protocols import Entry, Journal
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._kept import error_of_fact
+from taskorch.runtime._submission import how_to_call
+from taskorch.runtime._work import (
+    AGENT,
+    NAMED,
+    NEVER,
+    NO_VARIABLES,
+    PROGRAM,
+    THREAD,
+    Work,
+    extra_of,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Folding", "Gone", "Recollection", "Recovery", "gone_of", "take_up")
+
+_ALL: Final = frozenset(CATALOGUE)
+#: States of which those who wait are told.
+_SETTLED: Final = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
+)
+_ENDED: Final = {
+    "TaskCompleted": TaskState.COMPLETED,
+    "TaskFailed": TaskState.FAILED,
+    "TaskCancelled": TaskState.CANCELLED,
+}
+
+
+class Gone:
+    """Stands for what a task calls, and cannot any more."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def gone_of(work: Work) -> str:
+    """What *work* needs and is gone, in a sentence; empty if nothing is."""
+    fn = work._fn
+    if isinstance(fn, Gone):
+        return fn.why
+    if type(fn).__name__ == "Missing":
+        return f"{getattr(fn, 'name', fn)} cannot be imported any more"
+    return ""
+
+
+class Folding:
+    """
+    Applies the facts of earlier lives, and gives the tasks their work again.
+
+    Args:
+        host: A runtime, or what stands for one in a simulation: its kernel is new.
+    """
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+        self._kernel = host.kernel
+        #: Works of tasks that the user named.
+        self._named: list[Work] = []
+
+    def work_of(self, task: Task) -> Work:
+        """The work of *task*, which was submitted in an earlier life."""
+        host, payload = self._host, task.payload
+        work: Work
+        if isinstance(payload, Call):
+            fn: Any = payload.fn
+            how = THREAD
+            try:
+                how = how_to_call(fn, payload.executor, host.executors)
+            except InvalidTaskError as error:
+                fn = Gone(error.message)
+            work = host.new_work(fn, payload.args, payload.kwargs, how, NO_VARIABLES)
+            if how == NAMED:
+                extra_of(work).executor = payload.executor
+        else:
+            how = PROGRAM if isinstance(payload, Program) else AGENT
+            work = host.new_work(None, (), {}, how, NO_VARIABLES)
+        work._task = task
+        return work
+
+    def fold(self, entry: Entry, apply: Callable[..., None] | None = None) -> None:
+        """
+        Apply one fact, with what was kept beside it.
+
+        Args:
+            entry: The fact, about a task that gets a row, and the document.
+            apply: What gives the fact and its cargo to the kernel; None folds it.
+        """
+        fact, document = entry
+        kernel, cls = self._kernel, fact[0]
+        cargo: Work | None = None
+        if cls is TaskSubmitted:
+            cargo = self._submitted(fact, document)
+        elif cls is TaskCompleted:
+            kernel.tasks[fact[3]].cargo._value = document
+        elif cls is TaskFailed:
+            kernel.tasks[fact[3]].cargo._error = error_of_fact(fact, document)
+        elif cls is TaskCheckpointed:
+            row = kernel.tasks.get(fact[3])
+            if row is not None:
+                extra = extra_of(row.cargo)
+                extra.checkpoint, extra.has_checkpoint = document, True
+        if apply is None:
+            fold(kernel, fact, cargo)
+        else:
+            apply(fact, cargo)
+        if cargo is not None:
+            cargo._row = kernel.tasks[fact[3]]
+
+    def _submitted(self, fact: Fact, task: Task) -> Work:
+        work = self.work_of(task)
+        if fact[6]:
+            extra_of(work).after = fact[6]
+        if task.idempotency_key is not None:
+            self._host.keys[task.idempotency_key] = fact[3]
+        if fact[16] and self._host.committer is None:
+            self._named.append(work)
+        return work
+
+    def reconnect(self) -> None:
+        """After folding: let tasks have the work of their parents."""
+        named, self._named = self._named, []
+        for work in named:
+            row = work._row
+            if row.id not in self._kernel.tasks:
+                # There is no journal that could be asked for it.
+                self._host.submission.remember(row, work)
+        for row in self._kernel.tasks.values():
+            work = row.cargo
+            extra = work._extra
+            if extra is not None and extra.after and row.links is not None:
+                parents = zip(extra.after, row.links.parents, strict=False)
+                extra.parents = {name: self._host.known(p.id) for name, p in parents}
+
+
+class Recollection:
+    """What a journal knows of tasks that have left memory."""
+
+    def __init__(self, runtime: Runtime, journal: Any) -> None:
+        self._rt = runtime
+        self._journal = journal
+
+    def ends(self, ids: Iterable[str]) -> dict[str, TaskState]:
+        """How those of *ids* ended that have."""
+        found = self._journal.ends(ids)
+        return {task_id: _ENDED[kind] for task_id, kind in found.items()}
+
+    def id_of_key(self, key: str) -> str | None:
+        """The task that was submitted with an idempotency key."""
+        found: str | None = self._journal.id_of_key(key)
+        return found
+
+    def recollect(self, task_id: str, state: TaskState) -> Work:
+        """
+        A handle for a task that has ended, with its result or its error.
+
+        Raises:
+            JournalUnavailableError: Its end is still on its way into the journal.
+            ResultGoneError: The journal does not know it.
+        """
+        rt = self._rt
+        work: Work | None = None
+        ended = False
+        # Checked, unlike what `task_facts` gives.
+        for fact, document in self._journal.select((task_id,), rt.committed):
+            if fact[0] is TaskSubmitted:
+                work = Folding(rt).work_of(document)
+                extra_of(work).after = fact[6]
+                row = TaskRow(task_id, 0, Bucket(Spec(fact[4]), TypeRow()), work, 0)
+                row.state = state
+                work._row = row
+            elif work is not None and fact[0].__name__ in _ENDED:
+                ended = True
+                if fact[0] is TaskCompleted:
+                    work._value = document
+                elif fact[0] is TaskFailed:
+                    work._error = error_of_fact(fact, document)
+                    fail(work._row, fact)
+                else:
+                    more_of(work._row).stop_reason = fact[4]
+        commits = None if rt.committer is None else rt.committer.commits
+        on_its_way = commits is not None and bool(commits.pending or commits.in_hand)
+        if not ended and (work is not None or on_its_way):
+            msg = f"task {task_id} is {state}, and its end is not kept yet"
+            raise JournalUnavailableError(msg, outcome="refused", hint="ask again")
+        if work is None:
+            msg = f"task {task_id} is {state}, and its facts are not in the journal"
+            raise ResultGoneError(msg, task_id=task_id)
+        return work
+
+
+def fail(row: TaskRow, fact: Fact) -> None:
+    """Note in *row*, which is in no kernel, how it failed."""
+    more_of(row).error = (fact[6], fact[7], fact[8])
+
+
+class Recovery:
+    """Opens the journal of a runtime that has done nothing yet; under its lock."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        assert runtime.committer is not None  # noqa: S101 - it is durable
+        self._rt = runtime
+        self._committer = runtime.committer
+        self._journal: Journal = runtime.committer.journal
+        self._folding = Folding(runtime)
+        self._last = self._at_ns = 0
+
+    def run(self) -> None:
+        """
+        Own the journal, fold it, and take up what is there.
+
+        Raises:
+            JournalError: It cannot be used.
+        """
+        rt, kernel, journal = self._rt, self._rt.kernel, self._journal
+        rt.epoch = journal.claim()
+        rt.name_life()
+        if hasattr(journal, "ends"):
+            rt.recovered = Recollection(rt, journal)
+        self._fold()
+        now_ns = MonotonicClock(not_before=self._at_ns).now_ns
+        rt.now = now_ns
+        self._sweep()
+        committer = self._committer
+        committer.commits.committed = committer.last = rt.committed = self._last
+        committer.kept_to = self._last
+        self._folding.reconnect()
+        if rt.recovered is not None:
+            # It knows them all, and takes less room.
+            kernel.retired.clear()
+            rt.keys = {key: i for key, i in rt.keys.items() if i in kernel.tasks}
+        for row in kernel.tasks.values():
+            if row.state not in _SETTLED:
+                row.cargo._settled = NEVER
+        # From now on, only what is kept leaves memory: see `Committer`.
+        kernel.keep = sys.maxsize
+        kernel.listen([], _ALL)
+        recover(kernel, rt.epoch, now_ns())
+        joining, rt.joining = rt.joining, []
+        for info in joining:
+            kernel.add_agent(info, now_ns())
+        for row in list(kernel.tasks.values()):
+            self._look(row, now_ns())
+
+    def _fold(self) -> None:
+        journal: Any = self._journal
+        found = journal.snapshot() if hasattr(journal, "snapshot") else None
+        if found is not None and self._restore(found[1]):
+            self._committer.snapshot_at = self._last
+        fold = self._folding.fold
+        for entry in journal.read(after=self._last):
+            fold(entry)
+            self._last, self._at_ns = entry[0][1], max(self._at_ns, entry[0][2])
+
+    def _restore(self, state: dict[str, Any]) -> bool:
+        """Begin with a snapshot; whether that worked."""
+        journal: Any = self._journal
+        rt = self._rt
+        try:
+            restoration = Restoration(rt.kernel, state)
+        except ValueError:
+            return False
+        until = restoration.seq
+        entries: list[Entry] = list(journal.select(restoration.ids, until))
+        later = (entry[0] for entry in journal.read(after=until))
+        missing = restoration.missing(chain((fact for fact, _ in entries), later))
+        while missing:
+            more = list(journal.select(missing, until))
+            entries += more
+            missing = restoration.missing(fact for fact, _ in more)
+        entries.sort(key=lambda entry: entry[0][1])
+        for entry in entries:
+            if restoration.is_kept(entry[0][3]):
+                self._folding.fold(entry, restoration.fold)
+                self._at_ns = max(self._at_ns, entry[0][2])
+            else:
+                restoration.fold(entry[0])
+        try:
+            restoration.finish()
+        except (InternalError, LookupError):
+            rt.new_kernel()
+            self._folding = Folding(rt)
+            return False
+        self._last = until
+        return True
+
+    def _sweep(self) -> None:
+        """End the programs of earlier lives, before anything is run again."""
+        rt, journal = self._rt, self._journal
+        uid, path = getattr(journal, "uid", ""), getattr(journal, "path", None)
+        if uid and isinstance(path, Path):
+            # A copy has the same id, and the programs of the original are not its own.
+            mark = f"{uid}-{path.stat().st_ino:x}."
+            if rt.epoch > 1:
+                sweep(mark)
+            rt.run_id = f"{mark}{rt.epoch}"
+            rt.attempts.logs = Path(f"{path}.logs")
+
+    def _look(self, row: TaskRow, now: int) -> None:
+        """Hold *row* if what it needs is gone; let it go if that is back."""
+        kernel = self._rt.kernel
+        if row.state is TaskState.QUEUED:
+            why = gone_of(row.cargo) or no_agent(self._rt, row, now)
+            if why:
+                control.miss(kernel, row, why, now)
+        else:
+            take_up(self._rt, row, now)
+
+
+def take_up(runtime: Runtime, row: TaskRow, now: int) -> None:
+    """Let *row* go on if it is held for what was gone, and that is back."""
+    if (
+        control.is_missing(row)
+        and not gone_of(row.cargo)
+        and not no_agent(runtime, row, now)
+    ):
+        # A veto of the user's StateMachine leaves it where it is.
+        with suppress(InvalidTransitionError, PolicyFault):
+            runtime.kernel.decide(row, "retry", now)
+
+
+def no_agent(runtime: Runtime, row: TaskRow, now: int) -> str:
+    """Why nobody will ever do *row*, as far as is known; empty if somebody may."""
+    bucket = row.bucket
+    if bucket.spec.requires is None or not runtime.kernel.config.refuse_unknown:
+        return ""
+    try:
+        match(runtime.kernel, bucket, row, now)
+    except PolicyFault:
+        return ""
+    if any(_may_come(agent) for agent in bucket.matching):
+        return ""
+    needs = ", ".join(bucket.spec.requires)
+    return f"no agent can do {needs} any more"
+
+
+def _may_come(agent: AgentRow) -> bool:
+    # One in another process comes back by itself.
+    return not agent.lost or agent.info.lease is not None

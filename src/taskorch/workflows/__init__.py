@@ -1,0 +1,17 @@
+"""
+Workflows: tasks with dependencies, built and checked as one, and run as one.
+
+1. A workflow is a description. It knows no orchestrator, no time and no state; what is
+   submitted for a run are plain tasks, whose ids begin with the id of the run.
+2. What cannot be is refused where it is said: a name that is not there, a name that is
+   there twice, a ring.
+3. The same calls give the same ids, so that a program that is run again means the same
+   tasks.
+4. Nothing recurses, however long a chain is. networkx is imported for rings and
+   conversions only.
+"""
+
+from taskorch.workflows._documents import document_schema as document_schema
+from taskorch.workflows._status import WorkflowStatus as WorkflowStatus
+from taskorch.workflows._workflow import Node as Node
+from taskorch.workflows._workflow import Workflow as Workflow

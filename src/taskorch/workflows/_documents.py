@@ -1,0 +1,94 @@
+"""
+Workflows as documents: plain lists and dicts, which JSON and YAML can say.
+
+A document is data. It names functions, and whoever reads it says which functions these
+are; it can start programs only where that was allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any, Final, TypeAlias
+
+from taskorch.model._show import show
+
+__all__ = (
+    "MAX_SHOWN",
+    "PROGRAM",
+    "RESULT",
+    "RETRY",
+    "Functions",
+    "document_schema",
+    "plain",
+)
+
+#: What stands in the place of the result of another task.
+RESULT: Final = "$result"
+#: What may stand beside a program.
+PROGRAM: Final = ("env", "inherit_env", "cwd", "stdin", "check")
+#: What a retry policy is made of, as far as a document can say it.
+RETRY: Final = ("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after")
+#: Characters of a value that a message shows.
+MAX_SHOWN: Final = 80
+#: How deep a value may be nested.
+_MAX_DEPTH: Final = 50
+
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema of a workflow as a document."""
+    text = files("taskorch.workflows").joinpath("workflow.schema.json").read_text()
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def plain(
+    path: str,
+    value: Any,
+    findings: list[tuple[str, str]],
+    depth: int,
+    *,
+    exact: bool,
+) -> Any:
+    """
+    A copy of *value* as JSON has it.
+
+    Args:
+        path: Where it stands.
+        value: What is to be copied.
+        findings: What is no JSON is added here.
+        depth: How deep it stands.
+        exact: Whether only what would come back as it went is JSON.
+    """
+    kind = type(value)
+    if value is None or kind in (str, bool, int):
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            findings.append((path, f"a finite number is needed, not {value}"))
+        return value
+    if depth >= _MAX_DEPTH:
+        findings.append((path, f"it is nested more than {_MAX_DEPTH} levels deep"))
+        return None
+    if kind is dict or (isinstance(value, Mapping) and not exact):
+        made: dict[str, Any] = {}
+        for name, item in value.items():
+            if type(name) is str:
+                made[name] = plain(
+                    f"{path}.{name}", item, findings, depth + 1, exact=exact
+                )
+            else:
+                text = f"a name is text, not {show(name, MAX_SHOWN)}"
+                findings.append((path, text))
+        return made
+    if kind is list or (isinstance(value, list) and not exact):
+        return [
+            plain(f"{path}[{i}]", item, findings, depth + 1, exact=exact)
+            for i, item in enumerate(value)
+        ]
+    findings.append((path, f"what JSON can say is needed, not {kind.__name__}"))
+    return None

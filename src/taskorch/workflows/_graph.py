@@ -1,0 +1,183 @@
+"""
+Questions about who waits for whom.
+
+A graph is a mapping here: of each task, what it waits for. What needs more than one
+walk along it is left to networkx, which takes 0.2 s to import.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections import deque
+from collections.abc import Collection, Container, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from taskorch.errors import CycleError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = (
+    "Parents",
+    "Ring",
+    "digraph",
+    "layers",
+    "longest_path",
+    "order",
+    "path",
+    "refuse_rings",
+    "ring_error",
+)
+
+#: Of each task, what it waits for.
+Parents: TypeAlias = Mapping[str, Collection[str]]
+#: Tasks of which each needs the next, and the last the first.
+Ring: TypeAlias = tuple[str, ...]
+
+#: Names of a ring that a message shows.
+_SHOWN: Final = 10
+#: Dependencies that are looked at in the search for the shortest ring.
+_BUDGET: Final = 1_000_000
+
+
+def order(parents: Parents) -> list[str]:
+    """The tasks, each after all that it waits for; the same graph, the same order."""
+    return list(graphlib.TopologicalSorter(parents).static_order())
+
+
+def layers(parents: Parents) -> list[list[str]]:
+    """The tasks by the number of tasks on the longest way to them."""
+    depth: dict[str, int] = {}
+    found: list[list[str]] = []
+    for name in order(parents):
+        level = 1 + max((depth[parent] for parent in parents[name]), default=-1)
+        depth[name] = level
+        if level == len(found):
+            found.append([])
+        found[level].append(name)
+    return found
+
+
+def longest_path(parents: Parents, among: Container[str]) -> tuple[str, ...]:
+    """The longest chain of tasks *among* those of interest; the first of several."""
+    length: dict[str, int] = {}
+    before: dict[str, str | None] = {}
+    best: str | None = None
+    for name in order(parents):
+        if name not in among:
+            continue
+        above = [parent for parent in parents[name] if parent in length]
+        last = max(above, key=length.__getitem__, default=None)
+        before[name] = last
+        length[name] = 1 + (0 if last is None else length[last])
+        if best is None or length[name] > length[best]:
+            best = name
+    chain: list[str] = []
+    while best is not None:
+        chain.append(best)
+        best = before[best]
+    return tuple(reversed(chain))
+
+
+def digraph(parents: Parents) -> nx.DiGraph:
+    """The same for networkx: its edges lead from what is waited for to who waits."""
+    import networkx as nx  # noqa: PLC0415 - 0.2 s, for those only who need it
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(parents)
+    graph.add_edges_from((p, name) for name, above in parents.items() for p in above)
+    return graph
+
+
+def path(graph: nx.DiGraph, start: str, goal: str) -> tuple[str, ...]:
+    """The shortest way along the edges of *graph*, or nothing."""
+    import networkx as nx  # noqa: PLC0415 - as above
+
+    try:
+        return tuple(nx.bidirectional_shortest_path(graph, start, goal))
+    except nx.NetworkXNoPath:
+        return ()
+
+
+def refuse_rings(parents: Parents) -> None:
+    """
+    Refuse a graph in which tasks wait for each other.
+
+    Raises:
+        CycleError: They do; the shortest ring is named.
+    """
+    try:
+        graphlib.TopologicalSorter(parents).prepare()
+    except graphlib.CycleError:
+        raise ring_error(_shortest_ring(parents)) from None
+
+
+def ring_error(ring: Ring) -> CycleError:
+    """The error about *ring*."""
+    if len(ring) == 1:
+        return CycleError(f"task {ring[0]!r} waits for itself", cycle=ring)
+    shown = list(ring[:_SHOWN])
+    if len(ring) > _SHOWN:
+        shown.append(f"… ({len(ring) - _SHOWN:,} more)")
+    msg = f"tasks wait for each other in a ring: {' → '.join((*shown, ring[0]))}"
+    return CycleError(msg, cycle=ring)
+
+
+def _shortest_ring(parents: Parents) -> Ring:
+    """
+    The shortest ring of a graph that has one.
+
+    In a huge knot of rings it is the shortest that was found within bounds.
+    """
+    import networkx as nx  # noqa: PLC0415 - as above
+
+    for name, above in parents.items():
+        if name in above:
+            return (name,)
+    best: Ring = ()
+    budget = _BUDGET
+    place = {name: number for number, name in enumerate(parents)}
+    knots: Any = nx.strongly_connected_components(digraph(parents))
+    for knot in sorted((k for k in knots if len(k) > 1), key=len):
+        names = sorted(knot, key=place.__getitem__)
+        if sum(p in knot for name in names for p in parents[name]) == len(names):
+            # Nothing but a ring: it goes through any of them.
+            del names[1:]
+        for name in names:
+            ring, looks = _ring_through(parents, knot, name, len(best))
+            budget -= looks
+            best = ring or best
+            if len(best) == 2 or (best and budget < 0):  # noqa: PLR2004 - none is shorter
+                return best
+    return best
+
+
+def _ring_through(
+    parents: Parents, knot: Container[str], name: str, below: int
+) -> tuple[Ring, int]:
+    """
+    The shortest ring through *name*, if it is shorter than *below* (0: any).
+
+    Returns:
+        The ring, and the number of dependencies that were looked at.
+    """
+    came: dict[str, str] = {}
+    length = {name: 1}
+    todo = deque([name])
+    looks = 0
+    while todo:
+        at = todo.popleft()
+        if below and length[at] >= below:
+            break
+        for parent in parents[at]:
+            looks += 1
+            if parent == name:
+                ring = [at]
+                while ring[-1] != name:
+                    ring.append(came[ring[-1]])
+                return tuple(reversed(ring)), looks
+            if parent in knot and parent not in length:
+                length[parent] = length[at] + 1
+                came[parent] = at
+                todo.append(parent)
+    return (), looks

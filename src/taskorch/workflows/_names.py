@@ -1,0 +1,88 @@
+"""Ids of tasks, and names of workflows."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Container, Iterable
+from itertools import islice
+from typing import Final
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Call, Program, Task, id_problem
+from taskorch.model._show import show
+
+__all__ = ("check_name", "check_task_id", "guess", "stem_of", "unused")
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+#: Characters of a generated id, before its number.
+_MAX_STEM: Final = 40
+#: Ids among which a misspelt one is looked for: more would take seconds.
+_MANY: Final = 1_000
+
+
+def check_name(what: str, name: object) -> str:
+    """
+    Return *name* if it can be the name or the id of a workflow: one segment of an id.
+
+    Raises:
+        InvalidTaskError: It cannot.
+    """
+    problem = id_problem(name)
+    if problem is None and isinstance(name, str) and "/" not in name:
+        return name
+    msg = f"{what}: {problem or f'{show(name)} has a slash'}"
+    hint = "one word: the ids of its tasks are this, a slash and the id of the task"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def check_task_id(name: object) -> str:
+    """
+    Return *name* if it is a safe id.
+
+    Raises:
+        InvalidTaskError: It is not.
+    """
+    problem = id_problem(name)
+    if problem is not None or not isinstance(name, str):
+        msg = f"id: {problem}"
+        raise InvalidTaskError(msg)
+    return name
+
+
+def stem_of(task: Task) -> str:
+    """A readable word for *task*: its function, its program or its type."""
+    payload = task.payload
+    word = str(task.type)
+    if isinstance(payload, Call):
+        fn = payload.fn
+        # Of a partial, what it calls.
+        fn = getattr(fn, "func", fn)
+        word = _function_name(fn)
+    elif isinstance(payload, Program):
+        word = os.path.basename(os.fsdecode(payload.args[0]))  # noqa: PTH119 - or bytes
+    word = _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-")
+    return word or "task"
+
+
+def _function_name(fn: Callable[..., object]) -> str:
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__
+
+
+def unused(stem: str, taken: Container[str], counts: dict[str, int]) -> str:
+    """*stem*, or *stem* with the next number that is not *taken*."""
+    number = counts.get(stem, 0)
+    while True:
+        number += 1
+        name = stem if number == 1 else f"{stem}-{number}"
+        if name not in taken:
+            counts[stem] = number
+            return name
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """What *name* may have meant, as the end of a message."""
+    near = difflib.get_close_matches(name, list(islice(known, _MANY)), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

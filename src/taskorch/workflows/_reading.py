@@ -1,0 +1,317 @@
+"""From a document to tasks: all that is wrong with it is found at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, cast
+
+from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.model import (
+    NO_RESOURCES,
+    NO_RETRY,
+    Call,
+    Program,
+    Reference,
+    Resources,
+    RetryPolicy,
+    Task,
+    call_type,
+    check_seconds,
+    id_problem,
+)
+from taskorch.model._limits import MAX_PRIORITY
+from taskorch.model._show import show
+from taskorch.workflows._documents import (
+    MAX_SHOWN,
+    PROGRAM,
+    RESULT,
+    RETRY,
+    Functions,
+    plain,
+)
+from taskorch.workflows._names import check_name, guess
+
+__all__ = ("read",)
+
+_DATE: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
+)
+
+
+def read(
+    document: object, functions: Functions, *, programs: bool
+) -> tuple[str, list[Task]]:
+    """
+    The name and the tasks of a document.
+
+    Raises:
+        InvalidTaskError: *functions* is no mapping of names to functions.
+        ValidationFailedError: The document is not well formed; all faults are named.
+    """
+    given: object = functions
+    if not isinstance(given, Mapping) or not all(map(callable, functions.values())):
+        msg = f"functions is a mapping of names to functions, not {show(given)}"
+        raise InvalidTaskError(msg)
+    reader = _Reader(functions, programs=programs)
+    name, tasks = reader.workflow(document)
+    if reader.findings:
+        lines = "; ".join(
+            f"{path}: {text}".lstrip(": ") for path, text in reader.findings
+        )
+        msg = f"the document of the workflow was refused: {lines}"
+        hint = "document_schema() in taskorch.workflows says what it may have"
+        raise ValidationFailedError(msg, findings=tuple(reader.findings), hint=hint)
+    return name, tasks
+
+
+class _Reader:
+    """Turns a document into tasks, and notes all that is wrong with it."""
+
+    def __init__(self, functions: Functions, *, programs: bool) -> None:
+        self.findings: list[tuple[str, str]] = []
+        self._functions = functions
+        self._programs = programs
+        self._names: Mapping[str, Any] = {}
+
+    def _fault(self, path: str, text: str) -> None:
+        self.findings.append((path, text))
+
+    # -- the whole -----------------------------------------------------------------
+
+    def workflow(self, document: object) -> tuple[str, list[Task]]:
+        found = self._mapping("", document)
+        self._refuse_others("", found, ("workflow", "tasks"))
+        name = found.get("workflow", "workflow")
+        try:
+            check_name("the name of a workflow", name)
+        except InvalidTaskError as error:
+            self._fault("workflow", error.message)
+        if isinstance(document, Mapping) and "tasks" not in found:
+            self._fault("tasks", "it is missing")
+        self._names = self._mapping("tasks", found.get("tasks", {}))
+        tasks: list[Task] = []
+        for task_id, said in self._names.items():
+            path = f"tasks[{show(task_id, MAX_SHOWN)}]"
+            problem = id_problem(task_id)
+            if problem is not None:
+                self._fault(path, problem)
+                continue
+            path = f"tasks.{task_id}"
+            before = len(self.findings)
+            found = self._mapping(path, said)
+            fields = self._task(path, found) if len(self.findings) == before else {}
+            if len(self.findings) == before:
+                try:
+                    tasks.append(Task(id=task_id, **fields))
+                except (TypeError, ValueError) as error:
+                    self._fault(path, str(error))
+        return str(name), tasks
+
+    def _task(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        known: tuple[str, ...]
+        if "call" in said:
+            fields = self._call(path, said)
+            known = ("call", "args", "kwargs", "executor", "type")
+        elif "program" in said:
+            fields = self._program(path, said)
+            known = ("program", *PROGRAM, "type")
+        else:
+            known = ("type", "payload")
+            fields = {"payload": self._plain(f"{path}.payload", said.get("payload"))}
+            if "type" not in said:
+                self._fault(path, "it has no type, no call and no program")
+        if "type" in said:
+            fields["type"] = self._text(f"{path}.type", said["type"])
+        self._refuse_others(path, said, (*known, *_OPTIONS))
+        for name, take in _OPTIONS.items():
+            if name in said:
+                fields[name] = take(self, f"{path}.{name}", said[name])
+        return fields
+
+    # -- what is done --------------------------------------------------------------
+
+    def _call(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        name = said["call"]
+        fn = self._functions.get(name) if isinstance(name, str) else None
+        if fn is None:
+            text = f"there is no function {show(name, MAX_SHOWN)}"
+            if isinstance(name, str):
+                text += guess(name, self._functions)
+            known = ", ".join(self._functions) or "none"
+            self._fault(f"{path}.call", f"{text}; functions= has {known}")
+        args = self._list(f"{path}.args", said.get("args", []))
+        kwargs = self._mapping(f"{path}.kwargs", said.get("kwargs", {}))
+        executor = said.get("executor")
+        if executor is not None:
+            executor = self._text(f"{path}.executor", executor)
+        call = Call(
+            fn or read,
+            tuple(self._argument(f"{path}.args[{i}]", a) for i, a in enumerate(args)),
+            {k: self._argument(f"{path}.kwargs.{k}", a) for k, a in kwargs.items()},
+            executor,
+        )
+        return {"type": call_type(call.fn), "payload": call}
+
+    def _argument(self, path: str, value: object) -> Any:
+        if isinstance(value, list):
+            return [self._result(f"{path}[{i}]", item) for i, item in enumerate(value)]
+        return self._result(path, value)
+
+    def _result(self, path: str, value: object) -> Any:
+        if not (isinstance(value, Mapping) and RESULT in value):
+            return self._plain(path, value, 1)
+        name = cast("Mapping[str, object]", value)[RESULT]
+        if len(value) > 1:
+            self._fault(path, f"beside {RESULT} there is nothing else")
+        return Reference(self._other(f"{path}.{RESULT}", name))
+
+    def _program(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._programs:
+            text = "programs are not allowed here; programs=True allows them"
+            self._fault(f"{path}.program", text)
+        before = len(self.findings)
+        names = said.get("inherit_env", True)
+        if names is not True and not isinstance(names, list):
+            self._fault(f"{path}.inherit_env", "true, or a list of names")
+        args = self._list(f"{path}.program", said["program"])
+        if len(self.findings) > before:
+            return {}
+        options = {name: said[name] for name in PROGRAM if name in said}
+        payload = self._made(f"{path}.program", partial(Program, args), options)
+        return {"type": "program", "payload": payload}
+
+    # -- options -------------------------------------------------------------------
+
+    def after(self, path: str, value: object) -> list[str]:
+        names = self._list(path, value)
+        return [self._other(f"{path}[{i}]", name) for i, name in enumerate(names)]
+
+    def priority(self, path: str, value: object) -> int:
+        if type(value) is int and abs(value) <= MAX_PRIORITY:
+            return value
+        self._fault(path, f"a whole number within ±{MAX_PRIORITY:,} is needed")
+        return 0
+
+    def names(self, path: str, value: object) -> list[str]:
+        return self._texts(path, value)
+
+    def resources(self, path: str, value: object) -> Resources:
+        return self._made(path, Resources, self._mapping(path, value)) or NO_RESOURCES
+
+    def retry(self, path: str, value: object) -> RetryPolicy:
+        said = self._mapping(path, value)
+        self._refuse_others(path, said, RETRY)
+        wait = said.get("wait", "fixed")
+        if not isinstance(wait, str):
+            self._fault(f"{path}.wait", "'exponential', 'linear' or 'fixed'")
+            return NO_RETRY
+        known = {name: said[name] for name in said if name in RETRY}
+        return self._made(path, RetryPolicy, known) or NO_RETRY
+
+    def seconds(self, path: str, value: object) -> float | None:
+        try:
+            return check_seconds("it", value, zero=False)
+        except InvalidTaskError as error:
+            self._fault(path, error.message.removeprefix("it: "))
+            return None
+
+    def moment(
+        self, path: str, value: object, *, zero: bool
+    ) -> float | datetime | None:
+        try:
+            if isinstance(value, str):
+                if _DATE.fullmatch(value):
+                    return datetime.fromisoformat(value)
+                self._fault(path, "seconds, or a date as in 2030-01-31T12:00:00+00:00")
+                return None
+            return check_seconds("it", value, zero=zero)
+        except ValueError as error:
+            self._fault(path, _message(error).removeprefix("it: "))
+            return None
+
+    def flag(self, path: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            self._fault(path, f"true or false, not {show(value, MAX_SHOWN)}")
+        return value is True
+
+    def values(self, path: str, value: object) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", self._plain(path, self._mapping(path, value)))
+
+    # -- values --------------------------------------------------------------------
+
+    def _made(
+        self, path: str, make: Callable[..., Any], said: Mapping[str, Any]
+    ) -> Any:
+        try:
+            return make(**said)
+        except (TypeError, ValueError) as error:
+            self._fault(path, _message(error))
+            return None
+
+    def _other(self, path: str, name: object) -> str:
+        """The name of another task."""
+        if not isinstance(name, str) or name not in self._names:
+            near = guess(name, self._names) if isinstance(name, str) else ""
+            shown = show(name, MAX_SHOWN)
+            self._fault(path, f"there is no task {shown}{near}")
+        return str(name)
+
+    def _plain(self, path: str, value: object, depth: int = 0) -> Any:
+        found: list[tuple[str, str]] = []
+        made = plain(path, value, found, depth, exact=False)
+        self.findings += found
+        return made
+
+    def _mapping(self, path: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            text = f"names and values are needed, not {show(value, MAX_SHOWN)}"
+            self._fault(path, text)
+            return {}
+        for name in value:
+            if not isinstance(name, str):
+                self._fault(path, f"a name is text, not {show(name, MAX_SHOWN)}")
+        return {name: item for name, item in value.items() if isinstance(name, str)}
+
+    def _list(self, path: str, value: object) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        self._fault(path, f"a list is needed, not {show(value, MAX_SHOWN)}")
+        return []
+
+    def _texts(self, path: str, value: object) -> list[str]:
+        items = self._list(path, value)
+        return [self._text(f"{path}[{i}]", item) for i, item in enumerate(items)]
+
+    def _text(self, path: str, value: object) -> str:
+        if not isinstance(value, str) or not value:
+            self._fault(path, f"a text is needed, not {show(value, MAX_SHOWN)}")
+        return str(value)
+
+    def _refuse_others(
+        self, path: str, said: Iterable[str], known: Sequence[str]
+    ) -> None:
+        for name in said:
+            if name not in known:
+                text = f"there is no {show(name, MAX_SHOWN)} here{guess(name, known)}"
+                self._fault(path, text)
+
+
+_OPTIONS: Final[dict[str, Callable[[_Reader, str, object], Any]]] = {
+    "after": _Reader.after,
+    "priority": _Reader.priority,
+    "requires": _Reader.names,
+    "resources": _Reader.resources,
+    "timeout": _Reader.seconds,
+    "deadline": partial(_Reader.moment, zero=False),
+    "not_before": partial(_Reader.moment, zero=True),
+    "retry": _Reader.retry,
+    "idempotent": _Reader.flag,
+    "metadata": _Reader.values,
+}
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, TaskorchError) else str(error)

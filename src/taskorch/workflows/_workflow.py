@@ -1,0 +1,619 @@
+"""The workflow: tasks and what they wait for, written down and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
+from taskorch.model import DEFAULT_ENV, Call, Program, Reference, Task
+from taskorch.model._show import show
+from taskorch.workflows import _graph, _names, _pictures, _reading, _writing
+from taskorch.workflows._arguments import prefixed, with_references
+
+if TYPE_CHECKING:
+    import os
+
+    from taskorch.model import InheritEnv
+
+__all__ = ("Node", "Workflow")
+
+_FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
+_NO_PLACE: Final = "hand it over as an argument of its own, or in a list of them"
+
+
+class Node:
+    """
+    A task of a workflow.
+
+    Hand it to another task as an argument, alone or in a list, and its result comes
+    there; name it in `after`, and the other only waits for it.
+    """
+
+    __slots__ = ("id", "task", "workflow")
+
+    def __init__(self, workflow: Workflow, task_id: str, task: Task) -> None:
+        self.workflow: Workflow = workflow
+        #: Its id in the workflow.
+        self.id: str = task_id
+        #: What it does. Other tasks of the workflow stand in it as references.
+        self.task: Task = task
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The ids of the tasks of the workflow that it waits for."""
+        return self.workflow.dependencies[self.id]
+
+    def __repr__(self) -> str:
+        return f"<Node {self.id!r} of {self.workflow.name!r}>"
+
+
+#: A node, the id of one, or a list of them.
+Step: TypeAlias = Node | str | Sequence[Node | str]
+
+
+class _Dependencies(Mapping[str, tuple[str, ...]]):
+    """Of each task, what it waits for: a view."""
+
+    __slots__ = ("_after",)
+
+    def __init__(self, after: Mapping[str, Mapping[str, None]]) -> None:
+        self._after = after
+
+    def __getitem__(self, task_id: str) -> tuple[str, ...]:
+        return tuple(self._after[task_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._after)
+
+    def __len__(self) -> int:
+        return len(self._after)
+
+
+class Workflow:
+    """
+    Tasks with dependencies, which `orch.workflows.start` runs as one.
+
+    What cannot be is refused at once: an id that is taken, a name that is unknown, a
+    node of another workflow, a ring. A list of nodes is a group, wherever a node may
+    stand.
+
+    Args:
+        name: One word: it begins the ids of runs.
+
+    Raises:
+        InvalidTaskError: *name* is no safe word.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name: str = _names.check_name("the name of a workflow", name)
+        self._nodes: dict[str, Node] = {}
+        #: Of each task, what it waits for; ordered sets.
+        self._after: dict[str, dict[str, None]] = {}
+        #: Tasks that others wait for, or have waited for.
+        self._needed: set[str] = set()
+        #: Tasks as they were added, and their nodes, by the id of the object.
+        self._added: dict[int, tuple[Task, Node]] = {}
+        self._counts: dict[str, int] = {}
+        #: The same graph for networkx, once a ring had to be looked for.
+        self._graph: Any = None
+
+    # -- building ------------------------------------------------------------------
+
+    def task(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that calls *fn*, as `Task.call` describes it.
+
+        A node among the arguments, or in a list among them, is a dependency and is
+        replaced by its result. Without `id=`, the id is the name of the function.
+
+        Args:
+            fn: What to call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            executor: Where it runs, as for `Task.call`.
+            task_options: The keyword arguments of `Task`; `after` takes nodes, ids of
+                this workflow, and handles.
+
+        Raises:
+            InvalidTaskError: Something in it is not well formed, or of another
+                workflow, or not known.
+            DuplicateTaskError: The id is taken.
+            CycleError: It is to come after itself.
+        """
+        task = Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
+        return self.add(task)
+
+    def program(
+        self,
+        args: Iterable[str | bytes | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        inherit_env: InheritEnv = DEFAULT_ENV,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: str | bytes | None = None,
+        check: bool = True,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that runs a program, as `Task.program` describes it.
+
+        Raises:
+            ValueError, TypeError: The program is not well formed.
+            UsageError: As for `task`.
+        """
+        return self.add(
+            Task.program(
+                args,
+                env=env,
+                inherit_env=inherit_env,
+                cwd=cwd,
+                stdin=stdin,
+                check=check,
+                **task_options,
+            )
+        )
+
+    def add(self, task: Task) -> Node:
+        """
+        Add any task.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        return self._put(task, self._nodes)
+
+    def chain(self, *steps: Step) -> None:
+        """
+        Let each step come after the one before it: `wf.chain(a, [b, c], d)`.
+
+        Args:
+            steps: Nodes, ids, or lists of them, of which all come after all of the
+                step before. An empty list changes nothing.
+
+        Raises:
+            InvalidTaskError: A node is of another workflow, or an id is unknown.
+            CycleError: Tasks would wait for each other; nothing has changed.
+        """
+        groups = [self._group(step) for step in steps]
+        before: list[str] = []
+        made: list[tuple[str, str]] = []
+        try:
+            for group in groups:
+                for parent, child in product(before, group):
+                    if self._connect(parent, child):
+                        made.append((parent, child))
+                before = group or before
+        except CycleError:
+            for parent, child in made:
+                del self._after[child][parent]
+                if self._graph is not None:
+                    self._graph.remove_edge(parent, child)
+            raise
+
+    def include(
+        self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
+    ) -> list[Node]:
+        """
+        Take in the tasks of another workflow, as it is now; `x` becomes `name/x`.
+
+        Args:
+            other: The workflow; it may be this one.
+            name: What to call it here; None is its own name.
+            after: What its first tasks come after: nodes, ids and handles.
+
+        Returns:
+            Its last tasks, those that no other of it waits for. If it is empty, the
+            nodes of *after*, so that a chain through it holds.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+            DuplicateTaskError: An id is taken.
+        """
+        if not isinstance(other, Workflow):
+            msg = f"a Workflow is included, not {show(other)}"
+            raise InvalidTaskError(msg)
+        prefix = _names.check_name("name", other.name if name is None else name)
+        first, outside = self._waits(after, f"what is included as {prefix!r}", "")
+        taken = next((i for i in other if f"{prefix}/{i}" in self._nodes), None)
+        if taken is not None:
+            msg = f"workflow {self.name!r} has a task {prefix}/{taken} already"
+            raise DuplicateTaskError(msg, hint="include it by another name: name='…'")
+        last = dict.fromkeys(other)
+        for node, above in [(other[i], other.dependencies[i]) for i in other]:
+            for parent in above:
+                last.pop(parent, None)
+            parents = [f"{prefix}/{parent}" for parent in above] or list(first)
+            waits = node.task.after if above else (*node.task.after, *outside)
+            task_id = f"{prefix}/{node.id}"
+            self._enter(prefixed(node.task, task_id, prefix, waits), task_id, parents)
+        return [self._nodes[f"{prefix}/{i}"] for i in last] or [
+            self._nodes[i] for i in first
+        ]
+
+    # -- what is there -------------------------------------------------------------
+
+    def __getitem__(self, task_id: str) -> Node:
+        try:
+            return self._nodes[task_id]
+        except (KeyError, TypeError):
+            raise KeyError(self._unknown(task_id)) from None
+
+    def __contains__(self, task_id: object) -> bool:
+        return isinstance(task_id, str) and task_id in self._nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __bool__(self) -> bool:
+        # One without tasks is one all the same.
+        return True
+
+    @property
+    def dependencies(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each task, the ids of what it waits for: a view."""
+        return _Dependencies(self._after)
+
+    def tasks(self, run_id: str) -> list[Task]:
+        """
+        The tasks as they are submitted for a run: their ids begin with `run_id/`.
+
+        Raises:
+            InvalidTaskError: *run_id* is no safe word.
+        """
+        run_id = _names.check_name("the id of a run", run_id)
+        return [
+            prefixed(
+                node.task,
+                f"{run_id}/{name}",
+                run_id,
+                (*[f"{run_id}/{p}" for p in self._after[name]], *node.task.after),
+            )
+            for name, node in self._nodes.items()
+        ]
+
+    def __repr__(self) -> str:
+        edges = sum(map(len, self._after.values()))
+        return f"<Workflow {self.name!r}: {len(self)} tasks, {edges} dependencies>"
+
+    def to_mermaid(self) -> str:
+        """The graph as a flowchart of Mermaid's."""
+        return _pictures.mermaid(self.dependencies)
+
+    def _repr_html_(self) -> str:
+        types = {name: str(node.task.type) for name, node in self._nodes.items()}
+        return _pictures.page(repr(self), self.dependencies, types, {})
+
+    # -- conversions ---------------------------------------------------------------
+
+    @classmethod
+    def from_networkx(
+        cls, graph: Any, task: str = "task", *, name: str = "workflow"
+    ) -> Workflow:
+        """
+        A workflow of the nodes of a graph; its edges lead to what comes later.
+
+        Args:
+            graph: A `networkx.DiGraph`. The names of its nodes are the ids.
+            task: The attribute of a node that has its `Task`, or a function to call
+                without arguments. A `Reference` to another node among the arguments
+                of a `Call` is replaced by the result of that one.
+            name: The name of the workflow.
+
+        Raises:
+            InvalidTaskError: It is no directed graph, or a node has no task.
+            DuplicateTaskError: Two nodes have one name.
+            CycleError: The graph has a ring; the shortest one is named.
+        """
+        made = cls(name)
+        made._fill(_tasks_of(graph, task))
+        return made
+
+    def to_networkx(self) -> Any:
+        """
+        The graph as a `networkx.DiGraph`: its edges lead to what comes later.
+
+        The attribute `task` of a node has its `Task`.
+        """
+        graph = _graph.digraph(self._after)
+        for name, node in self._nodes.items():
+            graph.nodes[name]["task"] = node.task
+        return graph
+
+    @classmethod
+    def from_dict(
+        cls,
+        document: Mapping[str, Any],
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        programs: bool = False,
+    ) -> Workflow:
+        """
+        A workflow from a document, as `to_dict` makes one; JSON and YAML can say it.
+
+        Nothing is imported for it, and what it may call or start is up to you.
+
+        Args:
+            document: See `taskorch.workflows.document_schema`.
+            functions: What it may call, by name.
+            programs: Whether it may start programs.
+
+        Raises:
+            ValidationFailedError: It is not well formed; all faults are named.
+            CycleError: Its tasks wait for each other; the shortest ring is named.
+        """
+        name, tasks = _reading.read(document, functions or {}, programs=programs)
+        made = cls(name)
+        made._fill(tasks)
+        return made
+
+    def to_dict(
+        self, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> dict[str, Any]:
+        """
+        The workflow as a document of plain lists and dicts.
+
+        Args:
+            functions: The names of the functions that it calls.
+
+        Raises:
+            InvalidTaskError: A task has what a document cannot say.
+        """
+        return _writing.write(
+            self.name,
+            [(node.task, self._after[name]) for name, node in self._nodes.items()],
+            functions or {},
+        )
+
+    @classmethod
+    def from_yaml(
+        cls,
+        text: str | bytes,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        programs: bool = False,
+    ) -> Workflow:
+        """
+        A workflow from a document in YAML 1.2, as for `from_dict`.
+
+        Aliases, tags and repeated keys are refused. It needs the library PyYAML:
+        `pip install 'taskorch[yaml]'`.
+
+        Raises:
+            ImportError: PyYAML is not installed.
+            ValidationFailedError: As for `from_dict`.
+            CycleError: As for `from_dict`.
+        """
+        try:
+            from taskorch.workflows import _yaml  # noqa: PLC0415 - optional, 15 ms
+        except ImportError as error:
+            msg = "Workflow.from_yaml needs PyYAML: pip install 'taskorch[yaml]'"
+            raise ImportError(msg, name="yaml") from error
+        return cls.from_dict(_yaml.load(text), functions, programs=programs)
+
+    # -- taking in -----------------------------------------------------------------
+
+    def _fill(self, tasks: Sequence[Task]) -> None:
+        """
+        Take in tasks that name each other in any order.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        names: dict[str, None] = {}
+        for task in tasks:
+            if task.id in names:
+                raise self._taken(str(task.id))
+            names[str(task.id)] = None
+        for task in tasks:
+            self._put(task, names)
+        _graph.refuse_rings(self._after)
+
+    def _put(self, task: Task, known: Container[str]) -> Node:
+        if not isinstance(task, Task):
+            msg = f"a Task is added, not {show(task)}"
+            hint = "wf.task(function, …) adds a call, and wf.add(Task(…)) any task"
+            raise InvalidTaskError(msg, hint=hint)
+        if task.id is None:
+            name = _names.unused(_names.stem_of(task), self._nodes, self._counts)
+        else:
+            name = _names.check_task_id(task.id)
+            if name in self._nodes:
+                raise self._taken(name)
+        if task.idempotency_key is not None:
+            msg = f"task {name!r} has an idempotency key"
+            hint = "a task of a workflow is known by its id and that of the run"
+            raise InvalidTaskError(msg, hint=hint, task_id=name)
+        who = f"task {name!r}"
+        parents, outside = self._waits(task.after, who, name, known)
+        payload = task.payload
+        if isinstance(payload, Call):
+
+            def bound(arg: Any, where: str) -> Any:
+                parent = self._named(arg, who, name, known)
+                if parent is not None:
+                    parents[parent] = None
+                    return Reference(parent)
+                _refuse_hidden(arg, f"{who}: {where}", _NO_PLACE)
+                return arg
+
+            payload = with_references(payload, bound)
+        elif not isinstance(payload, Program):
+            hint = "name it in after=, and read its result from context.results"
+            _refuse_hidden(payload, f"{who}: its payload", hint)
+        made = attrs.evolve(task, id=name, after=outside, payload=payload)
+        node = self._enter(made, name, parents)
+        self._added[id(task)] = (task, node)
+        return node
+
+    def _enter(self, task: Task, name: str, parents: Iterable[str]) -> Node:
+        node = self._nodes[name] = Node(self, name, task)
+        self._after[name] = above = dict.fromkeys(parents)
+        self._needed.update(above)
+        if self._graph is not None:
+            self._graph.add_node(name)
+            self._graph.add_edges_from((parent, name) for parent in above)
+        return node
+
+    def _connect(self, parent: str, child: str) -> bool:
+        """
+        Let *child* come after *parent*; False if it does already.
+
+        Raises:
+            CycleError: It comes before *parent*, however indirectly.
+        """
+        if parent == child:
+            raise _graph.ring_error((child,))
+        above = self._after[child]
+        if parent in above:
+            return False
+        # Mostly nobody waits for the one, or the other waits for nobody.
+        if child in self._needed and self._after[parent]:
+            if self._graph is None:
+                self._graph = _graph.digraph(self._after)
+            ring = _graph.path(self._graph, child, parent)
+            if ring:
+                raise _graph.ring_error(ring[::-1])
+        above[parent] = None
+        self._needed.add(parent)
+        if self._graph is not None:
+            self._graph.add_edge(parent, child)
+        return True
+
+    # -- names ---------------------------------------------------------------------
+
+    def _waits(
+        self, after: object, who: str, name: str, known: Container[str] | None = None
+    ) -> tuple[dict[str, None], tuple[Any, ...]]:
+        """What *after* names: tasks of this workflow, and what is from outside."""
+        if isinstance(after, str | bytes | Node) or not isinstance(after, Iterable):
+            msg = f"{who}: after is a list of nodes and ids, not {show(after)}"
+            raise InvalidTaskError(msg, hint="put it in a list: after=[…]")
+        inside: dict[str, None] = {}
+        outside: list[Any] = []
+        for ref in list(after):
+            parent = self._named(
+                Reference(ref) if isinstance(ref, str) else ref, who, name, known
+            )
+            if parent is not None:
+                inside[parent] = None
+            elif isinstance(ref, Task) or hasattr(ref, "task_id"):
+                outside.append(ref)
+            else:
+                msg = f"{who}: after has {show(ref)}, which is no node, id or handle"
+                hint = "after=[a, *group]" if isinstance(ref, list | tuple) else None
+                raise InvalidTaskError(msg, hint=hint)
+        return inside, tuple(outside)
+
+    def _named(
+        self, ref: Any, who: str, name: str, known: Container[str] | None = None
+    ) -> str | None:
+        """
+        The id of the task of this workflow that *ref* stands for; None if for none.
+
+        Raises:
+            InvalidTaskError: It stands for one of another workflow, or unknown.
+            CycleError: It stands for *name*, the task that names it.
+        """
+        if isinstance(ref, Node):
+            if ref.workflow is self:
+                return ref.id
+            msg = f"{who} needs {ref!r}, which is not of workflow {self.name!r}"
+            raise InvalidTaskError(msg, hint=_FOREIGN)
+        if isinstance(ref, Reference):
+            wanted = ref.task_id
+            if wanted == name:
+                raise _graph.ring_error((name,))
+            if wanted not in (self._nodes if known is None else known):
+                msg = f"{who} needs {self._unknown(wanted)}"
+                hint = "add what it needs first, or connect them by wf.chain(…)"
+                raise InvalidTaskError(msg, hint=hint)
+            return wanted
+        if isinstance(ref, Task):
+            if id(ref) in self._added:
+                return self._added[id(ref)][1].id
+            if ref._submitted_as is None:  # noqa: SLF001 - or it has a handle
+                msg = f"{who} needs {show(ref)}, which was not added"
+                hint = "name the node that wf.add(task) returns"
+                raise InvalidTaskError(msg, hint=hint)
+        return None
+
+    def _group(self, step: object) -> list[str]:
+        items = step if isinstance(step, list | tuple) else [step]
+        names: list[str] = []
+        for item in items:
+            ref = Reference(item) if isinstance(item, str) else item
+            name = self._named(ref, f"a chain of workflow {self.name!r}", "")
+            if name is None:
+                msg = f"a chain has {show(item)}, which is no node and no id"
+                raise InvalidTaskError(msg, hint="wf.chain(a, [b, c], d)")
+            names.append(name)
+        return names
+
+    def _unknown(self, task_id: object) -> str:
+        near = _names.guess(task_id, self._nodes) if isinstance(task_id, str) else ""
+        return f"{show(task_id)}, which workflow {self.name!r} does not have{near}"
+
+    def _taken(self, name: str) -> DuplicateTaskError:
+        msg = f"workflow {self.name!r} has a task {name!r} already"
+        return DuplicateTaskError(msg, hint="choose another id", task_id=name)
+
+
+def _refuse_hidden(value: object, where: str, hint: str) -> None:
+    """
+    Refuse a node where it would not be found.
+
+    Raises:
+        InvalidTaskError: *value* is one, or has one directly in it.
+    """
+    items: Iterable[object] = (value,)
+    if isinstance(value, Mapping):
+        items = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        items = value
+    for item in items:
+        if isinstance(item, Node):
+            msg = f"{where} has {item!r} in a {type(value).__name__}, as it is"
+            raise InvalidTaskError(msg, hint=hint)
+
+
+def _tasks_of(graph: Any, attribute: str) -> list[Task]:
+    """
+    The tasks of the nodes of a graph, each after its predecessors.
+
+    Raises:
+        InvalidTaskError: It is no directed graph, or a node has no task.
+    """
+    if not (hasattr(graph, "is_directed") and graph.is_directed()):
+        msg = f"a directed graph of networkx's is needed, not {show(graph)}"
+        raise InvalidTaskError(msg, hint="networkx.DiGraph has edges with a direction")
+    tasks: list[Task] = []
+    for node, data in graph.nodes(data=True):
+        task = data.get(attribute)
+        if callable(task):
+            task = Task.call(task)
+        if not isinstance(task, Task):
+            msg = f"node {show(node)} has no task: its {attribute!r} is {show(task)}"
+            hint = f"graph.add_node(name, {attribute}=Task(…)), or a function"
+            raise InvalidTaskError(msg, hint=hint)
+        name = str(node)
+        if task.id not in (None, name):
+            msg = f"node {show(node)} has a task with another id, {task.id!r}"
+            raise InvalidTaskError(msg, hint="the name of a node is the id")
+        above = dict.fromkeys(map(str, graph.predecessors(node)))
+        tasks.append(attrs.evolve(task, id=name, after=(*task.after, *above)))
+    return tasks

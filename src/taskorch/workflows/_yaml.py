@@ -1,0 +1,118 @@
+"""
+YAML 1.2, the part of it that is JSON in other letters.
+
+PyYAML reads 1.1, where `no` is false, `1:30` is ninety and a date is a date; and its
+safe loader follows aliases, by which a small text can mean a huge one, and takes the
+last of two equal keys. None of that here. This is the one module that knows PyYAML.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import yaml
+
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.model._show import show
+
+__all__ = ("load",)
+
+_TAG: Final = "tag:yaml.org,2002:"
+_SCALARS: Final = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        (
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+        ),
+        list("-+0123456789."),
+    ),
+}
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
+    """Reads the core schema of YAML 1.2, without aliases and tags."""
+
+    # Those of the class above are of YAML 1.1.
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            msg = "an alias (*name) stands for other text; write that out"
+            raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, None] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                msg = "a name is text"
+                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+            if key.value in seen:
+                msg = f"{key.value!r} stands here twice"
+                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+            seen[key.value] = None
+        return {
+            # A name is text, whatever else it looks like.
+            key.value: self.construct_object(value, deep=deep)
+            for key, value in node.value
+        }
+
+    def construct_integer(self, node: Any) -> int:
+        text = node.value
+        if text[:2] in ("0o", "0x"):
+            return int(text[2:], 8 if text[1] == "o" else 16)
+        return int(text)
+
+    def construct_number(self, node: Any) -> float:
+        text = node.value.lower()
+        if text.endswith((".inf", ".nan")):
+            text = text.replace(".", "", 1)
+        return float(text)
+
+    def construct_other(self, node: Any) -> Any:
+        msg = f"there is no tag {node.tag!r} here"
+        raise yaml.constructor.ConstructorError(None, None, msg, node.start_mark)
+
+
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(
+        f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), _first
+    )
+_Loader.yaml_constructors = {
+    f"{_TAG}null": _Loader.construct_yaml_null,
+    f"{_TAG}bool": _Loader.construct_yaml_bool,
+    f"{_TAG}int": _Loader.construct_integer,
+    f"{_TAG}float": _Loader.construct_number,
+    f"{_TAG}str": _Loader.construct_yaml_str,
+    f"{_TAG}seq": _Loader.construct_yaml_seq,
+    f"{_TAG}map": _Loader.construct_yaml_map,
+    None: _Loader.construct_other,
+}
+
+
+def load(text: str | bytes) -> Any:
+    """
+    What *text*, one document, says.
+
+    Raises:
+        InvalidTaskError: *text* is no text.
+        ValidationFailedError: It is no YAML, or has what is not allowed here.
+    """
+    given: object = text
+    if not isinstance(given, str | bytes):
+        msg = f"the text of a workflow is needed, not {show(given)}"
+        raise InvalidTaskError(msg, hint="Path(…).read_text() reads a file")
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+    except (RecursionError, ValueError) as error:
+        # A depth of a thousand, a number of ten thousand digits.
+        problem = f"it cannot be read: {error}"
+    msg = f"the YAML of the workflow was refused: {problem}"
+    raise ValidationFailedError(msg, findings=(("", problem),), hint="")

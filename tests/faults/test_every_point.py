@@ -1,0 +1,27 @@
+"""Killed at every point at which the journal is written, and once more afterwards."""
+
+import pytest
+from tests.faults import workload
+
+from taskorch.testing import for_every_crash_point
+
+POINTS = {"claim", "claimed", "begin", "rows", "commit", "kept", "save", "saved"}
+
+
+#: It takes a while on a machine that is busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def test_nothing_is_lost_or_done_twice_wherever_it_is_killed():
+    """At every point, and then at one of the points of the recovery as well."""
+    seen = for_every_crash_point(workload.run, check=workload.check, recovery=1)
+
+    assert len(seen.names) > 50
+
+
+def test_nor_with_snapshots_and_tasks_that_have_left_memory():
+    seen = for_every_crash_point(
+        workload.run_with_snapshots, check=workload.check, recovery=1
+    )
+
+    assert set(seen.names) == POINTS

@@ -1,0 +1,42 @@
+"""Programs that outlive their orchestrator, and its guardian."""
+
+import os
+import signal
+import sys
+
+import pytest
+from tests.faults import ledger, lives
+from tests.faults.tools import PATIENCE, Process, await_program, guardian_of, is_alive
+
+from taskorch import TaskOrchestrator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="marks are found in /proc"),
+]
+
+
+def test_the_next_life_ends_what_the_one_before_has_left_and_runs_it_again(tmp_path):
+    journal = tmp_path / "journal.db"
+    with Process(lives.with_program, journal) as process:
+        assert process.line() == "ready"
+        orphan = await_program(journal)
+        journal.with_name("pid").write_text(str(orphan))
+        guardian = guardian_of(process.pid)
+        # So that it cannot see that its guardian is gone.
+        process.hold()
+        os.kill(guardian, signal.SIGKILL)
+        process.send(signal.SIGKILL)
+        process.wait()
+    assert is_alive(orphan)
+
+    ledger.open_ledger(journal)
+    with TaskOrchestrator(journal=journal, durability="process") as orch:
+        assert not is_alive(orphan)
+        orch.handle("look").result(PATIENCE)
+        again = await_program(journal)
+        assert again != orphan
+        assert orch.cancel_task("program")
+
+    assert list(ledger.of(journal, "orphan")) == [["False"]]
+    assert not is_alive(again)

@@ -1,0 +1,967 @@
+"""A journal that cannot be written: nothing starts, nothing is lost, nobody is fooled."""
+
+import asyncio
+import os
+import resource
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop
+
+from taskorch import (
+    InternalError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+    NotRunningError,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+    current_context,
+)
+from taskorch.events import OrchestratorStarted
+from taskorch.journal import SqliteJournal
+from taskorch.protocols import Entry
+from taskorch.runtime import _committer
+
+CALLS: list[Any] = []
+GO = threading.Event()
+BEGAN = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No call of another test is left, and nobody tries again for long."""
+    CALLS.clear()
+    GO.clear()
+    BEGAN.clear()
+    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+    yield
+    GO.set()
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    """A journal that is not there yet."""
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture(name="impatient")
+def fixture_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits in doubt is told so soon."""
+    monkeypatch.setattr(_committer, "_PATIENCE", 0.1)
+
+
+def open_at(path: Path) -> TaskOrchestrator:
+    """An orchestrator with a journal at *path* that does not wait for the disk."""
+    return TaskOrchestrator(journal=path, durability="process")
+
+
+def echo(value: Any = None) -> Any:
+    CALLS.append(value)
+    return value
+
+
+def hold(value: Any = None) -> Any:
+    CALLS.append(value)
+    BEGAN.set()
+    assert GO.wait(PATIENCE)
+    return value
+
+
+def hold_politely() -> None:
+    BEGAN.set()
+    while not GO.wait(0.002):
+        current_context().checkpoint()
+
+
+async def echo_async(value: Any = None) -> Any:
+    return value
+
+
+def _kind(entry: Any) -> str:
+    """The class of the fact of *entry*, encoded or not."""
+    kind = entry[1] if isinstance(entry[0], int) else entry[0][0].__name__
+    return str(kind)
+
+
+class Ailing(SqliteJournal):
+    """A journal of which `append` fails while it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, durability="process")
+        #: "": it is well; "before": nothing is kept; "after": all is kept, and it
+        #: says that it does not know.
+        self.ill = ""
+        self.error: Callable[[], Exception] = lambda: JournalUnavailableError(
+            "the disk is full"
+        )
+        self.tries = 0
+        self.tried = threading.Condition()
+        #: Fails when it is given a fact of this class, from then on.
+        self.falls_ill_at: tuple[str, str] | None = None
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        group = list(group)
+        at = self.falls_ill_at
+        if at and any(_kind(entry) == at[0] for entry in group):
+            self.ill, self.falls_ill_at = at[1], None
+        if self.ill != "before":
+            super().append(epoch, group)
+        if self.ill:
+            with self.tried:
+                self.tries += 1
+                self.tried.notify_all()
+            raise self.error()
+
+    def fails(self, how: str = "before", at: str = "") -> None:
+        """From now on, or from the first fact of a class on."""
+        if at:
+            self.falls_ill_at = (at, how)
+        else:
+            self.ill = how
+
+    def mend(self) -> None:
+        self.ill = ""
+
+    def wait_for(self, tries: int = 1) -> None:
+        """Until it has failed so often, from now."""
+        with self.tried:
+            wanted = self.tries + tries
+            assert self.tried.wait_for(lambda: self.tries >= wanted, PATIENCE)
+
+
+def degrade(orch: TaskOrchestrator, journal: Ailing, how: str = "before") -> None:
+    """Let the journal fall ill, and let the orchestrator notice."""
+    journal.fails(how)
+    # Any fact will do.
+    orch._rt.note(OrchestratorStarted)
+    eventually(lambda: orch.health().status == "degraded")
+
+
+HOW = pytest.mark.parametrize("how", ["before", "after"])
+
+
+@HOW
+def test_nothing_starts_and_all_is_said(path: Path, how: str) -> None:
+    """Health, events and refusals tell of it; it is lifted by itself."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        recorder = Recorder(orch, "journal_degraded", "journal_restored")
+        done = orch.submit_task(Task.call(echo, 1, id="done"))
+        assert done.result(PATIENCE) == 1
+        degrade(orch, journal, how)
+        (degraded,) = recorder.wait_for(1)
+        assert "the disk is full" in str(degraded)
+        health = orch.health()
+        (check,) = [check for check in health.checks if check.component == "journal"]
+        assert (check.status, health.live) == ("degraded", True)
+        assert "the disk is full" in check.detail
+        for call in (
+            lambda: orch.submit(echo, 2),
+            lambda: orch.submit_task(Task.call(echo, 2, id="two")),
+            lambda: orch.submit_tasks([Task.call(echo, 2)]),
+            lambda: orch.map(echo, [1]),
+            lambda: orch.cancel_task("done"),
+            lambda: orch.rerun_task("done"),
+        ):
+            with pytest.raises(JournalUnavailableError, match="disk is full") as caught:
+                call()
+            assert caught.value.outcome == "refused"
+        # What is there may be read.
+        assert done.result() == 1
+        assert orch.handle("done") is done
+        assert orch.get_task_status("done").result == 1
+        assert orch.get_stats().state_machine.completed == 1
+        assert [status.task_id for status in orch.tasks()] == ["done"]
+        # It tries again, and does not flood anybody with events.
+        journal.wait_for(3)
+        assert len(recorder.events) == 1
+        journal.mend()
+        recorder.wait_for(2)
+        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
+        assert orch.health().status == "ok"
+        assert orch.submit(echo, 3).result(PATIENCE) == 3
+    with open_at(path) as orch:
+        assert orch.get_stats().state_machine.completed == 2
+        kinds = [fact[0].__name__ for fact, _ in orch._rt.committer.journal.read()]
+        assert kinds.count("JournalDegraded") == kinds.count("JournalRestored") == 1
+
+
+@HOW
+def test_queued_work_does_not_start_meanwhile(path: Path, how: str) -> None:
+    """What waits for a slot goes on waiting, also when one is free."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal, concurrency=1) as orch:
+        one = orch.submit(hold, 1)
+        two = orch.submit(echo, 2)
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal, how)
+        GO.set()
+        journal.wait_for(3)
+        assert CALLS == [1]
+        assert not one.done()
+        assert not two.done()
+        with pytest.raises(TimeoutError):
+            one.result(0)
+        journal.mend()
+        assert two.result(PATIENCE) == 2
+        assert one.result(PATIENCE) == 1
+
+
+@HOW
+def test_what_ends_meanwhile_is_told_afterwards(path: Path, how: str) -> None:
+    """A task that ends while nothing can be kept resolves only once that is kept."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        ends = Recorder(orch, "task_completed", "journal_restored")
+        handle = orch.submit(hold, 5)
+        called = threading.Event()
+        handle.add_done_callback(lambda _: called.set())
+        future = handle.future()
+        assert BEGAN.wait(PATIENCE)
+        journal.fails(how, at="TaskCompleted")
+        GO.set()
+        journal.wait_for(2)
+        assert not handle.done()
+        assert not future.done()
+        assert not called.is_set()
+        assert ends.events == []
+        assert orch.get_task_status(handle.task_id).state in (
+            TaskState.RUNNING,
+            TaskState.COMPLETED,
+        )
+        journal.mend()
+        assert handle.result(PATIENCE) == 5
+        assert future.result(PATIENCE) == 5
+        assert called.wait(PATIENCE)
+        ends.wait_for(2)
+    assert CALLS == [5]
+
+
+@HOW
+@pytest.mark.usefixtures("impatient")
+def test_a_submission_in_doubt(path: Path, how: str) -> None:
+    """Its outcome is unknown; the same again, with its id, settles what happened."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        for task in (
+            Task.call(echo, 1, id="x"),
+            Task.call(echo, 2, idempotency_key="k"),
+        ):
+            CALLS.clear()
+            journal.fails(how, at="TaskSubmitted")
+            with pytest.raises(JournalUnavailableError) as caught:
+                orch.submit_task(task)
+            assert caught.value.outcome == "unknown"
+            assert "same id" in caught.value.hint
+            with pytest.raises(JournalUnavailableError) as again:
+                orch.submit_task(task)
+            assert again.value.outcome == "refused"
+            assert CALLS == []
+            journal.mend()
+            eventually(lambda: orch.health().status == "ok")
+            handle = orch.submit_task(task)
+            assert handle.result(PATIENCE) == task.payload.args[0]
+            assert list(task.payload.args) == CALLS
+        assert orch.get_stats().state_machine.total == 2
+
+
+@HOW
+@pytest.mark.usefixtures("impatient")
+def test_a_doubt_is_settled_in_the_next_life(path: Path, how: str) -> None:
+    """The journal never came back; what was in doubt is there, or it is not."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal)
+    orch.start()
+    kept = orch.submit_task(Task.call(echo, 0, id="kept"))
+    assert kept.result(PATIENCE) == 0
+    journal.fails(how, at="TaskSubmitted")
+    with pytest.raises(JournalUnavailableError):
+        orch.submit_task(Task.call(echo, 1, id="x"))
+    report = orch.stop()
+    assert not CALLS[1:]
+    assert [left.task_id for left in report.left] == ["x"]
+    with open_at(path) as orch:
+        assert orch.handle("kept").result() == 0
+        names = [status.task_id for status in orch.tasks()]
+        assert names == (["kept", "x"] if how == "after" else ["kept"])
+        assert orch.submit_task(Task.call(echo, 1, id="x")).result(PATIENCE) == 1
+    assert CALLS == [0, 1]
+
+
+@in_loop
+@pytest.mark.usefixtures("impatient")
+async def test_doubt_and_refusal_on_the_loop(path: Path) -> None:
+    """`orch.aio` says the same, and the loop goes on meanwhile."""
+    journal = Ailing(path)
+    async with TaskOrchestrator(journal=journal) as orch:
+        first = await orch.aio.submit(echo_async, 0)
+        assert await first == 0
+        journal.fails(at="TaskSubmitted")
+        with pytest.raises(JournalUnavailableError) as caught:
+            await orch.aio.submit(echo_async, 1)
+        assert caught.value.outcome == "unknown"
+        for call in (
+            lambda: orch.aio.submit(echo_async, 2),
+            lambda: orch.aio.submit_task(Task.call(echo, 2)),
+            lambda: orch.aio.submit_tasks([Task.call(echo, 2)]),
+            lambda: orch.aio.cancel_task(first.task_id),
+        ):
+            with pytest.raises(JournalUnavailableError) as refused:
+                await call()
+            assert refused.value.outcome == "refused"
+        assert (await orch.aio.health()).status == "degraded"
+        journal.mend()
+        await asyncio.to_thread(eventually, lambda: orch.health().status == "ok")
+        assert await (await orch.aio.submit(echo_async, 3)) == 3
+
+
+@HOW
+@pytest.mark.usefixtures("impatient")
+def test_every_way_to_ask_may_be_in_doubt(path: Path, how: str) -> None:
+    """What was asked is done once the journal is back, and by then only once."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        for name in "abcd":
+            orch.submit_task(Task.call(echo, name, id=name, not_before=3600))
+        asks: list[tuple[Callable[[], Any], str, str]] = [
+            (lambda: orch.cancel_task("a"), "a", "cancelled"),
+            (lambda: orch.suspend_task("b"), "b", "suspended"),
+            (lambda: orch.set_priority("c", 4), "c", "pending"),
+        ]
+        for ask, name, state in asks:
+            degraded = threading.Event()
+            journal.fails(how)
+            with pytest.raises(JournalUnavailableError) as caught:
+                ask()
+            assert caught.value.outcome == "unknown"
+            assert not degraded.is_set()
+            journal.mend()
+            eventually(lambda: orch.health().status == "ok")
+            assert str(orch.get_task_status(name).state) == state
+        assert orch.get_task_status("c").priority == 4
+        for name in "bcd":
+            assert orch.cancel_task(name)
+
+
+@HOW
+def test_stop_while_degraded_ends(path: Path, how: str) -> None:
+    """It does not wait for the journal; nobody who waits is forgotten."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, concurrency=1)
+    orch.start()
+    one = orch.submit_task(Task.call(hold_politely, id="one"))
+    two = orch.submit_task(Task.call(echo, 2, id="two"))
+    assert BEGAN.wait(PATIENCE)
+    degrade(orch, journal, how)
+    heard: list[BaseException | None] = []
+    waiter = threading.Thread(target=lambda: heard.append(two.exception(PATIENCE)))
+    waiter.start()
+    eventually(lambda: two._waiters)
+    report = orch.stop(drain=False)
+    assert {left.task_id for left in report.left} == {"one", "two"}
+    waiter.join(PATIENCE)
+    assert isinstance(heard[0], NotRunningError)
+    with pytest.raises(NotRunningError):
+        one.result(PATIENCE)
+    GO.set()
+    with open_at(path) as orch:
+        assert orch.handle("one").result(PATIENCE) is None
+        assert orch.handle("two").result(PATIENCE) == 2
+
+
+@HOW
+@pytest.mark.usefixtures("impatient")
+def test_a_draining_stop_while_degraded_ends(path: Path, how: str) -> None:
+    """It waits for a while, for the trouble may pass, and says what is left."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, concurrency=1)
+    orch.start()
+    one = orch.submit_task(Task.call(hold, 1, id="one"))
+    orch.submit_task(Task.call(echo, 2, id="two"))
+    assert BEGAN.wait(PATIENCE)
+    degrade(orch, journal, how)
+    GO.set()
+    report = orch.stop()
+    assert not report.drained
+    assert "two" in {left.task_id for left in report.left}
+    # It ended, and nobody could keep that: it is not told as if it were.
+    with pytest.raises(NotRunningError):
+        one.result(PATIENCE)
+    assert not one.done()
+    with open_at(path) as orch:
+        assert orch.handle("one").result(PATIENCE) == 1
+        assert orch.handle("two").result(PATIENCE) == 2
+
+
+@HOW
+def test_the_journal_comes_back_during_the_stop(path: Path, how: str) -> None:
+    """What ended meanwhile is kept after all."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal)
+    orch.start()
+    handle = orch.submit_task(Task.call(hold, 1, id="one"))
+    assert BEGAN.wait(PATIENCE)
+    journal.fails(how, at="TaskCompleted")
+    GO.set()
+    journal.wait_for()
+    journal.mend()
+    orch.stop()
+    assert handle.result(PATIENCE) == 1
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+    assert CALLS == [1]
+
+
+@HOW
+def test_a_drain_outlives_a_moment_of_trouble(path: Path, how: str) -> None:
+    """The end of the block waits for all that can proceed once the journal is back."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, concurrency=1)
+    orch.start()
+    first = orch.submit(hold, 1)
+    rest = [orch.submit(echo, number) for number in range(20)]
+    assert BEGAN.wait(PATIENCE)
+    degrade(orch, journal, how)
+    reports: list[Any] = []
+    stopping = threading.Thread(target=lambda: reports.append(orch.stop()))
+    stopping.start()
+    eventually(lambda: orch._rt.waiting.quiet)
+    GO.set()
+    journal.wait_for(3)
+    journal.mend()
+    stopping.join(PATIENCE)
+    assert reports[0].drained
+    assert reports[0].left == ()
+    assert first.result(PATIENCE) == 1
+    assert [handle.result(0) for handle in rest] == list(range(20))
+
+
+@HOW
+def test_a_retry_and_a_timeout_fall_due_meanwhile(path: Path, how: str) -> None:
+    """Timers go on; what they let go starts afterwards."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        late = orch.submit_task(Task.call(hold_politely, timeout=0.15, id="late"))
+        due = orch.submit_task(Task.call(echo, "due", not_before=0.05, id="due"))
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal, how)
+        eventually(lambda: orch._rt.kernel.tasks["late"].state is TaskState.FAILED)
+        assert CALLS == []
+        assert not late.done()
+        journal.mend()
+        assert due.result(PATIENCE) == "due"
+        assert type(late.exception(PATIENCE)).__name__ == "TaskTimeoutError"
+
+
+@HOW
+def test_nothing_acknowledged_is_lost(  # noqa: C901 - small steps
+    path: Path, how: str
+) -> None:
+    """Many submit while the journal comes and goes: who was told yes is there."""
+    journal = Ailing(path)
+    accepted: list[str] = []
+    over = threading.Event()
+
+    def insist(task: Task) -> Any:
+        while True:
+            try:
+                return orch.submit_task(task)
+            except JournalUnavailableError:
+                over.wait(0.001)
+
+    def work(worker: int) -> None:
+        for number in range(30):
+            name = f"{worker}-{number}"
+            handle = insist(Task.call(echo, number, id=name))
+            accepted.append(name)
+            if number % 3 == 0:
+                assert handle.result(PATIENCE) == number
+
+    def trouble() -> None:
+        while not over.is_set():
+            journal.fails(how)
+            over.wait(0.01)
+            journal.mend()
+            over.wait(0.01)
+
+    with TaskOrchestrator(journal=journal) as orch:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        troubler = threading.Thread(target=trouble)
+        for thread in (*threads, troubler):
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        over.set()
+        troubler.join(PATIENCE)
+        assert not any(thread.is_alive() for thread in threads)
+    assert len(accepted) == len(set(accepted)) == 120
+    assert len(CALLS) == 120
+    with open_at(path) as orch:
+        assert orch.get_stats().state_machine.completed == 120
+        for name in accepted:
+            assert orch.handle(name).result() == int(name.split("-")[1])
+
+
+# -- what does not pass ----------------------------------------------------------------
+
+
+def taken() -> Exception:
+    return JournalTakenError("life 2 owns it now")
+
+
+def damaged() -> Exception:
+    return JournalError("it is damaged: a page")
+
+
+def odd() -> Exception:
+    return ZeroDivisionError("a fault of the journal's")
+
+
+FATAL = pytest.mark.parametrize("error", [taken, damaged, odd])
+
+
+@FATAL
+def test_a_journal_that_is_lost_stops_everything(
+    path: Path, error: Callable[[], Exception]
+) -> None:
+    """Nothing starts any more, nobody waits for ever, and all say why."""
+    kind = type(error()) if isinstance(error(), JournalError) else InternalError
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, concurrency=1)
+    orch.start()
+    one = orch.submit_task(Task.call(hold_politely, id="one"))
+    two = orch.submit_task(Task.call(echo, 2, id="two"))
+    assert BEGAN.wait(PATIENCE)
+    future = two.future()
+    called = threading.Event()
+    two.add_done_callback(lambda _: called.set())
+    heard: list[BaseException | None] = []
+    waiter = threading.Thread(target=lambda: heard.append(one.exception(PATIENCE)))
+    waiter.start()
+    eventually(lambda: one._waiters)
+    journal.error = error
+    journal.fails()
+    message = getattr(error(), "message", str(error()))
+    with pytest.raises(kind) as caught:
+        orch.submit(echo, 3)
+    assert message in str(caught.value)
+    waiter.join(PATIENCE)
+    assert isinstance(heard[0], kind)
+    for handle in (one, two):
+        with pytest.raises(kind):
+            handle.result(PATIENCE)
+    with pytest.raises(kind):
+        future.result(PATIENCE)
+    assert called.wait(PATIENCE)
+    health = orch.health()
+    assert health.status == "failed"
+    assert any(message in check.detail for check in health.checks)
+    with pytest.raises(kind):
+        orch.submit_task(Task.call(echo, 3))
+    assert orch.wait(PATIENCE)
+    GO.set()
+    orch.stop(drain=False)
+    assert CALLS == []
+    with open_at(path) as orch:
+        assert orch.handle("one").result(PATIENCE) is None
+        assert orch.handle("two").result(PATIENCE) == 2
+
+
+def test_another_takes_over(path: Path) -> None:
+    """The old owner is told, stops, and has kept nothing since."""
+    old = open_at(path)
+    old.start()
+    old.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+    waiting = old.submit_task(Task.call(hold, 2, id="two"))
+    assert BEGAN.wait(PATIENCE)
+    new = TaskOrchestrator(journal=SqliteJournal(path, take_over=True))
+    with new:
+        with pytest.raises(JournalTakenError):
+            old.submit_task(Task.call(echo, 3, id="three"))
+        GO.set()
+        with pytest.raises(JournalTakenError):
+            waiting.result(PATIENCE)
+        assert old.health().status == "failed"
+        old.stop(drain=False)
+        assert new.handle("one").result(PATIENCE) == 1
+        assert new.handle("two").result(PATIENCE) == 2
+        assert {status.task_id for status in new.tasks()} == {"one", "two"}
+    assert CALLS == [1, 2, 2]
+
+
+# -- real trouble ----------------------------------------------------------------------
+
+
+@pytest.fixture(name="brief")
+def fixture_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite waits for locks of others no longer than a moment."""
+    from taskorch.journal import _file
+
+    monkeypatch.setattr(_file, "_PATIENCE", 0.02)
+
+
+def journal_of(orch: TaskOrchestrator) -> Any:
+    """The SqliteJournal of *orch*."""
+    assert orch._rt.committer is not None
+    return orch._rt.committer.journal
+
+
+def spoil(journal: Any, statement: str) -> Callable[[], None]:
+    """Execute *statement* on every connection that writes, until what is returned."""
+    connect = journal._connection
+
+    def spoiled() -> Any:
+        db = connect()
+        db.execute(statement)
+        return db
+
+    def let_go() -> None:
+        journal._disconnect()
+        del journal._connection
+
+    journal._connection = spoiled
+    return let_go
+
+
+def accept_or_not(orch: TaskOrchestrator, task: Task) -> str:
+    """What became of a submission."""
+    try:
+        orch.submit_task(task)
+    except JournalUnavailableError as error:
+        return error.outcome
+    return "accepted"
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_full_disk(path: Path) -> None:
+    """SQLite may add no page: nothing more is taken in until it may."""
+    with open_at(path) as orch:
+        first = orch.submit_task(Task.call(echo, "first", id="first"))
+        assert first.result(PATIENCE) == "first"
+        let_go = spoil(journal_of(orch), "PRAGMA max_page_count = 1")
+        big = Task.call(echo, "x" * 100_000, id="big")
+        assert accept_or_not(orch, big) == "unknown"
+        assert "full" in str(orch.health())
+        assert accept_or_not(orch, big) == "refused"
+        assert first.result() == "first"
+        let_go()
+        eventually(lambda: orch.health().status == "ok")
+        assert len(orch.submit_task(big).result(PATIENCE)) == 100_000
+    with open_at(path) as orch:
+        assert len(orch.handle("big").result()) == 100_000
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_limit_on_the_size_of_files(path: Path) -> None:
+    """The system refuses to write more: as a full disk, for as long as it lasts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with open_at(path) as orch:
+            orch.submit_task(Task.call(echo, "first", id="first")).result(PATIENCE)
+            size = max(p.stat().st_size for p in path.parent.iterdir())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, hard))
+            task = Task.call(echo, "x" * 300_000, id="big")
+            assert accept_or_not(orch, task) == "unknown"
+            assert orch.health().status == "degraded"
+            assert accept_or_not(orch, task) == "refused"
+            assert orch.get_task_status("first").result == "first"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            eventually(lambda: orch.health().status == "ok")
+            assert len(orch.submit_task(task).result(PATIENCE)) == 300_000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    with open_at(path) as orch:
+        assert len(orch.handle("big").result()) == 300_000
+        assert orch.handle("first").result() == "first"
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_lock_of_somebody_else(path: Path) -> None:
+    """Another program holds the file: as long as it does, nothing is kept."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        task = Task.call(echo, 2, id="two")
+        assert accept_or_not(orch, task) == "unknown"
+        assert "locked" in str(orch.health())
+        assert orch.get_task_status("one").result == 1
+        other.execute("ROLLBACK")
+        other.close()
+        eventually(lambda: orch.health().status == "ok")
+        assert orch.submit_task(task).result(PATIENCE) == 2
+    assert CALLS == [1, 2]
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_file_that_vanishes(path: Path) -> None:
+    """It was moved away: nothing is written beside it, and it may come back."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+        eventually(orch._rt.is_quiet)
+        aside = path.parent / "aside"
+        path.rename(aside)
+        # What has a name is looked up first, and that fails already.
+        task = Task.call(echo, 2, id="two")
+        assert accept_or_not(orch, task) == "refused"
+        assert accept_or_not(orch, Task.call(echo, 3)) == "unknown"
+        assert orch.health().status == "degraded"
+        assert not path.exists()
+        aside.rename(path)
+        eventually(lambda: orch.health().status == "ok")
+        assert orch.submit_task(task).result(PATIENCE) == 2
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+        assert orch.handle("two").result() == 2
+    assert CALLS == [1, 3, 2]
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_log_that_vanishes(path: Path) -> None:
+    """The log beside the journal was removed: what it had is moved, and not lost."""
+    with open_at(path) as orch:
+        recorder = Recorder(orch, "journal_restored")
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+        eventually(orch._rt.is_quiet)
+        Path(f"{path}-wal").unlink()
+        # In doubt for a moment, or done: it heals by itself.
+        orch._rt.note(OrchestratorStarted)
+        recorder.wait_for(1)
+        assert orch.submit_task(Task.call(echo, 2, id="two")).result(PATIENCE) == 2
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+        assert orch.handle("two").result() == 2
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_file_that_vanishes_for_good(path: Path) -> None:
+    """Nothing is made in its place, by the stop or by the next opening."""
+    orch = open_at(path)
+    orch.start()
+    orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+    eventually(orch._rt.is_quiet)
+    path.rename(path.parent / "aside")
+    assert accept_or_not(orch, Task.call(echo, 2)) == "unknown"
+    orch.stop()
+    assert not path.exists()
+    with pytest.raises(JournalError, match="gone") as caught:
+        open_at(path).start()
+    assert caught.value.hint
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_file_that_is_read_only(path: Path) -> None:
+    """It can be opened by nobody who is to write."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+    path.chmod(0o400)
+    with pytest.raises(JournalUnavailableError):
+        open_at(path).start()
+    path.chmod(0o600)
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+
+
+@pytest.mark.usefixtures("impatient", "brief")
+def test_a_connection_that_may_only_read(path: Path) -> None:
+    """As if the file system had become read-only while it was open."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+        let_go = spoil(journal_of(orch), "PRAGMA query_only = ON")
+        task = Task.call(echo, 2, id="two")
+        assert accept_or_not(orch, task) == "unknown"
+        assert "readonly" in str(orch.health())
+        assert orch.handle("one").result() == 1
+        let_go()
+        eventually(lambda: orch.health().status == "ok")
+        assert orch.submit_task(task).result(PATIENCE) == 2
+
+
+def test_an_opening_that_fails_may_be_tried_by_another(path: Path) -> None:
+    """A journal that is locked is refused in plain words, and left as it is."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+        with pytest.raises(JournalTakenError) as caught:
+            open_at(path).submit(echo)
+        assert str(os.getpid()) in str(caught.value)
+        second = open_at(path)
+        with pytest.raises(JournalTakenError):
+            second.start()
+        with pytest.raises(NotRunningError):
+            second.submit(echo)
+        second.stop()
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+
+
+# -- a slow journal --------------------------------------------------------------------
+
+
+class Slow(SqliteJournal):
+    """A journal whose `append` waits while it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, durability="process")
+        self.go = threading.Event()
+        self.go.set()
+        self.waits = threading.Event()
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        if not self.go.is_set():
+            self.waits.set()
+            assert self.go.wait(PATIENCE)
+        super().append(epoch, group)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_slow_disk(path: Path) -> None:
+    """Who waits for too long is told that nobody knows; it is done in the end."""
+    journal = Slow(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit(echo, 0).result(PATIENCE)
+        eventually(orch._rt.is_quiet)
+        journal.go.clear()
+        first = threading.Thread(target=orch.submit, args=(echo, 1))
+        first.start()
+        assert journal.waits.wait(PATIENCE)
+        with pytest.raises(JournalUnavailableError, match="slow") as caught:
+            orch.submit_task(Task.call(echo, 2, id="two"))
+        assert caught.value.outcome == "unknown"
+        assert CALLS == [0]
+        journal.go.set()
+        first.join(PATIENCE)
+        assert orch.submit_task(Task.call(echo, 2, id="two")).result(PATIENCE) == 2
+    assert sorted(CALLS) == [0, 1, 2]
+
+
+def test_nothing_starts_before_it_is_kept(path: Path) -> None:
+    """A task begins once its submission is kept; who waits for its end, once that is."""
+    journal = Slow(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit(echo, 0).result(PATIENCE)
+        eventually(orch._rt.is_quiet)
+        journal.go.clear()
+        handles: list[Any] = []
+        thread = threading.Thread(target=lambda: handles.append(orch.submit(hold, 1)))
+        thread.start()
+        assert journal.waits.wait(PATIENCE)
+        assert not BEGAN.is_set()
+        assert not handles
+        journal.go.set()
+        thread.join(PATIENCE)
+        assert BEGAN.wait(PATIENCE)
+        eventually(orch._rt.committer.is_idle)
+        journal.waits.clear()
+        journal.go.clear()
+        GO.set()
+        assert journal.waits.wait(PATIENCE)
+        assert not handles[0].done()
+        journal.go.set()
+        assert handles[0].result(PATIENCE) == 1
+
+
+def test_what_must_not_run_twice_waits_for_its_start(path: Path) -> None:
+    """`idempotent=False`: the fact that it starts is kept before it does."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal, concurrency=1) as orch:
+        one = orch.submit(hold, 1)
+        assert BEGAN.wait(PATIENCE)
+        two = orch.submit_task(Task.call(echo, 2, id="two", idempotent=False))
+        journal.fails(at="TaskStarted")
+        GO.set()
+        journal.wait_for(2)
+        assert CALLS == [1]
+        journal.mend()
+        assert two.result(PATIENCE) == 2
+        assert one.result(PATIENCE) == 1
+    assert CALLS == [1, 2]
+
+
+@HOW
+@pytest.mark.usefixtures("impatient")
+def test_an_attempt_that_was_held_back_is_no_attempt(path: Path, how: str) -> None:
+    """It stops before its start is known to be kept: it has not run."""
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, concurrency=1)
+    orch.start()
+    orch.submit_task(Task.call(hold, 1, id="one"))
+    assert BEGAN.wait(PATIENCE)
+    orch.submit_task(Task.call(echo, 2, id="two", idempotent=False))
+    journal.fails(how, at="TaskStarted")
+    GO.set()
+    journal.wait_for()
+    report = orch.stop()
+    assert "two" in {left.task_id for left in report.left}
+    assert CALLS == [1]
+    with open_at(path) as orch:
+        assert orch.handle("one").result(PATIENCE) == 1
+        if how == "after":
+            # The journal has its start, and no more: a person decides.
+            assert orch.get_task_status("two").blocked_by == ("decision",)
+            assert orch.decide("two", "retry")
+        assert orch.handle("two").result(PATIENCE) == 2
+    assert CALLS.count(2) == 1
+
+
+def checkpoint_it(value: Any) -> Any:
+    BEGAN.set()
+    assert GO.wait(PATIENCE)
+    current_context().checkpoint(value)
+    CALLS.append(current_context().restored)
+    return value
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_checkpoint_while_degraded(path: Path) -> None:
+    """The task is told that its state is not kept, and may go on without."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        handle = orch.submit(checkpoint_it, 1)
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal)
+        GO.set()
+        eventually(lambda: orch._rt.kernel.failed or orch._rt.kernel.completed)
+        journal.mend()
+        error = handle.exception(PATIENCE)
+        assert isinstance(error, JournalUnavailableError)
+        assert error.outcome == "refused"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_opening_that_cannot_write(path: Path) -> None:
+    """It is not open then, no thread goes on trying, and another one can open it."""
+    with open_at(path) as orch:
+        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
+    journal = Ailing(path)
+    journal.fails()
+    orch = TaskOrchestrator(journal=journal)
+    with pytest.raises(JournalUnavailableError):
+        orch.start()
+    eventually(
+        lambda: not [t for t in threading.enumerate() if t.name.endswith("-journal")]
+    )
+    with pytest.raises(NotRunningError):
+        orch.submit(echo, 2)
+    assert orch.stop().left == ()
+    with open_at(path) as orch:
+        assert orch.handle("one").result() == 1
+
+
+@in_loop
+async def test_an_async_opening_that_fails(tmp_path: Path) -> None:
+    """`async with` raises what is wrong: here a folder has the name."""
+    path = tmp_path
+    with pytest.raises(JournalError):
+        async with open_at(path):
+            pytest.fail("it must not open")

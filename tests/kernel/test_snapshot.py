@@ -1,0 +1,651 @@
+"""Snapshots: with far fewer facts, the state is that to which all of them lead."""
+
+import json
+from itertools import chain
+from operator import itemgetter
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
+from tests.kernel.random_run import Run
+
+from taskorch.errors import InternalError
+from taskorch.events import (
+    CATALOGUE,
+    TaskBlocked,
+    TaskCompleted,
+    TaskEvent,
+    TaskRepointed,
+    TaskResumed,
+    TaskStarted,
+    TaskSubmitted,
+    TaskUnblocked,
+)
+from taskorch.kernel import (
+    Kernel,
+    Restoration,
+    Spec,
+    TaskRow,
+    check_invariants,
+    differences,
+    fold,
+    recover,
+    take,
+)
+from taskorch.kernel._history import more_of
+from taskorch.kernel._timers import LEASE, is_alive
+from taskorch.model import TERMINAL, Agent, Resources
+from taskorch.testing import explore
+
+# -- what a driver does --------------------------------------------------------------
+
+
+def new_like(kernel, policies=None, **config):
+    """An empty kernel, with the same resources and the same settings but for *config*."""
+    pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+    settings = attrs.evolve(kernel.config, **config)
+    return Kernel(settings, policies or Nobody(), Random(0), pools)
+
+
+def folded(kernel, facts):
+    for fact in facts:
+        fold(kernel, fact)
+    return kernel
+
+
+class Journal:
+    """Facts, found by their number and by their task; it counts what is read."""
+
+    def __init__(self, facts):
+        self.facts = list(facts)
+        self.selected = 0
+        self.by_task = {}
+        for fact in self.facts:
+            if issubclass(fact[0], TaskEvent):
+                self.by_task.setdefault(fact[3], []).append(fact)
+
+    def select(self, ids, until):
+        assert len(set(ids)) == len(ids)
+        found = chain.from_iterable(self.by_task.get(name, ()) for name in ids)
+        for fact in sorted(found, key=lambda fact: fact[1]):
+            if fact[1] <= until:
+                self.selected += 1
+                yield fact
+
+    def read(self, after=0):
+        return [fact for fact in self.facts if fact[1] > after]
+
+
+def restore(kernel, state, journal):
+    """Bring *kernel*, which is new, to where *state* was taken."""
+    restoration = Restoration(kernel, json.loads(json.dumps(state)))
+    seq = restoration.seq
+    facts = chain(journal.select(restoration.ids, seq), journal.read(seq))
+    while more := restoration.missing(facts):
+        facts = journal.select(more, seq)
+    for fact in journal.select(restoration.ids, seq):
+        restoration.fold(fact)
+    restoration.finish()
+    return kernel
+
+
+def sums(kernel):
+    """What is neither in a row nor in the books."""
+    types = {
+        name: (row.completed, row.failed, row.cancelled, row.failures, [*row.samples])
+        for name, row in kernel.types.items()
+    }
+    # What was refused has a type, and nobody was told.
+    empty = (0, 0, 0, {}, [])
+    return (
+        kernel.causes,
+        {name: told for name, told in types.items() if told != empty},
+        list(kernel.agents),
+        [row.id for row in kernel.finished],
+        list(kernel.tasks),
+        list(kernel.leaked),
+        [
+            (when, kind, row.id, attempt)
+            for when, _, kind, row, attempt in sorted(
+                kernel.timers, key=itemgetter(0, 1)
+            )
+            if kind != LEASE and is_alive((when, 0, kind, row, attempt))
+        ],
+    )
+
+
+def assert_alike(full, short):
+    """Two kernels are the same, but that *short* need not know all that has ended."""
+    assert short.retired.items() <= full.retired.items()
+    known, short.retired = short.retired, full.retired
+    assert differences(full, short) == []
+    assert sums(full) == sums(short)
+    assert not short.unborn
+    check_invariants(short)
+    short.retired = known
+
+
+def both_ways(live, state, facts):
+    """
+    The two kernels to which *facts* lead, by way of *state* and without it.
+
+    They are compared where *state* was taken, and after the last fact.
+    """
+    journal = Journal(facts)
+    seq = state["counters"]["seq"]
+    full = folded(new_like(live), [fact for fact in facts if fact[1] <= seq])
+    short = restore(new_like(live), state, journal)
+    assert_alike(full, short)
+    for fact in journal.read(seq):
+        fold(full, fact)
+        fold(short, fact)
+    assert_alike(full, short)
+    return full, short
+
+
+# -- the sequel ----------------------------------------------------------------------
+
+
+def told_by(kernel, now):
+    """What a new life of *kernel* tells in which everything comes to its end."""
+    policies = Policies(rigid=True)
+    policies.kernel = kernel
+    kernel.deciders = policies
+    sink = []
+    kernel.listen(sink, frozenset(CATALOGUE))
+    recover(kernel, kernel.epoch + 1, now)
+    for agent in list(kernel.agents.values()):
+        kernel.add_agent(agent.info, now)
+    plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
+    kernel.add_agent(Agent("all", ("x", "y", "z"), capacity=plenty), now)
+    kernel.paused = False
+    for number in range(400):
+        now += SEC
+        for agent in kernel.agents.values():
+            kernel.beat(agent.name, [(row.id, row.attempt) for row in agent.seen], now)
+        for row in list(kernel.tasks.values()):
+            if row.state is S.SUSPENDED:
+                kernel.resume(row, now)
+            elif row.state is S.BLOCKED:
+                kernel.decide(row, "fail" if number % 2 else "complete", now)
+        starts, _ = kernel.handle((), now)
+        for row in starts:
+            kernel.complete(row, row.attempt, now)
+        if not any(row.state not in TERMINAL for row in kernel.tasks.values()):
+            break
+    assert not any(row.state not in TERMINAL for row in kernel.tasks.values())
+    return [fact for fact, _ in sink]
+
+
+def assert_same_sequel(full, short, now):
+    assert told_by(full, now) == told_by(short, now)
+    # By now the one that was restored has forgotten nothing that it needs.
+    short.retired = full.retired
+    assert differences(full, short) == []
+
+
+# -- the law, over random histories --------------------------------------------------
+
+
+#: Where among the steps of a run snapshots are taken.
+WHEN = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
+
+
+@given(seed=st.integers(0, 10**6), keep=st.integers(0, 5), when=WHEN)
+def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
+    """Of a random run, after random steps; and the next life tells the same."""
+    made = Run(Random(seed))
+    machine = made.machine
+    settings = attrs.evolve(machine.kernel.config, keep_finished=keep)
+    machine.kernel.config = made.shadow.config = settings
+    machine.kernel.keep = keep
+    states = []
+    for _ in range(50):
+        made.step()
+        states.append(take(machine.kernel))
+    facts = [fact for fact, _ in machine.sink]
+    for place in when:
+        state = states[int(place * len(states))]
+        full, short = both_ways(machine.kernel, state, facts)
+        assert differences(machine.kernel, full) == []
+        assert_same_sequel(full, short, machine.now + SEC)
+
+
+class Snapshots:
+    """An observer of a simulation, which takes a snapshot after every step."""
+
+    def __init__(self):
+        self.states = {}
+
+    def step(self, kernel, items, now):
+        if items:
+            # A crash takes with it what was not kept: others have its numbers now.
+            first = items[0][0][1]
+            self.states = {seq: s for seq, s in self.states.items() if seq < first}
+        self.states[kernel.seq] = take(kernel)
+
+    def crashed(self, acknowledged):
+        pass
+
+    def recovered(self, kernel, now):
+        pass
+
+    def finished(self, kernel):
+        pass
+
+
+@pytest.mark.slow
+@given(seed=st.integers(0, 10**6), when=WHEN)
+def test_the_same_of_a_simulated_world(seed, when):
+    """Where messages are lost, agents die, and we crash as well."""
+    snapshots = Snapshots()
+    world: Any = explore(seed, 40, check=snapshots).world
+    facts = [fact for fact, _ in world.journal.read()]
+    seqs = sorted(seq for seq in snapshots.states if seq <= facts[-1][1])
+    for place in when:
+        state = snapshots.states[seqs[int(place * len(seqs))]]
+        full, short = both_ways(world.life.kernel, state, facts)
+        assert_same_sequel(full, short, facts[-1][2] + SEC)
+
+
+# -- what is needed besides the tasks in memory --------------------------------------
+
+
+def with_snapshot(before, after=lambda machine: None, **config):
+    """Both ways through a story, with a snapshot in its middle; and what was read."""
+    machine = Machine(**config)
+    before(machine)
+    state = take(machine.kernel)
+    after(machine)
+    facts = [fact for fact, _ in machine.sink]
+    full, short = both_ways(machine.kernel, state, facts)
+    assert_same_sequel(full, short, machine.now + SEC)
+    return machine, state, facts
+
+
+def parents_of(kernel, name):
+    links = kernel.row(name).links
+    return [] if links is None else links.parents
+
+
+def restored(machine, state, facts):
+    return restore(new_like(machine.kernel), state, Journal(facts))
+
+
+def fail_a_parent(m):
+    m.submit("parent")
+    m.submit("child", after=["parent"])
+    m.fail("parent")
+    m.submit("late", after=["parent", "child"])
+    m.submit("x")
+    m.end("x")
+
+
+def test_a_child_of_a_failed_parent_that_has_left_memory_is_blocked():
+    """Whether it was submitted before the parent failed or after."""
+    machine, state, facts = with_snapshot(fail_a_parent, keep_finished=1)
+    short = restored(machine, state, facts)
+    assert "parent" not in short.tasks
+    assert [short.row(name).state for name in ("child", "late")] == [S.BLOCKED] * 2
+    assert more_of(short.row("late")).roots == ("parent",)
+
+
+def run_again(m):
+    m.submit("parent")
+    m.submit("child", after=["parent"])
+    m.submit("other", after=["parent"])
+    m.fail("parent")
+    m.rerun("parent")
+    m.cancel("other")
+
+
+def test_a_child_waits_for_the_rerun_of_what_has_left_memory():
+    machine, state, facts = with_snapshot(
+        run_again, lambda m: m.end("parent~2"), keep_finished=1
+    )
+    assert any(fact[0] is TaskRepointed for fact in facts)
+    short = restored(machine, state, facts)
+    assert list(short.tasks) == ["child", "other", "parent~2"]
+    assert parents_of(short, "child") == [short.row("parent~2")]
+
+
+def run_again_twice(m):
+    m.submit("busy", type="long")
+    m.submit("parent")
+    m.submit("child", after=["parent", "busy"])
+    for name in ("parent", "parent~2"):
+        m.fail(name)
+        m.rerun(name)
+    m.end("parent~2~2")
+    m.submit_all("x", "y")
+    m.end("x")
+    m.end("y")
+
+
+def test_reruns_that_have_left_memory_themselves():
+    """A child that was given to one after the other knows the last of them."""
+    machine, state, facts = with_snapshot(
+        run_again_twice, lambda m: m.end("busy"), keep_finished=1
+    )
+    short = restored(machine, state, facts)
+    assert [row.id for row in parents_of(short, "child")] == [
+        "parent~2~2",
+        "busy",
+    ]
+    assert short.retired == {"parent": S.FAILED, "parent~2": S.FAILED} | {
+        "parent~2~2": S.COMPLETED
+    }
+
+
+@pytest.mark.parametrize("end", ["cancel", "decide"])
+def test_a_child_that_was_resumed_while_its_parent_was_blocked(end):
+    """Its history has no state that it was never in; the parent has left memory."""
+
+    def before(m):
+        m.submit("grandparent")
+        m.submit("parent", after=["grandparent"])
+        m.submit("child", after=["parent"])
+        m.suspend("child")
+        m.fail("grandparent")
+        m.resume("child")
+        m.cancel("parent") if end == "cancel" else m.decide("parent", "complete")
+
+    _, _, facts = with_snapshot(before, keep_finished=0)
+    told = [fact[0] for fact in facts if fact[0] in (TaskResumed, TaskBlocked)]
+    assert told == [TaskBlocked, TaskResumed, TaskBlocked]
+    assert any(fact[0] is TaskUnblocked for fact in facts) == (end == "decide")
+
+
+def test_a_child_that_was_resumed_after_its_parent_was_unblocked():
+    """It was suspended all the while; the parent has left memory."""
+
+    def before(m):
+        m.submit("grandparent")
+        m.submit("parent", after=["grandparent"])
+        m.submit("child", after=["parent"])
+        m.suspend("child")
+        m.fail("grandparent")
+        m.rerun("grandparent")
+        m.resume("child")
+        m.end("grandparent~2")
+        m.end("parent")
+        m.submit("x")
+        m.end("x")
+
+    machine, state, _ = with_snapshot(before, keep_finished=1)
+    assert state["tasks"] == ["child", "x"]
+    assert machine.state("child") is S.RUNNING
+
+
+def test_what_a_later_task_waits_for():
+    """That it had ended before the snapshot is known; one of its batch is still to come."""
+
+    def before(m):
+        m.submit_all("good", "bad")
+        m.end("good")
+        m.fail("bad")
+
+    def after(m):
+        kernel = m.kernel
+        bucket = kernel.bucket(Spec("call"))
+        rows = {n: TaskRow(n, 0, bucket, None, m.now) for n in ("a", "b", "c")}
+        for name, end in (("good", S.COMPLETED), ("bad", S.FAILED)):
+            rows[name] = TaskRow(name, 0, bucket, None, m.now)
+            rows[name].state = end
+        # Those of a batch may name each other in any order.
+        for name, parents in (("a", ("good", "c")), ("b", ("bad",)), ("c", ("good",))):
+            of = [rows[parent] for parent in parents]
+            kernel.accept(kernel.consider(rows[name], m.now, parents=of), m.now)
+        m.settle()
+
+    machine, _, _ = with_snapshot(before, after, keep_finished=0)
+    assert machine.states("a", "b", "c") == [S.PENDING, S.BLOCKED, S.RUNNING]
+
+
+def test_what_would_not_stop_is_held_by_a_task_that_has_left_memory():
+    def before(m):
+        m.submit("stubborn", resources=Resources(cpu=1))
+        m.cancel("stubborn")
+        m.after(20 * SEC)
+        m.submit("next", resources=Resources(cpu=1))
+
+    machine, state, facts = with_snapshot(
+        before,
+        lambda m: m.end("stubborn", attempt=1),
+        keep_finished=0,
+        pools=Resources(cpu=1),
+    )
+    short = restored(machine, state, facts)
+    assert list(short.tasks) == ["next"]
+    assert short.row("next").state is S.QUEUED
+    assert (short.running, short.pools["cpu"].used) == (1, 10**6)
+    assert machine.state("next") is S.RUNNING
+
+
+def test_a_long_line_of_ancestors_is_not_read():
+    """Of what has left memory, only parents of what has not: no grandparents."""
+    machine = Machine(keep_finished=1)
+    machine.submit("t0")
+    for number in range(1, 200):
+        machine.submit(f"t{number}", after=[f"t{number - 1}"])
+        machine.end(f"t{number - 1}")
+    facts = [fact for fact, _ in machine.sink]
+    state = take(machine.kernel)
+    assert state["tasks"] == ["t198", "t199"]
+
+    journal = Journal(facts)
+    short = restore(new_like(machine.kernel), state, journal)
+    assert_alike(folded(new_like(machine.kernel), facts), short)
+    assert len(facts) > 500
+    # t197, t198 and t199, each of them twice.
+    assert journal.selected <= 18
+    assert short.retired == {"t197": S.COMPLETED}
+
+
+# -- other lives, other settings -----------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2, 9])
+def test_a_life_that_keeps_another_number_of_finished_tasks(keep):
+    """Fewer than the last one did, or as many; where it is more, they are gone."""
+    machine = Machine(keep_finished=2)
+    machine.submit("parent")
+    machine.fail("parent")
+    machine.submit("child", after=["parent"])
+    machine.submit("sister", after=["parent"])
+    machine.submit("x")
+    machine.end("x")
+    machine.rerun("parent")
+    for name in ("y", "z"):
+        machine.submit(name)
+        machine.end(name)
+    facts = [fact for fact, _ in machine.sink]
+
+    full = folded(new_like(machine.kernel, keep_finished=keep), facts)
+    short = restore(
+        new_like(machine.kernel, keep_finished=keep),
+        take(machine.kernel),
+        Journal(facts),
+    )
+    both = [name for name in full.tasks if name in short.tasks]
+    assert differences(full, short, both) == []
+    assert [row.id for row in short.finished] == ["y", "z"][-keep:] * (keep > 0)
+    assert parents_of(short, "child") == [short.row("parent~2")]
+    assert parents_of(short, "sister") == [short.row("parent~2")]
+
+
+def test_of_those_who_were_given_to_a_rerun_some_have_ended_since():
+    """They have left memory, and only the others are found."""
+
+    def before(m):
+        m.submit("busy", type="long")
+        m.submit("parent")
+        m.submit("early", after=["parent"])
+        m.submit("late", after=["parent", "busy"])
+        m.fail("parent")
+        m.rerun("parent")
+        m.end("parent~2")
+        m.end("early")
+        m.submit("x")
+        m.end("x")
+
+    machine, state, facts = with_snapshot(before, keep_finished=1)
+    short = restored(machine, state, facts)
+    assert "early" not in short.tasks
+    assert short.row("late").state is S.PENDING
+
+
+def test_a_parent_that_was_held_and_has_left_memory_blocked_nobody():
+    """A person let it run again, and it completed."""
+
+    def before(m):
+        m.submit("busy", type="long")
+        m.submit("parent", idempotent=False)
+        m.submit("child", after=["parent", "busy"])
+        m.end("parent", "lost")
+        m.decide("parent", "retry")
+        m.end("parent")
+
+    machine, state, facts = with_snapshot(before, keep_finished=0)
+    short = restored(machine, state, facts)
+    assert "parent" not in short.tasks
+    assert short.row("child").state is S.PENDING
+
+
+def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
+    """Although this life keeps more of what has ended."""
+    machine = Machine(keep_finished=0)
+    machine.submit("stubborn")
+    machine.cancel("stubborn")
+    machine.after(20 * SEC)
+    facts = [fact for fact, _ in machine.sink]
+
+    wide = new_like(machine.kernel, keep_finished=9)
+    short = restore(wide, take(machine.kernel), Journal(facts))
+    assert "stubborn" not in short.tasks
+    assert short.retired == {"stubborn": S.CANCELLED}
+    assert short.running == 1
+
+
+def test_a_rerun_that_drives_out_what_it_runs_again():
+    """It fails at once, and only one is kept: then its dependents are given to it."""
+
+    def before(m):
+        m.submit("parent")
+        m.submit("child", after=["parent"])
+        m.fail("parent")
+        row = m.row("parent")
+        again = m.kernel.submit_general(
+            "again", row.bucket, None, m.now, deadline_ns=m.now, rerun_of=row
+        )
+        m.kernel.repoint(row, again, m.now)
+
+    machine, state, _ = with_snapshot(before, keep_finished=1)
+    assert state["tasks"] == ["child", "again"]
+    assert list(machine.more("child").blocked_by) == ["again"]
+
+
+# -- what a snapshot is --------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_snapshot_is_json_and_says_what_the_facts_say(seed):
+    """Taken of the live kernel, or of one that was restored, it is the same."""
+    made = Run(Random(seed))
+    for _ in range(30):
+        made.step()
+    live = made.machine.kernel
+    state = take(live)
+    assert json.loads(json.dumps(state)) == state
+    facts = [fact for fact, _ in made.machine.sink]
+    assert take(restore(new_like(live), state, Journal(facts))) == state
+
+
+def test_a_snapshot_does_not_change_with_the_kernel():
+    machine = Machine()
+    machine.submit("a")
+    state = take(machine.kernel)
+    before = json.dumps(state)
+    machine.end("a")
+    machine.submit("b")
+    machine.fail("b")
+    assert json.dumps(state) == before
+
+
+def test_agents_are_as_they_joined():
+    """Every field of an agent survives, and so does its record."""
+    infos = [
+        Agent("plain"),
+        Agent(
+            "rich",
+            capabilities=("x", "y"),
+            max_concurrency=3,
+            capacity=Resources(cpu=2.5, gpu=1),
+            request=Resources(cpu=0.1),
+            lease=0.1,
+        ),
+        Agent("poor", capacity=Resources(), max_concurrency=1),
+    ]
+    assert all(
+        any(getattr(info, field.name) != field.default for info in infos)
+        for field in attrs.fields(Agent)
+    )
+    machine = Machine()
+    for info in infos:
+        machine.kernel.add_agent(info, machine.now)
+    for number in range(5):
+        machine.submit(f"t{number}", requires=("x",))
+        machine.after(10**8 // 3)
+        machine.beat("rich", (f"t{number}", 1))
+        machine.end(f"t{number}", "failed" if number == 3 else "completed")
+    machine.after(9 * SEC)
+
+    short = restored(machine, take(machine.kernel), [f for f, _ in machine.sink])
+    agents = list(short.agents.values())[1:]
+    assert [agent.info for agent in agents] == infos
+    assert [agent.lost for agent in agents] == [False, True, False]
+    rich, live = agents[1], machine.kernel.agents["rich"]
+    assert (rich.completed, rich.failed) == (4, 1)
+    assert rich.view.performance("call") == live.view.performance("call")
+
+
+def test_the_place_in_the_queue_is_that_of_the_submission():
+    """Of tasks with like keys, what came first is first, before and after."""
+    machine = Machine(keep_finished=0, concurrency=1)
+    machine.submit_all("a", "b", "c", "d")
+    machine.end("a")
+    machine.prioritise("c", 0)
+    state = take(machine.kernel)
+    machine.submit("e")
+    machine.prioritise("d", 0)
+    _, short = both_ways(machine.kernel, state, [fact for fact, _ in machine.sink])
+    assert [row.seq for row in short.tasks.values()] == [1, 2, 3, 4]
+    assert [row.id for row in short.row("c").bucket.rows()] == ["c", "d", "e"]
+
+
+# -- what does not fit ---------------------------------------------------------------
+
+
+def test_a_snapshot_of_another_version_is_refused():
+    machine = Machine()
+    state = {**take(machine.kernel), "schema": 2}
+    with pytest.raises(ValueError, match="schema 2"):
+        Restoration(new_like(machine.kernel), state)
+
+
+@pytest.mark.parametrize("kind", [TaskSubmitted, TaskStarted, TaskCompleted])
+def test_facts_that_do_not_lead_there_are_noticed(kind):
+    """Of each kind that is frequent, one is missing in the journal."""
+    machine = Machine(keep_finished=1)
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.end("a")
+    state = take(machine.kernel)
+    facts = [fact for fact, _ in machine.sink]
+    facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
+    with pytest.raises((InternalError, KeyError)):
+        restore(new_like(machine.kernel), state, Journal(facts))

@@ -1,0 +1,429 @@
+"""Writing a workflow down: nodes, ids, groups, chains, and workflows in workflows."""
+
+import functools
+import itertools
+import pickle
+
+import pytest
+from tests.workflows.functions import add, echo, total, zero
+
+from taskorch import (
+    CycleError,
+    DuplicateTaskError,
+    InvalidTaskError,
+    Program,
+    Task,
+    TaskOrchestrator,
+    UsageError,
+    Workflow,
+)
+
+
+def edges(wf: Workflow) -> set[tuple[str, str]]:
+    return {(p, name) for name, above in wf.dependencies.items() for p in above}
+
+
+def test_nodes_as_arguments_are_dependencies():
+    """Alone, in a list, and by keyword."""
+    wf = Workflow("w")
+    a, b, c, d = (wf.task(zero, id=name) for name in "abcd")
+
+    last = wf.task(echo, a, [b, 1, c], kwargs={"x": d}, id="last")
+
+    assert last.after == ("a", "b", "c", "d")
+    assert wf["last"] is last
+    assert "last" in wf
+    assert list(wf) == ["a", "b", "c", "d", "last"]
+    assert len(wf) == 5
+
+
+def test_after_takes_nodes_ids_and_tasks_with_repeats():
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    added = Task("kind", id="b")
+    wf.add(added)
+
+    node = wf.task(zero, after=[a, "a", added, "b"])
+
+    assert node.after == ("a", "b")
+
+
+def test_a_task_that_was_added_can_be_an_argument():
+    wf = Workflow("w")
+    task = Task.call(zero, id="a")
+    wf.add(task)
+
+    assert wf.task(echo, task).after == ("a",)
+
+
+def test_generated_ids_are_readable_and_the_same_every_time():
+    """A program that is run again means the same tasks."""
+
+    class Doer:
+        def __call__(self) -> None: ...
+
+        def act(self) -> None: ...
+
+    def build() -> list[str]:
+        wf = Workflow("w")
+        wf.task(zero)
+        wf.task(zero, id="zero-2")
+        wf.task(zero)
+        wf.task(lambda: 0)
+        wf.task(functools.partial(add, 1))
+        wf.task(Doer())
+        wf.task(Doer().act)
+        wf.program(["/usr/bin/py.test", "-q"])
+        wf.add(Task("code review/größe"))
+        wf.add(Task("..."))
+        return list(wf)
+
+    assert build() == [
+        "zero",
+        "zero-2",
+        "zero-3",
+        "lambda",
+        "add",
+        "Doer",
+        "act",
+        "py-test",
+        "code-review-gr-e",
+        "task",
+    ]
+    assert build() == build()
+
+
+def test_options_and_programs_arrive_in_the_task():
+    wf = Workflow("w")
+    a = wf.task(add, 1, id="a", priority=4, timeout=3, executor="thread")
+    b = wf.program(["true"], env={"X": "1"}, check=False, after=[a], id="b")
+
+    assert (a.task.type, a.task.priority, a.task.timeout) == ("add", 4, 3)
+    assert a.task.payload.executor == "thread"
+    assert b.task.payload == Program(["true"], env={"X": "1"}, check=False)
+    assert b.after == ("a",)
+
+
+def test_a_chain_of_nodes_groups_and_ids():
+    wf = Workflow("w")
+    a, b, _c, d = (wf.task(zero, id=name) for name in "abcd")
+
+    wf.chain(a, [b, "c"], [], d)
+    wf.chain(a, b)
+
+    assert edges(wf) == {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")}
+    wf.chain()
+    wf.chain(a)
+    wf.chain([], [a])
+    assert len(edges(wf)) == 4
+
+
+def test_an_included_workflow_has_its_names_in_a_folder():
+    inner = Workflow("inner")
+    x = inner.task(zero, id="x")
+    inner.task(zero, id="y")
+    inner.task(total, [x], id="z")
+    wf = Workflow("w")
+    first = wf.task(zero, id="first")
+
+    last = wf.include(inner, after=[first])
+    again = wf.include(inner, name="more", after=last)
+    end = wf.task(total, last, id="end")
+
+    assert [node.id for node in last] == ["inner/y", "inner/z"]
+    assert [node.id for node in again] == ["more/y", "more/z"]
+    assert end.after == ("inner/y", "inner/z")
+    assert wf["inner/x"].after == ("first",)
+    assert wf["inner/z"].after == ("inner/x",)
+    assert wf["more/x"].after == ("inner/y", "inner/z")
+    assert "first" in wf["inner/y"].after
+
+
+def test_including_is_a_copy_of_what_was_there():
+    inner = Workflow("inner")
+    x = inner.task(zero, id="x")
+    wf = Workflow("w")
+    wf.include(inner)
+
+    inner.task(echo, x, id="later")
+
+    assert list(wf) == ["inner/x"]
+    assert list(wf.include(wf, name="self")) == [wf["self/inner/x"]]
+
+
+def test_an_empty_workflow_inside_a_chain_lets_the_order_through():
+    wf = Workflow("w")
+    a, b = wf.task(zero, id="a"), wf.task(zero, id="b")
+
+    wf.chain(wf.include(Workflow("nothing"), after=[a]), b)
+
+    assert b.after == ("a",)
+    assert wf.include(Workflow("nothing")) == []
+
+
+def test_the_tasks_of_a_run_are_plain_and_name_each_other_by_their_full_ids():
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    wf.task(total, [a, 5], id="b")
+
+    first, second = wf.tasks("run-1")
+
+    assert (first.id, first.after) == ("run-1/a", ())
+    assert (second.id, second.after) == ("run-1/b", ("run-1/a",))
+    assert wf.tasks("run-1") == wf.tasks("run-1")
+    assert pickle.loads(pickle.dumps(wf)).tasks("run-1") == wf.tasks("run-1")
+
+
+def test_a_repr_is_short():
+    wf = Workflow("w")
+    a = wf.task(zero)
+    wf.task(echo, a)
+
+    assert repr(wf) == "<Workflow 'w': 2 tasks, 1 dependencies>"
+    assert repr(a) == "<Node 'zero' of 'w'>"
+    assert bool(Workflow("empty"))
+
+
+# ------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a/b", "../x", ".x", "x~2", "ä", None, 5, "x" * 201]
+)
+def test_a_name_is_one_safe_word(name):
+    with pytest.raises(InvalidTaskError, match="the name of a workflow"):
+        Workflow(name)
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "a b", "../x", "/x", "x/", "x~2", "ä", 5, b"a", "x" * 201]
+)
+def test_an_id_is_a_safe_path(bad):
+    wf = Workflow("w")
+    with pytest.raises(InvalidTaskError, match=r"^id: "):
+        wf.task(zero, id=bad)
+    assert len(wf) == 0
+
+
+def test_an_id_is_taken_once():
+    wf = Workflow("w")
+    wf.task(zero, id="a")
+    with pytest.raises(DuplicateTaskError, match="has a task 'a' already"):
+        wf.task(zero, id="a")
+    inner = Workflow("i")
+    inner.task(zero, id="x")
+    wf.include(inner)
+    with pytest.raises(DuplicateTaskError, match=r"i/x already.*name="):
+        wf.include(inner)
+    assert list(wf) == ["a", "i/x"]
+
+
+def test_nodes_of_another_workflow_are_refused_with_a_hint():
+    wf, other = Workflow("w"), Workflow("other")
+    a, foreign = wf.task(zero, id="a"), other.task(zero)
+    for build in (
+        lambda: wf.task(echo, foreign),
+        lambda: wf.task(total, [a, foreign]),
+        lambda: wf.task(zero, after=[foreign]),
+        lambda: wf.chain(a, foreign),
+        lambda: wf.chain([foreign], a),
+        lambda: wf.include(other, after=[foreign]),
+    ):
+        with pytest.raises(InvalidTaskError, match=r"not of workflow 'w'.*wf\.include"):
+            build()
+    assert list(wf) == ["a"]
+    assert edges(wf) == set()
+
+
+def test_unknown_names_are_refused_with_a_guess():
+    wf = Workflow("w")
+    wf.task(zero, id="download")
+    with pytest.raises(InvalidTaskError, match="did you mean 'download'"):
+        wf.task(zero, after=["downlaod"])
+    with pytest.raises(InvalidTaskError, match="does not have"):
+        wf.chain("download", "nowhere")
+    with pytest.raises(KeyError, match="did you mean 'download'"):
+        wf["downlod"]
+    with pytest.raises(KeyError):
+        wf[["x"]]
+    assert list(wf) == ["download"]
+
+
+@pytest.mark.parametrize(
+    "after", ["a", b"a", 5, None, [5], [None], [["a"]], [("a",)], {"a": 1}.items()]
+)
+def test_after_is_a_list_of_names(after):
+    wf = Workflow("w")
+    wf.task(zero, id="a")
+    with pytest.raises(InvalidTaskError, match="after"):
+        wf.task(zero, after=after)
+
+
+def test_a_single_node_as_after_is_refused_with_a_hint():
+    wf = Workflow("w")
+    a = wf.task(zero)
+    with pytest.raises(InvalidTaskError, match=r"put it in a list: after=\[…\]"):
+        wf.task(zero, after=a)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda n: (n,),
+        lambda n: {n},
+        lambda n: {"x": n},
+        lambda n: [[n]],
+        lambda n: [{"x": n}],
+    ],
+)
+def test_a_node_where_nobody_would_find_it_is_refused(wrap):
+    """It would reach the function as a node, and not as a result."""
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    with pytest.raises(InvalidTaskError, match=r"task 'echo': args\[0\].*in a"):
+        wf.task(echo, wrap(a))
+    assert list(wf) == ["a"]
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: {"x": n}, lambda n: [n]])
+def test_a_node_in_a_payload_is_refused(wrap):
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    with pytest.raises(InvalidTaskError, match=r"its payload.*context\.results"):
+        wf.add(Task("kind", wrap(a)))
+
+
+def test_what_is_no_task_no_function_no_workflow_and_no_node():
+    wf = Workflow("w")
+    for build, match in (
+        (lambda: wf.task(5), "can be called"),
+        (lambda: wf.add(zero), "a Task is added"),
+        (lambda: wf.include("other"), "a Workflow is included"),
+        (lambda: wf.include(Workflow("o"), name="a/b"), "name: 'a/b' has a slash"),
+        (lambda: wf.chain(5), "no node and no id"),
+        (lambda: wf.chain([zero]), "no node and no id"),
+        (lambda: wf.task(echo, Task("kind")), "was not added"),
+        (lambda: wf.task(zero, after=[Task("kind")]), "was not added"),
+        (lambda: wf.tasks("a/b"), "id of a run"),
+    ):
+        with pytest.raises(InvalidTaskError, match=match):
+            build()
+    with pytest.raises(TypeError, match="retries"):
+        wf.task(zero, retries=3)
+    with pytest.raises(InvalidTaskError, match="idempotency key"):
+        wf.task(zero, idempotency_key="k")
+    assert len(wf) == 0
+
+
+def test_handles_and_submitted_tasks_are_dependencies_from_outside():
+    wf = Workflow("w")
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(int, "4")
+        task = Task.call(int, "5")
+        orch.submit_task(task)
+        node = wf.task(add, handle, task, after=[handle])
+        assert node.after == ()
+        assert orch.workflows.start(wf).result(20) == {"add": 9}
+
+
+# -------------------------------------------------------------- rings, at once
+
+
+def test_a_task_cannot_come_after_itself():
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    with pytest.raises(CycleError, match="'a' waits for itself") as caught:
+        wf.chain(a, a)
+    assert caught.value.cycle == ("a",)
+    with pytest.raises(CycleError) as caught:
+        wf.task(zero, id="b", after=["b"])
+    assert caught.value.cycle == ("b",)
+    assert list(wf) == ["a"]
+
+
+def test_a_chain_that_closes_a_ring_names_the_shortest_and_changes_nothing():
+    wf = Workflow("w")
+    a, b, c, d, e = (wf.task(zero, id=name) for name in "abcde")
+    wf.chain(a, b, c, d)
+    wf.chain(b, d)
+    before = edges(wf)
+
+    with pytest.raises(CycleError, match="in a ring: d → b → d") as caught:
+        wf.chain(e, d, b)
+
+    assert caught.value.cycle == ("d", "b")
+    assert caught.value.hint
+    assert edges(wf) == before
+    wf.chain(a, e)
+    with pytest.raises(CycleError) as caught:
+        wf.chain(d, a)
+    ring = caught.value.cycle
+    after = wf.dependencies
+    assert len(ring) == 3
+    assert all(
+        needed in after[name] or (name, needed) == ("a", "d")
+        for name, needed in zip(ring, ring[1:] + ring[:1], strict=True)
+    )
+
+
+def test_what_is_added_after_a_search_for_rings_is_searched_too():
+    wf = Workflow("w")
+    a, b, c = (wf.task(zero, id=name) for name in "abc")
+    wf.chain(a, b)
+    wf.chain(b, c)
+    with pytest.raises(CycleError):
+        wf.chain(c, a)
+    d = wf.task(echo, c, id="d")
+    with pytest.raises(CycleError, match="b → a") as caught:
+        wf.chain(d, a)
+    assert set(caught.value.cycle) == set("abcd")
+    assert isinstance(caught.value, UsageError)
+
+
+# ------------------------------------------------------------------- long ones
+
+
+@pytest.fixture(scope="module")
+def long_chain() -> Workflow:
+    wf = Workflow("long")
+    last = wf.task(zero, id="t0")
+    for i in range(1, 100_000):
+        last = wf.task(echo, last, id=f"t{i}")
+    return wf
+
+
+@pytest.mark.slow
+def test_a_chain_of_100_000_tasks_is_flat(long_chain):
+    """Nothing recurses: repr, pictures, conversions, tasks."""
+    assert repr(long_chain) == "<Workflow 'long': 100000 tasks, 99999 dependencies>"
+    assert repr(long_chain["t99999"].task).startswith("Task(")
+    assert "99,800 more" in long_chain._repr_html_()
+    assert long_chain.to_mermaid().count("-->") == 99_999
+    assert len(long_chain.tasks("r")) == 100_000
+    with pytest.raises(CycleError) as caught:
+        long_chain.chain("t99999", "t0")
+    assert len(caught.value.cycle) == 100_000
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.slow
+def test_a_chain_of_100_000_tasks_converts(long_chain):
+    functions = {"zero": zero, "echo": echo}
+    document = long_chain.to_dict(functions)
+    copy = Workflow.from_dict(document, functions)
+    assert copy.dependencies["t99999"] == ("t99998",)
+    graph = copy.to_networkx()
+    assert Workflow.from_networkx(graph).dependencies == copy.dependencies
+    graph.add_edge("t99999", "t0")
+    with pytest.raises(CycleError) as caught:
+        Workflow.from_networkx(graph)
+    assert len(caught.value.cycle) == 100_000
+
+
+@pytest.mark.slow
+def test_chaining_100_000_nodes_one_by_one():
+    wf = Workflow("w")
+    nodes = [wf.add(Task("kind", id=f"t{i}")) for i in range(100_000)]
+    for one, two in itertools.pairwise(nodes):
+        wf.chain(one, two)
+    assert wf["t99999"].after == ("t99998",)

@@ -1,0 +1,512 @@
+"""Workflows as documents, and as graphs of networkx's: there, back, and refused."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+import jsonschema
+import networkx as nx
+import pytest
+import yaml
+from tests.workflows.functions import FUNCTIONS, add, echo, total, zero
+
+from taskorch import (
+    CycleError,
+    DuplicateTaskError,
+    InvalidTaskError,
+    Program,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    ValidationFailedError,
+    Workflow,
+)
+from taskorch.workflows import document_schema
+
+SCHEMA = jsonschema.Draft202012Validator(document_schema())
+
+
+def everything() -> Workflow:
+    """A workflow with all that a document can say."""
+    wf = Workflow("all")
+    a = wf.task(zero, id="a")
+    b = wf.task(
+        echo, [a, {"x": None}], 1.5, kwargs={"y": [a], "z": {"deep": [True]}}, id="b/1"
+    )
+    c = wf.program(
+        ["echo", ""],
+        env={"A": "1"},
+        inherit_env={"B"},
+        cwd="/tmp",
+        stdin="x",
+        check=False,
+        after=[b],
+    )
+    wf.program(["true"], inherit_env=True, type="probe", id="p")
+    wf.add(
+        Task(
+            "kind",
+            {"path": "a.py", "n": [1, 2.5, None, False]},
+            id="k",
+            after=[c, a],
+            priority=-3,
+            requires=["gpu", "kind"],
+            resources=Resources(cpu=0.5, licence=1),
+            timeout=5,
+            deadline=datetime(2100, 1, 31, 12, 30, tzinfo=UTC),
+            not_before=0,
+            retry=RetryPolicy(
+                max_attempts=3, wait="fixed", base=0.5, jitter="full", stop_after=9
+            ),
+            idempotent=False,
+            metadata={"team": "x"},
+        )
+    )
+    wf.task(add, id="own", executor="cpu", type="adding")
+    return wf
+
+
+def test_what_a_document_can_say_comes_back():
+    wf = everything()
+
+    document = wf.to_dict(FUNCTIONS)
+    back = Workflow.from_dict(
+        json.loads(json.dumps(document)), FUNCTIONS, programs=True
+    )
+
+    assert back.to_dict(FUNCTIONS) == document
+    assert back.name == "all"
+    assert {k: set(v) for k, v in back.dependencies.items()} == {
+        k: set(v) for k, v in wf.dependencies.items()
+    }
+    for name in wf:
+        assert wf[name].task == back[name].task
+    SCHEMA.validate(document)
+
+
+def test_a_document_runs():
+    document = {
+        "workflow": "sums",
+        "tasks": {
+            "end": {
+                "call": "total",
+                "args": [[{"$result": "one"}, {"$result": "two"}, 3]],
+            },
+            "one": {"call": "add", "args": [1], "after": ["two"]},
+            "two": {"call": "add", "args": [1, 1]},
+        },
+    }
+    SCHEMA.validate(document)
+    wf = Workflow.from_dict(document, FUNCTIONS)
+    with TaskOrchestrator() as orch:
+        assert orch.workflows.start(wf).result(20) == {"end": 6, "one": 1, "two": 2}
+
+
+def test_a_document_is_not_shared_with_the_workflow():
+    document = {"tasks": {"a": {"type": "kind", "payload": {"x": [1]}}}}
+    wf = Workflow.from_dict(document)
+    document["tasks"]["a"]["payload"]["x"].append(2)
+    assert wf["a"].task.payload == {"x": [1]}
+    assert Workflow.from_dict({"tasks": {}}).to_dict() == {
+        "workflow": "workflow",
+        "tasks": {},
+    }
+
+
+#: A document, the path of the fault, and whether the schema sees it as well: what names
+#: other places of the document, or of the program that reads it, it cannot.
+BAD = [
+    (5, "", True),
+    (None, "", True),
+    ([], "", True),
+    ({}, "tasks", True),
+    ({"tasks": []}, "tasks", True),
+    ({"tasks": {}, "workflow": "a b"}, "workflow", True),
+    ({"tasks": {}, "workflow": None}, "workflow", True),
+    ({"tasks": {}, "extra": 1}, "", True),
+    ({"tasks": {"../a": {"type": "x"}}}, "tasks['../a']", True),
+    ({"tasks": {"": {"type": "x"}}}, "tasks['']", True),
+    ({"tasks": {"a": None}}, "tasks.a", True),
+    ({"tasks": {"a": {}}}, "tasks.a", True),
+    ({"tasks": {"a": {"type": 5}}}, "tasks.a.type", True),
+    ({"tasks": {"a": {"type": ""}}}, "tasks.a.type", True),
+    ({"tasks": {"a": {"type": "x", "args": []}}}, "tasks.a", True),
+    ({"tasks": {"a": {"type": "x", "retries": 3}}}, "tasks.a", True),
+    ({"tasks": {"a": {"type": "x", "idempotency_key": "k"}}}, "tasks.a", True),
+    ({"tasks": {"a": {"call": "zero", "payload": 1}}}, "tasks.a", True),
+    ({"tasks": {"a": {"call": "zero", "program": ["x"]}}}, "tasks.a", True),
+    ({"tasks": {"a": {"call": 5}}}, "tasks.a.call", True),
+    ({"tasks": {"a": {"call": "zer"}}}, "tasks.a.call", False),
+    ({"tasks": {"a": {"call": "os.system"}}}, "tasks.a.call", False),
+    ({"tasks": {"a": {"call": "zero", "args": {}}}}, "tasks.a.args", True),
+    ({"tasks": {"a": {"call": "zero", "kwargs": []}}}, "tasks.a.kwargs", True),
+    ({"tasks": {"a": {"call": "zero", "executor": 1}}}, "tasks.a.executor", True),
+    (
+        {"tasks": {"a": {"call": "zero", "args": [{"$result": "b"}]}}},
+        "tasks.a.args[0].$result",
+        False,
+    ),
+    (
+        {"tasks": {"a": {"call": "zero", "args": [{"$result": 1}]}}},
+        "tasks.a.args[0].$result",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"call": "zero", "args": [[{"$result": "a", "b": 1}]]}}},
+        "tasks.a.args[0][0]",
+        True,
+    ),
+    ({"tasks": {"a": {"program": []}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": "ls"}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": {"ls": 1}}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": [""]}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": ["a", 5]}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": ["a"], "env": {"A": 5}}}}, "tasks.a.program", True),
+    (
+        {"tasks": {"a": {"program": ["a"], "inherit_env": "A"}}},
+        "tasks.a.inherit_env",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"program": ["a"], "inherit_env": False}}},
+        "tasks.a.inherit_env",
+        True,
+    ),
+    ({"tasks": {"a": {"program": ["a"], "check": 1}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": ["a\0"]}}}, "tasks.a.program", False),
+    ({"tasks": {"a": {"type": "x", "after": "b"}}}, "tasks.a.after", True),
+    ({"tasks": {"a": {"type": "x", "after": ["b"]}}}, "tasks.a.after[0]", False),
+    ({"tasks": {"a": {"type": "x", "after": [["a"]]}}}, "tasks.a.after[0]", True),
+    ({"tasks": {"a": {"type": "x", "priority": 1.5}}}, "tasks.a.priority", True),
+    ({"tasks": {"a": {"type": "x", "priority": True}}}, "tasks.a.priority", True),
+    ({"tasks": {"a": {"type": "x", "priority": 10**7}}}, "tasks.a.priority", True),
+    ({"tasks": {"a": {"type": "x", "requires": "gpu"}}}, "tasks.a.requires", True),
+    ({"tasks": {"a": {"type": "x", "requires": [5]}}}, "tasks.a.requires[0]", True),
+    (
+        {"tasks": {"a": {"type": "x", "resources": {"cpu": -1}}}},
+        "tasks.a.resources",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "resources": {"cpu": "1"}}}},
+        "tasks.a.resources",
+        True,
+    ),
+    ({"tasks": {"a": {"type": "x", "resources": [1]}}}, "tasks.a.resources", True),
+    ({"tasks": {"a": {"type": "x", "timeout": 0}}}, "tasks.a.timeout", True),
+    ({"tasks": {"a": {"type": "x", "timeout": "1"}}}, "tasks.a.timeout", True),
+    ({"tasks": {"a": {"type": "x", "deadline": 0}}}, "tasks.a.deadline", True),
+    ({"tasks": {"a": {"type": "x", "deadline": "tomorrow"}}}, "tasks.a.deadline", True),
+    (
+        {"tasks": {"a": {"type": "x", "deadline": "2100-01-01T00:00:00"}}},
+        "tasks.a.deadline",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "deadline": "2100-13-01T00:00:00Z"}}},
+        "tasks.a.deadline",
+        False,
+    ),
+    ({"tasks": {"a": {"type": "x", "not_before": -1}}}, "tasks.a.not_before", True),
+    ({"tasks": {"a": {"type": "x", "retry": 3}}}, "tasks.a.retry", True),
+    (
+        {"tasks": {"a": {"type": "x", "retry": {"max_attempts": 0}}}},
+        "tasks.a.retry",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "retry": {"wait": "random"}}}},
+        "tasks.a.retry",
+        True,
+    ),
+    ({"tasks": {"a": {"type": "x", "retry": {"wait": 5}}}}, "tasks.a.retry.wait", True),
+    (
+        {"tasks": {"a": {"type": "x", "retry": {"retry_on": "OSError"}}}},
+        "tasks.a.retry",
+        True,
+    ),
+    ({"tasks": {"a": {"type": "x", "idempotent": 1}}}, "tasks.a.idempotent", True),
+    ({"tasks": {"a": {"type": "x", "metadata": []}}}, "tasks.a.metadata", True),
+    ({"tasks": {"a": {"type": "x", "payload": {1: 2}}}}, "tasks.a.payload", False),
+    (
+        {"tasks": {"a": {"type": "x", "payload": {"b": [float("nan")]}}}},
+        "tasks.a.payload.b[0]",
+        False,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "payload": {"b": {1, 2}}}}},
+        "tasks.a.payload.b",
+        False,
+    ),
+    ({5: 6, "tasks": {}}, "", None),
+]
+
+
+@pytest.mark.parametrize(("document", "path", "seen"), BAD, ids=lambda v: str(v)[:70])
+def test_a_bad_document_is_refused_with_the_path_of_the_fault(document, path, seen):
+    with pytest.raises(ValidationFailedError) as caught:
+        Workflow.from_dict(document, FUNCTIONS, programs=True)
+
+    assert [p for p, _ in caught.value.findings] == [path]
+    assert all(text for _, text in caught.value.findings)
+    if seen is not None:
+        assert SCHEMA.is_valid(document) is not seen
+
+
+def test_all_faults_are_named_at_once():
+    document = {
+        "tasks": {
+            "a": {"type": "x", "timeout": -1, "after": ["c"]},
+            "b": {"call": "ad", "retry": {"base": -1}},
+        }
+    }
+    with pytest.raises(ValidationFailedError, match="did you mean 'add'") as caught:
+        Workflow.from_dict(document, FUNCTIONS)
+    paths = [path for path, _ in caught.value.findings]
+    assert paths == [
+        "tasks.a.after[0]",
+        "tasks.a.timeout",
+        "tasks.b.call",
+        "tasks.b.retry",
+    ]
+
+
+def test_programs_are_started_only_where_that_is_allowed():
+    document = {"tasks": {"a": {"program": ["rm", "-r", "x"]}}}
+    with pytest.raises(ValidationFailedError, match="programs=True"):
+        Workflow.from_dict(document)
+    assert isinstance(
+        Workflow.from_dict(document, programs=True)["a"].task.payload, Program
+    )
+
+
+def test_no_document_imports_anything():
+    """A name is looked up in functions=, and nowhere else."""
+    before = set(sys.modules)
+    for name in (
+        "os.system",
+        "builtins.eval",
+        "antigravity",
+        "__import__",
+        "tests.workflows.functions.zero",
+    ):
+        with pytest.raises(ValidationFailedError):
+            Workflow.from_dict({"tasks": {"a": {"call": name}}}, {})
+    assert "antigravity" not in set(sys.modules) - before
+
+
+@pytest.mark.parametrize("functions", [5, [zero], {"zero": 5}])
+def test_functions_are_a_mapping_of_names_to_functions(functions):
+    with pytest.raises(InvalidTaskError, match="functions"):
+        Workflow.from_dict({"tasks": {}}, functions)
+
+
+def test_a_ring_in_a_document_is_named():
+    tasks = {
+        "a": {"type": "x", "after": ["b"]},
+        "b": {"call": "echo", "args": [{"$result": "a"}]},
+    }
+    with pytest.raises(CycleError) as caught:
+        Workflow.from_dict({"tasks": tasks}, FUNCTIONS)
+    assert set(caught.value.cycle) == {"a", "b"}
+    with pytest.raises(CycleError) as caught:
+        Workflow.from_dict({"tasks": {"a": {"type": "x", "after": ["a"]}}})
+    assert caught.value.cycle == ("a",)
+
+
+def test_a_deep_document_is_refused():
+    payload = deep = {}
+    for _ in range(5_000):
+        deep["x"] = deep = {}
+    with pytest.raises(ValidationFailedError, match="50 levels"):
+        Workflow.from_dict({"tasks": {"a": {"type": "x", "payload": payload}}})
+
+
+UNSAYABLE = [
+    ("functions=", lambda wf: wf.task(lambda: 0)),
+    (r"args\[0\]", lambda wf: wf.task(echo, (1, 2))),
+    (r"args\[0\]\[1\]", lambda wf: wf.task(echo, [1, {2}])),
+    (r"kwargs\.x", lambda wf: wf.task(echo, kwargs={"x": float("inf")})),
+    (r"\$result", lambda wf: wf.task(echo, {"$result": "a"})),
+    (r"payload\.a", lambda wf: wf.add(Task("x", {"a": b""}))),
+    ("payload", lambda wf: wf.add(Task("x", {1: 2}))),
+    ("metadata", lambda wf: wf.add(Task("x", metadata={"a": object()}))),
+    ("retry_on", lambda wf: wf.add(Task("x", retry=RetryPolicy(3, retry_on=OSError)))),
+    ("retry.wait", lambda wf: wf.add(Task("x", retry=RetryPolicy(wait=lambda _: 1.0)))),
+    ("stdin", lambda wf: wf.program(["x"], stdin=b"x")),
+    ("program", lambda wf: wf.program(["x", b"x"])),
+]
+
+
+@pytest.mark.parametrize(("match", "build"), UNSAYABLE)
+def test_what_a_document_cannot_say_is_refused_with_its_place(match, build):
+    wf = Workflow("w")
+    build(wf)
+    with pytest.raises(InvalidTaskError, match=rf"cannot be written down.*{match}"):
+        wf.to_dict(FUNCTIONS)
+
+
+def test_what_waits_for_the_outside_cannot_be_written_down():
+    wf = Workflow("w")
+    with TaskOrchestrator() as orch:
+        wf.task(zero, after=[orch.submit(int)])
+    with pytest.raises(InvalidTaskError, match="outside of the workflow"):
+        wf.to_dict(FUNCTIONS)
+
+
+# ------------------------------------------------------------------------ YAML
+
+
+def test_yaml_says_the_same():
+    wf = everything()
+    text = yaml.safe_dump(wf.to_dict(FUNCTIONS), sort_keys=False)
+
+    for given in (text, text.encode()):
+        back = Workflow.from_yaml(given, FUNCTIONS, programs=True)
+        assert back.to_dict(FUNCTIONS) == wf.to_dict(FUNCTIONS)
+
+
+def payload_of(text: str):
+    return Workflow.from_yaml(f"tasks:\n  a: {{type: x, payload: {text}}}")[
+        "a"
+    ].task.payload
+
+
+def test_yaml_is_that_of_1_2():
+    """No is a country, 1:30 a time, 010 ten, and a date is text."""
+    assert payload_of("[no, 1:30, 010, 2001-01-01, 1_000, 0x1f, 0o17, -7]") == [
+        "no",
+        "1:30",
+        10,
+        "2001-01-01",
+        "1_000",
+        31,
+        15,
+        -7,
+    ]
+    assert payload_of("[true, False, null, ~, '5', 1e3, .5, -1.5E-3, <<, =]") == [
+        True,
+        False,
+        None,
+        None,
+        "5",
+        1000.0,
+        0.5,
+        -0.0015,
+        "<<",
+        "=",
+    ]
+    assert payload_of("{1: 2, true: 3, <<: {a: b}}") == {
+        "1": 2,
+        "true": 3,
+        "<<": {"a": "b"},
+    }
+    with pytest.raises(ValidationFailedError, match="finite"):
+        payload_of("[.inf]")
+    with pytest.raises(ValidationFailedError, match="finite"):
+        payload_of("[-.INF, .nan]")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("tasks: &t {}\nmore: *t", "alias"),
+        ("tasks: {}\ntasks: {}", "twice"),
+        ("tasks: {a: {type: x, type: y}}", "twice"),
+        ("tasks: !!python/object/apply:os.system [echo]", "no tag"),
+        ("tasks: !!set {a}", "no tag"),
+        ("!mine {}", "no tag"),
+        ("? [a]\n: 1", "a name is text"),
+        ("tasks: [", "expected"),
+        ("--- {}\n--- {}", "single document"),
+        ("\x00", "special characters"),
+        ("[" * 5_000, "cannot be read"),
+        ("tasks: " + "9" * 9_000, "cannot be read"),
+        ("", "names and values"),
+        ("just a text", "names and values"),
+    ],
+)
+def test_other_yaml_is_refused(text, match):
+    with pytest.raises(ValidationFailedError, match=match):
+        Workflow.from_yaml(text)
+
+
+def test_a_text_is_needed(tmp_path):
+    with pytest.raises(InvalidTaskError, match="read_text"):
+        Workflow.from_yaml(tmp_path)
+
+
+def test_without_pyyaml_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "taskorch.workflows._yaml", raising=False)
+    monkeypatch.delattr("taskorch.workflows._yaml", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'taskorch\[yaml\]'"):
+        Workflow.from_yaml("tasks: {}")
+
+
+# -------------------------------------------------------------------- networkx
+
+
+def test_a_graph_becomes_a_workflow():
+    graph = nx.DiGraph()
+    graph.add_node("b", work=Task.call(add, 2))
+    graph.add_node("a", work=zero)
+    graph.add_node(3, work=Task("kind", id="3"))
+    graph.add_edges_from([("a", "b"), ("b", 3), ("a", 3)])
+
+    wf = Workflow.from_networkx(graph, task="work", name="graph")
+
+    assert wf.name == "graph"
+    assert wf.dependencies == {"b": ("a",), "a": (), "3": ("b", "a")}
+    assert wf["a"].task.payload.fn is zero
+
+
+def test_a_workflow_becomes_a_graph_and_comes_back():
+    wf = everything()
+
+    graph = wf.to_networkx()
+    back = Workflow.from_networkx(graph, name=wf.name)
+
+    assert isinstance(graph, nx.DiGraph)
+    assert set(graph.predecessors("k")) == set(wf["k"].after)
+    assert back.to_dict(FUNCTIONS) == wf.to_dict(FUNCTIONS)
+    assert [back[name].task for name in back] == [wf[name].task for name in wf]
+
+
+def test_a_multigraph_has_each_edge_once():
+    graph = nx.MultiDiGraph()
+    graph.add_node("a", task=zero)
+    graph.add_node("b", task=total)
+    graph.add_edges_from([("a", "b"), ("a", "b")])
+    assert Workflow.from_networkx(graph)["b"].after == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "error", "match"),
+    [
+        ({"a": 5}, [], InvalidTaskError, "node 'a' has no task"),
+        ({"a": None}, [], InvalidTaskError, "graph.add_node"),
+        ({"a": zero}, [("a", "b")], InvalidTaskError, "node 'b' has no task"),
+        ({"a": Task("x", id="b")}, [], InvalidTaskError, "another id"),
+        ({"../a": zero}, [], InvalidTaskError, "safe id"),
+        ({(1, 2): zero}, [], InvalidTaskError, "safe id"),
+        ({1: zero, "1": zero}, [], DuplicateTaskError, "'1' already"),
+        ({"a": zero, "b": zero}, [("a", "b"), ("b", "a")], CycleError, "ring"),
+        ({"a": zero}, [("a", "a")], CycleError, "waits for itself"),
+        ({"a": Task("x", after=["c"])}, [], InvalidTaskError, "'c'"),
+    ],
+)
+def test_a_graph_that_is_no_workflow_is_refused(nodes, edges, error, match):
+    graph = nx.DiGraph()
+    for name, task in nodes.items():
+        graph.add_node(name, task=task)
+    graph.add_edges_from(edges)
+    with pytest.raises(error, match=match):
+        Workflow.from_networkx(graph)
+
+
+@pytest.mark.parametrize("graph", [nx.Graph(), 5, None, {"a": []}])
+def test_a_graph_is_directed(graph):
+    with pytest.raises(InvalidTaskError, match="directed graph"):
+        Workflow.from_networkx(graph)

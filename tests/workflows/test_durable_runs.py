@@ -1,0 +1,131 @@
+"""Runs on a durable orchestrator: a program that is run again means the same run."""
+
+from pathlib import Path
+
+import pytest
+from tests.integration.tools import PATIENCE, in_loop
+from tests.workflows.functions import BROKEN, CALLS, add, step, total
+
+from taskorch import (
+    DuplicateTaskError,
+    NotRunningError,
+    TaskOrchestrator,
+    TaskState,
+    UnknownTaskError,
+    Workflow,
+    WorkflowFailedError,
+    WouldBlockError,
+)
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    BROKEN.clear()
+    CALLS.clear()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+def life(path: Path, **options) -> TaskOrchestrator:
+    return TaskOrchestrator(journal=path, durability="process", **options)
+
+
+def build() -> Workflow:
+    wf = Workflow("sums")
+    a = wf.task(step, "a", id="a")
+    b = wf.task(step, "b", a, id="b")
+    wf.task(step, "c", [b, a], id="c", kwargs={})
+    return wf
+
+
+def build_sum() -> Workflow:
+    wf = Workflow("sums")
+    parts = [wf.task(add, n, id=f"part{n}") for n in range(5)]
+    wf.task(total, parts, id="sum", not_before=0)
+    return wf
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+def test_a_program_that_is_run_again_does_nothing_twice(path, keep_finished):
+    for _ in range(3):
+        with life(path, keep_finished=keep_finished) as orch:
+            run = orch.workflows.start(build(), id="x")
+            assert run.result(PATIENCE)["b"] == "b(a())"
+    assert CALLS == ["a", "b", "c"]
+
+
+def test_what_was_left_goes_on(path):
+    """The next life has the run, and the same program finds it."""
+    orch = life(path)
+    run = orch.workflows.start(build_sum(), id="x")
+    orch.stop()
+    with pytest.raises(NotRunningError, match="workflow x has not ended"):
+        run.result(0)
+    with life(path) as orch:
+        left = orch.workflows.get("x")
+        run = orch.workflows.start(build_sum(), id="x")
+        assert run is left
+        assert run.result(PATIENCE)["sum"] == 10
+
+
+@pytest.mark.parametrize("keep_finished", [100, 1], ids=["in memory", "in the journal"])
+def test_a_run_of_an_earlier_life_is_found_and_restarted(path, keep_finished):
+    BROKEN.add("b")
+    with life(path, keep_finished=100) as orch, pytest.raises(WorkflowFailedError):
+        orch.workflows.start(build(), id="x").result(PATIENCE)
+    BROKEN.clear()
+    with life(path, keep_finished=keep_finished) as orch:
+        run = orch.workflows.get("x")
+        assert run.status().tasks == {"a": "completed", "b": "failed", "c": "blocked"}
+        assert run.status().remaining_path == ("b", "c")
+        with pytest.raises(WorkflowFailedError) as caught:
+            run.result(PATIENCE)
+        assert list(caught.value.failures) == ["b"]
+        orch.workflows.restart("x")
+        assert run.result(PATIENCE)["b"] == "b(a())"
+    with life(path) as orch:
+        run = orch.workflows.start(build(), id="x")
+        assert run.status().state is TaskState.COMPLETED
+        assert run.handles["b"].task_id == "x/b~2"
+        assert run.result(PATIENCE)["b"] == "b(a())"
+    assert CALLS == ["a", "b", "b", "c"]
+
+
+def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
+    with life(path) as orch:
+        orch.workflows.start(build(), id="x").result(PATIENCE)
+    with life(path) as orch:
+        more = build()
+        more.task(add, 1, id="more")
+        less = Workflow("sums")
+        less.task(step, "a", id="a")
+        other = build()
+        other.chain("a", "c")
+        changed = Workflow("sums")
+        changed.chain(*(changed.task(step, n, id=n) for n in "abc"))
+        for wf in (more, less, changed):
+            with pytest.raises(DuplicateTaskError):
+                orch.workflows.start(wf, id="x")
+        with pytest.raises(UnknownTaskError):
+            orch.workflows.get("y")
+    assert CALLS == ["a", "b", "c"]
+
+
+@in_loop
+async def test_on_a_running_loop(tmp_path: Path):
+    BROKEN.add("b")
+    async with life(tmp_path / "runs.db") as orch:
+        with pytest.raises(WouldBlockError):
+            orch.workflows.start(build(), id="x")
+        run = await orch.aio.workflows.start(build(), id="x")
+        with pytest.raises(WorkflowFailedError):
+            await run
+        BROKEN.clear()
+        with pytest.raises(WouldBlockError):
+            orch.workflows.restart("x")
+        await orch.aio.workflows.restart("x")
+        assert (await run)["b"] == "b(a())"
+        assert not await orch.aio.workflows.cancel("x")
