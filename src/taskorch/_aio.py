@@ -51,6 +51,12 @@ class AsyncOrchestrator:
         await committer.kept(seqs)
         return result
 
+    async def _asked(self, call: Callable[..., T], *args: Any) -> T:
+        """Call *call*, which may have to look into the journal."""
+        if self._orch._rt.committer is None:
+            return call(*args)
+        return await asyncio.to_thread(call, *args)
+
     async def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> TaskHandle[Any]:
@@ -129,11 +135,11 @@ class AsyncOrchestrator:
 
     async def handle(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.handle`."""
-        return self._orch.handle(task_id)
+        return await self._asked(self._orch.handle, task_id)
 
     async def get_task_status(self, task_id: str) -> TaskStatus:
         """See `TaskOrchestrator.get_task_status`."""
-        return self._orch.get_task_status(task_id)
+        return await self._asked(self._orch.get_task_status, task_id)
 
     async def tasks(
         self,
@@ -142,11 +148,11 @@ class AsyncOrchestrator:
         limit: int | None = 1_000,
     ) -> list[TaskStatus]:
         """See `TaskOrchestrator.tasks`."""
-        return self._orch.tasks(state, older_than, limit)
+        return await self._asked(self._orch.tasks, state, older_than, limit)
 
     async def get_stats(self) -> Stats:
         """See `TaskOrchestrator.get_stats`."""
-        return self._orch.get_stats()
+        return await self._asked(self._orch.get_stats)
 
     async def explain(self, task_id: str) -> Explanation:
         """See `TaskOrchestrator.explain`."""

@@ -23,6 +23,9 @@ from taskorch import (
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 #: As many tasks of each kind.
 COUNT = 8
 

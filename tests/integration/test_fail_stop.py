@@ -12,6 +12,9 @@ import pytest
 from taskorch import InternalError, Resources, Task, TaskOrchestrator
 from taskorch.kernel import check_invariants
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 
 def _break(orch, method):
     def broken(*_args, **_kwargs):

@@ -22,6 +22,9 @@ from taskorch import (
 )
 from taskorch.runtime import _lifecycle
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0
 """Seconds that no wait should need, on however busy a machine."""
 

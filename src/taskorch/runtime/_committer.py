@@ -260,15 +260,40 @@ class Committer:
             WouldBlockError: The caller is on an event loop, and would block it.
             JournalUnavailableError: Nothing can be kept now, and nothing was done.
         """
-        if not self._is_deferred() and running_loop() is not None:
-            msg = "a durable orchestrator waits for its journal: that blocks the loop"
-            raise WouldBlockError(msg, hint="use await orch.aio.…() here")
+        self.refuse_to_block()
         if self.trouble:
             if self._closing:
                 # It will not be written any more, by this one.
                 self._rt.refuse_submission()
             msg = f"the journal cannot be written: {self.trouble}"
             raise JournalUnavailableError(msg, outcome="refused")
+
+    def refuse_to_block(self) -> None:
+        """
+        Called before something is waited for.
+
+        Raises:
+            WouldBlockError: The caller is on an event loop, and would block it.
+        """
+        if not self._is_deferred() and running_loop() is not None:
+            msg = "a durable orchestrator waits for its journal: that blocks the loop"
+            hint = "use await orch.aio.…(), or await context.aio.…(), here"
+            raise WouldBlockError(msg, hint=hint)
+
+    def keep_for(self, seq: int, is_over: Callable[[], bool]) -> None:
+        """
+        As `keep`, for an attempt: through any trouble, until *is_over*.
+
+        A disk that is full for a while is no failure of the task's.
+        """
+        while True:
+            try:
+                self.keep(seq)
+            except JournalUnavailableError:
+                if is_over():
+                    raise
+            else:
+                return
 
     def keep(self, seq: int) -> None:
         """

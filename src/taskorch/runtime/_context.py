@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
+from taskorch.errors import (
+    AttemptInterrupted,
+    JournalUnavailableError,
+    NotRunningError,
+    ResultGoneError,
+)
 from taskorch.model import Resources
 from taskorch.runtime._work import Control, Work, control_of, extra_of
 
@@ -141,7 +146,8 @@ class TaskContext:
         Keep *state* for the next attempt, and stop here if the attempt is to stop.
 
         The next attempt finds the state in `restored`: of a durable orchestrator also
-        after a crash, once this has returned.
+        after a crash, once this has returned. While its journal cannot be written, this
+        waits.
 
         Raises:
             InvalidTaskError: The journal cannot keep *state*.
@@ -157,7 +163,12 @@ class TaskContext:
             rt = self._work._rt
             told = rt.committer is not None or rt.kernel.sink is not None
             if told and (state is not None or extra.checkpoint is not None):
-                rt.checkpoint(self._work, self.attempt, state)
+                committer = rt.committer
+                if committer is not None:
+                    committer.refuse_to_block()
+                seq = rt.checkpoint(self._work, self.attempt, state)
+                if committer is not None:
+                    committer.keep_for(seq, lambda: self.cancelled)
             extra.checkpoint = state
             extra.has_checkpoint = True
 
@@ -208,7 +219,14 @@ class AsyncTaskContext:
             return
         with committer.deferred() as seqs:
             context._keep(state)
-        await committer.kept(seqs)
+        while True:
+            try:
+                await committer.kept(seqs)
+                break
+            except JournalUnavailableError:
+                # See `Committer.keep_for`.
+                if context.cancelled:
+                    raise
         context._look()
 
 

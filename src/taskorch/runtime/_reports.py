@@ -10,6 +10,7 @@ from taskorch.errors import UnknownTaskError
 from taskorch.kernel import AgentRow, TaskRow
 from taskorch.kernel._history import past_of
 from taskorch.model import (
+    TERMINAL,
     AgentStats,
     Durations,
     Health,
@@ -67,13 +68,18 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
 
 def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
     label = runtime.deciders.label
-    more = row.more
+    more, state = row.more, row.state
+    past = past_of(row)
+    error = error_of(work)
+    if state in TERMINAL and work._settled > runtime.committed:
+        # Its end is not kept yet, and may come to nothing.
+        past = past[:-1]
+        state, error = past[-1][0], None
     history = tuple(
         HistoryEntry(state, label(state), ns / 1e9, detail)
-        for state, ns, detail in past_of(row)
+        for state, ns, detail in past
     )
     blocked_by: tuple[str, ...] = ()
-    error = error_of(work)
     if more is not None and row.state is TaskState.BLOCKED:
         blocked_by = tuple(more.blocked_by) or ("decision",)
         if more.blocked_by:
@@ -81,9 +87,9 @@ def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
-        state=row.state,
-        label=label(row.state),
-        result=work._value if row.state is TaskState.COMPLETED else None,
+        state=state,
+        label=label(state),
+        result=work._value if state is TaskState.COMPLETED else None,
         error=error,
         attempts=row.attempt,
         history=history,

@@ -610,6 +610,10 @@ class Runtime:
         if not self.opened:
             self.open()
         self.recall(names)
+        committer = self.committer
+        if committer is not None and not committer.is_idle():
+            # What is told is what is kept, and mostly that is a matter of a moment.
+            committer.flush()
 
     def recall(self, names: Sequence[str]) -> None:
         """
@@ -758,6 +762,8 @@ class Runtime:
         """
         A running task leaves *state* for its next attempt; the number of that fact.
 
+        It is not waited for.
+
         Raises:
             InvalidTaskError: The journal cannot keep it.
         """
@@ -772,7 +778,7 @@ class Runtime:
                 self.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
             return self.kernel.seq
 
-        number: int = self.step(change, keep=committer is not None)
+        number: int = self.step(change)
         return number
 
     def progress(self, work: Work, attempt: int, value: Any) -> None:

@@ -113,6 +113,7 @@ class Life:
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
         self.recovered: None = None
+        self.committed: int = 0
         self.folding: Folding = Folding(self)
 
     def publish(self) -> None:

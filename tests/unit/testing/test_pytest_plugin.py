@@ -15,6 +15,9 @@ import pytest
 
 from taskorch.testing import _simulation, pytest_plugin
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 assert _simulation  # Imported here, so that every inner run finds the same one.

@@ -28,6 +28,9 @@ from taskorch.testing.strategies import (
     tasks,
 )
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 EVERY = [
     agents(),

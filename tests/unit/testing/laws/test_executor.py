@@ -19,6 +19,9 @@ from taskorch.testing.laws import check_executor
 from taskorch.testing.laws._case import laws_of
 from taskorch.testing.laws._home import Home, call_home
 
+#: They take seconds: for `make test`.
+pytestmark = pytest.mark.slow
+
 
 class Right(ThreadPoolExecutor):
     def __init__(self):
