@@ -2,13 +2,15 @@
 
 import os
 import signal
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 from tests.faults import ledger, lives
 from tests.faults.tools import PATIENCE, Process, await_program, guardian_of, is_alive
 
-from taskorch import TaskOrchestrator
+from taskorch import Task, TaskOrchestrator, TaskState
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,3 +42,25 @@ def test_the_next_life_ends_what_the_one_before_has_left_and_runs_it_again(tmp_p
 
     assert list(ledger.of(journal, "orphan")) == [["False"]]
     assert not is_alive(again)
+
+
+def test_a_copy_ends_no_program_of_the_original(tmp_path):
+    """It has the same id; what runs for the original is not its own."""
+    journal, other = tmp_path / "journal.db", tmp_path / "copy.db"
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit_task(Task.program(["sleep", "1000"], id="program"))
+        program = await_program(journal)
+        with (
+            closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as live,
+            closing(sqlite3.connect(other)) as copy,
+        ):
+            live.backup(copy)
+
+        second = TaskOrchestrator(journal=other)
+        second.start()
+        assert second.get_task_status("program").state is not TaskState.COMPLETED
+        second.stop(drain=False)
+
+        assert is_alive(program)
+        assert orch.get_task_status("program").state is TaskState.RUNNING
+        assert orch.cancel_task("program")

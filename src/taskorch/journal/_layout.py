@@ -30,7 +30,7 @@ LAYOUT: Final = 2
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
 #: What to do about damage.
-RESTORE: Final = "restore the journal from a copy; nothing was changed"
+RESTORE: Final = "restore the journal from a copy"
 
 _KEYS: Final = f"""
     CREATE TABLE keys (
