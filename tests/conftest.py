@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Runs of pytest inside tests, for the plugin that users get.
@@ -19,3 +20,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """
+    Processes that this test starts are not measured for coverage.
+
+    For those that are interrupted or killed: what measures them holds locks of its own,
+    and one that is interrupted within these never ends.
+    """
+    for name in list(os.environ):
+        if name.startswith("COVERAGE_"):
+            monkeypatch.delenv(name)

@@ -1522,6 +1522,38 @@ def test_a_function_that_is_gone_blocks_its_tasks(tmp_path: Path) -> None:
     ]
 
 
+WAITING = """
+import sys
+from taskorch import Task, TaskOrchestrator
+import work
+
+orch = TaskOrchestrator(journal="runs.db", durability="process")
+orch.start()
+first = orch.submit_task(Task.call(int, id="first", not_before=1.0))
+orch.submit_task(Task.call(work.one, first, id="then"))
+orch.stop(drain=False)
+"""
+AND_THEN = """
+from taskorch import TaskOrchestrator
+
+orch = TaskOrchestrator(journal="runs.db", durability="process")
+orch.start()
+assert orch.wait(20)
+print(orch.get_task_status("first").state, orch.get_task_status("then").state)
+orch.stop(drain=False)
+"""
+
+
+def test_a_function_that_is_gone_blocks_a_task_whose_turn_comes_later(
+    tmp_path: Path,
+) -> None:
+    """It waits for another at the start of the life: then it is held, and not failed."""
+    child(tmp_path, WAITING, WORK)
+    gone = WORK.replace("def one", "def one_more")
+    assert child(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    assert child(tmp_path, AND_THEN, WORK) == "completed completed\n"
+
+
 def test_a_module_that_cannot_be_imported_blocks_its_tasks(tmp_path: Path) -> None:
     """Whatever it raises: the start of the others does not fail."""
     child(tmp_path, FIRST, WORK)
@@ -2104,3 +2136,24 @@ def test_waiting_for_a_capability_over_lives(path: Path) -> None:
         assert orch.get_task_status("x").state is TaskState.QUEUED
         orch.agent("reviewer", capabilities={"review"})(review)
         assert orch.handle("x").result(PATIENCE) == 1
+
+
+# -- what is told and not kept ---------------------------------------------------------
+
+
+def test_statistics_that_are_only_told_hold_up_nobody(path: Path) -> None:
+    """They have a number, and none of the facts that are waited for has it."""
+    with TaskOrchestrator(
+        journal=path, durability="process", monitor_interval=0.01
+    ) as orch:
+        handle = orch.submit_task(Task.call(echo, id="x"))
+        assert handle.result(PATIENCE) is None
+        told = threading.Semaphore(0)
+        orch.signals.stats_reported.connect(lambda _: told.release())
+        for _ in range(3):
+            assert told.acquire(timeout=PATIENCE)
+        kernel, committer = orch._rt.kernel, orch._rt.committer
+        assert committer is not None
+        eventually(lambda: kernel.seq > committer.last)
+        assert not orch.cancel_task("x")
+        assert orch.get_task_status("x").state is TaskState.COMPLETED

@@ -558,6 +558,7 @@ TaskOrchestrator().submit(int)
     assert (done.returncode, done.stdout, done.stderr) == (0, "8\n", "")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_interrupt_during_the_drain_stops_at_once() -> None:
     """Ctrl-C while the block drains ends all work without waiting for it."""
     script = """

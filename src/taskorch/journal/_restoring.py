@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from taskorch.errors import InvalidTaskError, JournalError
+from taskorch.errors import JournalError
 from taskorch.model import (
     Agent,
     AgentStats,
@@ -19,6 +19,7 @@ from taskorch.model import (
     Durations,
     Health,
     HealthCheck,
+    Missing,
     Performance,
     PoolStats,
     Program,
@@ -63,22 +64,6 @@ VALUES: Final[dict[str, type[Any]]] = {
         TypeStats,
     )
 }
-
-
-class Missing:
-    """Stands for a function that is no longer there: calling it says so."""
-
-    def __init__(self, name: str) -> None:
-        #: Its import path, `module:qualname`.
-        self.name: str = name
-        self.__qualname__ = name.partition(":")[2]
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        msg = f"{self.name} was kept in the journal and cannot be imported any more"
-        raise InvalidTaskError(msg, hint="bring it back, or submit the task anew")
-
-    def __repr__(self) -> str:
-        return f"<missing {self.name}>"
 
 
 def restore(value: Any, array: type) -> Any:

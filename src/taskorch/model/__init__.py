@@ -11,6 +11,7 @@ from taskorch.model._agent import Performance as Performance
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
+from taskorch.model._missing import Missing as Missing
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ else:
 
     asyncio = _Asyncio()
 
-__all__ = ("asyncio", "is_cancellation", "is_coroutine_task")
+__all__ = (
+    "asyncio",
+    "is_cancellation",
+    "is_coroutine_task",
+    "running_loop",
+    "settle",
+    "settle_on",
+)
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -37,3 +45,26 @@ def is_coroutine_task(thing: object) -> bool:
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that the caller runs on, if it runs on one."""
     return asyncio._get_running_loop() if "asyncio" in sys.modules else None
+
+
+def settle(futures: Iterable[asyncio.Future[Any]], value: Any = None) -> None:
+    """On their loop: resolve those of *futures* that are not done."""
+    for future in futures:
+        if not future.done():
+            future.set_result(value)
+
+
+def settle_on(
+    loop: asyncio.AbstractEventLoop,
+    futures: Iterable[asyncio.Future[Any]],
+    value: Any = None,
+) -> None:
+    """From any thread: resolve *futures* of *loop*, with one call."""
+    if asyncio._get_running_loop() is loop:
+        settle(futures, value)
+        return
+    try:
+        loop.call_soon_threadsafe(settle, futures, value)
+    except RuntimeError:
+        # The loop has been closed: nobody waits there any more.
+        return

@@ -43,10 +43,10 @@ from taskorch.runtime._asyncio import (
     is_coroutine_task,
 )
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
-from taskorch.runtime._recovery import gone_of
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
+    GONE,
     NAMED,
     NO_VARIABLES,
     PROGRAM,
@@ -163,9 +163,7 @@ class Attempts:
         """Begin an attempt; never blocks, never raises."""
         how = self.how_of(row, work)
         try:
-            if gone_of(work):
-                self._rt.hold_gone(row, attempt, work)
-            elif how == THREAD:
+            if how == THREAD:
                 self._rt.threads.start((row, attempt, work), None)
             elif how == COROUTINE:
                 if not self._rt.loops.call(self._begin_coroutine, row, attempt, work):
@@ -174,6 +172,8 @@ class Attempts:
             elif how == PROGRAM:
                 program = task_of(row).payload
                 self._begin_program(row, attempt, work, program)
+            elif how == GONE:
+                self._rt.hold_gone(row, attempt, work)
             else:
                 self._begin_named(row, attempt, work)
         except BaseException as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
-from taskorch.model import Call, Task, TaskState, call_type
+from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, strip, unawaited
 from taskorch.runtime._kept import kept_end
@@ -40,9 +40,6 @@ __all__ = (
     "yield_gil",
 )
 
-_TERMINAL: Final = frozenset(
-    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
-)
 _SLICE: Final = 512
 _MANY: Final = 4_096
 #: Seconds between looks at a lock: first the others have their turn, then a nap each.
@@ -288,12 +285,12 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     try:
         now = rt.now()
         if error is None:
-            if row.attempt == attempt and row.state not in _TERMINAL:
+            if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
             kernel.complete(row, attempt, now)
         else:
             rt.end_badly(row, attempt, work, error, now)
-        if work._waiters is not None and row.state in _TERMINAL:
+        if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
         del value, work
         if kernel.open or kernel.returning:
@@ -351,7 +348,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         if document is not None:
             committer.documents[work] = document
         if error is None:
-            if row.attempt == attempt and row.state not in _TERMINAL:
+            if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
             kernel.complete(row, attempt, now)
         else:
@@ -460,37 +457,30 @@ def finish(
 ) -> None:
     """Anywhere but on a worker: the attempt has ended."""
     try:
-        _finish(rt, row, attempt, work, value, error)
+        committer = rt.committer
+        document = None
+        if committer is not None:
+            document, error = kept_end(committer.journal, row.id, value, error)
+        lock = rt.lock
+        if lock.locked():
+            yield_gil(lock)
+        with lock:
+            now = rt.now()
+            if committer is not None:
+                committer.documents[work] = document
+            if error is None:
+                if row.attempt == attempt and row.state not in TERMINAL:
+                    work._value = value
+                rt.kernel.complete(row, attempt, now)
+            else:
+                rt.end_badly(row, attempt, work, error, now)
+            if (
+                committer is None
+                and work._waiters is not None
+                and row.state in TERMINAL
+            ):
+                rt.wake(work)
+            launch = rt.settle(now)
+        rt.launch(launch)
     except Exception as fault:  # noqa: BLE001 - it is ours
         rt.fail_stop(fault)
-
-
-def _finish(
-    rt: Runtime,
-    row: TaskRow,
-    attempt: int,
-    work: Work,
-    value: Any,
-    error: BaseException | None,
-) -> None:
-    committer = rt.committer
-    document = None
-    if committer is not None:
-        document, error = kept_end(committer.journal, row.id, value, error)
-    lock = rt.lock
-    if lock.locked():
-        yield_gil(lock)
-    with lock:
-        now = rt.now()
-        if committer is not None:
-            committer.documents[work] = document
-        if error is None:
-            if row.attempt == attempt and row.state not in _TERMINAL:
-                work._value = value
-            rt.kernel.complete(row, attempt, now)
-        else:
-            rt.end_badly(row, attempt, work, error, now)
-        if committer is None and work._waiters is not None and row.state in _TERMINAL:
-            rt.wake(work)
-        launch = rt.settle(now)
-    rt.launch(launch)

@@ -40,7 +40,7 @@ from taskorch.kernel import TaskRow
 from taskorch.kernel import _snapshot as snapshot
 from taskorch.model import TaskState
 from taskorch.protocols import Journal
-from taskorch.runtime._asyncio import asyncio, running_loop
+from taskorch.runtime._asyncio import asyncio, running_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._work import NEVER, Work
 
@@ -93,11 +93,7 @@ class Committer:
         self.ready: list[tuple[TaskRow, int, Work]] = []
         #: The number of the last fact that is on its way.
         self.last = 0
-        #: The number of the last fact that the journal has.
-        self.kept_to = 0
-        #: Likewise, of the last one in the group in hand.
-        self._until = 0
-        #: Whether that group was large: then the next can wait for more.
+        #: Whether the latest group was large: then the next can wait for more.
         self._is_busy = False
         #: The facts of this step have somebody who waits for them, and commits them.
         self.hush = False
@@ -134,6 +130,9 @@ class Committer:
         hurry = False
         for fact, work in items:
             cls = fact[0]
+            if cls in _PASSING:
+                continue
+            self.last = fact[1]
             if cls is TaskStarted:
                 keep((fact, None))
             elif cls is TaskCompleted:
@@ -145,7 +144,7 @@ class Committer:
                 work._born = fact[1]
                 work._settled = NEVER
                 keep((fact, documents.pop(work)))
-            elif cls not in _PASSING:
+            else:
                 if cls in _SETTLING:
                     work._settled = fact[1]
                     unsettled.append(work)
@@ -155,7 +154,6 @@ class Committer:
                     unsettled.append(work)
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep((fact, document))
-            self.last = fact[1]
         if self._rt.wanted:
             self._untold += items
         if pending:
@@ -403,7 +401,7 @@ class Committer:
             if seq <= self.commits.committed:
                 return
             self._loops.append((seq, loop, future))
-        patience = loop.call_later(_PATIENCE, _resolve, [future], False)  # noqa: FBT003
+        patience = loop.call_later(_PATIENCE, settle, [future], False)  # noqa: FBT003
         try:
             if not await future:
                 self._give_up()
@@ -458,17 +456,15 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - nothing can be kept any more
             rt.fail_stop(error)
             return False
-        self.kept_to = _last_of(group)
         self._release()
         if self._state is not None:
             state, self._state = self._state, None
-            self._save(self.kept_to, state)
+            self._save(state)
         return True
 
     def _begin(self) -> list[Any] | None:
         group = self.commits.begin()
         if group is not None:
-            self._until = self.last
             self._is_busy = len(group) > _MANY
             self._told, self._untold = self._untold, []
             self._settling, self._unsettled = self._unsettled, []
@@ -489,7 +485,7 @@ class Committer:
             with rt.lock:
                 inside = True
                 restored, self.trouble = bool(self.trouble), ""
-                releases = self.commits.succeeded(self._until)
+                releases = self.commits.succeeded(_last_of(self.commits.in_hand))
                 rt.committed = committed = self.commits.committed
                 told, self._told = self._told, []
                 settling, self._settling = self._settling, []
@@ -548,11 +544,7 @@ class Committer:
                 left.append((seq, loop, future))
         self._loops = left
         for loop, futures in done.items():
-            try:
-                loop.call_soon_threadsafe(_resolve, futures, True)  # noqa: FBT003
-            except RuntimeError:
-                # The loop has been closed: nobody waits there any more.
-                continue
+            settle_on(loop, futures, value=True)
 
     def _degrade(self, error: JournalUnavailableError) -> None:
         rt = self._rt
@@ -574,10 +566,10 @@ class Committer:
 
     # -- snapshots -----------------------------------------------------------------
 
-    def _save(self, seq: int, state: dict[str, Any]) -> None:
+    def _save(self, state: dict[str, Any]) -> None:
         save: Any = self.journal.save  # type: ignore[attr-defined]  # looked for
         try:
-            save(self._rt.epoch, seq, state)
+            save(self._rt.epoch, self.commits.committed, state)
         except JournalError:
             # Only the next opening takes longer; what is wrong will show by itself.
             return
@@ -613,19 +605,13 @@ class Committer:
             self._let_others_write()
 
     def _save_last(self) -> None:
-        if self.kept_to > self.snapshot_at:
+        if self.commits.committed > self.snapshot_at:
             with self._rt.lock:
                 state = snapshot.take(self._rt.kernel)
-            self._save(self.kept_to, state)
+            self._save(state)
 
 
 def _last_of(group: Any) -> int:
     """The number of the last fact in *group*."""
     number: int = group[-1][0][1] if type(group) is list else group.numbers[-1]
     return number
-
-
-def _resolve(futures: list[asyncio.Future[bool]], kept: bool) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(kept)

@@ -166,9 +166,9 @@ class TaskContext:
                 committer = rt.committer
                 if committer is not None:
                     committer.refuse_to_block()
-                seq = rt.checkpoint(self._work, self.attempt, state)
+                rt.checkpoint(self._work, self.attempt, state)
                 if committer is not None:
-                    committer.keep_for(seq, lambda: self.cancelled)
+                    committer.keep_for(committer.last, lambda: self.cancelled)
             extra.checkpoint = state
             extra.has_checkpoint = True
 

@@ -36,26 +36,27 @@ from taskorch.kernel._dispatch import match
 from taskorch.kernel._history import more_of
 from taskorch.kernel._snapshot import Restoration
 from taskorch.kernel._state import TypeRow
-from taskorch.model import Call, Program, Task, TaskState
+from taskorch.model import Call, Missing, Program, Task, TaskState, call_type
 from taskorch.protocols import Entry, Journal
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._kept import error_of_fact
 from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import (
     AGENT,
+    GONE,
     NAMED,
     NEVER,
     NO_VARIABLES,
     PROGRAM,
-    THREAD,
     Work,
     extra_of,
+    gone_of,
 )
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Folding", "Gone", "Recollection", "Recovery", "gone_of", "take_up")
+__all__ = ("Folding", "Recollection", "Recovery", "take_up")
 
 _ALL: Final = frozenset(CATALOGUE)
 #: States of which those who wait are told.
@@ -67,23 +68,6 @@ _ENDED: Final = {
     "TaskFailed": TaskState.FAILED,
     "TaskCancelled": TaskState.CANCELLED,
 }
-
-
-class Gone:
-    """Stands for what a task calls, and cannot any more."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-
-def gone_of(work: Work) -> str:
-    """What *work* needs and is gone, in a sentence; empty if nothing is."""
-    fn = work._fn
-    if isinstance(fn, Gone):
-        return fn.why
-    if type(fn).__name__ == "Missing":
-        return f"{getattr(fn, 'name', fn)} cannot be imported any more"
-    return ""
 
 
 class Folding:
@@ -105,12 +89,12 @@ class Folding:
         host, payload = self._host, task.payload
         work: Work
         if isinstance(payload, Call):
-            fn: Any = payload.fn
-            how = THREAD
-            try:
-                how = how_to_call(fn, payload.executor, host.executors)
-            except InvalidTaskError as error:
-                fn = Gone(error.message)
+            fn, how = payload.fn, GONE
+            if not isinstance(fn, Missing):
+                try:
+                    how = how_to_call(fn, payload.executor, host.executors)
+                except InvalidTaskError as error:
+                    fn = Missing(call_type(fn), error.message)
             work = host.new_work(fn, payload.args, payload.kwargs, how, NO_VARIABLES)
             if how == NAMED:
                 extra_of(work).executor = payload.executor
@@ -217,7 +201,7 @@ class Recollection:
                     work._value = document
                 elif fact[0] is TaskFailed:
                     work._error = error_of_fact(fact, document)
-                    fail(work._row, fact)
+                    more_of(work._row).error = (fact[6], fact[7], fact[8])
                 else:
                     more_of(work._row).stop_reason = fact[4]
         commits = None if rt.committer is None else rt.committer.commits
@@ -265,7 +249,6 @@ class Recovery:
         self._sweep()
         committer = self._committer
         committer.commits.committed = committer.last = rt.committed = self._last
-        committer.kept_to = self._last
         self._folding.reconnect()
         if rt.recovered is not None:
             # It knows them all, and takes less room.

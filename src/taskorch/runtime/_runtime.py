@@ -57,7 +57,7 @@ from taskorch.kernel import (
 from taskorch.kernel._attempts import is_under_way
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.model import Agent, Task, TaskState, Units
+from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
 from taskorch.model._show import show
 from taskorch.protocols import Journal
 from taskorch.runtime import _calls, _reports
@@ -74,7 +74,7 @@ from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._recovery import Recollection, Recovery, gone_of, take_up
+from taskorch.runtime._recovery import Recollection, Recovery, take_up
 from taskorch.runtime._submission import (
     Submission,
 )
@@ -85,6 +85,7 @@ from taskorch.runtime._work import (
     THREAD,
     Work,
     extra_of,
+    gone_of,
     task_of,
 )
 from taskorch.signals import Signals
@@ -92,9 +93,6 @@ from taskorch.signals import Signals
 __all__ = ("AgentRunner", "Launch", "Runtime")
 
 _LOG: Final = logging.getLogger("taskorch")
-_TERMINAL: Final = frozenset(
-    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
-)
 #: Events that are reported at an interval, while somebody listens.
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 #: What to do about a task of another orchestrator.
@@ -431,7 +429,7 @@ class Runtime:
         for row, work in touched:
             if work is None:
                 continue
-            if row.state in _TERMINAL:
+            if row.state in TERMINAL:
                 tidy(row, work)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
@@ -503,7 +501,7 @@ class Runtime:
             kept, self.committed = self.committed, NEVER
             for row in list(kernel.tasks.values()):
                 work: Work | None = row.cargo
-                if row.state in _TERMINAL and (work is None or work._settled <= kept):
+                if row.state in TERMINAL and (work is None or work._settled <= kept):
                     continue
                 more_of(row).error = ("InternalError", message, "internal")
                 row.state = TaskState.FAILED
@@ -526,7 +524,7 @@ class Runtime:
         """
         if not self.closed or self.committer is None:
             return False
-        if row.state not in _TERMINAL:
+        if row.state not in TERMINAL:
             msg = (
                 f"the orchestrator has stopped, and left task {row.id} to its next life"
             )
@@ -587,8 +585,6 @@ class Runtime:
             works = self.step(change_plain, keep=True)
         if works is None:
             entries = [submission.prepare(task) for task in tasks]
-            if not self.opened:
-                self.open()
             self.recall(submission.names(entries))
 
             def change(now: int) -> list[Work]:
@@ -607,8 +603,6 @@ class Runtime:
             NotRunningError: It was not read before the end.
         """
         self.deciders.refuse_reentry()
-        if not self.opened:
-            self.open()
         self.recall(names)
         committer = self.committer
         if committer is not None and not committer.is_idle():
@@ -627,10 +621,6 @@ class Runtime:
         if self.recovered is None:
             return
         kernel = self.kernel
-        assert self.committer is not None  # noqa: S101 - it has a journal
-        if any(name in kernel.retired for name in names):
-            # What became of them may be on its way to where it will be read.
-            self.committer.flush()
         unknown = {
             name
             for name in names
@@ -758,11 +748,9 @@ class Runtime:
             )
         )
 
-    def checkpoint(self, work: Work, attempt: int, state: Any) -> int:
+    def checkpoint(self, work: Work, attempt: int, state: Any) -> None:
         """
-        A running task leaves *state* for its next attempt; the number of that fact.
-
-        It is not waited for.
+        A running task leaves *state* for its next attempt; that is not waited for.
 
         Raises:
             InvalidTaskError: The journal cannot keep it.
@@ -771,15 +759,13 @@ class Runtime:
         document = None if committer is None else committer.journal.document(state)
         row = work._row
 
-        def change(now: int) -> int:
+        def change(now: int) -> None:
             if row.attempt == attempt:
                 if committer is not None:
                     committer.documents[work] = document
                 self.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
-            return self.kernel.seq
 
-        number: int = self.step(change)
-        return number
+        self.step(change)
 
     def progress(self, work: Work, attempt: int, value: Any) -> None:
         """A task reported *value*."""

@@ -22,7 +22,7 @@ from taskorch.errors import (
 from taskorch.kernel import TaskRow
 from taskorch.kernel._books import wanted
 from taskorch.model import TERMINAL, TaskState
-from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._asyncio import asyncio, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
 from taskorch.runtime._work import Work
 
@@ -453,7 +453,7 @@ class Waiting:
 
             def wake(future: asyncio.Future[None] = future) -> None:
                 if self._together is None:
-                    _set_threadsafe(loop, future)
+                    settle_on(loop, [future])
                 else:
                     self._together.setdefault(loop, []).append(future)
 
@@ -473,16 +473,12 @@ class Waiting:
         finally:
             woken, self._together = self._together, None
             for loop, futures in woken.items():
-                try:
-                    loop.call_soon_threadsafe(_set_all, futures)
-                except RuntimeError:
-                    # The loop has been closed: nobody waits there any more.
-                    continue
+                settle_on(loop, futures)
 
     async def _leave_async(self, inside: TaskContext, targets: Targets) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        if self.leave(inside, targets, lambda: _set_threadsafe(loop, future)):
+        if self.leave(inside, targets, lambda: settle_on(loop, [future])):
             return
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
@@ -650,24 +646,3 @@ def _acquire(gate: threading.Lock, end: float | None) -> bool:
             return True
         if left is not None and left <= _SLICE:
             return False
-
-
-def _set_all(futures: list[Any]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
-
-
-def _set_threadsafe(loop: asyncio.AbstractEventLoop, future: Any) -> None:
-    def done() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    if asyncio._get_running_loop() is loop:
-        done()
-        return
-    try:
-        loop.call_soon_threadsafe(done)
-    except RuntimeError:
-        # The loop has been closed: nobody waits there any more.
-        return

@@ -18,13 +18,13 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.kernel import TaskRow
-from taskorch.model import Call, Task, call_type
+from taskorch.model import Call, Missing, Task, call_type
 from taskorch.runtime._deciders import METHODS, failure_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("AGENT", "COROUTINE", "NAMED", "PROGRAM", "THREAD", "Extra", "Work")
+__all__ = ("AGENT", "COROUTINE", "GONE", "NAMED", "PROGRAM", "THREAD", "Extra", "Work")
 
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
@@ -37,6 +37,8 @@ PROGRAM: Final = 2
 NAMED: Final = 3
 #: As the agent does it.
 AGENT: Final = 4
+#: Not at all: what it calls was there in an earlier life.
+GONE: Final = 5
 
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
@@ -200,6 +202,11 @@ def task_of_work(work: Work, row: TaskRow) -> Task:
     if work._task is not None:
         return work._task
     return Task.call(work._fn or nothing, *work._args, kwargs=work._kwargs, id=row.id)
+
+
+def gone_of(work: Work) -> str:
+    """What *work* calls and is gone, in a sentence; empty if nothing is."""
+    return work._fn.why if isinstance(work._fn, Missing) else ""
 
 
 def nothing() -> None:

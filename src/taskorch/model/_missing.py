@@ -1,0 +1,31 @@
+"""What stands for something that an earlier life knew and this one does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskorch.errors import InvalidTaskError
+
+__all__ = ("Missing",)
+
+
+class Missing:
+    """
+    Stands for a function that cannot be called any more: calling it says so.
+
+    Args:
+        name: Its import path, `module:qualname`.
+        why: What has become of it; empty if it cannot be imported.
+    """
+
+    def __init__(self, name: str, why: str = "") -> None:
+        self.name: str = name
+        self.why: str = why or f"{name} cannot be imported any more"
+        self.__qualname__ = name.partition(":")[2]
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        msg = f"{self.name} was kept in the journal and cannot be imported any more"
+        raise InvalidTaskError(msg, hint="bring it back, or submit the task anew")
+
+    def __repr__(self) -> str:
+        return f"<missing {self.name}>"
