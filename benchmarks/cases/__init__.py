@@ -8,8 +8,11 @@ MODULES = (
     "latency",
     "memory",
     "backlog",
+    "workflows",
+    "explain",
     "published",
     "simulation",
+    "simulate",
     "imports",
 )
 """The modules, in the order of the table; a new one is entered here."""

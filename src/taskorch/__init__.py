@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
+    from taskorch._managers import WorkflowContext as WorkflowContext
     from taskorch._managers import WorkflowRun as WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
     from taskorch.errors import AttemptInterrupted as AttemptInterrupted
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from taskorch.errors import CycleError as CycleError
     from taskorch.errors import DependencyFailedError as DependencyFailedError
     from taskorch.errors import DuplicateTaskError as DuplicateTaskError
+    from taskorch.errors import GateFailedError as GateFailedError
     from taskorch.errors import InternalError as InternalError
     from taskorch.errors import InvalidTaskError as InvalidTaskError
     from taskorch.errors import InvalidTransitionError as InvalidTransitionError
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from taskorch.events import AttemptWaiting as AttemptWaiting
     from taskorch.events import ComponentFailed as ComponentFailed
     from taskorch.events import Event as Event
+    from taskorch.events import EventEmitted as EventEmitted
     from taskorch.events import EventsLost as EventsLost
     from taskorch.events import HealthReported as HealthReported
     from taskorch.events import JournalDegraded as JournalDegraded
@@ -80,8 +83,10 @@ if TYPE_CHECKING:
     from taskorch.events import TaskDue as TaskDue
     from taskorch.events import TaskEvent as TaskEvent
     from taskorch.events import TaskFailed as TaskFailed
+    from taskorch.events import TaskParentsAdded as TaskParentsAdded
     from taskorch.events import TaskProgressed as TaskProgressed
     from taskorch.events import TaskRejected as TaskRejected
+    from taskorch.events import TaskReleased as TaskReleased
     from taskorch.events import TaskRepointed as TaskRepointed
     from taskorch.events import TaskReprioritised as TaskReprioritised
     from taskorch.events import TaskResumed as TaskResumed
@@ -98,9 +103,11 @@ if TYPE_CHECKING:
     from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
     from taskorch.model import Agent as Agent
     from taskorch.model import AgentStats as AgentStats
+    from taskorch.model import AtLeast as AtLeast
     from taskorch.model import Blocker as Blocker
     from taskorch.model import Call as Call
     from taskorch.model import Durations as Durations
+    from taskorch.model import Estimate as Estimate
     from taskorch.model import Explanation as Explanation
     from taskorch.model import Health as Health
     from taskorch.model import HealthCheck as HealthCheck
@@ -110,17 +117,20 @@ if TYPE_CHECKING:
     from taskorch.model import Program as Program
     from taskorch.model import ProgramResult as ProgramResult
     from taskorch.model import QueueStats as QueueStats
+    from taskorch.model import Remedy as Remedy
     from taskorch.model import Resources as Resources
     from taskorch.model import RetryPolicy as RetryPolicy
     from taskorch.model import RetryStats as RetryStats
     from taskorch.model import StateStats as StateStats
     from taskorch.model import Stats as Stats
     from taskorch.model import StopReport as StopReport
+    from taskorch.model import Stuck as Stuck
     from taskorch.model import Task as Task
     from taskorch.model import TaskState as TaskState
     from taskorch.model import TaskStatus as TaskStatus
     from taskorch.model import TypeStats as TypeStats
     from taskorch.model import Unfinished as Unfinished
+    from taskorch.model import Wait as Wait
     from taskorch.policies import BackoffRetryHandler as BackoffRetryHandler
     from taskorch.policies import CapabilityRegistry as CapabilityRegistry
     from taskorch.policies import DeadlineQueue as DeadlineQueue
@@ -163,6 +173,9 @@ if TYPE_CHECKING:
     from taskorch.protocols import Verdict as Verdict
     from taskorch.runtime._context import TaskContext as TaskContext
     from taskorch.runtime._context import current_context as current_context
+    from taskorch.simulation._plan_report import ScheduledAttempt as ScheduledAttempt
+    from taskorch.simulation._plan_report import SimulationReport as SimulationReport
+    from taskorch.workflows import Approval as Approval
     from taskorch.workflows import Workflow as Workflow
 
 __version__ = "0.1.0"
@@ -179,6 +192,8 @@ __all__ = (
     "AgentView",
     "Allocation",
     "AllocationRequest",
+    "Approval",
+    "AtLeast",
     "AttemptInterrupted",
     "AttemptLostError",
     "AttemptReturned",
@@ -196,13 +211,16 @@ __all__ = (
     "DependencyFailedError",
     "DuplicateTaskError",
     "Durations",
+    "Estimate",
     "Event",
+    "EventEmitted",
     "EventsLost",
     "Explanation",
     "Failure",
     "FifoQueue",
     "Finding",
     "FourStateMachine",
+    "GateFailedError",
     "Health",
     "HealthCheck",
     "HealthReported",
@@ -243,6 +261,7 @@ __all__ = (
     "QuotaRetryHandler",
     "ReceiverFailed",
     "ReentryError",
+    "Remedy",
     "ResourceAllocator",
     "Resources",
     "ResultGoneError",
@@ -251,6 +270,8 @@ __all__ = (
     "RetryPolicy",
     "RetryStats",
     "Route",
+    "ScheduledAttempt",
+    "SimulationReport",
     "SlotLeaked",
     "SlotRecovered",
     "SourceRegistry",
@@ -263,6 +284,7 @@ __all__ = (
     "StatsReported",
     "StopReport",
     "StructuralValidator",
+    "Stuck",
     "Task",
     "TaskBlocked",
     "TaskCancelled",
@@ -278,9 +300,11 @@ __all__ = (
     "TaskFailure",
     "TaskHandle",
     "TaskOrchestrator",
+    "TaskParentsAdded",
     "TaskProgressed",
     "TaskQueue",
     "TaskRejected",
+    "TaskReleased",
     "TaskRepointed",
     "TaskReprioritised",
     "TaskResumed",
@@ -310,7 +334,9 @@ __all__ = (
     "Validator",
     "ValidatorChain",
     "Verdict",
+    "Wait",
     "Workflow",
+    "WorkflowContext",
     "WorkflowFailedError",
     "WorkflowRun",
     "WouldBlockError",
@@ -325,7 +351,10 @@ _WHERE = {
         "TaskHandle",
         "as_completed",
     ),
-    "taskorch._managers": ("WorkflowRun",),
+    "taskorch._managers": (
+        "WorkflowContext",
+        "WorkflowRun",
+    ),
     "taskorch._orchestrator": ("TaskOrchestrator",),
     "taskorch.errors": (
         "AttemptInterrupted",
@@ -334,6 +363,7 @@ _WHERE = {
         "CycleError",
         "DependencyFailedError",
         "DuplicateTaskError",
+        "GateFailedError",
         "InternalError",
         "InvalidTaskError",
         "InvalidTransitionError",
@@ -371,6 +401,7 @@ _WHERE = {
         "AttemptWaiting",
         "ComponentFailed",
         "Event",
+        "EventEmitted",
         "EventsLost",
         "HealthReported",
         "JournalDegraded",
@@ -391,8 +422,10 @@ _WHERE = {
         "TaskDue",
         "TaskEvent",
         "TaskFailed",
+        "TaskParentsAdded",
         "TaskProgressed",
         "TaskRejected",
+        "TaskReleased",
         "TaskRepointed",
         "TaskReprioritised",
         "TaskResumed",
@@ -409,10 +442,12 @@ _WHERE = {
     "taskorch.model": (
         "Agent",
         "AgentStats",
+        "AtLeast",
         "Blocker",
         "Call",
         "DEFAULT_ENV",
         "Durations",
+        "Estimate",
         "Explanation",
         "Health",
         "HealthCheck",
@@ -422,17 +457,20 @@ _WHERE = {
         "Program",
         "ProgramResult",
         "QueueStats",
+        "Remedy",
         "Resources",
         "RetryPolicy",
         "RetryStats",
         "StateStats",
         "Stats",
         "StopReport",
+        "Stuck",
         "Task",
         "TaskState",
         "TaskStatus",
         "TypeStats",
         "Unfinished",
+        "Wait",
     ),
     "taskorch.policies": (
         "BackoffRetryHandler",
@@ -482,7 +520,11 @@ _WHERE = {
         "TaskContext",
         "current_context",
     ),
-    "taskorch.workflows": ("Workflow",),
+    "taskorch.simulation._plan_report": ("ScheduledAttempt", "SimulationReport"),
+    "taskorch.workflows": (
+        "Approval",
+        "Workflow",
+    ),
 }
 
 

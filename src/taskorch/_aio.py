@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from taskorch._handles import TaskHandle
+from taskorch.model._limits import KEEP_EVENTS
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
         Health,
         Stats,
         StopReport,
+        Stuck,
         Task,
         TaskState,
         TaskStatus,
     )
+    from taskorch.simulation._plan_chance import Durations, Failures
+    from taskorch.simulation._plan_report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
 
 __all__ = ("AsyncOrchestrator", "AsyncWorkflows")
@@ -121,13 +126,28 @@ class AsyncOrchestrator:
         task_id: str,
         verdict: Literal["retry", "fail", "complete"],
         result: Any = None,
+        reason: str = "",
     ) -> bool:
         """See `TaskOrchestrator.decide`."""
-        return await self._kept(self._orch.decide, task_id, verdict, result)
+        return await self._kept(self._orch.decide, task_id, verdict, result, reason)
+
+    async def emit(
+        self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS
+    ) -> int:
+        """See `TaskOrchestrator.emit`."""
+        return await self._kept(self._orch.emit, name, payload, keep=keep)
 
     async def rerun_task(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.rerun_task`."""
         return await self._kept(self._orch.rerun_task, task_id)
+
+    async def change_tasks(
+        self,
+        action: Literal["cancel", "suspend", "resume", "rerun", "set_priority"],
+        **which: Any,
+    ) -> list[str]:
+        """See `TaskOrchestrator.change_tasks`."""
+        return await self._asked(partial(self._orch.change_tasks, action, **which))
 
     async def expire_tasks(self, older_than: float) -> list[str]:
         """See `TaskOrchestrator.expire_tasks`."""
@@ -154,9 +174,34 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.get_stats`."""
         return await self._asked(self._orch.get_stats)
 
-    async def explain(self, task_id: str) -> Explanation:
+    async def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
         """See `TaskOrchestrator.explain`."""
-        return self._orch.explain(task_id)
+        return self._orch.explain(task_id, estimates=estimates)
+
+    async def stuck(self) -> tuple[Stuck, ...]:
+        """See `TaskOrchestrator.stuck`; it is looked for on another thread."""
+        return await asyncio.to_thread(self._orch.stuck)
+
+    async def simulate(
+        self,
+        workflow: Workflow | Iterable[Task],
+        durations: Durations = None,
+        *,
+        failures: Failures = None,
+        draws: int = 1,
+        seed: int = 0,
+    ) -> SimulationReport:
+        """See `TaskOrchestrator.simulate`; it is made whole on another thread."""
+
+        def simulate() -> SimulationReport:
+            report = self._orch.simulate(
+                workflow, durations, failures=failures, draws=draws, seed=seed
+            )
+            # What is found when it is first asked for.
+            str(report)
+            return report
+
+        return await asyncio.to_thread(simulate)
 
     async def health(self) -> Health:
         """See `TaskOrchestrator.health`."""
@@ -202,30 +247,55 @@ class AsyncWorkflows:
         self,
         workflow: Workflow,
         id: str | None = None,  # noqa: A002 - the contract's name
+        **options: Any,
     ) -> WorkflowRun:
         """See `WorkflowManager.start`; slow validators do not block."""
-        return await asyncio.to_thread(self._manager.start, workflow, id)
+        start = partial(self._manager.start, workflow, id, **options)
+        return await asyncio.to_thread(start)
 
     async def get(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.get`."""
-        return self._manager.get(run_id)
+        return await self._aio._asked(self._manager.get, run_id)
+
+    async def find(self, pattern: str = "*") -> list[WorkflowRun]:
+        """See `WorkflowManager.find`."""
+        return await self._aio._asked(self._manager.find, pattern)
 
     async def status(self, run_id: str) -> WorkflowStatus:
         """See `WorkflowManager.status`."""
-        return self._manager.status(run_id)
+        return await self._aio._asked(self._manager.status, run_id)
 
     async def cancel(self, run_id: str) -> bool:
         """See `WorkflowManager.cancel`."""
-        return await self._aio._kept(self._manager.cancel, run_id)
+        return await self._aio._asked(self._manager.cancel, run_id)
 
     async def pause(self, run_id: str) -> bool:
         """See `WorkflowManager.pause`."""
-        return await self._aio._kept(self._manager.pause, run_id)
+        return await self._aio._asked(self._manager.pause, run_id)
+
+    async def wait_paused(
+        self,
+        run_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - the name of the contract
+    ) -> bool:
+        """See `WorkflowRun.wait_paused`."""
+        run = await self.get(run_id)
+        return await asyncio.to_thread(run.wait_paused, timeout)
 
     async def resume(self, run_id: str) -> bool:
         """See `WorkflowManager.resume`."""
-        return await self._aio._kept(self._manager.resume, run_id)
+        return await self._aio._asked(self._manager.resume, run_id)
+
+    async def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
+        """See `WorkflowManager.approve`."""
+        approve = partial(self._manager.approve, run_id, gate, by=by, note=note)
+        return await self._aio._asked(approve)
+
+    async def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
+        """See `WorkflowManager.reject`."""
+        reject = partial(self._manager.reject, run_id, gate, by=by, note=note)
+        return await self._aio._asked(reject)
 
     async def restart(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.restart`."""
-        return await self._aio._kept(self._manager.restart, run_id)
+        return await self._aio._asked(self._manager.restart, run_id)

@@ -18,7 +18,6 @@ from taskorch.errors import (
 )
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import KernelConfig
-from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
     Explanation,
@@ -26,15 +25,18 @@ from taskorch.model import (
     Resources,
     Stats,
     StopReport,
+    Stuck,
     Task,
     TaskState,
     TaskStatus,
     check_count,
+    check_event,
     check_id,
     check_seconds,
 )
 from taskorch.model._limits import (
     CONCURRENCY,
+    KEEP_EVENTS,
     KEEP_FINISHED,
     MAX_PRIORITY,
     NS,
@@ -42,7 +44,7 @@ from taskorch.model._limits import (
 from taskorch.model._show import show
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
-from taskorch.runtime import _reports
+from taskorch.runtime import _explaining, _reports
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._lifecycle import Lifecycle
@@ -64,6 +66,9 @@ if TYPE_CHECKING:
         Validator,
     )
     from taskorch.signals import Signals
+    from taskorch.simulation._plan_chance import Durations, Failures
+    from taskorch.simulation._plan_report import SimulationReport
+    from taskorch.workflows import Workflow
 
 __all__ = ("TaskOrchestrator",)
 
@@ -180,7 +185,7 @@ class TaskOrchestrator:
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
-        self._workflows: WorkflowManager | None = None
+        self._rt.manager_of = _manager_of
 
     # -- submitting ----------------------------------------------------------------
 
@@ -332,11 +337,13 @@ class TaskOrchestrator:
         Put a task aside; False if it has ended or is suspended.
 
         A program is stopped where it stands; a running function at its next
-        checkpoint; a task that is not running at once.
+        checkpoint; a task that is not running at once. Its delays and timeouts stop
+        meanwhile; its deadline goes on.
 
         Raises:
             UnknownTaskError: No task has this id.
-            InvalidTransitionError: It is blocked, or the state machine forbids it.
+            InvalidTransitionError: It is blocked, and not by a wait for an event; or
+                the state machine forbids it.
         """
         rt = self._rt
         return self._control(
@@ -363,12 +370,7 @@ class TaskOrchestrator:
             UnknownTaskError: No task has this id.
             InvalidTaskError: *priority* is not an integer within ±1,000,000.
         """
-        if isinstance(priority, bool) or not isinstance(priority, int):
-            msg = f"a priority is an integer, not {show(priority)}"
-            raise InvalidTaskError(msg)
-        if abs(priority) > MAX_PRIORITY:
-            msg = f"a priority is within ±{MAX_PRIORITY:,}, and not {show(priority)}"
-            raise InvalidTaskError(msg)
+        _check_priority(priority)
         return self._control(
             task_id, lambda row, now: self._rt.kernel.set_priority(row, priority, now)
         )
@@ -393,20 +395,27 @@ class TaskOrchestrator:
         task_id: str,
         verdict: Literal["retry", "fail", "complete"],
         result: Any = None,
+        reason: str = "",
     ) -> bool:
         """
-        Settle a task that is held for a decision; False if it has ended.
+        Settle a task that is held for a decision, or waits; False if it has ended.
 
         Args:
             task_id: The task.
             verdict: `"retry"` runs it again, `"fail"` ends it, `"complete"` takes
                 *result* for its result.
             result: For `"complete"`.
+            reason: Why; it stands in the task's history.
 
         Raises:
             UnknownTaskError: No task has this id.
-            InvalidTransitionError: It is not held.
+            InvalidTransitionError: It is not held; or it waits for an event, and is to
+                be run.
+            InvalidTaskError: There is no such verdict, or the reason is no text.
         """
+        if not isinstance(reason, str):
+            msg = f"a reason is a text, not {show(reason)}"
+            raise InvalidTaskError(msg)
         if verdict not in ("retry", "fail", "complete"):
             msg = f"a verdict is 'retry', 'fail' or 'complete', not {verdict!r}"
             raise InvalidTaskError(msg)
@@ -422,9 +431,35 @@ class TaskOrchestrator:
                 row.cargo._error = None
                 if committer is not None:
                     committer.documents[row.cargo] = document
-            return self._rt.kernel.decide(row, verdict, now)
+            return self._rt.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
+
+    def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
+        """
+        Say that an event has come: all tasks that wait for it complete.
+
+        See `Task.wait_for`. They complete with *payload*. If no task waits for it, it
+        is kept for a while: those that come to wait for it meanwhile complete at once.
+        Of several that are kept under one name, the latest counts.
+
+        Args:
+            name: Its name.
+            payload: What came with it.
+            keep: For how many seconds it is kept if no task waits for it; 0: not at
+                all.
+
+        Returns:
+            How many tasks it let go.
+
+        Raises:
+            InvalidTaskError: *name* is no name, *keep* no number of seconds, or the
+                journal cannot keep *payload*.
+            NotRunningError: The orchestrator has stopped.
+        """
+        check_event(name)
+        keep_ns = int(check_seconds("keep", keep) * NS)
+        return self._rt.emit(name, payload, keep_ns)
 
     def rerun_task(self, task_id: str) -> TaskHandle[Any]:
         """
@@ -437,6 +472,60 @@ class TaskOrchestrator:
             InvalidTransitionError: It has not ended.
         """
         return cast("TaskHandle[Any]", self._rt.rerun(task_id))
+
+    def change_tasks(
+        self,
+        action: Literal["cancel", "suspend", "resume", "rerun", "set_priority"],
+        *,
+        ids: str = "*",
+        type: str | None = None,  # noqa: A002 - the name that tasks have for it
+        state: TaskState | str | None = None,
+        older_than: float | None = None,
+        priority: int | None = None,
+    ) -> list[str]:
+        """
+        Do the same to many tasks in memory: to all of which all that is said holds.
+
+        It is done in slices, so that others can go on meanwhile; what the state of a
+        task, or the state machine, does not allow is left out.
+
+        Args:
+            action: What `cancel_task`, `suspend_task`, `resume_task`, `rerun_task` and
+                `set_priority` do to one task.
+            ids: A pattern of their ids: `"nightly/*"`.
+            type: Their type.
+            state: Their state.
+            older_than: They have been in their state for longer, in seconds.
+            priority: For `"set_priority"`.
+
+        Returns:
+            The ids of those that it changed.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+        """
+        from taskorch._managers import _bulk  # noqa: PLC0415 - when needed
+
+        if action not in _bulk.ACTIONS:
+            names = ", ".join(map(repr, _bulk.ACTIONS))
+            msg = f"there is no action {show(action)}: there are {names}"
+            raise InvalidTaskError(msg)
+        if (action == "set_priority") != (priority is not None):
+            msg = "priority= and 'set_priority' go together"
+            raise InvalidTaskError(msg)
+        if priority is not None:
+            _check_priority(priority)
+        if older_than is not None:
+            check_seconds("older_than", older_than)
+        return _bulk.change_tasks(
+            self._rt,
+            action,
+            ids=ids,
+            type=type,
+            state=_state(state),
+            older_than=older_than,
+            priority=priority,
+        )
 
     def expire_tasks(self, older_than: float) -> list[str]:
         """
@@ -499,40 +588,90 @@ class TaskOrchestrator:
             InvalidTaskError: There is no such state.
         """
         self._rt.look_up()
-        if state is not None and not isinstance(state, TaskState):
-            try:
-                state = TaskState(state)
-            except ValueError:
-                names = ", ".join(TaskState)
-                msg = f"there is no state {state!r}: there are {names}"
-                raise InvalidTaskError(msg) from None
         if older_than is not None:
             check_seconds("older_than", older_than)
-        return _reports.tasks(self._rt, state, older_than, limit)
+        return _reports.tasks(self._rt, _state(state), older_than, limit)
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
         self._rt.look_up()
         return _reports.stats(self._rt)
 
-    def explain(self, task_id: str) -> Explanation:
+    def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
         """
-        Why a task does not run, as values and as sentences (`str()` of it).
+        Why a task does not run, and what would start it; or what became of it.
+
+        `str()` of the answer is for people. All that it rests on is of one moment, and
+        the very predicates that schedule were asked.
+
+        Args:
+            task_id: Its id.
+            estimates: Whether to guess when it starts, and to count its position even
+                if it is far back: a person wants that. It may take a look at all that
+                is queued, so a program that asks often says False.
 
         Raises:
             UnknownTaskError: No task has this id in memory.
+            ComponentError: A policy failed that was asked.
         """
-        rt = self._rt
+        return _explaining.explain(self._rt, task_id, estimates=estimates)
 
-        def ask(now: int) -> Explanation:
-            row = rt.kernel.tasks.get(task_id)
-            if row is None:
-                msg = f"no task in memory has the id {task_id!r}"
-                raise UnknownTaskError(msg, task_id=str(task_id))
-            return explain_row(rt.kernel, row, now)
+    def stuck(self) -> tuple[Stuck, ...]:
+        """
+        What can never proceed as things stand, and why: groups with one cause each.
 
-        explanation: Explanation = rt.step(ask)
-        return explanation
+        A task is named once, with the first cause that was found. What waits for
+        somebody's word (`resume_task`, `decide`) is told apart: `outside`. It takes
+        time for every task in memory, and lets others in between.
+
+        Raises:
+            ComponentError: The registry failed.
+        """
+        return _explaining.stuck(self._rt)
+
+    def simulate(
+        self,
+        workflow: Workflow | Iterable[Task],
+        durations: Durations = None,
+        *,
+        failures: Failures = None,
+        draws: int = 1,
+        seed: int = 0,
+    ) -> SimulationReport:
+        """
+        What a workflow or a list of tasks would come to here, without running it.
+
+        The kernel carries it out in virtual time, with the agents, the pools, the
+        concurrency and the policies of this orchestrator, as if it were idle and had
+        just begun. It need not be started, and nothing of it changes. Policies are
+        asked as copies of theirs, where they can be copied; the validator is not
+        asked.
+
+        Args:
+            workflow: The plan. Of a workflow, ids are those in the workflow.
+            durations: How long attempts take: seconds for all; a function of a `Task`,
+                or of a `Task` and a `random.Random` to draw from, that gives seconds; a
+                mapping of ids or types to either. `"history"`, which is also what
+                stands for whatever is not named: what was measured here of the type,
+                the median if there is one draw, drawn anew for each attempt otherwise.
+            failures: Which attempts fail: a probability for all; a mapping of ids or
+                types to probabilities; or a function of a `Task` and the number of an
+                attempt that gives a probability, or the exception that is raised.
+            draws: How often chance is asked, for `p50` and `p90`.
+            seed: Repeats all that is left to chance.
+
+        Raises:
+            InvalidTaskError: An argument is malformed, or nothing is known of how long
+                a type takes.
+            UsageError: The plan is not well formed.
+            ComponentError: A policy failed.
+        """
+        from taskorch.simulation._plan_simulate import (  # noqa: PLC0415 - when needed
+            simulate,
+        )
+
+        self._rt.deciders.refuse_reentry()
+        return simulate(self._rt, workflow, durations, failures, draws, seed)
 
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
@@ -557,16 +696,7 @@ class TaskOrchestrator:
     @property
     def workflows(self) -> WorkflowManager:
         """Starts workflows and controls their runs."""
-        if self._workflows is None:
-            from taskorch._managers import WorkflowManager  # noqa: PLC0415 - when needed
-
-            manager = WorkflowManager(self)
-            self._rt.deciders.refuse_reentry()
-            with self._rt.lock:
-                # One, whichever of two threads is the first.
-                if self._workflows is None:
-                    self._workflows = manager
-        return self._workflows
+        return _manager_of(self._rt)
 
     # -- life ----------------------------------------------------------------------
 
@@ -576,6 +706,15 @@ class TaskOrchestrator:
         if self._rt.closed:
             msg = "the orchestrator has stopped, and cannot be started again"
             raise InvalidTransitionError(msg, hint="make a new one")
+        rt = self._rt
+        if rt.committer is not None and not rt.started:
+            if not rt.opened:
+                rt.open()
+            if any("/" in task_id for task_id in rt.kernel.tasks):
+                # Before anything begins: phases of earlier lives may have limits.
+                from taskorch._managers import _limits  # noqa: PLC0415 - when needed
+
+                _limits.restore(rt)
         self._lifecycle.start()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -662,12 +801,52 @@ class TaskOrchestrator:
         )
 
 
+def _manager_of(runtime: Runtime) -> WorkflowManager:
+    if runtime.manager is None:
+        from taskorch._managers import WorkflowManager  # noqa: PLC0415 - when needed
+
+        manager = WorkflowManager(runtime)
+        runtime.deciders.refuse_reentry()
+        with runtime.lock:
+            # One, whichever of two threads is the first.
+            if runtime.manager is None:
+                runtime.manager = manager
+    found: WorkflowManager = runtime.manager
+    return found
+
+
 def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
     handles.reverse()
     while handles:
         # Not kept: a long map holds only what is to come.
         handle = handles.pop()
         yield handle.result(None if end is None else max(0.0, end - monotonic()))
+
+
+def _state(state: TaskState | str | None) -> TaskState | None:
+    """
+    The state that was named.
+
+    Raises:
+        InvalidTaskError: There is none of that name.
+    """
+    if state is None or isinstance(state, TaskState):
+        return state
+    try:
+        return TaskState(state)
+    except ValueError:
+        names = ", ".join(TaskState)
+        msg = f"there is no state {state!r}: there are {names}"
+        raise InvalidTaskError(msg) from None
+
+
+def _check_priority(priority: object) -> None:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        msg = f"a priority is an integer, not {show(priority)}"
+        raise InvalidTaskError(msg)
+    if abs(priority) > MAX_PRIORITY:
+        msg = f"a priority is within ±{MAX_PRIORITY:,}, and not {show(priority)}"
+        raise InvalidTaskError(msg)
 
 
 def _pools(resources: Resources | Mapping[str, float] | None) -> Resources:

@@ -27,6 +27,7 @@ Every error that taskorch raises, in one tree.
     │   ├── AttemptLostError          the worker died under it
     │   ├── ResultGoneError           its result has left memory
     │   ├── ComponentError            a part of the user's failed; .component
+    │   ├── GateFailedError           a phase of a workflow has not passed; .findings
     │   └── WorkflowFailedError       a workflow cannot complete; .failures
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
@@ -54,6 +55,7 @@ __all__ = (
     "CycleError",
     "DependencyFailedError",
     "DuplicateTaskError",
+    "GateFailedError",
     "InternalError",
     "InvalidTaskError",
     "InvalidTransitionError",
@@ -473,6 +475,29 @@ class ComponentError(TaskFailure):
     ) -> None:
         super().__init__(message, hint=hint, task_id=task_id)
         self.component = component
+
+
+class GateFailedError(TaskFailure):
+    """
+    A phase of a workflow has not passed its gate.
+
+    Attributes:
+        findings: Every check, as `(check, whether it holds, why not)`.
+    """
+
+    code = "gate_failed"
+    default_hint = "mend that, and orch.workflows.restart(id) looks again"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        findings: tuple[tuple[str, bool, str], ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.findings = findings
 
 
 class WorkflowFailedError(TaskFailure):

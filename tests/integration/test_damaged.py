@@ -473,11 +473,7 @@ def test_what_is_no_journal_is_refused(
     threads = [t.name for t in threading.enumerate() if "journal" in t.name]
     assert threads == []
     orch.stop()
-    after = {
-        p: p.is_file() and p.read_bytes()
-        for p in tmp_path.rglob("*")
-        if not p.name.endswith(".lock")
-    }
+    after = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
     assert after == before
 
 

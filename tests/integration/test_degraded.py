@@ -722,7 +722,8 @@ def test_a_file_that_vanishes(path: Path) -> None:
     with open_at(path) as orch:
         assert orch.handle("one").result() == 1
         assert orch.handle("two").result() == 2
-    assert CALLS == [1, 3, 2]
+    # The last two may run at once.
+    assert sorted(CALLS) == [1, 2, 3]
 
 
 @pytest.mark.usefixtures("impatient", "brief")
@@ -930,8 +931,12 @@ def test_a_checkpoint_while_degraded(path: Path) -> None:
         assert BEGAN.wait(PATIENCE)
         degrade(orch, journal)
         GO.set()
-        commits = orch._rt.committer.commits
-        eventually(lambda: "TaskCheckpointed" in commits.pending.values)
+
+        def is_pending() -> bool:
+            with orch._rt.lock:
+                return "TaskCheckpointed" in orch._rt.committer.commits.pending.values
+
+        eventually(is_pending)
         # The patience of one wait, and more, is over by the next try to write.
         journal.wait_for(journal.tries + 3)
         assert CALLS == []

@@ -4,17 +4,21 @@ import gc
 import random
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 
 from taskorch import (
+    CycleError,
     DependencyFailedError,
+    InvalidTransitionError,
     ResultGoneError,
     RetryPolicy,
     Task,
     TaskCancelledError,
     TaskOrchestrator,
+    UnknownTaskError,
     current_context,
 )
 
@@ -242,3 +246,71 @@ def test_a_wide_fan_out_and_in() -> None:
         total = orch.submit(sum, middle)
         hold.release()
         assert total.result(PATIENCE) == 1000
+
+
+# -- dependencies that come later --------------------------------------------------
+
+
+def add_parents(orch: TaskOrchestrator, task_id: str, *after: str) -> None:
+    orch._rt.add_parents(task_id, after)
+
+
+def found() -> dict[str, int]:
+    """The results that a task finds of those that it waited for."""
+    return dict(current_context().results)
+
+
+def test_a_task_waits_for_more() -> None:
+    """Their results are in its context; re-runs take their place, and are waited for."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        good: list[int] = []
+        orch.submit_task(Task.call(hold, 1, id="a"))
+        orch.submit_task(Task.call(found, id="t", after=["a"]))
+        orch.submit_task(
+            Task.call(lambda: 2 if good else fail(ValueError()), id="b", after=["a"])
+        )
+        add_parents(orch, "t", "b", "a")
+        hold.release()
+        assert isinstance(orch.handle("t").exception(PATIENCE), DependencyFailedError)
+        good.append(1)
+        orch.rerun_task("b")
+        assert orch.handle("t").result(PATIENCE) == {"a": 1, "b": 2}
+        assert orch.rerun_task("t").result(PATIENCE) == {"a": 1, "b~2": 2}
+
+
+def test_dependencies_that_are_refused() -> None:
+    """Rings, unknown tasks, and tasks that do not wait any more; nothing has changed."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        hold = Hold()
+        orch.submit_task(Task.call(hold, id="a"))
+        orch.submit_task(Task.call(int, id="b", after=["a"]))
+        orch.submit_task(Task.call(int, id="c", after=["b"]))
+        with pytest.raises(CycleError) as caught:
+            add_parents(orch, "b", "c")
+        assert caught.value.cycle == ("b", "c")
+        with pytest.raises(UnknownTaskError, match="nobody"):
+            add_parents(orch, "b", "a", "nobody")
+        with pytest.raises(UnknownTaskError, match="nobody"):
+            add_parents(orch, "nobody", "a")
+        with pytest.raises(InvalidTransitionError, match="a is running"):
+            add_parents(orch, "a", "b")
+        hold.release()
+        assert orch.handle("c").result(PATIENCE) == 0
+        orch.submit(int).result(PATIENCE)
+        with pytest.raises(UnknownTaskError, match="in memory"):
+            add_parents(orch, "a", "b")
+
+
+def test_later_dependencies_outlive_the_process(tmp_path: Path) -> None:
+    """With their results; submitting the task again still names it as it was."""
+    path = tmp_path / "runs.db"
+    orch = TaskOrchestrator(journal=path, durability="process")
+    orch.submit_task(Task.call(int, "1", id="a"))
+    orch.submit_task(Task.call(int, "2", id="b"))
+    orch.submit_task(Task.call(found, id="t", after=["a"]))
+    add_parents(orch, "t", "b")
+    orch.stop(drain=False)
+    with TaskOrchestrator(journal=path, durability="process") as orch:
+        task = orch.submit_task(Task.call(found, id="t", after=["a"]))
+        assert task.result(PATIENCE) == {"a": 1, "b": 2}

@@ -93,6 +93,9 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "deadline_ns": None,
             "expires_ns": None,
             "named": True,
+            "join": "all",
+            "on_parent_failure": "block",
+            "wait": None,
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {
@@ -135,6 +138,7 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
             "message": "it: broke",
             "cause": "error",
             "charged": True,
+            "root_causes": (),
         }
 
 

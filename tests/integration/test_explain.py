@@ -36,8 +36,12 @@ def test_a_dependency() -> None:
         assert explanation.state is TaskState.PENDING
         assert explanation.position is None
         assert not explanation.runnable
-        text = "second is pending.\nIt needs first, which is running."
-        assert str(explanation) == text
+        assert str(explanation) == (
+            "second is pending.\n"
+            "It needs first, which is running.\n"
+            "  → first must complete; it runs.\n"
+            "Nobody can say when it starts: no task of type Hold has completed yet."
+        )
         hold.release()
 
 
@@ -166,7 +170,14 @@ def test_a_suspended_task() -> None:
         orch.submit_task(Task.call(int, id="x", not_before=60))
         orch.suspend_task("x")
         assert only(orch.explain("x")).kind == "suspended"
-        assert str(orch.explain("x")) == "x is suspended.\nIt waits for resume_task()."
+        text = str(orch.explain("x"))
+        assert text.startswith(
+            "x is suspended.\n"
+            "It is suspended: it waits for resume_task().\n"
+            "  → Call orch.resume_task('x').\n"
+            "After that, as things stand:\n"
+            "It may not start for another "
+        )
 
 
 def test_a_task_held_for_a_decision() -> None:
@@ -177,7 +188,11 @@ def test_a_task_held_for_a_decision() -> None:
         assert orch.wait(PATIENCE)
         blocker = only(orch.explain("x"))
         assert blocker.kind == "decision"
-        assert "decide(id" in blocker.detail
+        assert blocker.detail == (
+            "A person must decide: its worker died, and it is not safe to run twice."
+        )
+        words = "Call orch.decide('x', 'retry' | 'fail' | 'complete')."
+        assert [str(remedy) for remedy in blocker.remedies] == [words]
 
 
 def test_a_task_that_is_asked_to_stop() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import linecache
 import logging
 import sys
+import threading
 from itertools import count
 
 import pytest
 
-from taskorch import InternalError, Resources, Task, TaskOrchestrator
+from taskorch import ComponentError, InternalError, Resources, Task, TaskOrchestrator
 from taskorch.kernel import check_invariants
+from taskorch.policies import PerformanceRouter
 
 #: They take seconds: for `make test`.
 pytestmark = pytest.mark.slow
@@ -140,3 +142,43 @@ def test_an_interrupt_at_any_line_leaves_nobody_waiting(act, caplog):
             break
     assert stopped > 5
     assert went_on > 5
+
+
+class Interrupted(PerformanceRouter):
+    """Somebody presses Ctrl-C while it is asked for the first time."""
+
+    asked = 0
+
+    def route(self, task, candidates, context):
+        self.asked += 1
+        if self.asked == 1:
+            raise KeyboardInterrupt
+        return super().route(task, candidates, context)
+
+
+def test_an_interrupt_while_a_policy_is_asked_is_no_fault_of_the_task(tmp_path):
+    """It reaches the caller; the next life of a durable one goes on with the task."""
+    journal = tmp_path / "journal.db"
+    orch = TaskOrchestrator(journal=journal, router=Interrupted())
+    with pytest.raises(KeyboardInterrupt), orch:
+        orch.submit_tasks([Task.call(int, "7", id="seven")])
+    assert orch.health().status == "failed"
+    with TaskOrchestrator(journal=journal) as orch:
+        assert orch.wait(10)
+        states = [status.state for status in orch.tasks()]
+        assert states in ([], ["completed"])
+
+
+def test_what_a_policy_raises_in_another_thread_is_its_own():
+    """No Ctrl-C comes there."""
+    handles = []
+    with TaskOrchestrator(router=Interrupted()) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: task.payload)
+        thread = threading.Thread(
+            target=lambda: handles.append(orch.submit_task(Task("x", 1)))
+        )
+        thread.start()
+        thread.join(10)
+        with pytest.raises(ComponentError, match="the router failed"):
+            handles[0].result(10)
+        assert orch.submit_task(Task("x", 2)).result(10) == 2

@@ -7,11 +7,13 @@ from typing import Any
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import (
     LOCAL,
+    AddParents,
     AgentRow,
     CancelTask,
     Command,
     DecideTask,
     Effect,
+    EmitEvent,
     EndAttempt,
     ExpireTasks,
     Kernel,
@@ -23,6 +25,7 @@ from taskorch.kernel import (
     SubmitTask,
     SuspendTask,
     TaskRow,
+    Terms,
     check_invariants,
     differences,
     explain,
@@ -37,6 +40,8 @@ S = TaskState
 #: A second.
 SEC = 1_000_000_000
 AGING = 60 * SEC
+#: Join and what follows a failure, where nothing is said.
+USUAL = ("all", "block")
 
 
 class Policies:
@@ -74,6 +79,10 @@ class Policies:
         self.key: Callable[[TaskRow, int, int], Any] = lambda row, priority, now: (
             -priority,
             now,
+        )
+        #: Whether a task may go on, by the states of its parents.
+        self.joins: Callable[[str, dict[str, TaskState]], bool] = lambda name, states: (
+            any(state is S.FAILED for state in states.values())
         )
         self.asked: list[str] = []
 
@@ -129,6 +138,10 @@ class Policies:
         if not delays:
             return False, 0, "no more attempts"
         return True, delays.pop(0), "once more"
+
+    def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
+        self._ask("join")
+        return self.joins(row.id, states)
 
     def allocate(
         self, row: TaskRow, agent: AgentRow, request: Units, now: int
@@ -229,10 +242,16 @@ class Machine:
         not_before: int | None = None,
         deadline: int | None = None,
         cargo: Any = None,
+        join: str | int = "all",
+        on_failure: str = "block",
+        wait: tuple[str | None, int | None, bool] | None = None,
         **spec: Any,
     ) -> list[str]:
         """Submit a task; ids of what starts."""
         spec.setdefault("type", "call")
+        terms = None
+        if wait is not None or (join, on_failure) != USUAL:
+            terms = Terms(join, on_failure, wait=wait)
         if "resources" in spec:
             spec["resources"] = spec["resources"].units
         return self.do(
@@ -244,6 +263,7 @@ class Machine:
                 after=tuple(after),
                 not_before_ns=not_before,
                 deadline_ns=deadline,
+                terms=terms,
             )
         )
 
@@ -279,6 +299,9 @@ class Machine:
     def cancel(self, task_id: str) -> list[str]:
         return self.do(CancelTask(task_id, "called off"))
 
+    def add_parents(self, task_id: str, *after: str) -> list[str]:
+        return self.do(AddParents(task_id, after))
+
     def suspend(self, task_id: str, *, holdable: bool = False) -> list[str]:
         return self.do(SuspendTask(task_id, holdable))
 
@@ -288,8 +311,12 @@ class Machine:
     def prioritise(self, task_id: str, priority: int) -> list[str]:
         return self.do(SetPriority(task_id, priority))
 
-    def decide(self, task_id: str, verdict: str) -> list[str]:
-        return self.do(DecideTask(task_id, verdict))
+    def decide(self, task_id: str, verdict: str, reason: str = "") -> list[str]:
+        return self.do(DecideTask(task_id, verdict, reason))
+
+    def emit(self, name: str, cargo: Any = None, keep: int = 0) -> list[str]:
+        """An event comes from outside; ids of what starts."""
+        return self.do(EmitEvent(name, cargo, keep))
 
     def expire(self, older_than: int) -> list[str]:
         return self.do(ExpireTasks(older_than))
@@ -307,8 +334,17 @@ class Machine:
         while (name := f"{task_id}~{number}") in kernel.tasks:
             number += 1
         parents = [] if row.links is None else row.links.parents
+        terms = None if row.links is None else row.links.terms
         again = kernel.submit_general(
-            name, row.bucket, row.cargo, self.now, parents=parents, rerun_of=row
+            name,
+            row.bucket,
+            row.cargo,
+            self.now,
+            parents=parents,
+            rerun_of=row,
+            terms=None
+            if terms is None
+            else Terms(terms.join, terms.on_failure, wait=terms.wait),
         )
         kernel.repoint(row, again, self.now)
         self.settle()

@@ -36,6 +36,15 @@ NEEDS: tuple[tuple[str, ...] | None, ...] = (
     ("z",),
     ("x", "y"),
 )
+WAITS: tuple[tuple[str | None, int | None, bool] | None, ...] = (
+    *[None] * 12,
+    ("a", None, False),
+    ("b", 4 * SEC, False),
+    ("a", 9 * SEC, True),
+    (None, SEC, True),
+)
+JOINS = ("all", "all", "all", "finished", "any", "asked", 1, 2)
+FAILURES = ("block", "block", "skip", "fail", "run")
 RESOURCES = (
     Resources(),
     Resources(),
@@ -136,6 +145,9 @@ class Run:
                     deadline=dice.choice(
                         [None] * 6 + [machine.now, machine.now + 30 * SEC]
                     ),
+                    join=dice.choice(JOINS),
+                    on_failure=dice.choice(FAILURES),
+                    wait=dice.choice(WAITS),
                 )
             except UsageError:
                 assert task_id not in machine.kernel.tasks
@@ -237,7 +249,21 @@ class Run:
             verdicts = ["fail", "complete"]
             if more.decision:
                 verdicts.append("retry")
-            self.machine.decide(task_id, self.dice.choice(verdicts))
+            with suppress(UsageError):
+                # A wait cannot be run.
+                self.machine.decide(task_id, self.dice.choice(verdicts))
+
+    def add_parents(self) -> None:
+        states = (S.PENDING, S.BLOCKED, S.SUSPENDED)
+        if (task_id := self.pick(*states)) is not None:
+            known = [row.id for row in self.rows(*S)[-12:]]
+            after = self.dice.choices(known, k=self.dice.choice([1, 2]))
+            with suppress(UsageError):
+                self.machine.add_parents(task_id, *after)
+
+    def emit(self) -> None:
+        keep = self.dice.choice([0, SEC, 9 * SEC])
+        self.machine.emit(self.dice.choice("ab"), None, keep)
 
     def rerun(self) -> None:
         if (task_id := self.pick(S.FAILED, S.CANCELLED)) is not None:
@@ -349,6 +375,8 @@ class Run:
             + [self.slot] * 4
             + [self.beat] * 3
             + [self.crash]
+            + [self.add_parents] * 2
+            + [self.emit] * 2
             + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
             + [self.join, self.whims, self.fault, self.explained]
         )()

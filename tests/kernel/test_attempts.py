@@ -271,7 +271,7 @@ def test_decided_to_complete():
     machine = held()
     assert machine.decide("t", "complete") == ["child"]
     assert machine.state("t") is S.COMPLETED
-    assert machine.told(TaskCompleted) == [("t", 1, "local", 0)]
+    assert machine.told(TaskCompleted) == [("t", 1, "local", 0, "decision", "")]
     assert not machine.row("t").bucket.type_row.samples
 
 

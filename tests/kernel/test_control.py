@@ -307,27 +307,28 @@ def test_a_suspended_task_keeps_its_place():
 
 
 @pytest.mark.parametrize("situation", [delayed, retrying])
-def test_a_delay_goes_on_while_it_is_suspended(situation):
-    """It is a time of day: resumed later, the task starts when it would have."""
+def test_a_delay_stops_while_it_is_suspended(situation):
+    """Afterwards what was left of it goes on, however long that took."""
     machine = Machine()
     situation(machine)
     state = machine.state("t")
     machine.suspend("t")
     assert machine.kernel.quiescent()
-    machine.after(2 * SEC)
+    machine.after(20 * SEC)
     assert machine.resume("t") == []
     assert machine.state("t") is state
-    assert machine.after(3 * SEC) == ["t"]
+    assert not machine.kernel.quiescent()
+    assert machine.after(5 * SEC - 1) == []
+    assert machine.after(1) == ["t"]
 
 
-@pytest.mark.parametrize("situation", [delayed, retrying])
-def test_a_delay_that_is_over_before_it_is_resumed(situation):
-    """Then it is queued at once."""
+def test_a_deadline_goes_on_while_it_is_suspended():
+    """It is a promise to somebody else."""
     machine = Machine()
-    situation(machine)
+    machine.submit("t", not_before=machine.now + SEC, deadline=machine.now + 5 * SEC)
     machine.suspend("t")
-    machine.after(9 * SEC)
-    assert machine.resume("t") == ["t"]
+    machine.after(5 * SEC)
+    assert machine.error("t")[2] == "deadline"
 
 
 def test_a_date_and_a_parent_of_a_suspended_task():

@@ -5,8 +5,9 @@ from time import perf_counter
 import pytest
 from tests.kernel.harness import SEC, Machine, S
 
+from taskorch.errors import CycleError
 from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked, make
-from taskorch.kernel import Spec, check_invariants
+from taskorch.kernel import Spec, Terms, check_invariants, differences, take
 from taskorch.kernel._history import past_of
 
 MANY = 100_000
@@ -275,6 +276,57 @@ def test_a_chain_of_100_000():
         kernel.dispatch(now)
     assert kernel.completed == MANY
     check_invariants(kernel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_failure", ["skip", "fail", "run"])
+def test_a_chain_of_100_000_with_terms(on_failure):
+    """A failure, or a cancellation, goes down all of it, and so does its fold."""
+    listening = on_failure == "skip"
+    machine = Machine(concurrency=1, keep_finished=2 * MANY, listening=listening)
+    kernel, now = machine.kernel, machine.now
+    bucket = kernel.bucket(Spec("call"))
+    first = row = kernel.submit("t0", bucket, None, now)
+    for n in range(1, MANY):
+        terms = Terms("all", on_failure)
+        row = kernel.submit_general(
+            f"t{n}", bucket, None, now, parents=[row], terms=terms
+        )
+    kernel.dispatch(now)
+    kernel.starts.clear()
+    if on_failure == "skip":
+        kernel.end_attempt(first, 1, "failed", now)
+    else:
+        kernel.cancel(first, now, "called off")
+        kernel.end_attempt(first, 1, "stopped", now)
+    while on_failure == "run" and row.state is not S.COMPLETED:
+        kernel.dispatch(now)
+        kernel.complete(kernel.starts.pop(), 1, now)
+    ended = {"skip": S.CANCELLED, "fail": S.FAILED, "run": S.COMPLETED}
+    assert row.state is ended[on_failure]
+    if on_failure != "run":
+        assert machine.more(row.id).first_roots == ("t0",)
+    if listening:
+        assert differences(kernel, machine.folded(), ["t0", row.id]) == []
+    assert len(take(kernel)["tasks"]) == MANY
+
+
+@pytest.mark.slow
+def test_a_fan_in_of_100_000():
+    """A join of many is counted, and not searched; so is a ring with it."""
+    _, kernel, bucket = big()
+    now = SEC
+    rows = [kernel.submit(f"t{n}", bucket, None, now) for n in range(MANY)]
+    task = kernel.submit_general(
+        "join", bucket, None, now, parents=rows, terms=Terms("finished")
+    )
+    leaf = kernel.submit_general("leaf", bucket, None, now, parents=[task])
+    with pytest.raises(CycleError) as caught:
+        kernel.add_parents(task, [leaf], now)
+    assert caught.value.cycle == ("join", "leaf")
+    while leaf.state is not S.COMPLETED:
+        kernel.dispatch(now)
+        kernel.complete(kernel.starts.pop(), 1, now)
 
 
 @pytest.mark.slow

@@ -1,24 +1,31 @@
 """What `explain` says; that it is what happens is a law, in test_laws.py."""
 
+import inspect
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import _explain
-from taskorch.model import Blocker, Resources, _status
+from taskorch.kernel import Spec, SubmitTask, Terms, _explain, explain
+from taskorch.kernel._state import Awaited
+from taskorch.model import Blocker, Remedy, Resources, Stuck
+from taskorch.model._explanation import in_words, some
 
 
 def test_every_kind_is_documented():
     """The kinds that `explain` produces are those in the documentation, all of them."""
-    source = Path(_explain.__file__).read_text()
-    made = set(re.findall(r'Blocker\(\s*"(\w+)"', source))
-    made |= {"slot", "dependency"}
-    text = Path(_status.__file__).read_text()
-    documented = text[text.index("class Blocker") : text.index("kind: str")]
-    assert made == set(re.findall(r"`(\w+)`", documented))
-    assert Blocker("slot", "x").holders == ()
+    folder = Path(_explain.__file__).parent
+    source = "".join(page.read_text() for page in folder.glob("_explain*.py"))
+    for cls in (Blocker, Remedy):
+        made = set(re.findall(rf'{cls.__name__}\(\s*"(\w+)"', source))
+        # The driver knows of it, and nobody else.
+        made.add("journal")
+        text = inspect.getsource(cls)
+        documented = re.findall(r"`(\w+)`", text[: text.index("kind: str")])
+        assert made == set(documented)
 
 
 def test_a_runnable_task():
@@ -39,7 +46,7 @@ def test_slots():
     machine.submit_all(*"abcdefgh")
     (blocker,) = machine.why("h").blockers
     assert blocker.kind == "slot"
-    assert blocker.holders == ("a", "b", "c", "d", "e")
+    assert blocker.holders == tuple("abcdefg")
     assert "concurrency=7" in blocker.detail
 
 
@@ -63,9 +70,9 @@ def test_ends():
     machine.cancel("c")
     machine.end("c", "failed")
     assert [machine.kinds(name) for name in "abc"] == [["terminal"]] * 3
-    assert "it is completed" in str(machine.why("a"))
+    assert str(machine.why("a")).startswith("a is completed.\nIt has ended.\n")
     assert "It failed (error): ValueError: it went wrong." in str(machine.why("b"))
-    assert "it is cancelled" in str(machine.why("c"))
+    assert "c is cancelled.\nIt has ended: called off." in str(machine.why("c"))
 
 
 def test_a_cancelled_task_that_had_failed_before():
@@ -75,7 +82,9 @@ def test_a_cancelled_task_that_had_failed_before():
     machine.submit("t")
     machine.fail("t")
     machine.cancel("t")
-    assert "it is cancelled" in str(machine.why("t"))
+    told = machine.why("t")
+    assert "t is cancelled.\nIt has ended: called off." in str(told)
+    assert "Its latest failure (error): ValueError: it went wrong." in str(told)
 
 
 def test_nobody_can_do_it():
@@ -120,11 +129,12 @@ def test_all_that_is_short_is_named(rigid):
     machine.submit("t", requires=("x",), resources=Resources(cpu=2, gpu=1, memory=1))
     machine.submit("u", requires=("x",), resources=Resources(cpu=1, gpu=1, memory=1))
     assert [(b.kind, b.name) for b in machine.why("u").blockers] == [
-        ("agent", "a"),
-        ("agent", "a"),
+        *[("agent", "a")] * 4,
         ("resource", "cpu"),
         ("resource", "gpu"),
     ]
+    resources = [blocker.resource for blocker in machine.why("u").blockers]
+    assert resources == ["", "cpu", "gpu", "memory", "", ""]
 
 
 def test_an_allocator_that_is_content_with_less_is_believed():
@@ -168,3 +178,252 @@ def test_position_of_a_task_that_is_set_aside():
     policies.vetoes["a", S.RUNNING] = "no"
     machine.end("runs")
     assert machine.why("a").position == 1
+
+
+def test_why_it_got_what_it_holds() -> None:
+    """As it asked for, as its agent says, or as much as was granted."""
+    machine = Machine(pools=Resources(cpu=8))
+    machine.agent("a", "x", request=Resources(cpu=1))
+    machine.submit("asks", resources=Resources(cpu=2))
+    machine.submit("silent", requires=("x",))
+    machine.submit("free")
+    machine.policies.grants = lambda row, request: (("cpu", 500_000),)
+    machine.submit("less", resources=Resources(cpu=2))
+    assert machine.why("asks").granted == "It holds 2 cpu, as it asked for."
+    assert str(machine.why("asks")).endswith("\nIt holds 2 cpu, as it asked for.")
+    assert machine.why("silent").granted == (
+        "It holds 1 cpu, as agent a says of tasks that do not say."
+    )
+    assert machine.why("free").granted == ""
+    assert machine.why("less").granted == (
+        "It holds 0.5 cpu: of 2 cpu, that is what was granted."
+    )
+    machine.end("asks")
+    assert machine.why("asks").granted == "It was given 2 cpu, as it asked for."
+
+
+def test_attempts_and_why_there_were_more() -> None:
+    """The reasons of the retry policy, and the end of it."""
+    machine = Machine()
+    machine.policies.delays["t"] = [SEC, SEC]
+    machine.submit("t")
+    machine.fail("t")
+    told = machine.why("t")
+    assert (told.attempts, told.error, told.cause) == (
+        1,
+        "ValueError: it went wrong",
+        "error",
+    )
+    assert told.retries == ("once more",)
+    assert "Its next attempt may not start for another 1 s." in str(told)
+    assert "It was tried again: once more." in str(told)
+    assert "Its latest failure (error): ValueError: it went wrong." in str(told)
+    machine.after(SEC)
+    machine.fail("t")
+    machine.after(SEC)
+    machine.fail("t")
+    assert "It failed after 3 attempts (error): ValueError" in str(machine.why("t"))
+    assert "Its retry policy allowed no more." in str(machine.why("t"))
+    assert machine.why("t").agent == "local"
+
+
+def test_many_attempts_are_summed_up() -> None:
+    machine = Machine()
+    machine.policies.delays["t"] = [0] * 9
+    machine.submit("t")
+    for _ in range(9):
+        machine.fail("t")
+    text = str(machine.why("t"))
+    assert "It was tried again 4 times, and then:" in text
+    assert text.count("It was tried again: once more.") == 5
+
+
+def test_what_has_ended_can_be_run_again_once() -> None:
+    machine = Machine()
+    machine.submit_all("a", "b")
+    machine.fail("a")
+    (blocker,) = machine.why("a").blockers
+    assert [remedy.tasks for remedy in blocker.remedies] == [("a",)]
+    machine.cancel("b")
+    machine.end("b", "stopped")
+    machine.rerun("b")
+    (blocker,) = machine.why("b").blockers
+    assert blocker.detail == "It has ended: called off. It was run again, as b~2."
+    assert blocker.remedies == ()
+    machine.submit("skipped", after=["a"], on_failure="skip")
+    (blocker,) = machine.why("skipped").blockers
+    assert [remedy.tasks for remedy in blocker.remedies] == [("a", "skipped")]
+    machine.kernel.retire()
+    (blocker,) = machine.why("skipped").blockers
+    assert blocker.remedies == ()
+    machine.submit("c", priority=3)
+    machine.end("c")
+    (blocker,) = machine.why("c").blockers
+    assert (blocker.detail, blocker.remedies) == ("It has ended.", ())
+
+
+def test_a_deadline_that_comes_before_the_time() -> None:
+    machine = Machine()
+    machine.submit(
+        "t", not_before=machine.now + 9 * SEC, deadline=machine.now + 5 * SEC
+    )
+    assert machine.kinds("t") == ["delay", "deadline"]
+    assert "It will fail before: its deadline is in 5 s." in str(machine.why("t"))
+    machine.submit(
+        "u", not_before=machine.now + 2 * SEC, deadline=machine.now + 5 * SEC
+    )
+    assert machine.kinds("u") == ["delay"]
+
+
+def test_who_waits_inside_and_for_what() -> None:
+    machine = Machine(concurrency=1)
+    machine.submit("t")
+    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
+    told = explain(machine.kernel, machine.row("t"), machine.now, inside=("a", "b"))
+    (blocker,) = told.blockers
+    assert blocker.detail == (
+        "It has given its slot back, and waits for another task: a and b."
+    )
+    assert blocker.remedies[0].tasks == ("a", "b")
+    assert machine.why("t").blockers[0].remedies == ()
+
+
+def test_what_is_gone_may_come_back() -> None:
+    machine = Machine()
+    machine.submit("t")
+    machine.end("t", "gone", error=ValueError("no such function"))
+    (blocker,) = machine.why("t").blockers
+    assert [remedy.kind for remedy in blocker.remedies] == ["agent_back", "decide"]
+
+
+def test_as_json_has_it() -> None:
+    """Whole numbers, words and lists; what says nothing is left out."""
+    machine = Machine(refuse_unknown=False, concurrency=1)
+    machine.submit("a", requires=("x",), resources=Resources(licence=2))
+    told = explain(
+        machine.kernel, machine.row("a"), machine.now, whole=True, estimates=True
+    )
+    found = json.loads(json.dumps(told.to_dict()))
+    (blocker,) = found.pop("blockers")
+    assert found == {
+        "task_id": "a",
+        "state": "queued",
+        "position": 1,
+        "estimate": {"seconds": None, "basis": "no agent can do it"},
+    }
+    (remedy,) = blocker["remedies"]
+    assert remedy["resources"] == {"licence": 2}
+    assert remedy["capabilities"] == ["x"]
+    assert blocker["kind"] == "capability"
+    assert told.blockers[0].to_dict() == blocker
+    assert told.blockers[0].remedies[0].to_dict() == remedy
+    assert told.estimate is not None
+    assert told.estimate.to_dict() == found["estimate"]
+    assert str(told.blockers[0]) == blocker["detail"]
+    group = Stuck("dependency", "Why.", ("a",), (Remedy("rerun", "Do."),))
+    assert group.to_dict() == {
+        "kind": "dependency",
+        "detail": "Why.",
+        "tasks": ["a"],
+        "remedies": [{"kind": "rerun", "detail": "Do."}],
+    }
+    assert str(group) == "1 task stuck: a.\n  Why.\n    → Do."
+    assert str(Stuck("suspended", "Why.", ("a", "b"), outside=True)) == (
+        "2 tasks waiting for outside input: a and b.\n  Why."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.001, "1 ms"),
+        (1.5, "1.5 s"),
+        (59.94, "59.9 s"),
+        (119, "119 s"),
+        (150, "2.5 min"),
+        (7_200, "2 h"),
+        (864_000, "10 days"),
+    ],
+)
+def test_times_in_words(seconds: float, text: str) -> None:
+    assert in_words(seconds) == text
+
+
+def test_names_in_words() -> None:
+    assert some(()) == ""
+    assert some(("a",)) == "a"
+    assert some(("a", "b", "c")) == "a, b and c"
+    assert some(tuple("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def wait(machine: Machine, name: str, wait: Awaited, **options: Any) -> list[str]:
+    """Submit a task that is no work, but a wait."""
+    return machine.do(SubmitTask(name, Spec("wait"), terms=Terms(wait=wait), **options))
+
+
+def test_a_wait_for_an_event() -> None:
+    """Which, for how long, and what then."""
+    machine = Machine()
+    wait(machine, "w", ("go", None, False))
+    (blocker,) = machine.why("w").blockers
+    assert blocker.detail == "It waits for the event 'go', emitted by orch.emit."
+    assert (blocker.kind, blocker.name, blocker.until) == ("event", "go", None)
+    assert [str(remedy) for remedy in blocker.remedies] == [
+        "Call orch.emit('go', …).",
+        "Call orch.decide('w', 'complete').",
+    ]
+    wait(machine, "short", ("go", 12 * SEC, False))
+    machine.after(2 * SEC)
+    (blocker,) = machine.why("short").blockers
+    assert blocker.detail == (
+        "It waits for the event 'go', emitted by orch.emit, for another 10 s: then it "
+        "fails."
+    )
+    assert blocker.until == 10
+    wait(machine, "sure", ("go", 12 * SEC, True))
+    (blocker,) = machine.why("sure").blockers
+    assert blocker.detail.endswith("then it completes.")
+    assert [remedy.kind for remedy in blocker.remedies] == ["emit", "wait", "decide"]
+    wait(machine, "time", (None, 12 * SEC, True))
+    (blocker,) = machine.why("time").blockers
+    assert blocker.detail == (
+        "It waits for its time only, for another 12 s: then it completes."
+    )
+    machine.submit("after", after=["w"])
+    (blocker,) = machine.why("after").blockers
+    assert blocker.detail == "It needs w, which waits for its event."
+    assert str(blocker.remedies[0]) == (
+        "w must complete: orch.explain('w') says what it waits for."
+    )
+
+
+def test_a_wait_that_has_not_begun() -> None:
+    """The event comes after what it depends on; it needs no slot and no agent."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    wait(machine, "w", ("go", 9 * SEC, False), after=("a",))
+    wait(machine, "now", ("go", 0, True), after=("a",))
+
+    def kinds(name: str) -> list[list[str]]:
+        told = explain(
+            machine.kernel, machine.row(name), machine.now, whole=True, estimates=True
+        )
+        assert told.estimate is None
+        return [[blocker.kind for blocker in way] for way in told.ways]
+
+    assert kinds("w") == [["dependency", "event"]]
+    assert kinds("now") == [["dependency"]]
+    machine.kernel.emit("go", None, SEC, machine.now)
+    assert kinds("w") == [["dependency"]]
+    machine.after(2 * SEC)
+    machine.suspend("w")
+    assert kinds("w") == [["suspended", "dependency", "event"]]
+    machine.end("a")
+    machine.resume("w")
+    machine.after(4 * SEC)
+    assert kinds("w") == [["event"]]
+    machine.suspend("w")
+    machine.after(SEC)
+    assert kinds("w") == [["suspended", "event"]]
+    event = explain(machine.kernel, machine.row("w"), machine.now, whole=True).then[0]
+    assert event.until == 5

@@ -16,6 +16,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    EventEmitted,
     OrchestratorStarted,
     SlotLeaked,
     SlotRecovered,
@@ -24,6 +25,8 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskParentsAdded,
+    TaskReleased,
     TaskRepointed,
     TaskReprioritised,
     TaskResumed,
@@ -311,6 +314,26 @@ def expire(m):
     m.after(3 * SEC)
 
 
+def join_in_part(m):
+    m.submit_all("p1", "p2")
+    m.submit("t", after=["p1", "p2"], join="any", on_failure="skip")
+    m.end("p1")
+
+
+def early_event(m):
+    m.emit("go", keep=9 * SEC)
+    m.submit("t", wait=("go", None, False))
+    m.submit("u", wait=("stop", SEC, False))
+
+
+def more_to_wait_for(m):
+    m.submit_all("p1", "p2")
+    m.submit("t", after=["p1"])
+    m.submit("late", not_before=m.now + SEC)
+    m.add_parents("t", "p2", "p1")
+    m.add_parents("late", "p2")
+
+
 #: Of each class of fact that changes something, the stories that tell it.
 STORIES = {
     TaskSubmitted: [submit_with_everything],
@@ -320,12 +343,15 @@ STORIES = {
     TaskRetrying: [retrying, missing, poison],
     TaskBlocked: [fail_with_a_dependent, away, missing],
     TaskUnblocked: [mend_by_rerun, complete_by_decision],
+    TaskReleased: [join_in_part],
     TaskSuspended: [held],
     TaskResumed: [hold_and_time_out],
     TaskDue: [submit_with_everything],
     TaskCancelled: [lambda m: (pending(m), m.cancel("t"))],
     TaskReprioritised: [lambda m: (pending(m), m.prioritise("t", -1))],
     TaskRepointed: [mend_by_rerun],
+    TaskParentsAdded: [more_to_wait_for],
+    EventEmitted: [early_event],
     AttemptStopping: [hold_and_time_out, leak],
     AttemptWaiting: [wait_inside],
     AttemptReturned: [wait_inside],

@@ -4,7 +4,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import InternalError
-from taskorch.kernel import check_invariants
+from taskorch.kernel import Terms, check_invariants
 from taskorch.model import Resources
 
 
@@ -73,6 +73,13 @@ FAULTS = {
             setattr(m.row("child").links, "waiting", 0),
         ),
         "child is pending and waits for nothing",
+    ),
+    "awaited": (
+        lambda m: m.kernel.awaited.update(go={m.row("open"): None}), "wait for an event"
+    ),
+    "reached": (
+        lambda m: setattr(m.row("blocked").links, "terms", Terms("finished")),
+        "blocked is blocked, and may be reached",
     ),
     "blame": (lambda m: setattr(m.row("blocked").more, "blocked_by", {}), "is blocked by"),
     "unreached": (

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
@@ -37,7 +37,7 @@ from taskorch.kernel import (
     take,
 )
 from taskorch.kernel._history import more_of
-from taskorch.kernel._timers import LEASE, is_alive
+from taskorch.kernel._timers import KEPT, LEASE, is_alive
 from taskorch.model import TERMINAL, Agent, Resources
 from taskorch.testing import explore
 
@@ -89,6 +89,9 @@ def restore(kernel, state, journal):
         facts = journal.select(more, seq)
     for fact in journal.select(restoration.ids, seq):
         restoration.fold(fact)
+    for fact in journal.facts:
+        if fact[1] in restoration.events:
+            restoration.fold(fact)
     restoration.finish()
     return kernel
 
@@ -113,7 +116,7 @@ def sums(kernel):
             for when, _, kind, row, attempt in sorted(
                 kernel.timers, key=itemgetter(0, 1)
             )
-            if kind != LEASE and is_alive((when, 0, kind, row, attempt))
+            if kind not in (KEPT, LEASE) and is_alive((when, 0, kind, row, attempt))
         ],
     )
 
@@ -195,6 +198,8 @@ def assert_same_sequel(full, short, now):
 WHEN = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
 
 
+# Of what was skipped and has left memory, somebody asks where it began.
+@example(seed=1981, keep=1, when=[0.5])
 @given(seed=st.integers(0, 10**6), keep=st.integers(0, 5), when=WHEN)
 def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
     """Of a random run, after random steps; and the next life tells the same."""
@@ -632,8 +637,8 @@ def test_the_place_in_the_queue_is_that_of_the_submission():
 
 def test_a_snapshot_of_another_version_is_refused():
     machine = Machine()
-    state = {**take(machine.kernel), "schema": 2}
-    with pytest.raises(ValueError, match="schema 2"):
+    state = {**take(machine.kernel), "schema": 1}
+    with pytest.raises(ValueError, match="schema 1"):
         Restoration(new_like(machine.kernel), state)
 
 

@@ -63,9 +63,9 @@ add none.
 _STATES = """\
 PENDING waits for dependencies or for `not_before`, QUEUED for a slot, an agent and
 resources, RETRYING for its delay, SUSPENDED for `resume_task`, BLOCKED for a person, for
-the re-run of a dependency that did not complete, or for what a task of an earlier life
-needs and is gone. COMPLETED, FAILED and CANCELLED are
-terminal: a task reaches exactly one of them, once, and a re-run is a new task, `id~2`.
+an event from outside, for the re-run of a dependency that did not complete, or for what a
+task of an earlier life needs and is gone. COMPLETED, FAILED and CANCELLED are terminal: a
+task reaches exactly one of them, once, and a re-run is a new task, `id~2`.
 """
 
 PAGES = {

@@ -157,6 +157,7 @@ class Model:
             "failures": 0,
             "lost": 0,
             "due": 0,
+            "left": 0,
             "aside": False,
             "stop": "",
             "give_up": 0,
@@ -177,6 +178,7 @@ class Model:
         task["due"] = due
         if task["aside"]:
             task["aside"] = False
+            task["left"] = max(0, due - self.now)
             self.enter(name, S.SUSPENDED)
         else:
             self.enter(name, S.RETRYING if due > self.now else S.QUEUED)
@@ -227,8 +229,9 @@ class Model:
             if not task["stop"]:
                 task["aside"], task["stop"] = True, "suspend"
         elif task["state"] in (S.PENDING, S.QUEUED, S.RETRYING):
-            if task["state"] is not S.RETRYING:
-                task["due"] = 0
+            if task["state"] is S.RETRYING:
+                # Its delay stops.
+                task["left"] = max(1, task["due"] - self.now)
             self.enter(name, S.SUSPENDED)
         self.follow()
 
@@ -240,7 +243,8 @@ class Model:
                 task["stop"] = ""
         elif task["state"] is S.SUSPENDED:
             state = self.waiting(name)
-            late = state is S.QUEUED and task["due"] > self.now
+            late = state is S.QUEUED and task["left"] > 0
+            task["due"], task["left"] = self.now + task["left"], 0
             self.enter(name, S.RETRYING if late else state)
         self.follow()
 

@@ -20,10 +20,13 @@ from taskorch.kernel import (
     _books,
     _control,
     _dependencies,
+    _edges,
     _fold,
+    _joins,
     _leases,
     _parking,
     _timers,
+    _waits,
 )
 from taskorch.kernel._state import Bucket
 from taskorch.runtime import _submission
@@ -33,7 +36,7 @@ from taskorch.simulation._world import World
 from taskorch.testing import Breach, explore
 
 #: Seeds that are tried before a bug counts as not found.
-SEEDS = 60
+SEEDS = 250
 
 #: What was done wrong: `(where, what stands there, what stands there instead)`.
 BUGS = {
@@ -49,8 +52,8 @@ BUGS = {
     ),
     "a cancelled attempt is released twice": (
         _attempts.call_off,
-        "forget_delay(kernel, row)",
-        "forget_delay(kernel, row)\n    free(kernel, row) if row.agent else None",
+        "_end_waits(kernel, row)",
+        "_end_waits(kernel, row)\n    free(kernel, row) if row.agent else None",
     ),
     "the result of an earlier attempt is accepted": (
         _attempts.end,
@@ -79,7 +82,7 @@ BUGS = {
     ),
     "the delay of a task is lost when it is resumed": (
         _control.take_up,
-        "_timers.arm(kernel, due, _timers.DUE, row, row.attempt)",
+        "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),
     "timers of tasks that wait are cleaned up": (
@@ -156,6 +159,36 @@ BUGS = {
         _fold.recover,
         "_tick.tick(kernel, now)",
         "pass",
+    ),
+    "a join holds one parent too early": (
+        _joins.holds,
+        "met = done >= _dependencies.least(terms)",
+        "met = done + 1 >= _dependencies.least(terms)",
+    ),
+    "a join is not looked at when a parent fails": (
+        _dependencies.broke,
+        "kernel.changed.append(child)",
+        "pass",
+    ),
+    "a delay goes on while its task is suspended": (
+        _control.lay_aside,
+        "max(1, due - now) if due else 0",
+        "1 if due else 0",
+    ),
+    "an event that is kept is not looked for": (
+        _waits.begin,
+        "kept.until_ns > now",
+        "False",
+    ),
+    "the time of a wait is not counted": (
+        _waits.hold,
+        "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
+        "pass",
+    ),
+    "a ring that is closed later is accepted": (
+        _edges.add_parents,
+        "if ring:",
+        "if ring and len(ring) < 3:",
     ),
 }
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jsonschema
 import networkx as nx
@@ -510,3 +511,132 @@ def test_a_graph_that_is_no_workflow_is_refused(nodes, edges, error, match):
 def test_a_graph_is_directed(graph):
     with pytest.raises(InvalidTaskError, match="directed graph"):
         Workflow.from_networkx(graph)
+
+
+# ----------------------------------------------------- joins, steps and phases
+
+WHOLE = """
+workflow: suite
+phases:
+  unit: {max_parallel: 3, gate: [{file: report.json}, {call: zero}], gate_timeout: 5}
+  integration: {on_failure: skip, gate: [{approval: 60}]}
+  performance: {}
+tasks:
+  A1: {phase: unit, call: zero}
+  A2: {phase: unit, call: zero, join: finished}
+  B1a: {phase: integration, call: zero}
+  B1b: {phase: integration, call: zero, retry: {max_attempts: 2}}
+  B1: {phase: integration, gather: [B1a, B1b]}
+  B2: {phase: integration, call: echo, after: [B1a, B1b], join: {at_least: 1}}
+  C1:
+    phase: performance
+    map: add
+    over: {$result: B1}
+    max_parallel: 2
+    timeout: 5
+    type: square
+    on_parent_failure: run
+  C2: {phase: performance, reduce: add, over: {$result: C1}, start: 1}
+  C3: {phase: performance, reduce: add, over: [1, {$result: C2}]}
+  D: {map: add, over: [1, 2], after: [C3], join: any, on_parent_failure: fail}
+  E: {wait_for: payment, timeout: 60, default: null, after: [D]}
+  F: {wait_for: null, timeout: 1.5, default: {late: true}}
+  G: {wait_for: go, type: signal, join: finished, after: [F]}
+"""
+
+
+def test_phases_joins_and_steps_as_a_document():
+    """Written down again it is the same, and the schema knows it."""
+    wf = Workflow.from_yaml(WHOLE, FUNCTIONS)
+    document = wf.to_dict(FUNCTIONS)
+    again = Workflow.from_dict(document, FUNCTIONS)
+    assert again.to_dict(FUNCTIONS) == document
+    assert [(t, list(d)) for t, d in again.dependencies.items()] == [
+        (t, list(d)) for t, d in wf.dependencies.items()
+    ]
+    assert again.tasks("x") == wf.tasks("x")
+    assert list(wf.phases) == ["unit", "integration", "performance"]
+    assert wf.phases["unit"].checks == (Path("report.json"), FUNCTIONS["zero"])
+    assert wf.phases["integration"].tasks == ["B1a", "B1b", "B1", "B2"]
+    assert wf["B1a"].after == ("unit/gate",)
+    assert wf["B2"].after == ("B1a", "B1b")
+    assert "B2" in wf["integration/gate"].after
+    assert dict(wf.tasks("x")[0].resources) == {"x/unit:3": 1}
+    assert document["tasks"]["C1"]["max_parallel"] == 2
+    assert (
+        wf["F"].task.payload
+        == Task.wait_for(None, timeout=1.5, default={"late": True}).payload
+    )
+    SCHEMA.validate(document)
+    SCHEMA.validate(yaml.safe_load(WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({"phases": []}, "phases"),
+        ({"phases": {"a/b": {}}}, "phases.a/b"),
+        ({"phases": {"a": 1}}, "phases.a"),
+        ({"phases": {"a": {"limit": 1}}}, "phases.a"),
+        ({"phases": {"a": {"max_parallel": 0}}}, "phases.a"),
+        ({"phases": {"a": {"on_failure": "go"}}}, "phases.a"),
+        ({"phases": {"a": {"gate_timeout": 0}}}, "phases.a"),
+        ({"phases": {"a": {"gate": {}}}}, "phases.a.gate"),
+        ({"phases": {"a": {"gate": [{}]}}}, "phases.a.gate[0]"),
+        ({"phases": {"a": {"gate": [{"file": 1}]}}}, "phases.a.gate[0].file"),
+        ({"phases": {"a": {"gate": [{"call": "no"}]}}}, "phases.a.gate[0].call"),
+        (
+            {"phases": {"a": {"gate": [{"approval": -1}]}}},
+            "phases.a.gate[0].approval",
+        ),
+        (
+            {"phases": {"a": {"gate": [{"approval": 1}, {"approval": None}]}}},
+            "phases.a",
+        ),
+        ({"tasks": {"t": {"call": "zero", "phase": "b"}}}, "tasks.t.phase"),
+        ({"tasks": {"t": {"call": "zero", "phase": 1}}}, "tasks.t.phase"),
+        ({"tasks": {"t": {"call": "zero", "join": "some"}}}, "tasks.t.join"),
+        ({"tasks": {"t": {"call": "zero", "join": {"at_least": 0}}}}, "tasks.t.join"),
+        (
+            {"tasks": {"t": {"call": "zero", "on_parent_failure": 1}}},
+            "tasks.t.on_parent_failure",
+        ),
+        ({"tasks": {"t": {"map": "zero"}}}, "tasks.t"),
+        ({"tasks": {"t": {"map": "no", "over": []}}}, "tasks.t.map"),
+        (
+            {"tasks": {"t": {"map": "zero", "over": [], "max_parallel": 0}}},
+            "tasks.t.max_parallel",
+        ),
+        ({"tasks": {"t": {"reduce": "no", "over": []}}}, "tasks.t.reduce"),
+        ({"tasks": {"t": {"gather": ["no"]}}}, "tasks.t.gather[0]"),
+        ({"tasks": {"t": {"gather": "t"}}}, "tasks.t.gather"),
+        ({"tasks": {"t": {"wait_for": 1}}}, "tasks.t.wait_for"),
+        ({"tasks": {"t": {"wait_for": None}}}, "tasks.t.wait_for"),
+        ({"tasks": {"t": {"wait_for": "e", "timeout": -1}}}, "tasks.t.wait_for"),
+        ({"tasks": {"t": {"wait_for": "e", "type": 1}}}, "tasks.t.type"),
+        ({"tasks": {"t": {"wait_for": "e", "args": []}}}, "tasks.t"),
+    ],
+)
+def test_faults_in_phases_joins_and_steps_are_found(document, path):
+    with pytest.raises(ValidationFailedError) as caught:
+        Workflow.from_dict({"tasks": {}, **document}, FUNCTIONS)
+    assert path in [where for where, _ in caught.value.findings]
+
+
+def test_what_phases_and_joins_cannot_say():
+    for build in (
+        lambda wf: wf.task(zero, join=bool, id="t"),
+        lambda wf: wf.phase("p", gate=len),
+        lambda wf: wf.map(len, [1]),
+        lambda wf: wf.include(phased()),
+    ):
+        wf = Workflow("w")
+        build(wf)
+        with pytest.raises(InvalidTaskError, match="cannot be written down"):
+            wf.to_dict(FUNCTIONS)
+
+
+def phased() -> Workflow:
+    wf = Workflow("phased")
+    wf.phase("p").task(zero)
+    return wf

@@ -17,6 +17,7 @@ from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
 from taskorch.events._catalogue import ComponentFailed as ComponentFailed
 from taskorch.events._catalogue import Event as Event
+from taskorch.events._catalogue import EventEmitted as EventEmitted
 from taskorch.events._catalogue import EventsLost as EventsLost
 from taskorch.events._catalogue import Fact as Fact
 from taskorch.events._catalogue import HealthReported as HealthReported
@@ -38,8 +39,10 @@ from taskorch.events._catalogue import TaskCompleted as TaskCompleted
 from taskorch.events._catalogue import TaskDue as TaskDue
 from taskorch.events._catalogue import TaskEvent as TaskEvent
 from taskorch.events._catalogue import TaskFailed as TaskFailed
+from taskorch.events._catalogue import TaskParentsAdded as TaskParentsAdded
 from taskorch.events._catalogue import TaskProgressed as TaskProgressed
 from taskorch.events._catalogue import TaskRejected as TaskRejected
+from taskorch.events._catalogue import TaskReleased as TaskReleased
 from taskorch.events._catalogue import TaskRepointed as TaskRepointed
 from taskorch.events._catalogue import TaskReprioritised as TaskReprioritised
 from taskorch.events._catalogue import TaskResumed as TaskResumed

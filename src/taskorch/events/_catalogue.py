@@ -79,6 +79,13 @@ class TaskSubmitted(TaskEvent):
     expires_ns: int | None = None
     #: Whether its id or its idempotency key is of the user's choice.
     named: bool = False
+    #: When its parents let it go: `all`, `finished`, `any`, `asked` (a function of the
+    #: user's says it), or how many must complete.
+    join: str | int = "all"
+    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
+    on_parent_failure: str = "block"
+    #: It is a wait: for what event, for how many ns, and whether there is a default.
+    wait: tuple[str | None, int | None, bool] | None = None
 
 
 @attrs.frozen
@@ -122,6 +129,10 @@ class TaskCompleted(TaskEvent):
     agent_id: str
     #: From the start of the attempt to its end.
     latency_ns: int
+    #: What ended it, if no attempt did: `event`, `timeout` (of a wait) or `decision`.
+    cause: str = ""
+    #: And why.
+    reason: str = ""
     _load: Callable[[], object] = attrs.field(
         default=_no_result, alias="load", eq=False, repr=False, kw_only=True
     )
@@ -151,13 +162,15 @@ class TaskFailed(TaskEvent):
     agent_id: str | None
     error_type: str
     message: str
-    #: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component` or
-    #: `decision`.
+    #: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`, `decision`
+    #: or `dependency`.
     cause: str
     #: Why it was not tried again.
     reason: str = ""
     #: Whether the last attempt counts against the retry policy.
     charged: bool = False
+    #: Ids of the tasks where the failure began, if that was with what it needs.
+    root_causes: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -193,10 +206,18 @@ class TaskBlocked(TaskEvent):
     root_causes: tuple[str, ...]
     reason: str
     #: `dependency`; or what became of the attempt that a person must judge: `lost`,
-    #: `missing` or `interrupted`.
+    #: `missing` or `interrupted`; or `join`: a person must say whether it may go on; or
+    #: `event`: it waits for one from outside.
     cause: str = "dependency"
     error_type: str = ""
     message: str = ""
+
+
+@attrs.frozen
+class TaskReleased(TaskEvent):
+    """The join of a task with terms of its own holds: it waits for no other task."""
+
+    reason: str
 
 
 @attrs.frozen
@@ -225,7 +246,7 @@ class TaskResumed(TaskEvent):
 
 @attrs.frozen
 class TaskDue(TaskEvent):
-    """A delay of the task is over: `not_before`, or the wait before a retry."""
+    """A delay of the task is over: `not_before`, or before a retry, or of a wait."""
 
 
 @attrs.frozen
@@ -233,6 +254,8 @@ class TaskCancelled(TaskEvent):
     """The task was called off, and its work has ended or been given up."""
 
     reason: str
+    #: Ids of the tasks where the failure began for which it was skipped.
+    root_causes: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -250,6 +273,14 @@ class TaskRepointed(TaskEvent):
 
     rerun_id: str
     dependents: tuple[str, ...]
+
+
+@attrs.frozen
+class TaskParentsAdded(TaskEvent):
+    """The task waits for more tasks than it was submitted with."""
+
+    #: Ids of those that were added.
+    after: tuple[str, ...]
 
 
 @attrs.frozen
@@ -332,6 +363,21 @@ class TaskCheckpointed(TaskEvent):
     """A running task left a state for its next attempt."""
 
     attempt: int
+
+
+# -- from outside ------------------------------------------------------------------
+
+
+@attrs.frozen
+class EventEmitted(Event):
+    """Something has happened outside, for which tasks may wait."""
+
+    name: str
+    #: How many tasks it let go.
+    let_go: int
+    #: Until when it is kept for tasks that come to wait for it, in ns since the epoch;
+    #: 0: it is not.
+    until_ns: int = 0
 
 
 # -- agents, parts and receivers ---------------------------------------------------
@@ -453,6 +499,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskCompleted,
     TaskFailed,
     TaskRetrying,
+    TaskReleased,
     TaskBlocked,
     TaskUnblocked,
     TaskSuspended,
@@ -461,6 +508,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskCancelled,
     TaskReprioritised,
     TaskRepointed,
+    TaskParentsAdded,
     TaskRejected,
     AttemptStopping,
     TaskTimedOut,
@@ -471,6 +519,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotRecovered,
     TaskProgressed,
     TaskCheckpointed,
+    EventEmitted,
     AgentJoined,
     AgentLost,
     AgentReturned,

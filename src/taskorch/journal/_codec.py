@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from taskorch.errors import JournalError, TaskorchError
+from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
     CATALOGUE,
     Event,
@@ -30,12 +30,27 @@ from taskorch.journal._writing import RefusedError, dumps, import_path, plain
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
 from taskorch.protocols import Entry
 
-__all__ = ("WIDTH", "Document", "Row", "Rows", "column", "decode", "document", "encode")
+__all__ = (
+    "MAX_TEXT",
+    "WIDTH",
+    "Document",
+    "Row",
+    "Rows",
+    "call_documents",
+    "column",
+    "decode",
+    "document",
+    "encode",
+    "entries",
+)
 
 #: `(seq, kind, at_ns, task_id, body, doc)`: an entry as the journal's table has it; ""
 #: stands for no task and for no document.
 Row: TypeAlias = tuple[int, str, int, str, str, str]
 
+#: Characters that a document may have: SQLite has no place for a thousand million, and
+#: all of it is in memory a few times while it is written.
+MAX_TEXT: Final = 100_000_000
 #: How many values a row has.
 WIDTH: Final = 6
 _INT64: Final = 2**63
@@ -51,12 +66,19 @@ class Rows:
 
     Their values stand in one list: a tuple for each is as many more objects for the
     garbage collector while a large group waits to be written.
+
+    An attempt that begins and completes within a group is one row: that of its end,
+    which has the fact of its start with it.
     """
 
-    __slots__ = ("keys", "values")
+    __slots__ = ("_begun", "_early", "_values", "keys")
 
     def __init__(self, entries: Iterable[Entry | Row] = ()) -> None:
-        self.values: list[int | str] = []
+        self._values: list[int | str] = []
+        #: Starts of attempts whose end may come yet, by task, and their places.
+        self._begun: dict[str, tuple[int, Fact]] = {}
+        #: Places at which a start of an attempt is to be put in.
+        self._early: list[tuple[int, Fact]] = []
         #: Idempotency keys and the ids of their tasks, in turn.
         self.keys: list[str] = []
         for entry in entries:
@@ -67,7 +89,7 @@ class Rows:
                 self.append(entry)
 
     def _append_row(self, row: Row) -> None:
-        self.values += row
+        self._values += row
         if row[1] == TaskSubmitted.__name__ and '"idempotency_key"' in row[5]:
             key = decode(row)[1].idempotency_key
             if key is not None:
@@ -80,24 +102,79 @@ class Rows:
         Raises:
             InvalidTaskError, ValueError: See `encode`.
         """
-        row = encode(entry)
-        self.values += row
-        value = entry[1]
-        if value is not None and entry[0][0] is TaskSubmitted:
+        self.add(*entry)
+
+    def add(self, fact: Fact, value: Any) -> None:
+        """
+        As `append`, of a fact and of what is kept beside it.
+
+        Raises:
+            InvalidTaskError, ValueError: See `encode`.
+        """
+        cls = fact[0]
+        begun = self._begun
+        if cls is TaskStarted and value is None and fact[3] not in begun:
+            begun[fact[3]] = len(self._values), fact
+            return
+        row = None
+        if type(value) is Document and cls is TaskSubmitted:
+            row = _encode_plain(fact, value)
+        elif begun and _CLASSES[cls][1]:
+            start = begun.pop(fact[3], None)
+            if start is not None:
+                if cls is TaskCompleted:
+                    row = _encode_both(start[1], fact, value)
+                if row is None:
+                    self._early.append(start)
+        if row is not None:
+            self._values += row
+            return
+        row = encode((fact, value))
+        self._values += row
+        if value is not None and cls is TaskSubmitted:
             key = getattr(value, "key", None) or getattr(value, "idempotency_key", None)
             if key is not None:
                 self.keys += (column(key), row[3])
 
     def __len__(self) -> int:
-        return len(self.values) // WIDTH
+        count = len(self._begun) + len(self._early)
+        return count + len(self._values) // WIDTH
 
     def __iter__(self) -> Iterator[Row]:
         return zip(*[iter(self.values)] * WIDTH, strict=True)
 
     @property
+    def values(self) -> list[int | str]:
+        """Of all rows in order, as many for each as it has."""
+        if self._begun or self._early:
+            self._put_in()
+        return self._values
+
+    def _put_in(self) -> None:
+        """Make rows of the starts that are left: few, as many as run at once."""
+        early = sorted([*self._early, *self._begun.values()], key=_place)
+        old, made, done = self._values, list[int | str](), 0
+        for place, fact in early:
+            made += old[done:place]
+            made += encode((fact, None))
+            done = place
+        made += old[done:]
+        self._begun, self._early, self._values = {}, [], made
+
+    @property
     def numbers(self) -> list[int]:
         """Those of the facts."""
         return self.values[::WIDTH]  # type: ignore[return-value]
+
+    @property
+    def columns(self) -> list[list[Any]]:
+        """All numbers, then all classes, and so on."""
+        values: list[Any] = self.values
+        return [values[place::WIDTH] for place in range(WIDTH)]
+
+
+def _place(start: tuple[int, Fact]) -> tuple[int, int]:
+    return start[0], start[1][1]
 
 
 def encode(entry: Entry) -> Row:
@@ -134,14 +211,103 @@ def encode(entry: Entry) -> Row:
     return seq, kind, at_ns, task_id, body, text
 
 
-def decode(row: Row) -> Entry:
+def _encode_plain(fact: Fact, text: Document) -> Row | None:
+    """The row of *fact*, a submission about which little is said; None if more is."""
+    try:
+        _, seq, at_ns, task_id, task_type, priority = fact[:6]
+        key = fact[12]
+        if (
+            fact[13:] != _END
+            or fact[6:12] != _MIDDLE
+            or type(priority) is not int
+            or type(key) is not int
+            or not task_id.isascii()
+            or not 0 <= seq < _INT64 > at_ns >= 0
+        ):
+            return None
+        body = f"[1,{_quoted(task_id)},{_quoted(task_type)},{priority},{key}]"
+    except (IndexError, TypeError, ValueError):
+        return None
+    return (
+        None if "\\ud" in body else (seq, "TaskSubmitted", at_ns, task_id, body, text)
+    )
+
+
+def _encode_both(start: Fact, fact: Fact, value: Any) -> Row | None:
     """
-    The entry of *row*.
+    The row of *fact*, a completion, with that of its *start*.
+
+    None if they do not belong together, or look out of the common.
+    """
+    try:
+        _, seq, at_ns, task_id, attempt, agent, latency = fact
+        _, begun, begun_ns, _, number, name, allocation, reason = start
+        if (
+            number != attempt
+            or name != agent
+            or type(attempt) is not int
+            or type(latency) is not int
+            or not task_id.isascii()
+            or not 0 <= begun < seq < _INT64
+            or not 0 <= begun_ns <= at_ns < _INT64
+        ):
+            return None
+        held = dumps(allocation) if allocation else "[]"
+        body = (
+            f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency},"
+            f"[{begun},{begun_ns},{held},{_quoted(reason)}]]"
+        )
+    except (TypeError, ValueError):
+        return None
+    if "\\ud" in body:
+        return None
+    text = ""
+    if value is not None:
+        text = value if isinstance(value, Document) else document(value)
+    return seq, "TaskCompleted", at_ns, task_id, body, text
+
+
+def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
+    """
+    The entries of *rows*, which are in order, with numbers above *after*.
 
     Raises:
-        JournalError: A newer taskorch wrote it, or it is damaged.
+        JournalError: A newer taskorch wrote one, or it is damaged.
     """
+    found: list[Entry] = []
+    is_sorted = True
+    for row in rows:
+        entry, start = _decode(row)
+        if start is not None:
+            found.append(start)
+            is_sorted = False
+        found.append(entry)
+    if not is_sorted:
+        found.sort(key=_number)
+    if found and found[0][0][1] <= after:
+        found = [entry for entry in found if entry[0][1] > after]
+    return found
+
+
+def decode(row: Row) -> Entry:
+    """
+    The entry of *row*, without a start that came with it.
+
+    Raises:
+        JournalError: See `entries`.
+    """
+    return _decode(row)[0]
+
+
+def _number(entry: Entry) -> int:
+    number: int = entry[0][1]
+    return number
+
+
+def _decode(row: Row) -> tuple[Entry, Entry | None]:
+    """The entry of *row*, and that of the start which came with it."""
     seq, kind, at_ns, _, body, doc = row
+    start: Entry | None = None
     cls = _KINDS.get(kind)
     if cls is None:
         _unknown(f"fact {seq} is a {kind}, which this taskorch does not know")
@@ -149,6 +315,11 @@ def decode(row: Row) -> Entry:
         schema, *fields = _loaded(body)
         if schema > cls.schema:
             _unknown(f"fact {seq} is a {kind} of schema {schema}, not {cls.schema}")
+        if cls is TaskCompleted and len(fields) == _WITH_START:
+            start = _start_of(fields[:3], *fields.pop())
+        elif cls is TaskSubmitted and len(fields) == _SHORT:
+            fields[3:3] = _MIDDLE
+            fields += _END
         fact = (
             cls,
             seq,
@@ -158,12 +329,23 @@ def decode(row: Row) -> Entry:
                 for field in fields
             ],
         )
-        return fact, restore(_loaded(doc), list) if doc else None
+        return (fact, restore(_loaded(doc), list) if doc else None), start
     except JournalError:
         raise
     except (TaskorchError, ValueError, TypeError, LookupError, AttributeError) as error:
         msg = f"fact {seq}, a {kind}, cannot be read: {error}"
         raise JournalError(msg, hint="restore the journal from a copy") from error
+
+
+#: Fields of a completion that has its start with it: task, attempt, agent, latency, it.
+_WITH_START: Final = 5
+
+
+def _start_of(
+    common: Iterable[Any], seq: int, at_ns: int, allocation: Any, reason: str
+) -> Entry:
+    held = restore(allocation, tuple)
+    return (TaskStarted, seq, at_ns, *common, held, reason), None
 
 
 #: What JSON has inside of which there may be more.
@@ -213,33 +395,18 @@ def _careful(cls: type[Event], fact: Fact) -> str:
 #: How a submission goes on and ends if nothing was said: from `after` to `idempotent`,
 #: and from `not_before_ns` on.
 _MIDDLE: Final = ((), None, (), None, None, True)
-_ENDS: Final = {
-    (None, None, None): "null,null,null]",
-    (None, None, None, False): "null,null,null,false]",
-    (None, None, None, True): "null,null,null,true]",
-}
+_END: Final = (None, None, None, False)
+#: Fields of one about which that is left out: task, type, priority, key.
+_SHORT: Final = 4
 
 
 def _submitted(fact: Fact) -> str | None:
-    priority, key, end = fact[5], fact[12], _ENDS.get(fact[13:])
-    if (
-        end is None
-        or type(priority) is not int
-        or type(key) is not int
-        or fact[6:12] != _MIDDLE
-    ):
-        return _plain_key(fact)
-    return (
-        f"[1,{_quoted(fact[3])},{_quoted(fact[4])},{priority},"
-        f"[],null,[],null,null,true,{key},{end}"
-    )
-
-
-def _plain_key(fact: Fact) -> str | None:
     """All goes into JSON as it is, if only the key does, which is the user's."""
     key = fact[12]
     parts = key if type(key) is tuple else (key,)
-    return dumps((1, *fact[3:])) if _NUMBERS.issuperset(map(type, parts)) else None
+    if not _NUMBERS.issuperset(map(type, parts)):
+        return None
+    return dumps((TaskSubmitted.schema, *fact[3:]))
 
 
 def _started(fact: Fact) -> str | None:
@@ -300,22 +467,73 @@ def document(value: Any) -> Document:
         InvalidTaskError: Something in it cannot be restored exactly; the message says
             where, as in `payload.items[2].when`.
     """
-    if type(value) is Task and (text := _bare_call(value)) is not None:
-        return Document(text)
-    try:
-        text = dumps(plain(value, list, 0))
-    except RefusedError as refused:
-        if type(value) is not Task:
-            refused.within("result")
-        raise refused.told() from None
-    if type(value) is Task and value.idempotency_key is not None:
+    cls = type(value)
+    text = _simple(value)
+    if text is None and cls is Task:
+        text = _bare_call(value)
+    if text is None:
+        try:
+            text = dumps(plain(value, list, 0))
+        except RefusedError as refused:
+            if cls is not Task:
+                refused.within("result")
+            raise refused.told() from None
+    _check_size(text, "payload" if cls is Task else "result")
+    if cls is Task and value.idempotency_key is not None:
         keyed = KeyedDocument(text)
         keyed.key = value.idempotency_key
         return keyed
     return Document(text)
 
 
+def _check_size(text: str, what: str) -> None:
+    if len(text) > MAX_TEXT:
+        size = f"{len(text) / 1e6:,.0f} MB"
+        msg = f"{what}: it takes {size}, and the most is {MAX_TEXT / 1e6:,.0f} MB"
+        hint = "keep it in a file, and hand over the name of that"
+        raise InvalidTaskError(msg, hint=hint)
+
+
+def _simple(value: Any) -> str | None:
+    """The JSON of a number or a text, as most are; None: look more carefully."""
+    cls = type(value)
+    if cls is int:
+        return repr(value) if -_INT64 < value < _INT64 else None
+    return _quoted(value) if cls is str and value.isascii() else None
+
+
 _EMPTY: Final = ()
+
+
+def call_documents(
+    task_type: str, fn: Callable[..., Any]
+) -> Callable[[tuple[Any, ...]], Document] | None:
+    """
+    What makes the documents of calls of *fn*, of their positional arguments.
+
+    None if *fn* is no plain function: then `document` looks at each call.
+    """
+    head = _head(task_type, fn)
+    if head is None:
+        return None
+    bare = Document(f"{head}{_CALL_END}}}}}")
+
+    def write(args: tuple[Any, ...]) -> Document:
+        if not args:
+            return bare
+        try:
+            text = f"{head}{_arguments(args)}{_CALL_END}}}}}"
+        except RefusedError:
+            # The careful way says where it is.
+            return document(Task(task_type, Call(fn, args)))
+        _check_size(text, "payload")
+        return Document(text)
+
+    return write
+
+
+#: How a call without keyword arguments ends.
+_CALL_END: Final = ',"kwargs":{}}}'
 
 
 def _bare_call(task: Task) -> str | None:
@@ -327,23 +545,40 @@ def _bare_call(task: Task) -> str | None:
         or call.kwargs
         or type(call.kwargs) is not dict
         or not _is_bare(task)
-        or (path := import_path(call.fn)) is None
+        or (head := _head(task.type, call.fn)) is None
     ):
         return None
     args = ""
     if call.args is not _EMPTY:
         try:
-            # It stands two deep in the task.
-            args = f',"args":{dumps(plain(call.args, list, 2))}'
+            args = _arguments(call.args)
         except RefusedError:
             # The careful way says where it is.
             return None
     name = "" if task.id is None else f',"id":{_quoted(task.id)}'
-    head = f'{{"$Task":{{"type":{_quoted(task.type)},"payload":{{"$Call":{{"fn":'
-    fn = f'{{"$import":{_quoted(path)}}}'
-    if "\\ud" in name or "\\ud" in head or "\\ud" in fn:
+    if "\\ud" in name:
         return None
-    return f'{head}{fn}{args},"kwargs":{{}}}}}}{name}}}}}'
+    return f"{head}{args}{_CALL_END}{name}}}}}"
+
+
+def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
+    """How the task begins that calls *fn*, if that is a plain function."""
+    path = import_path(fn)
+    if path is None:
+        return None
+    fn_text = f'{{"$import":{_quoted(path)}}}'
+    head = (
+        f'{{"$Task":{{"type":{_quoted(task_type)},"payload":{{"$Call":{{"fn":{fn_text}'
+    )
+    # Escaped surrogates: two that stood alone would come back as one letter.
+    return None if "\\ud" in head else head
+
+
+def _arguments(args: tuple[Any, ...]) -> str:
+    """What stands between the function of a call and its end."""
+    # It stands two deep in the task.
+    items = [_simple(arg) or dumps(plain(arg, list, 3)) for arg in args]
+    return f',"args":{{"$tuple":[{",".join(items)}]}}'
 
 
 def _is_bare(task: Task) -> bool:
@@ -352,6 +587,8 @@ def _is_bare(task: Task) -> bool:
         type(task.type) is str
         and (task.id is None or type(task.id) is str)
         and task.after is _EMPTY
+        and task.join == "all"
+        and task.on_parent_failure == "block"
         and task.requires is None
         and task.resources is NO_RESOURCES
         and task.timeout is None

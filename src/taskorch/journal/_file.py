@@ -14,6 +14,7 @@ from taskorch.journal._layout import RESTORE, create_tables
 __all__ = (
     "FAILURES",
     "Durability",
+    "check_place",
     "connect",
     "create",
     "identity",
@@ -25,8 +26,15 @@ __all__ = (
 #: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
 Durability: TypeAlias = Literal["power", "process"]
 
+#: How every file of SQLite begins.
+_MAGIC: Final = b"SQLite format 3\0"
 #: How long to wait for a lock of somebody else's, in seconds.
 _PATIENCE: Final = 5.0
+#: Memory for pages, in KiB: what a large group changes is written but once then.
+_CACHE: Final = 8 * 1024
+#: Pages in the write-ahead log at which they are moved into the journal: by then, many
+#: have been written more than once.
+_CHECKPOINT: Final = 4_000
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 
@@ -90,6 +98,8 @@ def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
     db.execute(f"PRAGMA synchronous = {level}")
     # On macOS a plain fsync stops at the cache of the disk.
     db.execute(f"PRAGMA fullfsync = {'ON' if durability == 'power' else 'OFF'}")
+    db.execute(f"PRAGMA cache_size = -{_CACHE}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
 
 
@@ -116,6 +126,30 @@ def create(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_place(path: Path) -> None:
+    """
+    Look before anything is made there.
+
+    Raises:
+        JournalError: No journal is there, and none can be.
+    """
+    if not path.parent.is_dir():
+        msg = f"{path}: there is no folder {path.parent}"
+        raise JournalError(msg, hint="make the folder, or choose another path")
+    if not path.exists():
+        return
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no ordinary file"
+        msg = f"{path} is {what}"
+        raise JournalError(msg, hint="name a file, as in folder/runs.db")
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+    if head not in (b"", _MAGIC):
+        msg = f"{path} is damaged, or something else: it is not a database"
+        hint = "choose another path; a journal that was damaged is restored from a copy"
+        raise JournalError(msg, hint=hint)
 
 
 def is_absent(path: Path) -> bool:

@@ -1,7 +1,9 @@
 """
 The tables of the journal, and how an older layout of them becomes the present one.
 
-    facts      one row a fact: its number, class, time, task, fields and document
+    facts      one row a fact: its number, class, time, task, fields and document; the
+               start of an attempt that completes in its group is the last of the fields
+               of its completion
     groups     one row a commit: which facts it kept, and a checksum over them that
                goes on from the one before it
     meta       one row: the journal's own id, who owns it, and in which life

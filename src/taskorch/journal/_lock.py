@@ -69,6 +69,11 @@ class Lock:
         self.known = {"pid": pid, "host": host, "since": since, "epoch": epoch}
         _write(self._file, self.known)
 
+    def discard(self) -> None:
+        """Remove the file, if it is still ours: whoever waits for it looks again."""
+        if self.is_current():
+            self._name.unlink()
+
     def release(self) -> None:
         """Let go of it."""
         os.close(self._file)

@@ -69,6 +69,7 @@ class ReadableJournal:
         The entries about any task of *ids* with a number to *until*, in order.
 
         The groups that hold them are found by the index, and checked as they are read.
+        A start that is in one row with its end counts as that.
 
         Raises:
             JournalError: One of these groups is damaged; nothing of it was given.
@@ -104,6 +105,17 @@ class ReadableJournal:
         """
         with self._reading() as reader:
             return {} if reader is None else reader.ends(ids)
+
+    def ids(self, prefix: str) -> list[str]:
+        """
+        The ids of the tasks that begin with *prefix*, as they were submitted.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return [] if reader is None else reader.ids(prefix)
 
     def id_of_key(self, key: str) -> str | None:
         """

@@ -15,6 +15,7 @@ from taskorch.errors import JournalError
 from taskorch.model import (
     Agent,
     AgentStats,
+    AtLeast,
     Call,
     Durations,
     Health,
@@ -33,6 +34,7 @@ from taskorch.model import (
     Stats,
     Task,
     TypeStats,
+    Wait,
 )
 
 __all__ = ("NEWER", "VALUES", "Missing", "imported", "restore", "to_datetime")
@@ -46,6 +48,7 @@ VALUES: Final[dict[str, type[Any]]] = {
     for cls in (
         Agent,
         AgentStats,
+        AtLeast,
         Call,
         Durations,
         Health,
@@ -62,6 +65,7 @@ VALUES: Final[dict[str, type[Any]]] = {
         Stats,
         Task,
         TypeStats,
+        Wait,
     )
 }
 

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import lt
 from pathlib import Path
 from typing import Any, Final
@@ -139,6 +139,7 @@ class SqliteJournal(ReadableJournal):
                     # Another has taken over: this is no owner that claims again.
                     self._let_go()
                 if self._lock is None:
+                    _file.check_place(self.path)
                     self._lock = Lock.take(self.path, self.take_over)
                 if self._db is None:
                     self._create(self._lock)
@@ -202,6 +203,16 @@ class SqliteJournal(ReadableJournal):
             InvalidTaskError: Something in it cannot be restored exactly.
         """
         return None if value is None else _codec.document(value)
+
+    def call_documents(
+        self, task_type: str, fn: Callable[..., Any]
+    ) -> Callable[[tuple[Any, ...]], object] | None:
+        """
+        What makes `document` of tasks that call *fn*, of the positional arguments.
+
+        None if *fn* is no plain function.
+        """
+        return _codec.call_documents(task_type, fn)
 
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""
@@ -389,6 +400,9 @@ class SqliteJournal(ReadableJournal):
             self._epoch = 0
             lock, self._lock = self._lock, None
             if lock is not None:
+                if not lock.known:
+                    # Nobody has ever owned what is there.
+                    lock.discard()
                 lock.release()
 
     # ------------------------------------------------------------------ complaints

@@ -28,6 +28,7 @@ from taskorch.journal._restoring import VALUES, Missing, imported, to_datetime
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
+    AtLeast,
     Call,
     Program,
     Resources,
@@ -298,6 +299,11 @@ def _retried(value: Any, array: type, depth: int) -> Any:
     return made if array is tuple else {"$tuple": made}
 
 
+def _join(value: Any, array: type, depth: int) -> Any:
+    write = plain if isinstance(value, str | AtLeast) else _function
+    return write(value, array, depth)
+
+
 _Writer: TypeAlias = Callable[[Any, type, int], Any]
 
 _WRITERS: Final[dict[type, _Writer]] = {
@@ -323,7 +329,7 @@ _SPECIAL: Final[dict[type, dict[str, _Writer]]] = {
     Program: {"env": _mapping, "inherit_env": _inherited},
     RetryPolicy: {"wait": _waits, "retry_on": _retried},
     Stats: dict.fromkeys(("resources", "agents", "types", "failures"), _mapping),
-    Task: {"metadata": _mapping},
+    Task: {"metadata": _mapping, "join": _join},
     TypeStats: {"failures": _mapping},
 }
 

@@ -10,15 +10,17 @@ The decisions, without I/O: public as the low-level interface, provisional.
 3. A command is accepted or refused whole. All that ends at one instant is applied
    before anything new is dispatched.
 4. Every answer of a policy that matters stands in a fact, with its reason.
-5. Payloads, results and exceptions never enter: a row carries an opaque `cargo`,
-   which the kernel hands back and does not read.
+5. Payloads, results and exceptions never enter: a row, or what comes from outside,
+   carries an opaque `cargo`, which the kernel hands back and does not read.
 6. Facts are tuples `(event class, *fields)`; nobody listening, none are made.
 7. `check_invariants` holds after every command.
 """
 
+from taskorch.kernel._commands import AddParents as AddParents
 from taskorch.kernel._commands import CancelTask as CancelTask
 from taskorch.kernel._commands import Command as Command
 from taskorch.kernel._commands import DecideTask as DecideTask
+from taskorch.kernel._commands import EmitEvent as EmitEvent
 from taskorch.kernel._commands import EndAttempt as EndAttempt
 from taskorch.kernel._commands import ExpireTasks as ExpireTasks
 from taskorch.kernel._commands import ResumeTask as ResumeTask
@@ -48,5 +50,7 @@ from taskorch.kernel._state import Bucket as Bucket
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import Spec as Spec
 from taskorch.kernel._state import TaskRow as TaskRow
+from taskorch.kernel._state import Terms as Terms
+from taskorch.kernel._stuck import Search as Search
 from taskorch.kernel._transitions import TRANSITIONS as TRANSITIONS
 from taskorch.kernel._transitions import diagram as diagram

@@ -18,8 +18,8 @@ from taskorch.errors import (
 from taskorch.kernel import _books, _control, _dependencies, _timers
 from taskorch.kernel._dispatch import match, vetoed
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Bucket, TaskRow
-from taskorch.model import TaskState
+from taskorch.kernel._state import Bucket, TaskRow, Terms
+from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
@@ -42,6 +42,23 @@ class Admitted:
     deadline_ns: int | None
     max_age_ns: int | None
     rerun_of: TaskRow | None
+    terms: Terms | None = None
+
+
+def told(terms: Terms | None) -> tuple[Any, ...]:
+    """What the fact of a submission says of *terms*; `untold` is the way back."""
+    if terms is None:
+        return ()
+    wait = () if terms.wait is None else (terms.wait,)
+    return terms.join, terms.on_failure, *wait
+
+
+def untold(fields: Sequence[Any]) -> Terms | None:
+    """The terms of which the fact of a submission says *fields*."""
+    if not fields:
+        return None
+    join, on_failure, *wait = fields
+    return Terms(join, on_failure, wait=wait[0] if wait else None)
 
 
 def consider(
@@ -54,6 +71,7 @@ def consider(
     not_before_ns: int | None = None,
     deadline_ns: int | None = None,
     rerun_of: TaskRow | None = None,
+    terms: Terms | None = None,
 ) -> Admitted:
     """
     Ask all who must agree to *row*; nothing changes.
@@ -75,7 +93,10 @@ def consider(
         check_possible(kernel, bucket, row)
         bucket.checked = bucket.agents_version
     key, max_age = ask_queue(kernel, row, priority, now)
-    after = _first_state(parents, not_before_ns, now)
+    after = _PENDING if terms else _first_state(parents, not_before_ns, now)
+    if terms is not None and terms.wait is not None:
+        # It is never queued, however long it waits.
+        max_age = None
     veto = vetoed(kernel, row, None, after, "submitted", now)
     if veto is not None:
         msg = f"task {row.id} was refused by the state machine: {veto}"
@@ -87,7 +108,15 @@ def consider(
         and not kernel.watched
     )
     return Admitted(
-        row, priority, key, parents, not_before_ns, deadline_ns, max_age, rerun_of
+        row,
+        priority,
+        key,
+        parents if terms is None else list(dict.fromkeys(parents)),
+        not_before_ns,
+        deadline_ns,
+        max_age,
+        rerun_of,
+        terms,
     )
 
 
@@ -136,11 +165,13 @@ def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
             row, now, admitted.priority, admitted.max_age_ns, admitted
         )
     settle(kernel, row, now)
-    if row.more is not None and row.more.blocked_by:
-        _dependencies.block(kernel, row, now)
-        # Later tasks of its batch may hang on it already.
-        _dependencies.broke(kernel, row, now)
-    if admitted.deadline_ns is not None and admitted.deadline_ns <= now:
+    if admitted.terms is not None or (row.more is not None and row.more.blocked_by):
+        _dependencies.reconsider(kernel, row, now)
+    if (
+        admitted.deadline_ns is not None
+        and admitted.deadline_ns <= now
+        and row.state not in TERMINAL
+    ):
         _control.miss_deadline(kernel, row, now)
 
 
@@ -153,6 +184,9 @@ def enter(kernel: Kernel, admitted: Admitted, now: int) -> None:
     kernel.tasks[row.id] = row
     if admitted.priority:
         more_of(row).priority = admitted.priority
+    if admitted.terms is not None:
+        _dependencies.links_of(row).terms = admitted.terms
+        admitted.terms.joined = not admitted.parents
     if admitted.parents:
         _dependencies.attach(row, admitted.parents)
     not_before = admitted.not_before_ns
@@ -172,16 +206,18 @@ def enter(kernel: Kernel, admitted: Admitted, now: int) -> None:
 
 def settle(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Give a task that has just been accepted its first state, but for BLOCKED."""
-    more, links = row.more, row.links
-    waits = links is not None and links.waiting > 0
+    more = row.more
+    waits = row.links is not None and _dependencies.is_waiting(row)
     early = more is not None and more.due_ns > now
     if not waits and not early:
-        kernel.enqueue(row)
-        return
+        terms = None if row.links is None else row.links.terms
+        if terms is None or terms.wait is None:
+            kernel.enqueue(row)
+            return
     row.state = _PENDING
     row.ready_ns = 0
     kernel.pending += 1
-    if not waits:
+    if early and not waits:
         kernel.delayed += 1
 
 

@@ -24,12 +24,12 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _dependencies, _parking, _timers
+from taskorch.kernel import _books, _dependencies, _parking, _timers, _waits
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import AgentRow, Leak, TaskRow
+from taskorch.kernel._state import AgentRow, Leak, More, TaskRow
 from taskorch.model import TaskState, Units
 
 if TYPE_CHECKING:
@@ -94,8 +94,19 @@ def end(
     return True
 
 
-def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """*row* ended well, on a path that is not the plain one; or a person says so."""
+def complete(
+    kernel: Kernel, row: TaskRow, now: int, cause: str = "", reason: str = ""
+) -> None:
+    """
+    *row* ended well, on a path that is not the plain one.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        now: The time in ns.
+        cause: What ended it, if no attempt did.
+        reason: And why, for its history.
+    """
     more = more_of(row)
     more.stop = ""
     more.aside = more.decision = False
@@ -111,7 +122,7 @@ def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
         if more.charged:
             kernel.retries_recovered += 1
     row.bucket.type_row.completed += 1
-    forget_delay(kernel, row)
+    _end_waits(kernel, row)
     row.ended_ns = now
     if more.past is None:
         # As `move`, of a kind that the plain history shows by itself.
@@ -119,11 +130,21 @@ def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
         kernel.completed += 1
         row.state = TaskState.COMPLETED
     else:
-        kernel.move(row, TaskState.COMPLETED, now)
+        kernel.move(row, TaskState.COMPLETED, now, reason)
     kernel.seq += 1
     if kernel.tell_completed and kernel.sink is not None:
         name = "" if agent is None else agent.name
-        fact = (TaskCompleted, kernel.seq, now, row.id, row.attempt, name, latency)
+        because = (cause, reason) if cause else ()
+        fact = (
+            TaskCompleted,
+            kernel.seq,
+            now,
+            row.id,
+            row.attempt,
+            name,
+            latency,
+            *because,
+        )
         kernel.sink.append((fact, row.cargo))
     if row.links is not None:
         row.links.parents = []
@@ -131,14 +152,16 @@ def complete(kernel: Kernel, row: TaskRow, now: int) -> None:
     if more.past is None and not (more.priority or more.named or more.rerun_of):
         # A timeout or a date, and nothing that anybody could still want to know.
         row.more = None
-    _finish(kernel, row)
+    _finish(kernel, row, now)
 
 
-def _finish(kernel: Kernel, row: TaskRow) -> None:
+def _finish(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.touched.append((row, row.cargo))
     kernel.finished.append(row)
     if len(kernel.finished) > kernel.keep:
         kernel.retire()
+    if kernel.changed:
+        kernel.look(now)
 
 
 def fail(
@@ -149,18 +172,31 @@ def fail(
     reason: str = "",
     *,
     charged: bool = False,
+    roots: tuple[str, ...] = (),
 ) -> None:
-    """*row* ends badly, for good. It holds nothing any more."""
+    """
+    *row* ends badly, for good. It holds nothing any more.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        error: The type, message and cause of the failure.
+        now: The time in ns.
+        reason: Why it is not tried again.
+        charged: Whether the last attempt counts against the retry policy.
+        roots: Where it began, if its terms end it because of its parents.
+    """
     more = more_of(row)
     more.error = error
     more.stop = ""
+    pass_on(more, roots)
     cause = error[2]
     type_row = row.bucket.type_row
     type_row.failed += 1
     type_row.failures[error[0]] = type_row.failures.get(error[0], 0) + 1
     kernel.causes[cause] = kernel.causes.get(cause, 0) + 1
     more.decision = False
-    forget_delay(kernel, row)
+    _end_waits(kernel, row)
     row.ended_ns = now
     kernel.move(row, TaskState.FAILED, now, error[1])
     agent = None if row.agent is None else row.agent.name
@@ -173,34 +209,55 @@ def fail(
         *error,
         reason,
         charged,
+        *((roots,) if roots else ()),
         cargo=row.cargo,
     )
     _dependencies.broke(kernel, row, now)
-    _finish(kernel, row)
+    _finish(kernel, row, now)
 
 
-def call_off(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
-    """*row* is CANCELLED. It holds nothing any more."""
+def pass_on(more: More, roots: tuple[str, ...]) -> None:
+    """It ends because of its parents: of these, only where it began is kept."""
+    if roots:
+        more.first_roots = roots
+        more.blocked_by = {}
+
+
+def call_off(
+    kernel: Kernel, row: TaskRow, reason: str, now: int, roots: tuple[str, ...] = ()
+) -> None:
+    """*row* is CANCELLED, for *roots* if it was skipped. It holds nothing any more."""
     more = more_of(row)
     more.stop = ""
     more.stop_reason = reason
+    pass_on(more, roots)
     row.bucket.type_row.cancelled += 1
     more.decision = False
-    forget_delay(kernel, row)
+    _end_waits(kernel, row)
     row.ended_ns = now
     kernel.move(row, TaskState.CANCELLED, now, reason)
-    kernel.note(TaskCancelled, now, row.id, reason, cargo=row.cargo)
+    because = (roots,) if roots else ()
+    kernel.note(TaskCancelled, now, row.id, reason, *because, cargo=row.cargo)
     _dependencies.broke(kernel, row, now)
-    _finish(kernel, row)
+    _finish(kernel, row, now)
+
+
+def _end_waits(kernel: Kernel, row: TaskRow) -> None:
+    """*row* ends: it waits for no time and no event any more."""
+    forget_delay(kernel, row)
+    if row.links is not None:
+        _waits.leave(kernel, row)
 
 
 def forget_delay(kernel: Kernel, row: TaskRow) -> None:
-    """*row* leaves a delay before its end."""
+    """*row* leaves a delay, or a wait, before its end."""
     more = row.more
     if more is None or not more.due_ns:
         return
-    if row.state is TaskState.RETRYING or (
-        row.state is TaskState.PENDING and not _dependencies.is_waiting(row)
+    if (
+        row.state is TaskState.RETRYING
+        or (row.state is TaskState.PENDING and not _dependencies.is_waiting(row))
+        or (row.state is TaskState.BLOCKED and _dependencies.awaits(row))
     ):
         kernel.delayed -= 1
     more.due_ns = 0
@@ -348,7 +405,7 @@ def wait_to_retry(
     more.stop = ""
     kernel.move(row, TaskState.RETRYING, now, reason)
     if more.aside:
-        more.resume_ns = now + delay
+        more.resume_ns = delay
     elif delay:
         more.due_ns = now + delay
         kernel.delayed += 1
@@ -410,9 +467,13 @@ def _block(kernel: Kernel, row: TaskRow, error: Error, reason: str, now: int) ->
 
 def block_gone(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
     """*row*, which waits for nothing else, is held: what it needs is gone."""
-    error = ("UnknownCapabilityError", reason, GONE)
+    block(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
+
+
+def block(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
+    """*row*, of which no attempt is under way, is held for the reason in *error*."""
     more_of(row).error = error
-    _block(kernel, row, error, reason, now)
+    _block(kernel, row, error, error[1], now)
 
 
 def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
@@ -421,6 +482,8 @@ def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> No
     more.decision = True
     more.aside = False
     more.stop = ""
+    # It may be that it waited for others until now.
+    _dependencies.detach(row)
     kernel.move(row, TaskState.BLOCKED, now, reason)
 
 

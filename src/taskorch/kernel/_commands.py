@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from taskorch.kernel._state import Spec
+from taskorch.kernel._state import Spec, Terms
 
 __all__ = (
+    "AddParents",
     "CancelTask",
     "Command",
     "DecideTask",
+    "EmitEvent",
     "EndAttempt",
     "ExpireTasks",
     "ResumeTask",
@@ -37,6 +39,7 @@ class SubmitTask:
     after: tuple[str, ...] = ()
     not_before_ns: int | None = None
     deadline_ns: int | None = None
+    terms: Terms | None = None
 
 
 @attrs.frozen
@@ -64,6 +67,14 @@ class ResumeTask:
 
 
 @attrs.frozen
+class AddParents:
+    """Let a task wait for more tasks than it was submitted with."""
+
+    task_id: str
+    after: tuple[str, ...]
+
+
+@attrs.frozen
 class SetPriority:
     """Move a task in the queue."""
 
@@ -77,6 +88,17 @@ class DecideTask:
 
     task_id: str
     verdict: str
+    reason: str = ""
+
+
+@attrs.frozen
+class EmitEvent:
+    """An event has come from outside."""
+
+    name: str
+    cargo: Any = None
+    #: If nobody waits for it, how long it is kept.
+    keep_ns: int = 0
 
 
 @attrs.frozen
@@ -108,7 +130,9 @@ Command: TypeAlias = (
     | SuspendTask
     | ResumeTask
     | SetPriority
+    | AddParents
     | DecideTask
+    | EmitEvent
     | ExpireTasks
     | EndAttempt
 )

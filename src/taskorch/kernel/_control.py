@@ -89,7 +89,7 @@ def suspend(kernel: Kernel, row: TaskRow, now: int, *, holdable: bool) -> bool:
         return True
     if more.stop in ("cancel", "deadline"):
         return False
-    if state is _S.BLOCKED:
+    if state is _S.BLOCKED and not _dependencies.awaits(row):
         msg = f"task {row.id} is blocked: there is nothing to suspend"
         raise InvalidTransitionError(msg, task_id=row.id, story=story(row))
     _ask(kernel, row, _S.SUSPENDED, "suspended", now)
@@ -125,8 +125,8 @@ def lay_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
     more = more_of(row)
     due = more.due_ns
     _attempts.forget_delay(kernel, row)
-    # The delay goes on while it is suspended: it is a time of day, not an effort.
-    more.resume_ns = due
+    # Its delay stops, and so does its wait: of both, the rest comes afterwards.
+    more.resume_ns = max(1, due - now) if due else 0
     kernel.move(row, _S.SUSPENDED, now, "by the user")
 
 
@@ -181,13 +181,16 @@ def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
         _ask(kernel, row, _S.RUNNING, "resumed", now)
         _continue(kernel, row, now)
         return True
-    state = _resumed_state(row, more, now)
+    state = _resumed_state(row, more)
     _ask(kernel, row, state, "resumed", now)
     kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
     take_up(kernel, row, now)
-    if state is _S.BLOCKED:
+    if state is _S.BLOCKED and more.blocked_by:
         _dependencies.block(kernel, row, now)
         _dependencies.broke(kernel, row, now)
+    elif row.links is not None and row.links.terms is not None:
+        kernel.changed.append(row)
+    kernel.look(now)
     _parking.stir(kernel)
     return True
 
@@ -201,27 +204,32 @@ def take_back(row: TaskRow) -> None:
 
 
 def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """*row*, which is suspended, goes on; a fact follows if that is to BLOCKED."""
+    """*row*, which is suspended, goes on; a fact follows if its parents block it."""
     more = more_of(row)
-    state = _resumed_state(row, more, now)
-    due, more.resume_ns = more.resume_ns, 0
-    if due > now:
-        more.due_ns = due
-        _timers.arm(kernel, due, _timers.DUE, row, row.attempt)
+    state = _resumed_state(row, more)
+    left, more.resume_ns = more.resume_ns, 0
+    if left:
+        more.due_ns = now + left
+        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
     if state is _S.QUEUED:
         kernel.requeue(row, now)
-    elif state is not _S.BLOCKED:
+    elif state is not _S.BLOCKED or _dependencies.awaits(row):
         kernel.move(row, state, now, "resumed")
-        kernel.delayed += 0 if _dependencies.is_waiting(row) else 1
+        kernel.delayed += 1 if left and not _dependencies.is_waiting(row) else 0
 
 
-def _resumed_state(row: TaskRow, more: More, now: int) -> TaskState:
+def _resumed_state(row: TaskRow, more: More) -> TaskState:
     """Where *row*, which is suspended, goes on."""
-    if more.blocked_by:
+    terms = None if row.links is None else row.links.terms
+    if terms is not None and terms.awaits:
         return _S.BLOCKED
-    if row.attempt and more.resume_ns > now:
+    if terms is not None and terms.wait is not None:
+        return _S.PENDING
+    if more.blocked_by and terms is None:
+        return _S.BLOCKED
+    if row.attempt and more.resume_ns:
         return _S.RETRYING
-    if _dependencies.is_waiting(row) or more.resume_ns > now:
+    if _dependencies.is_waiting(row) or more.resume_ns:
         return _S.PENDING
     return _S.QUEUED
 
@@ -309,7 +317,9 @@ def is_missing(row: TaskRow) -> bool:
     )
 
 
-def decide(kernel: Kernel, row: TaskRow, verdict: str, now: int) -> bool:
+def decide(
+    kernel: Kernel, row: TaskRow, verdict: str, now: int, reason: str = ""
+) -> bool:
     """See `Kernel.decide`."""
     if row.state in TERMINAL:
         return False
@@ -331,18 +341,38 @@ def decide(kernel: Kernel, row: TaskRow, verdict: str, now: int) -> bool:
                 story=story(row),
                 hint="orch.rerun_task(id) of what failed unblocks it",
             )
+        if _dependencies.awaits(row):
+            msg = f"task {row.id} waits for what comes from outside: it does not run"
+            raise InvalidTransitionError(
+                msg,
+                task_id=row.id,
+                story=story(row),
+                hint="orch.emit(event) completes it; so does a decision to complete it",
+            )
         _ask(kernel, row, _S.QUEUED, "decided", now)
-        more.decision = False
-        reason = "it runs again by decision"
+        reason = reason or "it runs again by decision"
         kernel.note(TaskUnblocked, now, row.id, reason, cargo=row.cargo)
-        kernel.requeue(row, now)
+        let_run(kernel, row, reason, now)
+        kernel.look(now)
     elif verdict == "complete":
         _ask(kernel, row, _S.COMPLETED, "decided", now)
-        _attempts.complete(kernel, row, now)
+        _attempts.complete(kernel, row, now, "decision", reason)
     else:
         _ask(kernel, row, _S.FAILED, "decided", now)
         kind, message, _ = more.error or ("TaskFailedError", "", "")
-        text = f"failed by decision{': ' if message else ''}{message}"
+        why = "; ".join(filter(None, (reason, message)))
+        text = f"failed by decision{': ' if why else ''}{why}"
         _attempts.fail(kernel, row, (kind, text, "decision"), now)
     _parking.stir(kernel)
     return True
+
+
+def let_run(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+    """*row*, which was held for a decision, may run again, or run at all."""
+    more_of(row).decision = False
+    if row.attempt or row.links is None or row.links.terms is None:
+        kernel.requeue(row, now, reason)
+    else:
+        # It may be too early for it; or it is a wait, and is never queued.
+        kernel.move(row, _S.PENDING, now, reason)
+        _dependencies.ready(kernel, row, now)

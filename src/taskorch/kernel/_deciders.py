@@ -77,6 +77,10 @@ class Deciders(Protocol):
         """Why the transition is forbidden, or None."""
         ...
 
+    def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
+        """Whether the task may go on, by the states of its parents."""
+        ...
+
     def retry(
         self,
         row: TaskRow,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Links, More, TaskRow
+from taskorch.kernel._state import Links, More, TaskRow, Terms
 from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
@@ -41,7 +41,37 @@ def is_broken(parent: TaskRow) -> bool:
 
 def is_waiting(row: TaskRow) -> bool:
     """Whether *row* waits for other tasks."""
-    return row.links is not None and row.links.waiting > 0
+    links = row.links
+    if links is None:
+        return False
+    return links.waiting > 0 if links.terms is None else not links.terms.joined
+
+
+def awaits(row: TaskRow) -> bool:
+    """Whether *row* waits for its event now."""
+    return (
+        row.links is not None and row.links.terms is not None and row.links.terms.awaits
+    )
+
+
+def least(terms: Terms) -> int:
+    """How many parents must complete at the least, where the join says only that."""
+    return 1 if isinstance(terms.join, str) else terms.join
+
+
+def is_lost(row: TaskRow) -> bool:
+    """Whether the join of *row* cannot hold any more, unless something is undone."""
+    broken = 0 if row.more is None else len(row.more.blocked_by)
+    links = row.links
+    terms = None if links is None else links.terms
+    if links is None or terms is None or terms.joined or terms.join == "all":
+        return broken > 0
+    total = len(links.parents)
+    if terms.join == "finished":
+        return False
+    if terms.join == "asked":
+        return total - links.waiting + broken >= total
+    return total - broken < least(terms)
 
 
 def _blame(row: TaskRow, parent: TaskRow) -> More:
@@ -86,10 +116,17 @@ def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(path)[path[name] :]
 
 
+def hangs_on(row: TaskRow) -> bool:
+    """Whether it still matters to *row*, a dependent, what becomes of its parents."""
+    terms = links_of(row).terms
+    return row.state not in TERMINAL and (terms is None or not terms.joined)
+
+
 def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
-    """Link *row*, which is new, to its parents; some may have ended."""
+    """Link *row* to parents that are new to it; some may have ended."""
     links = links_of(row)
-    for parent in parents:
+    # Terms count them, so each is there once.
+    for parent in parents if links.terms is None else dict.fromkeys(parents):
         links.parents.append(parent)
         if parent.state is _COMPLETED:
             continue
@@ -100,17 +137,55 @@ def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
 
 
 def release(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """*row* has completed: one less to wait for, for each dependent."""
+    """
+    *row* has completed: one less to wait for, for each dependent.
+
+    What has terms of its own is looked at later: the caller calls `look`.
+    """
     links = links_of(row)
     dependents, links.dependents = links.dependents, []
     for child in dependents:
-        below = links_of(child)
+        below: Links = child.links  # type: ignore[assignment]  # it has a parent
         below.waiting -= 1
-        if child.state is not _PENDING:
+        if below.terms is not None:
+            _one_less(kernel, child, row, now)
+        elif child.state is not _PENDING:
             # Where a person decided that what was blocked, or failed, is complete.
-            mend(kernel, child, row.id, f"{row.id} is complete by decision", now)
+            mend(kernel, child, row.id, _decided(row), now)
         elif not below.waiting:
             ready(kernel, child, now)
+
+
+def _decided(parent: TaskRow) -> str:
+    return f"{parent.id} is complete by decision"
+
+
+def _one_less(kernel: Kernel, child: TaskRow, parent: TaskRow, now: int) -> None:
+    """As `release`, of one dependent that has terms."""
+    links = links_of(child)
+    terms = links.terms
+    if terms is not None and terms.joined:
+        links.waiting = 0
+        return
+    mend(kernel, child, parent.id, _decided(parent), now)
+    if child.state is _PENDING and not kernel.folding:
+        kernel.changed.append(child)
+
+
+def let_go(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """The join of *row*, which has terms, holds."""
+    detach(row)
+    ready(kernel, row, now)
+
+
+def detach(row: TaskRow) -> None:
+    """What becomes of the parents of *row* does not matter to it any more."""
+    links = row.links
+    if links is not None and links.terms is not None:
+        links.terms.joined = True
+        links.waiting = 0
+        if row.more is not None:
+            row.more.blocked_by = {}
 
 
 def ready(kernel: Kernel, row: TaskRow, now: int) -> None:
@@ -121,6 +196,12 @@ def ready(kernel: Kernel, row: TaskRow, now: int) -> None:
         return
     if more is not None:
         more.due_ns = 0
+    terms = row.links.terms if row.links is not None else None
+    if terms is not None and terms.wait is not None:
+        # It is never queued.
+        if not kernel.folding:
+            kernel.changed.append(row)
+        return
     row.ready_ns = now
     if more is None or more.past is None:
         # As `move`, of a kind that the plain history shows by itself.
@@ -134,14 +215,7 @@ def ready(kernel: Kernel, row: TaskRow, now: int) -> None:
 def block(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Move *row* to BLOCKED, because of what stands in its `blocked_by`."""
     more = more_of(row)
-    roots: dict[str, None] = {}
-    for parent in more.blocked_by.values():
-        if parent.state is _BLOCKED:
-            # Not its `roots`: down a long chain, that would be a walk for each.
-            roots.update(dict.fromkeys(more_of(parent).first_roots))
-        else:
-            roots[parent.id] = None
-    more.first_roots = tuple(roots)
+    more.first_roots = roots_of(more)
     by = tuple(more.blocked_by)
     kernel.move(row, _BLOCKED, now, blocked_detail(by))
     kernel.note(
@@ -156,6 +230,30 @@ def block(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.touched.append((row, row.cargo))
 
 
+def reconsider(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """*row* has come to some parents: they may have ended already."""
+    if links_of(row).terms is not None:
+        kernel.changed.append(row)
+    elif row.state is _PENDING and row.more is not None and row.more.blocked_by:
+        block(kernel, row, now)
+        # Later tasks of its batch may hang on it already.
+        broke(kernel, row, now)
+    kernel.look(now)
+
+
+def roots_of(more: More) -> tuple[str, ...]:
+    """Where the failure began that now stands in its `blocked_by`."""
+    roots: dict[str, None] = {}
+    for parent in more.blocked_by.values():
+        above = parent.more
+        if above is not None and (parent.state is _BLOCKED or above.passed_on):
+            # Not its `roots`: down a long chain, that would be a walk for each.
+            roots.update(dict.fromkeys(above.first_roots))
+        else:
+            roots[parent.id] = None
+    return tuple(roots)
+
+
 def blocked_detail(by: Sequence[str]) -> str:
     """What the history says of a task that *by* block."""
     return f"{', '.join(by)} did not complete"
@@ -164,6 +262,8 @@ def blocked_detail(by: Sequence[str]) -> str:
 def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
     """
     *row* will not complete: block what depends on it, however far.
+
+    What has terms of its own is looked at later: the caller calls `look`.
 
     In a fold, what is blocked by it says so in a fact of its own.
     """
@@ -177,35 +277,56 @@ def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
                 continue
             if child.more is not None and parent.id in child.more.blocked_by:
                 continue
+            terms = links_of(child).terms
+            if terms is not None and terms.joined:
+                continue
             _blame(child, parent)
-            if child.state is _PENDING and not kernel.folding:
+            if child.state is not _PENDING or kernel.folding:
+                continue
+            if terms is None:
                 block(kernel, child, now)
                 stack.append(child)
+            else:
+                kernel.changed.append(child)
 
 
 def mend(kernel: Kernel, row: TaskRow, parent_id: str, why: str, now: int) -> None:
     """What *parent_id* did to *row* is undone: unblock it, and what it blocked."""
-    stack = [(row, parent_id)]
+    if _absolve(row, parent_id):
+        revive(kernel, row, why, now)
+
+
+def _absolve(row: TaskRow, parent_id: str) -> bool:
+    """Strike *parent_id* from what blocks *row*; whether it stood there."""
+    more = row.more
+    if more is None or parent_id not in more.blocked_by:
+        return False
+    del cast("dict[str, TaskRow]", more.blocked_by)[parent_id]
+    return True
+
+
+def revive(kernel: Kernel, row: TaskRow, why: str, now: int) -> None:
+    """Unblock *row*, if its dependencies blocked it and do not, and what it blocked."""
+    stack = [row]
     while stack:
-        child, broken = stack.pop()
-        more = child.more
-        if more is None or broken not in more.blocked_by:
-            continue
-        del cast("dict[str, TaskRow]", more.blocked_by)[broken]
-        if child.state is not _BLOCKED or more.blocked_by or kernel.folding:
+        child = stack.pop()
+        if child.state is not _BLOCKED or is_lost(child) or kernel.folding:
             continue
         kernel.note(TaskUnblocked, now, child.id, why, cargo=child.cargo)
         kernel.touched.append((child, child.cargo))
         unblock(kernel, child, now)
-        stack.extend((below, child.id) for below in links_of(child).dependents)
+        below = links_of(child).dependents
+        stack += [each for each in below if _absolve(each, child.id)]
 
 
 def unblock(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Nothing blocks *row* any more: it waits as before."""
     more_of(row).first_roots = ()
     kernel.move(row, _PENDING, now, "unblocked")
-    if not links_of(row).waiting:
+    if not is_waiting(row):
         ready(kernel, row, now)
+    elif links_of(row).terms is not None and not kernel.folding:
+        kernel.changed.append(row)
 
 
 def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:
@@ -213,7 +334,7 @@ def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:
     if row.links is None or not row.links.dependents:
         return
     dependents, row.links.dependents = row.links.dependents, []
-    live = [child for child in dependents if child.state not in TERMINAL]
+    live = [child for child in dependents if hangs_on(child)]
     for child in live:
         links = links_of(child)
         links.parents = [rerun if p is row else p for p in links.parents]
@@ -230,3 +351,9 @@ def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:
     )
     for child in live:
         mend(kernel, child, row.id, f"{row.id} runs again", now)
+        if child.state is _PENDING and links_of(child).terms and not kernel.folding:
+            kernel.changed.append(child)
+    if rerun.state is _COMPLETED:
+        # A wait whose event was there already.
+        release(kernel, rerun, now)
+    kernel.look(now)

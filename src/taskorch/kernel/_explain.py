@@ -1,82 +1,227 @@
-"""Why a task does not run: pure questions, to the predicates that schedule."""
+"""
+Why a task does not run, or what became of it: pure questions.
+
+They go to the predicates that schedule, so that what is said is what happens: who lifts
+all that is named starts the task, and who lifts less does not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from taskorch.kernel import _books
 from taskorch.kernel._attempts import GONE
-from taskorch.kernel._dependencies import is_broken
-from taskorch.kernel._dispatch import in_pools, match, vetoed
-from taskorch.kernel._state import AgentRow, Bucket, More, TaskRow
-from taskorch.model import TERMINAL, Blocker, Explanation, TaskState, Units
+from taskorch.kernel._books import wanted
+from taskorch.kernel._control import is_missing
+from taskorch.kernel._dependencies import awaits
+from taskorch.kernel._explain_estimate import estimate
+from taskorch.kernel._explain_parents import HEIGHT, to_rerun, wait_of, waits_for
+from taskorch.kernel._explain_queue import ahead
+from taskorch.kernel._explain_start import NOT_STARTED, Start
+from taskorch.kernel._history import past_of
+from taskorch.kernel._state import Awaited, More, TaskRow
+from taskorch.model import (
+    TERMINAL,
+    Blocker,
+    Explanation,
+    Remedy,
+    Resources,
+    TaskState,
+)
+from taskorch.model._explanation import in_words, some
+from taskorch.model._limits import NS
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
-#: Holders and tasks named in one answer.
-_SOME: Final = 5
-
-#: What is not said with "is" and the state.
-_IN_WORDS: Final = {_S.FAILED: "has failed", _S.CANCELLED: "was cancelled"}
+#: Tasks through which a failure is followed up where all are asked about.
+_NEAR: Final = 5
 
 
-def explain(kernel: Kernel, row: TaskRow, now: int) -> Explanation:
+def explain(
+    kernel: Kernel,
+    row: TaskRow,
+    now: int,
+    *,
+    whole: bool = False,
+    estimates: bool = False,
+    paused: Blocker = NOT_STARTED,
+    inside: Sequence[str] = (),
+) -> Explanation:
     """
     What keeps *row* from running now.
 
-    A QUEUED task without blockers starts as soon as it is first in its order.
+    A QUEUED task without blockers starts as soon as it is first in its order. It is
+    asked about as it will be when it is its turn, except that the router has no say:
+    any agent with room is good enough.
 
-    A QUEUED task is asked about as it will be when it is its turn, except that the
-    router has no say: any agent with room is good enough.
+    No loop goes over all tasks, so it costs about the same whatever waits: holders are
+    looked for among the oldest and the youngest 20,000, the position is counted up to
+    5,000, and a failure is followed up through 2,000 tasks.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        now: The time in ns.
+        whole: Whether to tell as well what would keep it next, once what keeps it
+            where it is has been lifted.
+        estimates: Whether to guess when it starts, and to count its position however
+            far back it is; both may take a look at all that is queued.
+        paused: What keeps everything from starting, if something does.
+        inside: Ids of the tasks for which its attempt waits.
 
     Raises:
         PolicyFault: A policy failed that was asked.
     """
-    blockers: list[Blocker] = []
+    blockers = _now(kernel, row, now, inside, HEIGHT if whole else _NEAR)
+    then: list[Blocker] = []
     position = None
-    if row.state in TERMINAL:
-        blockers.append(_terminal(row))
-    elif row.state is _S.SUSPENDED:
-        blockers.append(Blocker("suspended", "It waits for resume_task()."))
-    elif row.state is _S.RUNNING:
-        blockers += _running(kernel, row)
-    elif row.state is _S.BLOCKED and row.more is not None and row.more.decision:
-        blockers.append(_held(row.more))
-    elif row.state is _S.QUEUED:
-        blockers += _queued(kernel, row, now)
-        position = _position(row)
-    else:
-        blockers += _dependencies(row)
-        blockers += _delay(row, now)
-    return Explanation(row.id, row.state, tuple(blockers), position, row.reason)
-
-
-def _held(more: More) -> Blocker:
-    choice = "decide(id, 'retry' | 'fail' | 'complete')"
-    if more.error is not None and more.error[2] == GONE:
-        why = f"What it needs is gone: {more.error[1]}."
-        return Blocker(
-            "decision", f"{why} It goes on when that is back, or by {choice}."
-        )
-    return Blocker(
-        "decision",
-        "A person must decide: nobody knows how its attempt ended, and it is not safe "
-        f"to run twice. Call {choice}.",
+    more_agents = 0
+    waits = row.state not in TERMINAL and row.state is not _S.RUNNING
+    held = row.state is _S.SUSPENDED and row.more is not None and row.more.held
+    wait = wait_of(row)
+    if waits and not held and (whole or row.state is _S.QUEUED):
+        then = _after(kernel, row, now)
+        if wait is None:
+            start = Start(kernel, row, now, paused)
+            then += start.blockers()
+            more_agents = start.more_agents
+        elif not awaits(row) or row.state is _S.SUSPENDED:
+            then += _event(kernel, row, wait, now)
+    if row.state is _S.QUEUED:
+        blockers, then = then, []
+        before = ahead(row.bucket, row, None) if estimates else ahead(row.bucket, row)
+        position = None if before is None else before + 1
+    guess = None
+    if estimates and waits and wait is None:
+        guess = estimate(kernel, row, now, [*blockers, *then])
+    more = row.more
+    kind, message, cause = ("", "", "")
+    if more is not None and more.error is not None:
+        kind, message, cause = more.error
+    return Explanation(
+        row.id,
+        row.state,
+        tuple(blockers),
+        position,
+        row.reason,
+        tuple(then),
+        more_agents,
+        guess,
+        "" if row.agent is None else row.agent.name,
+        _granted(row),
+        row.attempt,
+        f"{kind}: {message}" if kind else "",
+        cause,
+        _retries(row),
     )
 
 
-def _terminal(row: TaskRow) -> Blocker:
-    detail = f"It has ended: it is {row.state}."
-    if row.more is not None and row.more.error is not None:
-        kind, message, cause = row.more.error
-        if row.state is _S.FAILED:
-            detail = f"It failed ({cause}): {kind}: {message}."
-    return Blocker("terminal", detail)
+def _now(
+    kernel: Kernel, row: TaskRow, now: int, inside: Sequence[str], height: int
+) -> list[Blocker]:
+    """What keeps *row* in its state, but for QUEUED."""
+    if row.state in TERMINAL:
+        return [_terminal(kernel, row)]
+    if row.state is _S.SUSPENDED:
+        words = f"Call orch.resume_task({row.id!r})."
+        remedy = Remedy("resume", words, (row.id,))
+        detail = "It is suspended: it waits for resume_task()."
+        return [Blocker("suspended", detail, remedies=(remedy,))]
+    if row.state is _S.RUNNING:
+        return _running(kernel, row, inside)
+    if row.state is _S.QUEUED:
+        return []
+    more = row.more
+    wait = wait_of(row)
+    if wait is not None and awaits(row):
+        return _event(kernel, row, wait, now)
+    if row.state is _S.BLOCKED and more is not None and not more.blocked_by:
+        return [_held(row, more), *_delay(row, now)]
+    return waits_for(kernel, row, now, height) + _delay(row, now)
 
 
-def _running(kernel: Kernel, row: TaskRow) -> list[Blocker]:
+def _after(kernel: Kernel, row: TaskRow, now: int) -> list[Blocker]:
+    """What keeps *row*, which is suspended, once it is resumed; but for a start."""
+    if row.state is not _S.SUSPENDED:
+        return []
+    return waits_for(kernel, row, now) + _delay(row, now)
+
+
+def _event(kernel: Kernel, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
+    """What *row*, which is a wait, waits for once it waits for nothing else."""
+    name, timeout, completes = wait
+    more = row.more
+    if awaits(row) and timeout is not None and more is not None:
+        timeout = more.due_ns - now if more.due_ns else more.resume_ns
+    kept = None if name is None else kernel.kept.get(name)
+    is_there = not awaits(row) and kept is not None and kept.until_ns > now
+    if is_there or (timeout == 0 and completes):
+        return []
+    left = None if timeout is None else timeout / NS
+    remedies: list[Remedy] = []
+    if name is None:
+        detail = "It waits for its time only"
+    else:
+        detail = f"It waits for the event {name!r}, emitted by orch.emit"
+        remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
+    if left is not None:
+        end = "completes" if completes else "fails"
+        detail += f", for another {in_words(left)}: then it {end}"
+        if completes:
+            words = f"Wait for {in_words(left)}."
+            remedies.append(Remedy("wait", words, seconds=left))
+    if awaits(row):
+        words = f"Call orch.decide({row.id!r}, 'complete')."
+        remedies.append(Remedy("decide", words, (row.id,)))
+    found = tuple(remedies)
+    return [Blocker("event", f"{detail}.", name or "", until=left, remedies=found)]
+
+
+def _held(row: TaskRow, more: More) -> Blocker:
+    verdicts = "'retry' | 'fail' | 'complete'"
+    remedy = Remedy("decide", f"Call orch.decide({row.id!r}, {verdicts}).", (row.id,))
+    if is_missing(row) and more.error is not None:
+        detail = f"What it needs is gone: {more.error[1]}."
+        back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
+        return Blocker("decision", detail, remedies=(back, remedy))
+    detail = f"A person must decide: {why_held(row)}."
+    return Blocker("decision", detail, remedies=(remedy,))
+
+
+def why_held(row: TaskRow) -> str:
+    """Why a person must decide about *row*."""
+    return past_of(row)[-1][2].removesuffix(": decide()")
+
+
+def _terminal(kernel: Kernel, row: TaskRow) -> Blocker:
+    detail = "It has ended."
+    more = row.more
+    if more is None:
+        return Blocker("terminal", detail)
+    if row.state is _S.CANCELLED and more.stop_reason:
+        detail = f"It has ended: {more.stop_reason}."
+    remedies: tuple[Remedy, ...] = ()
+    if row.state is not _S.COMPLETED and more.rerun_id is None:
+        # If it needs what did not complete either, that comes first.
+        again, gone = to_rerun(kernel, [row])
+        calls = some([f"orch.rerun_task({name!r})" for name in again])
+        remedies = (Remedy("rerun", f"Call {calls}.", tuple(again)),)
+        if gone:
+            remedies = ()
+    if row.state is _S.FAILED and more.error is not None:
+        kind, message, cause = more.error
+        many = f" after {row.attempt} attempts" if row.attempt > 1 else ""
+        detail = f"It failed{many} ({cause}): {kind}: {message}."
+        if row.attempt > 1 and cause in ("error", "timeout"):
+            detail += " Its retry policy allowed no more."
+    if more.rerun_id is not None:
+        detail += f" It was run again, as {more.rerun_id}."
+    return Blocker("terminal", detail, remedies=remedies)
+
+
+def _running(kernel: Kernel, row: TaskRow, inside: Sequence[str]) -> list[Blocker]:
     name = "" if row.agent is None else row.agent.name
     more = row.more
     if more is not None and more.stop:
@@ -86,175 +231,70 @@ def _running(kernel: Kernel, row: TaskRow) -> list[Blocker]:
         detail = "It has given its slot back, and waits for "
         if row in kernel.returning:
             return [Blocker("slot", f"{detail}a free one to go on.", name=name)]
-        return [Blocker("dependency", f"{detail}another task.")]
+        what = f": {some(inside)}" if inside else ""
+        words = f"{some(inside)} must complete: orch.explain(…) says how."
+        remedies = (Remedy("complete", words, tuple(inside)),) if inside else ()
+        detail += f"another task{what}."
+        return [Blocker("dependency", detail, some(inside), remedies=remedies)]
     return []
 
 
-def _dependencies(row: TaskRow) -> list[Blocker]:
-    if row.links is None:
-        return []
-    found: list[Blocker] = []
-    for parent in dict.fromkeys(row.links.parents):
-        if parent.state is _S.COMPLETED:
-            continue
-        how = _IN_WORDS.get(parent.state, f"is {parent.state}")
-        if is_broken(parent):
-            how += ", and will not complete unless it is run again"
-        detail = f"It needs {parent.id}, which {how}."
-        found.append(Blocker("dependency", detail, name=parent.id))
-    return found
-
-
 def _delay(row: TaskRow, now: int) -> list[Blocker]:
-    if row.more is None or row.more.due_ns <= now:
+    more = row.more
+    if more is None:
         return []
-    left = (row.more.due_ns - now) / 1e9
-    why = "Its next attempt" if row.state is _S.RETRYING else "It"
-    detail = f"{why} may not start for another {left:.3g} s."
-    return [Blocker("delay", detail, until=left)]
-
-
-def _queued(kernel: Kernel, row: TaskRow, now: int) -> list[Blocker]:
-    found = _slot(kernel)
-    veto = None if row.more is None else row.more.veto or None
-    if veto is None:
-        veto = vetoed(kernel, row, _S.QUEUED, _S.RUNNING, "dispatched", now)
-    if veto is not None:
-        detail = f"The state machine does not let it start: {veto}."
-        found.append(Blocker("veto", detail))
-    bucket = row.bucket
-    if bucket.agents_version != kernel.agents_version:
-        match(kernel, bucket, row, now)
-    if not bucket.agents:
-        found += _nobody(kernel, bucket)
-        return found
-    short = [_short_on(kernel, row, agent, now) for agent in bucket.agents]
-    if all(short):
-        found += dict.fromkeys(blocker for blockers in short for blocker in blockers)
+    if row.state is _S.SUSPENDED:
+        # What was left of it when it stopped; of a wait, it is something else.
+        due = now + (0 if awaits(row) else more.resume_ns)
+    else:
+        due = more.due_ns
+    if due <= now:
+        return []
+    left = (due - now) / NS
+    why = "Its next attempt" if row.attempt else "It"
+    detail = f"{why} may not start for another {in_words(left)}."
+    remedy = Remedy("wait", f"Wait for {in_words(left)}.", seconds=left)
+    found = [Blocker("delay", detail, until=left, remedies=(remedy,))]
+    if more.deadline_ns is not None and more.deadline_ns <= due:
+        over = (more.deadline_ns - now) / NS
+        detail = f"It will fail before: its deadline is in {in_words(over)}."
+        found.append(Blocker("deadline", detail, until=over))
     return found
 
 
-def _nobody(kernel: Kernel, bucket: Bucket) -> list[Blocker]:
-    """No agent matches, or those that do are too small, or lost."""
-    if not bucket.matching:
-        reason = f": {bucket.match_reason}" if bucket.match_reason else ""
-        needs = bucket.spec.requires or ()
-        detail = f"No agent can do it{reason}."
-        return [Blocker("capability", detail, name=", ".join(needs))]
-    found: list[Blocker] = []
-    for agent in bucket.matching:
-        short = _books.too_small(kernel, bucket, agent)
-        if short is None:
-            detail = f"Agent {agent.name} is lost: it is to be heard of again first."
-            found.append(Blocker("agent", detail, agent.name))
-            continue
-        name, need, most, where = short
-        detail = (
-            f"It asks for {need / 1e6:g} {name}, and the most there is, {where}, "
-            f"is {most / 1e6:g}."
-        )
-        found.append(Blocker("resource", detail, name, need / 1e6, most / 1e6))
-    return found
+# -- what became of it -------------------------------------------------------------
 
 
-def _slot(kernel: Kernel) -> list[Blocker]:
-    if kernel.paused:
-        detail = "The orchestrator starts nothing: it is not started, or it stops."
-        return [Blocker("not_started", detail)]
-    if kernel.running < kernel.concurrency:
-        return []
-    detail = (
-        f"All {kernel.concurrency} slots are taken (concurrency={kernel.concurrency})."
+def _granted(row: TaskRow) -> str:
+    """What *row* holds or held, and why."""
+    if row.agent is None:
+        return ""
+    asked = row.bucket.spec.resources
+    need = wanted(row.bucket, row.agent)
+    if not need:
+        return ""
+    verb = "holds" if row.alloc else "was given"
+    granted = row.alloc or need
+    what = _amounts(granted)
+    if granted != need:
+        return f"It {verb} {what}: of {_amounts(need)}, that is what was granted."
+    if asked:
+        return f"It {verb} {what}, as it asked for."
+    return f"It {verb} {what}, as agent {row.agent.name} says of tasks that do not say."
+
+
+def _amounts(units: tuple[tuple[str, int], ...]) -> str:
+    resources = Resources.from_units(units)
+    return some([f"{many:g} {name}" for name, many in resources.items()])
+
+
+def _retries(row: TaskRow) -> tuple[str, ...]:
+    """Why each attempt after the first was made."""
+    more = row.more
+    if more is None or more.past is None:
+        return ()
+    return tuple(
+        detail or "no reason given"
+        for state, _, detail in more.past
+        if state is _S.RETRYING
     )
-    holders = tuple(row.id for row in kernel.tasks.values() if row.state is _S.RUNNING)[
-        :_SOME
-    ]
-    return [Blocker("slot", detail, "concurrency", 1, 0, holders)]
-
-
-def _short_on(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> list[Blocker]:
-    """What keeps *row* from running on *agent*."""
-    found: list[Blocker] = []
-    if not _books.has_slot(agent):
-        detail = f"Agent {agent.name} runs {agent.running} of {agent.limit} already."
-        holders = _holders(kernel, agent, "")
-        found.append(Blocker("agent", detail, agent.name, 1, 0, holders))
-    need = _books.wanted(row.bucket, agent)
-    short = _books.shortage(agent, need)
-    if short is not None:
-        name, units, free = short
-        detail = (
-            f"It needs {units / 1e6:g} {name}, and agent {agent.name} has "
-            f"{free / 1e6:g} free."
-        )
-        holders = _holders(kernel, agent, name)
-        found.append(
-            Blocker("agent", detail, agent.name, units / 1e6, free / 1e6, holders)
-        )
-    if not found and not kernel.rigid:
-        # The allocator decides, and it may be content with less.
-        refusal = _refusal(kernel, row, agent, now)
-        if refusal is None:
-            return []
-        if _books.pool_shortage(kernel, need) is None:
-            return [Blocker("allocator", f"The allocator puts it off: {refusal}.")]
-    found += _short_pools(kernel, need)
-    if not found:
-        refusal = _refusal(kernel, row, agent, now)
-        if refusal is not None:
-            found.append(Blocker("allocator", f"The allocator puts it off: {refusal}."))
-    return found
-
-
-def _refusal(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> str | None:
-    """Why the allocator grants *row* nothing on *agent*, or None if it does."""
-    bucket = row.bucket
-    if bucket.route is agent and bucket.route_version == kernel.agents_version:
-        # It has said that it need not be asked.
-        return None
-    if bucket.refusal and not any(place.has_room() for place in bucket.parked or ()):
-        # It is not asked again before something changes.
-        return bucket.refusal
-    need = in_pools(kernel, _books.wanted(row.bucket, agent))
-    granted, reason, _ = kernel.deciders.allocate(row, agent, need, now)
-    return None if granted is not None else reason or "no reason given"
-
-
-def _short_pools(kernel: Kernel, need: Units) -> list[Blocker]:
-    found: list[Blocker] = []
-    for name, units in need:
-        pool = kernel.pools.get(name)
-        if pool is not None and pool.total - pool.used < units:
-            free = pool.total - pool.used
-            detail = (
-                f"It needs {units / 1e6:g} {name}, and {free / 1e6:g} of "
-                f"{pool.total / 1e6:g} is free."
-            )
-            holders = _holders(kernel, None, name)
-            found.append(
-                Blocker("resource", detail, name, units / 1e6, free / 1e6, holders)
-            )
-    return found
-
-
-def _holders(kernel: Kernel, agent: AgentRow | None, name: str) -> tuple[str, ...]:
-    held = [
-        row.id
-        for row in kernel.tasks.values()
-        if row.state in (_S.RUNNING, _S.SUSPENDED)
-        and row.agent is not None
-        and (agent is None or row.agent is agent)
-        and (not name or any(pair[0] == name for pair in row.alloc))
-    ]
-    held += [
-        f"{task_id} (attempt {attempt}, which would not stop)"
-        for (task_id, attempt), leak in kernel.leaked.items()
-        if (agent is None or leak.agent is agent)
-        and (not name or any(pair[0] == name for pair in leak.alloc))
-    ]
-    return tuple(held[:_SOME])
-
-
-def _position(row: TaskRow) -> int:
-    place = (row.key, row.seq)
-    return 1 + sum((r.key, r.seq) < place for r in row.bucket.rows())

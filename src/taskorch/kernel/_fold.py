@@ -23,6 +23,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    EventEmitted,
     Fact,
     OrchestratorStarted,
     SlotLeaked,
@@ -32,6 +33,8 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskParentsAdded,
+    TaskReleased,
     TaskRepointed,
     TaskReprioritised,
     TaskResumed,
@@ -49,12 +52,14 @@ from taskorch.kernel import (
     _control,
     _dependencies,
     _dispatch,
+    _edges,
     _leases,
     _tick,
+    _waits,
 )
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Bucket, Links, More, Spec, TaskRow, TypeRow
-from taskorch.model import TERMINAL, TaskState
+from taskorch.kernel._state import Bucket, Kept, Links, More, Spec, TaskRow, TypeRow
+from taskorch.model import TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
@@ -74,7 +79,8 @@ def fold(kernel: Kernel, fact: Fact, cargo: Any = None) -> None:
     Args:
         kernel: The state; it tells nobody.
         fact: What has happened.
-        cargo: What the driver keeps with the task; read for a submission only.
+        cargo: What the driver keeps with the task, or with an event from outside; read
+            for a submission, and for such an event, only.
     """
     cls = fact[0]
     kernel.folding = True
@@ -120,6 +126,12 @@ def recover(kernel: Kernel, epoch: int, now: int) -> None:
     _tick.tick(kernel, now)
 
 
+def _emitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
+    _, seq, _, name, _, until_ns = fact
+    if until_ns:
+        _waits.keep(kernel, Kept(name, seq, until_ns, cargo))
+
+
 # -- submissions -------------------------------------------------------------------
 
 
@@ -142,6 +154,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
         deadline_ns,
         expires_ns,
         named,
+        *terms,
     ) = fact
     spec = Spec(task_type, requires, resources, timeout_ns, idempotent)
     bucket = kernel.bucket(spec)
@@ -162,6 +175,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
         deadline_ns,
         None if expires_ns is None else expires_ns - now,
         None if rerun_of is None else kernel.tasks.get(rerun_of),
+        _admission.untold(terms),
     )
     _admission.enter(kernel, admitted, now)
     if rerun_of is not None:
@@ -211,13 +225,13 @@ def _started(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
 
 
 def _completed(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
-    _, _, now, task_id, attempt, *_ = fact
+    _, _, now, task_id, attempt, _, _, *because = fact
     row = kernel.tasks[task_id]
     if row.more is None:
         kernel.complete(row, attempt, now)
         return
     _free(kernel, row)
-    _attempts.complete(kernel, row, now)
+    _attempts.complete(kernel, row, now, *because)
 
 
 def _failed(kernel: Kernel, event: TaskFailed, now: int) -> None:
@@ -236,7 +250,7 @@ def _failed(kernel: Kernel, event: TaskFailed, now: int) -> None:
         more.crashes += 1
     _free(kernel, row)
     error = (event.error_type, event.message, cause)
-    _attempts.fail(kernel, row, error, now, event.reason)
+    _attempts.fail(kernel, row, error, now, event.reason, roots=event.root_causes)
 
 
 def _retrying(kernel: Kernel, event: TaskRetrying, now: int) -> None:
@@ -264,6 +278,9 @@ def _blocked(kernel: Kernel, event: TaskBlocked, now: int) -> None:
         kernel.move(row, _S.BLOCKED, now, detail)
         _dependencies.broke(kernel, row, now)
         return
+    if event.cause == _waits.EVENT:
+        _waits.hold(kernel, row, event.reason, now)
+        return
     if event.cause == "lost":
         more.crashes += 1
     more.error = (event.error_type, event.message, event.cause)
@@ -277,8 +294,7 @@ def _unblocked(kernel: Kernel, event: TaskUnblocked, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     if more.decision:
-        more.decision = False
-        kernel.requeue(row, now)
+        _control.let_run(kernel, row, event.reason, now)
         return
     _dependencies.unblock(kernel, row, now)
     for child in _dependencies.links_of(row).dependents:
@@ -290,7 +306,11 @@ def _cancelled(kernel: Kernel, event: TaskCancelled, now: int) -> None:
     if row.state is _S.QUEUED:
         kernel.dequeue(row)
     _free(kernel, row)
-    _attempts.call_off(kernel, row, event.reason, now)
+    _attempts.call_off(kernel, row, event.reason, now, event.root_causes)
+
+
+def _released(kernel: Kernel, event: TaskReleased, now: int) -> None:
+    _dependencies.let_go(kernel, kernel.tasks[event.task_id], now)
 
 
 def _stopping(kernel: Kernel, event: AttemptStopping, now: int) -> None:
@@ -371,6 +391,11 @@ def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
         _dependencies.repoint(kernel, row, rerun, now)
 
 
+def _parents_added(kernel: Kernel, event: TaskParentsAdded, now: int) -> None:
+    parents = [parent_of(kernel, name, now) for name in event.after]
+    _edges.extend(kernel, kernel.tasks[event.task_id], parents)
+
+
 # -- agents and the orchestrator ---------------------------------------------------
 
 
@@ -390,15 +415,17 @@ def _epoch(kernel: Kernel, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
-#: The three frequent ones are read as they are.
+#: The three frequent ones are read as they are; so is one that comes with a cargo.
 _FREQUENT: Final[dict[Any, Callable[[Kernel, Fact, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
     TaskCompleted: _completed,
+    EventEmitted: _emitted,
 }
 _RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
     TaskFailed: _failed,
     TaskRetrying: _retrying,
+    TaskReleased: _released,
     TaskBlocked: _blocked,
     TaskUnblocked: _unblocked,
     TaskCancelled: _cancelled,
@@ -412,6 +439,7 @@ _RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
     TaskDue: _due,
     TaskReprioritised: _reprioritised,
     TaskRepointed: _repointed,
+    TaskParentsAdded: _parents_added,
     AgentJoined: _joined,
     AgentLost: _lost,
     AgentReturned: _back,
@@ -505,6 +533,7 @@ _NAMES: Final = (
     "spec",
     "parents",
     "waiting",
+    "terms",
     "dependents",
     "blocked_by",
     *_MORE,
@@ -521,6 +550,7 @@ def _alike(one: TaskRow, other: TaskRow) -> bool:
         links, others = one.links or _ALONE, other.links or _ALONE
         if (
             links.waiting != others.waiting
+            or links.terms != others.terms
             or [row.id for row in links.parents] != [row.id for row in others.parents]
             or _waiting_for(links) != _waiting_for(others)
         ):
@@ -532,8 +562,8 @@ def _alike(one: TaskRow, other: TaskRow) -> bool:
 
 
 def _waiting_for(links: Links) -> list[str]:
-    """Who waits; what has ended stands among the dependents, and does not matter."""
-    return [row.id for row in links.dependents if row.state not in TERMINAL]
+    """Who waits; what has ended, or was let go, stands there and does not matter."""
+    return [row.id for row in links.dependents if _dependencies.hangs_on(row)]
 
 
 def _agent_of(row: TaskRow) -> str | None:
@@ -549,6 +579,7 @@ def _story(row: TaskRow) -> tuple[Any, ...]:
         row.bucket.spec,
         [parent.id for parent in links.parents],
         links.waiting,
+        links.terms,
         _waiting_for(links),
         # Their order, that of their failure, decides nothing.
         sorted(more.blocked_by),

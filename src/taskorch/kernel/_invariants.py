@@ -10,8 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from taskorch.errors import InternalError
-from taskorch.kernel._dependencies import is_broken
-from taskorch.kernel._state import AgentRow, Bucket, TaskRow
+from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
+from taskorch.kernel._state import AgentRow, Bucket, Links, TaskRow
 from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def _counters(kernel: Kernel, faults: list[str]) -> None:
     for state, count in kept.items():
         if states[state] != count:
             faults.append(f"{states[state]} tasks are {state}, not {count}")
+    awaited = [row for rows in kernel.awaited.values() for row in rows]
+    if not all(awaits(row) and row.state not in TERMINAL for row in awaited):
+        faults.append(f"not all of {awaited} wait for an event")
     delayed = sum(_is_delayed(row) for row in kernel.tasks.values())
     if delayed != kernel.delayed:
         faults.append(f"{delayed} tasks are delayed, not {kernel.delayed}")
@@ -61,9 +64,10 @@ def _counters(kernel: Kernel, faults: list[str]) -> None:
 def _is_delayed(row: TaskRow) -> bool:
     if row.more is None or not row.more.due_ns:
         return False
-    waits = row.links is not None and row.links.waiting > 0
-    return row.state is TaskState.RETRYING or (
-        row.state is TaskState.PENDING and not waits
+    return (
+        row.state is TaskState.RETRYING
+        or (row.state is TaskState.PENDING and not is_waiting(row))
+        or (row.state is TaskState.BLOCKED and awaits(row))
     )
 
 
@@ -181,14 +185,20 @@ def _parking(kernel: Kernel, bucket: Bucket, head: TaskRow, faults: list[str]) -
 def _dependencies(row: TaskRow, faults: list[str]) -> None:
     if row.alloc and (row.state in TERMINAL or row.state is TaskState.QUEUED):
         faults.append(f"{row.id} is {row.state} and holds {row.alloc}")
-    if row.links is None or row.state in TERMINAL:
-        return
-    parents = row.links.parents
+    if row.links is not None and row.state not in TERMINAL:
+        _parents(row, row.links, faults)
+
+
+def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
+    """What *row* counts of its parents is what they are."""
+    terms = links.terms
+    # What becomes of those that have let it go does not matter any more.
+    parents = [] if terms is not None and terms.joined else links.parents
     waiting = sum(p.state is not TaskState.COMPLETED for p in parents)
-    if waiting != row.links.waiting:
-        faults.append(f"{row.id} waits for {waiting}, not {row.links.waiting}")
+    if waiting != links.waiting:
+        faults.append(f"{row.id} waits for {waiting}, not {links.waiting}")
     early = (TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING)
-    if waiting and row.state in early:
+    if is_waiting(row) and row.state in early:
         faults.append(f"{row.id} is {row.state} and waits for {waiting}")
     if not waiting and row.state is TaskState.PENDING and not _is_delayed(row):
         faults.append(f"{row.id} is pending and waits for nothing")
@@ -196,5 +206,10 @@ def _dependencies(row: TaskRow, faults: list[str]) -> None:
     known: set[str] = set() if row.more is None else set(row.more.blocked_by)
     if broken != known:
         faults.append(f"{row.id} is blocked by {broken}, not {known}")
-    if broken and row.state is TaskState.PENDING:
+    # One that runs in any case waits for the others to end.
+    runs = terms is not None and terms.on_failure == "run"
+    goes_on = runs and len(broken) < waiting
+    if row.state is TaskState.PENDING and is_lost(row) and not goes_on:
         faults.append(f"{row.id} is pending, and cannot be reached")
+    if row.state is TaskState.BLOCKED and known and (runs or not is_lost(row)):
+        faults.append(f"{row.id} is blocked, and may be reached")

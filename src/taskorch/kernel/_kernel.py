@@ -8,9 +8,11 @@ starts next are written out here for speed; everything else lives beside.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
+
+from attrs import evolve
 
 from taskorch.errors import DuplicateTaskError, InternalError
 from taskorch.events import (
@@ -29,15 +31,20 @@ from taskorch.kernel import (
     _control,
     _dependencies,
     _dispatch,
+    _edges,
+    _joins,
     _leases,
     _parking,
     _tick,
     _timers,
+    _waits,
 )
 from taskorch.kernel._commands import (
+    AddParents,
     CancelTask,
     Command,
     DecideTask,
+    EmitEvent,
     EndAttempt,
     ExpireTasks,
     ResumeTask,
@@ -52,6 +59,7 @@ from taskorch.kernel._history import remember
 from taskorch.kernel._state import (
     AgentRow,
     Bucket,
+    Kept,
     KernelConfig,
     Leak,
     More,
@@ -59,6 +67,7 @@ from taskorch.kernel._state import (
     Record,
     Spec,
     TaskRow,
+    Terms,
     TypeRow,
 )
 from taskorch.kernel._transitions import TRANSITIONS
@@ -138,6 +147,10 @@ class FaultPoints(Protocol):
     def hit(self, name: str) -> bool:
         """Whether it happens now at the point *name*."""
         ...
+
+
+def _nothing(cargo: Any, event: Any) -> None:
+    """For a driver that keeps nothing."""
 
 
 class Kernel:
@@ -235,6 +248,16 @@ class Kernel:
         self.folding = False
         #: Parents of a batch that is being folded, before their own submissions.
         self.unborn: dict[str, TaskRow] = {}
+        #: Tasks with terms of their own about which something is to be decided, and
+        #: whether that is being done.
+        self.changed: deque[TaskRow] = deque()
+        self.looking = False
+        #: Tasks that wait, by their events; and events that nobody waited for.
+        self.awaited: dict[str, dict[TaskRow, None]] = {}
+        self.kept: dict[str, Kept] = {}
+        #: Called when a wait ends well, before that is told, with the cargo of the task
+        #: and that of its event (None: its time is over).
+        self.hand_over: Callable[[Any, Any], object] = _nothing
         #: Places in our own code where a simulation makes the unusual happen.
         self.points: FaultPoints | None = None
         #: PENDING tasks that wait only for a time, and RETRYING ones.
@@ -415,6 +438,7 @@ class Kernel:
         not_before_ns: int | None = None,
         deadline_ns: int | None = None,
         rerun_of: TaskRow | None = None,
+        terms: Terms | None = None,
     ) -> TaskRow:
         """
         Accept a task of any kind.
@@ -432,6 +456,7 @@ class Kernel:
             not_before_ns=not_before_ns,
             deadline_ns=deadline_ns,
             rerun_of=rerun_of,
+            terms=terms,
         )
         _admission.accept(self, admitted, now)
         return row
@@ -446,6 +471,7 @@ class Kernel:
         not_before_ns: int | None = None,
         deadline_ns: int | None = None,
         rerun_of: TaskRow | None = None,
+        terms: Terms | None = None,
     ) -> _admission.Admitted:
         """
         Ask all who must agree to *row*; nothing changes.
@@ -462,6 +488,7 @@ class Kernel:
             not_before_ns=not_before_ns,
             deadline_ns=deadline_ns,
             rerun_of=rerun_of,
+            terms=terms,
         )
 
     def accept(self, admitted: _admission.Admitted, now: int) -> None:
@@ -489,8 +516,10 @@ class Kernel:
         """
         spec = row.bucket.spec
         after: tuple[str, ...] = ()
+        terms: tuple[Any, ...] = ()
         rerun_of = not_before_ns = deadline_ns = None
         if admitted is not None:
+            terms = _admission.told(admitted.terms)
             after = tuple(parent.id for parent in admitted.parents)
             rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
             not_before_ns = admitted.not_before_ns
@@ -513,6 +542,7 @@ class Kernel:
             deadline_ns,
             None if max_age is None else now + max_age,
             row.more is not None and row.more.named,
+            *terms,
         )
         assert self.sink is not None  # noqa: S101 - set with tell_submitted
         self.sink.append((fact, row.cargo))
@@ -542,14 +572,16 @@ class Kernel:
         ):
             _parking.reopen(self, bucket)
 
-    def requeue(self, row: TaskRow, now: int) -> None:
+    def requeue(self, row: TaskRow, now: int, detail: str = "") -> None:
         """Put a task that has left the queue into it again, at its old place."""
         row.ready_ns = now
-        self.move(row, _QUEUED, now)
+        self.move(row, _QUEUED, now, detail)
         row.ticket += 1
         self.enqueue(row)
 
-    def complete(self, row: TaskRow, attempt: int, now: int) -> bool:
+    def complete(  # noqa: C901 - written out for speed
+        self, row: TaskRow, attempt: int, now: int
+    ) -> bool:
         """
         The attempt ended well; whether that counts.
 
@@ -603,6 +635,8 @@ class Kernel:
         finished.append(row)
         if len(finished) > self.keep:
             self.retire()
+        if self.changed:
+            _joins.look(self, now)
         return True
 
     def record(self, agent: AgentRow, task_type: str) -> Record:
@@ -679,6 +713,10 @@ class Kernel:
             self.starts.append(row)
             if bucket.caller is not None:
                 _parking.pass_on(self, bucket)
+
+    def look(self, now: int) -> None:
+        """Decide what is to be decided about tasks with terms of their own."""
+        _joins.look(self, now)
 
     def start(
         self, row: TaskRow, agent: AgentRow, alloc: Units, now: int, reason: str
@@ -765,9 +803,32 @@ class Kernel:
         """Move *row* in the queue; False if it has ended."""
         return _control.set_priority(self, row, priority, now)
 
-    def decide(self, row: TaskRow, verdict: str, now: int) -> bool:
-        """Settle *row*, which is held for a person; False if it has ended."""
-        return _control.decide(self, row, verdict, now)
+    def decide(self, row: TaskRow, verdict: str, now: int, reason: str = "") -> bool:
+        """
+        Settle *row*, which is held for a person, or waits; False if it has ended.
+
+        Args:
+            row: The task.
+            verdict: `retry`, `fail` or `complete`.
+            now: The time in ns.
+            reason: Why, for its history.
+
+        Raises:
+            InvalidTransitionError: It is not held, or cannot be run.
+        """
+        return _control.decide(self, row, verdict, now, reason)
+
+    def emit(self, name: str, cargo: Any, keep_ns: int, now: int) -> int:
+        """
+        An event has come: let go all who wait for it; how many.
+
+        Args:
+            name: Its name.
+            cargo: The driver's own, for `hand_over`.
+            keep_ns: If nobody waits for it, how long it is kept for those who come.
+            now: The time in ns.
+        """
+        return _waits.emit(self, name, cargo, keep_ns, now)
 
     def expire(self, older_than_ns: int, now: int) -> list[TaskRow]:
         """Fail every task that has been queued for longer; which ones."""
@@ -776,6 +837,18 @@ class Kernel:
     def repoint(self, row: TaskRow, rerun: TaskRow, now: int) -> None:
         """Let what waits for *row* wait for *rerun* instead."""
         _dependencies.repoint(self, row, rerun, now)
+
+    def add_parents(
+        self, row: TaskRow, parents: Sequence[TaskRow], now: int
+    ) -> tuple[TaskRow, ...]:
+        """
+        Let *row* wait for *parents* too; those of them that are new to it.
+
+        Raises:
+            InvalidTransitionError: It does not wait for other tasks any more.
+            CycleError: They wait for it, however indirectly.
+        """
+        return _edges.add_parents(self, row, parents, now)
 
     def yield_slot(self, row: TaskRow, attempt: int, now: int) -> bool:
         """The attempt waits for another task: its slot is free meanwhile."""
@@ -842,7 +915,7 @@ class Kernel:
         self.dropped.clear()
         return starts, effects
 
-    def apply(self, command: Command, now: int) -> None:
+    def apply(self, command: Command, now: int) -> None:  # noqa: C901 - one a command
         """
         Apply one *command*; what it lets start is started by `dispatch`.
 
@@ -863,8 +936,14 @@ class Kernel:
                 self.resume(self.row(command.task_id), now)
             case SetPriority():
                 self.set_priority(self.row(command.task_id), command.priority, now)
+            case AddParents():
+                parents = [self.row(task_id) for task_id in command.after]
+                self.add_parents(self.row(command.task_id), parents, now)
             case DecideTask():
-                self.decide(self.row(command.task_id), command.verdict, now)
+                row = self.row(command.task_id)
+                self.decide(row, command.verdict, now, command.reason)
+            case EmitEvent():
+                self.emit(command.name, command.cargo, command.keep_ns, now)
             case ExpireTasks():
                 self.expire(command.older_than_ns, now)
             case _:
@@ -883,6 +962,7 @@ class Kernel:
             parents=[self.row(task_id) for task_id in command.after],
             not_before_ns=command.not_before_ns,
             deadline_ns=command.deadline_ns,
+            terms=None if command.terms is None else evolve(command.terms),
         )
 
     def _apply_end(self, command: EndAttempt, now: int) -> None:

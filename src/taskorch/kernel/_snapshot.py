@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InternalError
 from taskorch.events import (
+    EventEmitted,
     Fact,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
+    TaskParentsAdded,
     TaskRepointed,
     TaskSubmitted,
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _dependencies
+from taskorch.kernel import _attempts, _dependencies
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import more_of
 from taskorch.kernel._state import AgentRow, Record, TaskRow, TypeRow
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 #: Rises when what a snapshot consists of changes.
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
 _SUMS: Final = (
@@ -80,6 +82,8 @@ def take(kernel: Kernel) -> dict[str, Any]:
         "agents": [_agent_out(agent) for agent in kernel.agents.values()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
+        # The facts of the events that are kept: with each, there is a document.
+        "events": [event.seq for event in kernel.kept.values()],
     }
 
 
@@ -184,6 +188,12 @@ class Restoration:
         """The tasks whose facts are needed, as far as is known."""
         return list(self._ids)
 
+    @property
+    def events(self) -> list[int]:
+        """The numbers of the facts of events from outside that are to be folded too."""
+        numbers: list[int] = self._state["events"]
+        return numbers
+
     def is_kept(self, task_id: str) -> bool:
         """
         Whether the task gets a row: what the driver keeps with it is needed.
@@ -214,6 +224,10 @@ class Restoration:
                 if late or fact[3] in self._places:
                     # What it waits for.
                     names = fact[6]
+            elif fact[0] is TaskParentsAdded and (
+                fact[1] > seq or fact[3] in self._places
+            ):
+                names = fact[4]
             elif fact[0] is TaskRepointed and fact[1] <= seq:
                 # What its dependents have waited for since then.
                 names = (fact[4],)
@@ -225,7 +239,7 @@ class Restoration:
 
     def fold(self, fact: Fact, cargo: Any = None) -> None:
         """
-        Apply a fact up to the snapshot that is about one of `ids`.
+        Apply a fact up to the snapshot that is about one of `ids`, or of `events`.
 
         They come in the order of their numbers.
 
@@ -236,7 +250,9 @@ class Restoration:
         """
         kernel, cls = self._kernel, fact[0]
         place = self._places.get(fact[3])
-        if place is not None:
+        if cls is EventEmitted:
+            fold(kernel, fact, cargo)
+        elif place is not None:
             if cls is TaskSubmitted:
                 kernel.submissions = place
             fold(kernel, fact, cargo)
@@ -353,13 +369,21 @@ def _completed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
 
 
 def _failed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    event: Any = make(fact)
     row.state = TaskState.FAILED
-    _dependencies.broke(kernel, row, fact[2])
+    more = more_of(row)
+    more.error = (event.error_type, event.message, event.cause)
+    _attempts.pass_on(more, event.root_causes)
+    _dependencies.broke(kernel, row, event.at_ns)
 
 
 def _cancelled(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+    event: Any = make(fact)
     row.state = TaskState.CANCELLED
-    _dependencies.broke(kernel, row, fact[2])
+    more = more_of(row)
+    more.stop_reason = event.reason
+    _attempts.pass_on(more, event.root_causes)
+    _dependencies.broke(kernel, row, event.at_ns)
 
 
 _SEEN_BELOW: Final[dict[Any, Callable[[Kernel, TaskRow, Fact], None]]] = {

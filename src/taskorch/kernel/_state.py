@@ -14,7 +14,7 @@ from heapq import heappop as _heappop
 from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -42,6 +42,7 @@ __all__ = (
     "Record",
     "Spec",
     "TaskRow",
+    "Terms",
     "TypeRow",
 )
 
@@ -50,6 +51,9 @@ LOCAL: Final = "local"
 
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
+#: Why a task is cancelled, and the cause of a failure, that its parents brought about.
+SKIPPED: Final = "skipped"
+DEPENDENCY: Final = "dependency"
 #: A limit that nothing reaches.
 UNLIMITED: Final = 1 << 60
 #: Stale entries that are not worth a clean-up.
@@ -138,16 +142,55 @@ class TaskRow:
 _NOBODY: Final[Mapping[str, TaskRow]] = MappingProxyType({})
 
 
+#: Event (None: only its time matters), timeout in ns, whether there is a default.
+Awaited: TypeAlias = tuple[str | None, int | None, bool]
+
+
+@attrs.define
+class Terms:
+    """Under what conditions a task goes on, where it is not once all have completed."""
+
+    #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
+    #: parents must complete.
+    join: str | int = "all"
+    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
+    on_failure: str = "block"
+    #: The join has held: what becomes of the parents does not matter any more.
+    joined: bool = False
+    #: It is no work, but a wait from then on: for what event, for how many ns at the
+    #: most, and whether it completes when these are over.
+    wait: Awaited | None = None
+    #: It waits for its event now; perhaps suspended.
+    awaits: bool = False
+
+
+class Kept:
+    """An event that nobody waited for, and that is not forgotten yet."""
+
+    __slots__ = ("cargo", "id", "seq", "until_ns")
+
+    def __init__(self, name: str, seq: int, until_ns: int, cargo: Any) -> None:
+        #: Its name.
+        self.id: str = name
+        #: The number of the fact that told it.
+        self.seq: int = seq
+        #: When it is forgotten; 0: it is.
+        self.until_ns: int = until_ns
+        #: The driver's own; never read here.
+        self.cargo: Any = cargo
+
+
 class Links:
     """The dependencies of one task."""
 
-    __slots__ = ("dependents", "parents", "waiting")
+    __slots__ = ("dependents", "parents", "terms", "waiting")
 
     def __init__(self) -> None:
         self.parents: list[TaskRow] = []
-        #: How many of the parents have not completed.
+        #: How many of the parents have not completed; 0 once the join has held.
         self.waiting: int = 0
         self.dependents: list[TaskRow] = []
+        self.terms: Terms | None = None
 
 
 class More:
@@ -186,7 +229,7 @@ class More:
         self.past: list[tuple[TaskState, int, str]] | None = None
         #: The parents that will not complete, in the order of their failure.
         self.blocked_by: Mapping[str, TaskRow] = _NOBODY
-        #: `roots` as they were when it was blocked.
+        #: `roots` as they were when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
         #: It runs, and is to be suspended at the end of its attempt.
         self.aside: bool = False
@@ -213,7 +256,7 @@ class More:
         self.left_ns: int = 0
         #: When the timeout of the running attempt is due; 0 is never.
         self.timer: int = 0
-        #: What a retry's delay had left when the task was suspended.
+        #: What a delay, or a wait, had left when the task was suspended, in ns.
         self.resume_ns: int = 0
         #: Its id or its key is of the user's choice.
         self.named: bool = False
@@ -235,11 +278,22 @@ class More:
             if parent.id in seen:
                 continue
             seen[parent.id] = None
-            if parent.state is _BLOCKED and parent.more is not None:
-                stack += list(parent.more.blocked_by.values())[::-1]
+            more = parent.more
+            if parent.state is _BLOCKED and more is not None:
+                stack += list(more.blocked_by.values())[::-1]
+            elif more is not None and more.passed_on:
+                found.update(dict.fromkeys(more.first_roots))
             else:
                 found[parent.id] = None
         return tuple(found)
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether it ended because of its parents: the failure began elsewhere."""
+        ended = self.stop_reason == SKIPPED or (
+            self.error is not None and self.error[2] == DEPENDENCY
+        )
+        return ended and self.first_roots != ()
 
 
 class Record:

@@ -6,9 +6,16 @@ from heapq import heappop
 from typing import TYPE_CHECKING
 
 from taskorch.events import TaskDue
-from taskorch.kernel import _attempts, _control, _dependencies, _leases, _timers
+from taskorch.kernel import (
+    _attempts,
+    _control,
+    _dependencies,
+    _leases,
+    _timers,
+    _waits,
+)
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.kernel._state import AgentRow, Kept, TaskRow
 from taskorch.model import TaskState
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
         _leases.look(kernel, row, now)
+    elif isinstance(row, Kept):
+        _waits.forget(kernel, row)
     elif kind == _timers.TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
     elif kind == _timers.GRACE:
@@ -36,6 +45,9 @@ def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
     elif kind == _timers.DUE:
         kernel.note(TaskDue, now, row.id, cargo=row.cargo)
         due(kernel, row, now)
+        if _dependencies.awaits(row):
+            _waits.time_out(kernel, row, now)
+        kernel.look(now)
     elif kind == _timers.DEADLINE:
         _control.miss_deadline(kernel, row, now)
     else:
@@ -51,3 +63,5 @@ def due(kernel: Kernel, row: TaskRow, now: int) -> None:
     elif row.state is TaskState.PENDING and not _dependencies.is_waiting(row):
         kernel.delayed -= 1
         _dependencies.ready(kernel, row, now)
+    elif row.state is TaskState.BLOCKED and _dependencies.awaits(row):
+        kernel.delayed -= 1

@@ -10,20 +10,20 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.kernel._state import AgentRow, Kept, TaskRow
 from taskorch.model import TERMINAL, TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 #: `(when, number, kind, row, attempt)`.
-Timer: TypeAlias = tuple[int, int, int, "TaskRow | AgentRow", int]
+Timer: TypeAlias = tuple[int, int, int, "TaskRow | AgentRow | Kept", int]
 
 #: An attempt has run for its timeout.
 TIMEOUT: Final = 0
 #: An attempt was asked to stop, and has not.
 GRACE: Final = 1
-#: A delay is over: `not_before`, or the wait before a retry.
+#: A delay is over: `not_before`, or the wait before a retry; or the time of a wait.
 DUE: Final = 2
 #: The task must have ended.
 DEADLINE: Final = 3
@@ -31,13 +31,15 @@ DEADLINE: Final = 3
 EXPIRE: Final = 4
 #: An agent may have been silent for too long.
 LEASE: Final = 5
+#: An event that nobody waited for is forgotten.
+KEPT: Final = 6
 
 #: Timers that are not worth a clean-up.
 FEW_TIMERS: Final = 1_024
 
 
 def arm(
-    kernel: Kernel, when: int, kind: int, row: TaskRow | AgentRow, attempt: int
+    kernel: Kernel, when: int, kind: int, row: TaskRow | AgentRow | Kept, attempt: int
 ) -> None:
     """Do what *kind* says at *when*."""
     if len(kernel.timers) > kernel.most_timers or (
@@ -55,6 +57,8 @@ def is_alive(timer: Timer) -> bool:
     when, _, kind, row, attempt = timer
     if isinstance(row, AgentRow):
         return row.lease_due_ns == when and not row.lost
+    if isinstance(row, Kept):
+        return row.until_ns == when
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL
     more = row.more

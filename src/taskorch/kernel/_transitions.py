@@ -28,13 +28,23 @@ TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
         _S.CANCELLED,
     ),
     _S.RETRYING: (_S.QUEUED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    _S.BLOCKED: (_S.PENDING, _S.QUEUED, _S.COMPLETED, _S.FAILED, _S.CANCELLED),
+    # SUSPENDED: it waits for an event.
+    _S.BLOCKED: (
+        _S.PENDING,
+        _S.QUEUED,
+        _S.SUSPENDED,
+        _S.COMPLETED,
+        _S.FAILED,
+        _S.CANCELLED,
+    ),
     _S.SUSPENDED: (
         _S.PENDING,
         _S.QUEUED,
         _S.RUNNING,
         _S.RETRYING,
         _S.BLOCKED,
+        # The event has come for which it waits.
+        _S.COMPLETED,
         _S.FAILED,
         _S.CANCELLED,
     ),

@@ -9,8 +9,18 @@ Frozen values: what users write down and what they are told.
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._checks import check_count as check_count
+from taskorch.model._explanation import Blocker as Blocker
+from taskorch.model._explanation import Estimate as Estimate
+from taskorch.model._explanation import Explanation as Explanation
+from taskorch.model._explanation import Remedy as Remedy
+from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
+from taskorch.model._joins import JOINS as JOINS
+from taskorch.model._joins import ON_PARENT_FAILURE as ON_PARENT_FAILURE
+from taskorch.model._joins import AtLeast as AtLeast
+from taskorch.model._joins import Join as Join
+from taskorch.model._joins import OnParentFailure as OnParentFailure
 from taskorch.model._missing import Missing as Missing
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
@@ -36,8 +46,6 @@ from taskorch.model._stats import Stats as Stats
 from taskorch.model._stats import StopReport as StopReport
 from taskorch.model._stats import TypeStats as TypeStats
 from taskorch.model._stats import Unfinished as Unfinished
-from taskorch.model._status import Blocker as Blocker
-from taskorch.model._status import Explanation as Explanation
 from taskorch.model._status import HistoryEntry as HistoryEntry
 from taskorch.model._status import TaskStatus as TaskStatus
 from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
@@ -45,3 +53,6 @@ from taskorch.model._task import NO_RETRY as NO_RETRY
 from taskorch.model._task import Call as Call
 from taskorch.model._task import Task as Task
 from taskorch.model._task import call_type as call_type
+from taskorch.model._wait import RAISE as RAISE
+from taskorch.model._wait import Wait as Wait
+from taskorch.model._wait import check_event as check_event

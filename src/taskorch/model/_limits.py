@@ -24,6 +24,8 @@ SLOW_POLICY_SECONDS: Final = 0.05
 SLOW_RECEIVER_SECONDS: Final = 1.0
 #: Events that may wait for one receiver before it begins to lose them.
 RECEIVER_BACKLOG: Final = 100_000
+#: Seconds for which an event from outside is kept that no task waits for.
+KEEP_EVENTS: Final = 60.0
 #: Attempts of one type whose times are kept for the quantiles.
 SAMPLE_SIZE: Final = 1_024
 #: Weight of the newest attempt in the moving average of an agent's latency.

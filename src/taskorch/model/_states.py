@@ -29,7 +29,10 @@ class TaskState(StrEnum):
     """An attempt failed, and the delay before the next one has not passed."""
 
     BLOCKED = "blocked"
-    """It cannot go on by itself: a dependency failed, or a person must decide."""
+    """
+    It cannot go on by itself: a dependency failed, a person must decide, or it waits
+    for an event from outside.
+    """
 
     SUSPENDED = "suspended"
     """It was put aside, and waits for `resume_task`."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy
+from taskorch.model._wait import RAISE, Wait
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
@@ -57,8 +59,17 @@ class Task:
     id: str | None = attrs.field(default=None, kw_only=True)
     #: Higher runs first; one level is worth a minute of waiting.
     priority: int = attrs.field(default=0, kw_only=True)
-    #: What must have completed first: ids, handles or tasks; repeats are allowed.
+    #: What it waits for: ids, handles or tasks; repeats are allowed.
     after: Iterable[Any] = attrs.field(default=(), kw_only=True)
+    #: When these let it go: when `"all"` or `"any"` one have completed, `AtLeast(k)`
+    #: have, or all have `"finished"`, however; or a function that says so, of a mapping
+    #: of their ids to their states. It is asked under the lock whenever one has ended,
+    #: as a policy is: it answers at once, and calls nothing of the orchestrator.
+    join: Join = attrs.field(default="all", kw_only=True)
+    #: What follows if they cannot let it go any more: it is `"block"`ed until what
+    #: failed is run again; `"skip"` cancels it, `"fail"` fails it, and `"run"` runs it
+    #: anyway once all have ended.
+    on_parent_failure: OnParentFailure = attrs.field(default="block", kw_only=True)
     #: Capabilities that the agent must have; None means one: the task's type.
     requires: Iterable[str] | None = attrs.field(default=None, kw_only=True)
     #: What it holds while it runs.
@@ -122,6 +133,37 @@ class Task:
             return cls(call_type(fn), payload)
         task_options.setdefault("type", call_type(fn))
         return cls(payload=payload, **task_options)
+
+    @classmethod
+    def wait_for(
+        cls,
+        event: str | None,
+        *,
+        timeout: float | None = None,
+        default: Any = RAISE,
+        **task_options: Any,
+    ) -> Task:
+        """
+        A task that holds no thread and no slot, and completes when an event comes.
+
+        It begins to wait once its dependencies let it, is BLOCKED from then on, and
+        completes with the payload of `orch.emit(event, payload)`, even while it is
+        suspended. `orch.decide(id, "complete" | "fail")` ends it, too.
+
+        Args:
+            event: The name of the event; None waits for the time only.
+            timeout: Seconds from when it begins to wait; not counted while it is
+                suspended. None is for ever.
+            default: What it completes with when the time is over. Not given, it fails
+                then, with a TaskTimeoutError.
+            task_options: The keyword arguments of `Task`, but for its `timeout`, which
+                is that of an attempt; `type` is `"wait"`.
+
+        Raises:
+            InvalidTaskError: The arguments are no such, or make no sense together.
+        """
+        task_options.setdefault("type", "wait")
+        return cls(payload=Wait(event, timeout, default), **task_options)
 
     @classmethod
     def program(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -9,6 +10,9 @@ from typing import Final, TypeAlias, cast
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
+    JOINS,
+    ON_PARENT_FAILURE,
+    AtLeast,
     Call,
     Resources,
     RetryPolicy,
@@ -46,9 +50,10 @@ class StructuralValidator:
     whether a payload can be stored, whether a date has passed.
 
     The verdict holds for all like tasks if the task was accepted and says nothing for
-    itself alone: no `id`, `after`, `deadline`, `not_before`, `idempotency_key` or
-    `metadata`. The payload of a later like task is then not looked at: a `Program` has
-    checked itself, and a `Call` with a fault fails when it is run.
+    itself alone: no `id`, `after`, `join`, `on_parent_failure`, `deadline`,
+    `not_before`, `idempotency_key` or `metadata`. The payload of a later like task is
+    then not looked at: a `Program` has checked itself, and a `Call` with a fault fails
+    when it is run.
 
     The rules, beside the kinds that `Task` names:
 
@@ -57,6 +62,8 @@ class StructuralValidator:
     - `id` is a safe path without "~", which only re-runs have;
     - `after` and `requires` are lists, or anything else that can be read twice; an id
       in `after` may be that of a re-run;
+    - `join` is one of its words, an `AtLeast` or a plain function;
+      `on_parent_failure` is one of its words;
     - `priority` is between -1,000,000 and 1,000,000;
     - durations are more than 0 seconds (`not_before`: 0 or more) and no longer than a
       hundred years; dates have a time zone; `deadline` is later than `not_before`,
@@ -128,6 +135,8 @@ def _is_plain(task: Task) -> bool:
         and task.not_before is None
         and task.idempotency_key is None
         and task.metadata is None
+        and task.join == "all"
+        and task.on_parent_failure == "block"
     )
 
 
@@ -140,6 +149,8 @@ def _findings(task: object) -> list[Finding]:
         problem = check(getattr(task, name))
         if problem is not None:
             found.append(Finding(name, problem))
+    if task.join != "all" or task.on_parent_failure != "block":
+        found += _terms_findings(task)
     if task.after != ():
         found += _list_findings(
             "after", "ids, handles or tasks", task.after, _dependency_problem
@@ -209,6 +220,24 @@ def _retry_problem(value: object) -> str | None:
         return None
     example = "RetryPolicy(max_attempts=3)"
     return f"a RetryPolicy is needed, as in {example}, not {_show(value)}"
+
+
+def _join_problem(value: object) -> str | None:
+    if isinstance(value, AtLeast) or (isinstance(value, str) and value in JOINS):
+        return None
+    if callable(value) and not isinstance(value, type):
+        if inspect.iscoroutinefunction(value):
+            return f"{_show(value)} is an async def, which nobody would await"
+        return None
+    words = ", ".join(map(repr, JOINS))
+    return f"{words}, AtLeast(…) or a function is needed, not {_show(value)}"
+
+
+def _failure_problem(value: object) -> str | None:
+    if isinstance(value, str) and value in ON_PARENT_FAILURE:
+        return None
+    words = ", ".join(map(repr, ON_PARENT_FAILURE))
+    return f"one of {words} is needed, not {_show(value)}"
 
 
 def _idempotent_problem(value: object) -> str | None:
@@ -304,6 +333,13 @@ def _dependency_problem(value: object) -> str | None:
         return f"an id, a handle or a task is needed, not {_show(value)}"
     # Handles are the orchestrator's own: it says what it does not know.
     return None
+
+
+def _terms_findings(task: Task) -> Iterator[Finding]:
+    if (problem := _join_problem(task.join)) is not None:
+        yield Finding("join", problem)
+    if (problem := _failure_problem(task.on_parent_failure)) is not None:
+        yield Finding("on_parent_failure", problem)
 
 
 def _call_findings(

@@ -515,7 +515,8 @@ def _portable(task: Task, work: Work) -> Task:
     if callable(retry.wait) or not isinstance(retry.retry_on, type | tuple):
         # They are for the orchestrator, and often lambdas.
         retry = NO_RETRY
-    return attrs.evolve(task, after=after, retry=retry)
+    join = "all" if callable(task.join) else task.join
+    return attrs.evolve(task, after=after, join=join, retry=retry)
 
 
 def _call_inside(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from itertools import chain
 from time import sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -154,8 +155,11 @@ def _submit_call(
     work = rt.work_class(rt, fn, args, kwargs, how, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
-    call = Task(bucket.spec.type, Call(fn, args, kwargs))
-    document = committer.journal.document(call)
+    if kwargs:
+        call = Task(bucket.spec.type, Call(fn, args, kwargs))
+        document = committer.journal.document(call)
+    else:
+        document = committer.call_documents(bucket.spec.type, fn)(args)
 
     def change(now: int) -> Work:
         rt.refuse_submission()
@@ -172,13 +176,17 @@ def submit_calls(
     rt: Runtime, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
-    if any(references(args) for args in calls):
+    kinds = set(map(type, chain.from_iterable(calls)))
+    if not kinds.isdisjoint(rt._ref_types) and any(map(references, calls)):
         return rt.submit_tasks([Task.call(fn, *args) for args in calls])
     committer = rt.durable()
     bucket, how = _call_bucket(rt, fn)
     kernel = rt.kernel
     make = rt.work_class
     works: list[Work] = []
+    write = None
+    if committer is not None:
+        write = committer.call_documents(bucket.spec.type, fn)
     for start in range(0, len(calls), _SLICE):
         part = [
             make(rt, fn, args, NO_KWARGS, how, ctx)
@@ -187,7 +195,7 @@ def submit_calls(
         if bucket.verdict is None:
             for work in part:
                 _validate_call(rt, bucket, work)
-        documents = _documents(committer, bucket, part)
+        documents = [] if write is None else [write(work._args) for work in part]
 
         def change(
             now: int, part: list[Work] = part, documents: list[Any] = documents
@@ -204,18 +212,6 @@ def submit_calls(
     if committer is not None and works:
         committer.keep(works[-1]._born)
     return works
-
-
-def _documents(
-    committer: Committer | None, bucket: Bucket, works: list[Work]
-) -> list[Any]:
-    """What is to be kept of *works*, which are calls."""
-    if committer is None:
-        return []
-    name, keep = bucket.spec.type, committer.journal.document
-    return [
-        keep(Task(name, Call(work._fn or nothing, work._args, {}))) for work in works
-    ]
 
 
 def _call_bucket(rt: Runtime, fn: Callable[..., Any]) -> tuple[Bucket, int]:
@@ -357,8 +353,6 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
             kernel.dispatch(now)
         if kernel.sink:
             rt.publish()
-        # Two, so that it catches up.
-        committer.retire(2)
         starts = kernel.starts
         if len(starts) == 1 and committer.may_begin(starts[0]):
             first = starts[0]

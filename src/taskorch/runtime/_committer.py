@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch.errors import (
     JournalError,
@@ -21,6 +21,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.events import (
+    EventEmitted,
     Fact,
     HealthReported,
     JournalDegraded,
@@ -38,11 +39,11 @@ from taskorch.events import (
 )
 from taskorch.kernel import TaskRow
 from taskorch.kernel import _snapshot as snapshot
-from taskorch.model import TaskState
+from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
 from taskorch.runtime._asyncio import asyncio, running_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
-from taskorch.runtime._work import NEVER, Work
+from taskorch.runtime._work import NEVER, Emitted, Work
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -66,7 +67,7 @@ _SNAPSHOT_SHARE: Final = 4
 _PASSING: Final = frozenset({StatsReported, HealthReported, PerformanceReported})
 #: With these, what a handle says is settled once they are kept.
 _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
-_DOCUMENTED: Final = frozenset({TaskFailed, TaskCheckpointed})
+_DOCUMENTED: Final = frozenset({TaskFailed, TaskCheckpointed, EventEmitted})
 
 
 class Committer:
@@ -86,7 +87,7 @@ class Committer:
         #: Why the journal cannot be written; empty if it can.
         self.trouble = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
-        self.documents: dict[Work, Any] = {}
+        self.documents: dict[Work | Emitted, Any] = {}
         #: Attempts that are held back until what they wait for is kept.
         self.held: dict[tuple[TaskRow, int], None] = {}
         #: Attempts that may begin now: what they waited for is kept.
@@ -119,13 +120,28 @@ class Committer:
         self.snapshot_at = 0
         self._state: dict[str, Any] | None = None
 
+    def call_documents(
+        self, task_type: str, fn: Callable[..., Any]
+    ) -> Callable[[tuple[Any, ...]], Any]:
+        """
+        What makes documents of tasks that call *fn*, of the positional arguments.
+
+        Journals may have a quick way for that.
+        """
+        keep = self.journal.document
+        ask = getattr(self.journal, "call_documents", None)
+        write = None if ask is None else ask(task_type, fn)
+        if write is not None:
+            return cast("Callable[[tuple[Any, ...]], Any]", write)
+        return lambda args: keep(Task(task_type, Call(fn, args)))
+
     # -- under the lock ------------------------------------------------------------
 
     def take(self, items: list[tuple[Fact, Any]]) -> None:  # noqa: C901 - hot
         """Facts of a step: they are kept soon, and then told."""
         commits, documents = self.commits, self.documents
         pending = commits.pending
-        keep = pending.append
+        keep = getattr(pending, "add", None) or _adding(pending)
         unsettled = self._unsettled
         hurry = False
         for fact, work in items:
@@ -134,16 +150,16 @@ class Committer:
                 continue
             self.last = fact[1]
             if cls is TaskStarted:
-                keep((fact, None))
+                keep(fact, None)
             elif cls is TaskCompleted:
                 work._settled = fact[1]
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
-                keep((fact, documents.pop(work, None) if documents else None))
+                keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
                 work._born = fact[1]
                 work._settled = NEVER
-                keep((fact, documents.pop(work)))
+                keep(fact, documents.pop(work))
             else:
                 if cls in _SETTLING:
                     work._settled = fact[1]
@@ -153,7 +169,7 @@ class Committer:
                     work._settled = NEVER
                     unsettled.append(work)
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
-                keep((fact, document))
+                keep(fact, document)
         if self._rt.wanted:
             self._untold += items
         if pending:
@@ -477,7 +493,7 @@ class Committer:
                 self._state = snapshot.take(kernel)
         return group
 
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: C901 - one step, in order
         """The group in hand is kept: let go what waited for that, and tell of it."""
         rt = self._rt
         inside = False
@@ -502,9 +518,12 @@ class Committer:
                     self._tell(told)
                 if self._loops:
                     self._tell_loops(committed)
-                self.retire(_MANY)
+                more = self._retire()
                 launch = rt.settle(rt.now())
             rt.launch(launch)
+            while more:
+                with rt.lock:
+                    more = self._retire()
         except Exception as error:  # noqa: BLE001 - it is ours
             rt.fail_stop(error)
         except BaseException as error:
@@ -512,17 +531,21 @@ class Committer:
                 rt.interrupted(error)
             raise
 
-    def retire(self, most: int) -> None:
-        """Under the lock: let the oldest finished tasks leave memory, but not many."""
+    def _retire(self) -> bool:
+        """
+        Under the lock: let the oldest finished tasks leave memory, but not many.
+
+        Returns:
+            Whether others may follow.
+        """
         kernel = self._rt.kernel
         finished, keep = kernel.finished, kernel.config.keep_finished
-        while (
-            most
-            and len(finished) > keep
-            and finished[0].cargo._settled <= self.commits.committed
-        ):
-            kernel.retire()
-            most -= 1
+        committed, retire = self.commits.committed, kernel.retire
+        for _ in range(min(_MANY, len(finished) - keep)):
+            if finished[0].cargo._settled > committed:
+                return False
+            retire()
+        return len(finished) > keep
 
     def _tell(self, items: list[tuple[Fact, Any]]) -> None:
         """Under the lock: those who listen hear of *items*."""
@@ -609,6 +632,11 @@ class Committer:
             with self._rt.lock:
                 state = snapshot.take(self._rt.kernel)
             self._save(state)
+
+
+def _adding(group: list[Any]) -> Callable[[Fact, Any], None]:
+    """What adds a fact, and what is kept beside it, to a group that is a list."""
+    return lambda fact, value: group.append((fact, value))
 
 
 def _last_of(group: Any) -> int:

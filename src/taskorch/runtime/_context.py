@@ -14,10 +14,11 @@ from taskorch.errors import (
     NotRunningError,
     ResultGoneError,
 )
-from taskorch.model import Resources
+from taskorch.model import Resources, TaskState
 from taskorch.runtime._work import Control, Work, control_of, extra_of
 
 if TYPE_CHECKING:
+    from taskorch._managers import AsyncWorkflowContext, WorkflowContext
     from taskorch.executors._threads import Worker
 
 __all__ = ("RemoteContext", "TaskContext", "current_context")
@@ -32,18 +33,20 @@ LOG: Final = logging.getLogger("taskorch.task")
 
 def result_of(parent: Work) -> Any:
     """
-    The result of a dependency.
+    The result of a dependency; None if it has not completed.
 
     Raises:
         ResultGoneError: It has left memory, and was named by its id.
     """
+    if parent._row.state is not TaskState.COMPLETED:
+        return None
     if isinstance(parent._error, ResultGoneError):
         raise parent._error
     return parent._value
 
 
 class Results(Mapping[str, Any]):
-    """The results of the tasks that this one depends on, by id."""
+    """The results of the tasks that this one depends on, by id: of what completed."""
 
     __slots__ = ("_parents",)
 
@@ -51,16 +54,21 @@ class Results(Mapping[str, Any]):
         self._parents = parents
 
     def __getitem__(self, task_id: str) -> Any:
-        return result_of(self._parents[task_id])
+        parent = self._parents[task_id]
+        if parent._row.state is not TaskState.COMPLETED:
+            raise KeyError(task_id)
+        return result_of(parent)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parents)
+        for task_id, parent in list(self._parents.items()):
+            if parent._row.state is TaskState.COMPLETED:
+                yield task_id
 
     def __len__(self) -> int:
-        return len(self._parents)
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"Results({', '.join(self._parents)})"
+        return f"Results({', '.join(self)})"
 
 
 class TaskContext:
@@ -95,14 +103,27 @@ class TaskContext:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """The results of the tasks that this one depends on, by id."""
+        """
+        The results of the tasks that this one depends on, by id.
+
+        Of one that did not complete, where `join` or `on_parent_failure` lets the task
+        run without it, there is none; one that completes while it runs comes in.
+        """
         extra = self._work._extra
         return Results({} if extra is None else extra.parents)
 
     @property
-    def workflow(self) -> str | None:
-        """The id of the workflow, or None for a task on its own."""
-        return None
+    def workflow(self) -> WorkflowContext | None:
+        """
+        The run of a workflow that the task is part of, or None.
+
+        It can add tasks to it, and meet others of it: see `WorkflowContext`.
+        """
+        rt = self._work._rt
+        if "/" not in self.task_id or rt.manager_of is None:
+            return None
+        found: WorkflowContext = rt.manager_of(rt)._inside(self)
+        return found
 
     @property
     def cancelled(self) -> bool:
@@ -205,6 +226,12 @@ class AsyncTaskContext:
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context
+
+    @property
+    def workflow(self) -> AsyncWorkflowContext | None:
+        """See `TaskContext.workflow`."""
+        found = self._context.workflow
+        return None if found is None else found.aio
 
     async def progress(self, value: Any) -> None:
         """See `TaskContext.progress`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from threading import get_ident
+from threading import current_thread, get_ident, main_thread
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -258,6 +258,8 @@ class PolicyDeciders:
         try:
             answer = ask(*args, context)
         except BaseException as error:
+            if _is_from_outside(error):
+                raise
             raise PolicyFault(component, error) from error
         finally:
             self.asking = 0
@@ -420,10 +422,21 @@ class PolicyDeciders:
         asking, self.asking = self.asking, get_ident()
         try:
             return str(self.parts.state_machine.label(state))
-        except BaseException:  # noqa: BLE001 - a label is not worth a failure
+        except BaseException as error:
+            if _is_from_outside(error):
+                raise
+            # A label is not worth a failure.
             return state.value
         finally:
             self.asking = asking
+
+    @_guarded("join")
+    def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
+        """See `Deciders.join`."""
+        predicate: Any = self.task_of(row).join
+        answer = self._ask("join", object, now, lambda _: predicate(states))
+        _check_flag("join", "its answer", answer)
+        return answer is True
 
     @_guarded("retry_handler")
     def retry(
@@ -510,6 +523,11 @@ def _refuse(component: str, what: str) -> NoReturn:
 def _check_flag(component: str, name: str, value: object) -> None:
     if value is not True and value is not False:
         _refuse(component, f"{name} is {show(value)}, not True or False")
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C that came while a policy was asked, not one of its own."""
+    return isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
 
 
 def failure_of(row: TaskRow) -> BaseException:

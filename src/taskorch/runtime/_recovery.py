@@ -8,7 +8,7 @@ journals by it, too. `Recovery` opens the journal of a runtime.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -23,10 +23,13 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CATALOGUE,
+    EventEmitted,
     Fact,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
+    TaskParentsAdded,
+    TaskStarted,
     TaskSubmitted,
 )
 from taskorch.executors._sweep import sweep
@@ -48,6 +51,7 @@ from taskorch.runtime._work import (
     NEVER,
     NO_VARIABLES,
     PROGRAM,
+    Emitted,
     Work,
     extra_of,
     gone_of,
@@ -109,7 +113,8 @@ class Folding:
         Apply one fact, with what was kept beside it.
 
         Args:
-            entry: The fact, about a task that gets a row, and the document.
+            entry: The fact, about a task that gets a row or an event from outside, and
+                the document.
             apply: What gives the fact and its cargo to the kernel; None folds it.
         """
         fact, document = entry
@@ -121,15 +126,18 @@ class Folding:
             kernel.tasks[fact[3]].cargo._value = document
         elif cls is TaskFailed:
             kernel.tasks[fact[3]].cargo._error = error_of_fact(fact, document)
+        elif cls is TaskParentsAdded:
+            extra_of(kernel.tasks[fact[3]].cargo).added += fact[4]
         elif cls is TaskCheckpointed:
             row = kernel.tasks.get(fact[3])
             if row is not None:
                 extra = extra_of(row.cargo)
                 extra.checkpoint, extra.has_checkpoint = document, True
+        given: Any = Emitted(document) if cls is EventEmitted else cargo
         if apply is None:
-            fold(kernel, fact, cargo)
+            fold(kernel, fact, given)
         else:
-            apply(fact, cargo)
+            apply(fact, given)
         if cargo is not None:
             cargo._row = kernel.tasks[fact[3]]
 
@@ -154,8 +162,9 @@ class Folding:
         for row in self._kernel.tasks.values():
             work = row.cargo
             extra = work._extra
-            if extra is not None and extra.after and row.links is not None:
-                parents = zip(extra.after, row.links.parents, strict=False)
+            if extra is not None and row.links is not None:
+                names = extra.after + extra.added
+                parents = zip(names, row.links.parents, strict=False)
                 extra.parents = {name: self._host.known(p.id) for name, p in parents}
 
 
@@ -170,6 +179,11 @@ class Recollection:
         """How those of *ids* ended that have."""
         found = self._journal.ends(ids)
         return {task_id: _ENDED[kind] for task_id, kind in found.items()}
+
+    def ids(self, prefix: str) -> Sequence[str]:
+        """The ids that begin with *prefix*, in order; none if that cannot be asked."""
+        ask = getattr(self._journal, "ids", None)
+        return () if ask is None else ask(prefix)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""
@@ -194,14 +208,18 @@ class Recollection:
                 extra_of(work).after = fact[6]
                 row = TaskRow(task_id, 0, Bucket(Spec(fact[4]), TypeRow()), work, 0)
                 row.state = state
+                row.submitted_ns = fact[2]
                 work._row = row
+            elif work is not None and fact[0] is TaskStarted:
+                work._row.started_ns, work._row.attempt = fact[2], fact[4]
             elif work is not None and fact[0].__name__ in _ENDED:
                 ended = True
+                work._row.ended_ns = fact[2]
                 if fact[0] is TaskCompleted:
                     work._value = document
                 elif fact[0] is TaskFailed:
                     work._error = error_of_fact(fact, document)
-                    more_of(work._row).error = (fact[6], fact[7], fact[8])
+                    fail(work._row, fact)
                 else:
                     more_of(work._row).stop_reason = fact[4]
         commits = None if rt.committer is None else rt.committer.commits
@@ -217,7 +235,10 @@ class Recollection:
 
 def fail(row: TaskRow, fact: Fact) -> None:
     """Note in *row*, which is in no kernel, how it failed."""
-    more_of(row).error = (fact[6], fact[7], fact[8])
+    more = more_of(row)
+    more.error = (fact[6], fact[7], fact[8])
+    # Root causes, if it was what it needed that failed.
+    more.first_roots = fact[11] if fact[11:] else ()
 
 
 class Recovery:
@@ -300,6 +321,7 @@ class Recovery:
                 self._at_ns = max(self._at_ns, entry[0][2])
             else:
                 restoration.fold(entry[0])
+        self._keep_events(restoration)
         try:
             restoration.finish()
         except (InternalError, LookupError):
@@ -308,6 +330,19 @@ class Recovery:
             return False
         self._last = until
         return True
+
+    def _keep_events(self, restoration: Restoration) -> None:
+        """Fold the events from outside that nobody had waited for."""
+        numbers = dict.fromkeys(restoration.events)
+        if not numbers:
+            return
+        # They are kept for a while only, so they are among the last.
+        for entry in self._journal.read(after=min(numbers) - 1):
+            number = entry[0][1]
+            if number > restoration.seq:
+                break
+            if number in numbers:
+                self._folding.fold(entry, restoration.fold)
 
     def _sweep(self) -> None:
         """End the programs of earlier lives, before anything is run again."""

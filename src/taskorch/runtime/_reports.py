@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import UnknownTaskError
 from taskorch.kernel import AgentRow, TaskRow
+from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import past_of
 from taskorch.model import (
     TERMINAL,
@@ -81,7 +82,8 @@ def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
     )
     blocked_by: tuple[str, ...] = ()
     if more is not None and row.state is TaskState.BLOCKED:
-        blocked_by = tuple(more.blocked_by) or ("decision",)
+        word = "event" if awaits(row) else "decision"
+        blocked_by = tuple(more.blocked_by) or (word,)
         if more.blocked_by:
             error = blockade(row)
     return TaskStatus(

@@ -83,9 +83,11 @@ from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     NEVER,
     THREAD,
+    Emitted,
     Work,
     extra_of,
     gone_of,
+    result_of_wait,
     task_of,
 )
 from taskorch.signals import Signals
@@ -189,6 +191,9 @@ class Runtime:
         #: Contents of tasks that have left memory, by the user's ids.
         self.digests: dict[str, bytes | None] = {}
         self.closed = False
+        #: Gives the manager of workflows, which is made when it is needed.
+        self.manager_of: Callable[[Runtime], Any] | None = None
+        self.manager: Any = None
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None
         self.started = False
@@ -221,6 +226,7 @@ class Runtime:
     def new_kernel(self) -> None:
         """Begin with nothing."""
         self.kernel = Kernel(self._config, self.deciders, self._random, self._pools)
+        self.kernel.hand_over = self._hand_over
         self.deciders.bind(self.kernel)
 
     def name_life(self) -> None:
@@ -724,6 +730,82 @@ class Runtime:
 
         result: Work = self.step(change, keep=True)
         return result
+
+    def add_parents(self, task_id: str, parent_ids: Iterable[str]) -> None:
+        """
+        Let a task that still waits for others wait for more of them, all or none.
+
+        Their results are in its `context.results`. Those that it waits for already, or
+        that have completed, do no harm.
+
+        Args:
+            task_id: The task.
+            parent_ids: What it is to wait for, too.
+
+        Raises:
+            UnknownTaskError: There is no such task, or it has left memory; or one of
+                the others is unknown.
+            InvalidTransitionError: It does not wait for other tasks any more.
+            CycleError: One of them waits for it, however indirectly.
+        """
+        names = tuple(parent_ids)
+
+        def change(now: int) -> None:
+            self.refuse_submission()
+            row = self.kernel.tasks.get(task_id)
+            if row is None:
+                msg = f"no task in memory has the id {task_id!r}"
+                raise UnknownTaskError(msg, task_id=str(task_id))
+            works = [self.find(name, task_of(row)) for name in names]
+            rows = [work._row for work in works]
+            fresh = self.kernel.add_parents(row, rows, now)
+            added = {parent.id: None for parent in fresh}
+            extra = extra_of(row.cargo)
+            extra.added += tuple(added)
+            if row.state not in TERMINAL:
+                more = {w._row.id: w for w in works if w._row.id in added}
+                extra.parents = {**extra.parents, **more}
+
+        self.recall((task_id, *names))
+        self.step(change, keep=True)
+
+    def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
+        """Under the lock: a wait ends well, with what came, or with its default."""
+        work._value = value = result_of_wait(work, emitted)
+        committer = self.committer
+        if committer is None:
+            return
+        if work in committer.documents:
+            # Of its submission, in this very step: that is handed over first.
+            self.publish()
+        if emitted is None:
+            committer.documents[work] = committer.journal.document(value)
+            return
+        if emitted.document is None:
+            emitted.document = committer.journal.document(value)
+        committer.documents[work] = emitted.document
+
+    def emit(self, name: str, payload: Any, keep_ns: int) -> int:
+        """
+        Something has happened outside: let go all tasks that wait for it; how many.
+
+        Raises:
+            InvalidTaskError: The journal cannot keep *payload*.
+        """
+        self.deciders.refuse_reentry()
+        committer = self.durable()
+        document = None if committer is None else committer.journal.document(payload)
+        emitted = Emitted(payload, document)
+
+        def change(now: int) -> int:
+            self.refuse_submission()
+            if committer is not None and keep_ns and name not in self.kernel.awaited:
+                # Nobody waits for it: it is kept itself.
+                committer.documents[emitted] = document
+            return self.kernel.emit(name, emitted, keep_ns, now)
+
+        let_go: int = self.step(change, keep=True)
+        return let_go
 
     def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
         """A program has begun: it may have been suspended while it was on its way."""

@@ -22,15 +22,19 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, find_ring
+from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, Terms, find_ring
+from taskorch.kernel._dependencies import hangs_on
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,
+    RAISE,
     TERMINAL,
+    AtLeast,
     Call,
     Program,
     Reference,
     Task,
+    Wait,
 )
 from taskorch.model._limits import NS
 from taskorch.model._show import show
@@ -56,9 +60,11 @@ __all__ = ("Entry", "Submission", "digest", "how_to_call", "references", "when")
 
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _set_attribute: Final = object.__setattr__
-_LOCAL: Final = (Call, Program)
+_LOCAL: Final = (Call, Program, Wait)
 _MANY: Final = 4_096
 _SLICE: Final = 512
+#: Options of a task that says no more than a type and a payload: see _options.
+_FEW: Final = 3
 #: Stands for a handle where only its kind matters.
 _SOME: Final = Reference("some-task")
 
@@ -116,6 +122,8 @@ class Entry:
     task_id: str = ""
     row: TaskRow | None = None
     parents: list[TaskRow] = attrs.field(factory=list)
+    #: Under what conditions it goes on, if not once all parents have completed.
+    terms: Terms | None = None
     existing: Work | None = None
     #: What a durable orchestrator keeps of it.
     document: Any = None
@@ -141,7 +149,9 @@ class Submission:
 
     # -- the plain path: bare calls, of a kind that the validator has seen ---------
 
-    def plain(self, tasks: Sequence[Task]) -> Plain | None:
+    def plain(  # noqa: C901, PLR0912 - the hot path, written out
+        self, tasks: Sequence[Task]
+    ) -> Plain | None:
         """
         The works of *tasks* if nothing but the lock is needed to take them in.
 
@@ -154,7 +164,8 @@ class Submission:
         works: list[Work] = []
         buckets: list[Bucket] = []
         documents: list[Any] = []
-        keep = None if rt.committer is None else rt.committer.journal.document
+        committer = rt.committer
+        write: Callable[[tuple[Any, ...]], Any] | None = None
         # Most batches are of one function: what was found for the last is kept.
         key: Any = None
         bucket: Bucket | None = None
@@ -167,6 +178,7 @@ class Submission:
             options = _options(task)
             if options != key:
                 key, bucket = options, known.get(options)
+                fn = None
             if bucket is None or bucket.forgotten:
                 return None
             if type(payload) is Call:
@@ -177,14 +189,21 @@ class Submission:
                 if payload.fn is not fn:
                     fn = payload.fn
                     how = how_to_call(fn, None, ())
+                    write = None
+                    if committer is not None and _is_default(options):
+                        write = committer.call_documents(task.type, fn)
                 work = make(rt, fn, payload.args, payload.kwargs, how, context)
             else:
-                fn = None
+                if type(payload) is Wait:
+                    return None
+                fn = write = None
                 how = PROGRAM if type(payload) is Program else AGENT
                 work = rt.work_class(rt, None, (), NO_KWARGS, how, context)
             work._task = task
-            if keep is not None:
-                documents.append(keep(task))
+            if write is not None and not work._kwargs:
+                documents.append(write(work._args))
+            elif committer is not None:
+                documents.append(committer.journal.document(task))
             works.append(work)
             buckets.append(bucket)
         return works, buckets, documents
@@ -349,6 +368,7 @@ class Submission:
                         parents=entry.parents,
                         not_before_ns=when(entry.task.not_before, now),
                         deadline_ns=when(entry.task.deadline, now),
+                        terms=entry.terms,
                     )
                 )
                 kernel.admitting += 1
@@ -413,6 +433,13 @@ class Submission:
                 extra.parents = works
                 extra.after = tuple(works)
                 entry.parents = [parent._row for parent in works.values()]
+            task = entry.task
+            if (
+                task.join != "all"
+                or task.on_parent_failure != "block"
+                or type(task.payload) is Wait
+            ):
+                entry.terms = terms_of(task, len(works))
         _refuse_rings(batch)
 
     def _parents(
@@ -513,7 +540,7 @@ class Submission:
         )
         old: Work = row.cargo
         task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
-        after = () if old._extra is None else old._extra.after
+        after = () if old._extra is None else old._extra.after + old._extra.added
         # What it waited for may have been run again since: these are what counts.
         newest = {name: self._newest(name) for name in after}
         args, kwargs = old._args, old._kwargs
@@ -543,10 +570,11 @@ class Submission:
             not_before_ns=when(task.not_before, now),
             deadline_ns=when(task.deadline, now),
             rerun_of=row,
+            terms=_terms_of(task),
         )
         for child in () if row.links is None else row.links.dependents:
             below = child.cargo
-            if below is not None and below._extra is not None:
+            if below is not None and below._extra is not None and hangs_on(child):
                 below._extra.parents = {
                     name: work if parent is old else parent
                     for name, parent in below._extra.parents.items()
@@ -664,6 +692,7 @@ def _options(task: Task) -> Any:
         and task.timeout is None
         and task.idempotent is True
     ):
+        # As many as `_FEW` says.
         return (task.type, task.priority, local)
     key = (
         task.type,
@@ -691,14 +720,55 @@ def _is_bare(task: Task) -> bool:
         and task.not_before is None
         and task.idempotency_key is None
         and task.metadata is None
+        and task.join == "all"
+        and task.on_parent_failure == "block"
     )
+
+
+def terms_of(task: Task, parents: int) -> Terms | None:
+    """
+    Under what conditions *task* goes on; None: once all its parents have completed.
+
+    Raises:
+        InvalidTaskError: So many parents could never meet them.
+    """
+    terms = _terms_of(task)
+    if terms is None or terms.join in ("all", "finished"):
+        return terms
+    least = terms.join if isinstance(terms.join, int) else 1
+    if parents < least:
+        what = f"join={show(task.join)}"
+        msg = f"{what} waits for {least} tasks, and `after` names {parents}"
+        raise InvalidTaskError(msg, task_id=task.id)
+    return terms
+
+
+def _terms_of(task: Task) -> Terms | None:
+    join: Any = task.join
+    if isinstance(join, AtLeast):
+        join = join.count
+    elif not isinstance(join, str):
+        join = "asked"
+    wait = None
+    payload = task.payload
+    if isinstance(payload, Wait):
+        timeout = None if payload.timeout is None else int(payload.timeout * NS)
+        wait = (payload.event, timeout, payload.default is not RAISE)
+    elif join == "all" and task.on_parent_failure == "block":
+        return None
+    return Terms(join, task.on_parent_failure, wait=wait)
+
+
+def _is_default(options: Any) -> bool:
+    """Whether a task with these says no more than its type and its payload."""
+    return len(options) == _FEW and options[1] == 0
 
 
 def _spec(task: Task) -> Spec:
     requires: tuple[str, ...] | None
     if task.requires is not None:
         requires = tuple(sorted(set(task.requires)))
-    elif isinstance(task.payload, Call | Program):
+    elif isinstance(task.payload, _LOCAL):
         requires = None
     else:
         requires = (task.type,)

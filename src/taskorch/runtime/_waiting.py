@@ -21,6 +21,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import TaskRow
 from taskorch.kernel._books import wanted
+from taskorch.kernel._dependencies import awaits
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
@@ -390,7 +391,7 @@ class Waiting:
             found = todo.pop()
             waits = self._waits.get((found.id, found.attempt), ())
             below = [target for any_of in waits for target in any_of]
-            below += () if found.links is None else found.links.parents
+            below += _needed(found)
             for target in below:
                 if target is row:
                     return True
@@ -417,13 +418,13 @@ class Waiting:
         todo, seen = [target], {target.id}
         while todo:
             row = todo.pop()
-            if is_settled(row):
+            if is_settled(row) or awaits(row):
                 continue
             if row.id in waiting:
                 return False
             if row.state is not TaskState.RUNNING and not free.holds(row):
                 return False
-            for parent in () if row.links is None else row.links.parents:
+            for parent in _needed(row):
                 if parent.id not in seen:
                     seen.add(parent.id)
                     todo.append(parent)
@@ -610,6 +611,18 @@ class _Free:
             )
             for agent in agents
         )
+
+
+def _needed(row: TaskRow) -> Sequence[TaskRow]:
+    """What must end before *row* can go on; of a join of some, nobody knows which."""
+    links = row.links
+    if links is None:
+        return ()
+    terms = links.terms
+    if terms is None:
+        return links.parents
+    is_of_all = terms.join in ("all", "finished") and not terms.joined
+    return links.parents if is_of_all else ()
 
 
 def _would_deadlock(

@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.errors import (
     ComponentError,
+    DependencyFailedError,
     InternalError,
     NotRunningError,
     TaskCancelledError,
@@ -18,13 +19,24 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.kernel import TaskRow
-from taskorch.model import Call, Missing, Task, call_type
+from taskorch.model import Call, Missing, Task, Wait, call_type
 from taskorch.runtime._deciders import METHODS, failure_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("AGENT", "COROUTINE", "GONE", "NAMED", "PROGRAM", "THREAD", "Extra", "Work")
+__all__ = (
+    "AGENT",
+    "COROUTINE",
+    "GONE",
+    "NAMED",
+    "PROGRAM",
+    "THREAD",
+    "Emitted",
+    "Extra",
+    "Work",
+    "result_of_wait",
+)
 
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
@@ -40,6 +52,8 @@ AGENT: Final = 4
 #: Not at all: what it calls was there in an earlier life.
 GONE: Final = 5
 
+#: What to do about a task that has ended because of what it needed.
+_RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
 
@@ -62,10 +76,10 @@ class Extra:
     """What only some tasks have."""
 
     __slots__ = (
+        "added",
         "after",
         "checkpoint",
         "control",
-        "digest",
         "executor",
         "has_checkpoint",
         "parents",
@@ -82,7 +96,19 @@ class Extra:
         self.has_checkpoint = False
         self.control: Control | None = None
         self.executor: str | None = None
-        self.digest: Any = None
+        #: Ids of parents that came later: the submission did not name them.
+        self.added: tuple[str, ...] = ()
+
+
+class Emitted:
+    """What came with an event from outside: the cargo of its fact."""
+
+    __slots__ = ("document", "value")
+
+    def __init__(self, value: Any, document: Any = None) -> None:
+        self.value: Any = value
+        #: What a durable orchestrator keeps of it, once that is made.
+        self.document: Any = document
 
 
 class Work:
@@ -204,6 +230,14 @@ def task_of_work(work: Work, row: TaskRow) -> Task:
     return Task.call(work._fn or nothing, *work._args, kwargs=work._kwargs, id=row.id)
 
 
+def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
+    """What *work*, a wait that ends well, completes with; None: its time is over."""
+    if emitted is not None:
+        return emitted.value
+    payload: Any = None if work._task is None else work._task.payload
+    return payload.default if isinstance(payload, Wait) else None
+
+
 def gone_of(work: Work) -> str:
     """What *work* calls and is gone, in a sentence; empty if nothing is."""
     return work._fn.why if isinstance(work._fn, Missing) else ""
@@ -245,7 +279,8 @@ def error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":
         # "the router failed: …", or what the task raised, "and then the … failed".
-        name = next((n for n in METHODS if f"the {n} failed: " in message), "")
+        names = (*METHODS, "join")
+        name = next((n for n in names if f"the {n} failed: " in message), "")
         failed = ComponentError(
             f"task {row.id}: {message}", component=name, task_id=row.id
         )
@@ -253,4 +288,9 @@ def error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
         return failed
     if cause in ("timeout", "deadline", "lost"):
         return failure_of(row)
+    if cause == "dependency":
+        msg = f"task {row.id}: {message}"
+        return DependencyFailedError(
+            msg, root_causes=more.first_roots, hint=_RERUN_BOTH, task_id=row.id
+        )
     return TaskFailedError(f"task {row.id}: {message}", type=kind, task_id=row.id)

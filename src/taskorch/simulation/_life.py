@@ -26,6 +26,7 @@ from taskorch.errors import (
 from taskorch.events import (
     CATALOGUE,
     Event,
+    EventEmitted,
     Fact,
     TaskCompleted,
     TaskProgressed,
@@ -45,7 +46,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._faults import note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._timers import LEASE, is_alive
+from taskorch.kernel._timers import KEPT, LEASE, is_alive
 from taskorch.model import TERMINAL, Program, Task, TaskState
 from taskorch.protocols import Entry
 from taskorch.runtime._attempts import _resolved, gone, outcome_of, said, tidy
@@ -53,7 +54,7 @@ from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._recovery import Folding
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Work, extra_of, task_of
+from taskorch.runtime._work import Emitted, Work, extra_of, result_of_wait, task_of
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._remotes import Remotes
@@ -68,6 +69,8 @@ __all__ = ("Life",)
 
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
+#: Timers that bring nothing about by themselves.
+_IDLE: Final = frozenset({LEASE, KEPT})
 
 
 class Life:
@@ -89,6 +92,7 @@ class Life:
             setup.config, self.deciders, self._random, setup.pools
         )
         self.kernel.epoch = epoch
+        self.kernel.hand_over = _hand_over
         self.deciders.bind(self.kernel)
         if world.nature.prodding:
             self.kernel.points = world.nature
@@ -150,7 +154,7 @@ class Life:
     def is_busy(self) -> bool:
         """Whether a timer is set that is not idle."""
         timers = self.kernel.timers
-        return any(timer[2] != LEASE and is_alive(timer) for timer in timers)
+        return any(timer[2] not in _IDLE and is_alive(timer) for timer in timers)
 
     def settle(self) -> None:  # noqa: C901 - the hot path, written out
         """The end of a step: start what can start, and do what follows from it all."""
@@ -490,6 +494,26 @@ class Life:
         holdable = (row.id, row.attempt) in self.runs and self._holdable(row)
         return self.kernel.suspend(row, now, holdable=holdable)
 
+    def emit(self, name: str, payload: Any, keep_ns: int) -> int:
+        """An event has come from outside; how many tasks it let go."""
+        return self.kernel.emit(name, Emitted(payload), keep_ns, self.now())
+
+    def add_parents(self, row: TaskRow, after: Sequence[str]) -> bool:
+        """
+        Let *row* wait for more tasks.
+
+        Raises:
+            UsageError: It may not, or they are unknown.
+        """
+        works = [self.known(name) for name in after]
+        rows = [work._row for work in works]
+        fresh = self.kernel.add_parents(row, rows, self.now())
+        extra = extra_of(row.cargo)
+        added = {parent.id: None for parent in fresh}
+        extra.parents |= {w._row.id: w for w in works if w._row.id in added}
+        extra.added += tuple(added)
+        return True
+
     def rerun(self, task_id: str) -> str:
         """
         Run a finished task again; the id of the new one.
@@ -583,7 +607,14 @@ def _entry(item: tuple[Fact, Any]) -> Entry:
         return fact, job._task
     if fact[0] is TaskCompleted:
         return fact, job._value
+    if fact[0] is EventEmitted:
+        return fact, job.value
     return fact, None
+
+
+def _hand_over(job: Work, emitted: Emitted | None) -> None:
+    """A wait ends well, with what came, or with its default."""
+    job._value = result_of_wait(job, emitted)
 
 
 def _killed(task_id: str) -> AttemptLostError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
 
@@ -34,10 +34,11 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     check_count,
+    check_event,
     check_id,
     check_seconds,
 )
-from taskorch.model._limits import CONCURRENCY, KEEP_FINISHED, NS
+from taskorch.model._limits import CONCURRENCY, KEEP_EVENTS, KEEP_FINISHED, NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime import _reports
@@ -507,16 +508,43 @@ class Simulation:
         task_id: str,
         verdict: Literal["retry", "fail", "complete"],
         result: Any = None,
+        reason: str = "",
     ) -> bool:
-        """Settle a task that is held for a decision; False if it has ended."""
+        """Settle a task that is held for a decision, or waits; False if it ended."""
 
         def act(life: Life, row: Any, now: int) -> bool:
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result  # noqa: SLF001 - one record a task
                 row.cargo._error = None  # noqa: SLF001
-            return life.kernel.decide(row, verdict, now)
+            return life.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
+
+    def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
+        """
+        Say that an event has come; how many tasks that waited for it it let go.
+
+        Args:
+            name: Its name.
+            payload: What they complete with.
+            keep: For how many seconds it is kept if no task waits for it.
+
+        Raises:
+            InvalidTaskError: *name* is no name, or *keep* no number of seconds.
+            NotRunningError: The orchestrator is dead at the moment.
+        """
+        check_event(name)
+        ns = int(check_seconds("keep", keep) * NS)
+        return self.world.do(lambda: self._life().emit(name, payload, ns))
+
+    def add_parents(self, task_id: str, after: Sequence[str]) -> bool:
+        """
+        Let a task that still waits for others wait for more; False if it has ended.
+
+        Raises:
+            UsageError: It does not wait any more, or they wait for it.
+        """
+        return self._control(task_id, lambda life, row, _: life.add_parents(row, after))
 
     def rerun_task(self, task_id: str) -> str:
         """Run a finished task again; the id of the new one."""

@@ -14,8 +14,9 @@ What it holds, by the names that a breach is told by:
     one attempt     an attempt begins only when none is under way
     fence           only the current attempt ends a task, and only if it really ended
     cancelled       nothing begins after a task was cancelled
-    dependencies    a task begins when all that it waits for has completed
+    dependencies    a task begins when its join holds: mostly, when all has completed
     ring            no tasks wait for each other
+    events          an event lets go all that wait for it, and who comes soon after
     instant         what ends at an instant is applied before anything starts
     capacity        no pool, agent or concurrency limit is exceeded
     released        what an attempt held is given back, once
@@ -45,6 +46,7 @@ from taskorch.events import (
     AttemptStopping,
     AttemptWaiting,
     Event,
+    EventEmitted,
     Fact,
     OrchestratorStarted,
     SlotLeaked,
@@ -54,6 +56,8 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskParentsAdded,
+    TaskReleased,
     TaskRepointed,
     TaskReprioritised,
     TaskResumed,
@@ -92,6 +96,9 @@ _AFTER_STARTS: Final = frozenset(
         "ComponentFailed",
         "TaskFailed",
         "TaskBlocked",
+        # What then becomes of those that depend on it.
+        "TaskCancelled",
+        "TaskReleased",
         # Known once the policies have been asked.
         "PolicySlow",
     }
@@ -128,11 +135,15 @@ class _Seen:
         "agent",
         "alloc",
         "attempt",
+        "blocked",
         "due",
         "ended",
         "idempotent",
+        "join",
+        "joined",
         "left",
         "lost",
+        "on_failure",
         "parents",
         "place",
         "queue",
@@ -141,10 +152,21 @@ class _Seen:
         "timeout",
         "timer",
         "under_way",
+        "wait",
     )
 
     def __init__(self, fact: Fact) -> None:
         self.parents: tuple[str, ...] = fact[6]
+        self.join: str | int = fact[17] if fact[17:] else "all"
+        self.on_failure: str = fact[18] if fact[17:] else "block"
+        #: For what event it waits, and how long, if it is a wait.
+        self.wait: tuple[str | None, int | None, bool] | None = (
+            fact[19] if fact[19:] else None
+        )
+        #: Its join, where it is not the usual one, has held.
+        self.joined: bool = False
+        #: A dependency of it failed, and it waits for a re-run of that.
+        self.blocked: bool = False
         self.timeout: int | None = fact[10]
         self.idempotent: bool = fact[11]
         self.place: tuple[Any, ...] = ()
@@ -219,6 +241,11 @@ class _Books:
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
         #: `(when, task id, what)`.
         self.dues: list[tuple[int, str, str]] = []
+        #: Tasks that wait, by their events; and until when events are kept.
+        self.awaiting: dict[str, dict[str, None]] = {}
+        self.kept: dict[str, int] = {}
+        #: What is to be let go in this step, because of an event.
+        self.heard: dict[str, str] = {}
         #: What the step has touched, and what it has started, with its place.
         self.touched: dict[str, None] = {}
         self.started: list[tuple[str, _Seen]] = []
@@ -280,10 +307,12 @@ class _Books:
             _breach("one attempt", f"{task_id}: {attempt} begins beside {seen.attempt}")
         if attempt != seen.attempt + 1:
             _breach("one attempt", f"{task_id}: {attempt} follows {seen.attempt}")
-        for parent in seen.parents:
-            state = self.tasks[parent].ended
-            if state is not _S.COMPLETED:
-                _breach("dependencies", f"{task_id} begins, and {parent} is {state}")
+        if not seen.joined:
+            self.check_parents(task_id, seen)
+        if seen.due > now:
+            left = (seen.due - now) / 1e9
+            _breach("due", f"{task_id} begins, and its delay goes on for {left:g} s")
+        seen.due = 0
         seen.attempt = attempt
         seen.under_way = True
         seen.agent = agent
@@ -296,6 +325,37 @@ class _Books:
         self.hold(agent, alloc, 1)
         self.touched[task_id] = None
         self.started.append((task_id, seen))
+
+    def check_parents(self, task_id: str, seen: _Seen) -> None:
+        """A task that was not released begins: all its parents have completed."""
+        if seen.parents and (seen.join, seen.on_failure) != ("all", "block"):
+            _breach("dependencies", f"{task_id} begins, and was not released")
+        for parent in seen.parents:
+            state = self.tasks[parent].ended
+            if state is not _S.COMPLETED:
+                _breach("dependencies", f"{task_id} begins, and {parent} is {state}")
+
+    def release(self, event: TaskReleased) -> None:
+        seen = self.tasks[event.task_id]
+        total = len(seen.parents)
+        # Later tasks of the same batch may not be there yet.
+        states = [self.tasks[name] for name in seen.parents if name in self.tasks]
+        done = sum(parent.ended is _S.COMPLETED for parent in states)
+        ended = sum(parent.ended is not None or parent.blocked for parent in states)
+        over = ended == total
+        holds = {
+            "all": done == total,
+            "finished": over,
+            "any": done > 0,
+            "asked": ended > 0,
+        }
+        if not (
+            holds[seen.join] if isinstance(seen.join, str) else done >= seen.join
+        ) and not (seen.on_failure == "run" and over):
+            how = f"{done} of {total} completed"
+            _breach("dependencies", f"{event.task_id} is released, and {how}")
+        seen.joined = True
+        self.touched[event.task_id] = None
 
     def hold(self, agent: str, alloc: Units, slots: int) -> None:
         self.running += slots
@@ -325,6 +385,9 @@ class _Books:
             _breach("fence", f"{task_id}: {attempt} ended it, not {seen.attempt}")
         if seen.under_way:
             self.free(task_id, seen)
+        if seen.wait is not None:
+            self.awaiting.get(seen.wait[0] or "", {}).pop(task_id, None)
+            self.heard.pop(task_id, None)
         seen.ended = state
         seen.due = 0
         self.touched[task_id] = None
@@ -368,6 +431,36 @@ class _Books:
         seen = self.tasks[event.task_id]
         if event.cause != "dependency" and seen.under_way:
             self.free(event.task_id, seen)
+        seen.blocked = event.cause == "dependency"
+        # A person says whether it may go on; its parents do not any more.
+        seen.joined = seen.joined or event.cause == "join"
+        if event.cause == "event" and seen.wait is not None:
+            self.begin_wait(event, seen, *seen.wait[:2])
+        self.touch(event)
+
+    def begin_wait(
+        self, event: TaskBlocked, seen: _Seen, name: str | None, timeout: int | None
+    ) -> None:
+        task_id, now = event.task_id, event.at_ns
+        if timeout is not None:
+            seen.due = now + timeout
+            heappush(self.dues, (seen.due, task_id, "delay"))
+        if name is not None:
+            self.awaiting.setdefault(name, {})[task_id] = None
+            if self.kept.get(name, 0) > now:
+                self.heard[task_id] = name
+
+    def emit(self, event: EventEmitted) -> None:
+        waiting = self.awaiting.get(event.name, {})
+        if event.let_go != len(waiting):
+            who = ", ".join(waiting) or "nobody"
+            _breach("events", f"{event.name} lets go {event.let_go}, and {who} waits")
+        self.heard.update(dict.fromkeys(waiting, event.name))
+        if event.until_ns:
+            self.kept[event.name] = event.until_ns
+
+    def unblock(self, event: TaskUnblocked) -> None:
+        self.tasks[event.task_id].blocked = False
         self.touch(event)
 
     def suspend(self, event: TaskSuspended) -> None:
@@ -377,7 +470,7 @@ class _Books:
             seen.timer = 0
         elif seen.under_way:
             self.free(event.task_id, seen)
-        seen.resume, seen.due = seen.due, 0
+        seen.resume, seen.due = max(1, seen.due - event.at_ns) if seen.due else 0, 0
         self.touched[event.task_id] = None
 
     def resume(self, event: TaskResumed) -> None:
@@ -387,15 +480,16 @@ class _Books:
             seen.left = 0
             heappush(self.dues, (seen.timer, event.task_id, "timeout"))
         elif not event.held and seen.resume:
-            seen.due, seen.resume = seen.resume, 0
-            if seen.due > event.at_ns:
-                heappush(self.dues, (seen.due, event.task_id, "delay"))
-            else:
-                seen.due = 0
+            seen.due, seen.resume = event.at_ns + seen.resume, 0
+            heappush(self.dues, (seen.due, event.task_id, "delay"))
         self.touched[event.task_id] = None
 
     def due(self, event: TaskDue) -> None:
-        self.tasks[event.task_id].due = 0
+        seen = self.tasks[event.task_id]
+        if seen.due > event.at_ns:
+            left = (seen.due - event.at_ns) / 1e9
+            _breach("due", f"{event.task_id}: its delay goes on for {left:g} s")
+        seen.due = 0
         self.touched[event.task_id] = None
 
     def stop(self, event: AttemptStopping) -> None:
@@ -445,6 +539,16 @@ class _Books:
             self.touched[child] = None
         self.touched[event.task_id] = None
 
+    def extend(self, event: TaskParentsAdded) -> None:
+        seen = self.tasks[event.task_id]
+        seen.parents += event.after
+        seen.joined = False
+        for parent in event.after:
+            self.children.setdefault(parent, []).append(event.task_id)
+        self.touch(event)
+        # A ring may go by way of any that waits.
+        self.submitted += [name for name, each in self.tasks.items() if not each.ended]
+
     def reorder(self, event: TaskReprioritised) -> None:
         seen = self.tasks[event.task_id]
         seen.place = (event.key, seen.place[1])
@@ -462,18 +566,21 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     TaskCancelled: _Books.cancel,
     TaskRetrying: _Books.retry,
     TaskBlocked: _Books.block,
-    TaskUnblocked: _Books.touch,
+    TaskReleased: _Books.release,
+    TaskUnblocked: _Books.unblock,
     TaskSuspended: _Books.suspend,
     TaskResumed: _Books.resume,
     TaskDue: _Books.due,
     TaskReprioritised: _Books.reorder,
     TaskRepointed: _Books.repoint,
+    TaskParentsAdded: _Books.extend,
     AttemptStopping: _Books.stop,
     AttemptWaiting: _Books.wait,
     AttemptReturned: _Books.go_on,
     SlotLeaked: _Books.leak,
     SlotRecovered: _Books.mend,
     OrchestratorStarted: _Books.live,
+    EventEmitted: _Books.emit,
     AgentJoined: _Books.change_agent,
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
@@ -567,6 +674,8 @@ class Watch:
         found = differences(kernel, self._folded, touched)
         if found:
             _breach("folded", "; ".join(found))
+        for task_id, name in books.heard.items():
+            _breach("events", f"{name} came, and {task_id} waits")
         rows = kernel.tasks
         entered = False
         for task_id in touched:
@@ -657,7 +766,11 @@ class Watch:
     def _look_for_rings(self) -> None:
         books = self._books
         submitted, books.submitted = books.submitted, []
-        ring = find_ring({name: books.tasks[name].parents for name in submitted})
+        tasks = {name: books.tasks[name] for name in submitted}
+        # What was let go waits for nobody.
+        ring = find_ring(
+            {name: () if seen.joined else seen.parents for name, seen in tasks.items()}
+        )
         if ring:
             _breach("ring", f"{' → '.join((*ring, ring[0]))} was accepted")
 
@@ -675,7 +788,9 @@ class Watch:
             if what == "timeout":
                 late = seen.under_way and seen.timer == when and not stopping
             elif what == "delay":
-                late = seen.due == when
+                # What ends at that instant may have let it go already.
+                held = row.more is not None and row.more.due_ns == when
+                late = seen.due == when and held
             elif what == "deadline":
                 late = not stopping
             elif what == "age":

@@ -12,7 +12,18 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import UsageError
-from taskorch.model import TERMINAL, Program, Resources, RetryPolicy, Task, TaskState
+from taskorch.model import (
+    TERMINAL,
+    AtLeast,
+    Join,
+    OnParentFailure,
+    Program,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskState,
+    Wait,
+)
 from taskorch.policies import (
     CapabilityRegistry,
     DeadlineQueue,
@@ -56,10 +67,38 @@ _QUEUED: Final = TaskState.QUEUED
 _LIVE: Final = tuple(state for state in TaskState if not state.is_terminal)
 _ENDED: Final = tuple(state for state in TaskState if state.is_terminal)
 _PROGRAM: Final = Program(("true",))
+_EVENTS: Final = ("go", "stop")
+_WAITS: Final = (
+    *(Wait(name) for name in _EVENTS),
+    Wait("go", 9.0),
+    Wait("stop", 20.0, "nobody came"),
+    Wait(None, 5.0, None),
+    Wait("go", 0.0, None),
+)
+_FAILURES: Final[tuple[OnParentFailure, ...]] = (
+    "block",
+    "block",
+    "skip",
+    "fail",
+    "run",
+)
 _VERDICTS: Final[tuple[Literal["retry", "fail", "complete"], ...]] = (
     "retry",
     "fail",
     "complete",
+)
+
+
+def _some_failed(states: Mapping[str, TaskState]) -> bool:
+    """A join that says no if nothing goes wrong."""
+    return TaskState.FAILED in states.values()
+
+
+_JOINS: Final[tuple[Join, ...]] = (
+    *("all", "all", "all", "all", "finished", "any"),
+    AtLeast(1),
+    AtLeast(2),
+    _some_failed,
 )
 
 
@@ -270,6 +309,11 @@ class Workload:
             + [self._prioritise, self._decide, self._rerun, self._expire]
             + [self._join, self._again]
         )
+        #: Whether tasks have terms of their own: in the other half of all worlds, what
+        #: is rare without them is less rare.
+        self._has_terms = random.random() < 0.5  # noqa: PLR2004 - half of them
+        if self._has_terms:
+            makers += [self._add_parents, self._emit, self._emit]
         now = 0.0
         self.commands: list[Command] = []
         #: What is to be done soon, because of what was done.
@@ -353,9 +397,17 @@ class Workload:
             idempotent=random.random() < 0.8,  # noqa: PLR2004 - most
             idempotency_key=random.choice([None] * 5 + [f"key-{task_id}"]),
         )
+        if self._has_terms:
+            task = attrs.evolve(
+                task,
+                join=random.choice(_JOINS),
+                on_parent_failure=random.choice(_FAILURES),
+            )
         if random.random() < 0.2:  # noqa: PLR2004 - some
             # One that can be stopped where it stands.
             task = attrs.evolve(task, payload=_PROGRAM, requires=None)
+        elif self._has_terms and random.random() < 0.15:  # noqa: PLR2004 - a few
+            task = attrs.evolve(task, payload=random.choice(_WAITS), requires=None)
         return task
 
     def _send(self, tasks: list[Task]) -> None:
@@ -433,6 +485,24 @@ class Workload:
             lambda task_id: self._simulation.decide(task_id, verdict, "by decision"),
             TaskState.BLOCKED,
             say=verdict,
+        )
+
+    def _emit(self) -> Made:
+        random = self._random
+        name, keep = random.choice(_EVENTS), random.choice([0.0, 1.0, 30.0])
+        return (
+            "emit",
+            f"{name} keep={keep}",
+            lambda: self._simulation.emit(name, f"{name} came", keep=keep),
+        )
+
+    def _add_parents(self) -> Made:
+        after = tuple(self._pick() for _ in range(self._random.choice([1, 1, 2])))
+        return self._on_one(
+            "add parents",
+            lambda task_id: self._simulation.add_parents(task_id, after),
+            TaskState.PENDING,
+            say=f"after {', '.join(after)}",
         )
 
     def _expire(self) -> Made:
@@ -539,6 +609,9 @@ def _shown(task: Task) -> str:
     plain = Task("")
     parts = [
         f"{field.name}={getattr(task, field.name)!r}"
+        # Where a function is in memory differs.
+        if task.join is not _some_failed or field.name != "join"
+        else "join=some failed"
         for field in attrs.fields(Task)
         if field.name not in ("type", "id", "retry", "_submitted_as")
         and getattr(task, field.name) != getattr(plain, field.name)

@@ -185,6 +185,9 @@ def tasks(**parts: Any) -> Strategy[Task]:
         "id": st.none(),
         "priority": priorities(),
         "after": st.just(()),
+        # Others need tasks to wait for, and make no difference without.
+        "join": st.sampled_from(("all", "finished")),
+        "on_parent_failure": st.sampled_from(("block", "skip", "fail", "run")),
         "requires": st.none() | _some_types(),
         "resources": st.just(Resources()) | resources(),
         "timeout": st.none() | _seconds(zero=False),

@@ -16,10 +16,14 @@ from typing import Any, Final, TypeAlias
 from taskorch.model._show import show
 
 __all__ = (
+    "AT_LEAST",
+    "JOINING",
     "MAX_SHOWN",
+    "PHASE",
     "PROGRAM",
     "RESULT",
     "RETRY",
+    "WAIT",
     "Functions",
     "document_schema",
     "plain",
@@ -31,6 +35,14 @@ RESULT: Final = "$result"
 PROGRAM: Final = ("env", "inherit_env", "cwd", "stdin", "check")
 #: What a retry policy is made of, as far as a document can say it.
 RETRY: Final = ("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after")
+#: What a wait for an event may say.
+WAIT: Final = ("wait_for", "timeout", "default")
+#: What a phase may say of itself.
+PHASE: Final = ("max_parallel", "gate", "gate_timeout", "on_failure")
+#: Options of a task that say when it goes on.
+JOINING: Final = ("join", "on_parent_failure")
+#: How a join says that so many must have completed.
+AT_LEAST: Final = "at_least"
 #: Characters of a value that a message shows.
 MAX_SHOWN: Final = 80
 #: How deep a value may be nested.

@@ -12,6 +12,7 @@ from typing import Final
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program, Task, id_problem
 from taskorch.model._show import show
+from taskorch.workflows import _steps
 
 __all__ = ("check_name", "check_task_id", "guess", "stem_of", "unused")
 
@@ -57,6 +58,8 @@ def stem_of(task: Task) -> str:
     word = str(task.type)
     if isinstance(payload, Call):
         fn = payload.fn
+        if fn in (_steps.mapped, _steps.reduced):
+            fn = payload.args[0].fn
         # Of a partial, what it calls.
         fn = getattr(fn, "func", fn)
         word = _function_name(fn)

@@ -6,33 +6,44 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
 
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,
+    RAISE,
+    AtLeast,
     Call,
     Program,
     Reference,
     Resources,
     RetryPolicy,
     Task,
+    Wait,
     call_type,
     check_seconds,
     id_problem,
 )
+from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
 from taskorch.model._limits import MAX_PRIORITY
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
+    AT_LEAST,
+    JOINING,
     MAX_SHOWN,
+    PHASE,
     PROGRAM,
     RESULT,
     RETRY,
+    WAIT,
     Functions,
     plain,
 )
 from taskorch.workflows._names import check_name, guess
+from taskorch.workflows._phases import Approval, check_options, checks_of
+from taskorch.workflows._steps import gathered, mapped, reduced
 
 __all__ = ("read",)
 
@@ -41,11 +52,17 @@ _DATE: Final = re.compile(
 )
 
 
+#: The options of a phase, by its name.
+Phases: TypeAlias = dict[str, dict[str, Any]]
+#: Tasks, and the phases that they are of.
+Tasks: TypeAlias = list[tuple[Task, str | None]]
+
+
 def read(
     document: object, functions: Functions, *, programs: bool
-) -> tuple[str, list[Task]]:
+) -> tuple[str, Phases, Tasks]:
     """
-    The name and the tasks of a document.
+    The name, the phases and the tasks of a document.
 
     Raises:
         InvalidTaskError: *functions* is no mapping of names to functions.
@@ -56,7 +73,7 @@ def read(
         msg = f"functions is a mapping of names to functions, not {show(given)}"
         raise InvalidTaskError(msg)
     reader = _Reader(functions, programs=programs)
-    name, tasks = reader.workflow(document)
+    name, phases, tasks = reader.workflow(document)
     if reader.findings:
         lines = "; ".join(
             f"{path}: {text}".lstrip(": ") for path, text in reader.findings
@@ -64,7 +81,7 @@ def read(
         msg = f"the document of the workflow was refused: {lines}"
         hint = "document_schema() in taskorch.workflows says what it may have"
         raise ValidationFailedError(msg, findings=tuple(reader.findings), hint=hint)
-    return name, tasks
+    return name, phases, tasks
 
 
 class _Reader:
@@ -75,15 +92,16 @@ class _Reader:
         self._functions = functions
         self._programs = programs
         self._names: Mapping[str, Any] = {}
+        self._phases: Phases = {}
 
     def _fault(self, path: str, text: str) -> None:
         self.findings.append((path, text))
 
     # -- the whole -----------------------------------------------------------------
 
-    def workflow(self, document: object) -> tuple[str, list[Task]]:
+    def workflow(self, document: object) -> tuple[str, Phases, Tasks]:
         found = self._mapping("", document)
-        self._refuse_others("", found, ("workflow", "tasks"))
+        self._refuse_others("", found, ("workflow", "phases", "tasks"))
         name = found.get("workflow", "workflow")
         try:
             check_name("the name of a workflow", name)
@@ -91,8 +109,10 @@ class _Reader:
             self._fault("workflow", error.message)
         if isinstance(document, Mapping) and "tasks" not in found:
             self._fault("tasks", "it is missing")
+        for phase, said in self._mapping("phases", found.get("phases", {})).items():
+            self._phases[phase] = self._phase(phase, said)
         self._names = self._mapping("tasks", found.get("tasks", {}))
-        tasks: list[Task] = []
+        tasks: Tasks = []
         for task_id, said in self._names.items():
             path = f"tasks[{show(task_id, MAX_SHOWN)}]"
             problem = id_problem(task_id)
@@ -101,23 +121,73 @@ class _Reader:
                 continue
             path = f"tasks.{task_id}"
             before = len(self.findings)
-            found = self._mapping(path, said)
+            found = dict(self._mapping(path, said))
+            of = self._phase_of(path, found.pop("phase", None))
             fields = self._task(path, found) if len(self.findings) == before else {}
             if len(self.findings) == before:
                 try:
-                    tasks.append(Task(id=task_id, **fields))
+                    tasks.append((Task(id=task_id, **fields), of))
                 except (TypeError, ValueError) as error:
                     self._fault(path, str(error))
-        return str(name), tasks
+        return str(name), self._phases, tasks
+
+    def _phase_of(self, path: str, name: object) -> str | None:
+        if name is None or (isinstance(name, str) and name in self._phases):
+            return name
+        near = guess(name, self._phases) if isinstance(name, str) else ""
+        self._fault(f"{path}.phase", f"there is no phase {show(name, MAX_SHOWN)}{near}")
+        return None
+
+    def _phase(self, name: str, said: object) -> dict[str, Any]:
+        path = f"phases.{name}"
+        found = self._mapping(path, said)
+        self._refuse_others(path, found, PHASE)
+        options = {key: found[key] for key in PHASE if key in found}
+        if "gate" in options:
+            gate = self._list(f"{path}.gate", options["gate"])
+            options["gate"] = [
+                self._check(f"{path}.gate[{i}]", item) for i, item in enumerate(gate)
+            ]
+        try:
+            check_name("the name of a phase", name)
+            check_options(
+                options.get("max_parallel"),
+                options.get("gate_timeout"),
+                options.get("on_failure", "stop"),
+            )
+            if not self.findings:
+                checks_of(options.get("gate"))
+        except InvalidTaskError as error:
+            self._fault(path, error.message)
+        return options
+
+    def _check(self, path: str, said: object) -> Any:
+        found = self._mapping(path, said)
+        self._refuse_others(path, found, ("file", "call", "approval"))
+        if len(found) != 1:
+            self._fault(path, "one of file, call and approval is needed")
+        elif "file" in found:
+            return Path(self._text(f"{path}.file", found["file"]))
+        elif "call" in found:
+            return self._function(f"{path}.call", found["call"])
+        elif found["approval"] is not None:
+            return Approval(self.seconds(f"{path}.approval", found["approval"]))
+        return Approval()
 
     def _task(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        known: tuple[str, ...]
-        if "call" in said:
-            fields = self._call(path, said)
-            known = ("call", "args", "kwargs", "executor", "type")
-        elif "program" in said:
-            fields = self._program(path, said)
-            known = ("program", *PROGRAM, "type")
+        for kind, whole in (("map", self._map), ("wait_for", self._wait)):
+            if kind in said:
+                return whole(path, said)
+        kinds: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
+            "call": (self._call, ("args", "kwargs", "executor")),
+            "program": (self._program, PROGRAM),
+            "gather": (self._gather, ()),
+            "reduce": (self._reduce, ("over", "start")),
+        }
+        found = next((kind for kind in kinds if kind in said), None)
+        if found is not None:
+            take, others = kinds[found]
+            fields, known = take(path, said), (found, *others, "type")
         else:
             known = ("type", "payload")
             fields = {"payload": self._plain(f"{path}.payload", said.get("payload"))}
@@ -133,15 +203,80 @@ class _Reader:
 
     # -- what is done --------------------------------------------------------------
 
-    def _call(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        name = said["call"]
+    def _function(self, path: str, name: object) -> Callable[..., Any] | None:
         fn = self._functions.get(name) if isinstance(name, str) else None
         if fn is None:
             text = f"there is no function {show(name, MAX_SHOWN)}"
             if isinstance(name, str):
                 text += guess(name, self._functions)
             known = ", ".join(self._functions) or "none"
-            self._fault(f"{path}.call", f"{text}; functions= has {known}")
+            self._fault(path, f"{text}; functions= has {known}")
+        return fn
+
+    def _gather(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        parts = self._list(f"{path}.gather", said["gather"])
+        names = [self._other(f"{path}.gather[{i}]", p) for i, p in enumerate(parts)]
+        references = [Reference(name) for name in names]
+        return {"payload": Call(gathered, (references,)), "type": "gather"}
+
+    def _map(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """A map: what is said of `after` and of joins is for it, the rest for calls."""
+        of_map = ("map", "over", "max_parallel")
+        self._refuse_others(path, said, (*of_map, "type", *_OPTIONS))
+        fn = self._function(f"{path}.map", said["map"])
+        over = self._over(path, said)
+        most = said.get("max_parallel")
+        try:
+            check_options(most, None, "stop")
+        except InvalidTaskError as error:
+            self._fault(f"{path}.max_parallel", error.message)
+        options: dict[str, Any] = {}
+        own: dict[str, Any] = {"type": "map"}
+        if "type" in said:
+            options["type"] = self._text(f"{path}.type", said["type"])
+        for name, take in _OPTIONS.items():
+            if name in said:
+                place = own if name in ("after", *JOINING) else options
+                place[name] = take(self, f"{path}.{name}", said[name])
+        return {"payload": Call(mapped, (Call(fn or read), over, options, most)), **own}
+
+    def _reduce(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        fn = self._function(f"{path}.reduce", said["reduce"])
+        over = self._over(path, said)
+        start: tuple[Any, ...] = ()
+        if "start" in said:
+            start = (self._argument(f"{path}.start", said["start"]),)
+        return {
+            "payload": Call(reduced, (Call(fn or read), over, *start)),
+            "type": "reduce",
+        }
+
+    def _wait(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """A wait; its timeout is that of the wait, and not of an attempt."""
+        options = [name for name in _OPTIONS if name != "timeout"]
+        self._refuse_others(path, said, (*WAIT, "type", *options))
+        event, timeout = said["wait_for"], said.get("timeout")
+        default: Any = RAISE
+        if "default" in said:
+            default = self._plain(f"{path}.default", said["default"])
+        made = self._made(
+            f"{path}.wait_for", partial(Wait, event, timeout, default), {}
+        )
+        fields: dict[str, Any] = {"type": "wait", "payload": made}
+        if "type" in said:
+            fields["type"] = self._text(f"{path}.type", said["type"])
+        for name in options:
+            if name in said:
+                fields[name] = _OPTIONS[name](self, f"{path}.{name}", said[name])
+        return fields
+
+    def _over(self, path: str, said: Mapping[str, Any]) -> Any:
+        if "over" not in said:
+            self._fault(path, "over is missing: what it goes over")
+        return self._argument(f"{path}.over", said.get("over", []))
+
+    def _call(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        fn = self._function(f"{path}.call", said["call"])
         args = self._list(f"{path}.args", said.get("args", []))
         kwargs = self._mapping(f"{path}.kwargs", said.get("kwargs", {}))
         executor = said.get("executor")
@@ -188,6 +323,23 @@ class _Reader:
     def after(self, path: str, value: object) -> list[str]:
         names = self._list(path, value)
         return [self._other(f"{path}[{i}]", name) for i, name in enumerate(names)]
+
+    def join(self, path: str, value: object) -> Any:
+        if isinstance(value, str) and value in JOINS:
+            return value
+        if isinstance(value, Mapping) and list(value) == [AT_LEAST]:
+            made = self._made(path, AtLeast, {"count": value[AT_LEAST]})
+            return "all" if made is None else made
+        words = ", ".join(map(repr, JOINS))
+        self._fault(path, f"{words}, or {{{AT_LEAST}: number}} is needed")
+        return "all"
+
+    def on_parent_failure(self, path: str, value: object) -> Any:
+        if isinstance(value, str) and value in ON_PARENT_FAILURE:
+            return value
+        words = ", ".join(map(repr, ON_PARENT_FAILURE))
+        self._fault(path, f"one of {words} is needed, not {show(value, MAX_SHOWN)}")
+        return "block"
 
     def priority(self, path: str, value: object) -> int:
         if type(value) is int and abs(value) <= MAX_PRIORITY:
@@ -301,6 +453,8 @@ class _Reader:
 
 _OPTIONS: Final[dict[str, Callable[[_Reader, str, object], Any]]] = {
     "after": _Reader.after,
+    "join": _Reader.join,
+    "on_parent_failure": _Reader.on_parent_failure,
     "priority": _Reader.priority,
     "requires": _Reader.names,
     "resources": _Reader.resources,

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import attrs
 
 from taskorch.model import TaskState
 
-__all__ = ("WorkflowStatus", "state_of")
+__all__ = ("PhaseStatus", "WorkflowStatus", "seconds", "state_of")
 
 _S: Final = TaskState
 #: Names of a path that a sentence shows.
 _SHOWN: Final = 8
+_TENTH: Final = 0.1
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+@attrs.frozen
+class PhaseStatus:
+    """How far a phase is; its gate counts as one of its tasks."""
+
+    name: str
+    #: As that of a workflow.
+    state: TaskState
+    completed: int
+    total: int
+    #: How many of its tasks run.
+    running: int
+    #: `passed`, `failed` or `skipped` once its gate has ended; before, `waiting for
+    #: approval` or "".
+    verdict: str = ""
+
+    @property
+    def percent(self) -> float:
+        """The share of tasks that have completed, from 0 to 100."""
+        return 100.0 * self.completed / self.total if self.total else 100.0
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.verdict or self.state}, "
+        text += f"{self.completed} of {self.total} tasks completed"
+        return f"{text}, {self.running} running" if self.running else text
 
 
 @attrs.frozen
@@ -36,6 +66,21 @@ class WorkflowStatus:
     counts: Mapping[TaskState, int]
     #: The longest chain of tasks that have not completed.
     remaining_path: tuple[str, ...]
+    #: `pausing` while it is paused and something still runs, then `paused`; or "".
+    pause: str = ""
+    #: How many attempts do more than to wait for other tasks.
+    running: int = 0
+    #: The tasks that wait for what is outside: an approval, an event, a decision.
+    asks: tuple[str, ...] = ()
+    #: An estimate of the seconds that are left, from the median durations of tasks of
+    #: the same types, the longest chain and the concurrency; None if there is none.
+    eta: float | None = None
+    #: Why there is none, in a sentence.
+    eta_unknown: str = ""
+    #: Its phases by name, in order.
+    phases: Mapping[str, PhaseStatus] = attrs.field(
+        factory=lambda: MappingProxyType(dict[str, PhaseStatus]())
+    )
 
     @property
     def percent(self) -> float:
@@ -46,28 +91,52 @@ class WorkflowStatus:
 
     def __str__(self) -> str:
         done = self.counts.get(_S.COMPLETED, 0)
-        text = f"{self.workflow_id} is {self.state}: {done} of {len(self.tasks)} tasks"
+        state = self.pause or self.state
+        if self.pause == "pausing":
+            state = f"pausing, {self.running} still running"
+        text = f"{self.workflow_id} is {state}: {done} of {len(self.tasks)} tasks"
         others = [
             f"{count} {state}"
             for state, count in self.counts.items()
             if state is not _S.COMPLETED
         ]
         text += f" completed{''.join(f', {other}' for other in others)}."
+        if self.asks:
+            text += f" From outside it waits for: {_some(self.asks, ', ')}."
         if self.remaining_path:
-            shown = " → ".join(self.remaining_path[:_SHOWN])
-            more = " → …" if len(self.remaining_path) > _SHOWN else ""
             text += f" The longest chain left has {len(self.remaining_path)}"
-            text += f": {shown}{more}."
+            text += f": {_some(self.remaining_path, ' → ')}."
+        if self.eta:
+            text += f" About {seconds(self.eta)} left, by estimate."
         return text
 
 
-def state_of(counts: Mapping[TaskState, int], stuck: int) -> TaskState:
+def _some(names: tuple[str, ...], between: str) -> str:
+    shown = [*names[:_SHOWN], "…"] if len(names) > _SHOWN else names
+    return between.join(shown)
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    if value < _TENTH:
+        return f"{value * 1_000:.3g} ms"
+    if value < _MINUTE:
+        return f"{value:.3g} s"
+    if value < _HOUR:
+        return f"{value // _MINUTE:.0f} min {value % _MINUTE:.0f} s"
+    return f"{value // _HOUR:.0f} h {value % _HOUR // _MINUTE:.0f} min"
+
+
+def state_of(
+    counts: Mapping[TaskState, int], stuck: int, skipped: int = 0
+) -> TaskState:
     """
     What the states of tasks come to.
 
     Args:
         counts: How many are in which state.
         stuck: How many of the BLOCKED ones wait for what has failed.
+        skipped: How many of the CANCELLED ones were skipped.
     """
     if any(counts.get(state) for state in (_S.RUNNING, _S.QUEUED, _S.RETRYING)):
         return _S.RUNNING
@@ -79,6 +148,6 @@ def state_of(counts: Mapping[TaskState, int], stuck: int) -> TaskState:
         return _S.PENDING
     if counts.get(_S.FAILED):
         return _S.FAILED
-    if counts.get(_S.CANCELLED):
+    if counts.get(_S.CANCELLED, 0) > skipped:
         return _S.CANCELLED
     return _S.FAILED if stuck else _S.COMPLETED

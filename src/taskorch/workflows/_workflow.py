@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
-from taskorch.model import DEFAULT_ENV, Call, Program, Reference, Task
+from taskorch.model import Call, Program, Reference, Task, Wait
 from taskorch.model._show import show
-from taskorch.workflows import _graph, _names, _pictures, _reading, _writing
+from taskorch.workflows import (
+    _graph,
+    _names,
+    _pictures,
+    _reading,
+    _steps,
+    _writing,
+)
 from taskorch.workflows._arguments import prefixed, with_references
-
-if TYPE_CHECKING:
-    import os
-
-    from taskorch.model import InheritEnv
+from taskorch.workflows._building import Builder
+from taskorch.workflows._phases import (
+    Check,
+    OnFailure,
+    Phase,
+    check_options,
+    checks_of,
+    limited,
+)
 
 __all__ = ("Node", "Workflow")
 
@@ -73,7 +85,7 @@ class _Dependencies(Mapping[str, tuple[str, ...]]):
         return len(self._after)
 
 
-class Workflow:
+class Workflow(Builder):
     """
     Tasks with dependencies, which `orch.workflows.start` runs as one.
 
@@ -98,72 +110,13 @@ class Workflow:
         #: Tasks as they were added, and their nodes, by the id of the object.
         self._added: dict[int, tuple[Task, Node]] = {}
         self._counts: dict[str, int] = {}
+        self._phases: dict[str, Phase] = {}
+        #: Of each task of a phase that has a limit, that phase and its limit.
+        self._limits: dict[str, tuple[str, int]] = {}
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
 
     # -- building ------------------------------------------------------------------
-
-    def task(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        executor: str | None = None,
-        **task_options: Any,
-    ) -> Node:
-        """
-        Add a task that calls *fn*, as `Task.call` describes it.
-
-        A node among the arguments, or in a list among them, is a dependency and is
-        replaced by its result. Without `id=`, the id is the name of the function.
-
-        Args:
-            fn: What to call.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-            executor: Where it runs, as for `Task.call`.
-            task_options: The keyword arguments of `Task`; `after` takes nodes, ids of
-                this workflow, and handles.
-
-        Raises:
-            InvalidTaskError: Something in it is not well formed, or of another
-                workflow, or not known.
-            DuplicateTaskError: The id is taken.
-            CycleError: It is to come after itself.
-        """
-        task = Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
-        return self.add(task)
-
-    def program(
-        self,
-        args: Iterable[str | bytes | os.PathLike[str]],
-        *,
-        env: Mapping[str, str] | None = None,
-        inherit_env: InheritEnv = DEFAULT_ENV,
-        cwd: str | os.PathLike[str] | None = None,
-        stdin: str | bytes | None = None,
-        check: bool = True,
-        **task_options: Any,
-    ) -> Node:
-        """
-        Add a task that runs a program, as `Task.program` describes it.
-
-        Raises:
-            ValueError, TypeError: The program is not well formed.
-            UsageError: As for `task`.
-        """
-        return self.add(
-            Task.program(
-                args,
-                env=env,
-                inherit_env=inherit_env,
-                cwd=cwd,
-                stdin=stdin,
-                check=check,
-                **task_options,
-            )
-        )
 
     def add(self, task: Task) -> Node:
         """
@@ -173,6 +126,65 @@ class Workflow:
             UsageError: As for `task`.
         """
         return self._put(task, self._nodes)
+
+    def phase(
+        self,
+        name: str,
+        *,
+        max_parallel: int | None = None,
+        gate: Check | Sequence[Check] | None = None,
+        gate_timeout: float | None = None,
+        on_failure: OnFailure = "stop",
+    ) -> Phase:
+        """
+        Begin the next phase: a named group of tasks, with a gate behind it.
+
+        Its tasks begin when the gate of the phase before has opened. Its own gate is a
+        task, `name/gate`, which looks when they have ended; its result is the verdict.
+        It opens if all of them have completed, and what *gate* asks for holds.
+
+        Args:
+            name: One word.
+            max_parallel: How many of its tasks run at once; None is without limit.
+            gate: A path (that file must exist), a function (called with the results
+                of the phase by id; what it returns must be true), `Approval()`
+                (somebody must approve), or a list of these.
+            gate_timeout: Seconds that the functions may take; None is for ever.
+            on_failure: What follows if the phase fails: `"stop"` blocks what comes
+                after it, until a restart; `"skip"` cancels it; `"continue"` notes it
+                in the verdict, and goes on.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+            DuplicateTaskError: There is such a phase, or a task of its gate's name.
+        """
+        name = _names.check_name("the name of a phase", name)
+        check_options(max_parallel, gate_timeout, on_failure)
+        if name in self._phases:
+            msg = f"workflow {self.name!r} has a phase {name!r} already"
+            raise DuplicateTaskError(msg, hint="choose another name")
+        for taken in (f"{name}/gate", f"{name}/approval"):
+            if taken in self._nodes:
+                raise self._taken(taken)
+        phase = Phase(
+            self,
+            name,
+            max_parallel=max_parallel,
+            checks=checks_of(gate),
+            gate_timeout=gate_timeout,
+            on_failure=on_failure,
+            before=next(reversed(self._phases.values()), None),
+        )
+        for task in (phase.gate_task(), phase.approval_task()):
+            if task is not None:
+                self._put(task, self._nodes)
+        self._phases[name] = phase
+        return phase
+
+    @property
+    def phases(self) -> Mapping[str, Phase]:
+        """Its phases by name, in order: a view."""
+        return MappingProxyType(self._phases)
 
     def chain(self, *steps: Step) -> None:
         """
@@ -238,6 +250,9 @@ class Workflow:
             waits = node.task.after if above else (*node.task.after, *outside)
             task_id = f"{prefix}/{node.id}"
             self._enter(prefixed(node.task, task_id, prefix, waits), task_id, parents)
+            if node.id in other._limits:
+                phase, limit = other._limits[node.id]
+                self._limits[task_id] = f"{prefix}/{phase}", limit
         return [self._nodes[f"{prefix}/{i}"] for i in last] or [
             self._nodes[i] for i in first
         ]
@@ -276,15 +291,15 @@ class Workflow:
             InvalidTaskError: *run_id* is no safe word.
         """
         run_id = _names.check_name("the id of a run", run_id)
-        return [
-            prefixed(
-                node.task,
-                f"{run_id}/{name}",
-                run_id,
-                (*[f"{run_id}/{p}" for p in self._after[name]], *node.task.after),
-            )
-            for name, node in self._nodes.items()
-        ]
+        tasks: list[Task] = []
+        for name, node in self._nodes.items():
+            above = [f"{run_id}/{parent}" for parent in self._after[name]]
+            waits = (*above, *node.task.after)
+            task = prefixed(node.task, f"{run_id}/{name}", run_id, waits)
+            if name in self._limits:
+                task = limited(task, run_id, *self._limits[name])
+            tasks.append(task)
+        return tasks
 
     def __repr__(self) -> str:
         edges = sum(map(len, self._after.values()))
@@ -320,7 +335,7 @@ class Workflow:
             CycleError: The graph has a ring; the shortest one is named.
         """
         made = cls(name)
-        made._fill(_tasks_of(graph, task))
+        made._fill([(found, None) for found in _tasks_of(graph, task)])
         return made
 
     def to_networkx(self) -> Any:
@@ -356,8 +371,12 @@ class Workflow:
             ValidationFailedError: It is not well formed; all faults are named.
             CycleError: Its tasks wait for each other; the shortest ring is named.
         """
-        name, tasks = _reading.read(document, functions or {}, programs=programs)
+        name, phases, tasks = _reading.read(
+            document, functions or {}, programs=programs
+        )
         made = cls(name)
+        for phase, options in phases.items():
+            made.phase(phase, **options)
         made._fill(tasks)
         return made
 
@@ -373,11 +392,7 @@ class Workflow:
         Raises:
             InvalidTaskError: A task has what a document cannot say.
         """
-        return _writing.write(
-            self.name,
-            [(node.task, self._after[name]) for name, node in self._nodes.items()],
-            functions or {},
-        )
+        return _writing.write(self, functions or {})
 
     @classmethod
     def from_yaml(
@@ -405,22 +420,99 @@ class Workflow:
             raise ImportError(msg, name="yaml") from error
         return cls.from_dict(_yaml.load(text), functions, programs=programs)
 
+    # -- phases --------------------------------------------------------------------
+
+    def _add_to(self, phase: Phase, task: Task) -> Node:
+        """Add *task* to *phase*: between the gate before and its own."""
+        if isinstance(task, Task):
+            task = self._after_gate(phase, task)
+        node = self._put(task, self._nodes)
+        self._belongs(phase, [node.id])
+        return node
+
+    def _after_gate(
+        self, phase: Phase, task: Task, known: Container[str] | None = None
+    ) -> Task:
+        """
+        *task*, which waits for the gate before *phase*.
+
+        Raises:
+            InvalidTaskError: Its join is its own, and would not wait for the gate.
+        """
+        before = phase.before
+        if before is None:
+            return task
+        refs, outside = self._waits(task.after, "a task of a phase", "", known)
+        if task.join != "all":
+            # The gate would be one of those that it chooses from.
+            if not set(refs).intersection(phase.tasks) or outside:
+                msg = (
+                    f"a task of phase {phase.name!r} with join={task.join!r} must come "
+                    "after tasks of that phase"
+                )
+                raise InvalidTaskError(msg, hint="let a task of the phase come between")
+            return task
+        why = task.on_parent_failure
+        if why == "block" and phase.can_be_skipped:
+            why = "skip"
+        waits = (*task.after, before.end)
+        return attrs.evolve(task, after=waits, on_parent_failure=why)
+
+    def _belongs(
+        self, phase: Phase, names: Iterable[str], *, check: bool = True
+    ) -> None:
+        """Tasks are of *phase*: its gate waits for them."""
+        gate = phase.gate.id
+        for name in names:
+            if check:
+                self._connect(name, gate)
+            else:
+                self._after[gate][name] = None
+                self._needed.add(name)
+            phase.tasks.append(name)
+            limit = phase.max_parallel
+            if limit is not None and not _is_gate(self._nodes[name].task):
+                self._limits.setdefault(name, (phase.name, limit))
+        # A gate stands behind its phase.
+        for name in (gate, f"{phase.name}/approval"):
+            if name in self._nodes:
+                self._nodes[name] = self._nodes.pop(name)
+                self._after[name] = self._after.pop(name)
+
+    def _include_in(
+        self, phase: Phase, other: Workflow, name: str | None, after: Iterable[Any]
+    ) -> list[Node]:
+        before = [] if phase.before is None else [phase.before.end]
+        known = len(self._nodes)
+        last = self.include(other, name=name, after=[*after, *before])
+        self._belongs(phase, list(self._nodes)[known:])
+        return last
+
     # -- taking in -----------------------------------------------------------------
 
-    def _fill(self, tasks: Sequence[Task]) -> None:
+    def _fill(self, tasks: Sequence[tuple[Task, str | None]]) -> None:
         """
-        Take in tasks that name each other in any order.
+        Take in tasks that name each other in any order, some of them in phases.
 
         Raises:
             UsageError: As for `task`.
         """
-        names: dict[str, None] = {}
-        for task in tasks:
+        names = dict[str, None].fromkeys(self._nodes)
+        for task, _ in tasks:
             if task.id in names:
                 raise self._taken(str(task.id))
             names[str(task.id)] = None
-        for task in tasks:
-            self._put(task, names)
+        for task, name in tasks:
+            if name is not None:
+                self._phases[name].tasks.append(str(task.id))
+        for task, name in tasks:
+            waits = task
+            if name is not None:
+                waits = self._after_gate(self._phases[name], task, names)
+            self._put(waits, names)
+        for phase in self._phases.values():
+            members, phase.tasks = phase.tasks, []
+            self._belongs(phase, members, check=False)
         _graph.refuse_rings(self._after)
 
     def _put(self, task: Task, known: Container[str]) -> Node:
@@ -505,12 +597,14 @@ class Workflow:
             raise InvalidTaskError(msg, hint="put it in a list: after=[…]")
         inside: dict[str, None] = {}
         outside: list[Any] = []
-        for ref in list(after):
-            parent = self._named(
-                Reference(ref) if isinstance(ref, str) else ref, who, name, known
-            )
+        refs: list[Any] = [Reference(r) if isinstance(r, str) else r for r in after]
+        for ref in refs:
+            parent = self._named(ref, who, name, known)
             if parent is not None:
                 inside[parent] = None
+            elif hasattr(ref, "workflow_id") and hasattr(ref, "last"):
+                # A run of a workflow: what nobody of it waits for.
+                outside += ref.last
             elif isinstance(ref, Task) or hasattr(ref, "task_id"):
                 outside.append(ref)
             else:
@@ -571,6 +665,14 @@ class Workflow:
     def _taken(self, name: str) -> DuplicateTaskError:
         msg = f"workflow {self.name!r} has a task {name!r} already"
         return DuplicateTaskError(msg, hint="choose another id", task_id=name)
+
+
+def _is_gate(task: Task) -> bool:
+    """Whether *task* is the gate, or the approval, of a phase that was included."""
+    payload = task.payload
+    return (isinstance(payload, Call) and payload.fn is _steps.gate) or isinstance(
+        payload, Wait
+    )
 
 
 def _refuse_hidden(value: object, where: str, hint: str) -> None:

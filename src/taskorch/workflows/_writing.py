@@ -4,47 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
     NO_RETRY,
+    RAISE,
+    AtLeast,
     Call,
     Program,
     Reference,
     RetryPolicy,
     Task,
+    Wait,
     call_type,
 )
 from taskorch.model._show import show
-from taskorch.workflows._documents import MAX_SHOWN, RESULT, RETRY, Functions, plain
+from taskorch.workflows._documents import (
+    AT_LEAST,
+    MAX_SHOWN,
+    RESULT,
+    RETRY,
+    Functions,
+    plain,
+)
+from taskorch.workflows._phases import Approval
+from taskorch.workflows._steps import gathered, mapped, reduced
+
+if TYPE_CHECKING:
+    from taskorch.workflows._phases import Phase
+    from taskorch.workflows._workflow import Workflow
 
 __all__ = ("write",)
 
 
-def write(
-    name: str, tasks: Iterable[tuple[Task, Iterable[str]]], functions: Functions
-) -> dict[str, Any]:
+def write(workflow: Workflow, functions: Functions) -> dict[str, Any]:
     """
     The document of a workflow.
 
     Args:
-        name: Its name.
-        tasks: Its tasks, each with the ids of what it waits for.
+        workflow: The workflow.
         functions: What it calls, by name.
 
     Raises:
-        InvalidTaskError: A task has what a document cannot say.
+        InvalidTaskError: A task, or a phase, has what a document cannot say.
     """
+    phase_of = {
+        name: phase for phase in workflow.phases.values() for name in phase.tasks
+    }
+    ends = {f"{name}/{end}" for name in workflow.phases for end in ("gate", "approval")}
     made: dict[str, Any] = {}
-    for task, after in tasks:
+    for name in workflow:
+        if name in ends:
+            continue
+        task, after = workflow[name].task, list(workflow.dependencies[name])
+        phase = phase_of.get(name)
         try:
-            made[str(task.id)] = _written(task, after, functions)
+            if phase is not None:
+                # What a phase does to its tasks is said by the phase.
+                after, task = _within(phase, task, after)
+            said = _written(task, after, functions)
         except _UnsayableError as error:
-            msg = f"task {task.id!r} cannot be written down: {error.args[0]}"
-            raise InvalidTaskError(msg, hint=error.hint, task_id=task.id) from None
-    return {"workflow": name, "tasks": made}
+            msg = f"task {name!r} cannot be written down: {error.args[0]}"
+            raise InvalidTaskError(msg, hint=error.hint, task_id=name) from None
+        made[name] = said if phase is None else {"phase": phase.name, **said}
+    document: dict[str, Any] = {"workflow": workflow.name}
+    if workflow.phases:
+        document["phases"] = {
+            name: _written_phase(phase, functions)
+            for name, phase in workflow.phases.items()
+        }
+    return {**document, "tasks": made}
+
+
+def _within(phase: Phase, task: Task, after: list[str]) -> tuple[list[str], Task]:
+    if phase.before is not None and phase.before.end.id in after:
+        after.remove(phase.before.end.id)
+        if phase.can_be_skipped and task.on_parent_failure == "skip":
+            task = attrs.evolve(task, on_parent_failure="block")
+    return after, task
+
+
+def _written_phase(phase: Phase, functions: Functions) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if phase.max_parallel is not None:
+        said["max_parallel"] = phase.max_parallel
+    checks: list[dict[str, Any]] = []
+    for check in phase.checks:
+        if isinstance(check, Approval):
+            checks.append({"approval": check.timeout})
+        elif callable(check):
+            try:
+                checks.append({"call": _name_of(check, functions)})
+            except _UnsayableError as error:
+                msg = f"phase {phase.name!r} cannot be written down: {error.args[0]}"
+                raise InvalidTaskError(msg, hint=error.hint) from None
+        else:
+            checks.append({"file": str(check)})
+    if checks:
+        said["gate"] = checks
+    if phase.gate_timeout is not None:
+        said["gate_timeout"] = phase.gate_timeout
+    if phase.on_failure != "stop":
+        said["on_failure"] = phase.on_failure
+    return said
 
 
 class _UnsayableError(Exception):
@@ -63,11 +129,17 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
     implied: set[str] = set()
     said: dict[str, Any]
     if isinstance(payload, Call):
-        said = _written_call(payload, functions, implied)
-        usual = call_type(payload.fn)
+        said, usual = _written_call(payload, functions, implied)
     elif isinstance(payload, Program):
         said = _written_program(payload)
         usual = "program"
+    elif isinstance(payload, Wait):
+        said = {"wait_for": payload.event}
+        if payload.timeout is not None:
+            said["timeout"] = payload.timeout
+        if payload.default is not RAISE:
+            said["default"] = _value("default", payload.default)
+        usual = "wait"
     else:
         said = {"type": task.type}
         usual = task.type
@@ -81,8 +153,22 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
     return said | _written_options(task)
 
 
-def _written_options(task: Task) -> dict[str, Any]:
+def _written_join(task: Task) -> dict[str, Any]:
     said: dict[str, Any] = {}
+    if isinstance(task.join, AtLeast):
+        said["join"] = {AT_LEAST: task.join.count}
+    elif not isinstance(task.join, str):
+        msg = "its join is a function"
+        raise _UnsayableError(msg)
+    elif task.join != "all":
+        said["join"] = task.join
+    if task.on_parent_failure != "block":
+        said["on_parent_failure"] = task.on_parent_failure
+    return said
+
+
+def _written_options(task: Task) -> dict[str, Any]:
+    said = _written_join(task)
     if task.priority:
         said["priority"] = task.priority
     if task.requires is not None:
@@ -115,37 +201,75 @@ def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
     return {k: v for k, v in said.items() if v != getattr(NO_RETRY, k)}
 
 
+def _name_of(fn: object, functions: Functions) -> str:
+    name = next((name for name, known in functions.items() if known == fn), None)
+    if name is None:
+        text = f"{show(fn, MAX_SHOWN)} has no name"
+        raise _UnsayableError(text, "to_dict(functions={'name': function})")
+    return name
+
+
 def _written_call(
     call: Call, functions: Functions, implied: set[str]
-) -> dict[str, Any]:
-    name = next((name for name, fn in functions.items() if fn == call.fn), None)
-    if name is None:
-        text = f"{show(call.fn, MAX_SHOWN)} has no name"
-        raise _UnsayableError(text, "to_dict(functions={'name': function})")
-
-    def single(where: str, arg: Any) -> Any:
-        if type(arg) is Reference:
-            implied.add(arg.task_id)
-            return {RESULT: arg.task_id}
-        if type(arg) is dict and RESULT in arg:
-            text = f"{where} has the name {RESULT!r}, which means another task"
-            raise _UnsayableError(text)
-        return _value(where, arg, 1)
-
-    def argument(where: str, arg: Any) -> Any:
-        if type(arg) is list:
-            return [single(f"{where}[{i}]", item) for i, item in enumerate(arg)]
-        return single(where, arg)
-
-    said: dict[str, Any] = {"call": name}
-    if call.args:
-        said["args"] = [argument(f"args[{i}]", arg) for i, arg in enumerate(call.args)]
+) -> tuple[dict[str, Any], str]:
+    """What a call does, and the type that it has if nothing is said."""
+    args = call.args
+    if call.fn is gathered:
+        parts = [part.task_id for part in args[0]]
+        implied.update(parts)
+        return {"gather": parts}, "gather"
+    said: dict[str, Any]
+    if call.fn is reduced:
+        said = {"reduce": _name_of(args[0].fn, functions)}
+        said["over"] = _argument("over", args[1], implied)
+        if args[2:]:
+            said["start"] = _argument("start", args[2], implied)
+        return said, "reduce"
+    if call.fn is mapped:
+        return _written_map(call, functions, implied), "map"
+    said = {"call": _name_of(call.fn, functions)}
+    if args:
+        said["args"] = [
+            _argument(f"args[{i}]", arg, implied) for i, arg in enumerate(args)
+        ]
     if call.kwargs:
-        pairs = call.kwargs.items()
-        said["kwargs"] = {key: argument(f"kwargs.{key}", arg) for key, arg in pairs}
+        said["kwargs"] = {
+            key: _argument(f"kwargs.{key}", arg, implied)
+            for key, arg in call.kwargs.items()
+        }
     if call.executor is not None:
         said["executor"] = call.executor
-    return said
+    return said, call_type(call.fn)
+
+
+def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[str, Any]:
+    each, over, options, max_parallel = call.args
+    said = {
+        "map": _name_of(each.fn, functions),
+        "over": _argument("over", over, implied),
+    }
+    if max_parallel is not None:
+        said["max_parallel"] = max_parallel
+    if "type" in options:
+        said["type"] = options["type"]
+    return said | _written_options(Task(**{"type": "", **options}))
+
+
+def _argument(where: str, arg: Any, implied: set[str]) -> Any:
+    """An argument; the tasks that it stands for are added to *implied*."""
+    if type(arg) is list:
+        return [_single(f"{where}[{i}]", item, implied) for i, item in enumerate(arg)]
+    return _single(where, arg, implied)
+
+
+def _single(where: str, arg: Any, implied: set[str]) -> Any:
+    if type(arg) is Reference:
+        implied.add(arg.task_id)
+        return {RESULT: arg.task_id}
+    if type(arg) is dict and RESULT in arg:
+        text = f"{where} has the name {RESULT!r}, which means another task"
+        raise _UnsayableError(text)
+    return _value(where, arg, 1)
 
 
 def _written_program(program: Program) -> dict[str, Any]:

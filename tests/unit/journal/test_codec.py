@@ -167,10 +167,13 @@ BY_TYPE = {
     ),
     "dict[str, TypeStats]": st.dictionaries(names, type_stats, max_size=2),
     "str | None": st.none() | texts,
+    "str | int": texts | st.integers(),
     "int | None": st.none() | st.integers(),
     "tuple[str, ...]": id_lists,
     "tuple[str, ...] | None": st.none() | id_lists,
     "tuple[tuple[str, str], ...]": pairs,
+    "tuple[str | None, int | None, bool] | None": st.none()
+    | st.tuples(st.none() | texts, st.none() | counts, st.booleans()),
 }
 
 

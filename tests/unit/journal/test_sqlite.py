@@ -149,7 +149,8 @@ def test_the_connection_that_writes_is_set_up_as_promised(opened, durability, le
 def test_the_checksum_is_the_same_for_ever():
     """Whoever changes it changes the layout, and leaves the old journals unreadable."""
     row = (1, "TaskDue", 2, "\U0001fae8 t", '[1,"t"]', "")
-    assert _reader.checksum([row], 7, 1) == 2121872292
+    assert _reader.checksum([row, row], 7, 1) == 1924960543
+    assert _reader._checksum_by_rows([row], 7, 1) == 2121872292
     assert _reader._first_checksum([row], 7, 1) == 3630508311
 
 
@@ -465,9 +466,15 @@ def test_a_lock_of_somebody_else_is_waited_for_and_passes(opened, path, monkeypa
     assert entries(path) == GROUPS[0]
 
 
-def test_a_folder_that_cannot_be_written_is_said(path):
-    with pytest.raises(JournalUnavailableError, match="cannot be claimed"):
+def test_a_place_where_no_journal_can_be_is_said(path, tmp_path):
+    with pytest.raises(JournalError, match="there is no folder") as caught:
         SqliteJournal(path.parent / "no such folder" / "journal.db").claim()
+    assert "make the folder" in caught.value.hint
+    with pytest.raises(JournalError, match="is a folder"):
+        SqliteJournal(tmp_path).claim()
+    with pytest.raises(JournalError, match="no ordinary file"):
+        SqliteJournal("/dev/null").claim()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,0 +1,12 @@
+"""
+The managers behind the orchestrator: `orch.workflows`, and what its runs are.
+
+1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
+   workflow. What is kept of a run beside them is convenience, and can be found again.
+2. Many tasks are controlled in slices, so that the lock is held for milliseconds.
+"""
+
+from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
+from taskorch._managers._inside import WorkflowContext as WorkflowContext
+from taskorch._managers._manager import WorkflowManager as WorkflowManager
+from taskorch._managers._run import WorkflowRun as WorkflowRun

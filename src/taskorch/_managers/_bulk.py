@@ -1,0 +1,110 @@
+"""One change to many tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers._members import slices
+from taskorch.errors import InvalidTaskError, InvalidTransitionError
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model._show import show
+from taskorch.runtime._reports import _since
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("ACTIONS", "change_tasks")
+
+ACTIONS: Final = ("cancel", "suspend", "resume", "rerun", "set_priority")
+
+
+def change_tasks(
+    runtime: Runtime,
+    action: str,
+    *,
+    ids: str,
+    type: str | None,  # noqa: A002 - the facade's name
+    state: TaskState | None,
+    older_than: float | None,
+    priority: int | None,
+) -> list[str]:
+    """
+    See `TaskOrchestrator.change_tasks`; the arguments have been checked.
+
+    Raises:
+        InvalidTaskError: *ids* or *type* is no text.
+    """
+    for what, value in (("ids", ids), ("type", type or "")):
+        if not isinstance(value, str):
+            msg = f"{what}: a text is needed, not {show(value)}"
+            raise InvalidTaskError(msg)
+    kernel = runtime.kernel
+
+    def is_meant(row: TaskRow, now: int) -> bool:
+        return (
+            (state is None or row.state is state)
+            and (type is None or row.bucket.spec.type == type)
+            and fnmatchcase(row.id, ids)
+            and (older_than is None or (now - _since(row)) / 1e9 > older_than)
+        )
+
+    act = _actions(runtime, priority)[action]
+
+    def change(rows: Sequence[TaskRow], now: int) -> list[str]:
+        changed: list[str] = []
+        for row in rows:
+            # What was meant a moment ago may have gone on, or be gone.
+            if row.id in kernel.tasks and is_meant(row, now):
+                with suppress(InvalidTransitionError):
+                    if act(row, now):
+                        changed.append(row.id)
+        return changed
+
+    runtime.look_up()
+    with runtime.lock:
+        now = runtime.now()
+        meant = [row for row in kernel.tasks.values() if is_meant(row, now)]
+    if action != "rerun":
+        # What waits comes before what it waits for: it was submitted later, mostly.
+        meant.reverse()
+    changed: list[str] = []
+    for part in slices(meant):
+        changed += runtime.step(partial(change, part), keep=True)
+    return changed
+
+
+def _actions(
+    runtime: Runtime, priority: int | None
+) -> dict[str, Callable[[Any, int], bool]]:
+    kernel = runtime.kernel
+
+    def live(row: TaskRow) -> bool:
+        return not runtime.is_left(row)
+
+    def rerun(row: TaskRow, now: int) -> bool:
+        runtime.refuse_submission()
+        again = None if row.more is None else row.more.rerun_id
+        if row.state not in TERMINAL or again is not None:
+            return False
+        runtime.submission.rerun(row.id, now)
+        return True
+
+    return {
+        "cancel": lambda row, now: (
+            live(row) and kernel.cancel(row, now, "cancelled by the user")
+        ),
+        "suspend": lambda row, now: (
+            live(row)
+            and kernel.suspend(row, now, holdable=runtime.attempts.holdable(row))
+        ),
+        "resume": lambda row, now: live(row) and kernel.resume(row, now),
+        "rerun": rerun,
+        "set_priority": lambda row, now: (
+            live(row) and kernel.set_priority(row, priority or 0, now)
+        ),
+    }

@@ -1,0 +1,161 @@
+"""Gates: whether a phase has passed, and why."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers import _members
+from taskorch.errors import DependencyFailedError, GateFailedError
+from taskorch.model import Call, TaskState
+from taskorch.model._show import show
+from taskorch.runtime._context import current_context
+
+if TYPE_CHECKING:
+    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._work import Work
+
+__all__ = ("gate", "is_gate")
+
+#: Seconds between looks whether the gate itself is to stop, while it asks.
+_LOOK: Final = 0.2
+#: Names that a verdict shows.
+_SHOWN: Final = 5
+#: A check, whether it holds, and why not.
+Finding = tuple[str, bool, str]
+
+
+def is_gate(work: Work) -> bool:
+    """Whether a task is a gate."""
+    payload = None if work._task is None else work._task.payload
+    return isinstance(payload, Call) and payload.fn is gate
+
+
+def gate(
+    phase: str,
+    checks: Sequence[Any],
+    on_failure: str,
+    timeout: float | None,
+    before: str | None,
+) -> dict[str, Any]:
+    """
+    Whether *phase* has passed: the verdict.
+
+    Args:
+        phase: Its name.
+        checks: What must hold, beside that its tasks have completed.
+        on_failure: What follows if it has not passed.
+        timeout: Seconds that the functions among the checks may take.
+        before: The gate, or approval, before it.
+
+    Raises:
+        GateFailedError: It has not, and what follows is not to go on.
+        DependencyFailedError: A phase before has not, so this one has not begun.
+    """
+    context = current_context()
+    parents = _members.parents_of(context._work)
+    members = {_members.name_of(name): work for name, work in parents.items()}
+    for name in list(members):
+        # In a workflow that was included, it has another beginning.
+        if before is not None and f"/{name}".endswith(f"/{before}"):
+            work = members.pop(name)
+            if work._row.state is not TaskState.COMPLETED:
+                msg = f"phase {phase} has not begun: {name} did not open"
+                ids = (work._row.id,)
+                raise DependencyFailedError(
+                    msg, root_causes=ids, task_id=context.task_id
+                )
+    findings = [_all_completed(members)]
+    end = None if timeout is None else monotonic() + timeout
+    for check in checks:
+        if isinstance(check, Path):
+            findings.append(_exists(check))
+        else:
+            findings.append(_says(context, check.fn, members, timeout, end))
+    passed = all(holds for _, holds, _ in findings)
+    if not passed and on_failure != "continue":
+        reasons = "; ".join(why for _, holds, why in findings if not holds)
+        msg = f"phase {phase} has not passed: {reasons}"
+        raise GateFailedError(msg, findings=tuple(findings), task_id=context.task_id)
+    return {
+        "phase": phase,
+        "passed": passed,
+        "by": "gate",
+        "note": "",
+        "checks": [list(finding) for finding in findings],
+    }
+
+
+def _all_completed(members: dict[str, Work]) -> Finding:
+    bad = {
+        name: work._row.state
+        for name, work in members.items()
+        if work._row.state is not TaskState.COMPLETED
+    }
+    shown = ", ".join(f"{n} {state}" for n, state in list(bad.items())[:_SHOWN])
+    if len(bad) > _SHOWN:
+        shown += f" and {len(bad) - _SHOWN} more"
+    detail = f"{len(bad)} of {len(members)} tasks did not complete ({shown})"
+    return "all completed", not bad, detail if bad else f"{len(members)} tasks"
+
+
+def _exists(path: Path) -> Finding:
+    try:
+        found = path.is_file()
+    except OSError as error:
+        return f"{path} exists", False, f"{path} cannot be looked at: {error}"
+    return f"{path} exists", found, "" if found else f"{path} does not exist"
+
+
+def _says(
+    context: TaskContext,
+    predicate: Callable[[dict[str, Any]], Any],
+    members: dict[str, Work],
+    timeout: float | None,
+    end: float | None,
+) -> Finding:
+    """Ask a function of the user's; it may raise, or never answer."""
+    name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
+    results = {
+        name: work._value
+        for name, work in members.items()
+        if work._row.state is TaskState.COMPLETED
+    }
+    answers: list[Any] = []
+    errors: list[BaseException] = []
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            answers.append(bool(predicate(results)))
+        except BaseException as error:  # noqa: BLE001 - it is the user's: anything
+            errors.append(error)
+        finally:
+            answered.set()
+
+    # Beside the attempt, which goes on without it when the time is over.
+    thread = threading.Thread(
+        target=copy_context().run,
+        args=(ask,),
+        name=f"taskorch-gate-{name}",
+        daemon=True,
+    )
+    thread.start()
+    while not answered.wait(_patience(end)):
+        if context.cancelled:
+            context.checkpoint()
+        if end is not None and monotonic() >= end:
+            return name, False, f"{name} has not answered within {timeout:g} s"
+    if errors:
+        error = errors[0]
+        said = show(str(error)).strip("'")
+        return name, False, f"{name} raised {type(error).__name__}: {said}"
+    return name, answers[0], "" if answers[0] else f"{name} said no"
+
+
+def _patience(end: float | None) -> float:
+    return _LOOK if end is None else max(0.0, min(_LOOK, end - monotonic()))

@@ -1,0 +1,467 @@
+"""`context.workflow`: what a running task may do to the run that it is part of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from taskorch._handles import TaskHandle
+from taskorch._managers import _limits, _members
+from taskorch._managers._gates import is_gate
+from taskorch.errors import (
+    CycleError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    QueueFullError,
+    UnknownTaskError,
+)
+from taskorch.model import DEFAULT_ENV, TERMINAL, Task, TaskState
+from taskorch.model._show import show
+from taskorch.runtime._work import Work, extra_of
+from taskorch.workflows._graph import ring_error
+from taskorch.workflows._names import check_task_id, stem_of, unused
+
+if TYPE_CHECKING:
+    import os
+
+    from taskorch._managers._manager import Record, WorkflowManager
+    from taskorch.model import InheritEnv
+    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._submission import Entry
+
+__all__ = ("AsyncWorkflowContext", "WorkflowContext")
+
+
+class WorkflowContext:
+    """
+    The run that a running task is part of: the task can add tasks to it.
+
+    What is added belongs to the run as all else does: its results are among those of
+    the run, and it is paused, cancelled and restarted with it. An attempt that adds
+    what an earlier attempt of its task has added gets that, and not something new.
+    """
+
+    __slots__ = ("_inside", "_manager", "workflow_id")
+
+    def __init__(self, manager: Any, inside: Any) -> None:
+        # Any: the public type does not drag the runtime along.
+        self._manager: WorkflowManager = manager
+        self._inside: TaskContext = inside
+        #: The id of the run.
+        self.workflow_id: str = _members.run_of(inside.task_id)
+
+    def task(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        before: Iterable[Any] = (),
+        **task_options: Any,
+    ) -> TaskHandle[Any]:
+        """
+        Add a task that calls *fn*: see `add`, and `Task.call`.
+
+        Raises:
+            UsageError: As for `add`.
+        """
+        task = Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
+        return self.add(task, before=before)
+
+    def program(
+        self,
+        args: Iterable[str | bytes | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        inherit_env: InheritEnv = DEFAULT_ENV,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: str | bytes | None = None,
+        check: bool = True,
+        before: Iterable[Any] = (),
+        **task_options: Any,
+    ) -> TaskHandle[Any]:
+        """
+        Add a task that runs a program: see `add`, and `Task.program`.
+
+        Raises:
+            ValueError, TypeError: The program is not well formed.
+            UsageError: As for `add`.
+        """
+        task = Task.program(
+            args,
+            env=env,
+            inherit_env=inherit_env,
+            cwd=cwd,
+            stdin=stdin,
+            check=check,
+            **task_options,
+        )
+        return self.add(task, before=before)
+
+    def add(self, task: Task, *, before: Iterable[Any] = ()) -> TaskHandle[Any]:
+        """
+        Add a task to the run.
+
+        Its id in the workflow is the one that it has, or else made of those of the task
+        that adds it and of its function: `crawl/fetch`, `crawl/fetch-2`. In `after` and
+        *before*, a text is the id of a task of this run.
+
+        Args:
+            task: The task.
+            before: Tasks of the run that have not begun, and are to wait for this one.
+
+        Raises:
+            CycleError: Tasks would wait for each other; nothing has changed.
+            DuplicateTaskError: The run has another task with this id.
+            InvalidTransitionError: What it is to come before has begun.
+            QueueFullError: The run has as many added tasks as it may: see `max_added`.
+            NotRunningError: The attempt that adds it is over.
+            UsageError: The task was refused: see `submit_task`.
+        """
+        return self.add_all([task], before=before)[0]
+
+    def add_all(
+        self, tasks: Iterable[Task], *, before: Iterable[Any] = ()
+    ) -> list[TaskHandle[Any]]:
+        """
+        Add tasks to the run, all or none: see `add`.
+
+        Raises:
+            UsageError: As for `add`.
+        """
+        named = [self._named(task) for task in tasks]
+        rt, manager = self._rt, self._manager
+        rt.deciders.refuse_reentry()
+        rt.durable()
+        entries = [rt.submission.prepare(task) for task in named]
+        rt.recall(rt.submission.names(entries))
+        later = [self._found(ref) for ref in _listed("before", before)]
+        # What an earlier attempt has added may have been run again since.
+        rt.recall([_members.next_id(str(task.id)) for task in named])
+        record = manager._record(self.workflow_id)
+        add = partial(self._admit, entries, later, record)
+        works: list[Work] = rt.step(add, keep=True)
+        return cast("list[TaskHandle[Any]]", works)
+
+    @property
+    def aio(self) -> AsyncWorkflowContext:
+        """The methods as awaitables, for a coroutine: `context.aio.workflow`."""
+        return AsyncWorkflowContext(self)
+
+    def handle(self, name: str) -> TaskHandle[Any]:
+        """
+        The handle of a task of the run, by its id in the workflow.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        return cast("TaskHandle[Any]", self._found(name))
+
+    def barrier(self, name: str, parties: int, timeout: float | None = None) -> int:
+        """
+        Wait until so many tasks of the run have come to the barrier of this name.
+
+        The attempt waits without its slot, as for a task. If somebody who waits stops,
+        or too few are left who could come, all who wait are told. Meetings are in
+        memory: after a crash the attempts meet again.
+
+        Args:
+            name: One word; once all have met, it is free for the next time.
+            parties: How many are to come, this one included.
+            timeout: Seconds to wait; None is for ever.
+
+        Returns:
+            How many had come before.
+
+        Raises:
+            TimeoutError: They have not all come in time.
+            threading.BrokenBarrierError: Somebody else's time was over, or has stopped;
+                or too few tasks of the run are left.
+            InvalidTaskError: An argument is not well formed.
+            WouldBlockError: The caller is on the loop: `context.aio.workflow`.
+        """
+        return self._meet(name, parties, None, timeout)[0]
+
+    def exchange(self, name: str, value: Any, timeout: float | None = None) -> Any:
+        """
+        Meet one other task of the run, and swap values with it.
+
+        Args:
+            name: One word; it is free again once two have met.
+            value: What the other one gets, as it is.
+            timeout: Seconds to wait; None is for ever.
+
+        Returns:
+            What the other one brought.
+
+        Raises:
+            TimeoutError: Nobody has come in time.
+            threading.BrokenBarrierError: Nobody is left who could come.
+            InvalidTaskError: An argument is not well formed.
+            WouldBlockError: The caller is on the loop: `context.aio.workflow`.
+        """
+        place, values = self._meet(name, 2, value, timeout)
+        return values[1 - place]
+
+    def __repr__(self) -> str:
+        return f"<WorkflowContext of {self._inside.task_id}>"
+
+    # -- how -----------------------------------------------------------------------
+
+    def _meet(
+        self, name: str, parties: int, value: Any, timeout: float | None
+    ) -> tuple[int, list[Any]]:
+        meetings = self._manager._meetings
+        return meetings.meet(
+            self._inside, self.workflow_id, name, parties, value, timeout
+        )
+
+    async def _meet_async(
+        self,
+        name: str,
+        parties: int,
+        value: Any,
+        timeout: float | None,  # noqa: ASYNC109 - the name that it has there
+    ) -> tuple[int, list[Any]]:
+        meetings = self._manager._meetings
+        return await meetings.meet_async(
+            self._inside, self.workflow_id, name, parties, value, timeout
+        )
+
+    @property
+    def _rt(self) -> Runtime:
+        return self._manager._rt
+
+    @property
+    def _name(self) -> str:
+        """The id in the workflow of the task that this is the context of."""
+        return _members.name_of(self._inside.task_id)
+
+    def _named(self, task: Task) -> Task:
+        """*task* with its id, and as one that was added."""
+        if not isinstance(task, Task):
+            msg = f"a Task is added, not {show(task)}"
+            hint = "context.workflow.task(function, …) adds a call"
+            raise InvalidTaskError(msg, hint=hint)
+        if task.idempotency_key is not None:
+            msg = f"task {task.id!r} has an idempotency key"
+            hint = "a task of a workflow is known by its id and that of the run"
+            raise InvalidTaskError(msg, hint=hint, task_id=task.id)
+        if task.id is None:
+            counts = self._manager._counts_of(self._inside)
+            name = unused(f"{self._name}/{stem_of(task)}", (), counts)
+        else:
+            name = check_task_id(task.id)
+        refs = _listed("after", task.after)
+        return attrs.evolve(
+            task,
+            id=f"{self.workflow_id}/{name}",
+            after=tuple(self._found(r) if isinstance(r, str) else r for r in refs),
+            metadata={**(task.metadata or {}), _members.ADDED: True},
+            resources=_limits.shared(self._inside._work, task.resources),
+        )
+
+    def _found(self, ref: Any) -> Work:
+        """
+        The latest run of the task of the run that *ref* stands for.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        if isinstance(ref, Work) and ref._rt is self._rt:
+            return _members.newest(self._rt, ref._row.id)
+        name = f"{self.workflow_id}/{ref}"
+        self._rt.recall((name,))
+        if not isinstance(ref, str) or not _members.is_known(self._rt, name):
+            msg = f"workflow {self.workflow_id} has no task {show(ref)}"
+            raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
+        return _members.newest(self._rt, name)
+
+    def _admit(
+        self, entries: Sequence[Entry], later: Sequence[Work], record: Record, now: int
+    ) -> list[Work]:
+        """Under the lock: take in tasks, all or none."""
+        rt, row = self._rt, self._inside._work._row
+        rt.refuse_submission()
+        if row.attempt != self._inside.attempt or row.state is not TaskState.RUNNING:
+            msg = f"attempt {self._inside.attempt} of task {row.id} is over"
+            hint = "tasks are added by an attempt that is under way"
+            raise NotRunningError(msg, hint=hint, task_id=row.id)
+        fresh = [e for e in entries if not _members.is_known(rt, str(e.task.id))]
+        # The gate of its phase waits for what is added in that phase.
+        dependents = () if row.links is None else row.links.dependents
+        gates = [child.cargo for child in dependents if is_gate(child.cargo)]
+        later = [*gates, *(work for work in later if work not in gates)]
+        self._check(fresh, later, record, now)
+        works = rt.submission.admit(entries, now)
+        record.added += len(fresh)
+        run = self._manager._held(self.workflow_id)
+        for entry in fresh:
+            work = cast("TaskHandle[Any]", entry.work)
+            if run is not None:
+                run._enter(work)
+            phases = [_members.name_of(g._row.id).removesuffix("/gate") for g in gates]
+            parts = [_members.name_of(work.task_id), *phases]
+            if any(map(record.is_paused_at, parts)):
+                _put_aside(rt, work, now)
+        works = [rt.submission._newest(work._row.id) for work in works]
+        names = tuple(_members.name_of(work._row.id) for work in works)
+        for target in later:
+            _precede(rt, works, target, now)
+            if run is not None:
+                run._connect(_members.name_of(target._row.id), names)
+        return works
+
+    def _check(
+        self, fresh: Sequence[Entry], later: Sequence[Work], record: Record, now: int
+    ) -> None:
+        """
+        Under the lock: refuse what would be too much, or too late, and rings.
+
+        Raises:
+            QueueFullError: It would be more than the run may have.
+            InvalidTransitionError: What is to wait waits no more.
+            CycleError: Something would wait for itself.
+        """
+        if record.added + len(fresh) > record.max_added:
+            msg = (
+                f"task {self._inside.task_id} adds a task too many: workflow "
+                f"{self.workflow_id} may have {record.max_added:,} added tasks"
+            )
+            hint = "orch.workflows.start(workflow, max_added=…) sets the limit"
+            raise QueueFullError(msg, hint=hint, task_id=self._inside.task_id)
+        for target in later if fresh else ():
+            # With nothing to add, it only says whether it could be added.
+            self._rt.kernel.add_parents(target._row, (), now)
+            for entry in fresh:
+                way = _way(self._rt, entry, target)
+                if way:
+                    names = tuple(_members.name_of(task_id) for task_id in way)
+                    raise _named_cycle(ring_error(names))
+
+
+class AsyncWorkflowContext:
+    """`context.aio.workflow`: the methods of a WorkflowContext as awaitables."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: WorkflowContext) -> None:
+        self._context = context
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the run."""
+        return self._context.workflow_id
+
+    async def task(
+        self, fn: Callable[..., Any], /, *args: Any, **options: Any
+    ) -> TaskHandle[Any]:
+        """See `WorkflowContext.task`."""
+        return await asyncio.to_thread(self._context.task, fn, *args, **options)
+
+    async def program(self, args: Iterable[Any], **options: Any) -> TaskHandle[Any]:
+        """See `WorkflowContext.program`."""
+        return await asyncio.to_thread(self._context.program, args, **options)
+
+    async def add(self, task: Task, *, before: Iterable[Any] = ()) -> TaskHandle[Any]:
+        """See `WorkflowContext.add`."""
+        return await asyncio.to_thread(self._context.add, task, before=before)
+
+    async def add_all(
+        self, tasks: Iterable[Task], *, before: Iterable[Any] = ()
+    ) -> list[TaskHandle[Any]]:
+        """See `WorkflowContext.add_all`."""
+        add_all = partial(self._context.add_all, before=before)
+        return await asyncio.to_thread(add_all, list(tasks))
+
+    async def handle(self, name: str) -> TaskHandle[Any]:
+        """See `WorkflowContext.handle`."""
+        return await asyncio.to_thread(self._context.handle, name)
+
+    async def barrier(
+        self,
+        name: str,
+        parties: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same name
+    ) -> int:
+        """See `WorkflowContext.barrier`."""
+        return (await self._context._meet_async(name, parties, None, timeout))[0]
+
+    async def exchange(
+        self,
+        name: str,
+        value: Any,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same name
+    ) -> Any:
+        """See `WorkflowContext.exchange`."""
+        place, values = await self._context._meet_async(name, 2, value, timeout)
+        return values[1 - place]
+
+
+def _listed(what: str, refs: Any) -> list[Any]:
+    if isinstance(refs, str | bytes | Work) or not isinstance(refs, Iterable):
+        msg = f"{what} is a list of handles and ids, not {show(refs)}"
+        raise InvalidTaskError(msg, hint=f"put it in a list: {what}=[…]")
+    return list(refs)
+
+
+def _put_aside(runtime: Runtime, work: Work, now: int) -> None:
+    """Suspend *work*, which was added to a run that is paused, if that can be."""
+    try:
+        runtime.kernel.suspend(work._row, now, holdable=False)
+    except InvalidTransitionError:
+        # It is blocked, or the state machine forbids it.
+        return
+
+
+def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
+    """Under the lock: let *target* wait for *works* too, where it does not yet."""
+    row, extra = target._row, extra_of(target)
+    parents = () if row.links is None else row.links.parents
+    known = {*_members.after(target), *(parent.id for parent in parents)}
+    fresh = {work._row.id: work for work in works if work._row.id not in known}
+    if not fresh:
+        return
+    rows = [work._row for work in fresh.values()]
+    found = {parent.id for parent in runtime.kernel.add_parents(row, rows, now)}
+    added = {task_id: work for task_id, work in fresh.items() if task_id in found}
+    extra.added += tuple(added)
+    if row.state not in TERMINAL:
+        extra.parents = {**extra.parents, **added}
+
+
+def _way(runtime: Runtime, entry: Entry, target: Work) -> tuple[str, ...]:
+    """
+    The tasks from *entry* up to *target*, if *entry* waits for *target*.
+
+    Each needs the next.
+    """
+    task_id = str(entry.task.id)
+    # Among what it names there are no tasks of its own batch.
+    above = [runtime.find(ref, entry.task)._row for ref in entry.refs]
+    came: dict[str, str] = {row.id: task_id for row in above}
+    todo = above
+    while todo:
+        row = todo.pop()
+        if row is target._row:
+            way = [row.id]
+            while way[-1] != task_id:
+                way.append(came[way[-1]])
+            return tuple(reversed(way))
+        for parent in () if row.links is None else row.links.parents:
+            if parent.id not in came:
+                came[parent.id] = row.id
+                todo.append(parent)
+    return ()
+
+
+def _named_cycle(error: CycleError) -> CycleError:
+    error.hint = "nothing was added; leave out one of after= and before="
+    return error

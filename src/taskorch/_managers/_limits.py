@@ -1,0 +1,90 @@
+"""
+How many tasks of a phase run at once: a pool for each phase of a run that has a limit.
+
+The name of the pool says how large it is, and each task takes one of it. So nothing
+else has to be remembered of it: the tasks of an earlier life bring their pool along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from taskorch._managers._mapping import mapped
+from taskorch.kernel import _parking
+from taskorch.kernel._state import PoolRow
+from taskorch.model import TERMINAL, Call, Resources, Task
+from taskorch.model._resources import to_units
+from taskorch.workflows import _steps
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._work import Work
+
+__all__ = ("ensure", "of_tasks", "restore", "shared")
+
+_POOL: Final = re.compile(r"[^/:]+/[^:]+:([1-9][0-9]*)")
+
+
+def of_tasks(tasks: Iterable[Task]) -> set[str]:
+    """The pools of phases among what tasks ask for, or will ask for when they map."""
+    found: set[str] = set()
+    for task in tasks:
+        found.update(filter(_POOL.fullmatch, task.resources))
+        payload = task.payload
+        if isinstance(payload, Call) and payload.fn in (mapped, _steps.mapped):
+            asked = payload.args[2].get("resources", ())
+            found.update(filter(_POOL.fullmatch, asked))
+    return found
+
+
+def ensure(runtime: Runtime, names: Iterable[str]) -> None:
+    """Let there be these pools."""
+    missing = sorted(name for name in names if name not in runtime.kernel.pools)
+    if not missing:
+        return
+    kernel = runtime.kernel
+
+    def change(_now: int) -> None:
+        for name in missing:
+            match = _POOL.fullmatch(name)
+            assert match is not None  # noqa: S101 - `of_tasks` looked
+            if name not in kernel.pools:
+                units = to_units(name, float(match[1]))
+                kernel.pools[name] = PoolRow(name, units)
+        # What nobody could do before may start now.
+        runtime.deciders._pools = None
+        kernel.agents_version += 1
+        _parking.unpark_all(kernel)
+
+    runtime.step(change)
+
+
+def restore(runtime: Runtime) -> None:
+    """Let there be the pools that the tasks of earlier lives need."""
+    with runtime.lock:
+        rows = list(runtime.kernel.tasks.values())
+    works = (row.cargo for row in rows if row.state not in TERMINAL)
+    ensure(runtime, of_tasks(w._task for w in works if w._task is not None))
+
+
+def forget(runtime: Runtime, run_id: str) -> None:
+    """A run has ended: its pools go, unless something holds of them."""
+    kernel = runtime.kernel
+
+    def change(_now: int) -> None:
+        for name, pool in list(kernel.pools.items()):
+            ours = name.startswith(f"{run_id}/") and _POOL.fullmatch(name)
+            if ours and not pool.used:
+                del kernel.pools[name]
+        runtime.deciders._pools = None
+
+    runtime.step(change)
+
+
+def shared(work: Work, resources: Resources) -> Resources:
+    """*resources*, and one of each phase's pool that *work* takes one of."""
+    held = [name for name, _ in work._row.bucket.spec.resources]
+    names = set(filter(_POOL.fullmatch, held)) - set(resources)
+    return resources + Resources(**dict.fromkeys(names, 1.0)) if names else resources

@@ -1,0 +1,588 @@
+"""`orch.workflows`: starts workflows, and controls their runs."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from taskorch._handles import TaskHandle
+from taskorch._managers import _approvals, _limits, _members
+from taskorch._managers._gates import gate
+from taskorch._managers._inside import WorkflowContext
+from taskorch._managers._mapping import mapped
+from taskorch._managers._meeting import Meetings
+from taskorch._managers._members import is_known, next_id, slices
+from taskorch._managers._run import WorkflowRun
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
+)
+from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
+from taskorch.model._show import show
+from taskorch.runtime._work import task_of
+from taskorch.workflows import Workflow, WorkflowStatus, _steps
+from taskorch.workflows._graph import Parents, order
+from taskorch.workflows._names import check_name
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("MAX_ADDED", "WorkflowManager")
+
+#: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
+MAX_ADDED: Final = 100_000
+#: What does the work of those steps of a workflow that must know their run.
+_REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
+#: Runs with limits, and attempts with names, before those that are over are forgotten.
+_MANY: Final = 64
+#: States of which a run that is paused has none.
+_GOING_ON: Final = frozenset(
+    {TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING}
+)
+#: What makes a name a pattern.
+_WILD: Final = frozenset("*?[")
+
+
+@attrs.define
+class Record:
+    """What is remembered of a run in this life, beside its tasks."""
+
+    #: How many tasks the workflow had; None: it was started in an earlier life.
+    size: int | None = None
+    #: How many were added by tasks of its own, and how many may be.
+    added: int = 0
+    max_added: int = MAX_ADDED
+    #: Where it is paused: "" is all of it, else names below which it is.
+    paused: list[str] = attrs.field(factory=list[str])
+
+    def is_paused_at(self, name: str) -> bool:
+        """Whether a task called *name* is to be put aside when it comes."""
+        return any(_is_below(name, below) for below in self.paused)
+
+
+class WorkflowManager:
+    """
+    `orch.workflows`: starts workflows, and controls their runs.
+
+    The id of a run is one word; the ids of its tasks are this, a slash, and their ids
+    in the workflow.
+
+    `pause`, `resume` and `cancel` take the id of a run, or a pattern of ids
+    (`"nightly-*"`; `"*"` is all runs), or, after a slash, a part of a run: what was
+    included under a name, what belongs to a phase, or a task (`"tuesday/checks"`).
+    """
+
+    def __init__(
+        self,
+        # Any: the public type does not drag the runtime along.
+        runtime: Any,
+    ) -> None:
+        self._rt: Runtime = runtime
+        self._runs: weakref.WeakValueDictionary[str, WorkflowRun] = (
+            weakref.WeakValueDictionary()
+        )
+        self._records: dict[str, Record] = {}
+        self._starting = threading.Lock()
+        self._meetings: Meetings = Meetings(runtime)
+        #: Runs that have pools of their own.
+        self._limited: dict[str, None] = {}
+        #: Of tasks that add tasks, the attempt, and the names that it has made up.
+        self._counts: dict[str, tuple[int, dict[str, int]]] = {}
+
+    def start(
+        self,
+        workflow: Workflow,
+        id: str | None = None,  # noqa: A002 - the contract's name
+        *,
+        max_added: int = MAX_ADDED,
+    ) -> WorkflowRun:
+        """
+        Run a workflow: all its tasks are submitted, or none.
+
+        Args:
+            workflow: The workflow, as it is now.
+            id: The id of the run: the same workflow under the same id is the same run,
+                in a later life of a durable orchestrator too. None makes up a new one.
+            max_added: How many tasks its tasks may add to it while it runs.
+
+        Raises:
+            InvalidTaskError: It is no workflow, or *id* is no safe word.
+            DuplicateTaskError: *id* is that of a run of another workflow.
+            UsageError: A task was refused: see `submit_tasks`.
+        """
+        rt = self._rt
+        if not isinstance(workflow, Workflow):
+            msg = f"a Workflow is started, not {show(workflow)}"
+            raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
+        check_count("max_added", max_added, least=0)
+        if id is not None:
+            check_name("the id of a run", id)
+        rt.look_up()
+        if id is None:
+            run_id = f"{workflow.name}-{rt.new_id()}"
+            return self._start(workflow, run_id, max_added, is_new=True)
+        with self._starting:
+            is_new = self._check_same(workflow, id)
+            return self._start(workflow, id, max_added, is_new=is_new)
+
+    def _start(
+        self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
+    ) -> WorkflowRun:
+        tasks = [_real(task) for task in workflow.tasks(run_id)]
+        pools = _limits.of_tasks(tasks)
+        if pools:
+            self._limit(run_id, pools)
+        # Before its tasks begin, and add some.
+        record = Record() if is_new else self._record(run_id)
+        self._records[run_id] = record
+        record.size, record.max_added = len(workflow), max_added
+        try:
+            handles = self._rt.submit_tasks(tasks)
+        except BaseException:
+            if is_new:
+                del self._records[run_id]
+            raise
+        run = self._runs.get(run_id)
+        if run is not None:
+            return run
+        works = dict(zip(workflow, handles, strict=True))
+        found = cast("dict[str, TaskHandle[Any]]", works)
+        return self._made(run_id, found, dict(workflow.dependencies))
+
+    def _check_same(self, workflow: Workflow, run_id: str) -> bool:
+        """
+        Check that all tasks of *workflow* are there already, or none; nothing else is.
+
+        What they are is compared when they are submitted.
+
+        Returns:
+            Whether none is there.
+        """
+        rt = self._rt
+        names = [f"{run_id}/{name}" for name in workflow]
+        rt.recall(names)
+        fresh = [name for name in names if not is_known(rt, name)]
+        record = self._records.get(run_id)
+        size = None if record is None else record.size
+        if size is None:
+            # Of an earlier life: there is what was submitted then, or nothing.
+            works = {} if len(fresh) == len(names) else _members.find(rt, run_id)
+            size = sum(not _members.is_added(work) for work in works.values())
+        if size == 0 and len(fresh) == len(names):
+            return record is None
+        if fresh or size != len(names):
+            what = (
+                f"which has no task {fresh[0]}" if fresh else f"which has {size} tasks"
+            )
+            msg = f"the id {run_id!r} is that of a run of another workflow, {what}"
+            raise DuplicateTaskError(msg, hint="choose another id for the run")
+        return False
+
+    def get(self, run_id: str) -> WorkflowRun:
+        """
+        The run with an id.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+        """
+        self._rt.look_up()
+        run = self._runs.get(run_id)
+        if run is not None:
+            return run
+        return self._found(str(run_id))
+
+    def _found(self, run_id: str, ids: Iterable[str] | None = None) -> WorkflowRun:
+        """
+        The run that nobody keeps; *ids* are those of its tasks in memory, if known.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        works = _members.find(self._rt, run_id, ids)
+        record = self._records.get(run_id)
+        if not works and (record is None or record.size != 0):
+            msg = f"no workflow has been started with the id {show(run_id)}"
+            raise UnknownTaskError(msg, hint="orch.workflows.start(workflow, id=…)")
+        parents = {
+            name: tuple(_members.names_of(run_id, _members.after(work)))
+            for name, work in works.items()
+        }
+        return self._made(run_id, works, parents)
+
+    def find(self, pattern: str = "*") -> list[WorkflowRun]:
+        """
+        The runs whose ids match a pattern, as in `find("nightly-*")`.
+
+        They are those of this life, and those of earlier lives that have not ended.
+
+        Raises:
+            InvalidTaskError: *pattern* is no text.
+        """
+        if not isinstance(pattern, str):
+            msg = f"a pattern of ids is a text, not {show(pattern)}"
+            raise InvalidTaskError(msg, hint="'nightly-*'; '*' is all runs")
+        self._rt.look_up()
+        return self._matching(pattern, only_live=False)
+
+    def _matching(self, pattern: str, *, only_live: bool) -> list[WorkflowRun]:
+        """The runs whose ids match *pattern*, all of them or those that go on."""
+        rt = self._rt
+        tasks: dict[str, list[str]] = {i: [] for i in self._records}
+        live: set[str] = set()
+        with rt.lock:
+            for row in rt.kernel.tasks.values():
+                run_id = _members.run_of(row.id)
+                if run_id in tasks or (run_id and rt.committer is not None):
+                    tasks.setdefault(run_id, []).append(row.id)
+                    if row.state not in TERMINAL:
+                        live.add(run_id)
+            for task_id in rt.kernel.retired:
+                tasks.get(_members.run_of(task_id), []).append(task_id)
+        chosen = [i for i in tasks if fnmatchcase(i, pattern)]
+        return [
+            self._runs.get(i) or self._found(i, tasks[i])
+            for i in chosen
+            if i in live or not only_live
+        ]
+
+    def _made(
+        self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents
+    ) -> WorkflowRun:
+        rt = self._rt
+        again = [next_id(work.task_id) for work in works.values()]
+        while again and rt.recovered is not None:
+            # Of an earlier life, re-runs that have ended are in the journal only.
+            rt.recall(again)
+            again = [next_id(task_id) for task_id in again if is_known(rt, task_id)]
+        run = WorkflowRun(self, run_id, works, parents)
+        run = self._runs.setdefault(run_id, run)
+        record = self._records.get(run_id)
+        added = 0 if record is None else record.added
+        if added and added > sum(map(_members.is_added, run.handles.values())):
+            # Its tasks have not waited for it to be known before they added more.
+            found = _members.find(rt, run_id)
+            with rt.lock:
+                for work in found.values():
+                    run._enter(work)
+        return run
+
+    def _limit(self, run_id: str, pools: Iterable[str]) -> None:
+        """Let a run have its pools, and runs that are over have none."""
+        rt = self._rt
+        _limits.ensure(rt, pools)
+        self._limited[run_id] = None
+        if len(self._limited) > _MANY:
+            with rt.lock:
+                rows = rt.kernel.tasks.values()
+                live = {_members.run_of(r.id) for r in rows if r.state not in TERMINAL}
+            over = [i for i in self._limited if i not in live and i != run_id]
+            for each in over[: _MANY // 2]:
+                _limits.forget(rt, each)
+                del self._limited[each]
+
+    # -- from inside ---------------------------------------------------------------
+
+    def _inside(self, context: TaskContext) -> WorkflowContext:
+        """What a running task sees of its run."""
+        return WorkflowContext(self, context)
+
+    def _held(self, run_id: str) -> WorkflowRun | None:
+        """The run, if somebody keeps it."""
+        return self._runs.get(run_id)
+
+    def _counts_of(self, inside: TaskContext) -> dict[str, int]:
+        """How often an attempt has made up a name, by the word that it begins with."""
+        attempt, counts = self._counts.get(inside.task_id, (0, {}))
+        if attempt != inside.attempt:
+            counts = {}
+            if len(self._counts) > _MANY:
+                for task_id in list(self._counts):
+                    row = self._rt.kernel.tasks.get(task_id)
+                    if row is None or row.state in TERMINAL:
+                        self._counts.pop(task_id, None)
+            self._counts[inside.task_id] = inside.attempt, counts
+        return counts
+
+    def _record(self, run_id: str) -> Record:
+        """What is remembered of a run: of one of an earlier life, what it shows."""
+        record = self._records.get(run_id)
+        if record is None:
+            record = Record()
+            works = _members.find(self._rt, run_id)
+            record.added = sum(map(_members.is_added, works.values()))
+            states = {work._row.state for work in works.values()}
+            if TaskState.SUSPENDED in states and states.isdisjoint(_GOING_ON):
+                record.paused.append("")
+            record = self._records.setdefault(run_id, record)
+        return record
+
+    # -- control -------------------------------------------------------------------
+
+    def _is_paused(self, run_id: str) -> bool:
+        """Whether all of a run was told to pause, and not to resume since."""
+        return "" in self._record(run_id).paused
+
+    def status(self, run_id: str) -> WorkflowStatus:
+        """
+        How far a run is.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+        """
+        return self.get(run_id).status()
+
+    def cancel(self, run_id: str) -> bool:
+        """
+        Call off all tasks of runs that have not ended; False if there are none.
+
+        Args:
+            run_id: A run, a pattern of runs, or a part of them: see the class.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+            InvalidTransitionError: The state machine forbids it for a task; those
+                that it allows are cancelled.
+        """
+        kernel = self._rt.kernel
+        why = f"workflow {run_id} was cancelled"
+        done = False
+        vetoes: list[InvalidTransitionError] = []
+        for run, below in self._targets(run_id):
+            did, against = self._each(
+                run, below, lambda row, now: kernel.cancel(row, now, why)
+            )
+            done |= did
+            vetoes += against
+        if vetoes:
+            raise vetoes[0]
+        return done
+
+    def pause(self, run_id: str) -> bool:
+        """
+        Put aside all tasks of runs that can be; False if there are none.
+
+        Programs are stopped where they stand, running functions at their next
+        checkpoint, and what has not begun does not begin. What is blocked stays so.
+        What tasks add to a run that is paused is put aside as it comes.
+        `run.wait_paused()` waits until nothing runs any more.
+
+        Args:
+            run_id: A run, a pattern of runs, or a part of them: see the class.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+        """
+        rt = self._rt
+
+        def suspend(row: TaskRow, now: int) -> bool:
+            holdable = rt.attempts.holdable(row)
+            return rt.kernel.suspend(row, now, holdable=holdable)
+
+        done = False
+        for run, below in self._targets(run_id):
+            record = self._record(run.workflow_id)
+            if not any(
+                _members.is_live(work._row) for work in _some(run, below).values()
+            ):
+                continue
+            # First, so that nothing slips in between.
+            was_paused = below in record.paused
+            if not was_paused:
+                record.paused.append(below)
+            did = self._each(run, below, suspend)[0]
+            if not (did or was_paused):
+                record.paused.remove(below)
+            done |= did
+        return done
+
+    def resume(self, run_id: str) -> bool:
+        """
+        Let all tasks of runs that are put aside go on; False if there are none.
+
+        Args:
+            run_id: A run, a pattern of runs, or a part of them: see the class.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+        """
+        done = False
+        for run, below in self._targets(run_id):
+            record = self._record(run.workflow_id)
+            kept = [part for part in record.paused if not _is_below(part, below)]
+            done |= len(kept) < len(record.paused)
+            record.paused[:] = kept
+            done |= self._each(run, below, self._rt.kernel.resume)[0]
+        return done
+
+    def restart(self, run_id: str) -> WorkflowRun:
+        """
+        Run again what failed, was cancelled or skipped, as `id~2`.
+
+        Nothing that completed is run again. What waits for these tasks waits for the
+        new ones from then on.
+
+        Returns:
+            The run, which is the same as before.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id; or a task of it
+                that failed has left memory.
+        """
+        rt = self._rt
+        run = self.get(run_id)
+        failed = [
+            (name, work.task_id)
+            for name, work in reversed(_backwards(run))
+            if work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+        ]
+        for _, task_id in failed:
+            if task_id not in rt.kernel.tasks:
+                msg = f"task {task_id} has left memory, and cannot be run again"
+                raise UnknownTaskError(msg, hint="raise keep_finished", task_id=task_id)
+        rows = [rt.kernel.tasks[task_id] for _, task_id in failed]
+        pools = _limits.of_tasks(task_of(row) for row in rows)
+        if pools:
+            self._limit(run_id, pools)
+        # What adds tasks finds those that it has added, which come first.
+        failed.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
+
+        def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
+            rt.refuse_submission()
+            for name, task_id in part:
+                # Another thread may have been faster.
+                if run._works[name].task_id == task_id:
+                    work = rt.submission.rerun(task_id, now)
+                    run._works[name] = cast("TaskHandle[Any]", work)
+
+        # What is waited for comes first: else what waits would be skipped once more.
+        for part in slices(failed):
+            rt.step(partial(rerun, part), keep=True)
+        return run
+
+    def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
+        """
+        Approve a phase whose gate asks for it: see `Approval`.
+
+        Args:
+            run_id: The run.
+            gate: The phase.
+            by: Who approves: a name, without a colon.
+            note: What there is to say about it.
+
+        Returns:
+            Whether this decided it; False if it had been decided before.
+
+        Raises:
+            UnknownTaskError: There is no such run, or no such approval in it.
+            InvalidTransitionError: The phase has not come to it yet.
+            InvalidTaskError: *by* or *note* is not well formed.
+        """
+        return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
+
+    def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
+        """
+        Reject a phase whose gate asks for an approval: it has failed then.
+
+        A restart asks again.
+
+        Args:
+            run_id: The run.
+            gate: The phase.
+            by: Who rejects: a name, without a colon.
+            note: Why.
+
+        Returns:
+            Whether this decided it; False if it had been decided before.
+
+        Raises:
+            UsageError: As for `approve`.
+        """
+        return _approvals.decide(self.get(run_id), gate, by, note, passed=False)
+
+    def _targets(self, pattern: str) -> list[tuple[WorkflowRun, str]]:
+        """
+        The runs that *pattern* means, and below which name of theirs; "" is all.
+
+        Raises:
+            UnknownTaskError: It is no pattern, and there is no such run, or nothing
+                of that name in it.
+        """
+        run_id, _, below = str(pattern).partition("/")
+        if not _WILD.isdisjoint(str(pattern)):
+            self._rt.look_up()
+            return [(run, below) for run in self._matching(run_id, only_live=True)]
+        run = self.get(pattern if not below else run_id)
+        if below and not _some(run, below):
+            msg = f"workflow {run_id} has nothing that is called {below!r}"
+            raise UnknownTaskError(msg, hint="a task, a phase, or what was included")
+        return [(run, below)]
+
+    def _each(
+        self, run: WorkflowRun, below: str, act: Callable[[Any, int], bool]
+    ) -> tuple[bool, list[InvalidTransitionError]]:
+        """
+        Do *act* to every task of a run, what waits before what it waits for.
+
+        Returns:
+            Whether it did something, and what the state machine had against it.
+        """
+        vetoes: list[InvalidTransitionError] = []
+
+        def change(rows: Iterable[TaskRow], now: int) -> bool:
+            done = False
+            for row in rows:
+                try:
+                    done = act(row, now) or done
+                except InvalidTransitionError as veto:
+                    vetoes.append(veto)
+            return done
+
+        done = False
+        chosen = _some(run, below)
+        rows = [work._row for name, work in _backwards(run) if name in chosen]
+        for part in slices(rows):
+            done |= self._rt.step(partial(change, part), keep=True)
+        return done, vetoes
+
+
+def _real(task: Task) -> Task:
+    """*task* as it is submitted."""
+    payload = task.payload
+    if isinstance(payload, Call) and payload.fn in _REAL:
+        return attrs.evolve(task, payload=attrs.evolve(payload, fn=_REAL[payload.fn]))
+    return task
+
+
+def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:
+    handles = run.handles
+    parents = run._above(handles)
+    return [(name, handles[name]) for name in reversed(order(parents))]
+
+
+def _some(run: WorkflowRun, below: str) -> dict[str, TaskHandle[Any]]:
+    """The tasks of *run* below a name, or of a phase of that name."""
+    handles = run.handles
+    if not below:
+        return dict(handles)
+    chosen = {name for name in handles if _is_below(name, below)}
+    for phase, members in run._phases().items():
+        if _is_below(phase, below):
+            chosen.update(members)
+    return {name: work for name, work in handles.items() if name in chosen}
+
+
+def _is_below(name: str, part: str) -> bool:
+    """Whether *name* is *part*, or begins with it; "" is all."""
+    if _WILD.isdisjoint(part):
+        return not part or name == part or name.startswith(f"{part}/")
+    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}/*")

@@ -1,0 +1,119 @@
+"""A map over a result that is known at run time only: a task that adds its calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers._members import name_of, slices
+from taskorch.errors import DependencyFailedError, InvalidTaskError, NotRunningError
+from taskorch.model import Call, Task, TaskState
+from taskorch.model._show import show
+from taskorch.runtime._context import current_context, result_of
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch._managers._inside import WorkflowContext
+    from taskorch.runtime._context import TaskContext
+
+__all__ = ("mapped",)
+
+#: Failures that a message shows.
+_SHOWN: Final = 3
+
+
+async def mapped(
+    call: Call,
+    items: Iterable[Any],
+    options: Mapping[str, Any],
+    max_parallel: int | None,
+) -> list[Any]:
+    """
+    Do *call* with each of *items*, as tasks that are added; their results, in order.
+
+    Raises:
+        InvalidTaskError: *items* are none.
+        DependencyFailedError: Some did not complete; all have ended.
+        NotRunningError: It is not part of a run.
+    """
+    context = current_context()
+    run = context.workflow
+    if run is None:
+        msg = "a map works in a run of its workflow only"
+        raise NotRunningError(msg)
+    if not isinstance(items, Iterable):
+        msg = f"map needs what can be iterated over, not {show(items)}"
+        raise InvalidTaskError(msg, task_id=context.task_id)
+    name = name_of(context.task_id)
+    tasks = [
+        Task.call(call.fn, item, id=f"{name}/{number}", **options)
+        for number, item in enumerate(items)
+    ]
+    if max_parallel is None:
+        handles = await _all(context, run, tasks)
+    else:
+        handles = await _some(context, run, tasks, max_parallel)
+    bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
+    if bad:
+        raise _failed(context, bad, len(tasks))
+    return [result_of(handle) for handle in handles]
+
+
+async def _all(
+    context: TaskContext, run: WorkflowContext, tasks: list[Task]
+) -> list[TaskHandle[Any]]:
+    handles: list[TaskHandle[Any]] = []
+    for part in slices(tasks):
+        handles += await asyncio.to_thread(run.add_all, part)
+    waiting = context._work._rt.waiting
+    # One wait for all: between two of them it would need its slot.
+    targets = tuple(handle._row for handle in handles)
+    waiting.enter(context, targets)
+    try:
+        for handle in handles:
+            await waiting._until_settled(handle)
+    finally:
+        await waiting._leave_async(context, targets)
+    return handles
+
+
+async def _some(
+    context: TaskContext, run: WorkflowContext, tasks: list[Task], at_once: int
+) -> list[TaskHandle[Any]]:
+    """As `_all`, with so many at once: the next is added when one has ended."""
+    waiting = context._work._rt.waiting
+    handles: list[TaskHandle[Any] | None] = [None] * len(tasks)
+
+    async def lane(todo: Iterator[tuple[int, Task]]) -> None:
+        for number, task in todo:
+            handle = await asyncio.to_thread(run.add, task)
+            handles[number] = handle
+            await waiting._until_settled(handle)
+
+    todo = iter(enumerate(tasks))
+    waiting.enter(context, ())
+    try:
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(min(at_once, len(tasks))):
+                lanes.create_task(lane(todo))
+    finally:
+        await waiting._leave_async(context, ())
+    return [handle for handle in handles if handle is not None]
+
+
+def _failed(
+    context: TaskContext, bad: list[TaskHandle[Any]], total: int
+) -> DependencyFailedError:
+    shown = ", ".join(handle.task_id for handle in bad[:_SHOWN])
+    more = ", …" if len(bad) > _SHOWN else ""
+    msg = (
+        f"task {context.task_id} cannot complete: {len(bad)} of its {total} calls did "
+        f"not: {shown}{more}"
+    )
+    return DependencyFailedError(
+        msg,
+        root_causes=tuple(handle.task_id for handle in bad),
+        hint="orch.workflows.restart(id) runs them again",
+        task_id=context.task_id,
+    )

@@ -1,0 +1,243 @@
+"""
+Running tasks of one run that meet: a barrier, and the exchange of a value.
+
+Meetings are in memory only. An attempt waits for the others without its slot, as it
+does for a task; after a crash the attempts run again, and meet again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    NotRunningError,
+    WouldBlockError,
+)
+from taskorch.model import check_count, check_seconds
+from taskorch.runtime._asyncio import settle_on
+from taskorch.runtime._waiting import is_settled
+from taskorch.workflows._names import check_name
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Meetings",)
+
+#: What tells that a task may not come any more.
+_ENDS: Final = (
+    "task_completed",
+    "task_failed",
+    "task_cancelled",
+    "task_blocked",
+)
+BrokenBarrierError = threading.BrokenBarrierError
+
+
+class _Party:
+    """An attempt that has come to a meeting, and waits for the others."""
+
+    def __init__(self, row: TaskRow, value: Any, wake: Callable[[], object]) -> None:
+        self.row = row
+        self.value = value
+        self.wake = wake
+        #: What all have brought, in the order in which they came; or why not.
+        self.values: list[Any] | None = None
+        self.place = 0
+        self.broken = ""
+
+
+class Meetings:
+    """The meetings of all runs."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._mutex = threading.Lock()
+        #: Those who wait, by the run, the name of the meeting, and how many it takes.
+        self._parties: dict[tuple[str, str, int], list[_Party]] = {}
+        self._listening = False
+
+    # -- from a thread -------------------------------------------------------------
+
+    def meet(
+        self,
+        inside: TaskContext,
+        run_id: str,
+        name: str,
+        parties: int,
+        value: Any,
+        timeout: float | None,
+    ) -> tuple[int, list[Any]]:
+        """
+        Wait for the others; the place in which this one came, and what all brought.
+
+        Raises:
+            TimeoutError: They have not all come in time.
+            BrokenBarrierError: One of them will not come any more.
+            WouldBlockError: The caller is on the loop that must do the work.
+            AttemptInterrupted: The attempt is to stop.
+        """
+        self._check(inside, name, parties, timeout)
+        if self._rt.loops.is_mine():
+            msg = f"meeting at {name!r} would block the event loop"
+            raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
+        gate = threading.Event()
+        key = run_id, name, parties
+        with self._rt.waiting.holding(inside, (), gate.set):
+            party = self._come(key, inside, value, gate.set)
+            try:
+                gate.wait(timeout)
+            finally:
+                met = self._leave(key, party)
+        return self._outcome(inside, party, name, timeout, met=met)
+
+    # -- from a coroutine ----------------------------------------------------------
+
+    async def meet_async(
+        self,
+        inside: TaskContext,
+        run_id: str,
+        name: str,
+        parties: int,
+        value: Any,
+        timeout: float | None,  # noqa: ASYNC109 - the same name as above
+    ) -> tuple[int, list[Any]]:
+        """As `meet`."""
+        self._check(inside, name, parties, timeout)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        key = run_id, name, parties
+        waiting = self._rt.waiting
+        waiting.enter(inside, ())
+        try:
+            party = self._come(key, inside, value, lambda: settle_on(loop, [future]))
+            try:
+                await asyncio.wait([future], timeout=timeout)
+            finally:
+                met = self._leave(key, party)
+        finally:
+            await waiting._leave_async(inside, ())
+        return self._outcome(inside, party, name, timeout, met=met)
+
+    # -- how -----------------------------------------------------------------------
+
+    def _check(
+        self, inside: TaskContext, name: str, parties: int, timeout: float | None
+    ) -> None:
+        check_name("the name of a meeting", name)
+        check_count("parties", parties, least=1)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        row = inside._work._row
+        if row.attempt != inside.attempt:
+            msg = f"attempt {inside.attempt} of task {row.id} is over"
+            raise NotRunningError(msg, task_id=row.id)
+
+    def _come(
+        self,
+        key: tuple[str, str, int],
+        inside: TaskContext,
+        value: Any,
+        wake: Callable[[], object],
+    ) -> _Party:
+        party = _Party(inside._work._row, value, wake)
+        with self._mutex:
+            here = self._parties.setdefault(key, [])
+            if any(other.row is party.row for other in here):
+                msg = f"task {party.row.id} is at the meeting {key[1]!r} already"
+                raise InvalidTaskError(msg, task_id=party.row.id)
+            here.append(party)
+            if len(here) == key[2]:
+                # All are here: the name is free for the next meeting.
+                del self._parties[key]
+                for place, other in enumerate(here):
+                    other.place, other.values = place, [each.value for each in here]
+                for other in here:
+                    other.wake()
+        self._listen()
+        # Whoever else may come may have ended before somebody listened.
+        self._look(None)
+        return party
+
+    def _leave(self, key: tuple[str, str, int], party: _Party) -> bool:
+        """*party* waits no more; whether they have met. If not, nobody does."""
+        with self._mutex:
+            if party.values is not None:
+                return True
+            here = self._parties.get(key, [])
+            if party in here:
+                del self._parties[key]
+                for other in here:
+                    if other is not party:
+                        other.broken = f"task {party.row.id} waits no more"
+                        other.wake()
+            return False
+
+    def _outcome(
+        self,
+        inside: TaskContext,
+        party: _Party,
+        name: str,
+        timeout: float | None,
+        *,
+        met: bool,
+    ) -> tuple[int, list[Any]]:
+        if met and party.values is not None:
+            return party.place, party.values
+        if inside.cancelled:
+            raise AttemptInterrupted(inside._control.why)
+        if party.broken:
+            msg = f"the meeting {name!r} has been called off: {party.broken}"
+            raise BrokenBarrierError(msg)
+        msg = f"the others have not come to the meeting {name!r} within {timeout:g} s"
+        raise TimeoutError(msg)
+
+    def _listen(self) -> None:
+        """Hear of the ends of tasks while somebody waits."""
+        with self._mutex:
+            if self._parties and not self._listening:
+                self._listening = True
+                for name in _ENDS:
+                    getattr(self._rt.signals, name).connect(self._look)
+
+    def _look(self, _event: object) -> None:
+        """A task has ended: call off the meetings to which too few can come."""
+        with self._mutex:
+            keys = list(self._parties)
+        for key in keys:
+            run_id, _, parties = key
+            live = self._count(run_id, parties)
+            with self._mutex:
+                here = self._parties.get(key, [])
+                # All who are here live as well.
+                if here and live < parties:
+                    del self._parties[key]
+                    for party in here:
+                        party.broken = (
+                            f"{parties} tasks are to come, and only {live} of "
+                            f"workflow {run_id} have not ended"
+                        )
+                        party.wake()
+        with self._mutex:
+            if self._listening and not self._parties:
+                self._listening = False
+                for name in _ENDS:
+                    getattr(self._rt.signals, name).disconnect(self._look)
+
+    def _count(self, run_id: str, most: int) -> int:
+        """How many tasks of a run may still come, up to *most*."""
+        prefix, count = f"{run_id}/", 0
+        with self._rt.lock:
+            # What came last is mostly what has not ended.
+            for row in reversed(self._rt.kernel.tasks.values()):
+                if row.id.startswith(prefix) and not is_settled(row):
+                    count += 1
+                    if count == most:
+                        break
+        return count

@@ -1,0 +1,169 @@
+"""The tasks of a run: which they are, how they are called, and how they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from taskorch._handles import TaskHandle
+from taskorch.model import TERMINAL, TaskState
+from taskorch.runtime._work import extra_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._work import Work
+
+__all__ = (
+    "ADDED",
+    "after",
+    "blockers",
+    "find",
+    "is_added",
+    "is_known",
+    "is_live",
+    "name_of",
+    "names_of",
+    "newest",
+    "next_id",
+    "run_of",
+    "slices",
+)
+
+T = TypeVar("T")
+
+#: What the metadata of a task says that another task of its run has added.
+ADDED: Final = "added"
+#: Tasks that are changed in one step: the lock is held for a few milliseconds.
+_SLICE: Final = 500
+
+
+def run_of(task_id: str) -> str:
+    """The id of the run that a task is of; "" if it is on its own."""
+    run_id, slash, _ = task_id.partition("/")
+    return run_id if slash else ""
+
+
+def name_of(task_id: str) -> str:
+    """The id in the workflow of a task of a run, whichever re-run of it this is."""
+    return task_id.partition("/")[2].partition("~")[0]
+
+
+def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
+    """Of those of *task_ids* that are of a run, the ids in the workflow, each once."""
+    prefix = f"{run_id}/"
+    found = {
+        task_id.removeprefix(prefix).partition("~")[0]: None
+        for task_id in task_ids
+        if task_id.startswith(prefix)
+    }
+    return list(found)
+
+
+def next_id(task_id: str) -> str:
+    """The id of the next run of a task."""
+    stem, _, number = task_id.partition("~")
+    return f"{stem}~{int(number or 1) + 1}"
+
+
+def is_known(runtime: Runtime, task_id: str) -> bool:
+    """Whether there is, or was, such a task, as far as memory goes."""
+    return task_id in runtime.kernel.tasks or task_id in runtime.kernel.retired
+
+
+def is_live(row: TaskRow) -> bool:
+    """Whether something may still come of *row*."""
+    return row.state not in TERMINAL
+
+
+def is_added(work: Work) -> bool:
+    """Whether another task of the run has added this one."""
+    task = work._task
+    return task is not None and bool((task.metadata or {}).get(ADDED))
+
+
+def after(work: Work) -> tuple[str, ...]:
+    """The ids of the tasks that *work* comes after, as they were called then."""
+    extra = work._extra
+    return () if extra is None else (*extra.after, *extra.added)
+
+
+def blockers(row: TaskRow) -> tuple[str, ...]:
+    """The ids of what *row* waits for and will not complete, if it is blocked."""
+    if row.state is not TaskState.BLOCKED or row.more is None:
+        return ()
+    return tuple(row.more.blocked_by)
+
+
+def slices(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """*items* in parts of a size that may be changed in one step."""
+    return (items[i : i + _SLICE] for i in range(0, len(items), _SLICE))
+
+
+def find(
+    runtime: Runtime, run_id: str, in_memory: Iterable[str] | None = None
+) -> dict[str, TaskHandle[Any]]:
+    """
+    The tasks of a run that are known, by their ids in the workflow.
+
+    Args:
+        runtime: Where they are known.
+        run_id: The run.
+        in_memory: The ids of its tasks in memory; None looks through all there are.
+    """
+    kernel = runtime.kernel
+    ids: dict[str, None] = {}
+    if runtime.recovered is not None:
+        # Of earlier lives, what has ended is in the journal only.
+        ids.update(dict.fromkeys(runtime.recovered.ids(f"{run_id}/")))
+    if in_memory is None:
+        with runtime.lock:
+            ids.update(dict.fromkeys((*kernel.retired, *kernel.tasks)))
+    else:
+        ids.update(dict.fromkeys(in_memory))
+    names = names_of(run_id, ids)
+    found: dict[str, TaskHandle[Any]] = {}
+    seen = set(names)
+    while names:
+        runtime.recall([f"{run_id}/{name}" for name in names])
+        above: list[str] = []
+        for name in names:
+            if is_known(runtime, f"{run_id}/{name}"):
+                work = runtime.known(f"{run_id}/{name}")
+                found[name] = cast("TaskHandle[Any]", work)
+                above += after(work)
+        # A journal that cannot be asked for ids: those who wait know what for.
+        names = [name for name in names_of(run_id, above) if name not in seen]
+        seen.update(names)
+    return found
+
+
+def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:
+    """
+    The handle of the latest run of a task.
+
+    Raises:
+        UnknownTaskError: There is none.
+    """
+    work = runtime.known(task_id)
+    again = next_id(task_id)
+    runtime.recall((again,))
+    while is_known(runtime, again):
+        work = runtime.known(again)
+        again = next_id(again)
+        runtime.recall((again,))
+    return cast("TaskHandle[Any]", work)
+
+
+def parents_of(work: Work) -> dict[str, Work]:
+    """The works of what *work* comes after, by the ids that it had then."""
+    return extra_of(work).parents
+
+
+def is_skipped(row: TaskRow) -> bool:
+    """Whether *row* was cancelled because what it needs did not complete."""
+    return (
+        row.state is TaskState.CANCELLED
+        and row.more is not None
+        and row.more.stop_reason.startswith("skipped")
+    )

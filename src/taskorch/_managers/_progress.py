@@ -1,0 +1,309 @@
+"""How far a run is, how long the rest may take, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from statistics import median
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers._members import blockers, is_skipped
+from taskorch.errors import DependencyFailedError, GateFailedError
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model._limits import NS
+from taskorch.runtime._work import error_of
+from taskorch.workflows._graph import longest_path, order
+from taskorch.workflows._report import (
+    PhaseReport,
+    TaskReport,
+    Verdict,
+    WorkflowReport,
+)
+from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch._managers._run import WorkflowRun
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("report", "roots_of", "status")
+
+_S: Final = TaskState
+#: Steps that take no time of their own.
+_QUICK: Final = frozenset({"gate", "gather", "reduce"})
+#: Of the latest attempts of a type, those that an estimate looks at.
+_SAMPLES: Final = 101
+
+
+def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
+    """How far *run* is, at one instant."""
+    rt = run._rt
+    handles = run.handles
+    with rt.lock:
+        rows = {name: work._row for name, work in handles.items()}
+        states = {name: row.state for name, row in rows.items()}
+        parents = run._above(rows)
+        eta, unknown = _estimate(rt, rows, parents)
+    state, counts = _sum(rows, states, states)
+    running = sum(map(under_way, rows.values()))
+    over = all(state in TERMINAL for state in counts)
+    left = {name for name in states if states[name] is not _S.COMPLETED}
+    return WorkflowStatus(
+        run.workflow_id,
+        state,
+        MappingProxyType(states),
+        MappingProxyType(counts),
+        longest_path(parents, left),
+        pause="" if not is_paused or over else "pausing" if running else "paused",
+        running=running,
+        asks=tuple(name for name, row in rows.items() if is_asked(row)),
+        eta=eta,
+        eta_unknown=unknown,
+        phases=MappingProxyType(
+            {
+                name: _phase(run, name, members, rows, states)
+                for name, members in _phases(run, rows).items()
+            }
+        ),
+    )
+
+
+def _phases(run: WorkflowRun, among: Collection[str]) -> dict[str, list[str]]:
+    """The phases of *run*, and of the tasks of each those *among* the ones known."""
+    return {
+        phase: [name for name in names if name in among]
+        for phase, names in run._phases().items()
+    }
+
+
+def _sum(
+    rows: Mapping[str, TaskRow],
+    states: Mapping[str, TaskState],
+    among: Collection[str],
+) -> tuple[TaskState, dict[TaskState, int]]:
+    """What the states of some tasks come to, and how many are in each."""
+    count = Counter(states[name] for name in among)
+    counts = {state: count[state] for state in TaskState if count[state]}
+    stuck = sum(blockers(rows[name]) != () for name in among)
+    skipped = sum(is_skipped(rows[name]) for name in among)
+    # What was skipped as a whole is not complete.
+    return state_of(counts, stuck, skipped * (skipped < len(among))), counts
+
+
+def under_way(row: TaskRow) -> bool:
+    """Whether an attempt runs that does more than to wait for other tasks."""
+    return row.state is _S.RUNNING and (row.more is None or not row.more.yielded)
+
+
+def is_asked(row: TaskRow) -> bool:
+    """Whether *row* waits for somebody to decide."""
+    return row.state is _S.BLOCKED and not blockers(row)
+
+
+def _phase(
+    run: WorkflowRun,
+    name: str,
+    members: Collection[str],
+    rows: Mapping[str, TaskRow],
+    states: Mapping[str, TaskState],
+) -> PhaseStatus:
+    state, counts = _sum(rows, states, members)
+    verdict = ""
+    if not all(said.passed for said in _verdicts(run, name)):
+        verdict = "failed"
+    elif is_skipped(rows[f"{name}/gate"]):
+        verdict = "skipped"
+    elif state is _S.COMPLETED:
+        verdict = "passed"
+    elif f"{name}/approval" in rows and is_asked(rows[f"{name}/approval"]):
+        verdict = "waiting for approval"
+    return PhaseStatus(
+        name,
+        state,
+        counts.get(_S.COMPLETED, 0),
+        len(members),
+        counts.get(_S.RUNNING, 0),
+        verdict,
+    )
+
+
+# -- estimates ---------------------------------------------------------------------
+
+
+def _estimate(
+    runtime: Runtime,
+    rows: Mapping[str, TaskRow],
+    parents: Mapping[str, Collection[str]],
+) -> tuple[float | None, str]:
+    """Under the lock: the seconds that are left, or why nobody knows."""
+    left: dict[str, float] = {}
+    known: dict[str, float | None] = {}
+    now = runtime.now()
+    for name, row in rows.items():
+        if row.state in TERMINAL or blockers(row):
+            continue
+        if row.state in (_S.SUSPENDED, _S.BLOCKED):
+            return None, f"{name} is {row.state}"
+        kind = row.bucket.spec.type
+        if kind not in known:
+            known[kind] = _duration(runtime, kind)
+        duration = known[kind]
+        if duration is None:
+            return None, f"no task of type {kind!r} has completed yet"
+        if row.state is _S.RUNNING:
+            duration = max(0.0, duration - (now - row.started_ns) / NS)
+        left[name] = duration
+    if not left:
+        done = all(row.state is _S.COMPLETED for row in rows.values())
+        return (0.0, "") if done else (None, "nothing more runs by itself")
+    ends: dict[str, float] = {}
+    for name in order(parents):
+        if name in left:
+            above = (ends[parent] for parent in parents[name] if parent in ends)
+            ends[name] = left[name] + max(above, default=0.0)
+    longest = max(ends.values(), default=0.0)
+    return max(longest, sum(left.values()) / runtime.kernel.concurrency), ""
+
+
+def _duration(runtime: Runtime, kind: str) -> float | None:
+    """The median duration of the latest attempts of a type, in seconds."""
+    if kind in _QUICK:
+        return 0.0
+    found = runtime.kernel.types.get(kind)
+    if found is None or not found.samples:
+        return None
+    latest = list(found.samples)[-_SAMPLES:]
+    return median(ended - started for _, _, started, ended in latest) / NS
+
+
+# -- reports -----------------------------------------------------------------------
+
+
+def report(run: WorkflowRun) -> WorkflowReport:
+    """What became of *run*."""
+    handles = run.handles
+    phases = _phases(run, handles)
+    phase_of = {name: phase for phase, names in phases.items() for name in names}
+    with run._rt.lock:
+        rows = {name: work._row for name, work in handles.items()}
+        states = {name: row.state for name, row in rows.items()}
+        tasks = tuple(
+            _task(run.workflow_id, name, work, phase_of.get(name, ""))
+            for name, work in handles.items()
+        )
+    state, counts = _sum(rows, states, states)
+    by_name = {task.name: task for task in tasks}
+    made = tuple(
+        _phase_report(run, name, [by_name[n] for n in names], rows, states)
+        for name, names in phases.items()
+    )
+    return WorkflowReport(
+        run.workflow_id,
+        state,
+        _span(tasks),
+        sum(task.duration or 0.0 for task in tasks),
+        made,
+        tasks,
+        MappingProxyType({str(state): count for state, count in counts.items()}),
+    )
+
+
+def _phase_report(
+    run: WorkflowRun,
+    name: str,
+    tasks: list[TaskReport],
+    rows: Mapping[str, TaskRow],
+    states: Mapping[str, TaskState],
+) -> PhaseReport:
+    state, counts = _sum(rows, states, [task.name for task in tasks])
+    return PhaseReport(
+        name,
+        state,
+        counts.get(_S.COMPLETED, 0),
+        len(tasks),
+        _span(tasks),
+        tuple(_verdicts(run, name)),
+    )
+
+
+def _span(tasks: Iterable[TaskReport]) -> float | None:
+    """Seconds from the first start to the last end."""
+    begun = [task.started for task in tasks if task.started is not None]
+    ended = [task.ended for task in tasks if task.ended is not None]
+    return max(0.0, max(ended) - min(begun)) if begun and ended else None
+
+
+def _task(run_id: str, name: str, work: TaskHandle[Any], phase: str) -> TaskReport:
+    row = work._row
+    started = row.started_ns / NS if row.started_ns else None
+    ended = row.ended_ns / NS if row.ended_ns else None
+    took = None if started is None or ended is None else max(0.0, ended - started)
+    error = error_of(work) if row.state in TERMINAL else None
+    text = ""
+    if error is not None:
+        text = str(error) or type(error).__name__
+        if not hasattr(error, "task_id"):
+            text = f"{type(error).__name__}: {error}"
+    return TaskReport(
+        name,
+        row.id,
+        row.bucket.spec.type,
+        row.state,
+        phase,
+        started,
+        ended,
+        took,
+        row.attempt,
+        None if row.agent is None else row.agent.name,
+        text,
+        tuple(i.removeprefix(f"{run_id}/") for i in roots_of(work)),
+    )
+
+
+def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
+    """Where it began that *work* did not complete, if not with itself: ids of tasks."""
+    row = work._row
+    if row.more is None or row.state is _S.COMPLETED:
+        return ()
+    if row.state is _S.FAILED:
+        error = error_of(work)
+        return error.root_causes if isinstance(error, DependencyFailedError) else ()
+    if row.state is _S.CANCELLED or blockers(row):
+        # Not as it is now: down a long chain, that would be a walk for each.
+        return row.more.first_roots
+    return ()
+
+
+def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
+    """What the gate of a phase said, and who approved."""
+    found: list[Verdict] = []
+    for name in (f"{phase}/gate", f"{phase}/approval"):
+        work = run.handles.get(name)
+        if work is None or work._row.state not in TERMINAL:
+            continue
+        ended = work._row.ended_ns
+        at = ended / NS if ended else None
+        said = work._value
+        if work._row.state is _S.COMPLETED and isinstance(said, dict):
+            checks = tuple(tuple(check) for check in said.get("checks", ()))
+            found.append(
+                Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)
+            )
+        elif work._row.state is _S.FAILED:
+            error = error_of(work)
+            if isinstance(error, GateFailedError):
+                found.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
+            elif not isinstance(error, DependencyFailedError):
+                found.append(_no(name, str(error), at))
+    return found
+
+
+def _no(name: str, message: str, at: float | None) -> Verdict:
+    """A verdict of which only the text is left."""
+    by, note = "gate" if name.endswith("/gate") else "nobody", message
+    _, rejected, rest = message.partition("rejected by ")
+    if rejected:
+        by, _, note = rest.partition(": ")
+    return Verdict(passed=False, by=by, note=note, at=at)

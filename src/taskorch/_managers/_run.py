@@ -1,0 +1,353 @@
+"""A run of a workflow, as a value that can be waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Generator, Mapping
+from itertools import islice
+from time import monotonic
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from taskorch._handles import TaskHandle
+from taskorch._managers import _members, _progress
+from taskorch._managers._gates import is_gate
+from taskorch._managers._members import blockers, is_known, next_id
+from taskorch.errors import (
+    NotRunningError,
+    WorkflowFailedError,
+    WouldBlockError,
+    WouldDeadlockError,
+)
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model._show import show
+from taskorch.runtime._context import current_or_none, result_of
+from taskorch.runtime._waiting import blockade
+from taskorch.runtime._work import error_of
+from taskorch.workflows import WorkflowStatus
+from taskorch.workflows._graph import Parents
+from taskorch.workflows._pictures import page
+from taskorch.workflows._report import WorkflowReport
+
+if TYPE_CHECKING:
+    from taskorch._managers._manager import WorkflowManager
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("WorkflowRun",)
+
+#: Seconds after which it is looked again, whatever was heard.
+_SLICE: Final = 0.5
+#: Failures that a message shows.
+_SHOWN: Final = 3
+#: What tells that an attempt may be over.
+_ENDS: Final = (
+    "task_suspended",
+    "task_completed",
+    "task_failed",
+    "task_cancelled",
+    "task_retrying",
+    "task_blocked",
+    "task_resumed",
+    "attempt_waiting",
+)
+
+
+class WorkflowRun:
+    """
+    A run of a workflow: wait for it, await it, look at it.
+
+    Made by `orch.workflows`. It keeps the handles of its tasks, and with them their
+    results, while somebody keeps it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_gates",
+        "_manager",
+        "_parents",
+        "_rt",
+        "_works",
+        "workflow_id",
+    )
+
+    def __init__(
+        self,
+        # Any: the public type does not drag the runtime along.
+        manager: Any,
+        workflow_id: str,
+        works: dict[str, TaskHandle[Any]],
+        parents: Parents,
+    ) -> None:
+        self._manager: WorkflowManager = manager
+        self._rt: Runtime = manager._rt
+        #: The id of the run; those of its tasks are this, a slash, and the id of the
+        #: task in the workflow.
+        self.workflow_id: str = workflow_id
+        self._works = works
+        self._parents = dict(parents)
+        #: Its gates: what opens before each (the gate, or approval, before it), and
+        #: what follows if it does not open.
+        self._gates: dict[str, tuple[str | None, str]] = {
+            name: (work._task.payload.args[4], work._task.payload.args[2])
+            for name, work in works.items()
+            if work._task is not None and is_gate(work)
+        }
+
+    @property
+    def handles(self) -> Mapping[str, TaskHandle[Any]]:
+        """
+        The handles of its tasks, by their ids in the workflow, as they are now.
+
+        Of a task that was run again it is that of the latest run.
+        """
+        rt = self._rt
+        for name, work in list(self._works.items()):
+            again = next_id(work.task_id)
+            while is_known(rt, again):
+                # What has ended may be on its way to where it will be read.
+                rt.recall((again,))
+                self._works[name] = cast("TaskHandle[Any]", rt.known(again))
+                again = next_id(again)
+        return MappingProxyType(self._works.copy())
+
+    @property
+    def last(self) -> list[TaskHandle[Any]]:
+        """
+        The handles of its tasks that no other of it waits for, as they are now.
+
+        What comes after these comes after all of it. `after=[run]` in a workflow means
+        them.
+        """
+        handles = self.handles
+        above = {parent for name in handles for parent in self._parents[name]}
+        return [work for name, work in handles.items() if name not in above]
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """
+        Wait until all tasks have ended, and return their results by id.
+
+        A task that fails does not end this wait while others can still proceed. A
+        task that was skipped has no result, and is left out.
+
+        Args:
+            timeout: Seconds to wait; None is for ever.
+
+        Raises:
+            TimeoutError: The caller's patience is over; the workflow goes on.
+            WorkflowFailedError: It cannot complete.
+            NotRunningError: The orchestrator has stopped before the end.
+            ResultGoneError: A result left memory before anybody kept the run.
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The wait could never end.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            for work in list(self.handles.values()):
+                left = None if end is None else max(0.0, end - monotonic())
+                if not self._rt.waiting.wait(work, left):
+                    msg = f"workflow {self.workflow_id} has not ended in {timeout:g} s"
+                    raise TimeoutError(msg)
+            results = self._results()
+            if results is not None:
+                return results
+
+    def __await__(self) -> Generator[Any, None, dict[str, Any]]:
+        while True:
+            for work in list(self.handles.values()):
+                yield from self._rt.waiting.wait_async(work).__await__()
+            results = self._results()
+            if results is not None:
+                return results
+
+    def status(self) -> WorkflowStatus:
+        """How far it is, at one instant."""
+        self._rt.look_up()
+        return _progress.status(self, self._manager._is_paused(self.workflow_id))
+
+    def report(self) -> WorkflowReport:
+        """What has become of it so far: phases, verdicts, tasks, failures, times."""
+        self._rt.look_up()
+        return _progress.report(self)
+
+    def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Of each task *among* its tasks, those of them that it waits for."""
+        # More may be added at any moment.
+        return {
+            name: tuple([above for above in self._parents[name] if above in among])
+            for name in among
+        }
+
+    def _phases(self) -> dict[str, list[str]]:
+        """Its phases, and the tasks of each, its gate too."""
+        found: dict[str, list[str]] = {}
+        for gate, (before, _) in self._gates.items():
+            phase = gate.rpartition("/")[0]
+            approval = f"{phase}/approval"
+            found[phase] = [
+                name
+                for name in self._parents[gate]
+                # In a workflow that was included, it has another beginning.
+                if before is None or not f"/{name}".endswith(f"/{before}")
+            ]
+            found[phase] += [n for n in (gate, approval) if n in self._works]
+        return found
+
+    def wait_paused(self, timeout: float | None = None) -> bool:
+        """
+        Wait until none of its attempts is under way, as after `pause`.
+
+        One that waits for another task is not: it goes on with that one.
+
+        Args:
+            timeout: Seconds to wait; None is for ever.
+
+        Returns:
+            Whether it came to that in time.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task of the run.
+        """
+        rt = self._rt
+        inside = current_or_none()
+        if inside is not None and _members.run_of(inside.task_id) == self.workflow_id:
+            msg = f"task {inside.task_id} would wait for itself to be paused"
+            raise WouldDeadlockError(msg, task_id=inside.task_id)
+        if rt.loops.is_mine() and self._under_way():
+            msg = f"wait_paused() of workflow {self.workflow_id} would block the loop"
+            hint = "use await orch.aio.workflows.wait_paused(id)"
+            raise WouldBlockError(msg, hint=hint)
+        end = None if timeout is None else monotonic() + timeout
+        gate = threading.Event()
+
+        def look(_event: object) -> None:
+            gate.set()
+
+        signals = [getattr(rt.signals, name) for name in _ENDS]
+        for signal in signals:
+            signal.connect(look)
+        try:
+            while self._under_way():
+                left = _SLICE if end is None else min(_SLICE, end - monotonic())
+                if rt.halted or left < 0:
+                    return False
+                gate.wait(left)
+                gate.clear()
+        finally:
+            for signal in signals:
+                signal.disconnect(look)
+        return True
+
+    def _under_way(self) -> int:
+        """How many of its attempts do more than to wait for other tasks."""
+        handles = self.handles
+        with self._rt.lock:
+            return sum(_progress.under_way(w._row) for w in handles.values())
+
+    def __repr__(self) -> str:
+        states = [work._row.state for work in list(self._works.values())]
+        done = f"{states.count(TaskState.COMPLETED)} of {len(states)}"
+        return f"<WorkflowRun {self.workflow_id!r}: {done} tasks completed>"
+
+    def _repr_html_(self) -> str:
+        rows = {name: work._row for name, work in self.handles.items()}
+        parents = self._above(rows)
+        return page(
+            str(self.status()),
+            parents,
+            {name: row.bucket.spec.type for name, row in rows.items()},
+            {name: row.state.value for name, row in rows.items()},
+        )
+
+    def _enter(self, work: TaskHandle[Any]) -> None:
+        """Under the lock: take in a task, if it is not known, and what it waits for."""
+        name = _members.name_of(work.task_id)
+        above = _members.names_of(self.workflow_id, _members.after(work))
+        self._parents.setdefault(name, ())
+        self._connect(name, tuple(above))
+        self._works.setdefault(name, work)
+
+    def _connect(self, name: str, parents: tuple[str, ...]) -> None:
+        """Under the lock: a task waits for more than it did."""
+        known = self._parents[name]
+        if not set(known).issuperset(parents):
+            self._parents[name] = tuple(dict.fromkeys((*known, *parents)))
+
+    def _results(self) -> dict[str, Any] | None:
+        """
+        The results; None if it has not ended after all.
+
+        Raises:
+            WorkflowFailedError: It cannot complete.
+            NotRunningError: Nobody will go on with it in this life.
+            ResultGoneError: A result has left memory.
+        """
+        rt = self._rt
+        results: dict[str, Any] = {}
+        failures: dict[str, BaseException] = {}
+        blocked: dict[str, TaskRow] = {}
+        handles = self.handles
+        with rt.lock:
+            for name, work in handles.items():
+                row = work._row
+                told = work._settled <= rt.committed
+                if told and row.state is TaskState.COMPLETED:
+                    results[name] = result_of(work)
+                elif told and row.state in TERMINAL:
+                    if _members.is_skipped(row):
+                        continue
+                    error = error_of(work) or work._error
+                    assert error is not None  # noqa: S101 - it did not complete
+                    failures[name] = error
+                elif told and blockers(row):
+                    blocked[name] = row
+                elif rt.halted:
+                    msg = (
+                        f"the orchestrator has stopped, and workflow "
+                        f"{self.workflow_id} has not ended: {name} is {row.state}"
+                    )
+                    hint = "it goes on when the journal is opened again"
+                    raise NotRunningError(msg, hint=hint, task_id=row.id)
+                else:
+                    return None
+            ours = {work._row.id for work in handles.values()}
+            # Of what began outside of the workflow, what it blocks is named.
+            failures |= {
+                name: blockade(row)
+                for name, row in blocked.items()
+                if not ours.issuperset(blockers(row))
+            }
+            more = len(self._works) > len(handles)
+        if more or not failures:
+            return None if more else results
+        error = self._failed(failures, len(blocked))
+        raise error from next(iter(error.failures.values()))
+
+    def _failed(
+        self, failed: Mapping[str, BaseException], blocked: int
+    ) -> WorkflowFailedError:
+        # What failed because of others only is not where it began.
+        failures = {
+            name: error
+            for name, error in failed.items()
+            if not any(
+                _members.run_of(root) == self.workflow_id
+                and _members.name_of(root) != name
+                for root in _progress.roots_of(self._works[name])
+            )
+        }
+        blocked += len(failed) - len(failures)
+        shown = [
+            f"{name} ({type(error).__name__}: {show(str(error)).strip(chr(39))})"
+            for name, error in islice(failures.items(), _SHOWN)
+        ]
+        if len(failures) > _SHOWN:
+            shown.append("…")
+        msg = (
+            f"workflow {self.workflow_id} cannot complete: {len(failures)} of its "
+            f"{len(self._works)} tasks failed: {', '.join(shown)}"
+        )
+        if blocked:
+            msg += f"; blocked by that: {blocked}"
+        return WorkflowFailedError(msg, failures=failures)

@@ -1,0 +1,139 @@
+"""Edges that come later: a task is to wait for more than it was submitted with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Final
+
+from taskorch.errors import CycleError, InvalidTransitionError
+from taskorch.events import TaskParentsAdded
+from taskorch.kernel import _dependencies
+from taskorch.kernel._state import TaskRow
+from taskorch.model import TERMINAL, TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_PENDING: Final = TaskState.PENDING
+_BLOCKED: Final = TaskState.BLOCKED
+
+
+def add_parents(
+    kernel: Kernel, row: TaskRow, parents: Sequence[TaskRow], now: int
+) -> tuple[TaskRow, ...]:
+    """See `Kernel.add_parents`."""
+    _refuse_late(row)
+    links = row.links
+    # By their ids: what has left memory has no row of its own.
+    known = {} if links is None else {parent.id: None for parent in links.parents}
+    found = {parent.id: parent for parent in parents if parent.id not in known}
+    fresh = tuple(found.values())
+    ring = _ring(row, fresh)
+    if ring:
+        names = tuple(member.id for member in ring)
+        msg = f"tasks would wait for each other: {' → '.join((*names, names[0]))}"
+        raise CycleError(msg, cycle=names, task_id=row.id)
+    if not fresh:
+        return ()
+    ids = tuple(parent.id for parent in fresh)
+    kernel.note(TaskParentsAdded, now, row.id, ids, cargo=row.cargo)
+    extend(kernel, row, fresh)
+    _dependencies.revive(kernel, row, "it waits for more tasks now", now)
+    _dependencies.reconsider(kernel, row, now)
+    return fresh
+
+
+def extend(kernel: Kernel, row: TaskRow, parents: Sequence[TaskRow]) -> None:
+    """Let *row* wait for *parents* too; what follows from that is decided later."""
+    was_delayed = row.state is _PENDING and not _dependencies.is_waiting(row)
+    links = _dependencies.links_of(row)
+    if links.terms is not None:
+        links.terms.joined = False
+    _dependencies.attach(row, parents)
+    if was_delayed and _dependencies.is_waiting(row):
+        kernel.delayed -= 1
+
+
+def _refuse_late(row: TaskRow) -> None:
+    """
+    Refuse a task that does not wait for others any more.
+
+    Raises:
+        InvalidTransitionError: It does not.
+    """
+    if _dependencies.is_waiting(row) and row.state not in TERMINAL:
+        return
+    links = row.links
+    was_let_go = links is not None and links.terms is not None and links.parents
+    if row.state is _PENDING and not was_let_go:
+        return
+    msg = f"task {row.id} is {row.state}, and does not wait for other tasks any more"
+    hint = "dependencies can be added while a task is pending"
+    raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
+
+
+def _ring(row: TaskRow, parents: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
+    """
+    The ring that would be closed if *row* waited for *parents*, or nothing.
+
+    One search goes up from *parents*, another down from *row*, by turns: whichever has
+    seen all decides, so that the smaller side is what it costs.
+    """
+    if row in parents:
+        return (row,)
+    up = _search(parents, (row,), _above)
+    down = _search((row,), parents, _below)
+    for search in cycle((up, down)):
+        found = next(search)
+        if found is not None:
+            # Upwards, the last on the way is *row*; downwards, it is the first.
+            others = found[:-1] if search is up else found[:0:-1]
+            return (row, *others) if found else ()
+    raise AssertionError  # pragma: no cover - a search ends
+
+
+def _above(row: TaskRow) -> Iterable[TaskRow]:
+    """What *row* waits for."""
+    if row.links is None or not _dependencies.is_waiting(row):
+        return ()
+    return row.links.parents
+
+
+def _below(row: TaskRow) -> Iterable[TaskRow]:
+    """What waits for *row*; what failed may run again, and then it does."""
+    if row.links is None:
+        return ()
+    return filter(_dependencies.is_waiting, row.links.dependents)
+
+
+def _search(
+    starts: Sequence[TaskRow],
+    goals: Sequence[TaskRow],
+    step: Callable[[TaskRow], Iterable[TaskRow]],
+) -> Iterator[tuple[TaskRow, ...] | None]:
+    """
+    Look for a way from one of *starts* to one of *goals*.
+
+    Yields:
+        None for each task that was looked at, and at last the way, or nothing.
+    """
+    came: dict[TaskRow, TaskRow | None] = dict.fromkeys(starts)
+    sought = dict.fromkeys(goals)
+    todo = list(starts)
+    while todo:
+        row = todo.pop()
+        for following in step(row):
+            if following in came:
+                continue
+            came[following] = row
+            if following in sought:
+                way: list[TaskRow] = []
+                last: TaskRow | None = following
+                while last is not None:
+                    way.append(last)
+                    last = came[last]
+                yield tuple(way[::-1])
+            todo.append(following)
+        yield None
+    yield ()

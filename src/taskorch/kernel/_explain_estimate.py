@@ -1,0 +1,311 @@
+"""When a task may start: a guess from what tasks of its kind have taken so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
+from taskorch.kernel._explain_holders import Holders
+from taskorch.kernel._explain_parents import how, wait_of
+from taskorch.kernel._explain_queue import ahead
+from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.model import Blocker, Estimate, TaskState
+from taskorch.model._explanation import in_words
+from taskorch.model._limits import NS
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_S: Final = TaskState
+#: Tasks on the way up through what a task waits for.
+_MOST: Final = 1_000
+#: Types that are named in the basis.
+_TYPES: Final = 3
+
+#: What does not pass by itself, by the kind of blocker.
+_OUTSIDE: Final = {
+    "suspended": "it is suspended",
+    "decision": "somebody must decide",
+    "capability": "no agent can do it",
+    "not_started": "the orchestrator starts nothing",
+    "journal": "the journal cannot be written",
+    "event": "it waits for an event",
+    "veto": "the state machine does not let it start",
+    "allocator": "only the allocator knows when it grants it",
+    "deadline": "its deadline comes first",
+}
+
+
+class _UnknownError(Exception):
+    """Nobody can say; why."""
+
+
+def estimate(
+    kernel: Kernel, row: TaskRow, now: int, blockers: Sequence[Blocker]
+) -> Estimate:
+    """
+    When *row*, which waits, may start.
+
+    It takes the mean of what tasks of each type have taken, and supposes that what
+    runs, and what comes before it, takes as long; that it finds a slot when what it
+    depends on has completed; and that nothing new comes before it.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        now: The time in ns.
+        blockers: All that keeps it.
+    """
+    guess = _Guess(kernel, now)
+    try:
+        for blocker in blockers:
+            _check(blocker)
+        short = {blocker.kind for blocker in blockers}
+        if any(blocker.resource for blocker in blockers):
+            short.add("resource")
+        seconds = guess.start(row, short)
+    except _UnknownError as unknown:
+        return Estimate(None, str(unknown))
+    return Estimate(seconds, guess.basis())
+
+
+def _check(blocker: Blocker) -> None:
+    """
+    Refuse what does not pass by itself.
+
+    Raises:
+        _UnknownError: It does not.
+    """
+    why = _OUTSIDE.get(blocker.kind)
+    if why is not None:
+        raise _UnknownError(why)
+    if blocker.kind in ("agent", "resource") and not blocker.holders:
+        raise _UnknownError(blocker.detail.rstrip("."))
+
+
+class _Guess:
+    def __init__(self, kernel: Kernel, now: int) -> None:
+        self._kernel = kernel
+        self._now = now
+        self._holders = Holders(kernel)
+        #: When each task is expected to complete, in seconds from now.
+        self._ends: dict[TaskRow, float] = {}
+        #: What it rests on.
+        self._means: dict[str, tuple[float, int]] = {}
+        self._notes: list[str] = []
+
+    def basis(self) -> str:
+        """What the guess rests on, in words."""
+        means = [
+            f"{name} takes {in_words(mean)} (mean of {many:,})"
+            for name, (mean, many) in self._means.items()
+        ]
+        if len(means) > _TYPES:
+            means[_TYPES:] = [f"{len(means) - _TYPES} more types likewise"]
+        return (
+            "; ".join([*means, *dict.fromkeys(self._notes)])
+            or "it waits for nothing but the clock"
+        )
+
+    def start(self, row: TaskRow, short: set[str]) -> float:
+        """
+        Seconds until *row* may start.
+
+        Raises:
+            _UnknownError: Nobody can say.
+        """
+        for other in self._above(row):
+            if other is not row:
+                self._ends[other] = self._end(other)
+        seconds = self._ready(row)
+        if short & {"slot", "agent", "resource"} or row.state is _S.QUEUED:
+            wait = self._queue(row, short)
+            seconds = max(seconds, wait)
+        return seconds
+
+    def _above(self, row: TaskRow) -> list[TaskRow]:
+        """What *row* waits for, and so on up: what comes first is first."""
+        order: list[TaskRow] = []
+        seen: dict[TaskRow, None] = {}
+        stack = [(row, False)]
+        while stack:
+            found, done = stack.pop()
+            if done:
+                order.append(found)
+                continue
+            if found in seen:
+                continue
+            seen[found] = None
+            waiting = 0 if found.links is None else found.links.waiting
+            if len(seen) + waiting > _MOST:
+                msg = f"more than {_MOST:,} tasks come before it"
+                raise _UnknownError(msg)
+            stack.append((found, True))
+            if is_waiting(found):
+                stack += [(parent, False) for parent in _open_parents(found)]
+        return order
+
+    def _end(self, row: TaskRow) -> float:
+        """Seconds until *row*, which somebody waits for, completes."""
+        wait = wait_of(row)
+        if wait is not None and wait[0] is None and row.state is not _S.SUSPENDED:
+            # It waits for its time only, and that begins when nothing else is open.
+            if awaits(row) and row.more is not None:
+                return (row.more.due_ns - self._now) / NS
+            return self._ready(row) + (wait[1] or 0) / NS
+        if row.state in (_S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED):
+            msg = f"it needs {row.id}, which {how(row)}"
+            raise _UnknownError(msg)
+        mean = self._mean(row)
+        if row.state is _S.RUNNING:
+            return max(0.0, mean - (self._now - row.started_ns) / NS)
+        begin = self._ready(row)
+        if row.state is _S.QUEUED:
+            begin = max(begin, self._queue(row, {"slot"}))
+        return begin + mean
+
+    def _ready(self, row: TaskRow) -> float:
+        """Seconds until *row* waits for no time and no other task."""
+        more, links = row.more, row.links
+        due = 0 if more is None else more.due_ns
+        ready = max(0.0, (due - self._now) / NS)
+        if links is None or not is_waiting(row):
+            return ready
+        terms = links.terms
+        ends = sorted(self._ends[parent] for parent in _open_parents(row))
+        lost = terms is not None and is_lost(row)
+        if lost and terms is not None and terms.on_failure != "run":
+            msg = "what it needs will not complete"
+            raise _UnknownError(msg)
+        if terms is None or lost or terms.join in ("all", "finished"):
+            return max([ready, *ends])
+        if terms.join == "asked":
+            msg = "its own join decides"
+            raise _UnknownError(msg)
+        missing = least(terms) - (len(links.parents) - links.waiting)
+        return max([ready, *ends[:missing]])
+
+    def _queue(self, row: TaskRow, short: set[str]) -> float:
+        """Seconds until *row* is the next that finds room, if it asked now."""
+        alone = bool(short) and "slot" not in short
+        work = self._work_before(row, alone=alone) if row.state is _S.QUEUED else 0.0
+        if not short and not work:
+            return 0.0
+        agents = row.bucket.agents
+        many = min(self._kernel.concurrency, sum(agent.limit for agent in agents))
+        running = list(self._holders.rows())
+        if alone:
+            running = [other for other in running if other.agent in agents]
+        if "resource" in short:
+            many = min(many, self._fit(row, agents))
+            running = [other for other in running if other.alloc]
+        left, unknown = self._left(running)
+        if unknown and not left:
+            raise unknown[0]
+        together = len(left) + len(unknown)
+        note = "1 is running" if together == 1 else f"{together:,} are running"
+        if unknown:
+            # They do not count: it may start earlier.
+            note += f", and of {len(unknown):,} of them nothing is known"
+        self._notes.append(note)
+        return _pour(left, work, max(1, many - len(unknown)))
+
+    def _left(self, rows: list[TaskRow]) -> tuple[list[float], list[_UnknownError]]:
+        """Seconds until each of *rows* that has a slot ends; and what is not known."""
+        left, unknown = [], []
+        for row in rows:
+            if row.more is not None and row.more.yielded:
+                continue
+            try:
+                mean = self._mean(row)
+            except _UnknownError as why:
+                unknown.append(why)
+            else:
+                left.append(max(0.0, mean - (self._now - row.started_ns) / NS))
+        return left, unknown
+
+    def _work_before(self, row: TaskRow, *, alone: bool) -> float:
+        """Seconds of work that comes before *row*: of its bucket, or of all."""
+        work, count = 0.0, 0
+        buckets = [row.bucket]
+        if not alone:
+            buckets = [b for b in self._kernel.buckets.values() if b.size and b.agents]
+        for bucket in buckets:
+            head = bucket.head()
+            before = ahead(bucket, row)
+            if head is None or before == 0:
+                continue
+            if before is None:
+                before = bucket.size
+            if bucket is not row.bucket:
+                # The others of these wait for their agents.
+                before = min(before, sum(agent.limit for agent in bucket.agents))
+            count += before
+            work += before * self._mean(head)
+        if count:
+            tasks = "1 task comes" if count == 1 else f"{count:,} tasks come"
+            self._notes.append(f"{tasks} before it")
+        return work
+
+    def _fit(self, row: TaskRow, agents: list[AgentRow]) -> int:
+        """How many like *row* fit into the pools, or on its agents, at once."""
+        pools = self._kernel.pools
+        fits = []
+        for name, units in row.bucket.spec.resources:
+            total = sum((agent.capacity or {}).get(name, 0) for agent in agents)
+            if name in pools:
+                total = min(total or pools[name].total, pools[name].total)
+            fits.append(total // units)
+        return min(fits, default=1)
+
+    def _mean(self, row: TaskRow) -> float:
+        """
+        Seconds that a task like *row* takes.
+
+        Raises:
+            _UnknownError: None has completed.
+        """
+        name = row.bucket.spec.type
+        if name not in self._means:
+            samples = row.bucket.type_row.samples
+            if not samples:
+                msg = f"no task of type {name} has completed yet"
+                raise _UnknownError(msg)
+            total = sum(ended - started for _, _, started, ended in samples)
+            self._means[name] = (total / len(samples) / NS, len(samples))
+        return self._means[name][0]
+
+
+def _open_parents(row: TaskRow) -> list[TaskRow]:
+    """The parents of *row* that have not completed, and still may."""
+    parents = [] if row.links is None else row.links.parents
+    terms = None if row.links is None else row.links.terms
+    # Of the others nothing is expected any more, where not all must complete.
+    mends = terms is None or (terms.join == "all" and terms.on_failure != "run")
+    return [
+        parent
+        for parent in dict.fromkeys(parents)
+        if parent.state is not _S.COMPLETED and (mends or not is_broken(parent))
+    ]
+
+
+def _pour(left: list[float], work: float, many: int) -> float:
+    """
+    When the next one may start on *many* places.
+
+    Args:
+        left: Seconds until each of those that are busy is free.
+        work: Seconds of work that come first, and are shared out evenly.
+        many: The places.
+    """
+    levels = sorted(left)[:many]
+    levels = [0.0] * (many - len(levels)) + levels
+    level = levels[0]
+    for number, above in enumerate(levels[1:], 1):
+        room = (above - level) * number
+        if work <= room:
+            return level + work / number
+        work -= room
+        level = above
+    return level + work / len(levels)

@@ -1,0 +1,130 @@
+"""
+What is decided about a task that has terms of its own: when its parents let it go.
+
+A join that holds, or never will, is decided here and told by a fact, so that a fold
+decides nothing. What is to be looked at stands in `Kernel.changed`, and one loop takes
+it from there: however long the chain of what follows, nothing recurses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.events import TaskReleased
+from taskorch.kernel import _attempts, _dependencies, _waits
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._faults import describe, note_fault
+from taskorch.kernel._history import more_of
+from taskorch.kernel._state import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
+from taskorch.model import TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_PENDING: Final = TaskState.PENDING
+
+#: The cause of a blockade: nothing has failed, and yet the join does not hold.
+JOIN: Final = "join"
+#: Ids that a message names.
+_SOME: Final = 5
+
+
+def look(kernel: Kernel, now: int) -> None:
+    """Decide about all that stands in `changed`, and what comes there meanwhile."""
+    if kernel.looking:
+        return
+    kernel.looking = True
+    try:
+        while kernel.changed:
+            _judge(kernel, kernel.changed.popleft(), now)
+    finally:
+        kernel.looking = False
+
+
+def _judge(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Something about the parents of *row*, which has terms, has changed."""
+    links = _dependencies.links_of(row)
+    terms = links.terms
+    if row.state is not _PENDING or terms is None:
+        return
+    if terms.joined:
+        is_early = row.more is not None and row.more.due_ns > 0
+        if terms.wait is not None and not is_early:
+            _waits.begin(kernel, row, terms.wait, now)
+        return
+    try:
+        verdict = holds(kernel, row, links, terms, now)
+    except PolicyFault as fault:
+        note_fault(kernel, row.id, fault, now)
+        message = f"the {fault.component} failed: {describe(fault.error)}"
+        error = ("ComponentError", message, "component")
+        _attempts.fail(kernel, row, error, now, fault.component)
+        return
+    if verdict:
+        done, total = _count(links), len(links.parents)
+        reason = f"{done} of {total} completed"
+        kernel.note(TaskReleased, now, row.id, reason, cargo=row.cargo)
+        _dependencies.let_go(kernel, row, now)
+    elif verdict is False:
+        _give_up(kernel, row, terms, now)
+
+
+def _count(links: Links) -> int:
+    """How many parents have completed."""
+    return len(links.parents) - links.waiting
+
+
+def holds(
+    kernel: Kernel, row: TaskRow, links: Links, terms: Terms, now: int
+) -> bool | None:
+    """
+    Whether the join of *row* holds; None: not yet; False: it never will.
+
+    Raises:
+        PolicyFault: It is a function of the user's, and failed.
+    """
+    total, done = len(links.parents), _count(links)
+    broken = 0 if row.more is None else len(row.more.blocked_by)
+    over = done + broken >= total
+    if terms.join == "all":
+        met = done == total
+    elif terms.join == "finished":
+        met = over
+    elif terms.join == "asked":
+        states = {parent.id: parent.state for parent in links.parents}
+        met = done + broken > 0 and kernel.deciders.join(row, states, now)
+    else:
+        met = done >= _dependencies.least(terms)
+    if met:
+        return True
+    if not _dependencies.is_lost(row):
+        return None
+    if terms.on_failure == "run":
+        return over or None
+    return False
+
+
+def _give_up(kernel: Kernel, row: TaskRow, terms: Terms, now: int) -> None:
+    """The join of *row* will never hold."""
+    more = more_of(row)
+    if terms.on_failure == "block":
+        if more.blocked_by:
+            _dependencies.block(kernel, row, now)
+            _dependencies.broke(kernel, row, now)
+        else:
+            reason = "its join does not hold, though nothing has failed"
+            _attempts.block(kernel, row, ("TaskFailedError", reason, JOIN), now)
+        return
+    roots = _dependencies.roots_of(more)
+    if terms.on_failure == "skip":
+        _attempts.call_off(kernel, row, SKIPPED, now, roots)
+        return
+    began = f"; it began with {_some(roots)}" if roots else ""
+    message = f"what it needs did not complete{began}"
+    error = ("DependencyFailedError", message, DEPENDENCY)
+    _attempts.fail(kernel, row, error, now, roots=roots)
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    more = f" and {len(ids) - _SOME} more" if len(ids) > _SOME else ""
+    return ", ".join(ids[:_SOME]) + more

@@ -1,0 +1,399 @@
+"""What can never proceed as things stand: found in slices, each task looked at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+
+from taskorch.kernel import _books
+from taskorch.kernel._attempts import agent_of, is_under_way
+from taskorch.kernel._control import is_missing
+from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
+from taskorch.kernel._dispatch import match
+from taskorch.kernel._explain import why_held
+from taskorch.kernel._explain_parents import to_rerun, wait_of
+from taskorch.kernel._explain_start import Start
+from taskorch.kernel._state import AgentRow, Bucket, More, TaskRow
+from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units
+from taskorch.model._explanation import some
+
+if TYPE_CHECKING:
+    from taskorch.kernel._kernel import Kernel
+
+_S: Final = TaskState
+#: Tasks that are looked at in one slice.
+SLICE: Final = 1_000
+
+#: What an attempt waits for: all of these, of each any one.
+Waits: TypeAlias = Sequence[Sequence[TaskRow]]
+#: Makes the sentence and the remedies, given the tasks that have a cause themselves.
+_Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
+
+
+@attrs.frozen(eq=False)
+class _Cause:
+    """Why some tasks are stuck."""
+
+    kind: str
+    #: What it is about: of the same kind, what is the same is one group.
+    what: tuple[str, ...]
+    tell: _Tell
+    outside: bool = False
+
+
+class Search:
+    """
+    A search for what is stuck.
+
+    Iterate over `slices()` to its end, with the lock held for each step only; `groups`
+    says what was found. What has moved on meanwhile is left out.
+
+    Args:
+        kernel: The state.
+        now: The time in ns.
+        waits: Of each attempt that waits inside, what it waits for.
+    """
+
+    def __init__(
+        self, kernel: Kernel, now: int, waits: Mapping[TaskRow, Waits]
+    ) -> None:
+        self._kernel = kernel
+        self._now = now
+        self._causes: dict[tuple[str, tuple[str, ...]], _Cause] = {}
+        #: Why each is stuck, the state that it was in, and whether the cause is its
+        #: own: else it waits for such a task.
+        self._stuck: dict[TaskRow, tuple[_Cause, TaskState, bool]] = {}
+        self._groups: list[Stuck] = []
+        #: Found, and not followed yet to what waits for it.
+        self._todo: list[TaskRow] = []
+        self._buckets: dict[Bucket, _Cause | None] = {}
+        self._roots: dict[TaskRow, tuple[str, ...]] = {}
+        #: Buckets that have something queued, and are not stuck so far.
+        self._queued: dict[Bucket, list[TaskRow]] = {}
+        #: Of each task, how many of those that it waits for are stuck.
+        self._parents: Counter[TaskRow] = Counter()
+        self._held = _Held(kernel)
+        #: Whether something may fail by itself, and let go who waits for its end only.
+        deciders = kernel.deciders
+        self._mortal = not deciders.admits_all or deciders.max_age_ns is not None
+        self._waits = waits
+        self._awaited: dict[TaskRow, dict[TaskRow, None]] = {}
+        for row, every in waits.items():
+            for target in {row: None for any_of in every for row in any_of}:
+                self._awaited.setdefault(target, {})[row] = None
+
+    @property
+    def groups(self) -> tuple[Stuck, ...]:
+        """What was found: what waits for outside comes last, and large ones first."""
+        order = sorted(self._groups, key=lambda g: (g.outside, -len(g.tasks)))
+        return tuple(order)
+
+    def slices(self) -> Iterator[None]:
+        """
+        Look at everything, a slice at a time.
+
+        Raises:
+            PolicyFault: The registry failed.
+        """
+        rows = list(self._kernel.tasks.values())
+        for (task_id, attempt), leak in self._kernel.leaked.items():
+            name = f"{task_id} (attempt {attempt}, which would not stop)"
+            self._held.take(name, leak.agent, leak.alloc, leak.slots)
+        yield
+        for start in range(0, len(rows), SLICE):
+            for row in rows[start : start + SLICE]:
+                if row.state not in TERMINAL:
+                    self._look(row)
+            yield
+        while self._todo or self._hold_up():
+            for _ in range(min(SLICE, len(self._todo))):
+                self._follow(self._todo.pop())
+            yield
+        yield from self._gather()
+
+    # -- causes --------------------------------------------------------------------
+
+    def _look(self, row: TaskRow) -> None:
+        """What is wrong with *row* itself."""
+        cause = None
+        more = row.more
+        if more is not None and more.deadline_ns is not None:
+            self._mortal = True
+        if row.state is _S.BLOCKED and more is not None:
+            cause = self._blocked(row, more)
+        elif row.state is _S.SUSPENDED:
+            cause = self._cause("suspended", (), _resume, outside=True)
+        elif row.state is not _S.RUNNING and wait_of(row) is None:
+            bucket = row.bucket
+            cause = self._impossible(bucket, row)
+            if cause is None and row.state is _S.QUEUED:
+                self._queued.setdefault(bucket, []).append(row)
+        if cause is not None:
+            self._mark(row, cause, own=True)
+
+    def _mark(self, row: TaskRow, cause: _Cause, *, own: bool = False) -> None:
+        self._stuck[row] = cause, row.state, own
+        self._todo.append(row)
+        if is_under_way(row):
+            self._held.add(row)
+
+    def _cause(
+        self,
+        kind: str,
+        what: tuple[str, ...],
+        tell: _Tell,
+        *,
+        outside: bool = False,
+    ) -> _Cause:
+        found = self._causes.get((kind, what))
+        if found is None:
+            found = self._causes[kind, what] = _Cause(kind, what, tell, outside)
+        return found
+
+    def _blocked(self, row: TaskRow, more: More) -> _Cause | None:
+        if more.blocked_by:
+            roots = self._roots_of(row)
+            return self._cause("dependency", roots, lambda _: self._failed(roots))
+        wait = wait_of(row)
+        if wait is not None and awaits(row):
+            # Who waits for a time, goes on by itself.
+            name = wait[0]
+            if name is None or more.due_ns:
+                return None
+            return self._cause("event", (name,), partial(_emit, name), outside=True)
+        why = why_held(row)
+        kind = "gone" if is_missing(row) else "decision"
+
+        def tell(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+            verdicts = "'retry' | 'fail' | 'complete'"
+            words = f"Call orch.decide({ids[0]!r}, {verdicts}){_and_so_on(ids)}."
+            return f"A person must decide: {why}.", (Remedy("decide", words, ids),)
+
+        return self._cause(kind, (why,), tell, outside=True)
+
+    def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
+        """As `More.roots`, for all that is blocked in one go."""
+        known = self._roots
+        stack = [row]
+        while stack:
+            top = stack[-1]
+            parents = [] if top.more is None else [*top.more.blocked_by.values()]
+            new = [p for p in parents if p not in known and _is_blocked(p)]
+            if new:
+                stack += new
+                continue
+            stack.pop()
+            found = [known[p] if p in known else _root(p) for p in parents]
+            # Mostly they are the same: then it is one tuple for all.
+            known[top] = (
+                found[0]
+                if found.count(found[0]) == len(found)
+                else tuple(dict.fromkeys(name for each in found for name in each))
+            )
+        return known[row]
+
+    def _failed(self, roots: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+        kernel = self._kernel
+        rows = [kernel.tasks[name] for name in roots if name in kernel.tasks]
+        told = [_end(row) for row in rows]
+        gone = [name for name in roots if name not in kernel.tasks]
+        told += [f"{name} did not complete, and has left memory" for name in gone]
+        again, lost = to_rerun(kernel, rows)
+        remedies: tuple[Remedy, ...] = ()
+        if not gone and not lost:
+            calls = some([f"orch.rerun_task({name!r})" for name in again])
+            remedies = (Remedy("rerun", f"Call {calls}.", tuple(again)),)
+        return f"They need what did not complete: {some(told)}.", remedies
+
+    def _impossible(self, bucket: Bucket, row: TaskRow) -> _Cause | None:
+        """Why nobody can do the tasks of *bucket*, if that is so."""
+        if bucket in self._buckets:
+            return self._buckets[bucket]
+        kernel = self._kernel
+        if bucket.agents_version != kernel.agents_version:
+            match(kernel, bucket, row, self._now)
+        cause = None
+        if not bucket.agents:
+            found = Start(kernel, row, self._now).impossible()
+            detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
+            remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
+            kind = found[0].kind
+            cause = self._cause(kind, (detail,), lambda _: (detail, remedies))
+        if bucket.agents_version >= 0:
+            self._buckets[bucket] = cause
+        elif row is not bucket.head():
+            # Of the next one, the registry may say something else.
+            return None
+        return cause
+
+    # -- what follows --------------------------------------------------------------
+
+    def _follow(self, row: TaskRow) -> None:
+        """What waits for *row*, which is stuck, is stuck too if it needs it."""
+        cause = self._stuck[row][0]
+        # Who may depend on what is broken knows it already, and is blocked by it.
+        links = None if is_broken(row) else row.links
+        for child in () if links is None else links.dependents:
+            if child.state is _S.PENDING and child not in self._stuck:
+                self._parents[child] += 1
+                if self._needs(child):
+                    self._mark(child, cause)
+        for other in self._awaited.get(row, ()):
+            every = self._waits[other]
+            # It may have ended meanwhile.
+            runs = other.state is _S.RUNNING and other not in self._stuck
+            if runs and any(
+                all(target in self._stuck for target in any_of) for any_of in every
+            ):
+                self._mark(other, cause)
+
+    def _needs(self, child: TaskRow) -> bool:
+        """Whether *child* cannot go on without its parents that are stuck."""
+        links = child.links
+        if links is None or not is_waiting(child):
+            return False
+        terms = links.terms
+        if terms is None:
+            return True
+        by_end = terms.join in ("finished", "asked") or terms.on_failure == "run"
+        if by_end and self._mortal:
+            return False
+        if terms.join in ("all", "finished"):
+            return True
+        broken = 0 if child.more is None else len(child.more.blocked_by)
+        left = len(links.parents) - broken - self._parents[child]
+        done = len(links.parents) - links.waiting
+        return left <= done if terms.join == "asked" else left < least(terms)
+
+    def _hold_up(self) -> bool:
+        """Mark the queued tasks that need what stuck ones hold; whether any do."""
+        held = self._held
+        if not held.holders:
+            return False
+        found = False
+        for bucket, rows in list(self._queued.items()):
+            if held.has_room_for(bucket):
+                continue
+            found = True
+            del self._queued[bucket]
+            names = tuple(held.holders)
+            cause = self._cause("waiting", names, partial(_let_go, names))
+            for row in rows:
+                # It may have started meanwhile.
+                if row.state is _S.QUEUED:
+                    self._mark(row, cause)
+        return found
+
+    # -- the answer ----------------------------------------------------------------
+
+    def _gather(self) -> Iterator[None]:
+        names: dict[_Cause, list[str]] = {}
+        owners: dict[_Cause, list[str]] = {}
+        stuck = enumerate(self._stuck.items(), 1)
+        for number, (row, (cause, state, own)) in stuck:
+            if row.state is state:
+                names.setdefault(cause, []).append(row.id)
+                if own:
+                    owners.setdefault(cause, []).append(row.id)
+            if not number % SLICE:
+                yield
+        for cause, ids in names.items():
+            detail, remedies = cause.tell(tuple(owners.get(cause, ids)))
+            self._groups.append(
+                Stuck(cause.kind, detail, tuple(ids), remedies, cause.outside)
+            )
+
+
+class _Held:
+    """What stuck attempts hold: slots and resources that will not be free again."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.holders: list[str] = []
+        self._slots: Counter[AgentRow] = Counter()
+        self._units: Counter[str] = Counter()
+        self._of_agent: Counter[tuple[AgentRow, str]] = Counter()
+
+    def add(self, row: TaskRow) -> None:
+        """*row*, which is under way, keeps what it has."""
+        slots = 0 if row.more is not None and row.more.yielded else 1
+        self.take(row.id, agent_of(row), row.alloc, slots)
+
+    def take(self, name: str, agent: AgentRow, alloc: Units, slots: int) -> None:
+        """What is called *name* keeps what it has."""
+        if slots or alloc:
+            self.holders.append(name)
+        self._slots[agent] += slots
+        for resource, units in alloc:
+            self._units[resource] += units
+            self._of_agent[agent, resource] += units
+
+    def has_room_for(self, bucket: Bucket) -> bool:
+        """Whether a task of *bucket* could start if all others came to their end."""
+        kernel = self._kernel
+        if self._slots.total() >= kernel.concurrency:
+            return False
+        return not bucket.agents or any(
+            self._slots[agent] < agent.limit
+            and all(
+                self._fits(agent, name, units)
+                for name, units in _books.wanted(bucket, agent)
+            )
+            for agent in bucket.agents
+        )
+
+    def _fits(self, agent: AgentRow, name: str, units: int) -> bool:
+        pool = self._kernel.pools.get(name)
+        if pool is not None and pool.total - self._units[name] < units:
+            return False
+        if agent.capacity is None:
+            return True
+        return agent.capacity.get(name, 0) - self._of_agent[agent, name] >= units
+
+
+def _is_blocked(row: TaskRow) -> bool:
+    return (
+        row.state is _S.BLOCKED and row.more is not None and bool(row.more.blocked_by)
+    )
+
+
+def _root(parent: TaskRow) -> tuple[str, ...]:
+    """Where the failure of *parent* began, which is not blocked itself."""
+    more = parent.more
+    return more.first_roots if more is not None and more.passed_on else (parent.id,)
+
+
+def _end(row: TaskRow) -> str:
+    """How *row*, which did not complete, ended."""
+    more = row.more
+    if row.state is _S.FAILED and more is not None and more.error is not None:
+        kind, message, _ = more.error
+        return f"{row.id} failed ({kind}: {message})"
+    return f"{row.id} is {row.state}"
+
+
+def _resume(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+    words = f"Call orch.resume_task({ids[0]!r}){_and_so_on(ids)}."
+    detail = "They were suspended, or wait for what was."
+    return detail, (Remedy("resume", words, ids),)
+
+
+def _emit(name: str, _: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+    remedy = Remedy("emit", f"Call orch.emit({name!r}, …).", name=name)
+    return f"They wait for the event {name!r}.", (remedy,)
+
+
+def _and_so_on(ids: tuple[str, ...]) -> str:
+    return f", and so on for {some(ids[1:])}" if len(ids) > 1 else ""
+
+
+def _let_go(ids: tuple[str, ...], _: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+    detail = (
+        f"They need what {some(ids)} hold{'s' * (len(ids) == 1)}, which cannot end."
+    )
+    words = f"Help {ids[0]} to its end, or end it from outside."
+    return detail, (Remedy("free", words, ids),)

@@ -1,0 +1,335 @@
+"""Why a task does not run, or what became of it: values that read as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import attrs
+
+from taskorch.model._resources import Resources
+from taskorch.model._states import TaskState
+
+__all__ = ("Blocker", "Estimate", "Explanation", "Remedy", "Stuck")
+
+#: Remedies that mostly come about by themselves.
+_PASSING: Final = ("complete", "free", "wait")
+#: Seconds that are not worth a number.
+_MOMENT: Final = 0.001
+#: Names that a sentence lists; the values have them all.
+_SOME: Final = 5
+_NOTHING: Final = Resources()
+
+
+@attrs.frozen
+class Remedy:
+    """A change that lifts what keeps a task from running."""
+
+    #: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
+    #: `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`, `policy` or
+    #: `journal`.
+    kind: str
+    #: One sentence, for people: what to do.
+    detail: str
+    #: `resume`, `decide`: the task. `rerun`: those that are run again, in this order.
+    #: `complete`: those that are to complete. `free`: those whose end is enough.
+    tasks: tuple[str, ...] = ()
+    #: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
+    #: `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
+    name: str = ""
+    #: `free`: how much more. `raise_concurrency`, `enlarge_pool`: the new value.
+    amount: float | None = None
+    #: `wait`: for how long.
+    seconds: float | None = None
+    #: `add_agent`: what it can do.
+    capabilities: tuple[str, ...] = ()
+    #: `add_agent`: the capacity that it needs; nothing where the pools are enough.
+    resources: Resources = _NOTHING
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; what says nothing is left out."""
+        return _plain(self)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@attrs.frozen
+class Blocker:
+    """One thing that keeps a task from running."""
+
+    #: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
+    #: `resource`, `allocator`, `veto`, `suspended`, `decision`, `stopping`,
+    #: `not_started`, `journal` or `terminal`.
+    kind: str
+    #: One sentence, for people.
+    detail: str
+    #: What is short: the name of a resource, an agent, a capability, a task.
+    name: str = ""
+    need: float | None = None
+    have: float | None = None
+    #: Ids of the tasks that hold it; the first hundred.
+    holders: tuple[str, ...] = ()
+    #: Seconds until it passes by itself, where that is known.
+    until: float | None = None
+    #: Of an agent's capacity, the resource that is short; "" are slots.
+    resource: str = ""
+    #: It counts on this agent only, and any one agent is enough; "": on all.
+    agent: str = ""
+    #: What lifts it: any one of these does. Nothing, if nothing can.
+    remedies: tuple[Remedy, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; what says nothing is left out."""
+        return _plain(self)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@attrs.frozen
+class Estimate:
+    """When a task may start: a guess, and what it rests on."""
+
+    #: Seconds from now; None: nobody can say, and `basis` says why.
+    seconds: float | None
+    #: How it was estimated, and from what.
+    basis: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"seconds": self.seconds, "basis": self.basis}
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f"Nobody can say when it starts: {self.basis}."
+        when = "at any moment"
+        if self.seconds >= _MOMENT:
+            when = f"in about {in_words(self.seconds)}"
+        return f"It may start {when} (estimated: {self.basis})."
+
+
+@attrs.frozen
+class Explanation:
+    """
+    Why a task does not run, from the predicates that schedule it; or why it did.
+
+    `str()` of it is the answer in sentences. It holds for the moment in which it was
+    asked for.
+    """
+
+    task_id: str
+    state: TaskState
+    #: What keeps it where it is: all of these must be lifted, but see `ways`.
+    blockers: tuple[Blocker, ...]
+    #: Its place among the queued tasks with the same requirements, from 1; None if
+    #: it is not queued, or too far back to be counted without estimates.
+    position: int | None = None
+    #: Why it went to its agent, once it has one.
+    routed: str = ""
+    #: What keeps it next, as things stand, once the blockers are lifted.
+    then: tuple[Blocker, ...] = ()
+    #: Matching agents without room that are not among the blockers: there are many.
+    more_agents: int = 0
+    #: When it may start; None if that was not asked, or it has started.
+    estimate: Estimate | None = None
+    #: Who runs it, or ran it last.
+    agent: str = ""
+    #: What it holds or held, and why so much.
+    granted: str = ""
+    #: Attempts begun so far.
+    attempts: int = 0
+    #: Of the latest failure: `ValueError: …`.
+    error: str = ""
+    #: Of the latest failure: `error`, `timeout`, `lost`, `deadline`, `poisoned`, ….
+    cause: str = ""
+    #: Why each attempt after the first was made, as the retry policy said.
+    retries: tuple[str, ...] = ()
+
+    @property
+    def runnable(self) -> bool:
+        """Whether nothing keeps it from starting but its turn."""
+        return not self.blockers and self.state is TaskState.QUEUED
+
+    @property
+    def ways(self) -> tuple[tuple[Blocker, ...], ...]:
+        """
+        Sets of blockers, of now and then: where one is lifted whole, the task starts.
+
+        Nothing, if nothing keeps it.
+        """
+        found = (*self.blockers, *self.then)
+        if not found:
+            return ()
+        agents = dict.fromkeys(b.agent for b in found if b.agent) or {"": None}
+        return tuple(
+            tuple(b for b in found if b.agent in ("", agent)) for agent in agents
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; what says nothing is left out."""
+        return _plain(self)
+
+    def __str__(self) -> str:
+        lines = [self._first_line()]
+        lines += _sentences(self.blockers, self.more_agents)
+        if self.then:
+            lines.append("After that, as things stand:")
+            lines += _sentences(self.then, self.more_agents, later=True)
+        if self.estimate is not None and self._passes():
+            lines.append(str(self.estimate))
+        lines += self._story()
+        return "\n".join(lines)
+
+    def _passes(self) -> bool:
+        """Whether nothing keeps it but what comes to an end by itself."""
+        return all(map(_is_passing, (*self.blockers, *self.then)))
+
+    def _first_line(self) -> str:
+        line = f"{self.task_id} is {self.state}"
+        if self.agent and self.state is TaskState.RUNNING:
+            line += f" on {self.agent}"
+        if self.position is not None:
+            line += (
+                f", number {self.position} among the queued tasks with the same "
+                "requirements"
+            )
+        if self.runnable:
+            turn = "it is its turn" if self.position == 1 else "its turn comes"
+            line += f". Nothing keeps it from starting: {turn}"
+        return f"{line}."
+
+    def _story(self) -> list[str]:
+        lines = []
+        if self.routed:
+            where = f"Its agent, {self.agent}," if self.agent else "Its agent"
+            lines.append(f"{where} was chosen because: {self.routed}.")
+        if self.granted:
+            lines.append(self.granted)
+        older = len(self.retries) - _SOME
+        if older > 0:
+            lines.append(f"It was tried again {older:,} times, and then:")
+        lines += [f"It was tried again: {why}." for why in self.retries[-_SOME:]]
+        if self.error and self.state is not TaskState.FAILED:
+            lines.append(f"Its latest failure ({self.cause}): {self.error}.")
+        return lines
+
+
+@attrs.frozen
+class Stuck:
+    """Tasks that cannot proceed as things stand, all for one reason."""
+
+    #: `dependency`, `capability`, `resource`, `agent`, `waiting`, `suspended`,
+    #: `decision`, `event` or `gone`.
+    kind: str
+    #: One sentence, for people: why.
+    detail: str
+    #: Ids of all of them, those that wait for others of them included.
+    tasks: tuple[str, ...]
+    #: What would let them proceed: any one of these.
+    remedies: tuple[Remedy, ...] = ()
+    #: Whether that is no fault: it waits for somebody's word, as it was told to.
+    outside: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; what says nothing is left out."""
+        return _plain(self)
+
+    def __str__(self) -> str:
+        many = len(self.tasks)
+        label = "waiting for outside input" if self.outside else "stuck"
+        lines = [f"{many} task{'s' * (many != 1)} {label}: {some(self.tasks)}."]
+        lines += [f"  {self.detail}", *_remedies(self.remedies, "  ")]
+        return "\n".join(lines)
+
+
+def some(names: Sequence[str]) -> str:
+    """*names* for a sentence: a few of them, and how many more there are."""
+    if len(names) > _SOME:
+        return f"{', '.join(names[:_SOME])} and {len(names) - _SOME:,} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def in_words(seconds: float) -> str:
+    """A time for a sentence: two digits are enough for what is not exact."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1_000:.3g} ms"
+
+
+def _is_passing(blocker: Blocker) -> bool:
+    return bool(blocker.remedies) and blocker.remedies[0].kind in _PASSING
+
+
+def _sentences(
+    blockers: Iterable[Blocker], more_agents: int, *, later: bool = False
+) -> list[str]:
+    """
+    What keeps a task, and what helps; agents are alternatives.
+
+    Of what comes later, and will mostly have passed by then, that much is enough.
+    """
+    lines: list[str] = []
+    on: dict[str, list[Blocker]] = {}
+    for blocker in blockers:
+        if blocker.agent:
+            on.setdefault(blocker.agent, []).append(blocker)
+        else:
+            lines += _sentence(blocker, later=later)
+    many = len(on) + more_agents > 1
+    if many:
+        lines.append("It could run on any one of these agents:")
+    #: What would do instead of any of them; it is said once.
+    others: dict[str, None] = {}
+    for found in on.values():
+        told: list[str] = []
+        for blocker in found:
+            told += _sentence(blocker, later=later, others=others)
+        if many:
+            told = [
+                f"{'  ' if number else '- '}{line}" for number, line in enumerate(told)
+            ]
+        lines += told
+    if on and more_agents:
+        lines.append(f"- {more_agents:,} more agents match, and have no room either.")
+    return lines + [f"  or {detail}" for detail in others]
+
+
+def _sentence(
+    blocker: Blocker, *, later: bool, others: dict[str, None] | None = None
+) -> list[str]:
+    """What *blocker* says, and what helps; another agent goes into *others*."""
+    if later and _is_passing(blocker):
+        return [blocker.detail]
+    remedies = blocker.remedies
+    if others is not None and len(remedies) > 1:
+        others.update((r.detail, None) for r in remedies if r.kind == "add_agent")
+        remedies = tuple(r for r in remedies if r.kind != "add_agent")
+    return [blocker.detail, *_remedies(remedies)]
+
+
+def _remedies(remedies: Sequence[Remedy], indent: str = "") -> list[str]:
+    return [
+        f"{indent}  {'or' if number else '→'} {remedy.detail}"
+        for number, remedy in enumerate(remedies)
+    ]
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The fields of *value*, an attrs value, as JSON has them."""
+    return {
+        field.name: _json(got)
+        for field in attrs.fields(type(value))
+        if (got := getattr(value, field.name)) != field.default
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Resources):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, TaskState):
+        return value.value
+    return _plain(value) if attrs.has(type(value)) else value

@@ -1,0 +1,77 @@
+"""A wait for something outside, as a task."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._retry_policy import check_seconds
+from taskorch.model._show import show
+
+__all__ = ("RAISE", "Wait", "check_event")
+
+#: The longest name of an event, in characters.
+_MAX_NAME: Final = 500
+
+
+class _Raise(Enum):
+    RAISE = "raise"
+
+
+#: Stands for no default: a wait that takes too long fails.
+RAISE: Final = _Raise.RAISE
+
+
+def check_event(name: object) -> str:
+    """
+    Refuse what is no name of an event.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    if (
+        not isinstance(name, str)
+        or not name
+        or name != name.strip()
+        or not name.isprintable()
+        or len(name) > _MAX_NAME
+    ):
+        msg = (
+            f"an event has a name that can be printed, of at most {_MAX_NAME} "
+            f"characters and without a space at either end, not {show(name)}"
+        )
+        raise InvalidTaskError(msg)
+    return name
+
+
+@attrs.frozen
+class Wait:
+    """
+    A wait for an event from outside, as the payload of a task: see `Task.wait_for`.
+
+    Raises:
+        InvalidTaskError: *event* is no name, *timeout* is no number of seconds, or they
+            make no sense together.
+    """
+
+    #: The name of the event; None waits for the time only.
+    event: str | None
+    #: Seconds from when it begins to wait; None is for ever.
+    timeout: float | None = None
+    #: What it completes with when the time is over; `RAISE`: it fails.
+    default: Any = RAISE
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
+        if self.event is not None:
+            check_event(self.event)
+        elif self.timeout is None or self.default is RAISE:
+            msg = "a wait for no event needs a timeout and a default, as a timer does"
+            raise InvalidTaskError(msg)
+        if self.timeout is None and self.default is not RAISE:
+            msg = "a default is for when the time is over: give it a timeout"
+            raise InvalidTaskError(msg)

@@ -1,0 +1,95 @@
+"""Why tasks do not run, or what became of them: what the runtime adds to the kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.errors import UnknownTaskError
+from taskorch.kernel import Search, TaskRow
+from taskorch.kernel import explain as explain_row
+from taskorch.kernel._explain_start import NOT_STARTED
+from taskorch.model import Blocker, Explanation, Remedy, Stuck
+
+if TYPE_CHECKING:
+    from taskorch.kernel._stuck import Waits
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("explain", "stuck")
+
+_NOT_STARTED: Final = Blocker(
+    "not_started",
+    "The orchestrator has not been started.",
+    remedies=NOT_STARTED.remedies,
+)
+_STOPPED: Final = Blocker(
+    "not_started", "The orchestrator stops, or has stopped: nothing starts any more."
+)
+
+
+def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
+    """
+    Why a task does not run, or what became of it.
+
+    Raises:
+        UnknownTaskError: No task has this id in memory.
+        ComponentError: A policy failed that was asked.
+    """
+
+    def ask(now: int) -> Explanation:
+        row = runtime.kernel.tasks.get(task_id)
+        if row is None:
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        waits = runtime.waiting._waits.get((row.id, row.attempt), ())
+        inside = {target.id: None for any_of in waits for target in any_of}
+        return explain_row(
+            runtime.kernel,
+            row,
+            now,
+            whole=True,
+            estimates=estimates,
+            paused=_paused(runtime),
+            inside=tuple(inside),
+        )
+
+    explanation: Explanation = runtime.step(ask)
+    return explanation
+
+
+def _paused(runtime: Runtime) -> Blocker:
+    """Why nothing starts, if nothing does."""
+    committer = runtime.committer
+    if runtime.closed or runtime.fault is not None:
+        return _STOPPED
+    if committer is not None and committer.trouble:
+        why = committer.trouble.rstrip(".")
+        detail = f"Nothing starts while the journal cannot be written: {why}."
+        words = "Let the journal be written again: that is tried all the time."
+        return Blocker("journal", detail, remedies=(Remedy("journal", words),))
+    return _NOT_STARTED
+
+
+def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
+    """
+    What can never proceed as things stand, by cause.
+
+    The lock is held for a slice at a time.
+
+    Raises:
+        ComponentError: The registry failed.
+    """
+
+    def begin(now: int) -> Search:
+        waits: dict[TaskRow, Waits] = {}
+        for (task_id, attempt), targets in runtime.waiting._waits.items():
+            row = runtime.kernel.tasks.get(task_id)
+            if row is not None and row.attempt == attempt:
+                waits[row] = list(targets)
+        return Search(runtime.kernel, now, waits)
+
+    search: Search = runtime.step(begin)
+    slices = search.slices()
+    # At the end it gives the time instead of nothing.
+    while runtime.step(lambda now: next(slices, now)) is None:
+        pass
+    return search.groups

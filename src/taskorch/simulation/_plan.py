@@ -1,0 +1,389 @@
+"""What is simulated, and what there is to do it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    UnknownTaskError,
+    ValidationFailedError,
+)
+from taskorch.kernel import KernelConfig, Spec, Terms
+from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
+from taskorch.model._show import show
+from taskorch.policies import SourceRegistry
+from taskorch.runtime._deciders import _STRUCTURE, Parts
+from taskorch.runtime._submission import _is_bare, _needs, _options, _spec, terms_of
+from taskorch.runtime._work import Work
+from taskorch.workflows import Workflow
+from taskorch.workflows._graph import refuse_rings
+from taskorch.workflows._names import stem_of, unused
+
+if TYPE_CHECKING:
+    from taskorch.protocols import Context
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Means", "Plan", "means_of", "plan_of")
+
+#: The beginning of the name of the pool of a phase.
+PHASE: Final = "phase "
+#: How often a part is copied that changes while it is.
+_TRIES: Final = 3
+#: Names that a sentence shows.
+_SHOWN: Final = 3
+
+
+class Plan:
+    """Tasks in the order of their submission, side by side in lists."""
+
+    __slots__ = (
+        "assumed",
+        "ids",
+        "outside",
+        "parents",
+        "pools",
+        "specs",
+        "tasks",
+        "terms",
+    )
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        #: As the user has them; some have no id: see `task`.
+        self.tasks: list[Task] = []
+        self.specs: list[Spec] = []
+        #: The places of what each waits for.
+        self.parents: list[Sequence[int]] = []
+        #: Of some of them, ids of what they wait for besides.
+        self.outside: dict[int, list[str]] = {}
+        #: Under what conditions they go on, where that is not the usual.
+        self.terms: dict[int, Terms] = {}
+        #: Pools that come with it: how many tasks of a phase may run at once.
+        self.pools: dict[str, int] = {}
+        #: What is taken for granted, in sentences.
+        self.assumed: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def task(self, place: int) -> Task:
+        """A task as policies see it: with its id."""
+        task = self.tasks[place]
+        if task.id is None:
+            task = self.tasks[place] = attrs.evolve(task, id=self.ids[place])
+        return task
+
+
+@attrs.frozen(eq=False)
+class Means:
+    """What there is to do a plan with: all that an orchestrator was made with."""
+
+    parts: Parts
+    config: KernelConfig
+    pools: Units
+    agents: tuple[Agent, ...]
+    #: What is known of them: by agent and type, `(completed, failed, latency_ns)`.
+    records: Mapping[str, Mapping[str, tuple[int, int, float]]]
+    #: When it begins, in ns since the epoch: some tasks have a date.
+    begins_ns: int
+
+    def fresh_parts(self) -> Parts:
+        """
+        Copies of the parts: what they remember of a simulation is forgotten with it.
+
+        One that cannot be copied is asked itself.
+        """
+        return Parts(**{name: _copied(part) for name, part in _parts(self.parts)})
+
+    def unbounded(self, tasks: int) -> Means:
+        """The same with so much of everything that no task waits for any of it."""
+        names = [name for name, _ in self.pools]
+        agents = [agent.name for agent in self.agents]
+        return self.more_slots(tasks).more_of(names, tasks).more_agents(agents, tasks)
+
+    def more_slots(self, count: int) -> Means:
+        """The same with *count* more slots."""
+        concurrency = self.config.concurrency + count
+        config = attrs.evolve(self.config, concurrency=concurrency)
+        return attrs.evolve(self, config=config)
+
+    def more_of(self, names: Iterable[str], times: int) -> Means:
+        """The same with so many times more of the resources *names*."""
+        more = dict.fromkeys(names)
+        pools = tuple(
+            (name, units * (1 + times) if name in more else units)
+            for name, units in self.pools
+        )
+        return attrs.evolve(self, pools=pools)
+
+    def more_agents(self, names: Iterable[str], times: int) -> Means:
+        """The same, but the agents *names* have so many times more, and no limit."""
+        more = dict.fromkeys(names)
+        agents = tuple(
+            _multiplied(agent, 1 + times) if agent.name in more else agent
+            for agent in self.agents
+        )
+        return attrs.evolve(self, agents=agents)
+
+
+def _parts(parts: Parts) -> Iterable[tuple[str, Any]]:
+    return ((field.name, getattr(parts, field.name)) for field in attrs.fields(Parts))
+
+
+def _copied(part: Any) -> Any:
+    if isinstance(part, SourceRegistry):
+        # Not to be read again: time flies here.
+        return SourceRegistry(part._snapshot.records)
+    for _ in range(_TRIES):
+        try:
+            return deepcopy(part)
+        except RuntimeError:
+            # It changed meanwhile: its orchestrator may be at work.
+            continue
+        except Exception:  # noqa: BLE001 - a lock, a connection, or whatever it holds
+            break
+    return part
+
+
+def _multiplied(agent: Agent, times: int) -> Agent:
+    capacity = agent.capacity
+    if capacity is not None:
+        units = tuple((name, amount * times) for name, amount in capacity.units)
+        capacity = type(capacity).from_units(units)
+    return attrs.evolve(agent, max_concurrency=None, capacity=capacity)
+
+
+def means_of(runtime: Runtime) -> Means:
+    """What an orchestrator has, as if it were idle; nothing of it changes."""
+    kernel = runtime.kernel
+    with runtime.lock:
+        rows = [row for row in kernel.agents.values() if not row.lost]
+        infos = {row.name: row.info for row in rows}
+        records = {
+            row.name: {
+                kind: (record.completed, record.failed, record.latency_ns)
+                for kind, record in row.records.items()
+            }
+            for row in rows
+        }
+        infos.update((info.name, info) for info in runtime.joining)
+        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+        concurrency = kernel.concurrency
+    return Means(
+        parts=runtime.deciders.parts,
+        config=attrs.evolve(kernel.config, concurrency=concurrency),
+        pools=pools,
+        # A lease is for agents that may be lost, and here nobody is.
+        agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
+        records=records,
+        begins_ns=runtime.now(),
+    )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of *names*, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+# -- reading -----------------------------------------------------------------------
+
+
+def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
+    """
+    The plan of a workflow or of a list of tasks.
+
+    Args:
+        work: Either of them.
+        knows: Whether the orchestrator has a task of this id already.
+
+    Raises:
+        InvalidTaskError: It is neither.
+        ValidationFailedError: A task is not well formed.
+        DuplicateTaskError: Two tasks have one id.
+        UnknownTaskError: A task waits for what nobody knows.
+        CycleError: Tasks wait for each other.
+    """
+    plan = Plan()
+    if isinstance(work, Workflow):
+        _read_workflow(plan, work)
+    elif isinstance(work, Iterable) and not isinstance(work, str | bytes | Task):
+        _read_tasks(plan, list(work), knows)
+    else:
+        msg = f"a Workflow or a list of tasks is simulated, not {show(work)}"
+        raise InvalidTaskError(msg)
+    if plan.outside:
+        names = [
+            f"{above} (for {plan.ids[place]})"
+            for place, others in plan.outside.items()
+            for above in others
+        ]
+        plan.assumed.append(
+            f"What is waited for outside of the plan, {some(names)}, is taken to have "
+            "completed at the start."
+        )
+    specs: dict[Any, Spec] = {}
+    for number, task in enumerate(plan.tasks):
+        if (
+            task.join != "all"
+            or task.on_parent_failure != "block"
+            or isinstance(task.payload, Wait)
+        ):
+            above = len(plan.parents[number]) + len(plan.outside.get(number, ()))
+            terms = terms_of(task, above)
+            if terms is not None:
+                plan.terms[number] = terms
+        key = _options(task)
+        spec = specs.get(key) if key is not None else None
+        if spec is None:
+            spec = _spec(task)
+            if key is not None:
+                specs[key] = spec
+        plan.specs.append(spec)
+    return plan
+
+
+def _check(task: Task) -> None:
+    """
+    Look at the form of a task; a validator of the user's is not asked.
+
+    Raises:
+        ValidationFailedError: It is not well formed.
+    """
+    # It looks at the task alone.
+    verdict = _STRUCTURE.validate(task, cast("Context", None))
+    if not verdict.accepted:
+        findings = tuple((f.path, f.message) for f in verdict.findings)
+        lines = "; ".join(f"{path}: {message}" for path, message in findings)
+        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+        msg = f"{name} is not well formed: {lines}"
+        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
+
+
+def _read_workflow(plan: Plan, workflow: Workflow) -> None:
+    place = {name: number for number, name in enumerate(workflow)}
+    for name, above in workflow.dependencies.items():
+        task = workflow[name].task
+        _check(task)
+        limit = workflow._limits.get(name)
+        if limit is not None:
+            phase = f"{PHASE}{limit[0]}"
+            plan.pools[phase] = to_units(phase, limit[1])
+            held = task.resources + Resources(**{phase: 1})
+            task = attrs.evolve(task, resources=held)
+        plan.ids.append(name)
+        plan.tasks.append(task)
+        plan.parents.append([place[parent] for parent in above])
+        if task.after:
+            others = [_outside(ref, name, None) for ref in task.after]
+            plan.outside[place[name]] = list(dict.fromkeys(others))
+
+
+def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> None:
+    _check_all(tasks)
+    objects = {id(task): number for number, task in enumerate(tasks)}
+    place = _name(plan, tasks)
+    for number, (name, task) in enumerate(zip(plan.ids, tasks, strict=True)):
+        needs = _needs(task.payload) if isinstance(task.payload, Call) else ()
+        above: dict[int, None] = {}
+        others: dict[str, None] = {}
+        for ref in (*task.after, *needs):
+            found = objects.get(id(ref))
+            known = ref if isinstance(ref, str) else _outside(ref, name, found)
+            if found is None:
+                found = place.get(known)
+            if found is not None:
+                above[found] = None
+            elif not isinstance(ref, str) or knows(known):
+                others[known] = None
+            else:
+                msg = f"task {name!r} needs {ref!r}, which is not in the plan"
+                raise UnknownTaskError(msg, task_id=name)
+        if others:
+            plan.outside[number] = list(others)
+        plan.parents.append(tuple(above))
+    _refuse_rings(plan)
+
+
+def _check_all(tasks: Iterable[Any]) -> None:
+    """
+    Look at the form of *tasks*; of like ones without anything of their own, at one.
+
+    Raises:
+        InvalidTaskError: One is no Task.
+        ValidationFailedError: One is not well formed.
+    """
+    seen: dict[Any, None] = {}
+    for task in tasks:
+        if not isinstance(task, Task):
+            msg = f"a list of tasks has {show(task)}, which is no Task"
+            raise InvalidTaskError(msg)
+        key = _options(task) if _is_bare(task) else None
+        if key is None or key not in seen:
+            _check(task)
+            if key is not None:
+                seen[key] = None
+
+
+def _refuse_rings(plan: Plan) -> None:
+    """
+    Refuse tasks that wait for each other.
+
+    Raises:
+        CycleError: Some do; the shortest ring is named.
+    """
+    # Mostly each comes after what it waits for, and then there is no ring.
+    if any(
+        max(above, default=-1) >= number for number, above in enumerate(plan.parents)
+    ):
+        ids = plan.ids
+        refuse_rings(
+            {
+                name: [ids[number] for number in above]
+                for name, above in zip(ids, plan.parents, strict=True)
+            }
+        )
+
+
+def _name(plan: Plan, tasks: Sequence[Task]) -> dict[str, int]:
+    """Enter the tasks, each with an id; where each id is."""
+    counts: dict[str, int] = {}
+    taken: dict[str, int] = {}
+    for number, task in enumerate(tasks):
+        if task.id is not None:
+            if task.id in taken:
+                msg = f"two tasks of the plan have the id {task.id!r}"
+                raise DuplicateTaskError(msg, task_id=task.id)
+            taken[task.id] = number
+    for number, task in enumerate(tasks):
+        name = task.id
+        if name is None:
+            name = unused(stem_of(task), taken, counts)
+            taken[name] = number
+        plan.ids.append(name)
+        plan.tasks.append(task)
+    return taken
+
+
+def _outside(ref: Any, name: str, place: int | None) -> str:
+    """
+    The id of what *ref* stands for, or "" if it is at a *place* of the plan.
+
+    Raises:
+        UnknownTaskError: It stands for nothing that was ever submitted.
+    """
+    if place is not None:
+        return ""
+    if isinstance(ref, Work):
+        return ref._row.id
+    known = (ref._submitted_as or ref.id) if isinstance(ref, Task) else None
+    if known is None:
+        msg = f"task {name!r} needs {show(ref)}, which is not in the plan"
+        raise UnknownTaskError(msg, task_id=name)
+    return known

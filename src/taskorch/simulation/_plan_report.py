@@ -1,0 +1,413 @@
+"""What a simulation says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from taskorch.kernel import LOCAL
+from taskorch.model._limits import NS
+from taskorch.simulation._plan_picture import page
+from taskorch.simulation._plan_study import Study, quantile
+from taskorch.simulation._plan_words import duration, listed, number, percent
+from taskorch.telemetry import Slice
+from taskorch.telemetry._slices import write_slices
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ("Saving", "ScheduledAttempt", "SimulationReport", "Use")
+
+_UNITS: Final = 1_000_000
+#: Lines of one kind, and names in one line, that a text shows.
+_SHOWN: Final = 5
+#: Where waits are shown, among the agents.
+_WAITS: Final = "waits"
+_PACE: Final = "More of anything would save nothing: the critical path sets the pace."
+
+
+@attrs.frozen
+class ScheduledAttempt:
+    """One attempt of the schedule; times are seconds from the beginning."""
+
+    task_id: str
+    start: float
+    end: float
+    #: Empty for a wait, which nobody makes.
+    agent_id: str
+    #: Counted from 1; 0 for a wait.
+    attempt: int
+    #: `completed`, `failed` or `stopped`, as by a timeout; `waited`: it was no attempt,
+    #: but a wait for something from outside.
+    outcome: str = "completed"
+
+
+@attrs.frozen
+class Use:
+    """How much of what there is."""
+
+    #: Attempts at once, in the whole orchestrator.
+    slots: float
+    #: By resource.
+    resources: Mapping[str, float]
+    #: Attempts at once, by agent.
+    agents: Mapping[str, float]
+
+
+@attrs.frozen
+class Saving:
+    """What one more of something would save; `str()` of it is a sentence."""
+
+    #: `slot`, `resource`, `phase` or `agent`.
+    kind: str
+    #: The name of the resource, or of the phase; of an agent, what it can do.
+    name: str
+    #: How much more: 1 but for resources, of which it is what one more task takes.
+    amount: float
+    #: Seconds that the plan would then take.
+    makespan: float
+    #: Percent of the makespan; below 0 if more would make it longer.
+    percent: float
+    #: Where one more would save nothing, percent that plenty of it would save.
+    plenty: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """One more of it, in words: `one more slot`, `512 more memory_mb`."""
+        if self.kind == "agent":
+            return f"one more agent for {self.name}"
+        if self.kind == "phase":
+            return f"one more at once in phase {self.name}"
+        if self.amount == 1:
+            return f"one more {self.name}"
+        return f"{number(self.amount)} more {self.name}"
+
+    def __str__(self) -> str:
+        what = _capital(self.what)
+        if self.percent <= 0 < self.plenty:
+            return f"{what} would save nothing, but plenty {percent(self.plenty)}."
+        if self.percent <= 0:
+            return f"{what} would save nothing."
+        took = duration(self.makespan)
+        return f"{what} would save {percent(self.percent)}: it would take {took}."
+
+
+@attrs.frozen(slots=False, eq=False, repr=False)
+class SimulationReport:
+    """
+    What a plan would come to: made by `TaskOrchestrator.simulate`.
+
+    `str()` of it is the answer in sentences, and a notebook shows the schedule. With
+    several draws, the schedule and all that is said of it are of the median draw. The
+    critical path, and what more would save, take simulations of their own, which are
+    made when they are first asked for.
+    """
+
+    #: Seconds from the beginning to the end of the last attempt or wait.
+    makespan: float
+    #: Half of the draws, and nine in ten, take no more seconds.
+    p50: float
+    p90: float
+    #: Seconds of each draw, the shortest first.
+    makespans: tuple[float, ...]
+    #: Draws in which not every task completed; they end when nothing can go on.
+    incomplete: int
+    #: All attempts and waits, in the order in which they end.
+    schedule: tuple[ScheduledAttempt, ...]
+    #: The most in use at once, the mean until the end, and what there is: an agent
+    #: without a limit has infinitely many slots.
+    peak: Use
+    mean: Use
+    total: Use
+    #: Tasks that would fail for good, and those that would never begin; why.
+    failed: Mapping[str, str]
+    never: Mapping[str, str]
+    #: What was taken for granted, in sentences.
+    assumed: tuple[str, ...]
+    _study: Study = attrs.field(alias="study")
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the plan has."""
+        return len(self._study.plan)
+
+    @cached_property
+    def _critical(self) -> tuple[tuple[str, ...], int]:
+        places, length = self._study.critical_path()
+        return tuple(self._study.plan.ids[place] for place in places), length
+
+    @property
+    def critical_path(self) -> tuple[str, ...]:
+        """
+        Ids of the chain that sets the pace where there is plenty of everything.
+
+        Each begins when the one before it ends.
+        """
+        return self._critical[0]
+
+    @property
+    def critical_length(self) -> float:
+        """Seconds that the critical path takes, with the delays in it."""
+        return self._critical[1] / NS
+
+    @cached_property
+    def lower_bound(self) -> float:
+        """
+        Seconds that no schedule can beat with what there is.
+
+        The critical path, or all the work divided by the slots, by a resource or by
+        the agents that can do it, whichever is longest.
+        """
+        return self._study.lower_bound(self._critical[1]) / NS
+
+    @cached_property
+    def savings(self) -> tuple[Saving, ...]:
+        """What one more of each thing that is short would save, the best first."""
+        before = self._study.course.makespan
+        found = [
+            Saving(
+                change.kind,
+                change.name,
+                change.amount,
+                after / NS,
+                100.0 * (before - after) / before,
+                0.0 if after < before else 100.0 * (before - plenty) / before,
+            )
+            for change, after, plenty in self._study.savings(self._critical[1])
+        ]
+        return tuple(sorted(found, key=lambda s: (-s.percent, -s.plenty)))
+
+    @property
+    def bottleneck(self) -> Saving | None:
+        """
+        What one more of would save most.
+
+        None if nothing would; then `savings` says whether plenty of something would.
+        """
+        best = self.savings[0] if self.savings else None
+        return best if best is not None and best.percent > 0 else None
+
+    # -- for people ----------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<SimulationReport: {self.tasks:,} tasks, {duration(self.makespan)}>"
+
+    def __str__(self) -> str:
+        lines = [*self._length(), *self._pace()]
+        if self.schedule:
+            lines += self._uses()
+            lines += self._advice()
+        lines += _reasons(self.failed, "would fail for good")
+        lines += _reasons(self.never, "could never run")
+        return "\n".join([*lines, *self.assumed])
+
+    def _length(self) -> list[str]:
+        tasks = f"{self.tasks:,} {'task' if self.tasks == 1 else 'tasks'}"
+        if not self.schedule:
+            return [f"{tasks}, of which none can run." if self.tasks else "No tasks."]
+        took = duration(self.makespan)
+        lines = [f"{tasks} would take {took}."]
+        short = len(self.failed) + len(self.never)
+        if short:
+            done = f"{self.tasks - short:,} of {tasks}"
+            lines = [f"{done} would complete; that would take {took}."]
+        ran = [one.task_id for one in self.schedule if one.attempt]
+        attempts = len(ran)
+        again = attempts - len(dict.fromkeys(ran))
+        if again:
+            lines.append(f"Of {attempts:,} attempts, {again:,} are retries.")
+        draws = len(self.makespans)
+        if draws > 1:
+            lines.append(
+                f"Of {draws:,} draws, half take at most {duration(self.p50)}, and nine "
+                f"in ten at most {duration(self.p90)}."
+            )
+            if self.incomplete:
+                lines.append(
+                    f"In {self.incomplete:,} of them, not every task would complete."
+                )
+        return lines
+
+    def _pace(self) -> list[str]:
+        if not self.makespan:
+            return []
+        path, bound = self.critical_path, self.lower_bound
+        names = " → ".join(path[:_SHOWN])
+        if len(path) > _SHOWN:
+            names += f" → … ({len(path) - _SHOWN:,} more)"
+        lines = [f"Its critical path takes {duration(self.critical_length)}: {names}."]
+        if self.makespan <= bound:
+            lines.append("No schedule is shorter with what there is.")
+        else:
+            above = percent(100 * (self.makespan / bound - 1)) if bound else "far"
+            lines.append(
+                f"No schedule takes less than {duration(bound)} with what there is: "
+                f"this one is {above} above that."
+            )
+        return lines
+
+    def _uses(self) -> list[str]:
+        peak, mean, total = self.peak, self.mean, self.total
+        uses = [("slots", peak.slots, mean.slots, total.slots)]
+        uses += [
+            (name, most, mean.resources[name], total.resources[name])
+            for name, most in peak.resources.items()
+            if most
+        ]
+        busy = sorted(
+            (name for name in peak.agents if name != LOCAL and peak.agents[name]),
+            key=lambda name: -mean.agents[name] / total.agents[name],
+        )
+        uses += [
+            (f"agent {name}", peak.agents[name], mean.agents[name], total.agents[name])
+            for name in busy[:_SHOWN]
+        ]
+        rows = [
+            (
+                what,
+                number(most)
+                if there == float("inf")
+                else f"{number(most)} of {number(there)}",
+                number(usual),
+            )
+            for what, most, usual, there in uses
+        ]
+        wide = max(len(what) for what, _, _ in rows)
+        broad = max(len(most) for _, most, _ in rows)
+        lines = ["In use, at the peak and on average:"]
+        lines += [f"  {a:<{wide}}  {b:<{broad}}  {c}" for a, b, c in rows]
+        if len(busy) > _SHOWN:
+            lines.append(f"  … and {len(busy) - _SHOWN:,} more agents")
+        return lines
+
+    def _advice(self) -> list[str]:
+        if not self.savings:
+            if self.makespan and self.makespan <= self.critical_length:
+                return [_PACE]
+            return []
+        good = [s for s in self.savings if s.percent > 0 or s.plenty > 0]
+        lines = [str(saving) for saving in good[:_SHOWN]]
+        useless = [s.what for s in self.savings if s not in good]
+        if useless:
+            names = " or ".join(useless[:_SHOWN])
+            alone = " by itself" if len(self.savings) > 1 else ""
+            more = " or …" if len(useless) > _SHOWN else ""
+            lines.append(f"{_capital(names)}{more} would save nothing{alone}.")
+        return lines
+
+    def _repr_html_(self) -> str:
+        ids = self._study.plan.ids
+        bars = [
+            (ids[place], start, end, agent or _WAITS, attempt, outcome)
+            for place, start, end, agent, attempt, outcome, _ in (
+                self._study.course.spans
+            )
+        ]
+        return page(str(self), bars, dict.fromkeys(self.critical_path))
+
+    def write_trace(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the schedule to the file *path*, for ui.perfetto.dev or chrome://tracing.
+
+        Each agent is a group of tracks, one for each attempt that it runs at once; the
+        critical path has one of its own. A file that is there is replaced.
+        """
+        plan = self._study.plan
+        slices = [
+            Slice(
+                plan.ids[place],
+                str(plan.tasks[place].type),
+                agent or _WAITS,
+                attempt,
+                start,
+                end,
+                outcome,
+                {"holds": {name: units / _UNITS for name, units in alloc}}
+                if alloc
+                else {},
+            )
+            for place, start, end, agent, attempt, outcome, alloc in (
+                self._study.course.spans
+            )
+        ]
+        write_slices(path, slices, self.critical_path)
+
+
+def _reasons(reasons: Mapping[str, str], what: str) -> list[str]:
+    if not reasons:
+        return []
+    count = len(reasons)
+    lines = [f"{count:,} {'task' if count == 1 else 'tasks'} {what}:"]
+    lines += [f"  {name}: {why}" for name, why in listed(reasons, _SHOWN)]
+    if count > _SHOWN:
+        lines.append(f"  … and {count - _SHOWN:,} more")
+    return lines
+
+
+def report_of(study: Study) -> SimulationReport:
+    """What *study* has found."""
+    course, means, ids = study.course, study.means, study.plan.ids
+    slots = 0
+    held: dict[str, int] = {}
+    busy: dict[str, int] = {}
+    schedule: list[ScheduledAttempt] = []
+    for place, start, end, agent, attempt, outcome, alloc in course.spans:
+        took = end - start
+        if attempt:
+            slots += took
+            busy[agent] = busy.get(agent, 0) + took
+        for name, units in alloc:
+            held[name] = held.get(name, 0) + units * took
+        schedule.append(
+            ScheduledAttempt(ids[place], start / NS, end / NS, agent, attempt, outcome)
+        )
+    whole = course.makespan or 1
+    pools = [name for name, _ in means.pools]
+    agents = [agent.name for agent in means.agents]
+    lengths = study.makespans
+    return SimulationReport(
+        makespan=course.makespan / NS,
+        p50=quantile(lengths, 0.5) / NS,
+        p90=quantile(lengths, 0.9) / NS,
+        makespans=tuple(length / NS for length in lengths),
+        incomplete=study.incomplete,
+        schedule=tuple(schedule),
+        peak=Use(
+            course.peak_slots,
+            _frozen({n: course.peak_pools.get(n, 0) / _UNITS for n in pools}),
+            _frozen({name: course.peak_agents.get(name, 0) for name in agents}),
+        ),
+        mean=Use(
+            slots / whole,
+            _frozen({name: held.get(name, 0) / _UNITS / whole for name in pools}),
+            _frozen({name: busy.get(name, 0) / whole for name in agents}),
+        ),
+        total=Use(
+            means.config.concurrency,
+            _frozen({name: units / _UNITS for name, units in means.pools}),
+            _frozen(
+                {
+                    agent.name: float("inf")
+                    if agent.max_concurrency is None
+                    else agent.max_concurrency
+                    for agent in means.agents
+                }
+            ),
+        ),
+        failed=MappingProxyType(course.failed),
+        never=MappingProxyType(course.never),
+        assumed=tuple(study.plan.assumed),
+        study=study,
+    )
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _frozen(values: dict[str, float]) -> Mapping[str, float]:
+    return MappingProxyType(values)

@@ -1,0 +1,372 @@
+"""
+One run of a plan: the kernel, fed in virtual time.
+
+It does to the kernel what the runtime does, and nothing else: submit, let it choose
+what starts, say what has ended, say that time has passed.
+"""
+
+from __future__ import annotations
+
+import gc
+from heapq import heappop, heappush
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from taskorch.errors import ComponentError, InvalidTaskError, UsageError
+from taskorch.kernel import (
+    Bucket,
+    Kernel,
+    PolicyFault,
+    Spec,
+    StopAttempt,
+    TaskRow,
+    Terms,
+    explain,
+)
+from taskorch.kernel._faults import describe
+from taskorch.kernel._state import Record
+from taskorch.kernel._timers import is_alive
+from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._submission import when
+from taskorch.simulation._plan import Means, Plan
+from taskorch.simulation._plan_chance import Chance
+
+__all__ = ("Course", "Span", "carry_out")
+
+_RUNNING: Final = TaskState.RUNNING
+#: A task that is tried more often is tried for ever.
+_MOST_ATTEMPTS: Final = 10_000
+
+#: The outcome of a wait, which is no attempt: its number is 0, and nobody makes it.
+WAITED: Final = "waited"
+
+#: `(place in the plan, start, end, agent, attempt, outcome, resources)`: ns since the
+#: beginning, and the resources in millionths.
+Span = tuple[int, int, int, str, int, str, Units]
+
+
+@attrs.define(eq=False)
+class Course:
+    """What came of a plan."""
+
+    spans: list[Span] = attrs.field(factory=list[Span])
+    #: From the beginning to the end of the last attempt, in ns.
+    makespan: int = 0
+    #: The most that was in use at once: slots, resources in millionths, agents' slots.
+    peak_slots: int = 0
+    peak_pools: dict[str, int] = attrs.field(factory=dict[str, int])
+    peak_agents: dict[str, int] = attrs.field(factory=dict[str, int])
+    #: Tasks that ran and failed for good, and those that never began; why.
+    failed: dict[str, str] = attrs.field(factory=dict[str, str])
+    never: dict[str, str] = attrs.field(factory=dict[str, str])
+    #: Of tasks with like requirements, the agents that can do them.
+    able: dict[Spec, tuple[str, ...]] = attrs.field(factory=dict[Spec, tuple[str, ...]])
+
+
+def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
+    """
+    Carry out *plan*, in no time.
+
+    Raises:
+        ComponentError: A policy failed when it was asked about a submission.
+        InvalidTaskError: A task is tried for ever, or chance is malformed.
+    """
+    run = _Run(means, plan, chance)
+    if not gc.isenabled():
+        return run.go()
+    # All that it makes lives to its end, and to look for what does not takes as long
+    # again.
+    gc.disable()
+    try:
+        return run.go()
+    finally:
+        gc.enable()
+
+
+class _Run:
+    def __init__(self, means: Means, plan: Plan, chance: Chance) -> None:
+        self.plan = plan
+        self.chance = chance
+        self.begins = means.begins_ns
+        deciders = PolicyDeciders(means.fresh_parts(), lambda row: plan.task(row.cargo))
+        config = attrs.evolve(means.config, keep_finished=len(plan))
+        random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
+        self.kernel = Kernel(config, deciders, random, means.pools)
+        deciders.bind(self.kernel)
+        for info in means.agents:
+            agent = self.kernel.add_agent(info, self.begins)
+            for kind, known in means.records.get(info.name, {}).items():
+                record = agent.records[kind] = Record()
+                record.completed, record.failed, record.latency_ns = known
+        self.course = Course()
+        #: Attempts under way: `(end, number, row, attempt, error)`.
+        self.heap: list[tuple[int, int, TaskRow, int, BaseException | None]] = []
+        self.number = 0
+        #: Since when tasks wait for what comes from outside.
+        self.waits: dict[TaskRow, int] = {}
+
+    def go(self) -> Course:  # noqa: C901 - one loop, in order
+        """Carry it out."""
+        self._submit()
+        kernel, heap = self.kernel, self.heap
+        kernel.paused = False
+        now = self.begins
+        while True:
+            if kernel.open or kernel.returning:
+                kernel.dispatch(now)
+            if kernel.starts:
+                self._begin(now)
+            if kernel.touched:
+                self._look(now)
+            if kernel.effects:
+                self._stop(now)
+                continue
+            due = self._next_due()
+            if heap and (due is None or heap[0][0] < due):
+                now = heap[0][0]
+            elif due is not None:
+                now = due
+                kernel.tick(now)
+            else:
+                break
+            while heap and heap[0][0] <= now:
+                _, _, row, attempt, error = heappop(heap)
+                if not attempt:
+                    self._arrive(row, now)
+                elif row.attempt == attempt and row.state is _RUNNING:
+                    self._end(row, attempt, error, now)
+        self._finish(now)
+        return self.course
+
+    # -- submitting ----------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """As the runtime does: everybody is asked about all, then all are accepted."""
+        kernel, now, plan = self.kernel, self.begins, self.plan
+        buckets: dict[Spec, Bucket] = {}
+        rows: list[TaskRow] = []
+        for number, (name, spec) in enumerate(zip(plan.ids, plan.specs, strict=True)):
+            bucket = buckets.get(spec)
+            if bucket is None:
+                bucket = buckets[spec] = kernel.bucket(spec)
+            rows.append(TaskRow(name, number, bucket, number, now))
+        admitted: list[Any] = []
+        refused = self.course.never
+        for row in rows:
+            place: int = row.cargo
+            task = plan.tasks[place]
+            try:
+                admitted.append(
+                    kernel.consider(
+                        row,
+                        now,
+                        priority=task.priority,
+                        parents=self._parents(rows, place),
+                        not_before_ns=when(task.not_before, now),
+                        deadline_ns=when(task.deadline, now),
+                        terms=self._terms(place),
+                    )
+                )
+                kernel.admitting += 1
+            except UsageError as error:
+                refused[row.id] = error.message
+            except PolicyFault as fault:
+                why = f"the {fault.component} failed: {describe(fault.error)}"
+                raise ComponentError(
+                    why, component=fault.component, task_id=row.id
+                ) from fault.error
+        kernel.admitting = 0
+        if refused:
+            admitted = self._without_refused(admitted)
+        for consent in admitted:
+            kernel.accept(consent, now)
+
+    def _parents(self, rows: list[TaskRow], place: int) -> list[TaskRow]:
+        parents = [rows[above] for above in self.plan.parents[place]]
+        for name in self.plan.outside.get(place, ()):
+            # It is no task of this kernel, only what a task can rely on.
+            parent = TaskRow(name, 0, rows[place].bucket, None, self.begins)
+            parent.state = TaskState.COMPLETED
+            parents.append(parent)
+        return parents
+
+    def _terms(self, place: int) -> Terms | None:
+        terms = self.plan.terms.get(place)
+        # A kernel writes in it.
+        return None if terms is None else attrs.evolve(terms)
+
+    def _without_refused(self, admitted: list[Any]) -> list[Any]:
+        """Those of *admitted* that do not wait, however far, for what was refused."""
+        plan, never = self.plan, self.course.never
+        children: dict[int, list[int]] = {}
+        for number, above in enumerate(plan.parents):
+            for parent in above:
+                children.setdefault(parent, []).append(number)
+        todo = [n for n, name in enumerate(plan.ids) if name in never]
+        for parent in todo:
+            for child in children.get(parent, ()):
+                name = plan.ids[child]
+                if name not in never:
+                    never[name] = f"It needs {plan.ids[parent]}, which can never run."
+                    todo.append(child)
+        return [consent for consent in admitted if consent.row.id not in never]
+
+    # -- attempts ------------------------------------------------------------------
+
+    def _begin(self, now: int) -> None:
+        """Attempts have been started: find out when they end."""
+        kernel, heap, chance, course = self.kernel, self.heap, self.chance, self.course
+        first, may_fail = chance.first, chance.may_fail
+        peaks = course.peak_agents
+        starts, kernel.starts = kernel.starts, []
+        number = self.number
+        for row in starts:
+            attempt = row.attempt
+            place = row.cargo
+            lasts = first[place] if attempt == 1 else self._again(row)
+            error = chance.error(place, attempt) if may_fail else None
+            number += 1
+            heappush(heap, (now + lasts, number, row, attempt, error))
+            agent = row.agent
+            assert agent is not None  # noqa: S101 - it has just started
+            if agent.running > peaks.get(agent.name, 0):
+                peaks[agent.name] = agent.running
+        self.number = number
+        course.peak_slots = max(course.peak_slots, kernel.running)
+        for pool in kernel.pools.values():
+            if pool.used > course.peak_pools.get(pool.name, 0):
+                course.peak_pools[pool.name] = pool.used
+
+    def _again(self, row: TaskRow) -> int:
+        if row.attempt > _MOST_ATTEMPTS:
+            msg = f"task {row.id} is tried for ever: its retry handler never gives up"
+            raise InvalidTaskError(msg, task_id=row.id)
+        return self.chance.again(row.cargo, row.attempt)
+
+    def _stop(self, now: int) -> None:
+        """Attempts are asked to stop, and do."""
+        effects, self.kernel.effects = self.kernel.effects, []
+        for effect in effects:
+            row, attempt = effect.row, effect.attempt
+            if (
+                isinstance(effect, StopAttempt)
+                and row.attempt == attempt
+                and row.state is _RUNNING
+            ):
+                self._note(row, attempt, "stopped", now)
+                self.kernel.end_attempt(row, attempt, "stopped", now)
+
+    def _end(
+        self, row: TaskRow, attempt: int, error: BaseException | None, now: int
+    ) -> None:
+        if error is None:
+            self._note(row, attempt, "completed", now)
+            self.kernel.complete(row, attempt, now)
+            return
+        self._note(row, attempt, "failed", now)
+        described = (type(error).__name__, str(error))
+        self.kernel.end_attempt(row, attempt, "failed", now, error, described)
+
+    def _note(self, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
+        agent = row.agent
+        assert agent is not None  # noqa: S101 - it runs
+        begins = self.begins
+        start, end = row.started_ns - begins, now - begins
+        span = (row.cargo, start, end, agent.name, attempt, outcome, row.alloc)
+        self.course.spans.append(span)
+
+    def _look(self, now: int) -> None:
+        """Some tasks have begun to wait for what comes from outside, or have ended."""
+        touched, self.kernel.touched = self.kernel.touched, []
+        for row, _ in touched:
+            terms = None if row.links is None else row.links.terms
+            if terms is None or terms.wait is None:
+                continue
+            if row.state in TERMINAL:
+                began = self.waits.pop(row, None)
+                if began is not None:
+                    start, end = began - self.begins, now - self.begins
+                    span = (row.cargo, start, end, "", 0, WAITED, ())
+                    self.course.spans.append(span)
+            elif terms.awaits and row not in self.waits:
+                self.waits[row] = now
+                if terms.wait[0] is not None:
+                    self.number += 1
+                    comes = now + self.chance.first[row.cargo]
+                    heappush(self.heap, (comes, self.number, row, 0, None))
+
+    def _arrive(self, row: TaskRow, now: int) -> None:
+        """What *row* waits for comes, unless it waits no more."""
+        terms = None if row.links is None else row.links.terms
+        if terms is not None and terms.awaits and terms.wait is not None:
+            self.kernel.emit(terms.wait[0] or "", None, 0, now)
+
+    def _next_due(self) -> int | None:
+        timers = self.kernel.timers
+        while timers and not is_alive(timers[0]):
+            heappop(timers)
+        return timers[0][0] if timers else None
+
+    # -- the end -------------------------------------------------------------------
+
+    def _finish(self, now: int) -> None:
+        kernel, course = self.kernel, self.course
+        course.makespan = max((span[2] for span in course.spans), default=0)
+        for bucket in kernel.buckets.values():
+            names = tuple(agent.name for agent in bucket.agents)
+            course.able[bucket.spec] = names
+        if kernel.completed == len(self.plan):
+            return
+        waited = {span[0]: None for span in course.spans if span[5] == WAITED}
+        reasons: dict[Bucket, str] = {}
+        for row in kernel.tasks.values():
+            if row.state is TaskState.COMPLETED:
+                continue
+            if row.attempt or row.cargo in waited:
+                course.failed[row.id] = _end_of(row)
+            elif row.state in TERMINAL:
+                course.never[row.id] = _end_of(row)
+            elif row.state is TaskState.QUEUED:
+                # Like tasks wait for the like, and to look takes a while.
+                if row.bucket not in reasons:
+                    reasons[row.bucket] = self._why(row, now)
+                course.never[row.id] = reasons[row.bucket]
+            else:
+                course.never[row.id] = _needs(row) or self._why(row, now)
+
+    def _why(self, row: TaskRow, now: int) -> str:
+        try:
+            found = explain(self.kernel, row, now)
+        except PolicyFault as fault:
+            return f"the {fault.component} failed: {describe(fault.error)}"
+        return " ".join(blocker.detail for blocker in found.blockers)
+
+
+def _end_of(row: TaskRow) -> str:
+    """Why *row* has not completed."""
+    more = row.more
+    if row.state is TaskState.FAILED and more is not None and more.error is not None:
+        kind, message, _ = more.error
+        return f"{kind}: {message}"
+    reason = "" if more is None else more.stop_reason
+    return reason or f"it is {row.state.value}"
+
+
+def _needs(row: TaskRow) -> str:
+    """What *row* waits for that would not complete; empty if it waits for nothing."""
+    more, links = row.more, row.links
+    by: TaskRow | None = None
+    root = ""
+    if more is not None and more.blocked_by:
+        by = next(iter(more.blocked_by.values()))
+        root = next(iter(more.first_roots), "")
+    elif links is not None:
+        waits = (p for p in links.parents if p.state is not TaskState.COMPLETED)
+        by = next(waits, None)
+    if by is None:
+        return ""
+    because = f" because of {root}" if root not in ("", by.id) else ""
+    return f"It needs {by.id}, which would not complete{because}."

@@ -1,0 +1,232 @@
+"""What runs of a plan say: how long, on what it hangs, and what more would save."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from taskorch.kernel import LOCAL, Spec
+from taskorch.model import Agent
+from taskorch.simulation._plan import PHASE, Means, Plan
+from taskorch.simulation._plan_chance import Chance, Odds
+from taskorch.simulation._plan_run import Course, carry_out
+
+__all__ = ("Change", "Study", "quantile")
+
+
+@attrs.frozen
+class Change:
+    """One thing more than there is."""
+
+    #: `slot`, `resource`, `phase` or `agent`.
+    kind: str
+    #: The resource, or the phase; of an agent, what it can do.
+    name: str
+    #: How much more.
+    amount: float
+    #: With that, and with plenty of it.
+    means: Means = attrs.field(eq=False, repr=False)
+    plenty: Means = attrs.field(eq=False, repr=False)
+
+
+def quantile(ordered: list[int], share: float) -> int:
+    """A quantile by the nearest rank."""
+    return ordered[round((len(ordered) - 1) * share)]
+
+
+class Study:
+    """
+    A plan, what there is to do it with, and what is known of its tasks.
+
+    Args:
+        means: What there is.
+        plan: What is to be done.
+        odds: How long it takes, and what fails.
+        draws: How often chance is asked.
+        seed: Repeats it all.
+    """
+
+    def __init__(
+        self, means: Means, plan: Plan, odds: Odds, draws: int, seed: int
+    ) -> None:
+        means = attrs.evolve(means, pools=(*means.pools, *plan.pools.items()))
+        self.means = means
+        self.plan = plan
+        self._odds = odds
+        self._seed = seed
+        lengths: list[int] = []
+        course = None
+        #: Draws in which some task did not complete.
+        self.incomplete: int = 0
+        for draw in range(draws):
+            course = carry_out(means, plan, self._chance(draw))
+            lengths.append(course.makespan)
+            self.incomplete += bool(course.failed or course.never)
+        #: The makespan of each draw, in ns, the shortest first.
+        self.makespans: list[int] = sorted(lengths)
+        median = lengths.index(quantile(self.makespans, 0.5))
+        #: What chance brings in the draw that is shown, and what came of it.
+        self.chance: Chance = self._chance(median)
+        if course is None or draws > 1:
+            # To keep all would be too much: it comes out again as it was.
+            course = carry_out(means, plan, self.chance)
+        self.course: Course = course
+
+    def _chance(self, draw: int) -> Chance:
+        return Chance(self.plan, self._odds, f"{self._seed}/{draw}")
+
+    # -- the critical path ---------------------------------------------------------
+
+    def critical_path(self) -> tuple[list[int], int]:
+        """
+        The chain that takes longest where nothing is short, and its length in ns.
+
+        The kernel finds it: the same plan, with plenty of everything.
+        """
+        course = carry_out(self.means.unbounded(len(self.plan)), self.plan, self.chance)
+        if not course.spans:
+            return [], 0
+        starts: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        last = course.spans[0]
+        for span in course.spans:
+            place, start, end = span[:3]
+            starts.setdefault(place, start)
+            ends[place] = end
+            if end > last[2]:
+                last = span
+        chain: list[int] = []
+        at: int | None = last[0]
+        while at is not None:
+            chain.append(at)
+            # Nothing is short: it began when the one that it waited for had ended.
+            began = starts[at]
+            above = self.plan.parents[at]
+            at = next((p for p in above if ends.get(p) == began), None)
+        return chain[::-1], course.makespan
+
+    def lower_bound(self, critical: int) -> int:
+        """
+        What no schedule can beat, in ns: the critical path, or work by what does it.
+
+        Args:
+            critical: The length of the critical path in ns.
+        """
+        spans, means = self.course.spans, self.means
+        work: dict[Spec, int] = {}
+        held: dict[str, int] = {}
+        for place, start, end, _, attempt, _, alloc in spans:
+            if not attempt:
+                # A wait is no work.
+                continue
+            spec = self.plan.specs[place]
+            work[spec] = work.get(spec, 0) + end - start
+            for name, units in alloc:
+                held[name] = held.get(name, 0) + units * (end - start)
+        bounds = [critical, _share(sum(work.values()), means.config.concurrency)]
+        bounds += [
+            _share(held.get(name, 0), total) for name, total in means.pools if total
+        ]
+        by_agents: dict[tuple[str, ...], int] = {}
+        for spec, amount in work.items():
+            names = self.course.able.get(spec, ())
+            by_agents[names] = by_agents.get(names, 0) + amount
+        limits = {agent.name: agent.max_concurrency for agent in means.agents}
+        for names, amount in by_agents.items():
+            slots = [limits.get(name) for name in names]
+            known = [limit for limit in slots if limit is not None]
+            if slots and len(known) == len(slots):
+                bounds.append(_share(amount, sum(known)))
+        # Delays are drawn anew where nothing is short, and may be longer by chance.
+        return min(max(bounds), self.course.makespan)
+
+    # -- what more would save ------------------------------------------------------
+
+    def savings(self, critical: int) -> list[tuple[Change, int, int]]:
+        """
+        What one more of what is short would lead to, and plenty of it: ns, each.
+
+        What one more would save something of is not looked at with plenty.
+
+        Args:
+            critical: The length of the critical path in ns: nothing saves more.
+        """
+        found: list[tuple[Change, int, int]] = []
+        before = self.course.makespan
+        for change in self._changes() if before > critical else ():
+            after = plenty = self._makespan(change.means)
+            if after >= before:
+                plenty = self._makespan(change.plenty)
+            found.append((change, after, plenty))
+        return found
+
+    def _makespan(self, means: Means) -> int:
+        return carry_out(means, self.plan, self.chance).makespan
+
+    def _changes(self) -> Iterator[Change]:
+        means, course, tasks = self.means, self.course, len(self.plan)
+        if course.peak_slots >= means.config.concurrency:
+            more, plenty = means.more_slots(1), means.more_slots(tasks)
+            yield Change("slot", "slot", 1, more, plenty)
+        requests = [spec.resources for spec in self.plan.specs]
+        # What they take for a task that does not say itself.
+        requests += [agent.request.units for agent in means.agents]
+        for name, total in means.pools:
+            asked = [n for units in requests for key, n in units if key == name]
+            if not asked or course.peak_pools.get(name, 0) + max(asked) <= total:
+                continue
+            # Room for one more task of the most frequent kind.
+            step = Counter(asked).most_common(1)[0][0]
+            pools = tuple(
+                (key, units + step if key == name else units)
+                for key, units in means.pools
+            )
+            more, plenty = (
+                attrs.evolve(means, pools=pools),
+                means.more_of([name], tasks),
+            )
+            kind = "resource"
+            if name in self.plan.pools:
+                kind, name = "phase", name.removeprefix(PHASE)  # noqa: PLW2901 - for people
+            yield Change(kind, name, step / 1_000_000, more, plenty)
+        yield from self._more_agents()
+
+    def _more_agents(self) -> Iterator[Change]:
+        means, course = self.means, self.course
+        known = {agent.name: agent for agent in means.agents}
+        seen: dict[tuple[str, ...], None] = {}
+        for spec, names in course.able.items():
+            if not names or names in seen or LOCAL in names:
+                continue
+            seen[names] = None
+            agents = [known[name] for name in names]
+            if all(_is_full(agent, course) for agent in agents):
+                what = " and ".join(spec.requires or (spec.type,))
+                twins = (*means.agents, _twin(agents[0], known))
+                more = attrs.evolve(means, agents=twins)
+                plenty = means.more_agents(names, len(self.plan))
+                yield Change("agent", what, 1, more, plenty)
+
+
+def _share(work: int, among: int) -> int:
+    """*work* divided *among* so many, rounded up."""
+    return -(-work // among)
+
+
+def _is_full(agent: Agent, course: Course) -> bool:
+    """Whether *agent* may have been too busy, or too small, for one task more."""
+    limit = agent.max_concurrency
+    if limit is not None and course.peak_agents.get(agent.name, 0) >= limit:
+        return True
+    return agent.capacity is not None
+
+
+def _twin(agent: Agent, known: Iterable[str]) -> Agent:
+    """Another agent like *agent*."""
+    taken = set(known)
+    number = 2
+    while f"{agent.name}-{number}" in taken:
+        number += 1
+    return attrs.evolve(agent, name=f"{agent.name}-{number}")

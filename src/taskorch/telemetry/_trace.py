@@ -1,0 +1,218 @@
+"""What really ran, collected from events or from the histories of tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from taskorch.events import (
+    Event,
+    OrchestratorStarted,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    signal_name,
+)
+from taskorch.model import Resources, TaskState, TaskStatus
+from taskorch.telemetry._slices import Slice, write_slices
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ("Trace",)
+
+#: The events that end an attempt, and the state that each leads to.
+_ENDS: Final[dict[type[Event], TaskState]] = {
+    TaskCompleted: TaskState.COMPLETED,
+    TaskFailed: TaskState.FAILED,
+    TaskRetrying: TaskState.RETRYING,
+    TaskSuspended: TaskState.SUSPENDED,
+    TaskBlocked: TaskState.BLOCKED,
+    TaskCancelled: TaskState.CANCELLED,
+}
+_WANTED: Final = (OrchestratorStarted, TaskSubmitted, TaskStarted, *_ENDS)
+_NS: Final = 1_000_000_000
+
+
+class _Signals(Protocol):
+    def __getattr__(self, name: str) -> Any: ...
+
+
+class Trace:
+    """
+    Records attempts, and writes them to a file that ui.perfetto.dev opens.
+
+        trace = Trace(orch.signals)
+        with orch:
+            ...
+        trace.write("run.json")
+
+    Each agent is a group of tracks, one for each attempt that it ran at once, and the
+    critical path has a track of its own.
+
+    Args:
+        signals: `orch.signals`, to record what happens from now on, until `close`.
+            None records only what `take` and `add` are given.
+    """
+
+    def __init__(self, signals: _Signals | None = None) -> None:
+        self._lock = threading.Lock()
+        self._slices: list[Slice] = []
+        self._types: dict[str, str] = {}
+        self._after: dict[str, tuple[str, ...]] = {}
+        #: Attempts under way, by task.
+        self._open: dict[str, TaskStarted] = {}
+        #: The time of the latest event.
+        self._latest = 0
+        self._signals = signals
+        if signals is not None:
+            for cls in _WANTED:
+                getattr(signals, signal_name(cls)).connect(self.take)
+
+    def close(self) -> None:
+        """Record no more."""
+        signals, self._signals = self._signals, None
+        if signals is not None:
+            for cls in _WANTED:
+                getattr(signals, signal_name(cls)).disconnect(self.take)
+
+    def take(self, event: Event) -> None:
+        """Record an event; those that say nothing of an attempt are ignored."""
+        with self._lock:
+            self._latest = max(self._latest, event.at_ns)
+            if isinstance(event, TaskStarted):
+                self._open[event.task_id] = event
+            elif isinstance(event, TaskSubmitted):
+                self._types[event.task_id] = event.type
+                if event.after:
+                    self._after[event.task_id] = event.after
+            elif isinstance(event, OrchestratorStarted):
+                # What an earlier life had begun has ended with it, nobody knows when.
+                self._open.clear()
+            else:
+                self._end(event)
+
+    def _end(self, event: Any) -> None:
+        state = _ENDS.get(type(event))
+        # A program that is stopped where it stands goes on in the same attempt.
+        if state is None or (isinstance(event, TaskSuspended) and event.held):
+            return
+        began = self._open.pop(event.task_id, None)
+        if began is None:
+            return
+        details: dict[str, Any] = {}
+        if isinstance(event, TaskFailed | TaskRetrying):
+            details["error"] = f"{event.error_type}: {event.message}"
+        elif isinstance(event, TaskCancelled):
+            details["reason"] = event.reason
+        self._slices.append(self._slice(began, event.at_ns, state.value, details))
+
+    def _slice(
+        self, began: TaskStarted, end: int, state: str, details: dict[str, Any]
+    ) -> Slice:
+        if began.allocation:
+            held = Resources.from_units(began.allocation)
+            details["holds"] = {name: held[name] for name in held}
+        if began.reason:
+            details["routed"] = began.reason
+        return Slice(
+            began.task_id,
+            self._types.get(began.task_id, ""),
+            began.agent_id,
+            began.attempt,
+            began.at_ns,
+            max(end, began.at_ns),
+            state,
+            details,
+        )
+
+    def add(self, statuses: Iterable[TaskStatus]) -> None:
+        """
+        Add the attempts that histories tell of, as in `trace.add(orch.tasks())`.
+
+        Histories do not say what waited for what, so they add no critical path.
+        """
+        with self._lock:
+            for status in statuses:
+                self._slices += _from_history(status)
+
+    def slices(self) -> list[Slice]:
+        """All attempts recorded so far; those under way last until the latest event."""
+        with self._lock:
+            state = TaskState.RUNNING.value
+            return self._slices + [
+                self._slice(began, self._latest, state, {})
+                for began in self._open.values()
+            ]
+
+    def critical_path(self) -> tuple[str, ...]:
+        """
+        Ids of the chain of tasks, each waiting for the one before, that ran longest.
+
+        Where there is plenty of everything, that is what sets the pace.
+        """
+        took: dict[str, int] = {}
+        for one in self.slices():
+            took[one.task_id] = took.get(one.task_id, 0) + one.end_ns - one.start_ns
+        with self._lock:
+            after = {
+                name: [above for above in self._after.get(name, ()) if above in took]
+                for name in took
+            }
+        if not any(after.values()):
+            return ()
+        length: dict[str, int] = {}
+        before: dict[str, str | None] = {}
+        for name in TopologicalSorter(after).static_order():
+            last = max(after[name], key=length.__getitem__, default=None)
+            before[name] = last
+            length[name] = took[name] + (0 if last is None else length[last])
+        at: str | None = max(length, key=length.__getitem__)
+        chain: list[str] = []
+        while at is not None:
+            chain.append(at)
+            at = before[at]
+        return tuple(reversed(chain))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write what was recorded to the file *path*; one that is there is replaced."""
+        write_slices(path, self.slices(), self.critical_path())
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._slices) + len(self._open)
+
+
+def _from_history(status: TaskStatus) -> list[Slice]:
+    found: list[Slice] = []
+    history = status.history
+    attempt = 0
+    agent = status.agent_id or ""
+    for place, entry in enumerate(history):
+        if entry.state is not TaskState.RUNNING:
+            continue
+        if not place or history[place - 1].state is not TaskState.SUSPENDED:
+            # Otherwise a program goes on that had been stopped where it stood.
+            attempt += 1
+            agent = entry.detail or agent
+        end = history[place + 1] if place + 1 < len(history) else entry
+        found.append(
+            Slice(
+                status.task_id,
+                status.type,
+                agent,
+                attempt,
+                round(entry.at * _NS),
+                round(end.at * _NS),
+                end.state.value,
+                {"detail": end.detail} if end is not entry and end.detail else {},
+            )
+        )
+    return found

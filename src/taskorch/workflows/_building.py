@@ -1,0 +1,189 @@
+"""Building: what a workflow and a phase of one have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import DEFAULT_ENV, RAISE, Call, Task, check_count
+from taskorch.workflows import _steps
+
+if TYPE_CHECKING:
+    import os
+
+    from taskorch.model import InheritEnv
+    from taskorch.workflows._workflow import Node
+
+__all__ = ("Builder",)
+
+#: Of the options of a map, those of the map itself; the others are for its calls.
+_OWN: Final = ("id", "after", "join", "on_parent_failure")
+
+
+class Builder:
+    """Adds tasks: what `add` takes, and shorter ways to say it."""
+
+    def add(self, task: Task) -> Node:
+        """
+        Add any task.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        raise NotImplementedError
+
+    def task(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that calls *fn*, as `Task.call` describes it.
+
+        A node among the arguments, or in a list among them, is a dependency and is
+        replaced by its result. Without `id=`, the id is the name of the function.
+
+        Args:
+            fn: What to call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            executor: Where it runs, as for `Task.call`.
+            task_options: The keyword arguments of `Task`; `after` takes nodes, ids of
+                this workflow, handles, and runs of workflows.
+
+        Raises:
+            InvalidTaskError: Something in it is not well formed, or of another
+                workflow, or not known.
+            DuplicateTaskError: The id is taken.
+            CycleError: It is to come after itself.
+        """
+        task = Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
+        return self.add(task)
+
+    def program(
+        self,
+        args: Iterable[str | bytes | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        inherit_env: InheritEnv = DEFAULT_ENV,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: str | bytes | None = None,
+        check: bool = True,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that runs a program, as `Task.program` describes it.
+
+        Raises:
+            ValueError, TypeError: The program is not well formed.
+            UsageError: As for `task`.
+        """
+        return self.add(
+            Task.program(
+                args,
+                env=env,
+                inherit_env=inherit_env,
+                cwd=cwd,
+                stdin=stdin,
+                check=check,
+                **task_options,
+            )
+        )
+
+    def wait_for(
+        self,
+        event: str | None,
+        *,
+        timeout: float | None = None,
+        default: Any = RAISE,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that waits for an event, or a timer, as `Task.wait_for` describes it.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        return self.add(
+            Task.wait_for(event, timeout=timeout, default=default, **task_options)
+        )
+
+    def gather(self, nodes: Sequence[Any], **task_options: Any) -> Node:
+        """
+        Add a task that is complete when its parts are: its result is a list of theirs.
+
+        Args:
+            nodes: The parts, nodes of this workflow.
+            task_options: The keyword arguments of `Task`.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        task_options.setdefault("type", "gather")
+        return self.task(_steps.gathered, list(nodes), **task_options)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        over: Any,
+        *,
+        max_parallel: int | None = None,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that calls *fn* with each item of a result, as tasks of their own.
+
+        How many they are is known when it runs. They are called after it: `pages/0`,
+        `pages/1`. Its result is the list of theirs; it fails, once all have ended, if
+        one of them does.
+
+        Args:
+            fn: What to call, with one item.
+            over: A node whose result can be iterated over, or a list.
+            max_parallel: How many of them run at once; None is without limit.
+            task_options: The keyword arguments of `Task`: `id`, `after`, `join` and
+                `on_parent_failure` are for the map, all others for each call.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        if not callable(fn):
+            msg = f"map needs something that can be called, not {fn!r}"
+            raise InvalidTaskError(msg)
+        if max_parallel is not None:
+            check_count("max_parallel", max_parallel, least=1)
+        own = {k: task_options.pop(k) for k in _OWN if k in task_options}
+        args = (Call(fn), over, task_options, max_parallel)
+        return self.task(_steps.mapped, *args, type="map", **own)
+
+    def reduce(
+        self,
+        fn: Callable[[Any, Any], Any],
+        /,
+        over: Any,
+        *start: Any,
+        **task_options: Any,
+    ) -> Node:
+        """
+        Add a task that puts the items of a result together, as `functools.reduce`.
+
+        Args:
+            fn: What makes one of two.
+            over: A node whose result can be iterated over, or a list.
+            start: What to begin with, if anything.
+            task_options: The keyword arguments of `Task`.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        if not callable(fn):
+            msg = f"reduce needs something that can be called, not {fn!r}"
+            raise InvalidTaskError(msg)
+        task_options.setdefault("type", "reduce")
+        return self.task(_steps.reduced, Call(fn), over, *start, **task_options)

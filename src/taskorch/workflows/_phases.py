@@ -1,0 +1,246 @@
+"""Phases: named groups of a workflow, one after another, with a gate behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import (
+    NO_RESOURCES,
+    RAISE,
+    Call,
+    Resources,
+    Task,
+    check_count,
+    check_seconds,
+)
+from taskorch.model._show import show
+from taskorch.workflows import _steps
+from taskorch.workflows._building import Builder
+
+if TYPE_CHECKING:
+    from taskorch.workflows._workflow import Node, Workflow
+
+__all__ = ("Approval", "Check", "OnFailure", "Phase", "checks_of", "limited")
+
+#: What the failure of a phase does to what comes after it.
+OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
+_ON_FAILURE: Final = get_args(OnFailure)
+
+
+@attrs.frozen
+class Approval:
+    """
+    A part of a gate: somebody must approve, by `orch.workflows.approve`.
+
+    Args:
+        timeout: Seconds after which nobody having approved means no; None waits for
+            ever.
+    """
+
+    timeout: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, zero=False)
+
+
+#: What must hold for a gate to open: a file must exist, a function of the results of
+#: the phase must say so, or somebody must approve.
+Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
+
+
+class Phase(Builder):
+    """
+    A named group of a workflow; made by `Workflow.phase`.
+
+    Its tasks begin when the gate of the phase before has opened, and its own gate
+    looks when they have ended.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        name: str,
+        *,
+        max_parallel: int | None,
+        checks: Sequence[Check],
+        gate_timeout: float | None,
+        on_failure: OnFailure,
+        before: Phase | None,
+    ) -> None:
+        self.workflow: Workflow = workflow
+        self.name: str = name
+        #: How many of its tasks run at once; None is without limit.
+        self.max_parallel: int | None = max_parallel
+        #: What must hold for its gate to open, beside that its tasks have completed.
+        self.checks: tuple[Check, ...] = tuple(checks)
+        #: Seconds that the functions among them may take; None is for ever.
+        self.gate_timeout: float | None = gate_timeout
+        self.on_failure: OnFailure = on_failure
+        #: The phase before.
+        self.before: Phase | None = before
+        #: The ids of its tasks, without its gate.
+        self.tasks: list[str] = []
+
+    @property
+    def gate(self) -> Node:
+        """Its gate: a task whose result is the verdict."""
+        return self.workflow[f"{self.name}/gate"]
+
+    @property
+    def end(self) -> Node:
+        """What the next phase waits for: the approval, if there is one, or the gate."""
+        approval = f"{self.name}/approval"
+        has_one = approval in self.workflow
+        return self.workflow[approval if has_one else f"{self.name}/gate"]
+
+    def add(self, task: Task) -> Node:
+        """
+        Add any task to the phase.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
+
+    def include(
+        self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
+    ) -> list[Node]:
+        """
+        Take in the tasks of another workflow: see `Workflow.include`.
+
+        Raises:
+            UsageError: As for `Workflow.include`.
+        """
+        return self.workflow._include_in(self, other, name, after)  # noqa: SLF001
+
+    @property
+    def can_be_skipped(self) -> bool:
+        """Whether a phase before says that what follows is skipped."""
+        phase = self.before
+        while phase is not None:
+            if phase.on_failure == "skip":
+                return True
+            phase = phase.before
+        return False
+
+    def gate_task(self) -> Task:
+        """The gate as a task."""
+        checks = [
+            Call(check) if callable(check) else check
+            for check in self.checks
+            if not isinstance(check, Approval)
+        ]
+        goes_on = self.on_failure == "continue"
+        skips = self.on_failure == "skip" or self.can_be_skipped
+        return Task.call(
+            _steps.gate,
+            self.name,
+            checks,
+            self.on_failure,
+            self.gate_timeout,
+            None if self.before is None else self.before.end.id,
+            type="gate",
+            id=f"{self.name}/gate",
+            after=() if self.before is None else [self.before.end],
+            join="finished" if goes_on else "all",
+            on_parent_failure="skip" if skips and not goes_on else "block",
+        )
+
+    def approval_task(self) -> Task | None:
+        """The approval as a task, if the gate asks for one."""
+        approval = next((c for c in self.checks if isinstance(c, Approval)), None)
+        if approval is None:
+            return None
+        default: Any = RAISE
+        if approval.timeout is not None and self.on_failure == "continue":
+            note = f"nobody has approved within {approval.timeout:g} s"
+            default = verdict_of(self.name, "nobody", note, passed=False)
+        skips = self.on_failure == "skip" or self.can_be_skipped
+        return Task.wait_for(
+            f"approval of {self.name}",
+            timeout=approval.timeout,
+            default=default,
+            type="approval",
+            id=f"{self.name}/approval",
+            after=[f"{self.name}/gate"],
+            on_parent_failure="skip" if skips else "block",
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Phase {self.name!r} of {self.workflow.name!r}: {len(self.tasks)} tasks>"
+        )
+
+
+def verdict_of(phase: str, by: str, note: str, *, passed: bool) -> dict[str, Any]:
+    """The verdict of somebody about a phase, as the result of a task."""
+    return {"phase": phase, "passed": passed, "by": by, "note": note, "checks": []}
+
+
+def checks_of(gate: object) -> tuple[Check, ...]:
+    """
+    What a gate asks for.
+
+    Raises:
+        InvalidTaskError: Something in it is no check.
+    """
+    if gate is None:
+        return ()
+    items = list(gate) if isinstance(gate, list | tuple) else [gate]
+    checks: list[Check] = []
+    for item in items:
+        if isinstance(item, type) or not (
+            isinstance(item, str | Path | Approval) or callable(item)
+        ):
+            msg = f"gate: {show(item)} is no path, no function and no Approval()"
+            hint = "gate=[Path('report.json'), enough_have_passed, Approval()]"
+            raise InvalidTaskError(msg, hint=hint)
+        checks.append(Path(item) if isinstance(item, str) else item)
+    if sum(isinstance(check, Approval) for check in checks) > 1:
+        msg = "gate: one Approval() is enough"
+        raise InvalidTaskError(msg)
+    return tuple(checks)
+
+
+def check_options(
+    max_parallel: int | None, gate_timeout: float | None, on_failure: object
+) -> None:
+    """
+    Check the options of a phase.
+
+    Raises:
+        InvalidTaskError: One is out of its range.
+    """
+    if max_parallel is not None:
+        check_count("max_parallel", max_parallel, least=1)
+    if gate_timeout is not None:
+        check_seconds("gate_timeout", gate_timeout, zero=False)
+    if on_failure not in _ON_FAILURE:
+        names = ", ".join(map(repr, _ON_FAILURE))
+        msg = f"on_failure: {show(on_failure)} is none of {names}"
+        raise InvalidTaskError(msg)
+
+
+def limited(task: Task, run_id: str, phase: str, max_parallel: int) -> Task:
+    """
+    *task*, which takes one of those that may run at once in its phase.
+
+    A map mostly waits: its calls take one each.
+    """
+    pool = Resources(**{f"{run_id}/{phase}:{max_parallel}": 1})
+    payload = task.payload
+    if isinstance(payload, Call) and payload.fn is _steps.mapped:
+        call, over, options, at_once = payload.args
+        options = {
+            **options,
+            "resources": options.get("resources", NO_RESOURCES) + pool,
+        }
+        payload = attrs.evolve(payload, args=(call, over, options, at_once))
+        return attrs.evolve(task, payload=payload)
+    return attrs.evolve(task, resources=task.resources + pool)

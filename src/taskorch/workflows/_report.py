@@ -1,0 +1,203 @@
+"""What became of a run, as a value that can be kept, shown and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from taskorch.model import TaskState
+from taskorch.workflows._status import seconds
+
+__all__ = ("PhaseReport", "TaskReport", "Verdict", "WorkflowReport")
+
+#: Tasks that the text of a report lists, of those that did not complete.
+_SHOWN: Final = 50
+#: Characters of an error that it shows.
+_LINE: Final = 200
+
+
+@attrs.frozen
+class Verdict:
+    """What a gate said."""
+
+    passed: bool
+    #: Who: `gate`, or the name that was given with an approval.
+    by: str
+    note: str = ""
+    #: When, in seconds since the epoch, if that is known.
+    at: float | None = None
+    #: Each check, whether it holds, and why not.
+    checks: tuple[tuple[str, bool, str], ...] = ()
+
+
+@attrs.frozen
+class PhaseReport:
+    """One phase of a run."""
+
+    name: str
+    #: As that of a workflow.
+    state: TaskState
+    completed: int
+    total: int
+    #: From the start of its first task to the end of its gate, in seconds.
+    duration: float | None
+    #: What its gate said; none until it has ended.
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@attrs.frozen
+class TaskReport:
+    """One task of a run; of one that was run again, the latest run."""
+
+    #: Its id in the workflow.
+    name: str
+    task_id: str
+    type: str
+    state: TaskState
+    phase: str = ""
+    #: When its latest attempt began, and when it ended, in seconds since the epoch.
+    started: float | None = None
+    ended: float | None = None
+    #: Seconds between these.
+    duration: float | None = None
+    attempts: int = 0
+    agent: str | None = None
+    #: Why it did not complete.
+    error: str = ""
+    #: Where that began, if not with itself: ids in the workflow, or of other tasks.
+    root_causes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class WorkflowReport:
+    """What became of a run; `str()` of it is a page of text."""
+
+    workflow_id: str
+    state: TaskState
+    #: From the start of its first task to the end of the last, in seconds.
+    duration: float | None
+    #: The sum of the durations of its tasks: what it would take one after another.
+    work: float
+    phases: tuple[PhaseReport, ...]
+    tasks: tuple[TaskReport, ...]
+    #: How many tasks are in which state.
+    totals: Mapping[str, int]
+
+    @property
+    def failures(self) -> tuple[TaskReport, ...]:
+        """The tasks where failures began."""
+        bad = (TaskState.FAILED, TaskState.CANCELLED)
+        return tuple(t for t in self.tasks if t.state in bad and not t.root_causes)
+
+    @property
+    def held_up(self) -> tuple[TaskReport, ...]:
+        """The tasks that did not run, or failed, because of these."""
+        return tuple(task for task in self.tasks if task.root_causes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values, which JSON can say."""
+        found: dict[str, Any] = attrs.asdict(self, value_serializer=_plain)
+        return found
+
+    def to_markdown(self) -> str:
+        """The report as Markdown."""
+        lines = [f"# {self.workflow_id}: {self.state}", "", f"{self._summary()}.", ""]
+        if self.phases:
+            lines += [
+                "| phase | state | tasks | time | gate |",
+                "|---|---|---|---|---|",
+            ]
+            lines += [
+                f"| {p.name} | {p.state} | {p.completed} of {p.total} | "
+                f"{_time(p.duration)} | {_cell('; '.join(_verdicts(p)))} |"
+                for p in self.phases
+            ]
+            lines.append("")
+        for title, tasks in self._troubles():
+            lines += [f"## {title}", ""]
+            lines += [f"- {_cell(line)}" for line in _told(tasks)]
+            lines.append("")
+        lines += ["| task | state | attempts | time |", "|---|---|---|---|"]
+        lines += [
+            f"| {t.name} | {t.state} | {t.attempts} | {_time(t.duration)} |"
+            for t in self.tasks
+        ]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        lines = [f"{self.workflow_id} is {self.state}: {self._summary()}"]
+        for phase in self.phases:
+            line = f"{phase.completed} of {phase.total} tasks, {_time(phase.duration)}"
+            lines.append(f"  phase {phase.name} is {phase.state}: {line}")
+            lines += [f"    {verdict}" for verdict in _verdicts(phase)]
+        for title, tasks in self._troubles():
+            lines += [f"{title}:", *[f"  {line}" for line in _told(tasks)]]
+        return "\n".join(lines)
+
+    def _troubles(self) -> Iterable[tuple[str, tuple[TaskReport, ...]]]:
+        if self.failures:
+            yield "What failed", self.failures
+        if self.held_up:
+            yield "What that held up", self.held_up
+
+    def _summary(self) -> str:
+        totals = ", ".join(f"{count} {state}" for state, count in self.totals.items())
+        text = f"{len(self.tasks)} tasks, {totals}" if totals else "no tasks"
+        if self.duration is None:
+            return text
+        return f"{text}, in {_time(self.duration)} ({_time(self.work)} of work)"
+
+
+def _plain(_owner: object, _field: object, value: Any) -> Any:
+    if isinstance(value, TaskState):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _time(value: float | None) -> str:
+    return "-" if value is None else seconds(value)
+
+
+def _verdicts(phase: PhaseReport) -> list[str]:
+    return [_verdict(verdict) for verdict in phase.verdicts]
+
+
+def _verdict(verdict: Verdict) -> str:
+    text = "passed" if verdict.passed else "not passed"
+    if verdict.by not in ("gate", "nobody"):
+        text = "approved" if verdict.passed else "rejected"
+    text += f" by {verdict.by}" if verdict.by != "nobody" else ""
+    if verdict.at is not None:
+        moment = datetime.fromtimestamp(verdict.at, UTC)
+        text += f" at {moment:%Y-%m-%d %H:%M:%S} UTC"
+    why = [detail or check for check, holds, detail in verdict.checks if not holds]
+    said = "; ".join([*why, verdict.note] if verdict.note else why)
+    return f"{text}: {said}" if said else text
+
+
+def _told(tasks: tuple[TaskReport, ...]) -> list[str]:
+    lines = []
+    for task in tasks[:_SHOWN]:
+        skipped = task.state is TaskState.CANCELLED and task.root_causes
+        line = f"{task.name} {'skipped' if skipped else task.state}"
+        if task.attempts > 1:
+            line += f" after {task.attempts} attempts"
+        if task.root_causes:
+            line += f", because of {', '.join(task.root_causes)}"
+        elif task.error:
+            error = " ".join(task.error.split())
+            line += f": {error if len(error) <= _LINE else error[: _LINE - 1] + '…'}"
+        lines.append(line)
+    if len(tasks) > _SHOWN:
+        lines.append(f"… and {len(tasks) - _SHOWN:,} more")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """*text* as it does no harm in Markdown."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

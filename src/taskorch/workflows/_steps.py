@@ -1,0 +1,56 @@
+"""
+What the tasks call that a workflow adds by itself.
+
+Two of them have to know the run that they are part of: `orch.workflows` puts what does
+that in their place. Functions among their arguments come as a `Call` without arguments,
+which is what a journal can keep.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from taskorch.errors import NotRunningError
+from taskorch.model import Call
+
+__all__ = ("gate", "gathered", "mapped", "reduced")
+
+
+def gathered(parts: list[Any]) -> list[Any]:
+    """The results of all parts."""
+    return parts
+
+
+def reduced(call: Call, items: Iterable[Any], *start: Any) -> Any:
+    """As `functools.reduce`."""
+    return functools.reduce(call.fn, items, *start)
+
+
+def mapped(
+    call: Call,
+    items: Iterable[Any],
+    options: Mapping[str, Any],
+    max_parallel: int | None,
+) -> NoReturn:
+    """Do *call* with each item, as tasks of their own: see `Workflow.map`."""
+    del call, items, options, max_parallel
+    _alone("a map")
+
+
+def gate(
+    phase: str,
+    checks: Sequence[Any],
+    on_failure: str,
+    timeout: float | None,
+    before: str | None,
+) -> NoReturn:
+    """Whether a phase has passed: see `Workflow.phase`."""
+    del phase, checks, on_failure, timeout, before
+    _alone("a gate")
+
+
+def _alone(what: str) -> NoReturn:
+    msg = f"{what} works in a run of its workflow only"
+    raise NotRunningError(msg, hint="orch.workflows.start(workflow)")

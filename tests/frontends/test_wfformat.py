@@ -1,0 +1,305 @@
+"""Recorded runs in WfFormat: read exactly, and refused with the place of the fault."""
+
+import copy
+import json
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskorch import (
+    CycleError,
+    InvalidTaskError,
+    TaskOrchestrator,
+    ValidationFailedError,
+)
+from taskorch.frontends import wfformat
+
+NS = 1_000_000_000
+
+
+def document(parents, lengths=None, **extra):
+    """A recorded run: of each task, what it waits for."""
+    children = {
+        name: [c for c, of in parents.items() if name in of] for name in parents
+    }
+    return {
+        "name": "small run/1",
+        "schemaVersion": "1.5",
+        "workflow": {
+            "specification": {
+                "tasks": [
+                    {
+                        "name": name,
+                        "id": name,
+                        "parents": list(of),
+                        "children": children[name],
+                        "inputFiles": [],
+                        "outputFiles": [],
+                    }
+                    for name, of in parents.items()
+                ]
+            },
+            "execution": {
+                "tasks": [
+                    {
+                        "id": name,
+                        "runtimeInSeconds": 1.5 if lengths is None else lengths[name],
+                        **extra,
+                    }
+                    for name in parents
+                ],
+                "machines": [],
+            },
+        },
+    }
+
+
+DIAMOND = {
+    "load_ID01": (),
+    "left_1": ("load_ID01",),
+    "left_2": ("load_ID01",),
+    "end": ("left_1", "left_2"),
+}
+
+
+def test_a_file_becomes_a_workflow_with_what_was_recorded(tmp_path):
+    given = document(DIAMOND, coreCount=2, memoryInBytes=3 << 20)
+    given["workflow"]["execution"]["makespanInSeconds"] = 9
+    given["workflow"]["execution"]["machines"] = [
+        {"nodeName": "a", "cpu": {"coreCount": 48}, "memoryInBytes": 1 << 30},
+        {"nodeName": "b", "cpu": {"coreCount": 16}},
+    ]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(given))
+
+    recorded = wfformat.load(path, memory=True)
+
+    wf = recorded.workflow
+    assert wf.name == "small-run-1"
+    assert {name: set(wf.dependencies[name]) for name in wf} == {
+        name: set(of) for name, of in DIAMOND.items()
+    }
+    assert [wf[name].task.type for name in wf] == ["load", "left", "left", "end"]
+    assert recorded.durations == dict.fromkeys(DIAMOND, 1.5)
+    assert recorded.cores == dict.fromkeys(DIAMOND, 2.0)
+    assert recorded.memory == dict.fromkeys(DIAMOND, 3.0)
+    assert dict(recorded.machine) == {"cpu": 64.0, "memory_mb": 1_024.0}
+    assert recorded.makespan == 9
+    assert dict(wf["end"].task.resources) == {"cpu": 2.0, "memory_mb": 3.0}
+
+
+def test_what_is_not_recorded_has_a_default():
+    recorded = wfformat.parse(document(DIAMOND))
+    assert recorded.cores == dict.fromkeys(DIAMOND, 1.0)
+    assert recorded.memory == {}
+    assert dict(recorded.machine) == {}
+    assert recorded.makespan is None
+    assert dict(recorded.workflow["end"].task.resources) == {"cpu": 1.0}
+
+
+def test_children_alone_are_enough_and_the_order_is_that_of_the_file():
+    given = document({"b": ("a",), "c": (), "a": ()})
+    for task in given["workflow"]["specification"]["tasks"]:
+        del task["parents"]
+    wf = wfformat.parse(given).workflow
+    assert list(wf) == ["c", "a", "b"]
+    assert wf.dependencies["b"] == ("a",)
+
+
+def test_types_are_names_without_their_numbers():
+    given = document({"x_ID0000012": (), "ALIGN_7": (), "42": (), "merge": ()})
+    given["workflow"]["specification"]["tasks"][3]["name"] = 5
+    wf = wfformat.parse(given).workflow
+    assert [wf[name].task.type for name in wf] == ["x", "ALIGN", "42", "merge"]
+
+
+def test_it_can_be_replayed():
+    recorded = wfformat.parse(document(DIAMOND, dict.fromkeys(DIAMOND, 0)))
+    with TaskOrchestrator(resources={"cpu": 4}) as orch:
+        assert orch.workflows.start(recorded.workflow).result(timeout=30) == (
+            dict.fromkeys(DIAMOND)
+        )
+
+
+# -- the gates ---------------------------------------------------------------------
+
+
+@st.composite
+def recordings(draw):
+    parents, lengths = {}, {}
+    for n in range(draw(st.integers(1, 10))):
+        above = sorted(draw(st.sets(st.integers(0, n - 1), max_size=3))) if n else []
+        parents[f"t{n}"] = [f"t{parent}" for parent in above]
+        lengths[f"t{n}"] = draw(st.integers(0, 100_000)) / 1_000
+    return parents, lengths
+
+
+def makespan(recorded, durations, cores):
+    """In ns, on so many cores, of which each task takes one."""
+    orch = TaskOrchestrator(resources={"cpu": cores}, concurrency=100)
+    return round(orch.simulate(recorded.workflow, durations).makespan * NS)
+
+
+@settings(max_examples=25)
+@given(recordings(), st.integers(1, 5))
+def test_the_known_answers_are_met_to_the_nanosecond(recording, cores):
+    """One core: the sum; plenty: the critical path; between: Graham; twice: twice."""
+    parents, lengths = recording
+    exact = {name: int(Fraction(repr(lengths[name])) * NS) for name in lengths}
+    ends = {}
+    for name, above in parents.items():
+        ends[name] = max((ends[p] for p in above), default=0) + exact[name]
+    total, critical = sum(exact.values()), max(ends.values())
+    recorded = wfformat.parse(document(parents, lengths))
+
+    assert makespan(recorded, recorded.durations, 1) == total
+    assert makespan(recorded, recorded.durations, len(parents)) == critical
+    some = makespan(recorded, recorded.durations, cores)
+    bound = max(Fraction(critical), Fraction(total, cores))
+    assert bound <= some <= (2 - Fraction(1, cores)) * bound
+    double = {name: 2 * seconds for name, seconds in recorded.durations.items()}
+    assert makespan(recorded, double, cores) == 2 * some
+
+
+# -- faults ------------------------------------------------------------------------
+
+_SPEC = ("workflow", "specification", "tasks")
+_EXEC = ("workflow", "execution", "tasks")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place", "what"),
+    [
+        ((), [], "the file", "not an object"),
+        (("workflow",), None, "workflow", "is missing"),
+        (("workflow", "specification"), 5, "workflow.specification", "is 5"),
+        (("workflow", "execution"), None, "workflow.execution", "is missing"),
+        (_SPEC, {}, "workflow.specification.tasks", "not an array"),
+        (_EXEC, None, "workflow.execution.tasks", "is missing"),
+        ((*_SPEC, 1), "x", "workflow.specification.tasks[1]", "not an object"),
+        ((*_SPEC, 1, "id"), "../x", "workflow.specification.tasks[1].id", "no safe id"),
+        ((*_SPEC, 1, "id"), 7, "workflow.specification.tasks[1].id", "is a str"),
+        ((*_SPEC, 1, "id"), "end", "workflow.specification.tasks[3].id", "already"),
+        (
+            (*_SPEC, 3, "parents", 1),
+            "x",
+            "workflow.specification.tasks[3].parents[1]",
+            "no task 'x'",
+        ),
+        (
+            (*_SPEC, 0, "children"),
+            5,
+            "workflow.specification.tasks[0].children",
+            "not an array",
+        ),
+        (
+            (*_SPEC, 0, "children", 0),
+            ["x"],
+            "workflow.specification.tasks[0].children[0]",
+            "no task",
+        ),
+        ((*_EXEC, 2), None, "workflow.execution.tasks[2]", "is missing"),
+        ((*_EXEC, 2, "id"), "x", "workflow.execution.tasks[2].id", "no task 'x'"),
+        ((*_EXEC, 2, "id"), {}, "workflow.execution.tasks[2].id", "no task"),
+        (
+            (*_EXEC, 2, "id"),
+            "end",
+            "workflow.execution.tasks",
+            "nothing is recorded of task 'left_2'",
+        ),
+        (
+            (*_EXEC, 2, "runtimeInSeconds"),
+            "1",
+            "workflow.execution.tasks[2].runtimeInSeconds",
+            "number of seconds",
+        ),
+        (
+            (*_EXEC, 2, "runtimeInSeconds"),
+            -1,
+            "workflow.execution.tasks[2].runtimeInSeconds",
+            "-1",
+        ),
+        (
+            (*_EXEC, 2, "runtimeInSeconds"),
+            float("nan"),
+            "workflow.execution.tasks[2].runtimeInSeconds",
+            "nan",
+        ),
+        (
+            (*_EXEC, 2, "coreCount"),
+            "two",
+            "workflow.execution.tasks[2].coreCount",
+            "'two'",
+        ),
+        (
+            (*_EXEC, 2, "memoryInBytes"),
+            -5,
+            "workflow.execution.tasks[2].memoryInBytes",
+            "-5",
+        ),
+        (
+            ("workflow", "execution", "machines"),
+            {},
+            "workflow.execution.machines",
+            "not an array",
+        ),
+        (
+            ("workflow", "execution", "machines"),
+            [{"cpu": {"coreCount": "x"}}],
+            "workflow.execution.machines[0].cpu.coreCount",
+            "'x'",
+        ),
+        (
+            ("workflow", "execution", "makespanInSeconds"),
+            "x",
+            "workflow.execution.makespanInSeconds",
+            "'x'",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_its_place(path, value, place, what):
+    given = copy.deepcopy(document(DIAMOND))
+    if path:
+        target = given
+        for key in path[:-1]:
+            target = target[key]
+        target[path[-1]] = value
+    else:
+        given = value
+
+    with pytest.raises(ValidationFailedError, match="no recorded workflow") as info:
+        wfformat.parse(given)
+
+    assert place in [where for where, _ in info.value.findings]
+    assert what in dict(info.value.findings)[place]
+
+
+def test_all_faults_are_named_and_a_message_shows_some():
+    given = document({f"t{n}": () for n in range(15)}, coreCount=-1)
+    with pytest.raises(ValidationFailedError, match="and 5 more") as info:
+        wfformat.parse(given)
+    assert len(info.value.findings) == 15
+
+
+def test_a_ring_is_named():
+    given = document({"a": ("c",), "b": ("a",), "c": ("b",), "d": ()})
+    with pytest.raises(CycleError, match="ring"):
+        wfformat.parse(given)
+    given = document({"a": ("a",)})
+    with pytest.raises(CycleError, match="itself"):
+        wfformat.parse(given)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, b"\xff\xfe\x00"])
+def test_what_is_no_json_is_refused_with_the_name_of_the_file(tmp_path, text):
+    path = tmp_path / "run.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InvalidTaskError, match=r"run\.json is no JSON"):
+        wfformat.load(path)
+
+
+def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        wfformat.load(tmp_path / "nothing.json")

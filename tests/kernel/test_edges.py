@@ -1,0 +1,241 @@
+"""Edges that come later: what they change, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, S, Twin
+
+from taskorch.errors import CycleError, InvalidTransitionError
+from taskorch.events import TaskBlocked, TaskParentsAdded, TaskUnblocked
+from taskorch.kernel import Spec, find_ring
+
+
+def chain(*names):
+    """Each waits for the one before it, and the first of all runs."""
+    machine = Twin()
+    for above, name in zip([None, *names], names, strict=False):
+        machine.submit(name, after=[above] if above else [])
+    return machine
+
+
+def test_it_waits_for_more():
+    """For all of them; what it waits for already, or has completed, is no more."""
+    machine = chain("a", "t")
+    machine.submit_all("b", "c")
+    machine.end("c")
+    machine.add_parents("t", "b", "a", "c", "b")
+    assert machine.told(TaskParentsAdded) == [("t", ("b", "c"))]
+    machine.add_parents("t", "a")
+    assert len(machine.told(TaskParentsAdded)) == 1
+    assert machine.end("a") == []
+    assert machine.end("b") == ["t"]
+
+
+def test_a_task_that_waits_for_its_date_only():
+    """It is not delayed any more, but waits; and then it is delayed again."""
+    machine = Twin()
+    machine.submit("t", not_before=machine.now + 9 * SEC)
+    machine.submit("u", not_before=machine.now + SEC, join="finished")
+    machine.submit("a")
+    machine.add_parents("t", "a")
+    machine.add_parents("u", "a")
+    assert machine.kernel.delayed == 0
+    assert machine.after(2 * SEC) == []
+    assert machine.fail("a") == ["u"]
+    assert machine.state("t") is S.BLOCKED
+
+
+def test_what_has_failed_blocks_it_at_once():
+    """And what depends on it."""
+    machine = chain("a", "t", "u")
+    machine.submit("bad")
+    machine.fail("bad")
+    machine.add_parents("t", "bad")
+    assert machine.states("t", "u") == [S.BLOCKED] * 2
+    assert machine.told(TaskBlocked)[-1][2] == ("bad",)
+    machine.submit("c")
+    machine.add_parents("t", "c")
+    machine.end("a")
+    again = machine.rerun("bad")
+    machine.end(again)
+    assert machine.states("t", "u") == [S.PENDING] * 2
+    assert machine.end("c") == ["t"]
+
+
+def test_a_join_is_looked_at_again():
+    """More parents may let it hold, let it go at once, or make it possible again."""
+    machine = Twin()
+    machine.submit_all("a", "b", "c", "done")
+    machine.end("done")
+    machine.submit("any", after=["a"], join="any")
+    machine.add_parents("any", "done")
+    assert machine.state("any") is S.RUNNING
+    machine.submit("two", after=["a", "b"], join=2)
+    machine.submit("below", after=["two"])
+    machine.fail("a")
+    assert machine.states("two", "below") == [S.BLOCKED] * 2
+    machine.add_parents("two", "c")
+    assert machine.told(TaskUnblocked) == [
+        ("two", "it waits for more tasks now"),
+        ("below", "it waits for more tasks now"),
+    ]
+    machine.end("b")
+    assert machine.end("c") == ["two"]
+
+
+def test_a_suspended_task():
+    """It is decided when it is resumed."""
+    machine = chain("a", "t")
+    machine.submit("b")
+    machine.suspend("t")
+    machine.add_parents("t", "b")
+    machine.fail("b")
+    machine.end("a")
+    assert machine.state("t") is S.SUSPENDED
+    machine.resume("t")
+    assert machine.state("t") is S.BLOCKED
+
+
+@pytest.mark.parametrize("state", ["running", "queued", "completed", "suspended"])
+def test_what_does_not_wait_any_more(state):
+    """Refused, with the state and a hint."""
+    machine = Twin(concurrency=1)
+    machine.submit_all("t", "other")
+    name = "other" if state == "queued" else "t"
+    if state == "completed":
+        machine.end("t")
+    elif state == "suspended":
+        machine.suspend("t", holdable=True)
+    with pytest.raises(InvalidTransitionError, match=f"{name} is {state}") as caught:
+        machine.add_parents(name, "other")
+    assert "pending" in caught.value.hint
+    assert machine.told(TaskParentsAdded) == []
+
+
+def test_a_join_that_has_held():
+    """Its parents have no say any more, though it waits for its date."""
+    machine = Twin()
+    machine.submit_all("a", "b")
+    late = machine.now + 9 * SEC
+    machine.submit("t", after=["a", "b"], join="any", not_before=late)
+    machine.end("a")
+    with pytest.raises(InvalidTransitionError, match="does not wait"):
+        machine.add_parents("t", "b")
+
+
+# -- rings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "after", "ring"),
+    [
+        ("a", ["a"], ("a",)),
+        ("b", ["e"], ("b", "e", "d", "c")),
+        ("b", ["c"], ("b", "c")),
+        ("d", ["x", "e"], ("d", "e")),
+        ("c", ["b", "c"], ("c",)),
+    ],
+)
+def test_a_ring_is_named_in_order(task, after, ring):
+    """Each needs the next, and the last the first; nothing has changed."""
+    machine = chain("root", "a", "b", "c", "d", "e")
+    machine.submit("x")
+    with pytest.raises(CycleError) as caught:
+        machine.add_parents(task, *after)
+    assert caught.value.cycle == ring
+    assert caught.value.task_id == task
+    assert " → ".join((*ring, ring[0])) in str(caught.value)
+    assert machine.told(TaskParentsAdded) == []
+
+
+def test_joins_that_would_wait_for_each_other():
+    """A ring is refused, whatever its joins would make of it."""
+    machine = chain("root")
+    machine.submit("a", after=["root"], join="any")
+    machine.submit("b", after=["a"], join="finished")
+    with pytest.raises(CycleError) as caught:
+        machine.add_parents("a", "b")
+    assert caught.value.cycle == ("a", "b")
+
+
+def test_a_ring_through_what_was_cancelled():
+    """It may run again, and would wait as before."""
+    machine = chain("root", "a", "b", "c", "d", "e")
+    machine.cancel("b")
+    with pytest.raises(CycleError) as caught:
+        machine.add_parents("a", "e")
+    assert caught.value.cycle == ("a", "e", "d", "c", "b")
+
+
+def test_what_was_let_go_is_in_no_ring():
+    """A task does not wait for what comes of its parents once its join has held."""
+    machine = Twin()
+    machine.submit("root")
+    machine.submit("p", after=["root"])
+    machine.submit("done")
+    machine.submit("t", after=["p", "done"], join="any")
+    machine.end("done")
+    machine.add_parents("p", "t")
+    machine.end("t")
+    assert machine.end("root") == ["p"]
+
+
+def test_a_search_costs_the_smaller_side():
+    """A new task at the end of a long chain, and one before it, are found at once."""
+    machine = Machine(listening=False, concurrency=1)
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("call"))
+    row = kernel.submit("t0", bucket, None, machine.now)
+    rows = [row]
+    for number in range(1, 3_000):
+        row = kernel.submit_general(
+            f"t{number}", bucket, None, machine.now, parents=[row]
+        )
+        rows.append(row)
+    looked = []
+    for each in rows:
+        each.links.parents = Noted(each.links.parents, looked)
+    leaf = kernel.submit_general(
+        "leaf", bucket, None, machine.now, not_before_ns=machine.now + SEC
+    )
+    kernel.add_parents(leaf, [rows[-1]], machine.now)
+    new = kernel.submit("new", bucket, None, machine.now)
+    kernel.add_parents(rows[1], [new], machine.now)
+    assert len(looked) < 10
+
+
+class Noted(list):
+    def __init__(self, items, looked):
+        super().__init__(items)
+        self.looked = looked
+
+    def __iter__(self):
+        self.looked.append(self)
+        return super().__iter__()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40),
+)
+def test_exactly_the_rings_are_refused(edges):
+    """An edge is refused if, and only if, it would close a ring."""
+    machine = Machine()
+    machine.submit("root")
+    names = [f"t{number}" for number in range(10)]
+    machine.submit_all(*names, after=["root"])
+    parents = {name: ["root"] for name in names}
+    for child, parent in edges:
+        task, above = names[child], names[parent]
+        ring = find_ring({**parents, task: [*parents[task], above]})
+        try:
+            machine.add_parents(task, above)
+        except CycleError as error:
+            assert ring
+            members = error.cycle
+            assert task in members
+            pairs = zip(members, (*members[1:], members[0]), strict=True)
+            needs = {**parents, task: [*parents[task], above]}
+            assert all(two in needs[one] for one, two in pairs)
+        else:
+            assert not ring
+            parents[task].append(above)

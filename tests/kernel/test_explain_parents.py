@@ -1,0 +1,262 @@
+"""What a task needs of others, and what would help."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, S
+
+from taskorch.kernel import _explain_parents as parents
+from taskorch.kernel import explain
+from taskorch.model import Blocker
+
+
+def only(machine: Machine, name: str) -> Blocker:
+    (blocker,) = machine.why(name).blockers
+    return blocker
+
+
+def words(machine: Machine, name: str) -> list[str]:
+    return [
+        str(remedy)
+        for blocker in machine.why(name).blockers
+        for remedy in blocker.remedies
+    ]
+
+
+def test_a_parent_that_still_can_complete() -> None:
+    """What to do is said by its state."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs", idempotent=False)
+    machine.submit("queued")
+    machine.submit("late", not_before=machine.now + SEC)
+    machine.suspend("late")
+    for name in ("runs", "queued", "late"):
+        machine.submit(f"after {name}", after=[name])
+    assert words(machine, "after runs") == ["runs must complete; it runs."]
+    assert words(machine, "after queued") == [
+        "queued must complete: orch.explain('queued') says what it waits for."
+    ]
+    assert words(machine, "after late") == [
+        "Call orch.resume_task('late'), and let it complete."
+    ]
+    machine.cancel("runs")
+    assert words(machine, "after runs") == [
+        "runs was asked to stop: run it again when it has."
+    ]
+    machine = Machine()
+    machine.submit("held", idempotent=False)
+    machine.submit("after", after=["held"])
+    machine.end("held", "lost")
+    assert words(machine, "after") == [
+        "Decide on it, by orch.decide('held', …), and let it complete."
+    ]
+
+
+def test_what_is_to_be_run_again_from_the_top() -> None:
+    """Of a chain, where it began; of what was cancelled below that, both."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.submit("d", after=["c"])
+    machine.fail("a")
+    rerun, decide = only(machine, "d").remedies
+    assert (rerun.kind, rerun.tasks) == ("rerun", ("a",))
+    assert (decide.kind, decide.tasks) == ("decide", ("c",))
+    machine.cancel("b")
+    rerun, _ = only(machine, "d").remedies
+    assert rerun.tasks == ("a", "b")
+    assert str(rerun) == (
+        "Run again what failed, and let it complete: orch.rerun_task('a') and "
+        "orch.rerun_task('b')."
+    )
+
+
+def test_the_latest_run_is_what_counts() -> None:
+    """What was run again already need not be, but for those who hang on the first."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.fail("a")
+    machine.cancel("b")
+    machine.submit("c", after=["b"])
+    again = machine.rerun("a")
+    assert only(machine, "c").remedies[0].tasks == ("b",)
+    machine.fail(again)
+    assert only(machine, "c").remedies[0].tasks == (again, "b")
+    machine.submit("d", after=["a"])
+    assert only(machine, "d").remedies[0].tasks == ("a",)
+
+
+def test_what_has_left_memory_cannot_be_run_again() -> None:
+    machine = Machine(keep_finished=0)
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.fail("a")
+    assert only(machine, "b").remedies == ()
+    assert words(machine, "c") == [
+        "Do without it: orch.decide('b', 'complete') says that it is complete."
+    ]
+
+
+def test_somebody_must_be_able_to_do_what_is_run_again() -> None:
+    machine = Machine()
+    machine.agent("far", "x", lease=5.0)
+    machine.submit("a", requires=("x",))
+    machine.submit("b", after=["a"])
+    machine.fail("a")
+    machine.after(6 * SEC)
+    machine.submit("other", requires=("x",))
+    (text,) = words(machine, "b")
+    assert text.endswith("First of all, somebody must be able to do a.")
+
+
+def test_a_long_way_up() -> None:
+    """Beyond the bound it is believed what was known when it was blocked."""
+    machine = Machine(keep_finished=1)
+    machine.submit("t0")
+    for number in range(1, 50):
+        machine.submit(f"t{number}", after=[f"t{number - 1}"])
+    machine.fail("t0")
+    assert only(machine, "t49").remedies[0].tasks == ("t0",)
+    machine.cancel("t20")
+    near = machine.why("t49").blockers[0]
+    assert near.remedies[0].kind == "decide"
+    machine = Machine()
+    machine.submit("t0")
+    for number in range(1, 50):
+        machine.submit(f"t{number}", after=[f"t{number - 1}"])
+    machine.fail("t0")
+    machine.cancel("t20")
+    assert only(machine, "t49").remedies[0].tasks == ("t0",)
+    told = explain(machine.kernel, machine.row("t49"), machine.now, whole=True)
+    assert told.blockers[0].remedies[0].tasks == ("t0", "t20")
+
+
+def test_many_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred are named, those that will not complete first; the rest is counted."""
+    monkeypatch.setattr(parents, "_REACH", 120)
+    machine = Machine(concurrency=1)
+    ids = [f"t{number}" for number in range(150)]
+    machine.submit_all(*ids)
+    machine.submit("all", after=ids)
+    machine.submit("few", after=ids[:5])
+    machine.end("t0")
+    machine.cancel("t140")
+    blockers = machine.why("all").blockers
+    assert len(blockers) == 101
+    assert blockers[0].name == "t140"
+    assert blockers[1].name == "t1"
+    assert blockers[-1].detail == "It needs 49 more tasks that have not completed."
+    assert blockers[-1].need == 49
+    assert [b.name for b in machine.why("few").blockers] == ["t1", "t2", "t3", "t4"]
+    machine.submit("most", after=ids[:102])
+    for name in ids[1:]:
+        if machine.state(name) is S.RUNNING:
+            machine.end(name)
+        if machine.row("most").links.waiting == 3:
+            break
+    assert len(machine.why("most").blockers) == 3
+
+
+def test_joins() -> None:
+    """How many have completed, how many are needed, and of which."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b", "c", "d")
+    for join in ("any", 3, "finished", "asked"):
+        machine.submit(f"{join}", after=["a", "b", "c", "d"], join=join)
+    machine.end("a", "completed")
+    assert machine.state("any") is S.QUEUED
+    three = only(machine, "3")
+    assert three.detail == (
+        "1 of the 4 tasks that it depends on has completed, and 3 are needed."
+    )
+    assert (three.need, three.have, three.holders) == (3, 1, ("b", "c", "d"))
+    assert words(machine, "3") == ["It is enough that 2 of b, c and d complete."]
+    assert three.remedies[0].amount == 2
+    assert only(machine, "finished").detail == (
+        "1 of the 4 tasks that it depends on has ended, and all must have, however "
+        "they do."
+    )
+    assert words(machine, "finished") == ["All must end that have not: b, c and d."]
+    assert only(machine, "asked").detail == (
+        "1 of the 4 tasks that it depends on has completed, and its join has not said "
+        "yes to that."
+    )
+    machine.fail("b")
+    assert words(machine, "3") == ["It is enough that 2 of c and d complete."]
+    machine.fail("c")
+    lost = only(machine, "3")
+    assert lost.detail.endswith("3 are needed. 2 will not complete unless run again.")
+    assert lost.remedies[0].tasks == ("b",)
+    assert words(machine, "finished") == ["All must end that have not: d."]
+
+
+def test_one_of_some() -> None:
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    machine.submit("any", after=["a", "b"], join="any")
+    machine.submit("one", after=["b"], join="any")
+    assert only(machine, "any").detail == (
+        "0 of the 2 tasks that it depends on have completed, and 1 is needed."
+    )
+    assert words(machine, "any") == ["It is enough that 1 of a and b completes."]
+    assert words(machine, "one") == ["It is enough that b completes."]
+
+
+def test_a_join_that_can_never_hold() -> None:
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a", "a"], join=2)
+    machine.end("a")
+    blocker = only(machine, "t")
+    assert "That can never be." in blocker.detail or blocker.kind == "decision"
+
+
+def test_a_join_that_runs_all_the_same() -> None:
+    """It is lost, and waits for the rest to end."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a", "b"], on_failure="run")
+    assert [blocker.name for blocker in machine.why("t").blockers] == ["a", "b"]
+    machine.fail("a")
+    assert only(machine, "t").detail.endswith("and all must have, however they do.")
+    machine.fail("b")
+    assert machine.state("t") is S.RUNNING
+
+
+def test_a_join_that_is_looked_at_when_it_is_resumed() -> None:
+    """What holds by then is no blocker."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    for join in ("finished", "asked"):
+        machine.submit(f"{join}", after=["a"], join=join)
+        machine.suspend(f"{join}")
+    machine.end("a")
+    kernel, now = machine.kernel, machine.now
+    told = explain(kernel, machine.row("finished"), now, whole=True)
+    assert [blocker.kind for blocker in told.then] == ["slot"]
+    told = explain(kernel, machine.row("asked"), now, whole=True)
+    join = told.then[0]
+    assert [remedy.name for remedy in join.remedies] == ["join"]
+
+
+def test_a_function_that_said_no_is_asked_about_what_runs_again() -> None:
+    machine = Machine()
+    machine.policies.joins = lambda name, states: False
+    machine.submit_all("a")
+    machine.submit("t", after=["a"], join="asked")
+    machine.fail("a")
+    assert machine.state("t") is S.BLOCKED
+    assert [remedy.tasks for remedy in only(machine, "t").remedies] == [("a",)]
+
+
+def test_what_is_to_be_run_again_is_named_once() -> None:
+    """Even where two ways lead up to it."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["a"])
+    machine.submit("d", after=["b", "c"])
+    machine.submit("e", after=["d"])
+    machine.fail("a")
+    assert only(machine, "e").remedies[0].tasks == ("a",)

@@ -1,0 +1,379 @@
+"""What keeps a task from starting, and what would help: values and words."""
+
+import pytest
+from tests.kernel.harness import SEC, Machine, Policies, S
+
+from taskorch.kernel import Spec, explain
+from taskorch.kernel import _explain_holders as holders
+from taskorch.model import Blocker, Explanation, Resources
+
+RIGID = pytest.mark.parametrize("rigid", [False, True])
+
+
+def whole(machine: Machine, name: str) -> Explanation:
+    return explain(machine.kernel, machine.row(name), machine.now, whole=True)
+
+
+def only(told: Explanation) -> Blocker:
+    (blocker,) = told.blockers
+    return blocker
+
+
+def words(blocker: Blocker) -> list[str]:
+    return [str(remedy) for remedy in blocker.remedies]
+
+
+def test_slots_can_be_freed_or_there_can_be_more() -> None:
+    machine = Machine(concurrency=2)
+    machine.submit_all("a", "b", "c")
+    blocker = only(machine.why("c"))
+    assert [remedy.kind for remedy in blocker.remedies] == ["free", "raise_concurrency"]
+    assert words(blocker) == [
+        "It is enough that one of a and b ends.",
+        "Allow more in the next run: TaskOrchestrator(concurrency=3).",
+    ]
+    free, more = blocker.remedies
+    assert (free.tasks, free.name, free.amount) == (("a",), "slots", 1)
+    assert more.amount == 3
+
+
+def test_an_agent_that_is_busy() -> None:
+    """One of its attempts may end, or another agent may join."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit_all("t", "u", requires=("x",))
+    blocker = only(machine.why("u"))
+    assert words(blocker) == [
+        "It is enough that t ends.",
+        "Add an agent with capabilities={'x'}, by @orch.agent(…).",
+    ]
+    assert str(machine.why("u")) == (
+        "u is queued, number 1 among the queued tasks with the same requirements.\n"
+        "Agent a runs 1 of 1 already.\n"
+        "  → It is enough that t ends.\n"
+        "  or Add an agent with capabilities={'x'}, by @orch.agent(…)."
+    )
+    assert blocker.remedies[1].capabilities == ("x",)
+    assert blocker.remedies[1].resources == Resources()
+
+
+def test_agents_are_alternatives() -> None:
+    """Those that lack least are named first, and of many only a few."""
+    machine = Machine(pools=Resources(cpu=9), policies=Policies(rigid=True))
+    for number in range(7):
+        room = Resources(gpu=1) if number == 0 else None
+        machine.agent(f"a{number}", "x", max_concurrency=1, capacity=room)
+    machine.submit("0", requires=("x",), resources=Resources(gpu=1))
+    machine.submit_all(*"123456", requires=("x",))
+    machine.submit("t", requires=("x",))
+    told = machine.why("t")
+    assert told.more_agents == 2
+    assert [blocker.agent for blocker in told.blockers] == [
+        "a0",
+        "a1",
+        "a2",
+        "a3",
+        "a4",
+    ]
+    assert len(told.ways) == 5
+    text = str(told)
+    assert "It could run on any one of these agents:\n- Agent a0 runs 1 of 1" in text
+    assert "- 2 more agents match, and have no room either." in text
+
+
+def test_a_way_is_all_of_one_agent_and_what_counts_on_all() -> None:
+    machine = Machine(
+        concurrency=2, pools=Resources(cpu=1), policies=Policies(rigid=True)
+    )
+    machine.agent("a", "x", max_concurrency=1, capacity=Resources(cpu=1))
+    machine.agent("b", "x", max_concurrency=1, capacity=Resources(cpu=1))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=1))
+    machine.submit("free")
+    machine.submit("u", requires=("x",), resources=Resources(cpu=1))
+    kinds = [[(b.kind, b.agent) for b in way] for way in machine.why("u").ways]
+    assert kinds == [
+        [("slot", ""), ("resource", "")],
+    ]
+    machine.end("free")
+    machine.submit("v", requires=("x",))
+    kinds = [[(b.kind, b.agent) for b in way] for way in machine.why("u").ways]
+    assert kinds == [
+        [("slot", ""), ("agent", "b"), ("resource", "")],
+        [("slot", ""), ("agent", "a"), ("agent", "a"), ("resource", "")],
+    ]
+
+
+def test_attempts_that_wait_to_go_on_come_first() -> None:
+    """They take slots of the orchestrator, and of their agents."""
+    machine = Machine(concurrency=2)
+    machine.agent("a", "x", "one", max_concurrency=1)
+    machine.agent("b", "x", "two", max_concurrency=1)
+    machine.submit("t", requires=("one",))
+    machine.submit("u", requires=("two",))
+    kernel = machine.kernel
+    for name in ("t", "u"):
+        kernel.yield_slot(machine.row(name), 1, machine.now)
+    kernel.paused = True
+    machine.submit("w", requires=("x",))
+    kernel.paused = False
+    for name in ("t", "u", "t"):
+        kernel.returning.append(machine.row(name))
+    blockers = machine.why("w").blockers
+    assert [(b.kind, b.agent) for b in blockers] == [
+        ("slot", ""),
+        ("agent", "a"),
+        ("agent", "b"),
+    ]
+    assert blockers[0].detail == (
+        "Attempts that wait to go on take all slots that are free."
+    )
+    assert words(blockers[0])[0] == "It is enough that one of t and u ends."
+    assert blockers[1].detail == (
+        "Attempts that wait to go on take the slots of agent a."
+    )
+    assert blockers[1].holders == ("t",)
+    kernel.returning.clear()
+
+
+def test_who_comes_first_depends_on_the_agent() -> None:
+    """What waits for a slot of a full agent leaves the slot of another one alone."""
+    machine = Machine(concurrency=2)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.agent("b", "x", "y", max_concurrency=1)
+    machine.submit("t", requires=("x",))
+    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
+    machine.submit("u", requires=("x",))
+    machine.submit("v", requires=("y",))
+    where = {machine.agent_of(name): name for name in ("t", "u", "v")}
+    assert set(where) == {"a", "b"}
+    machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
+    machine.submit("w", requires=("x",))
+    told = machine.why("w")
+    missing = {
+        (b.kind, b.agent): b.remedies[0].amount for b in told.blockers if b.agent
+    }
+    agent = machine.agent_of("t")
+    assert missing["agent", agent] == 2
+    assert missing.get(("slot", agent)) == 2
+
+
+def test_lost_agents() -> None:
+    machine = Machine()
+    machine.agent("far", "x", lease=5.0)
+    machine.after(6 * SEC)
+    machine.submit("t", requires=("x",))
+    machine.submit("u")
+    blocker = only(machine.why("t"))
+    assert (blocker.kind, blocker.agent, blocker.need) == ("agent", "far", None)
+    assert words(blocker)[0] == "Agent far must give a sign of life, or join again."
+
+
+@RIGID
+def test_what_is_too_small(rigid: bool) -> None:
+    """Agents and pools that will never have enough, and what is taken besides."""
+    pools = Resources(cpu=4)
+    machine = Machine(pools=pools, policies=Policies(rigid=rigid), refuse_unknown=False)
+    machine.submit("holds", resources=Resources(cpu=3))
+    machine.agent("a", "x", capacity=Resources(cpu=2, gpu=1))
+    machine.submit("local", resources=Resources(cpu=4))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=2))
+    kernel = machine.kernel
+    kernel.pools["cpu"].total = 3_000_000
+    small = kernel.agents["a"]
+    small.capacity = {"cpu": 1_000_000, "gpu": 1_000_000}
+    kernel.agents_version += 1
+    first, *rest = machine.why("local").blockers
+    assert (first.kind, first.need, first.have) == ("resource", 4, 3)
+    more = "TaskOrchestrator(resources=Resources(cpu=4, …))"
+    assert words(first) == [f"Let there be more in the next run: {more}."]
+    if rigid:
+        (second,) = rest
+        assert second.detail == "It needs 4 cpu, and 1 of 4 is free."
+        assert second.remedies[-1].amount == 7
+    first = machine.why("t").blockers[0]
+    assert first.detail == "It asks for 2 cpu, and the most there is, on agent a, is 1."
+    (larger,) = first.remedies
+    assert (larger.kind, larger.capabilities) == ("add_agent", ("x",))
+    assert larger.resources == Resources(cpu=2)
+
+
+def test_a_resource_of_which_there_is_no_pool() -> None:
+    """Nobody can do it, or who can has none: an agent needs it then."""
+    machine = Machine(refuse_unknown=False)
+    machine.submit("t", requires=("x",), resources=Resources(licence=1))
+    blocker = only(machine.why("t"))
+    (remedy,) = blocker.remedies
+    assert remedy.resources == Resources(licence=1)
+    assert str(remedy) == (
+        "Add an agent with capabilities={'x'} and a capacity of 1 licence, by "
+        "@orch.agent(…)."
+    )
+    machine.agent("a", "x")
+    blocker = only(machine.why("t"))
+    assert blocker.detail == (
+        "It asks for 1 licence, and the most there is, in any pool, is 0."
+    )
+    assert blocker.agent == "a"
+
+
+def test_any_agent_will_do() -> None:
+    machine = Machine(refuse_unknown=False)
+    machine.submit("t", requires=())
+    assert words(only(machine.why("t"))) == [
+        "Add an agent of any kind, with any capabilities, by @orch.agent(…)."
+    ]
+
+
+def test_pools_that_nobody_can_use_yet() -> None:
+    """With a rigid allocator it is known what will be short besides."""
+    pools = Resources(cpu=4)
+    machine = Machine(pools=pools, policies=Policies(rigid=True), refuse_unknown=False)
+    machine.submit("holds", resources=Resources(cpu=3))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=2))
+    assert machine.kinds("t") == ["capability", "resource"]
+
+
+def test_the_request_of_an_agent_is_short() -> None:
+    """What is not the same for all agents counts for one of them."""
+    machine = Machine(pools=Resources(cpu=4), policies=Policies(rigid=True))
+    machine.submit("holds", resources=Resources(cpu=3))
+    machine.agent("a", "x", request=Resources(cpu=2))
+    machine.submit("t", requires=("x",))
+    blocker = only(machine.why("t"))
+    assert (blocker.kind, blocker.agent, blocker.need) == ("resource", "a", 2)
+
+
+def test_the_end_of_the_largest_holders_is_enough() -> None:
+    machine = Machine(pools=Resources(cpu=8), policies=Policies(rigid=True))
+    for name, cpu in (("a", 1), ("b", 2), ("c", 4), ("d", 1)):
+        machine.submit(name, resources=Resources(cpu=cpu))
+    machine.submit("t", resources=Resources(cpu=5))
+    blocker = only(machine.why("t"))
+    assert blocker.remedies[0].tasks == ("c", "b")
+    assert words(blocker)[0] == "It is enough that c and b end."
+    assert blocker.remedies[0].amount == 5
+
+
+def test_work_that_would_not_stop_holds_on() -> None:
+    machine = Machine(
+        concurrency=1, pools=Resources(cpu=1), policies=Policies(rigid=True)
+    )
+    machine.submit("a", resources=Resources(cpu=1))
+    machine.submit("b", resources=Resources(cpu=1))
+    machine.cancel("a")
+    machine.after(11 * SEC)
+    assert machine.state("a") is S.CANCELLED
+    name = "a (attempt 1, which would not stop)"
+    assert [blocker.holders for blocker in machine.why("b").blockers] == [(name,)] * 2
+
+
+def test_holders_that_are_too_far_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all were found, nobody says that their end is enough."""
+    monkeypatch.setattr(holders, "REACH", 1)
+    machine = Machine(
+        concurrency=4, pools=Resources(cpu=3), policies=Policies(rigid=True)
+    )
+    machine.submit_all("a", "b", "c", resources=Resources(cpu=1))
+    machine.submit("t", resources=Resources(cpu=3))
+    blocker = only(machine.why("t"))
+    assert blocker.holders == ("a",)
+    assert [remedy.kind for remedy in blocker.remedies] == ["enlarge_pool"]
+
+
+def test_programs_that_are_stopped_hold_their_slots() -> None:
+    machine = Machine(concurrency=2)
+    machine.submit_all("a", "b")
+    machine.suspend("a", holdable=True)
+    machine.submit("early", not_before=machine.now + SEC)
+    machine.suspend("early")
+    machine.submit("t")
+    assert only(machine.why("t")).holders == ("a", "b")
+    assert [blocker.kind for blocker in whole(machine, "a").blockers] == ["suspended"]
+    assert whole(machine, "a").then == ()
+
+
+def test_an_allocator_that_is_asked_what_if() -> None:
+    """Pools are named where it would grant it if there were more."""
+    machine = Machine(pools=Resources(cpu=2, gpu=2))
+    machine.submit("a", resources=Resources(cpu=2, gpu=1))
+    machine.policies.grants = lambda row, request: tuple(
+        pair for pair in request if pair[0] == "cpu"
+    )
+    machine.submit("t", resources=Resources(cpu=1, gpu=2))
+    blocker = only(machine.why("t"))
+    assert (blocker.kind, blocker.name) == ("resource", "cpu")
+    machine.policies.refuses = lambda row, agent: "never on a Monday"
+    blocker = only(machine.why("t"))
+    assert blocker.detail == "The allocator puts it off: never on a Monday."
+    assert words(blocker) == [
+        "The allocator must grant it; it is asked whenever something changes."
+    ]
+
+
+def test_an_allocator_that_has_changed_its_mind() -> None:
+    """It is not asked again before something has changed."""
+    machine = Machine()
+    machine.policies.refuses = lambda row, agent: "not yet"
+    machine.submit("t")
+    machine.policies.refuses = lambda row, agent: None
+    assert only(machine.why("t")).detail == "The allocator puts it off: not yet."
+    machine.cancel("t")
+    machine.submit("u")
+    assert machine.state("u") is S.RUNNING
+
+
+def test_a_veto_without_a_reason() -> None:
+    policies = Policies()
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    machine = Machine(policies=policies, concurrency=1)
+    machine.submit_all("runs", "t")
+    policies.vetoes["t", S.RUNNING] = ""
+    veto = machine.why("t").blockers[1]
+    assert veto.detail == "The state machine does not let it start: no reason given."
+    assert veto.remedies[0].name == "state_machine"
+
+
+def test_nothing_starts_at_all() -> None:
+    """The driver may know why, and better."""
+    machine = Machine()
+    machine.kernel.paused = True
+    machine.submit("t")
+    blocker = only(machine.why("t"))
+    assert (blocker.kind, blocker.remedies[0].kind) == ("not_started", "start")
+    paused = Blocker("journal", "No.")
+    told = explain(machine.kernel, machine.row("t"), machine.now, paused=paused)
+    assert told.blockers == (paused,)
+
+
+def test_what_comes_after_what_keeps_it_now() -> None:
+    """It is told apart, and in few words where it passes by itself."""
+    machine = Machine(concurrency=1)
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    assert machine.why("b").then == ()
+    told = whole(machine, "b")
+    assert [blocker.kind for blocker in told.then] == ["slot"]
+    assert str(told) == (
+        "b is pending.\n"
+        "It needs a, which is running.\n"
+        "  → a must complete; it runs.\n"
+        "After that, as things stand:\n"
+        "All 1 slots are taken (concurrency=1)."
+    )
+    assert [b.kind for way in told.ways for b in way] == ["dependency", "slot"]
+    assert whole(machine, "a").ways == ()
+
+
+def test_many_holders() -> None:
+    """A hundred are named."""
+    machine = Machine(concurrency=120)
+    for number in range(121):
+        machine.kernel.submit(
+            f"t{number}", machine.kernel.bucket(Spec("call")), None, machine.now
+        )
+    machine.settle()
+    blocker = only(machine.why("t120"))
+    assert len(blocker.holders) == 100
+    assert words(blocker)[0] == (
+        "It is enough that one of t0, t1, t2, t3, t4 and 95 more ends."
+    )

@@ -1,0 +1,326 @@
+"""Joins, and what follows when they cannot hold any more."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Policies, S, Twin
+
+from taskorch.events import (
+    TaskBlocked,
+    TaskCancelled,
+    TaskFailed,
+    TaskReleased,
+    TaskSubmitted,
+    TaskUnblocked,
+    make,
+)
+from taskorch.kernel import PolicyFault
+
+#: What becomes of a parent, and the state of what waits for three of them.
+GOOD, BAD = "completed", "failed"
+FOLLOWS = {
+    "block": S.BLOCKED,
+    "skip": S.CANCELLED,
+    "fail": S.FAILED,
+    "run": S.RUNNING,
+}
+
+
+def three(join, on_failure="block", **config):
+    """A task that waits for three others, which run."""
+    machine = Twin(**config)
+    machine.submit_all("a", "b", "c")
+    machine.submit("t", after="abc", join=join, on_failure=on_failure)
+    return machine
+
+
+def expected(join, on_failure, ends):
+    """The state of the task, by the rules, when its parents have ended so far so."""
+    done, broken, total = ends.count(GOOD), ends.count(BAD), 3
+    over = done + broken == total
+    holds = {
+        "all": done == total,
+        "finished": over,
+        "any": done >= 1,
+        "asked": broken > 0,
+    }.get(join, done >= join if isinstance(join, int) else False)
+    never = {
+        "all": broken > 0,
+        "finished": False,
+        "any": broken == total,
+        "asked": over,
+    }.get(join, total - broken < join if isinstance(join, int) else False)
+    if holds or (on_failure == "run" and never and over):
+        return S.RUNNING
+    if not never or on_failure == "run":
+        return S.PENDING
+    return FOLLOWS[on_failure]
+
+
+@pytest.mark.parametrize("on_failure", FOLLOWS)
+@pytest.mark.parametrize("join", ["all", "finished", "any", "asked", 1, 2, 3])
+def test_every_join_in_every_case(join, on_failure):
+    """Whatever becomes of three parents, the task does what the rules say."""
+    for ends in product((GOOD, BAD), repeat=3):
+        machine = three(join, on_failure)
+        for number, (name, end) in enumerate(zip("abc", ends, strict=True), 1):
+            machine.end(name, end)
+            state = expected(join, on_failure, ends[:number])
+            assert machine.state("t") is state, (join, on_failure, ends[:number])
+            if state is not S.PENDING:
+                break
+
+
+@pytest.mark.parametrize("join", ["all", "finished", "any", "asked", 2])
+def test_parents_that_had_ended_before(join):
+    """It is decided at its submission, as it would have been later."""
+    for ends in product((GOOD, BAD), repeat=3):
+        machine = Twin()
+        machine.submit_all("a", "b", "c")
+        for name, end in zip("abc", ends, strict=True):
+            machine.end(name, end)
+        machine.submit("t", after="abcab", join=join, on_failure="skip")
+        assert machine.state("t") is expected(join, "skip", ends)
+
+
+def test_a_release_is_told_with_its_reason():
+    """So that a fold asks nobody; what comes afterwards does not matter."""
+    machine = three("any")
+    assert machine.end("b") == ["t"]
+    assert machine.told(TaskReleased) == [("t", "1 of 3 completed")]
+    machine.fail("a")
+    machine.end("c")
+    machine.end("t")
+    assert machine.told(TaskBlocked) == []
+    fact = next(fact for fact, _ in machine.sink if fact[0:4:3] == (TaskSubmitted, "t"))
+    assert (make(fact).join, make(fact).on_parent_failure) == ("any", "block")
+
+
+def test_nothing_to_wait_for():
+    """A join of nothing holds; so does one of what has completed long ago."""
+    machine = Twin(keep_finished=0)
+    assert machine.submit("t", join="finished") == ["t"]
+    assert machine.submit("u", on_failure="skip") == ["u"]
+    assert machine.told(TaskReleased) == []
+
+
+def test_a_date_after_the_join():
+    """The join first, and then the delay."""
+    machine = Twin()
+    machine.submit_all("a", "b")
+    machine.submit("t", after="ab", join="any", not_before=machine.now + 5 * SEC)
+    machine.end("a")
+    assert machine.state("t") is S.PENDING
+    assert not machine.kernel.quiescent()
+    assert machine.after(5 * SEC) == ["t"]
+
+
+# -- what follows ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["skip", "fail"])
+def test_it_cascades_by_the_rule_of_each(how):
+    """What depends on a skipped or failed task follows its own rule, and knows why."""
+    machine = Twin()
+    machine.submit("a")
+    machine.submit("b", after=["a"], on_failure=how)
+    machine.submit("c", after=["b"], on_failure=how)
+    machine.submit("d", after=["c"])
+    machine.submit("e", after=["c"], join="finished")
+    machine.submit("f", after=["d", "c"], on_failure="run")
+    machine.submit("g", after=["d"])
+    assert machine.fail("a") == ["e", "f"]
+    assert machine.states("b", "c") == [FOLLOWS[how]] * 2
+    assert machine.states("d", "g") == [S.BLOCKED] * 2
+    assert machine.more("g").roots == machine.more("d").first_roots == ("a",)
+    told = machine.told(TaskCancelled if how == "skip" else TaskFailed)
+    assert [fact[-1] for fact in told[-2:]] == [("a",), ("a",)]
+    if how == "fail":
+        assert machine.error("c") == (
+            "DependencyFailedError",
+            "what it needs did not complete; it began with a",
+            "dependency",
+        )
+    else:
+        assert told == [("b", "skipped", ("a",)), ("c", "skipped", ("a",))]
+
+
+def test_a_message_names_some_of_many_roots():
+    """The fact has them all."""
+    machine = Twin()
+    names = [f"p{n}" for n in range(8)]
+    machine.submit_all(*names)
+    machine.submit("t", after=names, join=8, on_failure="fail")
+    machine.fail("p0")
+    machine.submit("u", after=names, join=1, on_failure="fail")
+    for name in names[1:]:
+        machine.fail(name)
+    assert machine.error("u")[1].endswith("p0, p1, p2, p3, p4 and 3 more")
+    assert machine.told(TaskFailed)[-1][-1] == tuple(names)
+
+
+def test_what_was_skipped_stays_so():
+    """A re-run of the parent re-points what waits still, and nothing else."""
+    machine = Twin()
+    machine.submit("a")
+    machine.submit("skipped", after=["a"], on_failure="skip")
+    machine.submit("failed", after=["a"], on_failure="fail")
+    machine.submit("ran", after=["a"], join="finished")
+    machine.submit("waits", after=["a"])
+    machine.fail("a")
+    again = machine.rerun("a")
+    assert machine.told(TaskUnblocked) == [("waits", "a runs again")]
+    machine.end(again)
+    assert machine.states("skipped", "failed", "ran", "waits") == [
+        S.CANCELLED,
+        S.FAILED,
+        S.RUNNING,
+        S.RUNNING,
+    ]
+    assert machine.state(machine.rerun("skipped")) is S.CANCELLED
+
+
+def test_a_join_that_may_hold_again():
+    """What too many failures block waits again when enough of them are undone."""
+    machine = three(2)
+    machine.fail("a")
+    assert machine.state("t") is S.PENDING
+    machine.submit("u", after=["t"])
+    machine.fail("b")
+    assert machine.states("t", "u") == [S.BLOCKED] * 2
+    assert machine.more("t").roots == ("a", "b")
+    again = machine.rerun("b")
+    assert machine.states("t", "u") == [S.PENDING] * 2
+    machine.end("c")
+    assert machine.end(again) == ["t"]
+
+
+def test_a_join_that_holds_as_soon_as_it_is_unblocked():
+    """A parent that was blocked is complete by decision: that is enough."""
+    machine = Twin()
+    machine.submit("root")
+    machine.submit_all("a", "b", after=["root"])
+    machine.submit("t", after="ab", join="any")
+    machine.submit("u", after=["t"])
+    machine.fail("root")
+    assert machine.states("t", "u") == [S.BLOCKED] * 2
+    assert machine.more("t").first_roots == ("root",)
+    assert machine.decide("a", "complete") == ["t"]
+    assert machine.end("t") == ["u"]
+
+
+def test_a_blocked_parent_counts_as_over():
+    """`finished` waits neither for what is blocked for good, nor is it lost by it."""
+    machine = Twin()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("t", after="ab", join="finished")
+    machine.submit("u", after="ab", on_failure="run")
+    assert machine.fail("a") == ["t", "u"]
+
+
+# -- a function of the user's ------------------------------------------------------
+
+
+def test_a_function_is_asked_when_a_parent_ends():
+    """With the states of all; never before the first has ended."""
+    asked = []
+    policies = Policies()
+    policies.joins = lambda name, states: asked.append(dict(states)) or len(asked) == 2
+    machine = three("asked", policies=policies)
+    assert asked == []
+    machine.fail("a")
+    assert machine.end("b") == ["t"]
+    assert asked[0] == {"a": S.FAILED, "b": S.RUNNING, "c": S.RUNNING}
+    assert asked[1]["b"] is S.COMPLETED
+    machine.end("c")
+    assert len(asked) == 2
+
+
+def test_a_function_that_raises_fails_the_task():
+    """The rest goes on."""
+
+    def join(name, states):
+        raise PolicyFault("join", RuntimeError("it broke"))
+
+    policies = Policies()
+    policies.joins = join
+    machine = three("asked", policies=policies)
+    machine.submit("u", after=["a"])
+    assert machine.end("a") == ["u"]
+    assert machine.error("t") == (
+        "ComponentError",
+        "the join failed: RuntimeError: it broke",
+        "component",
+    )
+    assert "ComponentFailed" in machine.names()
+
+
+@pytest.mark.parametrize("verdict", ["retry", "fail", "complete"])
+def test_a_no_though_nothing_failed_is_for_a_person(verdict):
+    """It is held: there is nothing that could be run again."""
+    machine = three("asked")
+    machine.submit("u", after=["t"])
+    for name in "abc":
+        machine.end(name)
+    assert machine.states("t", "u") == [S.BLOCKED, S.PENDING]
+    assert machine.told(TaskBlocked)[0][4] == "join"
+    started = machine.decide("t", verdict)
+    assert started == {"retry": ["t"], "fail": [], "complete": ["u"]}[verdict]
+
+
+# -- together with the rest --------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", list(product((GOOD, BAD), repeat=3)))
+@pytest.mark.parametrize("join", ["all", "finished", "any", 2])
+def test_it_is_decided_when_it_is_resumed(join, ends):
+    """What becomes of its parents while it is suspended counts afterwards."""
+    machine = three(join, "fail")
+    machine.suspend("t")
+    for name, end in zip("abc", ends, strict=True):
+        machine.end(name, end)
+    assert machine.state("t") is S.SUSPENDED
+    machine.resume("t")
+    assert machine.state("t") is expected(join, "fail", ends)
+
+
+def test_a_failure_before_its_deadline_is_looked_at():
+    """What fails at its submission does not fail again for its deadline."""
+    machine = Twin()
+    machine.submit("a")
+    machine.fail("a")
+    machine.submit("t", after=["a"], on_failure="fail", deadline=machine.now)
+    assert machine.error("t")[2] == "dependency"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["all", "finished", "any", "asked", 1, 2]),
+            st.sampled_from(list(FOLLOWS)),
+            st.lists(st.integers(0, 7), max_size=3),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.data(),
+)
+def test_no_dependent_is_left_behind(tasks, data):
+    """When everything that runs has ended, nothing waits but for a person."""
+    machine = Twin(concurrency=100)
+    for number, (join, on_failure, above) in enumerate(tasks):
+        after = sorted({f"t{n % number}" for n in above}) if number else []
+        machine.submit(f"t{number}", after=after, join=join, on_failure=on_failure)
+    while running := machine.running():
+        name = data.draw(st.sampled_from(running))
+        machine.end(name, data.draw(st.sampled_from([GOOD, BAD])))
+    assert machine.kernel.quiescent()
+    for task_id, row in machine.kernel.tasks.items():
+        if row.state is S.PENDING:
+            # It waits for one that a person must decide about.
+            held = [p for p in row.links.parents if p.more and p.more.decision]
+            waits = [p for p in row.links.parents if p.state is S.PENDING]
+            assert held or waits, task_id

@@ -1,0 +1,141 @@
+"""How long attempts take: what `durations=` may be, and what was measured."""
+
+import pytest
+from tests.simulation_plans.plans import chain, work
+
+from taskorch import (
+    InvalidTaskError,
+    MemoryJournal,
+    Resources,
+    Task,
+    TaskOrchestrator,
+)
+
+
+def lengths(report):
+    return {one.task_id: one.end - one.start for one in report.schedule}
+
+
+def simulate(durations, **options):
+    tasks = [Task.call(work, id="a"), Task.call(len, id="b")]
+    return lengths(TaskOrchestrator().simulate(tasks, durations, **options))
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [
+        (2, {"a": 2, "b": 2}),
+        ({"a": 1, "len": 2.5}, {"a": 1, "b": 2.5}),
+        ({"work": 9, "a": 0, "b": 3}, {"a": 0, "b": 3}),
+        (lambda task: 1 if task.id == "a" else 2, {"a": 1, "b": 2}),
+        (lambda task, random: len(task.id), {"a": 1, "b": 1}),
+        ({"a": lambda task: 7, "b": lambda task, random: 8}, {"a": 7, "b": 8}),
+    ],
+)
+def test_durations_are_seconds_a_mapping_or_a_function(durations, expected):
+    assert simulate(durations) == expected
+
+
+def test_a_function_may_be_built_in():
+    """One that has no signature takes the task alone."""
+    assert simulate({"a": 1, "b": {Task.call(len, id="b"): 4}.get}) == {"a": 1, "b": 4}
+
+
+def test_nanoseconds_are_exact():
+    tasks = chain(*[f"t{n}" for n in range(10)])
+    assert TaskOrchestrator().simulate(tasks, 0.1).makespan == 1.0
+    assert TaskOrchestrator().simulate(tasks, 1e-9).makespan == 1e-8
+
+
+@pytest.mark.parametrize(
+    "durations",
+    [
+        -1,
+        float("nan"),
+        float("inf"),
+        True,
+        [1, 2],
+        "soon",
+        {"a": -1, "b": 1},
+        {"a": "x", "b": 1},
+        lambda task: "x",
+        lambda task, random: -1,
+    ],
+)
+def test_bad_durations_are_refused(durations):
+    with pytest.raises(InvalidTaskError, match="durations"):
+        simulate(durations)
+
+
+@pytest.mark.parametrize("durations", [None, "history", {}, lambda task: None])
+def test_what_was_never_measured_is_an_error_that_names_the_types(durations):
+    with pytest.raises(InvalidTaskError, match="types 'work', 'len' take") as info:
+        simulate(durations)
+    assert "{'work': seconds}" in info.value.hint
+
+
+def test_the_error_guesses_what_was_meant():
+    with pytest.raises(InvalidTaskError, match=r"type 'work' takes.*mean 'wrok'"):
+        simulate({"wrok": 1, "len": 1})
+    many = [Task(f"type-{n}", requires=()) for n in range(8)]
+    with pytest.raises(InvalidTaskError, match="and 3 more take"):
+        TaskOrchestrator().simulate(many)
+
+
+def measured(orch, seconds):
+    """Let *orch* measure attempts of `step`, in no time: the clock is ours."""
+    now = [orch._rt.now()]
+
+    @orch.agent("stepper", capabilities={"step"})
+    def step(task, context):
+        now[0] += round(task.payload * 1e9)
+
+    with orch:
+        orch._rt.now = lambda: now[0]
+        for length in seconds:
+            orch.submit_task(Task("step", length)).result(timeout=30)
+
+
+@pytest.mark.parametrize("durations", [None, "history", {"other": 5}])
+def test_history_is_the_median_of_what_was_measured(durations):
+    orch = TaskOrchestrator(concurrency=1)
+    measured(orch, [1, 2, 9, 3, 1])
+    tasks = [Task("step"), Task("step")]
+    report = orch.simulate(tasks, durations)
+    assert report.makespan == 4.0
+
+
+def test_history_is_drawn_from_if_there_are_draws():
+    orch = TaskOrchestrator(concurrency=1)
+    measured(orch, [1, 2, 9])
+    report = orch.simulate([Task("step")], draws=60)
+    assert set(report.makespans) == {1.0, 2.0, 9.0}
+
+
+def test_history_of_a_durable_orchestrator_is_in_its_journal(tmp_path):
+    """It is read without starting anything, and without touching the journal."""
+    path = tmp_path / "runs.db"
+    measured(TaskOrchestrator(journal=path, durability="process"), [4, 4, 6])
+    before = path.read_bytes()
+    orch = TaskOrchestrator(journal=path)
+    orch.agent("stepper", capabilities={"step"})(lambda task, context: None)
+    report = orch.simulate([Task("step")])
+    assert report.makespan == 4.0
+    assert path.read_bytes() == before
+    assert not orch._rt.opened
+    with orch:
+        assert orch.simulate([Task("step")]).makespan == 4.0
+
+
+def test_agents_of_a_durable_orchestrator_are_there_before_it_starts(tmp_path):
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.agent("a", capabilities={"x"})(lambda task, context: None)
+    report = orch.simulate([Task("x", resources=Resources(cpu=1))], 2)
+    assert [one.agent_id for one in report.schedule] == ["a"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_events_kept_in_memory_are_no_hindrance():
+    orch = TaskOrchestrator(journal=MemoryJournal(keep_events=True))
+    orch.simulate(chain("a"), 1)
+    assert list(orch._rt.memory.events()) == []

@@ -1,0 +1,268 @@
+"""What a report says, to programs and to people."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+from tests.simulation_plans.plans import chain, work
+
+from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
+from taskorch.simulation._plan_words import duration, number, percent
+
+
+def fan(count, **options):
+    return [Task.call(work, id=f"t{n}", **options) for n in range(count)]
+
+
+# -- what more would save ----------------------------------------------------------
+
+
+def test_one_more_slot():
+    report = TaskOrchestrator(concurrency=2).simulate(fan(6), 10)
+    best = report.bottleneck
+    assert (best.kind, best.name, best.amount) == ("slot", "slot", 1)
+    assert (best.makespan, round(best.percent)) == (20.0, 33)
+    assert str(best) == "One more slot would save 33 %: it would take 20 s."
+    assert report.savings == (best,)
+
+
+def test_one_more_of_a_resource_is_room_for_one_task_more():
+    orch = TaskOrchestrator(resources={"cpu": 4, "memory_mb": 1_024, "gpu": 2})
+    tasks = fan(3, resources=Resources(cpu=1, memory_mb=512))
+    report = orch.simulate(tasks, 10)
+    best = report.bottleneck
+    assert (best.kind, best.name, best.amount) == ("resource", "memory_mb", 512)
+    assert best.what == "512 more memory_mb"
+    assert (best.makespan, best.percent) == (10.0, 50.0)
+    tasks = fan(3, resources=Resources(cpu=4))
+    assert orch.simulate(tasks, 10).bottleneck.what == "4 more cpu"
+
+
+def test_one_more_agent():
+    orch = TaskOrchestrator()
+    for name in ("a", "a-2"):
+        orch.agent(name, capabilities={"review", "other"})(lambda task, context: None)
+    tasks = [Task("review") for _ in range(6)]
+    report = orch.simulate(tasks, 10)
+    assert str(report.bottleneck).startswith(
+        "One more agent for review would save 33 %"
+    )
+    both = [Task("x", requires=["review", "other"]) for _ in range(6)]
+    assert (
+        orch.simulate(both, 10).bottleneck.what == "one more agent for other and review"
+    )
+
+
+def test_an_agent_is_full_when_its_capacity_is():
+    orch = TaskOrchestrator()
+    orch.agent(
+        "a",
+        capabilities={"x"},
+        capacity=Resources(gpu=1),
+        request=Resources(gpu=1),
+        max_concurrency=None,
+    )(lambda task, context: None)
+    report = orch.simulate([Task("x") for _ in range(4)], 10)
+    assert report.makespan == 40.0
+    assert report.bottleneck.kind == "agent"
+    assert report.critical_length == 10.0
+
+
+def test_what_agents_take_for_a_task_that_says_nothing_is_short_too():
+    orch = TaskOrchestrator(resources={"cpu": 1})
+    orch.agent(
+        "a", capabilities={"x"}, request=Resources(cpu=0.5), max_concurrency=None
+    )(lambda task, context: None)
+    report = orch.simulate([Task("x") for _ in range(3)], 10)
+    assert report.bottleneck.what == "0.5 more cpu"
+    assert report.lower_bound == 15.0
+
+
+def test_more_that_saves_nothing_is_no_bottleneck():
+    """Two slots and two cpus: more of one alone is of no use."""
+    orch = TaskOrchestrator(concurrency=2, resources={"cpu": 2})
+    report = orch.simulate(fan(4, resources=Resources(cpu=1)), 10)
+    assert report.bottleneck is None
+    assert {saving.kind for saving in report.savings} == {"slot", "resource"}
+    assert str(report.savings[0]) == "One more slot would save nothing."
+    assert "One more slot or one more cpu would save nothing by itself." in str(report)
+
+
+def test_where_one_more_is_too_few_plenty_is_tried():
+    """Six tasks on four slots take two rounds, as they would on five."""
+    report = TaskOrchestrator(concurrency=4).simulate(fan(6), 10)
+    (saving,) = report.savings
+    assert report.bottleneck is None
+    assert (saving.percent, saving.plenty) == (0.0, 50.0)
+    assert str(report).endswith("One more slot would save nothing, but plenty 50 %.")
+
+
+def test_the_critical_path_is_nobodys_fault():
+    report = TaskOrchestrator().simulate(chain("a", "b"), 5)
+    assert report.savings == ()
+    assert report.bottleneck is None
+    assert "the critical path sets the pace" in str(report)
+
+
+def test_the_lower_bound_counts_agents():
+    orch = TaskOrchestrator()
+    orch.agent("a", capabilities={"x"}, max_concurrency=2)(lambda task, context: None)
+    report = orch.simulate([Task("x") for _ in range(5)], 10)
+    assert report.lower_bound == 25.0
+    assert report.makespan == 30.0
+    assert "this one is 20 % above that" in str(report)
+
+
+def test_delays_that_are_drawn_anew_are_no_bound():
+    task = Task.call(work, retry=RetryPolicy(9, jitter="full", base=50))
+    orch = TaskOrchestrator(concurrency=1)
+    report = orch.simulate([task, Task.call(work)], 1, failures={"work": 0.8}, draws=9)
+    assert report.lower_bound <= report.makespan
+
+
+# -- for people --------------------------------------------------------------------
+
+
+def test_the_sentences():
+    orch = TaskOrchestrator(concurrency=2, resources={"cpu": 8, "gpu": 1})
+    for n in range(7):
+        orch.agent(f"a{n}", capabilities={f"x{n}"})(lambda task, context: None)
+    tasks = [
+        *fan(3, resources=Resources(cpu=1.5)),
+        *[Task(f"x{n}", id=f"x{n}", after=["t2"]) for n in range(7)],
+    ]
+    text = str(orch.simulate(tasks, {"work": 60, **{f"x{n}": 30 for n in range(7)}}))
+    assert text.splitlines() == [
+        "10 tasks would take 4 min.",
+        "Its critical path takes 1 min 30 s: t2 → x0.",
+        (
+            "No schedule takes less than 3 min 15 s with what there is: this one is "
+            "23 % above that."
+        ),
+        "In use, at the peak and on average:",
+        "  slots     2 of 2  1.62",
+        "  cpu       3 of 8  1.12",
+        "  agent a0  1 of 1  0.125",
+        "  agent a1  1 of 1  0.125",
+        "  agent a2  1 of 1  0.125",
+        "  agent a3  1 of 1  0.125",
+        "  agent a4  1 of 1  0.125",
+        "  … and 2 more agents",
+        "One more slot would save 38 %: it would take 2 min 30 s.",
+        (
+            "One more agent for x0 or one more agent for x1 or one more agent for x2 or "
+            "one more agent for x3 or one more agent for x4 or … would save nothing by "
+            "itself."
+        ),
+    ]
+
+
+def test_a_report_is_short_where_it_is_shown_as_an_object():
+    report = TaskOrchestrator().simulate(chain("a", "b"), 60)
+    assert repr(report) == "<SimulationReport: 2 tasks, 2 min>"
+
+
+def test_many_reasons_are_cut_short():
+    orch = TaskOrchestrator()
+    report = orch.simulate([Task(f"x{n}", id=f"x{n}") for n in range(9)], 1)
+    assert "9 tasks could never run:" in str(report)
+    assert "… and 4 more" in str(report)
+    assert "x4" in str(report)
+    assert "x6" not in str(report)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0125, "12.5 ms"),
+        (0.9999, "1 s"),
+        (12.34, "12.3 s"),
+        (59.99, "1 min"),
+        (61, "1 min 1 s"),
+        (3_599.7, "1 h"),
+        (12_000, "3 h 20 min"),
+        (86_399, "1 d"),
+        (100_000, "1 d 4 h"),
+    ],
+)
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_numbers_and_shares_in_words():
+    assert [number(n) for n in (3, 2.25, 0.1, 1_024, 123.4)] == [
+        "3",
+        "2.25",
+        "0.1",
+        "1,024",
+        "123",
+    ]
+    assert [percent(p) for p in (0.01, 0.44, 6.65, 18.2)] == [
+        "less than 0.1 %",
+        "0.44 %",
+        "6.7 %",
+        "18 %",
+    ]
+
+
+# -- pictures ----------------------------------------------------------------------
+
+
+def picture(report):
+    """The SVG of a report, parsed: so it is well formed."""
+    return ET.fromstring(report._repr_html_().replace("<br>", "<br/>"))
+
+
+def test_the_picture_shows_every_attempt_and_marks_the_critical_path():
+    tasks = [*chain("a", "b"), Task.call(work, id="c")]
+    tree = picture(TaskOrchestrator().simulate(tasks, {"c": 0.001, "work": 5}))
+    titles = [title.text for title in tree.iter("{http://www.w3.org/2000/svg}title")]
+    bars = [title for title in titles if "attempt 1" in title]
+    assert len(bars) == 3
+    assert sum("on the critical path" in bar for bar in bars) == 2
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}rect"))) == 3
+
+
+def test_what_comes_from_outside_is_escaped():
+    orch = TaskOrchestrator()
+    orch.agent("agent", capabilities={"<b>&"})(lambda task, context: None)
+    report = orch.simulate([Task("<b>&"), Task("<i>", id="x")], 1, failures={"<b>&": 1})
+    assert "<b>" not in report._repr_html_()
+    assert "<i>" not in report._repr_html_()
+    picture(report)
+
+
+def test_a_picture_of_much_is_cut_short():
+    orch = TaskOrchestrator(concurrency=200)
+    orch.agent("a-very-long-name-of-an-agent", capabilities={"x"})(lambda t, c: None)
+    tasks = [*fan(150), *[Task("x") for _ in range(3)]]
+    report = orch.simulate(tasks, 1)
+    tree = picture(report)
+    assert "more attempts, which are not shown" in report._repr_html_()
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}rect"))) == 60
+    picture(orch.simulate(fan(2_100), 1))
+
+
+def test_a_picture_of_nothing_has_its_sentence():
+    assert TaskOrchestrator().simulate([], 1)._repr_html_() == (
+        "<div><pre>No tasks.</pre></div>"
+    )
+    picture(TaskOrchestrator().simulate(chain("a"), 0))
+
+
+# -- the trace ---------------------------------------------------------------------
+
+
+def test_the_schedule_can_be_written_as_a_trace(tmp_path):
+    tasks = [*fan(2, resources=Resources(cpu=1)), Task.call(work, id="z", after=["t0"])]
+    orch = TaskOrchestrator(resources={"cpu": 1})
+    report = orch.simulate(tasks, 0.5)
+    report.write_trace(tmp_path / "plan.json")
+    document = json.loads((tmp_path / "plan.json").read_text())
+    slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
+    assert document["otherData"]["critical_path"] == ["t0", "z"]
+    assert len(slices) == 5
+    z = next(event for event in slices if event["name"] == "z")
+    assert (z["ts"], z["dur"]) == (500_000, 500_000)
+    assert slices[0]["args"]["holds"] == {"cpu": 1.0}

@@ -1,0 +1,200 @@
+"""Groups on their way into the journal: an attempt that is over soon is one row."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskorch.errors import InvalidTaskError
+from taskorch.events import (
+    OrchestratorStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskProgressed,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.journal import SqliteJournal, _codec
+from taskorch.journal._codec import Document, Rows, call_documents, document, entries
+from taskorch.model import Call, Task
+
+TASK = Task("x", Call(len))
+CALL = document(TASK)
+
+
+def submitted(seq, task_id="t"):
+    middle = ((), None, (), None, None, True)
+    fact = (TaskSubmitted, seq, 5, task_id, "x", 0, *middle, 7, None, None, None, False)
+    return fact, CALL
+
+
+def started(seq, task_id="t", attempt=1, agent="local", allocation=()):
+    fact = (TaskStarted, seq, seq + 5, task_id, attempt, agent, allocation, "because")
+    return fact, None
+
+
+def completed(seq, task_id="t", attempt=1, agent="local", value=None):
+    return (TaskCompleted, seq, seq + 5, task_id, attempt, agent, 9), value
+
+
+def failed(seq, task_id="t"):
+    return (TaskFailed, seq, 5, task_id, 1, "local", "OSError", "", "error"), None
+
+
+def read(group):
+    """*group* as it comes back."""
+    return [(fact, TASK if value is CALL else value) for fact, value in group]
+
+
+def kinds(rows):
+    return [row[1] for row in rows]
+
+
+def test_an_attempt_within_a_group_is_one_row():
+    group = [submitted(1), started(2), completed(3, value={"n": 1})]
+    rows = Rows(group)
+    assert kinds(rows) == ["TaskSubmitted", "TaskCompleted"]
+    assert [len(json.loads(row[4])) for row in rows] == [5, 6]
+    assert entries(rows) == read(group)
+    assert len(Rows([started(2)])) == 1
+    assert rows.numbers == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        failed(3),
+        completed(3, attempt=2),
+        completed(3, agent="other"),
+        completed(3, attempt=True),
+        ((TaskCompleted, 3, 4, "t", 1, "local", 1.5), None),
+        ((TaskCompleted, 3, 8, "t", 1, "local"), None),
+        ((TaskCompleted, 3, 8, "t", 1, "\udc00", 9), None),
+        ((TaskProgressed, 3, 8, "t", 1, "half"), None),
+    ],
+)
+def test_what_does_not_belong_together_stays_apart(end):
+    group = [submitted(1), started(2), end, started(4, "u"), completed(5, "u")]
+    rows = Rows(group)
+    kind = end[0][0].__name__
+    assert kinds(rows) == ["TaskSubmitted", "TaskStarted", kind, "TaskCompleted"]
+    assert entries(rows) == read(group)
+
+
+def test_a_start_with_odd_characters_is_written_with_care():
+    for agent, task_id in (("\ud800", "t"), ("local", "é"), ("local", "\udc00")):
+        group = [started(2, task_id, agent=agent), completed(3, task_id, agent=agent)]
+        assert len(list(Rows(group))) == 2
+        assert entries(Rows(group)) == read(group)
+
+
+def test_what_an_attempt_holds_comes_back():
+    group = [started(2, allocation=(("cpu", 1_000_000),)), completed(3)]
+    assert kinds(Rows(group)) == ["TaskCompleted"]
+    assert entries(Rows(group)) == read(group)
+
+
+def test_starts_that_are_left_stand_at_their_place():
+    group = [started(1, "a"), submitted(2), started(3, "b"), started(4, "c")]
+    group += [completed(5, "b"), ((OrchestratorStarted, 6, 9), None)]
+    rows = Rows(group)
+    assert len(rows) == 5
+    assert rows.numbers == [1, 2, 4, 5, 6]
+    assert entries(rows) == read(group)
+    # What comes after they were looked at is in order too.
+    rows.append(completed(7, "c"))
+    assert entries(rows) == [*read(group), completed(7, "c")]
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from([submitted, started, completed, failed]),
+        st.sampled_from(["a", "b", "c"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps, st.integers(0, 14))
+def test_any_facts_come_back_in_order(steps, after):
+    group = [make(seq, task_id) for seq, (make, task_id) in enumerate(steps, 1)]
+    rows = Rows(group)
+    assert len(rows) >= len(list(rows)) == len(rows.numbers)
+    assert rows.numbers == sorted(set(rows.numbers))
+    assert entries(rows) == read(group)
+    assert entries(rows, after) == read(group[after:])
+    assert Rows(list(rows)).values == rows.values
+
+
+def test_the_journal_gives_both_facts_of_such_a_row(tmp_path):
+    path = tmp_path / "journal.db"
+    group = [submitted(1), started(2), submitted(3, "u"), completed(4)]
+    journal = SqliteJournal(path)
+    journal.append(journal.claim(), group)
+    assert list(journal.read()) == read(group)
+    assert list(journal.read(2)) == read(group[2:])
+    mine = [entry for entry in group if entry[0][3] == "t"]
+    assert list(journal.task_facts("t")) == read(mine)
+    assert list(journal.select(["t"], 4)) == read(mine)
+    assert journal.ends(["t", "u"]) == {"t": "TaskCompleted"}
+    assert journal.verify() == 4
+    assert journal.last == 4
+    journal.close()
+    with closing(sqlite3.connect(path)) as db:
+        ((count,),) = db.execute("SELECT count(*) FROM facts").fetchall()
+    assert count == 3
+
+
+# -- documents of calls ------------------------------------------------------------
+
+arguments = st.lists(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(2**70)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.lists(st.integers()),
+    max_size=4,
+).map(tuple)
+
+
+@settings(max_examples=100, deadline=None)
+@given(arguments)
+def test_documents_of_calls_are_those_of_tasks(args):
+    write = call_documents("x", len)
+    made = write(args)
+    assert type(made) is Document
+    assert made == document(Task("x", Call(len, args)))
+
+
+def test_a_call_that_cannot_be_kept_is_refused_as_the_task_is():
+    write = call_documents("x", len)
+    with pytest.raises(InvalidTaskError, match=r"^payload\.args\[1\]: "):
+        write((1, object()))
+
+
+def test_of_what_is_no_plain_function_each_call_is_looked_at():
+    assert call_documents("x", [].append) is None
+    assert call_documents("\ud800", len) is None
+
+
+def test_what_is_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr(_codec, "MAX_TEXT", 1_000)
+    large = "x" * 1_000
+    write = call_documents("x", len)
+    for make, where in (
+        (lambda: document(large), "result"),
+        (lambda: document([large]), "result"),
+        (lambda: document(Task("x", large)), "payload"),
+        (lambda: document(Task("x", Call(len, (large,)))), "payload"),
+        (lambda: write((large,)), "payload"),
+    ):
+        with pytest.raises(InvalidTaskError, match=f"^{where}: it takes") as caught:
+            make()
+        assert "keep it in a file" in caught.value.hint
+    assert document("x" * 900) == f'"{"x" * 900}"'

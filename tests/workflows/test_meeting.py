@@ -1,0 +1,270 @@
+"""Running tasks of a workflow meet: at a barrier, and to swap a value."""
+
+import asyncio
+import threading
+from contextlib import suppress
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, in_loop
+from tests.workflows.functions import zero
+
+from taskorch import (
+    InvalidTaskError,
+    NotRunningError,
+    RetryPolicy,
+    TaskCancelledError,
+    TaskOrchestrator,
+    TaskState,
+    Workflow,
+    WorkflowFailedError,
+    WouldBlockError,
+    current_context,
+)
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator(concurrency=2) as orch:
+        yield orch
+
+
+def inside():
+    return current_context().workflow
+
+
+def failures(run) -> dict:
+    with pytest.raises(WorkflowFailedError) as caught:
+        run.result(PATIENCE)
+    return dict(caught.value.failures)
+
+
+def test_more_meet_than_there_are_slots(orch):
+    """Twice at the same barrier: those who wait need no slot."""
+
+    def meet() -> tuple[int, int]:
+        return inside().barrier("b", 6), inside().barrier("b", 6)
+
+    wf = Workflow("w")
+    for n in range(6):
+        wf.task(meet, id=f"t{n}")
+    results = orch.workflows.start(wf).result(PATIENCE).values()
+    assert sorted(first for first, _ in results) == list(range(6))
+    assert sorted(second for _, second in results) == list(range(6))
+
+
+def test_two_swap_values(orch):
+    wf = Workflow("w")
+    for n in range(2):
+        wf.task(lambda n=n: inside().exchange("x", n), id=f"t{n}")
+    assert orch.workflows.start(wf).result(PATIENCE) == {"t0": 1, "t1": 0}
+
+
+def test_runs_do_not_meet_each_other(orch):
+    def meet() -> int:
+        return inside().barrier("b", 2)
+
+    for name in ("x", "y"):
+        wf = Workflow("w")
+        wf.task(meet, id="a")
+        wf.task(meet, id="b")
+        orch.workflows.start(wf, id=name)
+    results = [orch.workflows.get(n).result(PATIENCE) for n in ("x", "y")]
+    assert [sorted(r.values()) for r in results] == [[0, 1], [0, 1]]
+
+
+def test_alone_one_is_enough_at_a_barrier_for_one(orch):
+    wf = Workflow("w")
+    wf.task(lambda: inside().barrier("b", 1), id="a")
+    assert orch.workflows.start(wf).result(PATIENCE) == {"a": 0}
+
+
+def test_who_runs_out_of_time_calls_it_off_for_the_others(orch):
+    hold = Hold()
+
+    def patient() -> None:
+        inside().barrier("b", 3)
+
+    def impatient() -> None:
+        inside().barrier("b", 3, timeout=0.02)
+
+    wf = Workflow("w")
+    wf.task(patient, id="patient")
+    wf.task(impatient, id="impatient")
+    wf.task(hold, id="third")
+    run = orch.workflows.start(wf)
+    assert isinstance(run.handles["impatient"].exception(PATIENCE), TimeoutError)
+    error = run.handles["patient"].exception(PATIENCE)
+    hold.release()
+    assert isinstance(error, threading.BrokenBarrierError)
+    assert "impatient waits no more" in str(error)
+    assert "within 0.02 s" in str(run.handles["impatient"].exception())
+
+
+def test_who_is_cancelled_calls_it_off_for_the_others(orch):
+    hold = Hold()
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(lambda: inside().barrier("b", 3), id=name)
+    wf.task(hold, id="third")
+    run = orch.workflows.start(wf, id="x")
+    hold.wait()
+    orch.cancel_task("x/a")
+    assert isinstance(run.handles["a"].exception(PATIENCE), TaskCancelledError)
+    error = run.handles["b"].exception(PATIENCE)
+    hold.release()
+    assert isinstance(error, threading.BrokenBarrierError)
+
+
+@pytest.mark.parametrize("how", ["dies", "ends", "never begins"])
+def test_nobody_waits_for_one_who_will_not_come(orch, how):
+    """One that fails before, one that ends without coming, one that is blocked."""
+
+    def other() -> None:
+        if how == "dies":
+            raise RuntimeError("dead")
+
+    wf = Workflow("w")
+    wf.task(lambda: inside().barrier("b", 2), id="a")
+    if how == "never begins":
+        broken = wf.task(lambda: 1 // 0, id="broken")
+        wf.task(zero, id="other", after=[broken])
+    else:
+        wf.task(other, id="other")
+    error = failures(orch.workflows.start(wf, id="x"))["a"]
+    assert isinstance(error, threading.BrokenBarrierError)
+    assert "2 tasks are to come, and only 1 of workflow x" in str(error)
+    assert orch._rt.manager._meetings._parties == {}
+
+
+def test_a_later_attempt_meets_again(orch):
+    """One that dies and is tried again comes with its second attempt."""
+    attempts: list[int] = []
+
+    def dies_once() -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError
+        return inside().barrier("b", 2)
+
+    wf = Workflow("w")
+    wf.task(lambda: inside().barrier("b", 2), id="a")
+    wf.task(dies_once, id="b", retry=RetryPolicy(2, wait="fixed", base=0))
+    assert sorted(orch.workflows.start(wf).result(PATIENCE).values()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda run: run.barrier("a/b", 2),
+        lambda run: run.barrier("b", 0),
+        lambda run: run.barrier("b", 2, timeout=-1),
+        lambda run: run.exchange("", 2),
+    ],
+)
+def test_misuse(orch, call):
+    wf = Workflow("w")
+    wf.task(lambda: call(inside()), id="a")
+    assert isinstance(failures(orch.workflows.start(wf))["a"], InvalidTaskError)
+
+
+def test_a_meeting_does_not_keep_a_pause_from_being_complete(orch):
+    wf = Workflow("w")
+    wf.task(lambda: inside().barrier("b", 2), id="a")
+    wf.task(lambda: inside().barrier("b", 2), id="later", not_before=3600)
+    run = orch.workflows.start(wf, id="x")
+    while not orch._rt.manager._meetings._parties:
+        pass
+    orch.workflows.pause("x")
+    assert run.wait_paused(PATIENCE)
+    assert run.status().pause == "paused"
+    orch.workflows.cancel("x")
+    assert run.handles["a"].exception(PATIENCE) is not None
+
+
+@in_loop
+async def test_coroutines_meet_each_other_and_threads():
+    async with TaskOrchestrator(concurrency=2) as orch:
+
+        async def meet() -> int:
+            return await current_context().aio.workflow.barrier("b", 4)
+
+        async def swap(value: int) -> int:
+            return await current_context().aio.workflow.exchange("x", value, 5)
+
+        async def impatient() -> int:
+            with pytest.raises(WouldBlockError):
+                inside().barrier("c", 2)
+            return await current_context().aio.workflow.barrier("c", 2, 0.01)
+
+        wf = Workflow("w")
+        for n in range(3):
+            wf.task(meet, id=f"m{n}")
+        wf.task(lambda: inside().barrier("b", 4), id="thread")
+        for n in range(2):
+            wf.task(swap, n, id=f"s{n}")
+        wf.task(impatient, id="impatient")
+        run = await orch.aio.workflows.start(wf)
+        with pytest.raises(WorkflowFailedError) as caught:
+            await run
+        assert list(caught.value.failures) == ["impatient"]
+        late = (TimeoutError, threading.BrokenBarrierError)
+        assert isinstance(caught.value.failures["impatient"], late)
+        assert run.handles["s0"].result() == 1
+        assert run.status().counts[TaskState.COMPLETED] == 6
+
+
+@in_loop
+async def test_a_coroutine_that_is_cancelled_calls_it_off():
+    async with TaskOrchestrator() as orch:
+        came = asyncio.Event()
+
+        async def meet() -> int:
+            came.set()
+            return await current_context().aio.workflow.barrier("b", 3)
+
+        wf = Workflow("w")
+        wf.task(meet, id="a")
+        wf.task(lambda: inside().barrier("b", 3), id="b")
+        wf.task(asyncio.Event().wait, id="c", timeout=0.05)
+        run = await orch.aio.workflows.start(wf, id="x")
+        await came.wait()
+        orch.cancel_task("x/a")
+        with pytest.raises(WorkflowFailedError) as caught:
+            await run
+        assert isinstance(caught.value.failures["b"], threading.BrokenBarrierError)
+        assert isinstance(caught.value.failures["a"], TaskCancelledError)
+
+
+def test_who_is_there_already_and_who_is_over(orch):
+    """A task comes once; an attempt that is over does not come at all."""
+    kept = []
+    others: list[threading.Thread] = []
+
+    def twice() -> None:
+        run = inside()
+        kept.append(run)
+
+        def beside() -> None:
+            with suppress(threading.BrokenBarrierError):
+                run.barrier("b", 2)
+
+        others.append(threading.Thread(target=beside))
+        others[0].start()
+        while not orch._rt.manager._meetings._parties:
+            pass
+        with pytest.raises(InvalidTaskError, match="already"):
+            run.barrier("b", 2)
+
+    hold = Hold()
+    wf = Workflow("w")
+    wf.task(hold, id="third")
+    wf.task(twice, id="a")
+    run = orch.workflows.start(wf)
+    assert run.handles["a"].result(PATIENCE) is None
+    hold.release()
+    run.result(PATIENCE)
+    for work in run.handles.values():
+        work._row.attempt += 1
+    others[0].join(PATIENCE)
+    with pytest.raises(NotRunningError):
+        kept[0].barrier("b", 2)

@@ -1,0 +1,691 @@
+"""Phases and gates: what begins when, what a verdict says, and what a failure does."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.integration.tools import PATIENCE, Hold, in_loop
+from tests.workflows.functions import BROKEN, CALLS, add, echo, step, zero
+
+from taskorch import (
+    Approval,
+    AtLeast,
+    DuplicateTaskError,
+    GateFailedError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    Resources,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+    UnknownTaskError,
+    Workflow,
+    WorkflowFailedError,
+    current_context,
+)
+from taskorch.workflows import _steps
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    BROKEN.clear()
+    CALLS.clear()
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator(concurrency=8) as orch:
+        yield orch
+
+
+def at_least_two(results: dict) -> bool:
+    return len(results) >= 2
+
+
+def never(results: dict) -> bool:
+    return False
+
+
+def breaks(results: dict) -> bool:
+    raise LookupError("no such thing")
+
+
+def suite(**options) -> Workflow:
+    """Three phases: A1 to A3; B1 of three parts, then B2 and B3; C1."""
+    wf = Workflow("suite")
+    unit = wf.phase("unit", max_parallel=3, **options)
+    for name in ("A1", "A2", "A3"):
+        unit.task(step, name, id=name)
+    integration = wf.phase("integration", max_parallel=2)
+    parts = [integration.task(step, n, id=n) for n in ("B1a", "B1b", "B1c")]
+    b1 = integration.gather(parts, id="B1")
+    for name in ("B2", "B3"):
+        integration.task(step, name, id=name, after=[b1])
+    performance = wf.phase("performance")
+    performance.task(step, "C1", id="C1")
+    return wf
+
+
+def failed(run) -> WorkflowFailedError:
+    with pytest.raises(WorkflowFailedError) as caught:
+        run.result(PATIENCE)
+    return caught.value
+
+
+# ------------------------------------------------------------------------ order
+
+
+def test_phases_come_one_after_another(orch):
+    run = orch.workflows.start(suite(), id="x")
+    results = run.result(PATIENCE)
+    assert [{c[0] for c in CALLS[a:b]} for a, b in ((0, 3), (3, 8), (8, 9))] == [
+        {"A"},
+        {"B"},
+        {"C"},
+    ]
+    assert set(CALLS[3:6]) == {"B1a", "B1b", "B1c"}
+    assert results["B1"] == ["B1a()", "B1b()", "B1c()"]
+    assert results["unit/gate"] == {
+        "phase": "unit",
+        "passed": True,
+        "by": "gate",
+        "note": "",
+        "checks": [["all completed", True, "3 tasks"]],
+    }
+    phases = run.status().phases
+    assert list(phases) == ["unit", "integration", "performance"]
+    assert phases["unit"].verdict == "passed"
+    assert phases["integration"].total == 7
+    assert phases["integration"].percent == 100
+    assert str(phases["unit"]) == "unit: passed, 4 of 4 tasks completed"
+
+
+def test_an_empty_phase_passes(orch):
+    wf = Workflow("w")
+    for name in ("one", "two", "three"):
+        wf.phase(name)
+    wf.phases["three"].task(zero, id="z")
+    results = orch.workflows.start(wf).result(PATIENCE)
+    assert results["one/gate"]["checks"] == [["all completed", True, "0 tasks"]]
+    assert results["z"] == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
+def test_no_task_begins_before_the_gate_of_the_phase_before(sizes):
+    """Whatever the sizes of the phases are."""
+    order: list[int] = []
+    wf = Workflow("w")
+    for number, size in enumerate(sizes):
+        phase = wf.phase(f"p{number}")
+        for _ in range(size):
+            phase.task(order.append, number)
+    with TaskOrchestrator(concurrency=3) as orch:
+        orch.workflows.start(wf).result(PATIENCE)
+    assert order == sorted(order)
+    assert len(order) == sum(sizes)
+
+
+def test_a_limit_holds_and_nothing_else_is_held_up(orch):
+    """Two of the limited phase at once, while what has no phase runs."""
+    running, most = [0], [0]
+    lock = threading.Lock()
+    both, held, go = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            if running[0] == 2:
+                both.set()
+        assert go.wait(PATIENCE)
+        with lock:
+            running[0] -= 1
+
+    wf = Workflow("w")
+    phase = wf.phase("p", max_parallel=2)
+    for _ in range(6):
+        phase.task(work)
+    wf.task(held.set, id="other")
+    run = orch.workflows.start(wf, id="x")
+    assert both.wait(PATIENCE)
+    assert held.wait(PATIENCE)
+    assert run.status().phases["p"].running == 2
+    assert "2 running" in str(run.status().phases["p"])
+    assert orch.get_stats().resources["x/p:2"].used == 2
+    go.set()
+    run.result(PATIENCE)
+    assert most == [2]
+
+
+def test_pools_of_runs_that_are_over_are_forgotten(orch):
+    for n in range(70):
+        wf = Workflow("w")
+        wf.phase("p", max_parallel=1).task(zero)
+        orch.workflows.start(wf, id=f"r{n}").result(PATIENCE)
+    pools = [name for name in orch.get_stats().resources if ":" in name]
+    assert len(pools) < 50
+    assert "r69/p:1" in pools
+
+
+def test_limits_go_with_what_is_included(orch):
+    inner = Workflow("inner")
+    inner.phase("p", max_parallel=1).task(zero, id="z")
+    wf = Workflow("w")
+    outer = wf.phase("outer")
+    outer.include(inner, name="one")
+    later = wf.phase("later")
+    later.include(inner, name="two")
+    run = orch.workflows.start(wf, id="x")
+    assert run.result(PATIENCE)["two/z"] == 0
+    assert {"x/one/p:1", "x/two/p:1"} < set(orch.get_stats().resources)
+    assert list(run.status().phases) == ["one/p", "outer", "two/p", "later"]
+    assert {p.verdict for p in run.status().phases.values()} == {"passed"}
+
+
+def test_a_limit_comes_beside_what_a_task_asks_for(orch):
+    wf = Workflow("w")
+    wf.phase("p", max_parallel=3).task(zero, resources=Resources(cpu=1), id="z")
+    (task, _gate) = wf.tasks("x")
+    assert dict(task.resources) == {"cpu": 1, "x/p:3": 1}
+
+
+# ------------------------------------------------------------------------ gates
+
+
+def test_a_file_must_be_there(orch, tmp_path: Path):
+    path = tmp_path / "report.json"
+    wf = Workflow("w")
+    first = wf.phase("first", gate=str(path))
+    first.task(zero, id="a")
+    wf.phase("second").task(zero, id="b")
+    run = orch.workflows.start(wf, id="x")
+    error = failed(run)
+    assert list(error.failures) == ["first/gate"]
+    gate = error.failures["first/gate"]
+    assert isinstance(gate, GateFailedError)
+    assert gate.findings[1] == (f"{path} exists", False, f"{path} does not exist")
+    assert "report.json does not exist" in str(gate)
+    path.touch()
+    orch.workflows.restart("x")
+    assert run.result(PATIENCE)["b"] == 0
+    assert run.status().phases["first"].verdict == "passed"
+
+
+def test_a_function_of_the_results_says_so(orch):
+    wf = Workflow("w")
+    first = wf.phase("first", gate=at_least_two)
+    first.task(zero)
+    first.task(zero)
+    results = orch.workflows.start(wf).result(PATIENCE)
+    assert results["first/gate"]["checks"][1] == ["at_least_two", True, ""]
+
+
+@pytest.mark.parametrize(
+    ("gate", "why"),
+    [
+        (never, "never said no"),
+        (breaks, "breaks raised LookupError: no such thing"),
+        (at_least_two, "at_least_two said no"),
+    ],
+)
+def test_a_function_that_says_no_or_raises(orch, gate, why):
+    wf = Workflow("w")
+    wf.phase("first", gate=[Path(__file__), gate]).task(zero)
+    wf.phase("second").task(zero, id="b")
+    run = orch.workflows.start(wf)
+    findings = failed(run).failures["first/gate"].findings
+    assert [holds for _, holds, _ in findings] == [True, True, False]
+    assert findings[2][2] == why
+    assert run.status().tasks["b"] is TaskState.BLOCKED
+
+
+def test_a_path_that_cannot_be_looked_at_is_not_there(orch):
+    wf = Workflow("w")
+    wf.phase("first", gate=Path("x" * 5_000)).task(zero)
+    findings = failed(orch.workflows.start(wf)).failures["first/gate"].findings
+    assert findings[1][1] is False
+
+
+def test_a_gate_that_never_answers_fails_in_time(orch):
+    hold = Hold()
+    wf = Workflow("w")
+    wf.phase("first", gate=[hold, never], gate_timeout=0.05).task(zero)
+    run = orch.workflows.start(wf)
+    error = failed(run).failures["first/gate"]
+    hold.release()
+    assert [why for _, holds, why in error.findings if not holds] == [
+        "Hold has not answered within 0.05 s",
+        "never has not answered within 0.05 s",
+    ] or error.findings[2][2] == "never said no"
+
+
+def test_a_gate_that_never_answers_can_be_cancelled(orch):
+    hold = Hold()
+    wf = Workflow("w")
+    wf.phase("first", gate=hold).task(zero)
+    run = orch.workflows.start(wf, id="x")
+    hold.wait()
+    assert orch.workflows.cancel("x/first/gate")
+    assert run.handles["first/gate"].exception(PATIENCE) is not None
+    hold.release()
+    assert run.status().tasks["first/gate"] is TaskState.CANCELLED
+
+
+def test_a_gate_may_not_be_called_alone():
+    for step_of_ours in (_steps.gate, _steps.mapped):
+        with pytest.raises(NotRunningError, match="run of its workflow"):
+            step_of_ours(*[None] * step_of_ours.__code__.co_argcount)
+
+
+# --------------------------------------------------------------------- failures
+
+
+def test_a_failure_stops_what_comes_after_it_until_a_restart(orch):
+    BROKEN.add("A2")
+    run = orch.workflows.start(suite(), id="x")
+    assert list(failed(run).failures) == ["A2"]
+    assert CALLS == ["A1", "A2", "A3"] or sorted(CALLS) == ["A1", "A2", "A3"]
+    status = run.status()
+    assert status.counts[TaskState.BLOCKED] == 10
+    assert status.eta is None
+    BROKEN.clear()
+    CALLS.clear()
+    orch.workflows.restart("x")
+    run.result(PATIENCE)
+    assert CALLS[0] == "A2"
+    assert len(CALLS) == 7
+
+
+def test_a_failure_that_does_not_matter(orch):
+    """The verdict says so, and the next phase begins."""
+    BROKEN.add("A2")
+    run = orch.workflows.start(suite(on_failure="continue", gate=at_least_two), id="x")
+    assert list(failed(run).failures) == ["A2"]
+    assert CALLS[-1] == "C1"
+    verdict = run.handles["unit/gate"].result()
+    assert verdict["passed"] is False
+    assert verdict["checks"] == [
+        ["all completed", False, "1 of 3 tasks did not complete (A2 failed)"],
+        ["at_least_two", True, ""],
+    ]
+    assert run.status().phases["unit"].verdict == "failed"
+    assert run.status().phases["performance"].verdict == "passed"
+
+
+def test_a_failure_that_skips_the_rest(orch):
+    """Nothing is left that waits."""
+    BROKEN.add("A2")
+    run = orch.workflows.start(suite(on_failure="skip"), id="x")
+    error = failed(run)
+    assert list(error.failures) == ["A2"]
+    status = run.status()
+    assert status.counts == {
+        TaskState.COMPLETED: 2,
+        TaskState.FAILED: 1,
+        TaskState.CANCELLED: 10,
+    }
+    assert status.phases["integration"].verdict == "skipped"
+    report = run.report()
+    assert [task.name for task in report.failures] == ["A2"]
+    assert {task.root_causes for task in report.held_up} == {("A2",)}
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    assert run.result(PATIENCE)["C1"] == "C1()"
+
+
+def test_a_phase_that_goes_on_does_not_go_on_over_one_that_stops(orch):
+    BROKEN.add("a")
+    wf = Workflow("w")
+    wf.phase("one").task(step, "a", id="a")
+    wf.phase("two", on_failure="continue").task(step, "b", id="b")
+    wf.phase("three").task(step, "c", id="c")
+    run = orch.workflows.start(wf, id="x")
+    assert list(failed(run).failures) == ["a"]
+    assert CALLS == ["a"]
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    assert run.result(PATIENCE)["c"] == "c()"
+
+
+def test_many_that_did_not_complete_are_counted(orch):
+    wf = Workflow("w")
+    phase = wf.phase("p", on_failure="continue")
+    for n in range(8):
+        BROKEN.add(f"s{n}")
+        phase.task(step, f"s{n}", id=f"s{n}")
+    run = orch.workflows.start(wf)
+    failed(run)
+    (check,) = run.handles["p/gate"].result()["checks"]
+    assert check[2].startswith("8 of 8 tasks did not complete (s0 failed, ")
+    assert check[2].endswith("s4 failed and 3 more)")
+
+
+# --------------------------------------------------------------------- building
+
+
+def test_joins_within_phases(orch):
+    """A join of its own chooses among tasks of its phase, never past the gate."""
+    wf = Workflow("w")
+    one = wf.phase("one")
+    a = one.task(zero, id="a")
+    two = wf.phase("two")
+    b, c = two.task(step, "b", id="b"), two.task(step, "c", id="c")
+    two.task(step, "d", id="d", after=[b, c], join=AtLeast(1))
+    for after in ([], [a]):
+        with pytest.raises(InvalidTaskError, match="must come after tasks of that"):
+            two.task(zero, join="any", after=after)
+    BROKEN.add("b")
+    run = orch.workflows.start(wf)
+    assert list(failed(run).failures) == ["b"]
+    assert "d" in CALLS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a/b"},
+        {"name": ""},
+        {"max_parallel": 0},
+        {"max_parallel": "many"},
+        {"gate": 5},
+        {"gate": [None]},
+        {"gate": Approval},
+        {"gate": [Approval(), Approval()]},
+        {"gate_timeout": -1},
+        {"on_failure": "explode"},
+    ],
+)
+def test_a_phase_that_is_not_well_formed_is_refused(wrong):
+    wf = Workflow("w")
+    name = wrong.pop("name", "p")
+    with pytest.raises(InvalidTaskError):
+        wf.phase(name, **wrong)
+    assert list(wf) == []
+    assert dict(wf.phases) == {}
+
+
+def test_what_is_taken_is_refused():
+    wf = Workflow("w")
+    phase = wf.phase("p")
+    with pytest.raises(DuplicateTaskError, match="a phase 'p' already"):
+        wf.phase("p")
+    wf.task(zero, id="q/gate")
+    with pytest.raises(DuplicateTaskError):
+        wf.phase("q")
+    with pytest.raises(InvalidTaskError):
+        phase.add("task")
+    with pytest.raises(InvalidTaskError):
+        Approval(timeout=0)
+    assert repr(phase) == "<Phase 'p' of 'w': 0 tasks>"
+
+
+# ---------------------------------------------------------------------- durable
+
+
+def test_phases_outlive_the_process(tmp_path: Path):
+    """Their limits too: what was left goes on, so many at once."""
+    path = tmp_path / "runs.db"
+
+    def build() -> Workflow:
+        wf = Workflow("w")
+        one = wf.phase("one", max_parallel=2, gate=[at_least_two, Path(__file__)])
+        for n in range(5):
+            one.task(step, f"a{n}", id=f"a{n}")
+        wf.phase("two", max_parallel=1).task(step, "b", id="b")
+        return wf
+
+    orch = TaskOrchestrator(journal=path, durability="process")
+    orch.workflows.start(build(), id="x")
+    orch.stop()
+    with TaskOrchestrator(journal=path, durability="process") as orch:
+        run = orch.workflows.get("x")
+        run.result(PATIENCE)
+        assert {"x/one:2", "x/two:1"} <= set(orch.get_stats().resources)
+        assert orch.workflows.start(build(), id="x") is run
+        text = str(run.report())
+    assert CALLS[-1] == "b"
+    with TaskOrchestrator(journal=path, durability="process", keep_finished=0) as orch:
+        report = orch.workflows.get("x").report()
+        assert [phase.name for phase in report.phases] == ["one", "two"]
+        assert [v.passed for p in report.phases for v in p.verdicts] == [True, True]
+        assert str(report).splitlines()[1:] == text.splitlines()[1:]
+        assert {task.attempts for task in report.tasks} == {1}
+
+
+# ----------------------------------------------------------------------- report
+
+
+def test_the_report_is_text_and_plain_values(orch):
+    BROKEN.add("A2")
+    run = orch.workflows.start(suite(), id="x")
+    failed(run)
+    report = run.report()
+
+    text = str(report)
+    assert text.startswith("x is failed: 13 tasks, 10 blocked, 2 completed, 1 failed, ")
+    assert "  phase unit is failed: 2 of 4 tasks, " in text
+    assert "What failed:\n  A2 failed: RuntimeError: A2\n" in text
+    assert "  B1 blocked, because of A2\n" in text
+    document = json.loads(json.dumps(report.to_dict()))
+    assert document["workflow_id"] == "x"
+    assert document["state"] == "failed"
+    assert document["totals"] == {"blocked": 10, "completed": 2, "failed": 1}
+    assert document["tasks"][1]["error"] == "RuntimeError: A2"
+    assert document["phases"][0]["verdicts"] == []
+    assert report.work >= 0
+    markdown = report.to_markdown()
+    assert "| unit | failed | 2 of 4 | " in markdown
+    assert "## What failed\n\n- A2 failed: RuntimeError: A2\n" in markdown
+
+
+def test_the_report_of_nothing(orch):
+    report = orch.workflows.start(Workflow("w"), id="n").report()
+    assert str(report) == "n is completed: no tasks"
+    assert report.duration is None
+    assert report.to_markdown().startswith("# n: completed\n\nno tasks.\n")
+
+
+def test_the_report_is_short_and_harmless(orch):
+    """Long errors, many failures, and what Markdown would take for markup."""
+
+    def fail() -> None:
+        raise ValueError("<b>|" + "x" * 1_000 + "\nnext")
+
+    wf = Workflow("w")
+    for _ in range(60):
+        wf.task(fail)
+    wf.task(Task.call, fail, type="t", retry=wf["fail"].task.retry, id="odd")
+    run = orch.workflows.start(wf, id="x")
+    failed(run)
+    text = str(run.report())
+    assert "… and 10 more" in text
+    assert max(map(len, text.splitlines())) < 260
+    assert "&lt;b>\\|xxx" in run.report().to_markdown()
+
+
+def test_a_verdict_of_a_gate_says_when_and_why(orch):
+    wf = Workflow("w")
+    wf.phase("p", gate=never).task(zero)
+    run = orch.workflows.start(wf)
+    failed(run)
+    (phase,) = run.report().phases
+    (verdict,) = phase.verdicts
+    assert (verdict.passed, verdict.by) == (False, "gate")
+    assert verdict.at > 1e9
+    assert "    not passed by gate at 20" in str(run.report())
+    assert str(run.report()).count("never said no") == 2
+
+
+def test_context_of_a_task_on_its_own(orch):
+    assert orch.submit(lambda: current_context().workflow).result(PATIENCE) is None
+    assert orch.submit(echo, add).result(PATIENCE) is add
+
+
+# -------------------------------------------------------------------- approvals
+
+
+def asks(timeout: float | None = None, **options) -> Workflow:
+    wf = Workflow("w")
+    one = wf.phase("one", gate=[at_least_two, Approval(timeout)], **options)
+    one.task(zero, id="a")
+    one.task(zero, id="b")
+    wf.phase("two").task(zero, id="c")
+    return wf
+
+
+def asked(orch, wf: Workflow, run_id: str = "x"):
+    run = orch.workflows.start(wf, id=run_id)
+    assert orch.wait(PATIENCE)
+    return run
+
+
+def test_somebody_must_approve(orch):
+    run = asked(orch, asks())
+    status = run.status()
+    assert status.state is TaskState.BLOCKED
+    assert status.asks == ("one/approval",)
+    assert "From outside it waits for: one/approval." in str(status)
+    assert status.phases["one"].verdict == "waiting for approval"
+    assert status.eta_unknown == "one/approval is blocked"
+    assert run.report().phases[0].verdicts[0].passed
+    assert orch.workflows.approve("x", "one", by="Ada", note="fine")
+    assert not orch.workflows.approve("x", "one/gate", by="Bob")
+    assert not orch.workflows.reject("x", "one/approval", by="Bob")
+    assert run.result(PATIENCE)["one/approval"] == {
+        "phase": "one",
+        "passed": True,
+        "by": "Ada",
+        "note": "fine",
+        "checks": [],
+    }
+    gate, approval = run.report().phases[0].verdicts
+    assert (gate.by, approval.by, approval.note) == ("gate", "Ada", "fine")
+    assert approval.at >= gate.at
+    assert "    approved by Ada at 20" in str(run.report())
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "skip", "continue"])
+def test_somebody_may_reject(orch, on_failure):
+    run = asked(orch, asks(on_failure=on_failure))
+    assert orch.workflows.reject("x", "one", by="Ada", note="too slow")
+    if on_failure == "continue":
+        assert run.result(PATIENCE)["c"] == 0
+    else:
+        assert list(failed(run).failures) == ["one/approval"]
+        state = TaskState.BLOCKED if on_failure == "stop" else TaskState.CANCELLED
+        assert run.status().tasks["c"] is state
+        assert run.report().phases[1].state is not TaskState.COMPLETED
+    verdict = run.report().phases[0].verdicts[1]
+    assert (verdict.passed, verdict.by, verdict.note) == (False, "Ada", "too slow")
+    assert run.status().phases["one"].verdict == "failed"
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "continue"])
+def test_nobody_approves_in_time(orch, on_failure):
+    run = orch.workflows.start(asks(0.02, on_failure=on_failure), id="x")
+    if on_failure == "continue":
+        assert run.result(PATIENCE)["c"] == 0
+    else:
+        assert list(failed(run).failures) == ["one/approval"]
+    verdict = run.report().phases[0].verdicts[1]
+    assert (verdict.passed, verdict.by) == (False, "nobody")
+    assert "within 0.02 s" in verdict.note
+    assert "    not passed at 20" in str(run.report())
+
+
+def test_a_restart_asks_again(orch):
+    run = asked(orch, asks())
+    assert orch.workflows.reject("x", "one", by="Ada")
+    failed(run)
+    orch.workflows.restart("x")
+    assert orch.wait(PATIENCE)
+    assert orch.workflows.approve("x", "one", by="Bob")
+    run.result(PATIENCE)
+    assert [v.by for v in run.report().phases[0].verdicts] == ["gate", "Bob"]
+
+
+def test_approving_what_cannot_be(orch):
+    hold = Hold()
+    wf = Workflow("w")
+    wf.phase("one", gate=Approval()).task(hold, id="a")
+    wf.phase("two")
+    orch.workflows.start(wf, id="x")
+    hold.wait()
+    with pytest.raises(InvalidTransitionError, match="nobody is asked for it yet"):
+        orch.workflows.approve("x", "one", by="Ada")
+    for run_id, gate in (("x", "two"), ("x", "three"), ("y", "one")):
+        with pytest.raises(UnknownTaskError):
+            orch.workflows.approve(run_id, gate, by="Ada")
+    for by, note in (("", ""), ("a:b", ""), (5, ""), ("Ada", 5), ("A\n", "")):
+        with pytest.raises(InvalidTaskError):
+            orch.workflows.reject("x", "one", by=by, note=note)
+    hold.release()
+    orch.wait(PATIENCE)
+    assert orch.workflows.approve("x", "one", by="Ada")
+
+
+def test_an_approval_is_kept(tmp_path: Path):
+    """It is asked for in a later life, and given in yet another."""
+    path = tmp_path / "runs.db"
+    for life in range(4):
+        with TaskOrchestrator(journal=path, durability="process") as orch:
+            run = orch.workflows.start(asks(), id="x")
+            orch.wait(PATIENCE)
+            done = life == 3
+            assert (run.status().state is TaskState.COMPLETED) is done
+            if life == 2:
+                assert orch.workflows.approve("x", "one", by="Ada", note="at last")
+            if done:
+                verdict = run.report().phases[0].verdicts[1]
+                assert (verdict.by, verdict.note) == ("Ada", "at last")
+                assert not orch.workflows.approve("x", "one", by="Bob")
+
+
+@in_loop
+async def test_approvals_from_a_coroutine():
+    async with TaskOrchestrator() as orch:
+        aio = orch.aio.workflows
+        for run_id in ("x", "y"):
+            await aio.start(asks(), id=run_id)
+        await orch.aio.wait()
+        assert await aio.approve("x", "one", by="Ada")
+        assert await aio.reject("y", "one", by="Ada", note="no")
+        await (await aio.get("x"))
+        with pytest.raises(WorkflowFailedError):
+            await (await aio.get("y"))
+
+
+def test_an_approval_stands_behind_its_phase():
+    wf = asks()
+    wf.phases["one"].task(zero, id="late")
+    names = list(wf)
+    assert names.index("late") < names.index("one/gate") < names.index("one/approval")
+    assert wf["one/approval"].after == ("one/gate",)
+    assert wf["c"].after == ("one/approval",)
+    wf.task(zero, id="free/approval")
+    with pytest.raises(DuplicateTaskError):
+        wf.phase("free", gate=Approval())
+    assert "free/gate" not in wf
+
+
+def test_other_runs_are_waited_for(orch):
+    """A workflow comes after a run of another one: after all of it."""
+    hold = Hold()
+    first = Workflow("first")
+    a = first.task(hold, 1, id="a")
+    first.task(echo, a, id="b")
+    first.task(zero, id="c")
+    before = orch.workflows.start(first, id="before")
+    assert [handle.task_id for handle in before.last] == ["before/b", "before/c"]
+    second = Workflow("second")
+    second.task(step, "z", id="z", after=[before])
+    run = orch.workflows.start(second, id="then")
+    hold.wait()
+    assert run.status().tasks["z"] is TaskState.PENDING
+    hold.release()
+    assert run.result(PATIENCE) == {"z": "z()"}
