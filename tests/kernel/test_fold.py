@@ -520,7 +520,7 @@ def test_names_of_the_users_choice():
     fact = (TaskSubmitted, machine.kernel.seq + 1, machine.now, "t", "call", 0)
     folded = machine.folded()
     fold(folded, (*fact, (), None, (), None, None, True, SEC, None, None, None, True))
-    assert folded.tasks["t"].more.named
+    assert folded.tasks["t"].named
     assert [*folded.tasks] == ["t"]
     check_invariants(folded)
 
@@ -670,6 +670,7 @@ OF_A_ROW = (
     "seq",
     "state",
     "key",
+    "named",
     "submitted_ns",
     "ready_ns",
     "started_ns",
@@ -691,7 +692,6 @@ OF_MORE = (
     "held",
     "last_delay_ns",
     "left_ns",
-    "named",
     "past",
     "priority",
     "rerun_id",

@@ -69,7 +69,7 @@ FAULTS = {
     "early": (lambda m: setattr(m.row("child"), "state", S.RETRYING), "and waits for 1"),
     "stuck": (
         lambda m: (
-            m.row("child").links.parents.clear(),
+            setattr(m.row("child").links, "parents", ()),
             setattr(m.row("child").links, "waiting", 0),
         ),
         "child is pending and waits for nothing",

@@ -36,7 +36,7 @@ def test_names_of_the_users_choice_are_handed_to_the_driver():
     machine = Machine(keep_finished=0)
     machine.submit("a", cargo="mine", priority=1)
     row = machine.row("a")
-    machine.more("a").named = True
+    row.named = True
     machine.kernel.complete(row, 1, machine.now)
     assert machine.kernel.dropped == [row]
     assert row.cargo == "mine"

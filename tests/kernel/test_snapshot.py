@@ -274,7 +274,7 @@ def with_snapshot(before, after=lambda machine: None, **config):
 
 def parents_of(kernel, name):
     links = kernel.row(name).links
-    return [] if links is None else links.parents
+    return [] if links is None else list(links.parents)
 
 
 def restored(machine, state, facts):

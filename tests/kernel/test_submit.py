@@ -349,7 +349,7 @@ def test_the_driver_of_commands_need_not_clear_up():
     """What only the runtime takes does not pile up for those who use `handle`."""
     machine = Machine(keep_finished=0)
     machine.submit("t", priority=1)
-    machine.more("t").named = True
+    machine.row("t").named = True
     machine.fail("t")
     assert machine.kernel.touched == []
     assert machine.kernel.dropped == []

@@ -88,7 +88,7 @@ def test_what_is_added_is_of_the_run(orch):
         "a/add-2": 13,
         "end": "end()",
     }
-    assert run._parents["end"] == ("a/add-2", "b")
+    assert run._needs("end") == ("a/add-2", "b")
     assert orch.workflows.get("x") is run
     assert orch.workflows.start(wf, id="x") is run
     assert run.status().state is TaskState.COMPLETED
@@ -270,9 +270,9 @@ def test_what_is_added_may_come_before_what_waits(orch):
     run = orch.workflows.start(wf, id="x")
     assert run.result(PATIENCE)["c"] == {"x/b": "b(None)", "x/second": "second()"}
     assert CALLS.index("second") < 3
-    assert run._parents["c"] == ("b", "second")
+    assert run._needs("c") == ("b", "second")
     del run
-    assert orch.workflows.get("x")._parents["c"] == ("b", "second")
+    assert orch.workflows.get("x")._needs("c") == ("b", "second")
 
 
 def test_a_ring_is_refused_the_moment_it_would_appear(orch):

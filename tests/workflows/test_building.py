@@ -31,10 +31,33 @@ def test_nodes_as_arguments_are_dependencies():
     last = wf.task(echo, a, [b, 1, c], kwargs={"x": d}, id="last")
 
     assert last.after == ("a", "b", "c", "d")
-    assert wf["last"] is last
+    assert wf["last"] == last
     assert "last" in wf
     assert list(wf) == ["a", "b", "c", "d", "last"]
     assert len(wf) == 5
+
+
+def test_nodes_are_equal_if_they_are_the_same_task():
+    wf, other = Workflow("w"), Workflow("w")
+    a = wf.task(zero, id="a")
+    assert a == wf["a"]
+    assert hash(a) == hash(wf["a"])
+    assert a != other.task(zero, id="a")
+    assert a != "a"
+    assert {a, wf["a"], wf.task(zero, id="b")} == {wf["a"], wf["b"]}
+
+
+def test_a_run_is_of_the_workflow_as_it_was():
+    wf = Workflow("w")
+    wf.chain(wf.task(zero, id="a"), wf.task(zero, id="b"))
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf)
+        wf.chain("b", wf.task(zero, id="c"), wf.task(zero, id="d", after=["a"]))
+        again = orch.workflows.start(wf)
+        assert list(run.result(30)) == ["a", "b"]
+        assert [work.task_id.partition("/")[2] for work in run.last] == ["b"]
+        assert list(again.result(30)) == ["a", "b", "c", "d"]
+        assert [work.task_id.partition("/")[2] for work in again.last] == ["d"]
 
 
 def test_after_takes_nodes_ids_and_tasks_with_repeats():

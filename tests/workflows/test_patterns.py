@@ -187,8 +187,8 @@ def test_15_multiple_instances_not_known_before_they_run(orch):
     wf.task(step, "end", id="end", after=[wf.task(crawl, 3, id="page")])
     run = orch.workflows.start(wf)
     assert len(run.result(PATIENCE)) == 2 + 2 + 4 + 8
-    assert run._parents["end"][0] == "page"
-    assert len(run._parents["end"]) == 15
+    assert run._needs("end")[0] == "page"
+    assert len(run._needs("end")) == 15
 
 
 def test_16_deferred_choice(orch):

@@ -569,6 +569,31 @@ def test_somebody_must_approve(orch):
     assert "    approved by Ada at 20" in str(run.report())
 
 
+def test_an_approval_is_that_of_one_run(orch):
+    """Nothing that is said to one run is heard by another, and the advice says to whom."""
+    asked(orch, asks())
+    other = asked(orch, asks(), "y")
+    for blocker in orch.explain("x/one/approval").blockers:
+        words = [remedy.detail for remedy in blocker.remedies]
+        assert words == ["Call orch.workflows.approve('x', 'one', by=…)."]
+    told = {words for s in orch.stuck() for words in [r.detail for r in s.remedies]}
+    assert "Call orch.workflows.approve('x', 'one', by=…)." in told
+    assert not any("emit" in words for words in told)
+    assert orch.workflows.approve("x", "one", by="Ada")
+    assert orch.workflows.get("x").result(PATIENCE)["c"] == 0
+    assert other.status().asks == ("one/approval",)
+
+
+def test_an_approval_of_a_workflow_that_was_included(orch):
+    wf = Workflow("outer")
+    wf.include(asks(), name="inner")
+    run = asked(orch, wf)
+    (blocker,) = orch.explain("x/inner/one/approval").blockers
+    assert "approve('x', 'inner/one', by=…)" in blocker.remedies[0].detail
+    assert orch.workflows.approve("x", "inner/one", by="Ada")
+    assert run.result(PATIENCE)["inner/c"] == 0
+
+
 @pytest.mark.parametrize("on_failure", ["stop", "skip", "continue"])
 def test_somebody_may_reject(orch, on_failure):
     run = asked(orch, asks(on_failure=on_failure))

@@ -14,6 +14,7 @@ from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context
+from taskorch.runtime._work import works_above
 
 if TYPE_CHECKING:
     from taskorch.runtime._context import TaskContext
@@ -57,7 +58,7 @@ def gate(
         DependencyFailedError: A phase before has not, so this one has not begun.
     """
     context = current_context()
-    parents = _members.parents_of(context._work)
+    parents = works_above(context._work)
     members = {_members.name_of(name): work for name, work in parents.items()}
     for name in list(members):
         # In a workflow that was included, it has another beginning.

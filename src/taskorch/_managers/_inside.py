@@ -20,9 +20,9 @@ from taskorch.errors import (
     QueueFullError,
     UnknownTaskError,
 )
-from taskorch.model import DEFAULT_ENV, TERMINAL, Task, TaskState
+from taskorch.model import DEFAULT_ENV, Task, TaskState
 from taskorch.model._show import show
-from taskorch.runtime._work import Work, extra_of
+from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
 from taskorch.workflows._names import check_task_id, stem_of, unused
 
@@ -423,18 +423,15 @@ def _put_aside(runtime: Runtime, work: Work, now: int) -> None:
 
 def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
     """Under the lock: let *target* wait for *works* too, where it does not yet."""
-    row, extra = target._row, extra_of(target)
+    row = target._row
     parents = () if row.links is None else row.links.parents
-    known = {*_members.after(target), *(parent.id for parent in parents)}
+    known = {*names_above(target), *(parent.id for parent in parents)}
     fresh = {work._row.id: work for work in works if work._row.id not in known}
     if not fresh:
         return
     rows = [work._row for work in fresh.values()]
-    found = {parent.id for parent in runtime.kernel.add_parents(row, rows, now)}
-    added = {task_id: work for task_id, work in fresh.items() if task_id in found}
-    extra.added += tuple(added)
-    if row.state not in TERMINAL:
-        extra.parents = {**extra.parents, **added}
+    added = runtime.kernel.add_parents(row, rows, now)
+    add_above(target, {parent.id: fresh[parent.id] for parent in added})
 
 
 def _way(runtime: Runtime, entry: Entry, target: Work) -> tuple[str, ...]:

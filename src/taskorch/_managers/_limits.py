@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from taskorch._managers._mapping import mapped
 from taskorch.kernel import _parking
 from taskorch.kernel._state import PoolRow
-from taskorch.model import TERMINAL, Call, Resources, Task
+from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
 from taskorch.model._resources import to_units
 from taskorch.workflows import _steps
 
@@ -31,7 +31,8 @@ def of_tasks(tasks: Iterable[Task]) -> set[str]:
     """The pools of phases among what tasks ask for, or will ask for when they map."""
     found: set[str] = set()
     for task in tasks:
-        found.update(filter(_POOL.fullmatch, task.resources))
+        if task.resources is not NO_RESOURCES:
+            found.update(filter(_POOL.fullmatch, task.resources))
         payload = task.payload
         if isinstance(payload, Call) and payload.fn in (mapped, _steps.mapped):
             asked = payload.args[2].get("resources", ())

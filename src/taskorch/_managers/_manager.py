@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -27,7 +27,7 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
 from taskorch.model._show import show
-from taskorch.runtime._work import task_of
+from taskorch.runtime._work import names_above, task_of
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
 from taskorch.workflows._names import check_name
@@ -138,8 +138,10 @@ class WorkflowManager:
     def _start(
         self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
     ) -> WorkflowRun:
-        tasks = [_real(task) for task in workflow.tasks(run_id)]
-        pools = _limits.of_tasks(tasks)
+        rt = self._rt
+        parents = workflow._share()
+        drafts = _all_real(workflow._drafts(run_id))
+        pools = _limits.of_tasks(drafts.values())
         if pools:
             self._limit(run_id, pools)
         # Before its tasks begin, and add some.
@@ -147,7 +149,12 @@ class WorkflowManager:
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
         try:
-            handles = self._rt.submit_tasks(tasks)
+            works = rt.submit_run(run_id, drafts, parents) if is_new else None
+            if works is None:
+                # A journal, or something in it, asks for more.
+                del drafts
+                tasks = [_real(task) for task in workflow.tasks(run_id)]
+                works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
         except BaseException:
             if is_new:
                 del self._records[run_id]
@@ -155,9 +162,8 @@ class WorkflowManager:
         run = self._runs.get(run_id)
         if run is not None:
             return run
-        works = dict(zip(workflow, handles, strict=True))
         found = cast("dict[str, TaskHandle[Any]]", works)
-        return self._made(run_id, found, dict(workflow.dependencies))
+        return self._made(run_id, found, parents)
 
     def _check_same(self, workflow: Workflow, run_id: str) -> bool:
         """
@@ -214,7 +220,7 @@ class WorkflowManager:
             msg = f"no workflow has been started with the id {show(run_id)}"
             raise UnknownTaskError(msg, hint="orch.workflows.start(workflow, id=…)")
         parents = {
-            name: tuple(_members.names_of(run_id, _members.after(work)))
+            name: tuple(_members.names_of(run_id, names_above(work)))
             for name, work in works.items()
         }
         return self._made(run_id, works, parents)
@@ -259,8 +265,10 @@ class WorkflowManager:
         self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents
     ) -> WorkflowRun:
         rt = self._rt
-        again = [next_id(work.task_id) for work in works.values()]
-        while again and rt.recovered is not None:
+        again: list[str] = []
+        if rt.recovered is not None:
+            again = [next_id(work.task_id) for work in works.values()]
+        while again:
             # Of an earlier life, re-runs that have ended are in the journal only.
             rt.recall(again)
             again = [next_id(task_id) for task_id in again if is_known(rt, task_id)]
@@ -561,6 +569,14 @@ def _real(task: Task) -> Task:
     if isinstance(payload, Call) and payload.fn in _REAL:
         return attrs.evolve(task, payload=attrs.evolve(payload, fn=_REAL[payload.fn]))
     return task
+
+
+def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
+    """As `_real`, of all; what is the same for all of them is not made once more."""
+    changed = {
+        n: real for n, task in tasks.items() if (real := _real(task)) is not task
+    }
+    return {**tasks, **changed} if changed else tasks
 
 
 def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
 from taskorch.model import TERMINAL, TaskState
-from taskorch.runtime._work import extra_of
+from taskorch.runtime._work import names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = (
     "ADDED",
-    "after",
     "blockers",
     "find",
     "is_added",
@@ -82,12 +81,6 @@ def is_added(work: Work) -> bool:
     return task is not None and bool((task.metadata or {}).get(ADDED))
 
 
-def after(work: Work) -> tuple[str, ...]:
-    """The ids of the tasks that *work* comes after, as they were called then."""
-    extra = work._extra
-    return () if extra is None else (*extra.after, *extra.added)
-
-
 def blockers(row: TaskRow) -> tuple[str, ...]:
     """The ids of what *row* waits for and will not complete, if it is blocked."""
     if row.state is not TaskState.BLOCKED or row.more is None:
@@ -131,7 +124,7 @@ def find(
             if is_known(runtime, f"{run_id}/{name}"):
                 work = runtime.known(f"{run_id}/{name}")
                 found[name] = cast("TaskHandle[Any]", work)
-                above += after(work)
+                above += names_above(work)
         # A journal that cannot be asked for ids: those who wait know what for.
         names = [name for name in names_of(run_id, above) if name not in seen]
         seen.update(names)
@@ -153,11 +146,6 @@ def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:
         again = next_id(again)
         runtime.recall((again,))
     return cast("TaskHandle[Any]", work)
-
-
-def parents_of(work: Work) -> dict[str, Work]:
-    """The works of what *work* comes after, by the ids that it had then."""
-    return extra_of(work).parents
 
 
 def is_skipped(row: TaskRow) -> bool:

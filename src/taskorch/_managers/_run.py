@@ -15,6 +15,7 @@ from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers, is_known, next_id
 from taskorch.errors import (
     NotRunningError,
+    ResultGoneError,
     WorkflowFailedError,
     WouldBlockError,
     WouldDeadlockError,
@@ -23,7 +24,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import error_of
+from taskorch.runtime._work import error_of, names_above
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
 from taskorch.workflows._pictures import page
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._work import Work
 
 __all__ = ("WorkflowRun",)
 
@@ -65,6 +67,7 @@ class WorkflowRun:
         "__weakref__",
         "_gates",
         "_manager",
+        "_more",
         "_parents",
         "_rt",
         "_works",
@@ -85,13 +88,16 @@ class WorkflowRun:
         #: task in the workflow.
         self.workflow_id: str = workflow_id
         self._works = works
-        self._parents = dict(parents)
+        #: Of each task, what it waits for. It may be that of a workflow: what has come
+        #: to it since it was started is in `_more`.
+        self._parents = parents
+        self._more: dict[str, tuple[str, ...]] = {}
         #: Its gates: what opens before each (the gate, or approval, before it), and
         #: what follows if it does not open.
         self._gates: dict[str, tuple[str | None, str]] = {
-            name: (work._task.payload.args[4], work._task.payload.args[2])
+            name: (work._args[4], work._args[2])
             for name, work in works.items()
-            if work._task is not None and is_gate(work)
+            if name.endswith("/gate") and is_gate(work)
         }
 
     @property
@@ -101,15 +107,32 @@ class WorkflowRun:
 
         Of a task that was run again it is that of the latest run.
         """
+        self._look_again()
+        return MappingProxyType(self._works.copy())
+
+    def _look_again(self) -> None:
+        """Let its handles be those of the latest runs."""
         rt = self._rt
-        for name, work in list(self._works.items()):
+        for name in list(self._works):
+            work = self._works[name]
+            if not self._may_run_again(work):
+                continue
             again = next_id(work.task_id)
             while is_known(rt, again):
                 # What has ended may be on its way to where it will be read.
                 rt.recall((again,))
                 self._works[name] = cast("TaskHandle[Any]", rt.known(again))
                 again = next_id(again)
-        return MappingProxyType(self._works.copy())
+
+    def _may_run_again(self, work: Work) -> bool:
+        """Whether there may be a later run of a task than *work*."""
+        more = work._row.more
+        if more is not None and more.rerun_id is not None:
+            return True
+        # Rows that were made for what is long gone do not know.
+        return self._rt.recovered is not None or isinstance(
+            work._error, ResultGoneError
+        )
 
     @property
     def last(self) -> list[TaskHandle[Any]]:
@@ -120,7 +143,7 @@ class WorkflowRun:
         them.
         """
         handles = self.handles
-        above = {parent for name in handles for parent in self._parents[name]}
+        above = {parent for name in handles for parent in self._needs(name)}
         return [work for name, work in handles.items() if name not in above]
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
@@ -143,7 +166,8 @@ class WorkflowRun:
         """
         end = None if timeout is None else monotonic() + timeout
         while True:
-            for work in list(self.handles.values()):
+            self._look_again()
+            for work in list(self._works.values()):
                 left = None if end is None else max(0.0, end - monotonic())
                 if not self._rt.waiting.wait(work, left):
                     msg = f"workflow {self.workflow_id} has not ended in {timeout:g} s"
@@ -154,7 +178,8 @@ class WorkflowRun:
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
         while True:
-            for work in list(self.handles.values()):
+            self._look_again()
+            for work in list(self._works.values()):
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:
@@ -170,11 +195,15 @@ class WorkflowRun:
         self._rt.look_up()
         return _progress.report(self)
 
+    def _needs(self, name: str) -> tuple[str, ...]:
+        """What a task of it waits for."""
+        return (*self._parents.get(name, ()), *self._more.get(name, ()))
+
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Of each task *among* its tasks, those of them that it waits for."""
         # More may be added at any moment.
         return {
-            name: tuple([above for above in self._parents[name] if above in among])
+            name: tuple([above for above in self._needs(name) if above in among])
             for name in among
         }
 
@@ -186,7 +215,7 @@ class WorkflowRun:
             approval = f"{phase}/approval"
             found[phase] = [
                 name
-                for name in self._parents[gate]
+                for name in self._needs(gate)
                 # In a workflow that was included, it has another beginning.
                 if before is None or not f"/{name}".endswith(f"/{before}")
             ]
@@ -263,16 +292,16 @@ class WorkflowRun:
     def _enter(self, work: TaskHandle[Any]) -> None:
         """Under the lock: take in a task, if it is not known, and what it waits for."""
         name = _members.name_of(work.task_id)
-        above = _members.names_of(self.workflow_id, _members.after(work))
-        self._parents.setdefault(name, ())
+        above = _members.names_of(self.workflow_id, names_above(work))
         self._connect(name, tuple(above))
         self._works.setdefault(name, work)
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
         """Under the lock: a task waits for more than it did."""
-        known = self._parents[name]
-        if not set(known).issuperset(parents):
-            self._parents[name] = tuple(dict.fromkeys((*known, *parents)))
+        known = self._needs(name)
+        fresh = [parent for parent in parents if parent not in known]
+        if fresh:
+            self._more[name] = (*self._more.get(name, ()), *fresh)
 
     def _results(self) -> dict[str, Any] | None:
         """
@@ -287,9 +316,9 @@ class WorkflowRun:
         results: dict[str, Any] = {}
         failures: dict[str, BaseException] = {}
         blocked: dict[str, TaskRow] = {}
-        handles = self.handles
+        self._look_again()
         with rt.lock:
-            for name, work in handles.items():
+            for name, work in self._works.items():
                 row = work._row
                 told = work._settled <= rt.committed
                 if told and row.state is TaskState.COMPLETED:
@@ -311,16 +340,16 @@ class WorkflowRun:
                     raise NotRunningError(msg, hint=hint, task_id=row.id)
                 else:
                     return None
-            ours = {work._row.id for work in handles.values()}
-            # Of what began outside of the workflow, what it blocks is named.
-            failures |= {
-                name: blockade(row)
-                for name, row in blocked.items()
-                if not ours.issuperset(blockers(row))
-            }
-            more = len(self._works) > len(handles)
-        if more or not failures:
-            return None if more else results
+            if blocked:
+                ours = {work._row.id for work in self._works.values()}
+                # Of what began outside of the workflow, what it blocks is named.
+                failures |= {
+                    name: blockade(row)
+                    for name, row in blocked.items()
+                    if not ours.issuperset(blockers(row))
+                }
+        if not failures:
+            return results
         error = self._failed(failures, len(blocked))
         raise error from next(iter(error.failures.values()))
 

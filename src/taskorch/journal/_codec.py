@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from json.encoder import encode_basestring_ascii as _quoted
+from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
@@ -536,6 +537,10 @@ def call_documents(
 _CALL_END: Final = ',"kwargs":{}}}'
 
 
+#: Of which nothing is asked but what is in them.
+_PLAIN_MAPPINGS: Final = (dict, MappingProxyType)
+
+
 def _bare_call(task: Task) -> str | None:
     """A call of a plain function about which nothing more is said, or None."""
     call = task.payload
@@ -543,7 +548,7 @@ def _bare_call(task: Task) -> str | None:
         type(call) is not Call
         or call.executor is not None
         or call.kwargs
-        or type(call.kwargs) is not dict
+        or type(call.kwargs) not in _PLAIN_MAPPINGS
         or not _is_bare(task)
         or (head := _head(task.type, call.fn)) is None
     ):

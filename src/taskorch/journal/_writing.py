@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import cache
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
 from typing import Any, Final, NoReturn, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
@@ -228,7 +228,8 @@ def _fields(cls: type) -> list[tuple[str, Any, bool, _Writer]]:
     return [
         (
             field.name,
-            field.default,
+            # What an empty mapping is of is not said by leaving it out.
+            attrs.NOTHING if type(field.default) is MappingProxyType else field.default,
             type(field.default) in _PLAIN,
             special.get(field.name, plain),
         )

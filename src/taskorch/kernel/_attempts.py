@@ -147,9 +147,9 @@ def complete(
         )
         kernel.sink.append((fact, row.cargo))
     if row.links is not None:
-        row.links.parents = []
+        row.links.parents = ()
         _dependencies.release(kernel, row, now)
-    if more.past is None and not (more.priority or more.named or more.rerun_of):
+    if more.past is None and not (more.priority or more.rerun_of):
         # A timeout or a date, and nothing that anybody could still want to know.
         row.more = None
     _finish(kernel, row, now)

@@ -126,13 +126,18 @@ def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
     """Link *row* to parents that are new to it; some may have ended."""
     links = links_of(row)
     # Terms count them, so each is there once.
-    for parent in parents if links.terms is None else dict.fromkeys(parents):
-        links.parents.append(parent)
-        if parent.state is _COMPLETED:
+    fresh = tuple(parents if links.terms is None else dict.fromkeys(parents))
+    links.parents = (*links.parents, *fresh) if links.parents else fresh
+    for parent in fresh:
+        state = parent.state
+        if state is _COMPLETED:
             continue
         links.waiting += 1
-        links_of(parent).dependents.append(row)
-        if is_broken(parent):
+        above = parent.links
+        if above is None:
+            above = parent.links = Links()
+        above.add_dependent(row)
+        if state is not _PENDING and state is not _QUEUED and is_broken(parent):
             _blame(row, parent)
 
 
@@ -143,7 +148,7 @@ def release(kernel: Kernel, row: TaskRow, now: int) -> None:
     What has terms of its own is looked at later: the caller calls `look`.
     """
     links = links_of(row)
-    dependents, links.dependents = links.dependents, []
+    dependents, links.dependents = links.dependents, ()
     for child in dependents:
         below: Links = child.links  # type: ignore[assignment]  # it has a parent
         below.waiting -= 1
@@ -153,7 +158,14 @@ def release(kernel: Kernel, row: TaskRow, now: int) -> None:
             # Where a person decided that what was blocked, or failed, is complete.
             mend(kernel, child, row.id, _decided(row), now)
         elif not below.waiting:
-            ready(kernel, child, now)
+            if child.more is not None:
+                ready(kernel, child, now)
+                continue
+            # As there, of the plainest.
+            kernel.pending -= 1
+            child.state = _QUEUED
+            child.ready_ns = now
+            kernel.enqueue(child)
 
 
 def _decided(parent: TaskRow) -> str:
@@ -333,12 +345,12 @@ def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:
     """Let what depends on *row*, which has ended, depend on *rerun* instead."""
     if row.links is None or not row.links.dependents:
         return
-    dependents, row.links.dependents = row.links.dependents, []
+    dependents, row.links.dependents = row.links.dependents, ()
     live = [child for child in dependents if hangs_on(child)]
     for child in live:
         links = links_of(child)
-        links.parents = [rerun if p is row else p for p in links.parents]
-        links_of(rerun).dependents.append(child)
+        links.parents = tuple([rerun if p is row else p for p in links.parents])
+        links_of(rerun).add_dependent(child)
         if is_broken(rerun):
             _blame(child, rerun)
     kernel.note(

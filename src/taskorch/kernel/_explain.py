@@ -30,6 +30,7 @@ from taskorch.model import (
 )
 from taskorch.model._explanation import in_words, some
 from taskorch.model._limits import NS
+from taskorch.model._wait import asked_of
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
@@ -161,8 +162,11 @@ def _event(kernel: Kernel, row: TaskRow, wait: Awaited, now: int) -> list[Blocke
         return []
     left = None if timeout is None else timeout / NS
     remedies: list[Remedy] = []
+    asked = None if name is None else asked_of(name)
     if name is None:
         detail = "It waits for its time only"
+    elif asked is not None:
+        detail = "It waits for somebody to approve"
     else:
         detail = f"It waits for the event {name!r}, emitted by orch.emit"
         remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
@@ -174,9 +178,16 @@ def _event(kernel: Kernel, row: TaskRow, wait: Awaited, now: int) -> list[Blocke
             remedies.append(Remedy("wait", words, seconds=left))
     if awaits(row):
         words = f"Call orch.decide({row.id!r}, 'complete')."
+        if asked is not None:
+            words = approve(*asked)
         remedies.append(Remedy("decide", words, (row.id,)))
     found = tuple(remedies)
     return [Blocker("event", f"{detail}.", name or "", until=left, remedies=found)]
+
+
+def approve(run_id: str, phase: str) -> str:
+    """How somebody approves."""
+    return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
 
 
 def _held(row: TaskRow, more: More) -> Blocker:

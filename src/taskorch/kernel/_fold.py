@@ -164,8 +164,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
     else:
         row.bucket, row.cargo = bucket, cargo
         row.submitted_ns = row.ready_ns = now
-    if named:
-        more_of(row).named = True
+    row.named = named
     admitted = _admission.Admitted(
         row,
         priority,

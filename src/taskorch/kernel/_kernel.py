@@ -383,25 +383,45 @@ class Kernel:
 
     # -- the plain path ------------------------------------------------------------
 
-    def submit(
-        self, task_id: str, bucket: Bucket, cargo: Any, now: int, priority: int = 0
+    def submit(  # noqa: C901 - written out for speed
+        self,
+        task_id: str,
+        bucket: Bucket,
+        cargo: Any,
+        now: int,
+        priority: int = 0,
+        parents: tuple[TaskRow, ...] = (),
+        *,
+        named: bool = False,
     ) -> TaskRow:
         """
-        Accept a task that needs no other and may start at once.
+        Accept a task that may start as soon as all its parents have completed.
+
+        Args:
+            task_id: Its id.
+            bucket: That of like tasks.
+            cargo: The driver's own.
+            now: The time in ns.
+            priority: Its priority.
+            parents: What it waits for, each once.
+            named: Whether its id is of the user's choice.
 
         Raises:
             UsageError: It is refused; nothing has changed.
         """
         row = TaskRow(task_id, self.submissions, bucket, cargo, now)
+        row.named = named
         known = bucket.checked == self.agents_version and not self.watched
         max_age = None
-        if known and not self.plain and not priority:
+        if known and not self.plain and not priority and not parents:
             # A queue of the user's is asked, and nobody else.
             row.key, max_age = _admission.ask_queue(self, row, 0, now)
             if max_age is not None:
                 _timers.arm(self, now + max_age, _timers.EXPIRE, row, 0)
         elif not known or not self.plain:
-            admitted = _admission.consider(self, row, now, priority=priority)
+            admitted = _admission.consider(
+                self, row, now, priority=priority, parents=parents
+            )
             _admission.accept(self, admitted, now)
             return row
         if priority:
@@ -410,9 +430,19 @@ class Kernel:
             row.more.priority = priority
         self.submissions += 1
         self.tasks[task_id] = row
+        if parents:
+            _dependencies.attach(row, parents)
         self.seq += 1
         if self.tell_submitted:
-            self.tell_of_submission(row, now, priority, max_age)
+            self.tell_of_submission(row, now, priority, max_age, parents=parents)
+        if parents and row.links is not None and row.links.waiting:
+            # As in `settle`.
+            row.state = _PENDING
+            row.ready_ns = 0
+            self.pending += 1
+            if row.more is not None and row.more.blocked_by:
+                _dependencies.reconsider(self, row, now)
+            return row
         # As in `enqueue`.
         self.queued += 1
         first = bucket.push(row)
@@ -502,6 +532,7 @@ class Kernel:
         priority: int,
         max_age: int | None = None,
         admitted: _admission.Admitted | None = None,
+        parents: Sequence[TaskRow] = (),
     ) -> None:
         """
         The fact of a submission, for those who listen.
@@ -511,16 +542,15 @@ class Kernel:
             now: The time in ns.
             priority: Its priority.
             max_age: How long it may wait, in ns.
-            admitted: What else was settled of it; None: it has no dependencies, dates
-                and names.
+            admitted: What else was settled of it; None: it has no dates and terms.
+            parents: What it waits for.
         """
         spec = row.bucket.spec
-        after: tuple[str, ...] = ()
         terms: tuple[Any, ...] = ()
         rerun_of = not_before_ns = deadline_ns = None
         if admitted is not None:
             terms = _admission.told(admitted.terms)
-            after = tuple(parent.id for parent in admitted.parents)
+            parents = admitted.parents
             rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
             not_before_ns = admitted.not_before_ns
             deadline_ns = admitted.deadline_ns
@@ -531,7 +561,7 @@ class Kernel:
             row.id,
             spec.type,
             priority,
-            after,
+            tuple([parent.id for parent in parents]),
             spec.requires,
             spec.resources,
             rerun_of,
@@ -541,7 +571,7 @@ class Kernel:
             not_before_ns,
             deadline_ns,
             None if max_age is None else now + max_age,
-            row.more is not None and row.more.named,
+            row.named,
             *terms,
         )
         assert self.sink is not None  # noqa: S101 - set with tell_submitted
@@ -628,7 +658,7 @@ class Kernel:
             self.sink.append((fact, row.cargo))
         links = row.links
         if links is not None:
-            links.parents = []
+            links.parents = ()
             if links.dependents:
                 _dependencies.release(self, row, now)
         finished = self.finished
@@ -653,7 +683,7 @@ class Kernel:
         row = self.finished.popleft()
         del self.tasks[row.id]
         self.retired[row.id] = row.state
-        if row.links is not None or (row.more is not None and row.more.named):
+        if row.links is not None or row.named:
             # The driver has more to let go of, or to remember.
             self.dropped.append(row)
         else:

@@ -98,6 +98,7 @@ class TaskRow:
         "key",
         "links",
         "more",
+        "named",
         "ready_ns",
         "reason",
         "seq",
@@ -132,6 +133,8 @@ class TaskRow:
         self.alloc: Units = ()
         self.links: Links | None = None
         self.more: More | None = None
+        #: Its id or its key is of the user's choice.
+        self.named: bool = False
         #: Rises when it leaves the queue by a side door: older entries are stale.
         self.ticket: int = 0
 
@@ -181,16 +184,27 @@ class Kept:
 
 
 class Links:
-    """The dependencies of one task."""
+    """
+    The dependencies of one task.
+
+    What is empty is the one empty tuple: most graphs are large, and have many ends.
+    """
 
     __slots__ = ("dependents", "parents", "terms", "waiting")
 
     def __init__(self) -> None:
-        self.parents: list[TaskRow] = []
+        self.parents: tuple[TaskRow, ...] = ()
         #: How many of the parents have not completed; 0 once the join has held.
         self.waiting: int = 0
-        self.dependents: list[TaskRow] = []
+        self.dependents: list[TaskRow] | tuple[()] = ()
         self.terms: Terms | None = None
+
+    def add_dependent(self, row: TaskRow) -> None:
+        """*row* waits for this one."""
+        if self.dependents:
+            self.dependents.append(row)
+        else:
+            self.dependents = [row]
 
 
 class More:
@@ -210,7 +224,6 @@ class More:
         "held",
         "last_delay_ns",
         "left_ns",
-        "named",
         "past",
         "priority",
         "rerun_id",
@@ -258,8 +271,6 @@ class More:
         self.timer: int = 0
         #: What a delay, or a wait, had left when the task was suspended, in ns.
         self.resume_ns: int = 0
-        #: Its id or its key is of the user's choice.
-        self.named: bool = False
         self.rerun_of: str | None = None
         self.rerun_id: str | None = None
         #: Its attempt waits for another task, without a slot.

@@ -14,12 +14,13 @@ from taskorch.kernel._attempts import agent_of, is_under_way
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
-from taskorch.kernel._explain import why_held
+from taskorch.kernel._explain import approve, why_held
 from taskorch.kernel._explain_parents import to_rerun, wait_of
 from taskorch.kernel._explain_start import Start
 from taskorch.kernel._state import AgentRow, Bucket, More, TaskRow
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units
 from taskorch.model._explanation import some
+from taskorch.model._wait import asked_of
 
 if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
@@ -382,7 +383,11 @@ def _resume(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
     return detail, (Remedy("resume", words, ids),)
 
 
-def _emit(name: str, _: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+def _emit(name: str, ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+    asked = asked_of(name)
+    if asked is not None:
+        remedy = Remedy("decide", approve(*asked), ids)
+        return "They wait for somebody to approve.", (remedy,)
     remedy = Remedy("emit", f"Call orch.emit({name!r}, …).", name=name)
     return f"They wait for the event {name!r}.", (remedy,)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,6 +24,8 @@ __all__ = ("NO_RESOURCES", "NO_RETRY", "Call", "Task", "call_type")
 
 NO_RESOURCES = Resources()
 NO_RETRY = RetryPolicy()
+#: What most calls have for keyword arguments: one for all, that nobody can change.
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def call_type(fn: Callable[..., object]) -> str:
@@ -31,15 +34,29 @@ def call_type(fn: Callable[..., object]) -> str:
     return name if isinstance(name, str) else type(fn).__qualname__
 
 
-@attrs.frozen
+def _one_if_empty(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return kwargs if kwargs or type(kwargs) is not dict else _NONE
+
+
+def _shown(kwargs: Mapping[str, Any]) -> str:
+    return repr({} if kwargs is _NONE else kwargs)
+
+
+@attrs.frozen(weakref_slot=False)
 class Call:
     """A call of a function, as the payload of a task."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    kwargs: Mapping[str, Any] = attrs.field(
+        default=_NONE, converter=_one_if_empty, repr=_shown
+    )
     #: Where it runs: None chooses by the kind of function.
     executor: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A view of a dict cannot be pickled.
+        return Call, (self.fn, self.args, dict(self.kwargs), self.executor)
 
 
 @attrs.frozen
@@ -128,7 +145,7 @@ class Task:
         if not callable(fn):
             msg = f"Task.call needs something that can be called, not {fn!r}"
             raise InvalidTaskError(msg)
-        payload = Call(fn, args, {} if kwargs is None else kwargs, executor)
+        payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)
         if not task_options:
             return cls(call_type(fn), payload)
         task_options.setdefault("type", call_type(fn))

@@ -47,6 +47,16 @@ def check_event(name: object) -> str:
     return name
 
 
+#: How the events begin that stand for approvals; then come the run and the phase.
+APPROVAL_OF: Final = "approval of "
+
+
+def asked_of(event: str) -> tuple[str, str] | None:
+    """The run and the phase whose approval *event* stands for, if it is such."""
+    run_id, slash, phase = event.removeprefix(APPROVAL_OF).partition("/")
+    return (run_id, phase) if event.startswith(APPROVAL_OF) and slash else None
+
+
 @attrs.frozen
 class Wait:
     """

@@ -53,9 +53,12 @@ from taskorch.runtime._work import (
     THREAD,
     Control,
     Work,
+    after_of,
     control_of,
     extra_of,
+    let_go_above,
     task_of,
+    works_above,
 )
 
 if TYPE_CHECKING:
@@ -204,7 +207,7 @@ class Attempts:
 
     def _call(self, row: TaskRow, attempt: int, work: Work, context: Any) -> Any:
         if work._how != AGENT:
-            fn, args, kwargs = _resolved(work)
+            fn, args, kwargs = resolved(work)
             return fn(*args, **kwargs)
         assert row.agent is not None  # noqa: S101 - a running task has an agent
         runner = self._rt.runners[row.agent.name]
@@ -264,7 +267,7 @@ class Attempts:
                 runner = self._rt.runners[row.agent.name]
                 value = await runner.handler(task_of(row), context)
             else:
-                fn, args, kwargs = _resolved(work)
+                fn, args, kwargs = resolved(work)
                 value = await fn(*args, **kwargs)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
@@ -320,7 +323,7 @@ class Attempts:
         context = context_of(work, attempt)
         if work._how == NAMED:
             name = extra_of(work).executor or ""
-            fn, args, kwargs = _resolved(work)
+            fn, args, kwargs = resolved(work)
         else:
             assert row.agent is not None  # noqa: S101 - it runs
             runner = self._rt.runners[row.agent.name]
@@ -424,9 +427,7 @@ def tidy(row: TaskRow, work: Work) -> None:
     if row.state is TaskState.COMPLETED:
         # Of an earlier attempt.
         work._error = None
-    extra = work._extra
-    if extra is not None:
-        extra.parents = {}
+    let_go_above(work)
 
 
 def gone(runtime: Runtime, task_id: str, state: TaskState) -> Work:
@@ -510,13 +511,12 @@ def _a(kind: str) -> str:
 
 def _portable(task: Task, work: Work) -> Task:
     """*task* for another process: with ids for handles, and without functions."""
-    after = () if work._extra is None else work._extra.after
     retry = task.retry
     if callable(retry.wait) or not isinstance(retry.retry_on, type | tuple):
         # They are for the orchestrator, and often lambdas.
         retry = NO_RETRY
     join = "all" if callable(task.join) else task.join
-    return attrs.evolve(task, after=after, join=join, retry=retry)
+    return attrs.evolve(task, after=after_of(work), join=join, retry=retry)
 
 
 def _call_inside(
@@ -530,12 +530,11 @@ def _call_inside(
     return fn(*args, **kwargs)
 
 
-def _resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+def resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
     """What to call, with results in the place of dependencies."""
-    extra = work._extra
     fn, args, kwargs = work._fn, work._args, work._kwargs
-    if extra is not None and extra.parents:
-        parents = extra.parents
+    if work._above and (args or kwargs):
+        parents = works_above(work)
         args = tuple([_filled_in(arg, parents) for arg in args])
         kwargs = {name: _filled_in(arg, parents) for name, arg in kwargs.items()}
     return fn, args, kwargs

@@ -19,7 +19,7 @@ from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._show import show
-from taskorch.runtime._attempts import outcome_of, strip, unawaited
+from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
 from taskorch.runtime._kept import kept_end
 from taskorch.runtime._submission import how_to_call, references
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, nothing
@@ -43,6 +43,8 @@ __all__ = (
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
+#: Tasks that have left memory, before what else is kept of them is let go.
+_FEW: Final = 64
 #: Seconds between looks at a lock: first the others have their turn, then a nap each.
 _PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
 
@@ -259,9 +261,12 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     worker.current = (work, attempt)
     value: Any = None
     error: BaseException | None = None
+    args, kwargs = work._args, work._kwargs
     if work._how == THREAD and work._extra is None:
         try:
-            value = work._ctx.copy().run(work._fn, *work._args, **work._kwargs)  # type: ignore[arg-type]
+            if work._above and (args or kwargs):
+                _, args, kwargs = resolved(work)
+            value = work._ctx.copy().run(work._fn, *args, **kwargs)  # type: ignore[arg-type]
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
     else:
@@ -288,7 +293,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             rt.end_badly(row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
-        del value, work
+        del value, work, args, kwargs
         if kernel.open or kernel.returning:
             kernel.dispatch(now)
         starts = kernel.starts
@@ -307,7 +312,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             or kernel.effects
             or kernel.timers
             or rt.waiting.quiet
-            or kernel.dropped
+            or len(kernel.dropped) > _FEW
+            or (kernel.dropped and not kernel.active)
             or rt.deciders.slow
         ):
             launch = rt.settle(now)

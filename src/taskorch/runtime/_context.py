@@ -15,7 +15,7 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.model import Resources, TaskState
-from taskorch.runtime._work import Control, Work, control_of, extra_of
+from taskorch.runtime._work import Control, Work, control_of, extra_of, works_above
 
 if TYPE_CHECKING:
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
@@ -109,8 +109,7 @@ class TaskContext:
         Of one that did not complete, where `join` or `on_parent_failure` lets the task
         run without it, there is none; one that completes while it runs comes in.
         """
-        extra = self._work._extra
-        return Results({} if extra is None else extra.parents)
+        return Results(works_above(self._work))
 
     @property
     def workflow(self) -> WorkflowContext | None:

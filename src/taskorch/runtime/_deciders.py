@@ -210,6 +210,15 @@ class PolicyDeciders:
         self.watches: Any = _watches(parts.state_machine)
         #: Whether the allocator grants whatever fits, and nothing else.
         self.rigid: bool = bool(getattr(parts.allocator, "rigid", False))
+        #: Whether the validator looks at the form of tasks only; and whether who is
+        #: asked about submissions besides is of our own: then it does no harm to ask
+        #: again, or about something that is never submitted.
+        self.is_structural: bool = type(parts.validator) is StructuralValidator
+        self.is_standard: bool = (
+            type(parts.queue) is PriorityQueue
+            and type(parts.state_machine) is StandardStateMachine
+            and type(parts.registry) is CapabilityRegistry
+        )
         self._first_key: Any = None
         #: The pools as an allocator sees them; they never change.
         self._pools: Mapping[str, PoolView] | None = None

@@ -143,8 +143,7 @@ class Folding:
 
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = self.work_of(task)
-        if fact[6]:
-            extra_of(work).after = fact[6]
+        work._after = fact[6]
         if task.idempotency_key is not None:
             self._host.keys[task.idempotency_key] = fact[3]
         if fact[16] and self._host.committer is None:
@@ -160,12 +159,9 @@ class Folding:
                 # There is no journal that could be asked for it.
                 self._host.submission.remember(row, work)
         for row in self._kernel.tasks.values():
-            work = row.cargo
-            extra = work._extra
-            if extra is not None and row.links is not None:
-                names = extra.after + extra.added
-                parents = zip(names, row.links.parents, strict=False)
-                extra.parents = {name: self._host.known(p.id) for name, p in parents}
+            if row.links is not None:
+                parents = row.links.parents
+                row.cargo._above = tuple([self._host.known(p.id) for p in parents])
 
 
 class Recollection:
@@ -205,7 +201,7 @@ class Recollection:
         for fact, document in self._journal.select((task_id,), rt.committed):
             if fact[0] is TaskSubmitted:
                 work = Folding(rt).work_of(document)
-                extra_of(work).after = fact[6]
+                work._after = fact[6]
                 row = TaskRow(task_id, 0, Bucket(Spec(fact[4]), TypeRow()), work, 0)
                 row.state = state
                 row.submitted_ns = fact[2]

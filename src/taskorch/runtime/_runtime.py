@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -69,15 +69,14 @@ from taskorch.runtime._attempts import (
 )
 from taskorch.runtime._calls import yield_gil
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, take_up
-from taskorch.runtime._submission import (
-    Submission,
-)
+from taskorch.runtime._submission import Batch, Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
@@ -85,8 +84,10 @@ from taskorch.runtime._work import (
     THREAD,
     Emitted,
     Work,
+    add_above,
     extra_of,
     gone_of,
+    let_go_above,
     result_of_wait,
     task_of,
 )
@@ -99,8 +100,8 @@ _LOG: Final = logging.getLogger("taskorch")
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 #: What to do about a task of another orchestrator.
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
-_SLICE: Final = 512
-_MANY: Final = 4_096
+#: Tasks of a batch for which it is worth while to let the garbage collector rest.
+_MANY: Final = 1_000
 
 
 @attrs.define(eq=False)
@@ -454,6 +455,7 @@ class Runtime:
                 # A journal remembers better.
                 self.submission.remember(row, work)
             # Whoever has the handle keeps the result, and not what led to it.
+            let_go_above(work)
             work._task = work._extra = None
             work._args, work._kwargs = (), {}
 
@@ -578,17 +580,11 @@ class Runtime:
             msg = f"a list of tasks is submitted, not {show(tasks)}"
             raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
         self.durable()
-        submission = self.submission
         tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
-        works: list[Work] | None = None
-        plain = submission.plain(tasks)
-        if plain is not None:
-
-            def change_plain(now: int) -> list[Work] | None:
-                self.refuse_submission()
-                return submission.admit_plain(plain, now)
-
-            works = self.step(change_plain, keep=True)
+        submission = self.submission
+        with _rest(len(tasks)):
+            batch = submission.plain(tasks)
+            works = None if batch is None else self._submit_plain(batch)
         if works is None:
             entries = [submission.prepare(task) for task in tasks]
             self.recall(submission.names(entries))
@@ -597,8 +593,44 @@ class Runtime:
                 self.refuse_submission()
                 return submission.admit(entries, now)
 
-            works = self.step(change, keep=True)
+            with _rest(len(tasks)):
+                works = self.step(change, keep=True)
         return works or []
+
+    def submit_run(
+        self,
+        run_id: str,
+        tasks: Mapping[str, Task],
+        above: Mapping[str, Iterable[str]],
+    ) -> dict[str, Work] | None:
+        """
+        Submit the tasks of a workflow as they stand in it, under the ids of a run.
+
+        Args:
+            run_id: The run; nothing of it may be there yet.
+            tasks: By their ids in the workflow.
+            above: Of each, the ids of those that it waits for.
+
+        Returns:
+            Their works, by the ids in the workflow; None if there is more to it: then
+            they are submitted as `submit_tasks` takes them.
+        """
+        self.deciders.refuse_reentry()
+        self.durable()
+        with _rest(len(tasks)):
+            made = self.submission.plain_run(run_id, tasks, above)
+            if made is None or self._submit_plain(made[0]) is None:
+                return None
+            return made[1]
+
+    def _submit_plain(self, batch: Batch) -> list[Work] | None:
+
+        def change(now: int) -> list[Work] | None:
+            self.refuse_submission()
+            return self.submission.admit_plain(batch, now)
+
+        works: list[Work] | None = self.step(change, keep=True)
+        return works
 
     def look_up(self, *names: str) -> None:
         """
@@ -659,7 +691,7 @@ class Runtime:
 
     def name_row(self, row: TaskRow) -> None:
         """The user named *row*: remember what it was when it leaves memory."""
-        more_of(row).named = True
+        row.named = True
 
     def find(self, ref: Any, by: Task) -> Work:
         """
@@ -759,12 +791,8 @@ class Runtime:
             works = [self.find(name, task_of(row)) for name in names]
             rows = [work._row for work in works]
             fresh = self.kernel.add_parents(row, rows, now)
-            added = {parent.id: None for parent in fresh}
-            extra = extra_of(row.cargo)
-            extra.added += tuple(added)
-            if row.state not in TERMINAL:
-                more = {w._row.id: w for w in works if w._row.id in added}
-                extra.parents = {**extra.parents, **more}
+            found = {work._row.id: work for work in works}
+            add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
 
         self.recall((task_id, *names))
         self.step(change, keep=True)
@@ -1001,6 +1029,11 @@ class Runtime:
             self.note(HealthReported, _reports.health(self))
         if PerformanceReported in wanted:
             self.note(PerformanceReported, dict(_reports.stats(self).types))
+
+
+def _rest(count: int) -> AbstractContextManager[None]:
+    """For the time in which so many tasks are taken in."""
+    return resting() if count >= _MANY else nullcontext()
 
 
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:

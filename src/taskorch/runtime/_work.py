@@ -19,7 +19,7 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.kernel import TaskRow
-from taskorch.model import Call, Missing, Task, Wait, call_type
+from taskorch.model import TERMINAL, Call, Missing, Task, Wait, call_type
 from taskorch.runtime._deciders import METHODS, failure_of
 
 if TYPE_CHECKING:
@@ -77,20 +77,14 @@ class Extra:
 
     __slots__ = (
         "added",
-        "after",
         "checkpoint",
         "control",
         "executor",
         "has_checkpoint",
-        "parents",
         "progress",
     )
 
     def __init__(self) -> None:
-        #: Handles of the parents, by id, while the task lives.
-        self.parents: dict[str, Work] = {}
-        #: Ids of the parents, for comparing submissions.
-        self.after: tuple[str, ...] = ()
         self.progress: Any = None
         self.checkpoint: Any = None
         self.has_checkpoint = False
@@ -120,6 +114,8 @@ class Work:
 
     __slots__ = (
         "__weakref__",
+        "_above",
+        "_after",
         "_args",
         "_born",
         "_ctx",
@@ -158,6 +154,11 @@ class Work:
         self._error: BaseException | None = None
         self._waiters: list[Callable[[], object]] | None = None
         self._extra: Extra | None = None
+        #: The handles of its parents, while it lives: those that it was submitted
+        #: with, in that order, and then those that were added.
+        self._above: tuple[Work, ...] = ()
+        #: The ids by which its submission named them; None: those that they have.
+        self._after: tuple[str, ...] | None = ()
         #: In a durable orchestrator, the facts that must be kept before an attempt may
         #: begin, and before what became of the task may be told.
         self._born = 0
@@ -192,6 +193,46 @@ def extra_of(work: Work) -> Extra:
     return extra
 
 
+def after_of(work: Work) -> tuple[str, ...]:
+    """The ids by which the submission of *work* named its parents."""
+    after = work._after
+    return tuple([w._row.id for w in work._above]) if after is None else after
+
+
+def names_above(work: Work) -> tuple[str, ...]:
+    """The ids of all that *work* comes after, as they were called then."""
+    extra = work._extra
+    return after_of(work) if extra is None else after_of(work) + extra.added
+
+
+def works_above(work: Work) -> dict[str, Work]:
+    """Of a task that lives, the works of its parents, by the ids they had then."""
+    # What ends meanwhile lets go of the works last.
+    above = work._above
+    return dict(zip(names_above(work), above, strict=False)) if above else {}
+
+
+def place_under(work: Work, parents: Mapping[str, Work]) -> None:
+    """*work* comes after *parents*, by the ids that they have, or were given."""
+    work._after = tuple(parents)
+    work._above = tuple(parents.values())
+
+
+def add_above(work: Work, parents: Mapping[str, Work]) -> None:
+    """Under the lock: *work* comes after *parents* too."""
+    work._after = after_of(work)
+    extra_of(work).added += tuple(parents)
+    if work._row.state not in TERMINAL:
+        work._above += tuple(parents.values())
+
+
+def let_go_above(work: Work) -> None:
+    """Under the lock: *work* has ended, and needs the results of no others."""
+    if work._above:
+        work._after = after_of(work)
+        work._above = ()
+
+
 def control_of(work: Work, attempt: int) -> Control:
     """What the attempt is told; one that is not the newest any more is to stop."""
     extra = extra_of(work)
@@ -218,8 +259,10 @@ def task_of(row: TaskRow) -> Task:
             return Task(row.bucket.spec.type, id=row.id)
         payload = Call(fn, work._args, dict(work._kwargs))
         task = work._task = Task(call_type(fn), payload, id=row.id)
-    elif task.id is None:
-        task = work._task = attrs.evolve(task, id=row.id)
+    elif task.id != row.id:
+        # It was given none, or is that of a workflow, which other runs have too.
+        after = task.after if task.id is None else after_of(work)
+        task = work._task = attrs.evolve(task, id=row.id, after=after)
     return task
 
 

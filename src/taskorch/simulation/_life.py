@@ -45,16 +45,22 @@ from taskorch.kernel import (
     TaskRow,
 )
 from taskorch.kernel._faults import note_fault
-from taskorch.kernel._history import more_of
 from taskorch.kernel._timers import KEPT, LEASE, is_alive
 from taskorch.model import TERMINAL, Program, Task, TaskState
 from taskorch.protocols import Entry
-from taskorch.runtime._attempts import _resolved, gone, outcome_of, said, tidy
+from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._recovery import Folding
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, result_of_wait, task_of
+from taskorch.runtime._work import (
+    Emitted,
+    Work,
+    add_above,
+    extra_of,
+    result_of_wait,
+    task_of,
+)
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._remotes import Remotes
@@ -333,7 +339,7 @@ class Life:
     def _call(self, job: Work) -> tuple[str, Any, BaseException | None]:
         """Call the function of which nothing else is known."""
         try:
-            fn, args, kwargs = _resolved(job)
+            fn, args, kwargs = resolved(job)
             value = fn(*args, **kwargs)
         except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
             how, shown, _ = outcome_of(error, job._row.id, asked=False)
@@ -508,10 +514,8 @@ class Life:
         works = [self.known(name) for name in after]
         rows = [work._row for work in works]
         fresh = self.kernel.add_parents(row, rows, self.now())
-        extra = extra_of(row.cargo)
-        added = {parent.id: None for parent in fresh}
-        extra.parents |= {w._row.id: w for w in works if w._row.id in added}
-        extra.added += tuple(added)
+        found = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
         return True
 
     def rerun(self, task_id: str) -> str:
@@ -550,7 +554,7 @@ class Life:
 
     def name_row(self, row: TaskRow) -> None:
         """The caller named *row*."""
-        more_of(row).named = True
+        row.named = True
 
     def note(self, cls: type[Event], *fields: Any) -> None:
         """Record a fact."""

@@ -7,7 +7,6 @@ what starts, say what has ended, say that time has passed.
 
 from __future__ import annotations
 
-import gc
 from heapq import heappop, heappush
 from random import Random
 from typing import Any, Final
@@ -29,6 +28,7 @@ from taskorch.kernel._faults import describe
 from taskorch.kernel._state import Record
 from taskorch.kernel._timers import is_alive
 from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._submission import when
 from taskorch.simulation._plan import Means, Plan
@@ -75,15 +75,9 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
         InvalidTaskError: A task is tried for ever, or chance is malformed.
     """
     run = _Run(means, plan, chance)
-    if not gc.isenabled():
+    # To look for what can go takes as long again.
+    with resting():
         return run.go()
-    # All that it makes lives to its end, and to look for what does not takes as long
-    # again.
-    gc.disable()
-    try:
-        return run.go()
-    finally:
-        gc.enable()
 
 
 class _Run:

@@ -45,6 +45,7 @@ from taskorch.protocols import (
     PoolView,
     Transition,
 )
+from taskorch.runtime._work import after_of
 from taskorch.simulation import Outcome
 from taskorch.testing._simulation import Simulation
 
@@ -532,7 +533,7 @@ class Workload:
             row = None if life is None else life.kernel.tasks.get(task_id)
             if row is not None and row.cargo is not None and "~" not in task_id:
                 job = row.cargo
-                after = () if job._extra is None else job._extra.after  # noqa: SLF001
+                after = after_of(job)
                 task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001
                 assert self._simulation.submit_task(task) == task_id  # noqa: S101
 

@@ -14,7 +14,7 @@ import attrs
 
 from taskorch.model import Call, Reference, Task
 
-__all__ = ("prefixed", "with_references")
+__all__ = ("prefixed", "refers", "with_references")
 
 
 def with_references(call: Call, change: Callable[[Any, str], Any]) -> Call:
@@ -25,6 +25,8 @@ def with_references(call: Call, change: Callable[[Any, str], Any]) -> Call:
         call: The call.
         change: Called with a value, and with where it stands: `args[0]`.
     """
+    if not (call.args or call.kwargs):
+        return call
 
     def changed(arg: Any, where: str) -> Any:
         if type(arg) is not list:
@@ -39,6 +41,18 @@ def with_references(call: Call, change: Callable[[Any, str], Any]) -> Call:
     if kwargs:
         kwargs = {k: changed(arg, f"kwargs[{k!r}]") for k, arg in kwargs.items()}
     return attrs.evolve(call, args=args, kwargs=kwargs)
+
+
+def refers(task: Task) -> bool:
+    """Whether there is a reference to another task among the arguments of *task*."""
+    call = task.payload
+    if type(call) is not Call or not (call.args or call.kwargs):
+        return False
+    return any(
+        type(item) is Reference
+        for arg in (*call.args, *call.kwargs.values())
+        for item in (arg if type(arg) is list else (arg,))
+    )
 
 
 def prefixed(task: Task, task_id: str, prefix: str, after: Iterable[Any]) -> Task:

@@ -33,6 +33,10 @@ class Builder:
         """
         raise NotImplementedError
 
+    def _take(self, task: Task) -> Node:
+        """As `add`, of a task that was made here."""
+        raise NotImplementedError
+
     def task(
         self,
         fn: Callable[..., Any],
@@ -62,8 +66,9 @@ class Builder:
             DuplicateTaskError: The id is taken.
             CycleError: It is to come after itself.
         """
-        task = Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
-        return self.add(task)
+        return self._take(
+            Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
+        )
 
     def program(
         self,
@@ -83,7 +88,7 @@ class Builder:
             ValueError, TypeError: The program is not well formed.
             UsageError: As for `task`.
         """
-        return self.add(
+        return self._take(
             Task.program(
                 args,
                 env=env,
@@ -109,7 +114,7 @@ class Builder:
         Raises:
             UsageError: As for `task`.
         """
-        return self.add(
+        return self._take(
             Task.wait_for(event, timeout=timeout, default=default, **task_options)
         )
 

@@ -15,10 +15,12 @@ from taskorch.model import (
     Call,
     Resources,
     Task,
+    Wait,
     check_count,
     check_seconds,
 )
 from taskorch.model._show import show
+from taskorch.model._wait import APPROVAL_OF
 from taskorch.workflows import _steps
 from taskorch.workflows._building import Builder
 
@@ -108,6 +110,9 @@ class Phase(Builder):
         """
         return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
 
+    def _take(self, task: Task) -> Node:
+        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
+
     def include(
         self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
     ) -> list[Node]:
@@ -163,7 +168,7 @@ class Phase(Builder):
             default = verdict_of(self.name, "nobody", note, passed=False)
         skips = self.on_failure == "skip" or self.can_be_skipped
         return Task.wait_for(
-            f"approval of {self.name}",
+            f"{APPROVAL_OF}{self.name}",
             timeout=approval.timeout,
             default=default,
             type="approval",
@@ -176,6 +181,18 @@ class Phase(Builder):
         return (
             f"<Phase {self.name!r} of {self.workflow.name!r}: {len(self.tasks)} tasks>"
         )
+
+
+def approval_of_run(task: Task, task_id: str) -> Task:
+    """*task*, an approval, under its id in a run: there its event is its own."""
+    event = f"{APPROVAL_OF}{task_id.removesuffix('/approval')}"
+    return attrs.evolve(task, payload=attrs.evolve(task.payload, event=event))
+
+
+def is_approval(task: Task) -> bool:
+    """Whether *task* is the approval of a phase."""
+    payload = task.payload
+    return isinstance(payload, Wait) and str(payload.event).startswith(APPROVAL_OF)
 
 
 def verdict_of(phase: str, by: str, note: str, *, passed: bool) -> dict[str, Any]:

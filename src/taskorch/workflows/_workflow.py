@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -20,14 +20,16 @@ from taskorch.workflows import (
     _steps,
     _writing,
 )
-from taskorch.workflows._arguments import prefixed, with_references
+from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
     Phase,
+    approval_of_run,
     check_options,
     checks_of,
+    is_approval,
     limited,
 )
 
@@ -42,22 +44,34 @@ class Node:
     A task of a workflow.
 
     Hand it to another task as an argument, alone or in a list, and its result comes
-    there; name it in `after`, and the other only waits for it.
+    there; name it in `after`, and the other only waits for it. Two nodes are equal if
+    they are the same task.
     """
 
-    __slots__ = ("id", "task", "workflow")
+    __slots__ = ("id", "workflow")
 
-    def __init__(self, workflow: Workflow, task_id: str, task: Task) -> None:
+    def __init__(self, workflow: Workflow, task_id: str) -> None:
         self.workflow: Workflow = workflow
         #: Its id in the workflow.
         self.id: str = task_id
-        #: What it does. Other tasks of the workflow stand in it as references.
-        self.task: Task = task
+
+    @property
+    def task(self) -> Task:
+        """What it does. Other tasks of the workflow stand in it as references."""
+        return self.workflow._tasks[self.id]  # noqa: SLF001 - its other half
 
     @property
     def after(self) -> tuple[str, ...]:
         """The ids of the tasks of the workflow that it waits for."""
         return self.workflow.dependencies[self.id]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        return self.workflow is other.workflow and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def __repr__(self) -> str:
         return f"<Node {self.id!r} of {self.workflow.name!r}>"
@@ -72,7 +86,7 @@ class _Dependencies(Mapping[str, tuple[str, ...]]):
 
     __slots__ = ("_after",)
 
-    def __init__(self, after: Mapping[str, Mapping[str, None]]) -> None:
+    def __init__(self, after: _graph.Parents) -> None:
         self._after = after
 
     def __getitem__(self, task_id: str) -> tuple[str, ...]:
@@ -102,17 +116,20 @@ class Workflow(Builder):
 
     def __init__(self, name: str) -> None:
         self.name: str = _names.check_name("the name of a workflow", name)
-        self._nodes: dict[str, Node] = {}
-        #: Of each task, what it waits for; ordered sets.
-        self._after: dict[str, dict[str, None]] = {}
-        #: Tasks that others wait for, or have waited for.
-        self._needed: set[str] = set()
-        #: Tasks as they were added, and their nodes, by the id of the object.
-        self._added: dict[int, tuple[Task, Node]] = {}
+        self._tasks: dict[str, Task] = {}
+        #: Of each task, what it waits for: ordered sets. Most are as they were made, a
+        #: tuple; what has grown since is a dict.
+        self._after: dict[str, tuple[str, ...] | dict[str, None]] = {}
+        #: Tasks that others wait for, or have waited for; None: nobody has asked yet.
+        self._needed: set[str] | None = None
+        #: Tasks as they were added, and their ids, by the id of the object.
+        self._added: dict[int, tuple[Task, str]] = {}
         self._counts: dict[str, int] = {}
         self._phases: dict[str, Phase] = {}
         #: Of each task of a phase that has a limit, that phase and its limit.
         self._limits: dict[str, tuple[str, int]] = {}
+        #: A run has `_after`, too: it is copied before it changes.
+        self._is_shared = False
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
 
@@ -125,7 +142,7 @@ class Workflow(Builder):
         Raises:
             UsageError: As for `task`.
         """
-        return self._put(task, self._nodes)
+        return self._put(task, self._tasks)
 
     def phase(
         self,
@@ -164,7 +181,7 @@ class Workflow(Builder):
             msg = f"workflow {self.name!r} has a phase {name!r} already"
             raise DuplicateTaskError(msg, hint="choose another name")
         for taken in (f"{name}/gate", f"{name}/approval"):
-            if taken in self._nodes:
+            if taken in self._tasks:
                 raise self._taken(taken)
         phase = Phase(
             self,
@@ -177,7 +194,7 @@ class Workflow(Builder):
         )
         for task in (phase.gate_task(), phase.approval_task()):
             if task is not None:
-                self._put(task, self._nodes)
+                self._put(task, self._tasks)
         self._phases[name] = phase
         return phase
 
@@ -209,7 +226,7 @@ class Workflow(Builder):
                 before = group or before
         except CycleError:
             for parent, child in made:
-                del self._after[child][parent]
+                del self._growing(child)[parent]
                 if self._graph is not None:
                     self._graph.remove_edge(parent, child)
             raise
@@ -238,7 +255,7 @@ class Workflow(Builder):
             raise InvalidTaskError(msg)
         prefix = _names.check_name("name", other.name if name is None else name)
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")
-        taken = next((i for i in other if f"{prefix}/{i}" in self._nodes), None)
+        taken = next((i for i in other if f"{prefix}/{i}" in self._tasks), None)
         if taken is not None:
             msg = f"workflow {self.name!r} has a task {prefix}/{taken} already"
             raise DuplicateTaskError(msg, hint="include it by another name: name='…'")
@@ -253,26 +270,24 @@ class Workflow(Builder):
             if node.id in other._limits:
                 phase, limit = other._limits[node.id]
                 self._limits[task_id] = f"{prefix}/{phase}", limit
-        return [self._nodes[f"{prefix}/{i}"] for i in last] or [
-            self._nodes[i] for i in first
-        ]
+        ids = [f"{prefix}/{i}" for i in last] or list(first)
+        return [Node(self, i) for i in ids]
 
     # -- what is there -------------------------------------------------------------
 
     def __getitem__(self, task_id: str) -> Node:
-        try:
-            return self._nodes[task_id]
-        except (KeyError, TypeError):
-            raise KeyError(self._unknown(task_id)) from None
+        if task_id not in self:
+            raise KeyError(self._unknown(task_id))
+        return Node(self, task_id)
 
     def __contains__(self, task_id: object) -> bool:
-        return isinstance(task_id, str) and task_id in self._nodes
+        return isinstance(task_id, str) and task_id in self._tasks
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
+        return iter(self._tasks)
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return len(self._tasks)
 
     def __bool__(self) -> bool:
         # One without tasks is one all the same.
@@ -292,14 +307,34 @@ class Workflow(Builder):
         """
         run_id = _names.check_name("the id of a run", run_id)
         tasks: list[Task] = []
-        for name, node in self._nodes.items():
+        for name, task in self._tasks.items():
             above = [f"{run_id}/{parent}" for parent in self._after[name]]
-            waits = (*above, *node.task.after)
-            task = prefixed(node.task, f"{run_id}/{name}", run_id, waits)
-            if name in self._limits:
-                task = limited(task, run_id, *self._limits[name])
-            tasks.append(task)
+            tasks.append(self._submitted(name, run_id, (*above, *task.after)))
         return tasks
+
+    def _drafts(self, run_id: str) -> Mapping[str, Task]:
+        """
+        The tasks by their ids here, as they are submitted for a run.
+
+        One that says nothing of the run but its id, and what it waits for, is as it
+        stands here.
+        """
+        special: dict[str, Task] = {}
+        for name, task in self._tasks.items():
+            if name in self._limits or task.after or refers(task) or is_approval(task):
+                waits = [f"{run_id}/{parent}" for parent in self._after[name]]
+                special[name] = self._submitted(name, run_id, (*waits, *task.after))
+        # Mostly nothing is, and what is as large need not be made once more.
+        return {**self._tasks, **special} if special else self._tasks
+
+    def _submitted(self, name: str, run_id: str, waits: Sequence[Any]) -> Task:
+        """A task as it is submitted for a run, where it is to wait for *waits*."""
+        task = prefixed(self._tasks[name], f"{run_id}/{name}", run_id, waits)
+        if is_approval(task):
+            task = approval_of_run(task, f"{run_id}/{name}")
+        if name in self._limits:
+            task = limited(task, run_id, *self._limits[name])
+        return task
 
     def __repr__(self) -> str:
         edges = sum(map(len, self._after.values()))
@@ -310,7 +345,7 @@ class Workflow(Builder):
         return _pictures.mermaid(self.dependencies)
 
     def _repr_html_(self) -> str:
-        types = {name: str(node.task.type) for name, node in self._nodes.items()}
+        types = {name: str(task.type) for name, task in self._tasks.items()}
         return _pictures.page(repr(self), self.dependencies, types, {})
 
     # -- conversions ---------------------------------------------------------------
@@ -345,8 +380,8 @@ class Workflow(Builder):
         The attribute `task` of a node has its `Task`.
         """
         graph = _graph.digraph(self._after)
-        for name, node in self._nodes.items():
-            graph.nodes[name]["task"] = node.task
+        for name, task in self._tasks.items():
+            graph.nodes[name]["task"] = task
         return graph
 
     @classmethod
@@ -422,11 +457,28 @@ class Workflow(Builder):
 
     # -- phases --------------------------------------------------------------------
 
-    def _add_to(self, phase: Phase, task: Task) -> Node:
+    def _share(self) -> Mapping[str, tuple[str, ...] | dict[str, None]]:
+        """Of each task, what it waits for, as it is now and stays."""
+        self._is_shared = True
+        return self._after
+
+    def _own(self) -> None:
+        """Before what tasks wait for is changed."""
+        if self._is_shared:
+            self._is_shared = False
+            self._after = {
+                name: dict(above) if isinstance(above, dict) else above
+                for name, above in self._after.items()
+            }
+
+    def _take(self, task: Task) -> Node:
+        return self._put(task, self._tasks, is_ours=True)
+
+    def _add_to(self, phase: Phase, task: Task, *, is_ours: bool = False) -> Node:
         """Add *task* to *phase*: between the gate before and its own."""
         if isinstance(task, Task):
             task = self._after_gate(phase, task)
-        node = self._put(task, self._nodes)
+        node = self._put(task, self._tasks, is_ours=is_ours)
         self._belongs(phase, [node.id])
         return node
 
@@ -467,25 +519,27 @@ class Workflow(Builder):
             if check:
                 self._connect(name, gate)
             else:
-                self._after[gate][name] = None
-                self._needed.add(name)
+                self._growing(gate)[name] = None
+                if self._needed is not None:
+                    self._needed.add(name)
             phase.tasks.append(name)
             limit = phase.max_parallel
-            if limit is not None and not _is_gate(self._nodes[name].task):
+            if limit is not None and not _is_gate(self._tasks[name]):
                 self._limits.setdefault(name, (phase.name, limit))
+        self._own()
         # A gate stands behind its phase.
         for name in (gate, f"{phase.name}/approval"):
-            if name in self._nodes:
-                self._nodes[name] = self._nodes.pop(name)
+            if name in self._tasks:
+                self._tasks[name] = self._tasks.pop(name)
                 self._after[name] = self._after.pop(name)
 
     def _include_in(
         self, phase: Phase, other: Workflow, name: str | None, after: Iterable[Any]
     ) -> list[Node]:
         before = [] if phase.before is None else [phase.before.end]
-        known = len(self._nodes)
+        known = len(self._tasks)
         last = self.include(other, name=name, after=[*after, *before])
-        self._belongs(phase, list(self._nodes)[known:])
+        self._belongs(phase, list(self._tasks)[known:])
         return last
 
     # -- taking in -----------------------------------------------------------------
@@ -497,7 +551,7 @@ class Workflow(Builder):
         Raises:
             UsageError: As for `task`.
         """
-        names = dict[str, None].fromkeys(self._nodes)
+        names = dict[str, None].fromkeys(self._tasks)
         for task, _ in tasks:
             if task.id in names:
                 raise self._taken(str(task.id))
@@ -515,17 +569,17 @@ class Workflow(Builder):
             self._belongs(phase, members, check=False)
         _graph.refuse_rings(self._after)
 
-    def _put(self, task: Task, known: Container[str]) -> Node:
+    def _put(self, task: Task, known: Container[str], *, is_ours: bool = False) -> Node:
+        """
+        Take in *task*, where *known* are those that it may name.
+
+        What *is_ours* was made here, and nobody else has it.
+        """
         if not isinstance(task, Task):
             msg = f"a Task is added, not {show(task)}"
             hint = "wf.task(function, …) adds a call, and wf.add(Task(…)) any task"
             raise InvalidTaskError(msg, hint=hint)
-        if task.id is None:
-            name = _names.unused(_names.stem_of(task), self._nodes, self._counts)
-        else:
-            name = _names.check_task_id(task.id)
-            if name in self._nodes:
-                raise self._taken(name)
+        name = self._name_of(task)
         if task.idempotency_key is not None:
             msg = f"task {name!r} has an idempotency key"
             hint = "a task of a workflow is known by its id and that of the run"
@@ -547,19 +601,29 @@ class Workflow(Builder):
         elif not isinstance(payload, Program):
             hint = "name it in after=, and read its result from context.results"
             _refuse_hidden(payload, f"{who}: its payload", hint)
-        made = attrs.evolve(task, id=name, after=outside, payload=payload)
-        node = self._enter(made, name, parents)
-        self._added[id(task)] = (task, node)
-        return node
+        if is_ours:
+            for field, value in (
+                ("id", name),
+                ("after", outside),
+                ("payload", payload),
+            ):
+                object.__setattr__(task, field, value)
+            made = task
+        else:
+            self._added[id(task)] = (task, name)
+            made = attrs.evolve(task, id=name, after=outside, payload=payload)
+        self._enter(made, name, parents)
+        return Node(self, name)
 
-    def _enter(self, task: Task, name: str, parents: Iterable[str]) -> Node:
-        node = self._nodes[name] = Node(self, name, task)
-        self._after[name] = above = dict.fromkeys(parents)
-        self._needed.update(above)
+    def _enter(self, task: Task, name: str, parents: Iterable[str]) -> None:
+        self._tasks[name] = task
+        self._own()
+        self._after[name] = above = tuple(dict.fromkeys(parents))
+        if self._needed is not None:
+            self._needed.update(above)
         if self._graph is not None:
             self._graph.add_node(name)
             self._graph.add_edges_from((parent, name) for parent in above)
-        return node
 
     def _connect(self, parent: str, child: str) -> bool:
         """
@@ -570,9 +634,11 @@ class Workflow(Builder):
         """
         if parent == child:
             raise _graph.ring_error((child,))
-        above = self._after[child]
+        above = self._growing(child)
         if parent in above:
             return False
+        if self._needed is None:
+            self._needed = set(chain.from_iterable(self._after.values()))
         # Mostly nobody waits for the one, or the other waits for nobody.
         if child in self._needed and self._after[parent]:
             if self._graph is None:
@@ -585,6 +651,14 @@ class Workflow(Builder):
         if self._graph is not None:
             self._graph.add_edge(parent, child)
         return True
+
+    def _growing(self, name: str) -> dict[str, None]:
+        """What a task waits for, to be added to."""
+        self._own()
+        above = self._after[name]
+        if isinstance(above, tuple):
+            above = self._after[name] = dict.fromkeys(above)
+        return above
 
     # -- names ---------------------------------------------------------------------
 
@@ -632,14 +706,16 @@ class Workflow(Builder):
             wanted = ref.task_id
             if wanted == name:
                 raise _graph.ring_error((name,))
-            if wanted not in (self._nodes if known is None else known):
+            if wanted not in (self._tasks if known is None else known):
                 msg = f"{who} needs {self._unknown(wanted)}"
                 hint = "add what it needs first, or connect them by wf.chain(…)"
                 raise InvalidTaskError(msg, hint=hint)
-            return wanted
+            # The one text that all who name it share.
+            task = self._tasks.get(wanted)
+            return wanted if task is None else task.id
         if isinstance(ref, Task):
             if id(ref) in self._added:
-                return self._added[id(ref)][1].id
+                return self._added[id(ref)][1]
             if ref._submitted_as is None:  # noqa: SLF001 - or it has a handle
                 msg = f"{who} needs {show(ref)}, which was not added"
                 hint = "name the node that wf.add(task) returns"
@@ -658,8 +734,17 @@ class Workflow(Builder):
             names.append(name)
         return names
 
+    def _name_of(self, task: Task) -> str:
+        """The id that a task which is added gets."""
+        if task.id is None:
+            return _names.unused(_names.stem_of(task), self._tasks, self._counts)
+        name = _names.check_task_id(task.id)
+        if name in self._tasks:
+            raise self._taken(name)
+        return name
+
     def _unknown(self, task_id: object) -> str:
-        near = _names.guess(task_id, self._nodes) if isinstance(task_id, str) else ""
+        near = _names.guess(task_id, self._tasks) if isinstance(task_id, str) else ""
         return f"{show(task_id)}, which workflow {self.name!r} does not have{near}"
 
     def _taken(self, name: str) -> DuplicateTaskError:
