@@ -70,7 +70,7 @@ def test_ends():
     machine.cancel("c")
     machine.end("c", "failed")
     assert [machine.kinds(name) for name in "abc"] == [["terminal"]] * 3
-    assert str(machine.why("a")).startswith("a is completed.\nIt has ended.\n")
+    assert str(machine.why("a")).startswith("a is completed.\nIts agent, ")
     assert "It failed (error): ValueError: it went wrong." in str(machine.why("b"))
     assert "c is cancelled.\nIt has ended: called off." in str(machine.why("c"))
 

@@ -1,13 +1,16 @@
 """What a report says, to programs and to people."""
 
 import json
-import xml.etree.ElementTree as ET
+import re
 
 import pytest
+from tests.pictures import boxes, drawn, texts
 from tests.simulation_plans.plans import chain, work
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
-from taskorch.simulation._plan_words import duration, number, percent
+from taskorch.simulation._plan_picture import page
+from taskorch.simulation._plan_words import number, percent
+from taskorch.workflows._words import duration
 
 
 def fan(count, **options):
@@ -157,6 +160,21 @@ def test_the_sentences():
     ]
 
 
+def test_one_of_a_thing_is_one():
+    report = TaskOrchestrator().simulate(
+        [Task.call(work, id="a", retry=RetryPolicy(2, base=0))],
+        1,
+        failures=lambda _task, attempt: attempt == 1,
+    )
+    assert "Of 2 attempts, 1 is a retry." in str(report)
+    assert repr(report) == "<SimulationReport: 1 task, 2 s>"
+    orch = TaskOrchestrator()
+    for n in range(6):
+        orch.agent(f"a{n}", capabilities={f"x{n}"})(lambda t, c: None)
+    text = str(orch.simulate([Task(f"x{n}") for n in range(6)], 1))
+    assert "  … and 1 more agent\n" in text
+
+
 def test_a_report_is_short_where_it_is_shown_as_an_object():
     report = TaskOrchestrator().simulate(chain("a", "b"), 60)
     assert repr(report) == "<SimulationReport: 2 tasks, 2 min>"
@@ -175,6 +193,9 @@ def test_many_reasons_are_cut_short():
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (3e-9, "3 ns"),
+        (0.000_25, "250 µs"),
+        (0.000_999_9, "1 ms"),
         (0.0125, "12.5 ms"),
         (0.9999, "1 s"),
         (12.34, "12.3 s"),
@@ -210,18 +231,41 @@ def test_numbers_and_shares_in_words():
 
 
 def picture(report):
-    """The SVG of a report, parsed: so it is well formed."""
-    return ET.fromstring(report._repr_html_().replace("<br>", "<br/>"))
+    """The page of a report, parsed, once it is seen to be in order."""
+    return drawn(report._repr_html_())
 
 
 def test_the_picture_shows_every_attempt_and_marks_the_critical_path():
     tasks = [*chain("a", "b"), Task.call(work, id="c")]
     tree = picture(TaskOrchestrator().simulate(tasks, {"c": 0.001, "work": 5}))
-    titles = [title.text for title in tree.iter("{http://www.w3.org/2000/svg}title")]
-    bars = [title for title in titles if "attempt 1" in title]
+    bars = boxes(tree)
     assert len(bars) == 3
-    assert sum("on the critical path" in bar for bar in bars) == 2
-    assert len(list(tree.iter("{http://www.w3.org/2000/svg}rect"))) == 3
+    assert all("attempt 1: completed" in told for told in bars)
+    assert sum("on the critical path" in told for told in bars) == 2
+    assert "completedcritical path" in "".join(tree.itertext())
+
+
+def test_the_legend_names_what_is_there():
+    def legend(text):
+        found = re.findall(r"</span>([a-z ]+)</span>", text)
+        assert found
+        return found
+
+    orch = TaskOrchestrator()
+    task = Task.call(work, id="a", retry=RetryPolicy(2, base=0), timeout=2)
+    assert legend(orch.simulate([task], 1)._repr_html_()) == ["critical path"]
+    wait = Task.wait_for("go", id="w")
+    report = orch.simulate([task, wait, *fan(2)], {"a": 5, "w": 1, "work": 20})
+    assert legend(report._repr_html_()) == [
+        "completed",
+        "stopped",
+        "waited",
+        "critical path",
+    ]
+    report = orch.simulate(
+        [task, *fan(2)], 1, failures=lambda one, n: one.id == "a" and n == 1
+    )
+    assert "failed" in legend(report._repr_html_())
 
 
 def test_what_comes_from_outside_is_escaped():
@@ -239,16 +283,92 @@ def test_a_picture_of_much_is_cut_short():
     tasks = [*fan(150), *[Task("x") for _ in range(3)]]
     report = orch.simulate(tasks, 1)
     tree = picture(report)
-    assert "more attempts, which are not shown" in report._repr_html_()
-    assert len(list(tree.iter("{http://www.w3.org/2000/svg}rect"))) == 60
-    picture(orch.simulate(fan(2_100), 1))
+    assert "91 more attempts, which are not shown" in report._repr_html_()
+    assert len(boxes(tree)) == 59 + 3
+    report = TaskOrchestrator(concurrency=50).simulate(fan(2_100), 1)
+    assert len(boxes(picture(report))) == 2_000
+    assert "100 more attempts, which are not shown" in report._repr_html_()
+
+
+def test_none_is_crowded_out_and_what_is_long_is_shown():
+    bars = [(f"t{n}", n, n + 1, "much", 1, "completed") for n in range(3_000)]
+    bars[1_500] = ("long", 1_500, 3_000, "much", 1, "completed")
+    bars.append(("one", 0, 1, "little", 1, "completed"))
+    tree = drawn(page("text", bars, {"t2999"}))
+    shown = {told.split("\n")[0] for told in boxes(tree)}
+    assert {"long", "one", "t2999"} <= shown
+    assert len(shown) == 2_000
+
+
+def test_two_agents_with_too_many_lines_have_as_many_each():
+    bars = [
+        (f"{agent}{n}", 0, 1, agent, 1, "completed")
+        for agent in "ab"
+        for n in range(99)
+    ]
+    shown = [told[0] for told in boxes(drawn(page("", bars, ())))]
+    assert (shown.count("a"), shown.count("b")) == (30, 30)
+
+
+def test_of_very_many_agents_some_are_not_shown():
+    bars = [(f"t{n}", 0, 1, f"a{n}", 1, "completed") for n in range(70)]
+    html = page("", bars, ())
+    assert len(boxes(drawn(html))) == 60
+    assert "10 more attempts, which are not shown" in html
+
+
+def test_agents_are_ordered_by_name_and_waits_come_last():
+    bars = [
+        (f"of {agent}", 0, 1, agent, 1, "completed") for agent in ("z", "a-10", "a-9")
+    ]
+    bars.insert(1, ("w", 0, 1, "by", 0, "waited"))
+    names = [
+        text
+        for text in texts(drawn(page("", bars, ())))
+        if text in ("by", "z", "a-10", "a-9")
+    ]
+    assert names == ["a-9", "a-10", "z", "by"]
+
+
+def test_long_names_of_agents_stay_apart():
+    name = "an-agent-with-a-name-that-is-much-too-long-to-be-shown-number-"
+    bars = [("t", 0, 1, f"{name}{n}", 1, "completed") for n in (1, 2)]
+    labels = [text for text in texts(drawn(page("", bars, ()))) if "an-agent" in text]
+    assert len(labels) == len(set(labels)) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ticks"),
+    [
+        (0, ["0"]),
+        (5e-9, ["0", "1 ns", "2 ns", "3 ns", "4 ns", "5 ns"]),
+        (0.0011, ["0", "200 µs", "400 µs", "600 µs", "800 µs", "1 ms"]),
+        (7, ["0", "2 s", "4 s", "6 s"]),
+        (45, ["0", "10 s", "20 s", "30 s", "40 s"]),
+        (247, ["0", "1 min", "2 min", "3 min", "4 min"]),
+        (2_110, ["0", "10 min", "20 min", "30 min"]),
+        (50_000, ["0", "3 h", "6 h", "9 h", "12 h"]),
+        (662_400, ["0", "2 d", "4 d", "6 d"]),
+        (4e7, ["0", "100 d", "200 d", "300 d", "400 d"]),
+    ],
+)
+def test_the_axis_has_round_times(seconds, ticks):
+    bars = [("", 0, round(seconds * 1e9), "x", 1, "completed")]
+    assert texts(drawn(page("", bars, ())))[: len(ticks) + 1] == [*ticks, "x"]
+
+
+def test_bars_begin_and_end_at_their_times():
+    bars = [("a", 0, 300, "x", 1, "completed"), ("b", 300, 600, "x", 1, "failed")]
+    (ax, _, aw, _), (bx, _, bw, _) = boxes(drawn(page("", bars, ()))).values()
+    assert (bx, aw) == (ax + aw, bw)
 
 
 def test_a_picture_of_nothing_has_its_sentence():
-    assert TaskOrchestrator().simulate([], 1)._repr_html_() == (
-        "<div><pre>No tasks.</pre></div>"
-    )
-    picture(TaskOrchestrator().simulate(chain("a"), 0))
+    html = TaskOrchestrator().simulate([], 1)._repr_html_()
+    assert "".join(drawn(html).itertext()) == "No tasks."
+    assert "<svg" not in html
+    tree = picture(TaskOrchestrator().simulate(chain("a"), 0))
+    assert texts(tree) == ["0", "local"]
 
 
 # -- the trace ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskorch import (
+    Approval,
     HistoryEntry,
     Resources,
     RetryPolicy,
@@ -16,11 +17,13 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     TaskStatus,
+    Workflow,
 )
 from taskorch.events import (
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
+    TaskParentsAdded,
     TaskProgressed,
     TaskResumed,
     TaskStarted,
@@ -195,6 +198,52 @@ def test_the_critical_path_is_the_chain_that_ran_longest():
     assert trace.critical_path() == ("b", "c")
 
 
+def test_the_critical_path_goes_on_behind_an_approval_and_a_restart(tmp_path):
+    """What ran again comes after its first run, and what made no attempt is no break."""
+    broken = [True]
+
+    def check():
+        if broken:
+            raise ValueError
+
+    wf = Workflow("release")
+    wf.phase("tests", gate=Approval()).task(check, id="unit")
+    wf.phase("publish").task(int, id="upload")
+    orch = TaskOrchestrator()
+    trace = Trace(orch.signals)
+    with orch:
+        run = orch.workflows.start(wf, id="v1")
+        orch.wait()
+        broken.clear()
+        orch.workflows.restart("v1")
+        orch.wait()
+        orch.workflows.approve("v1", "tests", by="Ada")
+        run.result(timeout=30)
+    ran_again = ("v1/unit", "v1/unit~2")
+    path = (*ran_again, "v1/tests/gate", "v1/upload", "v1/publish/gate")
+    assert trace.critical_path() == path
+    trace.write(tmp_path / "run.json")
+    slices, _ = read(tmp_path / "run.json")
+    assert list(of(slices, "critical path")) == list(path)
+
+
+def test_the_critical_path_knows_what_was_waited_for_later():
+    trace = Trace()
+    for name in ("a", "b", "c"):
+        trace.take(TaskSubmitted(1, 0, name, "x", 0, ("a",) if name == "b" else ()))
+    trace.take(TaskParentsAdded(2, 0, "b", ("c",)))
+    for name, start, end in (("a", 0, 5), ("c", 0, 9), ("b", 9, 20)):
+        trace.take(TaskStarted(3, start, name, 1, "local"))
+        trace.take(TaskCompleted(4, end, name, 1, "local", end - start))
+    assert trace.critical_path() == ("c", "b")
+
+
+def test_what_waits_for_what_and_never_ran_has_no_critical_path():
+    trace = Trace()
+    trace.take(TaskSubmitted(1, 0, "a", "x", 0, ("b",)))
+    assert trace.critical_path() == ()
+
+
 def test_a_trace_of_nothing_is_one(tmp_path):
     Trace().write(tmp_path / "run.json")
     assert read(tmp_path / "run.json")[0] == []
@@ -277,6 +326,17 @@ def test_times_in_nanoseconds_never_overlap_in_the_file(tmp_path_factory, spans)
     ]
     write_slices(path, slices)
     assert len(read(path)[0]) == len(spans)
+
+
+def test_what_failed_and_what_is_critical_stand_out(tmp_path):
+    states = ("completed", "failed", "retrying", "stopped", "cancelled")
+    slices = [Slice(state, "x", "a", 1, 0, 1_000, state) for state in states]
+    slices.append(Slice("slow", "x", "a", 1, 0, 9_000, "completed"))
+    write_slices(tmp_path / "x", slices, ["slow", "failed"])
+    found, _ = read(tmp_path / "x")
+    colours = {name: one.get("cname") for name, one in of(found, "a").items()}
+    red = dict.fromkeys(("failed", "retrying", "stopped"), "terrible")
+    assert colours == {"completed": None, "cancelled": None, "slow": "bad", **red}
 
 
 @pytest.mark.parametrize("name", ['"quoted"', "<b>", "ünï\n"])

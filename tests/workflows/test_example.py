@@ -33,7 +33,7 @@ def test_the_example_of_phases_fails_once_and_reports():
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("failed: {'A2': AssertionError(")
-    assert lines[1].startswith("tuesday is failed: 2 of 14 tasks completed, 11 blocked")
+    assert lines[1].startswith("tuesday is failed: 2 of 14 tasks completed, 1 failed, ")
     assert lines[2] == "slowest: 0.8 s"
     assert lines[3].startswith("tuesday is completed: 17 tasks, 17 completed, in ")
     assert [line.split()[0] for line in lines[5::2]] == ["passed"] * 3

@@ -467,7 +467,7 @@ def test_the_report_is_text_and_plain_values(orch):
     report = run.report()
 
     text = str(report)
-    assert text.startswith("x is failed: 13 tasks, 10 blocked, 2 completed, 1 failed, ")
+    assert text.startswith("x is failed: 13 tasks, 2 completed, 1 failed, 10 blocked, ")
     assert "  phase unit is failed: 2 of 4 tasks, " in text
     assert "What failed:\n  A2 failed: RuntimeError: A2\n" in text
     assert "  B1 blocked, because of A2\n" in text

@@ -1,20 +1,18 @@
-"""Pictures: well formed, escaped, and of bounded size."""
+"""Pictures: well formed, escaped, readable, and of bounded size."""
 
+import random
 import re
-import xml.etree.ElementTree as ET
+from itertools import combinations, pairwise
 
 import pytest
+from tests.pictures import boxes, drawn, texts
 from tests.workflows.functions import FUNCTIONS, step, zero
 
-from taskorch import Task, TaskOrchestrator, Workflow, WorkflowFailedError
+from taskorch import Approval, Task, TaskOrchestrator, Workflow, WorkflowFailedError
 from taskorch.workflows import _pictures
+from taskorch.workflows._drawing import fitted, said, width_of
 
-
-def shapes(html: str) -> list[str]:
-    """The texts of the boxes; it must be well formed to have any."""
-    root = ET.fromstring(html)
-    space = "{http://www.w3.org/2000/svg}"
-    return [text.text or "" for text in root.iter(f"{space}text")]
+_PATH = "{http://www.w3.org/2000/svg}path"
 
 
 def diamond() -> Workflow:
@@ -27,6 +25,28 @@ def diamond() -> Workflow:
     return wf
 
 
+def page(parents, states=()):
+    return drawn(_pictures.page("t", parents, {}, dict(states)))
+
+
+def lines(root):
+    """The lines of a picture, each from a point to a point; and the tips of arrows."""
+    found, tips = [], []
+    for path in root.iter(_PATH):
+        d = path.get("d")
+        if path.get("fill") == "none":
+            shape = r"M(\S+) (\S+)C\S+ \S+ \S+ \S+ (\S+) ([^MH]+)(?:H([^M]+))?"
+            found += [
+                tuple(map(float, m if m[4] else m[:4])) for m in re.findall(shape, d)
+            ]
+        else:
+            tips += [tuple(map(float, m)) for m in re.findall(r"L(\S+) ([^L]+)L", d)]
+    return found, tips
+
+
+# -- Mermaid -----------------------------------------------------------------------
+
+
 def test_mermaid_shows_every_task_and_dependency():
     assert diamond().to_mermaid() == (
         "flowchart TD\n"
@@ -36,17 +56,42 @@ def test_mermaid_shows_every_task_and_dependency():
     assert Workflow("empty").to_mermaid() == "flowchart TD\n"
 
 
-def test_mermaid_labels_cannot_end_early():
-    text = _pictures.mermaid({'a"]; click x "#': ()})
-    assert text == 'flowchart TD\n    n0["a#quot;]; click x #quot;#35;"]\n'
+def test_mermaid_labels_are_nothing_but_text():
+    text = _pictures.mermaid({'a"]; click x "#': (), "<b>`$:\n": ()})
+    assert text == (
+        'flowchart TD\n    n0["a#34;]; click x #34;#35;"]\n'
+        '    n1["#60;b#62;#96;#36;#58;#10;"]\n'
+    )
+
+
+def test_what_mermaid_draws_only_when_told_says_so():
+    few = {"t0": (), **{f"t{n + 1}": (f"t{n}",) for n in range(499)}}
+    assert _pictures.mermaid(few).startswith("flowchart TD\n")
+    more = {**few, "t500": ("t499",)}
+    first, second, *_ = text = _pictures.mermaid(more).splitlines()
+    assert first == (
+        "%% Mermaid draws this if it was set up with "
+        "mermaid.initialize({maxEdges: 501, maxTextSize: 50000})."
+    )
+    assert second == "flowchart TD"
+    assert sum("-->" in line for line in text) == 500
+    long = _pictures.mermaid({f"{n}/{'x' * 200}": () for n in range(300)})
+    (size,) = re.findall(r"^%%.*maxEdges: 500, maxTextSize: (\d+)", long)
+    assert int(size) >= len(long)
+
+
+# -- notebooks ---------------------------------------------------------------------
 
 
 def test_a_workflow_in_a_notebook():
     html = diamond()._repr_html_()
-    assert shapes(html) == ["a", "b", "c", "d"]
-    assert html.count("<path") == 4
+    root = drawn(html)
+    assert texts(root) == ["a", "b", "c", "d"]
+    found, tips = lines(root)
+    assert len(found) == 4
+    assert len(tips) == 3
     assert "<Workflow" not in html
-    assert shapes(Workflow("empty")._repr_html_()) == []
+    assert "<svg" not in Workflow("empty")._repr_html_()
 
 
 def test_what_comes_from_outside_is_escaped():
@@ -56,18 +101,104 @@ def test_what_comes_from_outside_is_escaped():
     assert "<script" not in wf._repr_html_()
     html = _pictures.page(evil, {evil: ()}, {evil: evil}, {evil: evil})
     assert "<script" not in html
-    assert len(shapes(html)) == 1
+    assert len(texts(drawn(html))) == 1
+
+
+def test_what_no_document_may_hold_is_replaced():
+    html = _pictures.page("a\x00\x1b", {"b\ud800": ()}, {"b\ud800": "\x07\uffff"}, {})
+    assert texts(drawn(html)) == ["b\N{REPLACEMENT CHARACTER}"]
+    assert html.encode()
+    assert said("a\tb\nc") == "a\tb\nc"
 
 
 def test_columns_are_ordered_by_dependencies():
-    html = diamond()._repr_html_()
     x = {
-        name: int(
-            re.search(rf"<title>{name}\n.*?<rect x=\"(\d+)\"", html, re.DOTALL)[1]
-        )
-        for name in "abcd"
+        told[0]: place[0]
+        for told, place in boxes(drawn(diamond()._repr_html_())).items()
     }
     assert x["a"] < x["b"] == x["c"] < x["d"]
+
+
+def test_what_leads_to_many_stands_at_their_middle():
+    places = boxes(drawn(diamond()._repr_html_()))
+    y = {told[0]: place[1] for told, place in places.items()}
+    assert y["b"] < y["a"] == y["d"] < y["c"]
+    assert y["a"] - y["b"] == y["c"] - y["a"]
+
+
+def test_a_line_is_straight_where_there_is_room():
+    parents = {"r": (), **{f"x{n}": ("r",) for n in range(6)}}
+    root = page({**parents, "p": ("x0",), "q": ("x5",)})
+    y = {told: place[1] for told, place in boxes(root).items()}
+    assert y["x0"] == y["p"] < y["x1"] < y["x4"] < y["x5"] == y["q"]
+
+
+def random_graph(seed, tasks=60):
+    draw = random.Random(seed)
+    parents = {}
+    for n in range(tasks):
+        near = list(parents)[-15:]
+        parents[f"t{n}"] = tuple(draw.sample(near, min(len(near), draw.randrange(4))))
+    return parents
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_box_covers_another_or_a_line(seed):
+    root = page(random_graph(seed))
+    places = boxes(root).values()
+    for (ax, ay, aw, ah), (bx, by, bw, bh) in combinations(places, 2):
+        assert ax + aw < bx or bx + bw < ax or ay + ah < by or by + bh < ay
+    found, tips = lines(root)
+    assert len(found) > 60
+    for x1, _, x2, y2, *further in found:
+        # A line bends between columns, and goes straight on where it passes one.
+        for x, y, wide, high in places:
+            assert x2 <= x or x1 >= x + wide
+            if further and x2 <= x < further[0]:
+                assert not y <= y2 <= y + high
+    assert set(tips) == {(x2, y2) for _, _, x2, y2, *further in found if not further}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_lines_lead_where_the_dependencies_do(seed):
+    parents = random_graph(seed)
+    root = page(parents)
+    left = {(x, y + high / 2): name for name, (x, y, _, high) in boxes(root).items()}
+    right = {
+        (x + wide, y + high / 2): name
+        for name, (x, y, wide, high) in boxes(root).items()
+    }
+    after = {}
+    for x1, y1, x2, y2, *further in lines(root)[0]:
+        after.setdefault((x1, y1), []).append((further[0], y2) if further else (x2, y2))
+    before = {name: set() for name in parents}
+    for point, name in right.items():
+        seen = list(after.get(point, ()))
+        for at in seen:
+            if at in left:
+                before[left[at]].add(name)
+            else:
+                seen += after[at]
+    assert all(before[name] <= set(parents[name]) for name in parents)
+
+    def all_before(graph):
+        found = {}
+        for name in parents:
+            found[name] = set(graph[name]).union(*(found[p] for p in graph[name]))
+        return found
+
+    assert all_before(before) == all_before(parents)
+    missing = sum(len(set(parents[name]) - before[name]) for name in parents)
+    assert missing > 0
+    assert f"{missing} dependencies are left out" in "".join(root.itertext())
+
+
+def test_one_that_follows_from_others_is_left_out():
+    root = page({"a": (), "b": ("a",), "c": ("a", "b")})
+    assert len(lines(root)[0]) == 2
+    assert "1 dependency is left out: the others imply as much" in "".join(
+        root.itertext()
+    )
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -77,16 +208,108 @@ def test_a_large_workflow_is_shown_in_part_and_says_so(wide):
     if not wide:
         wf.chain(*nodes)
     html = wf._repr_html_()
-    assert len(shapes(html)) == 200
-    assert "300 more tasks" in html
+    shown = texts(drawn(html))
+    assert len(shown) == (30 if wide else 200)
+    assert shown[-1] == ("… 471 more" if wide else "t199")
+    assert f"and {471 if wide else 300} more tasks, which are not shown" in html
+
+
+def test_of_too_many_those_that_need_a_look_are_shown():
+    parents = {"first": (), **{f"t{n}": ("first",) for n in range(100)}}
+    parents["last"] = tuple(f"t{n}" for n in range(100))
+    states = {**dict.fromkeys(parents, "completed"), "t70": "failed", "t80": "running"}
+    root = page(parents, states)
+    shown = texts(root)
+    assert {"first", "t0", "t70", "t80", "last", "… 71 more"} <= set(shown)
+    assert "t71" not in shown
+    # The box of the others is waited for, and waits.
+    x, y, wide, high = boxes(root)["… 71 more"]
+    ends = {(x1, y1) for x1, y1, *_ in lines(root)[0]}
+    assert (x + wide, y + high / 2) in ends
+    assert (x, y + high / 2) in lines(root)[1]
+    assert "100 completed" in "".join(root.itertext())
+
+
+def test_many_lines_to_the_very_same_meet_in_a_point():
+    wf = Workflow("w")
+    names = {group: [f"{group}{n}" for n in range(5)] for group in "abc"}
+    tasks = [[wf.task(zero, id=name) for name in group] for group in names.values()]
+    wf.chain(*tasks)
+    root = drawn(wf._repr_html_())
+    points = [
+        (float(circle.get("cx")), float(circle.get("cy")))
+        for circle in root.iter("{http://www.w3.org/2000/svg}circle")
+    ]
+    assert len(points) == 2
+    found, tips = lines(root)
+    assert len(found) == 4 * 5
+    assert sum(line[2:4] in points for line in found) == 2 * 5
+    assert sum(line[:2] in points for line in found) == 2 * 5
+    assert len(tips) == 2 * 5
+    assert not set(points) & set(tips)
+    places = boxes(root)
+    x = {name[:1]: place[0] for name, place in places.items()}
+    (first, y), (second, _) = sorted(points)
+    assert x["a"] < first < x["b"] < second < x["c"]
+    assert y == places["a2\nzero"][1] + 15
+
+
+def test_a_few_lines_cross_instead():
+    root = page({"a": (), "b": (), "c": ("a", "b"), "d": ("a", "b")})
+    assert len(lines(root)[0]) == 4
+    assert not list(root.iter("{http://www.w3.org/2000/svg}circle"))
+
+
+def test_arrows_that_are_too_many_are_counted():
+    def nearly_all(group, n):
+        # No two of them wait for the very same.
+        return tuple(f"{group}{m}" for m in range(29) if m != n)
+
+    parents = {f"a{n}": () for n in range(29)}
+    for before, group in pairwise("abcdef"):
+        parents |= {f"{group}{n}": nearly_all(before, n) for n in range(29)}
+    root = page(parents)
+    assert len(lines(root)[0]) == 3_000
+    assert f"{5 * 29 * 28 - 3_000:,} dependencies are left out: there are too many" in (
+        "".join(root.itertext())
+    )
+    assert len(_pictures.page("t", parents, {}, {})) < 500_000
 
 
 def test_long_names_are_cut_in_boxes_only():
     name = "/".join(["segment"] * 20)
     html = _pictures.page("t", {name: ()}, {}, {})
-    (label,) = shapes(html)
+    (label,) = texts(drawn(html))
+    assert label.startswith("segment/")
+    assert label.endswith("segment")
     assert len(label) <= 26
     assert f"<title>{name}</title>" in html
+
+
+@pytest.mark.parametrize("name", ["W" * 60, "i" * 300, "名" * 40, "a" * 26, "x/y" * 9])
+def test_what_is_cut_fits(name):
+    for room in range(30, 200):
+        label = fitted(name, room, 12)
+        assert width_of(label, 12) <= room
+        if label and label != name:
+            first, last = label.split("…")
+            assert name.startswith(first)
+            assert name.endswith(last)
+    page({name: ()})
+
+
+def test_a_name_of_which_next_to_nothing_fits_is_not_shown():
+    assert fitted("abcdefgh", 25, 12) == ""
+    assert fitted("", 0, 12) == ""
+    assert fitted("ab", 25, 12) == "ab"
+    assert width_of("e\N{COMBINING ACUTE ACCENT}", 12) == width_of("e", 12)
+
+
+def test_gates_are_round():
+    wf = Workflow("w")
+    wf.phase("one", gate=Approval()).task(zero, id="a")
+    html = wf._repr_html_()
+    assert [html.count(f'rx="{round_}"') for round_ in (5, 15)] == [1, 2]
 
 
 def test_a_run_shows_its_states():
@@ -99,7 +322,18 @@ def test_a_run_shows_its_states():
             run.result(20)
         html = run._repr_html_()
         assert repr(run) == "<WorkflowRun 'x': 0 of 2 tasks completed>"
-    assert shapes(html) == ["bad", "below"]
+    root = drawn(html)
+    assert texts(root) == ["bad", "below"]
     assert "bad\ntotal\nfailed" in html
     assert "below\nstep\nblocked" in html
     assert "x is failed" in html
+    assert "1 failed1 blocked" in "".join(root.itertext())
+
+
+def test_every_state_has_a_look_of_its_own():
+    states = list(_pictures._COLOURS)
+    html = _pictures.page("t", dict.fromkeys(states, ()), {}, {s: s for s in states})
+    looks = re.findall(r'rx="5" (fill="[^>]*)>', html)
+    assert len(set(looks)) == len(states) == 9
+    assert html.count("line-through") == 1
+    assert len(texts(drawn(html))) == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,11 @@ _PASSING: Final = ("complete", "free", "wait")
 _MOMENT: Final = 0.001
 #: Names that a sentence lists; the values have them all.
 _SOME: Final = 5
+#: Characters of a sentence: an error may have any number of them, and the values do.
+_LONG: Final = 1_000
+#: How many of these are at its end, which often says what follows.
+_END: Final = 100
+_BREAK: Final = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _NOTHING: Final = Resources()
 
 
@@ -172,7 +178,8 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self._first_line()]
-        lines += _sentences(self.blockers, self.more_agents)
+        if self.state is not TaskState.COMPLETED:
+            lines += _sentences(self.blockers, self.more_agents)
         if self.then:
             lines.append("After that, as things stand:")
             lines += _sentences(self.then, self.more_agents, later=True)
@@ -211,7 +218,8 @@ class Explanation:
             lines.append(f"It was tried again {older:,} times, and then:")
         lines += [f"It was tried again: {why}." for why in self.retries[-_SOME:]]
         if self.error and self.state is not TaskState.FAILED:
-            lines.append(f"Its latest failure ({self.cause}): {self.error}.")
+            latest = f"Its latest failure ({self.cause}): {self.error}."
+            lines.append(in_a_line(latest))
         return lines
 
 
@@ -239,7 +247,7 @@ class Stuck:
         many = len(self.tasks)
         label = "waiting for outside input" if self.outside else "stuck"
         lines = [f"{many} task{'s' * (many != 1)} {label}: {some(self.tasks)}."]
-        lines += [f"  {self.detail}", *_remedies(self.remedies, "  ")]
+        lines += [f"  {in_a_line(self.detail)}", *_remedies(self.remedies, "  ")]
         return "\n".join(lines)
 
 
@@ -248,6 +256,14 @@ def some(names: Sequence[str]) -> str:
     if len(names) > _SOME:
         return f"{', '.join(names[:_SOME])} and {len(names) - _SOME:,} more"
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def in_a_line(text: str) -> str:
+    """*text* as one line that can be read: errors may have any number of them."""
+    line = _BREAK.sub(" ", text)
+    if len(line) <= _LONG:
+        return line
+    return f"{line[: _LONG - _END]} … {line[-_END:]}"
 
 
 def in_words(seconds: float) -> str:
@@ -300,13 +316,14 @@ def _sentence(
     blocker: Blocker, *, later: bool, others: dict[str, None] | None = None
 ) -> list[str]:
     """What *blocker* says, and what helps; another agent goes into *others*."""
+    detail = in_a_line(blocker.detail)
     if later and _is_passing(blocker):
-        return [blocker.detail]
+        return [detail]
     remedies = blocker.remedies
     if others is not None and len(remedies) > 1:
         others.update((r.detail, None) for r in remedies if r.kind == "add_agent")
         remedies = tuple(r for r in remedies if r.kind != "add_agent")
-    return [blocker.detail, *_remedies(remedies)]
+    return [detail, *_remedies(remedies)]
 
 
 def _remedies(remedies: Sequence[Remedy], indent: str = "") -> list[str]:

@@ -6,13 +6,14 @@ Everything that comes from outside is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from html import escape
+import re
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from taskorch.model._limits import NS
-from taskorch.simulation._plan_words import duration
 from taskorch.telemetry._slices import lanes
+from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
+from taskorch.workflows._words import duration
 
 __all__ = ("page",)
 
@@ -23,23 +24,39 @@ Bar: TypeAlias = tuple[str, int, int, str, int, str]
 _MOST_BARS: Final = 2_000
 _MOST_LINES: Final = 60
 _WIDTH: Final = 760
-_NAMES: Final = 130
+#: Room on the right, for half of the last time.
+_RIGHT: Final = 40
+#: The names of agents: how wide they are, and the room beside them.
+_SLIM: Final = 50
+_WIDE: Final = 220
+_ROOM: Final = 12
 _HEIGHT: Final = 20
 _GAP: Final = 4
+#: More between two agents.
+_AGENTS: Final = 6
+_TOP: Final = 2
 _AXIS: Final = 24
-#: Characters of an agent's name, and the width of one in a bar.
-_LABEL: Final = 18
-_LETTER: Final = 6.6
-#: Parts into which the axis is divided.
-_TICKS: Final = 4
+_FONT: Final = 11
+#: Between the edge of a bar and its text.
+_INSET: Final = 3
+#: Parts into which the axis is divided at most, and how long they may be, in ns: what
+#: people count in, up to more days than a clock of 64 bits knows.
+_TICKS: Final = 6
+_STEPS: Final = (
+    *(n * 10**power for power in range(10) for n in (1, 2, 5)),
+    *(n * NS for n in (10, 20, 30)),
+    *(n * 60 * NS for n in (1, 2, 5, 10, 15, 30)),
+    *(n * 3_600 * NS for n in (1, 2, 3, 6, 12)),
+    *(n * 86_400 * NS * 10**power for power in range(6) for n in (1, 2, 5)),
+)
 
 _COLOURS: Final = {
-    "completed": "#9cc3f7",
-    "failed": "#f6bdb8",
-    "stopped": "#fbe3a6",
-    "waited": "#e9d3f5",
+    "completed": ("#9cc3f7", "#4d78ad"),
+    "failed": ("#f6bdb8", "#b3261e"),
+    "stopped": ("#fbe3a6", "#b07d00"),
+    "waited": ("#e9d3f5", "#8446a8"),
 }
-_CRITICAL: Final = "#f2a65a"
+_CRITICAL: Final = ("#f2a65a", "#a85a08")
 
 
 def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
@@ -51,87 +68,146 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
         bars: The attempts.
         critical: The tasks of the critical path.
     """
-    head = f"<pre>{escape(text)}</pre>"
+    head = f'<pre style="white-space:pre-wrap">{said(text)}</pre>'
     if not bars:
         return f"<div>{head}</div>"
-    end = max(bar[2] for bar in bars) or 1
+    end = max(bar[2] for bar in bars)
+    groups = _by_agent(bars)
+    names = {agent: fitted(agent, _WIDE, _FONT) for agent in groups}
+    left = _ROOM + round(max(_SLIM, *(width_of(n, _FONT) for n in names.values())))
+    places = {
+        agent: lanes([(start, stop) for _, start, stop, _, _, _ in group])
+        for agent, group in groups.items()
+    }
+    rooms = _shares({a: max(found) + 1 for a, found in places.items()}, _MOST_LINES)
+    lots = _shares({agent: len(group) for agent, group in groups.items()}, _MOST_BARS)
     shapes: list[str] = []
-    line = hidden = 0
-    left = _MOST_BARS
-    for agent, group in _by_agent(bars).items():
-        places = lanes([(start, end) for _, start, end, _, _, _ in group])
-        room = min(max(places) + 1, _MOST_LINES - line)
-        shown = [pair for pair in zip(group, places, strict=True) if pair[1] < room]
-        shown = shown[: max(left, 0)]
-        left -= len(shown)
-        hidden += len(group) - len(shown)
-        if room > 0:
-            shapes.append(_name(agent, line))
-        shapes += [_bar(bar, line + lane, end, critical) for bar, lane in shown]
-        line += max(room, 0)
-    height = line * (_HEIGHT + _GAP) + _AXIS
+    top, drawn, scale = _TOP, 0, _WIDTH / (end or 1)
+    for agent, group in groups.items():
+        room = rooms[agent]
+        shown = [p for p in zip(group, places[agent], strict=True) if p[1] < room]
+        if not shown:
+            continue
+        if drawn:
+            shapes.append(_border(top, left))
+            top += _AGENTS
+        shown.sort(key=lambda pair: _weight(pair[0], critical))
+        shown = shown[: lots[agent]]
+        drawn += len(shown)
+        shapes.append(_name(agent, names[agent], left, top))
+        shapes += [
+            _bar(bar, left, top + lane * (_HEIGHT + _GAP), scale, critical)
+            for bar, lane in shown
+        ]
+        top += room * (_HEIGHT + _GAP)
+    hidden = len(bars) - drawn
     # Behind the bars.
-    shapes = [*_axis(end, height), *shapes]
-    more = f"<div>… and {hidden:,} more attempts, which are not shown</div>"
-    return (
-        f'<div>{head}<div style="overflow:auto">'
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_NAMES + _WIDTH + 40}" '
-        f'height="{height}" font-family="sans-serif" font-size="11">'
-        f"{''.join(shapes)}</svg></div>{more if hidden else ''}</div>"
-    )
+    shapes = [*_axis(end, left, top), *shapes]
+    svg = frame(shapes, left + _WIDTH + _RIGHT, top + _AXIS, _FONT)
+    many = "attempts, which are" if hidden > 1 else "attempt, which is"
+    more = note(f"… and {hidden:,} more {many} not shown") if hidden else ""
+    return f"<div>{head}{_legend(bars, critical)}{svg}{more}</div>"
 
 
 def _by_agent(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
+    """The bars of each agent, by name; what nobody does comes last."""
     found: dict[str, list[Bar]] = {}
     for bar in bars:
         found.setdefault(bar[3], []).append(bar)
+    return dict(sorted(found.items(), key=_place))
+
+
+def _shares(needs: Mapping[str, int], most: int) -> dict[str, int]:
+    """What each gets of *most*: none goes short because another needs much."""
+    found: dict[str, int] = {}
+    for name in sorted(needs, key=needs.__getitem__):
+        fair = -(-most // (len(needs) - len(found)))
+        found[name] = min(needs[name], fair)
+        most -= found[name]
     return found
 
 
-def _name(agent: str, line: int) -> str:
-    label = agent if len(agent) <= _LABEL else f"{agent[: _LABEL - 1]}…"
-    y = line * (_HEIGHT + _GAP) + 14
+def _weight(bar: Bar, critical: Container[str]) -> tuple[bool, int]:
+    """What sorts the bars that matter before others: those that can be seen."""
+    task, start, stop, _, _, _ = bar
+    return task not in critical, start - stop
+
+
+def _place(item: tuple[str, list[Bar]]) -> tuple[bool, list[tuple[int, str]]]:
+    agent, group = item
+    # `agent-10` comes after `agent-9`.
+    parts = re.findall(r"([0-9]{1,9})|([^0-9]+)", agent)
+    by_name = [(int(digits or 0), letters) for digits, letters in parts]
+    return all(not bar[4] for bar in group), by_name
+
+
+def _legend(bars: Sequence[Bar], critical: Container[str]) -> str:
+    used = {_colours(bar, critical) for bar in bars}
+    known = {colours: outcome for outcome, colours in _COLOURS.items()}
+    known[_CRITICAL] = "critical path"
+    return legend((*colours, known[colours]) for colours in known if colours in used)
+
+
+def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
+    """The inside of a bar, and its border."""
+    task, _, _, _, _, outcome = bar
+    if task in critical and outcome in ("completed", "waited"):
+        return _CRITICAL
+    return _COLOURS[outcome]
+
+
+def _name(agent: str, label: str, left: int, top: int) -> str:
     return (
-        f'<g><title>{escape(agent)}</title><text x="{_NAMES - 8}" y="{y}" '
-        f'text-anchor="end" fill="#5b6675">{escape(label)}</text></g>'
+        f'<g><title>{said(agent)}</title><text x="{left - 8}" y="{top + 14}" '
+        f'text-anchor="end" fill="currentColor">{said(label)}</text></g>'
     )
 
 
-def _bar(bar: Bar, line: int, end: int, critical: Container[str]) -> str:
+def _border(top: int, left: int) -> str:
+    y = top + (_AGENTS - _GAP) / 2
+    return (
+        f'<line x1="0" y1="{y:g}" x2="{left + _WIDTH}" y2="{y:g}" '
+        'stroke="currentColor" stroke-opacity="0.2"/>'
+    )
+
+
+def _bar(bar: Bar, left: int, y: int, scale: float, critical: Container[str]) -> str:
     task, start, stop, agent, attempt, outcome = bar
-    x = _NAMES + _WIDTH * start / end
-    width = max(_WIDTH * (stop - start) / end, 1.0)
-    y = line * (_HEIGHT + _GAP)
-    colour = _COLOURS[outcome]
+    x = left + scale * start
+    width = max(scale * (stop - start), 1.0)
+    fill, stroke = _colours(bar, critical)
     told = [task, f"{agent}, attempt {attempt}: {outcome}" if attempt else outcome]
     if task in critical:
         told.append("on the critical path")
-        if outcome in ("completed", "waited"):
-            colour = _CRITICAL
     began, took = duration(start / NS), duration((stop - start) / NS)
     told.append(f"begins at {began}, takes {took}")
-    letters = int(width / _LETTER)
-    text = ""
-    if letters > 1:
-        label = task if len(task) <= letters else f"{task[: letters - 1]}…"
-        text = (
-            f'<text x="{x + 3:.1f}" y="{y + 14}" fill="#1b2430">{escape(label)}</text>'
-        )
+    label = fitted(task, width - 2 * _INSET, _FONT)
+    text = (
+        f'<text x="{x + _INSET:.1f}" y="{y + 14}" fill="#1b2430">{said(label)}</text>'
+    )
     return (
-        f"<g><title>{escape(chr(10).join(told))}</title>"
+        f"<g><title>{said(chr(10).join(told))}</title>"
         f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_HEIGHT}" rx="3" '
-        f'fill="{colour}" stroke="#5b6675" stroke-width="0.5"/>{text}</g>'
+        f'fill="{fill}" stroke="{stroke}" stroke-width="0.5"/>'
+        f"{text if label else ''}</g>"
     )
 
 
-def _axis(end: int, height: int) -> list[str]:
+def _axis(end: int, left: int, height: int) -> list[str]:
     shapes: list[str] = []
-    for part in range(_TICKS + 1):
-        x = _NAMES + _WIDTH * part // _TICKS
-        label = duration(end * part / _TICKS / NS) if part else "0"
+    for at in _ticks(end):
+        x = left + (_WIDTH * at / end if end else 0)
+        label = duration(at / NS) if at else "0"
         shapes.append(
-            f'<line x1="{x}" y1="0" x2="{x}" y2="{height - 18}" stroke="#d5dbe3"/>'
-            f'<text x="{x}" y="{height - 5}" text-anchor="middle" fill="#5b6675">'
-            f"{escape(label)}</text>"
+            f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{height + 4}" '
+            'stroke="currentColor" stroke-opacity="0.2"/>'
+            f'<text x="{x:.1f}" y="{height + 18}" text-anchor="middle" '
+            f'fill="currentColor">{said(label)}</text>'
         )
     return shapes
+
+
+def _ticks(end: int) -> range:
+    """Round times from 0 to *end*, in ns."""
+    step = next((step for step in _STEPS if step * _TICKS >= end), end)
+    return range(0, end + 1, step)

@@ -13,9 +13,10 @@ from taskorch.kernel import LOCAL
 from taskorch.model._limits import NS
 from taskorch.simulation._plan_picture import page
 from taskorch.simulation._plan_study import Study, quantile
-from taskorch.simulation._plan_words import duration, listed, number, percent
+from taskorch.simulation._plan_words import listed, number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
+from taskorch.workflows._words import counted, duration
 
 if TYPE_CHECKING:
     import os
@@ -194,7 +195,8 @@ class SimulationReport:
     # -- for people ----------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<SimulationReport: {self.tasks:,} tasks, {duration(self.makespan)}>"
+        tasks = counted(self.tasks, "task")
+        return f"<SimulationReport: {tasks}, {duration(self.makespan)}>"
 
     def __str__(self) -> str:
         lines = [*self._length(), *self._pace()]
@@ -206,7 +208,7 @@ class SimulationReport:
         return "\n".join([*lines, *self.assumed])
 
     def _length(self) -> list[str]:
-        tasks = f"{self.tasks:,} {'task' if self.tasks == 1 else 'tasks'}"
+        tasks = counted(self.tasks, "task")
         if not self.schedule:
             return [f"{tasks}, of which none can run." if self.tasks else "No tasks."]
         took = duration(self.makespan)
@@ -219,7 +221,8 @@ class SimulationReport:
         attempts = len(ran)
         again = attempts - len(dict.fromkeys(ran))
         if again:
-            lines.append(f"Of {attempts:,} attempts, {again:,} are retries.")
+            many = f"{again:,} are retries" if again > 1 else "1 is a retry"
+            lines.append(f"Of {attempts:,} attempts, {many}.")
         draws = len(self.makespans)
         if draws > 1:
             lines.append(
@@ -281,7 +284,7 @@ class SimulationReport:
         lines = ["In use, at the peak and on average:"]
         lines += [f"  {a:<{wide}}  {b:<{broad}}  {c}" for a, b, c in rows]
         if len(busy) > _SHOWN:
-            lines.append(f"  … and {len(busy) - _SHOWN:,} more agents")
+            lines.append(f"  … and {counted(len(busy) - _SHOWN, 'more agent')}")
         return lines
 
     def _advice(self) -> list[str]:
@@ -341,7 +344,7 @@ def _reasons(reasons: Mapping[str, str], what: str) -> list[str]:
     if not reasons:
         return []
     count = len(reasons)
-    lines = [f"{count:,} {'task' if count == 1 else 'tasks'} {what}:"]
+    lines = [f"{counted(count, 'task')} {what}:"]
     lines += [f"  {name}: {why}" for name, why in listed(reasons, _SHOWN)]
     if count > _SHOWN:
         lines.append(f"  … and {count - _SHOWN:,} more")

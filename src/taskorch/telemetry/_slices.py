@@ -24,8 +24,11 @@ __all__ = ("Slice", "lanes", "write_slices")
 
 #: Nanoseconds in a microsecond.
 _US: Final = 1_000
-#: A colour of chrome://tracing's own.
-_STANDS_OUT: Final = "terrible"
+#: Colours of chrome://tracing's own: amber, and red.
+_CRITICAL: Final = "bad"
+_FAILED: Final = "terrible"
+#: States of attempts that came to nothing.
+_FAILURES: Final = ("failed", "retrying", "stopped")
 
 
 @attrs.frozen
@@ -90,8 +93,10 @@ def write_slices(
             event = _event(one, begin, pid, lane + 1)
             if one.task_id in marked:
                 event["cat"] += ",critical"
-                event["cname"] = _STANDS_OUT
+                event["cname"] = _CRITICAL
                 event["args"]["critical"] = True
+            if one.state in _FAILURES:
+                event["cname"] = _FAILED
             events.append(event)
     document = {
         "traceEvents": events,

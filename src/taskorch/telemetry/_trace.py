@@ -14,6 +14,8 @@ from taskorch.events import (
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
+    TaskParentsAdded,
+    TaskRepointed,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -37,7 +39,14 @@ _ENDS: Final[dict[type[Event], TaskState]] = {
     TaskBlocked: TaskState.BLOCKED,
     TaskCancelled: TaskState.CANCELLED,
 }
-_WANTED: Final = (OrchestratorStarted, TaskSubmitted, TaskStarted, *_ENDS)
+_WANTED: Final[tuple[type[Event], ...]] = (
+    OrchestratorStarted,
+    TaskSubmitted,
+    TaskParentsAdded,
+    TaskRepointed,
+    TaskStarted,
+    *_ENDS,
+)
 _NS: Final = 1_000_000_000
 
 
@@ -89,15 +98,30 @@ class Trace:
             self._latest = max(self._latest, event.at_ns)
             if isinstance(event, TaskStarted):
                 self._open[event.task_id] = event
-            elif isinstance(event, TaskSubmitted):
-                self._types[event.task_id] = event.type
-                if event.after:
-                    self._after[event.task_id] = event.after
+            elif isinstance(event, TaskSubmitted | TaskParentsAdded | TaskRepointed):
+                self._connect(event)
             elif isinstance(event, OrchestratorStarted):
                 # What an earlier life had begun has ended with it, nobody knows when.
                 self._open.clear()
             else:
                 self._end(event)
+
+    def _connect(self, event: TaskSubmitted | TaskParentsAdded | TaskRepointed) -> None:
+        """Take in what waits for what."""
+        name = event.task_id
+        if isinstance(event, TaskRepointed):
+            for dependent in event.dependents:
+                above = self._after.get(dependent, ())
+                self._after[dependent] = tuple(
+                    event.rerun_id if one == name else one for one in above
+                )
+            return
+        if isinstance(event, TaskSubmitted):
+            self._types[name] = event.type
+            if event.rerun_of is not None:
+                self._after[name] = (event.rerun_of,)
+        if event.after:
+            self._after[name] = (*self._after.get(name, ()), *event.after)
 
     def _end(self, event: Any) -> None:
         state = _ENDS.get(type(event))
@@ -156,28 +180,29 @@ class Trace:
         """
         Ids of the chain of tasks, each waiting for the one before, that ran longest.
 
-        Where there is plenty of everything, that is what sets the pace.
+        Where there is plenty of everything, that is what sets the pace. What was run
+        again comes after its first run; what makes no attempt, as an approval, is not
+        named.
         """
         took: dict[str, int] = {}
         for one in self.slices():
             took[one.task_id] = took.get(one.task_id, 0) + one.end_ns - one.start_ns
         with self._lock:
-            after = {
-                name: [above for above in self._after.get(name, ()) if above in took]
-                for name in took
-            }
-        if not any(after.values()):
+            # What makes no attempt, as an approval, is a link of a chain all the same.
+            after = {**dict.fromkeys(took, ()), **self._after}
+        if not took or not any(after.values()):
             return ()
         length: dict[str, int] = {}
         before: dict[str, str | None] = {}
         for name in TopologicalSorter(after).static_order():
-            last = max(after[name], key=length.__getitem__, default=None)
+            last = max(after.get(name, ()), key=length.__getitem__, default=None)
             before[name] = last
-            length[name] = took[name] + (0 if last is None else length[last])
+            length[name] = took.get(name, 0) + (0 if last is None else length[last])
         at: str | None = max(length, key=length.__getitem__)
         chain: list[str] = []
         while at is not None:
-            chain.append(at)
+            if at in took:
+                chain.append(at)
             at = before[at]
         return tuple(reversed(chain))
 

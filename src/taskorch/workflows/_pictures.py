@@ -6,54 +6,105 @@ Everything that comes from outside is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
+import attrs
+
+from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 from taskorch.workflows._graph import Parents, layers
+from taskorch.workflows._layout import Layout
 
 __all__ = ("mermaid", "page")
 
-#: Tasks that a picture shows.
+#: Boxes that a picture shows, and those in one column.
 _MOST: Final = 200
-#: Characters of a task that a picture shows.
-_LABEL: Final = 26
-_WIDTH: Final = 180
+_ROWS: Final = 30
+#: Lines from column to column that it draws.
+_LINES: Final = 3_000
+_FONT: Final = 12
 _HEIGHT: Final = 30
-_GAP_X: Final = 50
-_GAP_Y: Final = 14
+#: Widths of boxes, and the room beside their text.
+_SLIM: Final = 60
+_WIDE: Final = 200
+_ROOM: Final = 20
+#: Between columns, and what more lines add to it, up to a limit.
+_GAP: Final = 40
+_GAP_LINE: Final = 3
+_GAP_MOST: Final = 110
 _PAD: Final = 10
+#: Lines that a point where they meet must save.
+_FEW: Final = 2
+_ARROW: Final = "#8a94a3"
 
-#: Of each state the colour of the box; a task on paper has none.
+#: Of each state the inside and the border of the box; a task on paper has none.
+_PLAIN: Final = ("#eef2f7", "#8a94a3")
 _COLOURS: Final = {
-    "": "#eef2f7",
-    "pending": "#eef2f7",
-    "queued": "#dbe7fb",
-    "running": "#9cc3f7",
-    "retrying": "#fbe3a6",
-    "blocked": "#e9d3f5",
-    "suspended": "#e2e2e2",
-    "completed": "#c3e8c5",
-    "failed": "#f6bdb8",
-    "cancelled": "#d0d0d0",
+    "completed": ("#c3e8c5", "#3d8b45"),
+    "failed": ("#f6bdb8", "#b3261e"),
+    "cancelled": ("#d0d0d0", "#6b6b6b"),
+    "blocked": ("#e9d3f5", "#8446a8"),
+    "suspended": ("#ececec", "#6b6b6b"),
+    "retrying": ("#fbe3a6", "#b07d00"),
+    "running": ("#9cc3f7", "#1f5fbf"),
+    "queued": ("#dbe7fb", "#5b7db1"),
+    "pending": _PLAIN,
 }
+#: States that are told by more than their colour.
+_THICK: Final = ("failed", "running")
+_DASHED: Final = ("suspended", "blocked")
+#: Tasks in these states are shown first, where there are too many.
+_FIRST: Final = {
+    state: place
+    for place, state in enumerate(
+        ("failed", "blocked", "running", "retrying", "suspended", "queued")
+    )
+}
+#: Types of tasks that are no work, but a gate between phases.
+_GATES: Final = ("gate", "approval")
+
+#: What Mermaid would take for more than text: an entity, a tag, Markdown, a formula.
+_SPECIAL: Final = str.maketrans({sign: f"#{ord(sign)};" for sign in '#"<>&`$:\\\r\n'})
+#: What it draws, unless it is told otherwise where it is set up.
+_MERMAID_LINES: Final = 499
+_MERMAID_TEXT: Final = 50_000
+
+
+@attrs.frozen
+class _Box:
+    """A task, or all those of a layer that are not shown; or a point."""
+
+    told: str
+    label: str
+    #: Its place from left to right, with gaps.
+    place: int
+    state: str = ""
+    gate: bool = False
+    others: bool = False
+    #: A point where lines meet, and no box.
+    meeting: bool = False
 
 
 def mermaid(parents: Parents) -> str:
     """The graph as a flowchart, from top to bottom."""
     number = {name: f"n{i}" for i, name in enumerate(parents)}
-    lines = ["flowchart TD"]
-    # `#` begins an entity of Mermaid's, and a quote ends the label.
-    lines += [
-        f'    {short}["{name.replace("#", "#35;").replace(chr(34), "#quot;")}"]'
-        for name, short in number.items()
+    lines = [
+        f'    {short}["{name.translate(_SPECIAL)}"]' for name, short in number.items()
     ]
-    lines += [
+    arrows = [
         f"    {number[parent]} --> {number[name]}"
         for name, above in parents.items()
         for parent in above
     ]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(["flowchart TD", *lines, *arrows]) + "\n"
+    if len(arrows) <= _MERMAID_LINES and len(text) <= _MERMAID_TEXT:
+        return text
+    edges, size = max(len(arrows) + 1, 500), max(2 * len(text), _MERMAID_TEXT)
+    return (
+        "%% Mermaid draws this if it was set up with "
+        f"mermaid.initialize({{maxEdges: {edges}, maxTextSize: {size}}}).\n{text}"
+    )
 
 
 def page(
@@ -71,69 +122,224 @@ def page(
         types: The type of each task.
         states: The state of each task, if it has one.
     """
-    places, width, height = _places(parents)
-    shapes = [
-        _edge(places[parent], place)
-        for name, place in places.items()
-        for parent in parents[name]
-        if parent in places
-    ]
-    shapes += [
-        _box(name, place, types.get(name, ""), states.get(name, ""))
-        for name, place in places.items()
-    ]
-    hidden = len(parents) - len(places)
-    more = f"<div>… and {hidden:,} more tasks, which are not shown</div>"
+    boxes, box_of = _boxes(parents, types, states)
+    arrows, implied = _arrows(parents, boxes, box_of)
+    hidden = len(parents) - sum(not box.others for box in boxes)
+    arrows = _gathered(arrows, boxes)
+    layout = Layout(_columns(boxes), arrows, _LINES)
+    notes: list[str] = []
+    if hidden:
+        many = "tasks, which are" if hidden > 1 else "task, which is"
+        notes.append(f"… and {hidden:,} more {many} not shown")
+    if implied:
+        many = "dependencies are" if implied > 1 else "dependency is"
+        notes.append(f"{implied:,} {many} left out: the others imply as much")
+    if layout.left_out:
+        many = "dependencies are" if layout.left_out > 1 else "dependency is"
+        notes.append(f"{layout.left_out:,} {many} left out: there are too many")
     return (
-        f"<div><div>{escape(title)}</div>"
-        f'<div style="overflow:auto"><svg xmlns="http://www.w3.org/2000/svg" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
-        f"{''.join(shapes)}</svg></div>{more if hidden else ''}</div>"
+        f"<div><div>{said(title)}</div>{_legend(states)}"
+        f"{_svg(boxes, layout) if boxes else ''}{''.join(map(note, notes))}</div>"
     )
 
 
-def _places(parents: Parents) -> tuple[dict[str, tuple[int, int]], int, int]:
-    """Where each task that is shown stands, and the size of it all."""
-    places: dict[str, tuple[int, int]] = {}
-    left = _MOST
-    x, bottom = _PAD, 0
-    for layer in layers(parents):
-        shown = layer[:left]
-        if not shown:
+def _legend(states: Mapping[str, str]) -> str:
+    """What the colours mean, and how many tasks have each."""
+    counts = Counter(states.values())
+    return legend(
+        (fill, stroke, f"{counts[state]:,} {state}")
+        for state, (fill, stroke) in _COLOURS.items()
+        if counts[state]
+    )
+
+
+# -- what is drawn -----------------------------------------------------------------
+
+
+def _boxes(
+    parents: Parents, types: Mapping[str, str], states: Mapping[str, str]
+) -> tuple[list[_Box], dict[str, int]]:
+    """What is shown, column by column, and the place of each task in it."""
+    boxes: list[_Box] = []
+    box_of: dict[str, int] = {}
+    for depth, layer in enumerate(layers(parents)):
+        # Between two layers is room for points where lines meet.
+        place = 2 * depth
+        room = min(_ROWS, _MOST - len(boxes))
+        if room <= 0:
             break
-        left -= len(shown)
-        # Near what they wait for, so that fewer lines cross.
-        shown.sort(key=lambda name: _height_of(parents[name], places))
-        for row, name in enumerate(shown):
-            places[name] = x, _PAD + row * (_HEIGHT + _GAP_Y)
-        bottom = max(bottom, _PAD + len(shown) * (_HEIGHT + _GAP_Y))
-        x += _WIDTH + _GAP_X
-    return places, max(x - _GAP_X + _PAD, 2 * _PAD), max(bottom, 2 * _PAD)
+        shown, others = _chosen(layer, room, states)
+        for name in shown:
+            box_of[name] = len(boxes)
+            kind, state = types.get(name, ""), states.get(name, "")
+            told = "\n".join(line for line in (name, kind, state) if line)
+            label = fitted(name, _WIDE - _ROOM, _FONT)
+            boxes.append(_Box(told, label, place, state, gate=kind in _GATES))
+        if others:
+            box_of.update(dict.fromkeys(others, len(boxes)))
+            label = f"… {len(others):,} more"
+            boxes.append(_Box(label, label, place, others=True))
+    return boxes, box_of
 
 
-def _height_of(above: Iterable[str], places: Mapping[str, tuple[int, int]]) -> float:
-    heights = [places[name][1] for name in above if name in places]
-    return sum(heights) / len(heights) if heights else 0.0
+def _chosen(
+    layer: list[str], room: int, states: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Those of *layer* that are shown, which are those that need a look; the others."""
+    if len(layer) <= room:
+        return layer, []
+    most = len(_FIRST)
+    urgent = sorted(layer, key=lambda name: _FIRST.get(states.get(name, ""), most))
+    kept = set(urgent[: room - 1])
+    others = [name for name in layer if name not in kept]
+    return [name for name in layer if name in kept], others
 
 
-def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1 = start[0] + _WIDTH, start[1] + _HEIGHT // 2
-    x2, y2 = end[0], end[1] + _HEIGHT // 2
-    bend = (x2 - x1) // 2
+def _arrows(
+    parents: Parents, boxes: list[_Box], box_of: Mapping[str, int]
+) -> tuple[list[tuple[int, int]], int]:
+    """
+    From which box to which an arrow leads, and how many say nothing new.
+
+    These are left out: others lead the same way by tasks that are shown.
+    """
+    found: dict[tuple[int, int], None] = {}
+    implied = 0
+    #: Of each box what it comes after, as bits.
+    before = [0] * len(boxes)
+    for name, box in box_of.items():
+        above = sorted({box_of[parent] for parent in parents[name]})
+        further = 0
+        if not boxes[box].others:
+            for parent in above:
+                further |= before[parent]
+                before[box] |= before[parent]
+                if not boxes[parent].others:
+                    before[box] |= 1 << parent
+        for parent in above:
+            if further >> parent & 1:
+                implied += 1
+            else:
+                found[parent, box] = None
+    return list(found), implied
+
+
+def _gathered(
+    arrows: list[tuple[int, int]], boxes: list[_Box]
+) -> list[tuple[int, int]]:
+    """
+    The arrows, the short ones first: many from many to many lead over one point.
+
+    These are those to boxes that wait for the very same: each would cross the others.
+    The points are added to *boxes*.
+    """
+    above: dict[int, list[int]] = {}
+    for start, end in arrows:
+        above.setdefault(end, []).append(start)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for end, starts in above.items():
+        alike.setdefault(tuple(sorted(starts)), []).append(end)
+    found: list[tuple[int, int]] = []
+    for before, after in alike.items():
+        if len(before) * len(after) <= len(before) + len(after) + _FEW:
+            found += [(start, end) for end in after for start in before]
+            continue
+        point = len(boxes)
+        boxes.append(_Box("", "", boxes[after[0]].place - 1, meeting=True))
+        found += [(start, point) for start in before]
+        found += [(point, end) for end in after]
+    return sorted(found, key=lambda a: boxes[a[1]].place - boxes[a[0]].place)
+
+
+def _columns(boxes: list[_Box]) -> list[list[int]]:
+    """The boxes by their places."""
+    found: dict[int, list[int]] = {}
+    for number, box in enumerate(boxes):
+        found.setdefault(box.place, []).append(number)
+    return [found[place] for place in sorted(found)]
+
+
+# -- the SVG -----------------------------------------------------------------------
+
+
+def _svg(boxes: list[_Box], layout: Layout) -> str:
+    widths = [
+        max(_width(boxes[item]) for item in column if item >= 0)
+        for column in layout.columns
+    ]
+    #: Lines that arrive at each column.
+    arriving = [0] * len(widths)
+    for lines in layout.lines.values():
+        for _, end in lines:
+            arriving[layout.column_of[end]] += 1
+    lefts: list[int] = []
+    right = _PAD
+    for column, width in enumerate(widths):
+        gap = min(_GAP + _GAP_LINE * arriving[column], _GAP_MOST)
+        lefts.append(right + gap if column else right)
+        right = lefts[-1] + width
+    top = min(layout.middle.values()) - _HEIGHT / 2 - _PAD
+    middle = {item: round(place - top) for item, place in layout.middle.items()}
+    shapes = _lines(boxes, layout, lefts, widths, middle)
+    for item, box in enumerate(boxes):
+        column = layout.column_of[item]
+        if box.meeting:
+            point = f'cx="{lefts[column]}" cy="{middle[item]}"'
+            shapes.append(f'<circle {point} r="3" fill="{_ARROW}"/>')
+        else:
+            shapes.append(_rectangle(box, lefts[column], middle[item], widths[column]))
+    height = max(middle.values()) + _HEIGHT // 2 + _PAD
+    return frame(shapes, right + _PAD, height, _FONT)
+
+
+def _width(box: _Box) -> int:
+    if box.meeting:
+        return 0
+    wide = round(width_of(box.label, _FONT)) + _ROOM
+    return min(max(wide, _SLIM), _WIDE)
+
+
+def _lines(
+    boxes: list[_Box],
+    layout: Layout,
+    lefts: list[int],
+    widths: list[int],
+    middle: Mapping[int, int],
+) -> list[str]:
+    """One path for all that leaves a box, and one for all heads of arrows."""
+    shapes: list[str] = []
+    heads: dict[int, None] = {}
+    for lines in layout.lines.values():
+        path = ""
+        for start, end in lines:
+            x1 = lefts[layout.column_of[start]] + widths[layout.column_of[start]]
+            x2, y1, y2 = lefts[layout.column_of[end]], middle[start], middle[end]
+            bend = (x2 - x1) // 2
+            path += f"M{x1} {y1}"
+            path += f"C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
+            if end < 0:
+                path += f"H{x2 + widths[layout.column_of[end]]}"
+            elif not boxes[end].meeting:
+                heads[end] = None
+        shapes.append(f'<path d="{path}" fill="none" stroke="{_ARROW}"/>')
+    if heads:
+        ends = [(lefts[layout.column_of[end]], middle[end]) for end in heads]
+        path = "".join(f"M{x - 7} {y - 4}L{x} {y}L{x - 7} {y + 4}z" for x, y in ends)
+        shapes.append(f'<path d="{path}" fill="{_ARROW}"/>')
+    return shapes
+
+
+def _rectangle(box: _Box, x: int, middle: int, width: int) -> str:
+    fill, stroke = _COLOURS.get(box.state, _PLAIN)
+    more = ' stroke-width="2"' if box.state in _THICK else ""
+    if box.state in _DASHED or box.others:
+        more += ' stroke-dasharray="4 3"'
+    struck = ' text-decoration="line-through"' if box.state == "cancelled" else ""
     return (
-        f'<path d="M{x1} {y1} C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" '
-        'fill="none" stroke="#8a94a3"/>'
-    )
-
-
-def _box(name: str, place: tuple[int, int], kind: str, state: str) -> str:
-    x, y = place
-    label = name if len(name) <= _LABEL else f"…{name[1 - _LABEL :]}"
-    told = "\n".join(line for line in (name, kind, state) if line)
-    return (
-        f"<g><title>{escape(told)}</title>"
-        f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" '
-        f'fill="{_COLOURS.get(state, _COLOURS[""])}" stroke="#5b6675"/>'
-        f'<text x="{x + _WIDTH // 2}" y="{y + _HEIGHT // 2 + 4}" '
-        f'text-anchor="middle" fill="#1b2430">{escape(label)}</text></g>'
+        f"<g><title>{said(box.told)}</title>"
+        f'<rect x="{x}" y="{middle - _HEIGHT // 2}" width="{width}" '
+        f'height="{_HEIGHT}" rx="{_HEIGHT // 2 if box.gate else 5}" '
+        f'fill="{fill}" stroke="{stroke}"{more}/>'
+        f'<text x="{x + width // 2}" y="{middle + 4}" text-anchor="middle" '
+        f'fill="#1b2430"{struck}>{said(box.label)}</text></g>'
     )

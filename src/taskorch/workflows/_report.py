@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,7 +10,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch.model import TaskState
-from taskorch.workflows._status import seconds
+from taskorch.workflows._status import listed
+from taskorch.workflows._words import counted, duration
 
 __all__ = ("PhaseReport", "TaskReport", "Verdict", "WorkflowReport")
 
@@ -17,6 +19,8 @@ __all__ = ("PhaseReport", "TaskReport", "Verdict", "WorkflowReport")
 _SHOWN: Final = 50
 #: Characters of an error that it shows.
 _LINE: Final = 200
+#: What Markdown reads as more than text, wherever it stands.
+_SIGNS: Final = re.compile(r"[\\|*`\[\]~]")
 
 
 @attrs.frozen
@@ -130,8 +134,11 @@ class WorkflowReport:
     def __str__(self) -> str:
         lines = [f"{self.workflow_id} is {self.state}: {self._summary()}"]
         for phase in self.phases:
-            line = f"{phase.completed} of {phase.total} tasks, {_time(phase.duration)}"
-            lines.append(f"  phase {phase.name} is {phase.state}: {line}")
+            line = f"  phase {phase.name} is {phase.state}: {phase.completed} of "
+            line += counted(phase.total, "task")
+            if phase.duration is not None:
+                line += f", {duration(phase.duration)}"
+            lines.append(line)
             lines += [f"    {verdict}" for verdict in _verdicts(phase)]
         for title, tasks in self._troubles():
             lines += [f"{title}:", *[f"  {line}" for line in _told(tasks)]]
@@ -144,8 +151,9 @@ class WorkflowReport:
             yield "What that held up", self.held_up
 
     def _summary(self) -> str:
-        totals = ", ".join(f"{count} {state}" for state, count in self.totals.items())
-        text = f"{len(self.tasks)} tasks, {totals}" if totals else "no tasks"
+        if not self.tasks:
+            return "no tasks"
+        text = ", ".join([counted(len(self.tasks), "task"), *listed(self.totals)])
         if self.duration is None:
             return text
         return f"{text}, in {_time(self.duration)} ({_time(self.work)} of work)"
@@ -160,7 +168,7 @@ def _plain(_owner: object, _field: object, value: Any) -> Any:
 
 
 def _time(value: float | None) -> str:
-    return "-" if value is None else seconds(value)
+    return "-" if value is None else duration(value)
 
 
 def _verdicts(phase: PhaseReport) -> list[str]:
@@ -199,5 +207,5 @@ def _told(tasks: tuple[TaskReport, ...]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """*text* as it does no harm in Markdown."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """*text* as it is nothing but text in Markdown."""
+    return _SIGNS.sub(r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from taskorch.model import TaskState
+from taskorch.workflows._words import counted, duration
 
-__all__ = ("PhaseStatus", "WorkflowStatus", "seconds", "state_of")
+__all__ = ("PhaseStatus", "WorkflowStatus", "listed", "state_of")
 
 _S: Final = TaskState
+#: States in the order in which they are told.
+_TOLD: Final = (
+    *(_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED, _S.SUSPENDED),
+    *(_S.RUNNING, _S.RETRYING, _S.QUEUED, _S.PENDING),
+)
 #: Names of a path that a sentence shows.
 _SHOWN: Final = 8
-_TENTH: Final = 0.1
-_MINUTE: Final = 60
-_HOUR: Final = 3600
 
 
 @attrs.frozen
@@ -42,7 +45,7 @@ class PhaseStatus:
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.verdict or self.state}, "
-        text += f"{self.completed} of {self.total} tasks completed"
+        text += f"{self.completed} of {counted(self.total, 'task')} completed"
         return f"{text}, {self.running} running" if self.running else text
 
 
@@ -94,37 +97,39 @@ class WorkflowStatus:
         state = self.pause or self.state
         if self.pause == "pausing":
             state = f"pausing, {self.running} still running"
-        text = f"{self.workflow_id} is {state}: {done} of {len(self.tasks)} tasks"
-        others = [
-            f"{count} {state}"
-            for state, count in self.counts.items()
-            if state is not _S.COMPLETED
-        ]
-        text += f" completed{''.join(f', {other}' for other in others)}."
+        text = f"{self.workflow_id} is {state}: {done} of "
+        text += counted(len(self.tasks), "task")
+        text += f"{', '.join([' completed', *listed(self.counts, _S.COMPLETED)])}."
         if self.asks:
             text += f" From outside it waits for: {_some(self.asks, ', ')}."
         if self.remaining_path:
-            text += f" The longest chain left has {len(self.remaining_path)}"
-            text += f": {_some(self.remaining_path, ' → ')}."
+            left = counted(len(self.remaining_path), "task")
+            text += f" The longest chain left has {left}: "
+            text += f"{_some(self.remaining_path, ' → ')}."
         if self.eta:
-            text += f" About {seconds(self.eta)} left, by estimate."
+            text += f" About {duration(self.eta)} left, by estimate."
         return text
 
 
 def _some(names: tuple[str, ...], between: str) -> str:
-    shown = [*names[:_SHOWN], "…"] if len(names) > _SHOWN else names
-    return between.join(shown)
+    text = between.join(names[:_SHOWN])
+    more = len(names) - _SHOWN
+    return f"{text}{between}… ({more:,} more)" if more > 0 else text
 
 
-def seconds(value: float) -> str:
-    """A duration for people."""
-    if value < _TENTH:
-        return f"{value * 1_000:.3g} ms"
-    if value < _MINUTE:
-        return f"{value:.3g} s"
-    if value < _HOUR:
-        return f"{value // _MINUTE:.0f} min {value % _MINUTE:.0f} s"
-    return f"{value // _HOUR:.0f} h {value % _HOUR // _MINUTE:.0f} min"
+def listed(counts: Mapping[Any, int], but: TaskState | None = None) -> list[str]:
+    """
+    How many are in which state: first how they ended, then what keeps the others.
+
+    Args:
+        counts: By state, or by its name.
+        but: A state that is left out.
+    """
+    return [
+        f"{counts[state]:,} {state}"
+        for state in _TOLD
+        if state is not but and counts.get(state)
+    ]
 
 
 def state_of(

@@ -1,0 +1,105 @@
+"""
+What all pictures share: texts that fit, a frame that scrolls, and a legend.
+
+A picture stands in pages of others, light and dark: what is drawn beside its boxes has
+the colour of their text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+from typing import Final
+from unicodedata import combining
+
+__all__ = ("fitted", "frame", "legend", "note", "said", "width_of")
+
+#: What may stand in no document: most control characters, and halves of others.
+_NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+#: Widths of letters in ems, in the widest of the usual fonts.
+_WIDTHS: Final = {
+    **dict.fromkeys("ijl.,:;'!I", 0.42),
+    **dict.fromkeys("frt()[]-/\\ ", 0.46),
+    **dict.fromkeys("#&+<=>^~", 0.85),
+    **dict.fromkeys("mwMW@%…", 1.03),
+}
+_USUAL: Final = 0.64
+_CAPITAL: Final = 0.8
+_OTHER: Final = 1.1
+#: Characters of a name that say too little to be shown.
+_FEW: Final = 3
+
+
+def said(text: str) -> str:
+    """*text* as it does no harm in a page."""
+    return escape(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def width_of(text: str, size: int) -> float:
+    """How wide *text* is at most, at a font size of *size* pixels."""
+    return size * sum(map(_ems, text))
+
+
+def _ems(letter: str) -> float:
+    known = _WIDTHS.get(letter)
+    if known is not None:
+        return known
+    if combining(letter):
+        return 0.0
+    if letter.isascii():
+        return _CAPITAL if letter.isupper() else _USUAL
+    return _OTHER
+
+
+def fitted(text: str, room: float, size: int) -> str:
+    """
+    *text* if it has room, or its beginning and its end; or "" if that says nothing.
+
+    Names of tasks often differ at their ends, and so the end gets as much.
+    """
+    if width_of(text, size) <= room:
+        return text
+    left = room / size - _ems("…")
+    first, last = 0, len(text)
+    while first < last:
+        place = last - 1 if len(text) - last <= first else first
+        left -= _ems(text[place])
+        if left < 0:
+            break
+        if place == first:
+            first += 1
+        else:
+            last -= 1
+    if first + len(text) - last < _FEW:
+        return ""
+    return f"{text[:first]}…{text[last:]}"
+
+
+def frame(shapes: Iterable[str], width: int, height: int, size: int) -> str:
+    """The *shapes* as an SVG that scrolls where the page is narrow."""
+    # Notebooks shrink pictures to the page, unless these say otherwise themselves.
+    return (
+        '<div style="overflow:auto"><svg xmlns="http://www.w3.org/2000/svg" '
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'style="display:block;max-width:none;width:{width}px;height:{height}px" '
+        f'font-family="sans-serif" font-size="{size}">{"".join(shapes)}</svg></div>'
+    )
+
+
+def legend(entries: Iterable[tuple[str, str, str]]) -> str:
+    """What colours mean: of each the inside, the border, and the words."""
+    swatches = [
+        '<span style="display:inline-block;margin-right:1.2em">'
+        '<span style="display:inline-block;width:1em;height:0.8em;'
+        f'margin-right:0.4em;background:{fill};border:1px solid {stroke}"></span>'
+        f"{said(words)}</span>"
+        for fill, stroke, words in entries
+    ]
+    return note("", "".join(swatches)) if swatches else ""
+
+
+def note(text: str, more: str = "") -> str:
+    """A line beside the picture: *text*, and HTML after it."""
+    style = "font-size:12px;margin:4px 0;opacity:0.85"
+    return f'<div style="{style}">{said(text)}{more}</div>'

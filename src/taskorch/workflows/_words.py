@@ -1,0 +1,43 @@
+"""How numbers stand in what people read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ("counted", "duration")
+
+#: What is less than a second, in its units; the largest first.
+_SMALL: Final = (("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+#: From here on something is said in the next unit: three figures would be that much.
+_AS_ONE: Final = 0.9995
+_MINUTE: Final = 60
+_HOUR: Final = 3_600
+_DAY: Final = 86_400
+
+
+def duration(seconds: float) -> str:
+    """A duration to about three figures: `350 ms`, `12.5 s`, `3 h 20 min`."""
+    if 0 < seconds < _AS_ONE:
+        unit, size = next(
+            (one for one in _SMALL if seconds >= one[1] * _AS_ONE), _SMALL[-1]
+        )
+        return f"{seconds / size:.3g} {unit}"
+    if seconds < _MINUTE - 0.05:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    if minutes < _HOUR // _MINUTE:
+        return _both(minutes, "min", rest, "s")
+    hours, rest = divmod(round(seconds / _MINUTE), _HOUR // _MINUTE)
+    if hours < _DAY // _HOUR:
+        return _both(hours, "h", rest, "min")
+    days, rest = divmod(round(seconds / _HOUR), _DAY // _HOUR)
+    return _both(days, "d", rest, "h")
+
+
+def _both(whole: int, name: str, rest: int, below: str) -> str:
+    return f"{whole:,} {name} {rest} {below}" if rest else f"{whole:,} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """*number* of a thing: `1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,42 @@
+"""Explanations as sentences, whatever the errors in them look like."""
+
+import pytest
+
+from taskorch import TaskState
+from taskorch.model import Blocker, Explanation, Remedy, Stuck
+from taskorch.model._explanation import in_a_line
+
+
+def test_what_has_completed_says_so_once():
+    done = Blocker("terminal", "It has ended.")
+    told = Explanation("t", TaskState.COMPLETED, (done,), routed="it is idle")
+    assert str(told) == "t is completed.\nIts agent was chosen because: it is idle."
+    told = Explanation("t", TaskState.CANCELLED, (done,))
+    assert str(told) == "t is cancelled.\nIt has ended."
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n\t", "\v", "\x85", "\u2028"])
+def test_an_error_of_many_lines_is_one_in_a_sentence(end):
+    error = f"ValueError: no table{end}<prices>"
+    flat = "ValueError: no table <prices>"
+    remedy = Remedy("rerun", "Run it again.")
+    failed = Blocker("terminal", f"It failed: {error}.", remedies=(remedy,))
+    told = str(Explanation("t", TaskState.FAILED, (failed,)))
+    assert told == f"t is failed.\nIt failed: {flat}.\n  → Run it again."
+    told = Explanation("t", TaskState.RETRYING, (), error=error, cause="error")
+    assert str(told) == f"t is retrying.\nIts latest failure (error): {flat}."
+    stuck = Stuck("dependency", f"They need t: {error}.", ("u",), (remedy,))
+    assert str(stuck).splitlines() == [
+        "1 task stuck: u.",
+        f"  They need t: {flat}.",
+        "    → Run it again.",
+    ]
+    assert error in stuck.detail
+
+
+def test_an_error_of_many_words_is_cut_and_keeps_its_end():
+    line = in_a_line(f"It failed: {'x' * 5_000}. Its retry policy allowed no more.")
+    assert len(line) < 1_010
+    assert line.startswith("It failed: xxx")
+    assert line.endswith("xxx. Its retry policy allowed no more.")
+    assert in_a_line("x" * 1_000) == "x" * 1_000

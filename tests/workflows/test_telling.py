@@ -1,0 +1,101 @@
+"""What a status and a report say to people."""
+
+import pytest
+from tests.workflows.functions import zero
+
+from taskorch import TaskOrchestrator, TaskState, Workflow
+from taskorch.workflows._report import PhaseReport, TaskReport, WorkflowReport
+from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed
+from taskorch.workflows._words import counted, duration
+
+_S = TaskState
+
+
+def status(states, path=(), eta=None):
+    tasks = {f"t{n}": state for n, state in enumerate(states)}
+    counts = {state: states.count(state) for state in sorted(set(states))}
+    return str(WorkflowStatus("w", _S.RUNNING, tasks, counts, tuple(path), eta=eta))
+
+
+def test_a_status_counts_in_words():
+    assert status([_S.COMPLETED]) == "w is running: 1 of 1 task completed."
+    assert status([_S.COMPLETED, _S.PENDING], ["a"], 61) == (
+        "w is running: 1 of 2 tasks completed, 1 pending. The longest chain left has "
+        "1 task: a. About 1 min 1 s left, by estimate."
+    )
+    assert str(PhaseStatus("p", _S.COMPLETED, 1, 1, 0)) == (
+        "p: completed, 1 of 1 task completed"
+    )
+
+
+def test_how_it_ended_comes_before_what_goes_on():
+    text = status([_S.BLOCKED, _S.CANCELLED, _S.COMPLETED, _S.FAILED, _S.QUEUED])
+    assert text.endswith("1 failed, 1 cancelled, 1 blocked, 1 queued.")
+    every = dict.fromkeys(_S, 2)
+    assert len(listed(every)) == len(_S)
+    assert listed(every)[:3] == ["2 completed", "2 failed", "2 cancelled"]
+    assert listed({"failed": 1_000, "pending": 0}) == ["1,000 failed"]
+
+
+def test_a_long_chain_is_cut_short():
+    text = status([_S.PENDING], [f"s{n}" for n in range(20)])
+    assert text.endswith(
+        "has 20 tasks: s0 → s1 → s2 → s3 → s4 → s5 → s6 → s7 → … (12 more)."
+    )
+
+
+@pytest.mark.parametrize("seconds", [59.96, 119.7, 3_599.6, 7_199.9, 86_399.0])
+def test_no_unit_is_full(seconds):
+    """Not `1 min 60 s`, and not `60 s`."""
+    text = duration(seconds)
+    assert "60" not in text
+    assert "24 h" not in text
+
+
+def test_numbers_of_things():
+    assert [counted(n, "task") for n in (0, 1, 2_000)] == [
+        "0 tasks",
+        "1 task",
+        "2,000 tasks",
+    ]
+
+
+def report(*states, took=None):
+    tasks = [
+        TaskReport(f"t{n}", f"w/t{n}", "x", state) for n, state in enumerate(states)
+    ]
+    totals = {str(state): states.count(state) for state in sorted(set(states))}
+    phases = (PhaseReport("p", _S.PENDING, 0, len(tasks), took),) if tasks else ()
+    return WorkflowReport("w", _S.FAILED, took, 0.25, phases, tuple(tasks), totals)
+
+
+def test_a_report_counts_in_words():
+    assert str(report()) == "w is failed: no tasks"
+    assert str(report(_S.COMPLETED, took=0.5)) == (
+        "w is failed: 1 task, 1 completed, in 500 ms (250 ms of work)\n"
+        "  phase p is pending: 0 of 1 task, 500 ms"
+    )
+    assert str(report(_S.COMPLETED, _S.BLOCKED, _S.COMPLETED)) == (
+        "w is failed: 3 tasks, 2 completed, 1 blocked\n  phase p is pending: 0 of 3 tasks"
+    )
+
+
+def test_one_task_in_a_real_run():
+    wf = Workflow("one")
+    wf.task(zero, id="only")
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf)
+        run.result(20)
+        assert ": 1 of 1 task completed." in str(run.status())
+        assert ": 1 task, 1 completed, in " in str(run.report())
+
+
+def test_an_error_is_nothing_but_text_in_markdown():
+    error = "TypeError: f(*a, **k) | [x](y) `z` <b> & \\ ~~no~~"
+    task = TaskReport("t_1_2", "w/t", "x", _S.FAILED, error=error)
+    text = WorkflowReport("w", _S.FAILED, None, 0.0, (), (task,), {"failed": 1})
+    assert (
+        r"- t_1_2 failed: TypeError: f(\*a, \*\*k) \| \[x\](y) \`z\` &lt;b> &amp; \\ "
+        r"\~\~no\~\~"
+    ) in text.to_markdown().splitlines()
+    assert error in str(text)
