@@ -1,5 +1,7 @@
 """Finished tasks leave memory, the oldest first."""
 
+import sys
+
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.events import LateResultIgnored
@@ -97,3 +99,15 @@ def test_touched():
         ("b", "theirs"),
         ("a", "mine"),
     ]
+
+
+def test_the_room_of_those_that_have_left_is_given_back():
+    machine = Machine(keep_finished=0, concurrency=1)
+    for number in range(10_000):
+        machine.submit(f"t{number}")
+    large = sys.getsizeof(machine.kernel.tasks)
+    for number in range(10_000):
+        machine.end(f"t{number}")
+    assert len(machine.kernel.tasks) == 0
+    assert len(machine.kernel.retired) == 10_000
+    assert sys.getsizeof(machine.kernel.tasks) < large / 4

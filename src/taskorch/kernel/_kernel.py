@@ -192,6 +192,8 @@ class Kernel:
         self.paused = True
 
         self.tasks: dict[str, TaskRow] = {}
+        #: How many there were at once, since it was made smaller.
+        self.most_tasks: int = _MANY
         #: Finished tasks that have left memory.
         self.retired: dict[str, TaskState] = {}
         #: Those of them that had dependencies, or names of the user's choice.
@@ -233,7 +235,7 @@ class Kernel:
         self.queued: int = 0
         #: Tasks of the batch that is being considered.
         self.admitting = 0
-        self.pending = 0
+        self.pending: int = 0
         self.retrying = 0
         self.blocked = 0
         self.suspended = 0
@@ -681,7 +683,14 @@ class Kernel:
     def retire(self) -> None:
         """Let the oldest finished task leave memory."""
         row = self.finished.popleft()
-        del self.tasks[row.id]
+        tasks = self.tasks
+        if len(tasks) > self.most_tasks:
+            self.most_tasks = len(tasks)
+        elif len(tasks) < self.most_tasks >> 3:
+            # A dict stays as large as it has been.
+            self.tasks = tasks = dict(tasks)
+            self.most_tasks = _MANY + len(tasks)
+        del tasks[row.id]
         self.retired[row.id] = row.state
         if row.links is not None or row.named:
             # The driver has more to let go of, or to remember.

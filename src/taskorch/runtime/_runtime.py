@@ -87,7 +87,6 @@ from taskorch.runtime._work import (
     add_above,
     extra_of,
     gone_of,
-    let_go_above,
     result_of_wait,
     task_of,
 )
@@ -190,7 +189,7 @@ class Runtime:
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
         #: Contents of tasks that have left memory, by the user's ids.
-        self.digests: dict[str, bytes | None] = {}
+        self.digests: dict[str, int | None] = {}
         self.closed = False
         #: Gives the manager of workflows, which is made when it is needed.
         self.manager_of: Callable[[Runtime], Any] | None = None
@@ -455,8 +454,8 @@ class Runtime:
                 # A journal remembers better.
                 self.submission.remember(row, work)
             # Whoever has the handle keeps the result, and not what led to it.
-            let_go_above(work)
             work._task = work._extra = None
+            work._above = work._after = ()
             work._args, work._kwargs = (), {}
 
     def _say_slow(self, now: int) -> None:

@@ -1010,8 +1010,8 @@ def when(value: float | datetime | None, now: int) -> int | None:
     return now + int(value * NS)
 
 
-def digest(task: Task, after: tuple[str, ...]) -> bytes | None:
-    """The content of *task* in 8 bytes; None if it cannot be pickled."""
+def digest(task: Task, after: tuple[str, ...]) -> int | None:
+    """The content of *task* in 56 bits; None if it cannot be pickled."""
     after = tuple(sorted(set(after)))
     options, payload = _options(task), task.payload
     content: Any
@@ -1024,7 +1024,8 @@ def digest(task: Task, after: tuple[str, ...]) -> bytes | None:
         kept = pickle.dumps(content) + repr((task.type, after)).encode()
     except Exception:  # noqa: BLE001 - any object of the user's
         return None
-    return blake2b(kept, digest_size=8).digest()
+    # The largest that fits into a small integer.
+    return int.from_bytes(blake2b(kept, digest_size=7).digest())
 
 
 def _refuse_rings(batch: dict[str, Entry]) -> None:

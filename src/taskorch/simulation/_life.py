@@ -118,7 +118,7 @@ class Life:
         self.submission: Any = Submission(cast("Runtime", self))
         self.executors: dict[str, Any] = {}
         self.keys: dict[str, str] = {}
-        self.digests: dict[str, bytes | None] = {}
+        self.digests: dict[str, int | None] = {}
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
