@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from taskorch import (
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
+    JournalError,
     JournalTakenError,
     JournalUnavailableError,
     Match,
@@ -46,6 +48,7 @@ from taskorch import (
     WouldBlockError,
     current_context,
 )
+from taskorch.journal import SqliteJournal, _file
 from taskorch.runtime import _committer, _lifecycle
 
 # -- what the tasks call: a journal keeps the import path ------------------------------
@@ -1893,6 +1896,52 @@ def test_a_journal_of_many_tasks(path: Path) -> None:
         assert [handle.task_id for handle in again] == names
         assert len(orch.tasks(limit=None)) == 10
         assert orch.get_stats().state_machine.completed == 1200
+
+
+def test_the_log_is_emptied_once_nobody_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_file, "LONG_LOG", 0)
+    journal = SqliteJournal(path, durability="process")
+    with TaskOrchestrator(journal=journal) as orch:
+        assert list(orch.map(add, range(100))) == list(range(100))
+        eventually(lambda: not journal.log_is_long)
+        # Whatever is in the log.
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:
+            ((count,),) = db.execute("SELECT count(*) FROM facts").fetchall()
+        assert count >= 200
+        assert orch.submit(add, 1, 2).result(PATIENCE) == 3
+
+
+class Disorderly(SqliteJournal):
+    """A journal that cannot empty its log."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(path, durability="process")
+        self.error = error
+        self.tried = threading.Event()
+
+    def empty_log(self, epoch: int) -> None:
+        self.tried.set()
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [JournalUnavailableError("the disk is full"), JournalError("damaged")]
+)
+def test_a_log_that_cannot_be_emptied_is_no_trouble(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What is wrong shows where something is written, and perhaps it has passed."""
+    monkeypatch.setattr(_file, "LONG_LOG", 0)
+    journal = Disorderly(path, error)
+    with TaskOrchestrator(journal=journal) as orch:
+        for number in range(3):
+            assert orch.submit(add, number).result(PATIENCE) == number
+            assert journal.tried.wait(PATIENCE)
+            journal.tried.clear()
+        assert orch.health().status == "ok"
+    assert SqliteJournal(path).verify() > 9
 
 
 class CommandError(Exception):

@@ -5,6 +5,7 @@ import sys
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.events import LateResultIgnored
+from taskorch.kernel import Spec
 from taskorch.kernel._history import past_of
 
 
@@ -102,12 +103,15 @@ def test_touched():
 
 
 def test_the_room_of_those_that_have_left_is_given_back():
-    machine = Machine(keep_finished=0, concurrency=1)
+    machine = Machine(keep_finished=0, concurrency=1, listening=False)
+    kernel = machine.kernel
+    bucket = kernel.bucket(Spec("t"))
     for number in range(10_000):
-        machine.submit(f"t{number}")
-    large = sys.getsizeof(machine.kernel.tasks)
-    for number in range(10_000):
-        machine.end(f"t{number}")
-    assert len(machine.kernel.tasks) == 0
-    assert len(machine.kernel.retired) == 10_000
-    assert sys.getsizeof(machine.kernel.tasks) < large / 4
+        kernel.submit(f"t{number}", bucket, None, machine.now)
+    large = sys.getsizeof(kernel.tasks)
+    for _ in range(10_000):
+        kernel.dispatch(machine.now)
+        kernel.complete(kernel.starts.pop(), 1, machine.now)
+    assert len(kernel.tasks) == 0
+    assert len(kernel.retired) == 10_000
+    assert sys.getsizeof(kernel.tasks) < large / 4

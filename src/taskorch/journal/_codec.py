@@ -37,12 +37,13 @@ __all__ = (
     "Document",
     "Row",
     "Rows",
-    "call_documents",
+    "call_texts",
     "column",
     "decode",
     "document",
     "encode",
     "entries",
+    "text_of",
 )
 
 #: `(seq, kind, at_ns, task_id, body, doc)`: an entry as the journal's table has it; ""
@@ -55,6 +56,8 @@ MAX_TEXT: Final = 100_000_000
 #: How many values a row has.
 WIDTH: Final = 6
 _INT64: Final = 2**63
+#: Is no value of any fact.
+_NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
 
 
@@ -72,7 +75,17 @@ class Rows:
     which has the fact of its start with it.
     """
 
-    __slots__ = ("_begun", "_early", "_values", "keys")
+    __slots__ = (
+        "_agent",
+        "_begun",
+        "_early",
+        "_end",
+        "_kind",
+        "_reason",
+        "_rest",
+        "_values",
+        "keys",
+    )
 
     def __init__(self, entries: Iterable[Entry | Row] = ()) -> None:
         self._values: list[int | str] = []
@@ -82,6 +95,13 @@ class Rows:
         self._early: list[tuple[int, Fact]] = []
         #: Idempotency keys and the ids of their tasks, in turn.
         self.keys: list[str] = []
+        # Mostly that is as it was in the row before, and so is its text: of submissions
+        # type, key and priority, of attempts agent and reason.
+        self._kind: tuple[Any, Any, Any] = _NONE, _NONE, _NONE
+        self._rest = ""
+        self._agent: Any = _NONE
+        self._reason: Any = _NONE
+        self._end = "", ""
         for entry in entries:
             if len(entry) == WIDTH:
                 # Whoever stands between has taken a group apart.
@@ -112,30 +132,130 @@ class Rows:
         Raises:
             InvalidTaskError, ValueError: See `encode`.
         """
+        self.keep(fact, _documented(value))
+
+    def keep(self, fact: Fact, text: str | None) -> None:
+        """
+        As `add`, where *text* is what `text_of` or `document` has made, or None.
+
+        Raises:
+            InvalidTaskError, ValueError: See `encode`.
+        """
         cls = fact[0]
         begun = self._begun
-        if cls is TaskStarted and value is None and fact[3] not in begun:
+        if cls is TaskStarted and text is None and fact[3] not in begun:
             begun[fact[3]] = len(self._values), fact
             return
         row = None
-        if type(value) is Document and cls is TaskSubmitted:
-            row = _encode_plain(fact, value)
+        if cls is TaskSubmitted:
+            if text is not None and type(text) is not KeyedDocument:
+                row = self._submission(fact, text)
         elif begun and _CLASSES[cls][1]:
             start = begun.pop(fact[3], None)
             if start is not None:
                 if cls is TaskCompleted:
-                    row = _encode_both(start[1], fact, value)
+                    row = self._attempt(start[1], fact, text)
                 if row is None:
                     self._early.append(start)
         if row is not None:
             self._values += row
             return
-        row = encode((fact, value))
+        row = _encode(fact, text)
         self._values += row
-        if value is not None and cls is TaskSubmitted:
-            key = getattr(value, "key", None) or getattr(value, "idempotency_key", None)
-            if key is not None:
-                self.keys += (column(key), row[3])
+        if type(text) is KeyedDocument and cls is TaskSubmitted:
+            self.keys += (column(text.key), row[3])
+
+    def _submission(self, fact: Fact, text: str) -> Row | None:
+        """The row of a submission about which little is said; None if more is."""
+        try:
+            # Written out, it takes half the time of two slices.
+            (
+                _,
+                seq,
+                at_ns,
+                task_id,
+                task_type,
+                priority,
+                after,
+                requires,
+                resources,
+                rerun_of,
+                timeout_ns,
+                idempotent,
+                key,
+                not_before_ns,
+                deadline_ns,
+                expires_ns,
+                is_named,
+            ) = fact
+            if (
+                after != ()
+                or requires is not None
+                or resources != ()
+                or rerun_of is not None
+                or timeout_ns is not None
+                or idempotent is not True
+                or not_before_ns is not None
+                or deadline_ns is not None
+                or expires_ns is not None
+                or is_named is not False
+                or not task_id.isascii()
+                or not 0 <= seq < _INT64 > at_ns >= 0
+            ):
+                return None
+            kind = self._kind
+            if (
+                task_type is not kind[0]
+                or key is not kind[1]
+                or priority is not kind[2]
+            ):
+                rest = f"{_quoted(task_type)},{priority},{key}]"
+                if type(priority) is not int or type(key) is not int or "\\ud" in rest:
+                    return None
+                self._kind = task_type, key, priority
+                self._rest = rest
+            body = f"[1,{_quoted(task_id)},{self._rest}"
+        except (TypeError, ValueError):
+            # It has fields more or less, or some that JSON has not.
+            return None
+        return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
+
+    def _attempt(self, start: Fact, fact: Fact, text: str | None) -> Row | None:
+        """
+        The row of *fact*, a completion, with that of its *start*.
+
+        None if they do not belong together, or look out of the common.
+        """
+        try:
+            _, seq, at_ns, task_id, attempt, agent, latency = fact
+            _, begun, begun_ns, _, number, name, allocation, reason = start
+            if (
+                number != attempt
+                or name != agent
+                or type(attempt) is not int
+                or type(latency) is not int
+                or not task_id.isascii()
+                or not 0 <= begun < seq < _INT64
+                or not 0 <= begun_ns <= at_ns < _INT64
+            ):
+                return None
+            if allocation or agent is not self._agent or reason is not self._reason:
+                held = dumps(allocation) if allocation else "[]"
+                end = _quoted(agent), f"{held},{_quoted(reason)}"
+                if "\\ud" in end[0] or "\\ud" in end[1]:
+                    return None
+                self._end = end
+                self._agent = _NONE if allocation else agent
+                self._reason = reason
+            by, because = self._end
+            body = (
+                f"[1,{_quoted(task_id)},{attempt},{by},{latency},"
+                f"[{begun},{begun_ns},{because}]]"
+            )
+        except (TypeError, ValueError):
+            return None
+        text = "" if text is None else _exact(text)
+        return seq, "TaskCompleted", at_ns, task_id, body, text
 
     def __len__(self) -> int:
         count = len(self._begun) + len(self._early)
@@ -188,6 +308,22 @@ def encode(entry: Entry) -> Row:
         ValueError: Its number or its time does not fit into 64 bits.
     """
     fact, value = entry
+    return _encode(fact, _documented(value))
+
+
+def _documented(value: Any) -> Document | None:
+    """*value* as it is kept; None if there is nothing."""
+    if value is None or isinstance(value, Document):
+        return value
+    return document(value)
+
+
+def _exact(text: str) -> str:
+    """*text* as a plain str: sqlite3 takes four times as long for any other."""
+    return text if type(text) is str else str(text)
+
+
+def _encode(fact: Fact, text: str | None) -> Row:
     cls, seq, at_ns = fact[0], fact[1], fact[2]
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
         msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
@@ -206,66 +342,8 @@ def encode(entry: Entry) -> Row:
     task_id = fact[3] if is_about_task else ""
     if not task_id.isascii():
         task_id = column(task_id)
-    if value is None:
-        return seq, kind, at_ns, task_id, body, ""
-    text = value if isinstance(value, Document) else document(value)
+    text = "" if text is None else _exact(text)
     return seq, kind, at_ns, task_id, body, text
-
-
-def _encode_plain(fact: Fact, text: Document) -> Row | None:
-    """The row of *fact*, a submission about which little is said; None if more is."""
-    try:
-        _, seq, at_ns, task_id, task_type, priority = fact[:6]
-        key = fact[12]
-        if (
-            fact[13:] != _END
-            or fact[6:12] != _MIDDLE
-            or type(priority) is not int
-            or type(key) is not int
-            or not task_id.isascii()
-            or not 0 <= seq < _INT64 > at_ns >= 0
-        ):
-            return None
-        body = f"[1,{_quoted(task_id)},{_quoted(task_type)},{priority},{key}]"
-    except (IndexError, TypeError, ValueError):
-        return None
-    return (
-        None if "\\ud" in body else (seq, "TaskSubmitted", at_ns, task_id, body, text)
-    )
-
-
-def _encode_both(start: Fact, fact: Fact, value: Any) -> Row | None:
-    """
-    The row of *fact*, a completion, with that of its *start*.
-
-    None if they do not belong together, or look out of the common.
-    """
-    try:
-        _, seq, at_ns, task_id, attempt, agent, latency = fact
-        _, begun, begun_ns, _, number, name, allocation, reason = start
-        if (
-            number != attempt
-            or name != agent
-            or type(attempt) is not int
-            or type(latency) is not int
-            or not task_id.isascii()
-            or not 0 <= begun < seq < _INT64
-            or not 0 <= begun_ns <= at_ns < _INT64
-        ):
-            return None
-        held = dumps(allocation) if allocation else "[]"
-        body = (
-            f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency},"
-            f"[{begun},{begun_ns},{held},{_quoted(reason)}]]"
-        )
-    except (TypeError, ValueError):
-        return None
-    if "\\ud" in body:
-        return None
-    text = ""
-    if value is not None:
-        text = value if isinstance(value, Document) else document(value)
-    return seq, "TaskCompleted", at_ns, task_id, body, text
 
 
 def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
@@ -468,6 +546,19 @@ def document(value: Any) -> Document:
         InvalidTaskError: Something in it cannot be restored exactly; the message says
             where, as in `payload.items[2].when`.
     """
+    text = text_of(value)
+    return text if isinstance(text, Document) else Document(text)
+
+
+def text_of(value: Any) -> str:
+    """
+    As `document`, where nobody could take it for a value itself.
+
+    It is a plain str, which is made and written sooner, unless there is a key.
+
+    Raises:
+        InvalidTaskError: See `document`.
+    """
     cls = type(value)
     text = _simple(value)
     if text is None and cls is Task:
@@ -479,20 +570,20 @@ def document(value: Any) -> Document:
             if cls is not Task:
                 refused.within("result")
             raise refused.told() from None
-    _check_size(text, "payload" if cls is Task else "result")
+    if len(text) > MAX_TEXT:
+        _refuse_size(text, "payload" if cls is Task else "result")
     if cls is Task and value.idempotency_key is not None:
         keyed = KeyedDocument(text)
         keyed.key = value.idempotency_key
         return keyed
-    return Document(text)
+    return text
 
 
-def _check_size(text: str, what: str) -> None:
-    if len(text) > MAX_TEXT:
-        size = f"{len(text) / 1e6:,.0f} MB"
-        msg = f"{what}: it takes {size}, and the most is {MAX_TEXT / 1e6:,.0f} MB"
-        hint = "keep it in a file, and hand over the name of that"
-        raise InvalidTaskError(msg, hint=hint)
+def _refuse_size(text: str, what: str) -> NoReturn:
+    size = f"{len(text) / 1e6:,.0f} MB"
+    msg = f"{what}: it takes {size}, and the most is {MAX_TEXT / 1e6:,.0f} MB"
+    hint = "keep it in a file, and hand over the name of that"
+    raise InvalidTaskError(msg, hint=hint)
 
 
 def _simple(value: Any) -> str | None:
@@ -506,33 +597,43 @@ def _simple(value: Any) -> str | None:
 _EMPTY: Final = ()
 
 
-def call_documents(
+def call_texts(
     task_type: str, fn: Callable[..., Any]
-) -> Callable[[tuple[Any, ...]], Document] | None:
+) -> Callable[[tuple[Any, ...]], str] | None:
     """
-    What makes the documents of calls of *fn*, of their positional arguments.
+    What makes, as `text_of`, those of calls of *fn*, of their positional arguments.
 
-    None if *fn* is no plain function: then `document` looks at each call.
+    None if *fn* is no plain function: then `text_of` looks at each call.
     """
     head = _head(task_type, fn)
     if head is None:
         return None
-    bare = Document(f"{head}{_CALL_END}}}}}")
+    end = f"{_CALL_END}}}}}"
+    bare = f"{head}{end}"
+    before, after = f"{head}{_ARGS}", f"{_ARGS_END}{end}"
 
-    def write(args: tuple[Any, ...]) -> Document:
+    def write(args: tuple[Any, ...]) -> str:
         if not args:
             return bare
-        try:
-            text = f"{head}{_arguments(args)}{_CALL_END}}}}}"
-        except RefusedError:
-            # The careful way says where it is.
-            return document(Task(task_type, Call(fn, args)))
-        _check_size(text, "payload")
-        return Document(text)
+        simple = _simple(args[0]) if len(args) == 1 else None
+        if simple is not None:
+            text = f"{before}{simple}{after}"
+        else:
+            try:
+                text = f"{head}{_arguments(args)}{end}"
+            except RefusedError:
+                # The careful way says where it is.
+                return text_of(Task(task_type, Call(fn, args)))
+        if len(text) > MAX_TEXT:
+            _refuse_size(text, "payload")
+        return text
 
     return write
 
 
+#: What stands before and after the positional arguments of a call.
+_ARGS: Final = ',"args":{"$tuple":['
+_ARGS_END: Final = "]}"
 #: How a call without keyword arguments ends.
 _CALL_END: Final = ',"kwargs":{}}}'
 
@@ -583,7 +684,7 @@ def _arguments(args: tuple[Any, ...]) -> str:
     """What stands between the function of a call and its end."""
     # It stands two deep in the task.
     items = [_simple(arg) or dumps(plain(arg, list, 3)) for arg in args]
-    return f',"args":{{"$tuple":[{",".join(items)}]}}'
+    return f"{_ARGS}{','.join(items)}{_ARGS_END}"
 
 
 def _is_bare(task: Task) -> bool:

@@ -13,6 +13,7 @@ from taskorch.journal._layout import RESTORE, create_tables
 
 __all__ = (
     "FAILURES",
+    "LONG_LOG",
     "Durability",
     "check_place",
     "connect",
@@ -32,9 +33,11 @@ _MAGIC: Final = b"SQLite format 3\0"
 _PATIENCE: Final = 5.0
 #: Memory for pages, in KiB: what a large group changes is written but once then.
 _CACHE: Final = 8 * 1024
-#: Pages in the write-ahead log at which they are moved into the journal: by then, many
-#: have been written more than once.
-_CHECKPOINT: Final = 4_000
+#: Pages in the write-ahead log at which they are moved into the journal once nobody
+#: waits: by then, many have been written more than once.
+LONG_LOG: Final = 4_000
+#: And at which a commit does that, whoever waits for it.
+_LONGEST_LOG: Final = 4 * LONG_LOG
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 
@@ -99,7 +102,7 @@ def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
     # On macOS a plain fsync stops at the cache of the disk.
     db.execute(f"PRAGMA fullfsync = {'ON' if durability == 'power' else 'OFF'}")
     db.execute(f"PRAGMA cache_size = -{_CACHE}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
 
 

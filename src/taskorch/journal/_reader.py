@@ -21,7 +21,15 @@ from taskorch.journal._file import FAILURES, is_passing
 from taskorch.journal._layout import LAYOUT, RESTORE
 from taskorch.protocols import Entry
 
-__all__ = ("FORM", "Group", "IdleReaders", "Reader", "checksum", "snapshot_checksum")
+__all__ = (
+    "FORM",
+    "Group",
+    "IdleReaders",
+    "Reader",
+    "checked_texts",
+    "checksum",
+    "snapshot_checksum",
+)
 
 #: Rows that are taken at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
@@ -74,14 +82,20 @@ _NOTHING: Final = Group(0, 0, 0, 0, FORM)
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
     """Of *rows*, going on from *crc*, which is that of the group before."""
+    for text in checked_texts(rows, epoch):
+        crc = crc32(text, crc)
+    return crc
+
+
+def checked_texts(rows: Rows | Iterable[Row], epoch: int) -> Iterator[bytes]:
+    """What the checksum of *rows* is made of."""
     columns: Iterable[Iterable[Any]]
     columns = rows.columns if isinstance(rows, Rows) else zip(*rows, strict=True)
-    crc = crc32(f"{epoch}\n".encode(), crc)
+    yield f"{epoch}\n".encode()
     # A column at a time: then no text has to be made for each row.
     for place, column in enumerate(columns):
         text = "\n".join(column if place in _TEXTS else map(str, column))
-        crc = crc32(f"{text}\n".encode(), crc)
-    return crc
+        yield f"{text}\n".encode()
 
 
 def _checksum_by_rows(rows: Iterable[Row], crc: int, epoch: int) -> int:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import lt
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.journal import _codec, _file
@@ -27,7 +28,7 @@ from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
 from taskorch.journal._lock import Lock
 from taskorch.journal._points import reach
-from taskorch.journal._reader import FORM, Reader, checksum, snapshot_checksum
+from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
 from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._writing import state_text
 from taskorch.protocols import Entry
@@ -37,6 +38,9 @@ __all__ = ("Durability", "SqliteJournal")
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
 #: gets it back when the threads that work let go of it.
 _SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)
+#: About how many pages of the log a commit takes, and how many bytes of text each more.
+_PAGES: Final = 4
+_PAGE: Final = 3_000
 #: Values that a statement may have: more than we need, or 999 before SQLite 3.32.
 _VALUES: Final = 32_766 if sqlite3.sqlite_version_info >= (3, 32) else 999
 
@@ -103,6 +107,8 @@ class SqliteJournal(ReadableJournal):
         self._db: sqlite3.Connection | None = None
         #: The latest group as `(last, crc)`; None: the journal must be asked.
         self._latest: tuple[int, int] | None = None
+        #: Pages that the log has and the journal has not, more or less.
+        self._logged = 0
         self._is_closed = False
         _OPEN.add(self)
 
@@ -204,15 +210,24 @@ class SqliteJournal(ReadableJournal):
         """
         return None if value is None else _codec.document(value)
 
-    def call_documents(
-        self, task_type: str, fn: Callable[..., Any]
-    ) -> Callable[[tuple[Any, ...]], object] | None:
+    def text(self, value: object) -> str | None:
         """
-        What makes `document` of tasks that call *fn*, of the positional arguments.
+        As `document`, for what `new_group` gives: only its `keep` takes that.
+
+        Raises:
+            InvalidTaskError: Something in it cannot be restored exactly.
+        """
+        return None if value is None else _codec.text_of(value)
+
+    def call_texts(
+        self, task_type: str, fn: Callable[..., Any]
+    ) -> Callable[[tuple[Any, ...]], str] | None:
+        """
+        What makes `text` of tasks that call *fn*, of the positional arguments.
 
         None if *fn* is no plain function.
         """
-        return _codec.call_documents(task_type, fn)
+        return _codec.call_texts(task_type, fn)
 
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""
@@ -244,15 +259,19 @@ class SqliteJournal(ReadableJournal):
         reach("begin")
         with _transaction(db):
             kept, crc = self._latest or self._find_latest(db)
+            size = 0
             # What fails from here on leaves nothing to rely on.
             self._latest = None
             if first <= kept:
                 self._check_again(db, list(rows), kept)
                 latest = kept, crc
             else:
-                latest = last, checksum(rows, crc, self._epoch)
+                for text in checked_texts(rows, self._epoch):
+                    crc = crc32(text, crc)
+                    size += len(text)
+                latest = last, crc
                 try:
-                    self._keep_rows(db, rows, (last, first, self._epoch, latest[1]))
+                    self._keep_rows(db, rows, (last, first, self._epoch, crc))
                 except sqlite3.IntegrityError:
                     # They are there: then somebody else has written them.
                     self._check_epoch(db)
@@ -260,6 +279,7 @@ class SqliteJournal(ReadableJournal):
             reach("commit")
             self._in_doubt = True
         self._latest = latest
+        self._note_log(size)
         reach("kept")
 
     def _keep_rows(
@@ -333,7 +353,37 @@ class SqliteJournal(ReadableJournal):
                     "DELETE FROM snapshots WHERE seq NOT IN"
                     " (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT 2)"
                 )
+            self._note_log(len(text))
             reach("saved")
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether there is something to do for `empty_log`."""
+        return self._logged > _file.LONG_LOG
+
+    def empty_log(self, epoch: int) -> None:
+        """
+        Move what the log holds into the journal: for when nobody waits for a commit.
+
+        If it is never called, an `append` does that once the log is four times as long.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now.
+            JournalError: The journal is damaged.
+        """
+        with self._writing(epoch) as db:
+            # Two that do this at the same moment can do harm: see `wal_reset_bug`.
+            self._check_epoch(db)
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # What readers still need has stayed, and is moved another time.
+            self._logged = 0
+
+    def _note_log(self, size: int) -> None:
+        self._logged += _PAGES + size // _PAGE
 
     @contextlib.contextmanager
     def _writing(self, epoch: int) -> Iterator[sqlite3.Connection]:
@@ -385,6 +435,8 @@ class SqliteJournal(ReadableJournal):
         self._idle.close()
         db, self._db = self._db, None
         self._latest = None
+        # The last one to close the log empties it.
+        self._logged = 0
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()

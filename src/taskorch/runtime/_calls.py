@@ -159,7 +159,7 @@ def _submit_call(
         _validate_call(rt, bucket, work)
     if kwargs:
         call = Task(bucket.spec.type, Call(fn, args, kwargs))
-        document = committer.journal.document(call)
+        document = committer.document(call)
     else:
         document = committer.call_documents(bucket.spec.type, fn)(args)
 
@@ -340,7 +340,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     row, attempt, work = item
     document = None
     if value is not None or error is not None:
-        document, error = kept_end(committer.journal, row.id, value, error)
+        document, error = kept_end(committer.document, row.id, value, error)
     lock = rt.lock
     kernel = rt.kernel
     following = launch = None
@@ -460,7 +460,7 @@ def finish(
         committer = rt.committer
         document = None
         if committer is not None:
-            document, error = kept_end(committer.journal, row.id, value, error)
+            document, error = kept_end(committer.document, row.id, value, error)
         lock = rt.lock
         if lock.locked():
             yield_gil(lock)

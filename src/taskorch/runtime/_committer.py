@@ -60,6 +60,8 @@ _LEISURE: Final = 0.002
 #: Seconds that they wait for it anyhow, after a group of so many.
 _BREATH: Final = 0.0005
 _MANY: Final = 100
+#: Seconds without anything to write after which the journal may put itself in order.
+_CALM: Final = 0.02
 #: Facts between two snapshots, at the least; and as many for every task in memory.
 _SNAPSHOT_FACTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
@@ -82,8 +84,15 @@ class Committer:
     def __init__(self, runtime: Runtime, journal: Journal) -> None:
         self._rt = runtime
         self.journal = journal
+        new_group = getattr(journal, "new_group", None)
         #: Entries, or what the journal has made of them already.
-        self.commits: Commits[Any] = Commits(make=getattr(journal, "new_group", list))
+        self.commits: Commits[Any] = Commits(make=new_group or list)
+        #: Makes of a value what is kept of it.
+        self.document: Callable[[Any], Any] = journal.document
+        self._call_texts: Any = None
+        if new_group is not None:
+            self.document = getattr(journal, "text", journal.document)
+            self._call_texts = getattr(journal, "call_texts", None)
         #: Why the journal cannot be written; empty if it can.
         self.trouble = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
@@ -128,8 +137,8 @@ class Committer:
 
         Journals may have a quick way for that.
         """
-        keep = self.journal.document
-        ask = getattr(self.journal, "call_documents", None)
+        keep = self.document
+        ask = self._call_texts
         write = None if ask is None else ask(task_type, fn)
         if write is not None:
             return cast("Callable[[tuple[Any, ...]], Any]", write)
@@ -141,7 +150,7 @@ class Committer:
         """Facts of a step: they are kept soon, and then told."""
         commits, documents = self.commits, self.documents
         pending = commits.pending
-        keep = getattr(pending, "add", None) or _adding(pending)
+        keep = getattr(pending, "keep", None) or _adding(pending)
         unsettled = self._unsettled
         hurry = False
         for fact, work in items:
@@ -434,7 +443,7 @@ class Committer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             elif not self._closing:
                 pause = _FIRST_PAUSE
-                self._wake.acquire()
+                self._sleep()
                 if self._is_busy:
                     # Whoever waits does so for one of many.
                     self._wake.acquire(timeout=_BREATH)
@@ -450,6 +459,23 @@ class Committer:
                         break
             if self._closing or self._rt.fault is not None:
                 return
+
+    def _sleep(self) -> None:
+        """Wait until there is something to write."""
+        if getattr(self.journal, "log_is_long", False):
+            if self._wake.acquire(timeout=_CALM):
+                return
+            with self._writing:
+                self._empty_log()
+        self._wake.acquire()
+
+    def _empty_log(self) -> None:
+        empty: Any = self.journal.empty_log  # type: ignore[attr-defined]  # looked for
+        try:
+            empty(self._rt.epoch)
+        except JournalError:
+            # The log only grows; what is wrong will show by itself.
+            return
 
     def _commit(self) -> bool:
         """

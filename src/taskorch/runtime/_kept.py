@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
 from taskorch.errors import (
@@ -13,7 +14,6 @@ from taskorch.errors import (
 )
 from taskorch.events import Fact
 from taskorch.model import ProgramResult
-from taskorch.protocols import Journal
 
 __all__ = ("error_of_fact", "kept_end")
 
@@ -23,7 +23,10 @@ _MAX_TRACE: Final = 20_000
 
 
 def kept_end(
-    journal: Journal, task_id: str, value: Any, error: BaseException | None
+    document: Callable[[Any], Any],
+    task_id: str,
+    value: Any,
+    error: BaseException | None,
 ) -> tuple[Any, BaseException | None]:
     """
     What the journal is to keep of the end of an attempt, and its error.
@@ -32,10 +35,10 @@ def kept_end(
     """
     try:
         if error is None:
-            return journal.document(value), None
+            return document(value), None
         if isinstance(error, AttemptInterrupted):
             return None, error
-        return journal.document(_described(error)), error
+        return document(_described(error)), error
     except InvalidTaskError as refused:
         msg = f"task {task_id}: {refused.message}"
         return None, InvalidTaskError(msg, hint=refused.hint, task_id=task_id)

@@ -54,6 +54,7 @@ def work(path: Path, tell: int, lives: list[int]):
             )
             os.write(tell, bytes([group[-1]]))
             journal.save(epoch, group[-1], {"at": group[-1]})
+            journal.empty_log(epoch)
 
 
 def death(path: Path, number: int):

@@ -18,7 +18,14 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.journal import SqliteJournal, _codec
-from taskorch.journal._codec import Document, Rows, call_documents, document, entries
+from taskorch.journal._codec import (
+    Rows,
+    call_texts,
+    document,
+    encode,
+    entries,
+    text_of,
+)
 from taskorch.model import Call, Task
 
 TASK = Task("x", Call(len))
@@ -130,6 +137,74 @@ def test_any_facts_come_back_in_order(steps, after):
     assert Rows(list(rows)).values == rows.values
 
 
+ANYTHING = st.sampled_from(["x", "y", "é", "\ud800", None])
+plain_steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submitted"),
+            ANYTHING,
+            st.sampled_from([7, 8, None]),
+            st.sampled_from([0, 1, True, None]),
+        ),
+        st.tuples(
+            st.just("attempt"),
+            ANYTHING,
+            st.sampled_from(["because", "why", "\udc00", None]),
+            st.sampled_from([(), (("cpu", 5),), (("cpu", 6),)]),
+        ),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain_steps)
+def test_no_row_takes_anything_from_the_one_before(steps):
+    """Their text is remembered from row to row."""
+    group = []
+    for number, (what, who, one, other) in enumerate(steps):
+        seq, task_id = 2 * number + 1, f"t{number}"
+        if what == "submitted":
+            middle = ((), None, (), None, None, True)
+            end = (None, None, None, False)
+            fact = (TaskSubmitted, seq, 5, task_id, who, other, *middle, one, *end)
+            group.append((fact, CALL))
+        else:
+            start = (TaskStarted, seq, seq, task_id, 1, who, other, one)
+            fact = (TaskCompleted, seq + 1, seq + 1, task_id, 1, who, 9)
+            group += [(start, None), (fact, None)]
+    assert entries(Rows(group)) == read(group)
+    for row in Rows(group):
+        if row[1] == "TaskSubmitted":
+            ((fact, value),) = [entry for entry in group if entry[0][1] == row[0]]
+            assert entries([encode((fact, value))]) == entries([row])
+            assert entries(Rows([(fact, value)])) == entries([row])
+
+
+@pytest.mark.parametrize(
+    "value", [7, "text", [1, (2,)], 2**70, TASK, Task("x", id="i")]
+)
+def test_texts_are_kept_as_documents_are(value):
+    text = text_of(value)
+    assert type(text) is str
+    assert text == document(value)
+    facts = [submitted(1)[0], completed(2)[0]]
+    texts, documents = Rows(), Rows()
+    for fact in facts:
+        texts.keep(fact, text)
+        documents.add(fact, document(value))
+    assert list(texts) == list(documents) == list(Rows([(f, value) for f in facts]))
+    # A subclass would be no better than any object to sqlite3.
+    assert {type(item) for item in documents.values} == {int, str}
+
+
+def test_the_key_of_a_task_goes_with_its_text():
+    rows = Rows()
+    rows.keep(submitted(1)[0], text_of(Task("x", idempotency_key="k")))
+    assert rows.keys == ["k", "t"]
+    assert entries(rows)[0][1].idempotency_key == "k"
+
+
 def test_the_journal_gives_both_facts_of_such_a_row(tmp_path):
     path = tmp_path / "journal.db"
     group = [submitted(1), started(2), submitted(3, "u"), completed(4)]
@@ -166,33 +241,34 @@ arguments = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(arguments)
 def test_documents_of_calls_are_those_of_tasks(args):
-    write = call_documents("x", len)
+    write = call_texts("x", len)
     made = write(args)
-    assert type(made) is Document
-    assert made == document(Task("x", Call(len, args)))
+    assert type(made) is str
+    assert made == _codec.dumps(_codec.plain(Task("x", Call(len, args)), list, 0))
 
 
 def test_a_call_that_cannot_be_kept_is_refused_as_the_task_is():
-    write = call_documents("x", len)
+    write = call_texts("x", len)
     with pytest.raises(InvalidTaskError, match=r"^payload\.args\[1\]: "):
         write((1, object()))
 
 
 def test_of_what_is_no_plain_function_each_call_is_looked_at():
-    assert call_documents("x", [].append) is None
-    assert call_documents("\ud800", len) is None
+    assert call_texts("x", [].append) is None
+    assert call_texts("\ud800", len) is None
 
 
 def test_what_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(_codec, "MAX_TEXT", 1_000)
     large = "x" * 1_000
-    write = call_documents("x", len)
+    write = call_texts("x", len)
     for make, where in (
         (lambda: document(large), "result"),
         (lambda: document([large]), "result"),
         (lambda: document(Task("x", large)), "payload"),
         (lambda: document(Task("x", Call(len, (large,)))), "payload"),
         (lambda: write((large,)), "payload"),
+        (lambda: write((1, large)), "payload"),
     ):
         with pytest.raises(InvalidTaskError, match=f"^{where}: it takes") as caught:
             make()

@@ -214,6 +214,95 @@ def test_a_reader_does_not_hold_the_writer_up(path, opened, monkeypatch):
     assert seen + list(reader) == ENTRIES
 
 
+def without_log(path):
+    """What the file holds, whatever is in its log."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:
+        return [seq for (seq,) in db.execute("SELECT seq FROM facts ORDER BY seq")]
+
+
+def test_a_long_log_is_moved_into_the_journal_when_there_is_time(
+    path, opened, monkeypatch
+):
+    journal = opened()
+    epoch = journal.claim()
+    assert not journal.log_is_long
+    journal.append(epoch, GROUPS[0])
+    assert not journal.log_is_long
+    assert without_log(path) == []
+    monkeypatch.setattr(_file, "LONG_LOG", 10)
+    large = [((TaskCompleted, 3, 4, "t", 1, "a", 5), "x" * 50_000)]
+    journal.append(epoch, large)
+    assert journal.log_is_long
+    journal.empty_log(epoch)
+    assert not journal.log_is_long
+    assert without_log(path) == [1, 2, 3]
+    assert list(journal.read()) == GROUPS[0] + large
+    assert journal.verify() == 3
+
+
+def test_what_somebody_reads_stays_as_it_was(path, opened):
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM facts").fetchone() == (2,)
+        journal.append(epoch, GROUPS[1])
+        journal.empty_log(epoch)
+        assert reader.execute("SELECT count(*) FROM facts").fetchone() == (2,)
+        reader.execute("COMMIT")
+    journal.empty_log(epoch)
+    assert without_log(path) == [1, 2, 3]
+
+
+def test_a_log_that_nobody_empties_is_bounded(path, monkeypatch):
+    monkeypatch.setattr(_file, "_LONGEST_LOG", 20)
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        for number in range(1, 101):
+            journal.append(epoch, [fact(number)])
+        # A commit takes a few pages.
+        assert Path(f"{path}-wal").stat().st_size < 40 * 4096
+        assert len(without_log(path)) > 80
+
+
+def test_a_log_is_emptied_by_its_owner_alone(path, opened):
+    first = opened()
+    epoch = first.claim()
+    first.append(epoch, GROUPS[0])
+    second = opened(take_over=True)
+    second.append(second.claim(), GROUPS[1])
+    before = without_log(path)
+    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+        first.empty_log(epoch)
+    with pytest.raises(JournalTakenError):
+        first.empty_log(2)
+    assert without_log(path) == before == []
+    second.empty_log(2)
+    assert without_log(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_error_while_the_log_is_emptied_loses_nothing(
+    opened, monkeypatch, number, after
+):
+    connect = _file.connect
+    state = {"left": 0, "after": after}
+    monkeypatch.setattr(_file, "connect", lambda *a: Flaky(connect(*a), state))
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    state["left"] = number
+    with pytest.raises(JournalUnavailableError) as caught:
+        journal.empty_log(epoch)
+    assert caught.value.outcome == "refused"
+    assert state["left"] == 0
+    journal.append(epoch, GROUPS[1])
+    journal.empty_log(epoch)
+    assert list(journal.read()) == GROUPS[0] + GROUPS[1]
+
+
 def test_reading_begins_in_the_middle_of_a_group(path):
     filled(path)
     assert [e[0][1] for e in SqliteJournal(path).read(8)] == [9, 10]
