@@ -17,11 +17,13 @@ MINUTES ?= 10
 MANY   := -n auto --maxprocesses=4 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without what is compiled already, each of the many processes of the tests would do it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        fast coverage others others-ready wheel soak soak-ci
+        fast coverage at-length others others-ready wheel soak soak-ci
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
@@ -66,6 +68,7 @@ test: $(READY)
 	@$(BOTH) static verifytypes others-ready wheel soak-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory at-length
 
 static: style imports mypy pyright
 
@@ -94,12 +97,20 @@ verifytypes: $(READY)
 fast: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
 
+# Of the slow tests only those are measured that lead where the fast ones do not:
+# measuring doubles the time, and the others do at length what the fast ones do.
+MEASURED := tests/unit tests/integration tests/faults/test_crash_tools.py
+
 coverage: $(READY)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q $(MANY)
+	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow'
+	@$(BIN)/coverage run -m pytest -q $(MANY) -m slow $(MEASURED)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+at-length: $(READY)
+	@$(BIN)/python -m pytest -q $(MANY) -m slow $(addprefix --ignore=,$(MEASURED))
 
 others others-ready: $(READY)
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 
 import pytest
@@ -19,7 +20,15 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# What other interpreters may find is not in the number of the examples.
+settings.register_profile("others", settings.get_profile("ci"), max_examples=50)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_finish():
+    """What is there by now stays: no test that collects garbage has to look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

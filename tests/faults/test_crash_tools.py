@@ -163,6 +163,8 @@ def test_a_module_that_cannot_be_imported_again_is_told(tmp_path, monkeypatch):
     module = tmp_path / "only_once.py"
     module.write_text("def workload(path): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
+    # What was compiled would stand for the same number of other letters.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     import only_once  # pyright: ignore[reportMissingImports]
 
     module.write_text("raise OSError('no more')\n")

@@ -34,5 +34,5 @@ def test_however_often_it_is_ended_no_result_changes(tmp_path, number, seed, tim
     seen = json.loads(done.stdout)
     assert len(seen["kills"]) >= times
     # They came before anything, towards the end, and at much in between.
-    assert len(set(seen["kills"])) > 8
+    assert len(set(seen["kills"])) > min(8, times // 6)
     assert seen["journals"] > 3

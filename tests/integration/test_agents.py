@@ -14,6 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     AgentJoined,
@@ -28,9 +29,6 @@ from taskorch import (
     UnsatisfiableError,
     current_context,
 )
-
-PATIENCE = 20.0
-"""Seconds that no wait should need, on however busy a machine."""
 
 
 @pytest.fixture

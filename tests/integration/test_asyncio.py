@@ -2,9 +2,17 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, fail, in_loop, threads_since
+from tests.integration.tools import (
+    PATIENCE,
+    Hold,
+    eventually,
+    fail,
+    in_loop,
+    threads_since,
+)
 
 from taskorch import (
     DependencyFailedError,
@@ -212,14 +220,19 @@ async def test_aio_map_in_order_with_errors_in_turn() -> None:
 
 
 @in_loop
-async def test_aio_map_runs_out_of_patience_only_while_it_waits() -> None:
+async def test_aio_map_runs_out_of_patience_only_while_it_waits(monkeypatch) -> None:
     """Its timeout raises in the map, never in the code between two results."""
     async with TaskOrchestrator() as orch:
         hold = Hold()
-        results = orch.aio.map(lambda n: hold() if n else 0, [0, 0, 1], timeout=0.05)
+        results = orch.aio.map(lambda n: hold() if n else 0, [0, 0, 1], timeout=60)
         assert await anext(results) == 0
+
+        def both_have_ended() -> bool:
+            return orch.get_stats().state_machine.completed == 2
+
+        await asyncio.to_thread(eventually, both_have_ended)
         # Longer than the timeout, and not interrupted.
-        await asyncio.sleep(0.1)
+        monkeypatch.setattr("taskorch._aio.monotonic", lambda: time.monotonic() + 120)
         assert await anext(results) == 0
         with pytest.raises(TimeoutError):
             await anext(results)

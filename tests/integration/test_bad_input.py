@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     CycleError,
@@ -38,9 +39,6 @@ from taskorch import (
     ValidationFailedError,
     Verdict,
 )
-
-PATIENCE = 20.0
-"""Seconds that no wait should need, on however busy a machine."""
 
 HUGE = 10**400
 ENORMOUS = 10**5_000

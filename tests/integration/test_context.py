@@ -197,5 +197,5 @@ def test_asking_for_the_context_at_once_with_the_cancellation() -> None:
             assert began.wait(PATIENCE)
             handles[-1].cancel()
         for handle in handles:
-            handle.exception(5)
+            handle.exception(PATIENCE)
             assert handle.cancelled()

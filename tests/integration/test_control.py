@@ -175,11 +175,11 @@ def test_cancelling_coroutines_just_as_they_begin() -> None:
     with TaskOrchestrator() as orch:
         handles = []
         for _ in range(100):
-            handles.append(orch.submit(asyncio.sleep, PATIENCE))
+            handles.append(orch.submit(asyncio.sleep, 2 * PATIENCE))
             handles[-1].cancel()
         for handle in handles:
             with pytest.raises(TaskCancelledError):
-                handle.result(5)
+                handle.result(PATIENCE)
 
 
 def test_cancelling_threads_just_as_they_begin() -> None:
@@ -191,7 +191,7 @@ def test_cancelling_threads_just_as_they_begin() -> None:
             handles[-1].cancel()
         for handle in handles:
             with pytest.raises(TaskCancelledError):
-                handle.result(5)
+                handle.result(PATIENCE)
 
 
 def test_cancelling_a_retrying_task() -> None:
@@ -471,18 +471,21 @@ def test_a_blocked_task_cannot_be_suspended() -> None:
             orch.suspend_task(child.task_id)
 
 
-def test_a_suspended_program_stops_where_it_stands() -> None:
+def test_a_suspended_program_stops_where_it_stands(tmp_path) -> None:
     """A program is held by the system, goes on in the same attempt, and completes."""
     with TaskOrchestrator() as orch:
         recorder = Recorder(orch, "task_started", "task_suspended", "task_resumed")
         task = Task.program(["sh", "-c", "read line; echo $line"], stdin="hello\n")
-        handle = orch.submit_task(Task.program(["sleep", "0.3"]))
+        go = tmp_path / "go"
+        script = f"while [ ! -e {go} ]; do sleep 0.01; done"
+        handle = orch.submit_task(Task.program(["sh", "-c", script]))
         recorder.wait_for(1)
         eventually(lambda: orch._rt.attempts.holdable(handle._row))
         assert orch.suspend_task(handle.task_id)
         assert recorder.wait_for(2)[1].held is True
         assert orch.get_task_status(handle.task_id).state == "suspended"
         assert orch.resume_task(handle.task_id)
+        go.touch()
         assert handle.result(PATIENCE).exit_code == 0
         assert orch.get_task_status(handle.task_id).attempts == 1
         assert orch.submit_task(task).result(PATIENCE).stdout_tail == "hello\n"

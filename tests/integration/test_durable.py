@@ -17,9 +17,8 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import attrs
 import pytest
-from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop
+from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop, short_grace
 
 import taskorch
 from taskorch import (
@@ -1526,15 +1525,13 @@ def test_a_function_that_is_gone_blocks_its_tasks(tmp_path: Path) -> None:
 
 
 WAITING = """
-import sys
 from taskorch import Task, TaskOrchestrator
 import work
 
 orch = TaskOrchestrator(journal="runs.db", durability="process")
-orch.start()
-first = orch.submit_task(Task.call(int, id="first", not_before=1.0))
+first = orch.submit_task(Task.call(int, id="first"))
 orch.submit_task(Task.call(work.one, first, id="then"))
-orch.stop(drain=False)
+orch.stop()
 """
 AND_THEN = """
 from taskorch import TaskOrchestrator
@@ -1599,10 +1596,10 @@ def test_a_policy_function_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     script = """
     from taskorch import RetryPolicy, TaskOrchestrator, Task
     import work
-    with TaskOrchestrator(journal="runs.db", durability="process") as orch:
-        policy = RetryPolicy(max_attempts=2, retry_on=work.again)
-        orch.submit_task(Task.call(work.one, 1, id="one", not_before=0.3, retry=policy))
-        orch.stop(drain=False)
+    orch = TaskOrchestrator(journal="runs.db", durability="process")
+    policy = RetryPolicy(max_attempts=2, retry_on=work.again)
+    orch.submit_task(Task.call(work.one, 1, id="one", retry=policy))
+    orch.stop()
     """
     look = """
     from taskorch import TaskOrchestrator
@@ -1991,7 +1988,10 @@ def hash_of(name: str) -> int:
 
 
 @FOLDED
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed",
+    [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))],
+)
 def test_lives_by_chance(path: Path, seed: int) -> None:  # noqa: C901 - small steps
     """However often it is stopped, and with whatever in memory, all of it gets done."""
     random = Random(seed)
@@ -2141,13 +2141,6 @@ def test_a_thread_that_does_not_answer_is_left(path: Path) -> None:
 def fixture_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop waits for threads that do not answer no longer than a moment."""
     monkeypatch.setattr(_lifecycle, "_MARGIN", 0.1)
-
-
-def short_grace(orch: TaskOrchestrator) -> None:
-    """Give up soon on work that does not stop."""
-    kernel = orch._rt.kernel
-    config = attrs.evolve(kernel.config, grace_ns=int(0.05 * 1e9))
-    kernel.config = orch._rt._config = config
 
 
 @FOLDED

@@ -23,6 +23,7 @@ from concurrent.futures import (
 
 import attrs
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     AttemptLostError,
@@ -38,9 +39,6 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
-
-PATIENCE = 30.0
-"""Seconds that no wait should need, on however busy a machine."""
 
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually, fail
+from tests.integration.tools import PATIENCE, Hold, eventually, fail, pass_time
 
 from taskorch import (
     JournalUnavailableError,
@@ -45,7 +45,7 @@ def test_a_jam_is_resolved_by_what_is_said() -> None:
         orch.submit_task(Task.call(build, id="build", retry=RetryPolicy(1)))
         orch.submit_task(Task.call(int, id="ship", after=["build"]))
         orch.submit_task(Task("paint", id="mona"))
-        orch.submit_task(Task.call(int, id="paused", not_before=0.01))
+        orch.submit_task(Task.call(int, id="paused", not_before=60))
         orch.suspend_task("paused")
         eventually(lambda: orch.get_task_status("ship").state is TaskState.BLOCKED)
 
@@ -79,6 +79,7 @@ def test_a_jam_is_resolved_by_what_is_said() -> None:
         (blocker,) = orch.explain("paused").blockers
         for name in blocker.remedies[0].tasks:
             orch.resume_task(name)
+        pass_time(orch, 60)
         for name in ("small", "ship", "mona", "paused"):
             orch.handle(name).result(PATIENCE)
         assert orch.stuck() == ()

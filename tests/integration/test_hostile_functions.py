@@ -16,8 +16,8 @@ import threading
 import time
 from concurrent.futures import wait as wait_for_futures
 
-import attrs
 import pytest
+from tests.integration.tools import PATIENCE, Hold, pass_time, short_grace
 
 from taskorch import (
     MemoryJournal,
@@ -36,18 +36,6 @@ from taskorch import (
 )
 from taskorch.runtime import _runtime
 
-PATIENCE = 20.0
-"""Seconds that no wait should need, on however busy a machine."""
-GRACE = 0.05
-"""Seconds that work gets here to stop, instead of 10."""
-
-
-def impatient(orch: TaskOrchestrator, grace: float = GRACE) -> TaskOrchestrator:
-    """Let *orch* give up soon on work that does not stop."""
-    kernel = orch._rt.kernel
-    kernel.config = attrs.evolve(kernel.config, grace_ns=int(grace * 1e9))
-    return orch
-
 
 def goes_on(orch: TaskOrchestrator) -> None:
     """Threads and coroutines still do their work."""
@@ -62,7 +50,7 @@ def goes_on(orch: TaskOrchestrator) -> None:
 
 @pytest.fixture
 def orch():
-    with impatient(TaskOrchestrator()) as orch:
+    with short_grace(TaskOrchestrator()) as orch:
         before = orch.submit(pow, 2, 3)
         yield orch
         assert before.result(PATIENCE) == 8
@@ -91,12 +79,14 @@ class Latch:
 
 def test_a_thread_that_never_returns_times_out_and_its_slot_is_said_to_leak(orch):
     """The task fails in time; health, statistics and explain tell of the slot."""
-    free = threading.Event()
+    deaf = Hold()
     leaked, recovered = Latch(), Latch()
     orch.signals.slot_leaked.connect(leaked.hit)
     orch.signals.slot_recovered.connect(recovered.hit)
-    handle = orch.submit_task(Task.call(free.wait, timeout=0.05, id="deaf"))
-    with pytest.raises(TaskTimeoutError, match=r"attempt 1 .* timeout of 0\.05 s"):
+    handle = orch.submit_task(Task.call(deaf, timeout=3600, id="deaf"))
+    deaf.wait()
+    pass_time(orch, 3600)
+    with pytest.raises(TaskTimeoutError, match=r"attempt 1 .* timeout of 3600 s"):
         handle.result(PATIENCE)
     leaked.wait()
     stats = orch.get_stats()
@@ -108,7 +98,7 @@ def test_a_thread_that_never_returns_times_out_and_its_slot_is_said_to_leak(orch
     assert health.ready
     assert "1 held by work that would not stop" in [c.detail for c in health.checks]
     goes_on(orch)
-    free.set()
+    deaf.release()
     recovered.wait()
     assert orch.get_stats().leaked == 0
     assert orch.health().status == "ok"
@@ -118,19 +108,21 @@ def test_a_thread_that_never_returns_times_out_and_its_slot_is_said_to_leak(orch
 
 def test_work_that_leaks_holds_what_others_wait_for_and_explain_says_so():
     """With every slot leaked nothing starts, and why is named."""
-    free = threading.Event()
+    deaf = Hold()
     leaked = Latch()
-    with impatient(TaskOrchestrator(concurrency=1)) as orch:
+    with short_grace(TaskOrchestrator(concurrency=1)) as orch:
         orch.signals.slot_leaked.connect(leaked.hit)
-        deaf = orch.submit_task(Task.call(free.wait, timeout=0.05, id="deaf"))
+        handle = orch.submit_task(Task.call(deaf, timeout=3600, id="deaf"))
+        deaf.wait()
+        pass_time(orch, 3600)
         with pytest.raises(TaskTimeoutError):
-            deaf.result(PATIENCE)
+            handle.result(PATIENCE)
         leaked.wait()
         waiting = orch.submit(pow, 2, 5)
         explanation = orch.explain(waiting.task_id)
         assert [b.kind for b in explanation.blockers] == ["slot"]
         assert not orch.health().ready
-        free.set()
+        deaf.release()
         assert waiting.result(PATIENCE) == 32
 
 
@@ -143,7 +135,7 @@ def test_a_thread_that_never_returns_does_not_hold_up_the_end():
         begun.hit()
         free.wait()
 
-    orch = impatient(TaskOrchestrator())
+    orch = short_grace(TaskOrchestrator())
     orch.start()
     handle = orch.submit_task(Task.call(deaf, id="deaf"))
     begun.wait()
@@ -158,22 +150,21 @@ def test_a_thread_that_never_returns_does_not_hold_up_the_end():
 
 def test_a_timeout_is_retried_while_the_old_attempt_still_hangs(orch):
     """The late end of the first attempt does not disturb the second."""
-    free = threading.Event()
+    deaf = Hold()
     attempts = []
     ignored = Latch()
     orch.signals.late_result_ignored.connect(ignored.hit)
 
     def sometimes():
         attempts.append(current_context().attempt)
-        if len(attempts) == 1:
-            free.wait()
-            return "late"
-        return "second"
+        return deaf("late") if len(attempts) == 1 else "second"
 
     retry = RetryPolicy(max_attempts=2, base=0)
-    handle = orch.submit_task(Task.call(sometimes, timeout=0.05, retry=retry))
+    handle = orch.submit_task(Task.call(sometimes, timeout=3600, retry=retry))
+    deaf.wait()
+    pass_time(orch, 3600)
     assert handle.result(PATIENCE) == "second"
-    free.set()
+    deaf.release()
     ignored.wait()
     assert handle.result(0) == "second"
     assert attempts == [1, 2]
@@ -227,7 +218,7 @@ def test_a_coroutine_that_swallows_its_cancellation_leaks_and_is_reported(orch):
 
 def test_a_coroutine_that_cleans_up_in_its_grace_is_cancelled_properly(orch):
     """A `finally` that awaits runs to its end."""
-    impatient(orch, 10)
+    short_grace(orch, 10)
     begun, cleaned = threading.Event(), threading.Event()
 
     async def tidy():
@@ -258,7 +249,7 @@ def test_a_coroutine_that_blocks_the_loop_does_not_hold_up_threads(orch):
     async def quick():
         return "quick"
 
-    impatient(orch, 60)
+    short_grace(orch, 60)
     timed_out = Latch()
     orch.signals.task_timed_out.connect(timed_out.hit)
     handle = orch.submit_task(Task.call(block, timeout=0.02))
@@ -796,7 +787,7 @@ def test_a_task_may_have_everything_ended_by_a_receiver():
     """What a task cannot do itself it can ask for: the emergency stop."""
     begun = threading.Event()
     reports = []
-    with impatient(TaskOrchestrator(), 10) as orch:
+    with short_grace(TaskOrchestrator(), 10) as orch:
 
         async def other():
             begun.set()

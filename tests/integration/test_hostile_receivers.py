@@ -11,6 +11,7 @@ import asyncio
 import threading
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     ReceiverFailed,
@@ -24,9 +25,6 @@ from taskorch.runtime import _lifecycle
 
 #: They take seconds: for `make test`.
 pytestmark = pytest.mark.slow
-
-PATIENCE = 20.0
-"""Seconds that no wait should need, on however busy a machine."""
 
 
 class Seen:

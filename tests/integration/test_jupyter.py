@@ -12,6 +12,7 @@ import contextlib
 import threading
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     Task,
@@ -20,9 +21,6 @@ from taskorch import (
     WouldBlockError,
     as_completed,
 )
-
-PATIENCE = 20.0
-"""Seconds that no wait should need, on however busy a machine."""
 
 
 async def where(x=None):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from tests.integration.tools import (
     PATIENCE,
@@ -17,6 +16,7 @@ from tests.integration.tools import (
     Recorder,
     eventually,
     fail,
+    short_grace,
     threads_since,
 )
 
@@ -40,12 +40,6 @@ def fixture_our_threads() -> Callable[[], list[str]]:
     """The names of the threads that the test has begun and not ended."""
     before = set(threading.enumerate())
     return lambda: threads_since(before)
-
-
-def short_grace(orch: TaskOrchestrator, seconds: float = 0.02) -> None:
-    """Give up on work that does not stop after so many seconds."""
-    kernel = orch._rt.kernel
-    kernel.config = attrs.evolve(kernel.config, grace_ns=int(seconds * 1e9))
 
 
 # -- starting ----------------------------------------------------------------------
@@ -437,13 +431,13 @@ def test_wait_waits_for_delays() -> None:
 def test_wait_waits_for_receivers_however_slow() -> None:
     """A receiver that keeps up slowly has had every event when `wait` returns."""
     with TaskOrchestrator(concurrency=1) as orch:
-        orch._rt.publisher.slow_after = 0.02
+        orch._rt.publisher.slow_after = 0.01
         seen: list[str] = []
         names: set[str] = set()
 
         @orch.signals.task_completed.connect
         def slow(event) -> None:
-            time.sleep(0.06)
+            time.sleep(0.03)
             seen.append(event.task_id)
             names.add(threading.current_thread().name)
 
@@ -567,7 +561,14 @@ from taskorch import Task, TaskOrchestrator
 orch = TaskOrchestrator()
 # Whoever runs the tests in the background may have it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+def interrupt():
+    # Once the block waits for its end.
+    while not orch._rt.waiting.quiet:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
 try:
     with orch:
         orch.submit_task(Task.call(int, not_before=600))

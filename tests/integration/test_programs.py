@@ -18,8 +18,8 @@ import textwrap
 import threading
 import time
 
-import attrs
 import pytest
+from tests.integration.tools import PATIENCE, eventually, pass_time, short_grace
 
 from taskorch import (
     InvalidTaskError,
@@ -36,9 +36,6 @@ from taskorch import (
 )
 from taskorch.executors import ProgramExecutor
 
-PATIENCE = 30.0
-"""Seconds that no wait should need, on however busy a machine."""
-
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 SOURCES = pathlib.Path(__file__).parents[2] / "src"
 
@@ -47,13 +44,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 def python(code: str, *args: str) -> list[str]:
     return [*PYTHON, textwrap.dedent(code), *args]
-
-
-def impatient(orch: TaskOrchestrator, grace: float) -> TaskOrchestrator:
-    """Let *orch* give up soon on work that does not stop."""
-    kernel = orch._rt.kernel
-    kernel.config = attrs.evolve(kernel.config, grace_ns=int(grace * 1e9))
-    return orch
 
 
 @pytest.fixture
@@ -68,14 +58,6 @@ def orch():
 
 def run(orch: TaskOrchestrator, args, **options) -> ProgramResult:
     return orch.submit_task(Task.program(args, **options)).result(PATIENCE)
-
-
-def until(condition) -> None:
-    """Wait until *condition* holds; there is nothing that could wake us."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -388,7 +370,7 @@ def test_a_child_that_is_left_behind_is_ended_and_holds_up_nothing(orch):
     result = run(orch, python(code))
     assert time.monotonic() - began < PATIENCE / 2
     pid = int(result.stdout_tail)
-    until(lambda: is_gone(pid))
+    eventually(lambda: is_gone(pid))
 
 
 # -- limits ------------------------------------------------------------------------
@@ -408,7 +390,7 @@ def test_a_running_program_that_is_cancelled_is_ended(orch, line):
         time.sleep(1000)
     """
     handle = orch.submit_task(Task.program(python(code, path)))
-    until(lambda: hears("ready"))
+    eventually(lambda: hears("ready"))
     assert handle.cancel()
     with pytest.raises(TaskCancelledError):
         handle.result(PATIENCE)
@@ -427,10 +409,10 @@ def test_a_program_that_ignores_the_request_is_killed_and_no_slot_leaks(line):
         time.sleep(1000)
     """
     leaked = []
-    with impatient(TaskOrchestrator(), 0.8) as orch:
+    with short_grace(TaskOrchestrator(), 0.8) as orch:
         orch.signals.slot_leaked.connect(leaked.append)
         handle = orch.submit_task(Task.program(python(code, path)))
-        until(lambda: hears(";"))
+        eventually(lambda: hears(";"))
         began = time.monotonic()
         assert handle.cancel()
         with pytest.raises(TaskCancelledError):
@@ -445,7 +427,7 @@ def test_a_program_that_ignores_the_request_is_killed_and_no_slot_leaks(line):
 def test_a_program_that_runs_out_of_time_is_ended(orch):
     """The attempt fails with a TaskTimeoutError, and may be tried again."""
     retry = RetryPolicy(max_attempts=2, base=0)
-    task = Task.program(["sleep", "1000"], timeout=0.15, retry=retry)
+    task = Task.program(["sleep", "1000"], timeout=0.05, retry=retry)
     with pytest.raises(TaskTimeoutError, match="attempt 2"):
         orch.submit_task(task).result(PATIENCE)
     assert orch.get_stats().failures == {"timeout": 1}
@@ -487,10 +469,10 @@ class Ticker:
         self.handle = orch.submit_task(
             Task.program(python(TICKER, path, str(self.go)), id="ticker", **options)
         )
-        until(lambda: hears(";"))
+        eventually(lambda: hears(";"))
         (run,) = orch._rt.attempts._programs._runs
         # It may speak before whoever started it has read its number.
-        until(lambda: run.process.pid is not None)
+        eventually(lambda: run.process.pid is not None)
         self.pid = run.process.pid
 
     def state(self) -> TaskState:
@@ -509,7 +491,7 @@ def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
     assert orch.suspend_task("ticker")
     assert not orch.suspend_task("ticker")
     assert ticker.state() is TaskState.SUSPENDED
-    until(lambda: state_of(ticker.pid) == "T")
+    eventually(lambda: state_of(ticker.pid) == "T")
     assert orch.get_task_status("ticker").allocation == Resources(cpu=1)
     assert orch.get_stats().resources["cpu"].used == 1
     # It has its timeout still to come: the timer of the old one rings unheard.
@@ -531,13 +513,14 @@ def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
 @linux
 def test_a_program_out_of_time_after_a_pause_fails(orch, line, tmp_path):
     """The rest of the timeout counts from the moment in which it goes on."""
-    ticker = Ticker(orch, line, tmp_path, timeout=0.5)
-    if orch.suspend_task("ticker"):
-        until(lambda: state_of(ticker.pid) == "T")
-        assert orch.resume_task("ticker")
+    ticker = Ticker(orch, line, tmp_path, timeout=3600)
+    assert orch.suspend_task("ticker")
+    eventually(lambda: state_of(ticker.pid) == "T")
+    assert orch.resume_task("ticker")
+    pass_time(orch, 3600)
     with pytest.raises(TaskTimeoutError):
         ticker.handle.result(PATIENCE)
-    until(lambda: is_gone(ticker.pid))
+    eventually(lambda: is_gone(ticker.pid))
 
 
 @linux
@@ -545,11 +528,11 @@ def test_a_suspended_program_can_be_cancelled(orch, line, tmp_path):
     """It is continued, so that it can see that it is to end."""
     ticker = Ticker(orch, line, tmp_path)
     assert orch.suspend_task("ticker")
-    until(lambda: state_of(ticker.pid) == "T")
+    eventually(lambda: state_of(ticker.pid) == "T")
     assert orch.cancel_task("ticker")
     with pytest.raises(TaskCancelledError):
         ticker.handle.result(PATIENCE)
-    until(lambda: is_gone(ticker.pid))
+    eventually(lambda: is_gone(ticker.pid))
 
 
 @linux
@@ -559,9 +542,9 @@ def test_a_suspended_program_that_is_killed_from_outside_has_ended(
     """Its task does not stay SUSPENDED for ever."""
     ticker = Ticker(orch, line, tmp_path)
     assert orch.suspend_task("ticker")
-    until(lambda: state_of(ticker.pid) == "T")
+    eventually(lambda: state_of(ticker.pid) == "T")
     os.kill(ticker.pid, signal.SIGKILL)
-    until(lambda: is_gone(ticker.pid))
+    eventually(lambda: is_gone(ticker.pid))
     orch.resume_task("ticker")
     with pytest.raises(ProgramFailedError, match="signal 9"):
         ticker.handle.result(PATIENCE)
@@ -573,13 +556,13 @@ def test_a_suspended_program_does_not_hold_up_the_end(line, tmp_path):
     with TaskOrchestrator() as orch:
         ticker = Ticker(orch, line, tmp_path)
         assert orch.suspend_task("ticker")
-        until(lambda: state_of(ticker.pid) == "T")
+        eventually(lambda: state_of(ticker.pid) == "T")
     report = orch.stop()
     assert [(u.task_id, u.state) for u in report.left] == [
         ("ticker", TaskState.SUSPENDED)
     ]
     assert ticker.handle.cancelled()
-    until(lambda: is_gone(ticker.pid))
+    eventually(lambda: is_gone(ticker.pid))
 
 
 def test_a_program_that_is_suspended_while_it_starts_is_stopped(monkeypatch):
@@ -596,10 +579,10 @@ def test_a_program_that_is_suspended_while_it_starts_is_stopped(monkeypatch):
     with TaskOrchestrator() as orch:
         handle = orch.submit_task(Task.program(["sleep", "60"], id="sleeper"))
         # It is stopped, or held back before it was.
-        until(lambda: made and made[0].is_stopped)
+        eventually(lambda: made and made[0].is_stopped)
         assert orch.get_task_status("sleeper").state is TaskState.SUSPENDED
         assert orch.resume_task("sleeper")
-        until(lambda: made[0].pid and state_of(made[0].pid) in ("S", "R"))
+        eventually(lambda: made[0].pid and state_of(made[0].pid) in ("S", "R"))
         assert handle.cancel()
         assert orch.wait(PATIENCE)
 
@@ -654,14 +637,14 @@ def test_programs_do_not_outlive_a_process_that_is_killed(tmp_path):
     """
     ours = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     try:
-        until((tmp_path / "pids").exists)
+        eventually((tmp_path / "pids").exists)
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         assert not any(is_gone(pid) for pid in pids)
     finally:
         ours.kill()
         ours.wait(PATIENCE)
     for pid in pids:
-        until(lambda pid=pid: is_gone(pid))
+        eventually(lambda pid=pid: is_gone(pid))
 
 
 # -- programs of agents --------------------------------------------------------------
@@ -694,7 +677,7 @@ def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, line, tmp
         orch.submit_task(Task("sh", "exit 3")).result(PATIENCE)
     path, hears = line
     handle = orch.submit_task(Task("sh", f"echo up > {path}; sleep 1000"))
-    until(lambda: hears("up"))
+    eventually(lambda: hears("up"))
     assert orch.suspend_task(handle.task_id)
     assert orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
     assert handle.cancel()

@@ -8,9 +8,16 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
-from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
+from tests.integration.tools import (
+    PATIENCE,
+    Hold,
+    Recorder,
+    eventually,
+    fail,
+    pass_time,
+    short_grace,
+)
 
 from taskorch import (
     Permanent,
@@ -21,11 +28,6 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
-
-
-def short_grace(orch: TaskOrchestrator, seconds: float = 0.02) -> None:
-    kernel = orch._rt.kernel
-    kernel.config = attrs.evolve(kernel.config, grace_ns=int(seconds * 1e9))
 
 
 class Flaky:
@@ -152,12 +154,17 @@ def test_retry_on_chooses_the_failures(retry_on, tries) -> None:
 def test_stop_after_is_a_limit_of_time() -> None:
     """No attempt begins later than that after the first one began."""
     with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "task_started", "task_retrying", "task_failed")
         flaky = Flaky(99)
         policy = RetryPolicy(99, wait="fixed", base=0.03, jitter=0, stop_after=0.1)
         handle = orch.submit_task(Task.call(flaky, retry=policy))
         assert handle.exception(PATIENCE) is not None
-        assert 1 <= len(flaky.times) <= 4
-        assert flaky.times[-1] - flaky.times[0] <= 0.2
+        assert orch.wait(PATIENCE)
+        started, *events = recorder.events
+        retrying = [event for event in events if type(event).__name__ == "TaskRetrying"]
+        assert len(flaky.times) == 1 + len(retrying) <= 4
+        for event in retrying:
+            assert event.at + event.delay - started.at <= 0.1 + 1e-6
 
 
 def test_retry_after_of_the_error_is_the_least_delay() -> None:
@@ -258,11 +265,15 @@ def test_a_timeout_counts_as_a_failure_to_be_retried() -> None:
         async def slow_at_first() -> int:
             attempt = current_context().attempt
             if attempt == 1:
+                began.set()
                 await asyncio.sleep(60)
             return attempt
 
+        began = threading.Event()
         policy = RetryPolicy(2, base=0)
-        handle = orch.submit_task(Task.call(slow_at_first, timeout=0.05, retry=policy))
+        handle = orch.submit_task(Task.call(slow_at_first, timeout=3600, retry=policy))
+        assert began.wait(PATIENCE)
+        pass_time(orch, 3600)
         assert handle.result(PATIENCE) == 2
 
 
@@ -310,7 +321,9 @@ def test_a_deadline_ends_a_running_attempt_and_all_retries() -> None:
             await asyncio.sleep(60)
 
         policy = RetryPolicy(9, base=0)
-        handle = orch.submit_task(Task.call(slow, deadline=0.05, retry=policy))
+        handle = orch.submit_task(Task.call(slow, deadline=3600, retry=policy))
+        began.wait_for(1)
+        pass_time(orch, 3600)
         with pytest.raises(TaskTimeoutError):
             handle.result(PATIENCE)
         assert orch.wait(PATIENCE)
@@ -332,10 +345,14 @@ def test_a_deadline_as_a_date() -> None:
 def test_not_before_in_seconds() -> None:
     """It stays PENDING until then, and explain says for how long."""
     with TaskOrchestrator() as orch:
-        began = time.monotonic()
-        handle = orch.submit_task(Task.call(time.monotonic, not_before=0.05))
+        handle = orch.submit_task(Task.call(int, not_before=3600))
         assert orch.get_task_status(handle.task_id).state == "pending"
-        assert handle.result(PATIENCE) - began >= 0.05
+        assert "may not start for another" in str(orch.explain(handle.task_id))
+        pass_time(orch, 3600)
+        assert handle.result(PATIENCE) == 0
+        began = time.monotonic()
+        handle = orch.submit_task(Task.call(time.monotonic, not_before=0.02))
+        assert handle.result(PATIENCE) - began >= 0.02
 
 
 def test_not_before_and_dependencies_both_hold() -> None:
@@ -361,9 +378,11 @@ def test_many_timers_ring_in_order() -> None:
     with TaskOrchestrator(concurrency=1) as orch:
         order: list[int] = []
         for n in (5, 1, 4, 2, 3, 0):
-            orch.submit_task(Task.call(order.append, n, not_before=0.02 + n * 0.02))
-        assert orch.wait(PATIENCE)
-        assert order == [0, 1, 2, 3, 4, 5]
+            orch.submit_task(Task.call(order.append, n, not_before=3600 * (n + 1)))
+        for count in range(1, 7):
+            pass_time(orch, 3600)
+            eventually(lambda count=count: len(order) == count)
+            assert order == list(range(count))
 
 
 # -- work that would not stop ------------------------------------------------------
@@ -440,7 +459,7 @@ def test_an_abandoned_attempt_learns_that_it_is() -> None:
     """After a retry has begun, the old thread is still to stop, and changes nothing."""
     with TaskOrchestrator() as orch:
         short_grace(orch)
-        second = threading.Event()
+        first, second = threading.Event(), threading.Event()
         seen: list[Any] = []
 
         def work() -> str:
@@ -449,6 +468,7 @@ def test_an_abandoned_attempt_learns_that_it_is() -> None:
                 second.set()
                 eventually(lambda: len(seen) == 2)
                 return f"second {current_context().restored}"
+            first.set()
             assert second.wait(PATIENCE)
             seen.append(current_context().cancelled)
             try:
@@ -458,27 +478,27 @@ def test_an_abandoned_attempt_learns_that_it_is() -> None:
             return "first"
 
         policy = RetryPolicy(2, base=0)
-        handle = orch.submit_task(Task.call(work, timeout=0.05, retry=policy))
-        # Its second attempt has the same timeout; give it time.
-        handle._row.bucket.spec = attrs.evolve(
-            handle._row.bucket.spec, timeout_ns=int(PATIENCE * 1e9)
-        )
+        handle = orch.submit_task(Task.call(work, timeout=3600, retry=policy))
+        assert first.wait(PATIENCE)
+        pass_time(orch, 3600)
         assert handle.result(PATIENCE) == "second from the second"
         assert seen == [True, "AttemptInterrupted"]
         eventually(lambda: orch.get_stats().leaked == 0)
 
 
-def stubborn(kind: str, go: threading.Event) -> Any:
+def stubborn(kind: str, began: threading.Event, go: threading.Event) -> Any:
     """A function whose first attempt ends for nobody, and late."""
 
     def work() -> str:
         if current_context().attempt == 1:
+            began.set()
             assert go.wait(PATIENCE)
             return "late"
         return "in time"
 
     async def work_async() -> str:
         if current_context().attempt == 1:
+            began.set()
             going = asyncio.ensure_future(asyncio.to_thread(go.wait, PATIENCE))
             while not going.done():
                 with contextlib.suppress(asyncio.CancelledError):
@@ -492,17 +512,15 @@ def stubborn(kind: str, go: threading.Event) -> Any:
 @pytest.mark.parametrize("kind", ["thread", "coroutine"])
 def test_a_late_result_does_not_replace_the_one_of_the_retry(kind) -> None:
     """The handle keeps what the attempt returned that counted."""
-    go = threading.Event()
+    began, go = threading.Event(), threading.Event()
     with TaskOrchestrator() as orch:
         short_grace(orch)
         late = Recorder(orch, "late_result_ignored")
         policy = RetryPolicy(2, base=0)
-        task = Task.call(stubborn(kind, go), timeout=0.05, retry=policy)
+        task = Task.call(stubborn(kind, began, go), timeout=3600, retry=policy)
         handle = orch.submit_task(task)
-        # Its second attempt has the same timeout; give it time.
-        handle._row.bucket.spec = attrs.evolve(
-            handle._row.bucket.spec, timeout_ns=int(PATIENCE * 1e9)
-        )
+        assert began.wait(PATIENCE)
+        pass_time(orch, 3600)
         assert handle.result(PATIENCE) == "in time"
         go.set()
         late.wait_for(1)

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, fail
+from tests.integration.tools import PATIENCE, Hold, eventually, fail
 
 from taskorch import (
     CycleError,
@@ -370,7 +370,9 @@ def test_map_runs_out_of_patience() -> None:
     """`timeout` is for all of it, and raises the builtin TimeoutError."""
     with TaskOrchestrator() as orch:
         hold = Hold()
-        results = orch.map(lambda n: hold() if n else "first", [0, 1], timeout=0.2)
+        results = orch.map(lambda n: hold() if n else "first", [0, 1], timeout=0.05)
+        # What has ended is given out, however late.
+        eventually(lambda: orch.get_stats().state_machine.completed)
         assert next(results) == "first"
         with pytest.raises(TimeoutError):
             next(results)
@@ -401,7 +403,8 @@ def test_as_completed_runs_out_of_patience() -> None:
     with TaskOrchestrator() as orch:
         hold = Hold()
         handles = [orch.submit(hold), orch.submit(int)]
-        done = as_completed(handles, timeout=0.2)
+        assert handles[1].result(PATIENCE) == 0
+        done = as_completed(handles, timeout=0.05)
         assert next(done).result() == 0
         with pytest.raises(TimeoutError, match="1 of 2"):
             next(done)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 #: Seconds after which a test that should long be over fails.
 PATIENCE = 20.0
 
@@ -95,3 +97,19 @@ def eventually(fact: Callable[[], Any], what: str = "") -> None:
 def fail(error: BaseException) -> None:
     """A task that fails."""
     raise error
+
+
+def pass_time(orch: Any, seconds: int) -> None:
+    """Let the clock of *orch* be later, and let it notice."""
+    now = orch._rt.now
+    orch._rt.now = lambda: now() + seconds * 1_000_000_000
+    with orch._rt.lock:
+        orch._rt.timer.look(0)
+
+
+def short_grace(orch: Any, seconds: float = 0.05) -> Any:
+    """Let *orch* give up soon on work that does not stop."""
+    kernel = orch._rt.kernel
+    config = attrs.evolve(kernel.config, grace_ns=int(seconds * 1e9))
+    kernel.config = orch._rt._config = config
+    return orch

@@ -1,6 +1,6 @@
 """Dependencies as counters: what waits, what is blocked, and what unblocks it."""
 
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from tests.kernel.harness import SEC, Machine, S
@@ -351,10 +351,10 @@ def test_a_fan_in_where_all_fail():
     rows = [kernel.submit(f"t{n}", bucket, None, now) for n in range(count)]
     join = kernel.submit_general("join", bucket, None, now, parents=rows)
     kernel.submit_general("leaf", bucket, None, now, parents=[join])
-    began = perf_counter()
+    began = thread_time()
     for row in rows:
         kernel.cancel(row, now, "called off")
-    assert perf_counter() - began < 5
+    assert thread_time() - began < 5
     assert len(machine.more("join").blocked_by) == count
     assert len(machine.more("leaf").roots) == count
     check_invariants(kernel)

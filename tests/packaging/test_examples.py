@@ -62,3 +62,29 @@ def test_own_validator_names_every_fault():
         "refused: payload.width must be int, not 'wide'",
         "refused: payload.height is missing",
     ]
+
+
+def test_simulate_says_what_a_plan_comes_to():
+    lines = output_of("simulate.py")
+
+    assert lines[0].startswith("19 tasks would take 3 h")
+    assert any("train → review → send" in line for line in lines)
+    assert lines[-1] == "So: 2 more cpu."
+
+
+def test_workflow_counts_words_and_restarts():
+    lines = output_of("workflow.py")
+
+    assert lines[0] == "failed: {'report': OSError('the printer is out of paper')}"
+    assert lines[1].startswith("monday is failed: 4 of 5 tasks completed, 1 failed.")
+    assert lines[2] == "the 3, cat 2, dog 2"
+
+
+def test_phases_fail_once_and_report():
+    lines = output_of("phases.py")
+
+    assert lines[0].startswith("failed: {'A2': AssertionError(")
+    assert lines[1].startswith("tuesday is failed: 2 of 14 tasks completed, 1 failed, ")
+    assert lines[2] == "slowest: 0.8 s"
+    assert lines[3].startswith("tuesday is completed: 17 tasks, 17 completed, in ")
+    assert [line.split()[0] for line in lines[5::2]] == ["passed"] * 3

@@ -22,7 +22,8 @@ PAGES = [
     if FENCE.search(page.read_text(encoding="utf-8"))
 ]
 #: What takes seconds is for `make test`.
-_MARKS = dict.fromkeys(("crash-tests.md", "test-your-parts.md"), pytest.mark.slow)
+_SLOW = ("crash-tests.md", "test-your-parts.md", "workflows.md")
+_MARKS = dict.fromkeys(_SLOW, pytest.mark.slow)
 
 
 def program(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.integration.tools import PATIENCE, Hold, in_loop
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total, zero
+from tests.workflows.tools import failures, inside
 
 from taskorch import (
     Call,
@@ -25,29 +26,10 @@ from taskorch import (
     UnknownTaskError,
     Workflow,
     WorkflowContext,
-    WorkflowFailedError,
     WouldDeadlockError,
     current_context,
 )
 from taskorch._managers._mapping import mapped
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    BROKEN.clear()
-    CALLS.clear()
-
-
-@pytest.fixture
-def orch():
-    with TaskOrchestrator(concurrency=4) as orch:
-        yield orch
-
-
-def inside() -> WorkflowContext:
-    found = current_context().workflow
-    assert found is not None
-    return found
 
 
 def one(fn, *args, **options) -> Workflow:
@@ -57,9 +39,7 @@ def one(fn, *args, **options) -> Workflow:
 
 
 def cause(run, name: str = "a") -> BaseException:
-    with pytest.raises(WorkflowFailedError) as caught:
-        run.result(PATIENCE)
-    return caught.value.failures[name]
+    return failures(run)[name]
 
 
 # ---------------------------------------------------------------------- by hand
@@ -318,11 +298,13 @@ def test_a_later_attempt_adds_before_what_has_begun_since(tmp_path: Path):
         attempts.append(1)
         inside().task(zero, id="new", before=["c"])
         if len(attempts) == 1:
+            hold.release()
             inside().handle("c").result()
             raise OSError
 
+    hold = Hold()
     wf = one(adder, retry=RetryPolicy(2, wait="fixed", base=0))
-    wf.task(echo, wf.task(zero, id="b", not_before=0.05), id="c")
+    wf.task(echo, wf.task(hold, id="b"), id="c")
     with TaskOrchestrator() as orch:
         orch.workflows.start(wf).result(PATIENCE)
     assert len(attempts) == 2
@@ -480,9 +462,7 @@ def test_a_map_over_what_is_known_at_run_time_only(orch, n, at_once):
 def test_a_map_fails_once_all_its_calls_have_ended_and_is_restarted(orch):
     BROKEN.update(("square 3", "square 7"))
     run = orch.workflows.start(mapping(10), id="x")
-    with pytest.raises(WorkflowFailedError) as caught:
-        run.result(PATIENCE)
-    assert sorted(caught.value.failures) == ["squares/3", "squares/7"]
+    assert sorted(failures(run)) == ["squares/3", "squares/7"]
     error = run.handles["squares"].exception()
     assert isinstance(error, DependencyFailedError)
     assert error.root_causes == ("x/squares/3", "x/squares/7")

@@ -7,21 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total, zero
+from tests.workflows.tools import failures
 
-from taskorch import CycleError, TaskOrchestrator, Workflow, WorkflowFailedError
+from taskorch import CycleError, Workflow, WorkflowFailedError
 from taskorch.workflows import _graph
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    BROKEN.clear()
-    CALLS.clear()
-
-
-@pytest.fixture
-def orch():
-    with TaskOrchestrator(concurrency=4) as orch:
-        yield orch
 
 
 def results_of(orch, wf: Workflow) -> dict:
@@ -29,9 +18,7 @@ def results_of(orch, wf: Workflow) -> dict:
 
 
 def failures_of(orch, wf: Workflow) -> list[str]:
-    with pytest.raises(WorkflowFailedError) as caught:
-        orch.workflows.start(wf).result(PATIENCE)
-    return sorted(caught.value.failures)
+    return sorted(failures(orch.workflows.start(wf)))
 
 
 # ----------------------------------------------------------------------- canvas
@@ -141,9 +128,7 @@ def test_what_a_failure_takes_with_it_is_no_failure_of_its_own(orch, how):
     for n in range(1, 5):
         last = wf.task(step, f"t{n}", last, id=f"t{n}", on_parent_failure=how)
     run = orch.workflows.start(wf, id="x")
-    with pytest.raises(WorkflowFailedError) as caught:
-        run.result(PATIENCE)
-    assert list(caught.value.failures) == ["t0"]
+    assert list(failures(run)) == ["t0"]
     assert {t.root_causes for t in run.report().held_up} == {("t0",)}
     assert len(run.report().held_up) == 4
     BROKEN.clear()

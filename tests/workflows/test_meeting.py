@@ -5,8 +5,9 @@ import threading
 from contextlib import suppress
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, in_loop
+from tests.integration.tools import PATIENCE, Hold, eventually, in_loop
 from tests.workflows.functions import zero
+from tests.workflows.tools import failures, inside
 
 from taskorch import (
     InvalidTaskError,
@@ -28,14 +29,10 @@ def orch():
         yield orch
 
 
-def inside():
-    return current_context().workflow
-
-
-def failures(run) -> dict:
-    with pytest.raises(WorkflowFailedError) as caught:
-        run.result(PATIENCE)
-    return dict(caught.value.failures)
+def wait_for_parties(orch, count: int = 1) -> None:
+    """Until so many have come to the meetings that go on."""
+    meetings = orch._rt.manager._meetings._parties
+    eventually(lambda: sum(map(len, list(meetings.values()))) >= count)
 
 
 def test_more_meet_than_there_are_slots(orch):
@@ -85,6 +82,7 @@ def test_who_runs_out_of_time_calls_it_off_for_the_others(orch):
         inside().barrier("b", 3)
 
     def impatient() -> None:
+        wait_for_parties(orch)
         inside().barrier("b", 3, timeout=0.02)
 
     wf = Workflow("w")
@@ -107,12 +105,37 @@ def test_who_is_cancelled_calls_it_off_for_the_others(orch):
         wf.task(lambda: inside().barrier("b", 3), id=name)
     wf.task(hold, id="third")
     run = orch.workflows.start(wf, id="x")
+    wait_for_parties(orch, 2)
     hold.wait()
     orch.cancel_task("x/a")
     assert isinstance(run.handles["a"].exception(PATIENCE), TaskCancelledError)
     error = run.handles["b"].exception(PATIENCE)
     hold.release()
     assert isinstance(error, threading.BrokenBarrierError)
+
+
+def test_who_was_cancelled_before_does_not_wait():
+    """What it was told on the way is not told again."""
+    hold = Hold()
+
+    def late() -> None:
+        hold()
+        inside().barrier("b", 2)
+
+    with TaskOrchestrator(concurrency=2) as orch:
+        wf = Workflow("w")
+        wf.task(late, id="late")
+        other = Hold()
+        wf.task(other, id="other")
+        run = orch.workflows.start(wf, id="x")
+        hold.wait()
+        other.wait()
+        orch.cancel_task("x/late")
+        hold.release()
+        assert isinstance(run.handles["late"].exception(PATIENCE), TaskCancelledError)
+        # It has ended by itself, and was not given up.
+        assert orch.get_stats().leaked == 0
+        other.release()
 
 
 @pytest.mark.parametrize("how", ["dies", "ends", "never begins"])
@@ -172,8 +195,7 @@ def test_a_meeting_does_not_keep_a_pause_from_being_complete(orch):
     wf.task(lambda: inside().barrier("b", 2), id="a")
     wf.task(lambda: inside().barrier("b", 2), id="later", not_before=3600)
     run = orch.workflows.start(wf, id="x")
-    while not orch._rt.manager._meetings._parties:
-        pass
+    wait_for_parties(orch)
     orch.workflows.pause("x")
     assert run.wait_paused(PATIENCE)
     assert run.status().pause == "paused"
@@ -189,7 +211,7 @@ async def test_coroutines_meet_each_other_and_threads():
             return await current_context().aio.workflow.barrier("b", 4)
 
         async def swap(value: int) -> int:
-            return await current_context().aio.workflow.exchange("x", value, 5)
+            return await current_context().aio.workflow.exchange("x", value, PATIENCE)
 
         async def impatient() -> int:
             with pytest.raises(WouldBlockError):
@@ -250,8 +272,7 @@ def test_who_is_there_already_and_who_is_over(orch):
 
         others.append(threading.Thread(target=beside))
         others[0].start()
-        while not orch._rt.manager._meetings._parties:
-            pass
+        wait_for_parties(orch)
         with pytest.raises(InvalidTaskError, match="already"):
             run.barrier("b", 2)
 

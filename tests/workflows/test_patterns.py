@@ -8,7 +8,8 @@ import threading
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold
-from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total, zero
+from tests.workflows.functions import CALLS, add, echo, step, total, zero
+from tests.workflows.tools import inside
 
 from taskorch import (
     AtLeast,
@@ -20,22 +21,6 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    BROKEN.clear()
-    CALLS.clear()
-
-
-@pytest.fixture
-def orch():
-    with TaskOrchestrator(concurrency=4) as orch:
-        yield orch
-
-
-def inside():
-    return current_context().workflow
 
 
 def choose(*names: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, in_loop
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, zero
+from tests.workflows.tools import failures
 
 from taskorch import (
     Approval,
@@ -28,12 +29,6 @@ from taskorch import (
     current_context,
 )
 from taskorch.workflows import _steps
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    BROKEN.clear()
-    CALLS.clear()
 
 
 @pytest.fixture
@@ -68,12 +63,6 @@ def suite(**options) -> Workflow:
     performance = wf.phase("performance")
     performance.task(step, "C1", id="C1")
     return wf
-
-
-def failed(run) -> WorkflowFailedError:
-    with pytest.raises(WorkflowFailedError) as caught:
-        run.result(PATIENCE)
-    return caught.value
 
 
 # ------------------------------------------------------------------------ order
@@ -204,9 +193,9 @@ def test_a_file_must_be_there(orch, tmp_path: Path):
     first.task(zero, id="a")
     wf.phase("second").task(zero, id="b")
     run = orch.workflows.start(wf, id="x")
-    error = failed(run)
-    assert list(error.failures) == ["first/gate"]
-    gate = error.failures["first/gate"]
+    found = failures(run)
+    assert list(found) == ["first/gate"]
+    gate = found["first/gate"]
     assert isinstance(gate, GateFailedError)
     assert gate.findings[1] == (f"{path} exists", False, f"{path} does not exist")
     assert "report.json does not exist" in str(gate)
@@ -238,7 +227,7 @@ def test_a_function_that_says_no_or_raises(orch, gate, why):
     wf.phase("first", gate=[Path(__file__), gate]).task(zero)
     wf.phase("second").task(zero, id="b")
     run = orch.workflows.start(wf)
-    findings = failed(run).failures["first/gate"].findings
+    findings = failures(run)["first/gate"].findings
     assert [holds for _, holds, _ in findings] == [True, True, False]
     assert findings[2][2] == why
     assert run.status().tasks["b"] is TaskState.BLOCKED
@@ -247,7 +236,7 @@ def test_a_function_that_says_no_or_raises(orch, gate, why):
 def test_a_path_that_cannot_be_looked_at_is_not_there(orch):
     wf = Workflow("w")
     wf.phase("first", gate=Path("x" * 5_000)).task(zero)
-    findings = failed(orch.workflows.start(wf)).failures["first/gate"].findings
+    findings = failures(orch.workflows.start(wf))["first/gate"].findings
     assert findings[1][1] is False
 
 
@@ -256,7 +245,7 @@ def test_a_gate_that_never_answers_fails_in_time(orch):
     wf = Workflow("w")
     wf.phase("first", gate=[hold, never], gate_timeout=0.05).task(zero)
     run = orch.workflows.start(wf)
-    error = failed(run).failures["first/gate"]
+    error = failures(run)["first/gate"]
     hold.release()
     assert [why for _, holds, why in error.findings if not holds] == [
         "Hold has not answered within 0.05 s",
@@ -288,7 +277,7 @@ def test_a_gate_may_not_be_called_alone():
 def test_a_failure_stops_what_comes_after_it_until_a_restart(orch):
     BROKEN.add("A2")
     run = orch.workflows.start(suite(), id="x")
-    assert list(failed(run).failures) == ["A2"]
+    assert list(failures(run)) == ["A2"]
     assert CALLS == ["A1", "A2", "A3"] or sorted(CALLS) == ["A1", "A2", "A3"]
     status = run.status()
     assert status.counts[TaskState.BLOCKED] == 10
@@ -305,7 +294,7 @@ def test_a_failure_that_does_not_matter(orch):
     """The verdict says so, and the next phase begins."""
     BROKEN.add("A2")
     run = orch.workflows.start(suite(on_failure="continue", gate=at_least_two), id="x")
-    assert list(failed(run).failures) == ["A2"]
+    assert list(failures(run)) == ["A2"]
     assert CALLS[-1] == "C1"
     verdict = run.handles["unit/gate"].result()
     assert verdict["passed"] is False
@@ -321,8 +310,8 @@ def test_a_failure_that_skips_the_rest(orch):
     """Nothing is left that waits."""
     BROKEN.add("A2")
     run = orch.workflows.start(suite(on_failure="skip"), id="x")
-    error = failed(run)
-    assert list(error.failures) == ["A2"]
+    found = failures(run)
+    assert list(found) == ["A2"]
     status = run.status()
     assert status.counts == {
         TaskState.COMPLETED: 2,
@@ -345,7 +334,7 @@ def test_a_phase_that_goes_on_does_not_go_on_over_one_that_stops(orch):
     wf.phase("two", on_failure="continue").task(step, "b", id="b")
     wf.phase("three").task(step, "c", id="c")
     run = orch.workflows.start(wf, id="x")
-    assert list(failed(run).failures) == ["a"]
+    assert list(failures(run)) == ["a"]
     assert CALLS == ["a"]
     BROKEN.clear()
     orch.workflows.restart("x")
@@ -359,7 +348,7 @@ def test_many_that_did_not_complete_are_counted(orch):
         BROKEN.add(f"s{n}")
         phase.task(step, f"s{n}", id=f"s{n}")
     run = orch.workflows.start(wf)
-    failed(run)
+    failures(run)
     (check,) = run.handles["p/gate"].result()["checks"]
     assert check[2].startswith("8 of 8 tasks did not complete (s0 failed, ")
     assert check[2].endswith("s4 failed and 3 more)")
@@ -381,7 +370,7 @@ def test_joins_within_phases(orch):
             two.task(zero, join="any", after=after)
     BROKEN.add("b")
     run = orch.workflows.start(wf)
-    assert list(failed(run).failures) == ["b"]
+    assert list(failures(run)) == ["b"]
     assert "d" in CALLS
 
 
@@ -463,7 +452,7 @@ def test_phases_outlive_the_process(tmp_path: Path):
 def test_the_report_is_text_and_plain_values(orch):
     BROKEN.add("A2")
     run = orch.workflows.start(suite(), id="x")
-    failed(run)
+    failures(run)
     report = run.report()
 
     text = str(report)
@@ -501,7 +490,7 @@ def test_the_report_is_short_and_harmless(orch):
         wf.task(fail)
     wf.task(Task.call, fail, type="t", retry=wf["fail"].task.retry, id="odd")
     run = orch.workflows.start(wf, id="x")
-    failed(run)
+    failures(run)
     text = str(run.report())
     assert "… and 10 more" in text
     assert max(map(len, text.splitlines())) < 260
@@ -512,7 +501,7 @@ def test_a_verdict_of_a_gate_says_when_and_why(orch):
     wf = Workflow("w")
     wf.phase("p", gate=never).task(zero)
     run = orch.workflows.start(wf)
-    failed(run)
+    failures(run)
     (phase,) = run.report().phases
     (verdict,) = phase.verdicts
     assert (verdict.passed, verdict.by) == (False, "gate")
@@ -601,7 +590,7 @@ def test_somebody_may_reject(orch, on_failure):
     if on_failure == "continue":
         assert run.result(PATIENCE)["c"] == 0
     else:
-        assert list(failed(run).failures) == ["one/approval"]
+        assert list(failures(run)) == ["one/approval"]
         state = TaskState.BLOCKED if on_failure == "stop" else TaskState.CANCELLED
         assert run.status().tasks["c"] is state
         assert run.report().phases[1].state is not TaskState.COMPLETED
@@ -616,7 +605,7 @@ def test_nobody_approves_in_time(orch, on_failure):
     if on_failure == "continue":
         assert run.result(PATIENCE)["c"] == 0
     else:
-        assert list(failed(run).failures) == ["one/approval"]
+        assert list(failures(run)) == ["one/approval"]
     verdict = run.report().phases[0].verdicts[1]
     assert (verdict.passed, verdict.by) == (False, "nobody")
     assert "within 0.02 s" in verdict.note
@@ -626,7 +615,7 @@ def test_nobody_approves_in_time(orch, on_failure):
 def test_a_restart_asks_again(orch):
     run = asked(orch, asks())
     assert orch.workflows.reject("x", "one", by="Ada")
-    failed(run)
+    failures(run)
     orch.workflows.restart("x")
     assert orch.wait(PATIENCE)
     assert orch.workflows.approve("x", "one", by="Bob")

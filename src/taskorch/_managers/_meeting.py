@@ -92,7 +92,9 @@ class Meetings:
         with self._rt.waiting.holding(inside, (), gate.set):
             party = self._come(key, inside, value, gate.set)
             try:
-                gate.wait(timeout)
+                # What it was told before it came here, nobody tells it again.
+                if not inside.cancelled:
+                    gate.wait(timeout)
             finally:
                 met = self._leave(key, party)
         return self._outcome(inside, party, name, timeout, met=met)

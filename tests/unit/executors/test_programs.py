@@ -69,6 +69,18 @@ class Ends:
     def run(self, *args, **options) -> ProgramResult:
         return result_of(self.end(*args, **options))
 
+    def hold(self) -> threading.Event:
+        """Keep the supervisor busy: nothing is started until this is set."""
+        over, gate = threading.Event(), threading.Event()
+
+        def hold(_):
+            over.set()
+            gate.wait(PATIENCE)
+
+        self.executor.start(Program(["true"]), name="first", env={}, on_end=hold)
+        assert over.wait(PATIENCE)
+        return gate
+
     def error(self, *args, **options) -> BaseException:
         end = self.end(*args, **options)
         assert end.result is None
@@ -307,10 +319,7 @@ def test_a_program_may_get_all_our_variables(programs, run_id, monkeypatch):
 def test_the_environment_is_that_of_the_moment_of_the_start(programs, monkeypatch):
     """What changes in our environment after the start changes nothing for it."""
     monkeypatch.setenv("ASKED", "before")
-    gate = threading.Event()
-    programs.executor.start(
-        Program(["true"]), name="first", env={}, on_end=lambda _: gate.wait(PATIENCE)
-    )
+    gate = programs.hold()
     _, wait = programs.start("sh", "-c", "echo $ASKED", inherit_env={"ASKED"})
     monkeypatch.setenv("ASKED", "after")
     gate.set()
@@ -612,10 +621,7 @@ def test_without_processes_a_program_is_reported_as_not_started(programs, monkey
 
 def test_a_program_ended_before_its_start_is_not_started(programs, tmp_path):
     """What is terminated while it still waits to be started never runs."""
-    gate = threading.Event()
-    programs.executor.start(
-        Program(["true"]), name="first", env={}, on_end=lambda _: gate.wait(PATIENCE)
-    )
+    gate = programs.hold()
     process, wait = programs.start("touch", str(tmp_path / "made"))
     assert process.pid is None
     process.terminate(5)
@@ -677,8 +683,9 @@ def test_kill_ends_all_that_a_program_has_started(programs, says):
 
 
 @linux
-def test_what_has_left_the_group_is_asked_to_end_too(programs, says):
+def test_what_has_left_the_group_is_asked_to_end_too(make, says):
     """A child in a session of its own gets SIGTERM when its program was ended."""
+    programs = make(drain_quiet=0.05)
     script = (
         f'setsid sh -c \'trap "echo bye > {says.path}; exit" TERM;'
         f"echo $$ > {says.path}; {IDLE}' & wait"
@@ -758,10 +765,7 @@ def test_a_program_can_be_stopped_and_resumed(programs, says):
 @linux
 def test_a_program_can_be_stopped_before_it_is_started(programs):
     """To stop what waits to be started holds it back until it is resumed."""
-    gate = threading.Event()
-    programs.executor.start(
-        Program(["true"]), name="first", env={}, on_end=lambda _: gate.wait(PATIENCE)
-    )
+    gate = programs.hold()
     resumed, resumed_end = programs.start("sh", "-c", "exit 3")
     ended, ended_end = programs.start("true")
     for process in (resumed, ended):
@@ -786,16 +790,7 @@ def test_a_program_can_be_stopped_while_it_is_started(programs, monkeypatch):
             assert process.stop()
         return child
 
-    gate = threading.Event()
-    over = threading.Event()
-
-    def hold(_):
-        over.set()
-        gate.wait(PATIENCE)
-
-    # It holds the supervisor, so that nothing is started before we say so.
-    programs.executor.start(Program(["true"]), name="first", env={}, on_end=hold)
-    assert over.wait(PATIENCE)
+    gate = programs.hold()
     monkeypatch.setattr(_program_run, "spawn", stop)
     process, wait = programs.start("sleep", "60")
     gate.set()
@@ -1009,10 +1004,7 @@ def test_close_ends_what_runs_and_waits_for_it(programs, says):
 
 def test_close_reports_what_had_not_begun(programs):
     """Programs that still wait to be started when all is closed are not started."""
-    gate = threading.Event()
-    programs.executor.start(
-        Program(["true"]), name="first", env={}, on_end=lambda _: gate.wait(PATIENCE)
-    )
+    gate = programs.hold()
     waits = [programs.start("true")[1] for _ in range(3)]
     closer = threading.Thread(target=programs.executor.close, args=(5,))
     closer.start()

@@ -197,7 +197,6 @@ def test_every_fact_comes_back(cls):
     check()
 
 
-@settings(max_examples=150, deadline=None)
 @given(documents)
 def test_documents_come_back(value):
     read = back(value)
@@ -306,7 +305,6 @@ completions = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(submissions | starts | completions)
 def test_the_quick_way_writes_a_fact_as_the_careful_way_does(fact):
     body = encode((fact, None))[4]
@@ -358,7 +356,6 @@ def text_of(task):
     return _codec.dumps(_codec.plain(task, list, 0))
 
 
-@settings(max_examples=150, deadline=None)
 @given(called)
 def test_the_quick_way_writes_a_task_as_the_careful_way_does(task):
     made = document(task)

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.errors import InvalidTaskError
@@ -125,7 +125,6 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(steps, st.integers(0, 14))
 def test_any_facts_come_back_in_order(steps, after):
     group = [make(seq, task_id) for seq, (make, task_id) in enumerate(steps, 1)]
@@ -157,7 +156,6 @@ plain_steps = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(plain_steps)
 def test_no_row_takes_anything_from_the_one_before(steps):
     """Their text is remembered from row to row."""
@@ -238,7 +236,6 @@ arguments = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments)
 def test_documents_of_calls_are_those_of_tasks(args):
     write = call_texts("x", len)

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from tests.unit.testing.laws.tools import each, violation
+from tests.unit.testing.laws.tools import EXAMPLES, each, violation
 
 from taskorch.model import RetryPolicy, Task
 from taskorch.protocols import RetryDecision, RetryHandler
@@ -120,10 +120,11 @@ PLANTED = {
 }
 
 
+@EXAMPLES
 @pytest.mark.parametrize("made", [Right, Patient, Timed, EndsByNumber])
-def test_a_right_one_passes(made):
-    check_retry_handler(made())
-    check_retry_handler(made, seed=1, examples=50)
+def test_a_right_one_passes(made, examples):
+    check_retry_handler(made(), examples=examples)
+    check_retry_handler(made, seed=1, examples=examples // 4)
 
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))

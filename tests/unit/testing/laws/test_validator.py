@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.unit.testing.laws.tools import each, violation
+from tests.unit.testing.laws.tools import EXAMPLES, each, violation
 
 from taskorch.model import Task
 from taskorch.policies import StructuralValidator
@@ -99,8 +99,9 @@ PLANTED = {
 }
 
 
-def test_a_right_one_passes():
-    check_validator(Right(), tasks=TASKS)
+@EXAMPLES
+def test_a_right_one_passes(examples):
+    check_validator(Right(), tasks=TASKS, examples=examples)
     check_validator(Right, seed=1, examples=50)
 
 
@@ -127,7 +128,8 @@ def test_a_mistake_in_the_structure_is_found_without_tasks_of_the_users():
     assert "a task with both" in str(found)
 
 
-def test_findings_may_say_several_things_at_once():
+@EXAMPLES
+def test_findings_may_say_several_things_at_once(examples):
     """One finding that names two faults names every fault."""
 
     class SaysAllInOne(Right):
@@ -135,10 +137,11 @@ def test_findings_may_say_several_things_at_once():
             texts = [finding.message for finding in super().findings(task)]
             return [Finding("task", "; ".join(texts))] if texts else []
 
-    check_validator(SaysAllInOne(), tasks=TASKS)
+    check_validator(SaysAllInOne(), tasks=TASKS, examples=examples)
 
 
-def test_a_rule_over_two_values_needs_both_to_be_right():
+@EXAMPLES
+def test_a_rule_over_two_values_needs_both_to_be_right(examples):
     """Where one of them is wrong by itself, there is nothing to compare."""
 
     class Compares(Right):
@@ -148,10 +151,11 @@ def test_a_rule_over_two_values_needs_both_to_be_right():
             if not found and task.payload["size"] > len(task.payload["path"]):
                 yield Finding("payload.size", "longer than the path")
 
-    check_validator(Compares(), tasks=TASKS)
+    check_validator(Compares(), tasks=TASKS, examples=examples)
 
 
-def test_what_it_raises_over_replaced_values_is_passed_over():
+@EXAMPLES
+def test_what_it_raises_over_replaced_values_is_passed_over(examples):
     """It was asked about a task that the orchestrator would not have shown it."""
 
     class Careless(Right):
@@ -159,7 +163,7 @@ def test_what_it_raises_over_replaced_values_is_passed_over():
             if not task.type.isidentifier() or task.payload["size"] < 0:
                 yield Finding("type", "a name, and a size")
 
-    check_validator(Careless(), tasks=TASKS)
+    check_validator(Careless(), tasks=TASKS, examples=examples)
 
     with pytest.raises(TypeError) as caught:
         check_validator(Careless(), tasks=[Task("copy")])

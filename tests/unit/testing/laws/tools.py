@@ -9,6 +9,11 @@ import pytest
 
 from taskorch.testing.laws import LawViolation
 
+#: How many cases one that keeps the laws passes: some every day, all for `make test`.
+EXAMPLES = pytest.mark.parametrize(
+    "examples", [40, pytest.param(200, marks=pytest.mark.slow)]
+)
+
 #: Classes that break one law each, by its number.
 Planted = dict[int, tuple[Callable[[], Any], ...]]
 
