@@ -202,7 +202,7 @@ def test_a_repr_is_short():
     a = wf.task(zero)
     wf.task(echo, a)
 
-    assert repr(wf) == "<Workflow 'w': 2 tasks, 1 dependencies>"
+    assert repr(wf) == "<Workflow 'w': 2 tasks, 1 dependency>"
     assert repr(a) == "<Node 'zero' of 'w'>"
     assert bool(Workflow("empty"))
 

@@ -142,6 +142,29 @@ class Stats:
     #: Events that slow receivers lost.
     events_lost: int
 
+    def __str__(self) -> str:
+        counts = {
+            state: getattr(self.state_machine, state.value) for state in TaskState
+        }
+        said = [f"{count:,} {state.value}" for state, count in counts.items() if count]
+        lines = [f"{self.state_machine.total:,} tasks: {', '.join(said) or 'none yet'}"]
+        for name, pool in self.resources.items():
+            lines.append(f"  {name}: {pool.used:g} of {pool.total:g} in use")
+        for name, agent in self.agents.items():
+            most = agent.max_concurrency
+            limit = "" if most is None else f" of {most}"
+            lines.append(
+                f"  agent {name}: {agent.running}{limit} running, "
+                f"{agent.completed:,} completed, {agent.failed:,} failed"
+            )
+        for name, count in self.failures.items():
+            lines.append(f"  failures by {name}: {count:,}")
+        if self.leaked:
+            lines.append(f"  slots held by work that would not stop: {self.leaked}")
+        if self.events_lost:
+            lines.append(f"  events that slow receivers lost: {self.events_lost:,}")
+        return "\n".join(lines)
+
 
 @attrs.frozen
 class HealthCheck:
@@ -168,6 +191,15 @@ class Health:
     #: It takes and starts tasks.
     ready: bool
     checks: tuple[HealthCheck, ...]
+
+    def __str__(self) -> str:
+        said = [self.status, *(["not ready"] * (not self.ready))]
+        said += ["not live"] * (not self.live)
+        lines = [", ".join(said)]
+        for check in self.checks:
+            detail = f": {check.detail}" if check.detail else ""
+            lines.append(f"  {check.component} {check.status}{detail}")
+        return "\n".join(lines)
 
 
 @attrs.frozen

@@ -142,7 +142,7 @@ class Batch:
     collector.
     """
 
-    __slots__ = ("buckets", "documents", "ids", "works")
+    __slots__ = ("are_shared", "buckets", "documents", "ids", "works")
 
     def __init__(self) -> None:
         self.works: list[Work] = []
@@ -151,6 +151,8 @@ class Batch:
         self.documents: list[Any] = []
         #: Where they have ids of the user's choice, these; None for each that has not.
         self.ids: Sequence[str | None] = ()
+        #: The tasks are those of a workflow, which other runs have too.
+        self.are_shared = False
 
 
 #: Finds the works of what a task waits for; None if that needs more.
@@ -207,6 +209,7 @@ class Submission:
         if not self._fill(batch, tuple(tasks.values()), link):
             return None
         link.catch_up()
+        batch.are_shared = True
         batch.ids = [f"{run_id}/{name}" for name in tasks]
         return batch, link.found
 
@@ -311,8 +314,6 @@ class Submission:
         submit = kernel.submit
         prefix, numbers = rt.id_parts
         ids = batch.ids or repeat(None)
-        # What comes with names of its own is not to be known by this one.
-        shared = bool(batch.ids) and works[0]._task.id != batch.ids[0]  # type: ignore[union-attr]  # set by plain
         for number, (work, bucket, name) in enumerate(
             zip(works, buckets, ids, strict=False), 1
         ):
@@ -328,7 +329,7 @@ class Submission:
                 tuple([parent._row for parent in above]) if above else (),
                 named=name is not None,
             )
-            if not shared:
+            if not batch.are_shared:
                 _set_attribute(task, "_submitted_as", task_id)
             if not number % _SLICE:
                 # So that not all of its facts are there at once.
@@ -1013,14 +1014,14 @@ def when(value: float | datetime | None, now: int) -> int | None:
 def digest(task: Task, after: tuple[str, ...]) -> int | None:
     """The content of *task* in 56 bits; None if it cannot be pickled."""
     after = tuple(sorted(set(after)))
-    options, payload = _options(task), task.payload
+    payload = task.payload
     content: Any
-    if type(payload) is Call and _is_simple(task) and _is_default(options):
-        # Most are of this kind, and this is a tenth of the work.
-        content = (payload.fn, payload.args, dict(payload.kwargs), payload.executor)
-    else:
-        content = attrs.evolve(task, id=None, after=after)
     try:
+        if type(payload) is Call and _is_simple(task) and _is_default(_options(task)):
+            # Most are of this kind, and this is a tenth of the work.
+            content = (payload.fn, payload.args, dict(payload.kwargs), payload.executor)
+        else:
+            content = attrs.evolve(task, id=None, after=after)
         kept = pickle.dumps(content) + repr((task.type, after)).encode()
     except Exception:  # noqa: BLE001 - any object of the user's
         return None

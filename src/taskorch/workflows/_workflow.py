@@ -338,7 +338,9 @@ class Workflow(Builder):
 
     def __repr__(self) -> str:
         edges = sum(map(len, self._after.values()))
-        return f"<Workflow {self.name!r}: {len(self)} tasks, {edges} dependencies>"
+        tasks = f"{len(self)} task{'s' * (len(self) != 1)}"
+        waits = f"{edges} dependenc{'y' if edges == 1 else 'ies'}"
+        return f"<Workflow {self.name!r}: {tasks}, {waits}>"
 
     def to_mermaid(self) -> str:
         """The graph as a flowchart of Mermaid's."""

@@ -1,0 +1,65 @@
+"""What the numbers say when they are printed."""
+
+from taskorch import Resources
+from taskorch.model import (
+    AgentStats,
+    Health,
+    HealthCheck,
+    PoolStats,
+    QueueStats,
+    RetryStats,
+    StateStats,
+    Stats,
+)
+
+
+def states(**counts):
+    names = StateStats.__attrs_attrs__
+    return StateStats(**{field.name: counts.get(field.name, 0) for field in names})
+
+
+def stats(tasks, **more):
+    agent = AgentStats(1, 4, 1200, 3, Resources(), None, {}, 0)
+    return Stats(
+        QueueStats(0, 0, None),
+        tasks,
+        RetryStats(0, 0, 0),
+        {"cpu": PoolStats(4.0, 0.5)},
+        {"local": agent},
+        {},
+        more.get("failures", {}),
+        more.get("leaked", 0),
+        more.get("events_lost", 0),
+    )
+
+
+def test_stats_say_what_there_is():
+    assert str(stats(states(running=1, completed=1200, failed=3))).splitlines() == [
+        "1,204 tasks: 1 running, 1,200 completed, 3 failed",
+        "  cpu: 0.5 of 4 in use",
+        "  agent local: 1 of 4 running, 1,200 completed, 3 failed",
+    ]
+
+
+def test_stats_say_what_is_wrong():
+    said = str(stats(states(), failures={"timeout": 2}, leaked=1, events_lost=1000))
+    assert said.splitlines()[0] == "0 tasks: none yet"
+    assert said.splitlines()[-3:] == [
+        "  failures by timeout: 2",
+        "  slots held by work that would not stop: 1",
+        "  events that slow receivers lost: 1,000",
+    ]
+
+
+def test_health_says_which_part_is_ill():
+    checks = (
+        HealthCheck("slots", "ok"),
+        HealthCheck("journal", "degraded", "disk full"),
+    )
+    assert str(Health("degraded", True, False, checks)).splitlines() == [
+        "degraded, not ready",
+        "  slots ok",
+        "  journal degraded: disk full",
+    ]
+    assert str(Health("ok", True, True, ())) == "ok"
+    assert str(Health("failed", False, False, ())) == "failed, not ready, not live"
