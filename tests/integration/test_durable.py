@@ -1554,6 +1554,56 @@ def test_a_function_that_is_gone_blocks_a_task_whose_turn_comes_later(
     assert child(tmp_path, AND_THEN, WORK) == "completed completed\n"
 
 
+JOINS = """
+from taskorch import Task, TaskOrchestrator
+import work
+
+orch = TaskOrchestrator(journal="runs.db", durability="process")
+orch.submit_task(Task.call(int, id="first"))
+orch.submit_task(Task.call(int, "not a number", id="second"))
+orch.submit_task(Task.call(int, id="third", after=["second"]))
+after = ["first", "second", "third"]
+orch.submit_task(Task.call(int, id="then", after=after, join=work.most))
+orch.stop()
+"""
+MOST = """
+def most(states):
+    return list(states.values()).count("completed") >= NEEDED
+"""
+
+
+def test_a_join_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
+    """Back again, it is asked, about what has become of the others by then."""
+    child(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
+    gone = MOST.replace("most", "least")
+    assert child(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    explained = AND_THEN.replace(
+        "print(", "orch.rerun_task('second'); print(orch.explain('then'));print("
+    )
+    said = child(tmp_path, explained, gone)
+    assert "What it needs is gone: work:most cannot be imported any more" in said
+    assert said.endswith("completed blocked\n")
+    # Without it, a person may decide.
+    decided = AND_THEN.replace("assert", "orch.decide('then', 'complete'); assert")
+    (tmp_path / "kept.db").write_bytes((tmp_path / "runs.db").read_bytes())
+    back = child(tmp_path, AND_THEN, MOST.replace("NEEDED", "1"))
+    assert back == "completed completed\n"
+    (tmp_path / "runs.db").unlink()
+    (tmp_path / "kept.db").rename(tmp_path / "runs.db")
+    assert child(tmp_path, decided, gone) == "completed completed\n"
+
+
+def test_a_join_that_is_back_may_not_hold(tmp_path: Path) -> None:
+    child(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
+    gone = MOST.replace("most", "least")
+    assert child(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    told = AND_THEN.replace("print(", "print(orch.explain('then'));print(")
+    said = child(tmp_path, told, MOST.replace("NEEDED", "3"))
+    assert "second" in said
+    assert "gone" not in said
+    assert said.endswith("completed blocked\n")
+
+
 def test_a_module_that_cannot_be_imported_blocks_its_tasks(tmp_path: Path) -> None:
     """Whatever it raises: the start of the others does not fail."""
     child(tmp_path, FIRST, WORK)

@@ -17,6 +17,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import PolicyFault
+from taskorch.kernel._deciders import PolicyGone
 
 #: What becomes of a parent, and the state of what waits for three of them.
 GOOD, BAD = "completed", "failed"
@@ -256,6 +257,55 @@ def test_a_function_that_raises_fails_the_task():
         "component",
     )
     assert "ComponentFailed" in machine.names()
+
+
+@pytest.mark.parametrize("on_failure", list(FOLLOWS))
+def test_a_function_that_is_gone_holds_the_task(on_failure):
+    """It is asked once it is back, about what has become of the parents by then."""
+    gone = [True]
+
+    def join(name, states):
+        if gone:
+            raise PolicyGone("join", RuntimeError("it is gone"))
+        return list(states.values()).count(S.COMPLETED) >= 2
+
+    policies = Policies()
+    policies.joins = join
+    machine = three("asked", on_failure, policies=policies)
+    assert machine.end("a") == []
+    assert machine.state("t") is S.BLOCKED
+    assert machine.error("t") == ("InvalidTaskError", "it is gone", "gone")
+    machine.fail("b")
+    assert machine.rerun("b") == "b~2"
+    assert machine.decide("t", "retry") == []
+    assert machine.state("t") is S.BLOCKED
+    machine.fail("c")
+    assert machine.end("b~2") == []
+    assert machine.state("t") is S.BLOCKED
+    gone.clear()
+    assert machine.decide("t", "retry") == ["t"]
+    assert machine.more("t").error is None
+
+
+@pytest.mark.parametrize("on_failure", list(FOLLOWS))
+def test_a_function_that_is_back_may_say_no(on_failure):
+    gone = [True]
+
+    def join(name, states):
+        if gone:
+            raise PolicyGone("join", RuntimeError("it is gone"))
+        return False
+
+    policies = Policies()
+    policies.joins = join
+    machine = three("asked", on_failure, policies=policies)
+    machine.fail("a")
+    machine.end("b")
+    machine.end("c")
+    assert machine.state("t") is S.BLOCKED
+    gone.clear()
+    machine.decide("t", "retry")
+    assert machine.state("t") is FOLLOWS[on_failure]
 
 
 @pytest.mark.parametrize("verdict", ["retry", "fail", "complete"])

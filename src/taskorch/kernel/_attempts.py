@@ -482,8 +482,10 @@ def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> No
     more.decision = True
     more.aside = False
     more.stop = ""
-    # It may be that it waited for others until now.
-    _dependencies.detach(row)
+    if more.error is None or more.error[2] != GONE:
+        # It may be that it waited for others until now. What was gone may return, and
+        # then it waits as before.
+        _dependencies.detach(row)
     kernel.move(row, TaskState.BLOCKED, now, reason)
 
 

@@ -333,7 +333,7 @@ def decide(
             hint="orch.tasks('blocked') lists the tasks that are held",
         )
     if verdict == "retry":
-        if more.blocked_by:
+        if more.blocked_by and not more.decision:
             msg = f"task {row.id} is blocked by {', '.join(more.blocked_by)}"
             raise InvalidTransitionError(
                 msg,
@@ -369,10 +369,16 @@ def decide(
 
 def let_run(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
     """*row*, which was held for a decision, may run again, or run at all."""
-    more_of(row).decision = False
+    more = more_of(row)
+    more.decision = False
+    if more.error is not None and more.error[2] == _attempts.GONE:
+        more.error = None
     if row.attempt or row.links is None or row.links.terms is None:
         kernel.requeue(row, now, reason)
     else:
         # It may be too early for it; or it is a wait, and is never queued.
         kernel.move(row, _S.PENDING, now, reason)
-        _dependencies.ready(kernel, row, now)
+        if not _dependencies.is_waiting(row):
+            _dependencies.ready(kernel, row, now)
+        elif not kernel.folding:
+            kernel.changed.append(row)

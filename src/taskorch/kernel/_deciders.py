@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from taskorch.kernel._state import AgentRow, TaskRow
 from taskorch.model import TaskState, Units
 
-__all__ = ("Deciders", "PolicyFault")
+__all__ = ("Deciders", "PolicyFault", "PolicyGone")
 
 
 class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
@@ -29,6 +29,10 @@ class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
         super().__init__(component, error)
         self.component = component
         self.error = error
+
+
+class PolicyGone(PolicyFault):
+    """What the answer needs was there in an earlier life only."""
 
 
 class Deciders(Protocol):

@@ -324,6 +324,8 @@ def revive(kernel: Kernel, row: TaskRow, why: str, now: int) -> None:
         child = stack.pop()
         if child.state is not _BLOCKED or is_lost(child) or kernel.folding:
             continue
+        if child.more is not None and child.more.decision:
+            continue
         kernel.note(TaskUnblocked, now, child.id, why, cargo=child.cargo)
         kernel.touched.append((child, child.cargo))
         unblock(kernel, child, now)

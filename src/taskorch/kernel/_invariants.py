@@ -211,5 +211,7 @@ def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
     goes_on = runs and len(broken) < waiting
     if row.state is TaskState.PENDING and is_lost(row) and not goes_on:
         faults.append(f"{row.id} is pending, and cannot be reached")
-    if row.state is TaskState.BLOCKED and known and (runs or not is_lost(row)):
+    is_held = row.more is not None and row.more.decision
+    may_be_reached = known and not is_held and (runs or not is_lost(row))
+    if row.state is TaskState.BLOCKED and may_be_reached:
         faults.append(f"{row.id} is blocked, and may be reached")

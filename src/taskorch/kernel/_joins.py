@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.events import TaskReleased
 from taskorch.kernel import _attempts, _dependencies, _waits
-from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._deciders import PolicyFault, PolicyGone
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
 from taskorch.kernel._state import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
@@ -54,6 +54,10 @@ def _judge(kernel: Kernel, row: TaskRow, now: int) -> None:
         return
     try:
         verdict = holds(kernel, row, links, terms, now)
+    except PolicyGone as gone:
+        error = ("InvalidTaskError", str(gone.error), _attempts.GONE)
+        _attempts.block(kernel, row, error, now)
+        return
     except PolicyFault as fault:
         note_fault(kernel, row.id, fault, now)
         message = f"the {fault.component} failed: {describe(fault.error)}"

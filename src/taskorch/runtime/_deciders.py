@@ -26,9 +26,11 @@ from taskorch.errors import (
     TaskTimeoutError,
 )
 from taskorch.kernel import LOCAL, AgentRow, Kernel, PolicyFault, TaskRow
+from taskorch.kernel._deciders import PolicyGone
 from taskorch.kernel._kernel import DecisionContext
 from taskorch.model import (
     NO_RESOURCES,
+    Missing,
     Resources,
     Task,
     TaskState,
@@ -443,6 +445,9 @@ class PolicyDeciders:
     def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
         """See `Deciders.join`."""
         predicate: Any = self.task_of(row).join
+        if isinstance(predicate, Missing):
+            component = "join"
+            raise PolicyGone(component, InvalidTaskError(predicate.why))
         answer = self._ask("join", object, now, lambda _: predicate(states))
         _check_flag("join", "its answer", answer)
         return answer is True

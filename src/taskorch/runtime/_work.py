@@ -19,6 +19,7 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.kernel import TaskRow
+from taskorch.kernel._dependencies import is_waiting
 from taskorch.model import TERMINAL, Call, Missing, Task, Wait, call_type
 from taskorch.runtime._deciders import METHODS, failure_of
 
@@ -282,7 +283,10 @@ def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
 
 
 def gone_of(work: Work) -> str:
-    """What *work* calls and is gone, in a sentence; empty if nothing is."""
+    """What *work* needs and is gone, in a sentence; empty if nothing is."""
+    join = None if work._task is None else work._task.join
+    if isinstance(join, Missing) and is_waiting(work._row):
+        return join.why
     return work._fn.why if isinstance(work._fn, Missing) else ""
 
 
