@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -179,6 +181,33 @@ def test_the_collector_rests_while_anybody_wants_it():
         with resting():
             pass
         assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+FORKS = """
+import gc, os
+from taskorch.runtime._collector import resting
+
+with resting():
+    if not (pid := os.fork()):
+        works = gc.isenabled()
+        with resting():
+            rests = not gc.isenabled()
+        os._exit(0 if works and rests and gc.isenabled() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not gc.isenabled()
+assert gc.isenabled()
+"""
+
+
+def test_the_collector_of_a_child_does_not_rest():
+    """Whoever lets it rest is in the parent."""
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=PATIENCE)
+
+
+def test_the_collector_works_again_after_an_error():
+    with pytest.raises(KeyboardInterrupt), resting():
+        raise KeyboardInterrupt
     assert gc.isenabled()
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Final
 
 __all__ = ("resting",)
 
-_LOCK = Lock()
-#: How many let it rest now.
-_resting = 0
+_lock = Lock()
+#: Those who let it rest now.
+_resting: Final[set[object]] = set()
 
 
 @contextmanager
@@ -20,21 +22,33 @@ def resting() -> Iterator[None]:
     Let the garbage collector rest while much is made of which all stays.
 
     It would look through all of that several times, and find nothing. It is that of
-    the whole process, so this is for moments only. Who has switched it off finds it
-    so again.
+    the whole process, so this is for moments only. Who has switched it off before finds
+    it so again.
     """
-    global _resting  # noqa: PLW0603 - it is one for the process
-    mine = False
+    me = object()
     try:
-        with _LOCK:
-            mine = _resting > 0 or gc.isenabled()
-            if mine:
-                _resting += 1
+        with _lock:
+            if _resting or gc.isenabled():
+                _resting.add(me)
                 gc.disable()
         yield
     finally:
-        if mine:
-            with _LOCK:
-                _resting -= 1
-                if not _resting:
-                    gc.enable()
+        with _lock:
+            if me in _resting:
+                try:
+                    _resting.discard(me)
+                finally:
+                    if not _resting:
+                        gc.enable()
+
+
+def _after_fork() -> None:
+    """In a child: who let it rest is not here."""
+    global _lock  # noqa: PLW0603 - whoever held it is not here either
+    _lock = Lock()
+    if _resting:
+        _resting.clear()
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_after_fork)
