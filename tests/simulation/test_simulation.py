@@ -390,6 +390,19 @@ def test_tasks_can_be_cancelled_moved_decided_rerun_and_expired():
     assert state(simulation, "last~2") is S.COMPLETED
 
 
+def test_workers_that_die_are_counted_from_decision_to_decision():
+    """A person may let it run again, and not for ever."""
+    simulation = Simulation()
+    simulation.agent("a", capabilities={"x"})
+    task = Task("x", id="t", idempotent=False)
+    crash = simulation.submit_task(task, Outcome(crash=True))
+    for _ in range(2):
+        assert state(simulation.run(), crash) is S.BLOCKED
+        assert simulation.decide(crash, "retry")
+    assert state(simulation.run(), crash) is S.FAILED
+    assert simulation.get_stats().failures == {"poisoned": 1}
+
+
 def test_a_task_says_why_it_waits():
     simulation = Simulation(resources=Resources(cpu=1))
     simulation.agent("a", capabilities={"x"}, max_concurrency=None)

@@ -432,6 +432,8 @@ class _Books:
         if event.cause != "dependency" and seen.under_way:
             self.free(event.task_id, seen)
         seen.blocked = event.cause == "dependency"
+        if event.cause == "lost":
+            seen.lost += 1
         # A person says whether it may go on; its parents do not any more.
         seen.joined = seen.joined or event.cause == "join"
         if event.cause == "event" and seen.wait is not None:
