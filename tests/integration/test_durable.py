@@ -1578,7 +1578,8 @@ def test_a_join_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     gone = MOST.replace("most", "least")
     assert child(tmp_path, AND_THEN, gone) == "completed blocked\n"
     explained = AND_THEN.replace(
-        "print(", "orch.rerun_task('second'); print(orch.explain('then'));print("
+        "print(",
+        "orch.rerun_task('second'); orch.wait(20); print(orch.explain('then'));print(",
     )
     said = child(tmp_path, explained, gone)
     assert "What it needs is gone: work:most cannot be imported any more" in said

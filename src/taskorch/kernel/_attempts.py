@@ -482,9 +482,11 @@ def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> No
     more.decision = True
     more.aside = False
     more.stop = ""
-    if more.error is None or more.error[2] != GONE:
-        # It may be that it waited for others until now. What was gone may return, and
-        # then it waits as before.
+    # It may be that it waited for others until now. What was gone may return, and then
+    # it waits as before.
+    if more.error is not None and more.error[2] == GONE:
+        more.blocked_by = {}
+    else:
         _dependencies.detach(row)
     kernel.move(row, TaskState.BLOCKED, now, reason)
 

@@ -333,7 +333,7 @@ def decide(
             hint="orch.tasks('blocked') lists the tasks that are held",
         )
     if verdict == "retry":
-        if more.blocked_by and not more.decision:
+        if more.blocked_by:
             msg = f"task {row.id} is blocked by {', '.join(more.blocked_by)}"
             raise InvalidTransitionError(
                 msg,
@@ -380,5 +380,7 @@ def let_run(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
         kernel.move(row, _S.PENDING, now, reason)
         if not _dependencies.is_waiting(row):
             _dependencies.ready(kernel, row, now)
-        elif not kernel.folding:
+            return
+        _dependencies.blame_anew(row)
+        if not kernel.folding:
             kernel.changed.append(row)

@@ -75,12 +75,25 @@ def is_lost(row: TaskRow) -> bool:
 
 
 def _blame(row: TaskRow, parent: TaskRow) -> More:
-    """Enter *parent*, which will not complete, in the `blocked_by` of *row*."""
+    """
+    Enter *parent*, which will not complete, in the `blocked_by` of *row*.
+
+    While it is held for something else, nothing stands there.
+    """
     more = more_of(row)
+    if more.decision:
+        return more
     if not more.blocked_by:
         more.blocked_by = {}
     cast("dict[str, TaskRow]", more.blocked_by)[parent.id] = parent
     return more
+
+
+def blame_anew(row: TaskRow) -> None:
+    """*row* was held, and is not any more: see what has become of its parents."""
+    for parent in () if row.links is None else row.links.parents:
+        if is_broken(parent):
+            _blame(row, parent)
 
 
 def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

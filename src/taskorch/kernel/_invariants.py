@@ -202,7 +202,8 @@ def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
         faults.append(f"{row.id} is {row.state} and waits for {waiting}")
     if not waiting and row.state is TaskState.PENDING and not _is_delayed(row):
         faults.append(f"{row.id} is pending and waits for nothing")
-    broken = {p.id for p in parents if is_broken(p)}
+    is_held = row.more is not None and row.more.decision
+    broken = set[str]() if is_held else {p.id for p in parents if is_broken(p)}
     known: set[str] = set() if row.more is None else set(row.more.blocked_by)
     if broken != known:
         faults.append(f"{row.id} is blocked by {broken}, not {known}")
@@ -211,7 +212,5 @@ def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
     goes_on = runs and len(broken) < waiting
     if row.state is TaskState.PENDING and is_lost(row) and not goes_on:
         faults.append(f"{row.id} is pending, and cannot be reached")
-    is_held = row.more is not None and row.more.decision
-    may_be_reached = known and not is_held and (runs or not is_lost(row))
-    if row.state is TaskState.BLOCKED and may_be_reached:
+    if row.state is TaskState.BLOCKED and known and (runs or not is_lost(row)):
         faults.append(f"{row.id} is blocked, and may be reached")
