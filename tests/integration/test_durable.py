@@ -1721,6 +1721,46 @@ def test_an_agent_that_is_gone_blocks_its_tasks(path: Path) -> None:
         assert orch.get_task_status("x").agent_id == "another"
 
 
+@pytest.mark.parametrize("comes", ["now", "later"])
+def test_an_agent_that_is_gone_blocks_a_task_whose_turn_comes_later(
+    path: Path, comes: str
+) -> None:
+    orch = open_at(path)
+    orch.agent("reviewer", capabilities={"review"})(review)
+    first = orch.submit_task(Task.call(add, 1, id="first"))
+    orch.submit_tasks([Task("review", n, after=[first], id=f"x{n}") for n in (1, 2)])
+    orch.stop()
+    with open_at(path) as orch:
+        assert orch.wait(PATIENCE)
+        for name in ("x1", "x2"):
+            status = orch.get_task_status(name)
+            assert status.state is TaskState.BLOCKED
+            assert "no agent can do review any more" in status.history[-1].detail
+        if comes == "now":
+            orch.agent("another", capabilities={"review"})(review)
+            assert orch.handle("x1").result(PATIENCE) == 1
+            assert orch.handle("x2").result(PATIENCE) == 2
+            return
+    orch = open_at(path)
+    orch.agent("another", capabilities={"review"})(review)
+    with orch:
+        assert orch.handle("x1").result(PATIENCE) == 1
+        assert orch.handle("x2").result(PATIENCE) == 2
+
+
+def test_an_agent_that_is_back_before_the_turn_comes(path: Path) -> None:
+    orch = open_at(path)
+    orch.agent("reviewer", capabilities={"review"})(review)
+    first = orch.submit_task(Task.call(add, 1, id="first"))
+    orch.submit_task(Task("review", 1, after=[first], id="x"))
+    orch.stop()
+    orch = open_at(path)
+    assert orch.get_task_status("x").state is TaskState.PENDING
+    orch.agent("another", capabilities={"review"})(review)
+    with orch:
+        assert orch.handle("x").result(PATIENCE) == 1
+
+
 def test_what_is_gone_is_explained(path: Path) -> None:
     """`explain` names it."""
     with ThreadPoolExecutor(1) as pool:

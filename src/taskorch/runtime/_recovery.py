@@ -39,7 +39,7 @@ from taskorch.kernel._dispatch import match
 from taskorch.kernel._history import more_of
 from taskorch.kernel._snapshot import Restoration
 from taskorch.kernel._state import TypeRow
-from taskorch.model import Call, Missing, Program, Task, TaskState, call_type
+from taskorch.model import TERMINAL, Call, Missing, Program, Task, TaskState, call_type
 from taskorch.protocols import Entry, Journal
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._kept import error_of_fact
@@ -283,6 +283,11 @@ class Recovery:
             kernel.add_agent(info, now_ns())
         for row in list(kernel.tasks.values()):
             self._look(row, now_ns())
+        rows = kernel.tasks.values()
+        kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
+        for spec, row in kinds.items():
+            if no_agent(rt, row, now_ns()):
+                rt.orphans[spec] = None
 
     def _fold(self) -> None:
         journal: Any = self._journal
@@ -361,6 +366,18 @@ class Recovery:
                 control.miss(kernel, row, why, now)
         else:
             take_up(self._rt, row, now)
+
+
+def hold_orphans(runtime: Runtime, now: int) -> None:
+    """Hold those whose turn has come in this life only, and whose agents are gone."""
+    kernel, orphans = runtime.kernel, runtime.orphans
+    for bucket in [each for each in kernel.parked if each.spec in orphans]:
+        for row in bucket.rows():
+            why = no_agent(runtime, row, now)
+            if not why:
+                orphans.pop(bucket.spec, None)
+                break
+            control.miss(kernel, row, why, now)
 
 
 def take_up(runtime: Runtime, row: TaskRow, now: int) -> None:

@@ -51,6 +51,7 @@ from taskorch.kernel import (
     Kernel,
     KernelConfig,
     PolicyFault,
+    Spec,
     StopAttempt,
     TaskRow,
 )
@@ -75,7 +76,7 @@ from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._recovery import Recollection, Recovery, take_up
+from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
 from taskorch.runtime._submission import Batch, Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -190,6 +191,8 @@ class Runtime:
         self.keys: dict[str, str] = {}
         #: Contents of tasks that have left memory, by the user's ids.
         self.digests: dict[str, int | None] = {}
+        #: Of tasks of earlier lives that wait, what no agent can do that is here.
+        self.orphans: dict[Spec, None] = {}
         self.closed = False
         #: Gives the manager of workflows, which is made when it is needed.
         self.manager_of: Callable[[Runtime], Any] | None = None
@@ -307,12 +310,14 @@ class Runtime:
             message = f"taskorch itself failed: {describe(error)}"
             raise InternalError(message) from error
 
-    def _settle(self, now: int) -> Launch | None:  # noqa: C901 - one step, in order
+    def _settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
         kernel = self.kernel
         if self.fault is not None:
             return None
         if kernel.open or kernel.returning:
             kernel.dispatch(now)
+        if self.orphans and kernel.parked:
+            hold_orphans(self, now)
         if kernel.touched:
             self._touch()
         if kernel.dropped:
