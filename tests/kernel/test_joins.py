@@ -16,7 +16,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import PolicyFault
+from taskorch.kernel import AddParents, PolicyFault
 from taskorch.kernel._deciders import PolicyGone
 
 #: What becomes of a parent, and the state of what waits for three of them.
@@ -285,6 +285,27 @@ def test_a_function_that_is_gone_holds_the_task(on_failure):
     gone.clear()
     assert machine.decide("t", "retry") == ["t"]
     assert machine.more("t").error is None
+
+
+def test_a_task_that_is_held_so_may_wait_for_more():
+    gone = [True]
+
+    def join(name, states):
+        if gone:
+            raise PolicyGone("join", RuntimeError("it is gone"))
+        return len(states) == 4 and states["d"] is S.FAILED
+
+    policies = Policies()
+    policies.joins = join
+    machine = three("asked", policies=policies)
+    machine.end("a")
+    machine.submit("d")
+    machine.fail("d")
+    machine.do(AddParents("t", ("d",)))
+    assert machine.state("t") is S.BLOCKED
+    assert machine.more("t").blocked_by == {}
+    gone.clear()
+    assert machine.decide("t", "retry") == ["t"]
 
 
 @pytest.mark.parametrize("on_failure", list(FOLLOWS))
