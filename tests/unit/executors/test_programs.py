@@ -493,7 +493,8 @@ def test_logs_in_memory_stay_until_the_interpreter_exits(tmp_path):
         path = start(["echo", "x"]).result().result.log_path
         executor.close(1)
         print(path)
-        print(path.read_text().strip())
+        # Flushed, or the child would leave what is printed so far a second time.
+        print(path.read_text().strip(), flush=True)
         if (child := os.fork()) == 0:
             raise SystemExit
         os.waitpid(child, 0)

@@ -189,12 +189,19 @@ def test_verify_says_what_is_damaged(lives, path, statement, words):
 
 def test_verify_reads_what_nothing_else_reads(lives, path):
     """An index that does not lead to all facts."""
-    edit(
-        path,
-        "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = replace(sql, 'IS NOT NULL', 'IS NULL')"
-        " WHERE name = 'facts_by_task'",
-    )
+
+    def declare(old, new):
+        edit(
+            path,
+            "PRAGMA writable_schema = ON",
+            f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}')"
+            " WHERE name = 'facts_by_task'",
+        )
+
+    # Made while it is declared to be for facts without a task, it holds none of these.
+    declare("IS NOT NULL", "IS NULL")
+    edit(path, "REINDEX facts_by_task")
+    declare("IS NULL", "IS NOT NULL")
     with pytest.raises(JournalError, match="facts_by_task"):
         lives.verify()
 
