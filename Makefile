@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        fast coverage at-length others others-ready wheel soak soak-ci
+        bench-against mutants fast coverage at-length others others-ready wheel soak soak-ci
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
@@ -31,7 +31,8 @@ help:
 	@echo 'make check       format, lint, types, import contracts and the fast tests'
 	@echo 'make test        all that CI runs'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
-	@echo 'make bench       the benchmarks'
+	@echo 'make mutants     plant faults, and see that tests notice: make mutants PART=kernel'
+	@echo 'make bench       the benchmarks; make bench-against REV=… beside another commit'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make clean       remove all that was made here, the environment too'
 
@@ -131,6 +132,17 @@ soak-ci: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python -m benchmarks
+
+# This tree by turns with another commit: make bench-against REV=main ONLY='map latency'
+bench-against: $(READY)
+	@test -n '$(REV)' || { echo 'say beside what: make bench-against REV=main' >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m benchmarks.against $(REV) $(addprefix --only ,$(ONLY))
+
+# Small faults, drawn by chance and planted one at a time: would the tests notice?
+mutants: $(READY)
+	@$(BIN)/python tests/mutants.py --part $(or $(PART),kernel) --count $(or $(N),100) \
+	    --seed $(or $(SEED),1)
 
 # ------------------------------------------------------------------- housekeeping
 
