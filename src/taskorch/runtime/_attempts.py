@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,7 @@ from taskorch.runtime._asyncio import (
     is_coroutine_task,
 )
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
+from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -236,9 +238,7 @@ class Attempts:
         loop = asyncio.get_running_loop()
         driver = self._drive(row, attempt, work, context)
         try:
-            control.handle = task = loop.create_task(
-                driver, name=row.id, context=work._ctx.copy()
-            )
+            task = loop.create_task(driver, name=row.id, context=work._ctx.copy())
         except Exception as error:  # noqa: BLE001 - a task factory of the user's
             driver.close()
             self._rt.finish(row, attempt, work, None, error)
@@ -251,8 +251,7 @@ class Attempts:
                 self._rt.finish(row, attempt, work, None, cut_off)
 
         task.add_done_callback(ended)
-        if context.cancelled:
-            # It was asked to stop before there was anything to stop.
+        if control.attach(task):
             loop.call_soon(task.cancel)
 
     async def _drive(
@@ -296,14 +295,13 @@ class Attempts:
                     executor = self._programs = ProgramExecutor(
                         run_id=self._rt.run_id, logs=self.logs
                     )
-        control.handle = process = executor.start(
+        process = executor.start(
             program,
             name=f"{row.id}/{attempt}",
             env={"TASKORCH_TASK": row.id, "TASKORCH_FENCE": fence},
             on_end=on_end,
         )
-        if control.why not in ("", "suspend"):
-            # It was asked to stop before there was anything to stop.
+        if control.attach(process):
             process.terminate(self._grace())
         self._rt.hold_if_asked(row, attempt)
 
@@ -348,11 +346,9 @@ class Attempts:
         if not hasattr(future, "add_done_callback"):
             msg = f"executor {name!r} returned {show(future)} for a call, not a Future"
             raise TypeError(msg)
-        if isinstance(future, concurrent.futures.Future):
-            context._control.handle = future
-            if context.cancelled:
-                # It was asked to stop before there was anything to stop.
-                future.cancel()
+        is_known = isinstance(future, concurrent.futures.Future)
+        if is_known and context._control.attach(future):
+            future.cancel()
 
         def done(future: concurrent.futures.Future[Any]) -> None:
             value, error = _future_end(future, row.id, name, remote=remote)
@@ -372,15 +368,37 @@ class Attempts:
 
     # -- stopping ------------------------------------------------------------------
 
-    def carry_out(self, effect: Effect) -> None:
-        """Do what the kernel says besides starts."""
-        if isinstance(effect, ReturnSlot):
-            self._rt.waiting.returned(effect.row, effect.attempt)
-            return
-        work: Work | None = effect.row.cargo
-        if work is None:
-            return
-        control = control_of(work, effect.attempt)
+    def in_order(self, effects: Sequence[Effect]) -> list[Control]:
+        """
+        Under the lock: let *effects* be the latest decisions about their attempts.
+
+        A slot that is returned is so at once: the attempt may give it back again before
+        this thread has left the lock.
+
+        Returns:
+            What is to be given to `carry_out` once the lock is free.
+        """
+        told: dict[Control, None] = {}
+        for effect in effects:
+            if isinstance(effect, ReturnSlot):
+                self._rt.waiting.returned(effect.row, effect.attempt)
+                continue
+            work: Work | None = effect.row.cargo
+            if work is not None:
+                control = control_of(work, effect.attempt)
+                if control.effects is None:
+                    control.effects = EffectQueue()
+                control.effects.append(effect)
+                told[control] = None
+        return list(told)
+
+    def carry_out(self, told: Iterable[Control]) -> None:
+        """Outside the lock: do what the kernel says besides starts."""
+        for control in told:
+            if control.effects is not None:
+                control.effects.drain(partial(self._carry_out, control))
+
+    def _carry_out(self, control: Control, effect: Effect) -> None:
         if isinstance(effect, StopAttempt):
             self._stop(control, effect.why)
             if effect.why != "suspend":
@@ -395,10 +413,9 @@ class Attempts:
                 control.handle.resume()
 
     def _stop(self, control: Control, why: str) -> None:
-        control.why = why
+        handle = control.tell(why)
         if why == "suspend":
             return
-        handle = control.handle
         if is_coroutine_task(handle):
             self._rt.loops.call(handle.cancel)
         elif isinstance(handle, concurrent.futures.Future):

@@ -132,7 +132,7 @@ class TaskContext:
         A thread cannot be stopped from outside: ask this now and then, or call
         `checkpoint`.
         """
-        return self._control.why not in ("", "suspend")
+        return self._control.is_to_end
 
     @property
     def allocation(self) -> Resources:

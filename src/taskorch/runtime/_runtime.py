@@ -47,7 +47,6 @@ from taskorch.kernel import (
     LOCAL,
     AgentRow,
     Bucket,
-    Effect,
     Kernel,
     KernelConfig,
     PolicyFault,
@@ -83,6 +82,7 @@ from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     NEVER,
     THREAD,
+    Control,
     Emitted,
     Work,
     add_above,
@@ -121,7 +121,8 @@ class Launch:
     """What a step says is to be done once the lock is free."""
 
     starts: list[tuple[TaskRow, int, Work, Worker | None]]
-    effects: list[Effect]
+    #: The attempts about which something was decided besides starts.
+    told: list[Control]
 
 
 class Runtime:
@@ -340,7 +341,8 @@ class Runtime:
         if not starts and not kernel.effects:
             kernel.starts = []
             return None
-        launch = Launch([self._assign(*start) for start in starts], kernel.effects)
+        told = self.attempts.in_order(kernel.effects)
+        launch = Launch([self._assign(*start) for start in starts], told)
         kernel.starts = []
         kernel.effects = []
         return launch
@@ -357,8 +359,8 @@ class Runtime:
         """Outside the lock: do what the step said."""
         if launch is None:
             return
-        for effect in launch.effects:
-            self.attempts.carry_out(effect)
+        if launch.told:
+            self.attempts.carry_out(launch.told)
         for row, attempt, work, worker in launch.starts:
             if worker is not None:
                 self.threads.start((row, attempt, work), worker)
@@ -523,9 +525,13 @@ class Runtime:
                     if work._waiters is not None:
                         self.wake(work)
             self.waiting.say_quiet()
-        if isinstance(error, JournalError):
-            for row in under_way:
-                self.attempts.carry_out(StopAttempt(row, row.attempt, "stop"))
+            self.waiting.return_all()
+            told = []
+            if isinstance(error, JournalError):
+                told = self.attempts.in_order(
+                    [StopAttempt(row, row.attempt, "stop") for row in under_way]
+                )
+        self.attempts.carry_out(told)
 
     def is_left(self, row: TaskRow) -> bool:
         """

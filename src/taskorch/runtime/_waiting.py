@@ -306,8 +306,8 @@ class Waiting:
         def change(now: int) -> bool:
             if not self._end_wait(key, targets):
                 return True
-            if inside.cancelled:
-                # It is to end: it needs no slot for that.
+            if inside.cancelled or self._rt.fault is not None:
+                # It is to end: it needs no slot for that. Or there will be no more.
                 return True
             if self._rt.kernel.reclaim_slot(row, inside.attempt, now):
                 return True
@@ -328,9 +328,15 @@ class Waiting:
         return True
 
     def returned(self, row: TaskRow, attempt: int) -> None:
-        """The attempt has its slot again."""
+        """The attempt has its slot again, or needs none."""
         returned = self._returns.pop((row.id, attempt), None)
         if returned is not None:
+            returned()
+
+    def return_all(self) -> None:
+        """Under the lock: no slots will be given any more; nobody waits for his."""
+        returns, self._returns = self._returns, {}
+        for returned in returns.values():
             returned()
 
     def interrupt(self, row: TaskRow, attempt: int) -> None:

@@ -24,6 +24,7 @@ from taskorch.model import TERMINAL, Call, Missing, Task, Wait, call_type
 from taskorch.runtime._deciders import METHODS, failure_of
 
 if TYPE_CHECKING:
+    from taskorch.runtime._effects import EffectQueue
     from taskorch.runtime._runtime import Runtime
 
 __all__ = (
@@ -62,7 +63,7 @@ _MAKING: Final = Lock()
 class Control:
     """What a running attempt is told: to stop, and why."""
 
-    __slots__ = ("attempt", "handle", "interrupted", "why")
+    __slots__ = ("attempt", "effects", "handle", "interrupted", "why")
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
@@ -71,6 +72,31 @@ class Control:
         self.interrupted: bool = False
         #: What stops it besides: a coroutine's task, a program, a future.
         self.handle: Any = None
+        #: What is still to be done about it, once there was anything.
+        self.effects: EffectQueue | None = None
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether it was told to, and not only to stop at its next checkpoint."""
+        return self.why not in ("", "suspend")
+
+    def attach(self, handle: Any) -> bool:
+        """
+        From now on *handle* is what stops it besides.
+
+        Returns:
+            Whether it was told to end before: then the caller stops it, and nobody
+            else does. A coroutine that is cancelled twice is cut off as it tidies up.
+        """
+        with _MAKING:
+            self.handle = handle
+            return self.is_to_end
+
+    def tell(self, why: str) -> Any:
+        """Tell it to stop: the caller stops what is returned, if there is any."""
+        with _MAKING:
+            self.why = why
+            return self.handle
 
 
 class Extra:
