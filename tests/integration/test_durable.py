@@ -1124,6 +1124,23 @@ def test_deadlines_and_dates_count_across_a_restart(path: Path) -> None:
 
 
 @FOLDED
+@FOLDED
+def test_time_does_not_go_back_with_the_clock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set back an hour between two lives, also if nothing is left in memory."""
+    with open_at(path, keep_finished=0) as orch:
+        orch.map(echo, range(5))
+        orch.wait()
+    wall = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: wall() - 3600 * 10**9)
+    for _ in range(2):
+        with open_at(path, keep_finished=0) as orch:
+            assert orch.submit(echo, 1).result(PATIENCE) == 1
+    times = [fact[2] for fact, _ in SqliteJournal(path).read()]
+    assert times == sorted(times)
+
+
 def test_priorities_are_kept(path: Path) -> None:
     """The order of the queue is the same in the next life."""
     orch = open_at(path, concurrency=1)

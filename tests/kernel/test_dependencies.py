@@ -308,7 +308,7 @@ def test_a_chain_of_100_000_with_terms(on_failure):
         assert machine.more(row.id).first_roots == ("t0",)
     if listening:
         assert differences(kernel, machine.folded(), ["t0", row.id]) == []
-    assert len(take(kernel)["tasks"]) == MANY
+    assert len(take(kernel, now)["tasks"]) == MANY
 
 
 @pytest.mark.slow

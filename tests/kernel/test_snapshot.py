@@ -140,6 +140,8 @@ def both_ways(live, state, facts):
     """
     journal = Journal(facts)
     seq = state["counters"]["seq"]
+    # The next life begins no earlier, whatever its clock says.
+    assert state["at_ns"] >= max((f[2] for f in facts if f[1] <= seq), default=0)
     full = folded(new_like(live), [fact for fact in facts if fact[1] <= seq])
     short = restore(new_like(live), state, journal)
     assert_alike(full, short)
@@ -211,7 +213,7 @@ def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
     states = []
     for _ in range(50):
         made.step()
-        states.append(take(machine.kernel))
+        states.append(take(machine.kernel, machine.now))
     facts = [fact for fact, _ in machine.sink]
     for place in when:
         state = states[int(place * len(states))]
@@ -231,7 +233,7 @@ class Snapshots:
             # A crash takes with it what was not kept: others have its numbers now.
             first = items[0][0][1]
             self.states = {seq: s for seq, s in self.states.items() if seq < first}
-        self.states[kernel.seq] = take(kernel)
+        self.states[kernel.seq] = take(kernel, now)
 
     def crashed(self, acknowledged):
         pass
@@ -264,7 +266,7 @@ def with_snapshot(before, after=lambda machine: None, **config):
     """Both ways through a story, with a snapshot in its middle; and what was read."""
     machine = Machine(**config)
     before(machine)
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     after(machine)
     facts = [fact for fact, _ in machine.sink]
     full, short = both_ways(machine.kernel, state, facts)
@@ -439,7 +441,7 @@ def test_a_long_line_of_ancestors_is_not_read():
         machine.submit(f"t{number}", after=[f"t{number - 1}"])
         machine.end(f"t{number - 1}")
     facts = [fact for fact, _ in machine.sink]
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     assert state["tasks"] == ["t198", "t199"]
 
     journal = Journal(facts)
@@ -473,7 +475,7 @@ def test_a_life_that_keeps_another_number_of_finished_tasks(keep):
     full = folded(new_like(machine.kernel, keep_finished=keep), facts)
     short = restore(
         new_like(machine.kernel, keep_finished=keep),
-        take(machine.kernel),
+        take(machine.kernel, machine.now),
         Journal(facts),
     )
     both = [name for name in full.tasks if name in short.tasks]
@@ -530,7 +532,7 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     facts = [fact for fact, _ in machine.sink]
 
     wide = new_like(machine.kernel, keep_finished=9)
-    short = restore(wide, take(machine.kernel), Journal(facts))
+    short = restore(wide, take(machine.kernel, machine.now), Journal(facts))
     assert "stubborn" not in short.tasks
     assert short.retired == {"stubborn": S.CANCELLED}
     assert short.running == 1
@@ -564,16 +566,17 @@ def test_a_snapshot_is_json_and_says_what_the_facts_say(seed):
     for _ in range(30):
         made.step()
     live = made.machine.kernel
-    state = take(live)
+    state = take(live, made.machine.now)
     assert json.loads(json.dumps(state)) == state
     facts = [fact for fact, _ in made.machine.sink]
-    assert take(restore(new_like(live), state, Journal(facts))) == state
+    again = restore(new_like(live), state, Journal(facts))
+    assert take(again, made.machine.now) == state
 
 
 def test_a_snapshot_does_not_change_with_the_kernel():
     machine = Machine()
     machine.submit("a")
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     before = json.dumps(state)
     machine.end("a")
     machine.submit("b")
@@ -609,7 +612,9 @@ def test_agents_are_as_they_joined():
         machine.end(f"t{number}", "failed" if number == 3 else "completed")
     machine.after(9 * SEC)
 
-    short = restored(machine, take(machine.kernel), [f for f, _ in machine.sink])
+    short = restored(
+        machine, take(machine.kernel, machine.now), [f for f, _ in machine.sink]
+    )
     agents = list(short.agents.values())[1:]
     assert [agent.info for agent in agents] == infos
     assert [agent.lost for agent in agents] == [False, True, False]
@@ -624,7 +629,7 @@ def test_the_place_in_the_queue_is_that_of_the_submission():
     machine.submit_all("a", "b", "c", "d")
     machine.end("a")
     machine.prioritise("c", 0)
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     machine.submit("e")
     machine.prioritise("d", 0)
     _, short = both_ways(machine.kernel, state, [fact for fact, _ in machine.sink])
@@ -637,7 +642,7 @@ def test_the_place_in_the_queue_is_that_of_the_submission():
 
 def test_a_snapshot_of_another_version_is_refused():
     machine = Machine()
-    state = {**take(machine.kernel), "schema": 1}
+    state = take(machine.kernel, machine.now) | {"schema": 1}
     with pytest.raises(ValueError, match="schema 1"):
         Restoration(new_like(machine.kernel), state)
 
@@ -649,7 +654,7 @@ def test_facts_that_do_not_lead_there_are_noticed(kind):
     machine.submit("a")
     machine.submit("b", after=["a"])
     machine.end("a")
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     facts = [fact for fact, _ in machine.sink]
     facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
     with pytest.raises((InternalError, KeyError)):

@@ -353,7 +353,7 @@ def test_a_snapshot_knows_what_is_kept():
     """By the numbers of the facts, with which the documents are."""
     machine = waiting(FIVE)
     machine.emit("stop", "early", keep=60 * SEC)
-    state = take(machine.kernel)
+    state = take(machine.kernel, machine.now)
     (number,) = state["events"]
     kernel = machine.folded(0)
     restoration = Restoration(kernel, state)

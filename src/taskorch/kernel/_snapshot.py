@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from taskorch.kernel._kernel import Kernel
 
 #: Rises when what a snapshot consists of changes.
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
 _SUMS: Final = (
@@ -57,13 +57,17 @@ _SUMS: Final = (
 # -- taking ------------------------------------------------------------------------
 
 
-def take(kernel: Kernel) -> dict[str, Any]:
+def take(kernel: Kernel, now: int) -> dict[str, Any]:
     """
     What a life that begins after the latest fact cannot read from its own tasks.
 
     It is of the kind that JSON keeps, and shares nothing that changes with *kernel*.
     It may be taken between any two steps, and holds for the fact of the number
     `kernel.seq`.
+
+    Args:
+        kernel: The state.
+        now: The time in ns: no fact so far is later.
     """
     # What would not stop is still held, by tasks that have ended.
     gone = {
@@ -73,6 +77,7 @@ def take(kernel: Kernel) -> dict[str, Any]:
     }
     return {
         "schema": _SCHEMA,
+        "at_ns": now,
         "counters": {name: getattr(kernel, name) for name in COUNTERS},
         # In order of their submission, with their places in it.
         "tasks": list(kernel.tasks),
@@ -182,6 +187,12 @@ class Restoration:
         """The number of the fact that it holds for."""
         seq: int = self._state["counters"]["seq"]
         return seq
+
+    @property
+    def at_ns(self) -> int:
+        """When it was taken: no fact before is later, whatever task it is about."""
+        at_ns: int = self._state["at_ns"]
+        return at_ns
 
     @property
     def ids(self) -> list[str]:

@@ -516,7 +516,7 @@ class Committer:
                 _SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)
             ):
                 self.snapshot_at = self.last
-                self._state = snapshot.take(kernel)
+                self._state = snapshot.take(kernel, self._rt.now())
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
@@ -656,7 +656,7 @@ class Committer:
     def _save_last(self) -> None:
         if self.commits.committed > self.snapshot_at:
             with self._rt.lock:
-                state = snapshot.take(self._rt.kernel)
+                state = snapshot.take(self._rt.kernel, self._rt.now())
             self._save(state)
 
 

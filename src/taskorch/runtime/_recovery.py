@@ -319,7 +319,6 @@ class Recovery:
         for entry in entries:
             if restoration.is_kept(entry[0][3]):
                 self._folding.fold(entry, restoration.fold)
-                self._at_ns = max(self._at_ns, entry[0][2])
             else:
                 restoration.fold(entry[0])
         self._keep_events(restoration)
@@ -329,7 +328,7 @@ class Recovery:
             rt.new_kernel()
             self._folding = Folding(rt)
             return False
-        self._last = until
+        self._last, self._at_ns = until, restoration.at_ns
         return True
 
     def _keep_events(self, restoration: Restoration) -> None:
