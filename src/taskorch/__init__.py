@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from taskorch.model import StopReport as StopReport
     from taskorch.model import Stuck as Stuck
     from taskorch.model import Task as Task
+    from taskorch.model import TaskOptions as TaskOptions
     from taskorch.model import TaskState as TaskState
     from taskorch.model import TaskStatus as TaskStatus
     from taskorch.model import TypeStats as TypeStats
@@ -299,6 +300,7 @@ __all__ = (
     "TaskFailedError",
     "TaskFailure",
     "TaskHandle",
+    "TaskOptions",
     "TaskOrchestrator",
     "TaskParentsAdded",
     "TaskProgressed",
@@ -466,6 +468,7 @@ _WHERE = {
         "StopReport",
         "Stuck",
         "Task",
+        "TaskOptions",
         "TaskState",
         "TaskStatus",
         "TypeStats",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from taskorch._handles import TaskHandle
+from taskorch.model import to_seconds
 from taskorch.model._limits import KEEP_EVENTS
 from taskorch.runtime._work import capture
 
@@ -62,6 +64,16 @@ class AsyncOrchestrator:
             return call(*args)
         return await asyncio.to_thread(call, *args)
 
+    @overload
+    async def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    async def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
     async def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> TaskHandle[Any]:
@@ -72,27 +84,45 @@ class AsyncOrchestrator:
             return await self._kept(self._orch.submit, fn, *args, **kwargs)
         return await asyncio.to_thread(self._orch.submit, fn, *args, **kwargs)
 
-    async def submit_task(self, task: Task) -> TaskHandle[Any]:
+    async def submit_task(self, task: Task[T]) -> TaskHandle[T]:
         """See `TaskOrchestrator.submit_task`; a slow validator does not block."""
         return await asyncio.to_thread(self._orch.submit_task, task)
 
-    async def submit_tasks(self, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
+    async def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
         """See `TaskOrchestrator.submit_tasks`; slow validators do not block."""
         return await asyncio.to_thread(self._orch.submit_tasks, list(tasks))
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+    ) -> AsyncIterator[T]: ...
 
     async def map(
         self,
         fn: Callable[..., Any],
         /,
         *iterables: Iterable[Any],
-        timeout: float | None = None,  # noqa: ASYNC109 - the name of the contract
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
     ) -> AsyncIterator[Any]:
         """
         See `TaskOrchestrator.map`: `async for result in orch.aio.map(…)`.
 
         All calls are submitted when the first result is asked for.
         """
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
         works = await asyncio.to_thread(
             self._orch._rt.submit_calls, fn, calls, capture()
@@ -132,7 +162,7 @@ class AsyncOrchestrator:
         return await self._kept(self._orch.decide, task_id, verdict, result, reason)
 
     async def emit(
-        self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS
+        self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
         """See `TaskOrchestrator.emit`."""
         return await self._kept(self._orch.emit, name, payload, keep=keep)
@@ -149,7 +179,7 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.change_tasks`."""
         return await self._asked(partial(self._orch.change_tasks, action, **which))
 
-    async def expire_tasks(self, older_than: float) -> list[str]:
+    async def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """See `TaskOrchestrator.expire_tasks`."""
         return await self._kept(self._orch.expire_tasks, older_than)
 
@@ -222,7 +252,7 @@ class AsyncOrchestrator:
 
     async def wait(
         self,
-        timeout: float | None = None,  # noqa: ASYNC109 - the name of the contract
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
     ) -> bool:
         """See `TaskOrchestrator.wait`."""
         return await asyncio.to_thread(self._orch.wait, timeout)
@@ -230,7 +260,7 @@ class AsyncOrchestrator:
     async def stop(
         self,
         drain: bool = True,
-        timeout: float | None = None,  # noqa: ASYNC109 - the name of the contract
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
     ) -> StopReport:
         """See `TaskOrchestrator.stop`."""
         return await asyncio.to_thread(self._orch.stop, drain, timeout)

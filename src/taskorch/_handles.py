@@ -6,18 +6,27 @@ import concurrent.futures
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import timedelta
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch.errors import ResultGoneError
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
 from taskorch.runtime._waiting import blockade, is_settled
 from taskorch.runtime._work import Work, error_of, unfinished
 
 __all__ = ("TaskHandle", "as_completed")
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    # Checkers know it without its being installed; Python has it from 3.13 on.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _COMPLETED: Final = TaskState.COMPLETED
 _BLOCKED: Final = TaskState.BLOCKED
@@ -46,14 +55,14 @@ class TaskHandle(Work, Generic[T]):
         """Whether the task was cancelled."""
         return self._row.state is TaskState.CANCELLED and self.done()
 
-    def result(self, timeout: float | None = None) -> T:
+    def result(self, timeout: float | timedelta | None = None) -> T:
         """
         Wait for the result.
 
         Inside a task this gives back the slot meanwhile, but no resources.
 
         Args:
-            timeout: Seconds to wait; None is for ever.
+            timeout: Seconds to wait, or a timedelta; None is for ever.
 
         Raises:
             TimeoutError: The caller's patience is over; the task goes on.
@@ -73,18 +82,21 @@ class TaskHandle(Work, Generic[T]):
             raise error
         return cast("T", self._value)
 
-    def exception(self, timeout: float | None = None) -> BaseException | None:
+    def exception(
+        self, timeout: float | timedelta | None = None
+    ) -> BaseException | None:
         """
         Wait for the end, and return what `result` would raise, or None.
 
         Raises:
             TimeoutError: The caller's patience is over; the task goes on.
         """
-        end = None if timeout is None else monotonic() + timeout
+        patience = to_seconds(timeout)
+        end = None if patience is None else monotonic() + patience
         while True:
             left = None if end is None else max(0.0, end - monotonic())
             if not self._rt.waiting.wait(self, left):
-                msg = f"task {self._row.id} has not ended within {timeout:g} s"
+                msg = f"task {self._row.id} has not ended within {patience:g} s"
                 raise TimeoutError(msg)
             settled, error = self._outcome()
             if settled:
@@ -189,14 +201,14 @@ def _is_known(work: Work) -> bool:
 
 
 def as_completed(
-    handles: Iterable[TaskHandle[T]], timeout: float | None = None
+    handles: Iterable[TaskHandle[T]], timeout: float | timedelta | None = None
 ) -> Iterator[TaskHandle[T]]:
     """
     Yield handles as their tasks end, or are blocked.
 
     Args:
         handles: Of any orchestrators; each is yielded once.
-        timeout: Seconds for all of them together.
+        timeout: Seconds, or a timedelta, for all of them together.
 
     Raises:
         TimeoutError: Some have not ended within *timeout*.
@@ -214,14 +226,15 @@ def as_completed(
         return handle._rt.waiting.when(handle, _is_known, tell)
 
     waiters = {handle: watch(handle) for handle in left}
-    end = None if timeout is None else monotonic() + timeout
+    seconds = to_seconds(timeout)
+    end = None if seconds is None else monotonic() + seconds
     try:
         while left:
             while not settled:
                 patience = None if end is None else max(0.0, end - monotonic())
                 where = next(iter(left))._rt.waiting
                 if not where.until(gate, tuple(left), patience) and not settled:
-                    msg = f"{len(left)} of {total} tasks have not ended in {timeout} s"
+                    msg = f"{len(left)} of {total} tasks have not ended in {seconds} s"
                     raise TimeoutError(msg)
                 gate.clear()
             handle = settled.popleft()

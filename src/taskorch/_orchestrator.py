@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from taskorch import journal as journals
 from taskorch._handles import TaskHandle
@@ -33,6 +43,7 @@ from taskorch.model import (
     check_event,
     check_id,
     check_seconds,
+    to_seconds,
 )
 from taskorch.model._limits import (
     CONCURRENCY,
@@ -42,6 +53,7 @@ from taskorch.model._limits import (
     NS,
 )
 from taskorch.model._show import show
+from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
 from taskorch.runtime import _explaining, _reports
@@ -80,6 +92,7 @@ _BY_KIND: Final[Any] = object()
 _BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 
 
+@suggesting
 class TaskOrchestrator:
     """
     Validates, orders, routes, runs, retries, times and explains tasks.
@@ -135,9 +148,9 @@ class TaskOrchestrator:
         keep_finished: int = KEEP_FINISHED,
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
-        stop_timeout: float | None = None,
+        stop_timeout: float | timedelta | None = None,
         seed: int | None = None,
-        monitor_interval: float = 10.0,
+        monitor_interval: float | timedelta = 10.0,
     ) -> None:
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
@@ -152,8 +165,10 @@ class TaskOrchestrator:
             )
             raise InvalidTaskError(msg)
         if stop_timeout is not None:
-            check_seconds("stop_timeout", stop_timeout)
-        check_seconds("monitor_interval", monitor_interval, zero=False)
+            stop_timeout = check_seconds("stop_timeout", stop_timeout)
+        monitor_interval = check_seconds(
+            "monitor_interval", monitor_interval, zero=False
+        )
         if isinstance(seed, bool) or not isinstance(seed, int | None):
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)
@@ -176,7 +191,9 @@ class TaskOrchestrator:
                 keep_finished=keep_finished,
                 refuse_unknown=unknown_capability == "refuse",
             ),
-            pools=_pools(resources).units,
+            pools=(
+                machine_resources() if resources is None else Resources.of(resources)
+            ).units,
             executors=_check_executors({} if executors is None else executors),
             journal=_journal(journal, durability),
             seed=seed,
@@ -188,6 +205,16 @@ class TaskOrchestrator:
         self._rt.manager_of = _manager_of
 
     # -- submitting ----------------------------------------------------------------
+
+    @overload
+    def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -206,31 +233,49 @@ class TaskOrchestrator:
             "TaskHandle[Any]", self._rt.submit_call(fn, args, kwargs, capture())
         )
 
-    def submit_task(self, task: Task) -> TaskHandle[Any]:
+    def submit_task(self, task: Task[T]) -> TaskHandle[T]:
         """
         Submit one task.
 
         Raises:
             UsageError: It was refused: see the subclasses.
         """
-        return cast("TaskHandle[Any]", self._rt.submit_tasks((task,))[0])
+        return cast("TaskHandle[T]", self._rt.submit_tasks((task,))[0])
 
-    def submit_tasks(self, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
+    def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
         """
         Submit tasks, all or none. `after` may name later tasks of the same batch.
 
         Raises:
             UsageError: One was refused, and so none was accepted.
         """
-        return cast("list[TaskHandle[Any]]", self._rt.submit_tasks(tasks))
+        return cast("list[TaskHandle[T]]", self._rt.submit_tasks(tasks))
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
     def map(
         self,
         fn: Callable[..., T],
         /,
         *iterables: Iterable[Any],
-        timeout: float | None = None,
-    ) -> Iterator[T]:
+        timeout: float | timedelta | None = None,
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+    ) -> Iterator[Any]:
         """
         Call *fn* with the items of *iterables*, and yield the results in order.
 
@@ -239,15 +284,15 @@ class TaskOrchestrator:
         Args:
             fn: What to call.
             iterables: One for each argument; the shortest ends it.
-            timeout: Seconds for all of it, from now.
+            timeout: Seconds, or a timedelta, for all of it, from now.
 
         Raises:
             TimeoutError: While iterating: *timeout* is over.
         """
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
         works = self._rt.submit_calls(fn, calls, capture())
-        return _results(cast("list[TaskHandle[T]]", works), end)
+        return _results(cast("list[TaskHandle[Any]]", works), end)
 
     # -- agents --------------------------------------------------------------------
 
@@ -257,8 +302,8 @@ class TaskOrchestrator:
         *,
         capabilities: Iterable[str] = (),
         max_concurrency: int | None = _BY_KIND,
-        capacity: Resources | None = None,
-        request: Resources | None = None,
+        capacity: Resources | Mapping[str, float] | None = None,
+        request: Resources | Mapping[str, float] | None = None,
         executor: str = "auto",
     ) -> Callable[[F], F]:
         """
@@ -279,10 +324,8 @@ class TaskOrchestrator:
         """
         check_id(name)
         names = _check_capabilities(capabilities)
-        for what, value in (("capacity", capacity), ("request", request)):
-            if value is not None and not isinstance(value, Resources):
-                msg = f"{what}: Resources(…) is needed, not {show(value)}"
-                raise InvalidTaskError(msg)
+        has = None if capacity is None else Resources.of(capacity, "capacity")
+        takes = Resources.of({} if request is None else request, "request")
         if max_concurrency is not _BY_KIND and max_concurrency is not None:
             check_count("max_concurrency", max_concurrency, least=1)
 
@@ -294,7 +337,7 @@ class TaskOrchestrator:
             if limit is _BY_KIND:
                 limit = None if is_coroutine_function(handler) else 1
             runner = self._runner(name, handler, executor)
-            info = Agent(name, names, limit, capacity, request or Resources())
+            info = Agent(name, names, limit, has, takes)
             self._rt.add_agent(info, runner)
             return handler
 
@@ -435,7 +478,9 @@ class TaskOrchestrator:
 
         return self._control(task_id, act)
 
-    def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
+    def emit(
+        self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
+    ) -> int:
         """
         Say that an event has come: all tasks that wait for it complete.
 
@@ -480,7 +525,7 @@ class TaskOrchestrator:
         ids: str = "*",
         type: str | None = None,  # noqa: A002 - the name that tasks have for it
         state: TaskState | str | None = None,
-        older_than: float | None = None,
+        older_than: float | timedelta | None = None,
         priority: int | None = None,
     ) -> list[str]:
         """
@@ -516,7 +561,7 @@ class TaskOrchestrator:
         if priority is not None:
             _check_priority(priority)
         if older_than is not None:
-            check_seconds("older_than", older_than)
+            older_than = check_seconds("older_than", older_than)
         return _bulk.change_tasks(
             self._rt,
             action,
@@ -527,7 +572,7 @@ class TaskOrchestrator:
             priority=priority,
         )
 
-    def expire_tasks(self, older_than: float) -> list[str]:
+    def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """
         Fail every task that has been queued for more than *older_than* seconds.
 
@@ -717,7 +762,7 @@ class TaskOrchestrator:
                 _limits.restore(rt)
         self._lifecycle.start()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
@@ -731,9 +776,11 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        return self._rt.waiting.until_quiet(timeout)
+        return self._rt.waiting.until_quiet(to_seconds(timeout))
 
-    def stop(self, drain: bool = True, timeout: float | None = None) -> StopReport:
+    def stop(
+        self, drain: bool = True, timeout: float | timedelta | None = None
+    ) -> StopReport:
         """
         End: wait for what can still proceed, cancel the rest, and say what was left.
 
@@ -746,7 +793,8 @@ class TaskOrchestrator:
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
         return self._lifecycle.stop(
-            drain=drain, timeout=self._stop_timeout if timeout is None else timeout
+            drain=drain,
+            timeout=self._stop_timeout if timeout is None else to_seconds(timeout),
         )
 
     def __enter__(self) -> Self:
@@ -847,21 +895,6 @@ def _check_priority(priority: object) -> None:
     if abs(priority) > MAX_PRIORITY:
         msg = f"a priority is within ±{MAX_PRIORITY:,}, and not {show(priority)}"
         raise InvalidTaskError(msg)
-
-
-def _pools(resources: Resources | Mapping[str, float] | None) -> Resources:
-    if resources is None:
-        return machine_resources()
-    if isinstance(resources, Resources):
-        return resources
-    if not isinstance(resources, Mapping):
-        msg = f"resources is Resources(…), not {show(resources)}"
-        raise InvalidTaskError(msg)
-    for name in resources:
-        if not isinstance(name, str):
-            msg = f"resources: the name of a resource is a str, not {show(name)}"
-            raise InvalidTaskError(msg)
-    return Resources(**resources)
 
 
 def _journal(

@@ -406,7 +406,7 @@ NO_SECONDS = [
     True,
     "5",
     [5],
-    timedelta(seconds=5),
+    timedelta(seconds=-5),
 ]
 
 
@@ -490,7 +490,7 @@ def test_a_priority_that_is_no_small_integer_is_refused(orch, value):
         ("requires", "code-review", "a list of capabilities"),
         ("requires", [5], "str"),
         ("requires", [""], "empty"),
-        ("resources", {"cpu": 1}, "Resources(cpu=1)"),
+        ("resources", [("cpu", 1)], "Resources(cpu=1)"),
         ("resources", None, "Resources"),
         ("retry", 3, "RetryPolicy(max_attempts=3)"),
         ("retry", None, "RetryPolicy"),
@@ -803,9 +803,9 @@ def test_an_empty_journal_is_not_taken_for_none():
         ({"capabilities": [" x"]}, "capability"),
         *(({"max_concurrency": v}, "max_concurrency") for v in (0, -1, 1.5, True, "1")),
         ({"max_concurrency": math.inf}, "max_concurrency"),
-        ({"capacity": {"cpu": 1}}, "capacity"),
+        ({"capacity": [("cpu", 1)]}, "capacity"),
         ({"capacity": 5}, "capacity"),
-        ({"request": {"cpu": 1}}, "request"),
+        ({"request": {5: 1}}, "request"),
         ({"executor": "cpu"}, "executor"),
         ({"executor": "process"}, "executor"),
         ({"executor": 5}, "executor"),

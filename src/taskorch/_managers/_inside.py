@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import attrs
 
@@ -20,7 +20,7 @@ from taskorch.errors import (
     QueueFullError,
     UnknownTaskError,
 )
-from taskorch.model import DEFAULT_ENV, Task, TaskState
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
@@ -64,7 +64,7 @@ class WorkflowContext:
         kwargs: Mapping[str, Any] | None = None,
         executor: str | None = None,
         before: Iterable[Any] = (),
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> TaskHandle[Any]:
         """
         Add a task that calls *fn*: see `add`, and `Task.call`.
@@ -85,7 +85,7 @@ class WorkflowContext:
         stdin: str | bytes | None = None,
         check: bool = True,
         before: Iterable[Any] = (),
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> TaskHandle[Any]:
         """
         Add a task that runs a program: see `add`, and `Task.program`.

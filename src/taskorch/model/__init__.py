@@ -22,6 +22,8 @@ from taskorch.model._joins import AtLeast as AtLeast
 from taskorch.model._joins import Join as Join
 from taskorch.model._joins import OnParentFailure as OnParentFailure
 from taskorch.model._missing import Missing as Missing
+from taskorch.model._options import TaskOptions as TaskOptions
+from taskorch.model._options import UntimedOptions as UntimedOptions
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
@@ -32,6 +34,7 @@ from taskorch.model._resources import Units as Units
 from taskorch.model._resources import to_units as to_units
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
+from taskorch.model._retry_policy import to_seconds as to_seconds
 from taskorch.model._states import TERMINAL as TERMINAL
 from taskorch.model._states import TaskState as TaskState
 from taskorch.model._stats import AgentStats as AgentStats

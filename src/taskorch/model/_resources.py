@@ -73,6 +73,32 @@ class Resources(Mapping[str, float]):
         object.__setattr__(made, "units", units)
         return made
 
+    @classmethod
+    def of(
+        cls, amounts: Resources | Mapping[str, float], what: str = "resources"
+    ) -> Resources:
+        """
+        The resources that a mapping names: `{"cpu": 2}` is `Resources(cpu=2)`.
+
+        Args:
+            amounts: The mapping.
+            what: What it is to be, for the message.
+
+        Raises:
+            InvalidTaskError: It is none, or an amount is out of its range.
+        """
+        if isinstance(amounts, Resources):
+            return amounts
+        given: object = amounts
+        if not isinstance(given, Mapping):
+            msg = f"{what}: a mapping of names to amounts, not {show(amounts)}"
+            raise InvalidTaskError(msg, hint="Resources(cpu=1), or {'cpu': 1}")
+        for name in amounts:
+            if not isinstance(name, str):
+                msg = f"{what}: the name of a resource is a str, not {show(name)}"
+                raise InvalidTaskError(msg)
+        return cls(**amounts)
+
     def __getitem__(self, name: str) -> float:
         for key, units in self.units:
             if key == name:

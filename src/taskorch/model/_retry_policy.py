@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Literal, cast
 
 import attrs
@@ -10,24 +11,45 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show
+from taskorch.model._suggesting import suggesting
 
-__all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds")
+__all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds", "to_seconds")
+
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
 #: A named strategy, or a wait strategy of tenacity's (any callable of one state).
 Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
 
 
+def to_seconds(value: Any) -> Any:
+    """*value* in seconds if it is a timedelta, or as it is."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _duration(value: float | timedelta) -> float:
+    seconds: float = to_seconds(value)
+    return seconds
+
+
+def _limit(value: float | timedelta | None) -> float | None:
+    seconds: float | None = to_seconds(value)
+    return seconds
+
+
 def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
     """
-    Return *value* if it is a duration in seconds.
+    Return *value* in seconds if it is a duration: a number of them, or a timedelta.
 
     Raises:
         InvalidTaskError: It is not a finite number, is negative (or zero, where
             that has no meaning), or is longer than a hundred years.
     """
+    value = to_seconds(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name}: a duration is a number of seconds, not {show(value)}"
+        msg = (
+            f"{name}: a duration is a number of seconds or a timedelta, not "
+            f"{show(value)}"
+        )
         raise InvalidTaskError(msg)
     if not 0 <= value <= MAX_SECONDS:
         msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"
@@ -38,6 +60,7 @@ def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
     return value
 
 
+@suggesting
 @attrs.frozen
 class RetryPolicy:
     """
@@ -53,16 +76,16 @@ class RetryPolicy:
     #: (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of tenacity's.
     wait: Wait = attrs.field(default="exponential", kw_only=True)
     #: Seconds before the second attempt.
-    base: float = attrs.field(default=1.0, kw_only=True)
+    base: float = attrs.field(default=1.0, kw_only=True, converter=_duration)
     #: The longest delay in seconds, jitter included.
-    max_delay: float = attrs.field(default=60.0, kw_only=True)
+    max_delay: float = attrs.field(default=60.0, kw_only=True, converter=_duration)
     #: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0 and
     #: its ceiling, so that tasks which failed together do not return together.
     jitter: float | Literal["full"] = attrs.field(default=0.5, kw_only=True)
     #: Which failures are worth a retry: classes, or a predicate over the exception.
     retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
     #: No retry begins later than so many seconds after the first attempt began.
-    stop_after: float | None = attrs.field(default=None, kw_only=True)
+    stop_after: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
 
     def __attrs_post_init__(self) -> None:
         n: object = self.max_attempts

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._joins import Join, OnParentFailure
+from taskorch.model._options import TaskOptions, UntimedOptions
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
-from taskorch.model._retry_policy import RetryPolicy
+from taskorch.model._retry_policy import RetryPolicy, to_seconds
+from taskorch.model._suggesting import suggesting
 from taskorch.model._wait import RAISE, Wait
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
     import os
+
+    # Checkers know it without its being installed; Python has it from 3.13 on.
+    from typing_extensions import TypeVar
+
+    from taskorch.model._program import ProgramResult
+
+    #: What the task completes with; `Any` where nobody says so.
+    T = TypeVar("T", default=Any)
+    R = TypeVar("R")
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
 
 __all__ = ("NO_RESOURCES", "NO_RETRY", "Call", "Task", "call_type")
 
@@ -59,8 +75,26 @@ class Call:
         return Call, (self.fn, self.args, dict(self.kwargs), self.executor)
 
 
+def _resources(value: Resources | Mapping[str, float]) -> Resources:
+    # What is neither is named by the validator, with all else that is wrong.
+    if type(value) is Resources or not isinstance(value, Mapping):
+        return value
+    return Resources.of(value)
+
+
+def _limit(value: float | timedelta | None) -> float | None:
+    seconds: float | None = to_seconds(value)
+    return seconds
+
+
+def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
+    moment: float | datetime | None = to_seconds(value)
+    return moment
+
+
+@suggesting
 @attrs.frozen
-class Task:
+class Task(Generic[T]):
     """
     One unit of work: what it is, what it needs, and within which limits.
 
@@ -90,13 +124,19 @@ class Task:
     #: Capabilities that the agent must have; None means one: the task's type.
     requires: Iterable[str] | None = attrs.field(default=None, kw_only=True)
     #: What it holds while it runs.
-    resources: Resources = attrs.field(default=NO_RESOURCES, kw_only=True)
+    resources: Resources = attrs.field(
+        default=NO_RESOURCES, kw_only=True, converter=_resources
+    )
     #: Seconds that one attempt may run.
-    timeout: float | None = attrs.field(default=None, kw_only=True)
+    timeout: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
     #: When it must have ended: seconds from submission, or an aware datetime.
-    deadline: float | datetime | None = attrs.field(default=None, kw_only=True)
+    deadline: float | datetime | None = attrs.field(
+        default=None, kw_only=True, converter=_moment
+    )
     #: When it may start: seconds from submission, or an aware datetime.
-    not_before: float | datetime | None = attrs.field(default=None, kw_only=True)
+    not_before: float | datetime | None = attrs.field(
+        default=None, kw_only=True, converter=_moment
+    )
     #: What follows a failed attempt.
     retry: RetryPolicy = attrs.field(default=NO_RETRY, kw_only=True)
     #: Submitting the same key again returns the first task's handle.
@@ -115,6 +155,30 @@ class Task:
         # The payload need not be hashable.
         return hash((self.type, self.id))
 
+    @overload
+    @classmethod
+    def call(
+        cls,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        **task_options: Unpack[TaskOptions],
+    ) -> Task[R]: ...
+
+    @overload
+    @classmethod
+    def call(
+        cls,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        **task_options: Unpack[TaskOptions],
+    ) -> Task[R]: ...
+
     @classmethod
     def call(
         cls,
@@ -123,8 +187,8 @@ class Task:
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
         executor: str | None = None,
-        **task_options: Any,
-    ) -> Task:
+        **task_options: Unpack[TaskOptions],
+    ) -> Task[Any]:
         """
         A task that calls *fn*, a function or a coroutine function.
 
@@ -156,10 +220,10 @@ class Task:
         cls,
         event: str | None,
         *,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         default: Any = RAISE,
-        **task_options: Any,
-    ) -> Task:
+        **task_options: Unpack[UntimedOptions],
+    ) -> Task[Any]:
         """
         A task that holds no thread and no slot, and completes when an event comes.
 
@@ -169,8 +233,8 @@ class Task:
 
         Args:
             event: The name of the event; None waits for the time only.
-            timeout: Seconds from when it begins to wait; not counted while it is
-                suspended. None is for ever.
+            timeout: Seconds, or a timedelta, from when it begins to wait; not counted
+                while it is suspended. None is for ever.
             default: What it completes with when the time is over. Not given, it fails
                 then, with a TaskTimeoutError.
             task_options: The keyword arguments of `Task`, but for its `timeout`, which
@@ -192,8 +256,8 @@ class Task:
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
-        **task_options: Any,
-    ) -> Task:
+        **task_options: Unpack[TaskOptions],
+    ) -> Task[ProgramResult]:
         """
         A task that runs a program, from an argument list and without a shell.
 
@@ -219,4 +283,4 @@ class Task:
             check=check,
         )
         task_options.setdefault("type", "program")
-        return cls(payload=payload, **task_options)
+        return cls(payload=payload, **task_options)  # type: ignore[return-value]

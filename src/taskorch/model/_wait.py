@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._retry_policy import check_seconds
+from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show
 
 __all__ = ("RAISE", "Wait", "check_event")
@@ -70,7 +70,7 @@ class Wait:
     #: The name of the event; None waits for the time only.
     event: str | None
     #: Seconds from when it begins to wait; None is for ever.
-    timeout: float | None = None
+    timeout: float | None = attrs.field(default=None, converter=to_seconds)
     #: What it completes with when the time is over; `RAISE`: it fails.
     default: Any = RAISE
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import DEFAULT_ENV, RAISE, Call, Task, check_count
+from taskorch.model import (
+    DEFAULT_ENV,
+    RAISE,
+    Call,
+    Task,
+    TaskOptions,
+    UntimedOptions,
+    check_count,
+)
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -44,7 +53,7 @@ class Builder:
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
         executor: str | None = None,
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> Node:
         """
         Add a task that calls *fn*, as `Task.call` describes it.
@@ -79,7 +88,7 @@ class Builder:
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> Node:
         """
         Add a task that runs a program, as `Task.program` describes it.
@@ -104,9 +113,9 @@ class Builder:
         self,
         event: str | None,
         *,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         default: Any = RAISE,
-        **task_options: Any,
+        **task_options: Unpack[UntimedOptions],
     ) -> Node:
         """
         Add a task that waits for an event, or a timer, as `Task.wait_for` describes it.
@@ -118,7 +127,7 @@ class Builder:
             Task.wait_for(event, timeout=timeout, default=default, **task_options)
         )
 
-    def gather(self, nodes: Sequence[Any], **task_options: Any) -> Node:
+    def gather(self, nodes: Sequence[Any], **task_options: Unpack[TaskOptions]) -> Node:
         """
         Add a task that is complete when its parts are: its result is a list of theirs.
 
@@ -139,7 +148,7 @@ class Builder:
         over: Any,
         *,
         max_parallel: int | None = None,
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> Node:
         """
         Add a task that calls *fn* with each item of a result, as tasks of their own.
@@ -163,9 +172,14 @@ class Builder:
             raise InvalidTaskError(msg)
         if max_parallel is not None:
             check_count("max_parallel", max_parallel, least=1)
-        own = {k: task_options.pop(k) for k in _OWN if k in task_options}
-        args = (Call(fn), over, task_options, max_parallel)
-        return self.task(_steps.mapped, *args, type="map", **own)
+        # As a task has them: mappings are Resources, durations are seconds.
+        each = Task.call(fn, **task_options)
+        said = {name: getattr(each, name) for name in task_options}
+        own = {name: said.pop(name) for name in _OWN if name in said}
+        args = (Call(fn), over, said, max_parallel)
+        return self.task(
+            _steps.mapped, *args, **cast("TaskOptions", {**own, "type": "map"})
+        )
 
     def reduce(
         self,
@@ -173,7 +187,7 @@ class Builder:
         /,
         over: Any,
         *start: Any,
-        **task_options: Any,
+        **task_options: Unpack[TaskOptions],
     ) -> Node:
         """
         Add a task that puts the items of a result together, as `functools.reduce`.

@@ -18,6 +18,7 @@ from taskorch.model import (
     Wait,
     check_count,
     check_seconds,
+    to_seconds,
 )
 from taskorch.model._show import show
 from taskorch.model._wait import APPROVAL_OF
@@ -44,7 +45,7 @@ class Approval:
             ever.
     """
 
-    timeout: float | None = None
+    timeout: float | None = attrs.field(default=None, converter=to_seconds)
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None:

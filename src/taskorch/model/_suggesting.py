@@ -1,0 +1,45 @@
+"""The error of an option that there is not: it names the one that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, TypeVar
+
+__all__ = ("suggesting", "unknown_option")
+
+C = TypeVar("C", bound=type)
+
+
+def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
+    """The error of an option that there is not: it names the one that was meant."""
+    known = tuple(names)
+    close = get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    return TypeError(f"{what} has no option {name!r}: {remedy}")
+
+
+def suggesting(cls: C) -> C:
+    """Let *cls*, given an option that it has not, name the one that was meant."""
+    make: Callable[..., None] = cls.__init__  # type: ignore[misc]  # of this very class
+    names = tuple(
+        parameter.name
+        for parameter in signature(make).parameters.values()
+        if parameter.kind is not Parameter.VAR_KEYWORD and parameter.name != "self"
+    )
+
+    @wraps(make)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            make(self, *args, **options)
+        except TypeError:
+            # Looked for only then: mostly there is none.
+            for name in options:
+                if name not in names:
+                    raise unknown_option(cls.__name__, name, names) from None
+            raise
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls

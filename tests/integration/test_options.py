@@ -1,0 +1,148 @@
+"""Options: durations, resources, and names that nobody has."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from taskorch import (
+    Approval,
+    InvalidTaskError,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    Wait,
+    Workflow,
+)
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("made", "meant"),
+    [
+        (Task("t", timeout=SECOND), Task("t", timeout=1.0)),
+        (Task("t", deadline=2 * SECOND), Task("t", deadline=2.0)),
+        (Task("t", not_before=SECOND / 2), Task("t", not_before=0.5)),
+        (Task("t", resources={"cpu": 2}), Task("t", resources=Resources(cpu=2))),
+        (Task.call(int, timeout=SECOND), Task.call(int, timeout=1.0)),
+        (Task.wait_for("e", timeout=SECOND), Task.wait_for("e", timeout=1.0)),
+        (Wait("e", SECOND), Wait("e", 1.0)),
+        (Approval(timeout=SECOND), Approval(timeout=1.0)),
+        (RetryPolicy(base=SECOND), RetryPolicy(base=1.0)),
+        (RetryPolicy(max_delay=SECOND), RetryPolicy(max_delay=1.0)),
+        (RetryPolicy(stop_after=SECOND), RetryPolicy(stop_after=1.0)),
+    ],
+    ids=repr,
+)
+def test_a_mapping_and_a_timedelta_are_taken_as_what_they_mean(made, meant):
+    """They are equal, so that both have one identity, and are written alike."""
+    assert made == meant
+    assert repr(made) == repr(meant)
+
+
+def test_durations_of_the_orchestrator_may_be_timedeltas():
+    orch = TaskOrchestrator(
+        resources={"cpu": 1},
+        stop_timeout=60 * SECOND,
+        monitor_interval=SECOND,
+    )
+    with orch:
+        handle = orch.submit(int)
+        assert handle.result(60 * SECOND) == 0
+        assert handle.exception(60 * SECOND) is None
+        assert list(orch.map(int, ["1"], timeout=60 * SECOND)) == [1]
+        assert orch.emit("e", keep=SECOND) == 0
+        assert orch.expire_tasks(SECOND) == []
+        assert orch.change_tasks("cancel", older_than=SECOND, state="queued") == []
+        assert orch.wait(60 * SECOND)
+        assert orch.stop(timeout=60 * SECOND).drained
+
+
+def test_patience_that_is_over_is_told_in_seconds():
+    orch = TaskOrchestrator()
+    handle = orch.submit(int)
+    with pytest.raises(TimeoutError, match=r"within 0\.001 s"):
+        handle.result(timedelta(milliseconds=1))
+    with pytest.raises(TimeoutError):
+        handle.exception(timedelta(0))
+    orch.stop(drain=False)
+
+
+def test_resources_of_an_agent_may_be_a_mapping():
+    orch = TaskOrchestrator(resources={"cpu": 4})
+
+    @orch.agent("a", capabilities={"x"}, capacity={"cpu": 2}, request={"cpu": 1})
+    def do(task, context):
+        return context.allocation
+
+    with orch:
+        assert orch.submit_task(Task("x")).result() == Resources(cpu=1)
+        assert orch.get_stats().agents["a"].capacity == Resources(cpu=2)
+
+
+def test_the_calls_of_a_map_take_options_in_either_form():
+    orch = TaskOrchestrator(resources={"cpu": 1})
+    wf = Workflow("w")
+    phase = wf.phase("p", max_parallel=1)
+    phase.map(str, [1, 2], resources={"cpu": 1}, timeout=60 * SECOND, id="m")
+    with orch:
+        assert orch.workflows.start(wf).result()["m"] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **o: Task("t", **o),
+        lambda **o: Task.call(int, **o),
+        lambda **o: Task.call(int, "1", kwargs={}, id="x", **o),
+        lambda **o: Task.program(["ls"], **o),
+        lambda **o: Task.wait_for("e", deadline=1, **o),
+        lambda **o: Workflow("w").task(int, **o),
+        lambda **o: Workflow("w").program(["ls"], **o),
+        lambda **o: Workflow("w").gather([], **o),
+        lambda **o: Workflow("w").map(int, [], **o),
+        lambda **o: Workflow("w").reduce(int, [], **o),
+        lambda **o: Workflow("w").wait_for("e", **o),
+    ],
+)
+def test_an_option_that_there_is_not_names_the_one_that_was_meant(make):
+    with pytest.raises(
+        TypeError, match=r"no option 'priorty': did you mean 'priority'"
+    ):
+        make(priorty=3)
+    with pytest.raises(TypeError, match=r"no option 'colour': there are type, payload"):
+        make(colour="red")
+
+
+def test_other_classes_suggest_too():
+    with pytest.raises(
+        TypeError, match=r"RetryPolicy has no option 'max_attempt': did"
+    ):
+        RetryPolicy(max_attempt=3)
+    with pytest.raises(TypeError, match=r"TaskOrchestrator has no option 'concurency'"):
+        TaskOrchestrator(concurency=3)
+
+
+def test_what_is_wrong_otherwise_is_said_as_python_says_it():
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument"):
+        Task()
+    with pytest.raises(TypeError, match=r"multiple values"):
+        Task("t", type="t")
+
+
+@pytest.mark.parametrize("amounts", [{"cpu": -1}, {5: 1}, {"cpu": "2"}])
+def test_a_mapping_that_is_none_of_resources_is_refused_where_it_is_written(amounts):
+    with pytest.raises(InvalidTaskError, match="resource"):
+        Task("t", resources=amounts)
+    with pytest.raises(InvalidTaskError, match=r"capacity|resource"):
+        TaskOrchestrator().agent("a", capacity=amounts)
+
+
+def test_the_executor_of_the_user_is_none_of_the_options():
+    with ThreadPoolExecutor(1) as pool, TaskOrchestrator(executors={"p": pool}) as orch:
+        task = Task.call(int, "5", executor="p", timeout=60 * SECOND)
+        assert orch.submit_task(task).result() == 5

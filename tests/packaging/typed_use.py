@@ -1,0 +1,98 @@
+"""
+What checkers say of a user's code: never run, but checked by mypy and by pyright.
+
+A line that must be an error says so in a comment: if it is none any more, the comment
+is one too many, and that is an error.
+"""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, Unpack, assert_type
+
+from taskorch import (
+    ProgramResult,
+    RetryPolicy,
+    Task,
+    TaskHandle,
+    TaskOptions,
+    TaskOrchestrator,
+    Workflow,
+    as_completed,
+)
+
+
+def word(n: int, end: str = "") -> str:
+    return f"{n}{end}"
+
+
+async def load(path: str) -> bytes:
+    return path.encode()
+
+
+def anything() -> Any: ...
+
+
+def submitted(orch: TaskOrchestrator) -> None:
+    handle = orch.submit(word, 1, end=".")
+    assert_type(handle, TaskHandle[str])
+    assert_type(handle.result(), str)
+    assert_type(handle.result(timedelta(seconds=1)), str)
+    assert_type(handle.future(), Future[str])
+    # A coroutine function gives what it returns, and a handle may stand for a value.
+    assert_type(orch.submit(load, handle), TaskHandle[bytes])
+    assert_type(orch.submit(anything), TaskHandle[Any])
+    assert_type(orch.submit(lambda: 1), TaskHandle[int])
+    assert_type(orch.map(word, [1, 2]), Iterator[str])
+    assert_type(orch.map(load, ["a"], timeout=3), Iterator[bytes])
+    for ended in as_completed([handle], timeout=timedelta(minutes=1)):
+        assert_type(ended, TaskHandle[str])
+    number: TaskHandle[int] = orch.submit(word)  # type: ignore[arg-type]
+    del number
+
+
+def described(orch: TaskOrchestrator) -> None:
+    task = Task.call(word, 1, timeout=timedelta(minutes=1), resources={"cpu": 2})
+    assert_type(task, Task[str])
+    assert_type(orch.submit_task(task), TaskHandle[str])
+    assert_type(orch.submit_tasks([task]), list[TaskHandle[str]])
+    assert_type(orch.submit_task(Task.call(load, "a")).result(), bytes)
+    run = orch.submit_task(Task.program(["ls"], priority=3))
+    assert_type(run.result(), ProgramResult)
+    # What an agent gives back is known by nobody; and no type has to be written.
+    review = Task("review", {"path": "a.py"}, after=[task, run, "x"], deadline=60)
+    assert_type(review, Task[Any])
+    assert_type(orch.submit_task(review).result(), Any)
+    Task("later", not_before=datetime.now(UTC), retry=RetryPolicy(3, base=timedelta(1)))
+
+
+async def awaited(orch: TaskOrchestrator) -> None:
+    assert_type(await orch.submit(word, 1), str)
+    assert_type(await orch.aio.submit(load, "a"), TaskHandle[bytes])
+    assert_type(await orch.aio.submit_task(Task.call(word, 1)), TaskHandle[str])
+    assert_type(orch.aio.map(load, ["a"]), AsyncIterator[bytes])
+
+
+def my_own(n: int, **options: Unpack[TaskOptions]) -> Task[str]:
+    return Task.call(word, n, **options)
+
+
+def misspelt() -> None:
+    Task("review", timout=3)  # type: ignore[call-arg]
+    Task.call(word, 1, timout=3)  # type: ignore[call-overload]
+    Task.program(["ls"], timout=3)  # type: ignore[call-arg]
+    Task.wait_for("x", priorty=3)  # type: ignore[call-arg]
+    Workflow("w").task(word, 1, timout=3)  # type: ignore[call-arg]
+    RetryPolicy(max_attempt=3)  # type: ignore[call-arg]
+    TaskOrchestrator(concurency=3)  # type: ignore[call-arg]
+    my_own(1, timout=3)  # type: ignore[call-arg]
+
+
+def of_another_type() -> None:
+    Task.call(word, 1, timeout="3")  # type: ignore[call-overload]
+    Task("review", priority="high")  # type: ignore[arg-type]
+    Task("review", resources={"cpu": "2"})  # type: ignore[dict-item]
+    Task("review", join="most")  # type: ignore[arg-type]
