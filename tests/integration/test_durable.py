@@ -1124,7 +1124,6 @@ def test_deadlines_and_dates_count_across_a_restart(path: Path) -> None:
 
 
 @FOLDED
-@FOLDED
 def test_time_does_not_go_back_with_the_clock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1141,6 +1140,7 @@ def test_time_does_not_go_back_with_the_clock(
     assert times == sorted(times)
 
 
+@FOLDED
 def test_priorities_are_kept(path: Path) -> None:
     """The order of the queue is the same in the next life."""
     orch = open_at(path, concurrency=1)
