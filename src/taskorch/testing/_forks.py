@@ -326,6 +326,9 @@ def _become(
         function(path)
         code = 0
     except BaseException:  # noqa: BLE001 - it says what it was, and ends
+        # After what it printed: the last line is taken for the failure.
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
