@@ -42,3 +42,13 @@ def unmeasured(monkeypatch):
     for name in list(os.environ):
         if name.startswith("COVERAGE_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def bound_by_modes(tmp_path):
+    """For tests of what is read-only: skipped where that binds us not, as with root."""
+    probe = tmp_path / "read-only"
+    probe.touch(0o400)
+    if os.access(probe, os.W_OK):
+        pytest.skip("root may write everything")
+    probe.unlink()

@@ -350,7 +350,7 @@ def test_criterion_10_twenty_tests_and_more() -> None:
     here = Path(__file__).parent
     counts = {}
     for name in ("submit", "control", "stats", "lifecycle", "events", "retries"):
-        tree = ast.parse((here / f"test_{name}.py").read_text())
+        tree = ast.parse((here / f"test_{name}.py").read_text(encoding="utf-8"))
         counts[name] = sum(
             isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
             for node in tree.body

@@ -772,7 +772,7 @@ def test_a_file_that_vanishes_for_good(path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+@pytest.mark.usefixtures("bound_by_modes")
 def test_a_file_that_is_read_only(path: Path) -> None:
     """It can be opened by nobody who is to write."""
     with open_at(path) as orch:

@@ -19,7 +19,9 @@ SOURCES = Path(taskorch.kernel.__file__).parent.glob("*.py")
 POINTS = {
     name
     for source in SOURCES
-    for name in re.findall(r'points\.hit\("([^"]+)"\)', source.read_text())
+    for name in re.findall(
+        r'points\.hit\("([^"]+)"\)', source.read_text(encoding="utf-8")
+    )
 }
 #: Those where only what nobody needs is let go of. (Without its dead timers, a kernel
 #: may do in another order what is due at one and the same instant.)

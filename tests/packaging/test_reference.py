@@ -17,4 +17,4 @@ _SPEC.loader.exec_module(_MODULE)
 @pytest.mark.parametrize("path", _MODULE.PAGES, ids=lambda path: path.name)
 def test_a_generated_page_is_up_to_date(path):
     """A generated page says what the code says (python tests/packaging/_reference.py)."""
-    assert path.read_text() == _MODULE.PAGES[path]()
+    assert path.read_text(encoding="utf-8") == _MODULE.PAGES[path]()

@@ -566,7 +566,7 @@ def test_a_place_where_no_journal_can_be_is_said(path, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.usefixtures("bound_by_modes")
 def test_a_read_only_folder_is_said(path):
     path.parent.chmod(0o500)
     try:
