@@ -129,11 +129,8 @@ class AsyncOrchestrator:
         )
         works.reverse()
         while works:
-            handle = cast("TaskHandle[Any]", works.pop())
-            # Only around the wait: what follows the yield is not ours to cut short.
-            async with asyncio.timeout(None if end is None else end - monotonic()):
-                result = await handle
-            yield result
+            # In no variable: a long map holds only what is to come.
+            yield await _within(cast("TaskHandle[Any]", works.pop()), end)
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
@@ -329,3 +326,9 @@ class AsyncWorkflows:
     async def restart(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.restart`."""
         return await self._aio._asked(self._manager.restart, run_id)
+
+
+async def _within(handle: TaskHandle[Any], end: float | None) -> Any:
+    """The result of *handle*, if it comes before *end*."""
+    async with asyncio.timeout(None if end is None else end - monotonic()):
+        return await handle

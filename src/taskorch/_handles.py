@@ -78,9 +78,13 @@ class TaskHandle(Work, Generic[T]):
         ):
             return cast("T", self._value)
         error = self.exception(timeout)
-        if error is not None:
+        if error is None:
+            return cast("T", self._value)
+        try:
             raise error
-        return cast("T", self._value)
+        finally:
+            # Its traceback leads to this frame, and the handle to the error.
+            del self, error
 
     def exception(
         self, timeout: float | timedelta | None = None
@@ -184,9 +188,13 @@ class TaskHandle(Work, Generic[T]):
         while not settled:
             yield from self._rt.waiting.wait_async(self).__await__()
             settled, error = self._outcome()
-        if error is not None:
+        if error is None:
+            return cast("T", self._value)
+        try:
             raise error
-        return cast("T", self._value)
+        finally:
+            # As in `result`.
+            del self, error
 
     def __repr__(self) -> str:
         row = self._row
@@ -213,8 +221,7 @@ def as_completed(
     Raises:
         TimeoutError: Some have not ended within *timeout*.
     """
-    left = dict.fromkeys(handles)
-    total = len(left)
+    left: dict[TaskHandle[T], Callable[[], object]] = {}
     settled: deque[TaskHandle[T]] = deque()
     gate = threading.Event()
 
@@ -225,7 +232,11 @@ def as_completed(
 
         return handle._rt.waiting.when(handle, _is_known, tell)
 
-    waiters = {handle: watch(handle) for handle in left}
+    for handle in dict.fromkeys(handles):
+        left[handle] = watch(handle)
+        del handle
+    del handles
+    total = len(left)
     seconds = to_seconds(timeout)
     end = None if seconds is None else monotonic() + seconds
     try:
@@ -237,9 +248,9 @@ def as_completed(
                     msg = f"{len(left)} of {total} tasks have not ended in {seconds} s"
                     raise TimeoutError(msg)
                 gate.clear()
-            handle = settled.popleft()
-            del left[handle]
-            yield handle
+            del left[settled[0]]
+            # In no variable: what was yielded is the caller's alone.
+            yield settled.popleft()
     finally:
-        for handle in left:
-            handle._rt.waiting.remove(handle, waiters[handle])
+        for handle, waiter in left.items():
+            handle._rt.waiting.remove(handle, waiter)

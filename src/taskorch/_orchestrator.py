@@ -866,9 +866,9 @@ def _manager_of(runtime: Runtime) -> WorkflowManager:
 def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
     handles.reverse()
     while handles:
-        # Not kept: a long map holds only what is to come.
-        handle = handles.pop()
-        yield handle.result(None if end is None else max(0.0, end - monotonic()))
+        # In no variable: a long map holds only what is to come.
+        left = None if end is None else max(0.0, end - monotonic())
+        yield handles.pop().result(left)
 
 
 def _state(state: TaskState | str | None) -> TaskState | None:

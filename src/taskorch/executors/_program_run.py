@@ -341,8 +341,9 @@ class ProgramRun:
             self._let_go()
         except Exception:  # noqa: BLE001 - the end must be told in any case
             _log.exception("taskorch: program %r leaves something open", self._name)
+        on_end, self._on_end = self._on_end, _told
         try:
-            self._on_end(end)
+            on_end(end)
         except BaseException:  # noqa: BLE001 - the other programs must go on
             _log.exception("taskorch: on_end of program %r failed", self._name)
         finally:
@@ -363,6 +364,10 @@ class ProgramRun:
         if fd >= 0:
             self._common.loop.unwatch(fd)
             os.close(fd)
+
+
+def _told(end: ProgramEnd) -> None:
+    """In the place of what was told of the end: it leads to what is the user's."""
 
 
 def check_name(name: str) -> None:

@@ -205,6 +205,9 @@ class Attempts:
             value = work._ctx.copy().run(self._call, row, attempt, work, context)
         except BaseException as error:  # noqa: BLE001 - it is the task's
             return False, None, error
+        finally:
+            # The frames of an error lead to this one: it keeps no task alive.
+            del row, work, context
         return value is _HANDED, value, None
 
     def _call(self, row: TaskRow, attempt: int, work: Work, context: Any) -> Any:
@@ -270,7 +273,11 @@ class Attempts:
                 value = await fn(*args, **kwargs)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
-        self._rt.finish(row, attempt, work, value, error)
+        try:
+            self._rt.finish(row, attempt, work, value, error)
+        finally:
+            # As in `perform`.
+            del row, work, context, value, error
 
     # -- programs ------------------------------------------------------------------
 
@@ -544,6 +551,8 @@ def _call_inside(
 ) -> Any:
     """On a thread of the user's executor, in the context variables of the attempt."""
     CURRENT.set(context)
+    # The frames of an error lead to this one: it keeps no task alive.
+    del context
     return fn(*args, **kwargs)
 
 

@@ -22,7 +22,7 @@ from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
 from taskorch.runtime._kept import kept_end
 from taskorch.runtime._submission import how_to_call, references
-from taskorch.runtime._work import NO_KWARGS, THREAD, Work, nothing
+from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,7 +278,11 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         value, error = None, unawaited(value, row.id)
     worker.current = None
     if rt.committer is not None:
-        return _end_kept(rt, rt.committer, worker, item, value, error)
+        try:
+            return _end_kept(rt, rt.committer, worker, item, value, error)
+        finally:
+            # As below.
+            del row, item, work, value, error
     lock = rt.lock
     kernel = rt.kernel
     launch = None
@@ -324,8 +328,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     try:
         return following
     finally:
-        # The frames of an error lead to this one: it keeps no other task alive.
-        del following, starts, launch
+        # The frames of an error lead to this one: it keeps no task alive.
+        del row, item, following, starts, launch, error
 
 
 def _end_kept(  # noqa: C901, PLR0912 - likewise
@@ -389,8 +393,8 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     try:
         return following
     finally:
-        # The frames of an error lead to this one: it keeps no other task alive.
-        del row, work, item, value, following, launch
+        # The frames of an error lead to the caller's.
+        del row, work, item, value, following, launch, error
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
@@ -474,6 +478,7 @@ def finish(
                 rt.kernel.complete(row, attempt, now)
             else:
                 rt.end_badly(row, attempt, work, error, now)
+            let_go_of_handle(work, attempt)
             if (
                 committer is None
                 and work._waiters is not None

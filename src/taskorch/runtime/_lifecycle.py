@@ -209,6 +209,7 @@ class Lifecycle:
                     return
                 rt.waiting.quiet.append(gate.release)
             if not gate.acquire(timeout=max(0.0, end - monotonic())):
+                rt.waiting.forget_quiet(gate.release)
                 return
 
     def _close(self) -> None:

@@ -159,6 +159,8 @@ class Publisher:
             if todo:
                 receiver, arg = todo.popleft()
                 self._deliver(receiver, arg)
+                # The thread may have nothing to do for long: it keeps neither alive.
+                del receiver, arg
                 continue
             try:
                 item = self.queue.popleft()
@@ -270,6 +272,7 @@ class Publisher:
                 event = receiver.backlog.popleft()
                 self._apart[me] = Call(receiver)
             self._call(receiver, event)
+            del event
 
     def _call(self, receiver: Receiver, arg: Any) -> None:
         try:

@@ -110,20 +110,11 @@ class Waiting:
         Returns:
             The waiter, for `remove`.
         """
-
-        def waiter() -> None:
-            told = self._rt.halted or work._settled <= self._rt.committed
-            if told and is_so(work):
-                tell()
-            else:
-                if work._waiters is None:
-                    work._waiters = []
-                work._waiters.append(waiter)
-
+        watch = _Watch(work, is_so, tell)
         self._rt.deciders.refuse_reentry()
         with self._rt.lock:
-            waiter()
-        return waiter
+            watch()
+        return watch
 
     def remove(self, work: Work, waiter: Callable[[], object]) -> None:
         """Do not call *waiter* any more."""
@@ -507,6 +498,12 @@ class Waiting:
         for wake in quiet:
             wake()
 
+    def forget_quiet(self, wake: Callable[[], object]) -> None:
+        """Do not call *wake* any more."""
+        with self._rt.lock:
+            if wake in self.quiet:
+                self.quiet.remove(wake)
+
     def until_quiet(self, timeout: float | None) -> bool:
         """
         Block until nothing can proceed and receivers have been served.
@@ -526,8 +523,11 @@ class Waiting:
                 if not calm:
                     self.quiet.append(gate.release)
             if not calm:
-                if not _acquire(gate, end):
-                    return False
+                try:
+                    if not _acquire(gate, end):
+                        return False
+                finally:
+                    self.forget_quiet(gate.release)
                 continue
             if not rt.publisher.flush(_left(end)):
                 return False
@@ -568,6 +568,35 @@ class Waiting:
             self.hurried = True
             self.say_quiet()
             self._rt.publisher.hurry()
+
+
+class _Watch:
+    """
+    A waiter that waits on until what it waits for is so.
+
+    It is no function, which would have to refer to itself in order to wait on: nobody
+    but the collector of garbage would ever let go of such a ring.
+    """
+
+    __slots__ = ("_is_so", "_tell", "_work")
+
+    def __init__(
+        self, work: Work, is_so: Callable[[Work], bool], tell: Callable[[], object]
+    ) -> None:
+        self._work = work
+        self._is_so = is_so
+        self._tell = tell
+
+    def __call__(self) -> None:
+        """Under the lock: look whether it is so."""
+        work = self._work
+        told = work._rt.halted or work._settled <= work._rt.committed
+        if told and self._is_so(work):
+            self._tell()
+        else:
+            if work._waiters is None:
+                work._waiters = []
+            work._waiters.append(self)
 
 
 class _Free:

@@ -276,6 +276,13 @@ def control_of(work: Work, attempt: int) -> Control:
         return control
 
 
+def let_go_of_handle(work: Work, attempt: int) -> None:
+    """Under the lock: the attempt has ended; what stopped it leads to the work."""
+    control = None if work._extra is None else work._extra.control
+    if control is not None and control.attempt == attempt:
+        control.handle = None
+
+
 def task_of(row: TaskRow) -> Task:
     """The task of *row* as the user's policies see it: with its id."""
     work: Work = row.cargo

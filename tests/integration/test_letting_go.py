@@ -1,0 +1,299 @@
+"""What nobody needs any more is let go of, without the collector of garbage."""
+
+import asyncio
+import concurrent.futures
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, eventually, in_loop, short_grace
+
+from taskorch import ProgramFailedError, Task, TaskOrchestrator, as_completed
+
+
+@pytest.fixture(autouse=True)
+def uncollected() -> Iterator[None]:
+    """Without the collector, whatever is part of a ring stays for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Big:
+    """Something to see let go of."""
+
+
+def gone(refs: list[Any]) -> None:
+    """All of *refs* are let go of, by threads too that are on their way to sleep."""
+    eventually(lambda: [ref for ref in refs if ref() is not None] == [])
+
+
+def raises() -> None:
+    """A task that fails."""
+    msg = "oops"
+    raise ValueError(msg)
+
+
+# -- waiting -----------------------------------------------------------------------
+
+
+def test_polling_for_the_end_leaves_nothing_behind() -> None:
+    """Each wait that runs out of time takes itself off the list."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        orch.submit(hold)
+        for _ in range(50):
+            assert not orch.wait(0.001)
+        assert orch._rt.waiting.quiet == []
+        hold.release()
+        assert orch.wait(PATIENCE)
+
+
+def test_polling_for_a_result_leaves_nothing_behind() -> None:
+    """Nor does a result, an exception, as_completed or a future that is late."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        handle = orch.submit(hold)
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                handle.result(0.001)
+            with pytest.raises(TimeoutError):
+                next(as_completed([handle], 0.001))
+        assert not handle._waiters
+        hold.release()
+        handle.result(PATIENCE)
+
+
+def test_a_stop_that_gives_up_leaves_nothing_behind() -> None:
+    """The last wait of all is a wait like others."""
+    orch = short_grace(TaskOrchestrator(), 1e-6)
+    hold = Hold()
+    orch.start()
+    orch.submit(hold)
+    hold.wait()
+    orch.stop(drain=False)
+    assert orch._rt.waiting.quiet == []
+    hold.release()
+
+
+# -- handles -----------------------------------------------------------------------
+
+
+def by_result(handle: Any) -> None:
+    handle.result(PATIENCE)
+
+
+def by_future(handle: Any) -> None:
+    handle.future().result(PATIENCE)
+
+
+def by_callback(handle: Any) -> None:
+    called = threading.Event()
+    handle.add_done_callback(lambda _: called.set())
+    assert called.wait(PATIENCE)
+
+
+def by_as_completed(handle: Any) -> None:
+    assert [h.done() for h in as_completed([handle], PATIENCE)] == [True]
+
+
+def by_awaiting(handle: Any) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await handle
+
+    asyncio.run(wait())
+
+
+@pytest.mark.parametrize(
+    "wait", [by_result, by_future, by_callback, by_as_completed, by_awaiting]
+)
+@pytest.mark.parametrize("when", ["before it ends", "afterwards"])
+def test_handles_are_let_go_of(wait: Callable[[Any], None], when: str) -> None:
+    """Whoever waited for a task, and how: with its handle, all of it goes."""
+    with TaskOrchestrator(concurrency=1, keep_finished=0) as orch:
+        refs: list[Any] = []
+        for _ in range(3):
+            hold = Hold()
+            if when == "before it ends":
+                orch.submit(hold)
+            big = Big()
+            refs.append(weakref.ref(big))
+            handle = orch.submit(lambda _: Big(), big)
+            refs.append(weakref.ref(handle))
+            del big
+            if when == "before it ends":
+                threading.Timer(0.02, hold.release).start()
+            else:
+                handle.result(PATIENCE)
+            wait(handle)
+            refs.append(weakref.ref(handle.result()))
+            del handle
+            # keep_finished=0: it leaves memory when the next one ends.
+            orch.submit(int).result(PATIENCE)
+        if wait is by_awaiting:
+            # Of asyncio's own rings nothing leads to ours.
+            gc.collect()
+        gone(refs)
+
+
+async def raises_later() -> None:
+    """A coroutine that fails."""
+    await asyncio.sleep(0)
+    raises()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["in memory", "kept"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task.call(raises),
+        Task.call(raises, timeout=PATIENCE),
+        Task.call(raises_later),
+        Task.call(raises, executor="mine"),
+        Task.program(["false"]),
+    ],
+    ids=["call", "limited", "coroutine", "executor", "program"],
+)
+def test_an_error_is_let_go_of(task: Task, kept: bool, tmp_path: Path) -> None:
+    """What an error leads to is the frames of those who saw it, and not ours."""
+    journal = tmp_path / "runs.db" if kept else None
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as mine,
+        TaskOrchestrator(
+            keep_finished=0, journal=journal, executors={"mine": mine}
+        ) as orch,
+    ):
+
+        def see() -> None:
+            handle = orch.submit_task(task)
+            refs.append(weakref.ref(handle))
+            try:
+                handle.result(PATIENCE)
+            finally:
+                del handle
+
+        refs: list[Any] = []
+        with pytest.raises((ValueError, ProgramFailedError)):
+            see()
+        for _ in range(2):
+            orch.submit(int).result(PATIENCE)
+            assert orch.wait(PATIENCE)
+        gone(refs)
+
+
+async def made_later() -> Big:
+    """A coroutine that completes."""
+    await asyncio.sleep(0)
+    return Big()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task.call(Big),
+        Task.call(made_later),
+        Task.call(Big, executor="mine"),
+        Task.program(["true"]),
+    ],
+    ids=["call", "coroutine", "executor", "program"],
+)
+def test_handles_are_let_go_of_while_the_task_is_remembered(task: Task) -> None:
+    """What stopped an attempt goes with its end, though the orchestrator keeps it."""
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as mine,
+        TaskOrchestrator(executors={"mine": mine}) as orch,
+    ):
+        handle = orch.submit_task(task)
+        handle.result(PATIENCE)
+        extra = handle._extra
+        eventually(
+            lambda: extra is None or extra.control is None or not extra.control.handle
+        )
+
+
+def test_what_as_completed_has_yielded_is_the_callers_alone() -> None:
+    """While others are awaited, those that were yielded are not kept."""
+    with TaskOrchestrator(concurrency=2, keep_finished=0) as orch:
+        hold = Hold()
+        handles = [orch.submit(hold), orch.submit(Big), orch.submit(Big)]
+        later = as_completed(handles, PATIENCE)
+        del handles
+        refs = [weakref.ref(next(later)) for _ in range(2)]
+        gone(refs)
+        hold.release()
+        assert next(later).result() is None
+
+
+# -- map ---------------------------------------------------------------------------
+
+
+def test_map_keeps_nothing_that_it_has_yielded() -> None:
+    """Between two results it holds only what is to come."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        results = orch.map(lambda _: Big(), range(3))
+        orch.wait(PATIENCE)
+        refs = [weakref.ref(next(results)) for _ in range(2)]
+        gone(refs)
+        assert isinstance(next(results), Big)
+
+
+@in_loop
+async def test_async_map_keeps_nothing_that_it_has_yielded() -> None:
+    """Nor does the one for coroutines."""
+    async with TaskOrchestrator(keep_finished=0) as orch:
+        results = orch.aio.map(lambda _: Big(), range(3))
+        refs = [weakref.ref(await anext(results)) for _ in range(2)]
+        assert [ref() for ref in refs] == [None, None]
+        assert isinstance(await anext(results), Big)
+
+
+# -- the publisher -----------------------------------------------------------------
+
+
+def test_the_last_callback_is_let_go_of() -> None:
+    """The publisher's thread keeps neither it nor its handle while it sleeps."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+
+        class Callback:
+            def __call__(self, handle: Any) -> None:
+                called.set()
+
+        called = threading.Event()
+        callback = Callback()
+        handle = orch.submit(Big)
+        refs = [weakref.ref(callback), weakref.ref(handle)]
+        handle.add_done_callback(callback)
+        del callback
+        assert called.wait(PATIENCE)
+        refs.append(weakref.ref(handle.result(PATIENCE)))
+        del handle
+        # No callback: the publisher has nothing to do.
+        orch.submit(int).result(PATIENCE)
+        gone(refs)
+
+
+def test_a_slow_receiver_lets_go_of_its_last_event() -> None:
+    """One that has a thread of its own lets that thread go with the event."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        orch._rt.publisher.slow_after = 0.01
+        refs: list[Any] = []
+
+        def slow(event: Any) -> None:
+            refs.append(weakref.ref(event))
+            time.sleep(0.1)
+
+        orch.signals.task_completed.connect(slow)
+        for _ in range(3):
+            orch.submit_task(Task.call(Big)).result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert len(refs) == 3
+        gone(refs)
