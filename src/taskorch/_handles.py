@@ -10,7 +10,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
-from taskorch.errors import ResultGoneError
+from taskorch.errors import ResultGoneError, UsageError
 from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
 from taskorch.runtime._waiting import blockade, is_settled
@@ -30,6 +30,12 @@ else:
 
 _COMPLETED: Final = TaskState.COMPLETED
 _BLOCKED: Final = TaskState.BLOCKED
+#: Where the callbacks come from with which asyncio itself waits.
+_ASYNCIO: Final = "asyncio.tasks"
+_AS_TASKS: Final = (
+    "asyncio.wait([asyncio.ensure_future(handle), …]); gather, wait_for, shield and "
+    "as_completed take handles as they are"
+)
 
 
 class TaskHandle(Work, Generic[T]):
@@ -145,10 +151,22 @@ class TaskHandle(Work, Generic[T]):
 
         A task that is blocked has not ended. What *fn* raises is reported as
         `ReceiverFailed`.
+
+        Raises:
+            UsageError: `asyncio.wait` takes the handle for a future of its loop.
         """
         if not callable(fn):
             msg = f"a done-callback is called with the handle; {show(fn)} cannot be"
             raise TypeError(msg)
+        if getattr(fn, "__module__", None) == _ASYNCIO:
+            # It would be called outside the loop, which would not wake up. Nor can it
+            # be called there: inside a task the slot has to be given back for such a
+            # wait, and of a task that is blocked it would never hear.
+            msg = (
+                f"asyncio.wait() takes futures and tasks of asyncio, and {self!r} is "
+                "none: it would wait for ever"
+            )
+            raise UsageError(msg, hint=_AS_TASKS, task_id=self._row.id)
         publisher = self._rt.publisher
         self._rt.waiting.when(
             self,
