@@ -123,6 +123,9 @@ class TaskOrchestrator:
             (`"refuse"`) or waits for one (`"wait"`).
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
+        rerun_failed: Whether a task or a workflow that had failed in an earlier life
+            of a durable orchestrator runs again when it is submitted again. In the
+            same life it stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
 
@@ -149,6 +152,7 @@ class TaskOrchestrator:
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
         stop_timeout: float | timedelta | None = None,
+        rerun_failed: bool = False,
         seed: int | None = None,
         monitor_interval: float | timedelta = 10.0,
     ) -> None:
@@ -169,6 +173,9 @@ class TaskOrchestrator:
         monitor_interval = check_seconds(
             "monitor_interval", monitor_interval, zero=False
         )
+        if not isinstance(rerun_failed, bool):
+            msg = f"rerun_failed is True or False, not {show(rerun_failed)}"
+            raise InvalidTaskError(msg)
         if isinstance(seed, bool) or not isinstance(seed, int | None):
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)
@@ -199,6 +206,7 @@ class TaskOrchestrator:
             seed=seed,
             monitor_interval=monitor_interval,
             work_class=TaskHandle,
+            rerun_failed=rerun_failed,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
@@ -422,9 +430,10 @@ class TaskOrchestrator:
         rt = self._rt
 
         def change(now: int) -> bool:
-            row = rt.kernel.tasks.get(task_id)
+            run_id = rt.reruns.latest(task_id)
+            row = rt.kernel.tasks.get(run_id)
             if row is None:
-                if task_id in rt.kernel.retired:
+                if run_id in rt.kernel.retired:
                     return False
                 msg = f"no task has the id {task_id!r}"
                 raise UnknownTaskError(msg, task_id=str(task_id))
@@ -508,13 +517,16 @@ class TaskOrchestrator:
 
     def rerun_task(self, task_id: str) -> TaskHandle[Any]:
         """
-        Run a finished task again, as the new task `id~2`.
+        Run a finished task again, as the new task `id~2`, then `id~3`.
 
-        What depends on it and has not ended depends on the new one from then on.
+        From then on, the id means this run, everywhere, and what depends on the task
+        and has not ended depends on it.
 
         Raises:
-            UnknownTaskError: No task has this id, or it has left memory.
-            InvalidTransitionError: It has not ended.
+            UnknownTaskError: No task has this id, or it has left memory, and there is
+                no journal that has it.
+            InvalidTransitionError: It has not ended; or *task_id* is that of a run
+                (`x~1`) after which there was another.
         """
         return cast("TaskHandle[Any]", self._rt.rerun(task_id))
 
@@ -595,14 +607,18 @@ class TaskOrchestrator:
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """
-        The handle of a task.
+        The handle of a task: of its latest run, if it was run again.
+
+        `x~1` is the first run of `x`, and `x~2` the second; so it is wherever an id is
+        asked for.
 
         Raises:
             UnknownTaskError: No task has this id.
         """
         self._rt.look_up(task_id)
         with self._rt.lock:
-            return cast("TaskHandle[Any]", self._rt.known(task_id))
+            run_id = self._rt.reruns.latest(task_id)
+            return cast("TaskHandle[Any]", self._rt.known(run_id))
 
     def get_task_status(self, task_id: str) -> TaskStatus:
         """

@@ -158,8 +158,8 @@ def test_a_skipped_task_is_run_again() -> None:
         assert orch.wait(PATIENCE)
         good.append(1)
         orch.rerun_task("a")
-        assert orch.rerun_task("b").result(PATIENCE) == {"a~2": 4}
-        assert orch.get_task_status("b").state == "cancelled"
+        assert orch.rerun_task("b").result(PATIENCE) == {"a": 4}
+        assert orch.get_task_status("b~1").state == "cancelled"
 
 
 # -- a function that fails ---------------------------------------------------------

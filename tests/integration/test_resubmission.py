@@ -266,10 +266,13 @@ def test_many_threads_submit_the_same() -> None:
 
 
 def test_a_rerun_does_not_take_the_key() -> None:
-    """The key stays with the first task; the re-run has none."""
+    """The key stays with the first task, and means the latest run as its id does."""
     with TaskOrchestrator() as orch:
         task = Task.call(shout, id="x", idempotency_key="k")
         first = orch.submit_task(task)
         first.result(PATIENCE)
-        orch.rerun_task("x").result(PATIENCE)
-        assert orch.submit_task(Task.call(shout, id="x", idempotency_key="k")) is first
+        again = orch.rerun_task("x")
+        again.result(PATIENCE)
+        task = Task.call(shout, id="x", idempotency_key="k")
+        assert orch.submit_task(task) is again is not first
+        assert orch.submit_task(Task.call(shout, idempotency_key="k")) is again

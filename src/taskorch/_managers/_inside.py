@@ -143,8 +143,6 @@ class WorkflowContext:
         entries = [rt.submission.prepare(task) for task in named]
         rt.recall(rt.submission.names(entries))
         later = [self._found(ref) for ref in _listed("before", before)]
-        # What an earlier attempt has added may have been run again since.
-        rt.recall([_members.next_id(str(task.id)) for task in named])
         record = manager._record(self.workflow_id)
         add = partial(self._admit, entries, later, record)
         works: list[Work] = rt.step(add, keep=True)
@@ -279,7 +277,9 @@ class WorkflowContext:
             return _members.newest(self._rt, ref._row.id)
         name = f"{self.workflow_id}/{ref}"
         self._rt.recall((name,))
-        if not isinstance(ref, str) or not _members.is_known(self._rt, name):
+        if not isinstance(ref, str) or not self._rt.is_known(
+            self._rt.reruns.latest(name)
+        ):
             msg = f"workflow {self.workflow_id} has no task {show(ref)}"
             raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
         return _members.newest(self._rt, name)
@@ -294,7 +294,8 @@ class WorkflowContext:
             msg = f"attempt {self._inside.attempt} of task {row.id} is over"
             hint = "tasks are added by an attempt that is under way"
             raise NotRunningError(msg, hint=hint, task_id=row.id)
-        fresh = [e for e in entries if not _members.is_known(rt, str(e.task.id))]
+        latest = rt.reruns.latest
+        fresh = [e for e in entries if not rt.is_known(latest(str(e.task.id)))]
         # The gate of its phase waits for what is added in that phase.
         dependents = () if row.links is None else row.links.dependents
         gates = [child.cargo for child in dependents if is_gate(child.cargo)]
@@ -311,7 +312,6 @@ class WorkflowContext:
             parts = [_members.name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
                 _put_aside(rt, work, now)
-        works = [rt.submission._newest(work._row.id) for work in works]
         names = tuple(_members.name_of(work._row.id) for work in works)
         for target in later:
             _precede(rt, works, target, now)

@@ -17,7 +17,7 @@ from taskorch._managers._gates import gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
-from taskorch._managers._members import is_known, next_id, slices
+from taskorch._managers._members import slices
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,
@@ -27,7 +27,13 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
 from taskorch.model._show import show
-from taskorch.runtime._work import names_above, task_of
+from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._work import (
+    ended_earlier,
+    failed_earlier,
+    names_above,
+    task_of_work,
+)
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
 from taskorch.workflows._names import check_name
@@ -148,6 +154,7 @@ class WorkflowManager:
         record = Record() if is_new else self._record(run_id)
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
+        had_failed = not is_new and rt.rerun_failed and self._had_failed(run_id)
         try:
             works = rt.submit_run(run_id, drafts, parents) if is_new else None
             if works is None:
@@ -160,10 +167,17 @@ class WorkflowManager:
                 del self._records[run_id]
             raise
         run = self._runs.get(run_id)
-        if run is not None:
-            return run
-        found = cast("dict[str, TaskHandle[Any]]", works)
-        return self._made(run_id, found, parents)
+        if run is None:
+            found = cast("dict[str, TaskHandle[Any]]", works)
+            run = self._made(run_id, found, parents)
+        if had_failed:
+            # What the workflow itself names was run again as it was submitted.
+            self._restart(run, ended_earlier)
+        return run
+
+    def _had_failed(self, run_id: str) -> bool:
+        """Whether a run had failed in an earlier life."""
+        return any(map(failed_earlier, self.get(run_id).handles.values()))
 
     def _check_same(self, workflow: Workflow, run_id: str) -> bool:
         """
@@ -177,7 +191,7 @@ class WorkflowManager:
         rt = self._rt
         names = [f"{run_id}/{name}" for name in workflow]
         rt.recall(names)
-        fresh = [name for name in names if not is_known(rt, name)]
+        fresh = [n for n in names if not rt.is_known(rt.reruns.latest(n))]
         record = self._records.get(run_id)
         size = None if record is None else record.size
         if size is None:
@@ -265,13 +279,8 @@ class WorkflowManager:
         self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents
     ) -> WorkflowRun:
         rt = self._rt
-        again: list[str] = []
-        if rt.recovered is not None:
-            again = [next_id(work.task_id) for work in works.values()]
-        while again:
-            # Of an earlier life, re-runs that have ended are in the journal only.
-            rt.recall(again)
-            again = [next_id(task_id) for task_id in again if is_known(rt, task_id)]
+        # Of an earlier life, re-runs that have ended are in the journal only.
+        rt.recall([stem_of(work.task_id) for work in works.values()])
         run = WorkflowRun(self, run_id, works, parents)
         run = self._runs.setdefault(run_id, run)
         record = self._records.get(run_id)
@@ -444,21 +453,30 @@ class WorkflowManager:
 
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id; or a task of it
-                that failed has left memory.
+                that failed has left memory, and there is no journal that has it.
         """
-        rt = self._rt
         run = self.get(run_id)
+        self._restart(run, lambda _work: True)
+        return run
+
+    def _restart(
+        self, run: WorkflowRun, is_meant: Callable[[TaskHandle[Any]], bool]
+    ) -> None:
+        """Run again what did not complete, as far as it *is_meant*."""
+        rt, run_id = self._rt, run.workflow_id
         failed = [
             (name, work.task_id)
             for name, work in reversed(_backwards(run))
             if work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+            and is_meant(work)
         ]
-        for _, task_id in failed:
-            if task_id not in rt.kernel.tasks:
+        works = [run._works[name] for name, _ in failed]
+        for work in works:
+            task_id = work.task_id
+            if task_id not in rt.kernel.tasks and rt.recovered is None:
                 msg = f"task {task_id} has left memory, and cannot be run again"
                 raise UnknownTaskError(msg, hint="raise keep_finished", task_id=task_id)
-        rows = [rt.kernel.tasks[task_id] for _, task_id in failed]
-        pools = _limits.of_tasks(task_of(row) for row in rows)
+        pools = _limits.of_tasks(task_of_work(work, work._row) for work in works)
         if pools:
             self._limit(run_id, pools)
         # What adds tasks finds those that it has added, which come first.
@@ -468,14 +486,13 @@ class WorkflowManager:
             rt.refuse_submission()
             for name, task_id in part:
                 # Another thread may have been faster.
-                if run._works[name].task_id == task_id:
+                if rt.reruns.is_latest(task_id):
                     work = rt.submission.rerun(task_id, now)
                     run._works[name] = cast("TaskHandle[Any]", work)
 
         # What is waited for comes first: else what waits would be skipped once more.
         for part in slices(failed):
             rt.step(partial(rerun, part), keep=True)
-        return run
 
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """

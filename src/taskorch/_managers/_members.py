@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
 from taskorch.model import TERMINAL, TaskState
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import names_above
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ __all__ = (
     "blockers",
     "find",
     "is_added",
-    "is_known",
     "is_live",
     "name_of",
     "names_of",
     "newest",
-    "next_id",
     "run_of",
     "slices",
 )
@@ -57,17 +56,6 @@ def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
         if task_id.startswith(prefix)
     }
     return list(found)
-
-
-def next_id(task_id: str) -> str:
-    """The id of the next run of a task."""
-    stem, _, number = task_id.partition("~")
-    return f"{stem}~{int(number or 1) + 1}"
-
-
-def is_known(runtime: Runtime, task_id: str) -> bool:
-    """Whether there is, or was, such a task, as far as memory goes."""
-    return task_id in runtime.kernel.tasks or task_id in runtime.kernel.retired
 
 
 def is_live(row: TaskRow) -> bool:
@@ -121,8 +109,9 @@ def find(
         runtime.recall([f"{run_id}/{name}" for name in names])
         above: list[str] = []
         for name in names:
-            if is_known(runtime, f"{run_id}/{name}"):
-                work = runtime.known(f"{run_id}/{name}")
+            latest = runtime.reruns.latest(f"{run_id}/{name}")
+            if runtime.is_known(latest):
+                work = runtime.known(latest)
                 found[name] = cast("TaskHandle[Any]", work)
                 above += names_above(work)
         # A journal that cannot be asked for ids: those who wait know what for.
@@ -138,14 +127,9 @@ def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:
     Raises:
         UnknownTaskError: There is none.
     """
-    work = runtime.known(task_id)
-    again = next_id(task_id)
-    runtime.recall((again,))
-    while is_known(runtime, again):
-        work = runtime.known(again)
-        again = next_id(again)
-        runtime.recall((again,))
-    return cast("TaskHandle[Any]", work)
+    stem = stem_of(task_id)
+    runtime.recall((stem,))
+    return cast("TaskHandle[Any]", runtime.known(runtime.reruns.latest(stem)))
 
 
 def is_skipped(row: TaskRow) -> bool:

@@ -296,7 +296,9 @@ def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
             if isinstance(error, GateFailedError):
                 found.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
             elif not isinstance(error, DependencyFailedError):
-                found.append(_no(name, str(error), at))
+                more = work._row.more
+                said = None if more is None else more.error
+                found.append(_no(name, str(error) if said is None else said[1], at))
     return found
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
-from taskorch._managers._members import blockers, is_known, next_id
+from taskorch._managers._members import blockers
 from taskorch.errors import (
     NotRunningError,
-    ResultGoneError,
     WorkflowFailedError,
     WouldBlockError,
     WouldDeadlockError,
@@ -24,7 +23,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import error_of, names_above
+from taskorch.runtime._work import error_of, failed_earlier, moment, names_above
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
 from taskorch.workflows._pictures import page
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._work import Work
 
 __all__ = ("WorkflowRun",)
 
@@ -113,26 +111,10 @@ class WorkflowRun:
     def _look_again(self) -> None:
         """Let its handles be those of the latest runs."""
         rt = self._rt
-        for name in list(self._works):
-            work = self._works[name]
-            if not self._may_run_again(work):
-                continue
-            again = next_id(work.task_id)
-            while is_known(rt, again):
-                # What has ended may be on its way to where it will be read.
-                rt.recall((again,))
-                self._works[name] = cast("TaskHandle[Any]", rt.known(again))
-                again = next_id(again)
-
-    def _may_run_again(self, work: Work) -> bool:
-        """Whether there may be a later run of a task than *work*."""
-        more = work._row.more
-        if more is not None and more.rerun_id is not None:
-            return True
-        # Rows that were made for what is long gone do not know.
-        return self._rt.recovered is not None or isinstance(
-            work._error, ResultGoneError
-        )
+        for name, work in list(self._works.items()):
+            latest = rt.reruns.latest(f"{self.workflow_id}/{name}")
+            if latest != work._row.id:
+                self._works[name] = cast("TaskHandle[Any]", rt.known(latest))
 
     @property
     def last(self) -> list[TaskHandle[Any]]:
@@ -379,4 +361,14 @@ class WorkflowRun:
         )
         if blocked:
             msg += f"; blocked by that: {blocked}"
-        return WorkflowFailedError(msg, failures=failures)
+        hint = None
+        ended = [self._works[n] for n in failures if failed_earlier(self._works[n])]
+        if ended:
+            when = moment(max(work._row.ended_ns for work in ended))
+            msg += f" (in an earlier life, on {when})"
+            hint = (
+                f"orch.workflows.restart({self.workflow_id!r}) runs again what failed, "
+                "orch.rerun_task(id) one task of it, and TaskOrchestrator("
+                "rerun_failed=True) all of it when the workflow is started again"
+            )
+        return WorkflowFailedError(msg, failures=failures, hint=hint)

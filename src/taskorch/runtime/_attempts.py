@@ -59,6 +59,7 @@ from taskorch.runtime._work import (
     control_of,
     extra_of,
     let_go_above,
+    parent_named,
     task_of,
     works_above,
 )
@@ -575,12 +576,14 @@ def _filled_in(arg: Any, parents: Mapping[str, Work]) -> Any:
 def _value(arg: Any, parents: Mapping[str, Work]) -> Any:
     if isinstance(arg, Work):
         # Not its own result, if it was run again meanwhile.
-        return result_of(parents.get(arg._row.id, arg))
+        return result_of(parent_named(arg._row.id, parents) or arg)
     if isinstance(arg, Task):
-        return result_of(parents[arg._submitted_as or arg.id or ""])
+        arg = Reference(arg._submitted_as or arg.id or "")
     if isinstance(arg, Reference):
         # A handle, in an earlier life.
-        return result_of(parents[arg.task_id])
+        parent = parent_named(arg.task_id, parents)
+        assert parent is not None  # noqa: S101 - a reference is a dependency
+        return result_of(parent)
     return arg
 
 

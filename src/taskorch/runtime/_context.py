@@ -15,7 +15,15 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.model import Resources, TaskState
-from taskorch.runtime._work import Control, Work, control_of, extra_of, works_above
+from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._work import (
+    Control,
+    Work,
+    control_of,
+    extra_of,
+    parent_named,
+    works_above,
+)
 
 if TYPE_CHECKING:
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
@@ -46,16 +54,23 @@ def result_of(parent: Work) -> Any:
 
 
 class Results(Mapping[str, Any]):
-    """The results of the tasks that this one depends on, by id: of what completed."""
+    """
+    The results of the tasks that this one depends on, by id: of what completed.
+
+    It goes by the ids that were given, whichever run of a task it was.
+    """
 
     __slots__ = ("_parents",)
 
     def __init__(self, parents: Mapping[str, Work]) -> None:
-        self._parents = parents
+        self._parents: dict[str, Work] = {}
+        for task_id, parent in parents.items():
+            stem = stem_of(task_id)
+            self._parents[task_id if stem in self._parents else stem] = parent
 
     def __getitem__(self, task_id: str) -> Any:
-        parent = self._parents[task_id]
-        if parent._row.state is not TaskState.COMPLETED:
+        parent = parent_named(task_id, self._parents)
+        if parent is None or parent._row.state is not TaskState.COMPLETED:
             raise KeyError(task_id)
         return result_of(parent)
 

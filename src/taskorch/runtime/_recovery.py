@@ -144,6 +144,7 @@ class Folding:
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = self.work_of(task)
         work._after = fact[6]
+        self._host.reruns.note(fact[3])
         if task.idempotency_key is not None:
             self._host.keys[task.idempotency_key] = fact[3]
         if fact[16] and self._host.committer is None:
@@ -210,7 +211,7 @@ class Recollection:
                 work._row.started_ns, work._row.attempt = fact[2], fact[4]
             elif work is not None and fact[0].__name__ in _ENDED:
                 ended = True
-                work._row.ended_ns = fact[2]
+                work._row.ended_ns, work._settled = fact[2], fact[1]
                 if fact[0] is TaskCompleted:
                     work._value = document
                 elif fact[0] is TaskFailed:

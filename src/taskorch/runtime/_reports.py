@@ -50,6 +50,7 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
         UnknownTaskError: There is none.
     """
     with runtime.lock:
+        task_id = runtime.reruns.latest(task_id)
         row = runtime.kernel.tasks.get(task_id)
         if row is not None:
             return _status(runtime, row, row.cargo)

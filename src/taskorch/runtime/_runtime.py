@@ -76,6 +76,7 @@ from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
+from taskorch.runtime._reruns import Reruns, stem_of
 from taskorch.runtime._submission import Batch, Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -146,6 +147,7 @@ class Runtime:
         seed: int | None,
         monitor_interval: float,
         work_class: type[Work],
+        rerun_failed: bool = False,
     ) -> None:
         check_parts(parts)
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
@@ -171,6 +173,12 @@ class Runtime:
         self._opening = threading.Lock()
         #: The last fact that is kept: what is settled by a later one is not told yet.
         self.committed = 0
+        #: The last fact of earlier lives, and of taking up what they have left.
+        self.opened_at = -1
+        #: Whether what had failed by then runs again when it is submitted again.
+        self.rerun_failed = rerun_failed
+        #: What the ids of tasks that were run again stand for.
+        self.reruns = Reruns()
         #: What the journal knows of tasks that have left memory, if it can be asked.
         self.recovered: Recollection | None = None
         #: It has ended, and left what has not to its next life.
@@ -259,6 +267,7 @@ class Runtime:
                     Recovery(self).run()
                     self.opened = True
                     self.settle(self.now())
+                    self.opened_at = self.committer.last
                 # Before anything else is: that this life has begun.
                 self.committer.keep(self.committer.last)
             except BaseException as error:
@@ -668,16 +677,39 @@ class Runtime:
             self.open()
         if self.recovered is None:
             return
-        kernel = self.kernel
-        unknown = {
-            name
-            for name in names
-            if name not in kernel.tasks and name not in kernel.retired
-        }
-        if unknown:
+        unknown = self._unknown(names)
+        while unknown:
             found = self.recovered.ends(unknown)
             with self.lock:
-                kernel.retired.update(found)
+                unknown = self._recalled(found)
+
+    def recall_locked(self, names: Iterable[str]) -> None:
+        """
+        As `recall`, under the lock, where it is known too late what is needed.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        if self.recovered is None:
+            return
+        unknown = self._unknown(names)
+        while unknown:
+            unknown = self._recalled(self.recovered.ends(unknown))
+
+    def _unknown(self, names: Iterable[str]) -> set[str]:
+        latest = map(self.reruns.latest, names)
+        return {name for name in latest if not self.is_known(name)}
+
+    def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
+        """Under the lock: note what has ended; the re-runs that may have, too."""
+        self.kernel.retired.update(found)
+        for name in found:
+            self.reruns.note(name)
+        return self._unknown(self.reruns.next_id(name) for name in found)
+
+    def is_known(self, task_id: str) -> bool:
+        """Whether there is, or was, such a run of a task, as far as memory goes."""
+        return task_id in self.kernel.tasks or task_id in self.kernel.retired
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
@@ -716,11 +748,11 @@ class Runtime:
         """
         if isinstance(ref, Work):
             if ref._rt is self:
-                return ref
+                return self._run_of(ref)
             msg = f"{_name_of(by)} needs {ref!r}, which is of another orchestrator"
             raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
         if isinstance(ref, str):
-            return self.known(ref, by)
+            return self.known(self.reruns.latest(ref), by)
         if not isinstance(ref, Task):
             msg = f"{_name_of(by)} needs {show(ref)}, which is no id, handle or task"
             raise UnknownTaskError(msg, task_id=by.id)
@@ -729,7 +761,8 @@ class Runtime:
             msg = f"{_name_of(by)} needs {_name_of(ref)}, which was not submitted"
             hint = "submit it first, or in the same list of tasks"
             raise UnknownTaskError(msg, hint=hint, task_id=by.id)
-        if name not in self.kernel.tasks and name not in self.kernel.retired:
+        name = self.reruns.latest(stem_of(name))
+        if not self.is_known(name):
             msg = (
                 f"{_name_of(by)} needs task {name}, which was not submitted here, or "
                 "was submitted to another orchestrator since"
@@ -737,9 +770,17 @@ class Runtime:
             raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
         return self.known(name, by)
 
+    def _run_of(self, work: Work) -> Work:
+        """What a handle stands for: a later run, if this one came to nothing."""
+        row = work._row
+        if row.state not in (TaskState.FAILED, TaskState.CANCELLED):
+            return work
+        latest = self.reruns.latest(stem_of(row.id))
+        return work if latest == row.id else self.known(latest)
+
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
-        The work of a task by its id.
+        The work of a run of a task, by the id of the run.
 
         Raises:
             UnknownTaskError: There is none.
@@ -762,9 +803,12 @@ class Runtime:
         Run a finished task again.
 
         Raises:
-            UnknownTaskError: It is not in memory.
-            InvalidTransitionError: It has not ended.
+            UnknownTaskError: There is none, or it has left memory, and no journal has
+                it.
+            InvalidTransitionError: It has not ended; or it was run again, and this is
+                not the latest run.
         """
+        self.recall((task_id,))
 
         def change(now: int) -> Work:
             self.refuse_submission()
@@ -794,7 +838,7 @@ class Runtime:
 
         def change(now: int) -> None:
             self.refuse_submission()
-            row = self.kernel.tasks.get(task_id)
+            row = self.kernel.tasks.get(self.reruns.latest(task_id))
             if row is None:
                 msg = f"no task in memory has the id {task_id!r}"
                 raise UnknownTaskError(msg, task_id=str(task_id))

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from itertools import count, repeat
+from itertools import repeat
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -40,6 +40,7 @@ from taskorch.model import (
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.model._show import show
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -51,6 +52,7 @@ from taskorch.runtime._work import (
     after_of,
     capture,
     extra_of,
+    failed_earlier,
     names_above,
     place_under,
     task_of,
@@ -130,8 +132,15 @@ class Entry:
     #: Under what conditions it goes on, if not once all parents have completed.
     terms: Terms | None = None
     existing: Work | None = None
+    #: The run of the same task, which has ended, after which this is the next.
+    again: Work | None = None
     #: What a durable orchestrator keeps of it.
     document: Any = None
+    #: The task as it was handed over.
+    given: Task = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.given = self.task
 
 
 class Batch:
@@ -483,7 +492,12 @@ class Submission:
             PolicyFault: A policy failed; nothing has changed.
         """
         self._name(entries, now)
-        self._connect(entries)
+        objects = {id(entry.given): entry for entry in entries}
+        for entry in entries:
+            if entry.existing is not None:
+                self._check_same(entry, entry.existing, objects)
+        self._run_again(entries, now)
+        self._connect(entries, objects)
         kernel = self._rt.kernel
         fresh = [entry for entry in entries if entry.existing is None]
         accepted = []
@@ -499,6 +513,7 @@ class Submission:
                         parents=entry.parents,
                         not_before_ns=when(entry.task.not_before, now),
                         deadline_ns=when(entry.task.deadline, now),
+                        rerun_of=None if entry.again is None else entry.again._row,
                         terms=entry.terms,
                     )
                 )
@@ -511,22 +526,24 @@ class Submission:
             if committer is not None:
                 committer.documents[entry.work] = entry.document
             kernel.accept(admitted, now)
+            if entry.again is not None:
+                self._replace(entry.again, entry.work, now)
         for entry in entries:
             if entry.existing is not None:
-                _set_attribute(entry.task, "_submitted_as", entry.existing._row.id)
+                _set_attribute(entry.given, "_submitted_as", entry.existing._row.id)
         return [entry.existing or entry.work for entry in entries]
 
     def _name(self, entries: Sequence[Entry], now: int) -> None:
         """Find or make ids; re-submissions find what is there."""
         rt = self._rt
-        kernel = rt.kernel
         keys: dict[str, Entry] = {}
         ids: dict[str, Entry] = {}
         for entry in entries:
             task = entry.task
             key = task.idempotency_key
             known = task.id if key is None else rt.keys.get(key, task.id)
-            if known is not None and (known in kernel.tasks or known in kernel.retired):
+            known = None if known is None else rt.reruns.latest(known)
+            if known is not None and rt.is_known(known):
                 entry.existing = rt.known(known)
                 continue
             if task.id is not None and task.id in ids:
@@ -542,20 +559,39 @@ class Submission:
             if key is not None:
                 keys[key] = entry
 
-    def _connect(self, entries: Sequence[Entry]) -> None:
-        """Find the parents; refuse rings, and known ids with other content."""
-        batch: dict[str, Entry] = {}
-        objects: dict[int, Entry] = {}
+    def _run_again(self, entries: Sequence[Entry], now: int) -> None:
+        """What had failed in an earlier life is run again, if that was asked for."""
+        rt = self._rt
+        begun: dict[Work, Entry] = {}
         for entry in entries:
-            objects[id(entry.task)] = entry
-            if entry.row is not None:
-                batch[entry.task_id] = entry
-        for entry in entries:
-            works = self._parents(entry, batch, objects)
-            if entry.existing is not None:
-                self._check_same(entry, entry.existing, tuple(works), objects)
+            old = entry.existing
+            if old is None or not (rt.rerun_failed and failed_earlier(old)):
                 continue
-            if entry.document is not None and _needs_of(entry.task):
+            if old in begun:
+                # It is in the batch twice.
+                entry.existing = begun[old].work
+                continue
+            begun[old] = entry
+            entry.existing, entry.again = None, old
+            entry.task_id = rt.reruns.next_id(old._row.id)
+            # The key stands for the first run, and so for them all.
+            entry.task = attrs.evolve(
+                entry.given, id=entry.task_id, idempotency_key=None
+            )
+            entry.work._task = entry.task
+            entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
+            entry.row.named = True
+            entry.work._row = entry.row
+
+    def _connect(self, entries: Sequence[Entry], objects: Mapping[int, Entry]) -> None:
+        """Find the parents; refuse rings."""
+        batch = {e.task_id: e for e in entries if e.row is not None}
+        named = {stem_of(name): entry for name, entry in batch.items()}
+        for entry in batch.values():
+            works = self._parents(entry, named, objects)
+            if entry.document is not None and (
+                entry.again is not None or _needs_of(entry.task)
+            ):
                 entry.document = self._document(
                     entry.task, lambda ref: Reference(_id_of(ref, objects))
                 )
@@ -572,26 +608,31 @@ class Submission:
         _refuse_rings(batch)
 
     def _parents(
-        self, entry: Entry, batch: dict[str, Entry], objects: dict[int, Entry]
+        self, entry: Entry, named: Mapping[str, Entry], objects: Mapping[int, Entry]
     ) -> dict[str, Work]:
+        """The works that *entry* waits for; *named* is the batch, by the bare ids."""
         found: dict[str, Work] = {}
         for ref in entry.refs:
             if isinstance(ref, Task) and id(ref) in objects:
                 target = objects[id(ref)]
                 work = target.existing or target.work
                 found[work._row.id] = work
-            elif isinstance(ref, str) and ref in batch:
-                found[ref] = batch[ref].work
+                continue
+            if isinstance(ref, str) and ref in named:
+                work = named[ref].work
             else:
                 work = self._rt.find(ref, entry.task)
-                found[work._row.id] = work
+                below = named.get(stem_of(work._row.id))
+                if below is not None and below.again is work:
+                    # It is run again in this batch.
+                    work = below.work
+            found[work._row.id] = work
         return found
 
     def _check_same(
         self,
         entry: Entry,
         work: Work,
-        after: tuple[str, ...],
         objects: Mapping[int, Entry],
     ) -> None:
         """
@@ -602,6 +643,7 @@ class Submission:
         """
         task = entry.task
         name = work._row.id
+        after = tuple([_id_of(ref, objects) for ref in entry.refs])
         same = (
             self._rt.digests.get(name) == digest(task, after)
             if work._task is None
@@ -609,8 +651,8 @@ class Submission:
         )
         if not same:
             what = (
-                f"the id {name!r}"
-                if name == task.id
+                f"the id {task.id!r}"
+                if stem_of(name) == task.id
                 else f"the idempotency key {task.idempotency_key!r}"
             )
             msg = f"{what} is taken by a task with other content"
@@ -625,14 +667,19 @@ class Submission:
     ) -> bool:
         """Whether *task* is what *work* was submitted as."""
         known = work._task
-        if known is None or set(after_of(work)) != set(after):
+        if known is None or set(map(stem_of, after_of(work))) != set(
+            map(stem_of, after)
+        ):
             return False
         # A handle, a task and what an earlier life kept of them may be the same.
         old = attrs.evolve(
-            _portable(known, lambda ref: Reference(_id_of(ref))), id=None
+            _portable(known, lambda ref: Reference(stem_of(_id_of(ref)))), id=None
         )
-        new = _portable(task, lambda ref: Reference(_id_of(ref, objects)))
+        new = _portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
         new = attrs.evolve(new, id=None)
+        if "~" in work._row.id:
+            # The key stands for the first run, and so for them all.
+            new = attrs.evolve(new, idempotency_key=None)
         committer = self._rt.committer
         try:
             return bool(old == new) or (
@@ -647,29 +694,21 @@ class Submission:
         Under the lock: run a finished task again.
 
         Raises:
-            UnknownTaskError: It is not in memory.
-            InvalidTransitionError: It has not ended.
+            UnknownTaskError: It is not known; or it has left memory, and no journal
+                has it.
+            InvalidTransitionError: It has not ended, or there was a later run.
             PolicyFault: A policy failed; nothing has changed.
         """
         rt = self._rt
         kernel = rt.kernel
-        row = kernel.tasks.get(task_id)
-        if row is None:
-            msg = f"no task in memory has the id {task_id!r}"
-            raise UnknownTaskError(msg, task_id=str(task_id))
-        if row.state not in TERMINAL:
-            msg = f"task {task_id} is {row.state}: only what has ended is run again"
-            raise InvalidTransitionError(msg, task_id=task_id)
-        stem = task_id.partition("~")[0]
-        again = next(
-            name
-            for name in (f"{stem}~{number}" for number in count(2))
-            if name not in kernel.tasks and name not in kernel.retired
-        )
-        old: Work = row.cargo
+        old = self._ended(task_id)
+        row = old._row
+        again = rt.reruns.next_id(row.id)
         task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
         # What it waited for may have been run again since: these are what counts.
-        newest = {name: self._newest(name) for name in names_above(old)}
+        above = names_above(old)
+        rt.recall_locked(map(stem_of, above))
+        newest = {name: rt.known(rt.reruns.latest(stem_of(name))) for name in above}
         args, kwargs = old._args, old._kwargs
         if isinstance(task.payload, Call) and newest:
             payload = _repointed(task.payload, newest)
@@ -684,32 +723,64 @@ class Submission:
             extra_of(work).executor = old._extra.executor
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
-        work._row = kernel.submit_general(
-            again,
-            row.bucket,
-            work,
+        is_here = row.id in kernel.tasks
+        bucket = row.bucket if is_here else kernel.bucket(_spec(task))
+        priority = task.priority
+        if is_here:
+            # It may have been moved.
+            priority = 0 if row.more is None else row.more.priority
+        work._row = TaskRow(again, 0, bucket, work, now)
+        work._row.named = row.named
+        admitted = kernel.consider(
+            work._row,
             now,
-            priority=0 if row.more is None else row.more.priority,
+            priority=priority,
             parents=parents,
             not_before_ns=when(task.not_before, now),
             deadline_ns=when(task.deadline, now),
             rerun_of=row,
             terms=_terms_of(task),
         )
-        for child in () if row.links is None else row.links.dependents:
-            below = child.cargo
-            if below is not None and hangs_on(child):
-                below._after = after_of(below)
-                below._above = tuple([work if w is old else w for w in below._above])
-        kernel.repoint(row, work._row, now)
+        kernel.accept(admitted, now)
+        self._replace(old, work, now)
         return work
 
-    def _newest(self, name: str) -> Work:
-        """The latest re-run of a task, or the task itself."""
-        work = self._rt.known(name)
-        while work._row.more is not None and work._row.more.rerun_id is not None:
-            work = self._rt.known(work._row.more.rerun_id)
-        return work
+    def _ended(self, task_id: str) -> Work:
+        """The latest run of a task, which is to be run again."""
+        rt = self._rt
+        run_id = rt.reruns.latest(task_id)
+        is_here = run_id in rt.kernel.tasks
+        if not is_here and (rt.recovered is None or not rt.is_known(run_id)):
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        old = rt.known(run_id)
+        if not rt.reruns.is_latest(run_id):
+            latest = rt.reruns.latest(stem_of(run_id))
+            msg = f"task {task_id} has been run again since, as {latest}"
+            hint = f"orch.rerun_task({stem_of(run_id)!r}) runs the latest again"
+            raise InvalidTransitionError(msg, hint=hint, task_id=task_id)
+        if old._row.state not in TERMINAL:
+            msg = f"task {run_id} is {old._row.state}: only what has ended is run again"
+            raise InvalidTransitionError(msg, task_id=task_id)
+        return old
+
+    def _replace(self, old: Work, new: Work, now: int) -> None:
+        """*new*, which was accepted, is the run that the id of *old* means now."""
+        rt, kernel = self._rt, self._rt.kernel
+        rt.reruns.note(new._row.id)
+        rows = [old._row]
+        if old._row.id not in kernel.tasks:
+            # It has left memory: who waits for it has what stands for it.
+            rows = _standing_for(old._row.id, kernel.tasks.values())
+        for row in rows:
+            for child in () if row.links is None else row.links.dependents:
+                below: Work | None = child.cargo
+                if below is not None and hangs_on(child):
+                    below._after = after_of(below)
+                    below._above = tuple(
+                        [new if w._row.id == row.id else w for w in below._above]
+                    )
+            kernel.repoint(row, new._row, now)
 
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
@@ -718,7 +789,7 @@ class Submission:
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
-        _set_attribute(task, "_submitted_as", row.id)
+        _set_attribute(entry.given, "_submitted_as", row.id)
         if task.id is not None or task.idempotency_key is not None:
             self._rt.name_row(row)
         if task.idempotency_key is not None:
@@ -825,6 +896,15 @@ def _any_named(tasks: Iterable[Task]) -> bool:
     return any(task.id is not None for task in tasks)
 
 
+def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
+    """What *rows* that wait have in the place of a parent that has left memory."""
+    found: dict[TaskRow, None] = {}
+    for row in rows:
+        if row.links is not None and row.state not in TERMINAL:
+            found |= {p: None for p in row.links.parents if p.id == task_id}
+    return list(found)
+
+
 def _repointed(call: Call, newest: Mapping[str, Work]) -> Call:
     """*call* with references to *newest* in the place of what they stand for."""
 
@@ -850,6 +930,8 @@ def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str
         return ref.task_id
     if isinstance(ref, Work):
         return ref._row.id
+    if isinstance(ref, str):
+        return ref
     if id(ref) in objects:
         target = objects[id(ref)]
         return (target.existing or target.work)._row.id

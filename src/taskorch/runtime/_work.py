@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,11 +18,15 @@ from taskorch.errors import (
     TaskCancelledError,
     TaskExpiredError,
     TaskFailedError,
+    TaskFailure,
 )
 from taskorch.kernel import TaskRow
 from taskorch.kernel._dependencies import is_waiting
-from taskorch.model import TERMINAL, Call, Missing, Task, Wait, call_type
+from taskorch.kernel._state import SKIPPED
+from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
+from taskorch.model._limits import NS
 from taskorch.runtime._deciders import METHODS, failure_of
+from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._effects import EffectQueue
@@ -56,6 +61,8 @@ GONE: Final = 5
 
 #: What to do about a task that has ended because of what it needed.
 _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
+#: What else to do about one that failed in an earlier life.
+RERUN_FAILED: Final = "TaskOrchestrator(rerun_failed=True), when it is submitted again"
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
 
@@ -239,6 +246,16 @@ def works_above(work: Work) -> dict[str, Work]:
     return dict(zip(names_above(work), above, strict=False)) if above else {}
 
 
+def parent_named(task_id: str, parents: Mapping[str, Work]) -> Work | None:
+    """Of *parents*, by their ids: that run of a task, or another one of it."""
+    found = parents.get(task_id)
+    if found is None:
+        stem = stem_of(task_id)
+        of_it = (work for name, work in parents.items() if stem_of(name) == stem)
+        found = next(of_it, None)
+    return found
+
+
 def place_under(work: Work, parents: Mapping[str, Work]) -> None:
     """*work* comes after *parents*, by the ids that they have, or were given."""
     work._after = tuple(parents)
@@ -335,8 +352,47 @@ def unfinished(work: Work) -> NotRunningError:
     return NotRunningError(msg, hint=hint, task_id=task_id)
 
 
-def error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
+def ended_earlier(work: Work) -> bool:
+    """Whether *work*, which has ended, had when this life took up what was left."""
+    return work._settled <= work._rt.opened_at
+
+
+def failed_earlier(work: Work) -> bool:
+    """Whether the task of *work* had failed by then, or was skipped for a failure."""
+    row = work._row
+    if row.state is TaskState.CANCELLED:
+        skipped = row.more is not None and row.more.stop_reason.startswith(SKIPPED)
+        return skipped and ended_earlier(work)
+    return row.state is TaskState.FAILED and ended_earlier(work)
+
+
+def error_of(work: Work) -> BaseException | None:
     """Why the task of *work*, which has ended, did not complete."""
+    error = _error_of(work)
+    if isinstance(error, TaskFailure) and failed_earlier(work):
+        _say_when(error, work._row)
+    return error
+
+
+def _say_when(error: TaskFailure, row: TaskRow) -> None:
+    """Say in *error*, once, that it is of an earlier life, and what to do about it."""
+    when = f"in an earlier life, on {moment(row.ended_ns)}: "
+    if error.message.startswith(when):
+        return
+    error.message = when + error.message
+    error.args = (error.message,)
+    again = (
+        f"orch.rerun_task({stem_of(row.id)!r}) runs it again; so does {RERUN_FAILED}"
+    )
+    error.hint = "; ".join(filter(None, (error.hint, again)))
+
+
+def moment(ns: int) -> str:
+    """A time, for people."""
+    return f"{datetime.fromtimestamp(ns // NS, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
     row = work._row
     more = row.more
     state = row.state.value

@@ -9,7 +9,7 @@ else knows of a life, so what a crash takes away is what is only here.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
 from inspect import iscoroutine
@@ -52,6 +52,7 @@ from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._recovery import Folding
+from taskorch.runtime._reruns import Reruns, stem_of
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -123,6 +124,9 @@ class Life:
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
         self.recovered: None = None
+        self.reruns: Reruns = Reruns()
+        self.rerun_failed: bool = False
+        self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
 
@@ -478,6 +482,13 @@ class Life:
         row = self.kernel.tasks.get(task_id)
         return self.kernel.retired.get(task_id) if row is None else row.state
 
+    def is_known(self, task_id: str) -> bool:
+        """Whether there is, or was, such a run of a task."""
+        return task_id in self.kernel.tasks or task_id in self.kernel.retired
+
+    def recall_locked(self, names: Iterable[str]) -> None:
+        """What has left memory is known by its id only."""
+
     def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
         """
         Do something with a task; False if it has left memory.
@@ -570,8 +581,12 @@ class Life:
         name = ref
         if isinstance(ref, Task):
             name = ref._submitted_as or ref.id
+            if name is not None:
+                name = self.reruns.latest(stem_of(name))
         elif isinstance(ref, Work):
             name = ref._row.id
+        elif isinstance(ref, str):
+            name = self.reruns.latest(ref)
         if not isinstance(name, str):
             msg = f"task {by.id} needs {ref!r}, which was not submitted"
             raise UnknownTaskError(msg, task_id=by.id)

@@ -83,7 +83,7 @@ def _promises(simulation: Simulation) -> None:
             wrong.append(f"{task_id} was {said}, and is {state}")
     for event in simulation.events:
         if isinstance(event, TaskCompleted) and event.task_id in kernel.tasks:
-            result = simulation.get_task_status(event.task_id).result
+            result = kernel.tasks[event.task_id].cargo._value  # noqa: SLF001
             if result != event.result:
                 wrong.append(f"{event.task_id} gave {event.result}, and has {result}")
     leaks = sum(leak.slots for leak in kernel.leaked.values())

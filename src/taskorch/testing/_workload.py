@@ -535,7 +535,9 @@ class Workload:
                 job = row.cargo
                 after = after_of(job)
                 task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001
-                assert self._simulation.submit_task(task) == task_id  # noqa: S101
+                # The id means the latest run.
+                latest = life.reruns.latest(task_id)  # type: ignore[union-attr]
+                assert self._simulation.submit_task(task) == latest  # noqa: S101
 
         return "resubmit", task_id, act
 

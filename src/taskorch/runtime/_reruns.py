@@ -1,0 +1,60 @@
+"""
+Runs of one task: what its id stands for once it was run again.
+
+The first run has the id that was given, and the others that with a number: `x`, `x~2`,
+`x~3`. The bare id means the latest of them, and `x~1` the first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ("Reruns", "next_id", "stem_of")
+
+_FIRST: Final = "1"
+
+
+def stem_of(task_id: str) -> str:
+    """The id that was given to the task of which this is a run."""
+    return task_id.partition("~")[0]
+
+
+def next_id(task_id: str) -> str:
+    """The id of the run after this one."""
+    stem, _, number = task_id.partition("~")
+    return f"{stem}~{int(number or _FIRST) + 1}"
+
+
+class Reruns:
+    """Of the tasks that were run again, as far as is known, the latest runs."""
+
+    __slots__ = ("_latest",)
+
+    def __init__(self) -> None:
+        self._latest: dict[str, int] = {}
+
+    def note(self, task_id: str) -> None:
+        """There is a run of this id."""
+        stem, _, number = task_id.partition("~")
+        if number and int(number) > self._latest.get(stem, 1):
+            self._latest[stem] = int(number)
+
+    def latest(self, task_id: str) -> str:
+        """The run that *task_id* means: the latest, if it does not say which."""
+        if not isinstance(task_id, str):
+            # Whoever looks for it says that there is none.
+            return task_id
+        stem, tilde, number = task_id.partition("~")
+        if tilde:
+            return stem if number == _FIRST else task_id
+        if stem in self._latest:
+            return f"{stem}~{self._latest[stem]}"
+        return task_id
+
+    def is_latest(self, task_id: str) -> bool:
+        """Whether no later run than this one is known."""
+        return self.latest(stem_of(task_id)) == task_id
+
+    def next_id(self, task_id: str) -> str:
+        """The id of the next run of the task of which this is one."""
+        return next_id(self.latest(stem_of(task_id)))
