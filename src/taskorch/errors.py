@@ -4,6 +4,7 @@ Every error that taskorch raises, in one tree.
     TaskorchError
     ├── UsageError                    the caller asked for what cannot be
     │   ├── InvalidTaskError          (ValueError) a task or an option is malformed
+    │   │   └── UnkeptResultError     the journal cannot keep what a task returned
     │   ├── ValidationFailedError     (ValueError) the validator refused; .findings
     │   ├── DuplicateTaskError        a known id with other content
     │   ├── UnknownTaskError          (LookupError) no task has this id
@@ -25,7 +26,7 @@ Every error that taskorch raises, in one tree.
     │   ├── DependencyFailedError     what it needs has failed; .root_causes
     │   ├── ProgramFailedError        a program ended badly; .result
     │   ├── AttemptLostError          the worker died under it
-    │   ├── ResultGoneError           its result has left memory
+    │   ├── ResultGoneError           its result has left memory, or is lost
     │   ├── ComponentError            a part of the user's failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
     │   └── WorkflowFailedError       a workflow cannot complete; .failures
@@ -74,6 +75,7 @@ __all__ = (
     "TaskFailure",
     "TaskTimeoutError",
     "TaskorchError",
+    "UnkeptResultError",
     "UnknownAgentError",
     "UnknownCapabilityError",
     "UnknownTaskError",
@@ -139,6 +141,16 @@ class InvalidTaskError(UsageError, ValueError):
     """A task, an option or an argument is not well formed."""
 
     code = "invalid_task"
+
+
+class UnkeptResultError(InvalidTaskError):
+    """
+    The journal cannot keep what the task returned: the task fails, and at once.
+
+    It is not tried again, since it would return the like again.
+    """
+
+    code = "unkept_result"
 
 
 class ValidationFailedError(UsageError, ValueError):
@@ -449,7 +461,12 @@ class AttemptLostError(TaskFailure):
 
 
 class ResultGoneError(TaskFailure):
-    """The task finished so long ago that its result has left memory."""
+    """
+    The task has completed, and its result cannot be had any more.
+
+    It finished so long ago that its result has left memory; or the class of what the
+    journal kept is gone, or was changed.
+    """
 
     code = "result_gone"
     default_hint = "keep the handle, or raise keep_finished"

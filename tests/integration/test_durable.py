@@ -47,7 +47,9 @@ from taskorch import (
     WouldBlockError,
     current_context,
 )
+from taskorch.errors import UnkeptResultError
 from taskorch.journal import SqliteJournal, _file
+from taskorch.protocols import RetryDecision
 from taskorch.runtime import _committer, _lifecycle
 
 # -- what the tasks call: a journal keeps the import path ------------------------------
@@ -1402,19 +1404,30 @@ def test_a_result_that_cannot_be_kept_fails_its_task(
     with open_at(path) as orch:
         with pytest.raises(TaskFailedError, match="cannot keep it") as again:
             orch.handle("one").result()
-        assert again.value.type == "InvalidTaskError"
+        assert again.value.type == "UnkeptResultError"
         with pytest.raises(InvalidTaskError):
             orch.decide("two", "complete", Thing())
 
 
-def test_a_result_that_cannot_be_kept_is_retried_as_a_failure(path: Path) -> None:
-    """The retry policy sees it as what it is."""
-    with open_at(path) as orch:
-        retry = RetryPolicy(max_attempts=2, base=0.001)
-        handle = orch.submit_task(Task.call(make_object, retry=retry))
-        with pytest.raises(InvalidTaskError):
+class AlwaysAgain:
+    """A RetryHandler that never gives up."""
+
+    def decide(self, failure: Any, context: Any) -> RetryDecision:
+        del failure, context
+        return RetryDecision(retry=True)
+
+
+def test_a_result_that_cannot_be_kept_is_not_made_again(path: Path) -> None:
+    """It would be the like: whatever the policy says, and the handler."""
+    with open_at(path, retry_handler=AlwaysAgain()) as orch:
+        retry = RetryPolicy(max_attempts=3, base=0.001, retry_on=UnkeptResultError)
+        handle = orch.submit_task(Task.call(make_object, id="one", retry=retry))
+        with pytest.raises(UnkeptResultError, match="task one: result") as caught:
             handle.result(PATIENCE)
-    assert CALLS == ["object", "object"]
+        assert caught.value.code == "unkept_result"
+        assert caught.value.hint
+        assert orch.get_task_status("one").attempts == 1
+    assert CALLS == ["object"]
 
 
 def checkpoint_thing() -> str:

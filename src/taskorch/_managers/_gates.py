@@ -13,7 +13,7 @@ from taskorch._managers import _members
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
-from taskorch.runtime._context import current_context
+from taskorch.runtime._context import current_context, result_of
 from taskorch.runtime._work import works_above
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _says(
     """Ask a function of the user's; it may raise, or never answer."""
     name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
     results = {
-        name: work._value
+        name: result_of(work)
         for name, work in members.items()
         if work._row.state is TaskState.COMPLETED
     }

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 from taskorch.journal._memory import MemoryJournal as MemoryJournal
 
 if TYPE_CHECKING:
+    from taskorch.journal._registered import register as register
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
+
+#: What is loaded by those who use it, and where it is.
+_LATE = {"SqliteJournal": "_sqlite", "register": "_registered"}
 
 
 def __getattr__(name: str) -> object:
-    # SQLite is loaded by those who use it.
-    if name == "SqliteJournal":
-        found = import_module("taskorch.journal._sqlite").SqliteJournal
+    if name in _LATE:
+        found = getattr(import_module(f"taskorch.journal.{_LATE[name]}"), name)
         globals()[name] = found
         return found
     msg = f"module 'taskorch.journal' has no attribute {name!r}"

@@ -26,7 +26,7 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from taskorch.journal._restoring import NEWER, restore
+from taskorch.journal._restoring import NEWER, restored
 from taskorch.journal._writing import RefusedError, dumps, import_path, plain
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
 from taskorch.protocols import Entry
@@ -404,11 +404,11 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
             seq,
             at_ns,
             *[
-                restore(field, tuple) if type(field) in _NESTED else field
+                restored(field, tuple) if type(field) in _NESTED else field
                 for field in fields
             ],
         )
-        return (fact, restore(_loaded(doc), list) if doc else None), start
+        return (fact, restored(_loaded(doc), list) if doc else None), start
     except JournalError:
         raise
     except (TaskorchError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -423,7 +423,7 @@ _WITH_START: Final = 5
 def _start_of(
     common: Iterable[Any], seq: int, at_ns: int, allocation: Any, reason: str
 ) -> Entry:
-    held = restore(allocation, tuple)
+    held = restored(allocation, tuple)
     return (TaskStarted, seq, at_ns, *common, held, reason), None
 
 

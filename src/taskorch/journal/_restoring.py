@@ -37,7 +37,17 @@ from taskorch.model import (
     Wait,
 )
 
-__all__ = ("NEWER", "VALUES", "Missing", "imported", "restore", "to_datetime")
+__all__ = (
+    "NEWER",
+    "VALUES",
+    "GoneError",
+    "Missing",
+    "imported",
+    "restore",
+    "restored",
+    "to_datetime",
+    "zone_of",
+)
 
 #: What to do about something that is not known.
 NEWER: Final = "open it with the taskorch that wrote it"
@@ -70,11 +80,33 @@ VALUES: Final[dict[str, type[Any]]] = {
 }
 
 
+class GoneError(Exception):
+    """What a value was made of, such as its class, is gone or not what it was."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(why)
+        self.name = name
+        self.why = why
+
+
+def restored(value: Any, array: type) -> Any:
+    """
+    As `restore`; a `Missing`, with *value*, if what that was made of is gone.
+
+    So only who needs it hears of that, and not everybody who opens the journal.
+    """
+    try:
+        return restore(value, array)
+    except GoneError as gone:
+        return Missing(gone.name, gone.why, value)
+
+
 def restore(value: Any, array: type) -> Any:
     """
     What *value*, which JSON has, was; *array* is what a JSON array stands for.
 
     Raises:
+        GoneError: Its class, or the like, is gone or was changed.
         JournalError: A newer taskorch wrote it.
         TaskorchError, ValueError, TypeError, LookupError, AttributeError: It is
             damaged.
@@ -95,17 +127,52 @@ def restore(value: Any, array: type) -> Any:
 def _tagged(tag: str, inner: Any, array: type) -> Any:
     known = VALUES.get(tag)
     if known is not None:
-        fields = {name: restore(item, array) for name, item in inner.items()}
+        try:
+            fields = {name: restore(item, array) for name, item in inner.items()}
+        except GoneError:
+            if known is not Task:
+                raise
+            fields = {name: _of_task(name, item) for name, item in inner.items()}
         if known is RetryPolicy and type(fields.get("retry_on")) is tuple:
             # An exception class that is gone is raised by nobody.
             there = (cls for cls in fields["retry_on"] if not isinstance(cls, Missing))
             fields["retry_on"] = tuple(there)
         return known(**fields)
-    read = _READERS.get(tag)
+    read = _READERS.get(tag) or _rare_reader(tag)
     if read is None:
         msg = f"${tag} is nothing that this taskorch knows"
         raise JournalError(msg, hint=NEWER)
     return read(inner, array)
+
+
+def _of_task(name: str, kept: Any) -> Any:
+    """A field of a task, of which only some part is missing."""
+    if name != "metadata" or type(kept) is not dict:
+        return restored(kept, list)
+    # What else is there is needed to find the task by.
+    pairs = kept["$dict"] if kept.keys() == {"$dict"} else kept.items()
+    return {restored(key, list): restored(item, list) for key, item in pairs}
+
+
+def _rare_reader(tag: str) -> Callable[[Any, type], Any] | None:
+    # Few tasks have such values, and what they need takes a while to load.
+    from taskorch.journal._classes import READERS  # noqa: PLC0415
+
+    return READERS.get(tag)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """
+    The time zone *name*.
+
+    Raises:
+        GoneError: This machine does not know it.
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        why = f"the time zone {name!r} is not known here: install tzdata"
+        raise GoneError(name, why) from error
 
 
 def to_datetime(parts: list[Any]) -> datetime:
@@ -114,7 +181,7 @@ def to_datetime(parts: list[Any]) -> datetime:
     if len(parts) == 1:
         return moment
     _, zone, fold = parts
-    return moment.replace(tzinfo=ZoneInfo(zone) if zone else moment.tzinfo, fold=fold)
+    return moment.replace(tzinfo=zone_of(zone) if zone else moment.tzinfo, fold=fold)
 
 
 def _to_dict(pairs: list[Any], array: type) -> dict[Any, Any]:

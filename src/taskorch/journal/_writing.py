@@ -39,7 +39,15 @@ from taskorch.model import (
 )
 from taskorch.model._show import show
 
-__all__ = ("RefusedError", "dumps", "import_path", "plain", "state_text")
+__all__ = (
+    "WRITERS",
+    "RefusedError",
+    "Writer",
+    "dumps",
+    "import_path",
+    "plain",
+    "state_text",
+)
 
 #: A value nested deeper than this is refused, so that reading it back never fails.
 _MAX_DEPTH: Final = 100
@@ -104,20 +112,27 @@ def plain(value: Any, array: type, depth: int) -> Any:
     cls = type(value)
     if cls is bool or value is None:
         return value
-    write = _WRITERS.get(cls)
-    if write is not None:
-        if depth > _MAX_DEPTH:
-            why = f"it is nested more than {_MAX_DEPTH} deep, or contains itself"
-            _refuse(why, "keep such a structure in a file, and name that")
-        return write(value, array, depth + 1)
-    if array is tuple:
-        # The fields of facts are compared by value: a subclass is as good as its base.
-        bases: tuple[Callable[[Any], Any], ...] = (int, float, str, tuple)
-        for base in bases:
-            if isinstance(value, cast("type", base)):
-                return plain(base(value), array, depth)
-    why = f"a {cls.__module__}.{cls.__qualname__} cannot be restored exactly"
-    _refuse(why, "use JSON values, tuples, datetimes or bytes, or keep it in a file")
+    write = WRITERS.get(cls)
+    if write is None:
+        if array is tuple:
+            # The fields of facts are compared by value: a subclass is as good as its
+            # base.
+            bases: tuple[Callable[[Any], Any], ...] = (int, float, str, tuple)
+            for base in bases:
+                if isinstance(value, cast("type", base)):
+                    return plain(base(value), array, depth)
+        write = _rare_writer(cls)
+    if depth > _MAX_DEPTH:
+        why = f"it is nested more than {_MAX_DEPTH} deep, or contains itself"
+        _refuse(why, "keep such a structure in a file, and name that")
+    return write(value, array, depth + 1)
+
+
+def _rare_writer(cls: type) -> Writer:
+    # Few tasks have such values, and what they need takes a while to load.
+    from taskorch.journal._classes import writer_of  # noqa: PLC0415
+
+    return writer_of(cls)
 
 
 def _int(value: int, _array: type, _depth: int) -> Any:
@@ -222,7 +237,7 @@ def _attrs(value: Any, array: type, depth: int) -> Any:
 
 
 @cache
-def _fields(cls: type) -> list[tuple[str, Any, bool, _Writer]]:
+def _fields(cls: type) -> list[tuple[str, Any, bool, Writer]]:
     """Of each field the name, the default, whether that is plain, and what writes."""
     special = _SPECIAL.get(cls, {})
     return [
@@ -254,7 +269,7 @@ def _inherited(value: Any, array: type, depth: int) -> Any:
 def _function(value: Any, array: type, depth: int) -> Any:
     del array, depth
     if isinstance(value, Missing):
-        return {"$import": value.name}
+        return _missing(value, list, 0)
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
     remedy = "use a function at the top level of a module that can be imported"
@@ -285,6 +300,11 @@ def import_path(value: Any) -> str | None:
     return None
 
 
+def _missing(value: Missing, _array: type, _depth: int) -> Any:
+    # As it was kept, for a life that has what this one lacks.
+    return {"$import": value.name} if value.kept is None else value.kept
+
+
 def _named(value: object) -> str:
     return f"this {type(value).__qualname__}"
 
@@ -305,9 +325,9 @@ def _join(value: Any, array: type, depth: int) -> Any:
     return write(value, array, depth)
 
 
-_Writer: TypeAlias = Callable[[Any, type, int], Any]
+Writer: TypeAlias = Callable[[Any, type, int], Any]
 
-_WRITERS: Final[dict[type, _Writer]] = {
+WRITERS: Final[dict[type, Writer]] = {
     int: _int,
     float: _float,
     str: _str,
@@ -318,13 +338,14 @@ _WRITERS: Final[dict[type, _Writer]] = {
     set: _set,
     frozenset: _set,
     datetime: _datetime,
+    Missing: _missing,
     Resources: _resources,
     type(Path()): _path,
     **dict.fromkeys(VALUES.values(), _attrs),
 }
 
 #: Fields that are written in a way of their own.
-_SPECIAL: Final[dict[type, dict[str, _Writer]]] = {
+_SPECIAL: Final[dict[type, dict[str, Writer]]] = {
     AgentStats: {"performance": _mapping},
     Call: {"fn": _function, "kwargs": _mapping},
     Program: {"env": _mapping, "inherit_env": _inherited},
@@ -333,6 +354,3 @@ _SPECIAL: Final[dict[type, dict[str, _Writer]]] = {
     Task: {"metadata": _mapping, "join": _join},
     TypeStats: {"failures": _mapping},
 }
-
-
-# -- reading -----------------------------------------------------------------------

@@ -11,16 +11,19 @@ __all__ = ("Missing",)
 
 class Missing:
     """
-    Stands for a function that cannot be called any more: calling it says so.
+    Stands for a function or a value that is gone: calling it says so.
 
     Args:
-        name: Its import path, `module:qualname`.
+        name: The import path of the function, or of the class of the value,
+            `module:qualname`.
         why: What has become of it; empty if it cannot be imported.
+        kept: Of a value, what the journal has of it.
     """
 
-    def __init__(self, name: str, why: str = "") -> None:
+    def __init__(self, name: str, why: str = "", kept: Any = None) -> None:
         self.name: str = name
         self.why: str = why or f"{name} cannot be imported any more"
+        self.kept: Any = kept
         self.__qualname__ = name.partition(":")[2]
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:

@@ -36,7 +36,7 @@ from taskorch.kernel import (
     TaskRow,
 )
 from taskorch.kernel._state import TypeRow
-from taskorch.model import NO_RETRY, Program, Reference, Task, TaskState
+from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (
     asyncio,
@@ -449,7 +449,7 @@ class Attempts:
 
 def tidy(row: TaskRow, work: Work) -> None:
     """Under the lock: *row* has ended; let go of what only its life needed."""
-    if row.state is TaskState.COMPLETED:
+    if row.state is TaskState.COMPLETED and type(work._value) is not Missing:
         # Of an earlier attempt.
         work._error = None
     let_go_above(work)

@@ -14,7 +14,7 @@ from taskorch.errors import (
     NotRunningError,
     ResultGoneError,
 )
-from taskorch.model import Resources, TaskState
+from taskorch.model import Missing, Resources, TaskState
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
     Control,
@@ -214,9 +214,19 @@ class TaskContext:
 
     @property
     def restored(self) -> Any:
-        """The state of the last checkpoint of an earlier attempt, or None."""
+        """
+        The state of the last checkpoint of an earlier attempt, or None.
+
+        Raises:
+            ResultGoneError: There is one, and its class is gone or was changed since.
+        """
         extra = self._work._extra
-        return None if extra is None else extra.checkpoint
+        state = None if extra is None else extra.checkpoint
+        if isinstance(state, Missing):
+            msg = f"the checkpoint of task {self.task_id} is lost: {state.why}"
+            hint = "bring that back, or submit the task anew"
+            raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
+        return state
 
     def remote(self) -> RemoteContext:
         """A read-only copy that can be pickled, for another process."""

@@ -24,6 +24,7 @@ from taskorch.errors import (
     ReentryError,
     TaskFailedError,
     TaskTimeoutError,
+    UnkeptResultError,
 )
 from taskorch.kernel import LOCAL, AgentRow, Kernel, PolicyFault, TaskRow
 from taskorch.kernel._deciders import PolicyGone
@@ -462,6 +463,8 @@ class PolicyDeciders:
         now: int,
     ) -> tuple[bool, int, str]:
         """See `Deciders.retry`."""
+        if isinstance(error, UnkeptResultError) and error.task_id == row.id:
+            return False, 0, "what it returned cannot be kept"
         more = row.more
         failure = Failure(
             self.task_of(row),

@@ -11,11 +11,12 @@ from taskorch.errors import (
     InvalidTaskError,
     ProgramFailedError,
     TaskFailedError,
+    UnkeptResultError,
 )
 from taskorch.events import Fact
 from taskorch.model import ProgramResult
 
-__all__ = ("error_of_fact", "kept_end")
+__all__ = ("document_of", "error_of_fact", "kept_end")
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
@@ -41,9 +42,28 @@ def kept_end(
         return document(_described(error)), error
     except InvalidTaskError as refused:
         msg = f"task {task_id}: {refused.message}"
-        return None, InvalidTaskError(msg, hint=refused.hint, task_id=task_id)
+        return None, UnkeptResultError(msg, hint=refused.hint, task_id=task_id)
     except Exception as fault:  # noqa: BLE001 - the error's own __str__, mostly
-        return None, fault if error is None else error
+        if error is not None:
+            return None, error
+        msg = f"task {task_id}: result: it cannot be kept: {fault}"
+        return None, UnkeptResultError(msg, task_id=task_id)
+
+
+def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
+    """
+    What the journal is to keep of *value*, which is no task and no result.
+
+    Raises:
+        InvalidTaskError: It cannot; the message says where in *what*.
+    """
+    try:
+        return document(value)
+    except InvalidTaskError as refused:
+        # What stands alone is a result, for all that a journal knows.
+        path = refused.message.removeprefix("result")
+        msg = refused.message if path == refused.message else f"{what}{path}"
+        raise InvalidTaskError(msg, hint=refused.hint) from None
 
 
 def _described(error: BaseException) -> dict[str, Any]:

@@ -55,6 +55,7 @@ from taskorch.runtime._work import (
     Work,
     extra_of,
     gone_of,
+    set_result,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Folding:
             work = host.new_work(fn, payload.args, payload.kwargs, how, NO_VARIABLES)
             if how == NAMED:
                 extra_of(work).executor = payload.executor
+        elif isinstance(payload, Missing):
+            work = host.new_work(payload, (), {}, GONE, NO_VARIABLES)
         else:
             how = PROGRAM if isinstance(payload, Program) else AGENT
             work = host.new_work(None, (), {}, how, NO_VARIABLES)
@@ -123,7 +126,7 @@ class Folding:
         if cls is TaskSubmitted:
             cargo = self._submitted(fact, document)
         elif cls is TaskCompleted:
-            kernel.tasks[fact[3]].cargo._value = document
+            set_result(kernel.tasks[fact[3]].cargo, document)
         elif cls is TaskFailed:
             kernel.tasks[fact[3]].cargo._error = error_of_fact(fact, document)
         elif cls is TaskParentsAdded:
@@ -213,7 +216,7 @@ class Recollection:
                 ended = True
                 work._row.ended_ns, work._settled = fact[2], fact[1]
                 if fact[0] is TaskCompleted:
-                    work._value = document
+                    set_result(work, document)
                 elif fact[0] is TaskFailed:
                     work._error = error_of_fact(fact, document)
                     fail(work._row, fact)

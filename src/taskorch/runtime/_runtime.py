@@ -73,6 +73,7 @@ from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
@@ -90,6 +91,7 @@ from taskorch.runtime._work import (
     extra_of,
     gone_of,
     result_of_wait,
+    set_result,
     task_of,
 )
 from taskorch.signals import Signals
@@ -853,7 +855,8 @@ class Runtime:
 
     def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
         """Under the lock: a wait ends well, with what came, or with its default."""
-        work._value = value = result_of_wait(work, emitted)
+        value = result_of_wait(work, emitted)
+        set_result(work, value)
         committer = self.committer
         if committer is None:
             return
@@ -876,7 +879,9 @@ class Runtime:
         """
         self.deciders.refuse_reentry()
         committer = self.durable()
-        document = None if committer is None else committer.journal.document(payload)
+        document = None
+        if committer is not None:
+            document = document_of(committer.journal.document, "payload", payload)
         emitted = Emitted(payload, document)
 
         def change(now: int) -> int:
@@ -920,7 +925,9 @@ class Runtime:
             InvalidTaskError: The journal cannot keep it.
         """
         committer = self.committer
-        document = None if committer is None else committer.journal.document(state)
+        document = None
+        if committer is not None:
+            document = document_of(committer.journal.document, "state", state)
         row = work._row
 
         def change(now: int) -> None:

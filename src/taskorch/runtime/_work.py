@@ -15,6 +15,7 @@ from taskorch.errors import (
     DependencyFailedError,
     InternalError,
     NotRunningError,
+    ResultGoneError,
     TaskCancelledError,
     TaskExpiredError,
     TaskFailedError,
@@ -43,6 +44,7 @@ __all__ = (
     "Extra",
     "Work",
     "result_of_wait",
+    "set_result",
 )
 
 #: The number of a fact that has not come yet.
@@ -324,11 +326,23 @@ def task_of_work(work: Work, row: TaskRow) -> Task:
     return Task.call(work._fn or nothing, *work._args, kwargs=work._kwargs, id=row.id)
 
 
+def set_result(work: Work, value: Any) -> None:
+    """*work*, which has its row, completes with *value*, as the journal gave it."""
+    work._value = value
+    if isinstance(value, Missing):
+        task_id = work._row.id
+        msg = f"task {task_id} has completed, and its result is lost: {value.why}"
+        hint = "bring that back and open the journal again, or run the task again"
+        work._error = ResultGoneError(msg, hint=hint, task_id=task_id)
+
+
 def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
     """What *work*, a wait that ends well, completes with; None: its time is over."""
     if emitted is not None:
         return emitted.value
     payload: Any = None if work._task is None else work._task.payload
+    if isinstance(payload, Missing):
+        return payload
     return payload.default if isinstance(payload, Wait) else None
 
 

@@ -1,0 +1,415 @@
+"""
+Instances of the user's classes: dataclasses, attrs classes, named tuples, enums.
+
+Of an enum the name of the member is kept, of the others the fields, by their names.
+They are set as they were: no constructor runs, no converter and no validator, as if
+they were copied or pickled. Classes are found by their import paths, as functions are;
+nothing else that stands at such a path is used. Registered classes come first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from enum import Enum, Flag
+from functools import cached_property, reduce
+from operator import or_
+from types import MemberDescriptorType
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
+from taskorch.journal._restoring import GoneError, imported, restore
+from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
+from taskorch.journal._writing import RefusedError, Writer, plain
+
+__all__ = ("READERS", "writer_of")
+
+#: What to do about a class, in a hint.
+_REGISTER: Final = "taskorch.journal.register({name}, encode, decode)"
+#: Is no value of any field.
+_UNSET: Final = object()
+#: What Python itself puts beside the fields of an instance.
+_PYTHONS: Final = frozenset({"__dict__", "__weakref__", "__orig_class__"})
+#: For the remedy: what the likes of an instance of a subclass can be turned into.
+_BASES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
+
+#: By class, how its instances are taken apart; None if they are not.
+_shapes: WeakKeyDictionary[type, _Shape | None] = WeakKeyDictionary()
+
+
+def writer_of(cls: type) -> Writer:
+    """
+    What writes instances of *cls*, which JSON and taskorch do not have.
+
+    Raises:
+        RefusedError: Nothing does.
+    """
+    pair = BY_CLASS.get(cls)
+    if pair is not None:
+        return _registered(pair)
+    write = VALUE_WRITERS.get(cls)
+    if write is not None:
+        return write
+    if issubclass(cls, Enum):
+        return _enum
+    shape = _shape_of(cls)
+    if shape is not None:
+        return shape.write
+    for base in _BASES:
+        if issubclass(cls, base):
+            remedy = f"use {base.__name__}(…), or {_register(cls)}"
+            why = f"{_a(cls)} would come back as a {base.__name__}"
+            raise RefusedError(why, remedy)
+    other = "keep it in a file" if cls.__module__ == "builtins" else _register(cls)
+    remedy = "use JSON values, tuples, sets, dates, dataclasses, enums and the like"
+    why = f"{_a(cls)} cannot be restored exactly"
+    raise RefusedError(why, f"{remedy}, or {other}")
+
+
+def _a(cls: type) -> str:
+    return f"a {cls.__module__}.{cls.__qualname__}"
+
+
+def _register(cls: type) -> str:
+    return _REGISTER.format(name=cls.__qualname__.rpartition(".")[2])
+
+
+def _path(cls: type) -> str:
+    """
+    Where *cls* is found again.
+
+    Raises:
+        RefusedError: It is not there.
+    """
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if "<locals>" in path:
+        why = f"the class {path} is made inside a function, and cannot be imported"
+        raise RefusedError(
+            why, f"move it to the top level of its module, or {_register(cls)}"
+        )
+    try:
+        found = imported(path)
+    except (ImportError, AttributeError):
+        found = None
+    if found is not cls:
+        why = f"importing {path} does not give the class of this value"
+        raise RefusedError(
+            why, f"make it anew from the class that is there, or {_register(cls)}"
+        )
+    return path
+
+
+def _class_at(path: str) -> Any:
+    """
+    What stands at *path*.
+
+    Raises:
+        GoneError: Nothing does.
+    """
+    try:
+        return imported(path)
+    except Exception as error:
+        why = f"{path} cannot be imported any more ({type(error).__name__}: {error})"
+        raise GoneError(path, why) from error
+
+
+# -- registered classes ------------------------------------------------------------
+
+
+def _registered(pair: Pair) -> Writer:
+    def write(value: Any, array: type, depth: int) -> Any:
+        try:
+            kept = pair.encode(value)
+        except Exception as error:
+            why = f"encode of {pair.name} raised {type(error).__name__}: {error}"
+            raise RefusedError(why, "mend what was registered for it") from error
+        try:
+            return {"$own": [pair.name, plain(kept, array, depth)]}
+        except RefusedError as refused:
+            where = f" at {refused.path}" if refused.path else ""
+            what = f"encode of {pair.name} returned{where} what cannot be kept"
+            why = f"{what}: {refused.why}"
+            raise RefusedError(why, refused.remedy) from None
+
+    return write
+
+
+def _to_registered(kept: list[Any], array: type) -> Any:
+    name, inner = kept
+    pair = BY_NAME.get(name)
+    if pair is None:
+        why = (
+            f"nothing is registered under the name {name!r}: call taskorch.journal."
+            "register before the journal is opened"
+        )
+        raise GoneError(name, why)
+    given = restore(inner, array)
+    try:
+        value = pair.decode(given)
+    except Exception as error:
+        why = f"decode of {name} raised {type(error).__name__}: {error}"
+        raise GoneError(name, why) from error
+    if type(value) is not pair.cls:
+        why = f"decode of {name} returned {_a(type(value))}, not {_a(pair.cls)}"
+        raise GoneError(name, why)
+    return value
+
+
+# -- enums -------------------------------------------------------------------------
+
+
+def _enum(value: Enum, _array: type, _depth: int) -> Any:
+    cls = type(value)
+    path = _path(cls)
+    name = value._name_
+    if cls.__members__.get(name) is value:
+        return {"$enum": [path, name]}
+    # A combination of flags has no name of its own.
+    names = [each._name_ for each in value] if isinstance(value, Flag) else []
+    if isinstance(value, Flag) and _flags(cls, names) == value:
+        return {"$enum": [path, *names]}
+    why = f"{value!r} is no member of {path}"
+    raise RefusedError(why, "use members that have names")
+
+
+def _flags(cls: Any, names: list[Any]) -> Any:
+    return reduce(or_, [cls.__members__[name] for name in names], cls(0))
+
+
+def _to_enum(kept: list[Any], _array: type) -> Any:
+    path, *names = kept
+    cls = _class_at(path)
+    if not (isinstance(cls, type) and issubclass(cls, Enum)):
+        raise GoneError(path, f"{path} is no enum any more")
+    members = cls.__members__
+    for name in names:
+        if name not in members:
+            raise GoneError(path, f"{path} has no member {name} any more")
+    if len(names) == 1:
+        return members[names[0]]
+    if not issubclass(cls, Flag):
+        raise GoneError(path, f"{path} is no flag any more")
+    return _flags(cls, names)
+
+
+# -- fields ------------------------------------------------------------------------
+
+
+class _Shape:
+    """
+    How instances of a class are taken apart and put together.
+
+    Args:
+        cls: The class.
+        tag: What it is.
+        defaults: Of each field, what makes its default; `_UNSET` if there is none, or
+            None if it may be left out.
+        make: What makes an instance of a mapping of all its fields.
+    """
+
+    __slots__ = ("_defaults", "_make", "_others", "_slots", "tag")
+
+    def __init__(
+        self,
+        cls: type,
+        tag: str,
+        defaults: Mapping[str, Any],
+        make: Callable[[type, dict[str, Any]], Any],
+    ) -> None:
+        self.tag = tag
+        self._defaults = defaults
+        self._make = make
+        known = {*defaults, *_PYTHONS}
+        bases = cls.__mro__
+        #: What is no field, and may hold a state all the same.
+        self._slots = [
+            member
+            for base in bases
+            for name, member in vars(base).items()
+            if isinstance(member, MemberDescriptorType) and name not in known
+        ]
+        #: What may stand in the dict of an instance.
+        self._others = known | {
+            name
+            for base in bases
+            for name, member in vars(base).items()
+            if isinstance(member, cached_property)
+        }
+
+    def write(self, value: Any, array: type, depth: int) -> Any:
+        """Of an instance, the class and the fields."""
+        cls = type(value)
+        path = _path(cls)
+        self._refuse_more(value, cls)
+        given: tuple[Any, ...] | None = None
+        if isinstance(value, tuple):
+            given = tuple(tuple.__iter__(value))
+            if len(given) != len(self._defaults):
+                why = f"{_a(cls)} has not as many items as fields"
+                raise RefusedError(why, _register(cls))
+        made: dict[str, Any] = {}
+        for number, (name, default) in enumerate(self._defaults.items()):
+            item = _item(value, name) if given is None else given[number]
+            if item is _UNSET:
+                if default is not None:
+                    why = f"the field {name} of {_a(cls)} has no value"
+                    raise RefusedError(why, "set it, or do not hand it over")
+                continue
+            try:
+                made[name] = plain(item, array, depth)
+            except RefusedError as refused:
+                refused.within(name)
+                raise
+        return {f"${self.tag}": [path, made]}
+
+    def _refuse_more(self, value: Any, cls: type) -> None:
+        extra = set(getattr(value, "__dict__", ())) - self._others
+        extra |= {slot.__name__ for slot in self._slots if _is_set(slot, value)}
+        if extra:
+            names = ", ".join(sorted(extra))
+            why = f"{_a(cls)} has attributes that are no fields: {names}"
+            raise RefusedError(why, f"make them fields, or {_register(cls)}")
+
+    def read(self, path: str, cls: type, kept: dict[str, Any], array: type) -> Any:
+        """
+        The instance of *cls* with these fields.
+
+        Raises:
+            GoneError: The fields of the class have changed.
+        """
+        defaults = self._defaults
+        for name in kept:
+            if name not in defaults:
+                raise GoneError(path, f"{path} has no field {name!r} any more")
+        made: dict[str, Any] = {}
+        for name, default in defaults.items():
+            if name in kept:
+                made[name] = restore(kept[name], array)
+            elif default is _UNSET:
+                why = f"{path} has a field {name!r} since, which has no default"
+                raise GoneError(path, why)
+            elif default is not None:
+                made[name] = default()
+        return self._make(cls, made)
+
+
+def _item(value: Any, name: str) -> Any:
+    # A property or a `__getattr__` of the user's is not asked.
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return _UNSET
+
+
+def _is_set(slot: MemberDescriptorType, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:
+        return False
+    return True
+
+
+def _shape_of(cls: type) -> _Shape | None:
+    """The shape of *cls*; None if it has none that can be relied on."""
+    if cls not in _shapes:
+        _shapes[cls] = _shape(cls)
+    return _shapes[cls]
+
+
+def _shape(cls: type) -> _Shape | None:
+    if issubclass(cls, tuple):
+        names = getattr(cls, "_fields", None)
+        if not isinstance(names, tuple):
+            return None
+        given: dict[str, Any] = getattr(cls, "_field_defaults", {})
+        defaults = {n: _giving(given[n]) if n in given else _UNSET for n in names}
+        return _Shape(cls, "namedtuple", defaults, _named_tuple)
+    if attrs.has(cls):
+        tag, defaults = "attrs", {f.name: _of_attrs(f) for f in attrs.fields(cls)}
+    elif dataclasses.is_dataclass(cls):
+        tag = "dataclass"
+        defaults = {f.name: _of_dataclass(f) for f in dataclasses.fields(cls)}
+    else:
+        return None
+    try:
+        object.__new__(cls)
+    except TypeError:
+        # Of a class whose instances have a state besides, such as a dict.
+        return None
+    for name in defaults:
+        member = _member(cls, name)
+        if hasattr(type(member), "__set__") and type(member) is not (
+            MemberDescriptorType
+        ):
+            # A property in the place of a field: what it keeps is elsewhere.
+            return None
+    return _Shape(cls, tag, defaults, _with_fields)
+
+
+def _member(cls: type, name: str) -> Any:
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _giving(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def _of_dataclass(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return _giving(field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    return _UNSET if field.init else None
+
+
+_FACTORY: Final[Any] = attrs.Factory  # to mypy, a function
+
+
+def _of_attrs(field: attrs.Attribute[Any]) -> Any:
+    default: Any = field.default
+    if default is attrs.NOTHING:
+        return _UNSET if field.init else None
+    if not isinstance(default, _FACTORY):
+        return _giving(default)
+    # One that takes the instance cannot be called before there is one.
+    return _UNSET if default.takes_self else default.factory
+
+
+def _with_fields(cls: type, fields: dict[str, Any]) -> Any:
+    made: Any = object.__new__(cls)
+    for name, item in fields.items():
+        object.__setattr__(made, name, item)
+    return made
+
+
+def _named_tuple(cls: type, fields: dict[str, Any]) -> Any:
+    return tuple.__new__(cls, fields.values())
+
+
+def _to_instance(tag: str) -> Callable[[list[Any], type], Any]:
+    def read(kept: list[Any], array: type) -> Any:
+        path, fields = kept
+        cls = _class_at(path)
+        shape = _shape_of(cls) if isinstance(cls, type) else None
+        if shape is None or shape.tag != tag:
+            raise GoneError(path, f"{path} is no {_KINDS[tag]} any more")
+        return shape.read(path, cls, fields, array)
+
+    return read
+
+
+_KINDS: Final = {
+    "attrs": "attrs class",
+    "dataclass": "dataclass",
+    "namedtuple": "named tuple",
+}
+#: By the tag, what reads it.
+READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
+    "enum": _to_enum,
+    "own": _to_registered,
+    **{tag: _to_instance(tag) for tag in _KINDS},
+    **VALUE_READERS,
+}

@@ -1,0 +1,100 @@
+"""Classes of the user's that a journal keeps by functions of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
+
+__all__ = ("BY_CLASS", "BY_NAME", "Pair", "register")
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Pair:
+    """What makes of the instances of a class what a journal keeps, and back."""
+
+    cls: type[Any]
+    name: str
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+BY_CLASS: Final[dict[type[Any], Pair]] = {}
+BY_NAME: Final[dict[str, Pair]] = {}
+
+
+def register(
+    cls: type[T],
+    encode: Callable[[T], Any],
+    decode: Callable[[Any], T],
+    *,
+    name: str | None = None,
+) -> None:
+    """
+    Let durable journals of this process keep instances of *cls*.
+
+    Call it where the class is defined, so that every life of the script has done it
+    before it opens its journal. It holds for *cls* alone: a subclass is registered by
+    itself. A dataclass or an enum may be registered too; it is then kept by these
+    functions only. The same class may be registered again, as when a cell of a notebook
+    is run again.
+
+    Args:
+        cls: The class.
+        encode: Makes of an instance what a journal can keep: JSON values, a dict of
+            them, tuples, dates, instances of other registered classes, …. It is called
+            whenever one is submitted or returned, on any thread, and must not call the
+            orchestrator.
+        decode: Makes of that an equal instance of *cls*. It is called when the journal
+            is read.
+        name: Under which they stand in the journal, for ever; None is the import path
+            of *cls*. With a name, the class may move to another module.
+
+    Raises:
+        InvalidTaskError: *cls* is no class, or one that is kept without this, or is
+            registered under another name; or *name* is that of another class.
+    """
+    given: Any = cls, name
+    if not isinstance(given[0], type):
+        msg = f"a class is registered, not {show(cls)}"
+        raise InvalidTaskError(msg)
+    for what, function in (("encode", encode), ("decode", decode)):
+        if not callable(function):
+            msg = f"{what}: a function is needed, not {show(function)}"
+            raise InvalidTaskError(msg)
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if _is_kept(cls):
+        msg = f"{path} is kept exactly without being registered"
+        raise InvalidTaskError(msg, hint="register classes of your own only")
+    name = path if name is None else name
+    if not isinstance(given[1], str | None) or not name.isprintable():
+        msg = f"name: a text is needed, not {show(name)}"
+        raise InvalidTaskError(msg)
+    old = BY_NAME.get(name)
+    if old is not None and _path(old.cls) != path:
+        msg = f"the name {name!r} is taken by {_path(old.cls)}"
+        raise InvalidTaskError(msg, hint="give each class a name of its own")
+    old = BY_CLASS.get(cls)
+    if old is not None and old.name != name:
+        msg = f"{path} is registered under the name {old.name!r}"
+        hint = "what is in journals has this name: keep it"
+        raise InvalidTaskError(msg, hint=hint)
+    BY_CLASS[cls] = BY_NAME[name] = Pair(cls, name, encode, decode)
+
+
+def _path(cls: type[Any]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _is_kept(cls: type[Any]) -> bool:
+    # They load this module.
+    from taskorch.journal._values import VALUE_WRITERS  # noqa: PLC0415
+    from taskorch.journal._writing import WRITERS  # noqa: PLC0415
+
+    return cls in WRITERS or cls in VALUE_WRITERS
