@@ -147,7 +147,7 @@ class Board:
 def run(console: Console) -> list[TaskStatus]:
     """Run what is left; where no terminal is, progress is a line for each attempt."""
     tasks = plan()
-    if known := orch.tasks():  # from the journal: a run was stopped, or killed
+    if known := list(orch.tasks()):  # from the journal: a run was stopped, or killed
         ended = sum(status.is_terminal for status in known)
         done = f"{ended} of {len(tasks)} tasks were finished already"
         console.print(f"resumed: {done}; all times are of this run alone")

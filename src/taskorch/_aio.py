@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
 from taskorch._handles import TaskHandle
 from taskorch.model import to_seconds
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ("AsyncOrchestrator", "AsyncWorkflows")
 
 T = TypeVar("T")
+
+#: Statuses that are handed over at once.
+_PAGE: Final = 200
 
 
 class AsyncOrchestrator:
@@ -191,11 +195,30 @@ class AsyncOrchestrator:
     async def tasks(
         self,
         state: TaskState | str | None = None,
-        older_than: float | None = None,
-        limit: int | None = 1_000,
-    ) -> list[TaskStatus]:
-        """See `TaskOrchestrator.tasks`."""
-        return await self._asked(self._orch.tasks, state, older_than, limit)
+        *,
+        type: str | None = None,  # noqa: A002 - the contract's names
+        id: str | None = None,  # noqa: A002
+        agent: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        since: float | timedelta | datetime | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> AsyncIterator[TaskStatus]:
+        """See `TaskOrchestrator.tasks`: `async for status in orch.aio.tasks(…)`."""
+        ask = partial(
+            self._orch.tasks,
+            state,
+            type=type,
+            id=id,
+            agent=agent,
+            metadata=metadata,
+            since=since,
+            older_than=older_than,
+        )
+        found = await self._asked(ask)
+        page: list[TaskStatus]
+        while page := await self._asked(list, islice(found, _PAGE)):
+            for status in page:
+                yield status
 
     async def get_stats(self) -> Stats:
         """See `TaskOrchestrator.get_stats`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import (
@@ -56,7 +56,7 @@ from taskorch.model._show import show
 from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
-from taskorch.runtime import _explaining, _reports
+from taskorch.runtime import _explaining, _listing, _reports
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._lifecycle import Lifecycle
@@ -579,7 +579,7 @@ class TaskOrchestrator:
             action,
             ids=ids,
             type=type,
-            state=_state(state),
+            state=_listing.state_named(state),
             older_than=older_than,
             priority=priority,
         )
@@ -633,25 +633,50 @@ class TaskOrchestrator:
     def tasks(
         self,
         state: TaskState | str | None = None,
-        older_than: float | None = None,
-        limit: int | None = 1_000,
-    ) -> list[TaskStatus]:
+        *,
+        type: str | None = None,  # noqa: A002 - the names that tasks have for it
+        id: str | None = None,  # noqa: A002
+        agent: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        since: float | timedelta | datetime | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> Iterator[TaskStatus]:
         """
-        Tasks in memory, the first submitted first.
+        Go through all tasks of which all that is said holds, the first submitted first.
+
+        All that was submitted before this was called is looked at once, a page at a
+        time, so that others can go on meanwhile: each status is of the moment at which
+        its page was made. A durable orchestrator finds those, too, that have left
+        memory (see `keep_finished`); for these it reads its journal. In memory they are
+        gone.
 
         Args:
-            state: Only those in this state.
-            older_than: Only those that have been in their state for longer, in
-                seconds: with `state="queued"`, the stale ones.
-            limit: At most so many; None is all.
+            state: Their state.
+            type: Their type.
+            id: A pattern of their ids: `"nightly/*"`.
+            agent: Who runs them, or ran them last.
+            metadata: What their metadata say, among other things.
+            since: They were submitted since then: an aware datetime, or how long ago,
+                in seconds or as a timedelta.
+            older_than: They have been in their state for longer, in seconds or as a
+                timedelta: with `state="queued"`, the stale ones.
 
         Raises:
-            InvalidTaskError: There is no such state.
+            InvalidTaskError: An argument is not well formed, or there is no such state.
+            JournalUnavailableError: While iterating: the journal cannot be read.
         """
         self._rt.look_up()
-        if older_than is not None:
-            check_seconds("older_than", older_than)
-        return _reports.tasks(self._rt, _state(state), older_than, limit)
+        which = _listing.wanted(
+            self._rt,
+            state,
+            type=type,
+            id=id,
+            agent=agent,
+            metadata=metadata,
+            since=since,
+            older_than=older_than,
+        )
+        return _listing.listed(self._rt, which)
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
@@ -885,23 +910,6 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         # In no variable: a long map holds only what is to come.
         left = None if end is None else max(0.0, end - monotonic())
         yield handles.pop().result(left)
-
-
-def _state(state: TaskState | str | None) -> TaskState | None:
-    """
-    The state that was named.
-
-    Raises:
-        InvalidTaskError: There is none of that name.
-    """
-    if state is None or isinstance(state, TaskState):
-        return state
-    try:
-        return TaskState(state)
-    except ValueError:
-        names = ", ".join(TaskState)
-        msg = f"there is no state {state!r}: there are {names}"
-        raise InvalidTaskError(msg) from None
 
 
 def _check_priority(priority: object) -> None:

@@ -94,7 +94,7 @@ def go_on(journal, *, take_over=False):
     opened = SqliteJournal(journal, durability="process", take_over=take_over)
     with TaskOrchestrator(journal=opened) as orch:
         orch.wait(PATIENCE)
-        return {status.task_id: status for status in orch.tasks(limit=None)}
+        return {status.task_id: status for status in orch.tasks()}
 
 
 def interrupt(*args):

@@ -175,7 +175,7 @@ def test_criterion_3_invalid_tasks_are_rejected_with_proper_messages() -> None:
         assert rejected.wait_for(1)[0].findings == caught.value.findings
         with pytest.raises(UnknownCapabilityError, match="did you mean 'code-review'"):
             orch.submit_task(Task("code-rewiev"))
-        assert orch.tasks() == []
+        assert list(orch.tasks()) == []
 
 
 def test_criterion_4_failed_tasks_are_retried_with_exponential_backoff() -> None:

@@ -276,7 +276,7 @@ class World:
         self.goes_on()
         before = self.orch.submit_task(task())
         assert before.result(PATIENCE) == 5
-        known = {status.task_id for status in self.orch.tasks(limit=None)}
+        known = {status.task_id for status in self.orch.tasks()}
         self.part.answer = answer
         at_submission = self.at_submission if at_submission is None else at_submission
         handle = error = None
@@ -294,7 +294,7 @@ class World:
         if at_submission:
             # Nothing of it is left.
             assert handle is None
-            assert {s.task_id for s in self.orch.tasks(limit=None)} == known
+            assert {s.task_id for s in self.orch.tasks()} == known
         else:
             assert handle is not None
             assert "victim" in text
@@ -393,7 +393,7 @@ def test_a_batch_of_which_one_is_refused_by_a_sick_part_is_refused_whole():
     with TaskOrchestrator(queue=Third()) as orch:
         with pytest.raises(ComponentError, match="third"):
             orch.submit_tasks([Task.call(pow, 2, n, id=f"t{n}") for n in range(5)])
-        assert orch.tasks() == []
+        assert list(orch.tasks()) == []
         handles = orch.submit_tasks(
             [Task.call(pow, 2, n, id=f"t{n}") for n in range(5)]
         )
@@ -715,7 +715,7 @@ def test_a_label_that_fails_is_replaced_by_ours(label):
         assert handle.result(PATIENCE) == 8
         status = orch.get_task_status(handle.task_id)
         assert status.label in ("completed", "None")
-        assert len(orch.tasks()) == 1
+        assert len(list(orch.tasks())) == 1
 
 
 def test_a_label_that_calls_the_orchestrator_does_not_hang():

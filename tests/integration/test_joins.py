@@ -253,7 +253,7 @@ def test_more_than_there_are(join: Any) -> None:
             orch.submit_tasks(
                 [Task.call(int, id="a"), Task.call(int, after=after * 5, join=join)]
             )
-        assert orch.tasks() == []
+        assert list(orch.tasks()) == []
 
 
 @pytest.mark.parametrize("join", ["all", "finished"])

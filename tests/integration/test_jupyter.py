@@ -168,7 +168,7 @@ def test_the_methods_of_aio_are_those_of_the_facade_as_awaitables():
             assert (await aio.get_stats()).state_machine.completed == 8
             assert str(await aio.explain("t"))
             assert (await aio.health()).ready
-            assert len(await aio.tasks("completed")) == 8
+            assert len([s async for s in aio.tasks("completed")]) == 8
             held = await aio.submit_task(Task.call(pow, 2, 3, not_before=1_000))
             assert await aio.set_priority(held.task_id, 5)
             assert await aio.suspend_task(held.task_id)

@@ -161,7 +161,7 @@ def test_a_payload_that_does_not_fit_is_refused_with_every_fault() -> None:
             ("payload.n", "a whole number is needed, not 'x'"),
         ]
         assert orch.submit(pow, 2, 3).result(PATIENCE) == 8
-        assert len(orch.tasks()) == 1
+        assert len(list(orch.tasks())) == 1
 
 
 def test_four_states_are_shown() -> None:
@@ -243,7 +243,7 @@ def test_a_storm_of_retries_is_cut_off() -> None:
         for handle in orch.submit_tasks(calls):
             assert isinstance(handle.exception(PATIENCE), OSError)
         assert orch.wait(PATIENCE)
-        statuses = orch.tasks()
+        statuses = list(orch.tasks())
         assert sum(status.attempts for status in statuses) == 12
         assert "0 of 2 tokens left for 'down'" in recorder.wait_for(2)[1].reason
 

@@ -323,7 +323,7 @@ def test_a_ring_is_named() -> None:
         with pytest.raises(CycleError) as caught:
             orch.submit_tasks([Task.call(int, id="self", after=["self"])])
         assert caught.value.cycle == ("self",)
-        assert orch.tasks() == []
+        assert list(orch.tasks()) == []
 
 
 def test_what_no_pool_has_is_refused() -> None:

@@ -263,7 +263,7 @@ def test_histories_are_recordings_too(tmp_path):
     with orch:
         orch.submit_task(Task.call(flaky, id="a", retry=RetryPolicy(2, base=0)))
         orch.wait()
-        statuses = orch.tasks()
+        statuses = list(orch.tasks())
     trace = Trace()
     trace.add(statuses)
     trace.write(tmp_path / "run.json")

@@ -237,7 +237,7 @@ def test_a_refused_task_means_that_nothing_was_started(orch):
         orch.workflows.start(wf, id="x")
     with pytest.raises(UnknownTaskError):
         orch.workflows.get("x")
-    assert orch.tasks() == []
+    assert list(orch.tasks()) == []
 
 
 def test_what_the_stop_left_behind():
@@ -290,7 +290,7 @@ def test_the_same_id_for_another_workflow_is_refused(orch):
         orch.workflows.start(more, id="x")
     assert a.after == ()
     assert run.result(PATIENCE)
-    assert len(orch.tasks()) == 4
+    assert len(list(orch.tasks())) == 4
 
 
 def test_many_threads_start_the_same_run(orch):

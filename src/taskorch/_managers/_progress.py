@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from statistics import median
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import blockers, is_skipped
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._limits import NS
+from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._work import error_of
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._report import (
@@ -53,15 +53,15 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
     return WorkflowStatus(
         run.workflow_id,
         state,
-        MappingProxyType(states),
-        MappingProxyType(counts),
+        ReadOnly(states),
+        ReadOnly(counts),
         longest_path(parents, left),
         pause="" if not is_paused or over else "pausing" if running else "paused",
         running=running,
         asks=tuple(name for name, row in rows.items() if is_asked(row)),
         eta=eta,
         eta_unknown=unknown,
-        phases=MappingProxyType(
+        phases=ReadOnly(
             {
                 name: _phase(run, name, members, rows, states)
                 for name, members in _phases(run, rows).items()
@@ -206,7 +206,7 @@ def report(run: WorkflowRun) -> WorkflowReport:
         sum(task.duration or 0.0 for task in tasks),
         made,
         tasks,
-        MappingProxyType({str(state): count for state, count in counts.items()}),
+        ReadOnly({str(state): count for state, count in counts.items()}),
     )
 
 

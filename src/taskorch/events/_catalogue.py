@@ -152,6 +152,19 @@ class TaskCompleted(TaskEvent):
         """What the task returned, fetched when asked for."""
         return self._load()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A copy in another process has the result itself, and nowhere to fetch it from.
+        values = attrs.astuple(self, recurse=False, filter=_is_no_load)
+        return _completed, (self.result, *values)
+
+
+def _is_no_load(field: attrs.Attribute[object], _: object) -> bool:
+    return field.name != "_load"
+
+
+def _completed(result: object, *values: Any) -> TaskCompleted:
+    return TaskCompleted(*values, load=lambda: result)
+
 
 @attrs.frozen
 class TaskFailed(TaskEvent):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 
@@ -46,6 +47,7 @@ class ProgramProcess:
         "_pid",
         "_released",
         "_stopped",
+        "log_path",
     )
 
     def __init__(self, changed: Callable[[], object]) -> None:
@@ -56,6 +58,8 @@ class ProgramProcess:
         self._kill_at: float | None = None
         self._asked_at: float | None = None
         self._stopped = False
+        #: The file with what it writes, once that is there.
+        self.log_path: Path | None = None
         # The program has ended, though others in its group may live …
         self._exited = False
         # … and its number may go to another process: no signal any more.

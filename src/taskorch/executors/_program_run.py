@@ -190,6 +190,7 @@ class ProgramRun:
         if self._program.stdin is not None:
             self._input.start()
         self._log.open(self._common.logs, self._name)
+        self.process.log_path = self._log.path
         self._output.start(child.stdout, child.stderr)
         if sys.platform == "linux":
             try:

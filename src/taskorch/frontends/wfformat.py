@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import Resources, Task, check_seconds, id_problem, to_units
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._graph import refuse_rings
@@ -141,9 +141,9 @@ def _read(document: object, where: str, *, memory: bool) -> Recording:
     used = {t.id: t.memory for t in tasks.values() if t.memory is not None}
     return Recording(
         workflow=workflow,
-        durations=MappingProxyType(durations),
-        cores=MappingProxyType(cores),
-        memory=MappingProxyType(used),
+        durations=ReadOnly(durations),
+        cores=ReadOnly(cores),
+        memory=ReadOnly(used),
         machine=Resources(**machine),
         makespan=makespan,
     )

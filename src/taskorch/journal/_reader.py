@@ -63,6 +63,12 @@ _IDS_FROM: Final = """
 """
 
 
+_SUBMITTED: Final = """
+    SELECT seq, task_id FROM facts
+    WHERE kind = 'TaskSubmitted' AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?
+"""
+
+
 class Group(NamedTuple):
     """One commit: the facts from *first* to *last*."""
 
@@ -233,6 +239,10 @@ class Reader:
         above = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         found = self._db.execute(_IDS_FROM, (prefix, above))
         return [task_id for (task_id,) in found]
+
+    def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
+        """The next *most* submissions above *after*, to *until*: number and id."""
+        return self._db.execute(_SUBMITTED, (after, min(until, _MOST), most)).fetchall()
 
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""

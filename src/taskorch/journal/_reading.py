@@ -117,6 +117,25 @@ class ReadableJournal:
         with self._reading() as reader:
             return [] if reader is None else reader.ids(prefix)
 
+    def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
+        """
+        The next tasks in the order of their submission, without a check.
+
+        Args:
+            after: Only those with a number above this.
+            until: And to this.
+            most: At most so many.
+
+        Returns:
+            The numbers of the facts that say so, and the ids.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return [] if reader is None else reader.submitted(after, until, most)
+
     def id_of_key(self, key: str) -> str | None:
         """
         The id of the task that was submitted with the idempotency key *key*.

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from taskorch.model._plain import plain
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
+
+if TYPE_CHECKING:
+    # For annotations only: the model does no input or output.
+    from pathlib import Path  # noqa: TC004 - attrs does not look it up
 
 __all__ = ("HistoryEntry", "TaskStatus")
 
@@ -27,7 +35,7 @@ class HistoryEntry:
 
 @attrs.frozen
 class TaskStatus:
-    """The state of a task, with its history."""
+    """The state of a task at one moment, with its history."""
 
     task_id: str
     type: str
@@ -50,8 +58,80 @@ class TaskStatus:
     priority: int = 0
     #: The latest report of `TaskContext.progress`.
     progress: Any = None
+    #: When it was accepted, in UTC; None if nobody knows any more.
+    submitted: datetime | None = None
+    #: When its latest attempt began, in UTC; None before the first.
+    started: datetime | None = None
+    #: When it ended, in UTC; None before that.
+    ended: datetime | None = None
+    #: What the task was given as `metadata`.
+    metadata: Mapping[str, Any] = ReadOnly({})
+    #: The file with what the program of its latest attempt writes, also while it runs;
+    #: None if it runs none, or the file could not be made.
+    log_path: Path | None = None
 
     @property
     def is_terminal(self) -> bool:
         """Whether it has ended for good."""
         return self.state.is_terminal
+
+    @property
+    def duration(self) -> float | None:
+        """
+        Seconds from the beginning of its latest attempt to its end.
+
+        None until it has ended, and if no attempt ever began.
+        """
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds()
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        All of it as JSON can say it, for a log, a page or another program.
+
+        Dates are texts of ISO 8601, an error is its `type` and its `message`, and what
+        JSON has no word for, in a result too, is shown as a text.
+        """
+        error = self.error
+        said = {
+            "task_id": self.task_id,
+            "type": self.type,
+            "state": self.state.value,
+            "label": self.label,
+            "result": self.result,
+            "error": (
+                None
+                if error is None
+                else {"type": type(error).__name__, "message": _said(error)}
+            ),
+            "attempts": self.attempts,
+            "history": [
+                {
+                    "state": entry.state.value,
+                    "label": entry.label,
+                    "at": entry.at,
+                    "detail": entry.detail,
+                }
+                for entry in self.history
+            ],
+            "agent_id": self.agent_id,
+            "allocation": self.allocation,
+            "blocked_by": self.blocked_by,
+            "priority": self.priority,
+            "progress": self.progress,
+            "submitted": self.submitted,
+            "started": self.started,
+            "ended": self.ended,
+            "duration": self.duration,
+            "metadata": self.metadata,
+            "log_path": None if self.log_path is None else str(self.log_path),
+        }
+        return {name: plain(value) for name, value in said.items()}
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return "(it cannot be printed)"

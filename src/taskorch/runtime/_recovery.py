@@ -8,7 +8,7 @@ journals by it, too. `Recovery` opens the journal of a runtime.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,8 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskParentsAdded,
+    TaskReprioritised,
+    TaskRetrying,
     TaskStarted,
     TaskSubmitted,
 )
@@ -36,10 +38,19 @@ from taskorch.executors._sweep import sweep
 from taskorch.kernel import AgentRow, Bucket, PolicyFault, Spec, TaskRow, fold, recover
 from taskorch.kernel import _control as control
 from taskorch.kernel._dispatch import match
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import more_of, remember
 from taskorch.kernel._snapshot import Restoration
 from taskorch.kernel._state import TypeRow
-from taskorch.model import TERMINAL, Call, Missing, Program, Task, TaskState, call_type
+from taskorch.model import (
+    TERMINAL,
+    Agent,
+    Call,
+    Missing,
+    Program,
+    Task,
+    TaskState,
+    call_type,
+)
 from taskorch.protocols import Entry, Journal
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._kept import error_of_fact
@@ -190,6 +201,11 @@ class Recollection:
         found: str | None = self._journal.id_of_key(key)
         return found
 
+    def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
+        """The next submissions, by their numbers; none if that cannot be asked."""
+        ask = getattr(self._journal, "submitted", None)
+        return () if ask is None else ask(after, until, most)
+
     def recollect(self, task_id: str, state: TaskState) -> Work:
         """
         A handle for a task that has ended, with its result or its error.
@@ -199,29 +215,8 @@ class Recollection:
             ResultGoneError: The journal does not know it.
         """
         rt = self._rt
-        work: Work | None = None
-        ended = False
-        # Checked, unlike what `task_facts` gives.
-        for fact, document in self._journal.select((task_id,), rt.committed):
-            if fact[0] is TaskSubmitted:
-                work = Folding(rt).work_of(document)
-                work._after = fact[6]
-                row = TaskRow(task_id, 0, Bucket(Spec(fact[4]), TypeRow()), work, 0)
-                row.state = state
-                row.submitted_ns = fact[2]
-                work._row = row
-            elif work is not None and fact[0] is TaskStarted:
-                work._row.started_ns, work._row.attempt = fact[2], fact[4]
-            elif work is not None and fact[0].__name__ in _ENDED:
-                ended = True
-                work._row.ended_ns, work._settled = fact[2], fact[1]
-                if fact[0] is TaskCompleted:
-                    set_result(work, document)
-                elif fact[0] is TaskFailed:
-                    work._error = error_of_fact(fact, document)
-                    fail(work._row, fact)
-                else:
-                    more_of(work._row).stop_reason = fact[4]
+        work = self.recollect_all((task_id,)).get(task_id)
+        ended = work is not None and work._row.state in TERMINAL
         commits = None if rt.committer is None else rt.committer.commits
         on_its_way = commits is not None and bool(commits.pending or commits.in_hand)
         if not ended and (work is not None or on_its_way):
@@ -231,6 +226,51 @@ class Recollection:
             msg = f"task {task_id} is {state}, and its facts are not in the journal"
             raise ResultGoneError(msg, task_id=task_id)
         return work
+
+    def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:
+        """The tasks of *ids* that the journal knows, with rows that no kernel has."""
+        rt = self._rt
+        folding = Folding(rt)
+        works: dict[str, Work] = {}
+        # Checked, unlike what `task_facts` gives.
+        for fact, document in self._journal.select(ids, rt.committed):
+            if fact[0] is TaskSubmitted:
+                work = works[fact[3]] = folding.work_of(document)
+                work._after = fact[6]
+                bucket = Bucket(Spec(fact[4]), TypeRow())
+                row = work._row = TaskRow(fact[3], 0, bucket, work, fact[2])
+                more = more_of(row)
+                more.priority = fact[5]
+                more.past = [(TaskState.QUEUED, fact[2], "")]
+            elif (known := works.get(fact[3])) is not None:
+                _recollect(known, fact, document)
+        return works
+
+
+def _recollect(work: Work, fact: Fact, document: Any) -> None:
+    """Note what a later *fact* says of *work*, which is in no kernel."""
+    cls, row, now = fact[0], work._row, fact[2]
+    state = _ENDED.get(cls.__name__)
+    if cls is TaskStarted:
+        row.started_ns, row.attempt = now, fact[4]
+        row.agent = AgentRow(Agent(fact[5]))
+        remember(row, TaskState.RUNNING, now, fact[5])
+    elif cls is TaskRetrying:
+        remember(row, TaskState.RETRYING, now, f"{fact[6]}: {fact[7]}")
+    elif cls is TaskReprioritised:
+        more_of(row).priority = fact[4]
+    elif state is not None:
+        row.state, row.ended_ns, work._settled = state, now, fact[1]
+        detail = ""
+        if cls is TaskCompleted:
+            set_result(work, document)
+        elif cls is TaskFailed:
+            work._error = error_of_fact(fact, document)
+            fail(row, fact)
+            detail = f"{fact[6]}: {fact[7]}"
+        else:
+            detail = more_of(row).stop_reason = fact[4]
+        remember(row, state, now, detail)
 
 
 def fail(row: TaskRow, fact: Fact) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.errors import UnknownTaskError
+from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.kernel import AgentRow, TaskRow
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import past_of
@@ -17,6 +18,7 @@ from taskorch.model import (
     Health,
     HealthCheck,
     HistoryEntry,
+    ProgramResult,
     QueueStats,
     Resources,
     RetryStats,
@@ -26,6 +28,7 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
+from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
 
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
     from taskorch.kernel._state import TypeRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("health", "stats", "status", "tasks")
+__all__ = ("health", "since", "stats", "status", "status_of")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
 #: What a person should know of an older SQLite; we keep to its advice.
 _WAL_RESET: Final = (
@@ -53,22 +59,23 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
         task_id = runtime.reruns.latest(task_id)
         row = runtime.kernel.tasks.get(task_id)
         if row is not None:
-            return _status(runtime, row, row.cargo)
+            return status_of(runtime, row, row.cargo)
         state = runtime.kernel.retired.get(task_id)
         label = "" if state is None else runtime.deciders.label(state)
     if state is None:
         msg = f"no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
-    result = error = None
     if runtime.recovered is not None:
         work = runtime.recovered.recollect(task_id, state)
-        result, error = work._value, error_of(work)
+        with runtime.lock:
+            return status_of(runtime, work._row, work)
     return TaskStatus(
-        task_id, "", state, label, result, error, 0, (), None, Resources(), ()
+        task_id, "", state, label, None, None, 0, (), None, Resources(), ()
     )
 
 
-def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
+def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
+    """Under the lock: the status of the task of *row*."""
     label = runtime.deciders.label
     more, state = row.more, row.state
     past = past_of(row)
@@ -87,6 +94,7 @@ def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         blocked_by = tuple(more.blocked_by) or (word,)
         if more.blocked_by:
             error = blockade(row)
+    metadata = None if work._task is None else work._task.metadata
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -101,31 +109,30 @@ def _status(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         blocked_by=blocked_by,
         priority=0 if more is None else more.priority,
         progress=None if work._extra is None else work._extra.progress,
+        submitted=_moment(row.submitted_ns),
+        started=_moment(row.started_ns),
+        ended=_moment(row.ended_ns) if state in TERMINAL else None,
+        metadata=_NOTHING if metadata is None else metadata,
+        log_path=_log_path(row, work),
     )
 
 
-def tasks(
-    runtime: Runtime,
-    state: TaskState | None,
-    older_than: float | None,
-    limit: int | None,
-) -> list[TaskStatus]:
-    """Tasks in memory in the order of their submission, the oldest first."""
-    now = runtime.now()
-    with runtime.lock:
-        found: list[TaskStatus] = []
-        for row in runtime.kernel.tasks.values():
-            if limit is not None and len(found) >= limit:
-                break
-            if state is not None and row.state is not state:
-                continue
-            if older_than is not None and (now - _since(row)) / 1e9 <= older_than:
-                continue
-            found.append(_status(runtime, row, row.cargo))
-    return found
+def _moment(ns: int) -> datetime | None:
+    return _EPOCH + timedelta(microseconds=ns // 1_000) if ns else None
 
 
-def _since(row: TaskRow) -> int:
+def _log_path(row: TaskRow, work: Work) -> Path | None:
+    """The log of the program that the latest attempt of *row* runs, or has run."""
+    control = None if work._extra is None else work._extra.control
+    if control is not None and row.state not in TERMINAL:
+        path: Path | None = getattr(control.handle, "log_path", None)
+        return path if control.attempt == row.attempt else None
+    error = work._error
+    ended = error.result if isinstance(error, ProgramFailedError) else work._value
+    return ended.log_path if isinstance(ended, ProgramResult) else None
+
+
+def since(row: TaskRow) -> int:
     """When *row* came into its state."""
     if row.more is not None and row.more.past:
         return row.more.past[-1][1]
@@ -159,12 +166,12 @@ def stats(runtime: Runtime) -> Stats:
                 kernel.retries_recovered,
                 kernel.retries_exhausted,
             ),
-            resources=MappingProxyType(kernel.pool_stats()),
-            agents=MappingProxyType(
+            resources=ReadOnly(kernel.pool_stats()),
+            agents=ReadOnly(
                 {name: _agent(agent) for name, agent in kernel.agents.items()}
             ),
             types={},
-            failures=MappingProxyType(dict(kernel.causes)),
+            failures=ReadOnly(dict(kernel.causes)),
             leaked=len(kernel.leaked),
             events_lost=runtime.publisher.lost,
         )
@@ -180,7 +187,7 @@ def _with_types(found: Stats, types: Mapping[str, TypeStats]) -> Stats:
         found.retries,
         found.resources,
         found.agents,
-        MappingProxyType(dict(types)),
+        ReadOnly(dict(types)),
         found.failures,
         found.leaked,
         found.events_lost,
@@ -195,7 +202,7 @@ def _agent(agent: AgentRow) -> AgentStats:
         failed=agent.failed,
         used=agent.view.used,
         capacity=agent.info.capacity,
-        performance=MappingProxyType(
+        performance=ReadOnly(
             {name: record.performance() for name, record in agent.records.items()}
         ),
         leaked=agent.leaked,
@@ -210,7 +217,7 @@ def _type(row: TypeRow, samples: list[tuple[int, int, int, int]]) -> TypeStats:
         queued=_durations(started - ready for _, ready, started, _ in samples),
         running=_durations(ended - started for _, _, started, ended in samples),
         total=_durations(ended - submitted for submitted, _, _, ended in samples),
-        failures=MappingProxyType(dict(row.failures)),
+        failures=ReadOnly(dict(row.failures)),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from taskorch.kernel import LOCAL
 from taskorch.model._limits import NS
+from taskorch.model._read_only import ReadOnly
 from taskorch.simulation._plan_picture import page
 from taskorch.simulation._plan_study import Study, quantile
 from taskorch.simulation._plan_words import listed, number, percent
@@ -401,8 +401,8 @@ def report_of(study: Study) -> SimulationReport:
                 }
             ),
         ),
-        failed=MappingProxyType(course.failed),
-        never=MappingProxyType(course.never),
+        failed=ReadOnly(course.failed),
+        never=ReadOnly(course.never),
         assumed=tuple(study.plan.assumed),
         study=study,
     )
@@ -413,4 +413,4 @@ def _capital(text: str) -> str:
 
 
 def _frozen(values: dict[str, float]) -> Mapping[str, float]:
-    return MappingProxyType(values)
+    return ReadOnly(values)

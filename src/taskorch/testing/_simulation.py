@@ -41,7 +41,7 @@ from taskorch.model import (
 from taskorch.model._limits import CONCURRENCY, KEEP_EVENTS, KEEP_FINISHED, NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
-from taskorch.runtime import _reports
+from taskorch.runtime import _listing, _reports
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
 from taskorch.runtime._work import task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
@@ -631,7 +631,7 @@ class Simulation:
     def tasks(self, state: TaskState | str | None = None) -> list[TaskStatus]:
         """Tasks in memory, the first submitted first; only those in *state*."""
         wanted = None if state is None else TaskState(state)
-        return _reports.tasks(self._runtime, wanted, None, None)
+        return list(_listing.listed(self._runtime, _listing.Wanted(state=wanted)))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""

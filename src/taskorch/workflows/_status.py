@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
 
 from taskorch.model import TaskState
+from taskorch.model._read_only import ReadOnly
 from taskorch.workflows._words import counted, duration
 
 __all__ = ("PhaseStatus", "WorkflowStatus", "listed", "state_of")
@@ -82,7 +82,7 @@ class WorkflowStatus:
     eta_unknown: str = ""
     #: Its phases by name, in order.
     phases: Mapping[str, PhaseStatus] = attrs.field(
-        factory=lambda: MappingProxyType(dict[str, PhaseStatus]())
+        factory=lambda: ReadOnly(dict[str, PhaseStatus]())
     )
 
     @property

@@ -1,0 +1,39 @@
+"""Values as JSON can say them, for people and for other programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final, cast
+
+from taskorch.model._show import show
+
+__all__ = ("plain",)
+
+#: Levels that are looked into; what is deeper is shown as text.
+_MAX_DEPTH: Final = 20
+
+
+def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
+    """
+    *value* made of what JSON has: what it has no word for is shown as a text.
+
+    It is for reading: it does not lead back to the value.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        # Neither infinity nor what is no number has a word there.
+        return value if isinstance(value, int) or math.isfinite(value) else str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if depth and isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {
+            key if isinstance(key, str) else show(key): plain(item, depth - 1)
+            for key, item in items
+        }
+    if depth and isinstance(value, list | tuple):
+        return [plain(item, depth - 1) for item in cast("list[object]", value)]
+    return show(value)

@@ -1,0 +1,148 @@
+"""Every public value can be pickled, so that it can go to another process."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+import typing
+from datetime import UTC, datetime
+from pathlib import Path
+from types import UnionType
+
+import attrs
+import pytest
+
+import taskorch
+from taskorch import TaskOrchestrator
+from taskorch.model import TaskState
+
+PATIENCE = 30
+VALUES = [
+    cls
+    for name in taskorch.__all__
+    if inspect.isclass(cls := getattr(taskorch, name)) and attrs.has(cls)
+]
+
+
+def raises():
+    raise OSError("no")
+
+
+def sample(kind):
+    """Some value of a type, as annotations have it."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, UnionType):
+        return sample(inside[0])
+    if origin is typing.Literal:
+        return inside[0]
+    if origin is tuple:
+        return () if not inside or inside[-1] is ... else tuple(map(sample, inside))
+    if origin is not None:
+        return {} if "Mapping" in str(origin) or origin is dict else []
+    simple = {
+        str: "x",
+        int: 3,
+        float: 1.5,
+        bool: True,
+        BaseException: OSError("no"),
+        datetime: datetime(2020, 1, 1, tzinfo=UTC),
+        Path: Path("x"),
+        TaskState: TaskState.QUEUED,
+    }
+    if kind in simple:
+        return simple[kind]
+    if inspect.isclass(kind) and attrs.has(kind):
+        return made(kind)
+    return None
+
+
+def made(cls):
+    if cls is taskorch.Program:
+        return cls(["ls"], env={"A": "b"})
+    if cls is taskorch.Call:
+        return cls(int, ("1",), {"base": 10})
+    if cls is taskorch.Wait:
+        return cls("x", 3.0)
+    if cls is taskorch.Resources:
+        return cls(cpu=1, gpu=2)
+    where = vars(sys.modules[cls.__module__]) | {"Path": Path}
+    hints = typing.get_type_hints(cls.__init__, where)
+    given = {
+        name: sample(hints[name])
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is parameter.empty
+    }
+    return cls(**given)
+
+
+@pytest.mark.parametrize("cls", VALUES, ids=lambda cls: cls.__name__)
+def test_a_value_can_be_pickled(cls):
+    value = made(cls)
+    again = pickle.loads(pickle.dumps(value))
+    assert type(again) is cls
+    for field in (field for field in attrs.fields(cls) if field.eq):
+        ours, theirs = getattr(value, field.name), getattr(again, field.name)
+        assert ours == theirs or repr(ours) == repr(theirs)
+
+
+def test_what_a_real_orchestrator_says_can_be_pickled(tmp_path):
+    """With all that it fills in."""
+    seen = []
+    orch = TaskOrchestrator(resources={"cpu": 2})
+    for name in dir(orch.signals):
+        if name.startswith(("task_", "agent_")):
+            getattr(orch.signals, name).connect(seen.append)
+
+    @orch.agent("a", capabilities={"x"}, capacity={"cpu": 1})
+    def do(task, context):
+        context.progress({"half": 0.5})
+
+    wf = taskorch.Workflow("w")
+    wf.phase("p", max_parallel=1).task(int, id="i")
+    with orch:
+        orch.submit_task(taskorch.Task("x", {"a": [1]}, id="x", metadata={"k": 1}))
+        failed = orch.submit_task(taskorch.Task.call(raises, id="bad"))
+        orch.submit_task(taskorch.Task.call(int, after=[failed], id="blocked"))
+        run = orch.workflows.start(wf, id="r")
+        run.result()
+        orch.wait(PATIENCE)
+        said = [
+            orch.get_stats(),
+            orch.health(),
+            *orch.tasks(),
+            *map(orch.explain, ["x", "bad", "blocked"]),
+            *orch.stuck(),
+            run.status(),
+            orch.simulate(wf, 1.0),
+            *seen,
+        ]
+    said.append(orch.stop())
+    assert len(seen) > 10
+    for value in said:
+        again = pickle.loads(pickle.dumps(value))
+        assert str(again) == str(value)
+        assert type(again) is type(value)
+
+
+def test_a_copy_of_a_completion_has_its_result():
+    seen = []
+    with TaskOrchestrator() as orch:
+        orch.signals.task_completed.connect(seen.append)
+        orch.submit(divmod, 7, 2).result()
+        orch.wait(PATIENCE)
+    (event,) = seen
+    again = pickle.loads(pickle.loads(pickle.dumps(pickle.dumps(event))))
+    assert again == event
+    assert again.result == (3, 1)
+
+
+def test_the_mappings_of_a_copy_cannot_be_changed_either():
+    with TaskOrchestrator() as orch:
+        orch.submit(int).result()
+        stats = pickle.loads(pickle.dumps(orch.get_stats()))
+    with pytest.raises(TypeError):
+        stats.types["other"] = None
+    assert stats.types["int"].completed == 1
+    assert stats.types == dict(stats.types)
+    assert repr(stats.failures) == "{}"
