@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 from taskorch._handles import TaskHandle
 from taskorch.model import to_seconds
 from taskorch.model._limits import KEEP_EVENTS
+from taskorch.runtime._interrupts import take_back
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
@@ -283,7 +284,11 @@ class AsyncOrchestrator:
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
     ) -> StopReport:
         """See `TaskOrchestrator.stop`."""
-        return await asyncio.to_thread(self._orch.stop, drain, timeout)
+        try:
+            return await asyncio.to_thread(self._orch.stop, drain, timeout)
+        finally:
+            # That thread could not do it.
+            take_back()
 
 
 class AsyncWorkflows:

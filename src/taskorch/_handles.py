@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from taskorch.errors import ResultGoneError, UsageError
 from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
+from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade, is_settled
 from taskorch.runtime._work import Work, error_of, unfinished
 
@@ -241,7 +241,7 @@ def as_completed(
     """
     left: dict[TaskHandle[T], Callable[[], object]] = {}
     settled: deque[TaskHandle[T]] = deque()
-    gate = threading.Event()
+    gate = Gate()
 
     def watch(handle: TaskHandle[T]) -> Callable[[], object]:
         def tell() -> None:

@@ -101,6 +101,10 @@ class TaskOrchestrator:
     clock is touched for work, before the block is entered or `start` is called; what
     is submitted earlier waits until then. All methods may be called from any thread.
 
+    Ctrl-C never leaves an orchestrator that cannot be used; one that comes during a
+    step arrives at its end. For that, `start` on the main thread puts a handler in the
+    place of Python's own for SIGINT, and the last `stop` takes it back.
+
     Args:
         registry: Which agents match a task (`CapabilityRegistry`).
         router: Which of them does it (`PerformanceRouter`).
@@ -839,7 +843,12 @@ class TaskOrchestrator:
         )
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except KeyboardInterrupt:
+            # The block is not entered: nobody else would end what has begun.
+            self.stop(drain=False)
+            raise
         return self
 
     def __exit__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Generator, Mapping
 from itertools import islice
 from time import monotonic
@@ -22,6 +21,7 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
+from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import error_of, failed_earlier, moment, names_above
 from taskorch.workflows import WorkflowStatus
@@ -230,7 +230,7 @@ class WorkflowRun:
             hint = "use await orch.aio.workflows.wait_paused(id)"
             raise WouldBlockError(msg, hint=hint)
         end = None if timeout is None else monotonic() + timeout
-        gate = threading.Event()
+        gate = Gate()
 
         def look(_event: object) -> None:
             gate.set()

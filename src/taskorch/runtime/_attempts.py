@@ -45,6 +45,7 @@ from taskorch.runtime._asyncio import (
 )
 from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
 from taskorch.runtime._effects import EffectQueue
+from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -231,6 +232,7 @@ class Attempts:
 
     # -- coroutines ----------------------------------------------------------------
 
+    @defers_interrupts
     def _begin_coroutine(self, row: TaskRow, attempt: int, work: Work) -> None:
         """On the loop: make the task that does the attempt."""
         context = context_of(work, attempt)

@@ -20,6 +20,11 @@ from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
+from taskorch.runtime._interrupts import (
+    DEFERRED,
+    defers_interrupts,
+    raise_deferred,
+)
 from taskorch.runtime._kept import kept_end
 from taskorch.runtime._submission import how_to_call, references
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
@@ -79,6 +84,7 @@ def _enter(lock: threading.Lock) -> None:
     lock.acquire()
 
 
+@defers_interrupts
 def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
     rt: Runtime,
     fn: Callable[..., Any],
@@ -140,6 +146,9 @@ def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
         if inside:
             rt.interrupted(error)
         raise
+    finally:
+        if DEFERRED:
+            raise_deferred()
     return work
 
 
@@ -246,6 +255,7 @@ def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
         work._task = task
 
 
+@defers_interrupts
 def kernel_bucket(rt: Runtime, spec: Spec) -> Bucket:
     """The bucket of *spec*."""
     rt.deciders.refuse_reentry()
@@ -451,6 +461,7 @@ def end_badly(
     rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
 
 
+@defers_interrupts
 def finish(
     rt: Runtime,
     row: TaskRow,

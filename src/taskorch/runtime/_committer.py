@@ -43,6 +43,7 @@ from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
 from taskorch.runtime._asyncio import asyncio, running_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
+from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
 from taskorch.runtime._work import NEVER, Emitted, Work
 
 if TYPE_CHECKING:
@@ -318,6 +319,7 @@ class Committer:
             else:
                 return
 
+    @takes_interrupts
     def keep(self, seq: int) -> None:
         """
         Wait until the fact number *seq* is kept.
@@ -349,6 +351,7 @@ class Committer:
             finally:
                 self._let_others_write()
 
+    @defers_interrupts
     def _let_others_write(self) -> None:
         # Who was interrupted as he got it does not know that he has it.
         if self._writing._is_owned():  # type: ignore[attr-defined]
@@ -477,6 +480,7 @@ class Committer:
             # The log only grows; what is wrong will show by itself.
             return
 
+    @defers_interrupts
     def _commit(self) -> bool:
         """
         Whoever holds `_writing`: append a group; whether there may be another.

@@ -71,6 +71,11 @@ from taskorch.protocols import (
     Validator,
     Verdict,
 )
+from taskorch.runtime._interrupts import (
+    defers_interrupts,
+    is_of_handler,
+    takes_interrupts,
+)
 
 __all__ = ("Parts", "PolicyDeciders", "parts_of")
 
@@ -260,6 +265,7 @@ class PolicyDeciders:
             msg = "this orchestrator belongs to the process that forked this one"
             raise NotRunningError(msg, hint="make a new one in the child")
 
+    @defers_interrupts
     def _ask(
         self, component: str, cls: type[T], now: int, ask: Callable[..., T], *args: Any
     ) -> T:
@@ -310,6 +316,7 @@ class PolicyDeciders:
             )
         return verdict
 
+    @takes_interrupts
     def _ask_unlocked(self, task: Task, now: int) -> Verdict:
         ident = get_ident()
         if ident in self._validating:
@@ -318,13 +325,15 @@ class PolicyDeciders:
         context = self._outside
         context.now_ns = now
         component = "validator"
-        self._validating.add(ident)
         try:
+            self._validating.add(ident)
             return self.parts.validator.validate(task, context)
         except KeyboardInterrupt:
             # It may take its time, and so somebody may end the wait for it.
             raise
         except BaseException as error:
+            if _is_from_outside(error):
+                raise
             raise PolicyFault(component, error) from error
         finally:
             self._validating.discard(ident)
@@ -429,6 +438,7 @@ class PolicyDeciders:
         _check_flag("state_machine", "allowed", answer.allowed)
         return None if answer.allowed else answer.reason or "no reason given"
 
+    @defers_interrupts
     def label(self, state: TaskState) -> str:
         """The user's name for *state*; ours if theirs fails."""
         asking, self.asking = self.asking, get_ident()
@@ -543,8 +553,10 @@ def _check_flag(component: str, name: str, value: object) -> None:
 
 
 def _is_from_outside(error: BaseException) -> bool:
-    """Whether it is a Ctrl-C that came while a policy was asked, not one of its own."""
-    return isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
+    """Whether a signal raised it while a policy was asked, and not the policy."""
+    if isinstance(error, Exception) or current_thread() is not main_thread():
+        return False
+    return isinstance(error, KeyboardInterrupt) or is_of_handler(error)
 
 
 def failure_of(row: TaskRow) -> BaseException:

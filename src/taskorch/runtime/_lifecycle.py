@@ -17,6 +17,7 @@ from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow
 from taskorch.kernel import explain as explain_row
 from taskorch.kernel._attempts import is_under_way
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
+from taskorch.runtime import _interrupts
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -36,6 +37,7 @@ def _after_fork() -> None:
         runtime.lock = threading.Lock()
         runtime.deciders.asking = runtime.deciders.forked = -1
         _OPEN.discard(runtime)
+    _interrupts.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -67,6 +69,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._report: StopReport | None = None
 
+    @_interrupts.defers_interrupts
     def start(self) -> None:
         """Begin work; what was submitted before starts now."""
         rt = self._rt
@@ -74,6 +77,7 @@ class Lifecycle:
             if rt.started or rt.closed:
                 return
             _OPEN.add(rt)
+            _interrupts.guard(rt)
             if rt.committer is None:
                 rt.note(OrchestratorStarted)
             elif not rt.opened:
@@ -81,6 +85,7 @@ class Lifecycle:
                     rt.open()
                 except BaseException:
                     _OPEN.discard(rt)
+                    _interrupts.unguard(rt)
                     raise
             rt.begin_work()
 
@@ -230,6 +235,7 @@ class Lifecycle:
         rt.threads.join(_MARGIN)
         rt.loops.close(_MARGIN)
         _OPEN.discard(rt)
+        _interrupts.unguard(rt)
 
 
 def _has_held(rt: Runtime) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._interrupts import defers_interrupts
 
 __all__ = ("LoopHost",)
 
@@ -31,6 +32,7 @@ class LoopHost:
         """Use *loop*, which somebody else runs."""
         self.loop = loop
 
+    @defers_interrupts
     def get(self) -> asyncio.AbstractEventLoop:
         """The loop; makes the private one if there is none."""
         loop = self.loop

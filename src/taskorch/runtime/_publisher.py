@@ -35,6 +35,11 @@ from taskorch.model._limits import (
 )
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._interrupts import (
+    DEFERRED,
+    defers_interrupts,
+    raise_deferred,
+)
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -44,6 +49,8 @@ __all__ = ("Publisher", "Receiver")
 
 #: How often the thread lets others run before it goes to sleep.
 _PATIENT: Final = 3
+#: Seconds after which a wait for receivers looks for an interrupt.
+_SLICE: Final = 0.1
 #: What an async receiver is part of, so that it does not wait for itself.
 RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
     "taskorch_receiving", default=None
@@ -351,6 +358,7 @@ class Publisher:
             self._begin()
         return self.slow_after
 
+    @defers_interrupts
     def flush(self, timeout: float | None) -> bool:
         """
         Wait until all that was put has been received; whether it has.
@@ -365,7 +373,10 @@ class Publisher:
             while not self._served():
                 if self._rt.waiting.hurried and not self._closing:
                     return False
-                left = 0.5 if end is None else min(end - monotonic(), 0.5)
+                # A Condition that an interrupt cuts short can keep its lock.
+                if DEFERRED:
+                    raise_deferred()
+                left = _SLICE if end is None else min(end - monotonic(), _SLICE)
                 if left <= 0:
                     return False
                 self._idle.wait(left)
@@ -388,11 +399,13 @@ class Publisher:
             if call is not None:
                 call.excused = False
 
+    @defers_interrupts
     def hurry(self) -> None:
         """Let nobody wait for receivers any more."""
         with self._lock:
             self._idle.notify_all()
 
+    @defers_interrupts
     def is_served(self) -> bool:
         """Whether all that was put has been received; the driver holds its lock."""
         if threading.current_thread() is self._thread:

@@ -73,6 +73,11 @@ from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._interrupts import (
+    DEFERRED,
+    defers_interrupts,
+    raise_deferred,
+)
 from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher, Receiver
@@ -252,6 +257,7 @@ class Runtime:
         self._prefix = f"{seeded.getrandbits(40):010x}-"
         self.run_id = self._prefix.rstrip("-")
 
+    @defers_interrupts
     def open(self) -> None:
         """
         Read the journal, once, and take up what earlier lives have left.
@@ -273,6 +279,9 @@ class Runtime:
                 # Before anything else is: that this life has begun.
                 self.committer.keep(self.committer.last)
             except BaseException as error:
+                if self.opened and isinstance(error, KeyboardInterrupt):
+                    # Only the wait for the commit is over.
+                    raise
                 self.closed = True
                 self.committer.abandon()
                 cause = None if self.fault is None else self.fault.__cause__
@@ -398,6 +407,7 @@ class Runtime:
                 return result
         return self._step(change, None)[0]
 
+    @defers_interrupts
     def _step(
         self, change: Callable[[int], Any], committer: Committer | None
     ) -> tuple[Any, int]:
@@ -434,10 +444,13 @@ class Runtime:
             if inside:
                 self.interrupted(error)
             raise
+        finally:
+            if DEFERRED:
+                raise_deferred()
 
     def interrupted(self, error: BaseException) -> None:
         """
-        An exception from outside (Ctrl-C) has cut a step short: nobody knows where.
+        An exception from outside has cut a step short: nobody knows where.
 
         What was to start may have been lost, so it stops everything, as a fault does.
         """
@@ -497,6 +510,7 @@ class Runtime:
             self.publisher.put(items)
         items.clear()
 
+    @defers_interrupts
     def fail_stop(self, error: BaseException) -> None:
         """
         A fault of our own: nothing starts any more, and nobody waits for ever.
@@ -561,6 +575,7 @@ class Runtime:
             raise NotRunningError(msg, hint=hint, task_id=row.id)
         return True
 
+    @defers_interrupts
     def halt(self) -> None:
         """What has not ended is left to the next life: nobody here waits for it."""
         if self.committer is None:
@@ -1016,6 +1031,7 @@ class Runtime:
         with self._changing:
             self._listen()
 
+    @defers_interrupts
     def _listen(self) -> None:
         old = {
             (cls, id(receiver.call)): receiver
@@ -1058,6 +1074,7 @@ class Runtime:
             )
         )
 
+    @defers_interrupts
     def component_error(
         self, fault: PolicyFault, task_id: str | None
     ) -> ComponentError:

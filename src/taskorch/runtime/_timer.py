@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from taskorch.model._limits import NS
+from taskorch.runtime._interrupts import defers_interrupts
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -41,6 +42,7 @@ class TimerThread:
             self._until = due
             self._poke()
 
+    @defers_interrupts
     def monitor(self, on: bool) -> None:
         """Report at an interval, or stop doing so."""
         with self._rt.lock:

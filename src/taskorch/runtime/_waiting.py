@@ -25,6 +25,8 @@ from taskorch.kernel._dependencies import awaits
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
+from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
+from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import Work
 
 if TYPE_CHECKING:
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ("Waiting", "is_settled")
 
 _BLOCKED: Final = TaskState.BLOCKED
-
-#: Seconds after which a wait looks for an interrupt.
-_SLICE: Final = 0.5
 
 #: What a wait is for: any of these.
 Targets: TypeAlias = tuple[TaskRow, ...]
@@ -81,6 +80,7 @@ class Waiting:
 
     # -- for a task ----------------------------------------------------------------
 
+    @defers_interrupts
     def add(self, work: Work, waiter: Callable[[], object]) -> bool:
         """Call *waiter* when *work* is settled; False if it is already."""
         self._rt.deciders.refuse_reentry()
@@ -95,6 +95,7 @@ class Waiting:
                 self._rt.committer.poke()
             return True
 
+    @defers_interrupts
     def when(
         self,
         work: Work,
@@ -116,6 +117,7 @@ class Waiting:
             watch()
         return watch
 
+    @defers_interrupts
     def remove(self, work: Work, waiter: Callable[[], object]) -> None:
         """Do not call *waiter* any more."""
         with self._rt.lock:
@@ -142,7 +144,7 @@ class Waiting:
         inside = self._inside_of()
         if inside is None:
             return self._block(work, timeout)
-        gate = threading.Event()
+        gate = Gate()
         with self.holding(inside, (row,), gate.set):
             return self._block_inside(inside, work, gate, timeout)
 
@@ -161,7 +163,7 @@ class Waiting:
         gate.acquire()
         end = None if timeout is None else monotonic() + timeout
         while self.add(work, gate.release):
-            if not _acquire(gate, end):
+            if not wait_for_lock(gate, end):
                 self.remove(work, gate.release)
                 return self.is_told(work)
         return True
@@ -175,7 +177,7 @@ class Waiting:
         self,
         inside: TaskContext,
         work: Work,
-        gate: threading.Event,
+        gate: Gate,
         timeout: float | None,
     ) -> bool:
         end = None if timeout is None else monotonic() + timeout
@@ -183,16 +185,14 @@ class Waiting:
             while self.add(work, gate.set):
                 if inside.cancelled:
                     raise AttemptInterrupted(inside._control.why)
-                if not gate.wait(_left(end)):
+                if not gate.wait(seconds_until(end)):
                     return self.is_told(work)
                 gate.clear()
         finally:
             self.remove(work, gate.set)
         return True
 
-    def until(
-        self, gate: threading.Event, works: Sequence[Work], timeout: float | None
-    ) -> bool:
+    def until(self, gate: Gate, works: Sequence[Work], timeout: float | None) -> bool:
         """
         Block until *gate* is set, which any of *works* does; whether it is.
 
@@ -209,20 +209,21 @@ class Waiting:
             raise WouldBlockError(msg, hint="use asyncio.as_completed")
         inside = self._inside_of()
         if inside is None or gate.is_set():
-            return gate.wait(_left(end))
+            return gate.wait(seconds_until(end))
         # Of those of other orchestrators nobody knows here whether they can end.
         foreign = any(work._rt is not rt for work in works)
         targets = () if foreign else tuple(work._row for work in works)
         woken = False
         with self.holding(inside, targets, gate.set):
             if not inside.cancelled:
-                woken = gate.wait(_left(end))
+                woken = gate.wait(seconds_until(end))
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)
         return woken
 
     # -- inside a task -------------------------------------------------------------
 
+    @defers_interrupts
     def enter(self, inside: TaskContext, targets: Targets) -> None:
         """
         The attempt of *inside* begins to wait for any of *targets*.
@@ -283,6 +284,7 @@ class Waiting:
             if not self.leave(inside, targets, gate.set):
                 gate.wait()
 
+    @defers_interrupts
     def leave(
         self, inside: TaskContext, targets: Targets, returned: Callable[[], object]
     ) -> bool:
@@ -498,6 +500,7 @@ class Waiting:
         for wake in quiet:
             wake()
 
+    @defers_interrupts
     def forget_quiet(self, wake: Callable[[], object]) -> None:
         """Do not call *wake* any more."""
         with self._rt.lock:
@@ -524,12 +527,12 @@ class Waiting:
                     self.quiet.append(gate.release)
             if not calm:
                 try:
-                    if not _acquire(gate, end):
+                    if not wait_for_lock(gate, end):
                         return False
                 finally:
                     self.forget_quiet(gate.release)
                 continue
-            if not rt.publisher.flush(_left(end)):
+            if not rt.publisher.flush(seconds_until(end)):
                 return False
             # Both at one instant: what a receiver submitted may have ended meanwhile,
             # and have something to tell.
@@ -562,6 +565,7 @@ class Waiting:
             msg = f"{what} would block the event loop"
             raise WouldBlockError(msg, hint=f"use await orch.aio.{name}()")
 
+    @defers_interrupts
     def hurry(self) -> None:
         """Let nobody wait for quiet any more."""
         with self._rt.lock:
@@ -672,25 +676,3 @@ def _would_deadlock(
             f"{', '.join(holders)} lets go of what it holds"
         )
     return WouldDeadlockError(msg, holders=holders, task_id=row.id)
-
-
-def _left(end: float | None) -> float | None:
-    """The seconds until *end*; None is for ever."""
-    if end is None:
-        return None
-    return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)
-
-
-def _acquire(gate: threading.Lock, end: float | None) -> bool:
-    """
-    Wait for *gate*, until *end* at the longest; whether it came.
-
-    In slices: an interrupt that comes in the very moment in which a wait begins does
-    not end it, and would wait as long.
-    """
-    while True:
-        left = _left(end)
-        if gate.acquire(timeout=_SLICE if left is None else min(left, _SLICE)):
-            return True
-        if left is not None and left <= _SLICE:
-            return False

@@ -1,0 +1,68 @@
+"""A gate that one thread waits at, and others open."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from time import monotonic
+from typing import Final
+
+__all__ = ("Gate", "seconds_until", "wait_for_lock")
+
+#: Seconds after which a wait looks for an interrupt.
+_SLICE: Final = 0.5
+
+
+class Gate:
+    """
+    As `threading.Event`, for the main thread: an interrupt leaves it whole.
+
+    One that comes inside of an Event can leave its lock taken, for ever, and whoever
+    sets it then waits in our critical section. A wait that ends closes the gate again.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it is open."""
+        return not self._lock.locked()
+
+    def set(self) -> None:
+        """Open it; once is enough."""
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Close it."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is open, and close it; whether it was opened in time."""
+        end = None if timeout is None else monotonic() + timeout
+        return wait_for_lock(self._lock, end)
+
+
+def wait_for_lock(lock: threading.Lock, end: float | None) -> bool:
+    """
+    Acquire *lock*, until *end* of the monotonic clock at the longest; whether it came.
+
+    In slices: an interrupt that comes in the very moment in which a wait begins does
+    not end it, and would wait as long.
+    """
+    while True:
+        left = seconds_until(end)
+        if lock.acquire(timeout=_SLICE if left is None else min(left, _SLICE)):
+            return True
+        if left is not None and left <= _SLICE:
+            return False
+
+
+def seconds_until(end: float | None) -> float | None:
+    """The seconds until *end* of the monotonic clock; None is for ever."""
+    if end is None:
+        return None
+    return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)

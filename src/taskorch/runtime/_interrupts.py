@@ -1,0 +1,249 @@
+"""
+Ctrl-C on the main thread: one that comes during a step waits for the end of it.
+
+While an orchestrator lives that was started on the main thread, SIGINT has a handler of
+ours in the place of Python's own. It looks at the functions that the main thread is in,
+the innermost first. If one of ours is among them that must not be cut short, the
+interrupt is deferred: the step raises it when it ends, or a thread sends the signal
+again a moment later. Nothing is paid for that as long as there is no interrupt.
+
+What is promised: each SIGINT that comes while none is deferred raises one
+KeyboardInterrupt; others that come before that are one with it, as signals are.
+"""
+
+from __future__ import annotations
+
+import _thread
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import monotonic, sleep
+from types import FrameType
+from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
+
+__all__ = (
+    "DEFERRED",
+    "defers_interrupts",
+    "forget",
+    "guard",
+    "is_of_handler",
+    "raise_deferred",
+    "take_back",
+    "takes_interrupts",
+    "unguard",
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Holds one item while an interrupt is deferred: whoever pops it delivers it.
+DEFERRED: Final[list[None]] = []
+#: Functions that say what becomes of an interrupt in them, by the ids of their codes:
+#: whether it is deferred. They are of modules, so that no id is used again.
+_DEFERS: Final[dict[int, bool]] = {}
+#: What loads a module.
+_IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
+#: Those that were started on the main thread and have not stopped.
+_guarded: Final[WeakSet[Any]] = WeakSet()
+#: Seconds after which a step counts as hung, and another Ctrl-C cuts it short.
+_PATIENCE: Final = 5.0
+#: Seconds until a deferred signal is sent again: at first, and at the longest.
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
+
+
+class _Deferral:
+    """How long interrupts have been deferred; only the main thread's handler writes."""
+
+    #: Since when, of the monotonic clock; 0.0: nothing is deferred.
+    since = 0.0
+    #: The next signal is perhaps one that was sent again.
+    sent_again = False
+
+
+def defers_interrupts(fn: F) -> F:
+    """Mark *fn*: an interrupt in it, or in what it calls, waits for its end."""
+    _DEFERS[id(fn.__code__)] = True
+    return fn
+
+
+def takes_interrupts(fn: F) -> F:
+    """Mark *fn*: an interrupt in it is raised at once, whoever calls it."""
+    _DEFERS[id(fn.__code__)] = False
+    return fn
+
+
+def _is_deferred_in(frame: FrameType | None) -> bool:
+    while frame is not None:
+        deferred = _DEFERS.get(id(frame.f_code))
+        if deferred is not None:
+            return deferred
+        if frame.f_code is _IMPORT and _is_for_us(frame):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_for_us(frame: FrameType | None) -> bool:
+    """
+    Whether a module of ours imports what *frame* loads.
+
+    Ours do when something is needed for the first time, and what was loaded by half
+    cannot be loaded again.
+    """
+    name = ""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] != "importlib":
+            break
+        frame = frame.f_back
+    return name.partition(".")[0] == "taskorch"
+
+
+def guard(runtime: object) -> None:
+    """Defer interrupts for *runtime*, if this is the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        _guarded.add(runtime)
+        _install()
+        # A notebook puts Python's own handler back before every cell.
+        ipython: Any = sys.modules.get("IPython")
+        shell = None if ipython is None else ipython.get_ipython()
+        if shell is not None:
+            shell.events.register("pre_run_cell", _install)
+
+
+def unguard(runtime: object) -> None:
+    """*runtime* has ended; with the last one, Python's own handler comes back."""
+    _guarded.discard(runtime)
+    take_back()
+
+
+def take_back() -> None:
+    """On the main thread: put Python's own handler back, if nobody needs ours."""
+    if (
+        not _guarded
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is _on_interrupt
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def forget() -> None:
+    """In the child of a fork: nothing of the parent's is deferred here."""
+    _guarded.clear()
+    DEFERRED.clear()
+    _Deferral.since = 0.0
+
+
+def _install(*_: object) -> None:
+    # Whoever has a handler of their own has their reasons.
+    if _guarded and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Not in an interpreter without signals.
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, _on_interrupt)
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    sent_again, _Deferral.sent_again = _Deferral.sent_again, False
+    # The last one may have been stopped by another thread, which could not do it.
+    take_back()
+    if _is_deferred_in(frame):
+        now = monotonic()
+        _Deferral.since = since = _Deferral.since or now
+        if sent_again or now - since < _PATIENCE:
+            _defer(now - since)
+            return
+    _deliver(number, frame)
+
+
+def _defer(waited: float) -> None:
+    if DEFERRED:
+        return
+    DEFERRED.append(None)
+    pause = min(max(_FIRST_PAUSE, waited / 4), _LONGEST_PAUSE)
+    # Not a threading.Thread: this thread may hold the lock that one takes to start.
+    # Without a thread, the end of the step must do.
+    with suppress(RuntimeError):
+        _thread.start_new_thread(_send_again, (pause,))
+
+
+def _send_again(pause: float) -> None:
+    """Send the deferred signal again, unless the step has raised it meanwhile."""
+    sleep(pause)
+    with suppress(IndexError):
+        DEFERRED.pop()
+        _Deferral.sent_again = True
+        # To the thread: it also ends a wait that has begun since.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def raise_deferred() -> None:
+    """
+    At the end of a step, if `DEFERRED`: raise the interrupt that came meanwhile.
+
+    Raises:
+        KeyboardInterrupt: This is the main thread, and the caller's callers take it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    frame = sys._getframe(1).f_back
+    if not _is_deferred_in(frame):
+        with suppress(IndexError):
+            DEFERRED.pop()
+            _deliver(signal.SIGINT, frame)
+
+
+def _deliver(number: int, frame: FrameType | None) -> None:
+    DEFERRED.clear()
+    _Deferral.since = 0.0
+    if not _cancel_main_task(number, frame):
+        raise KeyboardInterrupt
+
+
+def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
+    """
+    Do what asyncio.run does about an interrupt, if the main thread is in it.
+
+    It leaves that to us where it finds our handler, which is not Python's own.
+    """
+    runners: Any = sys.modules.get("asyncio.runners")
+    if runners is None:
+        return False
+    code = runners.Runner.run.__code__
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    found = frame.f_locals
+    runner, task = found.get("self"), found.get("task")
+    cancel = getattr(runner, "_on_sigint", None)
+    if cancel is None or task is None or not hasattr(runner, "_interrupt_count"):
+        return False
+    cancel(number, frame, task)
+    return True
+
+
+def is_of_handler(error: BaseException) -> bool:
+    """Whether a handler of signals raised *error*, as one that calls sys.exit()."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {_code_of(handler) for handler in handlers if callable(handler)}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> Any:
+    """The code that runs when *handler* is called, if it is of Python."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    if not hasattr(handler, "__code__"):
+        # A bound method has its function's; an object, that of its class.
+        handler = vars(type(handler)).get("__call__")
+    return getattr(handler, "__code__", None)

@@ -1,0 +1,514 @@
+"""Ctrl-C: it arrives, and what it meets goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, eventually
+
+from taskorch import (
+    ComponentError,
+    InternalError,
+    Task,
+    TaskOrchestrator,
+    Verdict,
+    as_completed,
+)
+from taskorch.policies import PerformanceRouter
+from taskorch.protocols import Admission, Order
+from taskorch.runtime import _interrupts
+
+OURS = _interrupts._on_interrupt
+
+
+@pytest.fixture(autouse=True)
+def _handler():
+    """Whoever runs the tests in the background may have SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def handler():
+    return signal.getsignal(signal.SIGINT)
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+class Interrupted(PerformanceRouter):
+    """Somebody presses Ctrl-C while it is asked, which is during a step."""
+
+    def __init__(self, times=1):
+        self.times = times
+        self.asked = 0
+
+    def route(self, task, candidates, context):
+        for _ in range(self.times):
+            interrupt()
+        self.asked += 1
+        return super().route(task, candidates, context)
+
+
+def with_agent(orch):
+    orch.agent("a", capabilities={"x"})(lambda task, context: task.payload)
+    return orch
+
+
+# -- during a step -----------------------------------------------------------------
+
+
+def test_one_during_a_step_arrives_at_its_end():
+    """The step is done whole, the caller is told, and all goes on."""
+    router = Interrupted()
+    with with_agent(TaskOrchestrator(router=router)) as orch:
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit_task(Task("x", 7, id="seven"))
+        assert router.asked == 1
+        router.times = 0
+        assert orch.handle("seven").result(PATIENCE) == 7
+        assert orch.submit_task(Task("x", 8)).result(PATIENCE) == 8
+        assert orch.health().status == "ok"
+
+
+def test_some_during_one_step_are_one():
+    """As signals are that come before the first was handled; none comes later."""
+    router = Interrupted(times=3)
+    with with_agent(TaskOrchestrator(router=router)) as orch:
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit_task(Task("x", 7))
+        router.times = 0
+        time.sleep(0.1)
+        assert orch.submit_task(Task("x", 8)).result(PATIENCE) == 8
+
+
+class Queue:
+    """Interrupted while it is asked about a submission, and then it fails."""
+
+    def order(self, task, context):
+        return Order(0)
+
+    def admit(self, task, context):
+        interrupt()
+        raise LookupError
+
+
+def test_one_during_a_step_that_fails_is_not_lost():
+    """The error of the step is the context of the interrupt."""
+    with TaskOrchestrator(queue=Queue()) as orch:
+        for submit in (
+            lambda: orch.submit(int),
+            lambda: orch.submit_task(Task.call(int)),
+        ):
+            with pytest.raises(KeyboardInterrupt) as caught:
+                submit()
+            assert isinstance(caught.value.__context__, ComponentError)
+        assert orch.health().status == "ok"
+
+
+class Admits:
+    """Interrupted while it is asked whether a plain call is admitted."""
+
+    def order(self, task, context):
+        return Order(0)
+
+    def admit(self, task, context):
+        interrupt()
+        return Admission(True)
+
+
+def test_one_during_a_plain_submission_arrives_at_its_end():
+    """The task is there and runs; only the handle did not come back."""
+    with TaskOrchestrator(queue=Admits()) as orch:
+        ran = threading.Event()
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit(ran.set)
+        assert ran.wait(PATIENCE)
+
+
+def test_one_while_the_validator_is_asked_ends_that():
+    """It may take its time, and nothing has been done yet."""
+
+    class Slow:
+        asked = 0
+
+        def validate(self, task, context):
+            self.asked += 1
+            if self.asked == 1:
+                interrupt()
+                pytest.fail("it was not interrupted")
+            return Verdict()
+
+    with TaskOrchestrator(validator=Slow()) as orch:
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit(int)
+        assert list(orch.tasks()) == []
+        assert orch.submit(int, "3").result(PATIENCE) == 3
+
+
+def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
+    """Then nobody knows where it stood: the orchestrator says so, and stops."""
+
+    class Hangs(Interrupted):
+        def route(self, task, candidates, context):
+            interrupt()
+            # Much later, the second.
+            monkeypatch.setattr(_interrupts, "_PATIENCE", -1.0)
+            while True:
+                interrupt()
+
+    with with_agent(TaskOrchestrator(router=Hangs())) as orch:
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit_task(Task("x", 7))
+        with pytest.raises(InternalError, match="cut short by KeyboardInterrupt"):
+            orch.submit(int)
+
+
+def test_one_on_the_way_to_a_first_use_leaves_no_half_of_a_module():
+    """What is loaded when it is first needed is loaded whole."""
+    script = """
+import signal, sys
+from taskorch import TaskOrchestrator, Workflow
+signal.signal(signal.SIGINT, signal.default_int_handler)
+orch = TaskOrchestrator()
+orch.start()
+wf = Workflow("w")
+wf.task(int, "3", id="three")
+
+class Finder:
+    done = False
+    def find_spec(self, name, path=None, target=None):
+        if name == "taskorch._managers._manager" and not self.done:
+            self.done = True
+            signal.raise_signal(signal.SIGINT)
+
+finder = Finder()
+sys.meta_path.insert(0, finder)
+try:
+    orch.workflows
+    while True:
+        pass
+except KeyboardInterrupt:
+    print(finder.done, orch.workflows.start(wf).result(10))
+orch.stop()
+"""
+    done = run_script(script)
+    assert (done.stdout, done.stderr) == ("True {'three': 3}\n", "")
+
+
+# -- while it waits ----------------------------------------------------------------
+
+
+def sleep(orch, handle):
+    """It arrives, too, where nobody of ours looks."""
+    handle.add_done_callback(lambda _: None)
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda orch, handle: handle.result(PATIENCE),
+        lambda orch, handle: orch.wait(PATIENCE),
+        lambda orch, handle: next(as_completed([handle], PATIENCE)),
+        sleep,
+    ],
+)
+def test_one_ends_a_wait(wait):
+    """At once: what is waited for goes on."""
+    hold = Hold()
+
+    def press():
+        hold.wait()
+        eventually(lambda: handle._waiters or orch._rt.waiting.quiet)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(hold, 5)
+        thread = threading.Thread(target=press)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait(orch, handle)
+        thread.join(PATIENCE)
+        hold.release()
+        assert handle.result(PATIENCE) == 5
+
+
+def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch):
+    """It is open by then, and the next start goes on."""
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    keep = orch._rt.committer.keep
+
+    def slow(seq):
+        monkeypatch.undo()
+        interrupt()
+        keep(seq)
+
+    monkeypatch.setattr(orch._rt.committer, "keep", _interrupts.takes_interrupts(slow))
+    with pytest.raises(KeyboardInterrupt):
+        orch.start()
+    with orch:
+        assert orch.submit(int, "3").result(PATIENCE) == 3
+
+
+def test_a_block_that_was_not_entered_leaves_nothing_behind():
+    """What had begun is stopped: nobody else would do it."""
+    orch = TaskOrchestrator()
+    orch._lifecycle.start = interrupt
+    with pytest.raises(KeyboardInterrupt), orch:
+        pytest.fail("it was entered")
+    assert orch._rt.closed
+
+
+# -- whose handler it is -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_handler_is_there_from_the_first_start_to_the_last_stop(first):
+    """In whichever order some are stopped, twice too."""
+    orchs = [TaskOrchestrator(), TaskOrchestrator()]
+    assert handler() is signal.default_int_handler
+    for orch in orchs:
+        orch.start()
+        assert handler() is OURS
+    orchs[first].stop()
+    orchs[first].stop()
+    assert handler() is OURS
+    orchs[1 - first].stop()
+    assert handler() is signal.default_int_handler
+
+
+def test_one_that_was_let_go_needs_no_handler(recwarn):
+    """Nobody can stop it any more."""
+    with TaskOrchestrator():
+        _interrupts.guard(type("Gone", (), {})())
+    assert handler() is signal.default_int_handler
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_handler_of_the_users_is_left_alone(when):
+    """Whenever it was installed; and it is called during steps, too."""
+    seen = []
+
+    def mine(number, frame):
+        seen.append(number)
+
+    if when == "before":
+        signal.signal(signal.SIGINT, mine)
+    with with_agent(TaskOrchestrator(router=Interrupted())) as orch:
+        if when == "after":
+            assert signal.signal(signal.SIGINT, mine) is OURS
+        assert handler() is mine
+        orch.submit_task(Task("x", 7)).result(PATIENCE)
+    assert handler() is mine
+    assert seen == [signal.SIGINT]
+
+
+def test_a_handler_that_is_put_back_too_late_leaves_by_itself():
+    """A caller who saved ours, and put it back after the stop, has Python's in effect."""
+    orch = TaskOrchestrator()
+    orch.start()
+    saved = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orch.stop()
+    signal.signal(signal.SIGINT, saved)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert handler() is signal.default_int_handler
+
+
+def test_another_thread_installs_nothing():
+    """Only the main thread may; it can stop what it did not start, and vice versa."""
+    orch = TaskOrchestrator()
+    thread = threading.Thread(target=orch.start)
+    thread.start()
+    thread.join(PATIENCE)
+    assert handler() is signal.default_int_handler
+    orch.stop()
+
+    orch = TaskOrchestrator()
+    orch.start()
+    thread = threading.Thread(target=orch.stop)
+    thread.start()
+    thread.join(PATIENCE)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert handler() is signal.default_int_handler
+
+
+def test_a_notebook_that_puts_pythons_handler_back_gets_ours_for_each_cell(
+    monkeypatch,
+):
+    """Jupyter's kernel does so before it runs a cell, and tells who asks it to."""
+    hooks = {}
+    shell = SimpleNamespace(events=SimpleNamespace(register=hooks.__setitem__))
+    monkeypatch.setitem(
+        sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell)
+    )
+    with TaskOrchestrator():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        hooks["pre_run_cell"](object())
+        assert handler() is OURS
+    hooks["pre_run_cell"](object())
+    assert handler() is signal.default_int_handler
+
+
+# -- asyncio -----------------------------------------------------------------------
+
+
+def test_asyncio_run_inside_a_block_cancels_its_task():
+    """As it does without us: it would not find Python's own handler."""
+    seen = []
+
+    async def main(orch):
+        try:
+            await orch.submit(pow, 2, 5)
+            interrupt()
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with TaskOrchestrator() as orch:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(main(orch))
+        assert seen == ["cancelled"]
+        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
+
+
+def test_one_during_a_step_in_asyncio_run_cancels_its_task():
+    """Deferred first, and then as above."""
+    seen = []
+
+    async def main(orch):
+        try:
+            orch.submit_task(Task("x", 7, id="seven"))
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    router = Interrupted()
+    with with_agent(TaskOrchestrator(router=router)) as orch:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(main(orch))
+        assert (seen, router.asked) == (["cancelled"], 1)
+        assert orch.handle("seven").result(PATIENCE) == 7
+
+
+def test_the_handler_of_asyncio_run_is_left_alone():
+    """One that is begun in it finds that handler, and leaves it there."""
+
+    async def main():
+        before = handler()
+        assert before is not signal.default_int_handler
+        async with TaskOrchestrator() as orch:
+            assert handler() is before
+            assert await orch.submit(pow, 2, 5) == 32
+        assert handler() is before
+
+    asyncio.run(main())
+    assert handler() is signal.default_int_handler
+
+
+def test_the_async_stop_takes_the_handler_back():
+    """Its work is done on another thread, which cannot."""
+    orch = TaskOrchestrator()
+    orch.start()
+
+    async def stop():
+        await orch.aio.stop()
+        assert handler() is signal.default_int_handler
+
+    asyncio.run(stop())
+
+
+# -- other signals -----------------------------------------------------------------
+
+
+class Leave:
+    """A handler that ends the program."""
+
+    def __call__(self, number, frame):
+        sys.exit(3)
+
+    def leave(self, number, frame):
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("kind", ["object", "method"])
+def test_what_a_handler_raises_while_a_policy_is_asked_is_the_callers(kind):
+    """It is no fault of the policy; and the step was cut short, which is said."""
+
+    class Terminated(PerformanceRouter):
+        def route(self, task, candidates, context):
+            signal.raise_signal(signal.SIGTERM)
+            return super().route(task, candidates, context)
+
+    leave = Leave()
+    before = signal.signal(signal.SIGTERM, leave if kind == "object" else leave.leave)
+    try:
+        with with_agent(TaskOrchestrator(router=Terminated())) as orch:
+            with pytest.raises(SystemExit):
+                orch.submit_task(Task("x", 7))
+            with pytest.raises(InternalError, match="cut short by SystemExit"):
+                orch.submit(int)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_a_handler_raises_while_the_validator_is_asked_is_the_callers():
+    """There nothing was done yet: all goes on."""
+
+    class Terminated:
+        def validate(self, task, context):
+            signal.raise_signal(signal.SIGTERM)
+            return Verdict()
+
+    before = signal.signal(signal.SIGTERM, Leave())
+    try:
+        with TaskOrchestrator(validator=Terminated()) as orch:
+            with pytest.raises(SystemExit):
+                orch.submit(int)
+            assert orch.health().status == "ok"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- many --------------------------------------------------------------------------
+
+
+def run_script(*args):
+    return subprocess.run(
+        [sys.executable, "-c", *args] if len(args) == 1 else [sys.executable, *args],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize(
+    ("count", "seed", "durable"),
+    [
+        (60, 1, False),
+        (40, 2, True),
+        pytest.param(1000, 3, False, marks=pytest.mark.slow),
+        pytest.param(500, 4, True, marks=pytest.mark.slow),
+    ],
+)
+def test_many_at_random_moments(count, seed, durable, tmp_path):
+    """It lives, nothing is lost or done twice, and each of them arrives."""
+    journal = [str(tmp_path / "runs.db")] if durable else []
+    done = run_script("-m", "tests.faults.interrupted", str(count), str(seed), *journal)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{count} interrupts, ")
