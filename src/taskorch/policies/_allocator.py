@@ -11,7 +11,6 @@ from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
 __all__ = ("PoolAllocator",)
 
-_NOTHING: Final = Allocation(NO_RESOURCES, "it asks for nothing", reusable=True)
 _DIGITS: Final = 6
 
 
@@ -54,3 +53,8 @@ class PoolAllocator:
 
     def __repr__(self) -> str:
         return "PoolAllocator()"
+
+
+_NOTHING: Final = Allocation(
+    NO_RESOURCES, "it asks for nothing", reusable=PoolAllocator
+)

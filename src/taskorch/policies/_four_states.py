@@ -33,8 +33,8 @@ class FourStateMachine(StandardStateMachine):
     whatever ended without a result is *failed*, a cancelled task too. Nothing else
     changes: each task keeps its own state, and this is its label.
 
-    It forbids nothing, and is never asked. A subclass that forbids something sets
-    `watches` to the `(before, after)` pairs it wants to see, and overrides `check`.
+    It forbids nothing, and is never asked. A subclass that overrides `check` is asked
+    about all transitions, or about the `(before, after)` pairs in its own `watches`.
     """
 
     def label(self, state: TaskState) -> str:

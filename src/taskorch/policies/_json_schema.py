@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ("JsonSchemaValidator",)
 
 _ACCEPTED = Verdict()
-_ALL_ACCEPTED = Verdict(reusable=True)
 
 
 class JsonSchemaValidator:
@@ -108,3 +107,6 @@ class JsonSchemaValidator:
     def __repr__(self) -> str:
         types = ", ".join(map(repr, self._checkers))
         return f"JsonSchemaValidator([{types}], unknown={self.unknown!r})"
+
+
+_ALL_ACCEPTED = Verdict(reusable=JsonSchemaValidator)

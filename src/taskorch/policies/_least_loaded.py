@@ -52,7 +52,8 @@ class LeastLoadedRouter:
     ) -> Route:
         """The agent that runs the next attempt of *task*."""
         if len(candidates) == 1:
-            return Route(candidates[0].name, "the only candidate", reusable=True)
+            name = candidates[0].name
+            return Route(name, "the only candidate", reusable=LeastLoadedRouter)
         total = count(len(candidates), "agent")
         compared, how = candidates, f"least of {total}"
         # No draw where none is needed: it would shift all that follow.

@@ -14,7 +14,6 @@ from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
 __all__ = ("ProportionalAllocator",)
 
-_NOTHING: Final = Allocation(NO_RESOURCES, "it asks for nothing", reusable=True)
 _SCALE: Final = 1_000_000
 _DIGITS: Final = 6
 _CPU: Final[Mapping[str, float]] = MappingProxyType({"cpu": 1.0})
@@ -151,3 +150,8 @@ def _free_units(pool: PoolView) -> int:
     """What nobody holds, in millionths: nothing, where a pool was made smaller."""
     # Rounded, so that what a sum of floats leaves behind is no amount.
     return to_units(pool.name, max(0.0, round(pool.free, _DIGITS)))
+
+
+_NOTHING: Final = Allocation(
+    NO_RESOURCES, "it asks for nothing", reusable=ProportionalAllocator
+)

@@ -45,9 +45,11 @@ class PriorityQueue:
         self.aging = aging
         self.max_queued = max_queued
         self.max_age = max_age
-        self._order = Order(aging=aging, reusable=True)
+        self._order = Order(aging=aging, reusable=PriorityQueue)
         self._admitted = Admission(
-            admitted=True, max_age=max_age, reusable=max_queued is None
+            admitted=True,
+            max_age=max_age,
+            reusable=max_queued is None and PriorityQueue,
         )
 
     def order(

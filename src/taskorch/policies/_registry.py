@@ -47,7 +47,7 @@ class CapabilityRegistry:
             )
         else:
             reason = _missing(needs, agents)
-        return Match(names, reason, reusable=True)
+        return Match(names, reason, reusable=CapabilityRegistry)
 
     def __repr__(self) -> str:
         return "CapabilityRegistry()"

@@ -56,7 +56,8 @@ class PerformanceRouter:
     ) -> Route:
         """The agent that runs the next attempt of *task*."""
         if len(candidates) == 1:
-            return Route(candidates[0].name, "the only candidate", reusable=True)
+            name = candidates[0].name
+            return Route(name, "the only candidate", reusable=PerformanceRouter)
         total = count(len(candidates), "agent")
         # No draw where none is needed: it would shift all that follow.
         if self.exploration and context.random.random() < self.exploration:

@@ -129,7 +129,7 @@ class SourceRegistry:
             if agent.name in records and records[agent.name].issuperset(needs)
         )
         reason = _reason(needs, names, agents, records) + late
-        return Match(names, reason, reusable=self._is_fixed)
+        return Match(names, reason, reusable=self._is_fixed and SourceRegistry)
 
     def _watch(self, snapshot: _Snapshot, now: float) -> str:
         """See to it that the records are read in time; what to say of their age."""

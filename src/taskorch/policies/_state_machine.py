@@ -19,8 +19,8 @@ class StandardStateMachine:
     """
     The StateMachine that forbids nothing, and calls every state by its own name.
 
-    It watches no transition, so it is never asked. A subclass that forbids something
-    sets `watches` to the `(before, after)` pairs it wants to see.
+    It watches no transition, so it is never asked. A subclass that overrides `check` is
+    asked about all, or about the `(before, after)` pairs in its own `watches`.
     """
 
     #: The transitions that it wants to be asked about.

@@ -23,6 +23,7 @@ from taskorch.model import (
 from taskorch.model._limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
+from taskorch.protocols._reuse import trusted
 
 __all__ = ("StructuralValidator", "ValidatorChain")
 
@@ -38,7 +39,6 @@ _RERUN: Final = re.compile(r"~[1-9][0-9]*\Z")
 Moment: TypeAlias = float | datetime
 
 _ACCEPTED: Final = Verdict()
-_ALL_ACCEPTED: Final = Verdict(reusable=True)
 
 
 class StructuralValidator:
@@ -88,6 +88,9 @@ class StructuralValidator:
         return "StructuralValidator()"
 
 
+_ALL_ACCEPTED: Final = Verdict(reusable=StructuralValidator)
+
+
 class ValidatorChain:
     """
     The Validator that asks several, and says all that they say, in their order.
@@ -110,9 +113,13 @@ class ValidatorChain:
     def validate(self, task: Task, context: Context) -> Verdict:
         """What is wrong with *task*, in the eyes of any of them."""
         verdicts = [each.validate(task, context) for each in self.validators]
+        hold = all(
+            verdict.reusable in trusted(each, "validate")
+            for each, verdict in zip(self.validators, verdicts, strict=True)
+        )
         return Verdict(
             tuple(finding for verdict in verdicts for finding in verdict.findings),
-            reusable=all(verdict.reusable for verdict in verdicts),
+            reusable=hold and ValidatorChain,
         )
 
     def __repr__(self) -> str:

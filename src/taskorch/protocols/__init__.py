@@ -5,7 +5,9 @@ The contracts: seven that decide, what they are given and answer, and two that s
 2. A policy is asked one question and answers with a value that carries its reason.
 3. A policy keeps nothing that matters: all state is the orchestrator's.
 4. An answer that says `reusable` is not asked for again for like tasks: that is the
-   fast path, for your classes as for ours.
+   fast path, for your classes as for ours. It is the word of the class whose method
+   answers: one that overrides a method of ours is asked each time, until it says
+   `reusable` (or `watches`, or `rigid`) itself.
 """
 
 from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
@@ -27,6 +29,7 @@ from taskorch.protocols._resource_allocator import (
 from taskorch.protocols._retry_handler import Failure as Failure
 from taskorch.protocols._retry_handler import RetryDecision as RetryDecision
 from taskorch.protocols._retry_handler import RetryHandler as RetryHandler
+from taskorch.protocols._reuse import Reuse as Reuse
 from taskorch.protocols._state_machine import Permit as Permit
 from taskorch.protocols._state_machine import StateMachine as StateMachine
 from taskorch.protocols._state_machine import Transition as Transition

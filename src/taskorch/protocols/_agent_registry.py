@@ -9,6 +9,7 @@ import attrs
 
 from taskorch.model import Task
 from taskorch.protocols._context import AgentView, Context
+from taskorch.protocols._reuse import Reuse
 
 __all__ = ("AgentRegistry", "Match")
 
@@ -23,7 +24,7 @@ class Match:
     reason: str = ""
     #: Whether it holds for every task with the same type, requirements and resources,
     #: for as long as no agent joins or leaves.
-    reusable: bool = False
+    reusable: Reuse = False
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import attrs
 
 from taskorch.model import Resources, Task
 from taskorch.protocols._context import AgentView, Context, PoolView
+from taskorch.protocols._reuse import Reuse
 
 __all__ = ("Allocation", "AllocationRequest", "ResourceAllocator")
 
@@ -31,7 +32,7 @@ class Allocation:
     reason: str = ""
     #: Whether it holds for every like task, whatever the pools: only an allocation
     #: of nothing can.
-    reusable: bool = False
+    reusable: Reuse = False
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import attrs
 
 from taskorch.model import Task
 from taskorch.protocols._context import Context
+from taskorch.protocols._reuse import Reuse
 
 __all__ = ("Admission", "Order", "TaskQueue")
 
@@ -28,7 +29,7 @@ class Order:
     #: Seconds of waiting that one level of priority is worth.
     aging: float | None = None
     #: Whether the rule holds for every task; a key never does.
-    reusable: bool = False
+    reusable: Reuse = False
 
 
 @attrs.frozen
@@ -41,7 +42,7 @@ class Admission:
     #: is for ever.
     max_age: float | None = None
     #: Whether it holds for every task, whatever the length of the queue.
-    reusable: bool = False
+    reusable: Reuse = False
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import attrs
 
 from taskorch.model import Task
 from taskorch.protocols._context import AgentView, Context
+from taskorch.protocols._reuse import Reuse
 
 __all__ = ("Route", "TaskRouter")
 
@@ -22,7 +23,7 @@ class Route:
     #: Why this one; `explain` shows it.
     reason: str = ""
     #: Whether it holds for every like task while the same agents are candidates.
-    reusable: bool = False
+    reusable: Reuse = False
 
 
 @runtime_checkable

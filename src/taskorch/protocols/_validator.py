@@ -8,6 +8,7 @@ import attrs
 
 from taskorch.model import Task
 from taskorch.protocols._context import Context
+from taskorch.protocols._reuse import Reuse
 
 __all__ = ("Finding", "Validator", "Verdict")
 
@@ -29,7 +30,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     #: Whether it holds for every task with the same type and options, whatever the
     #: payload.
-    reusable: bool = False
+    reusable: Reuse = False
 
     @property
     def accepted(self) -> bool:

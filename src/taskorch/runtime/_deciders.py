@@ -71,6 +71,7 @@ from taskorch.protocols import (
     Validator,
     Verdict,
 )
+from taskorch.protocols._reuse import Reuse, said_of, trusted
 from taskorch.runtime._interrupts import (
     defers_interrupts,
     is_of_handler,
@@ -157,7 +158,7 @@ def check_parts(parts: Parts) -> None:
 
 
 def _watches(machine: StateMachine) -> Any:
-    watches = getattr(machine, "watches", None)
+    watches = said_of(machine, "check", "watches")
     if watches is None:
         return None
     pairs = []
@@ -217,11 +218,20 @@ class PolicyDeciders:
         self.max_age_ns: int | None = None
         self.watches: Any = _watches(parts.state_machine)
         #: Whether the allocator grants whatever fits, and nothing else.
-        self.rigid: bool = bool(getattr(parts.allocator, "rigid", False))
+        self.rigid: bool = bool(said_of(parts.allocator, "allocate", "rigid"))
+        #: Of each method, what counts as `reusable` in its answers.
+        self._trusted: dict[str, frozenset[Reuse]] = {
+            method: trusted(getattr(parts, component), method)
+            for component, methods in METHODS.items()
+            for method in methods
+        }
         #: Whether the validator looks at the form of tasks only; and whether who is
         #: asked about submissions besides is of our own: then it does no harm to ask
         #: again, or about something that is never submitted.
-        self.is_structural: bool = type(parts.validator) is StructuralValidator
+        self.is_structural: bool = (
+            type(parts.validator) is StructuralValidator
+            and StructuralValidator in self._trusted["validate"]
+        )
         self.is_standard: bool = (
             type(parts.queue) is PriorityQueue
             and type(parts.state_machine) is StandardStateMachine
@@ -304,6 +314,8 @@ class PolicyDeciders:
         verdict = self._ask_unlocked(task, now)
         if not isinstance(verdict, Verdict):
             _refuse("validator", f"it returned {show(verdict)}, not a Verdict")
+        if verdict.reusable not in self._trusted["validate"]:
+            verdict = attrs.evolve(verdict, reusable=False)
         findings: object = verdict.findings
         if findings is _NO_FINDINGS:
             return verdict
@@ -362,7 +374,7 @@ class PolicyDeciders:
         for name in names:
             if name not in known:
                 _refuse("registry", f"it named {name!r}, which is no agent")
-        return names, answer.reason, answer.reusable
+        return names, answer.reason, answer.reusable in self._trusted["matches"]
 
     @_guarded("router")
     def route(
@@ -375,7 +387,8 @@ class PolicyDeciders:
         )
         for agent in candidates:
             if agent.name == answer.agent:
-                return agent, answer.reason, answer.reusable
+                reusable = answer.reusable in self._trusted["route"]
+                return agent, answer.reason, reusable
         names = ", ".join(agent.name for agent in candidates)
         return _refuse("router", f"it chose {show(answer.agent)}, not one of {names}")
 
@@ -389,7 +402,7 @@ class PolicyDeciders:
         if answer.aging is not None:
             aging = int(check_seconds("aging", answer.aging) * NS)
             key = self._check_key(now - priority * aging)
-            if answer.reusable:
+            if answer.reusable in self._trusted["order"]:
                 self.aging_ns = aging
             return key
         return self._check_key(answer.key)
@@ -416,7 +429,7 @@ class PolicyDeciders:
         if answer.max_age is not None:
             max_age = int(check_seconds("max_age", answer.max_age) * NS)
         _check_flag("queue", "admitted", answer.admitted)
-        if answer.admitted and answer.reusable:
+        if answer.admitted and answer.reusable in self._trusted["admit"]:
             self.admits_all = True
             self.max_age_ns = max_age
         return None if answer.admitted else answer.reason or "no reason given", max_age
@@ -510,12 +523,13 @@ class PolicyDeciders:
             "allocator", Allocation, now, self.parts.allocator.allocate, question, pools
         )
         granted = answer.granted
+        reusable = answer.reusable in self._trusted["allocate"]
         if granted is None:
             return None, answer.reason, False
         if not isinstance(granted, Resources):
             _refuse("allocator", f"it granted {show(granted)}, not Resources")
         if not granted.units:
-            return (), answer.reason, answer.reusable
+            return (), answer.reason, reusable
         asked = dict(request)
         for name, units in granted.units:
             pool = self.kernel.pools.get(name)
@@ -523,7 +537,7 @@ class PolicyDeciders:
                 _refuse("allocator", f"it granted more {name} than is free")
             if units > asked.get(name, 0):
                 _refuse("allocator", f"it granted more {name} than was asked")
-        return granted.units, answer.reason, answer.reusable
+        return granted.units, answer.reason, reusable
 
 
 def _shape(key: object) -> object:

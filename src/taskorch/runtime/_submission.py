@@ -414,7 +414,7 @@ class Submission:
         except PolicyFault as fault:
             raise rt.component_error(fault, task.id) from fault.error
         if verdict.accepted:
-            return verdict.reusable
+            return bool(verdict.reusable)
         findings = tuple((f.path, f.message) for f in verdict.findings)
         rt.note(TaskRejected, str(task.id or ""), str(task.type), findings)
         lines = "; ".join(f"{path}: {message}" for path, message in findings)

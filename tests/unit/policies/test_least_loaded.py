@@ -58,7 +58,7 @@ def test_a_single_candidate_needs_no_decision():
     """It is taken without a draw, for all like tasks."""
     chosen = route(agent("only"), choices=1)
 
-    assert (chosen.agent, chosen.reusable) == ("only", True)
+    assert (chosen.agent, chosen.reusable) == ("only", LeastLoadedRouter)
     assert chosen.reason == "the only candidate"
 
 

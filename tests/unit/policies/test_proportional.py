@@ -59,7 +59,7 @@ def test_nothing_is_granted_for_ever():
     """An empty request needs no pools, now or later."""
     answer = allocate(Resources())
 
-    assert (answer.granted, answer.reusable) == (Resources(), True)
+    assert (answer.granted, answer.reusable) == (Resources(), ProportionalAllocator)
 
 
 def test_what_is_enough_for_all_is_granted_whole():

@@ -21,7 +21,7 @@ def key(queue, submitted, priority):
     """The key that the rule stands for; see the docstring of `Order`."""
     task = Task("t", priority=priority)
     order = queue.order(task, FakeContext(now=submitted))
-    assert (order.key, order.reusable) == (None, True)
+    assert (order.key, order.reusable) == (None, PriorityQueue)
     return submitted - priority * order.aging
 
 

@@ -60,7 +60,7 @@ def test_a_single_candidate_needs_no_decision():
     context = FakeContext(random=NoRandom())
     route = PerformanceRouter(1).route(TASK, [agent("only")], context)
 
-    assert (route.agent, route.reusable) == ("only", True)
+    assert (route.agent, route.reusable) == ("only", PerformanceRouter)
     assert route.reason == "the only candidate"
 
 

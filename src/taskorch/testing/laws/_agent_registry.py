@@ -97,7 +97,7 @@ def _ask(
         agents=list(agents),
         context=world.context(agents),
     )
-    case.form(match, agents=tuple | list, reason=str, reusable=bool)
+    case.form(match, agents=tuple | list, reason=str, reusable=bool | type)
     if not all(isinstance(name, str) for name in match.agents):
         case.malformed(Match, match)
     return match

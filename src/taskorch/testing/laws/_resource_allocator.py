@@ -14,6 +14,7 @@ from taskorch.protocols import (
     PoolView,
     ResourceAllocator,
 )
+from taskorch.protocols._reuse import said_of
 from taskorch.testing._builders import make_agent, make_pool
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
@@ -68,7 +69,8 @@ def check_resource_allocator(
         wanted = world.task.resources
         granted = _ask(case, asked, wanted, world)
         fits = _fits(wanted, world.pools)
-        if getattr(asked, "rigid", False) and granted != (wanted if fits else None):
+        rigid = said_of(asked, "allocate", "rigid")
+        if rigid and granted != (wanted if fits else None):
             did = f"It granted {granted!r} of {wanted!r} with {brief(world.pools)}."
             case.fail(0, did, says=_RIGID)
         if granted is None:
@@ -87,7 +89,7 @@ def _ask(
         pools=pools,
         context=world.context(),
     )
-    case.form(answer, granted=Resources | None, reason=str, reusable=bool)
+    case.form(answer, granted=Resources | None, reason=str, reusable=bool | type)
     if answer.granted is None:
         return None
     asked = dict(wanted.units)

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from taskorch.kernel import TRANSITIONS
 from taskorch.model import TaskState
 from taskorch.protocols import Permit, StateMachine, Transition
+from taskorch.protocols._reuse import said_of
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import Tasks, agent_source, some_world, task_source
 
@@ -69,7 +70,7 @@ def check_state_machine(
 
 
 def _watched(case: Case, machine: StateMachine) -> set[_Pair] | None:
-    watches: object = getattr(machine, "watches", None)
+    watches: object = said_of(machine, "check", "watches")
     if watches is None:
         return None
     try:

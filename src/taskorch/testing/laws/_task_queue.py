@@ -77,7 +77,7 @@ def check_task_queue(
 
 def _order(case: Case, queue: TaskQueue, world: World) -> Order:
     order = case.ask(queue.order, Order, task=world.task, context=world.context())
-    case.form(order, reusable=bool)
+    case.form(order, reusable=bool | type)
     if order.aging is None:
         if _shape(order.key) is None:
             case.malformed(Order, order)
@@ -88,7 +88,7 @@ def _order(case: Case, queue: TaskQueue, world: World) -> Order:
 
 def _admit(case: Case, queue: TaskQueue, world: World) -> None:
     answer = case.ask(queue.admit, Admission, task=world.task, context=world.context())
-    case.form(answer, admitted=bool, reason=str, reusable=bool)
+    case.form(answer, admitted=bool, reason=str, reusable=bool | type)
     if answer.max_age is not None and not _is_duration(answer.max_age):
         case.malformed(Admission, answer)
 

@@ -69,5 +69,5 @@ def _ask(case: Case, router: TaskRouter, world: World) -> Route:
         candidates=list(world.agents),
         context=world.context(),
     )
-    case.form(route, agent=str, reason=str, reusable=bool)
+    case.form(route, agent=str, reason=str, reusable=bool | type)
     return route

@@ -133,7 +133,7 @@ def _ask(case: Case, validator: Validator, world: World) -> Verdict:
     verdict = case.ask(
         validator.validate, Verdict, task=world.task, context=world.context()
     )
-    case.form(verdict, findings=tuple | list, reusable=bool)
+    case.form(verdict, findings=tuple | list, reusable=bool | type)
     for finding in verdict.findings:
         if not isinstance(finding, Finding):
             case.malformed(Verdict, verdict)

@@ -41,6 +41,8 @@ class WatchesStates(Right):
 
 
 class ForbidsMoreThanItWatches(Right):
+    watches = Right.watches
+
     def check(self, transition, context):
         return Permit(transition.after is not TaskState.SUSPENDED)
 
