@@ -1,8 +1,8 @@
 """
-Every Python snippet of the README and the docs runs, each file's in one namespace.
+Every block of Python in the README and the docs runs as a file of its own.
 
-A snippet that cannot run (it shows a mistake, or needs the network) begins with
-```python no-run.
+One that cannot run (it shows a mistake, or is a part of your program) begins with
+```python no-run, and one that goes on where the one before has ended says so.
 """
 
 from __future__ import annotations
@@ -13,29 +13,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.packaging import blocks
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```python([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     page
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-    if FENCE.search(page.read_text(encoding="utf-8"))
+    if blocks.programs(page.read_text(encoding="utf-8"))
 ]
 #: What takes seconds is for `make test`.
 _SLOW = ("crash-tests.md", "test-your-parts.md", "workflows.md")
 _MARKS = dict.fromkeys(_SLOW, pytest.mark.slow)
-
-
-def program(text: str) -> str:
-    """The snippets of a page as one program; its lines keep their numbers."""
-    lines: list[str] = []
-    for match in FENCE.finditer(text):
-        if "no-run" in match[1].split():
-            continue
-        first = text.count("\n", 0, match.start(2))
-        lines += [""] * (first - len(lines))
-        lines += match[2].splitlines()
-    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -43,28 +31,82 @@ def program(text: str) -> str:
     [pytest.param(page, marks=_MARKS.get(page.name, ())) for page in PAGES],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
-def test_the_snippets_of_a_page_run(page, tmp_path):
-    # The name of the page in tracebacks, and its line numbers, lead to the place. A
-    # file, and not -c, since functions of __main__ must be found again by processes.
-    script = tmp_path / f"{page.stem.lower().replace('-', '_')}_md.py"
-    script.write_text(program(page.read_text(encoding="utf-8")), encoding="utf-8")
-
+def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
+    """The name of the page in tracebacks, and its line numbers, lead to the place."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=tmp_path,
+        [sys.executable, "-W", "error", blocks.__file__, page, tmp_path],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=50,
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    for program in blocks.programs(page.read_text(encoding="utf-8")):
+        output = (tmp_path / str(program.line) / "output").read_text(encoding="utf-8")
+        assert program.unsaid(output) == [], f"line {program.line} printed:\n{output}"
 
 
-def test_blocks_marked_no_run_are_left_out():
-    text = (
-        "# T\n```python\na = 1\n```\n```python no-run\nraise\n```\n```python\na\n```\n"
+PAGE = """# T
+```python
+a = 1
+```
+```python no-run
+raise
+```
+```python
+print(1)  # 1, the first
+print(2, 3)
+# 2 4
+```
+```python
+# The program goes on.
+print("rest")  # Rest, …
+```
+```text
+took 3.5 ms
+```
+"""
+
+
+def test_a_block_is_a_program_and_some_go_on():
+    """Those that are marked no-run are left out."""
+    first, second = blocks.programs(PAGE)
+
+    assert (first.line, first.text) == (3, "\n\na = 1\n")
+    assert second.text.splitlines()[8 - 1] == ""
+    assert second.text.splitlines()[9 - 1].startswith("print(1)")
+    assert second.text.splitlines()[15 - 1] == 'print("rest")  # Rest, …'
+    assert [said for said, _ in second.says] == [
+        "1, the first",
+        "2 4",
+        "Rest, …",
+        "took 3.5 ms",
+    ]
+
+
+def test_what_a_block_says_that_it_prints_is_looked_for():
+    """As a line, as its beginning, or as the first word; numbers in texts may differ."""
+    _, second = blocks.programs(PAGE)
+
+    assert second.unsaid("1\n2 4\nRest, and so on\ntook 4 ms\n") == []
+    assert second.unsaid("2\n3\nrest\ntook 3.5 s\n") == [
+        "1, the first",
+        "2 4",
+        "Rest, …",
+        "took 3.5 ms",
+    ]
+
+
+def test_what_pages_say_to_make_can_be_made():
+    """In blocks for a shell and in the text, between backticks."""
+    pages = "\n".join(
+        page.read_text(encoding="utf-8")
+        for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
     )
+    said = set(re.findall(r"(?:^(?:\$ )?|`)make ([a-z][\w-]*)", pages, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+)(?: [\w-]+)*:(?!=)", makefile, re.MULTILINE))
 
-    assert program(text).split() == ["a", "=", "1", "a"]
-    assert program(text).splitlines()[2] == "a = 1"
+    assert {"demo", "test", "bench", "soak"} <= said <= targets
