@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -603,6 +603,43 @@ def test_another_takes_over(path: Path) -> None:
     assert CALLS == [1, 2, 2]
 
 
+@in_loop
+async def test_a_coroutine_is_told_that_another_has_taken_over(path: Path) -> None:
+    """In the words in which a thread is told; nobody waits until he is in doubt."""
+    async with TaskOrchestrator(journal=path, durability="process") as orch:
+        assert await (await orch.aio.submit(echo_async, 1)) == 1
+        with closing(SqliteJournal(path, take_over=True)) as other:
+            other.claim()
+            with pytest.raises(JournalTakenError, match="taken over") as caught:
+                await orch.aio.submit(echo_async, 2)
+            with pytest.raises(JournalTakenError) as again:
+                await orch.aio.submit(echo_async, 3)
+        assert again.value.message == caught.value.message
+
+
+def test_who_is_in_doubt_is_told_that_another_has_taken_over(path: Path) -> None:
+    """It could not be written for a while, and then it was somebody else's."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch:
+        told: list[BaseException] = []
+
+        def submit() -> None:
+            with pytest.raises(JournalError) as caught:
+                orch.submit(echo, 1)
+            told.append(caught.value)
+
+        journal.fails(at="TaskSubmitted")
+        thread = threading.Thread(target=submit)
+        thread.start()
+        journal.wait_for(3)
+        journal.error = lambda: JournalTakenError("it was taken over")
+        thread.join(PATIENCE)
+        assert isinstance(told[0], JournalTakenError)
+        with pytest.raises(JournalTakenError):
+            orch.submit(echo, 2)
+    assert CALLS == []
+
+
 # -- real trouble ----------------------------------------------------------------------
 
 
@@ -630,8 +667,11 @@ def spoil(journal: Any, statement: str) -> Callable[[], None]:
         return db
 
     def let_go() -> None:
-        journal._disconnect()
-        del journal._connection
+        # Else the thread that commits has the connection closed under its hands, or
+        # makes a spoiled one again before it cannot any more.
+        with journal._mutex:
+            journal._disconnect()
+            del journal._connection
 
     journal._connection = spoiled
     return let_go

@@ -115,6 +115,8 @@ class Committer:
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
+        #: Threads that wait for the end of the trouble.
+        self._gates: set[threading.Event] = set()
         # One that knows whose it is: see _let_others_write.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
@@ -286,7 +288,7 @@ class Committer:
         """
         self.refuse_to_block()
         if self.trouble:
-            if self._closing:
+            if self._closing or self._rt.fault is not None:
                 # It will not be written any more, by this one.
                 self._rt.refuse_submission()
             msg = f"the journal cannot be written: {self.trouble}"
@@ -371,12 +373,26 @@ class Committer:
             self._local.deferred = deferred
 
     def _wait(self, seq: int, end: float) -> None:
-        gate = threading.Lock()
-        gate.acquire()
+        gate = threading.Event()
         with self._rt.lock:
-            self.commits.when(seq, gate.release)
-        if not gate.acquire(timeout=max(0.0, end - monotonic())):
-            self._give_up()
+            if self._rt.fault is not None:
+                return
+            self.commits.when(seq, gate.set)
+            self._gates.add(gate)
+        try:
+            if not gate.wait(max(0.0, end - monotonic())):
+                self._give_up()
+        finally:
+            self._gates.discard(gate)
+
+    def lost(self) -> None:
+        """Under the lock: nothing will be kept any more, and nobody waits for that."""
+        # Nor does what was held back begin any more.
+        self.held.clear()
+        for gate in tuple(self._gates):
+            gate.set()
+        self._settle_loops(self._loops, value=False)
+        self._loops = []
 
     def recovers(self, timeout: float | None) -> bool:
         """Wait a while for the end of the trouble, if there is any; whether it came."""
@@ -385,6 +401,8 @@ class Committer:
         with self._rt.lock:
             if not self.trouble:
                 return True
+            if self._rt.fault is not None:
+                return False
             self.commits.when(self.last, gate.release)
         return gate.acquire(
             timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE)
@@ -419,19 +437,26 @@ class Committer:
 
         Raises:
             JournalUnavailableError: They are not, and nobody knows whether they will.
+            TaskorchError: The orchestrator has failed, or lost its journal.
         """
         seq = max(seqs, default=0)
         if seq <= self.commits.committed:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        with self._rt.lock:
+        rt = self._rt
+        with rt.lock:
             if seq <= self.commits.committed:
                 return
+            if rt.fault is not None:
+                rt.refuse_submission()
             self._loops.append((seq, loop, future))
         patience = loop.call_later(_PATIENCE, settle, [future], False)  # noqa: FBT003
         try:
             if not await future:
+                with rt.lock:
+                    if rt.fault is not None:
+                        rt.refuse_submission()
                 self._give_up()
         finally:
             patience.cancel()
@@ -588,16 +613,23 @@ class Committer:
 
     def _tell_loops(self, committed: int) -> None:
         """Wake the coroutines that wait: one call a loop, however many they are."""
-        done: dict[asyncio.AbstractEventLoop, list[Any]] = {}
-        left = []
-        for seq, loop, future in self._loops:
-            if seq <= committed:
-                done.setdefault(loop, []).append(future)
-            else:
-                left.append((seq, loop, future))
-        self._loops = left
-        for loop, futures in done.items():
-            settle_on(loop, futures, value=True)
+        waiting = self._loops
+        self._loops = [each for each in waiting if each[0] > committed]
+        self._settle_loops(
+            [each for each in waiting if each[0] <= committed], value=True
+        )
+
+    def _settle_loops(
+        self,
+        waiting: list[tuple[int, asyncio.AbstractEventLoop, Any]],
+        *,
+        value: bool,
+    ) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Any]] = {}
+        for _, loop, future in waiting:
+            by_loop.setdefault(loop, []).append(future)
+        for loop, futures in by_loop.items():
+            settle_on(loop, futures, value=value)
 
     def _degrade(self, error: JournalUnavailableError) -> None:
         rt = self._rt
@@ -623,7 +655,7 @@ class Committer:
         save: Any = self.journal.save  # type: ignore[attr-defined]  # looked for
         try:
             save(self._rt.epoch, self.commits.committed, state)
-        except JournalError:
+        except (JournalError, MemoryError):
             # Only the next opening takes longer; what is wrong will show by itself.
             return
 

@@ -551,6 +551,8 @@ class Runtime:
                         self.wake(work)
             self.waiting.say_quiet()
             self.waiting.return_all()
+            if self.committer is not None:
+                self.committer.lost()
             told = []
             if isinstance(error, JournalError):
                 told = self.attempts.in_order(
