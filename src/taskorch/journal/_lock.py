@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,30 @@ class Lock:
                 if lock.is_current():
                     return lock
             except BlockingIOError:
-                known = _known(file)
-                if not take_over:
+                try:
+                    known = _known(file)
+                finally:
                     os.close(file)
+                if not take_over:
                     raise _taken(path, known) from None
                 # The old one keeps its lock, on a file that has no name any more.
-                file = _replace(name, file, known)
-                return cls(name, file, known)
+                return cls(name, _put_another(name, known), known)
             except BaseException:
                 os.close(file)
                 raise
             os.close(file)
+
+    def check(self, path: Path) -> None:
+        """
+        See whether it is still what others would find.
+
+        Raises:
+            JournalTakenError: Another has put a lock of its own in its place since.
+        """
+        if not self.is_current():
+            msg = f"{path} was taken over by another process at the same moment"
+            hint = "let that one have it, or take it over again"
+            raise JournalTakenError(msg, hint=hint)
 
     def is_current(self) -> bool:
         """Whether it is on the file that others would find."""
@@ -79,14 +93,19 @@ class Lock:
         os.close(self._file)
 
 
-def _replace(name: Path, old: int, known: dict[str, Any]) -> int:
-    """A new file in the place of *name*, locked."""
-    os.close(old)
-    fresh = Path(f"{name}.{os.getpid()}")
-    file = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    _write(file, known)
-    fresh.replace(name)
+def _put_another(name: Path, known: dict[str, Any]) -> int:
+    """A new file in the place of *name*, locked before anybody can find it."""
+    # Others may do the same now, also in this process.
+    file, fresh = tempfile.mkstemp(prefix=f"{name.name}.", dir=name.parent)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write(file, known)
+        Path(fresh).replace(name)
+    except BaseException:
+        os.close(file)
+        with contextlib.suppress(OSError):
+            Path(fresh).unlink()
+        raise
     return file
 
 

@@ -178,6 +178,8 @@ class SqliteJournal(ReadableJournal):
         with _transaction(db):
             layout = check_layout(db, self.path)
             latest = Reader(db, self.path, layout).check_latest()
+            # Of those who take it over at once, the last to put a lock there has it.
+            lock.check(self.path)
             migrate(db, layout)
             db.execute(
                 "UPDATE meta SET epoch = epoch + 1, pid = ?, host = ?, started = ?,"

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing, suppress
 from functools import partial
 from itertools import count
@@ -427,6 +428,62 @@ HOLDER = """if True:
     print(journal.claim(), flush=True)
     sys.stdin.read()
 """
+
+
+def test_of_two_who_take_over_at_once_the_owner_has_the_lock(path, opened, monkeypatch):
+    """Both have replaced the lock file, and the first one to do so claims last."""
+    first = opened()
+    first.append(first.claim(), GROUPS[0])
+    slow, quick = opened(take_over=True), opened(take_over=True)
+    begin = slow._begin_life
+
+    def late(lock):
+        assert quick.claim() == 2
+        return begin(lock)
+
+    monkeypatch.setattr(slow, "_begin_life", late)
+    with pytest.raises(JournalTakenError, match="at the same moment") as caught:
+        slow.claim()
+    assert caught.value.hint
+    quick.append(2, GROUPS[1])
+    # Nobody else gets it while its owner lives.
+    for _ in range(2):
+        with pytest.raises(JournalTakenError, match="belongs to process"):
+            opened().claim()
+        slow.close()
+    quick.append(2, GROUPS[2])
+
+
+def test_many_may_take_over_at_once(path):
+    """In one process: some are told of another, and no file stays open or lies about."""
+    filled(path)
+    known, descriptors = {*path.parent.iterdir()}, len([*Path("/dev/fd").iterdir()])
+    for _ in range(10):
+        journals = [SqliteJournal(path, take_over=True) for _ in range(4)]
+        start = threading.Barrier(len(journals))
+        told = []
+
+        def claim(journal, start=start, told=told):
+            start.wait()
+            try:
+                told.append(journal.claim())
+            except JournalTakenError as error:
+                told.append(error)
+
+        threads = [threading.Thread(target=claim, args=(j,)) for j in journals]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == len(journals)
+        epoch = max(each for each in told if isinstance(each, int))
+        (owner,) = [journal for journal in journals if journal._epoch == epoch]
+        assert owner._lock.is_current()
+        owner.append(epoch, [fact(owner.last + 1)])
+        for journal in journals:
+            journal.close()
+    assert {*path.parent.iterdir()} == known
+    assert len([*Path("/dev/fd").iterdir()]) == descriptors
 
 
 def test_a_living_process_keeps_it_and_a_dead_one_does_not(path, opened):
