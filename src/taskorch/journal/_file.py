@@ -21,7 +21,9 @@ __all__ = (
     "identity",
     "is_absent",
     "is_passing",
+    "may_be_unread",
     "prepare",
+    "sync_folder",
 )
 
 #: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
@@ -54,23 +56,40 @@ _PASSING: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-#: How SQLite and the disk complain; damaged text does not decode.
-FAILURES: Final = (sqlite3.Error, OSError, UnicodeError)
+#: What a page that the disk refused to read is called too.
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+#: How SQLite and the disk complain: damaged text does not decode, and SQLITE_NOMEM is
+#: raised as a MemoryError.
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, MemoryError)
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether *error* may pass by itself; others mean damage."""
     if isinstance(error, sqlite3.Error):
-        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        # The low byte is the kind of error, the rest its details.
-        return code & 0xFF in _PASSING
-    return isinstance(error, OSError)
+        return _kind(error) in _PASSING
+    return isinstance(error, OSError | MemoryError)
 
 
-def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
-    """A connection to a file that is there: no mode makes one."""
+def may_be_unread(error: BaseException) -> bool:
+    """Whether *error* may mean that the disk refused to read, and no damage."""
+    return isinstance(error, sqlite3.Error) and _kind(error) in _DAMAGE
+
+
+def _kind(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    # The low byte is the kind of error, the rest its details.
+    return code & 0xFF
+
+
+def connect(path: Path, mode: Literal["ro", "rw", "immutable"]) -> sqlite3.Connection:
+    """
+    A connection to a file that is there: no mode makes one.
+
+    That to one which is immutable takes no lock, and makes no log.
+    """
+    how = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     db = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode={mode}",
+        f"file:{quote(os.fsencode(path))}?{how}",
         uri=True,
         timeout=_PATIENCE,
         isolation_level=None,
@@ -121,14 +140,25 @@ def create(path: Path) -> None:
         db.execute("BEGIN IMMEDIATE")
         create_tables(db)
         db.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        if may_be_unread(error):
+            # Nothing is there yet that could be damaged.
+            msg = f"{fresh}: {error}"
+            raise OSError(msg) from error
+        raise
     finally:
         db.close()
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that the names of the files in *folder* are on the disk."""
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(file)
     finally:
-        os.close(folder)
+        os.close(file)
 
 
 def check_place(path: Path) -> None:

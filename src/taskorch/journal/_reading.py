@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from taskorch.errors import JournalError, JournalUnavailableError
-from taskorch.journal import _file
+from taskorch.journal import _file, _repair
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import RESTORE, check_layout
 from taskorch.journal._reader import IdleReaders, Reader
@@ -245,8 +245,15 @@ class ReadableJournal:
 
     def _error(self, error: Exception, what: str) -> JournalError:
         """What *error* means to whoever wanted the journal *what*."""
+        if _file.may_be_unread(error):
+            refusal = _repair.unreadable(self.path)
+            if refusal is not None:
+                error = refusal
+            elif _repair.is_sound(self.path):
+                error = OSError(f"{error}, and it is not any more")
         if _file.is_passing(error):
             outcome = "unknown" if self._in_doubt else "refused"
-            msg = f"{self.path} cannot be {what} now: {error}"
+            why = str(error) or "out of memory"
+            msg = f"{self.path} cannot be {what} now: {why}"
             return JournalUnavailableError(msg, outcome=outcome)
         return JournalError(f"{self.path} is damaged: {error}", hint=RESTORE)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import _codec, _file
+from taskorch.journal import _codec, _file, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
@@ -107,6 +107,8 @@ class SqliteJournal(ReadableJournal):
         self._db: sqlite3.Connection | None = None
         #: The latest group as `(last, crc)`; None: the journal must be asked.
         self._latest: tuple[int, int] | None = None
+        #: Likewise, the latest of which we have said that it is kept.
+        self._acknowledged: tuple[int, int] = (0, 0)
         #: Pages that the log has and the journal has not, more or less.
         self._logged = 0
         self._is_closed = False
@@ -176,10 +178,10 @@ class SqliteJournal(ReadableJournal):
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         me = (os.getpid(), socket.gethostname(), _started(), since)
         with _transaction(db):
-            layout = check_layout(db, self.path)
-            latest = Reader(db, self.path, layout).check_latest()
             # Of those who take it over at once, the last to put a lock there has it.
             lock.check(self.path)
+            layout = check_layout(db, self.path)
+            latest = Reader(db, self.path, layout).check_latest()
             migrate(db, layout)
             db.execute(
                 "UPDATE meta SET epoch = epoch + 1, pid = ?, host = ?, started = ?,"
@@ -190,6 +192,7 @@ class SqliteJournal(ReadableJournal):
             epoch, self._uid = db.execute("SELECT epoch, uid FROM meta").fetchone()
         reach("claimed")
         self._latest = (latest.last, latest.crc) if latest else (0, 0)
+        self._acknowledged = self._latest
         self._note_files()
         lock.sign(me[0], me[1], since, epoch)
         return epoch
@@ -280,7 +283,7 @@ class SqliteJournal(ReadableJournal):
                     raise
             reach("commit")
             self._in_doubt = True
-        self._latest = latest
+        self._latest = self._acknowledged = latest
         self._note_log(size)
         reach("kept")
 
@@ -296,7 +299,18 @@ class SqliteJournal(ReadableJournal):
             self._damaged("nobody is named as its owner")
 
     def _find_latest(self, db: sqlite3.Connection) -> tuple[int, int]:
-        latest = Reader(db, self.path, LAYOUT).latest()
+        """
+        After trouble: the latest group on file.
+
+        Raises:
+            JournalError: What was acknowledged is not there.
+        """
+        reader = Reader(db, self.path, LAYOUT)
+        latest, (last, crc) = reader.latest(), self._acknowledged
+        found = latest.last if latest else 0
+        if found < last or (last and reader.group_of(last)[0].crc != crc):
+            self._check_epoch(db)
+            self._damaged(f"fact {last} was kept, and it ends with fact {found} now")
         return (latest.last, latest.crc) if latest else (0, 0)
 
     def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
@@ -312,8 +326,10 @@ class SqliteJournal(ReadableJournal):
         first, last = rows[0][0], rows[-1][0]
         group, before = reader.group_of(kept)
         if (first, last) == group[1::-1] and reader.rows(before.last, kept) == rows:
-            # It may not have come to the disk: whatever is written now follows it.
-            db.execute("UPDATE meta SET epoch = epoch")
+            # The log was written anew, and this is too: SQLite syncs nothing for an
+            # UPDATE that changes no value.
+            db.execute("DELETE FROM groups WHERE last = ?", (last,))
+            db.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", group)
             return
         msg = f"fact {first} comes after fact {kept} was kept"
         raise ValueError(msg)
@@ -407,20 +423,39 @@ class SqliteJournal(ReadableJournal):
     def _connection(self) -> sqlite3.Connection:
         """The one connection that writes."""
         if self._db is None:
+            _repair.mend_modes(self.path)
             db = _file.connect(self.path, "rw")
             try:
                 check_layout(db, self.path)
                 _file.prepare(db, self.path, self.durability)
+                self._rewrite_log(db)
             except BaseException:
                 db.close()
                 raise
             self._db = db
         return self._db
 
+    def _rewrite_log(self, db: sqlite3.Connection) -> None:
+        """
+        Before anything else is written: let the log be on the disk as it reads.
+
+        Somebody's sync may have failed, ours or that of a life before; what SQLite
+        appends to the log is worth nothing without all that comes before it.
+        """
+        # Nobody else writes to it, or moves what it holds, until this is over.
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            _repair.rewrite_log(Path(self._log))
+        finally:
+            db.execute("ROLLBACK")
+
     def _note_files(self) -> None:
         # The log is there after a commit, and stays until the connection is closed.
         for name in (self._name, self._log):
             if name not in self._files:
+                if name == self._log and self.durability == "power":
+                    # SQLite has done that too, and does not say if it failed.
+                    _file.sync_folder(self.path.parent)
                 self._files[name] = _file.identity(name)
                 self._idle.open()
 
@@ -440,7 +475,7 @@ class SqliteJournal(ReadableJournal):
         # The last one to close the log empties it.
         self._logged = 0
         if db is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*FAILURES):
                 db.close()
         # The last one to close the log removes it.
         self._files.pop(self._log, None)
@@ -509,7 +544,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("COMMIT")
     except BaseException:
         # Some errors have rolled it back already.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAILURES):
             db.execute("ROLLBACK")
         raise
 

@@ -486,6 +486,32 @@ def test_many_may_take_over_at_once(path):
     assert len([*Path("/dev/fd").iterdir()]) == descriptors
 
 
+def test_a_journal_that_was_read_only_once_is_written_again(path):
+    """SQLite gives the files beside it the mode that it has at that moment."""
+    filled(path)
+    path.chmod(0o400)
+    beside = [Path(f"{path}{end}") for end in ("-wal", "-shm")]
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("SELECT * FROM meta").fetchall()
+        assert [stat.S_IMODE(file.stat().st_mode) for file in beside] == [0o400] * 2
+        path.chmod(0o600)
+        with closing(SqliteJournal(path)) as journal:
+            journal.append(journal.claim(), [fact(11)])
+            assert [stat.S_IMODE(file.stat().st_mode) for file in beside] == [0o600] * 2
+            assert journal.last == 11
+
+
+def test_nothing_is_left_beside_a_journal_that_is_read_only(path, opened, monkeypatch):
+    """It is refused before SQLite makes files that nobody can write to."""
+    filled(path)
+    before = {*path.parent.iterdir()}
+    # As for everybody but root.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(JournalUnavailableError, match="Permission denied"):
+        opened().claim()
+    assert {*path.parent.iterdir()} == before
+
+
 def test_a_living_process_keeps_it_and_a_dead_one_does_not(path, opened):
     process, said = child(HOLDER, path)
     with process:

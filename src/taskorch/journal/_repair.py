@@ -1,0 +1,139 @@
+"""
+What is done about a disk that has failed: what it shows afterwards proves little.
+
+After a failed sync the kernel of the machine holds what was to be written as written:
+it reads back, a further sync succeeds and writes nothing, and after a loss of power it
+is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from taskorch.journal import _file
+
+__all__ = ("is_sound", "mend_modes", "rewrite_log", "unreadable")
+
+#: Bytes that are read and written at once.
+_PART: Final = 1024 * 1024
+#: Where a plain fsync stops at the cache of the disk, what goes further.
+_FULL_SYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+def rewrite_log(log: Path) -> None:
+    """
+    Write each byte of *log* anew where it is, and sync it: then it is on the disk.
+
+    Nobody may write to it meanwhile; to read it does no harm.
+
+    Raises:
+        OSError: It cannot be read or written.
+    """
+    try:
+        # The locks of SQLite are on other files: closing this one drops none.
+        file = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        place = 0
+        while part := os.pread(file, _PART, place):
+            place += os.pwrite(file, part, place)
+        if place:
+            _sync(file)
+    finally:
+        os.close(file)
+
+
+def _sync(file: int) -> None:
+    if _FULL_SYNC is None:
+        os.fsync(file)
+    else:
+        fcntl.fcntl(file, _FULL_SYNC)
+
+
+def mend_modes(path: Path) -> None:
+    """
+    Let the files beside the journal be read and written by whom the journal is.
+
+    SQLite makes them with the mode that the journal has at that moment: of one that was
+    read-only for a while, they stay read-only.
+
+    Raises:
+        PermissionError: They are somebody else's, or the journal is read-only itself.
+    """
+    mode = path.stat().st_mode & 0o777
+    if not os.access(path, os.R_OK | os.W_OK):
+        # Else SQLite makes such files now.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    for name in (f"{path}-wal", f"{path}-shm"):
+        beside = Path(name)
+        with contextlib.suppress(FileNotFoundError):
+            if beside.stat().st_mode & mode != mode:
+                beside.chmod(mode)
+
+
+# ------------------------------------------------------------------- is it damage?
+
+
+def is_sound(path: Path) -> bool:
+    """
+    Whether the journal can be read from end to end, and its pages fit together.
+
+    SQLite calls a page damaged which the disk refused to read.
+    """
+    with contextlib.suppress(*_file.FAILURES):
+        # Where there is no log, none is left behind.
+        has_log = Path(f"{path}-wal").exists()
+        db = _file.connect(path, "ro" if has_log else "immutable")
+        with contextlib.closing(db):
+            ((found,),) = db.execute("PRAGMA integrity_check(1)").fetchall()
+            return bool(found == "ok")
+    return False
+
+
+def unreadable(path: Path) -> OSError | None:
+    """What the disk says if it refuses to read the journal or its log."""
+    for name in (path, Path(f"{path}-wal")):
+        try:
+            with _descriptor(name) as file:
+                place = 0
+                while part := os.pread(file, _PART, place):
+                    place += len(part)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return error
+    return None
+
+
+@contextlib.contextmanager
+def _descriptor(path: Path) -> Iterator[int]:
+    """
+    A descriptor of the file, one that is open already if there is any.
+
+    To close another one would drop the locks that SQLite holds on it.
+    """
+    known = _open_already(path)
+    if known is not None:
+        yield known
+        return
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _open_already(path: Path) -> int | None:
+    wanted = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - their names are numbers
+        # The one that listed them is closed by now.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                return int(name)
+    return None

@@ -1,0 +1,331 @@
+"""
+The disk fails, below SQLite, at any call: nothing that was acknowledged is lost.
+
+What is acknowledged is compared at once with what there would be after a loss of power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faults.disk import Disk, is_available
+from tests.integration.tools import PATIENCE, Recorder, eventually
+from tests.unit.journal.tools import GROUPS, fact
+
+from taskorch import JournalUnavailableError, Task, TaskOrchestrator
+from taskorch.events import TaskSubmitted
+from taskorch.journal import SqliteJournal, _file
+from taskorch.runtime import _committer
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        not is_available(), reason="this Python's SQLite cannot be reached by ctypes"
+    ),
+]
+
+#: Each way in which something can fail.
+WAYS = [
+    ("read", "EIO"),
+    ("read", "refused"),
+    ("read", "ENOMEM"),
+    ("write", "EIO"),
+    ("write", "ENOSPC"),
+    ("write", "short"),
+    ("write", "ENOMEM"),
+    ("sync", "EIO"),
+    ("truncate", "EIO"),
+]
+
+
+@pytest.fixture(name="disk")
+def fixture_disk(tmp_path: Path) -> Iterator[Disk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with Disk(folder).below_sqlite() as disk:
+        yield disk
+
+
+def left_after_power_loss(disk: Disk, aside: Path) -> list[Any]:
+    """What the next life would find."""
+    disk.after_power_loss(aside)
+    journal = SqliteJournal(aside / "runs.db")
+    with closing(journal):
+        return list(journal.read())
+
+
+class Owner:
+    """Writes a journal, tries again what fails, and looks what is safe each time."""
+
+    def __init__(self, disk: Disk, aside: Path, *, mends_after: int) -> None:
+        self.disk, self.aside, self.mends_after = disk, aside, mends_after
+        self.kept: list[Any] = []
+        self.calls: list[tuple[str, str]] = []
+        self.journal = SqliteJournal(disk.folder / "runs.db")
+        self.epoch = 0
+
+    def until_it_works(self, do: Callable[[], Any]) -> Any:
+        """All that fails may pass: it says so, and a mended disk is enough."""
+        for _ in range(self.mends_after):
+            with suppress(JournalUnavailableError):
+                return do()
+        self.disk.mend()
+        return do()
+
+    def claim(self) -> None:
+        self.epoch = self.until_it_works(self.journal.claim)
+
+    def append(self, group: list[Any]) -> None:
+        self.until_it_works(lambda: self.journal.append(self.epoch, group))
+        # It was said to be safe: then it is.
+        self.kept += group
+        assert (
+            left_after_power_loss(self.disk, self.aside)[: len(self.kept)] == self.kept
+        )
+
+    def save(self) -> None:
+        self.journal.save(self.epoch, self.kept[-1][0][1], {})
+
+    def live(self) -> None:
+        """A life with all that a journal does."""
+        self.claim()
+        for number, group in enumerate(GROUPS):
+            self.append(group)
+            assert self.until_it_works(lambda: list(self.journal.read())) == self.kept
+            if number == 1:
+                self.until_it_works(self.save)
+                self.until_it_works(lambda: self.journal.empty_log(self.epoch))
+        # The next one finds the log as a crash leaves it.
+        with closing(self.journal):
+            self.journal = SqliteJournal(self.journal.path, take_over=True)
+            self.claim()
+            self.append([fact(101), fact(102)])
+            self.calls = list(self.disk.calls)
+            self.disk.mend()
+        assert list(self.journal.read()) == self.kept
+        self.journal.verify()
+        self.journal.close()
+        assert left_after_power_loss(self.disk, self.aside) == self.kept
+
+
+def calls_of_a_life(tmp_path: Path, what: str) -> int:
+    """How often there is occasion to fail."""
+    folder = tmp_path / "well"
+    folder.mkdir()
+    with Disk(folder).below_sqlite() as disk:
+        owner = Owner(disk, tmp_path / "aside", mends_after=0)
+        owner.live()
+        return sum(asked == what for asked, _ in owner.calls)
+
+
+def fail_at_every_call(
+    tmp_path: Path, what: str, how: str, *, once: bool, reverts: bool
+) -> None:
+    """Live as often as a life has such calls."""
+    count = calls_of_a_life(tmp_path, what)
+    assert count
+    for number in range(1, count + 1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        with Disk(folder).below_sqlite() as disk:
+            disk.reverts = reverts
+            disk.fail_at(number, how, what, once=once)
+            try:
+                Owner(disk, tmp_path / "aside", mends_after=3).live()
+            except BaseException as error:
+                error.add_note(f"the {number}. {what} of {count} failed: {disk.failed}")
+                raise
+            assert disk.failed
+
+
+@pytest.mark.parametrize("reverts", [False, True], ids=["stays", "reverts"])
+@pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
+def test_any_sync_may_fail(tmp_path: Path, once: bool, reverts: bool) -> None:
+    fail_at_every_call(tmp_path, "sync", "EIO", once=once, reverts=reverts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("early", ["-", "runs.db"], ids=["in time", "early"])
+def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> None:
+    """Also where pages of the journal reach the disk before anybody asks for that."""
+    aside = tmp_path / "watched"
+    wrong: list[str] = []
+
+    def look(disk: Disk, owner: Owner, what: str, name: str) -> None:
+        if what == "read" or (what == "write" and not name.endswith(early)):
+            # Nothing has reached the disk since the last time.
+            return
+        disk.watch = lambda *_: None
+        disk.after_power_loss(aside, early)
+        made = SqliteJournal(aside / "runs.db", durability="process")
+        with closing(made) as journal:
+            try:
+                journal.claim()
+                kept = list(journal.read())
+                if kept[: len(owner.kept)] != owner.kept:
+                    wrong.append(f"{len(kept)} of {len(owner.kept)} are left")
+                journal.verify()
+            except Exception as error:
+                wrong.append(repr(error))
+        disk.watch = partial(look, disk, owner)
+
+    for number in range(1, calls_of_a_life(tmp_path, "sync") + 1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        with Disk(folder).below_sqlite() as disk:
+            owner = Owner(disk, tmp_path / "aside", mends_after=3)
+            disk.fail_at(number, "EIO", "sync", once=False)
+            disk.watch = partial(look, disk, owner)
+            owner.live()
+        assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
+@pytest.mark.parametrize(("what", "how"), [way for way in WAYS if way[0] != "sync"])
+def test_any_call_may_fail(tmp_path: Path, what: str, how: str, once: bool) -> None:
+    fail_at_every_call(tmp_path, what, how, once=once, reverts=False)
+
+
+# -- an orchestrator ---------------------------------------------------------------------
+
+
+@pytest.fixture(name="_brief")
+def fixture_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tries again for long, and who is in doubt is told so soon."""
+    monkeypatch.setattr(_file, "_PATIENCE", 0.02)
+    monkeypatch.setattr(_committer, "_PATIENCE", 0.05)
+    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+class Submitter:
+    """Submits, and looks at once whether what was acknowledged is safe."""
+
+    def __init__(self, disk: Disk, aside: Path) -> None:
+        self.disk, self.aside = disk, aside
+        self.acknowledged: list[str] = []
+
+    def submit(self, orch: TaskOrchestrator, name: str) -> str:
+        """What became of it."""
+        task = Task.call(double, 4, id=name)
+        try:
+            orch.submit_task(task)
+        except JournalUnavailableError as error:
+            return error.outcome
+        self.acknowledged.append(name)
+        self.check()
+        return "acknowledged"
+
+    def check(self) -> None:
+        facts = left_after_power_loss(self.disk, self.aside)
+        found = {fact[3] for fact, _ in facts if fact[0] is TaskSubmitted}
+        assert found >= set(self.acknowledged)
+
+
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("reverts", [False, True], ids=["stays", "reverts"])
+def test_nothing_is_acknowledged_while_no_sync_succeeds(
+    disk: Disk, tmp_path: Path, reverts: bool
+) -> None:
+    disk.reverts = reverts
+    submitter = Submitter(disk, tmp_path / "aside")
+    with TaskOrchestrator(journal=disk.folder / "runs.db") as orch:
+        recorder = Recorder(orch, "journal_degraded", "journal_restored")
+        assert submitter.submit(orch, "before") == "acknowledged"
+        assert orch.handle("before").result(PATIENCE) == 8
+        disk.fail("EIO", "sync")
+        assert submitter.submit(orch, "doubtful") == "unknown"
+        recorder.wait_for(1)
+        for round_ in range(5):
+            seen = len(disk.failed)
+            eventually(lambda seen=seen: len(disk.failed) > seen + 2)
+            assert submitter.submit(orch, f"{round_}") == "refused"
+            assert orch.health().status == "degraded"
+        assert recorder.names() == ["JournalDegraded"]
+        disk.mend()
+        recorder.wait_for(2)
+        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
+        # What was in doubt is safe now.
+        submitter.acknowledged.append("doubtful")
+        submitter.check()
+        assert submitter.submit(orch, "after") == "acknowledged"
+        assert orch.handle("doubtful").result(PATIENCE) == 8
+        assert orch.handle("after").result(PATIENCE) == 8
+    submitter.check()
+    disk.after_power_loss(submitter.aside)
+    with TaskOrchestrator(journal=submitter.aside / "runs.db") as orch:
+        results = {status.task_id: status.result for status in orch.tasks()}
+    assert results == {"before": 8, "doubtful": 8, "after": 8}
+
+
+def started(disk: Disk) -> TaskOrchestrator:
+    """An orchestrator; if it could not be opened, the disk is mended first."""
+    for _ in range(2):
+        orch = TaskOrchestrator(journal=disk.folder / "runs.db")
+        try:
+            orch.start()
+        except JournalUnavailableError:
+            disk.mend()
+        else:
+            return orch
+    raise AssertionError
+
+
+def live_through(disk: Disk, aside: Path) -> None:
+    """Three tasks, and whatever fails is over once the disk is mended."""
+    submitter = Submitter(disk, aside)
+    orch = started(disk)
+    for name in "abc":
+        while submitter.submit(orch, name) != "acknowledged":
+            disk.mend()
+            eventually(lambda: orch.health().status == "ok")
+    handles = [orch.handle(name) for name in "abc"]
+    eventually(
+        lambda: orch.health().status == "degraded" or all(h.done() for h in handles)
+    )
+    calls = len(disk.calls)
+    disk.mend()
+    assert [handle.result(PATIENCE) for handle in handles] == [8, 8, 8]
+    submitter.check()
+    orch.stop()
+    disk.after_power_loss(aside)
+    with TaskOrchestrator(journal=aside / "runs.db") as orch:
+        assert [status.result for status in orch.tasks()] == [8, 8, 8]
+    del disk.calls[calls:]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [("read", "EIO"), ("write", "EIO"), ("write", "ENOMEM"), ("sync", "EIO")],
+)
+def test_an_orchestrator_comes_back_from_any_failure(
+    tmp_path: Path, what: str, how: str, once: bool
+) -> None:
+    folder = tmp_path / "well"
+    folder.mkdir()
+    with Disk(folder).below_sqlite() as disk:
+        live_through(disk, tmp_path / "aside")
+    count = sum(asked == what for asked, _ in disk.calls)
+    for number in range(1, count + 1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        with Disk(folder).below_sqlite() as disk:
+            disk.fail_at(number, how, what, once=once)
+            try:
+                live_through(disk, tmp_path / "aside")
+            except BaseException as error:
+                error.add_note(f"the {number}. {what} of {count} failed: {disk.failed}")
+                raise
