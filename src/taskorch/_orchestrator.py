@@ -326,7 +326,8 @@ class TaskOrchestrator:
             capabilities: What it can do.
             max_concurrency: Attempts that it runs at once; None is without limit.
                 Not given, it is without limit for an `async def`, and 1 otherwise.
-            capacity: What it has; None leaves that to the pools.
+            capacity: What it has, as Resources or a mapping. It bounds what it names,
+                and leaves all else to the pools; None names nothing.
             request: What a task takes on it that does not say itself.
             executor: `"auto"`, `"thread"`, `"asyncio"`, `"program"` (the handler
                 returns a `Program`), or a name in `executors`.

@@ -23,10 +23,12 @@ from taskorch import (
     Program,
     Resources,
     Task,
+    TaskContext,
     TaskOrchestrator,
     TaskState,
     UnknownCapabilityError,
     UnsatisfiableError,
+    Workflow,
     current_context,
 )
 
@@ -266,7 +268,10 @@ def test_capacity_is_shared_by_the_tasks_of_an_agent(orch):
     assert {h.result(PATIENCE) for h in small} == {Resources(licence=1)}
     big = Task("work", resources=Resources(cpu=2))
     assert orch.submit_task(big).result(PATIENCE) == Resources(cpu=2)
-    for resources in (Resources(cpu=3), Resources(licence=4), Resources(memory_mb=1)):
+    # Memory it does not name: the pool says how much there is.
+    loose = Task("work", resources=Resources(memory_mb=1_000))
+    assert orch.submit_task(loose).result(PATIENCE) == Resources(memory_mb=1_000)
+    for resources in (Resources(cpu=3), Resources(licence=4), Resources(gpu=1)):
         with pytest.raises(UnsatisfiableError, match="agent sized"):
             orch.submit_task(Task("work", resources=resources))
 
@@ -494,3 +499,29 @@ def test_a_name_used_twice_at_once_joins_once(orch):
         thread.join(PATIENCE)
     assert len(errors) == 7
     assert orch.submit_task(Task("same")).result(PATIENCE) == "same"
+
+
+# -- capacity ----------------------------------------------------------------------
+
+
+def test_a_phase_and_a_pool_do_not_count_against_an_agents_capacity() -> None:
+    """An agent has a cpu; the phase has its limit, and the machine its gpus."""
+    orch = TaskOrchestrator(resources={"cpu": 4, "gpu": 1})
+
+    @orch.agent("w", capabilities={"x"}, capacity={"cpu": 1}, max_concurrency=None)
+    def work(task: Task, context: TaskContext) -> Resources:
+        return context.allocation
+
+    wf = Workflow("w")
+    phase = wf.phase("p", max_parallel=2)
+    for n in range(3):
+        phase.add(Task("x", id=f"t{n}", resources={"cpu": 1, "gpu": 1}))
+    report = orch.simulate(wf, 10.0)
+    assert report.makespan == 40.0  # one after another, and the gate
+    with orch:
+        handle = orch.submit_task(Task("x", resources={"gpu": 1}))
+        assert handle.result(PATIENCE) == Resources(gpu=1)
+        results = orch.workflows.start(wf).result()
+        assert [results[f"t{n}"]["cpu"] for n in range(3)] == [1, 1, 1]
+        with pytest.raises(UnsatisfiableError, match="on agent w, is 1"):
+            orch.submit_task(Task("x", resources={"cpu": 2}))

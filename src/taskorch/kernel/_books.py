@@ -28,11 +28,12 @@ def has_slot(agent: AgentRow) -> bool:
 
 def shortage(agent: AgentRow, need: Units) -> tuple[str, int, int] | None:
     """The first resource that *agent* has too little of: `(name, need, free)`."""
-    if agent.capacity is None:
+    capacity = agent.capacity
+    if not capacity:
         return None
     for name, units in need:
-        free = agent.free(name)
-        if units > free:
+        # Of what its capacity does not name, the pools alone say how much there is.
+        if name in capacity and units > (free := agent.free(name)):
             return name, units, free
     return None
 
@@ -59,13 +60,14 @@ def too_small(
         The resource, what is needed, the most there is, and where that is.
     """
     for name, need in wanted(bucket, agent):
-        pool = kernel.pools.get(name)
-        if agent.capacity is not None and agent.capacity.get(name, 0) < need:
-            return name, need, agent.capacity.get(name, 0), f"on agent {agent.name}"
+        pool, own = kernel.pools.get(name), agent.capacity.get(name)
+        if own is not None and own < need:
+            return name, need, own, f"on agent {agent.name}"
         if pool is not None and pool.total < need:
             return name, need, pool.total, "in the pool"
-        if pool is None and agent.capacity is None:
-            return name, need, 0, "in any pool"
+        if pool is None and own is None:
+            here = f" or on agent {agent.name}" if agent.capacity else ""
+            return name, need, 0, f"in any pool{here}"
     return None
 
 
@@ -75,8 +77,8 @@ def take(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
         pool = kernel.pools.get(name)
         if pool is not None:
             pool.used += units
-        if agent.capacity is not None:
-            agent.used[name] = agent.used.get(name, 0) + units
+        # Whatever its capacity names now: that may change while it works.
+        agent.used[name] = agent.used.get(name, 0) + units
 
 
 def release(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
@@ -89,7 +91,6 @@ def release(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
                 _parking.wake_some(kernel, pool.short)
             if pool.parked:
                 _parking.reopen_all(kernel, pool.parked)
-        if agent.capacity is not None:
-            agent.used[name] -= units
-            if name in agent.short:
-                _parking.wake_some(kernel, agent.short[name])
+        agent.used[name] -= units
+        if name in agent.short:
+            _parking.wake_some(kernel, agent.short[name])

@@ -104,7 +104,7 @@ def with_room(kernel: Kernel, bucket: Bucket) -> list[AgentRow]:
         agent
         for agent in bucket.agents
         if agent.running < agent.limit
-        and (agent.capacity is None or _books.shortage(agent, need) is None)
+        and (not agent.capacity or _books.shortage(agent, need) is None)
     ]
 
 

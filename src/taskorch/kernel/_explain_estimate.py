@@ -253,10 +253,10 @@ class _Guess:
         pools = self._kernel.pools
         fits = []
         for name, units in row.bucket.spec.resources:
-            total = sum((agent.capacity or {}).get(name, 0) for agent in agents)
-            if name in pools:
-                total = min(total or pools[name].total, pools[name].total)
-            fits.append(total // units)
+            limits = [pools[name].total] if name in pools else []
+            if all(name in agent.capacity for agent in agents):
+                limits.append(sum(agent.capacity[name] for agent in agents))
+            fits += [limit // units for limit in limits]
         return min(fits, default=1)
 
     def _mean(self, row: TaskRow) -> float:

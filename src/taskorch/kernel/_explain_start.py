@@ -166,8 +166,8 @@ class Start:
             found.append(Short("agent", "", 1, 0, agent, missing=1 - free))
         need = _books.wanted(bucket, agent)
         for name, units in need:
-            if agent.capacity is not None:
-                total, used = agent.capacity.get(name, 0), agent.used.get(name, 0)
+            if name in agent.capacity:
+                total, used = agent.capacity[name], agent.used.get(name, 0)
                 found += of_one("agent", name, units, total, used, agent)
             elif name not in kernel.pools:
                 found.append(Short("resource", name, units, 0, agent, most=0))

@@ -130,7 +130,7 @@ def _agent_books(
         faults.append(f"{agent.name} runs {agent.running} of {agent.limit}")
     if agent.lost and slots:
         faults.append(f"{agent.name} is lost, and runs {slots}")
-    for name, total in (agent.capacity or {}).items():
+    for name, total in agent.capacity.items():
         entered = agent.used.get(name, 0)
         if entered != used[agent.name, name]:
             faults.append(f"{agent.name}: {name} {used[agent.name, name]}≠{entered}")

@@ -385,8 +385,9 @@ class AgentRow:
         self.limit: int = (
             UNLIMITED if info.max_concurrency is None else info.max_concurrency
         )
-        self.capacity: dict[str, int] | None = (
-            None if info.capacity is None else dict(info.capacity.units)
+        #: It bounds what it names, and nothing else.
+        self.capacity: dict[str, int] = (
+            {} if info.capacity is None else dict(info.capacity.units)
         )
         self.request: Units = info.request.units
         #: Nanoseconds without a sign of life after which it counts as lost; 0: it
@@ -394,8 +395,8 @@ class AgentRow:
         self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
 
     def free(self, name: str) -> int:
-        """How much of *name* it has left; only for one that has a capacity."""
-        return (self.capacity or {}).get(name, 0) - self.used.get(name, 0)
+        """How much of *name*, which its capacity names, it has left."""
+        return self.capacity[name] - self.used.get(name, 0)
 
 
 class PoolRow:
@@ -684,13 +685,15 @@ class AgentView:
 
     @property
     def capacity(self) -> Resources | None:
-        """What it has; None means that only the pools limit it."""
+        """What it has: it bounds what it names; None names nothing."""
         return self._row.info.capacity
 
     @property
     def used(self) -> Resources:
-        """What its attempts hold."""
-        return Resources.from_units(_nonzero(self._row.used.items()))
+        """What its attempts hold of what its capacity names."""
+        row = self._row
+        own = [pair for pair in row.used.items() if pair[0] in row.capacity]
+        return Resources.from_units(_nonzero(own))
 
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""

@@ -351,9 +351,9 @@ class _Held:
         pool = self._kernel.pools.get(name)
         if pool is not None and pool.total - self._units[name] < units:
             return False
-        if agent.capacity is None:
+        if name not in agent.capacity:
             return True
-        return agent.capacity.get(name, 0) - self._of_agent[agent, name] >= units
+        return agent.capacity[name] - self._of_agent[agent, name] >= units
 
 
 def _is_blocked(row: TaskRow) -> bool:

@@ -23,7 +23,8 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     #: Attempts that it runs at once; None is without limit.
     max_concurrency: int | None = None
-    #: What it has; None means that only the pools limit it.
+    #: What it has. It bounds what it names, and nothing else: of all that it does not
+    #: name, the pools say how much there is. None names nothing.
     capacity: Resources | None = None
     #: What a task takes on it that does not say itself.
     request: Resources = NO_RESOURCES

@@ -613,7 +613,7 @@ class _Free:
             name: pool.total for name, pool in kernel.pools.items()
         }
         for agent in kernel.agents.values():
-            for name, units in (agent.capacity or {}).items():
+            for name, units in agent.capacity.items():
                 self._left[agent.name, name] = units
 
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:

@@ -716,11 +716,7 @@ class Watch:
         on = books.on
         for name, agent in kernel.agents.items():
             running = agent.running
-            if (
-                running > agent.limit
-                or agent.capacity is not None
-                or running != on.get(name, 0)
-            ):
+            if running > agent.limit or agent.capacity or running != on.get(name, 0):
                 self._look_at_agent(name, agent)
 
     def _look_at_agent(self, name: str, agent: AgentRow) -> None:
@@ -730,8 +726,6 @@ class Watch:
             _breach("released", f"{name} runs {running}, not {agent.running}")
         if running > agent.limit:
             _breach("capacity", f"{name} runs {running} of {agent.limit}")
-        if agent.capacity is None:
-            return
         for what, total in agent.capacity.items():
             used = books.used_on.get((name, what), 0)
             if used > total:
@@ -874,7 +868,7 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
     return any(
         agent.running < agent.limit
         and not agent.lost
-        and (agent.capacity is None or shortage(agent, wanted(bucket, agent)) is None)
+        and (not agent.capacity or shortage(agent, wanted(bucket, agent)) is None)
         for agent in bucket.agents
     )
 

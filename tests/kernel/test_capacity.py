@@ -1,0 +1,147 @@
+"""The capacity of an agent bounds what it names; the pools bound all else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import Machine, Policies
+
+from taskorch.errors import UnsatisfiableError
+from taskorch.model import Resources
+
+
+def running(machine):
+    return [row.id for row in machine.kernel.tasks.values() if row.state == "running"]
+
+
+RIGID = pytest.mark.parametrize("rigid", [False, True])
+
+
+@RIGID
+def test_a_pool_that_the_agent_does_not_name_bounds_it_alone(rigid):
+    """One gpu for all: two agents with a cpu each share it."""
+    machine = Machine(pools=Resources(cpu=4, gpu=1), policies=Policies(rigid=rigid))
+    machine.agent("a", "x", capacity=Resources(cpu=1))
+    machine.agent("b", "x", capacity=Resources(cpu=1))
+    wants = Resources(cpu=1, gpu=1)
+    for name in ("t", "u"):
+        machine.submit(name, requires=("x",), resources=wants)
+    assert running(machine) == ["t"]
+    agent = machine.kernel.tasks["t"].agent
+    assert agent.view.used == Resources(cpu=1)
+    machine.end("t")
+    assert running(machine) == ["u"]
+
+
+@RIGID
+def test_what_is_short_is_the_pool_and_not_the_agent(rigid):
+    machine = Machine(pools=Resources(cpu=4, gpu=2), policies=Policies(rigid=rigid))
+    machine.agent("w", "x", capacity=Resources(cpu=4))
+    machine.submit("holds", resources=Resources(gpu=2))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=1, gpu=1))
+    assert running(machine) == ["holds"]
+    (blocker,) = [b for b in machine.why("t").blockers if b.kind != "allocator"]
+    assert (blocker.kind, blocker.name, blocker.have) == ("resource", "gpu", 0)
+    machine.end("holds")
+    assert running(machine) == ["t"]
+
+
+@RIGID
+def test_what_it_names_bounds_it_although_the_pool_has_more(rigid):
+    machine = Machine(pools=Resources(gpu=4), policies=Policies(rigid=rigid))
+    machine.agent("w", "x", capacity=Resources(gpu=1))
+    for name in ("t", "u"):
+        machine.submit(name, requires=("x",), resources=Resources(gpu=1))
+    assert running(machine) == ["t"]
+    blocker = machine.why("u").blockers[0]
+    assert (blocker.kind, blocker.agent) == ("agent", "w")
+    assert "gpu" in blocker.detail
+    with pytest.raises(UnsatisfiableError, match="on agent w, is 1"):
+        machine.submit("v", requires=("x",), resources=Resources(gpu=2))
+
+
+def test_what_nobody_names_is_refused():
+    machine = Machine(pools=Resources(cpu=4))
+    machine.agent("w", "x", capacity=Resources(cpu=1))
+    with pytest.raises(UnsatisfiableError, match="in any pool or on agent w, is 0"):
+        machine.submit("t", requires=("x",), resources=Resources(gpu=1))
+    machine.agent("with", "x", capacity=Resources(gpu=1))
+    machine.submit("t", requires=("x",), resources=Resources(gpu=1))
+    assert running(machine) == ["t"]
+    assert machine.kernel.tasks["t"].agent.name == "with"
+
+
+def test_an_agent_that_names_something_else_while_it_works_keeps_its_books():
+    """It joins again with another capacity; what ends is struck from the right one."""
+    machine = Machine(pools=Resources(cpu=4, gpu=4))
+    machine.agent("w", "x", capacity=Resources(cpu=2))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=1, gpu=3))
+    assert running(machine) == ["t"]
+    agent = machine.kernel.agents["w"]
+    agent.capacity = {"gpu": 4_000_000}
+    assert agent.view.used == Resources(gpu=3)
+    machine.end("t")
+    assert agent.view.used == Resources()
+
+
+NAMES = ("a", "b", "c")
+amounts = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3))
+
+
+@given(
+    pools=amounts,
+    capacities=st.lists(amounts, min_size=1, max_size=3),
+    wants=st.lists(amounts, min_size=1, max_size=6),
+    rigid=st.booleans(),
+)
+def test_neither_bound_is_ever_broken_and_nothing_waits_for_no_reason(
+    pools, capacities, wants, rigid
+):
+    """
+    By a reckoning of its own, with no word of the kernel's.
+
+    A task is refused if no agent could ever take it, and at the end all that were
+    accepted have run.
+    """
+    machine = Machine(
+        pools=Resources(**pools), policies=Policies(rigid=rigid), concurrency=10
+    )
+    for number, capacity in enumerate(capacities):
+        machine.agent(f"w{number}", "x", capacity=Resources(**capacity))
+
+    def can_ever(need):
+        return any(
+            all(
+                (name in capacity or name in pools)
+                and units <= capacity.get(name, units)
+                and units <= pools.get(name, units)
+                for name, units in need.items()
+            )
+            for capacity in capacities
+        )
+
+    accepted = {}
+    for number, need in enumerate(wants):
+        submit = {"requires": ("x",), "resources": Resources(**need)}
+        if can_ever(need):
+            machine.submit(f"t{number}", **submit)
+            accepted[f"t{number}"] = need
+        else:
+            with pytest.raises(UnsatisfiableError):
+                machine.submit(f"t{number}", **submit)
+    ended = set()
+    while True:
+        under_way = {name: machine.agent_of(name) for name in running(machine)}
+        for what, total in pools.items():
+            assert sum(accepted[name].get(what, 0) for name in under_way) <= total
+        for number, capacity in enumerate(capacities):
+            here = [name for name, on in under_way.items() if on == f"w{number}"]
+            for what, total in capacity.items():
+                assert sum(accepted[name].get(what, 0) for name in here) <= total
+        if not under_way:
+            break
+        name, _ = under_way.popitem()
+        machine.end(name)
+        ended.add(name)
+    assert ended == set(accepted)
