@@ -13,7 +13,7 @@ Every error that taskorch raises, in one tree.
     │   ├── UnsatisfiableError        more than there will ever be; .need, .most
     │   ├── CycleError                dependencies in a ring; .cycle
     │   ├── InvalidTransitionError    not from this state; .story
-    │   ├── NotRunningError           not started yet, or stopped
+    │   ├── NotRunningError           (RuntimeError) not started yet, or stopped
     │   ├── QueueFullError            admission refused; .reason
     │   ├── ReentryError              a policy called the orchestrator that asked it
     │   ├── WouldBlockError           it would block the loop that must do the work
@@ -29,7 +29,7 @@ Every error that taskorch raises, in one tree.
     │   ├── ResultGoneError           its result has left memory, or is lost
     │   ├── ComponentError            a part of the user's failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
-    │   └── WorkflowFailedError       a workflow cannot complete; .failures
+    │   └── WorkflowFailedError       (ExceptionGroup) it cannot complete; .failures
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
     │   └── JournalTakenError         somebody else owns it now
@@ -46,8 +46,8 @@ pickled. None derives from a builtin timeout or cancellation: `TimeoutError` fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 __all__ = (
     "AttemptInterrupted",
@@ -97,6 +97,37 @@ def _rebuild(
     return error
 
 
+def _rebuild_group(
+    cls: type[WorkflowFailedError],
+    message: str,
+    failures: Mapping[str, BaseException],
+    state: dict[str, Any],
+) -> WorkflowFailedError:
+    error = cls(message, failures=failures)
+    vars(error).update(state)
+    return error
+
+
+def _as_error(error: BaseException) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    kind = type(error).__name__
+    wrapped = TaskFailedError(f"{kind}: {error}".removesuffix(": "), type=kind)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in *error*, a group, that are none; of any other, itself."""
+    stack = [error]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, BaseExceptionGroup):
+            stack += reversed(each.exceptions)
+        else:
+            yield each
+
+
 class TaskorchError(Exception):
     """
     The root of all errors of taskorch.
@@ -119,7 +150,8 @@ class TaskorchError(Exception):
         self, message: str, *, hint: str | None = None, task_id: str | None = None
     ) -> None:
         super().__init__(message)
-        self.message = message
+        # Groups have an attribute of this name that says the same and cannot be set.
+        vars(self)["message"] = message
         self.hint = self.default_hint if hint is None else hint
         self.task_id = task_id
 
@@ -294,8 +326,12 @@ class InvalidTransitionError(UsageError):
         self.story = story
 
 
-class NotRunningError(UsageError):
-    """The orchestrator has not been started, or it has stopped."""
+class NotRunningError(UsageError, RuntimeError):
+    """
+    The orchestrator has not been started, or it has stopped.
+
+    An executor raises a RuntimeError then, and so it is one.
+    """
 
     code = "not_running"
 
@@ -413,6 +449,8 @@ class DependencyFailedError(TaskFailure):
     """
     The task is blocked by a dependency that did not complete.
 
+    Its `__cause__` is what the first of the root causes raised, if that is known.
+
     Attributes:
         root_causes: The ids of the tasks where the failure began.
     """
@@ -517,17 +555,36 @@ class GateFailedError(TaskFailure):
         self.findings = findings
 
 
-class WorkflowFailedError(TaskFailure):
+class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride]
+    TaskFailure, ExceptionGroup[Exception]
+):
     """
     A workflow cannot complete: all has ended that could, and something failed.
 
+    It is a group of the errors of these tasks, for `except*`.
+
     Attributes:
         failures: The errors of the tasks where that began, by their ids in the
-            workflow; what only waits for these is not among them.
+            workflow; what only waits for these is not among them. What `except*` and
+            `split` give has those of its part.
+        exceptions: The same, without the ids.
     """
 
     code = "workflow_failed"
     default_hint = "orch.workflows.restart(id) runs again what failed"
+
+    def __new__(
+        cls,
+        message: str,
+        *,
+        failures: Mapping[str, BaseException] | None = None,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> Self:
+        """A group of *failures*: it may neither be empty nor hold what is no error."""
+        del hint, task_id
+        errors = [_as_error(error) for error in (failures or {}).values()]
+        return super().__new__(cls, message, errors or [TaskFailure(message)])
 
     def __init__(
         self,
@@ -539,6 +596,26 @@ class WorkflowFailedError(TaskFailure):
     ) -> None:
         super().__init__(message, hint=hint, task_id=task_id)
         self.failures: Mapping[str, BaseException] = failures or {}
+
+    def derive(self, excs: Sequence[Exception], /) -> WorkflowFailedError:  # type: ignore[override]
+        """That part of the error whose exceptions are *excs*."""
+        part: dict[str, BaseException] = {}
+        for error in excs:
+            # A part of a failure that is a group is another object than that.
+            leaf = next(leaves(error))
+            names = (
+                name
+                for name, each in zip(self.failures, self.exceptions, strict=False)
+                if name not in part and any(leaf is known for known in leaves(each))
+            )
+            part[next(names, f"#{len(part)}")] = error
+        return type(self)(
+            self.message, failures=part, hint=self.hint, task_id=self.task_id
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(vars(self))
+        return _rebuild_group, (type(self), self.message, state.pop("failures"), state)
 
 
 class JournalError(TaskorchError):

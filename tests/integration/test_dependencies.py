@@ -314,3 +314,44 @@ def test_later_dependencies_outlive_the_process(tmp_path: Path) -> None:
     with TaskOrchestrator(journal=path, durability="process") as orch:
         task = orch.submit_task(Task.call(found, id="t", after=["a"]))
         assert task.result(PATIENCE) == {"a": 1, "b": 2}
+
+
+def test_a_dependent_says_what_its_root_cause_raised() -> None:
+    """As its cause, however far above that is, and in each way of asking."""
+    error = ZeroDivisionError("far above")
+    with TaskOrchestrator() as orch:
+        root = orch.submit_task(Task.call(fail, error, id="root"))
+        middle = orch.submit_task(Task.call(abs, root, id="middle"))
+        low = orch.submit_task(Task.call(abs, middle, id="low"))
+        last = Task.call(abs, 1, after=[middle], on_parent_failure="fail", id="last")
+        for handle in (low, middle, orch.submit_task(last)):
+            with pytest.raises(DependencyFailedError) as caught:
+                handle.result(PATIENCE)
+            assert caught.value.root_causes == ("root",)
+            assert caught.value.__cause__ is error
+        assert orch.get_task_status("low").error.__cause__ is error
+        cut = orch.submit_task(Task.call(abs, 1, not_before=3600, id="cut"))
+        below = orch.submit_task(Task.call(abs, cut))
+        cut.cancel()
+        with pytest.raises(DependencyFailedError) as caught:
+            below.result(PATIENCE)
+        assert isinstance(caught.value.__cause__, TaskCancelledError)
+
+
+def test_a_root_cause_that_has_left_memory_is_known_by_its_id_alone() -> None:
+    with TaskOrchestrator(keep_finished=0) as orch:
+        root = orch.submit(fail, ZeroDivisionError("gone"))
+        assert root.exception(PATIENCE) is not None
+        middle = orch.submit_task(Task.call(abs, 1, after=[root]))
+        low = orch.submit_task(Task.call(abs, 1, after=[middle]))
+        with pytest.raises(DependencyFailedError) as caught:
+            low.result(PATIENCE)
+        assert caught.value.root_causes == (root.task_id,)
+
+
+def test_a_task_that_comes_after_itself_is_told_to_leave_that_out() -> None:
+    with TaskOrchestrator() as orch:
+        with pytest.raises(CycleError, match="task 'a' waits for itself") as caught:
+            orch.submit_tasks([Task.call(abs, 1, id="a", after=["a"])])
+        assert caught.value.cycle == ("a",)
+        assert caught.value.hint == "leave it out of its own `after` and arguments"

@@ -499,8 +499,9 @@ def test_a_task_that_waits_for_itself() -> None:
     with TaskOrchestrator() as orch:
 
         def selfish() -> None:
-            with pytest.raises(WouldDeadlockError, match="itself"):
+            with pytest.raises(WouldDeadlockError, match="itself") as caught:
                 orch.handle("me").result(PATIENCE)
+            assert caught.value.hint.startswith("return what it has; ")
 
         async def selfish_async() -> None:
             with pytest.raises(WouldDeadlockError, match="itself"):

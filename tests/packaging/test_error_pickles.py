@@ -10,6 +10,7 @@ import pytest
 
 from taskorch import errors
 
+ONE = ValueError("one")
 CLASSES = [
     cls
     for name in errors.__all__
@@ -26,6 +27,9 @@ def sample(cls: type[errors.TaskorchError]) -> errors.TaskorchError:
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     keywords.update(hint="do this", task_id="t-1")
+    if issubclass(cls, errors.WorkflowFailedError):
+        # It is a group of them.
+        keywords.update(failures={"a": ONE, "b": errors.TaskFailedError("no")})
     return cls("what happened", **keywords)
 
 
@@ -39,7 +43,8 @@ def test_an_error_survives_pickling(cls, protocol):
     assert type(copy) is cls
     assert str(copy) == str(error)
     assert copy.args == error.args
-    assert vars(copy) == vars(error)
+    assert repr(vars(copy)) == repr(vars(error))
+    assert (copy.code, copy.hint) == (cls.code, "do this")
 
 
 def test_every_error_class_of_the_module_is_public():

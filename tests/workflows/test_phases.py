@@ -20,6 +20,7 @@ from taskorch import (
     InvalidTransitionError,
     NotRunningError,
     Resources,
+    RetryPolicy,
     Task,
     TaskOrchestrator,
     TaskState,
@@ -703,3 +704,21 @@ def test_other_runs_are_waited_for(orch):
     assert run.status().tasks["z"] is TaskState.PENDING
     hold.release()
     assert run.result(PATIENCE) == {"z": "z()"}
+
+
+def test_a_report_counts_the_attempts_of_all_runs(orch):
+    """Also of those before a restart."""
+    BROKEN.add("a")
+    wf = Workflow("w")
+    wf.task(step, "a", retry=RetryPolicy(2, base=0), id="a")
+    run = orch.workflows.start(wf, id="x")
+    failures(run)
+    assert [task.attempts for task in run.report().tasks] == [2]
+    for attempts in (4, 6):
+        orch.workflows.restart("x")
+        failures(run)
+        assert [task.attempts for task in run.report().tasks] == [attempts]
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    assert run.result(PATIENCE) == {"a": "a()"}
+    assert [task.attempts for task in run.report().tasks] == [7]

@@ -12,6 +12,7 @@ from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
+from taskorch.runtime._reruns import earlier_ids
 from taskorch.runtime._work import error_of
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._report import (
@@ -186,11 +187,12 @@ def report(run: WorkflowRun) -> WorkflowReport:
     handles = run.handles
     phases = _phases(run, handles)
     phase_of = {name: phase for phase, names in phases.items() for name in names}
+    before = {name: _attempts_before(run, work) for name, work in handles.items()}
     with run._rt.lock:
         rows = {name: work._row for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
         tasks = tuple(
-            _task(run.workflow_id, name, work, phase_of.get(name, ""))
+            _task(run.workflow_id, name, work, phase_of.get(name, ""), before[name])
             for name, work in handles.items()
         )
     state, counts = _sum(rows, states, states)
@@ -235,7 +237,19 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _task(run_id: str, name: str, work: TaskHandle[Any], phase: str) -> TaskReport:
+def _attempts_before(run: WorkflowRun, work: TaskHandle[Any]) -> int:
+    """The attempts of a task in its runs before this one, as far as they are known."""
+    rt = run._rt
+    ids = earlier_ids(work.task_id)
+    if not ids:
+        return 0
+    rt.recall(ids)
+    return sum(rt.known(name)._row.attempt for name in ids if rt.is_known(name))
+
+
+def _task(
+    run_id: str, name: str, work: TaskHandle[Any], phase: str, attempts_before: int
+) -> TaskReport:
     row = work._row
     started = row.started_ns / NS if row.started_ns else None
     ended = row.ended_ns / NS if row.ended_ns else None
@@ -255,7 +269,7 @@ def _task(run_id: str, name: str, work: TaskHandle[Any], phase: str) -> TaskRepo
         started,
         ended,
         took,
-        row.attempt,
+        attempts_before + row.attempt,
         None if row.agent is None else row.agent.name,
         text,
         tuple(i.removeprefix(f"{run_id}/") for i in roots_of(work)),

@@ -224,7 +224,8 @@ class WorkflowRun:
         inside = current_or_none()
         if inside is not None and _members.run_of(inside.task_id) == self.workflow_id:
             msg = f"task {inside.task_id} would wait for itself to be paused"
-            raise WouldDeadlockError(msg, task_id=inside.task_id)
+            hint = "call it from outside of the workflow"
+            raise WouldDeadlockError(msg, hint=hint, task_id=inside.task_id)
         if rt.loops.is_mine() and self._under_way():
             msg = f"wait_paused() of workflow {self.workflow_id} would block the loop"
             hint = "use await orch.aio.workflows.wait_paused(id)"

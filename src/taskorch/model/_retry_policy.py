@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import attrs
 
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, leaves
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show
 from taskorch.model._suggesting import suggesting
@@ -82,7 +82,8 @@ class RetryPolicy:
     #: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0 and
     #: its ceiling, so that tasks which failed together do not return together.
     jitter: float | Literal["full"] = attrs.field(default=0.5, kw_only=True)
-    #: Which failures are worth a retry: classes, or a predicate over the exception.
+    #: Which failures are worth a retry: classes, or a predicate over the exception. A
+    #: group of exceptions is worth one if all are that it holds.
     retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
     #: No retry begins later than so many seconds after the first attempt began.
     stop_after: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
@@ -135,9 +136,18 @@ class RetryPolicy:
                 raise InvalidTaskError(msg)
 
     def covers(self, error: BaseException) -> bool:
-        """Whether *error* is of the kind that is worth a retry."""
+        """
+        Whether *error* is of the kind that is worth a retry.
+
+        A group of exceptions is, if it is itself, or if all are that it holds, however
+        deep: what `except*` of these classes would leave is not worth one. A predicate
+        is given the group.
+        """
         retry_on = self.retry_on
         if isinstance(retry_on, type | tuple):
             classes = cast("type[BaseException] | tuple[type[BaseException]]", retry_on)
-            return isinstance(error, classes)
+            return isinstance(error, classes) or (
+                isinstance(error, BaseExceptionGroup)
+                and all(isinstance(leaf, classes) for leaf in leaves(error))
+            )
         return bool(retry_on(error))

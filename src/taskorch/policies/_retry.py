@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from taskorch.errors import InvalidTaskError, Permanent
+from taskorch.errors import InvalidTaskError, Permanent, leaves
 from taskorch.model import NO_RETRY, RetryPolicy
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.policies._tenacity import (
@@ -31,10 +31,10 @@ class BackoffRetryHandler:
     """
     The RetryHandler that follows the task's own `RetryPolicy`.
 
-    There is no further attempt after `Permanent`, after `max_attempts`, after an
-    error that `retry_on` does not cover, or if it would begin more than `stop_after`
-    seconds after the first one did. A predicate in `retry_on` may raise: that passes
-    through, and the task fails by it.
+    There is no further attempt after `Permanent`, or a group with one, after
+    `max_attempts`, after an error that `retry_on` does not cover, or if it would begin
+    more than `stop_after` seconds after the first one did. A predicate in `retry_on`
+    may raise: that passes through, and the task fails by it.
 
     The delay before attempt n + 1 has the ceiling `base` (fixed), `base * n` (linear)
     or `base * 2 ** (n - 1)` (exponential), and never more than `max_delay`. With a
@@ -56,7 +56,7 @@ class BackoffRetryHandler:
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
         """What follows *failure*."""
         policy, attempts = failure.task.retry, failure.attempts
-        if isinstance(failure.error, Permanent):
+        if _is_permanent(failure.error):
             return _PERMANENT
         most = f"{policy.max_attempts:,}"
         if attempts >= policy.max_attempts:
@@ -138,7 +138,7 @@ class TenacityRetryHandler:
         if failure.task.retry != NO_RETRY:
             return self._own.decide(failure, context)
         error, attempts = failure.error, failure.attempts
-        if isinstance(error, Permanent):
+        if _is_permanent(error):
             return _PERMANENT
         if attempts >= MAX_ATTEMPTS:
             return _no(f"{attempts:,} attempts are enough for anything")
@@ -181,6 +181,11 @@ def _check_strategy(name: str, value: object, *, optional: bool = False) -> None
     ):
         msg = f"{name}: a strategy of tenacity's is needed, not {value!r}"
         raise InvalidTaskError(msg)
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether *error* is `Permanent`, or a group that holds one."""
+    return any(isinstance(leaf, Permanent) for leaf in leaves(error))
 
 
 def _no(reason: str) -> RetryDecision:

@@ -79,6 +79,10 @@ _OF_POOLS: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)
 _ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
+#: Characters of what a program said last that its error begins with.
+_MAX_LINE: Final = 500
+#: Names of variables that the error of a program mentions.
+_SOME_NAMES: Final = 3
 #: Of the grace, what a program may need to go, and its output to be read, once it has
 #: been killed; and the most of that in seconds.
 _KILL_SHARE: Final = 0.25
@@ -606,8 +610,18 @@ def _program_end(
         else f"was ended by signal {-result.exit_code}"
     )
     tail = result.stderr_tail.strip() or result.stdout_tail.strip()
-    said = f"; it said last: {tail[-500:]}" if tail else ""
-    names = ", ".join(result.withheld_env)
-    hint = f"variables withheld from it: {names}" if names else ""
-    msg = f"task {task_id}: the program {name!r} {how}{said}"
+    last = tail.rpartition("\n")[2].strip()[-_MAX_LINE:]
+    said = f": {last}" if last else ""
+    msg = f"program {name!r} {how}{said} (task {task_id})"
+    hint = _withheld(result.withheld_env, tail)
     return None, ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
+
+
+def _withheld(names: tuple[str, ...], tail: str) -> str:
+    """Some of the variables that a program had not: those first that it speaks of."""
+    if not names:
+        return ""
+    shown = sorted(names, key=lambda name: name not in tail)[:_SOME_NAMES]
+    more = len(names) - len(shown)
+    others = f" and {more} more" if more else ""
+    return f"not inherited: {', '.join(shown)}{others}; see inherit_env="

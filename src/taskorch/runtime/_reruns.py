@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ("Reruns", "next_id", "stem_of")
+__all__ = ("Reruns", "earlier_ids", "next_id", "stem_of")
 
 _FIRST: Final = "1"
 
@@ -23,6 +23,12 @@ def next_id(task_id: str) -> str:
     """The id of the run after this one."""
     stem, _, number = task_id.partition("~")
     return f"{stem}~{int(number or _FIRST) + 1}"
+
+
+def earlier_ids(task_id: str) -> list[str]:
+    """The ids of the runs before this one."""
+    stem, _, number = task_id.partition("~")
+    return [stem, *[f"{stem}~{n}" for n in range(2, int(number))]] if number else []
 
 
 class Reruns:

@@ -1123,6 +1123,10 @@ def _refuse_rings(batch: dict[str, Entry]) -> None:
         return
     parents = {name: [p.id for p in entry.parents] for name, entry in batch.items()}
     ring = find_ring(parents)
+    if len(ring) == 1:
+        msg = f"task {ring[0]!r} waits for itself"
+        hint = "leave it out of its own `after` and arguments"
+        raise CycleError(msg, cycle=ring, hint=hint)
     if ring:
         msg = f"tasks wait for each other in a ring: {' → '.join((*ring, ring[0]))}"
         raise CycleError(msg, cycle=ring)

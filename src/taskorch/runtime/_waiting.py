@@ -27,7 +27,7 @@ from taskorch.runtime._asyncio import asyncio, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
 from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._work import Work
+from taskorch.runtime._work import Work, first_error
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -55,7 +55,9 @@ def blockade(row: TaskRow) -> DependencyFailedError:
     by = () if more is None else tuple(more.blocked_by)
     roots = () if more is None else more.roots
     msg = f"task {row.id} is blocked: {', '.join(by)} did not complete"
-    return DependencyFailedError(msg, root_causes=roots, task_id=row.id)
+    error = DependencyFailedError(msg, root_causes=roots, task_id=row.id)
+    error.__cause__ = first_error(row.cargo, roots)
+    return error
 
 
 class Waiting:
@@ -668,11 +670,13 @@ def _would_deadlock(
     row: TaskRow, targets: Targets, holders: tuple[str, ...]
 ) -> WouldDeadlockError:
     names = ", ".join(target.id for target in targets)
+    hint = None
     if holders == (row.id,) and row in targets:
-        msg = f"task {row.id} waits for itself"
+        msg = f"task {row.id} waits for itself, and would never end"
+        hint = "return what it has; whoever needs that waits for the task from outside"
     else:
         msg = (
             f"task {row.id} waits for {names}, which cannot end before "
             f"{', '.join(holders)} lets go of what it holds"
         )
-    return WouldDeadlockError(msg, holders=holders, task_id=row.id)
+    return WouldDeadlockError(msg, holders=holders, hint=hint, task_id=row.id)

@@ -366,6 +366,19 @@ def unfinished(work: Work) -> NotRunningError:
     return NotRunningError(msg, hint=hint, task_id=task_id)
 
 
+def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
+    """What the first of *roots*, for which *work* failed, raised, if it is known."""
+    tasks = work._rt.kernel.tasks
+    above = {parent._row.id: parent for parent in work._above}
+    for root in roots:
+        row = tasks.get(root)
+        found = above.get(root) if row is None else row.cargo
+        error = None if found is None else error_of(found)
+        if error is not None:
+            return error
+    return None
+
+
 def ended_earlier(work: Work) -> bool:
     """Whether *work*, which has ended, had when this life took up what was left."""
     return work._settled <= work._rt.opened_at
@@ -440,7 +453,10 @@ def _error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         return failure_of(row)
     if cause == "dependency":
         msg = f"task {row.id}: {message}"
-        return DependencyFailedError(
-            msg, root_causes=more.first_roots, hint=_RERUN_BOTH, task_id=row.id
+        roots = more.first_roots
+        failed_by = DependencyFailedError(
+            msg, root_causes=roots, hint=_RERUN_BOTH, task_id=row.id
         )
+        failed_by.__cause__ = first_error(work, roots)
+        return failed_by
     return TaskFailedError(f"task {row.id}: {message}", type=kind, task_id=row.id)

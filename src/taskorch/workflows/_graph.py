@@ -115,7 +115,11 @@ def refuse_rings(parents: Parents) -> None:
 def ring_error(ring: Ring) -> CycleError:
     """The error about *ring*."""
     if len(ring) == 1:
-        return CycleError(f"task {ring[0]!r} waits for itself", cycle=ring)
+        return CycleError(
+            f"task {ring[0]!r} waits for itself",
+            cycle=ring,
+            hint="leave it out of its own `after` and arguments",
+        )
     shown = list(ring[:_SHOWN])
     if len(ring) > _SHOWN:
         shown.append(f"… ({len(ring) - _SHOWN:,} more)")

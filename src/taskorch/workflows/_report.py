@@ -67,6 +67,7 @@ class TaskReport:
     ended: float | None = None
     #: Seconds between these.
     duration: float | None = None
+    #: Of all its runs: how often it was begun.
     attempts: int = 0
     agent: str | None = None
     #: Why it did not complete.

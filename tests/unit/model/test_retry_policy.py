@@ -79,3 +79,28 @@ def test_seconds():
         check_seconds("timeout", 0, zero=False)
     with pytest.raises(InvalidTaskError, match="not True"):
         check_seconds("timeout", True)
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_covered"),
+    [
+        ([OSError()], True),
+        ([ConnectionError(), ExceptionGroup("inner", [TimeoutError()])], True),
+        ([OSError(), ValueError()], False),
+        ([ExceptionGroup("inner", [OSError(), ValueError()])], False),
+    ],
+)
+def test_a_group_is_worth_a_retry_if_all_is_that_it_holds(errors, is_covered):
+    """As `except*` leaves nothing then."""
+    policy = RetryPolicy(2, retry_on=(OSError, KeyError))
+    assert policy.covers(ExceptionGroup("g", errors)) is is_covered
+
+
+def test_a_group_is_worth_a_retry_by_its_own_class_and_by_a_predicate():
+    group = ExceptionGroup("g", [ValueError()])
+    assert RetryPolicy(2, retry_on=ExceptionGroup).covers(group)
+    assert RetryPolicy(2).covers(group)
+    assert not RetryPolicy(2).covers(BaseExceptionGroup("g", [SystemExit()]))
+    seen = []
+    assert not RetryPolicy(2, retry_on=seen.append).covers(group)
+    assert seen == [group]

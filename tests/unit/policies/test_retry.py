@@ -258,3 +258,12 @@ def test_the_reason_has_the_numbers(options, error, reason):
     policy = RetryPolicy(3, base=1.4, **options)
 
     assert decide(policy, FakeContext(random=Fixed()), error=error).reason == reason
+
+
+def test_what_a_group_says_is_permanent():
+    """However deep: one of what it holds says that a retry is of no use."""
+    inner = ExceptionGroup("inner", [Permanent("never")])
+    error = ExceptionGroup("outer", [OSError(), inner])
+    assert not decide(RetryPolicy(5), error=error).retry
+    error = ExceptionGroup("outer", [OSError()])
+    assert decide(RetryPolicy(5), error=error).retry
