@@ -2,14 +2,13 @@
 The guardian: a small process that ends our programs if we die and cannot.
 
 It runs as a script beside us and imports nothing of taskorch, so that it starts in
-milliseconds and keeps little memory. From its standard input, of which only we hold
-the other end, it reads which process groups are ours:
+milliseconds and keeps little memory. Its standard input, of which only we hold the
+other end, says that we live; the word `quit` there says that all is well, and it goes.
 
-    +4711    group 4711 is ours now
-    -4711    and now it is not any more
-    quit     all is well, go
-
-If that input ends without `quit`, or we are gone, it kills those groups. Then it looks
+If that input ends without the word, or we are gone, it kills the process groups that
+are ours. They stand in a file that we share, a number in each place of eight bytes, and
+0 in those that are free. It reads them then and not before, so it knows what we knew
+last, even if it was stopped for long: nothing can be lost on the way. Then it looks
 through the environment of every process for the mark of our run and kills what carries
 it, so that whatever has left its group dies too (Linux only).
 
@@ -33,6 +32,11 @@ _IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGTSTP", "SIG
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 _MOST_ROUNDS = 200
+
+#: Bytes of the file for each group.
+PLACE = 8
+#: What is said to it when all is well.
+QUIT = b"quit\n"
 
 #: Looks at a process, by its number, and says whether it is meant.
 Belongs = Callable[[int], bool]
@@ -120,8 +124,8 @@ def _kill(pid: int, numbers: tuple[int, ...]) -> None:
             os.kill(pid, number)
 
 
-def _watch(parent: int) -> set[int] | None:
-    """Follow what the parent says until it dies; None if it says `quit` first."""
+def _watch(parent: int) -> bool:
+    """Wait until the parent has died; False if it says `quit` first."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
     # Another child of the parent, forked without exec, can hold the other end of our
@@ -131,32 +135,28 @@ def _watch(parent: int) -> set[int] | None:
         with suppress(OSError, AttributeError):
             poll.register(os.pidfd_open(parent), select.POLLIN)
             patience = None
-    groups: set[int] = set()
-    rest = b""
     while True:
         # It may have died before we could hold on to it.
         gone = os.getppid() != parent
         ready = {fd for fd, _ in poll.poll(0 if gone else patience)}
         if 0 in ready:
             try:
-                data = os.read(0, 65536)
+                return not os.read(0, len(QUIT))
             except OSError:
-                data = b""
-            if not data:
-                return groups
-            *lines, rest = (rest + data).split(b"\n")
-            if not all(_heed(line, groups) for line in lines):
-                return None
+                return True
         elif ready or gone:
-            return groups
+            return True
 
 
-def _heed(line: bytes, groups: set[int]) -> bool:
-    if line == b"quit":
-        return False
-    change = groups.add if line.startswith(b"+") else groups.discard
-    change(int(line[1:]))
-    return True
+def listed(table: int) -> set[int]:
+    """The process groups in the file with the descriptor *table*."""
+    data = b""
+    while chunk := os.pread(table, 65536, len(data)):
+        data += chunk
+    places = range(0, len(data), PLACE)
+    groups = {int.from_bytes(data[at : at + PLACE], "little") for at in places}
+    # What stands for a group of its own or for all processes is none of ours.
+    return {group for group in groups if group > 1}
 
 
 def _end(groups: set[int], mark: bytes) -> None:
@@ -186,14 +186,13 @@ def _end(groups: set[int], mark: bytes) -> None:
         time.sleep(pause)
 
 
-def main(parent: int, mark: bytes) -> None:
-    """Watch over the process *parent*, whose programs carry *mark*."""
+def main(parent: int, mark: bytes, table: int) -> None:
+    """Watch over *parent*, whose programs carry *mark*, and stand in *table*."""
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    groups = _watch(parent)
-    if groups is not None:
-        _end(groups, mark)
+    if _watch(parent):
+        _end(listed(table), mark)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), os.fsencode(sys.argv[2]))
+    main(int(sys.argv[1]), os.fsencode(sys.argv[2]), int(sys.argv[3]))

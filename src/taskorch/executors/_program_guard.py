@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from taskorch.executors import _guardian
@@ -27,6 +29,59 @@ def _is_python(path: str | None) -> bool:
     return "python" in name or "pypy" in name
 
 
+class Table:
+    """
+    The process groups that are ours, in a file that the guardian reads when we die.
+
+    In memory where the system has such files, and without a name anyhow: it goes with
+    those who have it open.
+
+    Raises:
+        OSError: There is no descriptor left, or no place for it.
+    """
+
+    def __init__(self) -> None:
+        self.fd = _open_unnamed()
+        #: Where each group stands, and the places that are free.
+        self._places: dict[int, int] = {}
+        self._free: list[int] = []
+
+    def add(self, group: int) -> None:
+        """
+        *group* is ours from now on.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        place = self._free[-1] if self._free else len(self._places)
+        self._write(place, group)
+        if self._free:
+            self._free.pop()
+        self._places[group] = place
+
+    def remove(self, group: int) -> None:
+        """*group* is not ours any more, if it was."""
+        place = self._places.pop(group, None)
+        if place is not None:
+            self._write(place, 0)
+            self._free.append(place)
+
+    def _write(self, place: int, group: int) -> None:
+        number = group.to_bytes(_guardian.PLACE, "little")
+        os.pwrite(self.fd, number, place * _guardian.PLACE)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self.fd)
+
+
+def _open_unnamed() -> int:
+    with suppress(OSError, AttributeError):
+        return os.memfd_create("taskorch-guardian")
+    with tempfile.TemporaryFile(buffering=0) as file:
+        return os.dup(file.fileno())
+
+
 class Guard:
     """
     The guardian of one run, for the supervisor thread only.
@@ -37,7 +92,7 @@ class Guard:
 
     def __init__(self, run_id: str) -> None:
         self._mark = f"{RUN_VARIABLE}={run_id}"
-        self._groups: set[int] = set()
+        self._table: Table | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._impossible = False
@@ -61,6 +116,9 @@ class Guard:
             )
             return
         self._drop()
+        if self._table is None:
+            self._table = Table()
+        table = self._table.fd
         ours, theirs = socket.socketpair()
         try:
             with no_fork, theirs:
@@ -72,10 +130,12 @@ class Guard:
                         str(script),
                         str(os.getpid()),
                         self._mark,
+                        str(table),
                     ],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    pass_fds=[table],
                     env={name: os.environ[name] for name in _ENV if name in os.environ},
                     cwd="/",
                     start_new_session=True,
@@ -84,64 +144,64 @@ class Guard:
             ours.close()
             raise
         self._socket = ours
-        for group in self._groups:
-            self._say(f"+{group}")
 
     def add(self, group: int) -> None:
         """A process group is ours from now on."""
-        self._groups.add(group)
-        self._tell(f"+{group}")
+        if self._table is None:
+            return
+        try:
+            self._table.add(group)
+        except OSError as error:
+            # The mark finds what does not stand there, on Linux.
+            _log.warning("the guardian of our programs cannot know one: %s", error)
+        self._see_that_it_lives()
 
     def remove(self, group: int) -> None:
         """A process group has ended, and its number may go to another."""
-        if group in self._groups:
-            self._groups.remove(group)
-            self._tell(f"-{group}")
+        if self._table is None:
+            return
+        self._table.remove(group)
+        self._see_that_it_lives()
 
     def close(self) -> None:
         """Send the guardian home: nothing is left to watch over."""
-        process = self._process
+        process, self._process = self._process, None
+        if process is not None:
+            self._say_quit()
+        self._drop()
+        table, self._table = self._table, None
+        if table is not None:
+            table.close()
         if process is None:
             return
-        self._say("quit")
-        self._drop()
         try:
             process.wait(_QUIT_SECONDS)
         except subprocess.TimeoutExpired:  # somebody has stopped it
             process.kill()
             process.wait()
-        self._process = None
 
     def disown(self) -> None:
         """In a forked child: let go of the guardian, which is not the child's."""
         self._drop()
+        if self._table is not None:
+            self._table.close()
+            self._table = None
 
     def _drop(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _tell(self, line: str) -> None:
-        if self._say(line):
-            return
+    def _see_that_it_lives(self) -> None:
         try:
-            self.start()  # tells it all groups, this one too
+            self.start()
         except OSError as error:
             _log.warning("the guardian of our programs cannot be started: %s", error)
 
-    def _say(self, line: str) -> bool:
-        """Whether the guardian has been told, or need not be."""
-        if self._impossible:
-            return True
-        if self._socket is None:
-            return False
-        # A process may have chosen to die of SIGPIPE, and must not wait for a guardian
-        # that somebody has stopped: the mark finds what it is not told.
+    def _say_quit(self) -> None:
+        # A process may have chosen to die of SIGPIPE. It is the only word ever said, so
+        # there is room for it.
         flags = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
-        try:
-            self._socket.send(f"{line}\n".encode(), flags)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.send(_guardian.QUIT, flags)

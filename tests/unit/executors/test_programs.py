@@ -1368,11 +1368,3 @@ def test_the_guardian_kills_what_carries_the_mark(says, run_id, monkeypatch):
         assert other.poll() is None
         other.kill()
         other.wait()
-
-
-def test_the_guardian_heeds_its_three_words():
-    """Groups are added, removed, and at the word it goes."""
-    groups: set[int] = set()
-    assert all(_guardian._heed(line, groups) for line in (b"+1", b"+2", b"-1", b"-9"))
-    assert groups == {2}
-    assert not _guardian._heed(b"quit", groups)
