@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskorch._executor import TaskExecutor as TaskExecutor
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
     from taskorch._managers import WorkflowContext as WorkflowContext
@@ -295,6 +296,7 @@ __all__ = (
     "TaskContext",
     "TaskDue",
     "TaskEvent",
+    "TaskExecutor",
     "TaskExpiredError",
     "TaskFailed",
     "TaskFailedError",
@@ -349,6 +351,7 @@ __all__ = (
 )
 
 _WHERE = {
+    "taskorch._executor": ("TaskExecutor",),
     "taskorch._handles": (
         "TaskHandle",
         "as_completed",

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
+from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
 from taskorch.model import to_seconds
 from taskorch.model._limits import KEEP_EVENTS
@@ -125,7 +126,8 @@ class AsyncOrchestrator:
         """
         See `TaskOrchestrator.map`: `async for result in orch.aio.map(…)`.
 
-        All calls are submitted when the first result is asked for.
+        All calls are submitted when the first result is asked for. Close it
+        (`contextlib.aclosing`) if you leave it early: what has not begun is cancelled.
         """
         end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
@@ -133,9 +135,12 @@ class AsyncOrchestrator:
             self._orch._rt.submit_calls, fn, calls, capture()
         )
         works.reverse()
-        while works:
-            # In no variable: a long map holds only what is to come.
-            yield await _within(cast("TaskHandle[Any]", works.pop()), end)
+        try:
+            while works:
+                # In no variable: a long map holds only what is to come.
+                yield await _next_within(works, end)
+        finally:
+            cancel_pending(works)
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
@@ -356,7 +361,9 @@ class AsyncWorkflows:
         return await self._aio._asked(self._manager.restart, run_id)
 
 
-async def _within(handle: TaskHandle[Any], end: float | None) -> Any:
-    """The result of *handle*, if it comes before *end*."""
+async def _next_within(works: list[Any], end: float | None) -> Any:
+    """The result of the last of *works*, which goes, if it comes before *end*."""
     async with asyncio.timeout(None if end is None else end - monotonic()):
-        return await handle
+        result = await works[-1]
+    works.pop()
+    return result

@@ -9,6 +9,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
+from taskorch._futures import TaskFuture
 from taskorch.errors import ResultGoneError, UsageError
 from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
@@ -178,25 +179,19 @@ class TaskHandle(Work, Generic[T]):
         """
         A future of `concurrent.futures` with the same outcome.
 
-        That of a task that is blocked is resolved with its DependencyFailedError,
-        finally.
+        To cancel it cancels the task if that has not begun; that of a task that was
+        cancelled is cancelled. That of a task that is blocked is resolved with its
+        DependencyFailedError, finally.
         """
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        future.set_running_or_notify_cancel()
-
-        def resolve(error: BaseException | None) -> None:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(cast("T", self._value))
+        future: TaskFuture[T] = TaskFuture(self)
 
         def tell() -> None:
             # As it is now: a re-run may unblock it before the publisher's turn.
-            self._rt.publisher.put([(resolve, self._said()[1])])
+            self._rt.publisher.put([(future.resolve, self._said()[1])])
 
         settled, error = self._outcome()
         if settled:
-            resolve(error)
+            future.resolve(error)
         else:
             self._rt.waiting.when(self, _is_known, tell)
         return future

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from taskorch import journal as journals
+from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
 from taskorch.errors import (
     InvalidTaskError,
@@ -291,7 +292,9 @@ class TaskOrchestrator:
         """
         Call *fn* with the items of *iterables*, and yield the results in order.
 
-        All calls are submitted before this returns.
+        All calls are submitted before this returns. Those that have not begun are
+        cancelled when the iterator is closed, when a call fails, or when *timeout* is
+        over.
 
         Args:
             fn: What to call.
@@ -916,10 +919,19 @@ def _manager_of(runtime: Runtime) -> WorkflowManager:
 
 def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
     handles.reverse()
-    while handles:
-        # In no variable: a long map holds only what is to come.
-        left = None if end is None else max(0.0, end - monotonic())
-        yield handles.pop().result(left)
+    try:
+        while handles:
+            yield _next_result(handles, end)
+    finally:
+        cancel_pending(handles)
+
+
+def _next_result(handles: list[TaskHandle[T]], end: float | None) -> T:
+    """The result of the last of *handles*, which goes: nobody keeps what is yielded."""
+    left = None if end is None else max(0.0, end - monotonic())
+    result = handles[-1].result(left)
+    handles.pop()
+    return result
 
 
 def _check_priority(priority: object) -> None:

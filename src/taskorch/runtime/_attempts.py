@@ -69,14 +69,23 @@ if TYPE_CHECKING:
     from taskorch.executors import ProgramEnd, ProgramExecutor
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Attempts", "gone", "outcome_of", "said", "strip", "tidy", "unawaited")
+__all__ = (
+    "ENDS_LOOPS",
+    "Attempts",
+    "gone",
+    "outcome_of",
+    "said",
+    "strip",
+    "tidy",
+    "unawaited",
+)
 
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
 #: What pools say of calls that they have given up.
 _OF_POOLS: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)
 #: Exceptions that mean something to the loop of whoever asks for a result.
-_ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
+ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
 #: Characters of what a program said last that its error begins with.
@@ -104,7 +113,7 @@ def outcome_of(
         return "stopped", error, (kind, message)
     if isinstance(error, concurrent.futures.BrokenExecutor):
         return "lost", error, (kind, message)
-    if not isinstance(error, Exception) or isinstance(error, _ENDS_LOOPS):
+    if not isinstance(error, Exception) or isinstance(error, ENDS_LOOPS):
         # SystemExit and the like must not end the program of whoever asks, and a
         # StopIteration not the loop.
         text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")

@@ -1,0 +1,237 @@
+"""An orchestrator as an executor of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any, Final, ParamSpec, TypeVar
+
+from taskorch._futures import TaskFuture, cancel_all
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.model import check_count
+from taskorch.model._show import show
+
+__all__ = ("TaskExecutor",)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: The threads that will stop the orchestrators of executors, and what tells each to.
+_CARETAKERS: Final[dict[threading.Thread, SimpleQueue[None]]] = {}
+#: The interpreter is about to end: nobody could begin a thread any more.
+_EXITING: Final = threading.Event()
+
+
+class TaskExecutor(Executor):
+    """
+    Runs calls as tasks of an orchestrator, wherever an Executor is taken.
+
+    It has an orchestrator of its own, which begins with the first call and stops when
+    the executor is shut down or nobody has it any more; or it is given one, whose life
+    it leaves alone. Either way, calls that were accepted are done before the
+    interpreter exits, as with a `ThreadPoolExecutor`; of a given orchestrator, as its
+    owner stops it.
+
+    `submit` takes what `TaskOrchestrator.submit` takes: a handle among the arguments is
+    replaced by its result, and a coroutine function runs on a loop. A call may submit
+    others and wait for them, however many do so at once.
+
+    Args:
+        max_workers: Calls that run at once; None is the `concurrency` that an
+            orchestrator has by default.
+        orchestrator: One that is there already: its `concurrency` counts.
+        options: Of the executor's own orchestrator: `resources`, `journal` and all
+            others that `TaskOrchestrator` takes.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range; or *orchestrator* is given
+            together with what is for one that the executor makes.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        orchestrator: TaskOrchestrator | None = None,
+        **options: Any,
+    ) -> None:
+        if orchestrator is None:
+            self._owns = True
+            orchestrator = _make(max_workers, options)
+        else:
+            self._owns = False
+            _refuse(orchestrator, max_workers, options)
+        self._orchestrator = orchestrator
+        #: By this name dask looks for it.
+        self._max_workers = orchestrator._rt.kernel.concurrency
+        # The validator of the user's, say, may submit while it is asked.
+        self._lock = threading.RLock()
+        self._closed = False
+        #: Of the calls that have no outcome yet.
+        self._futures: set[TaskFuture[Any]] = set()
+        self._caretaker: threading.Thread | None = None
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """
+        Call *fn* as a task; see `TaskHandle.future` for what is returned.
+
+        Raises:
+            RuntimeError: The executor has been shut down, or the interpreter ends.
+            UsageError: The task was refused.
+        """
+        with self._lock:
+            # In the words of concurrent.futures, and with its error.
+            if self._closed:
+                msg = "cannot schedule new futures after shutdown"
+                raise RuntimeError(msg)
+            if _EXITING.is_set():
+                msg = "cannot schedule new futures after interpreter shutdown"
+                raise RuntimeError(msg)
+            if self._owns and self._caretaker is None:
+                self._caretaker = _start(self, self._orchestrator)
+            future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
+            self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        found: Future[T] = future
+        return found
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """
+        Take no more calls; those that were accepted are done.
+
+        An orchestrator of the executor's own stops when they are.
+
+        Args:
+            wait: Whether to return only then.
+            cancel_futures: Whether to cancel those that have not begun.
+
+        Raises:
+            WouldDeadlockError: The caller is one of the calls that it would wait for.
+            WouldBlockError: The caller is on the loop that does them.
+        """
+        rt = self._orchestrator._rt
+        if wait and self._owns:
+            rt.waiting.refuse_within("shutdown(wait=True)")
+        with self._lock:
+            self._closed = True
+            left = list(self._futures)
+        if cancel_futures:
+            cancel_all(left)
+        if self._caretaker is not None:
+            _tell(self._caretaker)
+        if not wait:
+            return
+        for future in left:
+            future.join()
+        if self._caretaker is not None:
+            self._caretaker.join()
+
+    def __repr__(self) -> str:
+        state = " shut down" if self._closed else ""
+        return f"<TaskExecutor{state} over {self._orchestrator!r}>"
+
+
+def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
+    """
+    An orchestrator of an executor's own.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+    if max_workers is not None:
+        given: Any = max_workers
+        if isinstance(given, int) and given <= 0:
+            # In the words of concurrent.futures.
+            msg = "max_workers must be greater than 0"
+            raise InvalidTaskError(msg, hint="None is as many as usual")
+        check_count("max_workers", max_workers, least=1)
+        if "concurrency" in options:
+            msg = "max_workers= and concurrency= are the same thing: give one of them"
+            raise InvalidTaskError(msg)
+        options = {**options, "concurrency": max_workers}
+    for name in ("thread_name_prefix", "initializer", "initargs"):
+        if name in options:
+            msg = f"TaskExecutor has no {name}=: its threads come and go"
+            hint = (
+                "keep what a call needs in a functools.cache or a threading.local; or "
+                "give a pool to TaskOrchestrator(executors=…), and its name to "
+                "Task.call(…, executor=…)"
+            )
+            raise InvalidTaskError(msg, hint=hint)
+    # What a call returned belongs to whoever has its future.
+    return TaskOrchestrator(**{"keep_finished": 0, **options})
+
+
+def _refuse(
+    orchestrator: object, max_workers: int | None, options: dict[str, Any]
+) -> None:
+    """
+    Refuse what does not go with *orchestrator*.
+
+    Raises:
+        InvalidTaskError: It is none, or something else was given.
+    """
+    if not isinstance(orchestrator, TaskOrchestrator):
+        msg = f"orchestrator= is a TaskOrchestrator, not {show(orchestrator)}"
+        raise InvalidTaskError(msg)
+    given = ["max_workers"] * (max_workers is not None) + list(options)
+    if given:
+        names = ", ".join(f"{name}=" for name in given)
+        msg = f"{names}: the orchestrator that is given has its own"
+        hint = "give them to TaskOrchestrator(…); max_workers is its concurrency"
+        raise InvalidTaskError(msg, hint=hint)
+
+
+# ------------------------------------------------------------------ caretakers
+
+
+def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.Thread:
+    """Start *orchestrator*, and the thread that will stop it."""
+    orchestrator.start()
+    bell: SimpleQueue[None] = SimpleQueue()
+    caretaker = threading.Thread(
+        target=_take_care,
+        args=(orchestrator, bell),
+        name=f"{orchestrator._rt.name}-caretaker",
+        # It is waited for at the exit, in time: see `_at_exit`.
+        daemon=True,
+    )
+    _CARETAKERS[caretaker] = bell
+    caretaker.start()
+    # The collector may call this in the midst of anything, and a put never blocks.
+    weakref.finalize(executor, bell.put, None).atexit = False
+    return caretaker
+
+
+def _take_care(orchestrator: TaskOrchestrator, bell: SimpleQueue[None]) -> None:
+    """Wait for the end of an executor, and stop its orchestrator once all is done."""
+    try:
+        bell.get()
+        orchestrator.stop()
+    finally:
+        _CARETAKERS.pop(threading.current_thread(), None)
+
+
+def _tell(caretaker: threading.Thread) -> None:
+    bell = _CARETAKERS.get(caretaker)
+    if bell is not None:
+        bell.put(None)
+
+
+def _at_exit() -> None:
+    """Let what was accepted be done."""
+    _EXITING.set()
+    for caretaker in list(_CARETAKERS):
+        _tell(caretaker)
+        caretaker.join()
+
+
+# The hook of concurrent.futures: before the interpreter waits for threads, and so
+# before all that `atexit` calls. It has no public name.
+getattr(threading, "_register_atexit")(_at_exit)  # noqa: B009

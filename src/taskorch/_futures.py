@@ -1,0 +1,150 @@
+"""Futures of `concurrent.futures` over handles, for those who take nothing else."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from taskorch.errors import InvalidTransitionError, TaskFailedError
+from taskorch.model import TaskState
+from taskorch.runtime._asyncio import running_loop
+from taskorch.runtime._attempts import ENDS_LOOPS
+from taskorch.runtime._waiting import is_settled
+
+if TYPE_CHECKING:
+    from taskorch.runtime._work import Work
+
+__all__ = ("TaskFuture", "cancel_all", "cancel_pending")
+
+T = TypeVar("T")
+
+
+class TaskFuture(concurrent.futures.Future[T]):
+    """
+    The future of a task: pending until its first attempt, running from then on.
+
+    A task that waits for it gives its slot back meanwhile, as for `handle.result()`.
+
+    Args:
+        handle: Of the task.
+    """
+
+    def __init__(self, handle: Work) -> None:
+        super().__init__()
+        self._handle = handle
+
+    def running(self) -> bool:
+        """Whether the task has begun, and its outcome is not known yet."""
+        return self._handle._row.attempt > 0 and not self.done()
+
+    def cancel(self) -> bool:
+        """
+        Cancel the task if it has not begun; whether it is cancelled.
+
+        One that has begun goes on: to stop it too, use `TaskHandle.cancel`.
+        """
+        if not self.done():
+            cancel_all((self,))
+        return self.cancelled()
+
+    def result(self, timeout: float | None = None) -> T:
+        """
+        Wait for the result, as `TaskHandle.result` does.
+
+        Raises:
+            TimeoutError: The caller's patience is over; the task goes on.
+            CancelledError: The task was cancelled.
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task for which this one waits.
+        """
+        return super().result(self._give_way(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """
+        Wait for the end, and return what `result` would raise, or None.
+
+        Raises:
+            TimeoutError: The caller's patience is over; the task goes on.
+            CancelledError: The task was cancelled.
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task for which this one waits.
+        """
+        return super().exception(self._give_way(timeout))
+
+    def join(self) -> None:
+        """Wait until there is an outcome."""
+        self._give_way(None)
+        concurrent.futures.wait((self,))
+
+    def _give_way(self, timeout: float | None) -> float | None:
+        """
+        Inside a task, let others run until there is an outcome; the time left.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+        """
+        rt = self._handle._rt
+        waiting = rt.waiting
+        if self.done() or (waiting._inside_of() is None and not rt.loops.is_mine()):
+            return timeout
+        end = None if timeout is None else monotonic() + timeout
+        waiting.wait(self._handle, timeout)
+        return None if end is None else max(0.0, end - monotonic())
+
+    def resolve(self, error: BaseException | None) -> None:
+        """On the publisher's thread: the task has ended, or is blocked."""
+        if self._handle._row.state is TaskState.CANCELLED:
+            super().cancel()
+        if not self.set_running_or_notify_cancel():
+            return
+        cause = None if error is None else error.__cause__
+        if isinstance(error, TaskFailedError) and isinstance(cause, ENDS_LOOPS):
+            # Wrapped for those who await a handle; here it is as it was raised.
+            error = cause
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(cast("T", self._handle._value))
+
+
+def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
+    """Cancel those of *futures*, all of one orchestrator, that have not begun."""
+    gone = set(cancel_pending([future._handle for future in futures]))
+    for future in futures:
+        if future._handle in gone:
+            concurrent.futures.Future.cancel(future)
+
+
+def cancel_pending(handles: Sequence[Work]) -> list[Work]:
+    """
+    Cancel those of *handles*, all of one orchestrator, that have not begun.
+
+    Returns:
+        Those that were cancelled.
+    """
+    if not handles:
+        return []
+    rt = handles[0]._rt
+
+    def change(now: int) -> list[Work]:
+        if rt.closed and rt.committer is not None:
+            # What it has left belongs to its next life.
+            return []
+        found: list[Work] = []
+        for handle in handles:
+            row = handle._row
+            if row.attempt or is_settled(row):
+                continue
+            # What the user's StateMachine forbids is as if it had begun.
+            with suppress(InvalidTransitionError):
+                rt.kernel.cancel(row, now, "called off before it began")
+                found.append(handle)
+        return found
+
+    # An event loop is not made to wait for a journal: the task does not begin in this
+    # life, and the journal learns of it as soon as it can.
+    result: list[Any] = rt.step(change, keep=running_loop() is None)
+    return result
