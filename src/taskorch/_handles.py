@@ -183,7 +183,10 @@ class TaskHandle(Work, Generic[T]):
         cancelled is cancelled. That of a task that is blocked is resolved with its
         DependencyFailedError, finally.
         """
-        future: TaskFuture[T] = TaskFuture(self)
+        return self._resolving(TaskFuture(self))
+
+    def _resolving(self, future: TaskFuture[T]) -> TaskFuture[T]:
+        """Let *future*, which is of this handle, have its outcome."""
 
         def tell() -> None:
             # As it is now: a re-run may unblock it before the publisher's turn.

@@ -219,18 +219,16 @@ def test_history_of_what_was_tried_again_and_moved(tmp_path):
         if len(calls) < 3:
             raise OSError(len(calls))
 
-    with TaskOrchestrator(
-        journal=SqliteJournal(tmp_path / "j.db"), keep_finished=0
-    ) as orch:
+    orch = TaskOrchestrator(journal=SqliteJournal(tmp_path / "j.db"), keep_finished=0)
 
-        @orch.agent("a", capabilities={"x"})
-        def do(task, context):
-            shaky()
+    @orch.agent("a", capabilities={"x"})
+    def do(task, context):
+        shaky()
 
-        orch.submit_task(
-            Task("x", id="x", not_before=0.05, retry=RetryPolicy(3, base=0))
-        )
-        orch.set_priority("x", 7)
+    # Before it can begin.
+    orch.submit_task(Task("x", id="x", retry=RetryPolicy(3, base=0)))
+    assert orch.set_priority("x", 7)
+    with orch:
         orch.submit_task(Task.wait_for("never", id="w"))
         orch.wait(PATIENCE)
         orch.cancel_task("w")

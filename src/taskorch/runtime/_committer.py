@@ -43,6 +43,7 @@ from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
 from taskorch.runtime._asyncio import asyncio, running_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
+from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
 from taskorch.runtime._work import NEVER, Emitted, Work
 
@@ -116,7 +117,7 @@ class Committer:
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
         #: Threads that wait for the end of the trouble.
-        self._gates: set[threading.Event] = set()
+        self._gates: set[Gate] = set()
         # One that knows whose it is: see _let_others_write.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
@@ -373,7 +374,7 @@ class Committer:
             self._local.deferred = deferred
 
     def _wait(self, seq: int, end: float) -> None:
-        gate = threading.Event()
+        gate = Gate()
         with self._rt.lock:
             if self._rt.fault is not None:
                 return
