@@ -48,6 +48,7 @@ from taskorch.model import (
 )
 from taskorch.model._limits import (
     CONCURRENCY,
+    GRACE_SECONDS,
     KEEP_EVENTS,
     KEEP_FINISHED,
     MAX_PRIORITY,
@@ -157,6 +158,7 @@ class TaskOrchestrator:
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
         stop_timeout: float | timedelta | None = None,
+        grace: float | timedelta = GRACE_SECONDS,
         rerun_failed: bool = False,
         seed: int | None = None,
         monitor_interval: float | timedelta = 10.0,
@@ -175,6 +177,7 @@ class TaskOrchestrator:
             raise InvalidTaskError(msg)
         if stop_timeout is not None:
             stop_timeout = check_seconds("stop_timeout", stop_timeout)
+        grace = check_seconds("grace", grace)
         monitor_interval = check_seconds(
             "monitor_interval", monitor_interval, zero=False
         )
@@ -200,6 +203,7 @@ class TaskOrchestrator:
             parts=parts,
             config=KernelConfig(
                 concurrency=concurrency,
+                grace_ns=int(grace * NS),
                 keep_finished=keep_finished,
                 refuse_unknown=unknown_capability == "refuse",
             ),
@@ -800,16 +804,14 @@ class TaskOrchestrator:
         if self._rt.closed:
             msg = "the orchestrator has stopped, and cannot be started again"
             raise InvalidTransitionError(msg, hint="make a new one")
-        rt = self._rt
-        if rt.committer is not None and not rt.started:
-            if not rt.opened:
-                rt.open()
-            if any("/" in task_id for task_id in rt.kernel.tasks):
-                # Before anything begins: phases of earlier lives may have limits.
-                from taskorch._managers import _limits  # noqa: PLC0415 - when needed
+        self._lifecycle.start(self._restore_limits)
 
-                _limits.restore(rt)
-        self._lifecycle.start()
+    def _restore_limits(self) -> None:
+        """Before anything begins: phases of earlier lives may have limits."""
+        if any("/" in task_id for task_id in self._rt.kernel.tasks):
+            from taskorch._managers import _limits  # noqa: PLC0415 - when needed
+
+            _limits.restore(self._rt)
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """
@@ -833,13 +835,21 @@ class TaskOrchestrator:
         """
         End: wait for what can still proceed, cancel the rest, and say what was left.
 
+        What runs is asked to stop, and has `grace` seconds for that; then it is given
+        up, and programs are killed. Called again, it returns the same report; while
+        another thread is at it, the less patient of the two decides.
+
         Args:
-            drain: False does not wait.
-            timeout: Seconds to wait; None is `stop_timeout`.
+            drain: Whether to wait for what can still proceed; False asks all to stop.
+            timeout: Seconds that all of it may take, the grace included: the drain
+                leaves a quarter to it, or the grace if that is shorter. 0 gives up at
+                once what does not end by itself. None is `stop_timeout`.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
+            KeyboardInterrupt: It was interrupted. While it waited for work to end,
+                nothing has stopped; after that, it has ended without waiting further.
         """
         return self._lifecycle.stop(
             drain=drain,
@@ -885,13 +895,16 @@ class TaskOrchestrator:
         trace: TracebackType | None,
     ) -> None:
         stopping = asyncio.ensure_future(self.aio.stop(drain=kind is None))
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            # As above.
-            self._lifecycle.hurry()
-            await stopping
-            raise
+        cancelled: asyncio.CancelledError | None = None
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError as again:
+                # As above; and once more means: at once.
+                self._lifecycle.hurry()
+                cancelled = again
+        if cancelled is not None:
+            raise cancelled
 
     def __repr__(self) -> str:
         rt = self._rt

@@ -263,7 +263,7 @@ def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch)
 def test_a_block_that_was_not_entered_leaves_nothing_behind():
     """What had begun is stopped: nobody else would do it."""
     orch = TaskOrchestrator()
-    orch._lifecycle.start = interrupt
+    orch._lifecycle.start = lambda _: interrupt()
     with pytest.raises(KeyboardInterrupt), orch:
         pytest.fail("it was entered")
     assert orch._rt.closed

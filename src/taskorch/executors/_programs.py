@@ -147,17 +147,32 @@ class ProgramExecutor:
         self._common.loop.call(partial(self._begin, run))
         return run.process
 
-    def close(self, grace: float) -> None:
+    def terminate(self, grace: float) -> None:
+        """
+        Ask all programs to end, and kill those that have not done so in time.
+
+        Does not wait, and others may be started.
+
+        Args:
+            grace: Seconds from SIGTERM to SIGKILL, at the most.
+        """
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
+            run.process.terminate(grace)
+
+    def close(self, grace: float, patience: float = _CLOSE_MARGIN) -> None:
         """
         End all programs and whatever they have left, and wait until they are gone.
 
-        Each `on_end` has been called when it returns. It returns in any case a few
-        seconds after the grace; what cannot be ended until then is left to the
+        Each `on_end` has been called when it returns. It returns in any case when
+        *patience* is over; what cannot be ended until then is left to the
         guardian. Can be called again, also to shorten the grace. In `on_end` it does
         not wait.
 
         Args:
             grace: Seconds from SIGTERM to SIGKILL.
+            patience: Seconds that it waits beyond the grace.
         """
         if self._is_forked():
             return
@@ -171,7 +186,7 @@ class ProgramExecutor:
         if thread is None or thread is threading.current_thread():
             return
         self._common.loop.call(self._begin_all)
-        thread.join(min(grace + _CLOSE_MARGIN, threading.TIMEOUT_MAX))
+        thread.join(min(grace + patience, threading.TIMEOUT_MAX))
         if thread.is_alive():
             with self._lock:
                 runs = list(self._runs)

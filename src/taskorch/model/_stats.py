@@ -213,14 +213,21 @@ class Unfinished:
 
 @attrs.frozen
 class StopReport:
-    """What was left when the orchestrator stopped."""
+    """
+    What became of the tasks when the orchestrator stopped: each is counted once.
+
+    `completed`, `failed` and `cancelled` are those that had ended by themselves, or
+    were cancelled by somebody before the stop.
+    """
 
     completed: int
     failed: int
     cancelled: int
-    #: Tasks that did not finish, and why.
+    #: Tasks that did not finish, as they were when all was told to stop, and why. In
+    #: memory they are cancelled; a durable orchestrator has them at the next start.
     left: tuple[Unfinished, ...]
-    #: Attempts that would not stop.
+    #: Attempts that did not stop in their grace, and were given up, as `"id (attempt
+    #: 1)"`: of functions the threads go on, and programs were killed.
     leaked: tuple[str, ...]
     #: Whether all work had ended within the time allowed.
     drained: bool
@@ -230,6 +237,7 @@ class StopReport:
             f"{self.completed} completed, {self.failed} failed, "
             f"{self.cancelled} cancelled, {len(self.left)} left"
         )
-        return "\n".join(
-            [head, *(f"  {u.task_id} ({u.state}): {u.reason}" for u in self.left)]
-        )
+        lines = [f"  {u.task_id} ({u.state}): {u.reason}" for u in self.left]
+        if self.leaked:
+            lines.append(f"  given up: {', '.join(self.leaked)}")
+        return "\n".join([head, *lines])

@@ -335,8 +335,7 @@ class Attempts:
         They are less than the whole grace, or the kernel would give up a program in
         the moment in which it is killed.
         """
-        grace = self._rt.kernel.config.grace_ns / 1e9
-        return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
+        return _grace_of_program(self._rt.kernel.config.grace_ns / 1e9)
 
     # -- executors of the user's ---------------------------------------------------
 
@@ -456,10 +455,19 @@ class Attempts:
 
     # -- afterwards ----------------------------------------------------------------
 
-    def close(self, grace: float) -> None:
-        """End all programs."""
+    def end_programs(self, grace: float) -> None:
+        """Ask all programs to end within *grace* seconds, of which they know less."""
         if self._programs is not None:
-            self._programs.close(grace)
+            self._programs.terminate(_grace_of_program(grace))
+
+    def close(self, patience: float) -> None:
+        """Kill all programs, and wait for their ends for *patience* seconds."""
+        if self._programs is not None:
+            self._programs.close(0, patience)
+
+
+def _grace_of_program(grace: float) -> float:
+    return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
 
 
 def tidy(row: TaskRow, work: Work) -> None:

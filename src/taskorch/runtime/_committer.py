@@ -662,6 +662,20 @@ class Committer:
 
     # -- the end -------------------------------------------------------------------
 
+    def write_all(self, timeout: float) -> bool:
+        """
+        Let the thread write all that is on its way, and wait for that; whether it has.
+
+        Unlike `flush`, it is not longer under way than *timeout* on a disk that hangs.
+        """
+        gate = Gate()
+        with self._rt.lock:
+            if self.trouble or self._rt.fault is not None:
+                return False
+            self.commits.when(self.last, gate.set)
+            self.poke()
+        return gate.wait(timeout)
+
     def abandon(self) -> None:
         """The opening has failed: let go of the journal, and write no more."""
         with self._rt.lock:
@@ -671,9 +685,17 @@ class Committer:
         self.journal.close()
 
     def close(self, timeout: float) -> None:
-        """Write what is left, if that can be done in time; let go of the journal."""
+        """
+        Write what is left, if that can be done in time; let go of the journal.
+
+        The thread writes, since a disk may never answer. If it does not, the journal
+        stays ours until the process ends.
+        """
         rt = self._rt
+        end = monotonic() + timeout
         with rt.lock:
+            if self.commits.pending or self.commits.in_hand:
+                self.poke()
             self._closing = True
             thread = self._thread
             if thread is not None and self._wake.locked():
@@ -681,10 +703,11 @@ class Committer:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         try:
-            if self._writing.acquire(timeout=timeout):
+            if self._writing.acquire(timeout=max(0.0, end - monotonic())):
                 while self._commit():
                     pass
-                if rt.fault is None and not self.trouble and self._has_snapshots:
+                well = rt.fault is None and not self.trouble
+                if well and self._has_snapshots and monotonic() < end:
                     self._save_last()
                 self.journal.close()
         finally:

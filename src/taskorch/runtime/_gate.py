@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-__all__ = ("Gate", "seconds_until", "wait_for_lock")
+from taskorch.runtime._interrupts import defers_interrupts
+
+__all__ = ("Gate", "release_if_mine", "seconds_until", "wait_for_lock")
 
 #: Seconds after which a wait looks for an interrupt.
 _SLICE: Final = 0.5
@@ -46,7 +48,7 @@ class Gate:
         return wait_for_lock(self._lock, end)
 
 
-def wait_for_lock(lock: threading.Lock, end: float | None) -> bool:
+def wait_for_lock(lock: Any, end: float | None) -> bool:
     """
     Acquire *lock*, until *end* of the monotonic clock at the longest; whether it came.
 
@@ -59,6 +61,13 @@ def wait_for_lock(lock: threading.Lock, end: float | None) -> bool:
             return True
         if left is not None and left <= _SLICE:
             return False
+
+
+@defers_interrupts
+def release_if_mine(lock: Any) -> None:
+    """Release an RLock, of which an interrupt may have come as it was acquired."""
+    if lock._is_owned():
+        lock.release()
 
 
 def seconds_until(end: float | None) -> float | None:

@@ -7,27 +7,45 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import attrs
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow
 from taskorch.kernel import explain as explain_row
-from taskorch.kernel._attempts import is_under_way
+from taskorch.kernel._attempts import give_up, is_under_way
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
+from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Lifecycle",)
 
+T = TypeVar("T")
+
 #: Runtimes that were started and not stopped, for the interpreter's exit.
 _OPEN: Final[weakref.WeakSet[Runtime]] = weakref.WeakSet()
-#: Seconds that the end allows beyond the grace of the attempts.
+#: Seconds that the end allows beyond the grace of the attempts, for each of the things
+#: that end; for programs that were killed, for a disk that is slow, and for the timer,
+#: which may ask policies.
 _MARGIN: Final = 2.0
+_PROGRAM_MARGIN: Final = 5.0
+_JOURNAL_MARGIN: Final = 5.0
+_TIMER_MARGIN: Final = 5.0
+#: Seconds that each of them has in any case: it mostly needs less, and then nothing is
+#: left behind for want of it.
+_MOMENT: Final = 0.05
+#: The part of the time of a stop that the drain leaves to the grace, at the most.
+_GRACE_SHARE: Final = 0.25
+#: Seconds after which a wait looks for somebody who is less patient.
+_SLICE: Final = 0.2
 
 
 def _after_fork() -> None:
@@ -46,7 +64,7 @@ os.register_at_fork(after_in_child=_after_fork)
 @atexit.register
 def _at_exit() -> None:
     for runtime in list(_OPEN):
-        runtime.attempts.close(0)
+        runtime.attempts.close(_PROGRAM_MARGIN)
         # Not a ResourceWarning, which nobody sees unless he asks for it.
         warnings.warn(
             "a TaskOrchestrator was started and never stopped: use it in a with block",
@@ -66,106 +84,204 @@ class Lifecycle:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._starting = threading.Lock()
-        self._lock = threading.Lock()
+        # One that knows whose it is: see release_if_mine.
+        self._lock = threading.RLock()
+        self._is_stopping = False
         self._report: StopReport | None = None
+        #: When the stop that is under way is to be over; None: whenever it is.
+        self._end: float | None = None
+        #: What came while it waited, after the drain.
+        self._interrupt: KeyboardInterrupt | None = None
 
     @_interrupts.defers_interrupts
-    def start(self) -> None:
-        """Begin work; what was submitted before starts now."""
+    def start(self, take_up: Callable[[], object]) -> None:
+        """
+        Begin work; what was submitted before starts now.
+
+        Args:
+            take_up: Called before that, once the journal has been read, if there is
+                one.
+        """
         rt = self._rt
         with self._starting:
             if rt.started or rt.closed:
                 return
             _OPEN.add(rt)
             _interrupts.guard(rt)
-            if rt.committer is None:
-                rt.note(OrchestratorStarted)
-            elif not rt.opened:
-                try:
-                    rt.open()
-                except BaseException:
-                    _OPEN.discard(rt)
-                    _interrupts.unguard(rt)
-                    raise
+            try:
+                if rt.committer is None:
+                    rt.note(OrchestratorStarted)
+                else:
+                    if not rt.opened:
+                        rt.open()
+                    take_up()
+            except BaseException:
+                _OPEN.discard(rt)
+                _interrupts.unguard(rt)
+                raise
             rt.begin_work()
 
     def stop(self, *, drain: bool, timeout: float | None) -> StopReport:
         """
         End everything; the second call returns the first one's report.
 
+        Of two threads that call it at once, the less patient one decides.
+
         Args:
             drain: Whether to wait until nothing can proceed.
-            timeout: Seconds to wait for that; None is for ever.
+            timeout: Seconds for all of it; None is for ever.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
+            KeyboardInterrupt: It came while this waited: in the drain, which is over,
+                or later, and the rest was done without waiting.
         """
         if self._report is not None:
             return self._report
         self._rt.waiting.refuse_within("stop()")
+        end = None if timeout is None else monotonic() + timeout
         # Of two receivers that call this, neither waits for the other.
-        with self._rt.publisher.excused(), self._lock:
-            if self._report is None:
-                self._report = self._stop(drain=drain, timeout=timeout)
-            return self._report
+        with self._rt.publisher.excused():
+            if not drain and self._is_stopping:
+                self.hurry()
+            try:
+                if not wait_for_lock(self._lock, end):
+                    self.give_up()
+                    wait_for_lock(self._lock, None)
+                if self._report is None:
+                    self._end, self._is_stopping = end, True
+                    self._stop(drain=drain)
+            finally:
+                self._is_stopping = False
+                release_if_mine(self._lock)
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
+        assert self._report is not None  # noqa: S101 - just made
+        return self._report
 
     def hurry(self) -> None:
-        """End the drain that is under way."""
+        """End the drain that is under way; the grace, if the drain is over."""
+        if self._rt.closed:
+            self.give_up()
+        else:
+            self._rt.waiting.hurry()
+
+    def give_up(self) -> None:
+        """Let a stop that is under way wait for nothing any more."""
+        self._end = monotonic()
         self._rt.waiting.hurry()
 
-    def _stop(self, *, drain: bool, timeout: float | None) -> StopReport:
+    def _left(self, most: float) -> float:
+        """Seconds that may be waited now, of *most*."""
+        return (
+            most if self._end is None else min(most, max(0.0, self._end - monotonic()))
+        )
+
+    def _wait(self, wait: Callable[[float], T], most: float) -> T | None:
+        """
+        Wait for *most* seconds, as far as there are as many; in any case for a moment.
+
+        An interrupt ends it, and leaves no time for what is to come.
+        """
+        try:
+            return _interruptibly(wait, max(self._left(most), _MOMENT))
+        except KeyboardInterrupt as interrupt:
+            self._interrupt = interrupt
+            self._end = monotonic()
+            return None
+
+    def _stop(self, *, drain: bool) -> None:
+        drained = self._drain() if drain and self._rt.started else False
+        if self._report is None:
+            self._finish(drained)
+
+    @_interrupts.defers_interrupts
+    def _finish(self, drained: bool) -> None:
         rt = self._rt
-        drained = self._drain(timeout) if drain and rt.started else False
         if not rt.opened:
             rt.closed = True
-            return StopReport(0, 0, 0, (), (), drained)
-
-        def close(now: int) -> list[Unfinished]:
-            rt.closed = True
-            rt.kernel.paused = True
-            if rt.committer is not None:
-                rt.committer.call_off(now)
-            known: dict[Bucket, str] = {}
-            left = [
-                Unfinished(row.id, row.state, self._why(row, now, known))
-                for row in rt.kernel.tasks.values()
-                if row.state not in TERMINAL
-            ]
-            for row in list(rt.kernel.tasks.values()):
-                if row.state not in TERMINAL:
-                    if rt.committer is None:
-                        _cancel(rt, row, now)
-                    elif is_under_way(row):
-                        # Its attempt ends as one that was interrupted.
-                        effect = StopAttempt(row, row.attempt, "stop")
-                        rt.kernel.effects.append(effect)
-            return left
-
-        left: list[Unfinished] = rt.step(close)
+            self._report = StopReport(0, 0, 0, (), (), drained)
+            return
+        left: list[_Left] = rt.step(self._close)
         grace = rt.kernel.config.grace_ns / 1e9
-        self._await_end(grace + _MARGIN)
+        rt.attempts.end_programs(self._left(grace))
+        # The kernel itself gives up what does not end in its grace.
+        self._wait(self._await_end, grace + _MARGIN)
+        given_up: list[str] = rt.step(self._give_up)
         rt.halt()
-        leaked = tuple(f"{i} (attempt {n})" for i, n in rt.kernel.leaked)
-        kernel = rt.kernel
         rt.note(OrchestratorStopped)
         if rt.committer is not None:
-            rt.committer.flush()
-        report = StopReport(
+            # Then it is told, too.
+            self._wait(rt.committer.write_all, _JOURNAL_MARGIN)
+        self._report = self._make_report(left, given_up, drained)
+        self._end_threads()
+        rt.waiting.hurried = False
+        _OPEN.discard(rt)
+        _interrupts.unguard(rt)
+
+    def _close(self, now: int) -> list[_Left]:
+        """Under the lock: nothing starts any more, and what has not ended is to end."""
+        rt = self._rt
+        rt.closed = True
+        rt.kernel.paused = True
+        if rt.committer is not None:
+            rt.committer.call_off(now)
+        known: dict[Bucket, str] = {}
+        rows = [row for row in rt.kernel.tasks.values() if row.state not in TERMINAL]
+        left = [
+            _Left(
+                row,
+                Unfinished(row.id, row.state, self._why(row, now, known)),
+                rt.committer is None and not _is_cancelled(row),
+            )
+            for row in rows
+        ]
+        for row in rows:
+            if rt.committer is None:
+                _cancel(rt, row, now)
+            elif is_under_way(row):
+                # Its attempt ends as one that was interrupted.
+                effect = StopAttempt(row, row.attempt, "stop")
+                rt.kernel.effects.append(effect)
+        return left
+
+    def _give_up(self, now: int) -> list[str]:
+        """Under the lock: nobody waits for what is still under way; its names."""
+        rt = self._rt
+        given_up = [_name_of(*attempt) for attempt in rt.kernel.leaked]
+        for row in list(rt.kernel.tasks.values()):
+            if is_under_way(row):
+                given_up.append(_name_of(row.id, row.attempt))
+                if rt.committer is None and rt.fault is None:
+                    give_up(rt.kernel, row, now)
+        return given_up
+
+    def _make_report(
+        self, left: list[_Left], given_up: list[str], drained: bool
+    ) -> StopReport:
+        kernel = self._rt.kernel
+        # Each is counted once, as what it was before it was stopped.
+        still = [each for each in left if each.is_unfinished()]
+        stopped = [each for each in still if each.row.state is TaskState.CANCELLED]
+        return StopReport(
             kernel.completed,
             kernel.failed,
-            kernel.cancelled,
-            tuple(left),
-            leaked,
+            kernel.cancelled - len(stopped),
+            tuple(each.told for each in still),
+            tuple(given_up),
             drained,
         )
-        self._close()
-        return report
 
-    def _drain(self, timeout: float | None) -> bool:
+    def _drain(self) -> bool:
         """Wait until nothing can proceed; whether that came in time."""
         rt, committer = self._rt, self._rt.committer
-        end = None if timeout is None else monotonic() + timeout
+        end = self._end
+        if end is not None:
+            # What does not end in time gets a part of it to end in good order.
+            grace = rt.kernel.config.grace_ns / 1e9
+            end -= min(grace, _GRACE_SHARE * (end - monotonic()))
         while True:
             left = None if end is None else max(0.0, end - monotonic())
             if not rt.waiting.until_quiet(left):
@@ -202,40 +318,75 @@ class Lifecycle:
             " ".join(blocker.detail for blocker in blockers) or "Its turn had not come."
         )
 
-    def _await_end(self, timeout: float) -> None:
+    def _await_end(self, seconds: float) -> None:
         """Wait until every attempt has ended or been given up."""
         rt = self._rt
-        end = monotonic() + timeout
+        soonest = monotonic() + _MOMENT
+        end = monotonic() + seconds
         while True:
-            gate = threading.Lock()
-            gate.acquire()
+            gate = Gate()
             with rt.lock:
                 if not rt.kernel.active and not _has_held(rt):
                     return
-                rt.waiting.quiet.append(gate.release)
-            if not gate.acquire(timeout=max(0.0, end - monotonic())):
-                rt.waiting.forget_quiet(gate.release)
-                return
+                rt.waiting.quiet.append(gate.set)
+            try:
+                # Somebody who is less patient may come meanwhile.
+                while not gate.wait(min(_SLICE, max(0.0, end - monotonic()))):
+                    if self._end is not None:
+                        end = min(end, max(self._end, soonest))
+                    if monotonic() >= end:
+                        return
+            finally:
+                rt.waiting.forget_quiet(gate.set)
 
-    def _close(self) -> None:
+    def _end_threads(self) -> None:
         rt = self._rt
-        rt.attempts.close(0)
+        self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.
             rt.threads.send_home(astray=rt.fault is not None)
             publisher = rt.publisher.close()
         # The timer still looks after the receivers.
-        served = rt.publisher.flush(_MARGIN)
+        served = self._wait(rt.publisher.flush, _MARGIN)
         if served and publisher not in (None, threading.current_thread()):
             with suppress(RuntimeError):  # an interrupt came before it began
-                publisher.join(_MARGIN)
-        rt.timer.close()
+                self._wait(publisher.join, _MARGIN)
+        self._wait(rt.timer.close, _TIMER_MARGIN)
         if rt.committer is not None:
-            rt.committer.close(_MARGIN)
-        rt.threads.join(_MARGIN)
-        rt.loops.close(_MARGIN)
-        _OPEN.discard(rt)
-        _interrupts.unguard(rt)
+            self._wait(rt.committer.close, _JOURNAL_MARGIN)
+        self._wait(rt.threads.join, _MARGIN)
+        self._wait(rt.loops.close, _MARGIN)
+
+
+@attrs.frozen(eq=False)
+class _Left:
+    """A task that had not ended when the orchestrator was closed."""
+
+    row: TaskRow
+    told: Unfinished
+    #: It was cancelled only because of that.
+    called_off: bool
+
+    def is_unfinished(self) -> bool:
+        """Whether it has not ended by itself since."""
+        state = self.row.state
+        return state not in TERMINAL or (
+            self.called_off and state is TaskState.CANCELLED
+        )
+
+
+@_interrupts.takes_interrupts
+def _interruptibly(wait: Callable[[float], T], seconds: float) -> T:
+    return wait(seconds)
+
+
+def _is_cancelled(row: TaskRow) -> bool:
+    """Whether somebody has cancelled *row*, and its attempt has not ended yet."""
+    return row.more is not None and row.more.stop == "cancel"
+
+
+def _name_of(task_id: str, attempt: int) -> str:
+    return f"{task_id} (attempt {attempt})"
 
 
 def _has_held(rt: Runtime) -> bool:

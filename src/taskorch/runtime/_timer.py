@@ -99,8 +99,8 @@ class TimerThread:
             if left > 0:
                 self._wake.acquire(timeout=min(left, _LONGEST))
 
-    def close(self) -> None:
-        """End the thread."""
+    def close(self, timeout: float) -> None:
+        """End the thread, and wait for that."""
         with self._rt.lock:
             self._closing = True
             thread = self._thread
@@ -109,4 +109,4 @@ class TimerThread:
         # An interrupt may have come before it began.
         begun = thread is not None and thread.ident is not None
         if thread is not None and begun and thread is not threading.current_thread():
-            thread.join(5)
+            thread.join(timeout)
