@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from taskorch.executors._temporary import make_temporary
 
 _SAME_NAME = 1000
 # Of a character in UTF-8: its length at most, and every byte but its first.
@@ -157,8 +156,7 @@ class LogFolder:
 
     def _make(self) -> Path:
         if self._path is None:
-            self._path = Path(tempfile.mkdtemp(prefix="taskorch-"))
-            atexit.register(_remove, self._path, os.getpid())
+            self._path = make_temporary()
         else:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._path
@@ -172,8 +170,3 @@ def _create_new(folder: int, name: str) -> tuple[int, str]:
             return os.open(file_name, flags, 0o600, dir_fd=folder), file_name
     msg = f"{_SAME_NAME - 1} logs of this name exist; remove some"
     raise FileExistsError(msg)
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked child that exits must leave it alone
-        shutil.rmtree(folder, ignore_errors=True)

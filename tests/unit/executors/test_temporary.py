@@ -1,0 +1,190 @@
+"""Temporary folders go with the process that made them, however it ends."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors import _temporary
+
+PATIENCE = 20.0
+SOURCES = pathlib.Path(_temporary.__file__).parents[2]
+
+#: Runs programs in memory, says where their logs are, and waits.
+OWNER = f"""
+import sys
+sys.path.insert(0, {str(SOURCES)!r})
+from taskorch import Task, TaskOrchestrator
+
+for _ in range(3):
+    with TaskOrchestrator() as orch:
+        print(orch.submit_task(Task.program(["echo", "x"])).result(20).log_path)
+print("ready", flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def owner(folder: pathlib.Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A process with logs in *folder*, and their paths."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = list(iter(lambda: process.stdout.readline().strip(), "ready"))
+        try:
+            yield process, lines
+        finally:
+            process.kill()
+
+
+def inside(folder: pathlib.Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_process_leaves_is_removed_by_the_next(
+    tmp_path: pathlib.Path, number: int
+) -> None:
+    """All that it had is gone when another begins; that of the living stays."""
+    with owner(tmp_path) as (living, logs):
+        with owner(tmp_path) as (killed, _):
+            assert len(inside(tmp_path)) == 2
+            killed.send_signal(number)
+            killed.wait(PATIENCE)
+        assert len(inside(tmp_path)) == 2
+        with owner(tmp_path) as (next_one, others):
+            assert len(inside(tmp_path)) == 2
+            assert all(pathlib.Path(log).read_text() for log in [*logs, *others])
+            next_one.communicate("exit")
+        # One that exits takes its own with it.
+        assert len(inside(tmp_path)) == 1
+        living.communicate("exit")
+    assert inside(tmp_path) == set()
+
+
+@pytest.fixture
+def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> _temporary._Home:
+    """As in a process that has none yet, with folders in tmp_path."""
+    monkeypatch.setattr(_temporary.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(_temporary.atexit, "register", lambda *_: None)
+    return _temporary._Home()
+
+
+def test_one_lock_for_all_folders_of_a_process(
+    home: _temporary._Home, tmp_path: pathlib.Path
+) -> None:
+    """However many orchestrators there were, one descriptor is taken."""
+    folders = {home.make_folder() for _ in range(5)}
+    assert len(folders) == 5
+    assert len({folder.parent for folder in folders}) == len(inside(tmp_path)) == 1
+    assert all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
+
+
+def test_only_what_is_surely_left_behind_is_removed(
+    home: _temporary._Home, tmp_path: pathlib.Path
+) -> None:
+    """Not what is locked, has no lock, is a link, or a file."""
+    left = tmp_path / "taskorch-left"
+    (left / "logs").mkdir(parents=True)
+    (left / "lock").touch()
+    (tmp_path / "taskorch-of-a-user").mkdir()
+    (tmp_path / "taskorch-beginning").mkdir()
+    (tmp_path / "taskorch-beginning" / "lock.new").touch()
+    (tmp_path / "taskorch-file").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "lock").touch()
+    (tmp_path / "taskorch-link").symlink_to(tmp_path / "elsewhere")
+    locked = tmp_path / "taskorch-locked"
+    locked.mkdir()
+    before = inside(tmp_path)
+    with (locked / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = home.make_folder().parent.name
+        assert inside(tmp_path) == before - {"taskorch-left"} | {made}
+    assert inside(tmp_path / "elsewhere") == {"lock"}
+
+
+def test_a_folder_that_others_have_removed_is_made_anew(
+    home: _temporary._Home, tmp_path: pathlib.Path
+) -> None:
+    """Some systems remove what was not used for long."""
+    first = home.make_folder()
+    first.rmdir()
+    (first.parent / "lock").unlink()
+    first.parent.rmdir()
+    assert home.make_folder().is_dir()
+
+
+def test_without_locks_it_works_and_is_left_alone(
+    home: _temporary._Home, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk across a network may have none: then nothing is taken for left."""
+
+    def refused(*_: object) -> None:
+        msg = "No locks available"
+        raise OSError(msg)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_temporary.fcntl, "flock", refused)
+        first = home.make_folder()
+    second = _temporary._Home().make_folder()
+    assert first.is_dir()
+    assert second.is_dir()
+
+
+def test_a_folder_for_temporary_ones_that_cannot_be_listed(
+    home: _temporary._Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is removed then."""
+
+    def refused(_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_temporary.Path, "iterdir", refused)
+        made = home.make_folder()
+    assert made.is_dir()
+
+
+def test_a_forked_child_has_its_own_and_leaves_ours(tmp_path: pathlib.Path) -> None:
+    """It exits, and our logs stay."""
+    with TaskOrchestrator() as orch:
+        program = Task.program(["echo", "x"])
+        ours = orch.submit_task(program).result(PATIENCE).log_path
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import os, sys
+sys.path.insert(0, {str(SOURCES)!r})
+from taskorch.executors._temporary import make_temporary
+ours = make_temporary()
+if (child := os.fork()) == 0:
+    assert make_temporary().parent != ours.parent
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+assert ours.is_dir()
+""",
+        ],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert inside(tmp_path) == set()
+    assert ours.read_text() == "x\n"
