@@ -239,11 +239,15 @@ class TaskOrchestrator:
         """
         Run *fn* with *args* and *kwargs*, as on an Executor.
 
-        A handle among *args*, or in a list among them, is a dependency, and is
-        replaced by its result. A coroutine function runs on the loop.
+        A handle, or a task that was submitted, is a dependency and is replaced by its
+        result, wherever it is among the arguments: in lists, tuples, sets, dicts, named
+        tuples, dataclasses and attrs classes, as deep as they go. Such containers are
+        made anew for the call; the others are handed on as they are. A coroutine
+        function runs on the loop.
 
         Raises:
-            InvalidTaskError: *fn* is not callable.
+            InvalidTaskError: *fn* is not callable; or a handle is in a container that
+                cannot be made anew, such as a subclass of list.
             UsageError: The task was refused.
         """
         return cast(

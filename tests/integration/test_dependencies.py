@@ -5,6 +5,7 @@ import random
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, fail
@@ -12,6 +13,7 @@ from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 from taskorch import (
     CycleError,
     DependencyFailedError,
+    InvalidTaskError,
     InvalidTransitionError,
     ResultGoneError,
     RetryPolicy,
@@ -355,3 +357,63 @@ def test_a_task_that_comes_after_itself_is_told_to_leave_that_out() -> None:
             orch.submit_tasks([Task.call(abs, 1, id="a", after=["a"])])
         assert caught.value.cycle == ("a",)
         assert caught.value.hint == "leave it out of its own `after` and arguments"
+
+
+def keep(value: Any, key: Any = None) -> Any:
+    return value, key
+
+
+def test_handles_deep_in_the_arguments_come_back_from_a_journal(tmp_path) -> None:
+    """What waits for them in one life gets their results in the next."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, stop_timeout=0.01) as orch:
+        one = orch.submit_task(Task.call(int, "1", id="one", not_before=0.5))
+        value = {"x": [one, ({"y": one},)]}
+        orch.submit_task(Task.call(keep, value, kwargs={"key": (one,)}, id="two"))
+    with TaskOrchestrator(journal=path) as orch:
+        # The script is run again, and names the same task.
+        one = orch.handle("one")
+        again = Task.call(
+            keep, {"x": [one, ({"y": one},)]}, kwargs={"key": (one,)}, id="two"
+        )
+        handle = orch.submit_task(again)
+        expected = ({"x": [1, ({"y": 1},)]}, (1,))
+        assert handle.result(PATIENCE) == expected
+        assert orch.rerun_task("two").result(PATIENCE) == expected
+
+
+def test_a_task_deep_in_the_arguments_of_another_of_its_batch() -> None:
+    """Forward references inside the batch are found there, too."""
+    one = Task.call(int, "1")
+    two = Task.call(keep, [{"x": one}])
+    with TaskOrchestrator() as orch:
+        handle, _ = orch.submit_tasks([two, one])
+        assert handle.result(PATIENCE) == ([{"x": 1}], None)
+
+
+def test_a_map_over_containers_of_handles() -> None:
+    """Each call waits for those in its own arguments."""
+    with TaskOrchestrator() as orch:
+        ones = [orch.submit(int, "1") for _ in range(3)]
+        found = list(orch.map(keep, [{"x": one} for one in ones], ones))
+        assert found == [({"x": 1}, 1)] * 3
+
+
+def test_a_handle_that_could_not_be_replaced_is_refused_with_its_path() -> None:
+    """Nothing is submitted then."""
+
+    class Own(list):
+        pass
+
+    with TaskOrchestrator() as orch:
+        one = orch.submit(int, "1")
+        for submit in (
+            lambda: orch.submit(keep, 0, key={"x": Own([one])}),
+            lambda: list(orch.map(keep, [0], [{"x": Own([one])}])),
+            lambda: orch.submit_task(
+                Task.call(keep, kwargs={"key": {"x": Own([one])}})
+            ),
+        ):
+            with pytest.raises(InvalidTaskError, match=r"\['x'\]\[0\] is in an object"):
+                submit()
+    assert orch.get_stats().state_machine.completed == 1

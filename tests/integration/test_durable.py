@@ -1295,18 +1295,6 @@ REFUSED: list[tuple[str, Callable[[TaskOrchestrator], Any], str, str]] = [
     ("method", lambda o: o.submit(Thing().method), "payload.fn", "top level"),
     ("object", lambda o: o.submit(echo, Thing()), r"payload.args\[0\]", "JSON"),
     ("in a list", lambda o: o.submit(echo, [1, Thing()]), r"args\[0\]\[1\]", "JSON"),
-    (
-        "nested handle",
-        lambda o: o.submit(echo, {"h": o.submit(echo)}),
-        r"args\[0\].h",
-        "",
-    ),
-    (
-        "nested task",
-        lambda o: o.submit(echo, {"h": [Task.call(echo, Thing())]}),
-        r"args\[0\].h\[0\]",
-        "",
-    ),
     ("keyword", lambda o: o.submit(echo, value=Thing()), "kwargs.value", "JSON"),
     ("map", lambda o: o.map(echo, [1, Thing()]), r"args\[0\]", "JSON"),
     ("map lambda", lambda o: o.map(lambda x: x, [1]), "payload.fn", "top level"),

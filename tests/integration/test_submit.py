@@ -98,7 +98,7 @@ def test_what_cannot_be_called_is_refused() -> None:
 
 
 def test_handles_and_tasks_among_the_arguments_become_results() -> None:
-    """A handle or a task, direct, in a list or as a keyword, is a dependency."""
+    """A handle or a task, direct, in a container or as a keyword, is a dependency."""
     with TaskOrchestrator() as orch:
         two = orch.submit(int, "2")
         three = Task.call(int, "3")
@@ -110,8 +110,7 @@ def test_handles_and_tasks_among_the_arguments_become_results() -> None:
         handle = orch.submit(collect, two, [two, 5, three], three, (two,), key=two)
         args, kwargs = handle.result(PATIENCE)
         assert args[:3] == (2, [2, 5, 3], 3)
-        # Only direct arguments and direct lists are looked into.
-        assert args[3] == (two,)
+        assert args[3] == (2,)
         assert kwargs == {"key": 2}
         keyed = Task.call(collect, kwargs={"a": [two, three]})
         assert orch.submit_task(keyed).result(PATIENCE) == ((), {"a": [2, 3]})

@@ -299,13 +299,36 @@ def test_a_single_node_as_after_is_refused_with_a_hint():
         lambda n: [{"x": n}],
     ],
 )
-def test_a_node_where_nobody_would_find_it_is_refused(wrap):
-    """It would reach the function as a node, and not as a result."""
+def test_a_node_anywhere_in_the_arguments_is_a_dependency(wrap):
+    """Never would it reach the function as a node."""
     wf = Workflow("w")
     a = wf.task(zero, id="a")
-    with pytest.raises(InvalidTaskError, match=r"task 'echo': args\[0\].*in a"):
-        wf.task(echo, wrap(a))
+    node = wf.task(echo, wrap(a))
+    assert node.after == ("a",)
+    with TaskOrchestrator() as orch:
+        assert orch.workflows.start(wf).result()["echo"] == wrap(0)
+
+
+def test_a_node_where_no_result_could_take_its_place_is_refused():
+    class Own(list):
+        pass
+
+    wf = Workflow("w")
+    a = wf.task(zero, id="a")
+    with pytest.raises(
+        InvalidTaskError, match=r"argument 1 → \['x'\]\[0\] .*class Own"
+    ):
+        wf.task(echo, {"x": Own([a])})
     assert list(wf) == ["a"]
+
+
+def test_a_node_is_no_argument_outside_its_workflow():
+    node = Workflow("w").task(zero, id="a")
+    with (
+        TaskOrchestrator() as orch,
+        pytest.raises(InvalidTaskError, match="part of a workflow"),
+    ):
+        orch.submit(echo, {"x": node})
 
 
 @pytest.mark.parametrize("wrap", [lambda n: n, lambda n: {"x": n}, lambda n: [n]])

@@ -12,8 +12,11 @@ class Reference:
     """
     Stands for the handle of a task among the arguments of a `Call`.
 
-    It is what a journal can keep of a handle: a direct argument, or an item of a list
-    that is one. When the task runs, its result takes this place.
+    It is what a journal can keep of a handle, wherever that is in the arguments. When
+    the task runs, its result takes this place.
     """
+
+    #: See `_references`.
+    stands_for_result = True
 
     task_id: str

@@ -102,6 +102,9 @@ class Task(Generic[T]):
     the validator names every fault at once.
     """
 
+    #: Among the arguments of another task: see `_references`.
+    stands_for_result = True
+
     #: What kind of work it is; an agent with this capability does it.
     type: str
     #: Whatever the agent needs to know.
@@ -192,8 +195,8 @@ class Task(Generic[T]):
         """
         A task that calls *fn*, a function or a coroutine function.
 
-        A handle or a task among *args*, or inside a list among them, is a dependency
-        and is replaced by its result.
+        A handle or a task anywhere in *args* and *kwargs* is a dependency and is
+        replaced by its result; see `TaskOrchestrator.submit`.
 
         Args:
             fn: What to call.

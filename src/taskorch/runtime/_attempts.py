@@ -37,6 +37,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._state import TypeRow
 from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
+from taskorch.model._references import replaced
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (
     asyncio,
@@ -585,15 +586,8 @@ def resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
     fn, args, kwargs = work._fn, work._args, work._kwargs
     if work._above and (args or kwargs):
         parents = works_above(work)
-        args = tuple([_filled_in(arg, parents) for arg in args])
-        kwargs = {name: _filled_in(arg, parents) for name, arg in kwargs.items()}
+        args, kwargs = replaced(args, kwargs, lambda ref: _value(ref, parents))
     return fn, args, kwargs
-
-
-def _filled_in(arg: Any, parents: Mapping[str, Work]) -> Any:
-    if type(arg) is list:
-        return [_value(item, parents) for item in arg]
-    return _value(arg, parents)
 
 
 def _value(arg: Any, parents: Mapping[str, Work]) -> Any:

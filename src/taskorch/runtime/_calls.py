@@ -18,6 +18,7 @@ from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
+from taskorch.model._references import KINDS, may_refer, references
 from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
 from taskorch.runtime._interrupts import (
@@ -26,7 +27,7 @@ from taskorch.runtime._interrupts import (
     raise_deferred,
 )
 from taskorch.runtime._kept import kept_end
-from taskorch.runtime._submission import how_to_call, references
+from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
 
 if TYPE_CHECKING:
@@ -98,11 +99,12 @@ def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
     Raises:
         UsageError: It was refused.
     """
-    refs = rt._ref_types
-    given = (*args, *kwargs.values()) if kwargs else args
-    for arg in given:
-        if type(arg) in refs and references(given):
-            return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
+    kinds = KINDS
+    for arg in (*args, *kwargs.values()) if kwargs else args:
+        if kinds.get(type(arg), kinds) is not None:
+            if references(args, kwargs):
+                return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
+            break
     if rt.committer is not None:
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
     bucket, how = _call_bucket(rt, fn)
@@ -187,8 +189,7 @@ def submit_calls(
     rt: Runtime, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
-    kinds = set(map(type, chain.from_iterable(calls)))
-    if not kinds.isdisjoint(rt._ref_types) and any(map(references, calls)):
+    if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
         return rt.submit_tasks([Task.call(fn, *args) for args in calls])
     committer = rt.durable()
     bucket, how = _call_bucket(rt, fn)

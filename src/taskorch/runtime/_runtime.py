@@ -237,7 +237,6 @@ class Runtime:
         self.timer = TimerThread(self)
         self.waiting = Waiting(self)
         self._changing = threading.Lock()
-        self._ref_types = frozenset({Work, work_class, Task, list})
         self.receivers_changed()
         if self.opened:
             self.kernel.add_agent(self.joining.pop(), self.now())

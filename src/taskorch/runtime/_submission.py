@@ -39,6 +39,7 @@ from taskorch.model import (
 )
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
+from taskorch.model._references import references, replaced
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 
-__all__ = ("Entry", "Submission", "digest", "how_to_call", "references", "when")
+__all__ = ("Entry", "Submission", "digest", "how_to_call", "needs_of", "when")
 
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _set_attribute: Final = object.__setattr__
@@ -259,7 +260,7 @@ class Submission:
                 if payload.executor is not None:
                     return False
                 args, kwargs = payload.args, payload.kwargs
-                refers = _needs(payload) if args or kwargs else ()
+                refers = needs_of(payload) if args or kwargs else ()
                 if payload.fn is not fn:
                     fn = payload.fn
                     how = how_to_call(fn, None, ())
@@ -429,7 +430,7 @@ class Submission:
         refs: tuple[Any, ...] = tuple(task.after)
         if isinstance(payload, Call):
             how = how_to_call(payload.fn, payload.executor, rt.executors)
-            refs += _needs(payload)
+            refs += tuple(needs_of(payload))
             work = rt.new_work(payload.fn, payload.args, payload.kwargs, how, context)
             if how == NAMED:
                 extra_of(work).executor = payload.executor
@@ -908,20 +909,12 @@ def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
 def _repointed(call: Call, newest: Mapping[str, Work]) -> Call:
     """*call* with references to *newest* in the place of what they stand for."""
 
-    def one(arg: Any) -> Any:
-        if not isinstance(arg, Work | Task | Reference):
-            return arg
-        name = _id_of(arg)
+    def change(ref: Any) -> Reference:
+        name = _id_of(ref)
         return Reference(newest[name]._row.id if name in newest else name)
 
-    def each(arg: Any) -> Any:
-        return [one(item) for item in arg] if type(arg) is list else one(arg)
-
-    return attrs.evolve(
-        call,
-        args=tuple(each(arg) for arg in call.args),
-        kwargs={name: each(arg) for name, arg in call.kwargs.items()},
-    )
+    args, kwargs = replaced(call.args, call.kwargs, change)
+    return attrs.evolve(call, args=args, kwargs=kwargs)
 
 
 def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str:
@@ -941,48 +934,37 @@ def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str
 def _portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
     """*task* without what only this process has: handles become references."""
     payload = task.payload
-    if type(payload) is Call and _needs(payload):
-
-        def bare(arg: Any) -> Any:
-            if type(arg) is list:
-                return [bare(item) if _is_ref(item) else item for item in arg]
-            return name_of(arg) if _is_ref(arg) else arg
-
-        payload = attrs.evolve(
-            payload,
-            args=tuple(bare(arg) for arg in payload.args),
-            kwargs={name: bare(arg) for name, arg in payload.kwargs.items()},
+    if type(payload) is Call and needs_of(payload):
+        args, kwargs = replaced(
+            payload.args,
+            payload.kwargs,
+            lambda ref: ref if isinstance(ref, Reference) else name_of(ref),
         )
+        payload = attrs.evolve(payload, args=args, kwargs=kwargs)
     elif task.after == ():
         return task
     # What it comes after is in the fact.
     return attrs.evolve(task, after=(), payload=payload)
 
 
-def _needs_of(task: Task) -> tuple[Any, ...]:
-    return _needs(task.payload) if isinstance(task.payload, Call) else ()
+def _needs_of(task: Task) -> Sequence[Any]:
+    return needs_of(task.payload) if isinstance(task.payload, Call) else ()
 
 
-def _is_ref(arg: Any) -> bool:
-    return isinstance(arg, Work | Task)
+def needs_of(call: Call) -> Sequence[Any]:
+    """
+    The handles and tasks among the arguments of *call*, however deep.
 
-
-def references(args: Iterable[Any]) -> tuple[Any, ...]:
-    """The handles and tasks among *args*, and inside lists among them."""
-    found: list[Any] = []
-    for arg in args:
-        if isinstance(arg, Work | Task):
-            found.append(arg)
-        elif type(arg) is list:
-            found += [item for item in arg if isinstance(item, Work | Task)]
-    return tuple(found)
-
-
-def _needs(call: Call) -> tuple[Any, ...]:
-    """The handles and tasks among the arguments of *call*."""
-    if not call.kwargs:
-        return references(call.args)
-    return references((*call.args, *call.kwargs.values()))
+    Raises:
+        InvalidTaskError: One is where its result could not take its place, or is
+            nothing that could be depended on.
+    """
+    found = references(call.args, call.kwargs)
+    for ref in found:
+        if not isinstance(ref, Work | Task | Reference):
+            msg = f"{show(ref)} is no task here: it is part of a workflow"
+            raise InvalidTaskError(msg, hint="wf.task(…) takes it as an argument")
+    return [ref for ref in found if not isinstance(ref, Reference)]
 
 
 def _options(task: Task) -> Any:

@@ -148,6 +148,9 @@ class Work:
     The public handle is a subclass, so that a task is one object less.
     """
 
+    #: Among the arguments of another task: see `model._references`.
+    stands_for_result = True
+
     __slots__ = (
         "__weakref__",
         "_above",

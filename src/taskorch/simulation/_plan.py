@@ -19,7 +19,7 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
 from taskorch.runtime._deciders import _STRUCTURE, Parts
-from taskorch.runtime._submission import _is_bare, _needs, _options, _spec, terms_of
+from taskorch.runtime._submission import _is_bare, _options, _spec, needs_of, terms_of
 from taskorch.runtime._work import Work
 from taskorch.workflows import Workflow
 from taskorch.workflows._graph import refuse_rings
@@ -290,7 +290,7 @@ def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> N
     objects = {id(task): number for number, task in enumerate(tasks)}
     place = _name(plan, tasks)
     for number, (name, task) in enumerate(zip(plan.ids, tasks, strict=True)):
-        needs = _needs(task.payload) if isinstance(task.payload, Call) else ()
+        needs = needs_of(task.payload) if isinstance(task.payload, Call) else ()
         above: dict[int, None] = {}
         others: dict[str, None] = {}
         for ref in (*task.after, *needs):

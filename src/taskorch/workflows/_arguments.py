@@ -7,51 +7,30 @@ a chain of any length is flat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 
 from taskorch.model import Call, Reference, Task
+from taskorch.model._references import references, replaced
 
 __all__ = ("prefixed", "refers", "with_references")
 
 
-def with_references(call: Call, change: Callable[[Any, str], Any]) -> Call:
-    """
-    *call* with what *change* makes of its arguments, and of items of direct lists.
-
-    Args:
-        call: The call.
-        change: Called with a value, and with where it stands: `args[0]`.
-    """
-    if not (call.args or call.kwargs):
+def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
+    """*call* with what *change* makes of the tasks that its arguments name."""
+    if not references(call.args, call.kwargs):
         return call
-
-    def changed(arg: Any, where: str) -> Any:
-        if type(arg) is not list:
-            return change(arg, where)
-        items: list[Any] = arg
-        made = [change(item, f"{where}[{i}]") for i, item in enumerate(items)]
-        same = all(new is old for new, old in zip(made, items, strict=True))
-        return arg if same else made
-
-    args = tuple([changed(arg, f"args[{i}]") for i, arg in enumerate(call.args)])
-    kwargs: Mapping[str, Any] = call.kwargs
-    if kwargs:
-        kwargs = {k: changed(arg, f"kwargs[{k!r}]") for k, arg in kwargs.items()}
+    args, kwargs = replaced(call.args, call.kwargs, change)
     return attrs.evolve(call, args=args, kwargs=kwargs)
 
 
 def refers(task: Task) -> bool:
     """Whether there is a reference to another task among the arguments of *task*."""
     call = task.payload
-    if type(call) is not Call or not (call.args or call.kwargs):
-        return False
-    return any(
-        type(item) is Reference
-        for arg in (*call.args, *call.kwargs.values())
-        for item in (arg if type(arg) is list else (arg,))
+    return type(call) is Call and any(
+        type(item) is Reference for item in references(call.args, call.kwargs)
     )
 
 
@@ -66,7 +45,7 @@ def prefixed(task: Task, task_id: str, prefix: str, after: Iterable[Any]) -> Tas
         after: What it is to come after.
     """
 
-    def renamed(arg: Any, _where: str) -> Any:
+    def renamed(arg: Any) -> Any:
         return Reference(f"{prefix}/{arg.task_id}") if type(arg) is Reference else arg
 
     payload = task.payload

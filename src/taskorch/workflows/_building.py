@@ -58,8 +58,9 @@ class Builder:
         """
         Add a task that calls *fn*, as `Task.call` describes it.
 
-        A node among the arguments, or in a list among them, is a dependency and is
-        replaced by its result. Without `id=`, the id is the name of the function.
+        A node anywhere in the arguments is a dependency and is replaced by its result,
+        as a handle is by `TaskOrchestrator.submit`. Without `id=`, the id is the name
+        of the function.
 
         Args:
             fn: What to call.

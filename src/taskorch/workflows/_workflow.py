@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
+from taskorch.model._references import references
 from taskorch.model._show import show
 from taskorch.workflows import (
     _graph,
@@ -36,19 +37,20 @@ from taskorch.workflows._phases import (
 __all__ = ("Node", "Workflow")
 
 _FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
-_NO_PLACE: Final = "hand it over as an argument of its own, or in a list of them"
 
 
 class Node:
     """
     A task of a workflow.
 
-    Hand it to another task as an argument, alone or in a list, and its result comes
-    there; name it in `after`, and the other only waits for it. Two nodes are equal if
-    they are the same task.
+    Hand it to another task as an argument, alone or in a list, a dict and so on, and
+    its result comes there; name it in `after`, and the other only waits for it. Two
+    nodes are equal if they are the same task.
     """
 
     __slots__ = ("id", "workflow")
+    #: Among the arguments of another task: see `model._references`.
+    stands_for_result = True
 
     def __init__(self, workflow: Workflow, task_id: str) -> None:
         self.workflow: Workflow = workflow
@@ -591,18 +593,16 @@ class Workflow(Builder):
         payload = task.payload
         if isinstance(payload, Call):
 
-            def bound(arg: Any, where: str) -> Any:
+            def bound(arg: Any) -> Any:
                 parent = self._named(arg, who, name, known)
-                if parent is not None:
-                    parents[parent] = None
-                    return Reference(parent)
-                _refuse_hidden(arg, f"{who}: {where}", _NO_PLACE)
-                return arg
+                if parent is None:
+                    return arg
+                parents[parent] = None
+                return Reference(parent)
 
             payload = with_references(payload, bound)
         elif not isinstance(payload, Program):
-            hint = "name it in after=, and read its result from context.results"
-            _refuse_hidden(payload, f"{who}: its payload", hint)
+            _refuse_hidden(payload, who)
         if is_ours:
             for field, value in (
                 ("id", name),
@@ -762,21 +762,17 @@ def _is_gate(task: Task) -> bool:
     )
 
 
-def _refuse_hidden(value: object, where: str, hint: str) -> None:
+def _refuse_hidden(payload: object, who: str) -> None:
     """
-    Refuse a node where it would not be found.
+    Refuse a node in the payload of a task that is no call: an agent would get it.
 
     Raises:
-        InvalidTaskError: *value* is one, or has one directly in it.
+        InvalidTaskError: There is one.
     """
-    items: Iterable[object] = (value,)
-    if isinstance(value, Mapping):
-        items = value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        items = value
-    for item in items:
+    for item in references((payload,)):
         if isinstance(item, Node):
-            msg = f"{where} has {item!r} in a {type(value).__name__}, as it is"
+            msg = f"{who}: its payload has {item!r}, as it is"
+            hint = "name it in after=, and read its result from context.results"
             raise InvalidTaskError(msg, hint=hint)
 
 

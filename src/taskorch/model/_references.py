@@ -1,0 +1,358 @@
+"""
+Tasks that are named among the arguments of another: found, and replaced.
+
+A handle, a node of a workflow, a task and a `Reference` stand for the result of a task,
+wherever they are in lists, tuples, sets, mappings, named tuples, dataclasses and attrs
+classes. Classes of these say so: `stands_for_result = True`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import BuiltinFunctionType, FunctionType, MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
+
+__all__ = ("KINDS", "may_refer", "references", "replaced")
+
+#: Levels of containers: so deep in them a handle is found, and deeper none is sought.
+_DEEP: Final = 200
+_DEEPEST: Final = 10_000
+#: Classes of arguments that are remembered.
+_MANY: Final = 4_096
+
+_Rebuild: TypeAlias = Callable[[Any, Sequence[Any]], Any]
+
+
+@attrs.frozen(eq=False)
+class _Kind:
+    """How to look into the objects of a class, and to make others of their kind."""
+
+    #: What is in one.
+    items: Callable[[Any], Sequence[Any]]
+    #: Where its item of a number stands, as in `['name'][0].field`.
+    where: Callable[[Any, int], str]
+    #: One with other items; None: nobody knows how to make it.
+    rebuilt: _Rebuild | None = None
+    #: The numbers of items that are not for others to choose.
+    fixed: frozenset[int] = frozenset()
+
+
+#: What stands for the result of a task itself.
+_REFERENCE: Final = _Kind(lambda _: (), lambda _value, _number: "")
+
+
+def _at(_value: Any, number: int) -> str:
+    return f"[{number}]"
+
+
+def _member(_value: Any, _number: int) -> str:
+    return "{…}"
+
+
+def _both(mapping: Any) -> list[Any]:
+    return [*dict.keys(mapping), *dict.values(mapping)]
+
+
+def _key(mapping: Any, number: int) -> str:
+    keys = _both(mapping) if isinstance(mapping, dict) else [*mapping, *mapping]
+    del keys[len(keys) // 2 :]
+    if number < len(keys):
+        return f" key {show(keys[number])}"
+    return f"[{show(keys[number - len(keys)])}]"
+
+
+def _pairs(items: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    half = len(items) // 2
+    return zip(items[:half], items[half:], strict=True)
+
+
+def _mapping(make: Callable[[Any, dict[Any, Any]], Any]) -> _Kind:
+    return _Kind(_both, _key, lambda old, items: make(old, dict(_pairs(items))))
+
+
+def _sequence(base: Any, make: _Rebuild | None) -> _Kind:
+    return _Kind(lambda value: tuple(base.__iter__(value)), _at, make)
+
+
+def _set(base: Any, make: _Rebuild | None) -> _Kind:
+    return _Kind(lambda value: tuple(base.__iter__(value)), _member, make)
+
+
+#: By the class of an argument: how to look into it; None: there is nothing in it.
+KINDS: Final[dict[type, _Kind | None]] = {
+    list: _sequence(list, lambda _, items: list(items)),
+    tuple: _sequence(tuple, lambda _, items: tuple(items)),
+    deque: _sequence(deque, lambda old, items: deque(items, old.maxlen)),
+    set: _set(set, lambda _, items: set(items)),
+    frozenset: _set(frozenset, lambda _, items: frozenset(items)),
+    dict: _mapping(lambda _, pairs: pairs),
+    OrderedDict: _mapping(lambda _, pairs: OrderedDict(pairs)),
+    defaultdict: _mapping(lambda old, pairs: defaultdict(old.default_factory, pairs)),
+    MappingProxyType: _Kind(
+        lambda value: _both(dict(value)),
+        _key,
+        lambda _, items: MappingProxyType(dict(_pairs(items))),
+    ),
+    **dict.fromkeys(
+        (
+            *(int, str, float, bool, bytes, bytearray, complex, range, slice),
+            *(type(None), type, FunctionType, BuiltinFunctionType),
+            *(date, datetime, time, timedelta, Decimal),
+        )
+    ),
+}
+_KNOWN: Final = dict(KINDS)
+#: Of subclasses, what they are in truth: what they override is not asked.
+_BASES: Final = (
+    (dict, _Kind(_both, _key)),
+    (list, _sequence(list, None)),
+    (tuple, _sequence(tuple, None)),
+    (set, _set(set, None)),
+    (frozenset, _set(frozenset, None)),
+    (deque, _sequence(deque, None)),
+)
+
+
+def _kind_of(cls: type) -> _Kind | None:
+    """How to look into objects of *cls*; None: there is nothing in them."""
+    try:
+        return KINDS[cls]
+    except KeyError:
+        if len(KINDS) > _MANY:
+            KINDS.clear()
+            KINDS.update(_KNOWN)
+        kind = KINDS[cls] = _learn(cls)
+        return kind
+
+
+def _learn(cls: type) -> _Kind | None:
+    if getattr(cls, "stands_for_result", False) is True:
+        return _REFERENCE
+    if issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple):
+        names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+        return _Kind(
+            lambda value: tuple(tuple.__iter__(value)),
+            lambda _, number: f".{names[number]}",
+            lambda _, items: cls._make(items),  # type: ignore[attr-defined]
+        )
+    if attrs.has(cls):
+        fields = {field.name: field for field in attrs.fields(cls)}
+        given = {name: f.alias for name, f in fields.items() if f.init}
+        return _record(tuple(fields), given, attrs.evolve)
+    if dataclasses.is_dataclass(cls):
+        found = dataclasses.fields(cls)
+        own = {field.name: field.name for field in found if field.init}
+        return _record(tuple(f.name for f in found), own, dataclasses.replace)
+    return next((kind for base, kind in _BASES if issubclass(cls, base)), None)
+
+
+def _record(
+    names: Sequence[str], given: Mapping[str, Any], evolve: Callable[..., Any]
+) -> _Kind:
+    """
+    Of objects with fields.
+
+    Args:
+        names: Of the fields.
+        given: Of those that the constructor takes, what it calls them.
+        evolve: What makes another of one.
+    """
+
+    def items(value: Any) -> list[Any]:
+        return [getattr(value, name, None) for name in names]
+
+    def rebuilt(value: Any, made: Sequence[Any]) -> Any:
+        changes = {}
+        for name, old, new in zip(names, items(value), made, strict=True):
+            if new is not old:
+                changes[given[name]] = new
+        return evolve(value, **changes)
+
+    fixed = frozenset(n for n, name in enumerate(names) if name not in given)
+    return _Kind(items, lambda _, number: f".{names[number]}", rebuilt, fixed)
+
+
+class _Level:
+    """A container that is being looked into."""
+
+    __slots__ = ("holds", "items", "kind", "number", "value")
+
+    def __init__(self, value: Any, kind: _Kind, items: Sequence[Any]) -> None:
+        self.value = value
+        self.kind = kind
+        self.items = items
+        #: Of the item at hand.
+        self.number = -1
+        #: Whether it has a reference in it, however deep.
+        self.holds = False
+
+
+class _Search:
+    """Finds references in arguments; each container is looked into once."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        #: By its identity, whether a container holds any; None: it is open.
+        self.holds: dict[int, bool | None] = {}
+        #: What an identity stands for lives as long.
+        self._alive: list[Any] = []
+        self._rings: set[int] = set()
+
+    def look(self, value: Any, name: str) -> None:
+        """
+        Find the references in *value*.
+
+        Args:
+            value: An argument.
+            name: What to call it.
+
+        Raises:
+            InvalidTaskError: One is where it could not be replaced by a result.
+        """
+        kind = _kind_of(type(value))
+        if kind is None:
+            return
+        if kind is _REFERENCE:
+            self.found.append(value)
+            return
+        levels: list[_Level] = []
+        if id(value) not in self.holds:
+            self._enter(value, kind, levels)
+        while levels:
+            level = levels[-1]
+            if not self._go_on(level, levels, name):
+                continue
+            levels.pop()
+            self.holds[id(level.value)] = level.holds
+            if not level.holds:
+                continue
+            if id(level.value) in self._rings:
+                _refuse(name, levels, "is in a container that contains itself")
+            if levels:
+                self._note(levels, name)
+
+    def _enter(self, value: Any, kind: _Kind, levels: list[_Level]) -> bool:
+        """Open a container; whether it needs a look."""
+        self._alive.append(value)
+        items = kind.items(value)
+        if not may_refer(items):
+            # Most containers hold nothing but numbers and texts.
+            self.holds[id(value)] = False
+            return False
+        self.holds[id(value)] = None
+        levels.append(_Level(value, kind, items))
+        return True
+
+    def _go_on(self, level: _Level, levels: list[_Level], name: str) -> bool:
+        """Look at the next items of *level*; False if one of them comes first."""
+        while level.number + 1 < len(level.items):
+            level.number += 1
+            item = level.items[level.number]
+            kind = _kind_of(type(item))
+            if kind is None:
+                continue
+            if kind is _REFERENCE:
+                self.found.append(item)
+                self._note(levels, name)
+            elif id(item) not in self.holds:
+                if len(levels) >= _DEEPEST:
+                    _refuse(name, levels[:3], f"goes {_DEEPEST:,} levels deep")
+                if self._enter(item, kind, levels):
+                    return False
+            elif self.holds[id(item)] is None:
+                self._rings.add(id(item))
+            elif self.holds[id(item)]:
+                self._note(levels, name)
+        return True
+
+    @staticmethod
+    def _note(levels: list[_Level], name: str) -> None:
+        """The innermost of *levels* holds a reference."""
+        level = levels[-1]
+        level.holds = True
+        if len(levels) > _DEEP:
+            _refuse(name, levels[:3], f"has a handle {_DEEP} levels deep")
+        if level.kind.rebuilt is None:
+            what = type(level.value).__name__
+            _refuse(name, levels, f"is in an object of class {what}, of no known kind")
+        if level.number in level.kind.fixed:
+            _refuse(name, levels, "is in a field that its constructor does not take")
+
+
+def _refuse(name: str, levels: Sequence[_Level], why: str) -> None:
+    steps = [level.kind.where(level.value, level.number) for level in levels]
+    path = "".join(steps)
+    place = f"{name} → {path.lstrip()}" if path else name
+    msg = f"{place} {why}: a result could not take the place of a handle there"
+    hint = "hand it over as an argument of its own, or in a list or a dict"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def may_refer(values: Iterable[Any]) -> bool:
+    """Whether one of *values* may be a reference, or have one in it."""
+    known = KINDS
+    return any(known.get(cls, known) is not None for cls in set(map(type, values)))
+
+
+def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Search:
+    search = _Search()
+    for number, arg in enumerate(args, 1):
+        search.look(arg, f"argument {number}")
+    for name, arg in kwargs.items():
+        search.look(arg, f"argument {name!r}")
+    return search
+
+
+def references(
+    args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> list[Any]:
+    """
+    All that stands for the result of a task among arguments, however deep.
+
+    Raises:
+        InvalidTaskError: One is where it could not be replaced; the message has its
+            path.
+    """
+    if not may_refer(args) and not (kwargs and may_refer(kwargs.values())):
+        return []
+    return _search(args, kwargs).found
+
+
+def replaced(
+    args: Sequence[Any], kwargs: Mapping[str, Any], change: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    Arguments with what *change* makes of all that stands for a result.
+
+    What holds none of them is handed on as it is; what does is made anew, of its type.
+
+    Raises:
+        InvalidTaskError: One is where it cannot be replaced.
+    """
+    search = _search(args, kwargs)
+    made: dict[int, Any] = {}
+
+    def one(value: Any) -> Any:
+        kind = _kind_of(type(value))
+        if kind is None:
+            return value
+        if kind is _REFERENCE:
+            return change(value)
+        key = id(value)
+        if not search.holds.get(key):
+            return value
+        if key not in made:
+            assert kind.rebuilt is not None  # noqa: S101 - else it was refused
+            made[key] = kind.rebuilt(value, [one(item) for item in kind.items(value)])
+        return made[key]
+
+    return tuple([one(arg) for arg in args]), {k: one(v) for k, v in kwargs.items()}

@@ -1,0 +1,291 @@
+"""What stands for a result is found anywhere in arguments, and replaced there."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict, deque
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch import InvalidTaskError
+from taskorch.model import Reference
+from taskorch.model import _references as walker
+from taskorch.model._references import may_refer, references, replaced
+
+A, B = Reference("a"), Reference("b")
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@attrs.frozen
+class Frozen:
+    value: Any
+    _hidden: Any = None
+
+
+@attrs.define
+class Derived:
+    value: Any
+    twice: Any = attrs.field(init=False, default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    value: Any
+    more: Any = field(default=None, kw_only=True)
+
+
+@dataclass
+class Late:
+    value: Any
+    made: Any = field(default=None, init=False)
+
+
+class Own(list):
+    """Nobody knows what it takes to make one."""
+
+    def __iter__(self):
+        raise AssertionError("what a subclass overrides is not asked")
+
+    __len__ = __reversed__ = __getitem__ = __iter__
+
+
+class OwnDict(dict):
+    def __iter__(self):
+        raise AssertionError("what a subclass overrides is not asked")
+
+    keys = values = items = __getitem__ = __len__ = __iter__
+
+
+def result(reference):
+    return {"a": 1, "b": "two"}[reference.task_id]
+
+
+def change(*args, **kwargs):
+    return replaced(args, kwargs, result)
+
+
+WRAPS: list[Any] = [
+    lambda x: [x, 0],
+    lambda x: (x, 0),
+    lambda x: {x, 0},
+    lambda x: frozenset({x, 0}),
+    lambda x: {"key": x},
+    lambda x: {x: "value"},
+    lambda x: OrderedDict(first=x),
+    lambda x: MappingProxyType({"key": x}),
+    lambda x: deque([x, 0], maxlen=5),
+    lambda x: Pair(0, x),
+    Frozen,
+    lambda x: Frozen(0, hidden=x),
+    Data,
+    lambda x: Data(0, more=x),
+    Derived,
+    Late,
+    lambda x: [{"deep": (Frozen([Data({"deeper": x})]),)}],
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_it_is_found_and_replaced_in_a_container_of_the_same_type(wrap):
+    given_ = wrap(A)
+    assert references((given_,)) == [A]
+    (made,), _ = change(given_)
+    assert made == wrap(1)
+    assert type(made) is type(given_)
+    # The caller's is as it was.
+    assert references((given_,)) == [A]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_what_holds_none_is_handed_on_as_it_is(wrap):
+    value = wrap(5)
+    assert references((value, A)) == [A]
+    args, kwargs = change(value, A, key=value)
+    assert args[0] is value
+    assert kwargs["key"] is value
+
+
+def test_a_defaultdict_keeps_its_factory():
+    (made,), _ = change(defaultdict(list, {"key": A}))
+    assert made == {"key": 1}
+    assert made["other"] == []
+
+
+def test_a_deque_keeps_its_length():
+    (made,), _ = change(deque([A], maxlen=3))
+    assert made.maxlen == 3
+
+
+def test_keyword_arguments_are_looked_into():
+    assert references((), {"x": [A], "y": B}) == [A, B]
+    assert change(x=[A], y=B) == ((), {"x": [1], "y": "two"})
+
+
+def test_one_that_is_in_two_places_is_one_afterwards():
+    shared = [A]
+    (left, right), _ = change({"x": shared}, shared)
+    assert left["x"] is right
+
+
+def test_many_levels_of_shared_containers_take_no_time():
+    value: Any = [A]
+    for _ in range(100):
+        value = [value, value]
+    (made,), _ = change(value)
+    assert references((value,)) == [A]
+    for _ in range(100):
+        made = made[0]
+    assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"x": Own([A])}, r"argument 2 → \['x'\]\[0\] is in an object of class Own"),
+        (
+            [0, OwnDict(k=A)],
+            r"argument 2 → \[1\]\['k'\] is in an object of class OwnDict",
+        ),
+        ([OwnDict({A: 0})], r"argument 2 → \[0\] key Reference\("),
+        (Own([[A]]), r"argument 2 → \[0\] is in an object of class Own"),
+    ],
+)
+def test_it_is_refused_with_its_path_in_what_nobody_can_make(value, path):
+    with pytest.raises(InvalidTaskError, match=path) as refused:
+        references((0, value))
+    assert "argument of its own" in refused.value.hint
+
+
+def test_it_is_refused_in_a_field_that_the_constructor_does_not_take():
+    for value in (Late(0), Derived(0)):
+        setattr(value, "made" if isinstance(value, Late) else "twice", A)
+        with pytest.raises(
+            InvalidTaskError, match=r"argument 'it' → \[0\]\.\w+ is in a f"
+        ):
+            references((), {"it": [value]})
+
+
+def test_what_a_constructor_makes_of_a_result_is_made_anew():
+    @dataclass
+    class Sum:
+        left: Any
+        total: Any = field(init=False)
+
+        def __post_init__(self):
+            self.total = 10 + self.left if isinstance(self.left, int) else None
+
+    (made,), _ = change(Sum(A))
+    assert made.total == 11
+
+
+def test_a_ring_that_holds_one_is_refused_and_any_other_is_not():
+    ring: list[Any] = [1]
+    ring.append({"again": ring})
+    assert references((ring, A)) == [A]
+    args, _ = change(ring, [A, ring])
+    assert args[0] is ring
+    assert args[1][1] is ring
+    ring.append((A,))
+    with pytest.raises(
+        InvalidTaskError, match=r"argument 1 → \['x'\] .*contains itself"
+    ):
+        references(({"x": ring},))
+
+
+def test_a_ring_through_another_that_was_seen_before():
+    inner: list[Any] = []
+    outer = [inner, A]
+    inner.append(outer)
+    with pytest.raises(InvalidTaskError, match="contains itself"):
+        references((outer,))
+
+
+def nested(depth, innermost):
+    value = innermost
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_deep_containers():
+    assert references((nested(5_000, 0),)) == []
+    assert references((nested(150, A),)) == [A]
+    with pytest.raises(InvalidTaskError, match="200 levels deep"):
+        references((nested(300, A),))
+    with pytest.raises(InvalidTaskError, match="10,000 levels deep"):
+        references((nested(10_001, [object()]),))
+
+
+def test_what_makes_containers_without_end_does_not_hang():
+    @attrs.define(slots=False, init=False)
+    class Endless:
+        more: Any
+
+    Endless.more = property(lambda _: Endless())
+    with pytest.raises(InvalidTaskError, match="levels deep"):
+        references((Endless(),))
+
+
+def test_fields_that_are_not_there_are_left_alone():
+    bare = Data.__new__(Data)
+    assert references((bare, A)) == [A]
+
+
+def test_other_objects_are_not_looked_into():
+    class Box:
+        stands_for_result = "no"
+
+        def __init__(self, value):
+            self.value = value
+
+    assert references((Box(A), Box, Own, 1.5, b"", None)) == []
+    assert not may_refer(())
+
+
+def test_classes_of_arguments_are_forgotten_when_they_are_too_many(monkeypatch):
+    monkeypatch.setattr(walker, "_MANY", len(walker.KINDS))
+    known = dict(walker.KINDS)
+    try:
+        for number in range(3):
+            assert references((type(f"C{number}", (), {})(), [A])) == [A]
+        assert len(walker.KINDS) <= len(known) + 2
+    finally:
+        walker.KINDS.update(known)
+
+
+VALUES = st.recursive(
+    st.sampled_from([A, B]) | st.integers() | st.none() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+        | st.builds(Frozen, inner)
+        | st.builds(Data, inner, more=inner)
+        | st.builds(Pair, inner, inner)
+    ),
+    max_leaves=30,
+)
+
+
+@given(VALUES)
+def test_as_many_are_found_as_are_replaced_and_none_is_left(value):
+    """The law: what is found is what is replaced, and what is made holds none."""
+    seen = []
+
+    def note(reference):
+        seen.append(reference)
+        return 0
+
+    (made,), _ = replaced((value,), {}, note)
+    assert set(map(id, seen)) == set(map(id, references((value,))))
+    assert references((made,)) == []
+    assert (made is value) == (not seen)
