@@ -74,13 +74,6 @@ def report(task, context):
     getattr(context, task.payload)(1)
 
 
-def no_context():
-    try:
-        return current_context()
-    except NotRunningError as error:
-        return error.code
-
-
 def raise_it(error):
     raise error
 
@@ -305,7 +298,6 @@ def test_a_function_runs_in_a_process_with_arguments_and_dependencies(orch):
     assert remotely(orch, sum, [parent, 1]).result(PATIENCE) == 9
     assert remotely(orch, dict, kwargs={"a": 1}).result(PATIENCE) == {"a": 1}
     assert remotely(orch, whereabouts).result(PATIENCE) != os.getpid()
-    assert remotely(orch, no_context).result(PATIENCE) == "not_running"
 
 
 def test_an_agent_in_a_process_gets_a_read_only_copy_of_its_context(orch):
@@ -673,3 +665,67 @@ def test_a_call_on_an_executor_is_awaited_like_any(orch):
         return await asyncio.gather(*handles)
 
     assert asyncio.run(main()) == [1, 2, 4, 8]
+
+
+# -- the context in another process --------------------------------------------------
+
+
+def context_there(*_args):
+    context = current_context()
+    try:
+        context.checkpoint("no")
+    except NotRunningError as error:
+        refused = error.message
+    return {
+        "task_id": context.task_id,
+        "attempt": context.attempt,
+        "results": dict(context.results),
+        "cancelled": context.cancelled,
+        "left": context.time_left,
+        "refused": refused,
+        "pid": os.getpid(),
+    }
+
+
+def is_the_same(task, context):
+    return current_context() is context, context.task_id
+
+
+def no_context_is_left(*_args):
+    try:
+        current_context()
+    except NotRunningError:
+        return True
+    return False
+
+
+def test_a_function_in_another_process_may_ask_for_its_context(orch):
+    """It is a copy that can be read only, as an agent's handler has it there."""
+    parent = orch.submit_task(Task.call(abs, -1, id="parent"))
+    handle = remotely(orch, context_there, after=[parent], id="t", timeout=PATIENCE)
+    there = handle.result(PATIENCE)
+    assert (there["task_id"], there["attempt"]) == ("t", 1)
+    assert there["results"] == {"parent": 1}
+    assert there["cancelled"] is False
+    assert 0 < there["left"] <= PATIENCE
+    assert "from another process" in there["refused"]
+    assert there["pid"] != os.getpid()
+
+
+def test_what_cannot_be_pickled_keeps_no_function_from_running(orch):
+    """Of results that it does not take, it has those that can go there."""
+    lock = orch.submit_task(Task.call(threading.Lock, id="lock"))
+    one = orch.submit_task(Task.call(abs, -1, id="one"))
+    there = remotely(orch, context_there, after=[lock, one]).result(PATIENCE)
+    assert there["results"] == {"one": 1}
+    assert there["left"] is None
+
+
+def test_a_handler_in_another_process_has_one_context(orch):
+    orch.agent("far", capabilities={"x"}, executor="cpu")(is_the_same)
+    assert orch.submit_task(Task("x", id="h")).result(PATIENCE) == (True, "h")
+
+
+def test_a_context_ends_with_its_call(orch, workers):
+    remotely(orch, context_there).result(PATIENCE)
+    assert workers.submit(no_context_is_left).result(PATIENCE)

@@ -44,7 +44,13 @@ from taskorch.runtime._asyncio import (
     is_cancellation,
     is_coroutine_task,
 )
-from taskorch.runtime._context import CURRENT, TaskContext, context_of, result_of
+from taskorch.runtime._context import (
+    CURRENT,
+    TaskContext,
+    call_with,
+    context_of,
+    result_of,
+)
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import (
@@ -363,7 +369,9 @@ class Attempts:
             future = pool.submit(run, _call_inside, context, fn, args, kwargs)
         elif isinstance(pool, concurrent.futures.ProcessPoolExecutor):
             remote = True
-            future = pool.submit(call_remotely, fn, args, kwargs)
+            # An agent's handler has it among its arguments; then it is the same.
+            copy = context.remote_of_call() if work._how == NAMED else args[1]
+            future = pool.submit(call_remotely, call_with, (copy, fn, args, kwargs), {})
         else:
             future = pool.submit(fn, *args, **kwargs)
         if not hasattr(future, "add_done_callback"):

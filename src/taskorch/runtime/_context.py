@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -15,6 +17,7 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.model import Missing, Resources, TaskState
+from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
     Control,
@@ -150,6 +153,20 @@ class TaskContext:
         return self._control.is_to_end
 
     @property
+    def time_left(self) -> float | None:
+        """
+        Seconds until the attempt's `timeout` or the task's `deadline`; 0 when over.
+
+        The sooner of the two; None if it has neither. A timeout does not go on while
+        the task is suspended.
+        """
+        more = self._work._row.more
+        if more is None:
+            return None
+        ends = [at for at in (more.timer, more.deadline_ns) if at]
+        return max(0, min(ends) - self._work._rt.now()) / NS if ends else None
+
+    @property
     def allocation(self) -> Resources:
         """What the attempt holds."""
         return Resources.from_units(self._work._row.alloc)
@@ -229,7 +246,7 @@ class TaskContext:
         return state
 
     def remote(self) -> RemoteContext:
-        """A read-only copy that can be pickled, for another process."""
+        """A read-only copy for another process."""
         return RemoteContext(
             self.task_id,
             self.attempt,
@@ -237,7 +254,25 @@ class TaskContext:
             dict(self.results),
             self.allocation,
             self.restored,
+            self.time_left,
         )
+
+    def remote_of_call(self) -> RemoteContext:
+        """
+        As `remote`, for a function that may never ask for it.
+
+        Of results and checkpoints it has what can be pickled: what the function takes
+        is among its arguments, and what it does not must not keep it from running.
+        """
+        copy = self.remote()
+        copy.results = {
+            task_id: result
+            for task_id, result in copy.results.items()
+            if _can_be_pickled(result)
+        }
+        if not _can_be_pickled(copy.restored):
+            copy.restored = None
+        return copy
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.task_id} attempt {self.attempt}>"
@@ -292,6 +327,7 @@ class RemoteContext:
         results: Mapping[str, Any],
         allocation: Resources,
         restored: Any,
+        time_left: float | None = None,
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -299,9 +335,16 @@ class RemoteContext:
         self.results = results
         self.allocation = allocation
         self.restored = restored
+        # The clock is the machine's, so it goes on for the other process.
+        self._ends = None if time_left is None else monotonic() + time_left
         self.workflow: str | None = None
         #: Cancellation does not reach another process.
         self.cancelled = False
+
+    @property
+    def time_left(self) -> float | None:
+        """See `TaskContext.time_left`, as things stood when the attempt began."""
+        return None if self._ends is None else max(0.0, self._ends - monotonic())
 
     def progress(self, value: Any) -> None:
         """Not from another process."""
@@ -325,6 +368,28 @@ class RemoteContext:
         )
 
 
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - whatever its __reduce__ does
+        return False
+    return True
+
+
+def call_with(
+    context: RemoteContext,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """In the other process: call *fn*, which may ask for its *context*."""
+    token = CURRENT.set(cast("TaskContext", context))
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        CURRENT.reset(token)
+
+
 def context_of(work: Work, attempt: int) -> TaskContext:
     """The context of the running attempt of *work*."""
     return TaskContext(work, attempt, control_of(work, attempt))
@@ -342,6 +407,8 @@ def current_or_none() -> TaskContext | None:
 def current_context() -> TaskContext:
     """
     The context of the task that the caller runs in.
+
+    In a process of an executor of processes it is a copy that can be read only.
 
     Raises:
         NotRunningError: The caller is not part of a task.
