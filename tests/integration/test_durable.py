@@ -44,6 +44,7 @@ from taskorch import (
     TaskState,
     TaskTimeoutError,
     UnknownTaskError,
+    Workflow,
     WouldBlockError,
     current_context,
 )
@@ -369,6 +370,65 @@ async def test_plain_calls_on_a_running_loop_are_refused(path: Path) -> None:
                 call()
             assert "orch.aio" in caught.value.hint
         assert [status.task_id for status in orch.tasks()] == ["x"]
+
+
+@in_loop
+async def test_plain_calls_may_wait_on_the_loop_where_one_has_opened_it(
+    path: Path,
+) -> None:
+    """A cell of a notebook: `with` has blocked its loop, so a commit may, too."""
+    orch = open_at(path)
+
+    @orch.agent("async", capabilities={"nested"})
+    async def _nested(task: Task, context: Any) -> Any:
+        orch.submit(echo)
+
+    with orch:
+        squares = orch.submit_tasks([Task.call(add, n, n, id=f"{n}") for n in range(3)])
+        assert orch.submit_task(Task.call(sum, squares)).result(PATIENCE) == 6
+        assert list(orch.map(add, [1, 2])) == [1, 2]
+        late = orch.submit_task(Task.call(add, 1, not_before=3600, id="late"))
+        assert orch.set_priority("late", 3)
+        assert late.cancel()
+        assert orch.rerun_task("0").result(PATIENCE) == 0
+        wf = Workflow("w")
+        wf.task(add, 1, id="one")
+        assert orch.workflows.start(wf).result(PATIENCE) == {"one": 1}
+
+        # The loop of the tasks is another.
+        with pytest.raises(WouldBlockError):
+            orch.submit_task(Task("nested")).result(PATIENCE)
+
+    orch = open_at(path)
+    assert await orch.submit_task(Task.call(add, 1, 1, id="1")) == 2
+    orch.start()
+    assert orch.submit(add, 2).result(PATIENCE) == 2
+    orch.stop()
+
+
+@pytest.mark.parametrize("opened", ["elsewhere", "by another loop", "by aio"])
+def test_plain_calls_may_not_wait_on_a_loop_that_was_not_asked(
+    path: Path, opened: str
+) -> None:
+    """Whoever opens it in a main program, or by aio, has said nothing of this loop."""
+    orch = open_at(path)
+
+    async def start() -> None:
+        orch.start()
+
+    async def handler() -> None:
+        if opened == "by aio":
+            await orch.aio.submit(echo)
+        with pytest.raises(WouldBlockError, match=r"durable") as caught:
+            orch.submit_task(Task.call(add, 1))
+        assert "write await orch.aio.submit_task(…) for" in caught.value.hint
+
+    if opened == "elsewhere":
+        orch.start()
+    elif opened == "by another loop":
+        asyncio.run(start())
+    asyncio.run(handler())
+    orch.stop()
 
 
 @in_loop

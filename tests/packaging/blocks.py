@@ -3,11 +3,14 @@ The blocks of Python of a page, run as files of their own.
 
 As a program, `python blocks.py PAGE FOLDER`, it runs them one after another, each in a
 process and an empty folder of its own. The processes are forks: importing taskorch for
-each of them would take longer than most of them do.
+each of them would take longer than most of them do. With `notebook` as a third word, it
+runs them as a cell of a notebook does, inside a running loop.
 """
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import os
 import re
 import sys
@@ -23,6 +26,8 @@ _SAID_BELOW = re.compile(r"^\s*# +(.*)$")
 #: The first line of a block that goes on where the one before it has ended, for a page
 #: that walks through one program.
 GOES_ON = "# The program goes on."
+#: A line that is another one in a notebook.
+_IN_A_NOTEBOOK = re.compile(r"^( *)[^\n]*  # in a notebook: ([^\n]*)$", re.MULTILINE)
 
 
 @dataclass
@@ -82,8 +87,8 @@ def programs(text: str) -> list[Program]:
     return found
 
 
-def _become(script: Path) -> None:
-    """Be what `python script` is, in its folder."""
+def _become(script: Path, *, notebook: bool) -> None:
+    """Be what `python script` is, in its folder, or a kernel that has it as a cell."""
     main = types.ModuleType("__main__")
     main.__file__ = str(script)
     sys.modules["__main__"] = main
@@ -93,10 +98,27 @@ def _become(script: Path) -> None:
     output = os.open("output", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.close(output)
-    exec(compile(script.read_bytes(), script, "exec"), main.__dict__)
+    source = script.read_text(encoding="utf-8")
+    if not notebook:
+        exec(compile(source, script, "exec"), main.__dict__)
+        return
+    del main.__file__
+    cell = compile(
+        _IN_A_NOTEBOOK.sub(r"\1\2", source),
+        "<cell>",
+        "exec",
+        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+    )
+
+    async def kernel() -> None:
+        waiting = eval(cell, main.__dict__)
+        if waiting is not None:
+            await waiting
+
+    asyncio.run(kernel())
 
 
-def run(page: Path, folder: Path) -> int:
+def run(page: Path, folder: Path, how: str = "script") -> int:
     """Run them all, each as *folder*/LINE/PAGE.py; the number of those that failed."""
     for name in taskorch.__all__:
         getattr(taskorch, name)
@@ -107,7 +129,7 @@ def run(page: Path, folder: Path) -> int:
         script.parent.mkdir()
         script.write_text(program.text, encoding="utf-8")
         if (child := os.fork()) == 0:
-            _become(script)
+            _become(script, notebook=how == "notebook")
             return 0
         _, status = os.waitpid(child, 0)
         failed += status != 0
@@ -115,4 +137,4 @@ def run(page: Path, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))

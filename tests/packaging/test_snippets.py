@@ -33,8 +33,25 @@ _MARKS = dict.fromkeys(_SLOW, pytest.mark.slow)
 )
 def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
     """The name of the page in tracebacks, and its line numbers, lead to the place."""
+    run_blocks(page, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "page", ["README", "docs/tutorial/first", "docs/howto/asyncio"]
+)
+def test_the_first_pages_run_in_a_notebook(page, tmp_path):
+    """There a loop runs already, and functions are in no file."""
+    run_blocks(ROOT / f"{page}.md", tmp_path, "notebook")
+
+
+@pytest.mark.slow
+def test_durable_tasks_run_in_a_notebook(tmp_path):
+    run_blocks(ROOT / "docs/howto/durable.md", tmp_path, "notebook")
+
+
+def run_blocks(page, tmp_path, *how):
     done = subprocess.run(
-        [sys.executable, "-W", "error", blocks.__file__, page, tmp_path],
+        [sys.executable, "-W", "error", blocks.__file__, page, tmp_path, *how],
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -41,7 +41,7 @@ from taskorch.kernel import TaskRow
 from taskorch.kernel import _snapshot as snapshot
 from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
-from taskorch.runtime._asyncio import asyncio, running_loop, settle, settle_on
+from taskorch.runtime._asyncio import asyncio, settle, settle_on
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
@@ -302,9 +302,12 @@ class Committer:
         Raises:
             WouldBlockError: The caller is on an event loop, and would block it.
         """
-        if not self._is_deferred() and running_loop() is not None:
+        if not self._is_deferred() and not self._rt.loops.may_block():
             msg = "a durable orchestrator waits for its journal: that blocks the loop"
-            hint = "use await orch.aio.…(), or await context.aio.…(), here"
+            hint = (
+                "write await orch.aio.submit_task(…) for orch.submit_task(…); "
+                "likewise the others; in a task, await context.aio.checkpoint(…)"
+            )
             raise WouldBlockError(msg, hint=hint)
 
     def keep_for(self, seq: int, is_over: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._asyncio import asyncio, running_loop
 from taskorch.runtime._interrupts import defers_interrupts
 
 __all__ = ("LoopHost",)
@@ -24,6 +24,8 @@ class LoopHost:
         self._name = name
         self._lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: The one on which a plain call has opened the journal.
+        self._opened_on: asyncio.AbstractEventLoop | None = None
         #: The private one, and its thread.
         self._private: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -63,6 +65,20 @@ class LoopHost:
         """Whether the caller runs on the loop: it must not be blocked there."""
         loop = self.loop
         return loop is not None and asyncio._get_running_loop() is loop
+
+    def opened_here(self) -> None:
+        """The journal was opened, by a plain call of the caller's."""
+        self._opened_on = running_loop()
+
+    def may_block(self) -> bool:
+        """
+        Whether the caller may wait for a commit.
+
+        On somebody else's loop it may if a plain call has opened the journal there, as
+        in a notebook: that has blocked the loop for longer than a commit does.
+        """
+        loop = running_loop()
+        return loop is None or (loop is self._opened_on and loop is not self.loop)
 
     def call(self, fn: Callable[..., Any], *args: Any) -> bool:
         """Call *fn* on the loop, from any thread; False if the loop has been closed."""

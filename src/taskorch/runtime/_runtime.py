@@ -277,6 +277,7 @@ class Runtime:
                     self.opened_at = self.committer.last
                 # Before anything else is: that this life has begun.
                 self.committer.keep(self.committer.last)
+                self.loops.opened_here()
             except BaseException as error:
                 if self.opened and isinstance(error, KeyboardInterrupt):
                     # Only the wait for the commit is over.
