@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -155,6 +156,50 @@ def test_one_while_the_validator_is_asked_ends_that():
         assert orch.submit(int, "3").result(PATIENCE) == 3
 
 
+class Dies:
+    """Somebody presses Ctrl-C while it is taken down."""
+
+    def __del__(self):
+        interrupt()
+
+
+class DiesWeakly:
+    """Likewise, in the moment in which a WeakSet forgets it."""
+
+    def __init__(self):
+        self.others = weakref.WeakSet()
+        self.others.add(self)
+        # The set calls it to learn that it is gone, which is when.
+        remove = self.others._remove
+        self.ref = weakref.ref(self, lambda ref: remove(ref, Self()))
+
+
+class Self:
+    """What `_remove` asks for its set."""
+
+    def __call__(self):
+        interrupt()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", [Dies, DiesWeakly])
+def test_one_where_python_would_forget_it_arrives_after_that(kind):
+    """It would be printed there, and nobody would hear of it."""
+    refs = []
+    with TaskOrchestrator() as orch:
+        with pytest.raises(KeyboardInterrupt):
+            take_down(kind, refs)
+        assert orch.submit(int, "3").result(PATIENCE) == 3
+
+
+def take_down(kind, refs):
+    dead = kind()
+    refs.append(getattr(dead, "ref", None))
+    del dead
+    while True:
+        time.sleep(0.01)
+
+
 def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
     """Then nobody knows where it stood: the orchestrator says so, and stops."""
 
@@ -211,7 +256,9 @@ orch.stop()
 def sleep(orch, handle):
     """It arrives, too, where nobody of ours looks."""
     handle.add_done_callback(lambda _: None)
-    time.sleep(PATIENCE)
+    # In parts: one that comes in the moment in which a sleep begins does not end it.
+    while True:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

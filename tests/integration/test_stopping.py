@@ -272,17 +272,22 @@ def press():
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGINT)
 
+def sleep():
+    # In parts: one that comes in the moment in which a sleep begins does not end it.
+    while True:
+        time.sleep(0.01)
+
 threading.Thread(target=press, daemon=True).start()
 try:
     if how == "block":
         with orch:
             orch.submit(hold)
-            time.sleep(60)
+            sleep()
     else:
         orch.start()
         try:
             orch.submit(hold)
-            time.sleep(60)
+            sleep()
         finally:
             orch.stop(drain=False)
 except KeyboardInterrupt:

@@ -45,6 +45,8 @@ DEFERRED: Final[list[None]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
 #: whether it is deferred. They are of modules, so that no id is used again.
 _DEFERS: Final[dict[int, bool]] = {}
+#: What Python calls when something dies that is held weakly, by module and name.
+_CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
 #: What loads a module.
 _IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
 #: Those that were started on the main thread and have not stopped.
@@ -84,8 +86,18 @@ def _is_deferred_in(frame: FrameType | None) -> bool:
             return deferred
         if frame.f_code is _IMPORT and _is_for_us(frame):
             return True
+        if _is_ignored_in(frame):
+            return True
         frame = frame.f_back
     return False
+
+
+def _is_ignored_in(frame: FrameType) -> bool:
+    """Whether Python prints what is raised there, and goes on as if nothing was."""
+    name = frame.f_code.co_name
+    if name == "__del__":
+        return True
+    return (frame.f_globals.get("__name__"), name) in _CALLBACKS
 
 
 def _is_for_us(frame: FrameType | None) -> bool:
