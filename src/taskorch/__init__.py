@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskorch._decorators import task as task
     from taskorch._executor import TaskExecutor as TaskExecutor
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
@@ -348,10 +349,12 @@ __all__ = (
     "__version__",
     "as_completed",
     "current_context",
+    "task",
 )
 
 _WHERE = {
     "taskorch._executor": ("TaskExecutor",),
+    "taskorch._decorators": ("task",),
     "taskorch._handles": (
         "TaskHandle",
         "as_completed",

@@ -22,6 +22,7 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
     as_completed,
+    task,
 )
 
 
@@ -55,15 +56,15 @@ def submitted(orch: TaskOrchestrator) -> None:
 
 
 def described(orch: TaskOrchestrator) -> None:
-    task = Task.call(word, 1, timeout=timedelta(minutes=1), resources={"cpu": 2})
-    assert_type(task, Task[str])
-    assert_type(orch.submit_task(task), TaskHandle[str])
-    assert_type(orch.submit_tasks([task]), list[TaskHandle[str]])
+    call = Task.call(word, 1, timeout=timedelta(minutes=1), resources={"cpu": 2})
+    assert_type(call, Task[str])
+    assert_type(orch.submit_task(call), TaskHandle[str])
+    assert_type(orch.submit_tasks([call]), list[TaskHandle[str]])
     assert_type(orch.submit_task(Task.call(load, "a")).result(), bytes)
     run = orch.submit_task(Task.program(["ls"], priority=3))
     assert_type(run.result(), ProgramResult)
     # What an agent gives back is known by nobody; and no type has to be written.
-    review = Task("review", {"path": "a.py"}, after=[task, run, "x"], deadline=60)
+    review = Task("review", {"path": "a.py"}, after=[call, run, "x"], deadline=60)
     assert_type(review, Task[Any])
     assert_type(orch.submit_task(review).result(), Any)
     Task("later", not_before=datetime.now(UTC), retry=RetryPolicy(3, base=timedelta(1)))
@@ -74,6 +75,25 @@ async def awaited(orch: TaskOrchestrator) -> None:
     assert_type(await orch.aio.submit(load, "a"), TaskHandle[bytes])
     assert_type(await orch.aio.submit_task(Task.call(word, 1)), TaskHandle[str])
     assert_type(orch.aio.map(load, ["a"]), AsyncIterator[bytes])
+
+
+@task(timeout=60, retry=RetryPolicy(3), resources={"cpu": 1})
+def declared(n: int, end: str = "") -> str:
+    return word(n, end)
+
+
+@task(timeout=timedelta(minutes=1))
+async def declared_too(n: int) -> bytes:
+    return bytes(n)
+
+
+def decorated(orch: TaskOrchestrator) -> None:
+    assert_type(declared(1, end="."), str)
+    assert_type(orch.submit(declared, 1), TaskHandle[str])
+    assert_type(orch.submit(declared_too, 1), TaskHandle[bytes])
+    declared("1")  # type: ignore[arg-type]
+    task(timout=3)  # type: ignore[call-arg]
+    task(id="x")  # type: ignore[call-arg]
 
 
 def my_own(n: int, **options: Unpack[TaskOptions]) -> Task[str]:

@@ -1,25 +1,36 @@
-"""What the options of a task are called, and of what types they are."""
+"""The options of a task: their names, their types, and those that a function has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from functools import partial
+from typing import Any, Final, TypedDict
+
+import attrs
 
 from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy
 
-__all__ = ("TaskOptions", "UntimedOptions")
+__all__ = (
+    "DECLARED",
+    "Declared",
+    "FunctionOptions",
+    "TaskOptions",
+    "UntimedOptions",
+    "declared",
+)
+
+#: The attribute of a function that has what was declared with it.
+DECLARED: Final = "__taskorch_task__"
 
 
-class UntimedOptions(TypedDict, total=False):
-    """The options of a task, but for its `timeout`: see `TaskOptions`."""
+class _Shared(TypedDict, total=False):
+    """The options that many tasks can have in common, but for `timeout`."""
 
     type: str
-    id: str | None
     priority: int
-    after: Iterable[Any]
     join: Join
     on_parent_failure: OnParentFailure
     requires: Iterable[str] | None
@@ -27,9 +38,22 @@ class UntimedOptions(TypedDict, total=False):
     deadline: float | timedelta | datetime | None
     not_before: float | timedelta | datetime | None
     retry: RetryPolicy
-    idempotency_key: str | None
     idempotent: bool
     metadata: Mapping[str, Any] | None
+
+
+class FunctionOptions(_Shared, total=False):
+    """The options that `@taskorch.task` takes: those of a task, but what names one."""
+
+    timeout: float | timedelta | None
+
+
+class UntimedOptions(_Shared, total=False):
+    """The options of a task, but for its `timeout`: see `TaskOptions`."""
+
+    id: str | None
+    after: Iterable[Any]
+    idempotency_key: str | None
 
 
 class TaskOptions(UntimedOptions, total=False):
@@ -41,3 +65,20 @@ class TaskOptions(UntimedOptions, total=False):
     """
 
     timeout: float | timedelta | None
+
+
+@attrs.frozen
+class Declared:
+    """What `@taskorch.task` has noted of a function."""
+
+    options: TaskOptions
+    executor: str | None = None
+
+
+def declared(fn: Callable[..., Any]) -> Declared | None:
+    """What was declared with *fn*, or with what a method or a partial of it calls."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    found = getattr(fn, DECLARED, None)
+    # Of another class, an object answers whatever it is asked for.
+    return found if type(found) is Declared else None

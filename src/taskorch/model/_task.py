@@ -11,7 +11,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._joins import Join, OnParentFailure
-from taskorch.model._options import TaskOptions, UntimedOptions
+from taskorch.model._options import TaskOptions, UntimedOptions, declared
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_seconds
@@ -204,7 +204,8 @@ class Task(Generic[T]):
             kwargs: Its keyword arguments.
             executor: `"thread"`, `"asyncio"`, or a name in `executors=`; None
                 chooses by the kind of function.
-            task_options: The keyword arguments of `Task`.
+            task_options: The keyword arguments of `Task`. They come before those that
+                `@taskorch.task` gave to *fn*.
 
         Raises:
             InvalidTaskError: *fn* is not callable.
@@ -212,6 +213,10 @@ class Task(Generic[T]):
         if not callable(fn):
             msg = f"Task.call needs something that can be called, not {fn!r}"
             raise InvalidTaskError(msg)
+        noted = declared(fn)
+        if noted is not None:
+            task_options = {**noted.options, **task_options}
+            executor = noted.executor if executor is None else executor
         payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)
         if not task_options:
             return cls(call_type(fn), payload)

@@ -79,7 +79,7 @@ class StructuralValidator:
         context: Context,  # noqa: ARG002 - the protocol's
     ) -> Verdict:
         """What is wrong with *task*, if anything."""
-        findings = _findings(task)
+        findings = findings_of(task)
         if findings:
             return Verdict(tuple(findings))
         return _ALL_ACCEPTED if _is_plain(task) else _ACCEPTED
@@ -147,7 +147,8 @@ def _is_plain(task: Task) -> bool:
     )
 
 
-def _findings(task: object) -> list[Finding]:
+def findings_of(task: object) -> list[Finding]:
+    """All that is wrong with the form of *task*."""
     if not isinstance(task, Task):
         remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]

@@ -18,6 +18,7 @@ from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
+from taskorch.model._options import declared
 from taskorch.model._references import KINDS, may_refer, references
 from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
@@ -99,6 +100,8 @@ def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
     Raises:
         UsageError: It was refused.
     """
+    if declared(fn) is not None:
+        return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
     kinds = KINDS
     for arg in (*args, *kwargs.values()) if kwargs else args:
         if kinds.get(type(arg), kinds) is not None:
@@ -185,10 +188,12 @@ def _submit_call(
     return result
 
 
-def submit_calls(
+def submit_calls(  # noqa: C901 - likewise
     rt: Runtime, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
+    if declared(fn) is not None:
+        return rt.submit_tasks([Task.call(fn, *args) for args in calls])
     if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
         return rt.submit_tasks([Task.call(fn, *args) for args in calls])
     committer = rt.durable()

@@ -16,6 +16,7 @@ from taskorch.model import (
     UntimedOptions,
     check_count,
 )
+from taskorch.model._options import declared
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -175,7 +176,9 @@ class Builder:
             check_count("max_parallel", max_parallel, least=1)
         # As a task has them: mappings are Resources, durations are seconds.
         each = Task.call(fn, **task_options)
-        said = {name: getattr(each, name) for name in task_options}
+        noted = declared(fn)
+        names = {**({} if noted is None else noted.options), **task_options}
+        said = {name: getattr(each, name) for name in names}
         own = {name: said.pop(name) for name in _OWN if name in said}
         args = (Call(fn), over, said, max_parallel)
         return self.task(

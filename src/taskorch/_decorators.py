@@ -1,0 +1,81 @@
+"""`@taskorch.task`: options that go with a function wherever it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, Unpack, cast
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Task
+from taskorch.model._options import DECLARED, Declared, FunctionOptions, TaskOptions
+from taskorch.model._show import show
+from taskorch.model._suggesting import unknown_option
+from taskorch.policies._validator import findings_of
+
+__all__ = ("task",)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WHAT: Final = "@task"
+_NAMES: Final = tuple(sorted(FunctionOptions.__optional_keys__))
+_NO_FUNCTIONS: Final = (type, staticmethod, classmethod)
+#: What belongs to one task, and so to no function.
+_OF_ONE: Final = ("id", "after", "idempotency_key")
+
+
+def task(
+    *, executor: str | None = None, **task_options: Unpack[FunctionOptions]
+) -> Callable[[F], F]:
+    """
+    Give a function the options of the tasks that call it.
+
+    It stays the function that it was: it can be called, pickled and imported as before.
+    `submit`, `map`, `Task.call`, `wf.task` and `wf.map` take its options; what is said
+    there comes before them. A `functools.partial` and a bound method of it have them,
+    too. An agent's handler has none, since its tasks have their own.
+
+        @taskorch.task(retry=RetryPolicy(3), timeout=60)
+        def fetch(url): ...
+
+    Args:
+        executor: Where it runs, as for `Task.call`.
+        task_options: The keyword arguments of `Task`, but `id`, `after` and
+            `idempotency_key`, which are for one task only.
+
+    Raises:
+        TypeError: There is no such option.
+        InvalidTaskError: An option is out of its range, or what is decorated is no
+            function.
+    """
+    for name in task_options:
+        if name in _OF_ONE:
+            msg = f"@task: {name} is for one task, and a function is submitted often"
+            raise InvalidTaskError(msg, hint=f"Task.call(function, {name}=…)")
+        if name not in _NAMES:
+            raise unknown_option(_WHAT, name, ("executor", *_NAMES))
+    options = cast("TaskOptions", dict(task_options))
+    probe = Task.call(print, executor=executor, **options)
+    findings = findings_of(probe)
+    if findings:
+        said = "; ".join(f"{found.path}: {found.message}" for found in findings)
+        msg = f"@task: {said}"
+        raise InvalidTaskError(msg)
+    # As a task has them: what can be read once only has been read.
+    made = {name: getattr(probe, name) for name in options}
+    noted = Declared(cast("TaskOptions", made), executor)
+
+    def decorate(fn: F) -> F:
+        given: object = fn
+        if not callable(given) or isinstance(given, _NO_FUNCTIONS):
+            msg = f"@task is for functions, and {show(fn)} is none"
+            hint = "put @staticmethod and @classmethod above @task"
+            raise InvalidTaskError(msg, hint=hint)
+        try:
+            setattr(fn, DECLARED, noted)
+        except AttributeError:
+            msg = f"@task: nothing can be noted of {show(fn)}"
+            hint = "Task.call(function, …) takes the options each time"
+            raise InvalidTaskError(msg, hint=hint) from None
+        return fn
+
+    return decorate
