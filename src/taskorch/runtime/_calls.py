@@ -87,7 +87,7 @@ def _enter(lock: threading.Lock) -> None:
 
 
 @defers_interrupts
-def submit_call(  # noqa: C901, PLR0912 - the hot path, written out
+def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     rt: Runtime,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
