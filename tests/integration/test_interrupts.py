@@ -26,6 +26,7 @@ from taskorch import (
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Admission, Order
 from taskorch.runtime import _interrupts
+from taskorch.runtime._recovery import Recovery
 
 OURS = _interrupts._on_interrupt
 
@@ -305,6 +306,34 @@ def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch)
         orch.start()
     with orch:
         assert orch.submit(int, "3").result(PATIENCE) == 3
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_one_while_a_journal_is_read_waits_for_that(tmp_path, monkeypatch, early):
+    """It is read whole, whether by the start or by a submission before it."""
+    run = Recovery.run
+
+    def interrupted(recovery):
+        interrupt()
+        run(recovery)
+
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    monkeypatch.setattr(Recovery, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read(orch, early)
+    monkeypatch.undo()
+    with orch:
+        assert orch.submit(int, "3").result(PATIENCE) == 3
+    assert handler() is signal.default_int_handler
+
+
+def read(orch, early):
+    if early:
+        orch.submit(int)
+    else:
+        orch.start()
+    while True:
+        time.sleep(0.01)
 
 
 def test_a_block_that_was_not_entered_leaves_nothing_behind():

@@ -16,6 +16,7 @@ from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, in_loo
 
 from taskorch import (
     InvalidTaskError,
+    JournalTakenError,
     Task,
     TaskCancelledError,
     TaskOrchestrator,
@@ -193,7 +194,7 @@ class Hangs(SqliteJournal):
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path):
-    """What was not written by then nobody was told."""
+    """It lets go of the journal as soon as the disk answers."""
     journal = Hangs(tmp_path / "runs.db")
     orch = TaskOrchestrator(journal=journal)
     orch.start()
@@ -201,8 +202,13 @@ def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path):
     journal.hangs = True
     try:
         orch.stop(timeout=0.2)
+        with pytest.raises(JournalTakenError):
+            TaskOrchestrator(journal=tmp_path / "runs.db").start()
     finally:
         journal.go.set()
+    orch._rt.committer._thread.join(PATIENCE)
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        assert orch.submit(int, "4").result(PATIENCE) == 4
 
 
 # -- who is less patient -----------------------------------------------------------

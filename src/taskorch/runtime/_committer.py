@@ -127,6 +127,9 @@ class Committer:
         self._woken = False
         self._hurry = False
         self._closing = False
+        #: The thread has come to its end; and it is to let go of the journal then.
+        self._has_ended = False
+        self._is_late = False
         self._local = threading.local()
         self._has_snapshots = hasattr(journal, "save")
         #: The number of the fact up to which the latest snapshot goes.
@@ -468,6 +471,14 @@ class Committer:
     # -- writing -------------------------------------------------------------------
 
     def _loop(self) -> None:
+        self._write()
+        with self._rt.lock:
+            self._has_ended = True
+            late = self._is_late
+        if late:
+            self.journal.close()
+
+    def _write(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             if self.trouble and not self._closing:
@@ -691,8 +702,8 @@ class Committer:
         """
         Write what is left, if that can be done in time; let go of the journal.
 
-        The thread writes, since a disk may never answer. If it does not, the journal
-        stays ours until the process ends.
+        The thread writes, since a disk may never answer. If it does not in time, the
+        thread lets go of the journal when it does.
         """
         rt = self._rt
         end = monotonic() + timeout
@@ -713,6 +724,12 @@ class Committer:
                 if well and self._has_snapshots and monotonic() < end:
                     self._save_last()
                 self.journal.close()
+            else:
+                with rt.lock:
+                    # Now it may, after all.
+                    ended, self._is_late = self._has_ended, True
+                if ended:
+                    self.journal.close()
         finally:
             self._let_others_write()
 

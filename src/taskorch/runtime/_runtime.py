@@ -76,7 +76,9 @@ from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._interrupts import (
     DEFERRED,
     defers_interrupts,
+    guard,
     raise_deferred,
+    unguard,
 )
 from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
@@ -269,20 +271,23 @@ class Runtime:
                 return
             self.refuse_submission()
             assert self.committer is not None  # noqa: S101 - else nothing is opened
+            # A submission opens it, too, before the start.
+            guard(self)
             try:
                 with self.lock:
                     Recovery(self).run()
                     self.opened = True
                     self.settle(self.now())
                     self.opened_at = self.committer.last
+                self.loops.opened_here()
                 # Before anything else is: that this life has begun.
                 self.committer.keep(self.committer.last)
-                self.loops.opened_here()
             except BaseException as error:
                 if self.opened and isinstance(error, KeyboardInterrupt):
                     # Only the wait for the commit is over.
                     raise
                 self.closed = True
+                unguard(self)
                 self.committer.abandon()
                 cause = None if self.fault is None else self.fault.__cause__
                 if isinstance(error, InternalError) and isinstance(cause, JournalError):
