@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from tests.faults.disk import Disk, is_available
 from tests.integration.tools import PATIENCE, Recorder, eventually
-from tests.unit.journal.tools import GROUPS, fact
+from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
 
 from taskorch import JournalUnavailableError, Task, TaskOrchestrator
+from taskorch.errors import JournalError, JournalTakenError
 from taskorch.events import TaskSubmitted
 from taskorch.journal import SqliteJournal, _file
 from taskorch.runtime import _committer
@@ -190,6 +191,72 @@ def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> Non
 @pytest.mark.parametrize(("what", "how"), [way for way in WAYS if way[0] != "sync"])
 def test_any_call_may_fail(tmp_path: Path, what: str, how: str, once: bool) -> None:
     fail_at_every_call(tmp_path, what, how, once=once, reverts=False)
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
+def test_a_read_that_is_refused_is_no_damage(disk: Disk, once: bool) -> None:
+    """SQLite says "malformed" of it; it may pass, and then all is there."""
+    path = disk.folder / "runs.db"
+    filled(path)
+    journal = SqliteJournal(path)
+    for ask in (journal.claim, lambda: list(journal.read()), journal.verify):
+        # The first read of a connection is about the kind of file.
+        disk.fail_at(2, "EIO", "read", once=once)
+        with pytest.raises(JournalUnavailableError, match="cannot be") as caught:
+            ask()
+        assert disk.failed
+        assert "malformed" not in str(caught.value) or once
+        disk.mend()
+    assert list(journal.read()) == ENTRIES
+    assert journal.claim() == 2
+    journal.close()
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_memory_that_runs_out_is_trouble_that_passes(disk: Disk, what: str) -> None:
+    with closing(SqliteJournal(disk.folder / "runs.db")) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, GROUPS[0])
+        # So that it has to read again.
+        journal._disconnect()
+        disk.fail("ENOMEM", what)
+        with pytest.raises(JournalUnavailableError, match="out of memory"):
+            journal.append(epoch, GROUPS[1])
+        disk.mend()
+        journal.append(epoch, GROUPS[1])
+        assert list(journal.read()) == GROUPS[0] + GROUPS[1]
+
+
+@pytest.mark.parametrize(
+    ("is_synced", "words"),
+    [
+        (False, "in life 1, and life 2 wrote to it"),
+        (True, "fact 5 was kept, and it ends"),
+    ],
+    ids=["with its claim", "since its claim"],
+)
+def test_what_was_acknowledged_and_is_gone_is_damage(
+    disk: Disk, is_synced: bool, words: str
+) -> None:
+    """Without a sync of each group, one that fails later may take many with it."""
+    disk.reverts = True
+    path = disk.folder / "runs.db"
+    filled(path, GROUPS[:1])
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, GROUPS[1])
+        if is_synced:
+            journal.empty_log(epoch)
+        journal.append(epoch, GROUPS[2])
+        disk.fail("EIO", "sync")
+        with pytest.raises(JournalUnavailableError):
+            journal.empty_log(epoch)
+        disk.mend()
+        with pytest.raises(JournalError, match=words) as caught:
+            journal.append(epoch, GROUPS[3])
+        assert not isinstance(caught.value, JournalTakenError)
+        left = GROUPS[0] + GROUPS[1] if is_synced else GROUPS[0]
+        assert list(journal.read()) == left
 
 
 # -- an orchestrator ---------------------------------------------------------------------

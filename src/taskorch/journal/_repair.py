@@ -46,6 +46,9 @@ def rewrite_log(log: Path) -> None:
             place += os.pwrite(file, part, place)
         if place:
             _sync(file)
+    except OSError as error:
+        error.filename = str(log)
+        raise
     finally:
         os.close(file)
 

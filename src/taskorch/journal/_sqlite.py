@@ -507,6 +507,8 @@ class SqliteJournal(ReadableJournal):
         if row is None:
             self._damaged("nobody is named as its owner")
         epoch, pid, host, since = row
+        if epoch < self._epoch:
+            self._damaged(f"it is in life {epoch}, and life {self._epoch} wrote to it")
         if epoch != self._epoch:
             msg = (
                 f"{self.path} was taken over from life {self._epoch} by life {epoch}: "
