@@ -1,5 +1,6 @@
 """The journal in a file: what it keeps, whom it lets write, and what it refuses."""
 
+import errno
 import json
 import os
 import signal
@@ -499,6 +500,26 @@ def test_a_journal_that_was_read_only_once_is_written_again(path):
             journal.append(journal.claim(), [fact(11)])
             assert [stat.S_IMODE(file.stat().st_mode) for file in beside] == [0o600] * 2
             assert journal.last == 11
+
+
+def test_the_name_of_a_new_log_is_on_the_disk(path, opened, monkeypatch):
+    """Else a loss of power may take the log, whatever was synced in it."""
+    filled(path)
+    asked = []
+
+    def sync_folder(folder):
+        asked.append(folder)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_file, "sync_folder", sync_folder)
+    journal = opened(durability="power")
+    with pytest.raises(JournalUnavailableError, match="claimed now"):
+        journal.claim()
+    epoch = journal.claim()
+    journal.append(epoch, [fact(11)])
+    journal.append(epoch, [fact(12)])
+    assert asked == [path.parent] * 2
 
 
 def test_nothing_is_left_beside_a_journal_that_is_read_only(path, opened, monkeypatch):
