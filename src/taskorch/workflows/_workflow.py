@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import chain, product
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -23,6 +31,7 @@ from taskorch.workflows import (
 )
 from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
+from taskorch.workflows._node_ids import ids_of
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
@@ -132,6 +141,8 @@ class Workflow(Builder):
         self._limits: dict[str, tuple[str, int]] = {}
         #: A run has `_after`, too: it is copied before it changes.
         self._is_shared = False
+        #: Of a workflow made of a graph, the ids of its nodes.
+        self.ids: Mapping[Hashable, str] = {}
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
 
@@ -362,7 +373,10 @@ class Workflow(Builder):
         A workflow of the nodes of a graph; its edges lead to what comes later.
 
         Args:
-            graph: A `networkx.DiGraph`. The names of its nodes are the ids.
+            graph: A `networkx.DiGraph`. Its nodes may be anything that it takes: a text
+                that is an id stands for itself, all others get ids that say what they
+                are, the same in every run. `workflow.ids` has them: the result of a
+                node is `run.result()[workflow.ids[node]]`.
             task: The attribute of a node that has its `Task`, or a function to call
                 without arguments. A `Reference` to another node among the arguments
                 of a `Call` is replaced by the result of that one.
@@ -370,11 +384,12 @@ class Workflow(Builder):
 
         Raises:
             InvalidTaskError: It is no directed graph, or a node has no task.
-            DuplicateTaskError: Two nodes have one name.
+            DuplicateTaskError: Two tasks have one id.
             CycleError: The graph has a ring; the shortest one is named.
         """
         made = cls(name)
-        made._fill([(found, None) for found in _tasks_of(graph, task)])
+        tasks, made.ids = _tasks_of(graph, task)
+        made._fill([(found, None) for found in tasks])
         return made
 
     def to_networkx(self) -> Any:
@@ -776,9 +791,9 @@ def _refuse_hidden(payload: object, who: str) -> None:
             raise InvalidTaskError(msg, hint=hint)
 
 
-def _tasks_of(graph: Any, attribute: str) -> list[Task]:
+def _tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str]]:
     """
-    The tasks of the nodes of a graph, each after its predecessors.
+    The tasks of the nodes of a graph, each after its predecessors; and the nodes' ids.
 
     Raises:
         InvalidTaskError: It is no directed graph, or a node has no task.
@@ -786,7 +801,7 @@ def _tasks_of(graph: Any, attribute: str) -> list[Task]:
     if not (hasattr(graph, "is_directed") and graph.is_directed()):
         msg = f"a directed graph of networkx's is needed, not {show(graph)}"
         raise InvalidTaskError(msg, hint="networkx.DiGraph has edges with a direction")
-    tasks: list[Task] = []
+    found: dict[Hashable, Task] = {}
     for node, data in graph.nodes(data=True):
         task = data.get(attribute)
         if callable(task):
@@ -795,10 +810,13 @@ def _tasks_of(graph: Any, attribute: str) -> list[Task]:
             msg = f"node {show(node)} has no task: its {attribute!r} is {show(task)}"
             hint = f"graph.add_node(name, {attribute}=Task(…)), or a function"
             raise InvalidTaskError(msg, hint=hint)
-        name = str(node)
-        if task.id not in (None, name):
+        if isinstance(node, str) and task.id not in (None, node):
             msg = f"node {show(node)} has a task with another id, {task.id!r}"
             raise InvalidTaskError(msg, hint="the name of a node is the id")
-        above = dict.fromkeys(map(str, graph.predecessors(node)))
-        tasks.append(attrs.evolve(task, id=name, after=(*task.after, *above)))
-    return tasks
+        found[node] = task
+    ids = ids_of(found, {node: task.id for node, task in found.items()})
+    tasks: list[Task] = []
+    for node, task in found.items():
+        above = dict.fromkeys(ids[parent] for parent in graph.predecessors(node))
+        tasks.append(attrs.evolve(task, id=ids[node], after=(*task.after, *above)))
+    return tasks, ids
