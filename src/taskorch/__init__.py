@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from taskorch.errors import UnknownCapabilityError as UnknownCapabilityError
     from taskorch.errors import UnknownTaskError as UnknownTaskError
     from taskorch.errors import UnsatisfiableError as UnsatisfiableError
+    from taskorch.errors import UnwantedResultError as UnwantedResultError
     from taskorch.errors import UsageError as UsageError
     from taskorch.errors import ValidationFailedError as ValidationFailedError
     from taskorch.errors import WorkflowFailedError as WorkflowFailedError
@@ -334,6 +335,7 @@ __all__ = (
     "UnknownCapabilityError",
     "UnknownTaskError",
     "UnsatisfiableError",
+    "UnwantedResultError",
     "UsageError",
     "ValidationFailedError",
     "Validator",
@@ -394,6 +396,7 @@ _WHERE = {
         "UnknownCapabilityError",
         "UnknownTaskError",
         "UnsatisfiableError",
+        "UnwantedResultError",
         "UsageError",
         "ValidationFailedError",
         "WorkflowFailedError",

@@ -20,6 +20,7 @@ Every error that taskorch raises, in one tree.
     │   └── WouldDeadlockError        the wait could never end; .holders
     ├── TaskFailure                   what became of a task
     │   ├── TaskFailedError           .type, .message, .traceback
+    │   ├── UnwantedResultError       `retry_if_result` holds for it; .result
     │   ├── TaskTimeoutError          its attempt or its deadline ran out
     │   ├── TaskExpiredError          it waited longer than it may
     │   ├── TaskCancelledError        it was cancelled; .reason
@@ -80,6 +81,7 @@ __all__ = (
     "UnknownCapabilityError",
     "UnknownTaskError",
     "UnsatisfiableError",
+    "UnwantedResultError",
     "UsageError",
     "ValidationFailedError",
     "WorkflowFailedError",
@@ -409,6 +411,28 @@ class TaskFailedError(TaskFailure):
         super().__init__(message, hint=hint, task_id=task_id)
         self.type = type
         self.traceback = traceback
+
+
+class UnwantedResultError(TaskFailure):
+    """
+    An attempt returned what `RetryPolicy(retry_if_result=…)` does not want.
+
+    Attributes:
+        result: What it returned.
+    """
+
+    code = "unwanted_result"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: object = None,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.result = result
 
 
 class TaskTimeoutError(TaskFailure):

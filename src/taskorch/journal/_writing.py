@@ -320,6 +320,10 @@ def _retried(value: Any, array: type, depth: int) -> Any:
     return made if array is tuple else {"$tuple": made}
 
 
+def _predicate(value: Any, array: type, depth: int) -> Any:
+    return None if value is None else _function(value, array, depth)
+
+
 def _join(value: Any, array: type, depth: int) -> Any:
     write = plain if isinstance(value, str | AtLeast) else _function
     return write(value, array, depth)
@@ -349,7 +353,7 @@ _SPECIAL: Final[dict[type, dict[str, Writer]]] = {
     AgentStats: {"performance": _mapping},
     Call: {"fn": _function, "kwargs": _mapping},
     Program: {"env": _mapping, "inherit_env": _inherited},
-    RetryPolicy: {"wait": _waits, "retry_on": _retried},
+    RetryPolicy: {"wait": _waits, "retry_on": _retried, "retry_if_result": _predicate},
     Stats: dict.fromkeys(("resources", "agents", "types", "failures"), _mapping),
     Task: {"metadata": _mapping, "join": _join},
     TypeStats: {"failures": _mapping},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Literal, cast
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, leaves
+from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show
 from taskorch.model._suggesting import suggesting
@@ -29,6 +29,16 @@ def to_seconds(value: Any) -> Any:
 def _duration(value: float | timedelta) -> float:
     seconds: float = to_seconds(value)
     return seconds
+
+
+def _durations(
+    values: Iterable[float | timedelta] | None,
+) -> tuple[float, ...] | None:
+    given: object = values
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        # None, or what is refused by its name.
+        return cast("None", values)
+    return tuple([to_seconds(value) for value in given])
 
 
 def _limit(value: float | timedelta | None) -> float | None:
@@ -87,8 +97,26 @@ class RetryPolicy:
     retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
     #: No retry begins later than so many seconds after the first attempt began.
     stop_after: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
+    #: Seconds before the second attempt, before the third, and so on, as they are. They
+    #: stand for `wait`, `base`, `max_delay` and `jitter`; and for `max_attempts`, which
+    #: is one more than there are of them, or less if that is said.
+    delays: tuple[float, ...] | None = attrs.field(
+        default=None, kw_only=True, converter=_durations
+    )
+    #: Which results are failures, and worth a retry: a predicate over the result, asked
+    #: where the attempt ran. The last of them is the error's, `UnwantedResultError`.
+    retry_if_result: Callable[[Any], object] | None = attrs.field(
+        default=None, kw_only=True
+    )
 
     def __attrs_post_init__(self) -> None:
+        if self.delays is not None:
+            self._check_delays(self.delays)
+        if self.retry_if_result is not None and not callable(self.retry_if_result):
+            msg = f"retry_if_result: {show(self.retry_if_result)} is no predicate"
+            raise InvalidTaskError(
+                msg, hint="retry_if_result=lambda result: not result"
+            )
         n: object = self.max_attempts
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ATTEMPTS:
             msg = f"max_attempts counts the first try: 1 or more, not {show(n)}"
@@ -118,6 +146,33 @@ class RetryPolicy:
             check_seconds("stop_after", self.stop_after)
         self._check_retry_on()
 
+    def _check_delays(self, delays: tuple[float, ...]) -> None:
+        given: object = delays
+        if not isinstance(given, tuple):
+            msg = f"delays: a list of durations is needed, not {show(delays)}"
+            raise InvalidTaskError(msg, hint="delays=[2, 5, 15]")
+        if not delays:
+            msg = "delays: there are none; without a delay, use wait='fixed', base=0"
+            raise InvalidTaskError(msg)
+        for number, delay in enumerate(delays):
+            check_seconds(f"delays[{number}]", delay)
+        for name in ("wait", "base", "max_delay", "jitter"):
+            value, usual = getattr(self, name), getattr(_FIELDS, name).default
+            if value != usual:
+                msg = (
+                    f"delays say all of the delays: {name}={show(value)} has no meaning"
+                )
+                raise InvalidTaskError(msg, hint=f"give delays= or {name}=")
+        most: object = self.max_attempts
+        if most == 1 and not isinstance(most, bool):
+            object.__setattr__(self, "max_attempts", len(delays) + 1)
+        elif isinstance(most, int) and most > len(delays) + 1:
+            msg = (
+                f"max_attempts is {most:,}, and {len(delays):,} delays are for "
+                f"{len(delays) + 1:,} attempts"
+            )
+            raise InvalidTaskError(msg, hint="give more delays, or no max_attempts")
+
     def _check_retry_on(self) -> None:
         retry_on: object = self.retry_on
         if isinstance(retry_on, type):
@@ -143,6 +198,8 @@ class RetryPolicy:
         deep: what `except*` of these classes would leave is not worth one. A predicate
         is given the group.
         """
+        if isinstance(error, UnwantedResultError):
+            return True
         retry_on = self.retry_on
         if isinstance(retry_on, type | tuple):
             classes = cast("type[BaseException] | tuple[type[BaseException]]", retry_on)
@@ -151,3 +208,6 @@ class RetryPolicy:
                 and all(isinstance(leaf, classes) for leaf in leaves(error))
             )
         return bool(retry_on(error))
+
+
+_FIELDS: Any = attrs.fields(RetryPolicy)

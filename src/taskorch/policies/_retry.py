@@ -43,6 +43,9 @@ class BackoffRetryHandler:
     With `"full"` it is drawn from 0 to the ceiling; source: M. Brooker, *Exponential
     Backoff and Jitter*, AWS Architecture Blog, 2015.
 
+    With `delays` it is the next of these, as it is. A result for which
+    `retry_if_result` holds is a failure, and worth a retry whatever `retry_on` says.
+
     A wait strategy of tenacity's brings its own base and jitter: of the policy's only
     `max_delay` applies. Those that draw do so from the orchestrator's generator, so
     that a seed repeats the run; a strategy of your own is called as it is. What
@@ -209,6 +212,10 @@ def _delay(
     policy: RetryPolicy, failure: Failure, context: Context
 ) -> tuple[float, str]:
     """The delay that *policy* asks for, and how it came about."""
+    if policy.delays is not None:
+        # A custom handler above may ask for more attempts than there are of them.
+        number = min(failure.attempts, len(policy.delays))
+        return policy.delays[number - 1], f"delay {number:,} of {len(policy.delays):,}"
     most, wait, jitter = policy.max_delay, policy.wait, policy.jitter
     if callable(wait):
         delay = wait_seconds(wait, state_of(failure), context.random)

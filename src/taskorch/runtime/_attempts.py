@@ -569,7 +569,11 @@ def _a(kind: str) -> str:
 def _portable(task: Task, work: Work) -> Task:
     """*task* for another process: with ids for handles, and without functions."""
     retry = task.retry
-    if callable(retry.wait) or not isinstance(retry.retry_on, type | tuple):
+    if (
+        callable(retry.wait)
+        or retry.retry_if_result is not None
+        or not isinstance(retry.retry_on, type | tuple)
+    ):
         # They are for the orchestrator, and often lambdas.
         retry = NO_RETRY
     join = "all" if callable(task.join) else task.join

@@ -28,6 +28,7 @@ from taskorch.runtime._interrupts import (
     raise_deferred,
 )
 from taskorch.runtime._kept import kept_end
+from taskorch.runtime._results import unwanted
 from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
 
@@ -292,6 +293,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             return _next(rt, worker, None)
     if type(value) is CoroutineType:
         value, error = None, unawaited(value, row.id)
+    if work._task is not None and error is None:
+        error = unwanted(work, value)
     worker.current = None
     if rt.committer is not None:
         try:
@@ -478,6 +481,8 @@ def finish(
 ) -> None:
     """Anywhere but on a worker: the attempt has ended."""
     try:
+        if error is None:
+            error = unwanted(work, value)
         committer = rt.committer
         document = None
         if committer is not None:

@@ -34,7 +34,10 @@ RESULT: Final = "$result"
 #: What may stand beside a program.
 PROGRAM: Final = ("env", "inherit_env", "cwd", "stdin", "check")
 #: What a retry policy is made of, as far as a document can say it.
-RETRY: Final = ("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after")
+RETRY: Final = (
+    *("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after"),
+    "delays",
+)
 #: What a wait for an event may say.
 WAIT: Final = ("wait_for", "timeout", "default")
 #: What a phase may say of itself.

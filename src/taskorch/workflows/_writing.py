@@ -197,7 +197,12 @@ def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
     if policy.retry_on is not NO_RETRY.retry_on:
         msg = "retry.retry_on is not the usual one"
         raise _UnsayableError(msg)
+    if policy.retry_if_result is not None:
+        msg = "retry.retry_if_result is a function"
+        raise _UnsayableError(msg)
     said = {name: getattr(policy, name) for name in RETRY}
+    if policy.delays is not None:
+        said["delays"] = list(policy.delays)
     return {k: v for k, v in said.items() if v != getattr(NO_RETRY, k)}
 
 
