@@ -876,8 +876,11 @@ class TaskOrchestrator:
         trace: TracebackType | None,
     ) -> None:
         # An exception in the block means: do not go on.
+        was_stopped = self._rt.closed
         try:
-            self.stop(drain=kind is None)
+            report = self.stop(drain=kind is None)
+            if kind is None and not was_stopped:
+                self._rt.notices.block_ended(report)
         except KeyboardInterrupt:
             # So does one while it drains.
             self.stop(drain=False)
@@ -898,6 +901,7 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        was_stopped = self._rt.closed
         stopping = asyncio.ensure_future(self.aio.stop(drain=kind is None))
         cancelled: asyncio.CancelledError | None = None
         while not stopping.done():
@@ -909,6 +913,8 @@ class TaskOrchestrator:
                 cancelled = again
         if cancelled is not None:
             raise cancelled
+        if kind is None and not was_stopped:
+            self._rt.notices.block_ended(stopping.result())
 
     def __repr__(self) -> str:
         rt = self._rt
@@ -940,6 +946,9 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         while handles:
             yield _next_result(handles, end)
     finally:
+        # If it ended early, nobody will ask for the others.
+        for handle in handles:
+            handle._rt.notices.ignore(handle)
         cancel_pending(handles)
 
 

@@ -203,6 +203,9 @@ class Attempts:
                 self._rt.hold_gone(row, attempt, work)
             else:
                 self._begin_named(row, attempt, work)
+        except concurrent.futures.BrokenExecutor as error:
+            # It had broken before.
+            self._end_lost(self._executor_of(row, work), row, attempt, work, error)
         except BaseException as error:
             # Whatever it is, the task fails; whoever is interrupted is told as well.
             self._rt.finish(row, attempt, work, None, error)
@@ -346,6 +349,11 @@ class Attempts:
 
     # -- executors of the user's ---------------------------------------------------
 
+    def _executor_of(self, row: TaskRow, work: Work) -> str:
+        if work._how == NAMED or row.agent is None:
+            return extra_of(work).executor or ""
+        return self._rt.runners[row.agent.name].executor or ""
+
     def _begin_named(self, row: TaskRow, attempt: int, work: Work) -> None:
         context = context_of(work, attempt)
         if work._how == NAMED:
@@ -387,15 +395,24 @@ class Attempts:
                 # It is said under the lock of a pool that breaks or is shut down, and
                 # what starts next may be for the same pool.
                 threading.Thread(
-                    target=self._rt.finish,
-                    args=(row, attempt, work, value, error),
+                    target=self._end_lost,
+                    args=(name, row, attempt, work, error),
                     name=f"{self._rt.name}-lost",
                     daemon=True,
                 ).start()
             else:
+                self._rt.notices.executor_works(name)
                 self._rt.finish(row, attempt, work, value, error)
 
         future.add_done_callback(done)
+
+    def _end_lost(
+        self, name: str, row: TaskRow, attempt: int, work: Work, error: BaseException
+    ) -> None:
+        """The executor *name* has given up an attempt."""
+        if isinstance(error, concurrent.futures.BrokenExecutor):
+            self._rt.notices.executor_broke(name, error)
+        self._rt.finish(row, attempt, work, None, error)
 
     # -- stopping ------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from taskorch.errors import (
 from taskorch.events import Fact
 from taskorch.model import ProgramResult
 
-__all__ = ("document_of", "error_of_fact", "kept_end")
+__all__ = ("document_of", "error_of_fact", "kept_end", "trace_of")
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
@@ -66,9 +66,13 @@ def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
         raise InvalidTaskError(msg, hint=refused.hint) from None
 
 
+def trace_of(error: BaseException) -> str:
+    """The traceback of *error* as text, of its end at least."""
+    return "".join(traceback.format_exception(error, limit=-_FRAMES))[-_MAX_TRACE:]
+
+
 def _described(error: BaseException) -> dict[str, Any]:
-    lines = traceback.format_exception(error, limit=-_FRAMES)
-    described: dict[str, Any] = {"traceback": "".join(lines)[-_MAX_TRACE:]}
+    described: dict[str, Any] = {"traceback": trace_of(error)}
     if isinstance(error, ProgramFailedError) and error.result is not None:
         described["result"] = error.result
     return described

@@ -65,6 +65,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def _at_exit() -> None:
     for runtime in list(_OPEN):
         runtime.attempts.close(_PROGRAM_MARGIN)
+        runtime.notices.close()
         # Not a ResourceWarning, which nobody sees unless he asks for it.
         warnings.warn(
             "a TaskOrchestrator was started and never stopped: use it in a with block",
@@ -220,6 +221,7 @@ class Lifecycle:
         rt.waiting.hurried = False
         _OPEN.discard(rt)
         _interrupts.unguard(rt)
+        rt.notices.close()
 
     def _close(self, now: int) -> list[_Left]:
         """Under the lock: nothing starts any more, and what has not ended is to end."""

@@ -259,7 +259,10 @@ def health(runtime: Runtime) -> Health:
     ]
     fault = runtime.fault
     open_ = runtime.started and not runtime.closed and fault is None
-    why = "not started" if not runtime.started else "stopped"
+    notices = runtime.notices
+    why = "not started"
+    if runtime.started:
+        why = f"stopped: {notices.cut_short}" if notices.cut_short else "stopped"
     if fault is not None:
         why = fault.message
     checks = [
@@ -271,13 +274,15 @@ def health(runtime: Runtime) -> Health:
         ),
         HealthCheck(
             "receivers",
-            "degraded" if lost or slow else "ok",
+            "degraded" if lost or slow or notices.receivers() else "ok",
             "; ".join(
                 [f"slow: {', '.join(slow)}"] * bool(slow)
                 + [f"{lost} events lost"] * bool(lost)
+                + notices.receivers()
             ),
         ),
         _journal(runtime),
+        *notices.checks(),
     ]
     order = ("ok", "degraded", "failed")
     worst = max((check.status for check in checks), key=order.index)

@@ -82,6 +82,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
 from taskorch.runtime._reruns import Reruns, stem_of
@@ -238,6 +239,7 @@ class Runtime:
         self.signals = Signals(self.receivers_changed)
         self.timer = TimerThread(self)
         self.waiting = Waiting(self)
+        self.notices = Notices(self)
         self._changing = threading.Lock()
         self.receivers_changed()
         if self.opened:
@@ -350,6 +352,8 @@ class Runtime:
             self._drop()
         if self.deciders.slow:
             self._say_slow(now)
+        if self.notices.are_due:
+            self.notices.hand_over()
         if kernel.sink:
             self.publish()
         if self.committer is not None and self.committer.documents:
@@ -473,6 +477,8 @@ class Runtime:
                 continue
             if row.state in TERMINAL:
                 tidy(row, work)
+                if row.state is TaskState.FAILED and work._waiters is None:
+                    self.notices.note_failed(row, work)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
 
@@ -486,6 +492,8 @@ class Runtime:
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
+            if row.state is TaskState.FAILED:
+                self.notices.forget(row.id, work)
             if self.committer is None:
                 # A journal remembers better.
                 self.submission.remember(row, work)
@@ -1074,6 +1082,7 @@ class Runtime:
 
     def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
         """A receiver raised."""
+        self.notices.receiver_failed(receiver, error)
         described = said(error)
         self.step(
             lambda now: self.kernel.note(

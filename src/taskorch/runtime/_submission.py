@@ -55,6 +55,7 @@ from taskorch.runtime._work import (
     extra_of,
     failed_earlier,
     names_above,
+    note_asked,
     place_under,
     task_of,
     task_of_work,
@@ -703,6 +704,7 @@ class Submission:
         rt = self._rt
         kernel = rt.kernel
         old = self._ended(task_id)
+        note_asked(old)
         row = old._row
         again = rt.reruns.next_id(row.id)
         task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
@@ -1106,7 +1108,7 @@ def _refuse_rings(batch: dict[str, Entry]) -> None:
     parents = {name: [p.id for p in entry.parents] for name, entry in batch.items()}
     ring = find_ring(parents)
     if len(ring) == 1:
-        msg = f"task {ring[0]!r} waits for itself"
+        msg = f"task {ring[0]!r} waits for itself: {ring[0]} → {ring[0]}"
         hint = "leave it out of its own `after` and arguments"
         raise CycleError(msg, cycle=ring, hint=hint)
     if ring:

@@ -117,6 +117,7 @@ class Extra:
         "control",
         "executor",
         "has_checkpoint",
+        "is_watched",
         "progress",
     )
 
@@ -124,6 +125,8 @@ class Extra:
         self.progress: Any = None
         self.checkpoint: Any = None
         self.has_checkpoint = False
+        #: Nobody needs to hear how it ends.
+        self.is_watched = False
         self.control: Control | None = None
         self.executor: str | None = None
         #: Ids of parents that came later: the submission did not name them.
@@ -396,9 +399,18 @@ def failed_earlier(work: Work) -> bool:
     return row.state is TaskState.FAILED and ended_earlier(work)
 
 
+def note_asked(work: Work) -> None:
+    """Somebody knows how *work* has ended: that is no news for the log."""
+    # A simulated life has none.
+    notices = getattr(work._rt, "notices", None)
+    if notices is not None and work._row.state is TaskState.FAILED:
+        notices.ask(work)
+
+
 def error_of(work: Work) -> BaseException | None:
     """Why the task of *work*, which has ended, did not complete."""
-    error = _error_of(work)
+    note_asked(work)
+    error = raised_by(work)
     if isinstance(error, TaskFailure) and failed_earlier(work):
         _say_when(error, work._row)
     return error
@@ -422,7 +434,8 @@ def moment(ns: int) -> str:
     return f"{datetime.fromtimestamp(ns // NS, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _error_of(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
+def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
+    """As `error_of`, for ourselves."""
     row = work._row
     more = row.more
     state = row.state.value
