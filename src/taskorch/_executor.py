@@ -11,10 +11,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from taskorch._futures import TaskFuture, cancel_all
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import InvalidTaskError, TaskFailedError
+from taskorch.errors import InvalidTaskError
 from taskorch.model import check_count
 from taskorch.model._show import show
-from taskorch.runtime._attempts import ENDS_LOOPS
 
 __all__ = ("TaskExecutor",)
 
@@ -25,20 +24,6 @@ T = TypeVar("T")
 _CARETAKERS: Final[dict[threading.Thread, SimpleQueue[None]]] = {}
 #: The interpreter is about to end: nobody could begin a thread any more.
 _EXITING: Final = threading.Event()
-
-
-class _RaisedFuture(TaskFuture[T]):
-    """
-    The future of a call, which is resolved with the very error that the call raised.
-
-    That of a handle has what would end the loop of whoever asks wrapped.
-    """
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        cause = None if exception is None else exception.__cause__
-        if isinstance(exception, TaskFailedError) and isinstance(cause, ENDS_LOOPS):
-            exception = cause
-        super().set_exception(exception)
 
 
 class TaskExecutor(Executor):
@@ -110,8 +95,7 @@ class TaskExecutor(Executor):
                 raise RuntimeError(msg)
             if self._owns and self._caretaker is None:
                 self._caretaker = _start(self, self._orchestrator)
-            handle: Any = self._orchestrator.submit(fn, *args, **kwargs)
-            future = handle._resolving(_RaisedFuture(handle))
+            future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
             self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         found: Future[T] = future

@@ -8,9 +8,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from taskorch.errors import InvalidTransitionError
+from taskorch.errors import InvalidTransitionError, TaskFailedError
 from taskorch.model import TaskState
 from taskorch.runtime._asyncio import running_loop
+from taskorch.runtime._attempts import ENDS_LOOPS
 from taskorch.runtime._waiting import is_settled
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class TaskFuture(concurrent.futures.Future[T]):
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return
+        cause = None if error is None else error.__cause__
+        if isinstance(error, TaskFailedError) and isinstance(cause, ENDS_LOOPS):
+            # Wrapped for those who await a handle; here it is as it was raised.
+            error = cause
         if error is not None:
             self.set_exception(error)
         else:

@@ -183,10 +183,7 @@ class TaskHandle(Work, Generic[T]):
         cancelled is cancelled. That of a task that is blocked is resolved with its
         DependencyFailedError, finally.
         """
-        return self._resolving(TaskFuture(self))
-
-    def _resolving(self, future: TaskFuture[T]) -> TaskFuture[T]:
-        """Let *future*, which is of this handle, have its outcome."""
+        future: TaskFuture[T] = TaskFuture(self)
 
         def tell() -> None:
             # As it is now: a re-run may unblock it before the publisher's turn.
