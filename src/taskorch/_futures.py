@@ -60,7 +60,14 @@ class TaskFuture(concurrent.futures.Future[T]):
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task for which this one waits.
         """
-        return super().result(self._give_way(timeout))
+        error = self.exception(timeout)
+        if error is None:
+            return super().result()
+        try:
+            raise error
+        finally:
+            # Its traceback has this frame, which does not keep it alive.
+            del self, error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """
@@ -72,7 +79,12 @@ class TaskFuture(concurrent.futures.Future[T]):
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task for which this one waits.
         """
-        return super().exception(self._give_way(timeout))
+        error = super().exception(self._give_way(timeout))
+        if isinstance(error, TaskFailedError) and running_loop() is None:
+            # A StopIteration is wrapped for event loops, which cannot hand it on.
+            cause = error.__cause__
+            return cause if isinstance(cause, ENDS_LOOPS) else error
+        return error
 
     def join(self) -> None:
         """Wait until there is an outcome."""
@@ -100,10 +112,6 @@ class TaskFuture(concurrent.futures.Future[T]):
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return
-        cause = None if error is None else error.__cause__
-        if isinstance(error, TaskFailedError) and isinstance(cause, ENDS_LOOPS):
-            # Wrapped for those who await a handle; here it is as it was raised.
-            error = cause
         if error is not None:
             self.set_exception(error)
         else:
