@@ -15,7 +15,7 @@ from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade, is_settled
-from taskorch.runtime._work import Work, error_of, unfinished
+from taskorch.runtime._work import Work, error_of, note_asked, unfinished
 
 __all__ = ("TaskHandle", "as_completed")
 
@@ -117,6 +117,7 @@ class TaskHandle(Work, Generic[T]):
         """Whether there is one (a re-run may undo a blockade), and its error."""
         row, rt = self._row, self._rt
         if isinstance(self._error, ResultGoneError):
+            note_asked(self)
             return True, self._error
         if self._settled <= rt.committed and row.state in TERMINAL:
             return True, None if row.state is _COMPLETED else error_of(self)

@@ -17,6 +17,7 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, fail
 
 from taskorch import (
+    ResultGoneError,
     Task,
     TaskOrchestrator,
     Workflow,
@@ -395,3 +396,13 @@ def test_a_pool_that_broke_is_said(log: Any) -> None:
     assert log.messages[0].startswith("the executor 'cpu' broke, and what ran there")
     orch._rt.notices.executor_works("cpu")
     assert check(orch, "executors") is None
+
+
+def test_one_that_raised_what_we_raise_ourselves_can_be_asked_for(log: Any) -> None:
+    """A result that is gone is an error of ours, and may be that of a task."""
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(fail, ResultGoneError("of another task"))
+        orch.wait(PATIENCE)
+        assert isinstance(handle.exception(), ResultGoneError)
+        assert check(orch, "failures") is None
+    assert log.messages == []

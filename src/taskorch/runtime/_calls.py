@@ -468,7 +468,11 @@ def end_badly(
         work._error = seen
     # A retry policy names what is raised, not what it is wrapped in for callers.
     rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
-    if row.state is TaskState.FAILED and work._waiters is not None:
+    if (
+        row.state is TaskState.FAILED
+        and work._waiters is not None
+        and rt.committer is None
+    ):
         rt.notices.note_told(row)
 
 

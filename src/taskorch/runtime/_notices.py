@@ -35,9 +35,6 @@ _MANY: Final = 1_000
 #: Failed tasks that are named one by one at the end, and in one line of health.
 _SHOWN: Final = 10
 _NAMED: Final = 3
-#: References to a failed work that are ours while we look: the row, the table of
-#: failures, the local name, and that of the call that counts them.
-_OURS: Final = 4
 #: Causes of a failure that somebody has said, or that are told in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
@@ -59,7 +56,7 @@ class Notices:
         #: Those that have left memory, while somebody has their handles.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
         #: What has to be said, when the lock is free.
-        self._due: deque[tuple[str, str]] = deque()
+        self.due: deque[tuple[str, str]] = deque()
         #: Tasks that were said, and the latest of them.
         self._unasked = 0
         self._names: deque[str] = deque(maxlen=_NAMED)
@@ -121,16 +118,11 @@ class Notices:
 
     def _gone(self, name: str, text: str) -> None:
         if self._away.pop(name, None) is not None:
-            self._due.append((name, text))
+            self.due.append((name, text))
         # In the middle of anything: while it runs, handlers of the log's are called
         # later.
         if self._is_closed:
             self.say_due()
-
-    @property
-    def are_due(self) -> bool:
-        """Whether there is something to say."""
-        return bool(self._due)
 
     def hand_over(self) -> None:
         """Under the lock: let the publisher say what is due."""
@@ -138,8 +130,8 @@ class Notices:
 
     def say_due(self, _nothing: None = None) -> None:
         """Say what is due, on the publisher's thread or at the end."""
-        while self._due:
-            name, text = self._due.popleft()
+        while self.due:
+            name, text = self.due.popleft()
             self._count(name)
             self._say("unasked", text)
 
@@ -151,7 +143,7 @@ class Notices:
         failed, self._failed = self._failed, {}
         for name in list(failed):
             work = failed[name]
-            if sys.getrefcount(work) > _OURS + _count_below(work):
+            if _references(failed, name) > _OURS + _count_below(work):
                 # Somebody has its handle, and may ask yet, but not after the exit.
                 text = _told(name, work)
                 self._away[name] = weakref.finalize(work, _LOG.error, "%s", text)
@@ -193,7 +185,7 @@ class Notices:
 
     def block_ended(self, report: StopReport) -> None:
         """A `with` block has ended; say so if that was by its `stop_timeout`."""
-        if report.drained:
+        if report.drained or not report.left:
             return
         count = len(report.left)
         names = ", ".join(f"{u.task_id} ({u.state})" for u in report.left[:_NAMED])
@@ -242,6 +234,17 @@ class Notices:
             said += ", ".join(names) + (", …" if count > len(names) else "")
             found.append(HealthCheck("failures", "ok", said))
         return found
+
+
+def _references(table: dict[str, Any], name: str) -> int:
+    """The references to what is in *table*; to what is nowhere else, always as many."""
+    found = table[name]
+    return sys.getrefcount(found)
+
+
+#: References to a failed work that are ours while we look: those of an object that is
+#: in a table only, one of its row, and one of whoever asks.
+_OURS: Final = _references({"": object()}, "") + 2
 
 
 def _has_terms(row: TaskRow) -> bool:

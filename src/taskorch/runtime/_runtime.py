@@ -352,7 +352,7 @@ class Runtime:
             self._drop()
         if self.deciders.slow:
             self._say_slow(now)
-        if self.notices.are_due:
+        if self.notices.due:
             self.notices.hand_over()
         if kernel.sink:
             self.publish()
