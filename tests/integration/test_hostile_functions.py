@@ -579,7 +579,7 @@ def test_a_generator_is_a_result(orch):
 
 
 def test_an_async_generator_is_a_result(orch):
-    """Likewise."""
+    """Likewise, where a function returns one."""
 
     async def numbers():
         for i in range(3):
@@ -588,7 +588,7 @@ def test_an_async_generator_is_a_result(orch):
     async def read(agen):
         return [i async for i in agen]
 
-    agen = orch.submit(numbers).result(PATIENCE)
+    agen = orch.submit(lambda: numbers()).result(PATIENCE)  # noqa: PLW0108 - as above
     assert orch.submit(read, agen).result(PATIENCE) == [0, 1, 2]
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from taskorch.errors import UsageError
+
 if TYPE_CHECKING:
     import asyncio
 else:
@@ -24,6 +26,7 @@ else:
 
 __all__ = (
     "asyncio",
+    "asyncio_loop",
     "is_cancellation",
     "is_coroutine_task",
     "running_loop",
@@ -45,6 +48,23 @@ def is_coroutine_task(thing: object) -> bool:
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that the caller runs on, if it runs on one."""
     return asyncio._get_running_loop() if "asyncio" in sys.modules else None
+
+
+def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:
+    """
+    The event loop that the caller runs on, where *what* is awaited.
+
+    Raises:
+        UsageError: It runs on none of asyncio's.
+    """
+    loop = running_loop()
+    if loop is not None:
+        return loop
+    msg = f"{what} is awaited where no event loop of asyncio's runs"
+    hint = "use handle.result(), or await it within asyncio.run(…)"
+    if "trio" in sys.modules:
+        hint = "under trio: await trio.to_thread.run_sync(handle.result)"
+    raise UsageError(msg, hint=hint)
 
 
 def settle(futures: Iterable[asyncio.Future[Any]], value: Any = None) -> None:

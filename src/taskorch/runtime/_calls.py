@@ -29,6 +29,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._kept import kept_end
 from taskorch.runtime._results import unwanted
+from taskorch.runtime._returned import end_as
 from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
 
@@ -293,6 +294,11 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             return _next(rt, worker, None)
     if type(value) is CoroutineType:
         value, error = None, unawaited(value, row.id)
+    if type(value) is rt.work_class and value._rt is rt:
+        worker.current = None
+        end_as(rt, row, attempt, work, value)
+        del item, work, value
+        return _next(rt, worker, None)
     if work._task is not None and error is None:
         error = unwanted(work, value)
     worker.current = None
@@ -487,6 +493,9 @@ def finish(
 ) -> None:
     """Anywhere but on a worker: the attempt has ended."""
     try:
+        if isinstance(value, Work) and value._rt is rt:
+            end_as(rt, row, attempt, work, value)
+            return
         if error is None:
             error = unwanted(work, value)
         committer = rt.committer

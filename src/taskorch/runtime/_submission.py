@@ -90,6 +90,16 @@ def is_coroutine_function(fn: Any) -> bool:
     return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
 
 
+def is_async_generator_function(fn: Any) -> bool:
+    """Whether calling *fn* gives an async generator; likewise."""
+    if type(fn) is FunctionType:
+        return bool(fn.__code__.co_flags & inspect.CO_ASYNC_GENERATOR)
+    if inspect.isasyncgenfunction(fn):
+        return True
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
+    return not isinstance(fn, type) and inspect.isasyncgenfunction(call)
+
+
 def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
     """
     How to call *fn*.
@@ -98,6 +108,12 @@ def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
         InvalidTaskError: There is no such executor.
     """
     is_async = is_coroutine_function(fn)
+    if not is_async and is_async_generator_function(fn):
+        msg = (
+            f"{show(fn)} is an async generator: nobody would go through what it yields"
+        )
+        hint = "submit an async def that does: return [item async for item in …]"
+        raise InvalidTaskError(msg, hint=hint)
     if executor is None or executor == "auto":
         return COROUTINE if is_async else THREAD
     if not isinstance(executor, str):

@@ -23,7 +23,7 @@ from taskorch.kernel import TaskRow
 from taskorch.kernel._books import wanted
 from taskorch.kernel._dependencies import awaits
 from taskorch.model import TERMINAL, TaskState
-from taskorch.runtime._asyncio import asyncio, settle_on
+from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
 from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
@@ -274,10 +274,9 @@ class Waiting:
         Raises:
             WouldDeadlockError: None of them can ever end.
         """
-        key = (inside.task_id, inside.attempt)
         self.enter(inside, targets)
-        with self._rt.lock:
-            self._inside.setdefault(key, []).append(wake)
+        self.note(inside, wake)
+        key = (inside.task_id, inside.attempt)
         try:
             yield
         finally:
@@ -285,6 +284,21 @@ class Waiting:
             gate = threading.Event()
             if not self.leave(inside, targets, gate.set):
                 gate.wait()
+
+    def note(self, inside: TaskContext, wake: Callable[[], object]) -> None:
+        """Call *wake* if the attempt, which waits, is to stop."""
+        key = (inside.task_id, inside.attempt)
+        with self._rt.lock:
+            self._inside.setdefault(key, []).append(wake)
+
+    def forget(
+        self, inside: TaskContext, targets: Targets, wake: Callable[[], object]
+    ) -> None:
+        """The wait is over, and so is the attempt: it needs no slot for that."""
+        key = (inside.task_id, inside.attempt)
+        self._forget(key, wake)
+        with self._rt.lock:
+            self._end_wait(key, targets)
 
     @defers_interrupts
     def leave(
@@ -449,7 +463,7 @@ class Waiting:
             await self._leave_async(inside, targets)
 
     async def _until_settled(self, work: Work) -> None:
-        loop = asyncio.get_running_loop()
+        loop = asyncio_loop(f"task {work._row.id}")
         while True:
             future: asyncio.Future[None] = loop.create_future()
 

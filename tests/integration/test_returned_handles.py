@@ -1,0 +1,329 @@
+"""A task whose function returns a handle ends as that one does, and holds no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, eventually
+
+from taskorch import (
+    DependencyFailedError,
+    InvalidTaskError,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskCancelledError,
+    TaskOrchestrator,
+    TaskState,
+    TaskTimeoutError,
+    UsageError,
+    WouldDeadlockError,
+    current_context,
+)
+
+
+def waiting(orch, handle):
+    """Until the attempt of *handle* waits for another task."""
+    eventually(lambda: "waits for another task" in str(orch.explain(handle.task_id)))
+
+
+def test_its_result_is_that_of_the_other():
+    with TaskOrchestrator() as orch:
+        outer = orch.submit(lambda: orch.submit(pow, 2, 5))
+        assert outer.result(PATIENCE) == 32
+        assert orch.submit(abs, outer).result(PATIENCE) == 32
+        done = orch.submit(abs, -1)
+        done.result(PATIENCE)
+        assert orch.submit(lambda: done).result(PATIENCE) == 1
+
+
+def test_no_thread_and_no_slot_is_held_meanwhile():
+    """Twenty wait here with one slot; by `result()`, each would hold a thread."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        last = orch.submit_task(Task.wait_for("go"))
+        handles = [orch.submit(lambda: last) for _ in range(20)]
+        for handle in handles:
+            waiting(orch, handle)
+        names = [thread.name for thread in threading.enumerate()]
+        workers = [n for n in names if n.rpartition("-")[2].isdigit()]
+        assert len([n for n in workers if n.startswith("taskorch-")]) <= 3
+        orch.emit("go", 7)
+        assert [handle.result(PATIENCE) for handle in handles] == [7] * 20
+
+
+def test_explain_says_what_it_waits_for():
+    gate = Hold()
+    with TaskOrchestrator() as orch:
+        inner = orch.submit_task(Task.call(gate, id="inner"))
+        outer = orch.submit(lambda: inner)
+        waiting(orch, outer)
+        assert "inner" in str(orch.explain(outer.task_id))
+        assert orch.get_task_status(outer.task_id).state is TaskState.RUNNING
+        gate.release()
+
+
+def test_a_chain_of_them():
+    with TaskOrchestrator(concurrency=2) as orch:
+
+        def down(n):
+            return orch.submit(down, n - 1) if n else "bottom"
+
+        assert orch.submit(down, 50).result(PATIENCE) == "bottom"
+
+
+def test_coroutines_agents_and_executors_may_return_one():
+    with (
+        ThreadPoolExecutor(1) as pool,
+        TaskOrchestrator(executors={"pool": pool}) as orch,
+    ):
+
+        async def outer():
+            return orch.submit(abs, -1)
+
+        @orch.agent("plain", capabilities=["plain"])
+        def plain(task, context):
+            return orch.submit(abs, -2)
+
+        @orch.agent("async", capabilities=["async"])
+        async def handler(task, context):
+            return orch.submit(abs, -3)
+
+        tasks = [
+            Task.call(outer),
+            Task("plain"),
+            Task("async"),
+            Task.call(lambda: orch.submit(abs, -4), executor="pool"),
+        ]
+        handles = orch.submit_tasks(tasks)
+        assert [handle.result(PATIENCE) for handle in handles] == [1, 2, 3, 4]
+
+
+def test_it_fails_as_the_other_does_and_its_policy_may_try_again():
+    with TaskOrchestrator() as orch:
+        error = orch.submit(lambda: orch.submit(int, "x")).exception(PATIENCE)
+        assert isinstance(error, ValueError)
+        texts = iter(["x", "y", "5"])
+        retried = orch.submit_task(
+            Task.call(
+                lambda: orch.submit(int, next(texts)),
+                retry=RetryPolicy(3, wait="fixed", base=0.001, jitter=0),
+            )
+        )
+        assert retried.result(PATIENCE) == 5
+        assert orch.get_task_status(retried.task_id).attempts == 3
+
+
+def test_of_one_that_is_blocked_it_says_so():
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(int, "x")
+        blocked = orch.submit(abs, bad)
+        error = orch.submit(lambda: blocked).exception(PATIENCE)
+        assert isinstance(error, DependencyFailedError)
+        assert error.root_causes == (bad.task_id,)
+
+
+def test_of_one_that_is_cancelled_it_is_cancelled():
+    gate = Hold()
+    with TaskOrchestrator(concurrency=1) as orch:
+        inner = orch.submit_task(Task.call(abs, -1, not_before=3600, id="inner"))
+        outer = orch.submit(lambda: inner)
+        waiting(orch, outer)
+        inner.cancel()
+        with pytest.raises(TaskCancelledError, match="inner, as which it was to end"):
+            outer.result(PATIENCE)
+        assert outer.cancelled()
+        gate.release()
+
+
+def test_cancelled_itself_it_leaves_the_other_alone():
+    gate = Hold()
+    with TaskOrchestrator() as orch:
+        inner = orch.submit(gate, 3)
+        outer = orch.submit(lambda: inner)
+        waiting(orch, outer)
+        assert outer.cancel()
+        with pytest.raises(TaskCancelledError):
+            outer.result(PATIENCE)
+        gate.release()
+        assert inner.result(PATIENCE) == 3
+
+
+def test_its_timeout_goes_on():
+    gate = Hold()
+    with TaskOrchestrator() as orch:
+        inner = orch.submit(gate)
+        outer = orch.submit_task(Task.call(lambda: inner, timeout=0.05))
+        with pytest.raises(TaskTimeoutError):
+            outer.result(PATIENCE)
+        gate.release()
+
+
+def test_told_to_stop_before_it_returns_one_it_ends():
+    gate, held = Hold(), Hold()
+    with TaskOrchestrator() as orch:
+        inner = orch.submit(held)
+
+        def outer():
+            gate()
+            return inner
+
+        handle = orch.submit(outer)
+        gate.wait()
+        handle.cancel()
+        gate.release()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        held.release()
+
+
+def test_a_stop_ends_the_wait():
+    orch = TaskOrchestrator()
+    with orch:
+        inner = orch.submit_task(Task.call(abs, -1, not_before=3600))
+        outer = orch.submit(lambda: inner)
+        waiting(orch, outer)
+        report = orch.stop(drain=False)
+    assert not report.leaked
+    assert outer.cancelled()
+
+
+def test_in_a_ring_it_fails():
+    with TaskOrchestrator() as orch:
+
+        def own():
+            return orch.handle(current_context().task_id)
+
+        error = orch.submit(own).exception(PATIENCE)
+        assert isinstance(error, WouldDeadlockError)
+        assert "waits for itself" in str(error)
+
+        def child():
+            return orch.submit_task(
+                Task.call(abs, -1, after=[current_context().task_id])
+            )
+
+        assert isinstance(orch.submit(child).exception(PATIENCE), WouldDeadlockError)
+
+        ready = threading.Event()
+        handles = []
+
+        def other(n):
+            ready.wait(PATIENCE)
+            return handles[n]
+
+        handles += [orch.submit(other, 1), orch.submit(other, 0)]
+        ready.set()
+        errors = [handle.exception(PATIENCE) for handle in handles]
+        assert all(isinstance(error, WouldDeadlockError) for error in errors)
+
+
+def test_what_it_holds_it_keeps_as_one_that_waits_does():
+    with TaskOrchestrator(resources={"gpu": 1}) as orch:
+        needs = Resources(gpu=1)
+
+        def outer():
+            return orch.submit_task(Task.call(abs, -1, resources=needs))
+
+        handle = orch.submit_task(Task.call(outer, resources=needs))
+        assert isinstance(handle.exception(PATIENCE), WouldDeadlockError)
+
+
+def test_a_handle_of_another_orchestrator_is_a_value():
+    with TaskOrchestrator() as one, TaskOrchestrator() as two:
+        handle = one.submit(abs, -1)
+        assert two.submit(lambda: handle).result(PATIENCE) is handle
+
+
+def test_a_run_again_of_what_blocked_it_lets_it_go_on():
+    texts = iter(["x", "5"])
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(lambda: int(next(texts)))
+        joined = orch.submit_task(Task.call(abs, bad))
+        eventually(
+            lambda: orch.get_task_status(joined.task_id).state is TaskState.BLOCKED
+        )
+        orch.rerun_task(bad.task_id)
+        assert orch.submit(lambda: joined).result(PATIENCE) == 5
+
+
+def inner():
+    return "kept"
+
+
+def outer(path):
+    """In the first life it waits for what comes in the second."""
+    orch = ORCHESTRATORS[-1]
+    return orch.submit_task(Task.call(inner, id="inner", not_before=float(path)))
+
+
+ORCHESTRATORS: list[TaskOrchestrator] = []
+
+
+def test_the_next_life_runs_it_again(tmp_path):
+    """As any attempt that was under way; what it returned a handle of is there still."""
+    path = tmp_path / "runs.db"
+    ORCHESTRATORS.append(TaskOrchestrator(journal=path, stop_timeout=0.01))
+    with ORCHESTRATORS[-1] as orch:
+        handle = orch.submit_task(Task.call(outer, "1", id="outer"))
+        waiting(orch, handle)
+    ORCHESTRATORS.append(TaskOrchestrator(journal=path))
+    with ORCHESTRATORS[-1] as orch:
+        handle = orch.handle("outer")
+        assert handle.result(PATIENCE) == "kept"
+        assert orch.get_task_status("outer").attempts == 2
+        assert orch.get_task_status("inner").attempts == 1
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.handle("outer").result() == "kept"
+
+
+# -- what is refused ---------------------------------------------------------------
+
+
+async def pages():
+    yield 1
+
+
+class Pages:
+    async def __call__(self):
+        yield 1
+
+
+@pytest.mark.parametrize("fn", [pages, Pages(), functools.partial(pages)])
+def test_an_async_generator_is_no_task(fn):
+    with TaskOrchestrator() as orch:
+        for submit in (
+            lambda: orch.submit(fn),
+            lambda: orch.submit_task(Task.call(fn)),
+            lambda: list(orch.map(fn)) or orch.submit(fn),
+        ):
+            with pytest.raises(InvalidTaskError, match="async generator") as refused:
+                submit()
+            assert "return [item async for" in refused.value.hint
+        with pytest.raises(InvalidTaskError, match="async generator"):
+            orch.agent("pages", capabilities=["pages"])(fn)
+
+
+@pytest.mark.parametrize("trio", [True, False])
+def test_a_handle_awaited_without_asyncio_says_what_to_do(trio, monkeypatch):
+    if trio:
+        monkeypatch.setitem(sys.modules, "trio", object())
+    else:
+        monkeypatch.delitem(sys.modules, "trio", raising=False)
+    gate = Hold()
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(gate)
+        with pytest.raises(UsageError, match="no event loop of asyncio") as refused:
+            handle.__await__().send(None)
+        assert ("trio.to_thread.run_sync(handle.result)" in refused.value.hint) == trio
+        gate.release()
+        assert handle.result(PATIENCE) is None
+
+        async def main():
+            return await handle
+
+        assert asyncio.run(main()) is None
