@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from taskorch.events import TaskDue as TaskDue
     from taskorch.events import TaskEvent as TaskEvent
     from taskorch.events import TaskFailed as TaskFailed
+    from taskorch.events import TaskOptionsChanged as TaskOptionsChanged
     from taskorch.events import TaskParentsAdded as TaskParentsAdded
     from taskorch.events import TaskProgressed as TaskProgressed
     from taskorch.events import TaskRejected as TaskRejected
@@ -305,6 +306,7 @@ __all__ = (
     "TaskFailure",
     "TaskHandle",
     "TaskOptions",
+    "TaskOptionsChanged",
     "TaskOrchestrator",
     "TaskParentsAdded",
     "TaskProgressed",
@@ -433,6 +435,7 @@ _WHERE = {
         "TaskDue",
         "TaskEvent",
         "TaskFailed",
+        "TaskOptionsChanged",
         "TaskParentsAdded",
         "TaskProgressed",
         "TaskRejected",

@@ -90,9 +90,11 @@ class AsyncOrchestrator:
             return await self._kept(self._orch.submit, fn, *args, **kwargs)
         return await asyncio.to_thread(self._orch.submit, fn, *args, **kwargs)
 
-    async def submit_task(self, task: Task[T]) -> TaskHandle[T]:
+    async def submit_task(
+        self, task: Task[T], *, replace: bool = False
+    ) -> TaskHandle[T]:
         """See `TaskOrchestrator.submit_task`; a slow validator does not block."""
-        return await asyncio.to_thread(self._orch.submit_task, task)
+        return await asyncio.to_thread(self._orch.submit_task, task, replace=replace)
 
     async def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
         """See `TaskOrchestrator.submit_tasks`; slow validators do not block."""

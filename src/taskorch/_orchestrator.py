@@ -254,18 +254,33 @@ class TaskOrchestrator:
             "TaskHandle[Any]", self._rt.submit_call(fn, args, kwargs, capture())
         )
 
-    def submit_task(self, task: Task[T]) -> TaskHandle[T]:
+    def submit_task(self, task: Task[T], *, replace: bool = False) -> TaskHandle[T]:
         """
         Submit one task.
 
+        Under an id, or an idempotency key, that is known, it is the task that is there:
+        the one with the same type, payload and dependencies. Its options may be others
+        (priority, requires, resources, timeout, deadline, not_before, retry,
+        idempotent, metadata): if it has not ended it takes them, from its next attempt.
+
+        Args:
+            task: The task.
+            replace: Whether it takes the place of the one that is there, if that has
+                ended and was another: as the next run of it, as `rerun_task` makes.
+
         Raises:
+            DuplicateTaskError: The one that is there is another: it says in what.
+            InvalidTransitionError: It is to be replaced, and has not ended.
             UsageError: It was refused: see the subclasses.
         """
-        return cast("TaskHandle[T]", self._rt.submit_tasks((task,))[0])
+        works = self._rt.submit_tasks((task,), replace=replace)
+        return cast("TaskHandle[T]", works[0])
 
     def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
         """
         Submit tasks, all or none. `after` may name later tasks of the same batch.
+
+        What is known already is taken as `submit_task` takes it.
 
         Raises:
             UsageError: One was refused, and so none was accepted.

@@ -6,7 +6,7 @@ Every error that taskorch raises, in one tree.
     │   ├── InvalidTaskError          (ValueError) a task or an option is malformed
     │   │   └── UnkeptResultError     the journal cannot keep what a task returned
     │   ├── ValidationFailedError     (ValueError) the validator refused; .findings
-    │   ├── DuplicateTaskError        a known id with other content
+    │   ├── DuplicateTaskError        a known id with other content; .differences
     │   ├── UnknownTaskError          (LookupError) no task has this id
     │   ├── UnknownAgentError         (LookupError) no agent has this name
     │   ├── UnknownCapabilityError    no agent can do it; .capability, .known
@@ -211,10 +211,30 @@ class ValidationFailedError(UsageError, ValueError):
 
 
 class DuplicateTaskError(UsageError):
-    """A task with this id, or this idempotency key, exists with other content."""
+    """
+    A task with this id, or this idempotency key, exists with other content.
+
+    Attributes:
+        differences: In what it differs, as `(task id, field, what it was, what it is)`;
+            empty if what it was has left memory.
+    """
 
     code = "duplicate_task"
-    default_hint = "use another id, or submit exactly what was submitted before"
+    default_hint = (
+        "use another id; or orch.submit_task(task, replace=True) makes this the next "
+        "run of that one"
+    )
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        differences: tuple[tuple[str, str, str, str], ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.differences = differences
 
 
 class UnknownTaskError(UsageError, LookupError):

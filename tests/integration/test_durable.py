@@ -1026,7 +1026,6 @@ def test_running_the_same_script_again(path: Path, keep_finished: int) -> None:
             for other in (
                 Task.call(add, 1, 3, id="first"),
                 Task.call(echo, 1, id="first"),
-                Task.call(add, 1, 2, id="first", priority=1),
                 Task.call(add, 1, 2, id="first", after=["second"]),
                 Task.call(add, 3, 4, id="second"),
                 Task.call(echo, (1, 3), idempotency_key="key"),

@@ -73,7 +73,7 @@ def test_finished_badly_is_finished() -> None:
         assert calls == [1]
 
 
-@pytest.mark.parametrize("what", [*OPTIONS, "payload", "function", "after"])
+@pytest.mark.parametrize("what", ["payload", "function", "after", "type"])
 @pytest.mark.parametrize("gone", [False, True])
 def test_other_content_under_a_known_id_is_refused(what, gone) -> None:
     """Whatever differs, the id is taken, in memory or not."""
@@ -87,13 +87,29 @@ def test_other_content_under_a_known_id_is_refused(what, gone) -> None:
             "payload": Task.call(double, 5, id="x"),
             "function": Task.call(abs, 4, id="x", type="double"),
             "after": Task.call(double, 4, id="x", after=[other]),
-        }.get(what)
-        if task is None:
-            task = Task.call(double, 4, id="x", **{what: OPTIONS[what]})
+            "type": Task.call(double, 4, id="x", type="other"),
+        }[what]
         with pytest.raises(DuplicateTaskError) as caught:
             orch.submit_task(task)
         assert caught.value.task_id == "x"
         assert "'x'" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", [name for name in OPTIONS if name != "type"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_other_options_of_what_has_ended(what, gone) -> None:
+    """It keeps its result, in memory or not, and nothing is told."""
+    with TaskOrchestrator(
+        keep_finished=0 if gone else 10, unknown_capability="wait"
+    ) as orch:
+        first = orch.submit_task(Task.call(double, 4, id="x"))
+        first.result(PATIENCE)
+        task = Task.call(double, 4, id="x", **{what: OPTIONS[what]})
+        again = orch.submit_task(task)
+        assert again.task_id == "x"
+        assert again.done()
+        assert gone or again is first
+        assert orch.get_stats().state_machine.total == 1
 
 
 def test_other_content_in_a_batch_refuses_the_batch() -> None:

@@ -1,27 +1,47 @@
 """Scripts that are mended, changed and run again: what their ids mean by then."""
 
 import re
+import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
-from tests.integration.tools import PATIENCE, fail
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 
 from taskorch import (
     DependencyFailedError,
+    DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
     ProgramFailedError,
+    Resources,
+    RetryPolicy,
     Task,
     TaskFailedError,
     TaskOrchestrator,
+    TaskSubmitted,
     TaskTimeoutError,
     UnknownTaskError,
+    UnsatisfiableError,
     Workflow,
     WorkflowFailedError,
     current_context,
 )
+from taskorch.journal._codec import decode, document, encode
 from taskorch.runtime import _committer
+from taskorch.runtime._identity import (
+    OPTIONS,
+    alike,
+    differences,
+    digest,
+    with_options,
+)
+from taskorch.runtime._work import task_of
 
 BROKEN: set[str] = set()
 CALLS: list[str] = []
@@ -428,3 +448,397 @@ def test_a_restarted_run_is_found_by_its_id(path: Path, keep: int) -> None:
     with life(path, keep_finished=keep) as orch:
         assert orch.workflows.start(wf(), id="x").result(PATIENCE)["a"] == "a()"
         assert orch.handle("x/a").result(PATIENCE) == "a()"
+
+
+# -- options that change --------------------------------------------------------------
+
+#: One of each, other than what a task has if nothing is said.
+OTHER: dict[str, Any] = {
+    "priority": 3,
+    "requires": ("gpu",),
+    "resources": Resources(cpu=0.5),
+    "timeout": 30.0,
+    "deadline": 600.0,
+    "not_before": 0.0,
+    "retry": RetryPolicy(3, base=0),
+    "idempotent": False,
+    "metadata": {"who": "me"},
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_what_has_not_ended_takes_other_options(
+    what: str, path: Path, keep: int
+) -> None:
+    """They are told, kept through lives, and the same again changes nothing."""
+
+    def task(**options: Any) -> Task[Any]:
+        return Task.call(step, "x", id="x", **options)
+
+    orch = life(path, unknown_capability="wait")
+    orch.submit_task(task())
+    orch.stop()
+    orch = life(path, unknown_capability="wait")
+    told = Recorder(orch, "task_options_changed", "task_started")
+    first = orch.submit_task(task(**{what: OTHER[what]}))
+    for _ in range(2):
+        assert orch.submit_task(task(**{what: OTHER[what]})) is first
+    assert orch.submit_task(task()) is first
+    assert orch.submit_task(task(**{what: OTHER[what]})) is first
+    history = orch.get_task_status("x").history
+    assert [entry.detail for entry in history][-3:] == [f"options changed: {what}"] * 3
+    told.wait_for(3)
+    assert [event.changed for event in told.events] == [(what,)] * 3
+    orch.stop()
+    orch = life(path, keep_finished=keep, unknown_capability="wait")
+    told = Recorder(orch, "task_options_changed")
+    again = orch.submit_task(task(**{what: OTHER[what]}))
+    assert getattr(task_of(again._row), what) == OTHER[what]
+    with orch:
+        if what != "requires":
+            assert again.result(PATIENCE) == "x()"
+        assert told.events == []
+        orch.cancel_task("x")
+
+
+def test_options_of_an_attempt_that_runs_hold_from_the_next(path: Path) -> None:
+    """A retry policy that comes while the first attempt runs lets there be a second."""
+    began, go_on = HELD["began"], HELD["go on"]
+    with life(path) as orch:
+        first = orch.submit_task(Task.call(hold_and_fail_once, id="x"))
+        assert began.wait(PATIENCE)
+        orch.submit_task(
+            Task.call(hold_and_fail_once, id="x", retry=RetryPolicy(2, base=0))
+        )
+        go_on.set()
+        assert first.result(PATIENCE) == "at last"
+        assert orch.get_task_status("x").attempts == 2
+
+
+HELD = {"began": threading.Event(), "go on": threading.Event()}
+
+
+def hold_and_fail_once() -> str:
+    """Wait to be let go; the first attempt fails."""
+    HELD["began"].set()
+    HELD["go on"].wait(PATIENCE)
+    if current_context().attempt == 1:
+        raise ConnectionError
+    return "at last"
+
+
+def test_priorities_take_effect_at_once() -> None:
+    """A queued task moves; one that somebody has moved by hand stays there."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        hold = Hold()
+        orch.submit(hold)
+        hold.wait()
+        for name in "abc":
+            orch.submit_task(Task.call(step, name, id=name))
+        orch.submit_task(Task.call(step, "c", id="c", priority=5))
+        orch.set_priority("b", 9)
+        orch.submit_task(Task.call(step, "b", id="b", timeout=60))
+        hold.release()
+        assert orch.wait(PATIENCE)
+    assert CALLS == ["b", "c", "a"]
+
+
+def test_options_that_nobody_could_meet_are_refused_whole() -> None:
+    """With them the batch, and nothing has changed."""
+    with TaskOrchestrator(resources={"cpu": 1}) as orch:
+        hold = Hold()
+        orch.submit(hold)
+        x = Task.call(step, "x", id="x", after=[orch.submit(hold)])
+        orch.submit_task(x)
+        too_much = attrs.evolve(x, resources=Resources(cpu=9), timeout=3)
+        with pytest.raises(UnsatisfiableError):
+            orch.submit_tasks([Task.call(step, "new", id="new"), too_much])
+        with pytest.raises(UnknownTaskError):
+            orch.handle("new")
+        assert len(orch.get_task_status("x").history) == 1
+        hold.release()
+
+
+def test_a_deadline_that_has_passed_ends_it(path: Path) -> None:
+    """Seconds count from the first submission."""
+    orch = life(path)
+    orch.submit_task(Task.call(step, "x", id="x"))
+    x = Task.call(step, "x", id="x", deadline=1e-6)
+    with pytest.raises(TaskTimeoutError):
+        orch.submit_task(x).result(PATIENCE)
+    orch.stop()
+    with life(path) as orch:
+        assert isinstance(orch.submit_task(x).exception(PATIENCE), TaskTimeoutError)
+    assert CALLS == []
+
+
+def test_what_runs_again_has_the_options_of_now(path: Path, keep: int) -> None:
+    """`rerun_failed` takes those of the script, `rerun_task` the latest ones."""
+    with life(path) as orch:
+        BROKEN.add("x")
+        orch.submit_task(Task.call(step, "x", id="x", not_before=999))
+        x = Task.call(step, "x", id="x", metadata={"n": 1})
+        assert orch.submit_task(x).exception(PATIENCE) is not None
+        again = orch.rerun_task("x")
+        assert task_of(again._row).metadata == {"n": 1}
+        assert orch.wait(PATIENCE)
+    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+        x = Task.call(step, "x", id="x", retry=RetryPolicy(2, base=0))
+        again = orch.submit_task(x)
+        assert again.task_id == "x~3"
+        assert again.exception(PATIENCE) is not None
+    assert CALLS == ["x"] * 4
+
+
+@given(
+    first=st.fixed_dictionaries({}, optional={n: st.just(v) for n, v in OTHER.items()}),
+    second=st.fixed_dictionaries(
+        {}, optional={n: st.just(v) for n, v in OTHER.items()}
+    ),
+    payload=st.dictionaries(
+        st.text(max_size=3), st.integers() | st.floats() | st.none()
+    ),
+)
+def test_options_never_change_what_a_task_is(
+    first: dict[str, Any], second: dict[str, Any], payload: dict[str, Any]
+) -> None:
+    """Whatever they are, and whatever a journal makes of it, it is the same task."""
+    old, new = Task("t", payload, **first), Task("t", payload, **second)
+    are_alike = alike(None)
+    assert differences(old, new, ((), ()), alike(KEEPING)) == []
+    assert digest(old, ()) == digest(new, ())
+    kept = decode(encode(((TaskSubmitted, 1, 2, "x", "t", 0), old)))[1]
+    assert differences(kept, new, ((), ()), alike(KEEPING)) == []
+    changed = with_options(old, new)
+    assert [name for name in OPTIONS if not are_alike(*both(name, changed, new))] == []
+    other = Task("t", {**payload, "more": 1}, **first)
+    if "more" not in payload:
+        assert differences(old, other, ((), ()), alike(KEEPING)) == [
+            ("payload['more']", "missing", "1")
+        ]
+        assert digest(old, ()) != digest(other, ())
+
+
+def both(name: str, *tasks: Task[Any]) -> list[Any]:
+    """An option of several."""
+    return [getattr(task, name) for task in tasks]
+
+
+KEEPING: Any = SimpleNamespace(journal=SimpleNamespace(document=document))
+
+
+# -- other content --------------------------------------------------------------------
+
+
+def script_of_differences() -> list[tuple[Task[Any], Task[Any], list[str]]]:
+    """What was submitted, what is, and what the error says."""
+    program = partial(Task.program, id="x")
+    return [
+        (
+            Task.call(step, "a", 1, id="x"),
+            Task.call(step, "a", 2, id="x"),
+            ["args[1] was 1, and is 2"],
+        ),
+        (
+            Task.call(step, "a", id="x"),
+            Task.call(step, "a", 2, id="x"),
+            ["args was ('a',), and is ('a', 2)"],
+        ),
+        (
+            Task.call(step, kwargs={"name": "a"}, id="x"),
+            Task.call(needs, kwargs={"other": "a"}, id="x"),
+            [
+                "type was 'step', and is 'needs'",
+                "function was ",
+                ".needs",
+                "kwargs['name'] was 'a', and is missing",
+            ],
+        ),
+        (
+            Task("t", {"path": ["a", {"b": 1}], "same": 0}, id="x"),
+            Task("t", {"path": ["a", {"b": "1\n" * 99}], "same": 0}, id="x"),
+            [r"payload['path'][1]['b'] was 1, and is '1\n1\n", "…"],
+        ),
+        (
+            program(["ls"], env={"TOKEN": "secret", "A": "1"}, stdin="secret"),
+            program(["ls", "-l"], env={"TOKEN": "other", "A": "1"}, stdin="none"),
+            [
+                "args was ('ls',), and is ('ls', '-l')",
+                "env['TOKEN'] was a value that",
+                "stdin was a value that is not shown, and is a value that is not shown",
+            ],
+        ),
+        (
+            Task("t", id="x", after=["above"]),
+            Task("t", id="x", on_parent_failure="skip", idempotency_key="k"),
+            [
+                "after was ['above'], and is []",
+                "on_parent_failure was 'block', and is",
+                "idempotency_key was None, and is 'k'",
+            ],
+        ),
+        (
+            Task("t", list(range(20)), id="x"),
+            Task("t", list(range(1, 21)), id="x"),
+            ["payload[0] was 0, and is 1", "and 14 more"],
+        ),
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("durable", [False, True])
+def test_other_content_is_told_by_its_fields(
+    number: int, durable: bool, path: Path
+) -> None:
+    """What it was and what it is, in a line each; no values of an environment."""
+    old, new, said = script_of_differences()[number]
+    with life(path) if durable else TaskOrchestrator() as orch:
+        orch.agent("a", capabilities={"t"})(lambda task, context: task.payload)
+        orch.submit_task(Task.call(step, "above", id="above"))
+        orch.submit_task(old)
+        assert orch.wait(PATIENCE)
+    if durable:
+        orch = life(path, keep_finished=0)
+        orch.agent("a", capabilities={"t"})(lambda task, context: task.payload)
+    with orch if durable else TaskOrchestrator() as orch:
+        if not durable:
+            orch.agent("a", capabilities={"t"})(lambda task, context: task.payload)
+            orch.submit_task(Task.call(step, "above", id="above"))
+            orch.submit_task(old)
+        with pytest.raises(DuplicateTaskError) as caught:
+            orch.submit_task(new)
+        text = str(caught.value)
+        assert text.startswith("the id 'x' is taken by a task with other content: ")
+        for part in said:
+            assert part in text
+        assert "secret" not in text
+        assert "\n" not in text
+        assert "replace=True" in caught.value.hint
+        assert "another id" in caught.value.hint
+        assert {row[0] for row in caught.value.differences} == {"x"}
+        assert caught.value.differences[0][1:]
+
+
+def test_another_task_replaces_what_has_ended(path: Path, keep: int) -> None:
+    """As its next run, with what waits for it; said again, it is the same."""
+    with life(path) as orch:
+        orch.submit_task(Task.call(step, "x", id="x", idempotency_key="k"))
+        BROKEN.add("y")
+        orch.submit_task(Task.call(step, "y", id="y"))
+        orch.submit_task(Task.call(needs, "y", id="below", after=["y"]))
+        assert orch.wait(PATIENCE)
+    for number in range(3):
+        with life(path, keep_finished=keep) as orch:
+            x = Task.call(step, "x", 2, id="x", idempotency_key="k")
+            y = Task.call(step, "z", Task.call(step, id="x"), id="y")
+            if not number:
+                with pytest.raises(DuplicateTaskError):
+                    orch.submit_task(x)
+            again = orch.submit_task(x, replace=True)
+            assert again.task_id == "x~2"
+            assert again.result(PATIENCE) == "x(2)"
+            orch.submit_task(y, replace=True)
+            assert orch.handle("y").result(PATIENCE) == "z(x(2))"
+            assert orch.handle("below").result(PATIENCE) == {"y": "z(x(2))"}
+            assert orch.submit_task(x).result(PATIENCE) == "x(2)"
+            key = Task.call(step, "x", 2, idempotency_key="k")
+            assert orch.submit_task(key).task_id == "x~2"
+            with pytest.raises(DuplicateTaskError, match=r"args was \('x', 2\)"):
+                orch.submit_task(Task.call(step, "x", id="x"))
+            assert orch.get_task_status("x~1").result == "x()"
+    assert CALLS == ["x", "y", "x", "z"]
+
+
+def test_what_has_left_memory_is_replaced_too() -> None:
+    """Without a journal, it is known only that it was another."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        orch.submit_task(Task.call(step, "x", id="x")).result(PATIENCE)
+        other = Task.call(step, "x", 2, id="x")
+        with pytest.raises(DuplicateTaskError, match="left memory") as caught:
+            orch.submit_task(other)
+        assert caught.value.differences == ()
+        again = orch.submit_task(other, replace=True)
+        assert again.result(PATIENCE) == "x(2)"
+        assert orch.submit_task(other).task_id == "x~2"
+
+
+def test_what_has_not_ended_is_not_replaced() -> None:
+    """It says to cancel it first; then it is."""
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(step, "x", id="x", not_before=999))
+        other = Task.call(step, "y", id="x")
+        with pytest.raises(InvalidTransitionError, match="x is pending") as caught:
+            orch.submit_task(other, replace=True)
+        assert "orch.cancel_task('x')" in caught.value.hint
+        orch.cancel_task("x")
+        assert orch.submit_task(other, replace=True).result(PATIENCE) == "y()"
+
+
+def test_all_that_differs_in_a_batch_is_told() -> None:
+    """Not the first only."""
+    with TaskOrchestrator() as orch:
+        for number in range(9):
+            orch.submit_task(Task.call(step, "x", number, id=f"x{number}"))
+        other = [Task.call(step, "y", n, id=f"x{n}") for n in range(9)]
+        with pytest.raises(DuplicateTaskError) as caught:
+            orch.submit_tasks(other)
+        assert "the id 'x0' is taken" in str(caught.value)
+        assert "and so are 3 more" in str(caught.value)
+        assert caught.value.differences[8] == ("x8", "args[0]", "'x'", "'y'")
+        assert caught.value.differences[0][0] == caught.value.task_id == "x0"
+
+
+# -- workflows that change ------------------------------------------------------------
+
+
+def test_a_workflow_that_has_changed(path: Path, keep: int) -> None:
+    """Options are taken, new tasks join, others are named; what is gone is refused."""
+
+    def build(**options: Any) -> Workflow:
+        flow = Workflow("sums")
+        a = flow.task(step, "a", id="a")
+        flow.task(step, "b", a, id="b", **options)
+        return flow
+
+    orch = life(path)
+    orch.workflows.start(build(), id="x")
+    orch.stop()
+    with life(path, keep_finished=keep) as orch:
+        run = orch.workflows.start(build(priority=3, timeout=9), id="x")
+        assert run.result(PATIENCE)["b"] == "b(a())"
+        more = build(priority=3, timeout=9)
+        more.task(step, "c", more["b"], id="c")
+        assert orch.workflows.start(more, id="x") is run
+        assert run.result(PATIENCE)["c"] == "c(b(a()))"
+        assert run.status().tasks["c"] == "completed"
+    with life(path, keep_finished=keep) as orch:
+        other = Workflow("sums")
+        a = other.task(step, "A", id="a")
+        other.task(step, "b", a, 2, id="b")
+        other.task(step, "c", other["b"], id="c")
+        with pytest.raises(DuplicateTaskError) as caught:
+            orch.workflows.start(other, id="x")
+        text = str(caught.value)
+        assert "'x/a' is taken by a task with other content: args[0] was 'a'" in text
+        assert "'x/b' is taken by a task with other content: args was" in text
+        assert "x/c" not in text
+        with pytest.raises(DuplicateTaskError, match="this one has not: 'c'") as caught:
+            orch.workflows.start(build(), id="x")
+        assert "another id for the run" in caught.value.hint
+    assert CALLS == ["a", "b", "c"]
+
+
+def test_other_options_are_no_move(path: Path) -> None:
+    """What a history and an explanation say of a task that is held is still the reason."""
+    orch = life(path)
+    with orch:
+        orch.submit_task(Task.wait_for("never", id="x"))
+        assert orch.get_task_status("x").state == "blocked"
+        before = str(orch.explain("x", estimates=False))
+        orch.submit_task(Task.wait_for("never", id="x", metadata={"n": 1}))
+        assert str(orch.explain("x", estimates=False)) == before
+        history = orch.get_task_status("x").history
+        assert history[-1].detail == "options changed: metadata"
+        assert history[-1].state == history[-2].state
+        assert [s.task_id for s in orch.tasks(older_than=0)] == ["x"]
+        orch.cancel_task("x")

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
+import attrs
+
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import (
     LOCAL,
     AddParents,
     AgentRow,
     CancelTask,
+    ChangeOptions,
     Command,
     DecideTask,
     Effect,
@@ -310,6 +313,24 @@ class Machine:
 
     def prioritise(self, task_id: str, priority: int) -> list[str]:
         return self.do(SetPriority(task_id, priority))
+
+    def change(
+        self,
+        task_id: str,
+        *names: str,
+        priority: int = 0,
+        not_before: int | None = None,
+        deadline: int | None = None,
+        **spec: Any,
+    ) -> list[str]:
+        """A task has other options, those of *names*; ids of what starts."""
+        if "resources" in spec:
+            spec["resources"] = spec["resources"].units
+        changed = attrs.evolve(self.row(task_id).bucket.spec, **spec)
+        names = (*names, *spec)
+        return self.do(
+            ChangeOptions(task_id, names, changed, priority, not_before, deadline)
+        )
 
     def decide(self, task_id: str, verdict: str, reason: str = "") -> list[str]:
         return self.do(DecideTask(task_id, verdict, reason))

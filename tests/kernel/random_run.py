@@ -242,6 +242,25 @@ class Run:
         if (task_id := self.pick(*LIVE)) is not None:
             self.machine.prioritise(task_id, self.dice.randint(-3, 3))
 
+    def change(self) -> None:
+        """It has other options."""
+        if (task_id := self.pick(*LIVE)) is None:
+            return
+        dice, now = self.dice, self.machine.now
+        names = dice.sample(["priority", "not_before", "deadline"], dice.randint(0, 3))
+        with suppress(UsageError):
+            self.machine.change(
+                task_id,
+                *names,
+                priority=dice.randint(-2, 2),
+                not_before=dice.choice([None, now, now + 4 * SEC]),
+                deadline=dice.choice([None, now, now + SEC, now + 30 * SEC]),
+                resources=dice.choice(RESOURCES),
+                requires=dice.choice(NEEDS),
+                timeout_ns=dice.choice([None, SEC, 10 * SEC]),
+                idempotent=dice.random() < 0.8,
+            )
+
     def decide(self) -> None:
         if (task_id := self.pick(S.BLOCKED)) is not None:
             more = self.machine.row(task_id).more
@@ -371,7 +390,7 @@ class Run:
             + [self.end] * 8
             + [self.end_and_settle] * 3
             + [self.wait] * 3
-            + [self.suspend, self.resume, self.prioritise] * 2
+            + [self.suspend, self.resume, self.prioritise, self.change] * 2
             + [self.slot] * 4
             + [self.beat] * 3
             + [self.crash]

@@ -1,18 +1,27 @@
 """Control from outside: each command in each situation that a task can be in."""
 
+import attrs
 import pytest
 from tests.kernel.harness import AGING, SEC, Machine, Policies, S
 
-from taskorch.errors import InvalidTransitionError
+from taskorch.errors import (
+    InvalidTransitionError,
+    UnknownCapabilityError,
+    UnsatisfiableError,
+)
 from taskorch.events import (
     TaskCancelled,
     TaskFailed,
+    TaskOptionsChanged,
     TaskReprioritised,
     TaskResumed,
+    TaskRetrying,
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import PolicyFault, check_invariants
+from taskorch.kernel import ChangeOptions, PolicyFault, Spec, check_invariants
+from taskorch.kernel._history import past_of
+from taskorch.model import Resources
 
 
 def pending(m):
@@ -146,7 +155,7 @@ COMMANDS = {
 def in_situation(situation):
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    machine = Machine(policies=policies)
+    machine = Machine(policies=policies, pools=Resources(cpu=4))
     machine.agent("a", "x", max_concurrency=1)
     situation(machine)
     return machine
@@ -393,3 +402,118 @@ def test_failed_by_decision_without_an_error():
         "failed by decision",
         "decision",
     )
+
+
+# -- other options ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
+def test_other_options_in_each_situation(situation):
+    """They are taken wherever a task is, unless it has ended; its state stays."""
+    machine = in_situation(situation)
+    row = machine.row("t")
+    state, seq, alloc = row.state, machine.kernel.seq, row.alloc
+    if state.is_terminal:
+        with pytest.raises(InvalidTransitionError, match="do not matter"):
+            machine.change("t", timeout_ns=SEC)
+        assert machine.kernel.seq == seq
+        return
+    spec = Spec("task", ("x",), Resources(cpu=1).units, 7 * SEC, False)
+    spec = attrs.evolve(spec, type=row.bucket.spec.type)
+    machine.kernel.paused = True
+    machine.kernel.apply(ChangeOptions("t", ("priority",), spec, 3), machine.now)
+    assert (row.state, row.alloc) == (state, alloc)
+    assert row.bucket.spec == spec
+    assert row.key == row.submitted_ns - 3 * AGING
+    assert machine.more("t").priority == 3
+    assert past_of(row)[-1][2] == "options changed: priority"
+    told = machine.told(TaskOptionsChanged)[0]
+    assert told[:3] == ("t", ("priority",), 3)
+    assert told[4:8] == (("x",), (("cpu", 1_000_000),), 7 * SEC, False)
+    check_invariants(machine.kernel)
+
+
+def test_a_priority_that_was_not_named_stays():
+    """Who moved a task since it was submitted has the last word."""
+    machine = in_situation(queued)
+    machine.prioritise("t", 5)
+    machine.change("t", timeout_ns=SEC)
+    assert machine.more("t").priority == 5
+    assert machine.row("t").key == machine.row("t").submitted_ns - 5 * AGING
+
+
+def test_other_needs_let_it_start_elsewhere_at_once():
+    """A queued task moves to the tasks that are like it now."""
+    machine = in_situation(queued)
+    assert machine.change("t", requires=None) == ["t"]
+    assert machine.running() == ["runs", "t"]
+
+
+def test_what_nobody_can_do_is_refused_whole():
+    """Then nothing of it has changed."""
+    machine = in_situation(queued)
+    row = machine.row("t")
+    spec, seq = row.bucket.spec, machine.kernel.seq
+    with pytest.raises(UnknownCapabilityError):
+        machine.change("t", "priority", requires=("nobody",), priority=3)
+    with pytest.raises(UnsatisfiableError):
+        machine.change("t", "priority", resources=Resources(cpu=99), priority=3)
+    machine.policies.aging_ns = None
+    machine.policies.broken.add("queue")
+    with pytest.raises(PolicyFault):
+        machine.change("t", "priority", timeout_ns=SEC, priority=3)
+    assert (row.bucket.spec, row.more, machine.kernel.seq) == (spec, None, seq)
+
+
+def test_a_timeout_holds_from_the_next_attempt():
+    """The attempt that runs has the one that it began with, and says so."""
+    machine = in_situation(lambda m: m.submit("t", timeout_ns=3 * SEC))
+    machine.policies.delays["t"] = [0]
+    machine.change("t", timeout_ns=SEC)
+    machine.after(2 * SEC)
+    assert machine.more("t").stop == ""
+    machine.after(SEC)
+    assert machine.more("t").stop == "timeout"
+    machine.end("t", "stopped")
+    assert machine.told(TaskRetrying)[-1][4].endswith("its timeout of 3 s")
+    machine.after(SEC)
+    assert machine.more("t").stop == "timeout"
+
+
+def test_dates_move_while_they_are_waited_for():
+    """Sooner, later, at once, or never again; a deadline, too."""
+    machine = in_situation(delayed)
+    machine.change("t", "not_before", not_before=machine.now + 9 * SEC)
+    machine.after(6 * SEC)
+    assert machine.state("t") is S.PENDING
+    machine.change("t", "not_before", not_before=machine.now + SEC)
+    machine.after(SEC)
+    assert machine.state("t") is S.RUNNING
+    machine = in_situation(delayed)
+    machine.change("t", "not_before")
+    machine.after(0)
+    assert machine.state("t") is S.RUNNING
+    machine = in_situation(lambda m: m.submit("t", deadline=m.now + SEC))
+    machine.change("t", "deadline")
+    machine.after(9 * SEC)
+    assert machine.more("t").stop == ""
+    machine.change("t", "deadline", deadline=machine.now - 1)
+    assert machine.more("t").stop == "deadline"
+
+
+def test_a_date_is_waited_for_after_the_parents_too():
+    """It may come to a task that had none while it waits for others."""
+    machine = in_situation(pending)
+    machine.change("t", "not_before", not_before=machine.now + 5 * SEC)
+    machine.end("parent")
+    assert machine.state("t") is S.PENDING
+    machine.after(5 * SEC)
+    assert machine.state("t") is S.RUNNING
+
+
+def test_a_date_does_not_call_back_what_is_queued():
+    """What was let go once is not held up again."""
+    machine = in_situation(queued)
+    machine.change("t", "not_before", not_before=machine.now + 5 * SEC)
+    assert machine.state("t") is S.QUEUED
+    assert machine.told(TaskOptionsChanged)[0][8] is None

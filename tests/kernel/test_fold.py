@@ -25,6 +25,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskOptionsChanged,
     TaskParentsAdded,
     TaskReleased,
     TaskRepointed,
@@ -140,6 +141,13 @@ ACTIONS = {
     "hold": lambda m: m.suspend("t", holdable=True),
     "resume": lambda m: m.resume("t"),
     "prioritise": lambda m: m.prioritise("t", 3),
+    "other needs": lambda m: m.change("t", requires=("y",), resources=Resources(cpu=2)),
+    "other limits": lambda m: m.change(
+        "t", "deadline", "priority", timeout_ns=SEC, deadline=m.now + SEC, priority=2
+    ),
+    "another date": lambda m: m.change("t", "not_before", not_before=m.now + SEC),
+    "no dates": lambda m: m.change("t", "not_before", "deadline", idempotent=False),
+    "a date gone by": lambda m: m.change("t", "deadline", deadline=m.now),
     "expire": wait_and(lambda m: m.expire(0)),
     "decide to retry": lambda m: m.decide("t", "retry"),
     "decide to fail": lambda m: m.decide("t", "fail"),
@@ -293,6 +301,18 @@ def anew(m):
     m.submit("u", requires=("z",))
 
 
+def other_options(m):
+    m.submit("t", requires=("x",), not_before=m.now + 9 * SEC)
+    m.submit("waits", after=["t"])
+    m.change("waits", "not_before", not_before=m.now + 20 * SEC, timeout_ns=SEC)
+    m.change("t", "not_before", not_before=m.now + 2 * SEC, idempotent=False)
+    m.change("t", "deadline", deadline=m.now + 50 * SEC, requires=())
+    m.after(SEC)
+    m.change("t", "not_before", "priority", priority=3)
+    m.after(0)
+    m.change("t", "priority", priority=-1, timeout_ns=3 * SEC)
+
+
 def hold_and_time_out(m):
     m.submit("t", timeout_ns=3 * SEC)
     m.after(SEC)
@@ -349,6 +369,7 @@ STORIES = {
     TaskDue: [submit_with_everything],
     TaskCancelled: [lambda m: (pending(m), m.cancel("t"))],
     TaskReprioritised: [lambda m: (pending(m), m.prioritise("t", -1))],
+    TaskOptionsChanged: [other_options],
     TaskRepointed: [mend_by_rerun],
     TaskParentsAdded: [more_to_wait_for],
     EventEmitted: [early_event],

@@ -37,7 +37,7 @@ def test_random_worlds_keep_their_promises(seed):
 
 
 def test_all_faults_at_once_are_borne():
-    runs = [explore(seed, 40, faults=Faults.all()) for seed in range(8)]
+    runs = [explore(seed, 40, faults=Faults.all()) for seed in range(14)]
     assert sum(run.world.crashes for run in runs) > 2
     kinds = {kind for run in runs for kind in run.schedule.kinds()}
     assert kinds > {"lose", "zombie", "crash", "commit_failure", "points", "submit"}

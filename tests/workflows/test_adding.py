@@ -418,9 +418,10 @@ def test_a_restart_of_an_earlier_run_finds_what_was_added(tmp_path: Path):
         run.result(PATIENCE)
         assert set(run.handles) == {"a", "left"}
         wf = one(durable_failing)
-        wf.task(zero)
-        with pytest.raises(DuplicateTaskError):
-            orch.workflows.start(wf, id="x")
+        wf.task(zero, id="more")
+        again = orch.workflows.start(wf, id="x")
+        assert again is run
+        assert set(again.result(PATIENCE)) == {"a", "left", "more"}
     assert CALLS == ["left"]
 
 

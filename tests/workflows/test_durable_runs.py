@@ -91,15 +91,15 @@ def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
     with life(path) as orch:
         orch.workflows.start(build(), id="x").result(PATIENCE)
     with life(path) as orch:
-        more = build()
-        more.task(add, 1, id="more")
         less = Workflow("sums")
         less.task(step, "a", id="a")
         other = build()
         other.chain("a", "c")
         changed = Workflow("sums")
         changed.chain(*(changed.task(step, n, id=n) for n in "abc"))
-        for wf in (more, less, changed):
+        disjoint = Workflow("sums")
+        disjoint.task(add, 1, id="z")
+        for wf in (less, changed, disjoint):
             with pytest.raises(DuplicateTaskError):
                 orch.workflows.start(wf, id="x")
         with pytest.raises(UnknownTaskError):

@@ -281,13 +281,11 @@ def test_the_same_id_for_another_workflow_is_refused(orch):
     a = less.task(step, "a", id="a")
     other = diamond()
     other.chain("b", "c")
-    more = diamond()
-    more.task(zero)
-    for wf in (less, other, more, Workflow("d")):
+    for wf in (less, other, Workflow("d")):
         with pytest.raises(DuplicateTaskError):
             orch.workflows.start(wf, id="x")
-    with pytest.raises(DuplicateTaskError, match=r"x/zero.*another id for the run"):
-        orch.workflows.start(more, id="x")
+    with pytest.raises(DuplicateTaskError, match=r"'d'.*another id for the run"):
+        orch.workflows.start(less, id="x")
     assert a.after == ()
     assert run.result(PATIENCE)
     assert len(list(orch.tasks())) == 4

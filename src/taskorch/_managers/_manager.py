@@ -51,6 +51,13 @@ MAX_ADDED: Final = 100_000
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
 #: Runs with limits, and attempts with names, before those that are over are forgotten.
 _MANY: Final = 64
+#: Names that a message shows.
+_SHOWN: Final = 5
+#: What to do about a run whose workflow has changed.
+_OTHER_RUN: Final = (
+    "choose another id for the run; tasks may be added to a workflow that has been "
+    "started, and their options may change"
+)
 #: States of which a run that is paused has none.
 _GOING_ON: Final = frozenset(
     {TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING}
@@ -118,12 +125,15 @@ class WorkflowManager:
         Args:
             workflow: The workflow, as it is now.
             id: The id of the run: the same workflow under the same id is the same run,
-                in a later life of a durable orchestrator too. None makes up a new one.
+                in a later life of a durable orchestrator too. Options of its tasks may
+                be others (see `submit_task`), and tasks that are new to it join the
+                run. None makes up a new id.
             max_added: How many tasks its tasks may add to it while it runs.
 
         Raises:
             InvalidTaskError: It is no workflow, or *id* is no safe word.
-            DuplicateTaskError: *id* is that of a run of another workflow.
+            DuplicateTaskError: *id* is that of a run of another workflow: it has tasks
+                that this one has not, or other tasks under the same ids.
             UsageError: A task was refused: see `submit_tasks`.
         """
         rt = self._rt
@@ -138,7 +148,7 @@ class WorkflowManager:
             run_id = f"{workflow.name}-{rt.new_id()}"
             return self._start(workflow, run_id, max_added, is_new=True)
         with self._starting:
-            is_new = self._check_same(workflow, id)
+            is_new = self._check_known(workflow, id)
             return self._start(workflow, id, max_added, is_new=is_new)
 
     def _start(
@@ -167,9 +177,13 @@ class WorkflowManager:
                 del self._records[run_id]
             raise
         run = self._runs.get(run_id)
+        found = cast("dict[str, TaskHandle[Any]]", works)
         if run is None:
-            found = cast("dict[str, TaskHandle[Any]]", works)
             run = self._made(run_id, found, parents)
+        else:
+            with rt.lock:
+                for name in found.keys() - run._works.keys():
+                    run._enter(found[name])
         if had_failed:
             # What the workflow itself names was run again as it was submitted.
             self._restart(run, ended_earlier)
@@ -179,34 +193,46 @@ class WorkflowManager:
         """Whether a run had failed in an earlier life."""
         return any(map(failed_earlier, self.get(run_id).handles.values()))
 
-    def _check_same(self, workflow: Workflow, run_id: str) -> bool:
+    def _check_known(self, workflow: Workflow, run_id: str) -> bool:
         """
-        Check that all tasks of *workflow* are there already, or none; nothing else is.
+        Check that *workflow* has all tasks that were submitted under the id of a run.
 
-        What they are is compared when they are submitted.
+        What they are is compared when they are submitted; what is new joins the run.
 
         Returns:
-            Whether none is there.
+            Whether there is no such run.
+
+        Raises:
+            DuplicateTaskError: It lacks some.
         """
         rt = self._rt
-        names = [f"{run_id}/{name}" for name in workflow]
-        rt.recall(names)
-        fresh = [n for n in names if not rt.is_known(rt.reruns.latest(n))]
+        names = {f"{run_id}/{name}": name for name in workflow}
+        rt.recall(tuple(names))
+        known = [n for n in names if rt.is_known(rt.reruns.latest(n))]
         record = self._records.get(run_id)
         size = None if record is None else record.size
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
-            works = {} if len(fresh) == len(names) else _members.find(rt, run_id)
-            size = sum(not _members.is_added(work) for work in works.values())
-        if size == 0 and len(fresh) == len(names):
-            return record is None
-        if fresh or size != len(names):
-            what = (
-                f"which has no task {fresh[0]}" if fresh else f"which has {size} tasks"
+            is_here = known or rt.committer is not None
+            works = _members.find(rt, run_id) if is_here else {}
+        elif len(known) == size:
+            return size == 0 and record is None
+        else:
+            works = dict(self.get(run_id).handles)
+        gone = [
+            name
+            for name, work in works.items()
+            if not _members.is_added(work) and f"{run_id}/{name}" not in names
+        ]
+        if gone:
+            shown = ", ".join(map(repr, gone[:_SHOWN]))
+            more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+            msg = (
+                f"the id {run_id!r} is that of a run of another workflow, with tasks "
+                f"that this one has not: {shown}{more}"
             )
-            msg = f"the id {run_id!r} is that of a run of another workflow, {what}"
-            raise DuplicateTaskError(msg, hint="choose another id for the run")
-        return False
+            raise DuplicateTaskError(msg, hint=_OTHER_RUN)
+        return not works and record is None
 
     def get(self, run_id: str) -> WorkflowRun:
         """

@@ -92,11 +92,9 @@ class WorkflowRun:
         self._more: dict[str, tuple[str, ...]] = {}
         #: Its gates: what opens before each (the gate, or approval, before it), and
         #: what follows if it does not open.
-        self._gates: dict[str, tuple[str | None, str]] = {
-            name: (work._args[4], work._args[2])
-            for name, work in works.items()
-            if name.endswith("/gate") and is_gate(work)
-        }
+        self._gates: dict[str, tuple[str | None, str]] = {}
+        for name, work in works.items():
+            self._note_gate(name, work)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:
@@ -278,6 +276,11 @@ class WorkflowRun:
         above = _members.names_of(self.workflow_id, names_above(work))
         self._connect(name, tuple(above))
         self._works.setdefault(name, work)
+        self._note_gate(name, work)
+
+    def _note_gate(self, name: str, work: TaskHandle[Any]) -> None:
+        if name.endswith("/gate") and is_gate(work):
+            self._gates[name] = work._args[4], work._args[2]
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
         """Under the lock: a task waits for more than it did."""

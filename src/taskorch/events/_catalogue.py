@@ -281,6 +281,26 @@ class TaskReprioritised(TaskEvent):
 
 
 @attrs.frozen
+class TaskOptionsChanged(TaskEvent):
+    """The task was submitted again with other options: these hold from now on."""
+
+    #: The names of those that are others.
+    changed: tuple[str, ...]
+    priority: int
+    #: Its place in the queue: lower starts first.
+    key: Any = None
+    requires: tuple[str, ...] | None = None
+    resources: Units = ()
+    timeout_ns: int | None = None
+    idempotent: bool = True
+    #: If it waits for a date, and that has changed: when it is over, in ns since the
+    #: epoch.
+    due_ns: int | None = None
+    #: To have ended by this time, in ns since the epoch.
+    deadline_ns: int | None = None
+
+
+@attrs.frozen
 class TaskRepointed(TaskEvent):
     """Dependents of the task now wait for its re-run."""
 
@@ -520,6 +540,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskDue,
     TaskCancelled,
     TaskReprioritised,
+    TaskOptionsChanged,
     TaskRepointed,
     TaskParentsAdded,
     TaskRejected,

@@ -18,6 +18,7 @@ The decisions, without I/O: public as the low-level interface, provisional.
 
 from taskorch.kernel._commands import AddParents as AddParents
 from taskorch.kernel._commands import CancelTask as CancelTask
+from taskorch.kernel._commands import ChangeOptions as ChangeOptions
 from taskorch.kernel._commands import Command as Command
 from taskorch.kernel._commands import DecideTask as DecideTask
 from taskorch.kernel._commands import EmitEvent as EmitEvent
@@ -42,6 +43,7 @@ from taskorch.kernel._fold import recover as recover
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import FaultPoints as FaultPoints
 from taskorch.kernel._kernel import Kernel as Kernel
+from taskorch.kernel._options import Change as Change
 from taskorch.kernel._snapshot import Restoration as Restoration
 from taskorch.kernel._snapshot import take as take
 from taskorch.kernel._state import LOCAL as LOCAL

@@ -84,14 +84,7 @@ def consider(
         PolicyFault: A policy failed.
     """
     deciders = kernel.deciders
-    bucket = row.bucket
-    if bucket.forgotten:
-        bucket = row.bucket = kernel.bucket(bucket.spec)
-    if bucket.checked != kernel.agents_version:
-        if bucket.agents_version != kernel.agents_version:
-            match(kernel, bucket, row, now)
-        check_possible(kernel, bucket, row)
-        bucket.checked = bucket.agents_version
+    check_doable(kernel, row, now)
     key, max_age = ask_queue(kernel, row, priority, now)
     after = _PENDING if terms else _first_state(parents, not_before_ns, now)
     if terms is not None and terms.wait is not None:
@@ -118,6 +111,25 @@ def consider(
         rerun_of,
         terms,
     )
+
+
+def check_doable(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """
+    Refuse *row* if nobody will ever do it, as far as is known now.
+
+    Raises:
+        UnknownCapabilityError: Nobody can do it.
+        UnsatisfiableError: It asks for more than there will ever be.
+        PolicyFault: The registry failed.
+    """
+    bucket = row.bucket
+    if bucket.forgotten:
+        bucket = row.bucket = kernel.bucket(bucket.spec)
+    if bucket.checked != kernel.agents_version:
+        if bucket.agents_version != kernel.agents_version:
+            match(kernel, bucket, row, now)
+        check_possible(kernel, bucket, row)
+        bucket.checked = bucket.agents_version
 
 
 def ask_queue(

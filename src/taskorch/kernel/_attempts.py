@@ -422,7 +422,7 @@ def _timed_out(kernel: Kernel, row: TaskRow, now: int) -> None:
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
         fail(kernel, row, error, now)
         return
-    seconds = (row.bucket.spec.timeout_ns or 0) / 1e9
+    seconds = more.limit_ns / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
     _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
 

@@ -16,6 +16,7 @@ from taskorch.kernel._state import Spec, Terms
 __all__ = (
     "AddParents",
     "CancelTask",
+    "ChangeOptions",
     "Command",
     "DecideTask",
     "EmitEvent",
@@ -83,6 +84,20 @@ class SetPriority:
 
 
 @attrs.frozen
+class ChangeOptions:
+    """Let a task that has not ended have other options."""
+
+    task_id: str
+    #: The names of those that are others.
+    names: tuple[str, ...]
+    #: With these.
+    spec: Spec
+    priority: int = 0
+    not_before_ns: int | None = None
+    deadline_ns: int | None = None
+
+
+@attrs.frozen
 class DecideTask:
     """Settle a task that is held for a person: `retry`, `fail` or `complete`."""
 
@@ -130,6 +145,7 @@ Command: TypeAlias = (
     | SuspendTask
     | ResumeTask
     | SetPriority
+    | ChangeOptions
     | AddParents
     | DecideTask
     | EmitEvent

@@ -238,16 +238,24 @@ def set_priority(kernel: Kernel, row: TaskRow, priority: int, now: int) -> bool:
     """See `Kernel.set_priority`."""
     if row.state in TERMINAL:
         return False
-    aging = kernel.deciders.aging_ns
-    if aging is None:
-        # The place counts from its submission, whenever it is moved.
-        key = kernel.deciders.order(row, priority, row.submitted_ns)
-    else:
-        key = row.submitted_ns - priority * aging
+    key = key_of(kernel, row, priority, row.submitted_ns)
     kernel.note(TaskReprioritised, now, row.id, priority, key, cargo=row.cargo)
     reorder(kernel, row, priority, key)
     _parking.stir(kernel)
     return True
+
+
+def key_of(kernel: Kernel, row: TaskRow, priority: int, submitted_ns: int) -> Any:
+    """
+    The place of *row* in the queue: from its submission, whenever it is moved.
+
+    Raises:
+        PolicyFault: The queue failed.
+    """
+    aging = kernel.deciders.aging_ns
+    if aging is None:
+        return kernel.deciders.order(row, priority, submitted_ns)
+    return submitted_ns - priority * aging
 
 
 def reorder(kernel: Kernel, row: TaskRow, priority: int, key: Any) -> None:

@@ -168,6 +168,7 @@ def started(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> None:
     if more.past is not None:
         more.past.append((_RUNNING, now, agent.name))
     if timeout is not None:
+        more.limit_ns = timeout
         more.timer = now + timeout
         _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
 

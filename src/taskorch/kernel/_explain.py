@@ -18,7 +18,7 @@ from taskorch.kernel._explain_estimate import estimate
 from taskorch.kernel._explain_parents import HEIGHT, to_rerun, wait_of, waits_for
 from taskorch.kernel._explain_queue import ahead
 from taskorch.kernel._explain_start import NOT_STARTED, Start
-from taskorch.kernel._history import past_of
+from taskorch.kernel._history import moves_of
 from taskorch.kernel._state import Awaited, More, TaskRow
 from taskorch.model import (
     TERMINAL,
@@ -203,7 +203,7 @@ def _held(row: TaskRow, more: More) -> Blocker:
 
 def why_held(row: TaskRow) -> str:
     """Why a person must decide about *row*."""
-    return past_of(row)[-1][2].removesuffix(": decide()")
+    return moves_of(row)[-1][2].removesuffix(": decide()")
 
 
 def _terminal(kernel: Kernel, row: TaskRow) -> Blocker:
@@ -306,6 +306,6 @@ def _retries(row: TaskRow) -> tuple[str, ...]:
         return ()
     return tuple(
         detail or "no reason given"
-        for state, _, detail in more.past
+        for state, _, detail in moves_of(row)
         if state is _S.RETRYING
     )

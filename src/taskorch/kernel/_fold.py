@@ -33,6 +33,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskOptionsChanged,
     TaskParentsAdded,
     TaskReleased,
     TaskRepointed,
@@ -54,6 +55,7 @@ from taskorch.kernel import (
     _dispatch,
     _edges,
     _leases,
+    _options,
     _tick,
     _waits,
 )
@@ -377,6 +379,20 @@ def _reprioritised(kernel: Kernel, event: TaskReprioritised, _: int) -> None:
     _control.reorder(kernel, kernel.tasks[event.task_id], event.priority, event.key)
 
 
+def _options_changed(kernel: Kernel, event: TaskOptionsChanged, now: int) -> None:
+    row = kernel.tasks[event.task_id]
+    spec = Spec(
+        row.bucket.spec.type,
+        event.requires,
+        event.resources,
+        event.timeout_ns,
+        event.idempotent,
+    )
+    bucket, priority, key = kernel.bucket(spec), event.priority, event.key
+    change = _options.Change(row, bucket, event.changed, priority, key, None, None)
+    _options.enter(kernel, change, event.due_ns, event.deadline_ns, now)
+
+
 def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
     # Found by way of its dependents: it may have left memory, as in a life that keeps
@@ -437,6 +453,7 @@ _RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
     TaskResumed: _resumed,
     TaskDue: _due,
     TaskReprioritised: _reprioritised,
+    TaskOptionsChanged: _options_changed,
     TaskRepointed: _repointed,
     TaskParentsAdded: _parents_added,
     AgentJoined: _joined,

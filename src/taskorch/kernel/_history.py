@@ -47,3 +47,13 @@ def past_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
     if row.more is not None and row.more.past is not None:
         return row.more.past
     return plain_past(row)
+
+
+def moves_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
+    """The history of *row* without what happened to it in a state."""
+    past = past_of(row)
+    return [
+        entry
+        for number, entry in enumerate(past)
+        if not number or entry[0] is not past[number - 1][0]
+    ]

@@ -34,6 +34,7 @@ from taskorch.kernel import (
     _edges,
     _joins,
     _leases,
+    _options,
     _parking,
     _tick,
     _timers,
@@ -42,6 +43,7 @@ from taskorch.kernel import (
 from taskorch.kernel._commands import (
     AddParents,
     CancelTask,
+    ChangeOptions,
     Command,
     DecideTask,
     EmitEvent,
@@ -842,6 +844,47 @@ class Kernel:
         """Move *row* in the queue; False if it has ended."""
         return _control.set_priority(self, row, priority, now)
 
+    def consider_change(
+        self,
+        row: TaskRow,
+        seen: TaskRow,
+        now: int,
+        *,
+        names: tuple[str, ...],
+        priority: int,
+        not_before_ns: int | None = None,
+        deadline_ns: int | None = None,
+    ) -> _options.Change:
+        """
+        Ask all who must agree to other options of *row*; nothing changes.
+
+        Args:
+            row: The task.
+            seen: A row that is in no kernel, for the policies: as it will be then.
+            now: The time in ns.
+            names: The options that are others.
+            priority: The new one, if it is among them; likewise the dates.
+            not_before_ns: Not to start before this time, in ns.
+            deadline_ns: To have ended by this time, in ns.
+
+        Raises:
+            UsageError: They are refused: it has ended, or nobody could do it.
+        """
+        return _options.consider(
+            self,
+            row,
+            seen,
+            now,
+            names=names,
+            priority=priority,
+            not_before_ns=not_before_ns,
+            deadline_ns=deadline_ns,
+        )
+
+    def change_options(self, change: _options.Change, now: int) -> None:
+        """Let a task have options that were considered in this step."""
+        _options.take(self, change, now)
+
     def decide(self, row: TaskRow, verdict: str, now: int, reason: str = "") -> bool:
         """
         Settle *row*, which is held for a person, or waits; False if it has ended.
@@ -975,6 +1018,8 @@ class Kernel:
                 self.resume(self.row(command.task_id), now)
             case SetPriority():
                 self.set_priority(self.row(command.task_id), command.priority, now)
+            case ChangeOptions():
+                self._apply_change(command, now)
             case AddParents():
                 parents = [self.row(task_id) for task_id in command.after]
                 self.add_parents(self.row(command.task_id), parents, now)
@@ -1003,6 +1048,21 @@ class Kernel:
             deadline_ns=command.deadline_ns,
             terms=None if command.terms is None else evolve(command.terms),
         )
+
+    def _apply_change(self, command: ChangeOptions, now: int) -> None:
+        row = self.row(command.task_id)
+        bucket = self.bucket(command.spec)
+        seen = TaskRow(row.id, row.seq, bucket, row.cargo, row.submitted_ns)
+        change = self.consider_change(
+            row,
+            seen,
+            now,
+            names=command.names,
+            priority=command.priority,
+            not_before_ns=command.not_before_ns,
+            deadline_ns=command.deadline_ns,
+        )
+        self.change_options(change, now)
 
     def _apply_end(self, command: EndAttempt, now: int) -> None:
         task_id, attempt = command.task_id, command.attempt

@@ -224,6 +224,7 @@ class More:
         "held",
         "last_delay_ns",
         "left_ns",
+        "limit_ns",
         "past",
         "priority",
         "rerun_id",
@@ -267,6 +268,8 @@ class More:
         self.held: bool = False
         #: Of its timeout, what was left when it was stopped.
         self.left_ns: int = 0
+        #: The timeout of the latest attempt that has one.
+        self.limit_ns: int = 0
         #: When the timeout of the running attempt is due; 0 is never.
         self.timer: int = 0
         #: What a delay, or a wait, had left when the task was suspended, in ns.

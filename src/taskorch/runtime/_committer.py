@@ -33,6 +33,7 @@ from taskorch.events import (
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
+    TaskOptionsChanged,
     TaskStarted,
     TaskSubmitted,
     TaskUnblocked,
@@ -71,7 +72,9 @@ _SNAPSHOT_SHARE: Final = 4
 _PASSING: Final = frozenset({StatsReported, HealthReported, PerformanceReported})
 #: With these, what a handle says is settled once they are kept.
 _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
-_DOCUMENTED: Final = frozenset({TaskFailed, TaskCheckpointed, EventEmitted})
+_DOCUMENTED: Final = frozenset(
+    {TaskFailed, TaskCheckpointed, TaskOptionsChanged, EventEmitted}
+)
 
 
 class Committer:

@@ -28,6 +28,7 @@ from taskorch.events import (
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
+    TaskOptionsChanged,
     TaskParentsAdded,
     TaskReprioritised,
     TaskRetrying,
@@ -53,6 +54,7 @@ from taskorch.model import (
 )
 from taskorch.protocols import Entry, Journal
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._identity import with_options
 from taskorch.runtime._kept import error_of_fact
 from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import (
@@ -67,6 +69,7 @@ from taskorch.runtime._work import (
     extra_of,
     gone_of,
     set_result,
+    task_of,
 )
 
 if TYPE_CHECKING:
@@ -140,6 +143,9 @@ class Folding:
             set_result(kernel.tasks[fact[3]].cargo, document)
         elif cls is TaskFailed:
             kernel.tasks[fact[3]].cargo._error = error_of_fact(fact, document)
+        elif cls is TaskOptionsChanged:
+            work = kernel.tasks[fact[3]].cargo
+            work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[3]].cargo).added += fact[4]
         elif cls is TaskCheckpointed:
@@ -259,6 +265,10 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         remember(row, TaskState.RETRYING, now, f"{fact[6]}: {fact[7]}")
     elif cls is TaskReprioritised:
         more_of(row).priority = fact[4]
+    elif cls is TaskOptionsChanged:
+        work._task = with_options(task_of(row), document)
+        more_of(row).priority = fact[5]
+        remember(row, row.state, now, f"options changed: {', '.join(fact[4])}")
     elif state is not None:
         row.state, row.ended_ns, work._settled = state, now, fact[1]
         detail = ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.kernel import AgentRow, TaskRow
 from taskorch.kernel._dependencies import awaits
-from taskorch.kernel._history import past_of
+from taskorch.kernel._history import moves_of, past_of
 from taskorch.model import (
     TERMINAL,
     AgentStats,
@@ -135,7 +135,7 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
 def since(row: TaskRow) -> int:
     """When *row* came into its state."""
     if row.more is not None and row.more.past:
-        return row.more.past[-1][1]
+        return moves_of(row)[-1][1]
     return row.ended_ns or row.started_ns or row.ready_ns or row.submitted_ns
 
 

@@ -619,7 +619,9 @@ class Runtime:
 
     # -- tasks ---------------------------------------------------------------------
 
-    def submit_tasks(self, tasks: Iterable[Task]) -> list[Work]:
+    def submit_tasks(
+        self, tasks: Iterable[Task], *, replace: bool = False
+    ) -> list[Work]:
         """
         Submit tasks, all or none.
 
@@ -642,7 +644,7 @@ class Runtime:
 
             def change(now: int) -> list[Work]:
                 self.refuse_submission()
-                return submission.admit(entries, now)
+                return submission.admit(entries, now, replace=replace)
 
             with _rest(len(tasks)):
                 works = self.step(change, keep=True)

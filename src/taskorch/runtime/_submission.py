@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from itertools import repeat
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -23,7 +21,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow, Terms, find_ring
+from taskorch.kernel import Bucket, Change, PolicyFault, Spec, TaskRow, Terms, find_ring
 from taskorch.kernel._dependencies import hangs_on
 from taskorch.model import (
     NO_RESOURCES,
@@ -41,6 +39,15 @@ from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.model._references import references, replaced
 from taskorch.model._show import show
+from taskorch.runtime._identity import (
+    Difference,
+    alike,
+    changed_options,
+    differences,
+    digest,
+    refusal,
+    with_options,
+)
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
     AGENT,
@@ -65,7 +72,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 
-__all__ = ("Entry", "Submission", "digest", "how_to_call", "needs_of", "when")
+__all__ = ("Entry", "Submission", "how_to_call", "needs_of", "when")
 
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _set_attribute: Final = object.__setattr__
@@ -152,6 +159,10 @@ class Entry:
     existing: Work | None = None
     #: The run of the same task, which has ended, after which this is the next.
     again: Work | None = None
+    #: It is another task than that run, and takes its place.
+    is_other: bool = False
+    #: What becomes of the options of the one that is there.
+    change: Change | None = None
     #: What a durable orchestrator keeps of it.
     document: Any = None
     #: The task as it was handed over.
@@ -501,9 +512,17 @@ class Submission:
 
     # -- under the lock ------------------------------------------------------------
 
-    def admit(self, entries: Sequence[Entry], now: int) -> list[Work]:
+    def admit(
+        self, entries: Sequence[Entry], now: int, *, replace: bool = False
+    ) -> list[Work]:
         """
         Take in all of *entries*, or none.
+
+        Args:
+            entries: What `prepare` made.
+            now: The time in ns.
+            replace: Whether what has ended under the same name, and was another task,
+                is run again as this one.
 
         Raises:
             UsageError: One is refused; nothing has changed.
@@ -511,11 +530,10 @@ class Submission:
         """
         self._name(entries, now)
         objects = {id(entry.given): entry for entry in entries}
-        for entry in entries:
-            if entry.existing is not None:
-                self._check_same(entry, entry.existing, objects)
+        self._compare(entries, objects, replace=replace)
         self._run_again(entries, now)
         self._connect(entries, objects)
+        self._consider_changes(entries, now)
         kernel = self._rt.kernel
         fresh = [entry for entry in entries if entry.existing is None]
         accepted = []
@@ -547,6 +565,8 @@ class Submission:
             if entry.again is not None:
                 self._replace(entry.again, entry.work, now)
         for entry in entries:
+            if entry.change is not None:
+                self._change(entry, now)
             if entry.existing is not None:
                 _set_attribute(entry.given, "_submitted_as", entry.existing._row.id)
         return [entry.existing or entry.work for entry in entries]
@@ -578,12 +598,14 @@ class Submission:
                 keys[key] = entry
 
     def _run_again(self, entries: Sequence[Entry], now: int) -> None:
-        """What had failed in an earlier life is run again, if that was asked for."""
+        """Run again what is replaced, or had failed in an earlier life."""
         rt = self._rt
         begun: dict[Work, Entry] = {}
         for entry in entries:
             old = entry.existing
-            if old is None or not (rt.rerun_failed and failed_earlier(old)):
+            if old is None or not (
+                entry.is_other or (rt.rerun_failed and failed_earlier(old))
+            ):
                 continue
             if old in begun:
                 # It is in the batch twice.
@@ -611,7 +633,7 @@ class Submission:
                 entry.again is not None or _needs_of(entry.task)
             ):
                 entry.document = self._document(
-                    entry.task, lambda ref: Reference(_id_of(ref, objects))
+                    entry.task, _naming(objects, frozenset(works))
                 )
             if works:
                 place_under(entry.work, works)
@@ -647,65 +669,97 @@ class Submission:
             found[work._row.id] = work
         return found
 
-    def _check_same(
-        self,
-        entry: Entry,
-        work: Work,
-        objects: Mapping[int, Entry],
+    def _compare(
+        self, entries: Sequence[Entry], objects: Mapping[int, Entry], *, replace: bool
     ) -> None:
         """
-        Compare *entry* with *work*, which is there already under the same name.
+        Compare what is known already with what is there under the same names.
 
         Raises:
-            DuplicateTaskError: It is another one.
+            DuplicateTaskError: One is another task.
+            InvalidTransitionError: It is to be replaced, and has not ended.
         """
-        task = entry.task
-        name = work._row.id
-        after = tuple([_id_of(ref, objects) for ref in entry.refs])
-        same = (
-            self._rt.digests.get(name) == digest(task, after)
-            if work._task is None
-            else self._same(work, task, after, objects)
-        )
-        if not same:
-            what = (
-                f"the id {task.id!r}"
-                if stem_of(name) == task.id
-                else f"the idempotency key {task.idempotency_key!r}"
-            )
-            msg = f"{what} is taken by a task with other content"
-            raise DuplicateTaskError(msg, task_id=name)
+        found: dict[str, tuple[str, list[Difference]]] = {}
+        for entry in entries:
+            work = entry.existing
+            if work is None:
+                continue
+            parts = self._differences(entry, work, objects)
+            if parts is None:
+                continue
+            if replace:
+                _refuse_to_replace(work)
+                entry.is_other = True
+                continue
+            task, row = entry.task, work._row
+            name = f"the idempotency key {task.idempotency_key!r}"
+            if task.id == stem_of(row.id):
+                name = f"the id {task.id!r}"
+            found[row.id] = name, parts
+        if found:
+            raise refusal(found)
 
-    def _same(
-        self,
-        work: Work,
-        task: Task,
-        after: tuple[str, ...],
-        objects: Mapping[int, Entry],
-    ) -> bool:
-        """Whether *task* is what *work* was submitted as."""
-        known = work._task
-        if known is None or set(map(stem_of, after_of(work))) != set(
-            map(stem_of, after)
-        ):
-            return False
-        # A handle, a task and what an earlier life kept of them may be the same.
-        old = attrs.evolve(
-            _portable(known, lambda ref: Reference(stem_of(_id_of(ref)))), id=None
-        )
-        new = _portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
-        new = attrs.evolve(new, id=None)
-        if "~" in work._row.id:
+    def _differences(
+        self, entry: Entry, work: Work, objects: Mapping[int, Entry]
+    ) -> list[Difference] | None:
+        """In what *entry* is another task than *work*; None if it is the same."""
+        rt, name, after = self._rt, work._row.id, entry.refs
+        above = [_id_of(ref, objects) for ref in after]
+        new = _bare(entry.given, objects)
+        if "~" in name:
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
-        committer = self._rt.committer
-        try:
-            return bool(old == new) or (
-                committer is not None
-                and committer.journal.document(old) == committer.journal.document(new)
+        if work._task is None:
+            known = rt.digests.get(name)
+            return None if known == digest(new, above) else []
+        old = _bare(work._task)
+        both = after_of(work), above
+        return differences(old, new, both, alike(rt.committer)) or None
+
+    def _consider_changes(self, entries: Sequence[Entry], now: int) -> None:
+        """
+        Ask whether what has not ended may have the options that it has now.
+
+        Raises:
+            UsageError: Nobody could do it, or the journal cannot keep them.
+            PolicyFault: A policy failed.
+        """
+        rt = self._rt
+        for entry in entries:
+            work, new = entry.existing, entry.given
+            if work is None or work._task is None or entry.work is work:
+                continue
+            row = work._row
+            if row.state in TERMINAL or row.id not in rt.kernel.tasks:
+                continue
+            specs = row.bucket.spec, entry.bucket.spec
+            names = changed_options(work._task, new, specs, alike(rt.committer))
+            if not names:
+                continue
+            seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
+            entry.work._row = seen
+            if rt.committer is not None:
+                options = with_options(Task(new.type), new)
+                entry.document = self._document(options, lambda _: _SOME)
+            entry.change = rt.kernel.consider_change(
+                row,
+                seen,
+                now,
+                names=names,
+                priority=new.priority,
+                not_before_ns=when(new.not_before, row.submitted_ns),
+                deadline_ns=when(new.deadline, row.submitted_ns),
             )
-        except Exception:  # noqa: BLE001 - a comparison of the user's that raises
-            return False
+
+    def _change(self, entry: Entry, now: int) -> None:
+        """Let what is there have the options that were considered."""
+        work, change, rt = entry.existing, entry.change, self._rt
+        if work is None or work._task is None or change is None:
+            return
+        work._task = with_options(work._task, entry.given)
+        if rt.committer is not None:
+            rt.committer.documents[work] = entry.document
+        rt.kernel.change_options(change, now)
 
     def rerun(self, task_id: str, now: int) -> Work:
         """
@@ -730,9 +784,9 @@ class Submission:
         newest = {name: rt.known(rt.reruns.latest(stem_of(name))) for name in above}
         args, kwargs = old._args, old._kwargs
         if isinstance(task.payload, Call) and newest:
-            payload = _repointed(task.payload, newest)
-            task = attrs.evolve(task, payload=payload)
-            args, kwargs = payload.args, payload.kwargs
+            # Of each there is one run among them: the bare ids find it.
+            task = _bare(task)
+            args, kwargs = task.payload.args, task.payload.kwargs
         work = rt.new_work(old._fn, args, kwargs, old._how, old._ctx)
         work._task = task
         if rt.committer is not None:
@@ -804,7 +858,8 @@ class Submission:
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
         if row.named:
-            self._rt.digests[row.id] = digest(task_of_work(work, row), after_of(work))
+            task = _bare(task_of_work(work, row))
+            self._rt.digests[row.id] = digest(task, after_of(work))
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
@@ -924,17 +979,6 @@ def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
     return list(found)
 
 
-def _repointed(call: Call, newest: Mapping[str, Work]) -> Call:
-    """*call* with references to *newest* in the place of what they stand for."""
-
-    def change(ref: Any) -> Reference:
-        name = _id_of(ref)
-        return Reference(newest[name]._row.id if name in newest else name)
-
-    args, kwargs = replaced(call.args, call.kwargs, change)
-    return attrs.evolve(call, args=args, kwargs=kwargs)
-
-
 def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str:
     """The id of the task that a handle, a task or a reference stands for."""
     if isinstance(ref, Reference):
@@ -947,6 +991,39 @@ def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str
         target = objects[id(ref)]
         return (target.existing or target.work)._row.id
     return ref._submitted_as or ref.id or ""
+
+
+def _bare(task: Task, objects: Mapping[int, Entry] = MappingProxyType({})) -> Task:
+    """*task* as it is compared: tasks that it needs are meant by the ids given."""
+    return _portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
+
+
+def _naming(
+    objects: Mapping[int, Entry], above: Collection[str]
+) -> Callable[[Any], Reference]:
+    """What stands for a task in what is kept: the bare id, if only one run is meant."""
+    is_plain = len({stem_of(task_id) for task_id in above}) == len(above)
+
+    def name_of(ref: Any) -> Reference:
+        task_id = _id_of(ref, objects)
+        return Reference(stem_of(task_id) if is_plain else task_id)
+
+    return name_of
+
+
+def _refuse_to_replace(work: Work) -> None:
+    """
+    Check that *work* has ended, so that another can take its place.
+
+    Raises:
+        InvalidTransitionError: It has not.
+    """
+    row = work._row
+    if row.state not in TERMINAL:
+        name = stem_of(row.id)
+        msg = f"task {row.id} is {row.state}: only what has ended can be replaced"
+        hint = f"orch.cancel_task({name!r}), and wait() for orch.handle({name!r})"
+        raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
 
 
 def _portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
@@ -1091,24 +1168,6 @@ def when(value: float | datetime | None, now: int) -> int | None:
     if isinstance(value, datetime):
         return int(value.timestamp() * NS)
     return now + int(value * NS)
-
-
-def digest(task: Task, after: tuple[str, ...]) -> int | None:
-    """The content of *task* in 56 bits; None if it cannot be pickled."""
-    after = tuple(sorted(set(after)))
-    payload = task.payload
-    content: Any
-    try:
-        if type(payload) is Call and _is_simple(task) and _is_default(_options(task)):
-            # Most are of this kind, and this is a tenth of the work.
-            content = (payload.fn, payload.args, dict(payload.kwargs), payload.executor)
-        else:
-            content = attrs.evolve(task, id=None, after=after)
-        kept = pickle.dumps(content) + repr((task.type, after)).encode()
-    except Exception:  # noqa: BLE001 - any object of the user's
-        return None
-    # The largest that fits into a small integer.
-    return int.from_bytes(blake2b(kept, digest_size=7).digest())
 
 
 def _refuse_rings(batch: dict[str, Entry]) -> None:

@@ -29,6 +29,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     TaskCompleted,
+    TaskOptionsChanged,
     TaskProgressed,
     TaskSubmitted,
 )
@@ -623,6 +624,8 @@ def _entry(item: tuple[Fact, Any]) -> Entry:
     fact, job = item
     if fact[0] is TaskSubmitted:
         job._seq = fact[1]
+        return fact, job._task
+    if fact[0] is TaskOptionsChanged:
         return fact, job._task
     if fact[0] is TaskCompleted:
         return fact, job._value

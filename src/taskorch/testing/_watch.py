@@ -56,6 +56,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskOptionsChanged,
     TaskParentsAdded,
     TaskReleased,
     TaskRepointed,
@@ -136,6 +137,7 @@ class _Seen:
         "alloc",
         "attempt",
         "blocked",
+        "deadline",
         "due",
         "ended",
         "idempotent",
@@ -151,11 +153,14 @@ class _Seen:
         "slots",
         "timeout",
         "timer",
+        "type",
         "under_way",
         "wait",
     )
 
     def __init__(self, fact: Fact) -> None:
+        self.type: str = fact[4]
+        self.deadline: int | None = fact[14]
         self.parents: tuple[str, ...] = fact[6]
         self.join: str | int = fact[17] if fact[17:] else "all"
         self.on_failure: str = fact[18] if fact[17:] else "block"
@@ -278,11 +283,7 @@ class _Books:
         seen = self.tasks[task_id] = _Seen(fact)
         seen.place = (fact[12], self.number)
         self.number += 1
-        like = (fact[4], fact[7], fact[8], fact[10], fact[11])
-        queue = self.queues.get(like)
-        if queue is None:
-            queue = self.queues[like] = _Queue()
-        seen.queue = queue
+        seen.queue = self.queue_of((fact[4], fact[7], fact[8], fact[10], fact[11]))
         for parent in seen.parents:
             self.children.setdefault(parent, []).append(task_id)
         now = fact[2]
@@ -296,6 +297,13 @@ class _Books:
         self.touched[task_id] = None
         if seen.parents:
             self.submitted.append(task_id)
+
+    def queue_of(self, like: Any) -> _Queue:
+        """The queue of tasks that are alike."""
+        queue = self.queues.get(like)
+        if queue is None:
+            queue = self.queues[like] = _Queue()
+        return queue
 
     def begin(self, fact: Fact) -> None:
         _, _, now, task_id, attempt, agent, alloc, _ = fact
@@ -556,6 +564,25 @@ class _Books:
         seen.place = (event.key, seen.place[1])
         self.touched[event.task_id] = None
 
+    def change(self, event: TaskOptionsChanged) -> None:
+        task_id, seen = event.task_id, self.tasks[event.task_id]
+        if seen.ended is not None:
+            _breach("terminal", f"{task_id} is {seen.ended}, and has other options")
+        if seen.queue is not None:
+            seen.queue.members.pop(task_id, None)
+        like = event.requires, event.resources, event.timeout_ns, event.idempotent
+        seen.queue = self.queue_of((seen.type, *like))
+        seen.place = (event.key, seen.place[1])
+        # That of an attempt that runs goes on.
+        seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent
+        if event.due_ns is not None:
+            seen.due = event.due_ns
+            heappush(self.dues, (event.due_ns, task_id, "delay"))
+        if event.deadline_ns != seen.deadline and event.deadline_ns is not None:
+            heappush(self.dues, (event.deadline_ns, task_id, "deadline"))
+        seen.deadline = event.deadline_ns
+        self.touched[task_id] = None
+
     def live(self, event: OrchestratorStarted) -> None:
         self.epoch = event.epoch
 
@@ -574,6 +601,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     TaskResumed: _Books.resume,
     TaskDue: _Books.due,
     TaskReprioritised: _Books.reorder,
+    TaskOptionsChanged: _Books.change,
     TaskRepointed: _Books.repoint,
     TaskParentsAdded: _Books.extend,
     AttemptStopping: _Books.stop,
@@ -788,7 +816,7 @@ class Watch:
                 held = row.more is not None and row.more.due_ns == when
                 late = seen.due == when and held
             elif what == "deadline":
-                late = not stopping
+                late = seen.deadline == when and not stopping
             elif what == "age":
                 late = seen.attempt == 0
             else:

@@ -525,8 +525,23 @@ class Workload:
         )
 
     def _again(self) -> Made:
-        """Submit what may be there already, as somebody would who had no answer."""
+        """
+        Submit what may be there already, as somebody would who had no answer.
+
+        Or who has changed its options since.
+        """
         task_id = self._pick()
+        random, pace = self._random, self._pace
+        others: dict[str, Any] = {
+            "priority": random.randint(-2, 2),
+            "timeout": random.choice([None, pace, 10 * pace]),
+            "deadline": random.choice([None, None, pace, 60 * pace]),
+            "not_before": random.choice([None, pace, 5 * pace]),
+            "retry": RetryPolicy(random.randint(1, 3), base=pace),
+            "idempotent": random.random() < 0.8,  # noqa: PLR2004 - mostly it is
+        }
+        names = random.sample(list(others), random.choice([0, 0, 1, 3]))
+        options = {name: others[name] for name in names}
 
         def act() -> None:
             life = self._simulation.world.life
@@ -535,11 +550,13 @@ class Workload:
                 job = row.cargo
                 after = after_of(job)
                 task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001
+                task = attrs.evolve(task, **options)
                 # The id means the latest run.
                 latest = life.reruns.latest(task_id)  # type: ignore[union-attr]
                 assert self._simulation.submit_task(task) == latest  # noqa: S101
 
-        return "resubmit", task_id, act
+        say = " ".join([task_id, *names])
+        return "resubmit", say, act
 
     # -- the end -------------------------------------------------------------------
 

@@ -1,0 +1,249 @@
+"""
+What a task is, and how it is to be run: under an id, only the latter may change.
+
+Its type, its payload and what it depends on are what it is. All else are options.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import DuplicateTaskError
+from taskorch.model import Call, Program, Reference, Task
+from taskorch.model._show import show
+from taskorch.runtime._reruns import stem_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel import Spec
+    from taskorch.runtime._committer import Committer
+
+__all__ = (
+    "alike",
+    "changed_options",
+    "differences",
+    "digest",
+    "refusal",
+    "with_options",
+)
+
+#: The options of a task that may change while it has not ended.
+OPTIONS: Final = (
+    "priority",
+    "requires",
+    "resources",
+    "timeout",
+    "deadline",
+    "not_before",
+    "retry",
+    "idempotent",
+    "metadata",
+)
+#: Of these, what the kernel has made of them is compared.
+_IN_SPEC: Final = {
+    "requires": "requires",
+    "resources": "resources",
+    "timeout": "timeout_ns",
+    "idempotent": "idempotent",
+}
+#: How it depends on what it comes after; and the other name that it has.
+_BESIDE: Final = ("join", "on_parent_failure", "idempotency_key")
+#: Of a program, what may be secret.
+_HIDDEN: Final = ("env", "stdin")
+#: Characters of a value, differences, and how deep they are looked for.
+_MAX_VALUE: Final = 60
+_MAX_SHOWN: Final = 6
+_MAX_DEPTH: Final = 4
+_ABSENT: Final = object()
+
+#: Whether two values are the same.
+Alike: TypeAlias = Callable[[Any, Any], bool]
+#: A field, and what it was and is, for people.
+Difference: TypeAlias = tuple[str, str, str]
+
+
+def alike(committer: Committer | None) -> Alike:
+    """
+    Whether two values are the same: by themselves, or as a journal keeps them.
+
+    What has come back from a journal need not be equal to what it was made of: a NaN,
+    or an object that is equal to itself only.
+    """
+
+    def are_alike(one: Any, other: Any) -> bool:
+        try:
+            if one is other or bool(one == other):
+                return True
+            if committer is None:
+                return False
+            document = committer.journal.document
+            return bool(document(one) == document(other))
+        except Exception:  # noqa: BLE001 - a comparison of the user's, or no document
+            return False
+
+    return are_alike
+
+
+# -- options -----------------------------------------------------------------------
+
+
+def changed_options(
+    old: Task, new: Task, specs: tuple[Spec, Spec], are_alike: Alike
+) -> tuple[str, ...]:
+    """
+    The names of the options that are others in *new*.
+
+    Args:
+        old: The task as it is.
+        new: The task as it was submitted again.
+        specs: What the kernel has made of them.
+        are_alike: See `alike`.
+    """
+    found: list[str] = []
+    for name in OPTIONS:
+        if name in _IN_SPEC:
+            one, other = (getattr(spec, _IN_SPEC[name]) for spec in specs)
+        else:
+            one, other = getattr(old, name), getattr(new, name)
+        if not are_alike(one, other):
+            found.append(name)
+    return tuple(found)
+
+
+def with_options(task: Task, given: Task) -> Task:
+    """*task* with the options of *given*."""
+    return attrs.evolve(task, **{name: getattr(given, name) for name in OPTIONS})
+
+
+# -- identity ----------------------------------------------------------------------
+
+
+def differences(
+    old: Task,
+    new: Task,
+    above: tuple[Iterable[str], Iterable[str]],
+    are_alike: Alike,
+) -> list[Difference]:
+    """
+    In what *new* is another task than *old*; nothing if it is the same.
+
+    Args:
+        old: The task that is there, as a journal keeps it.
+        new: Likewise, the one that was submitted under the same name.
+        above: The ids of what they depend on, whichever runs of these.
+        are_alike: See `alike`.
+    """
+    found: list[Difference] = []
+    if old.type != new.type:
+        found.append(("type", _shown(old.type), _shown(new.type)))
+    found += _between("payload", old.payload, new.payload, are_alike)
+    one, other = (sorted({stem_of(task_id) for task_id in ids}) for ids in above)
+    if one != other:
+        found.append(("after", _shown(one), _shown(other)))
+    for name in _BESIDE:
+        one, other = getattr(old, name), getattr(new, name)
+        if not are_alike(one, other):
+            found.append((name, _shown(one), _shown(other)))
+    return found
+
+
+def _between(
+    where: str, one: Any, other: Any, are_alike: Alike, depth: int = 0
+) -> list[Difference]:
+    """The parts of two values that differ."""
+    if are_alike(one, other):
+        return []
+    found: list[Difference] = []
+    if depth < _MAX_DEPTH and type(one) is type(other):
+        for place, a, b, is_hidden in _parts(where, one, other):
+            if not is_hidden:
+                found += _between(place, a, b, are_alike, depth + 1)
+            elif not are_alike(a, b):
+                found.append((place, _hidden(a), _hidden(b)))
+    return found or [(where, _shown(one), _shown(other))]
+
+
+def _parts(where: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any, bool]]:
+    """The parts of two values of one type: place, both, and whether they are shown."""
+    if isinstance(one, Call):
+        yield "function", one.fn, other.fn, False
+        yield "args", one.args, other.args, False
+        yield "kwargs", dict(one.kwargs), dict(other.kwargs), False
+        yield "executor", one.executor, other.executor, False
+    elif isinstance(one, Program):
+        for field in attrs.fields(Program):
+            a, b = getattr(one, field.name), getattr(other, field.name)
+            if field.name == "env":
+                for place, *both, _ in _parts("env", dict(a), dict(b)):
+                    yield place, *both, True
+            else:
+                yield field.name, a, b, field.name in _HIDDEN
+    elif isinstance(one, dict):
+        for key in {**one, **other}:
+            place = f"{where}[{_shown(key)}]"
+            yield place, one.get(key, _ABSENT), other.get(key, _ABSENT), False
+    elif isinstance(one, list | tuple) and len(one) == len(other):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield f"{where}[{number}]", a, b, False
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "missing"
+    if isinstance(value, Reference):
+        return f"the result of {value.task_id}"
+    name = getattr(value, "__qualname__", None)
+    if callable(value) and isinstance(name, str):
+        return f"{getattr(value, '__module__', '')}.{name}".lstrip(".")
+    return " ".join(show(value, _MAX_VALUE).split())
+
+
+def _hidden(value: Any) -> str:
+    return "missing" if value is _ABSENT else "a value that is not shown"
+
+
+def refusal(
+    found: Mapping[str, tuple[str, list[Difference]]],
+) -> DuplicateTaskError:
+    """
+    The error of tasks whose names are taken.
+
+    Args:
+        found: By the ids of those that are there: the name that is taken, and in what
+            they differ; nothing if what they were has left memory.
+    """
+    said: list[str] = []
+    for name, parts in found.values():
+        lines = [f"{field} was {was}, and is {now}" for field, was, now in parts]
+        if len(lines) > _MAX_SHOWN:
+            lines[_MAX_SHOWN:] = [f"and {len(lines) - _MAX_SHOWN} more"]
+        why = "; ".join(lines) or "what it was has left memory"
+        said.append(f"{name} is taken by a task with other content: {why}")
+    if len(said) > _MAX_SHOWN:
+        said[_MAX_SHOWN:] = [f"and so are {len(said) - _MAX_SHOWN} more"]
+    every = [(i, *part) for i, (_, parts) in found.items() for part in parts]
+    first = next(iter(found))
+    return DuplicateTaskError(
+        ". ".join(said), task_id=stem_of(first), differences=tuple(every)
+    )
+
+
+def digest(task: Task, after: Iterable[str]) -> int | None:
+    """What *task* is, in 56 bits, without its options; None if it cannot be pickled."""
+    after = sorted({stem_of(task_id) for task_id in after})
+    payload = task.payload
+    content: tuple[Any, ...] = (payload,)
+    if type(payload) is Call:
+        # Most are of this kind, and this is a tenth of the work.
+        content = (payload.fn, payload.args, dict(payload.kwargs), payload.executor)
+    beside = task.join, task.on_parent_failure, task.idempotency_key
+    try:
+        kept = pickle.dumps((content, beside)) + repr((task.type, after)).encode()
+    except Exception:  # noqa: BLE001 - any object of the user's
+        return None
+    # The largest that fits into a small integer.
+    return int.from_bytes(blake2b(kept, digest_size=7).digest())
