@@ -16,7 +16,7 @@ class Reference:
     the task runs, its result takes this place.
     """
 
-    #: See `_references`.
+    #: See `taskorch._references`.
     stands_for_result = True
 
     task_id: str

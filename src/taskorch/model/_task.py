@@ -102,7 +102,7 @@ class Task(Generic[T]):
     the validator names every fault at once.
     """
 
-    #: Among the arguments of another task: see `_references`.
+    #: Among the arguments of another task: see `taskorch._references`.
     stands_for_result = True
 
     #: What kind of work it is; an agent with this capability does it.

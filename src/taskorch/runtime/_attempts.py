@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._references import replaced
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -37,7 +38,6 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._state import TypeRow
 from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
-from taskorch.model._references import replaced
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (
     asyncio,

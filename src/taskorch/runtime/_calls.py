@@ -14,12 +14,12 @@ from time import sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._references import KINDS, may_refer, references
 from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._options import declared
-from taskorch.model._references import KINDS, may_refer, references
 from taskorch.model._show import show
 from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
 from taskorch.runtime._interrupts import (

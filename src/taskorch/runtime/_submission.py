@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._references import references, replaced
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -37,7 +38,6 @@ from taskorch.model import (
 )
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
-from taskorch.model._references import references, replaced
 from taskorch.model._show import show
 from taskorch.runtime._identity import (
     Difference,

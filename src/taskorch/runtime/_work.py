@@ -151,7 +151,7 @@ class Work:
     The public handle is a subclass, so that a task is one object less.
     """
 
-    #: Among the arguments of another task: see `model._references`.
+    #: Among the arguments of another task: see `taskorch._references`.
     stands_for_result = True
 
     __slots__ = (

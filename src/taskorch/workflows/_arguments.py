@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
+from taskorch._references import references, replaced
 from taskorch.model import Call, Reference, Task
-from taskorch.model._references import references, replaced
 
 __all__ = ("prefixed", "refers", "with_references")
 

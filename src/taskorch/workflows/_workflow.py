@@ -17,9 +17,9 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._references import references
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
-from taskorch.model._references import references
 from taskorch.model._show import show
 from taskorch.workflows import (
     _graph,
@@ -58,7 +58,7 @@ class Node:
     """
 
     __slots__ = ("id", "workflow")
-    #: Among the arguments of another task: see `model._references`.
+    #: Among the arguments of another task: see `taskorch._references`.
     stands_for_result = True
 
     def __init__(self, workflow: Workflow, task_id: str) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError
+from taskorch import _references as walker
+from taskorch._references import may_refer, references, replaced
 from taskorch.model import Reference
-from taskorch.model import _references as walker
-from taskorch.model._references import may_refer, references, replaced
 
 A, B = Reference("a"), Reference("b")
 
