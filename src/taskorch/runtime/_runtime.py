@@ -133,7 +133,7 @@ class Launch:
 
     starts: list[tuple[TaskRow, int, Work, Worker | None]]
     #: The attempts about which something was decided besides starts.
-    told: list[Control]
+    told: Sequence[Control] = ()
 
 
 class Runtime:
@@ -370,10 +370,11 @@ class Runtime:
         if not starts and not kernel.effects:
             kernel.starts = []
             return None
-        told = self.attempts.in_order(kernel.effects)
-        launch = Launch([self._assign(*start) for start in starts], told)
+        launch = Launch([self._assign(*start) for start in starts])
         kernel.starts = []
-        kernel.effects = []
+        if kernel.effects:
+            launch.told = self.attempts.in_order(kernel.effects)
+            kernel.effects = []
         return launch
 
     def _assign(
