@@ -14,6 +14,7 @@ from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
 from taskorch.errors import (
     NotRunningError,
+    TaskFailure,
     WorkflowFailedError,
     WouldBlockError,
     WouldDeadlockError,
@@ -51,6 +52,11 @@ _ENDS: Final = (
     "task_resumed",
     "attempt_waiting",
 )
+
+
+def _text_of(error: BaseException) -> str:
+    """What *error* says, without what to do about it: the run says that."""
+    return error.message if isinstance(error, TaskFailure) else str(error)
 
 
 class WorkflowRun:
@@ -354,7 +360,7 @@ class WorkflowRun:
         }
         blocked += len(failed) - len(failures)
         shown = [
-            f"{name} ({type(error).__name__}: {show(str(error)).strip(chr(39))})"
+            f"{name} ({type(error).__name__}: {show(_text_of(error)).strip(chr(39))})"
             for name, error in islice(failures.items(), _SHOWN)
         ]
         if len(failures) > _SHOWN:
