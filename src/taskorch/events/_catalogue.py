@@ -21,12 +21,16 @@ Fact: TypeAlias = tuple[Any, ...]
 
 @attrs.frozen
 class Event:
-    """A fact: something that has happened."""
+    """
+    A fact: something that has happened.
 
-    #: Rises with every fact of one orchestrator. `TaskValidated`, `TaskRouted` and
-    #: `TaskTimedOut` share the number of the fact that they are a view of.
+    Attributes:
+        seq: Rises with every fact of one orchestrator. `TaskValidated`, `TaskRouted`
+            and `TaskTimedOut` share the number of the fact that they are a view of.
+        at_ns: Nanoseconds since the epoch, on a clock that never goes back.
+    """
+
     seq: int
-    #: Nanoseconds since the epoch, on a clock that never goes back.
     at_ns: int
 
     #: The number of the schema; it rises when fields change.
@@ -45,7 +49,12 @@ class Event:
 
 @attrs.frozen
 class TaskEvent(Event):
-    """A fact about one task."""
+    """
+    A fact about one task.
+
+    Attributes:
+        task_id: The id of the task.
+    """
 
     task_id: str
 
@@ -55,49 +64,71 @@ class TaskEvent(Event):
 
 @attrs.frozen
 class TaskSubmitted(TaskEvent):
-    """A task was accepted."""
+    """
+    A task was accepted.
+
+    Attributes:
+        type: The type of the task.
+        priority: The priority of the task.
+        after: Ids of what it waits for.
+        requires: Capabilities that the agent must have; None: it runs here.
+        resources: What it asks for, in millionths.
+        rerun_of: The id of the task that this one runs again.
+        timeout_ns: The most that one attempt may take, in ns.
+        idempotent: False: after an attempt whose end nobody knows, a person decides.
+        key: Its place in the queue: lower starts first.
+        not_before_ns: Not to start before this time, in ns since the epoch.
+        deadline_ns: To have ended by this time, in ns since the epoch.
+        expires_ns: To have begun by this time, in ns since the epoch.
+        named: Whether its id or its idempotency key is of the user's choice.
+        join: When its parents let it go: `all`, `finished`, `any`, `asked` (a function
+            of the user's says it), or how many must complete.
+        on_parent_failure: What follows if that cannot be any more: `block`, `skip`,
+            `fail` or `run`.
+        wait: It is a wait: for what event, for how many ns, and whether there is a
+            default.
+    """
 
     type: str
     priority: int
-    #: Ids of what it waits for.
     after: tuple[str, ...] = ()
     requires: tuple[str, ...] | None = None
     resources: Units = ()
-    #: The id of the task that this one runs again.
     rerun_of: str | None = None
-    #: The most that one attempt may take, in ns.
     timeout_ns: int | None = None
-    #: False: after an attempt whose end nobody knows, a person decides.
     idempotent: bool = True
-    #: Its place in the queue: lower starts first.
     key: Any = None
-    #: Not to start before this time, in ns since the epoch.
     not_before_ns: int | None = None
-    #: To have ended by this time, in ns since the epoch.
     deadline_ns: int | None = None
-    #: To have begun by this time, in ns since the epoch.
     expires_ns: int | None = None
-    #: Whether its id or its idempotency key is of the user's choice.
     named: bool = False
-    #: When its parents let it go: `all`, `finished`, `any`, `asked` (a function of the
-    #: user's says it), or how many must complete.
     join: str | int = "all"
-    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
     on_parent_failure: str = "block"
-    #: It is a wait: for what event, for how many ns, and whether there is a default.
     wait: tuple[str | None, int | None, bool] | None = None
 
 
 @attrs.frozen
 class TaskValidated(TaskEvent):
-    """The validator found nothing wrong; a view of `TaskSubmitted`."""
+    """
+    The validator found nothing wrong; a view of `TaskSubmitted`.
+
+    Attributes:
+        type: The type of the task.
+    """
 
     type: str
 
 
 @attrs.frozen
 class TaskRouted(TaskEvent):
-    """An agent was chosen; a view of `TaskStarted`."""
+    """
+    An agent was chosen; a view of `TaskStarted`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        agent_id: The agent.
+        reason: Why.
+    """
 
     attempt: int
     agent_id: str
@@ -106,14 +137,19 @@ class TaskRouted(TaskEvent):
 
 @attrs.frozen
 class TaskStarted(TaskEvent):
-    """An attempt began."""
+    """
+    An attempt began.
 
-    #: Counted from 1.
+    Attributes:
+        attempt: Counted from 1.
+        agent_id: The agent.
+        allocation: What it holds of the pools, in millionths.
+        reason: Why this agent.
+    """
+
     attempt: int
     agent_id: str
-    #: What it holds of the pools, in millionths.
     allocation: Units = ()
-    #: Why this agent.
     reason: str = ""
 
 
@@ -123,15 +159,22 @@ def _no_result() -> object:
 
 @attrs.frozen
 class TaskCompleted(TaskEvent):
-    """The task ended well."""
+    """
+    The task ended well.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        agent_id: The agent.
+        latency_ns: From the start of the attempt to its end.
+        cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
+            `decision`.
+        reason: And why.
+    """
 
     attempt: int
     agent_id: str
-    #: From the start of the attempt to its end.
     latency_ns: int
-    #: What ended it, if no attempt did: `event`, `timeout` (of a wait) or `decision`.
     cause: str = ""
-    #: And why.
     reason: str = ""
     _load: Callable[[], object] = attrs.field(
         default=_no_result, alias="load", eq=False, repr=False, kw_only=True
@@ -168,38 +211,55 @@ def _completed(result: object, *values: Any) -> TaskCompleted:
 
 @attrs.frozen
 class TaskFailed(TaskEvent):
-    """The task ended badly, for good."""
+    """
+    The task ended badly, for good.
 
-    #: The last attempt, or 0 if none began.
+    Attributes:
+        attempt: The last attempt, or 0 if none began.
+        agent_id: The agent.
+        error_type: The class of the error.
+        message: What the error says.
+        cause: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`,
+            `decision` or `dependency`.
+        reason: Why it was not tried again.
+        charged: Whether the last attempt counts against the retry policy.
+        root_causes: Ids of the tasks where the failure began, if that was with what it
+            needs.
+    """
+
     attempt: int
     agent_id: str | None
     error_type: str
     message: str
-    #: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`, `decision`
-    #: or `dependency`.
     cause: str
-    #: Why it was not tried again.
     reason: str = ""
-    #: Whether the last attempt counts against the retry policy.
     charged: bool = False
-    #: Ids of the tasks where the failure began, if that was with what it needs.
     root_causes: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class TaskRetrying(TaskEvent):
-    """An attempt failed, and there will be another."""
+    """
+    An attempt failed, and there will be another.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        agent_id: The agent.
+        error_type: The class of the error.
+        message: What the error says.
+        cause: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does
+            not know of it), `interrupted` (the orchestrator stopped) or `stopped`.
+        delay_ns: Until the next attempt may start.
+        charged: False if the attempt was lost through no fault of the task's.
+        reason: Why.
+    """
 
     attempt: int
     agent_id: str
     error_type: str
     message: str
-    #: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does not
-    #: know of it), `interrupted` (the orchestrator stopped) or `stopped`.
     cause: str
-    #: Until the next attempt may start.
     delay_ns: int
-    #: False if the attempt was lost through no fault of the task's.
     charged: bool
     reason: str = ""
 
@@ -211,16 +271,23 @@ class TaskRetrying(TaskEvent):
 
 @attrs.frozen
 class TaskBlocked(TaskEvent):
-    """The task cannot go on by itself."""
+    """
+    The task cannot go on by itself.
 
-    #: Ids of failed dependencies; empty where a person must decide.
+    Attributes:
+        blocked_by: Ids of failed dependencies; empty where a person must decide.
+        root_causes: Ids of the tasks where the failure began.
+        reason: Why.
+        cause: `dependency`; or what became of the attempt that a person must judge:
+            `lost`, `missing` or `interrupted`; or `join`: a person must say whether it
+            may go on; or `event`: it waits for one from outside.
+        error_type: The class of the error.
+        message: What the error says.
+    """
+
     blocked_by: tuple[str, ...]
-    #: Ids of the tasks where the failure began.
     root_causes: tuple[str, ...]
     reason: str
-    #: `dependency`; or what became of the attempt that a person must judge: `lost`,
-    #: `missing` or `interrupted`; or `join`: a person must say whether it may go on; or
-    #: `event`: it waits for one from outside.
     cause: str = "dependency"
     error_type: str = ""
     message: str = ""
@@ -228,31 +295,51 @@ class TaskBlocked(TaskEvent):
 
 @attrs.frozen
 class TaskReleased(TaskEvent):
-    """The join of a task with terms of its own holds: it waits for no other task."""
+    """
+    The join of a task with terms of its own holds: it waits for no other task.
+
+    Attributes:
+        reason: Why.
+    """
 
     reason: str
 
 
 @attrs.frozen
 class TaskUnblocked(TaskEvent):
-    """What blocked the task is gone: it waits as before."""
+    """
+    What blocked the task is gone: it waits as before.
+
+    Attributes:
+        reason: Why.
+    """
 
     reason: str
 
 
 @attrs.frozen
 class TaskSuspended(TaskEvent):
-    """The task was put aside."""
+    """
+    The task was put aside.
 
-    #: True for a stopped program: its attempt goes on later, and keeps what it holds.
+    Attributes:
+        held: True for a stopped program: its attempt goes on later, and keeps what it
+            holds.
+    """
+
     held: bool
 
 
 @attrs.frozen
 class TaskResumed(TaskEvent):
-    """A suspended task goes on."""
+    """
+    A suspended task goes on.
 
-    #: True for a program that was continued in the same attempt.
+    Attributes:
+        held: True for a program that was continued in the same attempt.
+        reason: Why.
+    """
+
     held: bool
     reason: str = ""
 
@@ -264,19 +351,29 @@ class TaskDue(TaskEvent):
 
 @attrs.frozen
 class TaskCancelled(TaskEvent):
-    """The task was called off, and its work has ended or been given up."""
+    """
+    The task was called off, and its work has ended or been given up.
+
+    Attributes:
+        reason: Why.
+        root_causes: Ids of the tasks where the failure began for which it was skipped.
+    """
 
     reason: str
-    #: Ids of the tasks where the failure began for which it was skipped.
     root_causes: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class TaskReprioritised(TaskEvent):
-    """The priority was changed."""
+    """
+    The priority was changed.
+
+    Attributes:
+        priority: The new priority.
+        key: Its new place in the queue: lower starts first.
+    """
 
     priority: int
-    #: Its new place in the queue: lower starts first.
     key: Any = None
 
 
@@ -302,7 +399,13 @@ class TaskOptionsChanged(TaskEvent):
 
 @attrs.frozen
 class TaskRepointed(TaskEvent):
-    """Dependents of the task now wait for its re-run."""
+    """
+    Dependents of the task now wait for its re-run.
+
+    Attributes:
+        rerun_id: The id of the new task.
+        dependents: Ids of the tasks that depend on the new one from now on.
+    """
 
     rerun_id: str
     dependents: tuple[str, ...]
@@ -310,15 +413,25 @@ class TaskRepointed(TaskEvent):
 
 @attrs.frozen
 class TaskParentsAdded(TaskEvent):
-    """The task waits for more tasks than it was submitted with."""
+    """
+    The task waits for more tasks than it was submitted with.
 
-    #: Ids of those that were added.
+    Attributes:
+        after: Ids of those that were added.
+    """
+
     after: tuple[str, ...]
 
 
 @attrs.frozen
 class TaskRejected(TaskEvent):
-    """The validator refused a task; nothing was accepted."""
+    """
+    The validator refused a task; nothing was accepted.
+
+    Attributes:
+        type: The type of the task.
+        findings: Where, and what is wrong there.
+    """
 
     type: str
     findings: tuple[tuple[str, str], ...]
@@ -329,17 +442,29 @@ class TaskRejected(TaskEvent):
 
 @attrs.frozen
 class AttemptStopping(TaskEvent):
-    """A running attempt was asked to stop."""
+    """
+    A running attempt was asked to stop.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        why: `cancel`, `suspend`, `timeout` or `deadline`.
+        reason: Why.
+    """
 
     attempt: int
-    #: `cancel`, `suspend`, `timeout` or `deadline`.
     why: str
     reason: str = ""
 
 
 @attrs.frozen
 class TaskTimedOut(TaskEvent):
-    """An attempt ran out of time; a view of `AttemptStopping`."""
+    """
+    An attempt ran out of time; a view of `AttemptStopping`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        why: What ran out.
+    """
 
     attempt: int
     why: str
@@ -347,21 +472,37 @@ class TaskTimedOut(TaskEvent):
 
 @attrs.frozen
 class AttemptWaiting(TaskEvent):
-    """An attempt waits for another task, and gave its slot back meanwhile."""
+    """
+    An attempt waits for another task, and gave its slot back meanwhile.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+    """
 
     attempt: int
 
 
 @attrs.frozen
 class AttemptReturned(TaskEvent):
-    """An attempt that waited has its slot again."""
+    """
+    An attempt that waited has its slot again.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+    """
 
     attempt: int
 
 
 @attrs.frozen
 class LateResultIgnored(TaskEvent):
-    """An attempt that is not the current one ended: nothing comes of it."""
+    """
+    An attempt that is not the current one ended: nothing comes of it.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        outcome: How it ended.
+    """
 
     attempt: int
     outcome: str
@@ -369,7 +510,13 @@ class LateResultIgnored(TaskEvent):
 
 @attrs.frozen
 class SlotLeaked(TaskEvent):
-    """Work would not stop in its grace: its slot and resources stay taken."""
+    """
+    Work would not stop in its grace: its slot and resources stay taken.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        agent_id: The agent.
+    """
 
     attempt: int
     agent_id: str
@@ -377,7 +524,13 @@ class SlotLeaked(TaskEvent):
 
 @attrs.frozen
 class SlotRecovered(TaskEvent):
-    """Work that would not stop has ended after all: its slot is free again."""
+    """
+    Work that would not stop has ended after all: its slot is free again.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        agent_id: The agent.
+    """
 
     attempt: int
     agent_id: str
@@ -385,7 +538,13 @@ class SlotRecovered(TaskEvent):
 
 @attrs.frozen
 class TaskProgressed(TaskEvent):
-    """A task reported how far it is."""
+    """
+    A task reported how far it is.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        value: What was reported.
+    """
 
     attempt: int
     value: Any
@@ -393,7 +552,12 @@ class TaskProgressed(TaskEvent):
 
 @attrs.frozen
 class TaskCheckpointed(TaskEvent):
-    """A running task left a state for its next attempt."""
+    """
+    A running task left a state for its next attempt.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+    """
 
     attempt: int
 
@@ -403,13 +567,18 @@ class TaskCheckpointed(TaskEvent):
 
 @attrs.frozen
 class EventEmitted(Event):
-    """Something has happened outside, for which tasks may wait."""
+    """
+    Something has happened outside, for which tasks may wait.
+
+    Attributes:
+        name: The name of the event.
+        let_go: How many tasks it let go.
+        until_ns: Until when it is kept for tasks that come to wait for it, in ns since
+            the epoch; 0: it is not.
+    """
 
     name: str
-    #: How many tasks it let go.
     let_go: int
-    #: Until when it is kept for tasks that come to wait for it, in ns since the epoch;
-    #: 0: it is not.
     until_ns: int = 0
 
 
@@ -418,14 +587,25 @@ class EventEmitted(Event):
 
 @attrs.frozen
 class AgentJoined(Event):
-    """An agent was added."""
+    """
+    An agent was added.
+
+    Attributes:
+        agent: What is known of it.
+    """
 
     agent: Agent
 
 
 @attrs.frozen
 class AgentLost(Event):
-    """Nothing is heard of an agent: its attempts are lost, and it gets no others."""
+    """
+    Nothing is heard of an agent: its attempts are lost, and it gets no others.
+
+    Attributes:
+        agent_id: The agent.
+        reason: Why.
+    """
 
     agent_id: str
     reason: str
@@ -433,14 +613,27 @@ class AgentLost(Event):
 
 @attrs.frozen
 class AgentReturned(Event):
-    """An agent that was lost is heard of again."""
+    """
+    An agent that was lost is heard of again.
+
+    Attributes:
+        agent_id: The agent.
+    """
 
     agent_id: str
 
 
 @attrs.frozen
 class ComponentFailed(Event):
-    """A part of the user's raised, or returned what its protocol does not allow."""
+    """
+    A part of the user's raised, or returned what its protocol does not allow.
+
+    Attributes:
+        component: Which part: `router`, `queue`, ….
+        error_type: The class of the error.
+        message: What the error says.
+        task_id: The task about which it was asked, if it was about one.
+    """
 
     component: str
     error_type: str
@@ -450,7 +643,13 @@ class ComponentFailed(Event):
 
 @attrs.frozen
 class PolicySlow(Event):
-    """A policy took long, while everybody waited for the lock."""
+    """
+    A policy took long, while everybody waited for the lock.
+
+    Attributes:
+        component: Which part: `router`, `queue`, ….
+        seconds: How long it took.
+    """
 
     component: str
     seconds: float
@@ -458,7 +657,15 @@ class PolicySlow(Event):
 
 @attrs.frozen
 class ReceiverFailed(Event):
-    """A receiver of a signal, or a done-callback, raised."""
+    """
+    A receiver of a signal, or a done-callback, raised.
+
+    Attributes:
+        signal: The signal.
+        receiver: The name of the receiver.
+        error_type: The class of the error.
+        message: What the error says.
+    """
 
     signal: str
     receiver: str
@@ -468,7 +675,14 @@ class ReceiverFailed(Event):
 
 @attrs.frozen
 class EventsLost(Event):
-    """A receiver was so slow that events were dropped before it."""
+    """
+    A receiver was so slow that events were dropped before it.
+
+    Attributes:
+        signal: The signal.
+        receiver: The name of the receiver.
+        lost: How many.
+    """
 
     signal: str
     receiver: str
@@ -480,9 +694,13 @@ class EventsLost(Event):
 
 @attrs.frozen
 class OrchestratorStarted(Event):
-    """It takes up work."""
+    """
+    It takes up work.
 
-    #: The number of this life; with the number of an attempt, its fence.
+    Attributes:
+        epoch: The number of this life; with the number of an attempt, its fence.
+    """
+
     epoch: int = 1
 
 
@@ -493,7 +711,12 @@ class OrchestratorStopped(Event):
 
 @attrs.frozen
 class JournalDegraded(Event):
-    """The journal cannot be written: nothing new starts until it can."""
+    """
+    The journal cannot be written: nothing new starts until it can.
+
+    Attributes:
+        reason: Why.
+    """
 
     reason: str
 
@@ -505,21 +728,36 @@ class JournalRestored(Event):
 
 @attrs.frozen
 class StatsReported(Event):
-    """Monitoring: the statistics, at an interval while somebody listens."""
+    """
+    Monitoring: the statistics, at an interval while somebody listens.
+
+    Attributes:
+        stats: What `get_stats()` says.
+    """
 
     stats: Stats
 
 
 @attrs.frozen
 class HealthReported(Event):
-    """Monitoring: the health, at an interval while somebody listens."""
+    """
+    Monitoring: the health, at an interval while somebody listens.
+
+    Attributes:
+        health: What `health()` says.
+    """
 
     health: Health
 
 
 @attrs.frozen
 class PerformanceReported(Event):
-    """Monitoring: times by type, at an interval while somebody listens."""
+    """
+    Monitoring: times by type, at an interval while somebody listens.
+
+    Attributes:
+        types: By type of task.
+    """
 
     types: dict[str, TypeStats]
 

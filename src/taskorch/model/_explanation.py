@@ -29,27 +29,34 @@ _NOTHING: Final = Resources()
 
 @attrs.frozen
 class Remedy:
-    """A change that lifts what keeps a task from running."""
+    """
+    A change that lifts what keeps a task from running.
 
-    #: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
-    #: `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`, `policy` or
-    #: `journal`.
+    Attributes:
+        kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
+            `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`, `policy` or
+            `journal`.
+        detail: One sentence, for people: what to do.
+        tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
+            order. `complete`: those that are to complete. `free`: those whose end is
+            enough.
+        name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
+            `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
+        amount: `free`: how much more. `raise_concurrency`, `enlarge_pool`: the new
+            value.
+        seconds: `wait`: for how long.
+        capabilities: `add_agent`: what it can do.
+        resources: `add_agent`: the capacity that it needs; nothing where the pools are
+            enough.
+    """
+
     kind: str
-    #: One sentence, for people: what to do.
     detail: str
-    #: `resume`, `decide`: the task. `rerun`: those that are run again, in this order.
-    #: `complete`: those that are to complete. `free`: those whose end is enough.
     tasks: tuple[str, ...] = ()
-    #: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
-    #: `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
     name: str = ""
-    #: `free`: how much more. `raise_concurrency`, `enlarge_pool`: the new value.
     amount: float | None = None
-    #: `wait`: for how long.
     seconds: float | None = None
-    #: `add_agent`: what it can do.
     capabilities: tuple[str, ...] = ()
-    #: `add_agent`: the capacity that it needs; nothing where the pools are enough.
     resources: Resources = _NOTHING
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,27 +69,33 @@ class Remedy:
 
 @attrs.frozen
 class Blocker:
-    """One thing that keeps a task from running."""
+    """
+    One thing that keeps a task from running.
 
-    #: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-    #: `resource`, `allocator`, `veto`, `suspended`, `decision`, `stopping`,
-    #: `not_started`, `journal` or `terminal`.
+    Attributes:
+        kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
+            `resource`, `allocator`, `veto`, `suspended`, `decision`, `stopping`,
+            `not_started`, `journal` or `terminal`.
+        detail: One sentence, for people.
+        name: What is short: the name of a resource, an agent, a capability, a task.
+        need: How much is needed; None if that is no amount.
+        have: How much there is; None if that is no amount.
+        holders: Ids of the tasks that hold it; the first hundred.
+        until: Seconds until it passes by itself, where that is known.
+        resource: Of an agent's capacity, the resource that is short; "" are slots.
+        agent: It counts on this agent only, and any one agent is enough; "": on all.
+        remedies: What lifts it: any one of these does. Nothing, if nothing can.
+    """
+
     kind: str
-    #: One sentence, for people.
     detail: str
-    #: What is short: the name of a resource, an agent, a capability, a task.
     name: str = ""
     need: float | None = None
     have: float | None = None
-    #: Ids of the tasks that hold it; the first hundred.
     holders: tuple[str, ...] = ()
-    #: Seconds until it passes by itself, where that is known.
     until: float | None = None
-    #: Of an agent's capacity, the resource that is short; "" are slots.
     resource: str = ""
-    #: It counts on this agent only, and any one agent is enough; "": on all.
     agent: str = ""
-    #: What lifts it: any one of these does. Nothing, if nothing can.
     remedies: tuple[Remedy, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,11 +108,15 @@ class Blocker:
 
 @attrs.frozen
 class Estimate:
-    """When a task may start: a guess, and what it rests on."""
+    """
+    When a task may start: a guess, and what it rests on.
 
-    #: Seconds from now; None: nobody can say, and `basis` says why.
+    Attributes:
+        seconds: Seconds from now; None: nobody can say, and `basis` says why.
+        basis: How it was estimated, and from what.
+    """
+
     seconds: float | None
-    #: How it was estimated, and from what.
     basis: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,34 +139,41 @@ class Explanation:
 
     `str()` of it is the answer in sentences. It holds for the moment in which it was
     asked for.
+
+    Attributes:
+        task_id: The id of the task.
+        state: Its state.
+        blockers: What keeps it where it is: all of these must be lifted, but see
+            `ways`.
+        position: Its place among the queued tasks with the same requirements, from 1;
+            None if it is not queued, or too far back to be counted without estimates.
+        routed: Why it went to its agent, once it has one.
+        then: What keeps it next, as things stand, once the blockers are lifted.
+        more_agents: Matching agents without room that are not among the blockers: there
+            are many.
+        estimate: When it may start; None if that was not asked, or it has started.
+        agent: Who runs it, or ran it last.
+        granted: What it holds or held, and why so much.
+        attempts: Attempts begun so far.
+        error: Of the latest failure: `ValueError: …`.
+        cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
+            `poisoned`, ….
+        retries: Why each attempt after the first was made, as the retry policy said.
     """
 
     task_id: str
     state: TaskState
-    #: What keeps it where it is: all of these must be lifted, but see `ways`.
     blockers: tuple[Blocker, ...]
-    #: Its place among the queued tasks with the same requirements, from 1; None if
-    #: it is not queued, or too far back to be counted without estimates.
     position: int | None = None
-    #: Why it went to its agent, once it has one.
     routed: str = ""
-    #: What keeps it next, as things stand, once the blockers are lifted.
     then: tuple[Blocker, ...] = ()
-    #: Matching agents without room that are not among the blockers: there are many.
     more_agents: int = 0
-    #: When it may start; None if that was not asked, or it has started.
     estimate: Estimate | None = None
-    #: Who runs it, or ran it last.
     agent: str = ""
-    #: What it holds or held, and why so much.
     granted: str = ""
-    #: Attempts begun so far.
     attempts: int = 0
-    #: Of the latest failure: `ValueError: …`.
     error: str = ""
-    #: Of the latest failure: `error`, `timeout`, `lost`, `deadline`, `poisoned`, ….
     cause: str = ""
-    #: Why each attempt after the first was made, as the retry policy said.
     retries: tuple[str, ...] = ()
 
     @property
@@ -225,18 +249,23 @@ class Explanation:
 
 @attrs.frozen
 class Stuck:
-    """Tasks that cannot proceed as things stand, all for one reason."""
+    """
+    Tasks that cannot proceed as things stand, all for one reason.
 
-    #: `dependency`, `capability`, `resource`, `agent`, `waiting`, `suspended`,
-    #: `decision`, `event` or `gone`.
+    Attributes:
+        kind: `dependency`, `capability`, `resource`, `agent`, `waiting`, `suspended`,
+            `decision`, `event` or `gone`.
+        detail: One sentence, for people: why.
+        tasks: Ids of all of them, those that wait for others of them included.
+        remedies: What would let them proceed: any one of these.
+        outside: Whether that is no fault: it waits for somebody's word, as it was told
+            to.
+    """
+
     kind: str
-    #: One sentence, for people: why.
     detail: str
-    #: Ids of all of them, those that wait for others of them included.
     tasks: tuple[str, ...]
-    #: What would let them proceed: any one of these.
     remedies: tuple[Remedy, ...] = ()
-    #: Whether that is no fault: it waits for somebody's word, as it was told to.
     outside: bool = False
 
     def to_dict(self) -> dict[str, Any]:

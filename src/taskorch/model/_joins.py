@@ -18,6 +18,9 @@ class AtLeast:
     """
     The join of a task that waits until so many of its parents have completed.
 
+    Attributes:
+        count: How many.
+
     Raises:
         InvalidTaskError: *count* is not a whole number above 0.
     """

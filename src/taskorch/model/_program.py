@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._show import shown
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
@@ -208,15 +209,22 @@ class Program:
     either may be secret. Arguments are shown: every user of the machine can see them
     in the list of processes, so a secret does not belong there.
 
+    Attributes:
+        args: The program and its arguments. A name without "/" is looked up on the PATH
+            that the program itself gets; a relative path is taken from `cwd`.
+        env: Variables to set, by name.
+        inherit_env: Which of our variables it gets: names (those of `DEFAULT_ENV` are
+            always among them), or True for all.
+        cwd: The folder in which it runs; None is ours.
+        stdin: What it can read (text as UTF-8); None is nothing at all.
+        check: Whether an exit code other than 0 is a failure.
+
     Raises:
         TypeError: A value is of the wrong kind.
         InvalidTaskError: A value can never work, such as a NUL byte in an argument.
     """
 
-    #: The program and its arguments. A name without "/" is looked up on the PATH that
-    #: the program itself gets; a relative path is taken from `cwd`.
     args: tuple[str | bytes, ...] = attrs.field(converter=_to_args)
-    #: Variables to set, by name.
     env: Mapping[str, str] = attrs.field(
         factory=dict[str, str],
         converter=_to_env,
@@ -224,19 +232,16 @@ class Program:
         repr=_show_env,
         hash=False,
     )
-    #: Which of our variables it gets: names (those of `DEFAULT_ENV` are always among
-    #: them), or True for all.
     inherit_env: Literal[True] | frozenset[str] = attrs.field(
         default=DEFAULT_ENV, converter=_to_inherit, kw_only=True, repr=_show_inherit
     )
-    #: The folder in which it runs; None is ours.
     cwd: str | None = attrs.field(default=None, converter=_to_cwd, kw_only=True)
-    #: What it can read (text as UTF-8); None is nothing at all.
     stdin: str | bytes | None = attrs.field(
         default=None, converter=_to_stdin, kw_only=True, repr=_show_stdin
     )
-    #: Whether an exit code other than 0 is a failure.
     check: bool = attrs.field(default=True, converter=_to_check, kw_only=True)
+
+    __repr__ = shown
 
     def inherits(self, name: str) -> bool:
         """Whether the program gets our variable *name*."""
@@ -250,24 +255,33 @@ class Program:
 
 @attrs.frozen
 class ProgramResult:
-    """What a program left behind when it ended."""
+    """
+    What a program left behind when it ended.
 
-    #: The program and its arguments.
+    Attributes:
+        args: The program and its arguments.
+        exit_code: What it returned; negative: the number of the signal that killed it.
+        stdout_tail: The end of what it wrote, as UTF-8 text. What cannot be text, NUL
+            included, is shown as U+FFFD; the log has every byte.
+        stderr_tail: The end of what it wrote to standard error, likewise.
+        log_path: The file with both streams as they arrived; None if it could not be
+            made.
+        duration: Seconds from its start to its end, time in which it was stopped
+            included.
+        withheld_env: Names of our variables that it did not get, sorted.
+        truncated_bytes: Bytes of output that are not in the log: over its limit, or not
+            writable.
+        log_error: Why the log is missing or ends early; None if all is well.
+    """
+
     args: tuple[str | bytes, ...]
-    #: What it returned; negative: the number of the signal that killed it.
     exit_code: int
-    #: The end of what it wrote, as UTF-8 text. What cannot be text, NUL included, is
-    #: shown as U+FFFD; the log has every byte.
     stdout_tail: str
-    #: The end of what it wrote to standard error, likewise.
     stderr_tail: str
-    #: The file with both streams as they arrived; None if it could not be made.
     log_path: Path | None
-    #: Seconds from its start to its end, time in which it was stopped included.
     duration: float
-    #: Names of our variables that it did not get, sorted.
     withheld_env: tuple[str, ...] = ()
-    #: Bytes of output that are not in the log: over its limit, or not writable.
     truncated_bytes: int = 0
-    #: Why the log is missing or ends early; None if all is well.
     log_error: str | None = None
+
+    __repr__ = shown

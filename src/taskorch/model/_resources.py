@@ -55,11 +55,13 @@ class Resources(Mapping[str, float]):
     `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; any other is the user's own.
     Amounts are exact to a millionth.
 
+    Attributes:
+        units: The amounts in whole millionths, as the kernel counts them.
+
     Raises:
         InvalidTaskError: An amount is negative, not finite, or above 1e12.
     """
 
-    #: The amounts in whole millionths, as the kernel counts them.
     units: Units
 
     def __init__(self, **amounts: float) -> None:

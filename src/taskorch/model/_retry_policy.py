@@ -10,7 +10,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch.model._show import show
+from taskorch.model._show import show, shown
 from taskorch.model._suggesting import suggesting
 
 __all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds", "to_seconds")
@@ -76,38 +76,45 @@ class RetryPolicy:
     """
     How often an attempt may fail, and how long to wait in between.
 
+    Attributes:
+        max_attempts: Attempts in all, the first try included.
+        wait: How the delay grows: `"exponential"` (base, 2 base, 4 base, …), `"linear"`
+            (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of tenacity's.
+        base: Seconds before the second attempt.
+        max_delay: The longest delay in seconds, jitter included.
+        jitter: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0
+            and its ceiling, so that tasks which failed together do not return together.
+        retry_on: Which failures are worth a retry: classes, or a predicate over the
+            exception. A group of exceptions is worth one if all are that it holds.
+        stop_after: No retry begins later than so many seconds after the first attempt
+            began.
+        delays: Seconds before the second attempt, before the third, and so on, as they
+            are. They stand for `wait`, `base`, `max_delay` and `jitter`; and for
+            `max_attempts`, which is one more than there are of them, or less if that is
+            said.
+        retry_if_result: Which results are failures, and worth a retry: a predicate over
+            the result, asked where the attempt ran. The last of them is the error's,
+            `UnwantedResultError`.
+
     Raises:
         InvalidTaskError: A value is out of its range.
     """
 
-    #: Attempts in all, the first try included.
     max_attempts: int = 1
-    #: How the delay grows: `"exponential"` (base, 2 base, 4 base, …), `"linear"`
-    #: (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of tenacity's.
     wait: Wait = attrs.field(default="exponential", kw_only=True)
-    #: Seconds before the second attempt.
     base: float = attrs.field(default=1.0, kw_only=True, converter=_duration)
-    #: The longest delay in seconds, jitter included.
     max_delay: float = attrs.field(default=60.0, kw_only=True, converter=_duration)
-    #: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0 and
-    #: its ceiling, so that tasks which failed together do not return together.
     jitter: float | Literal["full"] = attrs.field(default=0.5, kw_only=True)
-    #: Which failures are worth a retry: classes, or a predicate over the exception. A
-    #: group of exceptions is worth one if all are that it holds.
     retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
-    #: No retry begins later than so many seconds after the first attempt began.
     stop_after: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
-    #: Seconds before the second attempt, before the third, and so on, as they are. They
-    #: stand for `wait`, `base`, `max_delay` and `jitter`; and for `max_attempts`, which
-    #: is one more than there are of them, or less if that is said.
     delays: tuple[float, ...] | None = attrs.field(
         default=None, kw_only=True, converter=_durations
     )
-    #: Which results are failures, and worth a retry: a predicate over the result, asked
-    #: where the attempt ran. The last of them is the error's, `UnwantedResultError`.
     retry_if_result: Callable[[Any], object] | None = attrs.field(
         default=None, kw_only=True
     )
+
+    __repr__ = shown
 
     def __attrs_post_init__(self) -> None:
         if self.delays is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-__all__ = ("show",)
+import attrs
+
+__all__ = ("show", "shown")
 
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
+
+#: Characters of a field that the repr of a value shows: it stays on one line.
+_MAX_FIELD: Final = 72
 
 
 def show(value: object, most: int = _MAX_SHOWN) -> str:
@@ -17,3 +22,32 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
     except Exception:  # noqa: BLE001 - a message must not fail over what it shows
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def shown(self: Any) -> str:
+    """As `__repr__` of an attrs class: what is not as usual, each within a line."""
+    said: list[str] = []
+    for field in attrs.fields(type(self)):
+        value = getattr(self, field.name)
+        if not field.repr or _is_usual(field, value):
+            continue
+        if callable(field.repr):
+            text = _cut(field.repr(value))
+        else:
+            text = show(value, _MAX_FIELD)
+        said.append(f"{field.name}={' '.join(text.splitlines())}")
+    return f"{type(self).__name__}({', '.join(said)})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_FIELD else f"{text[:_MAX_FIELD]}…"
+
+
+def _is_usual(field: attrs.Attribute[Any], value: Any) -> bool:
+    usual: Any = field.default
+    if isinstance(usual, attrs.Factory):  # type: ignore[arg-type]  # it is a class
+        usual = usual.factory()
+    try:
+        return value is usual or (type(value) is type(usual) and bool(value == usual))
+    except Exception:  # noqa: BLE001 - whatever its __eq__ does
+        return False

@@ -28,19 +28,36 @@ __all__ = (
 
 @attrs.frozen
 class QueueStats:
-    """The queue: what waits and what runs."""
+    """
+    The queue: what waits and what runs.
 
-    #: Tasks that could run now if there were room.
+    Attributes:
+        queued: Tasks that could run now if there were room.
+        processing: Attempts under way.
+        oldest: Age of the oldest queued task in seconds, or None.
+    """
+
     queued: int
-    #: Attempts under way.
     processing: int
-    #: Age of the oldest queued task in seconds, or None.
     oldest: float | None
 
 
 @attrs.frozen
 class StateStats:
-    """How many tasks are in each state, finished ones counted for ever."""
+    """
+    How many tasks are in each state, finished ones counted for ever.
+
+    Attributes:
+        pending: They wait for others, or for a time.
+        queued: They could run if there were room.
+        running: They run.
+        retrying: They wait to be tried again.
+        blocked: They cannot go on by themselves.
+        suspended: They were put aside.
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were called off.
+    """
 
     pending: int
     queued: int
@@ -60,19 +77,29 @@ class StateStats:
 
 @attrs.frozen
 class RetryStats:
-    """What the retry handler did."""
+    """
+    What the retry handler did.
 
-    #: Retries granted.
+    Attributes:
+        scheduled: Retries granted.
+        recovered: Tasks that completed after at least one retry.
+        exhausted: Tasks that failed although a retry policy was at work.
+    """
+
     scheduled: int
-    #: Tasks that completed after at least one retry.
     recovered: int
-    #: Tasks that failed although a retry policy was at work.
     exhausted: int
 
 
 @attrs.frozen
 class Durations:
-    """Quantiles of a duration in seconds, over the latest 1,024 attempts."""
+    """
+    Quantiles of a duration in seconds, over the latest 1,024 attempts.
+
+    Attributes:
+        p50: The median.
+        p95: 95 % are not longer.
+    """
 
     p50: float
     p95: float
@@ -80,41 +107,63 @@ class Durations:
 
 @attrs.frozen
 class TypeStats:
-    """One type of task."""
+    """
+    One type of task.
+
+    Attributes:
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were called off.
+        queued: From being ready to being started.
+        running: From being started to the end of the attempt.
+        total: From submission to the end.
+        failures: Failures by the name of their exception's class.
+    """
 
     completed: int
     failed: int
     cancelled: int
-    #: From being ready to being started.
     queued: Durations | None
-    #: From being started to the end of the attempt.
     running: Durations | None
-    #: From submission to the end.
     total: Durations | None
-    #: Failures by the name of their exception's class.
     failures: Mapping[str, int]
 
 
 @attrs.frozen
 class AgentStats:
-    """One agent."""
+    """
+    One agent.
+
+    Attributes:
+        running: Attempts that it runs now.
+        max_concurrency: Attempts that it runs at once; None is without limit.
+        completed: Attempts that ended well.
+        failed: Attempts that ended badly.
+        used: What its running tasks hold of its capacity.
+        capacity: What it has; None names nothing.
+        performance: By type of task.
+        leaked: Slots held by work that would not stop.
+    """
 
     running: int
     max_concurrency: int | None
     completed: int
     failed: int
-    #: What its running tasks hold of its capacity.
     used: Resources
     capacity: Resources | None
-    #: By type of task.
     performance: Mapping[str, Performance]
-    #: Slots held by work that would not stop.
     leaked: int
 
 
 @attrs.frozen
 class PoolStats:
-    """One resource."""
+    """
+    One resource.
+
+    Attributes:
+        total: How much there is.
+        used: How much is held.
+    """
 
     total: float
     used: float
@@ -127,7 +176,20 @@ class PoolStats:
 
 @attrs.frozen
 class Stats:
-    """Everything that `get_stats()` says, at one instant."""
+    """
+    Everything that `get_stats()` says, at one instant.
+
+    Attributes:
+        queue: The queue.
+        state_machine: How many tasks are in each state.
+        retries: What the retry handler did.
+        resources: By resource.
+        agents: By agent.
+        types: By type of task.
+        failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
+        leaked: Slots held by work that would not stop.
+        events_lost: Events that slow receivers lost.
+    """
 
     queue: QueueStats
     state_machine: StateStats
@@ -135,11 +197,8 @@ class Stats:
     resources: Mapping[str, PoolStats]
     agents: Mapping[str, AgentStats]
     types: Mapping[str, TypeStats]
-    #: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
     failures: Mapping[str, int]
-    #: Slots held by work that would not stop.
     leaked: int
-    #: Events that slow receivers lost.
     events_lost: int
 
     def __str__(self) -> str:
@@ -168,10 +227,16 @@ class Stats:
 
 @attrs.frozen
 class HealthCheck:
-    """One component's health."""
+    """
+    One component's health.
+
+    Attributes:
+        component: Which part: `router`, `queue`, ….
+        status: `ok`, `degraded` or `failed`.
+        detail: More about it; "" if all is well.
+    """
 
     component: str
-    #: `ok`, `degraded` or `failed`.
     status: str
     detail: str = ""
 
@@ -182,13 +247,16 @@ class Health:
     Whether the orchestrator is fit for work.
 
     `live` and `ready` are what a Kubernetes probe asks for.
+
+    Attributes:
+        status: The worst of the checks: `ok`, `degraded` or `failed`.
+        live: Its threads are there.
+        ready: It takes and starts tasks.
+        checks: One for each component.
     """
 
-    #: The worst of the checks: `ok`, `degraded` or `failed`.
     status: str
-    #: Its threads are there.
     live: bool
-    #: It takes and starts tasks.
     ready: bool
     checks: tuple[HealthCheck, ...]
 
@@ -204,7 +272,14 @@ class Health:
 
 @attrs.frozen
 class Unfinished:
-    """A task that was left when the orchestrator stopped."""
+    """
+    A task that was left when the orchestrator stopped.
+
+    Attributes:
+        task_id: The id of the task.
+        state: The state of the task.
+        reason: Why.
+    """
 
     task_id: str
     state: TaskState
@@ -218,18 +293,24 @@ class StopReport:
 
     `completed`, `failed` and `cancelled` are those that had ended by themselves, or
     were cancelled by somebody before the stop.
+
+    Attributes:
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were called off.
+        left: Tasks that did not finish, as they were when all was told to stop, and
+            why. In memory they are cancelled; a durable orchestrator has them at the
+            next start.
+        leaked: Attempts that did not stop in their grace, and were given up, as `"id
+            (attempt 1)"`: of functions the threads go on, and programs were killed.
+        drained: Whether all work had ended within the time allowed.
     """
 
     completed: int
     failed: int
     cancelled: int
-    #: Tasks that did not finish, as they were when all was told to stop, and why. In
-    #: memory they are cancelled; a durable orchestrator has them at the next start.
     left: tuple[Unfinished, ...]
-    #: Attempts that did not stop in their grace, and were given up, as `"id (attempt
-    #: 1)"`: of functions the threads go on, and programs were killed.
     leaked: tuple[str, ...]
-    #: Whether all work had ended within the time allowed.
     drained: bool
 
     def __str__(self) -> str:

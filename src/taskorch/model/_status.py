@@ -11,6 +11,7 @@ import attrs
 from taskorch.model._plain import plain
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
+from taskorch.model._show import shown
 from taskorch.model._states import TaskState
 
 if TYPE_CHECKING:
@@ -22,53 +23,69 @@ __all__ = ("HistoryEntry", "TaskStatus")
 
 @attrs.frozen
 class HistoryEntry:
-    """One step in the life of a task."""
+    """
+    One step in the life of a task.
+
+    Attributes:
+        state: The state that it came into.
+        label: The user's name for the state, where a StateMachine gives one.
+        at: Seconds since the epoch.
+        detail: Why, or by whom; "" on the plain path.
+    """
 
     state: TaskState
-    #: The user's name for the state, where a StateMachine gives one.
     label: str
-    #: Seconds since the epoch.
     at: float
-    #: Why, or by whom; "" on the plain path.
     detail: str = ""
 
 
 @attrs.frozen
 class TaskStatus:
-    """The state of a task at one moment, with its history."""
+    """
+    The state of a task at one moment, with its history.
+
+    Attributes:
+        task_id: The id of the task.
+        type: The type of the task.
+        state: Its state.
+        label: The user's name for the state.
+        result: What it returned, once it has completed.
+        error: Why it failed or was cancelled, or None.
+        attempts: Attempts begun so far.
+        history: What has become of it, step by step.
+        agent_id: Who runs it, or ran it last.
+        allocation: What it holds now.
+        blocked_by: Ids of the dependencies that block it, or a word for what else does.
+        priority: The priority of the task.
+        progress: The latest report of `TaskContext.progress`.
+        submitted: When it was accepted, in UTC; None if nobody knows any more.
+        started: When its latest attempt began, in UTC; None before the first.
+        ended: When it ended, in UTC; None before that.
+        metadata: What the task was given as `metadata`.
+        log_path: The file with what the program of its latest attempt writes, also
+            while it runs; None if it runs none, or the file could not be made.
+    """
 
     task_id: str
     type: str
     state: TaskState
-    #: The user's name for the state.
     label: str
-    #: What it returned, once it has completed.
     result: Any
-    #: Why it failed or was cancelled, or None.
     error: BaseException | None
-    #: Attempts begun so far.
     attempts: int
     history: tuple[HistoryEntry, ...]
-    #: Who runs it, or ran it last.
     agent_id: str | None
-    #: What it holds now.
     allocation: Resources
-    #: Ids of the dependencies that block it, or a word for what else does.
     blocked_by: tuple[str, ...]
     priority: int = 0
-    #: The latest report of `TaskContext.progress`.
     progress: Any = None
-    #: When it was accepted, in UTC; None if nobody knows any more.
     submitted: datetime | None = None
-    #: When its latest attempt began, in UTC; None before the first.
     started: datetime | None = None
-    #: When it ended, in UTC; None before that.
     ended: datetime | None = None
-    #: What the task was given as `metadata`.
     metadata: Mapping[str, Any] = ReadOnly({})
-    #: The file with what the program of its latest attempt writes, also while it runs;
-    #: None if it runs none, or the file could not be made.
     log_path: Path | None = None
+
+    __repr__ = shown
 
     @property
     def is_terminal(self) -> bool:

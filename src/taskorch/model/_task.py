@@ -15,6 +15,7 @@ from taskorch.model._options import TaskOptions, UntimedOptions, declared
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_seconds
+from taskorch.model._show import shown
 from taskorch.model._suggesting import suggesting
 from taskorch.model._wait import RAISE, Wait
 
@@ -60,15 +61,24 @@ def _shown(kwargs: Mapping[str, Any]) -> str:
 
 @attrs.frozen(weakref_slot=False)
 class Call:
-    """A call of a function, as the payload of a task."""
+    """
+    A call of a function, as the payload of a task.
+
+    Attributes:
+        fn: The function.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        executor: Where it runs: None chooses by the kind of function.
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = attrs.field(
         default=_NONE, converter=_one_if_empty, repr=_shown
     )
-    #: Where it runs: None chooses by the kind of function.
     executor: str | None = None
+
+    __repr__ = shown
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A view of a dict cannot be pickled.
@@ -100,59 +110,66 @@ class Task(Generic[T]):
 
     A task is a plain description. Nothing is checked until it is submitted: then
     the validator names every fault at once.
+
+    Attributes:
+        type: What kind of work it is; an agent with this capability does it.
+        payload: Whatever the agent needs to know.
+        id: Its name for ever; made up at submission if None.
+        priority: Higher runs first; one level is worth a minute of waiting.
+        after: What it waits for: ids, handles or tasks; repeats are allowed.
+        join: When these let it go: when `"all"` or `"any"` one have completed,
+            `AtLeast(k)` have, or all have `"finished"`, however; or a function that
+            says so, of a mapping of their ids to their states. It is asked under the
+            lock whenever one has ended, as a policy is: it answers at once, and calls
+            nothing of the orchestrator.
+        on_parent_failure: What follows if they cannot let it go any more: it is
+            `"block"`ed until what failed is run again; `"skip"` cancels it, `"fail"`
+            fails it, and `"run"` runs it anyway once all have ended.
+        requires: Capabilities that the agent must have; None means one: the task's
+            type.
+        resources: What it holds while it runs.
+        timeout: Seconds that one attempt may run.
+        deadline: When it must have ended: seconds from submission, or an aware
+            datetime.
+        not_before: When it may start: seconds from submission, or an aware datetime.
+        retry: What follows a failed attempt.
+        idempotency_key: Submitting the same key again returns the first task's handle.
+        idempotent: False: after an attempt whose end nobody knows, a person decides.
+        metadata: Anything that the user wants to find again; a router may read it.
     """
 
     #: Among the arguments of another task: see `taskorch._references`.
     stands_for_result = True
 
-    #: What kind of work it is; an agent with this capability does it.
     type: str
-    #: Whatever the agent needs to know.
     payload: Any = None
-    #: Its name for ever; made up at submission if None.
     id: str | None = attrs.field(default=None, kw_only=True)
-    #: Higher runs first; one level is worth a minute of waiting.
     priority: int = attrs.field(default=0, kw_only=True)
-    #: What it waits for: ids, handles or tasks; repeats are allowed.
     after: Iterable[Any] = attrs.field(default=(), kw_only=True)
-    #: When these let it go: when `"all"` or `"any"` one have completed, `AtLeast(k)`
-    #: have, or all have `"finished"`, however; or a function that says so, of a mapping
-    #: of their ids to their states. It is asked under the lock whenever one has ended,
-    #: as a policy is: it answers at once, and calls nothing of the orchestrator.
     join: Join = attrs.field(default="all", kw_only=True)
-    #: What follows if they cannot let it go any more: it is `"block"`ed until what
-    #: failed is run again; `"skip"` cancels it, `"fail"` fails it, and `"run"` runs it
-    #: anyway once all have ended.
     on_parent_failure: OnParentFailure = attrs.field(default="block", kw_only=True)
-    #: Capabilities that the agent must have; None means one: the task's type.
     requires: Iterable[str] | None = attrs.field(default=None, kw_only=True)
-    #: What it holds while it runs.
     resources: Resources = attrs.field(
         default=NO_RESOURCES, kw_only=True, converter=_resources
     )
-    #: Seconds that one attempt may run.
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
-    #: When it must have ended: seconds from submission, or an aware datetime.
     deadline: float | datetime | None = attrs.field(
         default=None, kw_only=True, converter=_moment
     )
-    #: When it may start: seconds from submission, or an aware datetime.
     not_before: float | datetime | None = attrs.field(
         default=None, kw_only=True, converter=_moment
     )
-    #: What follows a failed attempt.
     retry: RetryPolicy = attrs.field(default=NO_RETRY, kw_only=True)
-    #: Submitting the same key again returns the first task's handle.
     idempotency_key: str | None = attrs.field(default=None, kw_only=True)
-    #: False: after an attempt whose end nobody knows, a person decides.
     idempotent: bool = attrs.field(default=True, kw_only=True)
-    #: Anything that the user wants to find again; a router may read it.
     metadata: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.
     _submitted_as: str | None = attrs.field(
         default=None, init=False, eq=False, repr=False
     )
+
+    __repr__ = shown
 
     def __hash__(self) -> int:
         # The payload need not be hashable.

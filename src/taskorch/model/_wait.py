@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._retry_policy import check_seconds, to_seconds
-from taskorch.model._show import show
+from taskorch.model._show import show, shown
 
 __all__ = ("RAISE", "Wait", "check_event")
 
@@ -62,17 +62,21 @@ class Wait:
     """
     A wait for an event from outside, as the payload of a task: see `Task.wait_for`.
 
+    Attributes:
+        event: The name of the event; None waits for the time only.
+        timeout: Seconds from when it begins to wait; None is for ever.
+        default: What it completes with when the time is over; `RAISE`: it fails.
+
     Raises:
         InvalidTaskError: *event* is no name, *timeout* is no number of seconds, or they
             make no sense together.
     """
 
-    #: The name of the event; None waits for the time only.
     event: str | None
-    #: Seconds from when it begins to wait; None is for ever.
     timeout: float | None = attrs.field(default=None, converter=to_seconds)
-    #: What it completes with when the time is over; `RAISE`: it fails.
     default: Any = RAISE
+
+    __repr__ = shown
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None:

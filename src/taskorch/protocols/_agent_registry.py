@@ -16,14 +16,18 @@ __all__ = ("AgentRegistry", "Match")
 
 @attrs.frozen
 class Match:
-    """The answer of an AgentRegistry."""
+    """
+    The answer of an AgentRegistry.
 
-    #: Names of the agents that can do the task.
+    Attributes:
+        agents: Names of the agents that can do the task.
+        reason: Why these, or why none.
+        reusable: Whether it holds for every task with the same type, requirements and
+            resources, for as long as no agent joins or leaves.
+    """
+
     agents: tuple[str, ...]
-    #: Why these, or why none.
     reason: str = ""
-    #: Whether it holds for every task with the same type, requirements and resources,
-    #: for as long as no agent joins or leaves.
     reusable: Reuse = False
 
 

@@ -16,7 +16,14 @@ __all__ = ("Allocation", "AllocationRequest", "ResourceAllocator")
 
 @attrs.frozen
 class AllocationRequest:
-    """What a task asks for, on the agent that would run it."""
+    """
+    What a task asks for, on the agent that would run it.
+
+    Attributes:
+        task: The task.
+        agent: The agent that is to run it.
+        resources: What the task asks for of the pools.
+    """
 
     task: Task
     agent: AgentView
@@ -25,13 +32,18 @@ class AllocationRequest:
 
 @attrs.frozen
 class Allocation:
-    """The answer of a ResourceAllocator: what is granted, or nothing yet."""
+    """
+    The answer of a ResourceAllocator: what is granted, or nothing yet.
 
-    #: None: nothing now, ask again when something is released.
+    Attributes:
+        granted: None: nothing now, ask again when something is released.
+        reason: Why so much, or nothing.
+        reusable: Whether it holds for every like task, whatever the pools: only an
+            allocation of nothing can.
+    """
+
     granted: Resources | None
     reason: str = ""
-    #: Whether it holds for every like task, whatever the pools: only an allocation
-    #: of nothing can.
     reusable: Reuse = False
 
 

@@ -14,28 +14,39 @@ __all__ = ("Failure", "RetryDecision", "RetryHandler")
 
 @attrs.frozen
 class Failure:
-    """An attempt that failed."""
+    """
+    An attempt that failed.
+
+    Attributes:
+        task: The task.
+        error: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
+        attempts: Attempts charged to the task so far, this one included.
+        elapsed: Seconds from the start of the first attempt to now.
+        last_delay: The delay before this attempt in seconds; 0 before the first.
+        agent: The agent that ran the attempt.
+    """
 
     task: Task
-    #: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
     error: BaseException
-    #: Attempts charged to the task so far, this one included.
     attempts: int
-    #: Seconds from the start of the first attempt to now.
     elapsed: float
-    #: The delay before this attempt in seconds; 0 before the first.
     last_delay: float
     agent: str
 
 
 @attrs.frozen
 class RetryDecision:
-    """The answer of a RetryHandler."""
+    """
+    The answer of a RetryHandler.
+
+    Attributes:
+        retry: Whether there is another attempt.
+        delay: Seconds until the next attempt may start.
+        reason: Why; the event and `explain` show it.
+    """
 
     retry: bool
-    #: Seconds until the next attempt may start.
     delay: float = 0.0
-    #: Why; the event and `explain` show it.
     reason: str = ""
 
 

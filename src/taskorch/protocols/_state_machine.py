@@ -14,11 +14,19 @@ __all__ = ("Permit", "StateMachine", "Transition")
 
 @attrs.frozen
 class Transition:
-    """A change of state that is about to be made."""
+    """
+    A change of state that is about to be made.
+
+    Attributes:
+        task_id: The id of the task.
+        type: The type of the task.
+        before: None for a task that is being submitted.
+        after: The state that it would come into.
+        reason: Why.
+    """
 
     task_id: str
     type: str
-    #: None for a task that is being submitted.
     before: TaskState | None
     after: TaskState
     reason: str = ""
@@ -26,10 +34,15 @@ class Transition:
 
 @attrs.frozen
 class Permit:
-    """The answer of a StateMachine."""
+    """
+    The answer of a StateMachine.
+
+    Attributes:
+        allowed: Whether it may be made.
+        reason: Why not; the caller sees it.
+    """
 
     allowed: bool
-    #: Why not; the caller sees it.
     reason: str = ""
 
 

@@ -21,27 +21,35 @@ class Order:
     Lower keys start first, equal ones in the order of submission. It is either a
     *key*, or a rule: with `aging`, the key is the time of submission less priority
     times `aging` seconds; with `aging=0` that is first in, first out.
+
+    Attributes:
+        key: A number, or a tuple of numbers and strings; all keys of one queue must be
+            comparable with each other.
+        aging: Seconds of waiting that one level of priority is worth.
+        reusable: Whether the rule holds for every task; a key never does.
     """
 
-    #: A number, or a tuple of numbers and strings; all keys of one queue must be
-    #: comparable with each other.
     key: Any = None
-    #: Seconds of waiting that one level of priority is worth.
     aging: float | None = None
-    #: Whether the rule holds for every task; a key never does.
     reusable: Reuse = False
 
 
 @attrs.frozen
 class Admission:
-    """Whether a task may join the queue."""
+    """
+    Whether a task may join the queue.
+
+    Attributes:
+        admitted: Whether it may join the queue.
+        reason: Why.
+        max_age: Seconds that it may wait before it expires (FAILED,
+            `TaskExpiredError`); None is for ever.
+        reusable: Whether it holds for every task, whatever the length of the queue.
+    """
 
     admitted: bool
     reason: str = ""
-    #: Seconds that it may wait before it expires (FAILED, `TaskExpiredError`); None
-    #: is for ever.
     max_age: float | None = None
-    #: Whether it holds for every task, whatever the length of the queue.
     reusable: Reuse = False
 
 

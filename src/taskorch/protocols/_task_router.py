@@ -16,13 +16,18 @@ __all__ = ("Route", "TaskRouter")
 
 @attrs.frozen
 class Route:
-    """The answer of a TaskRouter."""
+    """
+    The answer of a TaskRouter.
 
-    #: The name of one of the candidates.
+    Attributes:
+        agent: The name of one of the candidates.
+        reason: Why this one; `explain` shows it.
+        reusable: Whether it holds for every like task while the same agents are
+            candidates.
+    """
+
     agent: str
-    #: Why this one; `explain` shows it.
     reason: str = ""
-    #: Whether it holds for every like task while the same agents are candidates.
     reusable: Reuse = False
 
 

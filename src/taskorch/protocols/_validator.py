@@ -15,21 +15,30 @@ __all__ = ("Finding", "Validator", "Verdict")
 
 @attrs.frozen
 class Finding:
-    """One thing that is wrong with a task."""
+    """
+    One thing that is wrong with a task.
 
-    #: Where: `payload.path`, `retry.base`, ….
+    Attributes:
+        path: Where: `payload.path`, `retry.base`, ….
+        message: What is wrong, and what would be right.
+    """
+
     path: str
-    #: What is wrong, and what would be right.
     message: str
 
 
 @attrs.frozen
 class Verdict:
-    """The answer of a Validator: accepted if there are no findings."""
+    """
+    The answer of a Validator: accepted if there are no findings.
+
+    Attributes:
+        findings: What is wrong; none: it is accepted.
+        reusable: Whether it holds for every task with the same type and options,
+            whatever the payload.
+    """
 
     findings: tuple[Finding, ...] = ()
-    #: Whether it holds for every task with the same type and options, whatever the
-    #: payload.
     reusable: Reuse = False
 
     @property

@@ -33,17 +33,24 @@ _PACE: Final = "More of anything would save nothing: the critical path sets the 
 
 @attrs.frozen
 class ScheduledAttempt:
-    """One attempt of the schedule; times are seconds from the beginning."""
+    """
+    One attempt of the schedule; times are seconds from the beginning.
+
+    Attributes:
+        task_id: The id of the task.
+        start: When it begins, in seconds from the beginning.
+        end: When it ends, likewise.
+        agent_id: Empty for a wait, which nobody makes.
+        attempt: Counted from 1; 0 for a wait.
+        outcome: `completed`, `failed` or `stopped`, as by a timeout; `waited`: it was
+            no attempt, but a wait for something from outside.
+    """
 
     task_id: str
     start: float
     end: float
-    #: Empty for a wait, which nobody makes.
     agent_id: str
-    #: Counted from 1; 0 for a wait.
     attempt: int
-    #: `completed`, `failed` or `stopped`, as by a timeout; `waited`: it was no attempt,
-    #: but a wait for something from outside.
     outcome: str = "completed"
 
 
@@ -106,28 +113,35 @@ class SimulationReport:
     several draws, the schedule and all that is said of it are of the median draw. The
     critical path, and what more would save, take simulations of their own, which are
     made when they are first asked for.
+
+    Attributes:
+        makespan: Seconds from the beginning to the end of the last attempt or wait.
+        p50: Half of the draws, and nine in ten, take no more seconds.
+        p90: In nine of ten draws it takes no longer; in seconds.
+        makespans: Seconds of each draw, the shortest first.
+        incomplete: Draws in which not every task completed; they end when nothing can
+            go on.
+        schedule: All attempts and waits, in the order in which they end.
+        peak: The most in use at once, the mean until the end, and what there is: an
+            agent without a limit has infinitely many slots.
+        mean: What is in use on average.
+        total: What there is in all.
+        failed: Tasks that would fail for good, and those that would never begin; why.
+        never: Tasks that never start, and why.
+        assumed: What was taken for granted, in sentences.
     """
 
-    #: Seconds from the beginning to the end of the last attempt or wait.
     makespan: float
-    #: Half of the draws, and nine in ten, take no more seconds.
     p50: float
     p90: float
-    #: Seconds of each draw, the shortest first.
     makespans: tuple[float, ...]
-    #: Draws in which not every task completed; they end when nothing can go on.
     incomplete: int
-    #: All attempts and waits, in the order in which they end.
     schedule: tuple[ScheduledAttempt, ...]
-    #: The most in use at once, the mean until the end, and what there is: an agent
-    #: without a limit has infinitely many slots.
     peak: Use
     mean: Use
     total: Use
-    #: Tasks that would fail for good, and those that would never begin; why.
     failed: Mapping[str, str]
     never: Mapping[str, str]
-    #: What was taken for granted, in sentences.
     assumed: tuple[str, ...]
     _study: Study = attrs.field(alias="study")
 
