@@ -32,7 +32,7 @@ def shown(self: Any) -> str:
         if not field.repr or _is_usual(field, value):
             continue
         if callable(field.repr):
-            text = _cut(field.repr(value))
+            text = _cut(str(field.repr(value)))
         else:
             text = show(value, _MAX_FIELD)
         said.append(f"{field.name}={' '.join(text.splitlines())}")
