@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from types import CoroutineType
@@ -46,7 +47,6 @@ from taskorch.runtime._asyncio import (
 )
 from taskorch.runtime._context import (
     CURRENT,
-    TaskContext,
     call_with,
     context_of,
     result_of,
@@ -373,8 +373,9 @@ class Attempts:
         pool = self._rt.executors[name]
         remote = False
         if isinstance(pool, concurrent.futures.ThreadPoolExecutor):
-            run = work._ctx.copy().run
-            future = pool.submit(run, _call_inside, context, fn, args, kwargs)
+            variables = work._ctx.copy()
+            variables.run(CURRENT.set, context)
+            future = pool.submit(_call_inside, [variables], fn, args, kwargs)
         elif isinstance(pool, concurrent.futures.ProcessPoolExecutor):
             remote = True
             # An agent's handler has it among its arguments; then it is the same.
@@ -598,16 +599,15 @@ def _portable(task: Task, work: Work) -> Task:
 
 
 def _call_inside(
-    context: TaskContext,
+    given: list[Context],
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
     """On a thread of the user's executor, in the context variables of the attempt."""
-    CURRENT.set(context)
-    # The frames of an error lead to this one: it keeps no task alive.
-    del context
-    return fn(*args, **kwargs)
+    # Taken out of it, and into no variable: the frames of an error lead to those of the
+    # pool, which keep what they were given, and would keep the task alive.
+    return given.pop().run(fn, *args, **kwargs)
 
 
 def resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
