@@ -349,13 +349,10 @@ def test_two_tasks_of_one_batch_with_one_key_are_refused(orch):
     [
         Task.call(pow, 2, 4, id="known"),
         Task.call(max, 2, 3, id="known"),
-        Task.call(pow, 2, 3, id="known", priority=1),
-        Task.call(pow, 2, 3, id="known", timeout=5),
-        Task.call(pow, 2, 3, id="known", retry=RetryPolicy(max_attempts=2)),
-        Task.call(pow, 2, 3, id="known", metadata={"a": 1}),
         Task.call(pow, 2, 3, id="known", type="other"),
+        Task.call(pow, 2, 3, id="known", join="finished"),
     ],
-    ids=["payload", "function", "priority", "timeout", "retry", "metadata", "type"],
+    ids=["payload", "function", "type", "join"],
 )
 def test_a_known_id_with_other_content_is_refused(orch, other):
     """The same again is the same task; anything else is an error."""

@@ -256,7 +256,7 @@ def test_a_batch_from_a_generator() -> None:
         Task.call(int, after=["missing"]),
         Task.call(int, id="no good"),
         Task.call(int, resources=Resources(unicorns=1)),
-        Task.call(int, id="known", priority=7),
+        Task.call(int, "7", id="known"),
         Task.call(int, id="twin"),
     ],
     ids=["capability", "reference", "id", "resource", "known", "twice"],

@@ -379,21 +379,30 @@ class TaskReprioritised(TaskEvent):
 
 @attrs.frozen
 class TaskOptionsChanged(TaskEvent):
-    """The task was submitted again with other options: these hold from now on."""
+    """
+    The task was submitted again with other options: these hold from now on.
 
-    #: The names of those that are others.
+    Attributes:
+        changed: The names of the options that are others.
+        priority: Its priority.
+        key: Its place in the queue: lower starts first.
+        requires: The capabilities that it needs; None: any of the local agent.
+        resources: What it needs, in whole units.
+        timeout_ns: How long an attempt may take, in ns; None is for ever.
+        idempotent: Whether an attempt that was cut off may be run again.
+        due_ns: If it waits for a date, and that has changed: when it is over, in ns since
+            the epoch.
+        deadline_ns: To have ended by this time, in ns since the epoch; None is never.
+    """
+
     changed: tuple[str, ...]
     priority: int
-    #: Its place in the queue: lower starts first.
     key: Any = None
     requires: tuple[str, ...] | None = None
     resources: Units = ()
     timeout_ns: int | None = None
     idempotent: bool = True
-    #: If it waits for a date, and that has changed: when it is over, in ns since the
-    #: epoch.
     due_ns: int | None = None
-    #: To have ended by this time, in ns since the epoch.
     deadline_ns: int | None = None
 
 
