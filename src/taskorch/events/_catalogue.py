@@ -386,11 +386,11 @@ class TaskOptionsChanged(TaskEvent):
         changed: The names of the options that are others.
         priority: Its priority.
         key: Its place in the queue: lower starts first.
-        requires: The capabilities that it needs; None: any of the local agent.
+        requires: Capabilities that the agent must have; None: it runs here.
         resources: What it needs, in whole units.
         timeout_ns: How long an attempt may take, in ns; None is for ever.
         idempotent: Whether an attempt that was cut off may be run again.
-        due_ns: If it waits for a date, and that has changed: when it is over, in ns since
+        due_ns: If it waits for a date, and that has changed: when that is, in ns since
             the epoch.
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
     """
