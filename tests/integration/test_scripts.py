@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 
 from taskorch import (
+    CycleError,
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
@@ -842,3 +843,16 @@ def test_other_options_are_no_move(path: Path) -> None:
         assert history[-1].state == history[-2].state
         assert [s.task_id for s in orch.tasks(older_than=0)] == ["x"]
         orch.cancel_task("x")
+
+
+def test_a_task_does_not_wait_for_a_run_of_its_own() -> None:
+    """The run after that would wait for the one that it replaces, and so for itself."""
+    with TaskOrchestrator() as orch:
+        first = orch.submit_task(Task.call(int, "1", id="t"))
+        assert first.result(PATIENCE) == 1
+        assert orch.rerun_task("t").result(PATIENCE) == 1
+        for own in ("t", "t~1", "t~2", first):
+            with pytest.raises(CycleError, match="waits for itself"):
+                orch.submit_task(Task.call(int, "2", id="t", after=[own]), replace=True)
+        with pytest.raises(CycleError, match="waits for itself"):
+            orch.submit_task(Task.call(abs, first, id="t"), replace=True)

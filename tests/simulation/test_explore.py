@@ -185,3 +185,17 @@ def test_a_soak_refuses_what_is_no_number(option, capsys):
     with pytest.raises(SystemExit):
         soak.main([option])
     assert "is not a whole number of 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seed", "names"),
+    [
+        # Options that are not kept yet said that a task may run twice, and it began.
+        (141_225_633, {"command 27", "command 42"}),
+        # A task waited for an earlier run of its own, and so its next run for itself.
+        (141_227_123, {"command 7", "command 10", "command 11", "command 15"}),
+    ],
+)
+def test_what_broke_once_breaks_no_more(seed, names):
+    explore(seed, 60, keep=names)
+    explore(seed)

@@ -23,7 +23,7 @@ from joblib.parallel import ParallelBackendBase, register_parallel_backend
 from taskorch._executor import TaskExecutor
 from taskorch._orchestrator import TaskOrchestrator
 
-__all__ = ("TaskorchBackend", "register")
+__all__ = ("register",)
 
 
 def register() -> None:
@@ -35,10 +35,10 @@ def register() -> None:
     orchestrator that is there already; without, each `Parallel` has one of its own for
     `n_jobs` calls at once, of which -1 means as many as there are processors.
     """
-    register_parallel_backend("taskorch", TaskorchBackend)
+    register_parallel_backend("taskorch", _TaskorchBackend)
 
 
-class TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is untyped
+class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is untyped
     """
     A backend of joblib's over a `TaskExecutor`.
 

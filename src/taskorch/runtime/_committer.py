@@ -156,7 +156,9 @@ class Committer:
 
     # -- under the lock ------------------------------------------------------------
 
-    def take(self, items: list[tuple[Fact, Any]]) -> None:  # noqa: C901 - hot
+    def take(  # noqa: C901, PLR0912 - hot
+        self, items: list[tuple[Fact, Any]]
+    ) -> None:
         """Facts of a step: they are kept soon, and then told."""
         commits, documents = self.commits, self.documents
         pending = commits.pending
@@ -187,6 +189,9 @@ class Committer:
                 elif cls is TaskUnblocked:
                     work._settled = NEVER
                     unsettled.append(work)
+                elif cls is TaskOptionsChanged:
+                    # It begins with what is kept: whether it may run twice, above all.
+                    work._born = fact[1]
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
         if self._rt.wanted:

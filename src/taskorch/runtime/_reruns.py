@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ("Reruns", "earlier_ids", "next_id", "stem_of")
+from taskorch.errors import CycleError
+from taskorch.model import Task
+
+__all__ = ("Reruns", "earlier_ids", "next_id", "refuse_itself", "stem_of")
 
 _FIRST: Final = "1"
 
@@ -29,6 +32,23 @@ def earlier_ids(task_id: str) -> list[str]:
     """The ids of the runs before this one."""
     stem, _, number = task_id.partition("~")
     return [stem, *[f"{stem}~{n}" for n in range(2, int(number))]] if number else []
+
+
+def refuse_itself(parent_id: str, by: Task) -> None:
+    """
+    Refuse a dependency of a task on a run of its own.
+
+    The next run of *by* would wait for that which it replaces, and so for itself.
+
+    Raises:
+        CycleError: *parent_id* is a run of *by*.
+    """
+    if by.id is None or stem_of(parent_id) != stem_of(by.id):
+        return
+    name = stem_of(by.id)
+    msg = f"task {name!r} waits for itself: {parent_id} is a run of it"
+    hint = "leave it out; what it had made can be read by orch.handle(id) before"
+    raise CycleError(msg, cycle=(name,), hint=hint)
 
 
 class Reruns:

@@ -85,7 +85,7 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
-from taskorch.runtime._reruns import Reruns, stem_of
+from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
 from taskorch.runtime._submission import Batch, Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -780,7 +780,13 @@ class Runtime:
 
         Raises:
             UnknownTaskError: There is none.
+            CycleError: It is a run of *by* itself.
         """
+        work = self._find(ref, by)
+        refuse_itself(work._row.id, by)
+        return work
+
+    def _find(self, ref: Any, by: Task) -> Work:
         if isinstance(ref, Work):
             if ref._rt is self:
                 return self._run_of(ref)

@@ -53,7 +53,7 @@ from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._recovery import Folding
-from taskorch.runtime._reruns import Reruns, stem_of
+from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -523,7 +523,7 @@ class Life:
         Raises:
             UsageError: It may not, or they are unknown.
         """
-        works = [self.known(name) for name in after]
+        works = [self.find(name, task_of(row)) for name in after]
         rows = [work._row for work in works]
         fresh = self.kernel.add_parents(row, rows, self.now())
         found = {work._row.id: work for work in works}
@@ -578,6 +578,7 @@ class Life:
 
         Raises:
             UnknownTaskError: There is none.
+            CycleError: It is a run of *by* itself.
         """
         name = ref
         if isinstance(ref, Task):
@@ -591,6 +592,7 @@ class Life:
         if not isinstance(name, str):
             msg = f"task {by.id} needs {ref!r}, which was not submitted"
             raise UnknownTaskError(msg, task_id=by.id)
+        refuse_itself(name, by)
         return self.known(name)
 
     def known(self, task_id: str) -> Work:
@@ -620,12 +622,10 @@ class Life:
 
 
 def _entry(item: tuple[Fact, Any]) -> Entry:
-    """What is kept of a fact; notes the number of a submission."""
+    """What is kept of a fact; notes the number of what says how it may begin."""
     fact, job = item
-    if fact[0] is TaskSubmitted:
+    if fact[0] is TaskSubmitted or fact[0] is TaskOptionsChanged:
         job._seq = fact[1]
-        return fact, job._task
-    if fact[0] is TaskOptionsChanged:
         return fact, job._task
     if fact[0] is TaskCompleted:
         return fact, job._value

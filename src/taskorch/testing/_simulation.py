@@ -18,6 +18,7 @@ from taskorch.events import (
     Fact,
     TaskCompleted,
     TaskFailed,
+    TaskOptionsChanged,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -171,6 +172,8 @@ class _Watched(World):
         for fact, _ in group:
             if fact[0] is TaskSubmitted:
                 safe[fact[3]] = fact[11]
+            elif fact[0] is TaskOptionsChanged:
+                safe[fact[3]] = fact[10]
             elif fact[0] is TaskStarted:
                 safe[fact[3], fact[4]] = True
 
