@@ -9,9 +9,6 @@ import pytest
 
 from taskorch import TaskExecutor
 
-# Half a minute, most of it asleep.
-pytestmark = pytest.mark.slow
-
 _PACKAGE = "test.test_concurrent_futures"
 #: Where each class stands; before Python 3.12 all are in one file.
 _CLASSES = {
