@@ -194,6 +194,8 @@ def _refuse(
 def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.Thread:
     """Start *orchestrator*, and the thread that will stop it."""
     orchestrator.start()
+    # At the exit, CPython 3.12.0 and 3.12.1 begin no threads any more.
+    orchestrator._rt.publisher.begin()
     bell: SimpleQueue[None] = SimpleQueue()
     caretaker = threading.Thread(
         target=_take_care,

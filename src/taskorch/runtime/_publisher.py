@@ -135,6 +135,13 @@ class Publisher:
             return
         self._rt.timer.watch(self.slow_after)
 
+    def begin(self) -> None:
+        """Have the thread, and who watches it, before there is anything to publish."""
+        with self._rt.lock:
+            if self._thread is None:
+                self._begin()
+                self._rt.timer.watch(self.slow_after)
+
     def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         """Nobody keeps up: drop the newest facts, and count what that loses."""
         kept = []
