@@ -32,6 +32,13 @@ def pytest_collection_finish():
 
 
 @pytest.fixture
+def caplog(caplog):
+    """A log to which nothing of earlier tests is written, when its garbage is collected."""
+    gc.collect()
+    return caplog
+
+
+@pytest.fixture
 def unmeasured(monkeypatch):
     """
     Processes that this test starts are not measured for coverage.

@@ -1,6 +1,7 @@
 """What the guardian knows when we die is what we knew, whatever became of it."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import signal
@@ -249,6 +250,7 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(msg)
 
     def descriptors() -> int:
+        gc.collect()
         return len(list(pathlib.Path("/proc/self/fd").iterdir()))
 
     before = descriptors()
