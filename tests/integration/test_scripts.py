@@ -856,3 +856,63 @@ def test_a_task_does_not_wait_for_a_run_of_its_own() -> None:
                 orch.submit_task(Task.call(int, "2", id="t", after=[own]), replace=True)
         with pytest.raises(CycleError, match="waits for itself"):
             orch.submit_task(Task.call(abs, first, id="t"), replace=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (1, 1.0),
+        (0.0, -0.0),
+        ("1", 1),
+        ((1, 2), [1, 2]),
+        ({1}, {True}),
+        ({1: 0}, {True: 0}),
+        ({"a": [1]}, {"a": [1.0]}),
+        (frozenset({1}), {1}),
+    ],
+)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_python_takes_for_equal_may_be_another_payload(
+    path: Path, one: Any, other: Any, keeps: bool
+) -> None:
+    with TaskOrchestrator(journal=path if keeps else None) as orch:
+        first = orch.submit_task(Task.call(repr, one, id="t"))
+        assert orch.submit_task(Task.call(repr, one, id="t")) is first
+        assert first.result(PATIENCE) == repr(one)
+        with pytest.raises(DuplicateTaskError, match="args"):
+            orch.submit_task(Task.call(repr, other, id="t"))
+        again = orch.submit_task(Task.call(repr, other, id="t"), replace=True)
+        assert again.result(PATIENCE) == repr(other)
+
+
+def test_the_order_of_names_is_no_other_payload() -> None:
+    with TaskOrchestrator() as orch:
+        first = orch.submit_task(Task.call(dict, {"a": 1, "b": 2}, id="t"))
+        again = Task.call(dict, {"b": 2, "a": 1}, id="t")
+        assert orch.submit_task(again) is first
+
+
+def test_an_id_beside_a_key_that_are_of_two_tasks() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(abs, 1, idempotency_key="k"))
+        orch.submit_task(Task.call(abs, 2, id="two"))
+        with pytest.raises(DuplicateTaskError, match="'two'"):
+            orch.submit_task(Task.call(abs, 1, id="two", idempotency_key="k"))
+
+
+def test_what_is_blocked_by_an_earlier_failure_says_when_that_was(path: Path) -> None:
+    def tasks() -> list[Task]:
+        boom = Task.call(divmod, 1, 0, id="boom")
+        return [boom, Task.call(abs, boom, id="low")]
+
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_tasks(tasks())
+        orch.wait(PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        _, low = orch.submit_tasks(tasks())
+        error = low.exception(PATIENCE)
+        assert isinstance(error, DependencyFailedError)
+        assert "in an earlier life, on 20" in error.hint
+        assert "rerun_task('boom')" in error.hint
+        assert "rerun_failed=True" in error.hint

@@ -246,11 +246,7 @@ class ReadableJournal:
     def _error(self, error: Exception, what: str) -> JournalError:
         """What *error* means to whoever wanted the journal *what*."""
         if _file.may_be_unread(error):
-            refusal = _repair.unreadable(self.path)
-            if refusal is not None:
-                error = refusal
-            elif _repair.is_sound(self.path):
-                error = OSError(f"{error}, and it is not any more")
+            error = _repair.refusal(self.path) or error
         if _file.is_passing(error):
             outcome = "unknown" if self._in_doubt else "refused"
             why = str(error) or "out of memory"

@@ -18,10 +18,14 @@ from typing import Final
 
 from taskorch.journal import _file
 
-__all__ = ("is_sound", "mend_modes", "rewrite_log", "unreadable")
+__all__ = ("mend_modes", "refusal", "rewrite_log")
 
 #: Bytes that are read and written at once.
 _PART: Final = 1024 * 1024
+#: Bytes that SQLite reads at once: as often as it, the disk may refuse us.
+_PAGE: Final = 4096
+#: How often it is looked whether what seems damaged is.
+_LOOKS: Final = 3
 #: Where a plain fsync stops at the cache of the disk, what goes further.
 _FULL_SYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -84,7 +88,23 @@ def mend_modes(path: Path) -> None:
 # ------------------------------------------------------------------- is it damage?
 
 
-def is_sound(path: Path) -> bool:
+def refusal(path: Path) -> OSError | None:
+    """
+    What the disk said, if it only refused to read what SQLite calls damaged.
+
+    A disk that refuses now and then may do so at any look: damage is what shows at
+    several, in files that can be read each time.
+    """
+    for _ in range(_LOOKS):
+        said = _unreadable(path)
+        if said is not None:
+            return said
+        if _is_sound(path):
+            return OSError(errno.EIO, "the disk refused a read, and does no more")
+    return None
+
+
+def _is_sound(path: Path) -> bool:
     """
     Whether the journal can be read from end to end, and its pages fit together.
 
@@ -100,13 +120,13 @@ def is_sound(path: Path) -> bool:
     return False
 
 
-def unreadable(path: Path) -> OSError | None:
+def _unreadable(path: Path) -> OSError | None:
     """What the disk says if it refuses to read the journal or its log."""
     for name in (path, Path(f"{path}-wal")):
         try:
             with _descriptor(name) as file:
                 place = 0
-                while part := os.pread(file, _PART, place):
+                while part := os.pread(file, _PAGE, place):
                     place += len(part)
         except OSError as error:
             if error.errno == errno.EIO:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from taskorch.errors import DuplicateTaskError
-from taskorch.model import Call, Program, Reference, Task
+from taskorch.model import Call, Missing, Program, Reference, Task
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
 
@@ -59,6 +60,8 @@ _MAX_VALUE: Final = 60
 _MAX_SHOWN: Final = 6
 _MAX_DEPTH: Final = 4
 _ABSENT: Final = object()
+#: Classes whose instances are the same if they are equal.
+_PLAIN: Final = frozenset({str, int, bool, bytes, type(None)})
 
 #: Whether two values are the same.
 Alike: TypeAlias = Callable[[Any, Any], bool]
@@ -68,22 +71,44 @@ Difference: TypeAlias = tuple[str, str, str]
 
 def alike(committer: Committer | None) -> Alike:
     """
-    Whether two values are the same: by themselves, or as a journal keeps them.
+    Whether two values are the same, type and all: as a journal would keep them.
 
-    What has come back from a journal need not be equal to what it was made of: a NaN,
-    or an object that is equal to itself only.
+    For Python, 1, 1.0 and True are equal, and so are values of a class of the user's
+    that compares some of its fields; what came back from a journal may be equal to
+    nothing. What no journal keeps is compared by itself.
     """
+    if committer is None:
+        from taskorch.journal import _codec  # noqa: PLC0415 - seldom needed
+
+        document: Callable[[Any], Any] = _codec.document
+    else:
+        document = committer.journal.document
 
     def are_alike(one: Any, other: Any) -> bool:
-        try:
-            if one is other or bool(one == other):
-                return True
-            if committer is None:
-                return False
-            document = committer.journal.document
+        if one is other or type(one) is not type(other):
+            return one is other
+        if type(one) in _PLAIN:
+            return bool(one == other)
+        if isinstance(one, Call):
+            return all(
+                are_alike(getattr(one, name), getattr(other, name))
+                for name in ("fn", "args", "executor")
+            ) and are_alike(dict(one.kwargs), dict(other.kwargs))
+        if isinstance(one, dict):
+            # In any order.
+            others = {(type(key), key): value for key, value in other.items()}
+            return len(one) == len(other) and all(
+                are_alike(value, others.get((type(key), key), _ABSENT))
+                for key, value in one.items()
+            )
+        if type(one) in (list, tuple):
+            return len(one) == len(other) and all(map(are_alike, one, other))
+        # What no journal keeps, and a comparison of the user's, may raise anything.
+        with suppress(Exception):
             return bool(document(one) == document(other))
-        except Exception:  # noqa: BLE001 - a comparison of the user's, or no document
-            return False
+        with suppress(Exception):
+            return bool(one == other)
+        return False
 
     return are_alike
 
@@ -196,6 +221,10 @@ def _shown(value: Any) -> str:
         return "missing"
     if isinstance(value, Reference):
         return f"the result of {value.task_id}"
+    if isinstance(value, Missing):
+        return f"{value.name.replace(':', '.')}, which is gone: {value.why}"
+    if isinstance(value, Call):
+        return f"a call of {_shown(value.fn)}"
     name = getattr(value, "__qualname__", None)
     if callable(value) and isinstance(name, str):
         return f"{getattr(value, '__module__', '')}.{name}".lstrip(".")

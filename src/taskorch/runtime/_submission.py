@@ -583,6 +583,7 @@ class Submission:
             known = None if known is None else rt.reruns.latest(known)
             if known is not None and rt.is_known(known):
                 entry.existing = rt.known(known)
+                self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
                 msg = f"two tasks of one batch have the id {task.id!r}"
@@ -596,6 +597,24 @@ class Submission:
             ids[entry.task_id] = entry
             if key is not None:
                 keys[key] = entry
+
+    def _check_id_and_key(self, task: Task, known: str) -> None:
+        """
+        See that the id of *task*, whose key is that of *known*, is no other one's.
+
+        Raises:
+            DuplicateTaskError: It is.
+        """
+        rt, name, key = self._rt, task.id, task.idempotency_key
+        if key is None or name is None or stem_of(known) == name:
+            return
+        if rt.is_known(rt.reruns.latest(name)):
+            msg = (
+                f"the idempotency key {key!r} is that of task {stem_of(known)}, and "
+                f"the id {name!r} that of another"
+            )
+            hint = "use the id that belongs to the key, or another key"
+            raise DuplicateTaskError(msg, hint=hint, task_id=name)
 
     def _run_again(self, entries: Sequence[Entry], now: int) -> None:
         """Run again what is replaced, or had failed in an earlier life."""

@@ -27,7 +27,14 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
 from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._work import Work, first_error
+from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._work import (
+    RERUN_FAILED,
+    Work,
+    failed_earlier,
+    first_error,
+    moment,
+)
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -49,13 +56,31 @@ def is_settled(row: TaskRow) -> bool:
     return state in TERMINAL
 
 
+def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
+    """What to do about *roots* of which one failed in an earlier life, and when."""
+    tasks = row.cargo._rt.kernel.tasks
+    for root in roots:
+        found = tasks.get(root)
+        if (
+            found is not None
+            and found.cargo is not None
+            and failed_earlier(found.cargo)
+        ):
+            again = f"orch.rerun_task({stem_of(root)!r}) runs again what failed"
+            when = f"in an earlier life, on {moment(found.ended_ns)}"
+            return f"{again} {when}; so does {RERUN_FAILED}"
+    return None
+
+
 def blockade(row: TaskRow) -> DependencyFailedError:
     """The error of a task that is blocked by what it needs."""
     more = row.more
     by = () if more is None else tuple(more.blocked_by)
     roots = () if more is None else more.roots
     msg = f"task {row.id} is blocked: {', '.join(by)} did not complete"
-    error = DependencyFailedError(msg, root_causes=roots, task_id=row.id)
+    error = DependencyFailedError(
+        msg, root_causes=roots, hint=_earlier(row, roots), task_id=row.id
+    )
     error.__cause__ = first_error(row.cargo, roots)
     return error
 
