@@ -41,5 +41,7 @@ def suggesting(cls: C) -> C:
                     raise unknown_option(cls.__name__, name, names) from None
             raise
 
+    # From Python 3.14 on, `wraps` hands on only what is evaluated when asked for.
+    init.__annotations__ = make.__annotations__
     cls.__init__ = init  # type: ignore[misc]
     return cls

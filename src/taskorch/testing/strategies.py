@@ -137,8 +137,16 @@ def retry_policies(**parts: Any) -> Strategy[RetryPolicy]:
         "jitter": st.sampled_from((0.0, 0.5, 1.0, "full")),
         "retry_on": st.just(Exception),
         "stop_after": st.none() | _seconds(),
+        "delays": st.none(),
+        "retry_if_result": st.none(),
     }
-    return st.builds(RetryPolicy, **_fixed("RetryPolicy", drawn, parts))
+    fixed = _fixed("RetryPolicy", drawn, parts)
+    if parts.get("delays") is not None:
+        # They say when and how often: what is drawn must not say it otherwise.
+        for name in ("max_attempts", "wait", "base", "max_delay", "jitter"):
+            if name not in parts:
+                del fixed[name]
+    return st.builds(RetryPolicy, **fixed)
 
 
 def agents(**parts: Any) -> Strategy[Agent]:
