@@ -604,7 +604,7 @@ def test_what_is_named_is_what_happens() -> None:
 def test_what_is_named_is_what_happens_in_thousands_of_states() -> None:
     """All that `explain` names starts the task, and less does not."""
     seen: Counter[str] = Counter()
-    for seed in range(100, 145):
+    for seed in range(100, 150):
         states(seed, 60, seen)
     assert seen["states"] > 2_000
     kinds = {"dependency", "slot", "delay", "resource", "agent", "suspended"}

@@ -210,6 +210,12 @@ def test_a_join_that_can_never_hold() -> None:
     machine.end("a")
     blocker = only(machine, "t")
     assert "That can never be." in blocker.detail or blocker.kind == "decision"
+    machine.submit("c")
+    machine.fail("b")
+    machine.submit("u", after=["b", "c"], join=3)
+    blocker = only(machine, "u")
+    assert blocker.detail.endswith("and 3 are needed. That can never be.")
+    assert blocker.remedies == ()
 
 
 def test_a_join_that_runs_all_the_same() -> None:

@@ -36,7 +36,7 @@ from taskorch.simulation._world import World
 from taskorch.testing import Breach, explore
 
 #: Seeds that are tried before a bug counts as not found.
-SEEDS = 250
+SEEDS = 400
 
 #: What was done wrong: `(where, what stands there, what stands there instead)`.
 BUGS = {

@@ -194,9 +194,7 @@ def _show_inherit(names: Literal[True] | frozenset[str]) -> str:
     return "{" + ", ".join(map(repr, more)) + "}" if more else "DEFAULT_ENV"
 
 
-def _show_stdin(stdin: str | bytes | None) -> str:
-    if stdin is None:
-        return "None"
+def _show_stdin(stdin: str | bytes) -> str:
     return f"<{len(stdin)} {'characters' if isinstance(stdin, str) else 'bytes'}>"
 
 

@@ -47,7 +47,4 @@ def _is_usual(field: attrs.Attribute[Any], value: Any) -> bool:
     usual: Any = field.default
     if isinstance(usual, attrs.Factory):  # type: ignore[arg-type]  # it is a class
         usual = usual.factory()
-    try:
-        return value is usual or (type(value) is type(usual) and bool(value == usual))
-    except Exception:  # noqa: BLE001 - whatever its __eq__ does
-        return False
+    return value is usual or (type(value) is type(usual) and bool(value == usual))
