@@ -35,7 +35,7 @@ from taskorch.kernel import (
     fold,
     recover,
 )
-from taskorch.kernel._state import More
+from taskorch.kernel._rows import More
 from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import Agent, Explanation, Resources, TaskState, Units
 

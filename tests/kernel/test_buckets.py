@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from tests.kernel.harness import AGING, SEC, Machine, S
 
-from taskorch.kernel import Bucket, Kernel, Spec, TaskRow, _kernel
-from taskorch.kernel._state import FEW, TypeRow
+from taskorch.kernel import Bucket, Kernel, Spec, TaskRow, _queue, _state
+from taskorch.kernel._rows import FEW, TypeRow
 
 
 def bucket():
@@ -230,7 +230,7 @@ def test_entries_of_buckets_do_not_pile_up():
 
 def test_idle_buckets_are_forgotten(monkeypatch):
     """Of a great many kinds of task, those with nothing queued leave memory."""
-    monkeypatch.setattr(_kernel, "_MANY", 8)
+    monkeypatch.setattr(_queue, "MANY", 8)
     machine = Machine(concurrency=1)
     machine.kernel.most_buckets = 8
     for n in range(50):
@@ -245,7 +245,7 @@ def test_idle_buckets_are_forgotten(monkeypatch):
 
 def test_a_row_outlives_its_forgotten_bucket(monkeypatch):
     """A task that runs while its bucket is forgotten can be queued again."""
-    monkeypatch.setattr(_kernel, "_MANY", 2)
+    monkeypatch.setattr(_queue, "MANY", 2)
     machine = Machine()
     machine.kernel.most_buckets = 2
     machine.policies.delays["t"] = [0]
@@ -259,7 +259,7 @@ def test_a_row_outlives_its_forgotten_bucket(monkeypatch):
 
 def test_types_and_records_are_bounded(monkeypatch):
     """Beyond many types, the rest is counted together; known ones keep their count."""
-    monkeypatch.setattr(_kernel, "_MANY", 2)
+    monkeypatch.setattr(_state, "MANY", 2)
     machine = Machine()
     for n in range(4):
         machine.policies.delays[f"t{n}"] = [0]

@@ -4,6 +4,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.events import ComponentFailed, TaskFailed, TaskStarted
+from taskorch.kernel import _queue
 from taskorch.model import Resources
 
 
@@ -192,15 +193,15 @@ def test_what_is_put_off_holds_up_its_like_only_until_it_leaves(machine):
     assert machine.submit("d", resources=Resources(cpu=1), priority=1) == ["d"]
     machine.kernel.parked_any.clear()  # no other reason to look at it again
     row = machine.row("a")
-    machine.kernel.dequeue(row)
+    _queue.dequeue(machine.kernel, row)
     row.key += 100 * SEC
-    machine.kernel.enqueue(row)
+    _queue.enqueue(machine.kernel, row)
     row = machine.row("b")
     assert machine.settle() == []
     machine.kernel.parked_any.clear()
-    machine.kernel.dequeue(row)
+    _queue.dequeue(machine.kernel, row)
     row.key += 100 * SEC
-    machine.kernel.enqueue(row)
+    _queue.enqueue(machine.kernel, row)
     assert machine.settle() == ["c"]
 
 

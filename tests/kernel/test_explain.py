@@ -10,7 +10,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Spec, SubmitTask, Terms, _explain, explain
-from taskorch.kernel._state import Awaited
+from taskorch.kernel._rows import Awaited
 from taskorch.model import Blocker, Remedy, Resources, Stuck
 from taskorch.model._explanation import in_words, some
 

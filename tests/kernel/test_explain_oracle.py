@@ -21,16 +21,16 @@ from tests.kernel.harness import SEC, Machine, S
 from tests.kernel.random_run import Run
 
 from taskorch.kernel import Kernel, Search, TaskRow, Terms, explain
-from taskorch.kernel import _attempts as attempts
 from taskorch.kernel import _control as control
-from taskorch.kernel import _parking as parking
+from taskorch.kernel import _ends as ends
+from taskorch.kernel import _queue as queue
 from taskorch.kernel import _tick as ticks
 from taskorch.kernel import _waits as waits
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain_parents import wait_of
 from taskorch.kernel._history import more_of
 from taskorch.kernel._leases import come
-from taskorch.kernel._state import Kept, PoolRow
+from taskorch.kernel._rows import Kept, PoolRow
 from taskorch.model import Agent, Blocker, Explanation, Remedy
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
@@ -99,7 +99,7 @@ class Oracle:
                 self.lift(kernel, row, blocker, how, 1 if blocker is less else 0)
             if row.state not in (S.COMPLETED, S.FAILED, S.CANCELLED, S.RUNNING):
                 kernel.set_priority(row, 1_000, self.now)
-                parking.unpark_all(kernel)
+                queue.unpark_all(kernel)
                 kernel.dispatch(self.now)
             if wait_of(row) is not None:
                 # It is no work: it completes.
@@ -360,7 +360,7 @@ def finish(kernel: Kernel, row: TaskRow, now: int) -> None:
         return
     if row.state is S.QUEUED:
         control.take_out(kernel, row)
-    attempts.forget_delay(kernel, row)
+    ends.forget_delay(kernel, row)
     if row.state is not S.BLOCKED:
         kernel.count(row.state, -1)
         kernel.count(S.BLOCKED, 1)
@@ -563,7 +563,7 @@ def stays(seed: int, steps: int, seen: Counter[str]) -> None:
     policies.vetoes.clear()
     policies.refuses = lambda row, agent: None
     kernel = machine.kernel
-    parking.stir(kernel)
+    queue.stir(kernel)
     before = search(kernel, machine.now)
     states = {name: kernel.row(name).state for name in before}
     left_alone(machine, 60)

@@ -4,7 +4,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.kernel import Spec, _dispatch, check_invariants
-from taskorch.kernel._state import FEW
+from taskorch.kernel._rows import FEW
 from taskorch.model import Resources
 
 

@@ -4,10 +4,24 @@ import attrs
 from tests.simulation import small_world
 
 from taskorch.events import TaskRetrying
-from taskorch.kernel import EndAttempt, Kernel, _attempts, _books, _fold, _parking
+from taskorch.kernel import (
+    EndAttempt,
+    Kernel,
+    _attempts,
+    _books,
+    _fold,
+    _parking,
+    _queue,
+)
 from taskorch.model import TaskState
 
 S = TaskState
+
+
+def end_attempts_by(monkeypatch, function):
+    """Let *function* end attempts, whoever reports that."""
+    monkeypatch.setattr(_attempts, "end", function)
+    monkeypatch.setattr(Kernel, "end_attempt", function)
 
 
 def accepts_late_results(monkeypatch):
@@ -17,7 +31,7 @@ def accepts_late_results(monkeypatch):
     def wrong(kernel, row, attempt, *rest):
         return end(kernel, row, row.attempt, *rest)
 
-    monkeypatch.setattr(_attempts, "end", wrong)
+    end_attempts_by(monkeypatch, wrong)
 
 
 def accepts_results_of_another_life(monkeypatch):
@@ -44,7 +58,7 @@ def keeps_the_pool_on_failure(monkeypatch):
                 kernel.pools[name].used += units
         return counted
 
-    monkeypatch.setattr(_attempts, "end", wrong)
+    end_attempts_by(monkeypatch, wrong)
 
 
 def releases_twice_on_cancel(monkeypatch):
@@ -56,7 +70,7 @@ def releases_twice_on_cancel(monkeypatch):
             _books.release(kernel, row.agent, row.alloc)
         return end(kernel, row, *rest)
 
-    monkeypatch.setattr(_attempts, "end", wrong)
+    end_attempts_by(monkeypatch, wrong)
 
 
 def charges_our_crash(monkeypatch):
@@ -73,7 +87,7 @@ def starts_after_a_cancel(monkeypatch):
             row.more.stop = ""
         return end(kernel, row, attempt, outcome, *rest)
 
-    monkeypatch.setattr(_attempts, "end", wrong)
+    end_attempts_by(monkeypatch, wrong)
 
 
 def forgets_a_submission(monkeypatch):
@@ -84,7 +98,7 @@ def forgets_a_submission(monkeypatch):
         recover(kernel, epoch, now)
         for row in list(kernel.tasks.values()):
             if row.state is S.QUEUED and not row.attempt:
-                kernel.dequeue(row)
+                _queue.dequeue(kernel, row)
                 del kernel.tasks[row.id]
 
     monkeypatch.setattr(small_world, "recover", wrong)

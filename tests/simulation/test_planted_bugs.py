@@ -21,6 +21,7 @@ from taskorch.kernel import (
     _control,
     _dependencies,
     _edges,
+    _ends,
     _fold,
     _joins,
     _leases,
@@ -28,7 +29,7 @@ from taskorch.kernel import (
     _timers,
     _waits,
 )
-from taskorch.kernel._state import Bucket
+from taskorch.kernel._rows import Bucket
 from taskorch.runtime import _submission
 from taskorch.runtime._commits import Commits
 from taskorch.simulation._life import Life
@@ -47,13 +48,16 @@ BUGS = {
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,
-        "_books.release(self, agent, row.alloc)",
+        "_books.release(kernel, agent, row.alloc)",
         "pass",
     ),
     "a cancelled attempt is released twice": (
-        _attempts.call_off,
+        _ends.call_off,
         "_end_waits(kernel, row)",
-        "_end_waits(kernel, row)\n    free(kernel, row) if row.agent else None",
+        (
+            "_end_waits(kernel, row)\n    from taskorch.kernel import _attempts\n"
+            "    _attempts.free(kernel, row) if row.agent else None"
+        ),
     ),
     "the result of an earlier attempt is accepted": (
         _attempts.end,
@@ -73,7 +77,7 @@ BUGS = {
     "what can start is started before all of an instant is applied": (
         Kernel.complete,
         "return True\n",
-        "self.dispatch(now)\n    return True\n",
+        "dispatch(kernel, now)\n    return True\n",
     ),
     "the timeout of a program is lost when it is continued": (
         _control.go_on,

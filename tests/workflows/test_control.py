@@ -315,7 +315,7 @@ def test_a_run_of_an_earlier_life_has_its_last_tasks_too(tmp_path: Path):
 
 def measured(orch, kind: str, seconds: float) -> None:
     """As if attempts of a type had taken so long."""
-    row = orch._rt.kernel._type_row(kind)
+    row = orch._rt.kernel.type_row(kind)
     row.samples.append((0, 0, 0, int(seconds * 1e9)))
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from taskorch._managers._mapping import mapped
-from taskorch.kernel import _parking
-from taskorch.kernel._state import PoolRow
+from taskorch.kernel import _queue
+from taskorch.kernel._rows import PoolRow
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
 from taskorch.model._resources import to_units
 from taskorch.workflows import _steps
@@ -57,7 +57,7 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
         # What nobody could do before may start now.
         runtime.deciders._pools = None
         kernel.agents_version += 1
-        _parking.unpark_all(kernel)
+        _queue.unpark_all(kernel)
 
     runtime.step(change)
 

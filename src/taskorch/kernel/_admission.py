@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -15,14 +15,13 @@ from taskorch.errors import (
     UnknownCapabilityError,
     UnsatisfiableError,
 )
-from taskorch.kernel import _books, _control, _dependencies, _timers
+from taskorch.events import TaskSubmitted
+from taskorch.kernel import _books, _control, _dependencies, _joins, _queue, _timers
 from taskorch.kernel._dispatch import match, vetoed
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Bucket, TaskRow, Terms
+from taskorch.kernel._rows import Bucket, TaskRow, Terms
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
@@ -61,8 +60,44 @@ def untold(fields: Sequence[Any]) -> Terms | None:
     return Terms(join, on_failure, wait=wait[0] if wait else None)
 
 
+def submit(
+    kernel: KernelState,
+    task_id: str,
+    bucket: Bucket,
+    cargo: Any,
+    now: int,
+    *,
+    priority: int = 0,
+    parents: Sequence[TaskRow] = (),
+    not_before_ns: int | None = None,
+    deadline_ns: int | None = None,
+    rerun_of: TaskRow | None = None,
+    terms: Terms | None = None,
+) -> TaskRow:
+    """
+    Accept a task of any kind.
+
+    Raises:
+        UsageError: It is refused; nothing has changed.
+    """
+    row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
+    admitted = consider(
+        kernel,
+        row,
+        now,
+        priority=priority,
+        parents=parents,
+        not_before_ns=not_before_ns,
+        deadline_ns=deadline_ns,
+        rerun_of=rerun_of,
+        terms=terms,
+    )
+    accept(kernel, admitted, now)
+    return row
+
+
 def consider(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
     now: int,
     *,
@@ -113,7 +148,7 @@ def consider(
     )
 
 
-def check_doable(kernel: Kernel, row: TaskRow, now: int) -> None:
+def check_doable(kernel: KernelState, row: TaskRow, now: int) -> None:
     """
     Refuse *row* if nobody will ever do it, as far as is known now.
 
@@ -124,7 +159,7 @@ def check_doable(kernel: Kernel, row: TaskRow, now: int) -> None:
     """
     bucket = row.bucket
     if bucket.forgotten:
-        bucket = row.bucket = kernel.bucket(bucket.spec)
+        bucket = row.bucket = _queue.bucket_of(kernel, bucket.spec)
     if bucket.checked != kernel.agents_version:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
@@ -133,7 +168,7 @@ def check_doable(kernel: Kernel, row: TaskRow, now: int) -> None:
 
 
 def ask_queue(
-    kernel: Kernel, row: TaskRow, priority: int, now: int
+    kernel: KernelState, row: TaskRow, priority: int, now: int
 ) -> tuple[Any, int | None]:
     """
     The key of *row*, and its largest age in ns.
@@ -167,18 +202,19 @@ def _first_state(
     return _PENDING if waits or early else _QUEUED
 
 
-def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
+def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
     """Take in a task that was considered; asks nobody any more."""
     row = admitted.row
     enter(kernel, admitted, now)
     kernel.seq += 1
     if kernel.tell_submitted:
-        kernel.tell_of_submission(
-            row, now, admitted.priority, admitted.max_age_ns, admitted
+        tell_of_submission(
+            kernel, row, now, admitted.priority, admitted.max_age_ns, admitted
         )
     settle(kernel, row, now)
     if admitted.terms is not None or (row.more is not None and row.more.blocked_by):
         _dependencies.reconsider(kernel, row, now)
+        _joins.look(kernel, now)
     if (
         admitted.deadline_ns is not None
         and admitted.deadline_ns <= now
@@ -187,7 +223,61 @@ def accept(kernel: Kernel, admitted: Admitted, now: int) -> None:
         _control.miss_deadline(kernel, row, now)
 
 
-def enter(kernel: Kernel, admitted: Admitted, now: int) -> None:
+def tell_of_submission(
+    kernel: KernelState,
+    row: TaskRow,
+    now: int,
+    priority: int,
+    max_age: int | None = None,
+    admitted: Admitted | None = None,
+    parents: Sequence[TaskRow] = (),
+) -> None:
+    """
+    The fact of a submission, for those who listen.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        now: The time in ns.
+        priority: Its priority.
+        max_age: How long it may wait, in ns.
+        admitted: What else was settled of it; None: it has no dates and terms.
+        parents: What it waits for.
+    """
+    spec = row.bucket.spec
+    terms: tuple[Any, ...] = ()
+    rerun_of = not_before_ns = deadline_ns = None
+    if admitted is not None:
+        terms = told(admitted.terms)
+        parents = admitted.parents
+        rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
+        not_before_ns = admitted.not_before_ns
+        deadline_ns = admitted.deadline_ns
+    fact = (
+        TaskSubmitted,
+        kernel.seq,
+        now,
+        row.id,
+        spec.type,
+        priority,
+        tuple([parent.id for parent in parents]),
+        spec.requires,
+        spec.resources,
+        rerun_of,
+        spec.timeout_ns,
+        spec.idempotent,
+        row.key,
+        not_before_ns,
+        deadline_ns,
+        None if max_age is None else now + max_age,
+        row.named,
+        *terms,
+    )
+    assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
+    kernel.sink.append((fact, row.cargo))
+
+
+def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     """Link *row* to all that it depends on, and set its timers."""
     row = admitted.row
     row.key = admitted.key
@@ -216,7 +306,7 @@ def enter(kernel: Kernel, admitted: Admitted, now: int) -> None:
         more_of(origin).rerun_id = row.id
 
 
-def settle(kernel: Kernel, row: TaskRow, now: int) -> None:
+def settle(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Give a task that has just been accepted its first state, but for BLOCKED."""
     more = row.more
     waits = row.links is not None and _dependencies.is_waiting(row)
@@ -224,7 +314,7 @@ def settle(kernel: Kernel, row: TaskRow, now: int) -> None:
     if not waits and not early:
         terms = None if row.links is None else row.links.terms
         if terms is None or terms.wait is None:
-            kernel.enqueue(row)
+            _queue.enqueue(kernel, row)
             return
     row.state = _PENDING
     row.ready_ns = 0
@@ -233,7 +323,7 @@ def settle(kernel: Kernel, row: TaskRow, now: int) -> None:
         kernel.delayed += 1
 
 
-def check_possible(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """
     Refuse what no agent and no pool can ever meet.
 
@@ -271,7 +361,7 @@ def check_possible(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
 
 
 def _unknown_capability(
-    kernel: Kernel, bucket: Bucket, row: TaskRow
+    kernel: KernelState, bucket: Bucket, row: TaskRow
 ) -> UnknownCapabilityError:
     spec = bucket.spec
     needs = (spec.type,) if spec.requires is None else spec.requires

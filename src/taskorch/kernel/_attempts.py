@@ -7,7 +7,7 @@ and changes nothing but the books.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from taskorch.events import (
     AttemptReturned,
@@ -16,24 +16,25 @@ from taskorch.events import (
     LateResultIgnored,
     SlotLeaked,
     SlotRecovered,
-    TaskBlocked,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
     TaskResumed,
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _dependencies, _parking, _timers, _waits
+from taskorch.kernel import (
+    _books,
+    _ends,
+    _joins,
+    _parking,
+    _queue,
+    _timers,
+)
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import AgentRow, Leak, More, TaskRow
+from taskorch.kernel._rows import AgentRow, Leak, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
@@ -42,21 +43,16 @@ _SUSPENDED: Final = TaskState.SUSPENDED
 _STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
 
 #: Outcomes that leave open what an attempt has done, and how they are told.
-#: The cause of a blockade: there is no agent, or no function, for the task any more.
-GONE: Final = "gone"
 _GONE: Final = {
     "lost": "its worker died",
     "missing": "its agent does not know of it",
     "interrupted": "the orchestrator stopped while it ran",
-    GONE: "what it needs is gone",
+    _ends.GONE: "what it needs is gone",
 }
-
-#: `(type, message, cause)` of a failure.
-Error = tuple[str, str, str]
 
 
 def end(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
     attempt: int,
     outcome: str,
@@ -64,7 +60,19 @@ def end(
     error: BaseException | None = None,
     described: tuple[str, str] = ("", ""),
 ) -> bool:
-    """See `Kernel.end_attempt`."""
+    """
+    An attempt has ended; whether that counts.
+
+    Args:
+        kernel: The state.
+        row: Its task.
+        attempt: Its number: with the row, the fence.
+        outcome: `completed`, `failed`, `stopped` (as it was asked to) or `lost`
+            (its worker died).
+        now: The time in ns.
+        error: What it raised; handed to the retry handler, not kept.
+        described: The error's type and message.
+    """
     more = more_of(row)
     if row.attempt == attempt and row.state is _SUSPENDED and more.held:
         # It was killed, or had just ended when it was to be stopped where it stands.
@@ -76,11 +84,11 @@ def end(
         return False
     free(kernel, row)
     if more.stop == "cancel":
-        call_off(kernel, row, more.stop_reason, now)
+        _ends.call_off(kernel, row, more.stop_reason, now)
     elif more.stop in ("timeout", "deadline"):
         _timed_out(kernel, row, now)
     elif outcome == "completed":
-        complete(kernel, row, now)
+        _ends.complete(kernel, row, now)
     elif more.stop == "suspend" and outcome == "stopped":
         _put_aside(kernel, row, now)
     elif outcome == "stopped":
@@ -91,185 +99,17 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now)
+    _joins.look(kernel, now)
     return True
 
 
-def complete(
-    kernel: Kernel, row: TaskRow, now: int, cause: str = "", reason: str = ""
-) -> None:
-    """
-    *row* ended well, on a path that is not the plain one.
-
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        cause: What ended it, if no attempt did.
-        reason: And why, for its history.
-    """
-    more = more_of(row)
-    more.stop = ""
-    more.aside = more.decision = False
-    agent = row.agent
-    latency = 0
-    if agent is not None and row.state is _RUNNING:
-        latency = now - row.started_ns
-        agent.completed += 1
-        kernel.record(agent, row.bucket.spec.type).add(latency)
-        row.bucket.type_row.samples.append(
-            (row.submitted_ns, row.ready_ns, row.started_ns, now)
-        )
-        if more.charged:
-            kernel.retries_recovered += 1
-    row.bucket.type_row.completed += 1
-    _end_waits(kernel, row)
-    row.ended_ns = now
-    if more.past is None:
-        # As `move`, of a kind that the plain history shows by itself.
-        kernel.active -= 1
-        kernel.completed += 1
-        row.state = TaskState.COMPLETED
-    else:
-        kernel.move(row, TaskState.COMPLETED, now, reason)
-    kernel.seq += 1
-    if kernel.tell_completed and kernel.sink is not None:
-        name = "" if agent is None else agent.name
-        because = (cause, reason) if cause else ()
-        fact = (
-            TaskCompleted,
-            kernel.seq,
-            now,
-            row.id,
-            row.attempt,
-            name,
-            latency,
-            *because,
-        )
-        kernel.sink.append((fact, row.cargo))
-    if row.links is not None:
-        row.links.parents = ()
-        _dependencies.release(kernel, row, now)
-    if more.past is None and not (more.priority or more.rerun_of):
-        # A timeout or a date, and nothing that anybody could still want to know.
-        row.more = None
-    _finish(kernel, row, now)
-
-
-def _finish(kernel: Kernel, row: TaskRow, now: int) -> None:
-    kernel.touched.append((row, row.cargo))
-    kernel.finished.append(row)
-    if len(kernel.finished) > kernel.keep:
-        kernel.retire()
-    if kernel.changed:
-        kernel.look(now)
-
-
-def fail(
-    kernel: Kernel,
-    row: TaskRow,
-    error: Error,
-    now: int,
-    reason: str = "",
-    *,
-    charged: bool = False,
-    roots: tuple[str, ...] = (),
-) -> None:
-    """
-    *row* ends badly, for good. It holds nothing any more.
-
-    Args:
-        kernel: The state.
-        row: The task.
-        error: The type, message and cause of the failure.
-        now: The time in ns.
-        reason: Why it is not tried again.
-        charged: Whether the last attempt counts against the retry policy.
-        roots: Where it began, if its terms end it because of its parents.
-    """
-    more = more_of(row)
-    more.error = error
-    more.stop = ""
-    pass_on(more, roots)
-    cause = error[2]
-    type_row = row.bucket.type_row
-    type_row.failed += 1
-    type_row.failures[error[0]] = type_row.failures.get(error[0], 0) + 1
-    kernel.causes[cause] = kernel.causes.get(cause, 0) + 1
-    more.decision = False
-    _end_waits(kernel, row)
-    row.ended_ns = now
-    kernel.move(row, TaskState.FAILED, now, error[1])
-    agent = None if row.agent is None else row.agent.name
-    kernel.note(
-        TaskFailed,
-        now,
-        row.id,
-        row.attempt,
-        agent,
-        *error,
-        reason,
-        charged,
-        *((roots,) if roots else ()),
-        cargo=row.cargo,
-    )
-    _dependencies.broke(kernel, row, now)
-    _finish(kernel, row, now)
-
-
-def pass_on(more: More, roots: tuple[str, ...]) -> None:
-    """It ends because of its parents: of these, only where it began is kept."""
-    if roots:
-        more.first_roots = roots
-        more.blocked_by = {}
-
-
-def call_off(
-    kernel: Kernel, row: TaskRow, reason: str, now: int, roots: tuple[str, ...] = ()
-) -> None:
-    """*row* is CANCELLED, for *roots* if it was skipped. It holds nothing any more."""
-    more = more_of(row)
-    more.stop = ""
-    more.stop_reason = reason
-    pass_on(more, roots)
-    row.bucket.type_row.cancelled += 1
-    more.decision = False
-    _end_waits(kernel, row)
-    row.ended_ns = now
-    kernel.move(row, TaskState.CANCELLED, now, reason)
-    because = (roots,) if roots else ()
-    kernel.note(TaskCancelled, now, row.id, reason, *because, cargo=row.cargo)
-    _dependencies.broke(kernel, row, now)
-    _finish(kernel, row, now)
-
-
-def _end_waits(kernel: Kernel, row: TaskRow) -> None:
-    """*row* ends: it waits for no time and no event any more."""
-    forget_delay(kernel, row)
-    if row.links is not None:
-        _waits.leave(kernel, row)
-
-
-def forget_delay(kernel: Kernel, row: TaskRow) -> None:
-    """*row* leaves a delay, or a wait, before its end."""
-    more = row.more
-    if more is None or not more.due_ns:
-        return
-    if (
-        row.state is TaskState.RETRYING
-        or (row.state is TaskState.PENDING and not _dependencies.is_waiting(row))
-        or (row.state is TaskState.BLOCKED and _dependencies.awaits(row))
-    ):
-        kernel.delayed -= 1
-    more.due_ns = 0
-
-
-def _put_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
+def _put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended."""
     put_aside(kernel, row, now)
     kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
 
 
-def put_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
+def put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended; not the fact."""
     more = more_of(row)
     more.aside = False
@@ -286,7 +126,7 @@ def is_under_way(row: TaskRow) -> bool:
     return row.state is _RUNNING
 
 
-def free(kernel: Kernel, row: TaskRow) -> None:
+def free(kernel: KernelState, row: TaskRow) -> None:
     """The current attempt is over: give back its slot and its resources."""
     more, agent = more_of(row), agent_of(row)
     if row.attempt == 1:
@@ -305,17 +145,19 @@ def agent_of(row: TaskRow) -> AgentRow:
     return row.agent
 
 
-def give_back(kernel: Kernel, agent: AgentRow, alloc: Units, slots: int) -> None:
+def give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -> None:
     """Free what an attempt has held, and wake who waits for it."""
     kernel.running -= slots
     agent.running -= slots
     _books.release(kernel, agent, alloc)
     if slots and agent.slots.heap:
         _parking.wake(kernel, agent.slots)
-    _parking.stir(kernel)
+    _queue.stir(kernel)
 
 
-def late(kernel: Kernel, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
+def late(
+    kernel: KernelState, row: TaskRow, attempt: int, outcome: str, now: int
+) -> None:
     """Nothing comes of an attempt that is not the current one, but what it held."""
     kernel.note(LateResultIgnored, now, row.id, attempt, outcome, cargo=row.cargo)
     leak = kernel.leaked.get((row.id, attempt))
@@ -323,7 +165,7 @@ def late(kernel: Kernel, row: TaskRow, attempt: int, outcome: str, now: int) -> 
         mend_leak(kernel, leak, attempt, now)
 
 
-def mend_leak(kernel: Kernel, leak: Leak, attempt: int, now: int) -> None:
+def mend_leak(kernel: KernelState, leak: Leak, attempt: int, now: int) -> None:
     """What would not stop has ended after all."""
     row, agent = leak.row, leak.agent
     del kernel.leaked[row.id, attempt]
@@ -332,7 +174,7 @@ def mend_leak(kernel: Kernel, leak: Leak, attempt: int, now: int) -> None:
     give_back(kernel, agent, leak.alloc, leak.slots)
 
 
-def failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
+def failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
     """One more that failed, in the record of the agent."""
     agent = agent_of(row)
     agent.failed += 1
@@ -340,7 +182,11 @@ def failed_on_agent(kernel: Kernel, row: TaskRow) -> None:
 
 
 def _after_failure(
-    kernel: Kernel, row: TaskRow, raised: BaseException | None, error: Error, now: int
+    kernel: KernelState,
+    row: TaskRow,
+    raised: BaseException | None,
+    error: _ends.Error,
+    now: int,
 ) -> None:
     """Retry or fail; the attempt is charged."""
     more = more_of(row)
@@ -358,7 +204,7 @@ def _after_failure(
             f"{describe(fault.error)}"
         )
         error = ("ComponentError", message, "component")
-        fail(kernel, row, error, now, charged=True)
+        _ends.fail(kernel, row, error, now, charged=True)
         return
     if again:
         more.last_delay_ns = delay
@@ -367,13 +213,13 @@ def _after_failure(
     else:
         if more.charged > 1:
             kernel.retries_exhausted += 1
-        fail(kernel, row, error, now, reason, charged=True)
+        _ends.fail(kernel, row, error, now, reason, charged=True)
 
 
 def _retry(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
-    error: Error,
+    error: _ends.Error,
     delay: int,
     reason: str,
     now: int,
@@ -398,7 +244,7 @@ def _retry(
 
 
 def wait_to_retry(
-    kernel: Kernel, row: TaskRow, delay: int, reason: str, now: int
+    kernel: KernelState, row: TaskRow, delay: int, reason: str, now: int
 ) -> None:
     """Move *row* to RETRYING for so many ns, or through it; or prepare its aside."""
     more = more_of(row)
@@ -411,23 +257,23 @@ def wait_to_retry(
         kernel.delayed += 1
         _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
     else:
-        kernel.requeue(row, now)
+        _queue.requeue(kernel, row, now)
 
 
-def _timed_out(kernel: Kernel, row: TaskRow, now: int) -> None:
+def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
     more = more_of(row)
     why, more.stop = more.stop, ""
     if why == "deadline":
         failed_on_agent(kernel, row)
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
-        fail(kernel, row, error, now)
+        _ends.fail(kernel, row, error, now)
         return
     seconds = more.limit_ns / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
     _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
 
 
-def _gone(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
+def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> None:
     """Nobody knows the end of the attempt: not charged; a dead worker is counted."""
     more = more_of(row)
     more.error = error
@@ -437,64 +283,20 @@ def _gone(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
         more.crashes += 1
     if outcome == "lost" and more.crashes >= kernel.config.poison_attempts:
         message = f"{more.crashes} attempts killed their worker; the last: {message}"
-        fail(kernel, row, (kind, message, "poisoned"), now)
-    elif outcome == GONE:
-        _block(kernel, row, error, message, now)
+        _ends.fail(kernel, row, (kind, message, "poisoned"), now)
+    elif outcome == _ends.GONE:
+        _ends.hold_because(kernel, row, error, message, now)
     elif not row.bucket.spec.idempotent:
         reason = f"{what}, and it is not safe to run twice: decide()"
-        _block(kernel, row, error, reason, now)
+        _ends.hold_because(kernel, row, error, reason, now)
     else:
         _retry(kernel, row, error, 0, what, now, charged=False)
-
-
-def _block(kernel: Kernel, row: TaskRow, error: Error, reason: str, now: int) -> None:
-    kind, message, cause = error
-    kernel.note(
-        TaskBlocked,
-        now,
-        row.id,
-        (),
-        (),
-        reason,
-        cause,
-        kind,
-        message,
-        cargo=row.cargo,
-    )
-    hold_for_decision(kernel, row, reason, now)
-    kernel.touched.append((row, row.cargo))
-
-
-def block_gone(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
-    """*row*, which waits for nothing else, is held: what it needs is gone."""
-    block(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
-
-
-def block(kernel: Kernel, row: TaskRow, error: Error, now: int) -> None:
-    """*row*, of which no attempt is under way, is held for the reason in *error*."""
-    more_of(row).error = error
-    _block(kernel, row, error, error[1], now)
-
-
-def hold_for_decision(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
-    """Move *row* to BLOCKED until a person decides."""
-    more = more_of(row)
-    more.decision = True
-    more.aside = False
-    more.stop = ""
-    # It may be that it waited for others until now. What was gone may return, and then
-    # it waits as before.
-    if more.error is not None and more.error[2] == GONE:
-        more.blocked_by = {}
-    else:
-        _dependencies.detach(row)
-    kernel.move(row, TaskState.BLOCKED, now, reason)
 
 
 # -- stopping ----------------------------------------------------------------------
 
 
-def stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
+def stop(kernel: KernelState, row: TaskRow, why: str, reason: str, now: int) -> None:
     """Ask the running attempt of *row* to stop."""
     more = more_of(row)
     if _STRENGTH[why] <= _STRENGTH[more.stop]:
@@ -504,7 +306,9 @@ def stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
     ask_to_stop(kernel, row, why, reason, now)
 
 
-def ask_to_stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -> None:
+def ask_to_stop(
+    kernel: KernelState, row: TaskRow, why: str, reason: str, now: int
+) -> None:
     """Remember that the running attempt of *row* is to stop, if it is a better why."""
     more = more_of(row)
     if _STRENGTH[why] <= _STRENGTH[more.stop]:
@@ -516,7 +320,7 @@ def ask_to_stop(kernel: Kernel, row: TaskRow, why: str, reason: str, now: int) -
         _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
 
 
-def give_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The grace is over and the work has not ended: its slot leaks."""
     more = more_of(row)
     kernel.note(
@@ -524,12 +328,13 @@ def give_up(kernel: Kernel, row: TaskRow, now: int) -> None:
     )
     leak(kernel, row, now)
     if more.stop == "cancel":
-        call_off(kernel, row, more.stop_reason, now)
+        _ends.call_off(kernel, row, more.stop_reason, now)
     else:
         _timed_out(kernel, row, now)
+    _joins.look(kernel, now)
 
 
-def leak(kernel: Kernel, row: TaskRow, now: int) -> None:
+def leak(kernel: KernelState, row: TaskRow, now: int) -> None:
     """What the current attempt of *row* holds stays taken, and is not its own."""
     agent = agent_of(row)
     more = more_of(row)
@@ -548,8 +353,8 @@ def leak(kernel: Kernel, row: TaskRow, now: int) -> None:
 # -- waiting inside a task ---------------------------------------------------------
 
 
-def yield_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
-    """See `Kernel.yield_slot`."""
+def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
+    """The attempt waits for another task: its slot is free meanwhile."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
     more = more_of(row)
@@ -561,8 +366,8 @@ def yield_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
     return True
 
 
-def reclaim_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
-    """See `Kernel.reclaim_slot`."""
+def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
+    """The wait is over; True if the attempt has its slot at once."""
     if row.attempt != attempt or row.more is None or not row.more.yielded:
         return True
     kernel.returning.append(row)
@@ -577,7 +382,7 @@ def reclaim_slot(kernel: Kernel, row: TaskRow, attempt: int, now: int) -> bool:
     return True
 
 
-def serve_returning(kernel: Kernel, now: int) -> None:
+def serve_returning(kernel: KernelState, now: int) -> None:
     """Give slots to attempts that waited, before anything new starts."""
     kept: list[TaskRow] = []
     while kernel.returning and kernel.running < kernel.concurrency:

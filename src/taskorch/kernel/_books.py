@@ -6,14 +6,10 @@ What is held and what is free: the predicates of scheduling, and the books.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from taskorch.kernel import _parking
-from taskorch.kernel._state import AgentRow, Bucket
+from taskorch.kernel._rows import AgentRow, Bucket
+from taskorch.kernel._state import KernelState
 from taskorch.model import Units
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 
 def wanted(bucket: Bucket, agent: AgentRow) -> Units:
@@ -38,7 +34,7 @@ def shortage(agent: AgentRow, need: Units) -> tuple[str, int, int] | None:
     return None
 
 
-def pool_shortage(kernel: Kernel, need: Units) -> tuple[str, int, int] | None:
+def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int, int] | None:
     """The first pool that has too little: `(name, need, free)`."""
     pools = kernel.pools
     for name, units in need:
@@ -51,7 +47,7 @@ def pool_shortage(kernel: Kernel, need: Units) -> tuple[str, int, int] | None:
 
 
 def too_small(
-    kernel: Kernel, bucket: Bucket, agent: AgentRow
+    kernel: KernelState, bucket: Bucket, agent: AgentRow
 ) -> tuple[str, int, int, str] | None:
     """
     What there will never be enough of for *bucket* on *agent*, or None.
@@ -71,7 +67,7 @@ def too_small(
     return None
 
 
-def take(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
+def take(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
     """Enter *alloc* in the books."""
     for name, units in alloc:
         pool = kernel.pools.get(name)
@@ -81,7 +77,7 @@ def take(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
         agent.used[name] = agent.used.get(name, 0) + units
 
 
-def release(kernel: Kernel, agent: AgentRow, alloc: Units) -> None:
+def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
     """Strike *alloc* from the books, and wake who waits for it."""
     for name, units in alloc:
         pool = kernel.pools.get(name)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from taskorch.kernel._state import Spec, Terms
+from taskorch.kernel._rows import Spec, Terms
 
 __all__ = (
     "AddParents",

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import (
     AttemptStopping,
+    EventEmitted,
     TaskReprioritised,
     TaskResumed,
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import _attempts, _dependencies, _parking, _timers
+from taskorch.kernel import (
+    _attempts,
+    _dependencies,
+    _ends,
+    _joins,
+    _queue,
+    _timers,
+    _waits,
+)
 from taskorch.kernel._dispatch import vetoed
 from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
 from taskorch.kernel._history import more_of, past_of
-from taskorch.kernel._state import More, TaskRow
+from taskorch.kernel._rows import Kept, More, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
 _BY_USER: Final = "suspended by the user"
@@ -28,7 +35,9 @@ _BY_USER: Final = "suspended by the user"
 CONTINUED: Final = "continued"
 
 
-def _ask(kernel: Kernel, row: TaskRow, after: TaskState, why: str, now: int) -> None:
+def _ask(
+    kernel: KernelState, row: TaskRow, after: TaskState, why: str, now: int
+) -> None:
     """
     Ask the user's StateMachine.
 
@@ -48,17 +57,17 @@ def story(row: TaskRow) -> tuple[tuple[str, float], ...]:
     return tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
 
 
-def take_out(kernel: Kernel, row: TaskRow) -> None:
+def take_out(kernel: KernelState, row: TaskRow) -> None:
     """Take a QUEUED task out of the queue, wherever it stands."""
     if row in kernel.vetoed:
         del kernel.vetoed[row]
-        _parking.unveto(kernel, row)
+        _queue.unveto(kernel, row)
     else:
-        kernel.dequeue(row)
+        _queue.dequeue(kernel, row)
 
 
-def cancel(kernel: Kernel, row: TaskRow, now: int, reason: str) -> bool:
-    """See `Kernel.cancel`."""
+def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
+    """Call *row* off; False if it has ended."""
     if row.state in TERMINAL:
         return False
     if row.more is not None and row.more.stop == "cancel":
@@ -74,13 +83,14 @@ def cancel(kernel: Kernel, row: TaskRow, now: int, reason: str) -> bool:
         _continue(kernel, row, now)
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
-    _attempts.call_off(kernel, row, reason, now)
-    _parking.stir(kernel)
+    _ends.call_off(kernel, row, reason, now)
+    _joins.look(kernel, now)
+    _queue.stir(kernel)
     return True
 
 
-def suspend(kernel: Kernel, row: TaskRow, now: int, *, holdable: bool) -> bool:
-    """See `Kernel.suspend`."""
+def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> bool:
+    """Put *row* aside; False if it has ended or is suspended already."""
     state = row.state
     if state in TERMINAL or state is _S.SUSPENDED:
         return False
@@ -114,30 +124,30 @@ def suspend(kernel: Kernel, row: TaskRow, now: int, *, holdable: bool) -> bool:
         return True
     kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
     lay_aside(kernel, row, now)
-    _parking.stir(kernel)
+    _queue.stir(kernel)
     return True
 
 
-def lay_aside(kernel: Kernel, row: TaskRow, now: int) -> None:
+def lay_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, which does not run."""
     if row.state is _S.QUEUED:
         take_out(kernel, row)
     more = more_of(row)
     due = more.due_ns
-    _attempts.forget_delay(kernel, row)
+    _ends.forget_delay(kernel, row)
     # Its delay stops, and so does its wait: of both, the rest comes afterwards.
     more.resume_ns = max(1, due - now) if due else 0
     kernel.move(row, _S.SUSPENDED, now, "by the user")
 
 
-def _hold(kernel: Kernel, row: TaskRow, now: int) -> None:
+def _hold(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Stop a program where it stands."""
     kernel.note(TaskSuspended, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
     kernel.effects.append(HoldAttempt(row, row.attempt))
     hold(kernel, row, now)
 
 
-def hold(kernel: Kernel, row: TaskRow, now: int) -> None:
+def hold(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row* is suspended in its attempt: it keeps what it holds, its timeout stops."""
     more = more_of(row)
     more.aside = True
@@ -147,13 +157,13 @@ def hold(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
 
 
-def _continue(kernel: Kernel, row: TaskRow, now: int) -> None:
+def _continue(kernel: KernelState, row: TaskRow, now: int) -> None:
     kernel.note(TaskResumed, now, row.id, True, CONTINUED, cargo=row.cargo)  # noqa: FBT003
     kernel.effects.append(ReleaseAttempt(row, row.attempt))
     go_on(kernel, row, now)
 
 
-def go_on(kernel: Kernel, row: TaskRow, now: int) -> None:
+def go_on(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row*, which was stopped where it stood, runs again, in the same attempt."""
     more = more_of(row)
     more.held = more.aside = False
@@ -164,8 +174,8 @@ def go_on(kernel: Kernel, row: TaskRow, now: int) -> None:
         more.left_ns = 0
 
 
-def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
-    """See `Kernel.resume`."""
+def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
+    """Let *row* go on; False if it is not suspended."""
     more = row.more
     if more is None:
         return False
@@ -190,8 +200,8 @@ def resume(kernel: Kernel, row: TaskRow, now: int) -> bool:
         _dependencies.broke(kernel, row, now)
     elif row.links is not None and row.links.terms is not None:
         kernel.changed.append(row)
-    kernel.look(now)
-    _parking.stir(kernel)
+    _joins.look(kernel, now)
+    _queue.stir(kernel)
     return True
 
 
@@ -203,7 +213,7 @@ def take_back(row: TaskRow) -> None:
         more.stop = ""
 
 
-def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+def take_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row*, which is suspended, goes on; a fact follows if its parents block it."""
     more = more_of(row)
     state = _resumed_state(row, more)
@@ -212,7 +222,7 @@ def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
         more.due_ns = now + left
         _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
     if state is _S.QUEUED:
-        kernel.requeue(row, now)
+        _queue.requeue(kernel, row, now)
     elif state is not _S.BLOCKED or _dependencies.awaits(row):
         kernel.move(row, state, now, "resumed")
         kernel.delayed += 1 if left and not _dependencies.is_waiting(row) else 0
@@ -234,18 +244,18 @@ def _resumed_state(row: TaskRow, more: More) -> TaskState:
     return _S.QUEUED
 
 
-def set_priority(kernel: Kernel, row: TaskRow, priority: int, now: int) -> bool:
-    """See `Kernel.set_priority`."""
+def set_priority(kernel: KernelState, row: TaskRow, priority: int, now: int) -> bool:
+    """Move *row* in the queue; False if it has ended."""
     if row.state in TERMINAL:
         return False
     key = key_of(kernel, row, priority, row.submitted_ns)
     kernel.note(TaskReprioritised, now, row.id, priority, key, cargo=row.cargo)
     reorder(kernel, row, priority, key)
-    _parking.stir(kernel)
+    _queue.stir(kernel)
     return True
 
 
-def key_of(kernel: Kernel, row: TaskRow, priority: int, submitted_ns: int) -> Any:
+def key_of(kernel: KernelState, row: TaskRow, priority: int, submitted_ns: int) -> Any:
     """
     The place of *row* in the queue: from its submission, whenever it is moved.
 
@@ -258,19 +268,19 @@ def key_of(kernel: Kernel, row: TaskRow, priority: int, submitted_ns: int) -> An
     return submitted_ns - priority * aging
 
 
-def reorder(kernel: Kernel, row: TaskRow, priority: int, key: Any) -> None:
+def reorder(kernel: KernelState, row: TaskRow, priority: int, key: Any) -> None:
     """*row* has another place in the queue."""
     more_of(row).priority = priority
     if row.state is _S.QUEUED:
         take_out(kernel, row)
         row.key = key
-        kernel.enqueue(row)
+        _queue.enqueue(kernel, row)
     else:
         row.key = key
 
 
-def expire(kernel: Kernel, older_than_ns: int, now: int) -> list[TaskRow]:
-    """See `Kernel.expire`."""
+def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
+    """Fail every task that has been queued for longer; which ones."""
     stale = [
         row
         for row in kernel.tasks.values()
@@ -280,19 +290,20 @@ def expire(kernel: Kernel, older_than_ns: int, now: int) -> list[TaskRow]:
         seconds = (now - row.ready_ns) / 1e9
         expire_one(kernel, row, now, f"it was queued for {seconds:.3g} s")
     if stale:
-        _parking.stir(kernel)
+        _queue.stir(kernel)
     return stale
 
 
-def expire_one(kernel: Kernel, row: TaskRow, now: int, reason: str) -> None:
+def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
     """*row* has waited for too long: it fails."""
     if row.state is _S.QUEUED:
         take_out(kernel, row)
     error = ("TaskExpiredError", reason, "expired")
-    _attempts.fail(kernel, row, error, now)
+    _ends.fail(kernel, row, error, now)
+    _joins.look(kernel, now)
 
 
-def miss_deadline(kernel: Kernel, row: TaskRow, now: int) -> None:
+def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The deadline of *row* has passed."""
     if row.state is _S.RUNNING:
         _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
@@ -304,13 +315,14 @@ def miss_deadline(kernel: Kernel, row: TaskRow, now: int) -> None:
     if row.state is _S.QUEUED:
         take_out(kernel, row)
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
-    _attempts.fail(kernel, row, error, now)
+    _ends.fail(kernel, row, error, now)
+    _joins.look(kernel, now)
 
 
-def miss(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """What *row*, which is QUEUED, needs is gone: it is held until that is back."""
     take_out(kernel, row)
-    _attempts.block_gone(kernel, row, reason, now)
+    _ends.block_gone(kernel, row, reason, now)
 
 
 def is_missing(row: TaskRow) -> bool:
@@ -321,14 +333,26 @@ def is_missing(row: TaskRow) -> bool:
         and more is not None
         and more.decision
         and more.error is not None
-        and more.error[2] == _attempts.GONE
+        and more.error[2] == _ends.GONE
     )
 
 
 def decide(
-    kernel: Kernel, row: TaskRow, verdict: str, now: int, reason: str = ""
+    kernel: KernelState, row: TaskRow, verdict: str, now: int, reason: str = ""
 ) -> bool:
-    """See `Kernel.decide`."""
+    """
+    Settle *row*, which is held for a person, or waits; False if it has ended.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        verdict: `retry`, `fail` or `complete`.
+        now: The time in ns.
+        reason: Why, for its history.
+
+    Raises:
+        InvalidTransitionError: It is not held, or cannot be run.
+    """
     if row.state in TERMINAL:
         return False
     more = more_of(row)
@@ -361,28 +385,28 @@ def decide(
         reason = reason or "it runs again by decision"
         kernel.note(TaskUnblocked, now, row.id, reason, cargo=row.cargo)
         let_run(kernel, row, reason, now)
-        kernel.look(now)
     elif verdict == "complete":
         _ask(kernel, row, _S.COMPLETED, "decided", now)
-        _attempts.complete(kernel, row, now, "decision", reason)
+        _ends.complete(kernel, row, now, "decision", reason)
     else:
         _ask(kernel, row, _S.FAILED, "decided", now)
         kind, message, _ = more.error or ("TaskFailedError", "", "")
         why = "; ".join(filter(None, (reason, message)))
         text = f"failed by decision{': ' if why else ''}{why}"
-        _attempts.fail(kernel, row, (kind, text, "decision"), now)
-    _parking.stir(kernel)
+        _ends.fail(kernel, row, (kind, text, "decision"), now)
+    _joins.look(kernel, now)
+    _queue.stir(kernel)
     return True
 
 
-def let_run(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
+def let_run(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """*row*, which was held for a decision, may run again, or run at all."""
     more = more_of(row)
     more.decision = False
-    if more.error is not None and more.error[2] == _attempts.GONE:
+    if more.error is not None and more.error[2] == _ends.GONE:
         more.error = None
     if row.attempt or row.links is None or row.links.terms is None:
-        kernel.requeue(row, now, reason)
+        _queue.requeue(kernel, row, now, reason)
     else:
         # It may be too early for it; or it is a wait, and is never queued.
         kernel.move(row, _S.PENDING, now, reason)
@@ -392,3 +416,26 @@ def let_run(kernel: Kernel, row: TaskRow, reason: str, now: int) -> None:
         _dependencies.blame_anew(row)
         if not kernel.folding:
             kernel.changed.append(row)
+
+
+def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:
+    """
+    An event has come: let go all who wait for it; how many.
+
+    Args:
+        kernel: The state.
+        name: Its name.
+        cargo: The driver's own, for `hand_over`.
+        keep_ns: If nobody waits for it, how long it is kept for those who come.
+        now: The time in ns.
+    """
+    rows = list(kernel.awaited.get(name, ()))
+    until = now + keep_ns if keep_ns and not rows else 0
+    kernel.note(EventEmitted, now, name, len(rows), until, cargo=cargo)
+    if until:
+        _waits.keep(kernel, Kept(name, kernel.seq, until, cargo))
+    for row in rows:
+        _waits.come(kernel, row, name, cargo, now)
+        _joins.look(kernel, now)
+    _queue.stir(kernel)
+    return len(rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.model import TaskState, Units
 
 __all__ = ("Deciders", "PolicyFault", "PolicyGone")

@@ -7,15 +7,14 @@ No graph is searched while work goes on, and nothing here recurses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
-from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked
+from taskorch.events import TaskBlocked, TaskUnblocked
+from taskorch.kernel import _queue
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Links, More, TaskRow, Terms
+from taskorch.kernel._rows import Links, More, TaskRow, Terms
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
@@ -74,7 +73,7 @@ def is_lost(row: TaskRow) -> bool:
     return total - broken < least(terms)
 
 
-def _blame(row: TaskRow, parent: TaskRow) -> More:
+def blame(row: TaskRow, parent: TaskRow) -> More:
     """
     Enter *parent*, which will not complete, in the `blocked_by` of *row*.
 
@@ -93,7 +92,7 @@ def blame_anew(row: TaskRow) -> None:
     """*row* was held, and is not any more: see what has become of its parents."""
     for parent in () if row.links is None else row.links.parents:
         if is_broken(parent):
-            _blame(row, parent)
+            blame(row, parent)
 
 
 def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -151,10 +150,10 @@ def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
             above = parent.links = Links()
         above.add_dependent(row)
         if state is not _PENDING and state is not _QUEUED and is_broken(parent):
-            _blame(row, parent)
+            blame(row, parent)
 
 
-def release(kernel: Kernel, row: TaskRow, now: int) -> None:
+def release(kernel: KernelState, row: TaskRow, now: int) -> None:
     """
     *row* has completed: one less to wait for, for each dependent.
 
@@ -178,14 +177,14 @@ def release(kernel: Kernel, row: TaskRow, now: int) -> None:
             kernel.pending -= 1
             child.state = _QUEUED
             child.ready_ns = now
-            kernel.enqueue(child)
+            _queue.enqueue(kernel, child)
 
 
 def _decided(parent: TaskRow) -> str:
     return f"{parent.id} is complete by decision"
 
 
-def _one_less(kernel: Kernel, child: TaskRow, parent: TaskRow, now: int) -> None:
+def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow, now: int) -> None:
     """As `release`, of one dependent that has terms."""
     links = links_of(child)
     terms = links.terms
@@ -197,7 +196,7 @@ def _one_less(kernel: Kernel, child: TaskRow, parent: TaskRow, now: int) -> None
         kernel.changed.append(child)
 
 
-def let_go(kernel: Kernel, row: TaskRow, now: int) -> None:
+def let_go(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The join of *row*, which has terms, holds."""
     detach(row)
     ready(kernel, row, now)
@@ -213,7 +212,7 @@ def detach(row: TaskRow) -> None:
             row.more.blocked_by = {}
 
 
-def ready(kernel: Kernel, row: TaskRow, now: int) -> None:
+def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row* waits for no other task any more: queue it, unless it is too early."""
     more = row.more
     if more is not None and more.due_ns > now:
@@ -234,10 +233,10 @@ def ready(kernel: Kernel, row: TaskRow, now: int) -> None:
         row.state = _QUEUED
     else:
         kernel.move(row, _QUEUED, now)
-    kernel.enqueue(row)
+    _queue.enqueue(kernel, row)
 
 
-def block(kernel: Kernel, row: TaskRow, now: int) -> None:
+def block(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Move *row* to BLOCKED, because of what stands in its `blocked_by`."""
     more = more_of(row)
     more.first_roots = roots_of(more)
@@ -255,7 +254,7 @@ def block(kernel: Kernel, row: TaskRow, now: int) -> None:
     kernel.touched.append((row, row.cargo))
 
 
-def reconsider(kernel: Kernel, row: TaskRow, now: int) -> None:
+def reconsider(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row* has come to some parents: they may have ended already."""
     if links_of(row).terms is not None:
         kernel.changed.append(row)
@@ -263,7 +262,6 @@ def reconsider(kernel: Kernel, row: TaskRow, now: int) -> None:
         block(kernel, row, now)
         # Later tasks of its batch may hang on it already.
         broke(kernel, row, now)
-    kernel.look(now)
 
 
 def roots_of(more: More) -> tuple[str, ...]:
@@ -284,7 +282,7 @@ def blocked_detail(by: Sequence[str]) -> str:
     return f"{', '.join(by)} did not complete"
 
 
-def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
+def broke(kernel: KernelState, row: TaskRow, now: int) -> None:
     """
     *row* will not complete: block what depends on it, however far.
 
@@ -305,7 +303,7 @@ def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
             terms = links_of(child).terms
             if terms is not None and terms.joined:
                 continue
-            _blame(child, parent)
+            blame(child, parent)
             if child.state is not _PENDING or kernel.folding:
                 continue
             if terms is None:
@@ -315,7 +313,7 @@ def broke(kernel: Kernel, row: TaskRow, now: int) -> None:
                 kernel.changed.append(child)
 
 
-def mend(kernel: Kernel, row: TaskRow, parent_id: str, why: str, now: int) -> None:
+def mend(kernel: KernelState, row: TaskRow, parent_id: str, why: str, now: int) -> None:
     """What *parent_id* did to *row* is undone: unblock it, and what it blocked."""
     if _absolve(row, parent_id):
         revive(kernel, row, why, now)
@@ -330,7 +328,7 @@ def _absolve(row: TaskRow, parent_id: str) -> bool:
     return True
 
 
-def revive(kernel: Kernel, row: TaskRow, why: str, now: int) -> None:
+def revive(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     """Unblock *row*, if its dependencies blocked it and do not, and what it blocked."""
     stack = [row]
     while stack:
@@ -346,7 +344,7 @@ def revive(kernel: Kernel, row: TaskRow, why: str, now: int) -> None:
         stack += [each for each in below if _absolve(each, child.id)]
 
 
-def unblock(kernel: Kernel, row: TaskRow, now: int) -> None:
+def unblock(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Nothing blocks *row* any more: it waits as before."""
     more_of(row).first_roots = ()
     kernel.move(row, _PENDING, now, "unblocked")
@@ -354,33 +352,3 @@ def unblock(kernel: Kernel, row: TaskRow, now: int) -> None:
         ready(kernel, row, now)
     elif links_of(row).terms is not None and not kernel.folding:
         kernel.changed.append(row)
-
-
-def repoint(kernel: Kernel, row: TaskRow, rerun: TaskRow, now: int) -> None:
-    """Let what depends on *row*, which has ended, depend on *rerun* instead."""
-    if row.links is None or not row.links.dependents:
-        return
-    dependents, row.links.dependents = row.links.dependents, ()
-    live = [child for child in dependents if hangs_on(child)]
-    for child in live:
-        links = links_of(child)
-        links.parents = tuple([rerun if p is row else p for p in links.parents])
-        links_of(rerun).add_dependent(child)
-        if is_broken(rerun):
-            _blame(child, rerun)
-    kernel.note(
-        TaskRepointed,
-        now,
-        row.id,
-        rerun.id,
-        tuple(child.id for child in live),
-        cargo=row.cargo,
-    )
-    for child in live:
-        mend(kernel, child, row.id, f"{row.id} runs again", now)
-        if child.state is _PENDING and links_of(child).terms and not kernel.folding:
-            kernel.changed.append(child)
-    if rerun.state is _COMPLETED:
-        # A wait whose event was there already.
-        release(kernel, rerun, now)
-    kernel.look(now)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from taskorch.kernel import _attempts, _books, _parking, _timers
+from taskorch.events import TaskStarted
+from taskorch.kernel import _books, _ends, _joins, _parking, _queue, _timers
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import LOCAL, AgentRow, Bucket, Place, TaskRow
+from taskorch.kernel._rows import LOCAL, AgentRow, Bucket, Place, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
 
 
-def match(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
+def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     """
     Bring the agents that match *bucket* up to date.
 
@@ -45,7 +44,7 @@ def match(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.agents_version = kernel.agents_version if reusable else -1
 
 
-def place(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
+def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     """
     Ask everybody about *row*, the first of *bucket*, and act on the answers.
 
@@ -74,7 +73,7 @@ def place(kernel: Kernel, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 
 def vetoed(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
     before: TaskState | None,
     after: TaskState,
@@ -88,7 +87,7 @@ def vetoed(
     return kernel.deciders.check(row, before, after, reason, now)
 
 
-def with_room(kernel: Kernel, bucket: Bucket) -> list[AgentRow]:
+def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
     """
     The agents about which the allocator is to be asked for a task of *bucket*.
 
@@ -108,7 +107,7 @@ def with_room(kernel: Kernel, bucket: Bucket) -> list[AgentRow]:
     ]
 
 
-def _has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
+def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
     """As `with_room`, of tasks that do not say what they need."""
     if agent.running >= agent.limit:
         return False
@@ -120,13 +119,17 @@ def _has_room(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> bool:
     )
 
 
-def in_pools(kernel: Kernel, need: Units) -> Units:
+def in_pools(kernel: KernelState, need: Units) -> Units:
     """The part of *need* that the pools have to give."""
     return tuple(pair for pair in need if pair[0] in kernel.pools) if need else ()
 
 
 def _try(
-    kernel: Kernel, bucket: Bucket, row: TaskRow, candidates: list[AgentRow], now: int
+    kernel: KernelState,
+    bucket: Bucket,
+    row: TaskRow,
+    candidates: list[AgentRow],
+    now: int,
 ) -> str | None:
     """Start *row* on one of *candidates*; or why none of them gets the resources."""
     deciders = kernel.deciders
@@ -153,13 +156,60 @@ def _try(
             if len(pooled) < len(need):
                 own = (pair for pair in need if pair[0] not in kernel.pools)
                 granted = tuple(sorted((*granted, *own)))
-            kernel.start(row, agent, granted, now, reason)
+            start(kernel, row, agent, granted, now, reason)
             return None
         left.remove(agent)
     return refusal or "no reason given"
 
 
-def started(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> None:
+def start(
+    kernel: KernelState,
+    row: TaskRow,
+    agent: AgentRow,
+    alloc: Units,
+    now: int,
+    reason: str,
+) -> None:
+    """Begin an attempt of *row*, the head of its bucket, on *agent*."""
+    row.bucket.pop(row)
+    kernel.queued -= 1
+    row.state = _RUNNING
+    row.started_ns = now
+    row.attempt += 1
+    row.agent = agent
+    agent.running += 1
+    kernel.running += 1
+    kernel.active += 1
+    if alloc:
+        row.alloc = alloc
+        _books.take(kernel, agent, alloc)
+    kernel.seq += 1
+    row.reason = reason
+    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
+        started(kernel, row, agent, now)
+    if kernel.tell_started:
+        tell_of_start(kernel, row, now)
+    kernel.starts.append(row)
+
+
+def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
+    """The fact of a start, for those who listen."""
+    assert kernel.sink is not None  # noqa: S101 - set with tell_started
+    assert row.agent is not None  # noqa: S101 - it has just started
+    fact = (
+        TaskStarted,
+        kernel.seq,
+        now,
+        row.id,
+        row.attempt,
+        row.agent.name,
+        row.alloc,
+        row.reason,
+    )
+    kernel.sink.append((fact, row.cargo))
+
+
+def started(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     """The rarer part of a start: history, timeout, lease."""
     timeout = row.bucket.spec.timeout_ns
     more = more_of(row)
@@ -174,19 +224,20 @@ def started(kernel: Kernel, row: TaskRow, agent: AgentRow, now: int) -> None:
 
 
 def _component_failed(
-    kernel: Kernel, row: TaskRow, fault: PolicyFault, now: int
+    kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
     """A policy failed over *row*: the task fails with that, the rest goes on."""
     note_fault(kernel, row.id, fault, now)
-    kernel.dequeue(row)
+    _queue.dequeue(kernel, row)
     message = f"the {fault.component} failed: {describe(fault.error)}"
-    _attempts.fail(
+    _ends.fail(
         kernel, row, ("ComponentError", message, "component"), now, fault.component
     )
+    _joins.look(kernel, now)
 
 
 def _park(
-    kernel: Kernel,
+    kernel: KernelState,
     bucket: Bucket,
     row: TaskRow,
     refused: list[AgentRow],
@@ -220,7 +271,7 @@ def _park(
             kernel.pools[name].parked[bucket] = None
 
 
-def _place_of(kernel: Kernel, bucket: Bucket, agent: AgentRow) -> Place:
+def _place_of(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Place:
     """What keeps a task of *bucket* from running on *agent*, which has no room."""
     if not _books.has_slot(agent):
         return agent.slots

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from taskorch.errors import CycleError, InvalidTransitionError
-from taskorch.events import TaskParentsAdded
-from taskorch.kernel import _dependencies
-from taskorch.kernel._state import TaskRow
+from taskorch.events import TaskParentsAdded, TaskRepointed
+from taskorch.kernel import _dependencies, _joins
+from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _PENDING: Final = TaskState.PENDING
 _BLOCKED: Final = TaskState.BLOCKED
 
 
 def add_parents(
-    kernel: Kernel, row: TaskRow, parents: Sequence[TaskRow], now: int
+    kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow], now: int
 ) -> tuple[TaskRow, ...]:
-    """See `Kernel.add_parents`."""
+    """
+    Let *row* wait for *parents* too; those of them that are new to it.
+
+    Raises:
+        InvalidTransitionError: It does not wait for other tasks any more.
+        CycleError: They wait for it, however indirectly.
+    """
     _refuse_late(row)
     links = row.links
     # By their ids: what has left memory has no row of its own.
@@ -41,10 +45,11 @@ def add_parents(
     extend(kernel, row, fresh)
     _dependencies.revive(kernel, row, "it waits for more tasks now", now)
     _dependencies.reconsider(kernel, row, now)
+    _joins.look(kernel, now)
     return fresh
 
 
-def extend(kernel: Kernel, row: TaskRow, parents: Sequence[TaskRow]) -> None:
+def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> None:
     """Let *row* wait for *parents* too; what follows from that is decided later."""
     was_delayed = row.state is _PENDING and not _dependencies.is_waiting(row)
     links = _dependencies.links_of(row)
@@ -137,3 +142,37 @@ def _search(
             todo.append(following)
         yield None
     yield ()
+
+
+def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
+    """Let what depends on *row*, which has ended, depend on *rerun* instead."""
+    if row.links is None or not row.links.dependents:
+        return
+    dependents, row.links.dependents = row.links.dependents, ()
+    live = [child for child in dependents if _dependencies.hangs_on(child)]
+    for child in live:
+        links = _dependencies.links_of(child)
+        links.parents = tuple([rerun if p is row else p for p in links.parents])
+        _dependencies.links_of(rerun).add_dependent(child)
+        if _dependencies.is_broken(rerun):
+            _dependencies.blame(child, rerun)
+    kernel.note(
+        TaskRepointed,
+        now,
+        row.id,
+        rerun.id,
+        tuple(child.id for child in live),
+        cargo=row.cargo,
+    )
+    for child in live:
+        _dependencies.mend(kernel, child, row.id, f"{row.id} runs again", now)
+        if (
+            child.state is _PENDING
+            and _dependencies.links_of(child).terms
+            and not kernel.folding
+        ):
+            kernel.changed.append(child)
+    if rerun.state is TaskState.COMPLETED:
+        # A wait whose event was there already.
+        _dependencies.release(kernel, rerun, now)
+    _joins.look(kernel, now)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import attrs
 
-from taskorch.kernel._state import TaskRow
+from taskorch.kernel._rows import TaskRow
 
 __all__ = ("Effect", "HoldAttempt", "ReleaseAttempt", "ReturnSlot", "StopAttempt")
 

@@ -8,18 +8,19 @@ all that is named starts the task, and who lifts less does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from taskorch.kernel._attempts import GONE
 from taskorch.kernel._books import wanted
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
+from taskorch.kernel._ends import GONE
 from taskorch.kernel._explain_estimate import estimate
 from taskorch.kernel._explain_parents import HEIGHT, to_rerun, wait_of, waits_for
 from taskorch.kernel._explain_queue import ahead
 from taskorch.kernel._explain_start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._state import Awaited, More, TaskRow
+from taskorch.kernel._rows import Awaited, More, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
     Blocker,
@@ -32,16 +33,13 @@ from taskorch.model._explanation import in_words, some
 from taskorch.model._limits import NS
 from taskorch.model._wait import asked_of
 
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
-
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.
 _NEAR: Final = 5
 
 
 def explain(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
     now: int,
     *,
@@ -120,7 +118,7 @@ def explain(
 
 
 def _now(
-    kernel: Kernel, row: TaskRow, now: int, inside: Sequence[str], height: int
+    kernel: KernelState, row: TaskRow, now: int, inside: Sequence[str], height: int
 ) -> list[Blocker]:
     """What keeps *row* in its state, but for QUEUED."""
     if row.state in TERMINAL:
@@ -143,14 +141,14 @@ def _now(
     return waits_for(kernel, row, now, height) + _delay(row, now)
 
 
-def _after(kernel: Kernel, row: TaskRow, now: int) -> list[Blocker]:
+def _after(kernel: KernelState, row: TaskRow, now: int) -> list[Blocker]:
     """What keeps *row*, which is suspended, once it is resumed; but for a start."""
     if row.state is not _S.SUSPENDED:
         return []
     return waits_for(kernel, row, now) + _delay(row, now)
 
 
-def _event(kernel: Kernel, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
+def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
     """What *row*, which is a wait, waits for once it waits for nothing else."""
     name, timeout, completes = wait
     more = row.more
@@ -206,7 +204,7 @@ def why_held(row: TaskRow) -> str:
     return moves_of(row)[-1][2].removesuffix(": decide()")
 
 
-def _terminal(kernel: Kernel, row: TaskRow) -> Blocker:
+def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
     detail = "It has ended."
     more = row.more
     if more is None:
@@ -232,7 +230,7 @@ def _terminal(kernel: Kernel, row: TaskRow) -> Blocker:
     return Blocker("terminal", detail, remedies=remedies)
 
 
-def _running(kernel: Kernel, row: TaskRow, inside: Sequence[str]) -> list[Blocker]:
+def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[Blocker]:
     name = "" if row.agent is None else row.agent.name
     more = row.more
     if more is not None and more.stop:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain_holders import Holders
 from taskorch.kernel._explain_parents import how, wait_of
 from taskorch.kernel._explain_queue import ahead
-from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.kernel._rows import AgentRow, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Estimate, TaskState
 from taskorch.model._explanation import in_words
 from taskorch.model._limits import NS
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
 #: Tasks on the way up through what a task waits for.
@@ -42,7 +40,7 @@ class _UnknownError(Exception):
 
 
 def estimate(
-    kernel: Kernel, row: TaskRow, now: int, blockers: Sequence[Blocker]
+    kernel: KernelState, row: TaskRow, now: int, blockers: Sequence[Blocker]
 ) -> Estimate:
     """
     When *row*, which waits, may start.
@@ -85,7 +83,7 @@ def _check(blocker: Blocker) -> None:
 
 
 class _Guess:
-    def __init__(self, kernel: Kernel, now: int) -> None:
+    def __init__(self, kernel: KernelState, now: int) -> None:
         self._kernel = kernel
         self._now = now
         self._holders = Holders(kernel)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from taskorch.kernel._attempts import is_under_way
-from taskorch.kernel._state import AgentRow, TaskRow
+from taskorch.kernel._rows import AgentRow, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 #: Tasks that are looked at, from the oldest on and from the youngest on: what runs is
 #: mostly among the oldest that have not ended, and 10,000 that have ended are kept.
@@ -32,7 +30,7 @@ class Holders:
     than twice `REACH` tasks are in memory, some may be missing.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
         #: By agent; None is all.
         self._found: dict[AgentRow | None, list[TaskRow]] = {None: []}

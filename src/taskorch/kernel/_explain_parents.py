@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain_holders import NAMED
 from taskorch.kernel._joins import holds
-from taskorch.kernel._state import Awaited, Links, TaskRow, Terms
+from taskorch.kernel._rows import Awaited, Links, TaskRow, Terms
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 from taskorch.model._explanation import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from taskorch.kernel._kernel import Kernel
+    from taskorch.kernel._state import KernelState
 
 _S: Final = TaskState
 #: Parents that are looked at, where there are many.
@@ -34,7 +34,7 @@ def wait_of(row: TaskRow) -> Awaited | None:
 
 
 def waits_for(
-    kernel: Kernel, row: TaskRow, now: int, height: int = HEIGHT
+    kernel: KernelState, row: TaskRow, now: int, height: int = HEIGHT
 ) -> list[Blocker]:
     """
     What *row* needs of the tasks that it depends on.
@@ -89,7 +89,7 @@ def how(row: TaskRow) -> str:
     return _IN_WORDS.get(row.state, f"is {row.state}")
 
 
-def _need(kernel: Kernel, parent: TaskRow, height: int) -> Blocker:
+def _need(kernel: KernelState, parent: TaskRow, height: int) -> Blocker:
     """*parent* must complete."""
     if not is_broken(parent):
         return Blocker(
@@ -111,7 +111,7 @@ def _runs_all_the_same(row: TaskRow, terms: Terms) -> bool:
 
 
 def _join(
-    kernel: Kernel, row: TaskRow, links: Links, terms: Terms, height: int
+    kernel: KernelState, row: TaskRow, links: Links, terms: Terms, height: int
 ) -> Blocker:
     """A join that is not, or not any more, that all must complete."""
     total = len(links.parents)
@@ -188,7 +188,7 @@ def _completion(parent: TaskRow) -> Remedy:
 
 
 def _mending(
-    kernel: Kernel, parents: Sequence[TaskRow], height: int, *, whole: bool = True
+    kernel: KernelState, parents: Sequence[TaskRow], height: int, *, whole: bool = True
 ) -> tuple[Remedy, ...]:
     """What makes *parents* complete, which will not by themselves; or runs them."""
     again, gone = to_rerun(kernel, parents, height)
@@ -208,14 +208,14 @@ def _mending(
     return tuple(found)
 
 
-def _is_hopeless(kernel: Kernel, row: TaskRow) -> bool:
+def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
     """Whether it is known that nobody can do *row*, as things are now."""
     bucket = row.bucket
     return bucket.agents_version == kernel.agents_version and not bucket.agents
 
 
 def to_rerun(
-    kernel: Kernel, broken: Iterable[TaskRow], height: int = HEIGHT
+    kernel: KernelState, broken: Iterable[TaskRow], height: int = HEIGHT
 ) -> tuple[list[str], list[str]]:
     """
     What is to be run again so that *broken* can complete.
@@ -259,7 +259,7 @@ def to_rerun(
     return list(again), list(gone)
 
 
-def _newest(kernel: Kernel, row: TaskRow) -> TaskRow:
+def _newest(kernel: KernelState, row: TaskRow) -> TaskRow:
     """The latest re-run of *row*, or itself."""
     while row.more is not None and row.more.rerun_id in kernel.tasks:
         row = kernel.tasks[row.more.rerun_id]

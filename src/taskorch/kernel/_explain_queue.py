@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.kernel._state import Bucket
+from taskorch.kernel._rows import Bucket
 
 if TYPE_CHECKING:
-    from taskorch.kernel._state import TaskRow
+    from taskorch.kernel._rows import TaskRow
 
 #: Tasks that are counted one by one.
 FAR: Final = 5_000

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
 from taskorch.kernel import _books
 from taskorch.kernel._explain_holders import NAMED, Held, Holders, enough
-from taskorch.kernel._state import AgentRow, Bucket, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Remedy, Resources, Units
 from taskorch.model._explanation import some
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 
 @attrs.frozen
@@ -31,7 +27,7 @@ class Short:
     missing: int = 0
     reason: str = ""
 
-    def counts(self, kernel: Kernel) -> bool:
+    def counts(self, kernel: KernelState) -> bool:
         """Whether it keeps a task, whatever the allocator might be content with."""
         return kernel.rigid or self.most is not None
 
@@ -61,7 +57,7 @@ class Words:
     """
 
     def __init__(
-        self, kernel: Kernel, bucket: Bucket, returning: list[TaskRow]
+        self, kernel: KernelState, bucket: Bucket, returning: list[TaskRow]
     ) -> None:
         self._kernel = kernel
         self._bucket = bucket

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from taskorch.kernel import _books
 from taskorch.kernel._attempts import agent_of
 from taskorch.kernel._dispatch import in_pools, match, vetoed
 from taskorch.kernel._explain_short import Short, Words, of_one
-from taskorch.kernel._state import AgentRow, Bucket, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Remedy, TaskState, Units
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 #: Agents without room that are named: any one of them is enough.
 _MOST_AGENTS: Final = 5
@@ -39,7 +37,7 @@ class Start:
     """
 
     def __init__(
-        self, kernel: Kernel, row: TaskRow, now: int, paused: Blocker = NOT_STARTED
+        self, kernel: KernelState, row: TaskRow, now: int, paused: Blocker = NOT_STARTED
     ) -> None:
         self._kernel = kernel
         self._row = row

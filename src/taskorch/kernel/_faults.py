@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from taskorch.events import ComponentFailed
 from taskorch.kernel._deciders import PolicyFault
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
+from taskorch.kernel._state import KernelState
 
 
 def note_fault(
-    kernel: Kernel, task_id: str | None, fault: PolicyFault, now: int
+    kernel: KernelState, task_id: str | None, fault: PolicyFault, now: int
 ) -> None:
     """The fact that a policy failed."""
     kernel.note(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from taskorch.events import (
     AgentJoined,
@@ -54,24 +54,25 @@ from taskorch.kernel import (
     _dependencies,
     _dispatch,
     _edges,
+    _ends,
     _leases,
     _options,
+    _queue,
+    _quick,
     _tick,
     _waits,
 )
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import Bucket, Kept, Links, More, Spec, TaskRow, TypeRow
+from taskorch.kernel._rows import Bucket, Kept, Links, More, Spec, TaskRow, TypeRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 
 
-def fold(kernel: Kernel, fact: Fact, cargo: Any = None) -> None:
+def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     """
     Apply *fact* to *kernel*, which is new and paused.
 
@@ -98,7 +99,7 @@ def fold(kernel: Kernel, fact: Fact, cargo: Any = None) -> None:
         kernel.dropped.clear()
 
 
-def recover(kernel: Kernel, epoch: int, now: int) -> None:
+def recover(kernel: KernelState, epoch: int, now: int) -> None:
     """
     Begin a new life, after the last fact was folded.
 
@@ -128,7 +129,7 @@ def recover(kernel: Kernel, epoch: int, now: int) -> None:
     _tick.tick(kernel, now)
 
 
-def _emitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
+def _emitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     _, seq, _, name, _, until_ns = fact
     if until_ns:
         _waits.keep(kernel, Kept(name, seq, until_ns, cargo))
@@ -137,7 +138,7 @@ def _emitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
 # -- submissions -------------------------------------------------------------------
 
 
-def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
+def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     (
         _,
         _,
@@ -159,7 +160,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
         *terms,
     ) = fact
     spec = Spec(task_type, requires, resources, timeout_ns, idempotent)
-    bucket = kernel.bucket(spec)
+    bucket = _queue.bucket_of(kernel, spec)
     row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
     if row is None:
         row = TaskRow(task_id, 0, bucket, cargo, now)
@@ -184,7 +185,7 @@ def _submitted(kernel: Kernel, fact: Fact, cargo: Any) -> None:
     _admission.settle(kernel, row, now)
 
 
-def parent_of(kernel: Kernel, task_id: str, now: int) -> TaskRow:
+def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
     """A parent: in memory, or finished long ago, or still to come in its batch."""
     row = kernel.tasks.get(task_id) or kernel.unborn.get(task_id)
     if row is not None:
@@ -200,16 +201,16 @@ def parent_of(kernel: Kernel, task_id: str, now: int) -> TaskRow:
 # -- attempts ----------------------------------------------------------------------
 
 
-def _free(kernel: Kernel, row: TaskRow) -> None:
+def _free(kernel: KernelState, row: TaskRow) -> None:
     """Give back what *row* holds, if an attempt of its is under way."""
     if _attempts.is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
         _attempts.free(kernel, row)
 
 
-def _started(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
+def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
     _, _, now, task_id, attempt, agent_id, alloc, reason = fact
     row, agent = kernel.tasks[task_id], kernel.agents[agent_id]
-    kernel.dequeue(row)
+    _queue.dequeue(kernel, row)
     row.state = _S.RUNNING
     row.started_ns = now
     row.attempt = attempt
@@ -225,22 +226,22 @@ def _started(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
         _dispatch.started(kernel, row, agent, now)
 
 
-def _completed(kernel: Kernel, fact: Fact, _cargo: Any) -> None:
+def _completed(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
     _, _, now, task_id, attempt, _, _, *because = fact
     row = kernel.tasks[task_id]
     if row.more is None:
-        kernel.complete(row, attempt, now)
+        _quick.complete(kernel, row, attempt, now)
         return
     _free(kernel, row)
-    _attempts.complete(kernel, row, now, *because)
+    _ends.complete(kernel, row, now, *because)
 
 
-def _failed(kernel: Kernel, event: TaskFailed, now: int) -> None:
+def _failed(kernel: KernelState, event: TaskFailed, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     cause = event.cause
     if row.state is _S.QUEUED:
-        kernel.dequeue(row)
+        _queue.dequeue(kernel, row)
     if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
         _attempts.failed_on_agent(kernel, row)
     if event.charged:
@@ -251,10 +252,10 @@ def _failed(kernel: Kernel, event: TaskFailed, now: int) -> None:
         more.crashes += 1
     _free(kernel, row)
     error = (event.error_type, event.message, cause)
-    _attempts.fail(kernel, row, error, now, event.reason, roots=event.root_causes)
+    _ends.fail(kernel, row, error, now, event.reason, roots=event.root_causes)
 
 
-def _retrying(kernel: Kernel, event: TaskRetrying, now: int) -> None:
+def _retrying(kernel: KernelState, event: TaskRetrying, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     if event.charged:
@@ -270,7 +271,7 @@ def _retrying(kernel: Kernel, event: TaskRetrying, now: int) -> None:
     _attempts.wait_to_retry(kernel, row, event.delay_ns, event.reason, now)
 
 
-def _blocked(kernel: Kernel, event: TaskBlocked, now: int) -> None:
+def _blocked(kernel: KernelState, event: TaskBlocked, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     if event.cause == "dependency":
@@ -286,12 +287,12 @@ def _blocked(kernel: Kernel, event: TaskBlocked, now: int) -> None:
         more.crashes += 1
     more.error = (event.error_type, event.message, event.cause)
     if row.state is _S.QUEUED:
-        kernel.dequeue(row)
+        _queue.dequeue(kernel, row)
     _free(kernel, row)
-    _attempts.hold_for_decision(kernel, row, event.reason, now)
+    _ends.hold_for_decision(kernel, row, event.reason, now)
 
 
-def _unblocked(kernel: Kernel, event: TaskUnblocked, now: int) -> None:
+def _unblocked(kernel: KernelState, event: TaskUnblocked, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     if more.decision:
@@ -302,43 +303,43 @@ def _unblocked(kernel: Kernel, event: TaskUnblocked, now: int) -> None:
         _dependencies.mend(kernel, child, row.id, "", now)
 
 
-def _cancelled(kernel: Kernel, event: TaskCancelled, now: int) -> None:
+def _cancelled(kernel: KernelState, event: TaskCancelled, now: int) -> None:
     row = kernel.tasks[event.task_id]
     if row.state is _S.QUEUED:
-        kernel.dequeue(row)
+        _queue.dequeue(kernel, row)
     _free(kernel, row)
-    _attempts.call_off(kernel, row, event.reason, now, event.root_causes)
+    _ends.call_off(kernel, row, event.reason, now, event.root_causes)
 
 
-def _released(kernel: Kernel, event: TaskReleased, now: int) -> None:
+def _released(kernel: KernelState, event: TaskReleased, now: int) -> None:
     _dependencies.let_go(kernel, kernel.tasks[event.task_id], now)
 
 
-def _stopping(kernel: Kernel, event: AttemptStopping, now: int) -> None:
+def _stopping(kernel: KernelState, event: AttemptStopping, now: int) -> None:
     row = kernel.tasks[event.task_id]
     if event.why == "suspend":
         more_of(row).aside = True
     _attempts.ask_to_stop(kernel, row, event.why, event.reason, now)
 
 
-def _waiting(kernel: Kernel, event: AttemptWaiting, _: int) -> None:
+def _waiting(kernel: KernelState, event: AttemptWaiting, _: int) -> None:
     row = kernel.tasks[event.task_id]
     more_of(row).yielded = True
     _attempts.give_back(kernel, _attempts.agent_of(row), (), 1)
 
 
-def _returned(kernel: Kernel, event: AttemptReturned, _: int) -> None:
+def _returned(kernel: KernelState, event: AttemptReturned, _: int) -> None:
     row = kernel.tasks[event.task_id]
     more_of(row).yielded = False
     kernel.running += 1
     _attempts.agent_of(row).running += 1
 
 
-def _leaked(kernel: Kernel, event: SlotLeaked, now: int) -> None:
+def _leaked(kernel: KernelState, event: SlotLeaked, now: int) -> None:
     _attempts.leak(kernel, kernel.tasks[event.task_id], now)
 
 
-def _recovered(kernel: Kernel, event: SlotRecovered, now: int) -> None:
+def _recovered(kernel: KernelState, event: SlotRecovered, now: int) -> None:
     leak = kernel.leaked[event.task_id, event.attempt]
     _attempts.mend_leak(kernel, leak, event.attempt, now)
 
@@ -346,7 +347,7 @@ def _recovered(kernel: Kernel, event: SlotRecovered, now: int) -> None:
 # -- control -----------------------------------------------------------------------
 
 
-def _suspended(kernel: Kernel, event: TaskSuspended, now: int) -> None:
+def _suspended(kernel: KernelState, event: TaskSuspended, now: int) -> None:
     row = kernel.tasks[event.task_id]
     if event.held:
         _control.hold(kernel, row, now)
@@ -359,7 +360,7 @@ def _suspended(kernel: Kernel, event: TaskSuspended, now: int) -> None:
         _control.lay_aside(kernel, row, now)
 
 
-def _resumed(kernel: Kernel, event: TaskResumed, now: int) -> None:
+def _resumed(kernel: KernelState, event: TaskResumed, now: int) -> None:
     row = kernel.tasks[event.task_id]
     if not event.held and row.state is _S.RUNNING:
         _control.take_back(row)
@@ -371,15 +372,15 @@ def _resumed(kernel: Kernel, event: TaskResumed, now: int) -> None:
         kernel.move(row, _S.RUNNING, now, event.reason)
 
 
-def _due(kernel: Kernel, event: TaskDue, now: int) -> None:
+def _due(kernel: KernelState, event: TaskDue, now: int) -> None:
     _tick.due(kernel, kernel.tasks[event.task_id], now)
 
 
-def _reprioritised(kernel: Kernel, event: TaskReprioritised, _: int) -> None:
+def _reprioritised(kernel: KernelState, event: TaskReprioritised, _: int) -> None:
     _control.reorder(kernel, kernel.tasks[event.task_id], event.priority, event.key)
 
 
-def _options_changed(kernel: Kernel, event: TaskOptionsChanged, now: int) -> None:
+def _options_changed(kernel: KernelState, event: TaskOptionsChanged, now: int) -> None:
     row = kernel.tasks[event.task_id]
     spec = Spec(
         row.bucket.spec.type,
@@ -388,12 +389,12 @@ def _options_changed(kernel: Kernel, event: TaskOptionsChanged, now: int) -> Non
         event.timeout_ns,
         event.idempotent,
     )
-    bucket, priority, key = kernel.bucket(spec), event.priority, event.key
+    bucket, priority, key = _queue.bucket_of(kernel, spec), event.priority, event.key
     change = _options.Change(row, bucket, event.changed, priority, key, None, None)
     _options.enter(kernel, change, event.due_ns, event.deadline_ns, now)
 
 
-def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
+def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
     # Found by way of its dependents: it may have left memory, as in a life that keeps
     # fewer finished tasks than the one that told this.
@@ -403,10 +404,10 @@ def _repointed(kernel: Kernel, event: TaskRepointed, now: int) -> None:
             parents = _dependencies.links_of(kernel.tasks[name]).parents
             found.update((row, None) for row in parents if row.id == event.task_id)
     for row in found:
-        _dependencies.repoint(kernel, row, rerun, now)
+        _edges.repoint(kernel, row, rerun, now)
 
 
-def _parents_added(kernel: Kernel, event: TaskParentsAdded, now: int) -> None:
+def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> None:
     parents = [parent_of(kernel, name, now) for name in event.after]
     _edges.extend(kernel, kernel.tasks[event.task_id], parents)
 
@@ -414,30 +415,30 @@ def _parents_added(kernel: Kernel, event: TaskParentsAdded, now: int) -> None:
 # -- agents and the orchestrator ---------------------------------------------------
 
 
-def _joined(kernel: Kernel, event: AgentJoined, now: int) -> None:
-    kernel.add_agent(event.agent, now)
+def _joined(kernel: KernelState, event: AgentJoined, now: int) -> None:
+    _leases.add(kernel, event.agent, now)
 
 
-def _lost(kernel: Kernel, event: AgentLost, _: int) -> None:
+def _lost(kernel: KernelState, event: AgentLost, _: int) -> None:
     _leases.go(kernel, kernel.agents[event.agent_id])
 
 
-def _back(kernel: Kernel, event: AgentReturned, now: int) -> None:
+def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
     _leases.come(kernel, kernel.agents[event.agent_id], now)
 
 
-def _epoch(kernel: Kernel, event: OrchestratorStarted, _: int) -> None:
+def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
 #: The three frequent ones are read as they are; so is one that comes with a cargo.
-_FREQUENT: Final[dict[Any, Callable[[Kernel, Fact, Any], None]]] = {
+_FREQUENT: Final[dict[Any, Callable[[KernelState, Fact, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
     TaskCompleted: _completed,
     EventEmitted: _emitted,
 }
-_RARE: Final[dict[Any, Callable[[Kernel, Any, int], None]]] = {
+_RARE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     TaskFailed: _failed,
     TaskRetrying: _retrying,
     TaskReleased: _released,
@@ -499,7 +500,7 @@ _MORE: Final = tuple(
 
 
 def differences(
-    live: Kernel, folded: Kernel, rows: Iterable[str] | None = None
+    live: KernelState, folded: KernelState, rows: Iterable[str] | None = None
 ) -> list[str]:
     """
     In what two states that should be the same differ; nothing if they do not.
@@ -611,8 +612,8 @@ def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
     )
 
 
-def _books_differ(live: Kernel, folded: Kernel) -> list[str]:
-    def books(kernel: Kernel) -> dict[str, Any]:
+def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
+    def books(kernel: KernelState) -> dict[str, Any]:
         said: dict[str, Any] = {
             f"pool {name}": pool.used for name, pool in kernel.pools.items()
         }

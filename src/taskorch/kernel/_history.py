@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskorch.kernel._state import More, TaskRow
+from taskorch.kernel._rows import More, TaskRow
 from taskorch.model import TERMINAL, TaskState
 
 _PENDING: Final = TaskState.PENDING

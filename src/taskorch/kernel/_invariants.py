@@ -7,18 +7,15 @@ Linear in the number of tasks: for tests, simulation, and whoever wants to be su
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._state import AgentRow, Bucket, Links, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, Links, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
-
-def check_invariants(kernel: Kernel) -> None:
+def check_invariants(kernel: KernelState) -> None:
     """
     Recount everything.
 
@@ -36,7 +33,7 @@ def check_invariants(kernel: Kernel) -> None:
         raise InternalError("; ".join(faults))
 
 
-def _counters(kernel: Kernel, faults: list[str]) -> None:
+def _counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
     states.update(kernel.retired.values())
     kept = {
@@ -71,7 +68,7 @@ def _is_delayed(row: TaskRow) -> bool:
     )
 
 
-def _holding(kernel: Kernel) -> list[tuple[AgentRow, TaskRow]]:
+def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
     """The tasks whose current attempt holds something: running, or held."""
     return [
         (row.agent, row)
@@ -84,7 +81,7 @@ def _holding(kernel: Kernel) -> list[tuple[AgentRow, TaskRow]]:
     ]
 
 
-def _books(kernel: Kernel, faults: list[str]) -> None:
+def _books(kernel: KernelState, faults: list[str]) -> None:
     slots: Counter[str] = Counter()
     pools: Counter[str] = Counter()
     used: Counter[tuple[str, str]] = Counter()
@@ -111,7 +108,7 @@ def _books(kernel: Kernel, faults: list[str]) -> None:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
 
 
-def _leases(kernel: Kernel, faults: list[str]) -> None:
+def _leases(kernel: KernelState, faults: list[str]) -> None:
     for agent in kernel.agents.values():
         there = [row for owner, row in _holding(kernel) if owner is agent]
         if agent.lease_ns and {*there} != {*agent.seen}:
@@ -138,7 +135,7 @@ def _agent_books(
             faults.append(f"{agent.name} is over-committed: {entered} of {total}")
 
 
-def _queues(kernel: Kernel, faults: list[str]) -> None:
+def _queues(kernel: KernelState, faults: list[str]) -> None:
     found: dict[str, None] = {}
     for bucket in dict.fromkeys(row.bucket for row in kernel.tasks.values()):
         rows = bucket.rows()
@@ -155,7 +152,9 @@ def _queues(kernel: Kernel, faults: list[str]) -> None:
     )
 
 
-def _parking(kernel: Kernel, bucket: Bucket, head: TaskRow, faults: list[str]) -> None:
+def _parking(
+    kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
+) -> None:
     """No wake-up is lost, and nothing is looked at too late."""
     name = bucket.spec.type
     place = (head.key, head.seq)

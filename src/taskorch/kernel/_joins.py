@@ -8,18 +8,16 @@ it from there: however long the chain of what follows, nothing recurses.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from taskorch.events import TaskReleased
-from taskorch.kernel import _attempts, _dependencies, _waits
+from taskorch.kernel import _dependencies, _ends, _waits
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
+from taskorch.kernel._rows import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _PENDING: Final = TaskState.PENDING
 
@@ -29,7 +27,7 @@ JOIN: Final = "join"
 _SOME: Final = 5
 
 
-def look(kernel: Kernel, now: int) -> None:
+def look(kernel: KernelState, now: int) -> None:
     """Decide about all that stands in `changed`, and what comes there meanwhile."""
     if kernel.looking:
         return
@@ -41,7 +39,7 @@ def look(kernel: Kernel, now: int) -> None:
         kernel.looking = False
 
 
-def _judge(kernel: Kernel, row: TaskRow, now: int) -> None:
+def _judge(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Something about the parents of *row*, which has terms, has changed."""
     links = _dependencies.links_of(row)
     terms = links.terms
@@ -55,14 +53,14 @@ def _judge(kernel: Kernel, row: TaskRow, now: int) -> None:
     try:
         verdict = holds(kernel, row, links, terms, now)
     except PolicyGone as gone:
-        error = ("InvalidTaskError", str(gone.error), _attempts.GONE)
-        _attempts.block(kernel, row, error, now)
+        error = ("InvalidTaskError", str(gone.error), _ends.GONE)
+        _ends.block(kernel, row, error, now)
         return
     except PolicyFault as fault:
         note_fault(kernel, row.id, fault, now)
         message = f"the {fault.component} failed: {describe(fault.error)}"
         error = ("ComponentError", message, "component")
-        _attempts.fail(kernel, row, error, now, fault.component)
+        _ends.fail(kernel, row, error, now, fault.component)
         return
     if verdict:
         done, total = _count(links), len(links.parents)
@@ -79,7 +77,7 @@ def _count(links: Links) -> int:
 
 
 def holds(
-    kernel: Kernel, row: TaskRow, links: Links, terms: Terms, now: int
+    kernel: KernelState, row: TaskRow, links: Links, terms: Terms, now: int
 ) -> bool | None:
     """
     Whether the join of *row* holds; None: not yet; False: it never will.
@@ -108,7 +106,7 @@ def holds(
     return False
 
 
-def _give_up(kernel: Kernel, row: TaskRow, terms: Terms, now: int) -> None:
+def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     """The join of *row* will never hold."""
     more = more_of(row)
     if terms.on_failure == "block":
@@ -117,16 +115,16 @@ def _give_up(kernel: Kernel, row: TaskRow, terms: Terms, now: int) -> None:
             _dependencies.broke(kernel, row, now)
         else:
             reason = "its join does not hold, though nothing has failed"
-            _attempts.block(kernel, row, ("TaskFailedError", reason, JOIN), now)
+            _ends.block(kernel, row, ("TaskFailedError", reason, JOIN), now)
         return
     roots = _dependencies.roots_of(more)
     if terms.on_failure == "skip":
-        _attempts.call_off(kernel, row, SKIPPED, now, roots)
+        _ends.call_off(kernel, row, SKIPPED, now, roots)
         return
     began = f"; it began with {_some(roots)}" if roots else ""
     message = f"what it needs did not complete{began}"
     error = ("DependencyFailedError", message, DEPENDENCY)
-    _attempts.fail(kernel, row, error, now, roots=roots)
+    _ends.fail(kernel, row, error, now, roots=roots)
 
 
 def _some(ids: tuple[str, ...]) -> str:

@@ -10,24 +10,37 @@ there are signs of life: that something takes long is no reason to think it dead
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from taskorch.events import AgentLost, AgentReturned
-from taskorch.kernel import _attempts, _parking, _timers
-from taskorch.kernel._state import AgentRow
+from taskorch.events import AgentJoined, AgentLost, AgentReturned
+from taskorch.kernel import _attempts, _queue, _timers
+from taskorch.kernel._rows import AgentRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import Agent
 
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
+
+def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
+    """
+    An agent joins; what nobody could do before may start now.
+
+    One whose name is known has started anew: what it had is lost.
+    """
+    row = kernel.agents.get(info.name)
+    if row is None:
+        row = kernel.agents[info.name] = AgentRow(info)
+    else:
+        lose(kernel, row, now, "it has started anew")
+    kernel.note(AgentJoined, now, info)
+    join(kernel, row, info, now)
+    return row
 
 
-def join(kernel: Kernel, agent: AgentRow, info: Agent, now: int) -> None:
+def join(kernel: KernelState, agent: AgentRow, info: Agent, now: int) -> None:
     """*agent* takes work from now on."""
     agent.describe(info)
     come(kernel, agent, now)
 
 
-def come(kernel: Kernel, agent: AgentRow, now: int) -> None:
+def come(kernel: KernelState, agent: AgentRow, now: int) -> None:
     """*agent* is there, for the first time or again."""
     agent.lost = False
     agent.heard_ns = now
@@ -35,20 +48,32 @@ def come(kernel: Kernel, agent: AgentRow, now: int) -> None:
     kernel.agents_version += 1
     if agent.lease_ns:
         _look_at(kernel, agent, now + agent.lease_ns)
-    _parking.unpark_all(kernel)
+    _queue.unpark_all(kernel)
 
 
-def go(kernel: Kernel, agent: AgentRow) -> None:
+def go(kernel: KernelState, agent: AgentRow) -> None:
     """*agent* gets no work from now on."""
     agent.lost = True
     kernel.agents_version += 1
-    _parking.unpark_all(kernel)
+    _queue.unpark_all(kernel)
 
 
 def beat(
-    kernel: Kernel, agent: AgentRow, attempts: Iterable[tuple[str, int]], now: int
+    kernel: KernelState, name: str, attempts: Iterable[tuple[str, int]], now: int
 ) -> list[tuple[str, int]]:
-    """See `Kernel.beat`."""
+    """
+    An agent with a lease gives a sign of life.
+
+    Args:
+        kernel: The state.
+        name: Its name.
+        attempts: Task and number of all that it runs, of this epoch.
+        now: The time in ns.
+
+    Returns:
+        Those of *attempts* that are not current any more: it is to stop them.
+    """
+    agent = kernel.agents[name]
     agent.heard_ns = now
     if agent.lost:
         kernel.note(AgentReturned, now, agent.name)
@@ -66,7 +91,7 @@ def beat(
     return abandoned
 
 
-def look(kernel: Kernel, agent: AgentRow, now: int) -> None:
+def look(kernel: KernelState, agent: AgentRow, now: int) -> None:
     """The lease of *agent*, or of an attempt there, may be over."""
     lease = agent.lease_ns
     if now - agent.heard_ns >= lease:
@@ -86,12 +111,12 @@ def look(kernel: Kernel, agent: AgentRow, now: int) -> None:
     _look_at(kernel, agent, oldest + lease)
 
 
-def _look_at(kernel: Kernel, agent: AgentRow, when: int) -> None:
+def _look_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
     agent.lease_due_ns = when
     _timers.arm(kernel, when, _timers.LEASE, agent, 0)
 
 
-def lose(kernel: Kernel, agent: AgentRow, now: int, why: str) -> None:
+def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
     """*agent* is lost: so is all that it ran, and nothing new goes there."""
     if agent.lost:
         return

@@ -8,19 +8,24 @@ that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import TaskOptionsChanged
-from taskorch.kernel import _admission, _control, _parking, _tick, _timers
+from taskorch.kernel import (
+    _admission,
+    _control,
+    _joins,
+    _queue,
+    _tick,
+    _timers,
+)
 from taskorch.kernel._history import more_of, remember
-from taskorch.kernel._state import Bucket, TaskRow
+from taskorch.kernel._rows import Bucket, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 
 @attrs.define(eq=False)
@@ -39,7 +44,7 @@ class Change:
 
 
 def consider(
-    kernel: Kernel,
+    kernel: KernelState,
     row: TaskRow,
     seen: TaskRow,
     now: int,
@@ -49,7 +54,22 @@ def consider(
     not_before_ns: int | None = None,
     deadline_ns: int | None = None,
 ) -> Change:
-    """See `Kernel.consider_change`."""
+    """
+    Ask all who must agree to other options of *row*; nothing changes.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        seen: A row that is in no kernel, for the policies: as it will be then.
+        now: The time in ns.
+        names: The options that are others.
+        priority: The new one, if it is among them; likewise the dates.
+        not_before_ns: Not to start before this time, in ns.
+        deadline_ns: To have ended by this time, in ns.
+
+    Raises:
+        UsageError: They are refused: it has ended, or nobody could do it.
+    """
     if row.state in TERMINAL:
         msg = f"task {row.id} is {row.state}: its options do not matter any more"
         raise InvalidTransitionError(msg, task_id=row.id, story=_control.story(row))
@@ -61,8 +81,8 @@ def consider(
     return Change(row, seen.bucket, names, priority, key, not_before_ns, deadline_ns)
 
 
-def take(kernel: Kernel, change: Change, now: int) -> None:
-    """See `Kernel.change_options`."""
+def take(kernel: KernelState, change: Change, now: int) -> None:
+    """Let a task have options that were considered in this step."""
     row, names = change.row, change.names
     more, spec = more_of(row), change.bucket.spec
     deadline_ns = change.deadline_ns if "deadline" in names else more.deadline_ns
@@ -89,12 +109,12 @@ def take(kernel: Kernel, change: Change, now: int) -> None:
     enter(kernel, change, due_ns, deadline_ns, now)
     # A date that has come already is not waited for any more.
     _tick.tick(kernel, now)
-    kernel.look(now)
-    _parking.stir(kernel)
+    _joins.look(kernel, now)
+    _queue.stir(kernel)
 
 
 def enter(
-    kernel: Kernel,
+    kernel: KernelState,
     change: Change,
     due_ns: int | None,
     deadline_ns: int | None,
@@ -108,7 +128,7 @@ def enter(
     row.bucket, row.key = change.bucket, change.key
     more.priority = change.priority
     if is_queued:
-        kernel.enqueue(row)
+        _queue.enqueue(kernel, row)
     if due_ns is not None:
         more.due_ns = due_ns
         _timers.arm(kernel, due_ns, _timers.DUE, row, 0)

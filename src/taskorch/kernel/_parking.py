@@ -18,15 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappush
-from typing import TYPE_CHECKING
 
-from taskorch.kernel._state import FEW, Bucket, Place, TaskRow
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
+from taskorch.kernel._rows import FEW, Bucket, Place, TaskRow
+from taskorch.kernel._state import KernelState
 
 
-def open_bucket(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """Enter *bucket*, whose head is *row*, among those that may have work."""
     known = bucket.entry
     if known is not None:
@@ -38,7 +35,7 @@ def open_bucket(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
     heappush(kernel.open, entry)
 
 
-def _forget_entry(kernel: Kernel) -> None:
+def _forget_entry(kernel: KernelState) -> None:
     """An entry of `open` is replaced; clean up if most have been."""
     kernel.stale_entries += 1
     many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(kernel.open)
@@ -49,7 +46,7 @@ def _forget_entry(kernel: Kernel) -> None:
 
 
 def park(
-    kernel: Kernel, bucket: Bucket, row: TaskRow, places: Iterable[Place] = ()
+    kernel: KernelState, bucket: Bucket, row: TaskRow, places: Iterable[Place] = ()
 ) -> None:
     """Let *bucket*, whose head is *row*, wait until one of *places* has room."""
     bucket.entry = None
@@ -61,7 +58,7 @@ def park(
         pass_on(kernel, bucket)
 
 
-def reopen(kernel: Kernel, bucket: Bucket) -> None:
+def reopen(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket*, which is parked, may be tried again."""
     bucket.parked = None
     bucket.refusal = ""
@@ -71,7 +68,7 @@ def reopen(kernel: Kernel, bucket: Bucket) -> None:
         open_bucket(kernel, bucket, row)
 
 
-def reopen_all(kernel: Kernel, buckets: dict[Bucket, None]) -> None:
+def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
     """All of *buckets* that are parked may be tried again."""
     for bucket in list(buckets):
         if bucket.parked is not None:
@@ -79,7 +76,7 @@ def reopen_all(kernel: Kernel, buckets: dict[Bucket, None]) -> None:
     buckets.clear()
 
 
-def wake(kernel: Kernel, place: Place) -> None:
+def wake(kernel: KernelState, place: Place) -> None:
     """*place* has room: wake the first that waits there."""
     row = place.take()
     if row is None:
@@ -94,7 +91,7 @@ def wake(kernel: Kernel, place: Place) -> None:
     heappush(kernel.open, entry)
 
 
-def wake_some(kernel: Kernel, places: dict[int, Place]) -> None:
+def wake_some(kernel: KernelState, places: dict[int, Place]) -> None:
     """Something was released: wake the first of each amount that fits now."""
     for need, place in list(places.items()):
         if not place.heap:
@@ -103,14 +100,14 @@ def wake_some(kernel: Kernel, places: dict[int, Place]) -> None:
             wake(kernel, place)
 
 
-def pass_on(kernel: Kernel, bucket: Bucket) -> None:
+def pass_on(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket*, which was woken, has been looked at: wake the next if it has room."""
     place, bucket.caller = bucket.caller, None
     if place is not None and place.heap and place.has_room():
         wake(kernel, place)
 
 
-def head_came(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
+def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """*row* is the new head of *bucket*, which is parked."""
     places = bucket.parked or ()
     # A wake-up that is on its way there may be behind this one.
@@ -124,30 +121,3 @@ def head_came(kernel: Kernel, bucket: Bucket, row: TaskRow) -> None:
 def is_whimsical(bucket: Bucket) -> bool:
     """Whether *bucket* was parked for its head only, by the word of a policy."""
     return bucket.agents_version < 0 or bucket.refusal != ""
-
-
-def stir(kernel: Kernel) -> None:
-    """Something has changed: ask the policies again that put something off."""
-    if kernel.parked_any:
-        reopen_all(kernel, kernel.parked_any)
-    if not kernel.vetoed:
-        return
-    vetoed, kernel.vetoed = kernel.vetoed, {}
-    for row in vetoed:
-        unveto(kernel, row)
-        kernel.enqueue(row)
-
-
-def unveto(kernel: Kernel, row: TaskRow) -> None:
-    """*row* is not set aside any more, and is in no queue."""
-    assert row.more is not None  # noqa: S101 - the veto stands there
-    row.more.veto = ""
-    row.ticket += 1
-    kernel.queued -= 1
-
-
-def unpark_all(kernel: Kernel) -> None:
-    """An agent has joined, or was lost: try everything again."""
-    for bucket in list(kernel.parked):
-        reopen(kernel, bucket)
-    stir(kernel)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from taskorch.errors import InternalError
 from taskorch.events import (
@@ -28,14 +28,12 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _attempts, _dependencies
+from taskorch.kernel import _dependencies, _ends
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import AgentRow, Record, TaskRow, TypeRow
+from taskorch.kernel._rows import AgentRow, Record, TaskRow, TypeRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 #: Rises when what a snapshot consists of changes.
 _SCHEMA: Final = 3
@@ -57,7 +55,7 @@ _SUMS: Final = (
 # -- taking ------------------------------------------------------------------------
 
 
-def take(kernel: Kernel, now: int) -> dict[str, Any]:
+def take(kernel: KernelState, now: int) -> dict[str, Any]:
     """
     What a life that begins after the latest fact cannot read from its own tasks.
 
@@ -160,7 +158,7 @@ class Restoration:
         ValueError: Another version of us took it. Fold all facts instead.
     """
 
-    def __init__(self, kernel: Kernel, state: dict[str, Any]) -> None:
+    def __init__(self, kernel: KernelState, state: dict[str, Any]) -> None:
         schema = state.get("schema")
         if schema != _SCHEMA:
             msg = f"a snapshot of schema {schema!r}, and {_SCHEMA} is known"
@@ -356,7 +354,7 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
 # for nothing itself, so what *it* waited for need not be known.
 
 
-def _blocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
     if event.cause != "dependency":
         # A person decides: it may complete after all.
@@ -366,7 +364,7 @@ def _blocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
     _dependencies.broke(kernel, row, event.at_ns)
 
 
-def _unblocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+def _unblocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     if row.state is not TaskState.BLOCKED:
         return
     row.state = TaskState.QUEUED
@@ -374,30 +372,30 @@ def _unblocked(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
         _dependencies.mend(kernel, child, row.id, "", fact[2])
 
 
-def _completed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     row.state = TaskState.COMPLETED
     _dependencies.release(kernel, row, fact[2])
 
 
-def _failed(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
     row.state = TaskState.FAILED
     more = more_of(row)
     more.error = (event.error_type, event.message, event.cause)
-    _attempts.pass_on(more, event.root_causes)
+    _ends.pass_on(more, event.root_causes)
     _dependencies.broke(kernel, row, event.at_ns)
 
 
-def _cancelled(kernel: Kernel, row: TaskRow, fact: Fact) -> None:
+def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
     row.state = TaskState.CANCELLED
     more = more_of(row)
     more.stop_reason = event.reason
-    _attempts.pass_on(more, event.root_causes)
+    _ends.pass_on(more, event.root_causes)
     _dependencies.broke(kernel, row, event.at_ns)
 
 
-_SEEN_BELOW: Final[dict[Any, Callable[[Kernel, TaskRow, Fact], None]]] = {
+_SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Fact], None]]] = {
     TaskBlocked: _blocked,
     TaskUnblocked: _unblocked,
     TaskCompleted: _completed,

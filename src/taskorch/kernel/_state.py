@@ -1,63 +1,58 @@
 """
-The state: mutable slotted rows, few objects a task.
+The state of the kernel: all that is remembered, and the smallest steps that change it.
 
-The garbage collector is what makes a large backlog slow, so a row that has nothing
-unusual about it is one object: dependencies are in `Links`, the rest in `More`.
+Every verb beside (`_control`, `_attempts`, …) is a function of this state, and nothing
+else writes to it. The door to the verbs is `Kernel`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from heapq import heapify as _heapify
-from heapq import heappop as _heappop
-from heapq import heappush as _heappush
-from heapq import heapreplace as _heapreplace
-from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch.model import Agent, Performance, Resources, TaskState, Units
+from taskorch.errors import InternalError
+from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
+from taskorch.kernel._deciders import Deciders
+from taskorch.kernel._effects import Effect
+from taskorch.kernel._history import remember
+from taskorch.kernel._rows import (
+    AgentRow,
+    Bucket,
+    Kept,
+    Leak,
+    PoolRow,
+    Record,
+    Spec,
+    TaskRow,
+    Timer,
+    TypeRow,
+)
+from taskorch.kernel._transitions import TRANSITIONS
+from taskorch.model import PoolStats, TaskState, Units
 from taskorch.model._limits import (
     CONCURRENCY,
-    EWMA_WEIGHT,
     GRACE_SECONDS,
     KEEP_FINISHED,
     NS,
     POISON_ATTEMPTS,
-    SAMPLE_SIZE,
 )
+from taskorch.protocols import AgentView, PoolView
 
-__all__ = (
-    "LOCAL",
-    "AgentRow",
-    "Bucket",
-    "KernelConfig",
-    "Leak",
-    "Links",
-    "More",
-    "Place",
-    "PoolRow",
-    "Record",
-    "Spec",
-    "TaskRow",
-    "Terms",
-    "TypeRow",
-)
-
-#: The built-in agent, which runs plain functions and programs.
-LOCAL: Final = "local"
+if TYPE_CHECKING:
+    # The generator itself comes in from outside.
+    from random import Random
 
 _QUEUED: Final = TaskState.QUEUED
-_BLOCKED: Final = TaskState.BLOCKED
-#: Why a task is cancelled, and the cause of a failure, that its parents brought about.
-SKIPPED: Final = "skipped"
-DEPENDENCY: Final = "dependency"
-#: A limit that nothing reaches.
-UNLIMITED: Final = 1 << 60
-#: Stale entries that are not worth a clean-up.
-FEW: Final = 64
+_RUNNING: Final = TaskState.RUNNING
+
+#: Buckets, types and records kept before idle ones are forgotten, or counted together.
+MANY: Final = 4_096
+#: Timers that are not worth a clean-up.
+FEW_TIMERS: Final = 1_024
+_OTHER: Final = "(other)"
 
 
 @attrs.frozen
@@ -72,667 +67,275 @@ class KernelConfig:
     refuse_unknown: bool = True
 
 
-@attrs.frozen
-class Spec:
-    """What like tasks have in common; one bucket each."""
+class FaultPoints(Protocol):
+    """Protocol: decides where, in a simulation, the unusual but legal happens."""
 
-    type: str
-    #: Capabilities, sorted; None is the built-in agent.
-    requires: tuple[str, ...] | None = None
-    resources: Units = ()
-    timeout_ns: int | None = None
-    idempotent: bool = True
+    def hit(self, name: str) -> bool:
+        """Whether it happens now at the point *name*."""
+        ...
 
 
-class TaskRow:
-    """One task."""
+class DecisionContext:
+    """What every policy is given: see `taskorch.protocols.Context`."""
 
-    __slots__ = (
-        "agent",
-        "alloc",
-        "attempt",
-        "bucket",
-        "cargo",
-        "ended_ns",
-        "id",
-        "key",
-        "links",
-        "more",
-        "named",
-        "ready_ns",
-        "reason",
-        "seq",
-        "started_ns",
-        "state",
-        "submitted_ns",
-        "ticket",
-    )
+    __slots__ = ("_kernel", "now_ns", "random")
 
-    def __init__(
-        self, task_id: str, seq: int, bucket: Bucket, cargo: Any, now: int
-    ) -> None:
-        self.id: str = task_id
-        #: Order of submission.
-        self.seq: int = seq
-        self.bucket: Bucket = bucket
-        #: The driver's own; never read here.
-        self.cargo: Any = cargo
-        self.state: TaskState = _QUEUED
-        #: Its place: lower starts first.
-        self.key: Any = now
-        self.submitted_ns: int = now
-        #: When it could first have run; 0 while it waits for others.
-        self.ready_ns: int = now
-        self.started_ns: int = 0
-        self.ended_ns: int = 0
-        self.attempt: int = 0
-        self.agent: AgentRow | None = None
-        #: Why this agent.
-        self.reason: str = ""
-        #: What it holds, in millionths.
-        self.alloc: Units = ()
-        self.links: Links | None = None
-        self.more: More | None = None
-        #: Its id or its key is of the user's choice.
-        self.named: bool = False
-        #: Rises when it leaves the queue by a side door: older entries are stale.
-        self.ticket: int = 0
-
-    def __repr__(self) -> str:
-        return f"<TaskRow {self.id} {self.state} attempt {self.attempt}>"
-
-
-_NOBODY: Final[Mapping[str, TaskRow]] = MappingProxyType({})
-
-
-#: Event (None: only its time matters), timeout in ns, whether there is a default.
-Awaited: TypeAlias = tuple[str | None, int | None, bool]
-
-
-@attrs.define
-class Terms:
-    """Under what conditions a task goes on, where it is not once all have completed."""
-
-    #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
-    #: parents must complete.
-    join: str | int = "all"
-    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
-    on_failure: str = "block"
-    #: The join has held: what becomes of the parents does not matter any more.
-    joined: bool = False
-    #: It is no work, but a wait from then on: for what event, for how many ns at the
-    #: most, and whether it completes when these are over.
-    wait: Awaited | None = None
-    #: It waits for its event now; perhaps suspended.
-    awaits: bool = False
-
-
-class Kept:
-    """An event that nobody waited for, and that is not forgotten yet."""
-
-    __slots__ = ("cargo", "id", "seq", "until_ns")
-
-    def __init__(self, name: str, seq: int, until_ns: int, cargo: Any) -> None:
-        #: Its name.
-        self.id: str = name
-        #: The number of the fact that told it.
-        self.seq: int = seq
-        #: When it is forgotten; 0: it is.
-        self.until_ns: int = until_ns
-        #: The driver's own; never read here.
-        self.cargo: Any = cargo
-
-
-class Links:
-    """
-    The dependencies of one task.
-
-    What is empty is the one empty tuple: most graphs are large, and have many ends.
-    """
-
-    __slots__ = ("dependents", "parents", "terms", "waiting")
-
-    def __init__(self) -> None:
-        self.parents: tuple[TaskRow, ...] = ()
-        #: How many of the parents have not completed; 0 once the join has held.
-        self.waiting: int = 0
-        self.dependents: list[TaskRow] | tuple[()] = ()
-        self.terms: Terms | None = None
-
-    def add_dependent(self, row: TaskRow) -> None:
-        """*row* waits for this one."""
-        if self.dependents:
-            self.dependents.append(row)
-        else:
-            self.dependents = [row]
-
-
-class More:
-    """What only some tasks have."""
-
-    __slots__ = (
-        "aside",
-        "blocked_by",
-        "charged",
-        "crashes",
-        "deadline_ns",
-        "decision",
-        "due_ns",
-        "error",
-        "first_ns",
-        "first_roots",
-        "held",
-        "last_delay_ns",
-        "left_ns",
-        "limit_ns",
-        "past",
-        "priority",
-        "rerun_id",
-        "rerun_of",
-        "resume_ns",
-        "stop",
-        "stop_reason",
-        "timer",
-        "veto",
-        "yielded",
-    )
-
-    def __init__(self) -> None:
-        self.priority: int = 0
-        #: The history, once it is not the plain one: `(state, ns, detail)`.
-        self.past: list[tuple[TaskState, int, str]] | None = None
-        #: The parents that will not complete, in the order of their failure.
-        self.blocked_by: Mapping[str, TaskRow] = _NOBODY
-        #: `roots` as they were when it was blocked, or ended by its terms.
-        self.first_roots: tuple[str, ...] = ()
-        #: It runs, and is to be suspended at the end of its attempt.
-        self.aside: bool = False
-        #: Attempts that count against the retry policy.
-        self.charged: int = 0
-        #: Attempts that killed their worker.
-        self.crashes: int = 0
-        #: Not before this time: `not_before`, or the end of a retry's delay.
-        self.due_ns: int = 0
-        self.deadline_ns: int | None = None
-        #: Held until a person decides.
-        self.decision: bool = False
-        #: `(type, message, cause)` of the latest failure.
-        self.error: tuple[str, str, str] | None = None
-        #: When its first attempt began.
-        self.first_ns: int = 0
-        self.last_delay_ns: int = 0
-        #: Why the running attempt is to stop, or "".
-        self.stop: str = ""
-        self.stop_reason: str = ""
-        #: A program that is stopped where it stands.
-        self.held: bool = False
-        #: Of its timeout, what was left when it was stopped.
-        self.left_ns: int = 0
-        #: The timeout of the latest attempt that has one.
-        self.limit_ns: int = 0
-        #: When the timeout of the running attempt is due; 0 is never.
-        self.timer: int = 0
-        #: What a delay, or a wait, had left when the task was suspended, in ns.
-        self.resume_ns: int = 0
-        self.rerun_of: str | None = None
-        self.rerun_id: str | None = None
-        #: Its attempt waits for another task, without a slot.
-        self.yielded: bool = False
-        #: Why the StateMachine would not let it start.
-        self.veto: str = ""
+    def __init__(self, kernel: KernelState, random: Random) -> None:
+        self._kernel = kernel
+        self.now_ns: int = 0
+        self.random: Random = random
 
     @property
-    def roots(self) -> tuple[str, ...]:
-        """Ids of the tasks where the failure that blocks this one began."""
-        found: dict[str, None] = {}
-        seen: dict[str, None] = {}
-        stack = list(self.blocked_by.values())[::-1]
-        while stack:
-            parent = stack.pop()
-            if parent.id in seen:
-                continue
-            seen[parent.id] = None
-            more = parent.more
-            if parent.state is _BLOCKED and more is not None:
-                stack += list(more.blocked_by.values())[::-1]
-            elif more is not None and more.passed_on:
-                found.update(dict.fromkeys(more.first_roots))
-            else:
-                found[parent.id] = None
-        return tuple(found)
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return self.now_ns / 1e9
 
     @property
-    def passed_on(self) -> bool:
-        """Whether it ended because of its parents: the failure began elsewhere."""
-        ended = self.stop_reason == SKIPPED or (
-            self.error is not None and self.error[2] == DEPENDENCY
-        )
-        return ended and self.first_roots != ()
+    def view(self) -> KernelView:
+        """The state around the question."""
+        return KernelView(self._kernel)
 
 
-class Record:
-    """One agent at one type of task: a projection of events."""
+class KernelView:
+    """The state as a policy sees it; read only, and live."""
 
-    __slots__ = ("completed", "failed", "latency_ns")
+    __slots__ = ("_kernel",)
 
-    def __init__(self) -> None:
-        self.completed: int = 0
-        self.failed: int = 0
-        self.latency_ns: float = 0.0
-
-    def add(self, latency_ns: int) -> None:
-        """One more that completed."""
-        if self.completed:
-            self.latency_ns += EWMA_WEIGHT * (latency_ns - self.latency_ns)
-        else:
-            self.latency_ns = float(latency_ns)
-        self.completed += 1
-
-    def performance(self) -> Performance:
-        """As a value."""
-        latency = self.latency_ns / NS if self.completed else None
-        return Performance(self.completed, self.failed, latency)
-
-
-class AgentRow:
-    """One agent."""
-
-    __slots__ = (
-        "capacity",
-        "completed",
-        "failed",
-        "heard_ns",
-        "info",
-        "leaked",
-        "lease_due_ns",
-        "lease_ns",
-        "limit",
-        "lost",
-        "name",
-        "records",
-        "request",
-        "running",
-        "seen",
-        "short",
-        "slots",
-        "used",
-        "view",
-    )
-
-    def __init__(self, info: Agent) -> None:
-        self.name: str = info.name
-        self.describe(info)
-        self.used: dict[str, int] = {}
-        #: It takes no work until it is heard of again.
-        self.lost: bool = False
-        #: The latest sign of life.
-        self.heard_ns: int = 0
-        #: When to look whether its lease is over; 0 is never.
-        self.lease_due_ns: int = 0
-        #: Of an agent with a lease: its attempts, and when it last named each.
-        self.seen: dict[TaskRow, int] = {}
-        self.running: int = 0
-        self.completed: int = 0
-        self.failed: int = 0
-        self.leaked: int = 0
-        self.records: dict[str, Record] = {}
-        #: Who waits for a slot here.
-        self.slots: Place = Place(agent=self)
-        #: Who waits for some of its capacity, by resource and amount.
-        self.short: dict[str, dict[int, Place]] = {}
-        self.view: AgentView = AgentView(self)
-
-    def describe(self, info: Agent) -> None:
-        """What is known of it now: when it joins, and when it joins again."""
-        self.info: Agent = info
-        self.limit: int = (
-            UNLIMITED if info.max_concurrency is None else info.max_concurrency
-        )
-        #: It bounds what it names, and nothing else.
-        self.capacity: dict[str, int] = (
-            {} if info.capacity is None else dict(info.capacity.units)
-        )
-        self.request: Units = info.request.units
-        #: Nanoseconds without a sign of life after which it counts as lost; 0: it
-        #: lives with us.
-        self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
-
-    def free(self, name: str) -> int:
-        """How much of *name*, which its capacity names, it has left."""
-        return self.capacity[name] - self.used.get(name, 0)
-
-
-class PoolRow:
-    """One resource."""
-
-    __slots__ = ("name", "parked", "short", "total", "used", "view")
-
-    def __init__(self, name: str, total: int) -> None:
-        self.name: str = name
-        self.total: int = total
-        self.used: int = 0
-        #: Who waits for some of it, by amount.
-        self.short: dict[int, Place] = {}
-        #: Buckets that an allocator of the user's put off: asked at every release.
-        self.parked: dict[Bucket, None] = {}
-        self.view: PoolView = PoolView(self)
-
-
-class Place:
-    """
-    Something that is short, and the buckets that wait until there is enough of it.
-
-    It is the slots of an agent, or an amount of an agent's capacity or of a pool. An
-    entry may be older than its bucket's head, never later in order.
-    """
-
-    __slots__ = ("agent", "heap", "members", "name", "need", "pool")
-
-    def __init__(
-        self,
-        *,
-        agent: AgentRow | None = None,
-        pool: PoolRow | None = None,
-        name: str = "",
-        need: int = 0,
-    ) -> None:
-        self.agent: AgentRow | None = agent
-        self.pool: PoolRow | None = pool
-        #: The resource, or "" for slots.
-        self.name: str = name
-        self.need: int = need
-        self.heap: list[tuple[Any, int, Bucket]] = []
-        #: The valid entries of the heap.
-        self.members: dict[Bucket, tuple[Any, int, Bucket]] = {}
-
-    def has_room(self) -> bool:
-        """Whether there is enough now for one of those who wait."""
-        if self.pool is not None:
-            return self.pool.total - self.pool.used >= self.need
-        agent = self.agent
-        assert agent is not None  # noqa: S101 - a place is of an agent or of a pool
-        if not self.name:
-            return agent.running < agent.limit
-        return agent.free(self.name) >= self.need
-
-    def add(self, bucket: Bucket, row: TaskRow) -> None:
-        """Let *bucket* wait, at the place of *row*, its head."""
-        entry = (row.key, row.seq, bucket)
-        known = self.members.get(bucket)
-        if known is not None and known <= entry:
-            return
-        self.members[bucket] = entry
-        _heappush(self.heap, entry)
-        if len(self.heap) > FEW + 2 * len(self.members):
-            self.heap = list(self.members.values())
-            _heapify(self.heap)
-
-    def take(self) -> TaskRow | None:
-        """Take out the bucket that is first in order; its head, or None."""
-        heap, members = self.heap, self.members
-        while heap:
-            entry = heap[0]
-            bucket = entry[2]
-            if members.get(bucket) is not entry:
-                _heappop(heap)
-                continue
-            row = None if bucket.parked is None else bucket.head()
-            if row is not None and (row.seq != entry[1] or row.key is not entry[0]):
-                members[bucket] = entry = (row.key, row.seq, bucket)
-                _heapreplace(heap, entry)
-                continue
-            _heappop(heap)
-            del members[bucket]
-            if row is not None:
-                return row
-        return None
-
-
-@attrs.define(eq=False)
-class Leak:
-    """What an attempt that would not stop still holds."""
-
-    agent: AgentRow
-    alloc: Units
-    row: TaskRow
-    #: 0 if it had given its slot back, to wait for another task.
-    slots: int
-    #: When an agent with a lease last named it.
-    seen_ns: int
-
-
-class TypeRow:
-    """One type of task: counts and samples."""
-
-    __slots__ = ("cancelled", "completed", "failed", "failures", "samples")
-
-    def __init__(self) -> None:
-        self.completed: int = 0
-        self.failed: int = 0
-        self.cancelled: int = 0
-        self.failures: dict[str, int] = {}
-        #: `(submitted, ready, started, ended)` in ns, of the latest that completed.
-        self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
-
-
-class Bucket:
-    """
-    The queued tasks with like requirements: if the first cannot start, none can.
-
-    Keys mostly rise, so most tasks are in a plain queue; those that come out of
-    order are in a heap beside it. A task that leaves by a side door (cancelled,
-    suspended, moved) leaves a stale entry behind, known by its ticket.
-    """
-
-    __slots__ = (
-        "agents",
-        "agents_version",
-        "caller",
-        "checked",
-        "entry",
-        "fifo",
-        "forgotten",
-        "heap",
-        "last_key",
-        "match_reason",
-        "matching",
-        "number",
-        "parked",
-        "refusal",
-        "route",
-        "route_reason",
-        "route_version",
-        "size",
-        "spec",
-        "stale",
-        "type_row",
-        "verdict",
-    )
-
-    def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
-        self.spec: Spec = spec
-        self.number: int = number
-        self.type_row: TypeRow = type_row
-        self.fifo: deque[TaskRow] = deque()
-        self.heap: list[tuple[Any, int, int, TaskRow]] = []
-        self.last_key: Any = None
-        #: Queued tasks; `fifo` and `heap` hold `stale` more.
-        self.size: int = 0
-        self.stale: int = 0
-        #: Its entry among the buckets that may have something to start, or None.
-        self.entry: tuple[Any, int, Bucket] | None = None
-        #: Where it waits for room, or None if it does not.
-        self.parked: tuple[Place, ...] | None = None
-        #: Who woke it, and is to wake the next once this one has been looked at.
-        self.caller: Place | None = None
-        #: Why an allocator of the user's put it off though there was room, or "".
-        self.refusal: str = ""
-        #: The agents that match, and those of them that are large enough.
-        self.matching: list[AgentRow] = []
-        self.agents: list[AgentRow] = []
-        #: The version that they hold for; -1: they cannot be kept.
-        self.agents_version: int = -1
-        self.match_reason: str = ""
-        #: The version for which it is known that somebody can do its tasks.
-        self.checked: int = -1
-        #: The agent, where router and allocator need not be asked again.
-        self.route: AgentRow | None = None
-        self.route_version: int = -1
-        self.route_reason: str = ""
-        #: The driver's own: what the validator said of like tasks.
-        self.verdict: Any = None
-        #: There may be a younger one for like tasks: this one gets no more.
-        self.forgotten: bool = False
-
-    def __lt__(self, other: Bucket) -> bool:
-        # A task that has moved to another bucket has stale entries at its old place.
-        return self.number < other.number
-
-    def push(self, row: TaskRow) -> bool:
-        """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
-        self.size += 1
-        key = row.key
-        if not row.ticket and (not self.fifo or key > self.last_key):
-            self.fifo.append(row)
-            self.last_key = key
-            if len(self.fifo) > 1:
-                return False
-            return not self.heap or self.head() is row
-        if not row.ticket and key == self.last_key and row.seq > self.fifo[-1].seq:
-            self.fifo.append(row)
-            return False
-        _heappush(self.heap, (key, row.seq, row.ticket, row))
-        return self.head() is row
-
-    def head(self) -> TaskRow | None:
-        """The first of the queued tasks, which stays where it is."""
-        fifo = self.fifo
-        while fifo and fifo[0].ticket:
-            fifo.popleft()
-            self.stale -= 1
-        heap = self.heap
-        if not heap:
-            return fifo[0] if fifo else None
-        while heap and heap[0][2] != heap[0][3].ticket:
-            _heappop(heap)
-            self.stale -= 1
-        if not fifo:
-            return heap[0][3] if heap else None
-        first = fifo[0]
-        if heap and (heap[0][0], heap[0][1]) < (first.key, first.seq):
-            return heap[0][3]
-        return first
-
-    def pop(self, row: TaskRow) -> None:
-        """Take out *row*, which is the head."""
-        self.size -= 1
-        if self.fifo and self.fifo[0] is row and not row.ticket:
-            self.fifo.popleft()
-        else:
-            _heappop(self.heap)
-
-    def leave(self, row: TaskRow) -> None:
-        """Take out *row* by the side door; its entry stays behind, stale."""
-        self.size -= 1
-        self.stale += 1
-        row.ticket += 1
-        if self.stale > FEW and self.stale > self.size:
-            self.compact()
-
-    def rows(self) -> list[TaskRow]:
-        """The queued tasks in order; takes a sort."""
-        found = [row for row in self.fifo if not row.ticket]
-        found += [entry[3] for entry in self.heap if entry[2] == entry[3].ticket]
-        found.sort(key=_place)
-        return found
-
-    def compact(self) -> None:
-        """Let go of the stale entries."""
-        self.fifo = deque(row for row in self.fifo if not row.ticket)
-        self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
-        _heapify(self.heap)
-        self.stale = 0
-
-
-def _place(row: TaskRow) -> tuple[Any, int]:
-    return row.key, row.seq
-
-
-class AgentView:
-    """What a policy sees of an agent; read only, and live."""
-
-    __slots__ = ("_row",)
-
-    def __init__(self, row: AgentRow) -> None:
-        self._row = row
+    def __init__(self, kernel: KernelState) -> None:
+        self._kernel = kernel
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._row.name
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """What it can do, sorted."""
-        return self._row.info.capabilities
-
-    @property
-    def max_concurrency(self) -> int | None:
-        """Attempts that it runs at once; None is without limit."""
-        return self._row.info.max_concurrency
+    def queued(self) -> int:
+        """Tasks that wait for a slot, an agent or resources."""
+        return self._kernel.queued + self._kernel.admitting
 
     @property
     def running(self) -> int:
-        """Attempts that it runs now."""
-        return self._row.running
+        """Attempts under way."""
+        return self._kernel.active
 
-    @property
-    def capacity(self) -> Resources | None:
-        """What it has: it bounds what it names; None names nothing."""
-        return self._row.info.capacity
+    def agents(self) -> Sequence[AgentView]:
+        """All agents, in the order in which they joined."""
+        return [agent.view for agent in self._kernel.agents.values()]
 
-    @property
-    def used(self) -> Resources:
-        """What its attempts hold of what its capacity names."""
-        row = self._row
-        own = [pair for pair in row.used.items() if pair[0] in row.capacity]
-        return Resources.from_units(_nonzero(own))
+    def pools(self) -> dict[str, PoolView]:
+        """All pools, by name."""
+        return {name: pool.view for name, pool in self._kernel.pools.items()}
 
-    def performance(self, task_type: str) -> Performance:
-        """How well it has done at tasks of *task_type*."""
-        record = self._row.records.get(task_type)
-        return Performance() if record is None else record.performance()
-
-    def __repr__(self) -> str:
-        return f"<agent {self.name}: {self.running} running>"
+    def state_of(self, task_id: str) -> TaskState | None:
+        """The state of a task, or None if it is not known."""
+        row = self._kernel.tasks.get(task_id)
+        return self._kernel.retired.get(task_id) if row is None else row.state
 
 
-class PoolView:
-    """What a policy sees of a pool; read only, and live."""
-
-    __slots__ = ("_row",)
-
-    def __init__(self, row: PoolRow) -> None:
-        self._row = row
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._row.name
-
-    @property
-    def total(self) -> float:
-        """How much there is."""
-        return self._row.total / 1_000_000
-
-    @property
-    def free(self) -> float:
-        """How much nobody holds."""
-        return (self._row.total - self._row.used) / 1_000_000
-
-    def __repr__(self) -> str:
-        return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"
+def _nothing(cargo: Any, event: Any) -> None:
+    """For a driver that keeps nothing."""
 
 
-def _nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
-    return tuple(sorted(pair for pair in pairs if pair[1]))
+class KernelState:
+    """
+    The state of one orchestrator.
+
+    Args:
+        config: What does not change.
+        deciders: The answers of the policies.
+        random: The only source of randomness, for policies.
+        pools: The resources that there are, in millionths.
+    """
+
+    def __init__(  # noqa: PLR0915 - all that there is
+        self,
+        config: KernelConfig,
+        deciders: Deciders,
+        random: Random,
+        pools: Units = (),
+    ) -> None:
+        self.config = config
+        self.deciders = deciders
+        self.context: DecisionContext = DecisionContext(self, random)
+        self.concurrency: int = config.concurrency
+        #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
+        #: and say itself when they `retire`.
+        self.keep: int = config.keep_finished
+        #: Whether the StateMachine wants to be asked about anything.
+        self.watched: bool = deciders.watches is None or bool(deciders.watches)
+        #: Whether the allocator grants what fits, whole, and nothing else: then it is
+        #: asked only about what fits.
+        self.rigid: bool = bool(getattr(deciders, "rigid", False))
+        #: Whether a submission needs nobody's consent: see `consider`.
+        self.plain = False
+        #: Nothing starts before the driver is ready, or while it drains to stop.
+        self.paused = True
+
+        self.tasks: dict[str, TaskRow] = {}
+        #: How many there were at once, since it was made smaller.
+        self.most_tasks: int = MANY
+        #: Finished tasks that have left memory.
+        self.retired: dict[str, TaskState] = {}
+        #: Those of them that had dependencies, or names of the user's choice.
+        self.dropped: list[TaskRow] = []
+        self.finished: deque[TaskRow] = deque()
+        self.agents: dict[str, AgentRow] = {}
+        #: Rises when an agent joins: what was said of the agents is out of date.
+        self.agents_version: int = 0
+        self.pools: dict[str, PoolRow] = {
+            name: PoolRow(name, units) for name, units in pools
+        }
+        self.buckets: dict[Spec, Bucket] = {}
+        self.bucket_no: int = 0
+        self.most_buckets: int = MANY
+        self.types: dict[str, TypeRow] = {}
+        #: Buckets that may have something to start: `(key, seq, bucket)`.
+        self.open: list[tuple[Any, int, Bucket]] = []
+        #: How many of these have been replaced by others.
+        self.stale_entries = 0
+        #: Buckets that have something to start, and nowhere to start it.
+        self.parked: dict[Bucket, None] = {}
+        #: Those of them that a policy put off: asked again when something changes.
+        self.parked_any: dict[Bucket, None] = {}
+        #: Tasks whose start the StateMachine vetoed, until something changes.
+        self.vetoed: dict[TaskRow, None] = {}
+        #: Attempts that wait to have their slot again.
+        self.returning: deque[TaskRow] = deque()
+        #: Attempts that would not stop: what they still hold.
+        self.leaked: dict[tuple[str, int], Leak] = {}
+        self.timers: list[Timer] = []
+        self.timer_no = 0
+        #: With more than this, those that have lost their meaning are taken out.
+        self.most_timers = FEW_TIMERS
+
+        #: Slots taken; leaked ones count, those of waiting attempts do not.
+        self.running: int = 0
+        #: Tasks that are RUNNING.
+        self.active: int = 0
+        self.queued: int = 0
+        #: Tasks of the batch that is being considered.
+        self.admitting = 0
+        self.pending: int = 0
+        self.retrying = 0
+        self.blocked = 0
+        self.suspended = 0
+        self.completed: int = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.submissions: int = 0
+        #: The number of this life of the orchestrator: see `recover`.
+        self.epoch: int = 1
+        #: Facts of an earlier life are being applied: what follows from each of them
+        #: is in facts of its own.
+        self.folding = False
+        #: Parents of a batch that is being folded, before their own submissions.
+        self.unborn: dict[str, TaskRow] = {}
+        #: Tasks with terms of their own about which something is to be decided, and
+        #: whether that is being done.
+        self.changed: deque[TaskRow] = deque()
+        self.looking = False
+        #: Tasks that wait, by their events; and events that nobody waited for.
+        self.awaited: dict[str, dict[TaskRow, None]] = {}
+        self.kept: dict[str, Kept] = {}
+        #: Called when a wait ends well, before that is told, with the cargo of the task
+        #: and that of its event (None: its time is over).
+        self.hand_over: Callable[[Any, Any], object] = _nothing
+        #: Places in our own code where a simulation makes the unusual happen.
+        self.points: FaultPoints | None = None
+        #: PENDING tasks that wait only for a time, and RETRYING ones.
+        self.delayed = 0
+        self.retries_scheduled = 0
+        self.retries_recovered = 0
+        self.retries_exhausted = 0
+        self.causes: dict[str, int] = {}
+
+        self.seq: int = 0
+        #: Where facts go, as `(fact, cargo)`; None: nobody listens.
+        self.sink: list[tuple[Fact, Any]] | None = None
+        self.tell_submitted: bool = False
+        self.tell_started: bool = False
+        self.tell_completed: bool = False
+        self.starts: list[TaskRow] = []
+        self.effects: list[Effect] = []
+        #: Tasks, with their cargo, that ended or were blocked otherwise than plainly.
+        self.touched: list[tuple[TaskRow, Any]] = []
+
+    # -- the smallest steps --------------------------------------------------------
+
+    def note(self, cls: type[Event], now: int, *fields: Any, cargo: Any = None) -> None:
+        """Record a fact."""
+        self.seq += 1
+        if self.sink is not None:
+            self.sink.append(((cls, self.seq, now, *fields), cargo))
+
+    def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
+        """
+        Change the state of *row*, with its counters and its history.
+
+        The plain path changes them in place instead.
+        """
+        before = row.state
+        if after not in TRANSITIONS[before]:
+            msg = f"{row.id}: no transition from {before} to {after}"
+            raise InternalError(msg)
+        self.count(before, -1)
+        self.count(after, 1)
+        remember(row, after, now, detail)
+        row.state = after
+
+    def count(self, state: TaskState, change: int) -> None:
+        """Adjust the counter of *state*; queued tasks are counted by `enqueue`."""
+        if state is _RUNNING:
+            self.active += change
+        elif state is not _QUEUED:
+            name = state.value
+            setattr(self, name, getattr(self, name) + change)
+
+    def listen(
+        self, sink: list[tuple[Fact, Any]] | None, classes: frozenset[type[Event]]
+    ) -> None:
+        """Send facts to *sink*; of the three frequent ones only those in *classes*."""
+        self.sink = sink
+        self.tell_submitted = sink is not None and TaskSubmitted in classes
+        self.tell_started = sink is not None and TaskStarted in classes
+        self.tell_completed = sink is not None and TaskCompleted in classes
+
+    def type_row(self, name: str) -> TypeRow:
+        """The row of a type of task."""
+        found = self.types.get(name)
+        if found is None:
+            if len(self.types) >= MANY:
+                name = _OTHER
+            found = self.types.setdefault(name, TypeRow())
+        return found
+
+    def record(self, agent: AgentRow, task_type: str) -> Record:
+        """The record of *agent* at *task_type*."""
+        found = agent.records.get(task_type)
+        if found is None:
+            if len(agent.records) >= MANY:
+                task_type = _OTHER
+            found = agent.records.setdefault(task_type, Record())
+        return found
+
+    # -- questions -----------------------------------------------------------------
+
+    def row(self, task_id: str) -> TaskRow:
+        """
+        The row of a task in memory.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self.tasks[task_id]
+
+    def next_due(self) -> int | None:
+        """When `tick` has something to do, in ns, or None."""
+        return self.timers[0][0] if self.timers else None
+
+    def pool_stats(self) -> dict[str, PoolStats]:
+        """The pools as values."""
+        return {
+            name: PoolStats(pool.total / 1e6, pool.used / 1e6)
+            for name, pool in self.pools.items()
+        }
+
+    def quiescent(self) -> bool:
+        """Whether nothing can proceed without input from outside."""
+        return not (self.active or self.starts or self.delayed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -17,13 +17,11 @@ from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain import approve, why_held
 from taskorch.kernel._explain_parents import to_rerun, wait_of
 from taskorch.kernel._explain_start import Start
-from taskorch.kernel._state import AgentRow, Bucket, More, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, More, TaskRow
+from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units
 from taskorch.model._explanation import some
 from taskorch.model._wait import asked_of
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.
@@ -60,7 +58,7 @@ class Search:
     """
 
     def __init__(
-        self, kernel: Kernel, now: int, waits: Mapping[TaskRow, Waits]
+        self, kernel: KernelState, now: int, waits: Mapping[TaskRow, Waits]
     ) -> None:
         self._kernel = kernel
         self._now = now
@@ -312,7 +310,7 @@ class Search:
 class _Held:
     """What stuck attempts hold: slots and resources that will not be free again."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
         self.holders: list[str] = []
         self._slots: Counter[AgentRow] = Counter()

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from heapq import heappop
-from typing import TYPE_CHECKING
 
 from taskorch.events import TaskDue
 from taskorch.kernel import (
     _attempts,
     _control,
     _dependencies,
+    _joins,
     _leases,
+    _queue,
     _timers,
     _waits,
 )
 from taskorch.kernel._history import more_of
-from taskorch.kernel._state import AgentRow, Kept, TaskRow
+from taskorch.kernel._rows import AgentRow, Kept, TaskRow, Timer
+from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
 
-
-def tick(kernel: Kernel, now: int) -> None:
+def tick(kernel: KernelState, now: int) -> None:
     """Do what is due by *now*, in order of time."""
     timers = kernel.timers
     while timers and timers[0][0] <= now:
@@ -32,7 +31,7 @@ def tick(kernel: Kernel, now: int) -> None:
         timers = kernel.timers
 
 
-def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
+def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
         _leases.look(kernel, row, now)
@@ -47,19 +46,19 @@ def _ring(kernel: Kernel, timer: _timers.Timer, now: int) -> None:
         due(kernel, row, now)
         if _dependencies.awaits(row):
             _waits.time_out(kernel, row, now)
-        kernel.look(now)
+        _joins.look(kernel, now)
     elif kind == _timers.DEADLINE:
         _control.miss_deadline(kernel, row, now)
     else:
         _control.expire_one(kernel, row, now, "it waited for longer than it may")
 
 
-def due(kernel: Kernel, row: TaskRow, now: int) -> None:
+def due(kernel: KernelState, row: TaskRow, now: int) -> None:
     """A delay of *row* is over."""
     more_of(row).due_ns = 0
     if row.state is TaskState.RETRYING:
         kernel.delayed -= 1
-        kernel.requeue(row, now)
+        _queue.requeue(kernel, row, now)
     elif row.state is TaskState.PENDING and not _dependencies.is_waiting(row):
         kernel.delayed -= 1
         _dependencies.ready(kernel, row, now)

@@ -8,16 +8,11 @@ due, and then does nothing. When most are of that kind, the heap is rebuilt.
 from __future__ import annotations
 
 from heapq import heapify, heappush
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
-from taskorch.kernel._state import AgentRow, Kept, TaskRow
+from taskorch.kernel._rows import AgentRow, Kept, TaskRow, Timer
+from taskorch.kernel._state import FEW_TIMERS, KernelState
 from taskorch.model import TERMINAL, TaskState
-
-if TYPE_CHECKING:
-    from taskorch.kernel._kernel import Kernel
-
-#: `(when, number, kind, row, attempt)`.
-Timer: TypeAlias = tuple[int, int, int, "TaskRow | AgentRow | Kept", int]
 
 #: An attempt has run for its timeout.
 TIMEOUT: Final = 0
@@ -34,12 +29,13 @@ LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
 KEPT: Final = 6
 
-#: Timers that are not worth a clean-up.
-FEW_TIMERS: Final = 1_024
-
 
 def arm(
-    kernel: Kernel, when: int, kind: int, row: TaskRow | AgentRow | Kept, attempt: int
+    kernel: KernelState,
+    when: int,
+    kind: int,
+    row: TaskRow | AgentRow | Kept,
+    attempt: int,
 ) -> None:
     """Do what *kind* says at *when*."""
     if len(kernel.timers) > kernel.most_timers or (

@@ -37,7 +37,7 @@ from taskorch.kernel import (
     StopAttempt,
     TaskRow,
 )
-from taskorch.kernel._state import TypeRow
+from taskorch.kernel._rows import TypeRow
 from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (

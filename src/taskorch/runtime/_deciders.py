@@ -28,7 +28,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import LOCAL, AgentRow, Kernel, PolicyFault, TaskRow
 from taskorch.kernel._deciders import PolicyGone
-from taskorch.kernel._kernel import DecisionContext
+from taskorch.kernel._state import DecisionContext
 from taskorch.model import (
     NO_RESOURCES,
     Missing,

@@ -40,8 +40,8 @@ from taskorch.kernel import AgentRow, Bucket, PolicyFault, Spec, TaskRow, fold, 
 from taskorch.kernel import _control as control
 from taskorch.kernel._dispatch import match
 from taskorch.kernel._history import more_of, remember
+from taskorch.kernel._rows import TypeRow
 from taskorch.kernel._snapshot import Restoration
-from taskorch.kernel._state import TypeRow
 from taskorch.model import (
     TERMINAL,
     Agent,

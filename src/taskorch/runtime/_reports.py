@@ -33,7 +33,7 @@ from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
 
 if TYPE_CHECKING:
-    from taskorch.kernel._state import TypeRow
+    from taskorch.kernel._rows import TypeRow
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("health", "since", "stats", "status", "status_of")

@@ -23,7 +23,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import TaskRow
 from taskorch.kernel._dependencies import is_waiting
-from taskorch.kernel._state import SKIPPED
+from taskorch.kernel._rows import SKIPPED
 from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
 from taskorch.model._limits import NS
 from taskorch.runtime._deciders import METHODS, failure_of

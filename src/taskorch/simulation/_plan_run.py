@@ -25,7 +25,7 @@ from taskorch.kernel import (
     explain,
 )
 from taskorch.kernel._faults import describe
-from taskorch.kernel._state import Record
+from taskorch.kernel._rows import Record
 from taskorch.kernel._timers import is_alive
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting

@@ -1,0 +1,100 @@
+"""
+The queue: tasks come into their buckets and leave them.
+
+What a policy put off is asked about again when something changes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskorch.kernel import _parking
+from taskorch.kernel._rows import Bucket, Spec, TaskRow
+from taskorch.kernel._state import MANY, KernelState
+from taskorch.model import TaskState
+
+_QUEUED: Final = TaskState.QUEUED
+
+
+def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
+    """The bucket of like tasks."""
+    if kernel.points is not None and kernel.points.hit("buckets.forget"):
+        _forget_idle(kernel)
+    found = kernel.buckets.get(spec)
+    if found is None:
+        if len(kernel.buckets) > kernel.most_buckets:
+            _forget_idle(kernel)
+            kernel.most_buckets = MANY + 2 * len(kernel.buckets)
+        kernel.bucket_no += 1
+        type_row = kernel.type_row(spec.type)
+        found = kernel.buckets[spec] = Bucket(spec, type_row, kernel.bucket_no)
+    return found
+
+
+def _forget_idle(kernel: KernelState) -> None:
+    for spec, bucket in list(kernel.buckets.items()):
+        if not bucket.size and bucket.parked is None and bucket.entry is None:
+            del kernel.buckets[spec]
+            bucket.forgotten = True
+            # So that it does not take the plain path.
+            bucket.checked = -1
+
+
+def enqueue(kernel: KernelState, row: TaskRow) -> None:
+    """Put *row*, which is QUEUED, into its bucket."""
+    kernel.queued += 1
+    bucket = row.bucket
+    if bucket.forgotten:
+        bucket = row.bucket = bucket_of(kernel, bucket.spec)
+    first = bucket.push(row)
+    if bucket.parked is not None:
+        if first:
+            _parking.head_came(kernel, bucket, row)
+    elif first or bucket.entry is None:
+        _parking.open_bucket(kernel, bucket, row)
+
+
+def dequeue(kernel: KernelState, row: TaskRow) -> None:
+    """Take *row* out of its bucket by the side door."""
+    kernel.queued -= 1
+    bucket = row.bucket
+    bucket.leave(row)
+    if kernel.points is not None and kernel.points.hit("bucket.compact"):
+        bucket.compact()
+    if bucket.parked is not None and (not bucket.size or _parking.is_whimsical(bucket)):
+        _parking.reopen(kernel, bucket)
+
+
+def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> None:
+    """Put a task that has left the queue into it again, at its old place."""
+    row.ready_ns = now
+    kernel.move(row, _QUEUED, now, detail)
+    row.ticket += 1
+    enqueue(kernel, row)
+
+
+def stir(kernel: KernelState) -> None:
+    """Something has changed: ask the policies again that put something off."""
+    if kernel.parked_any:
+        _parking.reopen_all(kernel, kernel.parked_any)
+    if not kernel.vetoed:
+        return
+    vetoed, kernel.vetoed = kernel.vetoed, {}
+    for row in vetoed:
+        unveto(kernel, row)
+        enqueue(kernel, row)
+
+
+def unveto(kernel: KernelState, row: TaskRow) -> None:
+    """*row* is not set aside any more, and is in no queue."""
+    assert row.more is not None  # noqa: S101 - the veto stands there
+    row.more.veto = ""
+    row.ticket += 1
+    kernel.queued -= 1
+
+
+def unpark_all(kernel: KernelState) -> None:
+    """An agent has joined, or was lost: try everything again."""
+    for bucket in list(kernel.parked):
+        _parking.reopen(kernel, bucket)
+    stir(kernel)

@@ -1,0 +1,228 @@
+"""
+What happens to nearly every task, written out for speed.
+
+Each of the three is held equal to its definition by `tests/kernel/test_quick.py`:
+`submit` to `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
+`_dispatch.place` about every task.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush, heapreplace
+from typing import Any, Final
+
+from taskorch.events import TaskCompleted
+from taskorch.kernel import (
+    _admission,
+    _attempts,
+    _books,
+    _dependencies,
+    _dispatch,
+    _ends,
+    _joins,
+    _parking,
+    _queue,
+    _timers,
+)
+from taskorch.kernel._rows import Bucket, More, TaskRow
+from taskorch.kernel._state import KernelState
+from taskorch.model import TaskState
+
+_PENDING: Final = TaskState.PENDING
+_RUNNING: Final = TaskState.RUNNING
+_COMPLETED: Final = TaskState.COMPLETED
+
+
+def submit(  # noqa: C901 - written out for speed
+    kernel: KernelState,
+    task_id: str,
+    bucket: Bucket,
+    cargo: Any,
+    now: int,
+    priority: int = 0,
+    parents: tuple[TaskRow, ...] = (),
+    *,
+    named: bool = False,
+) -> TaskRow:
+    """
+    Accept a task that may start as soon as all its parents have completed.
+
+    Args:
+        kernel: The state.
+        task_id: Its id.
+        bucket: That of like tasks.
+        cargo: The driver's own.
+        now: The time in ns.
+        priority: Its priority.
+        parents: What it waits for, each once.
+        named: Whether its id is of the user's choice.
+
+    Raises:
+        UsageError: It is refused; nothing has changed.
+    """
+    row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
+    row.named = named
+    known = bucket.checked == kernel.agents_version and not kernel.watched
+    max_age = None
+    if known and not kernel.plain and not priority and not parents:
+        # A queue of the user's is asked, and nobody else.
+        row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
+        if max_age is not None:
+            _timers.arm(kernel, now + max_age, _timers.EXPIRE, row, 0)
+    elif not known or not kernel.plain:
+        admitted = _admission.consider(
+            kernel, row, now, priority=priority, parents=parents
+        )
+        _admission.accept(kernel, admitted, now)
+        return row
+    if priority:
+        row.key = now - priority * (kernel.deciders.aging_ns or 0)
+        row.more = More()
+        row.more.priority = priority
+    kernel.submissions += 1
+    kernel.tasks[task_id] = row
+    if parents:
+        _dependencies.attach(row, parents)
+    kernel.seq += 1
+    if kernel.tell_submitted:
+        _admission.tell_of_submission(
+            kernel, row, now, priority, max_age, parents=parents
+        )
+    if parents and row.links is not None and row.links.waiting:
+        # As in `_admission.settle`.
+        row.state = _PENDING
+        row.ready_ns = 0
+        kernel.pending += 1
+        if row.more is not None and row.more.blocked_by:
+            _dependencies.reconsider(kernel, row, now)
+            _joins.look(kernel, now)
+        return row
+    # As in `_queue.enqueue`.
+    kernel.queued += 1
+    first = bucket.push(row)
+    if bucket.parked is not None:
+        if first:
+            _parking.head_came(kernel, bucket, row)
+    elif bucket.entry is None:
+        bucket.entry = entry = (row.key, row.seq, bucket)
+        heappush(kernel.open, entry)
+    elif first:
+        _parking.open_bucket(kernel, bucket, row)
+    return row
+
+
+def complete(  # noqa: C901 - written out for speed
+    kernel: KernelState, row: TaskRow, attempt: int, now: int
+) -> bool:
+    """
+    The attempt ended well; whether that counts.
+
+    A late result, of an attempt that is not the current one, does not.
+    """
+    if row.more is not None or row.attempt != attempt or row.state is not _RUNNING:
+        return _attempts.end(kernel, row, attempt, "completed", now)
+    agent = row.agent
+    assert agent is not None  # noqa: S101 - it runs
+    kernel.running -= 1
+    kernel.active -= 1
+    kernel.completed += 1
+    agent.running -= 1
+    agent.completed += 1
+    row.state = _COMPLETED
+    row.ended_ns = now
+    bucket = row.bucket
+    started = row.started_ns
+    record = agent.records.get(bucket.spec.type)
+    if record is None:
+        record = kernel.record(agent, bucket.spec.type)
+    record.add(now - started)
+    type_row = bucket.type_row
+    type_row.completed += 1
+    type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
+    if row.alloc:
+        _books.release(kernel, agent, row.alloc)
+        row.alloc = ()
+    if agent.slots.heap:
+        _parking.wake(kernel, agent.slots)
+    if kernel.vetoed or kernel.parked_any:
+        _queue.stir(kernel)
+    kernel.seq += 1
+    if kernel.tell_completed and kernel.sink is not None:
+        fact = (
+            TaskCompleted,
+            kernel.seq,
+            now,
+            row.id,
+            attempt,
+            agent.name,
+            now - started,
+        )
+        kernel.sink.append((fact, row.cargo))
+    links = row.links
+    if links is not None:
+        links.parents = ()
+        if links.dependents:
+            _dependencies.release(kernel, row, now)
+    finished = kernel.finished
+    finished.append(row)
+    if len(finished) > kernel.keep:
+        _ends.retire(kernel)
+    if kernel.changed:
+        _joins.look(kernel, now)
+    return True
+
+
+def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out for speed
+    """Start all that can start, the first in order first."""
+    if kernel.returning:
+        _attempts.serve_returning(kernel, now)
+    heap = kernel.open
+    concurrency = kernel.concurrency
+    while heap and kernel.running < concurrency and not kernel.paused:
+        entry = heap[0]
+        bucket = entry[2]
+        if bucket.entry is not entry:
+            heappop(heap)
+            continue
+        row = bucket.head()
+        if row is None:
+            heappop(heap)
+            bucket.entry = None
+            if bucket.caller is not None:
+                _parking.pass_on(kernel, bucket)
+            continue
+        if (row.seq != entry[1] or row.key is not entry[0]) and (
+            len(heap) > 1 or bucket.caller is not None
+        ):
+            # The head has changed since: look again at where it belongs.
+            bucket.entry = entry = (row.key, row.seq, bucket)
+            heapreplace(heap, entry)
+            if bucket.caller is not None:
+                _parking.pass_on(kernel, bucket)
+            continue
+        agent = bucket.route
+        if agent is None or bucket.route_version != kernel.agents_version:
+            _dispatch.place(kernel, bucket, row, now)
+            continue
+        if agent.running >= agent.limit:
+            _parking.park(kernel, bucket, row, (agent.slots,))
+            continue
+        # As in `_dispatch.start`.
+        bucket.pop(row)
+        kernel.queued -= 1
+        row.state = _RUNNING
+        row.started_ns = now
+        row.attempt += 1
+        row.agent = agent
+        row.reason = bucket.route_reason
+        agent.running += 1
+        kernel.running += 1
+        kernel.active += 1
+        kernel.seq += 1
+        if row.more is not None or bucket.spec.timeout_ns is not None:
+            _dispatch.started(kernel, row, agent, now)
+        if kernel.tell_started:
+            _dispatch.tell_of_start(kernel, row, now)
+        kernel.starts.append(row)
+        if bucket.caller is not None:
+            _parking.pass_on(kernel, bucket)

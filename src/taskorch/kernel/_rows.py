@@ -1,0 +1,722 @@
+"""
+What the state consists of: mutable slotted rows, few objects a task.
+
+The garbage collector is what makes a large backlog slow, so a row that has nothing
+unusual about it is one object: dependencies are in `Links`, the rest in `More`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from heapq import heapify as _heapify
+from heapq import heappop as _heappop
+from heapq import heappush as _heappush
+from heapq import heapreplace as _heapreplace
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.model import Agent, Performance, Resources, TaskState, Units
+from taskorch.model._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
+
+__all__ = (
+    "LOCAL",
+    "AgentRow",
+    "Bucket",
+    "Leak",
+    "Links",
+    "More",
+    "Place",
+    "PoolRow",
+    "Record",
+    "Spec",
+    "TaskRow",
+    "Terms",
+    "Timer",
+    "TypeRow",
+)
+
+#: The built-in agent, which runs plain functions and programs.
+LOCAL: Final = "local"
+
+_QUEUED: Final = TaskState.QUEUED
+_BLOCKED: Final = TaskState.BLOCKED
+#: Why a task is cancelled, and the cause of a failure, that its parents brought about.
+SKIPPED: Final = "skipped"
+DEPENDENCY: Final = "dependency"
+#: A limit that nothing reaches.
+UNLIMITED: Final = 1 << 60
+#: Stale entries that are not worth a clean-up.
+FEW: Final = 64
+
+
+@attrs.frozen
+class Spec:
+    """What like tasks have in common; one bucket each."""
+
+    type: str
+    #: Capabilities, sorted; None is the built-in agent.
+    requires: tuple[str, ...] | None = None
+    resources: Units = ()
+    timeout_ns: int | None = None
+    idempotent: bool = True
+
+
+class TaskRow:
+    """One task."""
+
+    __slots__ = (
+        "agent",
+        "alloc",
+        "attempt",
+        "bucket",
+        "cargo",
+        "ended_ns",
+        "id",
+        "key",
+        "links",
+        "more",
+        "named",
+        "ready_ns",
+        "reason",
+        "seq",
+        "started_ns",
+        "state",
+        "submitted_ns",
+        "ticket",
+    )
+
+    def __init__(
+        self, task_id: str, seq: int, bucket: Bucket, cargo: Any, now: int
+    ) -> None:
+        self.id: str = task_id
+        #: Order of submission.
+        self.seq: int = seq
+        self.bucket: Bucket = bucket
+        #: The driver's own; never read here.
+        self.cargo: Any = cargo
+        self.state: TaskState = _QUEUED
+        #: Its place: lower starts first.
+        self.key: Any = now
+        self.submitted_ns: int = now
+        #: When it could first have run; 0 while it waits for others.
+        self.ready_ns: int = now
+        self.started_ns: int = 0
+        self.ended_ns: int = 0
+        self.attempt: int = 0
+        self.agent: AgentRow | None = None
+        #: Why this agent.
+        self.reason: str = ""
+        #: What it holds, in millionths.
+        self.alloc: Units = ()
+        self.links: Links | None = None
+        self.more: More | None = None
+        #: Its id or its key is of the user's choice.
+        self.named: bool = False
+        #: Rises when it leaves the queue by a side door: older entries are stale.
+        self.ticket: int = 0
+
+    def __repr__(self) -> str:
+        return f"<TaskRow {self.id} {self.state} attempt {self.attempt}>"
+
+
+_NOBODY: Final[Mapping[str, TaskRow]] = MappingProxyType({})
+
+
+#: Event (None: only its time matters), timeout in ns, whether there is a default.
+Awaited: TypeAlias = tuple[str | None, int | None, bool]
+
+
+@attrs.define
+class Terms:
+    """Under what conditions a task goes on, where it is not once all have completed."""
+
+    #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
+    #: parents must complete.
+    join: str | int = "all"
+    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
+    on_failure: str = "block"
+    #: The join has held: what becomes of the parents does not matter any more.
+    joined: bool = False
+    #: It is no work, but a wait from then on: for what event, for how many ns at the
+    #: most, and whether it completes when these are over.
+    wait: Awaited | None = None
+    #: It waits for its event now; perhaps suspended.
+    awaits: bool = False
+
+
+class Kept:
+    """An event that nobody waited for, and that is not forgotten yet."""
+
+    __slots__ = ("cargo", "id", "seq", "until_ns")
+
+    def __init__(self, name: str, seq: int, until_ns: int, cargo: Any) -> None:
+        #: Its name.
+        self.id: str = name
+        #: The number of the fact that told it.
+        self.seq: int = seq
+        #: When it is forgotten; 0: it is.
+        self.until_ns: int = until_ns
+        #: The driver's own; never read here.
+        self.cargo: Any = cargo
+
+
+class Links:
+    """
+    The dependencies of one task.
+
+    What is empty is the one empty tuple: most graphs are large, and have many ends.
+    """
+
+    __slots__ = ("dependents", "parents", "terms", "waiting")
+
+    def __init__(self) -> None:
+        self.parents: tuple[TaskRow, ...] = ()
+        #: How many of the parents have not completed; 0 once the join has held.
+        self.waiting: int = 0
+        self.dependents: list[TaskRow] | tuple[()] = ()
+        self.terms: Terms | None = None
+
+    def add_dependent(self, row: TaskRow) -> None:
+        """*row* waits for this one."""
+        if self.dependents:
+            self.dependents.append(row)
+        else:
+            self.dependents = [row]
+
+
+class More:
+    """What only some tasks have."""
+
+    __slots__ = (
+        "aside",
+        "blocked_by",
+        "charged",
+        "crashes",
+        "deadline_ns",
+        "decision",
+        "due_ns",
+        "error",
+        "first_ns",
+        "first_roots",
+        "held",
+        "last_delay_ns",
+        "left_ns",
+        "limit_ns",
+        "past",
+        "priority",
+        "rerun_id",
+        "rerun_of",
+        "resume_ns",
+        "stop",
+        "stop_reason",
+        "timer",
+        "veto",
+        "yielded",
+    )
+
+    def __init__(self) -> None:
+        self.priority: int = 0
+        #: The history, once it is not the plain one: `(state, ns, detail)`.
+        self.past: list[tuple[TaskState, int, str]] | None = None
+        #: The parents that will not complete, in the order of their failure.
+        self.blocked_by: Mapping[str, TaskRow] = _NOBODY
+        #: `roots` as they were when it was blocked, or ended by its terms.
+        self.first_roots: tuple[str, ...] = ()
+        #: It runs, and is to be suspended at the end of its attempt.
+        self.aside: bool = False
+        #: Attempts that count against the retry policy.
+        self.charged: int = 0
+        #: Attempts that killed their worker.
+        self.crashes: int = 0
+        #: Not before this time: `not_before`, or the end of a retry's delay.
+        self.due_ns: int = 0
+        self.deadline_ns: int | None = None
+        #: Held until a person decides.
+        self.decision: bool = False
+        #: `(type, message, cause)` of the latest failure.
+        self.error: tuple[str, str, str] | None = None
+        #: When its first attempt began.
+        self.first_ns: int = 0
+        self.last_delay_ns: int = 0
+        #: Why the running attempt is to stop, or "".
+        self.stop: str = ""
+        self.stop_reason: str = ""
+        #: A program that is stopped where it stands.
+        self.held: bool = False
+        #: Of its timeout, what was left when it was stopped.
+        self.left_ns: int = 0
+        #: The timeout of the latest attempt that has one.
+        self.limit_ns: int = 0
+        #: When the timeout of the running attempt is due; 0 is never.
+        self.timer: int = 0
+        #: What a delay, or a wait, had left when the task was suspended, in ns.
+        self.resume_ns: int = 0
+        self.rerun_of: str | None = None
+        self.rerun_id: str | None = None
+        #: Its attempt waits for another task, without a slot.
+        self.yielded: bool = False
+        #: Why the StateMachine would not let it start.
+        self.veto: str = ""
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Ids of the tasks where the failure that blocks this one began."""
+        found: dict[str, None] = {}
+        seen: dict[str, None] = {}
+        stack = list(self.blocked_by.values())[::-1]
+        while stack:
+            parent = stack.pop()
+            if parent.id in seen:
+                continue
+            seen[parent.id] = None
+            more = parent.more
+            if parent.state is _BLOCKED and more is not None:
+                stack += list(more.blocked_by.values())[::-1]
+            elif more is not None and more.passed_on:
+                found.update(dict.fromkeys(more.first_roots))
+            else:
+                found[parent.id] = None
+        return tuple(found)
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether it ended because of its parents: the failure began elsewhere."""
+        ended = self.stop_reason == SKIPPED or (
+            self.error is not None and self.error[2] == DEPENDENCY
+        )
+        return ended and self.first_roots != ()
+
+
+class Record:
+    """One agent at one type of task: a projection of events."""
+
+    __slots__ = ("completed", "failed", "latency_ns")
+
+    def __init__(self) -> None:
+        self.completed: int = 0
+        self.failed: int = 0
+        self.latency_ns: float = 0.0
+
+    def add(self, latency_ns: int) -> None:
+        """One more that completed."""
+        if self.completed:
+            self.latency_ns += EWMA_WEIGHT * (latency_ns - self.latency_ns)
+        else:
+            self.latency_ns = float(latency_ns)
+        self.completed += 1
+
+    def performance(self) -> Performance:
+        """As a value."""
+        latency = self.latency_ns / NS if self.completed else None
+        return Performance(self.completed, self.failed, latency)
+
+
+class AgentRow:
+    """One agent."""
+
+    __slots__ = (
+        "capacity",
+        "completed",
+        "failed",
+        "heard_ns",
+        "info",
+        "leaked",
+        "lease_due_ns",
+        "lease_ns",
+        "limit",
+        "lost",
+        "name",
+        "records",
+        "request",
+        "running",
+        "seen",
+        "short",
+        "slots",
+        "used",
+        "view",
+    )
+
+    def __init__(self, info: Agent) -> None:
+        self.name: str = info.name
+        self.describe(info)
+        self.used: dict[str, int] = {}
+        #: It takes no work until it is heard of again.
+        self.lost: bool = False
+        #: The latest sign of life.
+        self.heard_ns: int = 0
+        #: When to look whether its lease is over; 0 is never.
+        self.lease_due_ns: int = 0
+        #: Of an agent with a lease: its attempts, and when it last named each.
+        self.seen: dict[TaskRow, int] = {}
+        self.running: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.leaked: int = 0
+        self.records: dict[str, Record] = {}
+        #: Who waits for a slot here.
+        self.slots: Place = Place(agent=self)
+        #: Who waits for some of its capacity, by resource and amount.
+        self.short: dict[str, dict[int, Place]] = {}
+        self.view: AgentView = AgentView(self)
+
+    def describe(self, info: Agent) -> None:
+        """What is known of it now: when it joins, and when it joins again."""
+        self.info: Agent = info
+        self.limit: int = (
+            UNLIMITED if info.max_concurrency is None else info.max_concurrency
+        )
+        #: It bounds what it names, and nothing else.
+        self.capacity: dict[str, int] = (
+            {} if info.capacity is None else dict(info.capacity.units)
+        )
+        self.request: Units = info.request.units
+        #: Nanoseconds without a sign of life after which it counts as lost; 0: it
+        #: lives with us.
+        self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
+
+    def free(self, name: str) -> int:
+        """How much of *name*, which its capacity names, it has left."""
+        return self.capacity[name] - self.used.get(name, 0)
+
+
+class PoolRow:
+    """One resource."""
+
+    __slots__ = ("name", "parked", "short", "total", "used", "view")
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name: str = name
+        self.total: int = total
+        self.used: int = 0
+        #: Who waits for some of it, by amount.
+        self.short: dict[int, Place] = {}
+        #: Buckets that an allocator of the user's put off: asked at every release.
+        self.parked: dict[Bucket, None] = {}
+        self.view: PoolView = PoolView(self)
+
+
+class Place:
+    """
+    Something that is short, and the buckets that wait until there is enough of it.
+
+    It is the slots of an agent, or an amount of an agent's capacity or of a pool. An
+    entry may be older than its bucket's head, never later in order.
+    """
+
+    __slots__ = ("agent", "heap", "members", "name", "need", "pool")
+
+    def __init__(
+        self,
+        *,
+        agent: AgentRow | None = None,
+        pool: PoolRow | None = None,
+        name: str = "",
+        need: int = 0,
+    ) -> None:
+        self.agent: AgentRow | None = agent
+        self.pool: PoolRow | None = pool
+        #: The resource, or "" for slots.
+        self.name: str = name
+        self.need: int = need
+        self.heap: list[tuple[Any, int, Bucket]] = []
+        #: The valid entries of the heap.
+        self.members: dict[Bucket, tuple[Any, int, Bucket]] = {}
+
+    def has_room(self) -> bool:
+        """Whether there is enough now for one of those who wait."""
+        if self.pool is not None:
+            return self.pool.total - self.pool.used >= self.need
+        agent = self.agent
+        assert agent is not None  # noqa: S101 - a place is of an agent or of a pool
+        if not self.name:
+            return agent.running < agent.limit
+        return agent.free(self.name) >= self.need
+
+    def add(self, bucket: Bucket, row: TaskRow) -> None:
+        """Let *bucket* wait, at the place of *row*, its head."""
+        entry = (row.key, row.seq, bucket)
+        known = self.members.get(bucket)
+        if known is not None and known <= entry:
+            return
+        self.members[bucket] = entry
+        _heappush(self.heap, entry)
+        if len(self.heap) > FEW + 2 * len(self.members):
+            self.heap = list(self.members.values())
+            _heapify(self.heap)
+
+    def take(self) -> TaskRow | None:
+        """Take out the bucket that is first in order; its head, or None."""
+        heap, members = self.heap, self.members
+        while heap:
+            entry = heap[0]
+            bucket = entry[2]
+            if members.get(bucket) is not entry:
+                _heappop(heap)
+                continue
+            row = None if bucket.parked is None else bucket.head()
+            if row is not None and (row.seq != entry[1] or row.key is not entry[0]):
+                members[bucket] = entry = (row.key, row.seq, bucket)
+                _heapreplace(heap, entry)
+                continue
+            _heappop(heap)
+            del members[bucket]
+            if row is not None:
+                return row
+        return None
+
+
+@attrs.define(eq=False)
+class Leak:
+    """What an attempt that would not stop still holds."""
+
+    agent: AgentRow
+    alloc: Units
+    row: TaskRow
+    #: 0 if it had given its slot back, to wait for another task.
+    slots: int
+    #: When an agent with a lease last named it.
+    seen_ns: int
+
+
+class TypeRow:
+    """One type of task: counts and samples."""
+
+    __slots__ = ("cancelled", "completed", "failed", "failures", "samples")
+
+    def __init__(self) -> None:
+        self.completed: int = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
+        self.failures: dict[str, int] = {}
+        #: `(submitted, ready, started, ended)` in ns, of the latest that completed.
+        self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
+
+
+class Bucket:
+    """
+    The queued tasks with like requirements: if the first cannot start, none can.
+
+    Keys mostly rise, so most tasks are in a plain queue; those that come out of
+    order are in a heap beside it. A task that leaves by a side door (cancelled,
+    suspended, moved) leaves a stale entry behind, known by its ticket.
+    """
+
+    __slots__ = (
+        "agents",
+        "agents_version",
+        "caller",
+        "checked",
+        "entry",
+        "fifo",
+        "forgotten",
+        "heap",
+        "last_key",
+        "match_reason",
+        "matching",
+        "number",
+        "parked",
+        "refusal",
+        "route",
+        "route_reason",
+        "route_version",
+        "size",
+        "spec",
+        "stale",
+        "type_row",
+        "verdict",
+    )
+
+    def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
+        self.spec: Spec = spec
+        self.number: int = number
+        self.type_row: TypeRow = type_row
+        self.fifo: deque[TaskRow] = deque()
+        self.heap: list[tuple[Any, int, int, TaskRow]] = []
+        self.last_key: Any = None
+        #: Queued tasks; `fifo` and `heap` hold `stale` more.
+        self.size: int = 0
+        self.stale: int = 0
+        #: Its entry among the buckets that may have something to start, or None.
+        self.entry: tuple[Any, int, Bucket] | None = None
+        #: Where it waits for room, or None if it does not.
+        self.parked: tuple[Place, ...] | None = None
+        #: Who woke it, and is to wake the next once this one has been looked at.
+        self.caller: Place | None = None
+        #: Why an allocator of the user's put it off though there was room, or "".
+        self.refusal: str = ""
+        #: The agents that match, and those of them that are large enough.
+        self.matching: list[AgentRow] = []
+        self.agents: list[AgentRow] = []
+        #: The version that they hold for; -1: they cannot be kept.
+        self.agents_version: int = -1
+        self.match_reason: str = ""
+        #: The version for which it is known that somebody can do its tasks.
+        self.checked: int = -1
+        #: The agent, where router and allocator need not be asked again.
+        self.route: AgentRow | None = None
+        self.route_version: int = -1
+        self.route_reason: str = ""
+        #: The driver's own: what the validator said of like tasks.
+        self.verdict: Any = None
+        #: There may be a younger one for like tasks: this one gets no more.
+        self.forgotten: bool = False
+
+    def __lt__(self, other: Bucket) -> bool:
+        # A task that has moved to another bucket has stale entries at its old place.
+        return self.number < other.number
+
+    def push(self, row: TaskRow) -> bool:
+        """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
+        self.size += 1
+        key = row.key
+        if not row.ticket and (not self.fifo or key > self.last_key):
+            self.fifo.append(row)
+            self.last_key = key
+            if len(self.fifo) > 1:
+                return False
+            return not self.heap or self.head() is row
+        if not row.ticket and key == self.last_key and row.seq > self.fifo[-1].seq:
+            self.fifo.append(row)
+            return False
+        _heappush(self.heap, (key, row.seq, row.ticket, row))
+        return self.head() is row
+
+    def head(self) -> TaskRow | None:
+        """The first of the queued tasks, which stays where it is."""
+        fifo = self.fifo
+        while fifo and fifo[0].ticket:
+            fifo.popleft()
+            self.stale -= 1
+        heap = self.heap
+        if not heap:
+            return fifo[0] if fifo else None
+        while heap and heap[0][2] != heap[0][3].ticket:
+            _heappop(heap)
+            self.stale -= 1
+        if not fifo:
+            return heap[0][3] if heap else None
+        first = fifo[0]
+        if heap and (heap[0][0], heap[0][1]) < (first.key, first.seq):
+            return heap[0][3]
+        return first
+
+    def pop(self, row: TaskRow) -> None:
+        """Take out *row*, which is the head."""
+        self.size -= 1
+        if self.fifo and self.fifo[0] is row and not row.ticket:
+            self.fifo.popleft()
+        else:
+            _heappop(self.heap)
+
+    def leave(self, row: TaskRow) -> None:
+        """Take out *row* by the side door; its entry stays behind, stale."""
+        self.size -= 1
+        self.stale += 1
+        row.ticket += 1
+        if self.stale > FEW and self.stale > self.size:
+            self.compact()
+
+    def rows(self) -> list[TaskRow]:
+        """The queued tasks in order; takes a sort."""
+        found = [row for row in self.fifo if not row.ticket]
+        found += [entry[3] for entry in self.heap if entry[2] == entry[3].ticket]
+        found.sort(key=_place)
+        return found
+
+    def compact(self) -> None:
+        """Let go of the stale entries."""
+        self.fifo = deque(row for row in self.fifo if not row.ticket)
+        self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
+        _heapify(self.heap)
+        self.stale = 0
+
+
+def _place(row: TaskRow) -> tuple[Any, int]:
+    return row.key, row.seq
+
+
+class AgentView:
+    """What a policy sees of an agent; read only, and live."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: AgentRow) -> None:
+        self._row = row
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._row.name
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, sorted."""
+        return self._row.info.capabilities
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Attempts that it runs at once; None is without limit."""
+        return self._row.info.max_concurrency
+
+    @property
+    def running(self) -> int:
+        """Attempts that it runs now."""
+        return self._row.running
+
+    @property
+    def capacity(self) -> Resources | None:
+        """What it has: it bounds what it names; None names nothing."""
+        return self._row.info.capacity
+
+    @property
+    def used(self) -> Resources:
+        """What its attempts hold of what its capacity names."""
+        row = self._row
+        own = [pair for pair in row.used.items() if pair[0] in row.capacity]
+        return Resources.from_units(_nonzero(own))
+
+    def performance(self, task_type: str) -> Performance:
+        """How well it has done at tasks of *task_type*."""
+        record = self._row.records.get(task_type)
+        return Performance() if record is None else record.performance()
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name}: {self.running} running>"
+
+
+class PoolView:
+    """What a policy sees of a pool; read only, and live."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: PoolRow) -> None:
+        self._row = row
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._row.name
+
+    @property
+    def total(self) -> float:
+        """How much there is."""
+        return self._row.total / 1_000_000
+
+    @property
+    def free(self) -> float:
+        """How much nobody holds."""
+        return (self._row.total - self._row.used) / 1_000_000
+
+    def __repr__(self) -> str:
+        return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"
+
+
+#: `(when, number, kind, row, attempt)`; the kinds are in `_timers`.
+Timer: TypeAlias = tuple[int, int, int, TaskRow | AgentRow | Kept, int]
+
+
+def _nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
+    return tuple(sorted(pair for pair in pairs if pair[1]))
