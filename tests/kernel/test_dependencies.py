@@ -7,7 +7,7 @@ from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.errors import CycleError
 from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked, make
-from taskorch.kernel import Spec, Terms, check_invariants, differences, take
+from taskorch.kernel import Spec, Terms, check_invariants, differences, take_snapshot
 from taskorch.kernel._history import past_of
 
 MANY = 100_000
@@ -308,7 +308,7 @@ def test_a_chain_of_100_000_with_terms(on_failure):
         assert machine.more(row.id).first_roots == ("t0",)
     if listening:
         assert differences(kernel, machine.folded(), ["t0", row.id]) == []
-    assert len(take(kernel, now)["tasks"]) == MANY
+    assert len(take_snapshot(kernel, now)["tasks"]) == MANY
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from taskorch.kernel import (
     differences,
     fold,
     recover,
-    take,
+    take_snapshot,
 )
 from taskorch.kernel._history import more_of
 from taskorch.kernel._timers import KEPT, LEASE, is_alive
@@ -213,7 +213,7 @@ def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
     states = []
     for _ in range(50):
         made.step()
-        states.append(take(machine.kernel, machine.now))
+        states.append(take_snapshot(machine.kernel, machine.now))
     facts = [fact for fact, _ in machine.sink]
     for place in when:
         state = states[int(place * len(states))]
@@ -233,7 +233,7 @@ class Snapshots:
             # A crash takes with it what was not kept: others have its numbers now.
             first = items[0][0][1]
             self.states = {seq: s for seq, s in self.states.items() if seq < first}
-        self.states[kernel.seq] = take(kernel, now)
+        self.states[kernel.seq] = take_snapshot(kernel, now)
 
     def crashed(self, acknowledged):
         pass
@@ -266,7 +266,7 @@ def with_snapshot(before, after=lambda machine: None, **config):
     """Both ways through a story, with a snapshot in its middle; and what was read."""
     machine = Machine(**config)
     before(machine)
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     after(machine)
     facts = [fact for fact, _ in machine.sink]
     full, short = both_ways(machine.kernel, state, facts)
@@ -441,7 +441,7 @@ def test_a_long_line_of_ancestors_is_not_read():
         machine.submit(f"t{number}", after=[f"t{number - 1}"])
         machine.end(f"t{number - 1}")
     facts = [fact for fact, _ in machine.sink]
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     assert state["tasks"] == ["t198", "t199"]
 
     journal = Journal(facts)
@@ -475,7 +475,7 @@ def test_a_life_that_keeps_another_number_of_finished_tasks(keep):
     full = folded(new_like(machine.kernel, keep_finished=keep), facts)
     short = restore(
         new_like(machine.kernel, keep_finished=keep),
-        take(machine.kernel, machine.now),
+        take_snapshot(machine.kernel, machine.now),
         Journal(facts),
     )
     both = [name for name in full.tasks if name in short.tasks]
@@ -532,7 +532,7 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     facts = [fact for fact, _ in machine.sink]
 
     wide = new_like(machine.kernel, keep_finished=9)
-    short = restore(wide, take(machine.kernel, machine.now), Journal(facts))
+    short = restore(wide, take_snapshot(machine.kernel, machine.now), Journal(facts))
     assert "stubborn" not in short.tasks
     assert short.retired == {"stubborn": S.CANCELLED}
     assert short.running == 1
@@ -566,17 +566,17 @@ def test_a_snapshot_is_json_and_says_what_the_facts_say(seed):
     for _ in range(30):
         made.step()
     live = made.machine.kernel
-    state = take(live, made.machine.now)
+    state = take_snapshot(live, made.machine.now)
     assert json.loads(json.dumps(state)) == state
     facts = [fact for fact, _ in made.machine.sink]
     again = restore(new_like(live), state, Journal(facts))
-    assert take(again, made.machine.now) == state
+    assert take_snapshot(again, made.machine.now) == state
 
 
 def test_a_snapshot_does_not_change_with_the_kernel():
     machine = Machine()
     machine.submit("a")
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     before = json.dumps(state)
     machine.end("a")
     machine.submit("b")
@@ -613,7 +613,9 @@ def test_agents_are_as_they_joined():
     machine.after(9 * SEC)
 
     short = restored(
-        machine, take(machine.kernel, machine.now), [f for f, _ in machine.sink]
+        machine,
+        take_snapshot(machine.kernel, machine.now),
+        [f for f, _ in machine.sink],
     )
     agents = list(short.agents.values())[1:]
     assert [agent.info for agent in agents] == infos
@@ -629,7 +631,7 @@ def test_the_place_in_the_queue_is_that_of_the_submission():
     machine.submit_all("a", "b", "c", "d")
     machine.end("a")
     machine.prioritise("c", 0)
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     machine.submit("e")
     machine.prioritise("d", 0)
     _, short = both_ways(machine.kernel, state, [fact for fact, _ in machine.sink])
@@ -642,7 +644,7 @@ def test_the_place_in_the_queue_is_that_of_the_submission():
 
 def test_a_snapshot_of_another_version_is_refused():
     machine = Machine()
-    state = take(machine.kernel, machine.now) | {"schema": 1}
+    state = take_snapshot(machine.kernel, machine.now) | {"schema": 1}
     with pytest.raises(ValueError, match="schema 1"):
         Restoration(new_like(machine.kernel), state)
 
@@ -654,7 +656,7 @@ def test_facts_that_do_not_lead_there_are_noticed(kind):
     machine.submit("a")
     machine.submit("b", after=["a"])
     machine.end("a")
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     facts = [fact for fact, _ in machine.sink]
     facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
     with pytest.raises((InternalError, KeyError)):

@@ -20,7 +20,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import Restoration, check_invariants, take
+from taskorch.kernel import Restoration, check_invariants, take_snapshot
 from taskorch.kernel._history import past_of
 from taskorch.model import TERMINAL
 
@@ -353,7 +353,7 @@ def test_a_snapshot_knows_what_is_kept():
     """By the numbers of the facts, with which the documents are."""
     machine = waiting(FIVE)
     machine.emit("stop", "early", keep=60 * SEC)
-    state = take(machine.kernel, machine.now)
+    state = take_snapshot(machine.kernel, machine.now)
     (number,) = state["events"]
     kernel = machine.folded(0)
     restoration = Restoration(kernel, state)

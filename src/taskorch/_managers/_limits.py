@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from taskorch._managers._mapping import mapped
-from taskorch.kernel import _queue
-from taskorch.kernel._rows import PoolRow
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
 from taskorch.model._resources import to_units
 from taskorch.workflows import _steps
@@ -45,21 +43,14 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
     missing = sorted(name for name in names if name not in runtime.kernel.pools)
     if not missing:
         return
-    kernel = runtime.kernel
+    pools = [(name, to_units(name, float(_size_of(name)))) for name in missing]
+    runtime.step(lambda _now: runtime.kernel.add_pools(pools))
 
-    def change(_now: int) -> None:
-        for name in missing:
-            match = _POOL.fullmatch(name)
-            assert match is not None  # noqa: S101 - `of_tasks` looked
-            if name not in kernel.pools:
-                units = to_units(name, float(match[1]))
-                kernel.pools[name] = PoolRow(name, units)
-        # What nobody could do before may start now.
-        runtime.deciders._pools = None
-        kernel.agents_version += 1
-        _queue.unpark_all(kernel)
 
-    runtime.step(change)
+def _size_of(name: str) -> str:
+    match = _POOL.fullmatch(name)
+    assert match is not None  # noqa: S101 - `of_tasks` looked
+    return match[1]
 
 
 def restore(runtime: Runtime) -> None:
@@ -75,11 +66,8 @@ def forget(runtime: Runtime, run_id: str) -> None:
     kernel = runtime.kernel
 
     def change(_now: int) -> None:
-        for name, pool in list(kernel.pools.items()):
-            ours = name.startswith(f"{run_id}/") and _POOL.fullmatch(name)
-            if ours and not pool.used:
-                del kernel.pools[name]
-        runtime.deciders._pools = None
+        ours = [name for name in kernel.pools if name.startswith(f"{run_id}/")]
+        kernel.drop_pools(filter(_POOL.fullmatch, ours))
 
     runtime.step(change)
 

@@ -6,8 +6,10 @@ What is held and what is free: the predicates of scheduling, and the books.
 
 from __future__ import annotations
 
-from taskorch.kernel import _parking
-from taskorch.kernel._rows import AgentRow, Bucket
+from collections.abc import Iterable
+
+from taskorch.kernel import _parking, _queue
+from taskorch.kernel._rows import AgentRow, Bucket, PoolRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Units
 
@@ -65,6 +67,22 @@ def too_small(
             here = f" or on agent {agent.name}" if agent.capacity else ""
             return name, need, 0, f"in any pool{here}"
     return None
+
+
+def add_pools(kernel: KernelState, pools: Iterable[tuple[str, int]]) -> None:
+    """Let there be *pools*, each of so many millionths."""
+    # Another mapping, so that whoever keeps something of these sees that it is old.
+    kernel.pools = kernel.pools | {
+        name: PoolRow(name, units) for name, units in pools if name not in kernel.pools
+    }
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def drop_pools(kernel: KernelState, names: Iterable[str]) -> None:
+    """Let those of *names* go of which nobody holds anything."""
+    idle = [name for name in names if not kernel.pools[name].used]
+    kernel.pools = {k: pool for k, pool in kernel.pools.items() if k not in idle}
 
 
 def take(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:

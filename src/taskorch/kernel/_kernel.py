@@ -17,9 +17,12 @@ from taskorch.events import LateResultIgnored
 from taskorch.kernel import (
     _admission,
     _attempts,
+    _books,
     _control,
+    _dispatch,
     _edges,
     _ends,
+    _faults,
     _joins,
     _leases,
     _options,
@@ -78,6 +81,7 @@ class Kernel(KernelState):
     end_attempt = _attempts.end
     yield_slot = _attempts.yield_slot
     reclaim_slot = _attempts.reclaim_slot
+    give_up = _attempts.give_up
 
     # Somebody wants something else.
     cancel = _control.cancel
@@ -87,11 +91,16 @@ class Kernel(KernelState):
     decide = _control.decide
     emit = _control.emit
     expire = _control.expire
+    miss = _control.miss
     consider_change = _options.consider
     change_options = _options.take
 
     # Agents, time, and what leaves memory.
     add_agent = _leases.add
+    add_pools = _books.add_pools
+    drop_pools = _books.drop_pools
+    match = _dispatch.match
+    note_fault = _faults.note_fault
     beat = _leases.beat
     tick = _tick.tick
     look = _joins.look

@@ -55,7 +55,7 @@ _SUMS: Final = (
 # -- taking ------------------------------------------------------------------------
 
 
-def take(kernel: KernelState, now: int) -> dict[str, Any]:
+def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
     """
     What a life that begins after the latest fact cannot read from its own tasks.
 

@@ -36,8 +36,8 @@ from taskorch.kernel import (
     Spec,
     StopAttempt,
     TaskRow,
+    TypeRow,
 )
-from taskorch.kernel._rows import TypeRow
 from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (

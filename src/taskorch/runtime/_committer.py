@@ -38,8 +38,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kernel import TaskRow
-from taskorch.kernel import _snapshot as snapshot
+from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
 from taskorch.runtime._asyncio import asyncio, settle, settle_on
@@ -568,7 +567,7 @@ class Committer:
                 _SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)
             ):
                 self.snapshot_at = self.last
-                self._state = snapshot.take(kernel, self._rt.now())
+                self._state = take_snapshot(kernel, self._rt.now())
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
@@ -744,7 +743,7 @@ class Committer:
     def _save_last(self) -> None:
         if self.commits.committed > self.snapshot_at:
             with self._rt.lock:
-                state = snapshot.take(self._rt.kernel, self._rt.now())
+                state = take_snapshot(self._rt.kernel, self._rt.now())
             self._save(state)
 
 

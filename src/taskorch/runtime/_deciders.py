@@ -26,9 +26,15 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnkeptResultError,
 )
-from taskorch.kernel import LOCAL, AgentRow, Kernel, PolicyFault, TaskRow
-from taskorch.kernel._deciders import PolicyGone
-from taskorch.kernel._state import DecisionContext
+from taskorch.kernel import (
+    LOCAL,
+    AgentRow,
+    DecisionContext,
+    Kernel,
+    PolicyFault,
+    PolicyGone,
+    TaskRow,
+)
 from taskorch.model import (
     NO_RESOURCES,
     Missing,
@@ -238,8 +244,8 @@ class PolicyDeciders:
             and type(parts.registry) is CapabilityRegistry
         )
         self._first_key: Any = None
-        #: The pools as an allocator sees them; they never change.
-        self._pools: Mapping[str, PoolView] | None = None
+        #: The pools of the kernel, and as the allocator sees them.
+        self._pools: tuple[Mapping[str, object], Mapping[str, PoolView]] = ({}, {})
         #: The threads that are inside the validator.
         self._validating: set[int] = set()
 
@@ -515,10 +521,11 @@ class PolicyDeciders:
         """See `Deciders.allocate`."""
         wants = Resources.from_units(request) if request else NO_RESOURCES
         question = AllocationRequest(self.task_of(row), agent.view, wants)
-        pools = self._pools
-        if pools is None:
-            views = {name: pool.view for name, pool in self.kernel.pools.items()}
-            pools = self._pools = MappingProxyType(views)
+        known, pools = self._pools
+        if known is not self.kernel.pools:
+            known = self.kernel.pools
+            pools = MappingProxyType({name: pool.view for name, pool in known.items()})
+            self._pools = known, pools
         answer = self._ask(
             "allocator", Allocation, now, self.parts.allocator.allocate, question, pools
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import UnknownTaskError
-from taskorch.kernel import Search, TaskRow
+from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
-from taskorch.kernel._explain_start import NOT_STARTED
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
 
 if TYPE_CHECKING:
-    from taskorch.kernel._stuck import Waits
+    from taskorch.kernel import Waits
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("explain", "stuck")

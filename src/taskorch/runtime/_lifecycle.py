@@ -16,9 +16,8 @@ import attrs
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
-from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow
+from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
-from taskorch.kernel._attempts import give_up, is_under_way
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
 from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
@@ -257,7 +256,7 @@ class Lifecycle:
             if is_under_way(row):
                 given_up.append(_name_of(row.id, row.attempt))
                 if rt.committer is None and rt.fault is None:
-                    give_up(rt.kernel, row, now)
+                    rt.kernel.give_up(row, now)
         return given_up
 
     def _make_report(

@@ -36,12 +36,20 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.executors._sweep import sweep
-from taskorch.kernel import AgentRow, Bucket, PolicyFault, Spec, TaskRow, fold, recover
-from taskorch.kernel import _control as control
-from taskorch.kernel._dispatch import match
-from taskorch.kernel._history import more_of, remember
-from taskorch.kernel._rows import TypeRow
-from taskorch.kernel._snapshot import Restoration
+from taskorch.kernel import (
+    AgentRow,
+    Bucket,
+    PolicyFault,
+    Restoration,
+    Spec,
+    TaskRow,
+    TypeRow,
+    fold,
+    is_missing,
+    more_of,
+    recover,
+    remember,
+)
 from taskorch.model import (
     TERMINAL,
     Agent,
@@ -416,7 +424,7 @@ class Recovery:
         if row.state is TaskState.QUEUED:
             why = gone_of(row.cargo) or no_agent(self._rt, row, now)
             if why:
-                control.miss(kernel, row, why, now)
+                kernel.miss(row, why, now)
         else:
             take_up(self._rt, row, now)
 
@@ -430,16 +438,12 @@ def hold_orphans(runtime: Runtime, now: int) -> None:
             if not why:
                 orphans.pop(bucket.spec, None)
                 break
-            control.miss(kernel, row, why, now)
+            kernel.miss(row, why, now)
 
 
 def take_up(runtime: Runtime, row: TaskRow, now: int) -> None:
     """Let *row* go on if it is held for what was gone, and that is back."""
-    if (
-        control.is_missing(row)
-        and not gone_of(row.cargo)
-        and not no_agent(runtime, row, now)
-    ):
+    if is_missing(row) and not gone_of(row.cargo) and not no_agent(runtime, row, now):
         # A veto of the user's StateMachine leaves it where it is.
         with suppress(InvalidTransitionError, PolicyFault):
             runtime.kernel.decide(row, "retry", now)
@@ -451,7 +455,7 @@ def no_agent(runtime: Runtime, row: TaskRow, now: int) -> str:
     if bucket.spec.requires is None or not runtime.kernel.config.refuse_unknown:
         return ""
     try:
-        match(runtime.kernel, bucket, row, now)
+        runtime.kernel.match(bucket, row, now)
     except PolicyFault:
         return ""
     if any(_may_come(agent) for agent in bucket.matching):

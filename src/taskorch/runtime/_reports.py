@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import ProgramFailedError, UnknownTaskError
-from taskorch.kernel import AgentRow, TaskRow
-from taskorch.kernel._dependencies import awaits
-from taskorch.kernel._history import moves_of, past_of
+from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of
 from taskorch.model import (
     TERMINAL,
     AgentStats,
@@ -33,7 +31,7 @@ from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
 
 if TYPE_CHECKING:
-    from taskorch.kernel._rows import TypeRow
+    from taskorch.kernel import TypeRow
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("health", "since", "stats", "status", "status_of")

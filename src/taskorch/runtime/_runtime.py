@@ -53,10 +53,10 @@ from taskorch.kernel import (
     Spec,
     StopAttempt,
     TaskRow,
+    describe,
+    is_under_way,
+    more_of,
 )
-from taskorch.kernel._attempts import is_under_way
-from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import more_of
 from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
 from taskorch.model._show import show
 from taskorch.protocols import Journal
@@ -1106,7 +1106,7 @@ class Runtime:
         """What a caller is told of a policy that failed; says it to all, too."""
         with self.lock:
             now = self.now()
-            note_fault(self.kernel, task_id, fault, now)
+            self.kernel.note_fault(task_id, fault, now)
             launch = self.settle(now)
         self.launch(launch)
         kind, message = said(fault.error)

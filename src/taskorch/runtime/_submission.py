@@ -22,8 +22,16 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, Change, PolicyFault, Spec, TaskRow, Terms, find_ring
-from taskorch.kernel._dependencies import hangs_on
+from taskorch.kernel import (
+    Bucket,
+    Change,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    Terms,
+    find_ring,
+    hangs_on,
+)
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,

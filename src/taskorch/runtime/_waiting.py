@@ -19,9 +19,7 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
-from taskorch.kernel import TaskRow
-from taskorch.kernel._books import wanted
-from taskorch.kernel._dependencies import awaits
+from taskorch.kernel import TaskRow, awaits, wanted
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none

@@ -21,9 +21,7 @@ from taskorch.errors import (
     TaskFailedError,
     TaskFailure,
 )
-from taskorch.kernel import TaskRow
-from taskorch.kernel._dependencies import is_waiting
-from taskorch.kernel._rows import SKIPPED
+from taskorch.kernel import SKIPPED, TaskRow, is_waiting
 from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
 from taskorch.model._limits import NS
 from taskorch.runtime._deciders import METHODS, failure_of

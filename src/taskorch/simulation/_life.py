@@ -34,6 +34,8 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import (
+    KEPT,
+    LEASE,
     Bucket,
     Effect,
     HoldAttempt,
@@ -44,9 +46,8 @@ from taskorch.kernel import (
     Spec,
     StopAttempt,
     TaskRow,
+    is_alive,
 )
-from taskorch.kernel._faults import note_fault
-from taskorch.kernel._timers import KEPT, LEASE, is_alive
 from taskorch.model import TERMINAL, Program, Task, TaskState
 from taskorch.protocols import Entry
 from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
@@ -615,7 +616,7 @@ class Life:
         self, fault: PolicyFault, task_id: str | None
     ) -> ComponentError:
         """What a caller is told of a policy that failed."""
-        note_fault(self.kernel, task_id, fault, self.now())
+        self.kernel.note_fault(task_id, fault, self.now())
         kind, message = said(fault.error)
         msg = f"the {fault.component} failed: {kind}: {message}"
         return ComponentError(msg, component=fault.component, task_id=task_id)

@@ -18,15 +18,15 @@ from taskorch.kernel import (
     Bucket,
     Kernel,
     PolicyFault,
+    Record,
     Spec,
     StopAttempt,
     TaskRow,
     Terms,
+    describe,
     explain,
+    is_alive,
 )
-from taskorch.kernel._faults import describe
-from taskorch.kernel._rows import Record
-from taskorch.kernel._timers import is_alive
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import PolicyDeciders

@@ -78,8 +78,10 @@ from taskorch.kernel import (
     explain,
     find_ring,
     fold,
+    pool_shortage,
+    shortage,
+    wanted,
 )
-from taskorch.kernel._books import pool_shortage, shortage, wanted
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.protocols import Entry
 
