@@ -7,7 +7,13 @@ from typing import Any, Final, TypeVar, Unpack, cast
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
-from taskorch.model._options import DECLARED, Declared, FunctionOptions, TaskOptions
+from taskorch.model._options import (
+    DECLARED,
+    Declared,
+    FunctionOptions,
+    TaskOptions,
+    declared,
+)
 from taskorch.model._show import show
 from taskorch.model._suggesting import unknown_option
 from taskorch.policies._validator import findings_of
@@ -30,9 +36,11 @@ def task(
     Give a function the options of the tasks that call it.
 
     It stays the function that it was: it can be called, pickled and imported as before.
-    `submit`, `map`, `Task.call`, `wf.task` and `wf.map` take its options; what is said
-    there comes before them. A `functools.partial` and a bound method of it have them,
-    too. An agent's handler has none, since its tasks have their own.
+    `submit`, `map`, `Task.call`, `wf.task`, `wf.map`, `wf.reduce` and the documents of
+    workflows take its options; what is said there comes before them. A bound method of
+    it, a `functools.partial`, and an object whose `__call__` it is, have them too. Of
+    two decorations, the outer one comes before the inner. An agent's handler has none,
+    since its tasks have their own.
 
         @taskorch.task(retry=RetryPolicy(3), timeout=60)
         def fetch(url): ...
@@ -70,8 +78,13 @@ def task(
             msg = f"@task is for functions, and {show(fn)} is none"
             hint = "put @staticmethod and @classmethod above @task"
             raise InvalidTaskError(msg, hint=hint)
+        inner, all_noted = declared(fn), noted
+        if inner is not None:
+            all_options = {**inner.options, **noted.options}
+            all_executors = inner.executor if executor is None else executor
+            all_noted = Declared(cast("TaskOptions", all_options), all_executors)
         try:
-            setattr(fn, DECLARED, noted)
+            setattr(fn, DECLARED, all_noted)
         except AttributeError:
             msg = f"@task: nothing can be noted of {show(fn)}"
             hint = "Task.call(function, …) takes the options each time"

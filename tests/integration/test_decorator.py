@@ -61,6 +61,18 @@ class Shop:
         return seen()
 
 
+class Shelf:
+    @task(timeout=LIMIT, resources={"cpu": 1})
+    def __call__(self, *args):
+        return seen()
+
+
+@task(resources={"cpu": 1}, priority=3)
+@task(timeout=LIMIT, priority=2)
+def stacked(*args):
+    return seen()
+
+
 FUNCTIONS = {
     "plain": plain,
     "async": later,
@@ -69,6 +81,12 @@ FUNCTIONS = {
     "classmethod": Shop.of_class,
     "partial": functools.partial(plain, 1),
     "partial of partial": functools.partial(functools.partial(later, 1), 2),
+    "decorated partial": task(resources={"cpu": 1})(
+        functools.partial(task(timeout=LIMIT)(lambda *args: seen()))
+    ),
+    "object": Shelf(),
+    "partial of object": functools.partial(Shelf(), 1),
+    "stacked": stacked,
 }
 
 
@@ -93,10 +111,25 @@ WAYS = {
     "phase.map": lambda orch, fn: in_workflow(
         orch, lambda wf: wf.phase("p", max_parallel=2).map(fn, [1], id="x")
     )[0],
+    "wf.reduce": lambda orch, fn: in_workflow(
+        orch, lambda wf: wf.reduce(fn, [1, 2], id="x")
+    ),
+    "call of a document": lambda orch, fn: in_document(orch, fn, {"call": "f"}),
+    "map of a document": lambda orch, fn: in_document(
+        orch, fn, {"map": "f", "over": [1]}
+    )[0],
+    "reduce of a document": lambda orch, fn: in_document(
+        orch, fn, {"reduce": "f", "over": [1, 2]}
+    ),
     "context.workflow": lambda orch, fn: in_workflow(
         orch, lambda wf: wf.task(added, fn, id="x")
     ),
 }
+
+
+def in_document(orch, fn, said):
+    wf = Workflow.from_dict({"tasks": {"x": said}}, {"f": fn})
+    return orch.workflows.start(wf).result(PATIENCE)["x"]
 
 
 async def _aio_submit(orch, fn):
@@ -112,8 +145,16 @@ def added(fn):
     return current_context().workflow.task(fn).result(PATIENCE)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        (way, name)
+        for way in WAYS
+        for name in FUNCTIONS
+        # A reduction calls its function itself, and awaits nothing.
+        if not ("reduce" in way and name in {"async", "partial of partial"})
+    ],
+)
 def test_the_options_are_taken_wherever_it_is_submitted(way, name):
     with TaskOrchestrator(resources={"cpu": 2}) as orch:
         timed, holds = WAYS[way](orch, FUNCTIONS[name])
@@ -146,6 +187,72 @@ def test_what_is_said_explicitly_comes_first():
     assert Task.call(plain, timeout=None).timeout is None
     wf = Workflow("w")
     assert wf.task(plain, resources={"cpu": 2}).task.resources == Resources(cpu=2)
+
+
+def test_what_a_document_says_comes_first_and_is_written_so():
+    functions = {"f": stacked}
+    said = {"tasks": {"x": {"call": "f", "priority": 0, "timeout": 5}}}
+    read = Workflow.from_dict(said, functions)
+    assert (read["x"].task.priority, read["x"].task.timeout) == (0, 5)
+    assert read["x"].task.resources == Resources(cpu=1)
+    again = Workflow.from_dict(read.to_dict(functions), functions)
+    assert again["x"].task == read["x"].task
+
+
+@pytest.mark.parametrize("add", ["task", "map", "reduce"])
+def test_a_document_says_what_was_taken_back_or_is_refused(add):
+    functions = {"f": stacked}
+    wf = Workflow("w")
+    over = () if add == "task" else ([1],)
+    getattr(wf, add)(stacked, *over, priority=0, resources={}, id="x")
+    document = wf.to_dict(functions)
+    assert document["tasks"]["x"]["priority"] == 0
+    assert document["tasks"]["x"]["resources"] == {}
+    made = Workflow.from_dict(document, functions)["x"].task
+    assert made.resources == wf["x"].task.resources
+    assert made.priority == wf["x"].task.priority
+    getattr(wf, add)(stacked, *over, timeout=None, id="y")
+    with pytest.raises(InvalidTaskError, match=r"'y'.*has no timeout, which @task"):
+        wf.to_dict(functions)
+
+
+def test_a_type_that_was_declared_stays_in_a_document():
+    @task(type="report", executor="mine")
+    def report(*args):
+        return args
+
+    functions = {"f": report}
+    wf = Workflow("w")
+    wf.task(report, id="x")
+    wf.task(report, id="y", type="other")
+    wf.reduce(report, [1], id="z")
+    read = Workflow.from_dict(wf.to_dict(functions), functions)
+    assert [read[i].task.type for i in "xyz"] == ["report", "other", "report"]
+    assert {read[i].task.payload.executor for i in "xyz"} == {"mine"}
+
+
+def test_of_two_decorations_the_outer_comes_first():
+    made = Task.call(stacked)
+    assert (made.priority, made.timeout, made.resources) == (3, 600, Resources(cpu=1))
+
+    def bare():
+        pass
+
+    twice = task(priority=1)(task(executor="inner")(bare))
+    assert Task.call(twice).payload.executor == "inner"
+    twice = task(executor="outer")(task(executor="inner")(bare))
+    assert Task.call(twice).payload.executor == "outer"
+
+
+@pytest.mark.parametrize(
+    ("add", "options"),
+    [("map", {"kwargs": {}}), ("map", {"executor": "x"}), ("reduce", {"kwargs": {}})],
+)
+def test_what_a_map_does_not_take_is_said(add, options):
+    (name,) = options
+    with pytest.raises(InvalidTaskError, match=f"wf.{add} takes no {name}=") as caught:
+        getattr(Workflow("w"), add)(plain, [1], **options)
+    assert caught.value.hint
 
 
 def test_retries_and_executors_are_options_as_well():

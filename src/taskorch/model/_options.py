@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from types import FunctionType
 from typing import Any, Final, TypedDict
 
 import attrs
@@ -76,9 +77,18 @@ class Declared:
 
 
 def declared(fn: Callable[..., Any]) -> Declared | None:
-    """What was declared with *fn*, or with what a method or a partial of it calls."""
-    while isinstance(fn, partial):
+    """What was declared with *fn*, or with what an object, method or partial calls."""
+    while True:
+        found = getattr(fn, DECLARED, None)
+        # Of another class, an object answers whatever it is asked for.
+        if type(found) is Declared:
+            return found
+        if type(fn) is FunctionType:
+            return None
+        if not isinstance(fn, partial):
+            break
         fn = fn.func
-    found = getattr(fn, DECLARED, None)
-    # Of another class, an object answers whatever it is asked for.
+    # An instance is called by the method of its class.
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - for what it has noted
+    found = getattr(call, DECLARED, None)
     return found if type(found) is Declared else None

@@ -16,7 +16,7 @@ from taskorch.model import (
     UntimedOptions,
     check_count,
 )
-from taskorch.model._options import declared
+from taskorch.model._options import Declared, declared
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ class Builder:
             raise InvalidTaskError(msg)
         if max_parallel is not None:
             check_count("max_parallel", max_parallel, least=1)
+        _refuse_arguments("map", task_options, "kwargs", "executor")
         # As a task has them: mappings are Resources, durations are seconds.
         each = Task.call(fn, **task_options)
         noted = declared(fn)
@@ -200,7 +201,8 @@ class Builder:
             fn: What makes one of two.
             over: A node whose result can be iterated over, or a list.
             start: What to begin with, if anything.
-            task_options: The keyword arguments of `Task`.
+            task_options: The keyword arguments of `Task`. They come before those that
+                `@taskorch.task` gave to *fn*.
 
         Raises:
             UsageError: As for `task`.
@@ -208,5 +210,29 @@ class Builder:
         if not callable(fn):
             msg = f"reduce needs something that can be called, not {fn!r}"
             raise InvalidTaskError(msg)
-        task_options.setdefault("type", "reduce")
-        return self.task(_steps.reduced, Call(fn), over, *start, **task_options)
+        _refuse_arguments("reduce", task_options, "kwargs")
+        noted = declared(fn) or Declared({})
+        options: dict[str, Any] = {
+            "type": "reduce",
+            "executor": noted.executor,
+            **noted.options,
+            **task_options,
+        }
+        return self.task(_steps.reduced, Call(fn), over, *start, **options)
+
+
+def _refuse_arguments(what: str, options: Mapping[str, Any], *names: str) -> None:
+    """
+    Refuse what `wf.task` takes of *names*, and *what* does not.
+
+    Raises:
+        InvalidTaskError: It is among *options*.
+    """
+    hints = {
+        "kwargs": f"wf.{what}(functools.partial(function, name=value), over)",
+        "executor": "put it with the function: @task(executor='name')",
+    }
+    for name in names:
+        if name in options:
+            msg = f"wf.{what} takes no {name}="
+            raise InvalidTaskError(msg, hint=hints[name])

@@ -28,6 +28,7 @@ from taskorch.model import (
 )
 from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
 from taskorch.model._limits import MAX_PRIORITY
+from taskorch.model._options import Declared, declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
@@ -246,10 +247,10 @@ class _Reader:
         start: tuple[Any, ...] = ()
         if "start" in said:
             start = (self._argument(f"{path}.start", said["start"]),)
-        return {
-            "payload": Call(reduced, (Call(fn or read), over, *start)),
-            "type": "reduce",
-        }
+        noted = declared(fn or read) or Declared({})
+        args = (Call(fn or read), over, *start)
+        call = Call(reduced, args, executor=noted.executor)
+        return {"type": "reduce", **noted.options, "payload": call}
 
     def _wait(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         """A wait; its timeout is that of the wait, and not of an attempt."""
@@ -282,13 +283,14 @@ class _Reader:
         executor = said.get("executor")
         if executor is not None:
             executor = self._text(f"{path}.executor", executor)
+        noted = declared(fn or read) or Declared({})
         call = Call(
             fn or read,
             tuple(self._argument(f"{path}.args[{i}]", a) for i, a in enumerate(args)),
             {k: self._argument(f"{path}.kwargs.{k}", a) for k, a in kwargs.items()},
-            executor,
+            noted.executor if executor is None else executor,
         )
-        return {"type": call_type(call.fn), "payload": call}
+        return {"type": call_type(call.fn), **noted.options, "payload": call}
 
     def _argument(self, path: str, value: object) -> Any:
         if isinstance(value, list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -19,9 +19,11 @@ from taskorch.model import (
     Reference,
     RetryPolicy,
     Task,
+    TaskOptions,
     Wait,
     call_type,
 )
+from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
     from taskorch.workflows._workflow import Workflow
 
 __all__ = ("write",)
+
+_USUAL: Final = Task("")
+#: How a document says that an option is as usual; of all others it cannot.
+_SAID_USUAL: Final[dict[str, Any]] = {
+    "priority": 0,
+    "join": "all",
+    "on_parent_failure": "block",
+    "resources": {},
+    "retry": {},
+    "idempotent": True,
+}
 
 
 def write(workflow: Workflow, functions: Functions) -> dict[str, Any]:
@@ -145,12 +158,40 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
         usual = task.type
         if payload is not None:
             said["payload"] = _value("payload", payload)
-    if task.type != usual:
+    noted = _declared_of(payload)
+    if task.type != noted.get("type", usual):
         said["type"] = task.type
     others = [parent for parent in after if parent not in implied]
     if others:
         said["after"] = others
-    return said | _written_options(task)
+    return said | _taken_back(task, noted) | _written_options(task)
+
+
+def _declared_of(payload: object) -> TaskOptions:
+    """The options that a task takes from its function when a document is read."""
+    if not isinstance(payload, Call):
+        return {}
+    fn = payload.args[0].fn if payload.fn is reduced else payload.fn
+    noted = declared(fn)
+    return {} if noted is None else noted.options
+
+
+def _taken_back(task: Task, noted: Iterable[str]) -> dict[str, Any]:
+    """
+    What *task* has as usual, though `@taskorch.task` has *noted* it of its function.
+
+    Raises:
+        _UnsayableError: A document cannot say that.
+    """
+    said: dict[str, Any] = {}
+    for name in noted:
+        if name == "type" or getattr(task, name) != getattr(_USUAL, name):
+            continue
+        if name not in _SAID_USUAL:
+            text = f"it has no {name}, which @task gives to its function"
+            raise _UnsayableError(text, "a function without @task can be called so")
+        said[name] = _SAID_USUAL[name]
+    return said
 
 
 def _written_join(task: Task) -> dict[str, Any]:
@@ -257,7 +298,9 @@ def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[st
         said["max_parallel"] = max_parallel
     if "type" in options:
         said["type"] = options["type"]
-    return said | _written_options(Task(**{"type": "", **options}))
+    task = Task(**{"type": "", **options})
+    back = _taken_back(task, set(_declared_of(each)).intersection(options))
+    return said | back | _written_options(task)
 
 
 def _argument(where: str, arg: Any, implied: set[str]) -> Any:
