@@ -2,18 +2,19 @@
 Tasks that are named among the arguments of another: found, and replaced.
 
 A handle, a node of a workflow, a task and a `Reference` stand for the result of a task,
-wherever they are in lists, tuples, sets, mappings, named tuples, dataclasses and attrs
-classes. Classes of these say so: `stands_for_result = True`.
+wherever they are in lists, tuples, sets, mappings, named tuples, dataclasses, attrs
+classes, partials and namespaces. Classes of these say so: `stands_for_result = True`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, defaultdict, deque
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from types import BuiltinFunctionType, FunctionType, MappingProxyType
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -21,7 +22,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
-__all__ = ("KINDS", "may_refer", "references", "replaced")
+__all__ = ("KINDS", "may_refer", "references", "refuse_in", "replaced")
 
 #: Levels of containers: so deep in them a handle is found, and deeper none is sought.
 _DEEP: Final = 200
@@ -44,6 +45,8 @@ class _Kind:
     rebuilt: _Rebuild | None = None
     #: The numbers of items that are not for others to choose.
     fixed: frozenset[int] = frozenset()
+    #: Why nobody knows how to make one.
+    why: str = "of no known kind"
 
 
 #: What stands for the result of a task itself.
@@ -87,6 +90,55 @@ def _set(base: Any, make: _Rebuild | None) -> _Kind:
     return _Kind(lambda value: tuple(base.__iter__(value)), _member, make)
 
 
+def _data(value: Any) -> Any:
+    """What a `UserDict` or a `UserList` wraps; one may have none, or hide it."""
+    found = getattr(value, "__dict__", {}).get("data")
+    return found if isinstance(found, dict | list) else ()
+
+
+def _user_dict(make: Callable[[Any, dict[Any, Any]], Any] | None) -> _Kind:
+    return _Kind(
+        lambda value: _both(_data(value) or {}),
+        lambda value, number: _key(_data(value), number),
+        None if make is None else lambda old, items: make(old, dict(_pairs(items))),
+    )
+
+
+def _user_list(make: _Rebuild | None) -> _Kind:
+    return _Kind(lambda value: tuple(list.__iter__(_data(value) or [])), _at, make)
+
+
+def _attribute(value: Any, number: int) -> str:
+    return f".{list(vars(value))[number]}"
+
+
+def _in_partial(value: partial[Any], number: int) -> str:
+    place = number - 1
+    if place < 0:
+        return ".func"
+    if place < len(value.args):
+        return f".args[{place}]"
+    return f".keywords[{show(list(value.keywords)[place - len(value.args)])}]"
+
+
+def _partial(old: partial[Any], items: Sequence[Any]) -> partial[Any]:
+    end = 1 + len(old.args)
+    keywords = dict(zip(old.keywords, items[end:], strict=True))
+    return partial(items[0], *items[1:end], **keywords)
+
+
+_ONCE: Final = "which cannot be made anew"
+#: A view of a mapping; nobody can make one of its items.
+_VIEW: Final = _Kind(tuple, _at, why=_ONCE)
+_ITERATORS: Final[tuple[type, ...]] = (
+    *(enumerate, reversed, zip, type(reversed([]))),
+    *(type(iter([])), type(iter(())), type(iter({}.values())), type(iter(deque()))),
+)
+#: What goes over something in memory: to be pickled, it says over what, and goes on.
+_ITERATOR: Final = _Kind(
+    lambda value: tuple(value.__reduce__()[1]), lambda _value, _number: "", why=_ONCE
+)
+
 #: By the class of an argument: how to look into it; None: there is nothing in it.
 KINDS: Final[dict[type, _Kind | None]] = {
     list: _sequence(list, lambda _, items: list(items)),
@@ -102,6 +154,29 @@ KINDS: Final[dict[type, _Kind | None]] = {
         _key,
         lambda _, items: MappingProxyType(dict(_pairs(items))),
     ),
+    UserDict: _user_dict(lambda _, pairs: UserDict(pairs)),
+    UserList: _user_list(lambda _, items: UserList(items)),
+    ChainMap: _Kind(
+        lambda value: tuple(value.maps),
+        lambda _, number: f".maps[{number}]",
+        lambda _, items: ChainMap(*items),
+    ),
+    SimpleNamespace: _Kind(
+        lambda value: tuple(vars(value).values()),
+        _attribute,
+        lambda old, items: SimpleNamespace(**dict(zip(vars(old), items, strict=True))),
+    ),
+    partial: _Kind(
+        lambda value: (value.func, *value.args, *value.keywords.values()),
+        _in_partial,
+        _partial,
+    ),
+    **{
+        type(view): _VIEW
+        for mapping in (dict[Any, Any](), OrderedDict[Any, Any]())
+        for view in (mapping.keys(), mapping.values(), mapping.items())
+    },
+    **dict.fromkeys(_ITERATORS, _ITERATOR),
     **dict.fromkeys(
         (
             *(int, str, float, bool, bytes, bytearray, complex, range, slice),
@@ -119,6 +194,8 @@ _BASES: Final = (
     (set, _set(set, None)),
     (frozenset, _set(frozenset, None)),
     (deque, _sequence(deque, None)),
+    (UserDict, _user_dict(None)),
+    (UserList, _user_list(None)),
 )
 
 
@@ -147,21 +224,26 @@ def _learn(cls: type) -> _Kind | None:
     if attrs.has(cls):
         fields = {field.name: field for field in attrs.fields(cls)}
         given = {name: f.alias for name, f in fields.items() if f.init}
-        return _record(tuple(fields), given, attrs.evolve)
+        return _record(cls, tuple(fields), given, attrs.evolve)
     if dataclasses.is_dataclass(cls):
         found = dataclasses.fields(cls)
         own = {field.name: field.name for field in found if field.init}
-        return _record(tuple(f.name for f in found), own, dataclasses.replace)
+        names = tuple(field.name for field in found)
+        return _record(cls, names, own, dataclasses.replace)
     return next((kind for base, kind in _BASES if issubclass(cls, base)), None)
 
 
 def _record(
-    names: Sequence[str], given: Mapping[str, Any], evolve: Callable[..., Any]
+    cls: type,
+    names: Sequence[str],
+    given: Mapping[str, str],
+    evolve: Callable[..., Any],
 ) -> _Kind:
     """
     Of objects with fields.
 
     Args:
+        cls: Their class.
         names: Of the fields.
         given: Of those that the constructor takes, what it calls them.
         evolve: What makes another of one.
@@ -178,7 +260,22 @@ def _record(
         return evolve(value, **changes)
 
     fixed = frozenset(n for n, name in enumerate(names) if name not in given)
-    return _Kind(items, lambda _, number: f".{names[number]}", rebuilt, fixed)
+    kind = _Kind(items, lambda _, number: f".{names[number]}", rebuilt, fixed)
+    if _takes_more(cls, given.values()):
+        # What it was given besides is gone: an InitVar of a dataclass.
+        why = "whose constructor takes more than its fields"
+        return attrs.evolve(kind, rebuilt=None, why=why)
+    return kind
+
+
+def _takes_more(cls: type, names: Iterable[str]) -> bool:
+    """Whether the constructor of *cls* has parameters other than *names*."""
+    # Not its signature: the annotations in that may name what is not there.
+    code = getattr(getattr(cls, "__init__", None), "__code__", None)
+    if code is None:
+        return False
+    taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return not set(taken).issubset(names)
 
 
 class _Level:
@@ -283,7 +380,8 @@ class _Search:
             _refuse(name, levels[:3], f"has a handle {_DEEP} levels deep")
         if level.kind.rebuilt is None:
             what = type(level.value).__name__
-            _refuse(name, levels, f"is in an object of class {what}, of no known kind")
+            why = level.kind.why
+            _refuse(name, levels, f"is in an object of class {what}, {why}")
         if level.number in level.kind.fixed:
             _refuse(name, levels, "is in a field that its constructor does not take")
 
@@ -295,6 +393,26 @@ def _refuse(name: str, levels: Sequence[_Level], why: str) -> None:
     msg = f"{place} {why}: a result could not take the place of a handle there"
     hint = "hand it over as an argument of its own, or in a list or a dict"
     raise InvalidTaskError(msg, hint=hint)
+
+
+def refuse_in(fn: Callable[..., Any]) -> None:
+    """
+    Refuse what stands for a result in the `functools.partial` that is to be called.
+
+    Raises:
+        InvalidTaskError: There is some.
+    """
+    if not isinstance(fn, partial):
+        return
+    for number, item in enumerate((fn.func, *fn.args, *fn.keywords.values())):
+        if references((item,)):
+            place = _in_partial(fn, number)
+            msg = (
+                f"the function, a partial, has a handle in its {place[1:]}: no result "
+                "would take its place there"
+            )
+            hint = "hand it over beside the function, as an argument of its own"
+            raise InvalidTaskError(msg, hint=hint)
 
 
 def may_refer(values: Iterable[Any]) -> bool:
@@ -336,7 +454,8 @@ def replaced(
     What holds none of them is handed on as it is; what does is made anew, of its type.
 
     Raises:
-        InvalidTaskError: One is where it cannot be replaced.
+        InvalidTaskError: One is where it cannot be replaced, or the constructor of what
+            it is in refuses the result.
     """
     search = _search(args, kwargs)
     made: dict[int, Any] = {}
@@ -351,8 +470,18 @@ def replaced(
         if not search.holds.get(key):
             return value
         if key not in made:
-            assert kind.rebuilt is not None  # noqa: S101 - else it was refused
-            made[key] = kind.rebuilt(value, [one(item) for item in kind.items(value)])
+            made[key] = _made(kind, value, [one(item) for item in kind.items(value)])
         return made[key]
 
     return tuple([one(arg) for arg in args]), {k: one(v) for k, v in kwargs.items()}
+
+
+def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:
+    assert kind.rebuilt is not None  # noqa: S101 - else it was refused
+    try:
+        return kind.rebuilt(value, items)
+    except Exception as error:
+        name, why = type(value).__name__, f"{type(error).__name__}: {error}"
+        msg = f"no {name} can be made with a result in the place of a handle: {why}"
+        hint = f"hand the handle over by itself, and make the {name} in the function"
+        raise InvalidTaskError(msg, hint=hint) from error

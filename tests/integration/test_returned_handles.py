@@ -21,7 +21,9 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     TaskTimeoutError,
+    UnknownTaskError,
     UsageError,
+    Workflow,
     WouldDeadlockError,
     current_context,
 )
@@ -233,10 +235,59 @@ def test_what_it_holds_it_keeps_as_one_that_waits_does():
         assert isinstance(handle.exception(PATIENCE), WouldDeadlockError)
 
 
-def test_a_handle_of_another_orchestrator_is_a_value():
+def test_a_handle_of_another_orchestrator_fails():
+    """Nothing here would know when that one ends."""
     with TaskOrchestrator() as one, TaskOrchestrator() as two:
         handle = one.submit(abs, -1)
-        assert two.submit(lambda: handle).result(PATIENCE) is handle
+
+        @two.agent("a", capabilities=["x"])
+        def answer(task, context):
+            return handle
+
+        for outer in (
+            two.submit(lambda: handle),
+            two.submit_task(Task("x")),
+            two.submit(_awaited, lambda: handle),
+        ):
+            error = outer.exception(PATIENCE)
+            assert isinstance(error, UnknownTaskError), outer
+            assert "of another orchestrator" in str(error)
+            assert "handle.result()" in error.hint
+        assert handle.result(PATIENCE) == 1
+
+
+async def _awaited(make):
+    return make()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_one_in_a_partial_that_is_submitted_is_refused(durable, tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "j.db" if durable else None) as orch:
+        inner = orch.submit(abs, -1)
+        fn = functools.partial(max, inner)
+        for submit in (
+            lambda: orch.submit(fn, 2),
+            lambda: list(orch.map(fn, [2])),
+            lambda: orch.submit_task(Task.call(fn, 2)),
+            lambda: orch.submit_task(Task.call(fn, inner)),
+        ):
+            with pytest.raises(InvalidTaskError, match=r"a handle in its args\[0\]"):
+                submit()
+        wf = Workflow("w")
+        node = wf.task(abs, -1)
+        with pytest.raises(InvalidTaskError, match=r"a handle in its args\[0\]"):
+            wf.task(functools.partial(max, node), 2)
+
+
+def test_one_in_a_partial_among_the_arguments_becomes_its_result():
+    with TaskOrchestrator() as orch:
+        inner = orch.submit(abs, -3)
+        made = orch.submit(lambda fn: fn(), functools.partial(divmod, 7, inner))
+        assert made.result(PATIENCE) == (2, 1)
+        wf = Workflow("w")
+        node = wf.task(abs, -3)
+        wf.map(functools.partial(divmod, node), [2], id="m")
+        assert orch.workflows.start(wf).result(PATIENCE)["m"] == [(1, 1)]
 
 
 def test_a_run_again_of_what_blocked_it_lets_it_go_on():

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections import (
+    ChainMap,
+    OrderedDict,
+    UserDict,
+    UserList,
+    defaultdict,
+    deque,
+)
+from dataclasses import InitVar, dataclass, field
+from functools import partial
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import attrs
@@ -14,7 +22,7 @@ from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError
 from taskorch import _references as walker
-from taskorch._references import may_refer, references, replaced
+from taskorch._references import may_refer, references, refuse_in, replaced
 from taskorch.model import Reference
 
 A, B = Reference("a"), Reference("b")
@@ -47,6 +55,39 @@ class Data:
 class Late:
     value: Any
     made: Any = field(default=None, init=False)
+
+
+@dataclass
+class Asks:
+    value: Any
+    factor: InitVar[int]
+    more: Any = None
+
+    def __post_init__(self, factor):
+        self.factor_seen = factor
+
+
+@dataclass
+class AsksMaybe:
+    value: Any
+    factor: InitVar[int] = 2
+
+
+@dataclass
+class Positive:
+    value: Any
+
+    def __post_init__(self):
+        if isinstance(self.value, int) and self.value < 5:
+            raise ValueError("too small")
+
+
+class OwnUserDict(UserDict):
+    pass
+
+
+class OwnUserList(UserList):
+    pass
 
 
 class Own(list):
@@ -90,6 +131,10 @@ WRAPS: list[Any] = [
     lambda x: Data(0, more=x),
     Derived,
     Late,
+    lambda x: UserDict({"key": x}),
+    lambda x: UserList([x, 0]),
+    lambda x: ChainMap({"key": x}, {"other": 0}),
+    lambda x: SimpleNamespace(first=0, second=x),
     lambda x: [{"deep": (Frozen([Data({"deeper": x})]),)}],
 ]
 
@@ -157,6 +202,27 @@ def test_many_levels_of_shared_containers_take_no_time():
         ),
         ([OwnDict({A: 0})], r"argument 2 → \[0\] key Reference\("),
         (Own([[A]]), r"argument 2 → \[0\] is in an object of class Own"),
+        (OwnUserDict(k=A), r"argument 2 → \['k'\] is in an object of class OwnUserD"),
+        (OwnUserList([0, A]), r"argument 2 → \[1\] is in an object of class OwnUserL"),
+        (ChainMap({}, OwnDict(k=A)), r"→ .maps\[1\]\['k'\] is in .* OwnDict"),
+        (SimpleNamespace(a=0, b=Own([A])), r"argument 2 → .b\[0\] is in .* Own,"),
+        (partial(pow, 1, Own([A])), r"argument 2 → .args\[1\]\[0\] is in .* Own,"),
+        (partial(pow, 1, a=0, b=Own([A])), r"→ .keywords\['b'\]\[0\] is in"),
+        (Asks(A, 2), r"→ .value is in .* Asks, whose constructor takes more"),
+        (
+            AsksMaybe(A),
+            r"argument 2 → .value is in an object of class AsksMaybe, whose",
+        ),
+        ({0: A}.values(), r"argument 2 → \[0\] is in .* dict_values, which cannot be"),
+        ({A: 0}.keys(), r"argument 2 → \[0\] is in .* dict_keys"),
+        ({0: A}.items(), r"argument 2 → \[0\] is in .* dict_items"),
+        (OrderedDict({0: A}).values(), r"argument 2 → \[0\] is in .* odict_values"),
+        (iter([A]), r"argument 2 is in an object of class list_iterator, which cannot"),
+        ([iter((A,))], r"argument 2 → \[0\] is in an object of class tuple_iterator"),
+        (zip([0], [A], strict=True), "argument 2 is in an object of class .*iterator"),
+        (enumerate([A]), "argument 2 is in an object of class list_iterator"),
+        (reversed((A,)), "argument 2 is in an object of class reversed"),
+        (reversed([A]), "argument 2 is in an object of class list_reverseiterator"),
     ],
 )
 def test_it_is_refused_with_its_path_in_what_nobody_can_make(value, path):
@@ -172,6 +238,63 @@ def test_it_is_refused_in_a_field_that_the_constructor_does_not_take():
             InvalidTaskError, match=r"argument 'it' → \[0\]\.\w+ is in a f"
         ):
             references((), {"it": [value]})
+
+
+def test_one_in_a_partial_is_replaced():
+    (made,), _ = change(partial(max, A, [0], default=B, key=len))
+    assert (made.func, made.args) == (max, (1, [0]))
+    assert made.keywords == {"default": "two", "key": len}
+    (made,), _ = change(partial(partial(pow, 7), [A]))
+    assert made.args == (7, [1])
+
+
+@pytest.mark.parametrize(
+    ("fn", "place"),
+    [
+        (partial(pow, 2, A), r"args\[1\]"),
+        (partial(pow, 2, mod=[A]), r"keywords\['mod'\]"),
+    ],
+)
+def test_one_in_the_partial_that_is_called_is_refused(fn, place):
+    with pytest.raises(InvalidTaskError, match=f"a handle in its {place}") as refused:
+        refuse_in(fn)
+    assert "beside the function" in refused.value.hint
+    refuse_in(partial(pow, 2))
+    refuse_in(pow)
+
+
+def test_what_can_be_gone_over_once_is_not_used_up():
+    for given_ in (
+        iter([1, 2]),
+        iter((1, 2)),
+        iter({1: 0, 2: 0}.keys()),
+        iter(deque([1, 2])),
+        reversed([2, 1]),
+        reversed((2, 1)),
+    ):
+        assert references((given_, [object()])) == []
+        assert list(given_) == [1, 2]
+    paired = zip([1], iter([2]), strict=True)
+    assert references((paired, enumerate([1]))) == []
+    assert list(paired) == [(1, 2)]
+
+
+def test_what_makes_its_items_when_asked_is_not_looked_into():
+    """Whether it yields a handle, or makes use of it, shows only then."""
+    assert references(((x for x in [A]), map(str, [A]))) == []
+
+
+def test_what_wraps_nothing_is_left_alone():
+    bare = UserDict.__new__(UserDict)
+    assert references((bare, UserList.__new__(UserList), A)) == [A]
+
+
+def test_a_constructor_that_refuses_the_result_says_so():
+    with pytest.raises(InvalidTaskError, match="no Positive can be made") as refused:
+        change([Positive(A)])
+    assert "ValueError: too small" in str(refused.value)
+    assert isinstance(refused.value.__cause__, ValueError)
+    assert "make the Positive in the function" in refused.value.hint
 
 
 def test_what_a_constructor_makes_of_a_result_is_made_anew():

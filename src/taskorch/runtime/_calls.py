@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from functools import partial
 from itertools import chain
 from time import sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._references import KINDS, may_refer, references
+from taskorch._references import KINDS, may_refer, references, refuse_in
 from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
@@ -237,6 +238,8 @@ def _call_bucket(rt: Runtime, fn: Callable[..., Any]) -> tuple[Bucket, int]:
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
         raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
+    if type(fn) is partial:
+        refuse_in(fn)
     how = how_to_call(fn, None, ())
     name = call_type(fn)
     bucket = rt._call_buckets.get(name)
@@ -294,7 +297,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             return _next(rt, worker, None)
     if type(value) is CoroutineType:
         value, error = None, unawaited(value, row.id)
-    if type(value) is rt.work_class and value._rt is rt:
+    if type(value) is rt.work_class:
         worker.current = None
         end_as(rt, row, attempt, work, value)
         del item, work, value
@@ -493,7 +496,7 @@ def finish(
 ) -> None:
     """Anywhere but on a worker: the attempt has ended."""
     try:
-        if isinstance(value, Work) and value._rt is rt:
+        if isinstance(value, Work):
             end_as(rt, row, attempt, work, value)
             return
         if error is None:

@@ -16,6 +16,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     ResultGoneError,
     TaskorchError,
+    UnknownTaskError,
 )
 from taskorch.kernel import PolicyFault, TaskRow
 from taskorch.model import TERMINAL, TaskState
@@ -31,7 +32,18 @@ __all__ = ("end_as",)
 
 def end_as(rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
     """Let the attempt end as *target* does; nobody waits for that."""
+    if target._rt is not rt:
+        # Nothing here would be told of its end.
+        rt.finish(row, attempt, work, None, _foreign(target, row.id))
+        return
     _Ending(rt, row, attempt, work, target).begin()
+
+
+def _foreign(target: Work, task_id: str) -> UnknownTaskError:
+    """The error of a task that has returned the handle of another orchestrator."""
+    msg = f"task {task_id} returned {target!r}, which is of another orchestrator"
+    hint = "wait there, with handle.result(), and return what it returns"
+    return UnknownTaskError(msg, hint=hint, task_id=task_id)
 
 
 class _Ending:

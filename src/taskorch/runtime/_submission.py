@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._references import references, replaced
+from taskorch._references import references, refuse_in, replaced
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -1081,6 +1081,7 @@ def needs_of(call: Call) -> Sequence[Any]:
         InvalidTaskError: One is where its result could not take its place, or is
             nothing that could be depended on.
     """
+    refuse_in(call.fn)
     found = references(call.args, call.kwargs)
     for ref in found:
         if not isinstance(ref, Work | Task | Reference):

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from taskorch._references import references, replaced
+from taskorch._references import references, refuse_in, replaced
 from taskorch.model import Call, Reference, Task
 
 __all__ = ("prefixed", "refers", "with_references")
@@ -20,6 +20,7 @@ __all__ = ("prefixed", "refers", "with_references")
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
     """*call* with what *change* makes of the tasks that its arguments name."""
+    refuse_in(call.fn)
     if not references(call.args, call.kwargs):
         return call
     args, kwargs = replaced(call.args, call.kwargs, change)
