@@ -133,7 +133,7 @@ class ProgramRun:
             msg = f"the program of {self._name!r} was ended before it was started"
             self._finish(ProgramEnd(None, CancelledError(msg)))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Give the program up: kill it, and tell *error* instead of a result."""
         if self._phase is _Phase.OVER:
             return

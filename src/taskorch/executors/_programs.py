@@ -211,18 +211,19 @@ class ProgramExecutor:
 
     def _supervise(self) -> None:
         loop = self._common.loop
-        problem: Exception | None = None
+        problem: BaseException | None = None
         try:
             loop.open()
             loop.run(self._is_over)
             self._end_strays()
-        except Exception as error:  # noqa: BLE001 - every program must be told
+        except BaseException as error:  # noqa: BLE001 - every program must be told
             _log.exception("taskorch: the supervisor of programs has to give up")
             problem = error
-        if problem is not None:
-            self._give_up(problem)
         self._common.guard.close()
         loop.close()
+        if problem is not None:
+            # Another thread may begin with both of them from here on.
+            self._give_up(problem)
 
     def _begin_all(self) -> None:
         # An interrupt may have come between the two steps of `start`.
@@ -246,7 +247,7 @@ class ProgramExecutor:
             self._common.loop.at(when, _nothing)
             self._common.loop.run(partial(_is_past, when))
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         # There are no descriptors left, or something has closed ours. The next program
         # may find better times.
         with self._lock:

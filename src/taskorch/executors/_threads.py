@@ -125,10 +125,10 @@ class WorkerThreads:
             try:
                 while item is not None:
                     item = run(worker, item)
+                if worker.leaving:
+                    break
+                park()
             except BaseException as error:  # noqa: BLE001 - a fault of the driver's
                 self._crashed(error)
                 break
-            if worker.leaving:
-                break
-            park()
         self._threads.pop(threading.current_thread(), None)

@@ -639,6 +639,7 @@ def _program_end(
     name = str(program.args[0])
     if end.result is None:
         why = getattr(end.error, "strerror", None) or str(end.error)
+        why = why or type(end.error).__name__
         msg = f"task {task_id}: {why}"
         return None, ProgramFailedError(msg, task_id=task_id)
     result = end.result

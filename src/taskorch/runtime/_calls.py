@@ -486,7 +486,7 @@ def end_badly(
 
 
 @defers_interrupts
-def finish(
+def finish(  # noqa: C901 - likewise
     rt: Runtime,
     row: TaskRow,
     attempt: int,
@@ -529,3 +529,6 @@ def finish(
         rt.launch(launch)
     except Exception as fault:  # noqa: BLE001 - it is ours
         rt.fail_stop(fault)
+    except BaseException as error:
+        rt.interrupted(error)
+        raise

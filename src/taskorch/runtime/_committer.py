@@ -478,7 +478,10 @@ class Committer:
     # -- writing -------------------------------------------------------------------
 
     def _loop(self) -> None:
-        self._write()
+        try:
+            self._write()
+        except BaseException as error:  # noqa: BLE001 - it is ours, whatever it is
+            self._rt.fail_stop(error)
         with self._rt.lock:
             self._has_ended = True
             late = self._is_late

@@ -18,10 +18,15 @@ class LoopHost:
 
     Inside `async with` it is the entering loop; otherwise a private one on a thread
     of its own, made when the first coroutine needs it.
+
+    Args:
+        name: The prefix of the thread's name.
+        crashed: Told what has ended the private one, which nothing but `close` should.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, crashed: Callable[[BaseException], object]) -> None:
         self._name = name
+        self._crashed = crashed
         self._lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         #: The one on which a plain call has opened the journal.
@@ -57,6 +62,8 @@ class LoopHost:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+        except BaseException as error:  # noqa: BLE001 - such as a sys.exit() in a callback
+            self._crashed(error)
         finally:
             loop.run_until_complete(_end_all(loop))
             loop.close()

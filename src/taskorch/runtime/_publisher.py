@@ -167,6 +167,12 @@ class Publisher:
     # -- the thread ----------------------------------------------------------------
 
     def _loop(self) -> None:
+        try:
+            self._publish()
+        except BaseException as error:  # noqa: BLE001 - receivers' are caught below
+            self._rt.fail_stop(error)
+
+    def _publish(self) -> None:
         me = threading.current_thread()
         todo = self._todo
         while self._thread is me:
@@ -259,7 +265,7 @@ class Publisher:
                 return
             receiver.busy = True
             thread = threading.Thread(
-                target=self._serve,
+                target=self._serve_apart,
                 args=(receiver,),
                 name=f"{self._rt.name}-receiver",
                 daemon=True,
@@ -272,6 +278,12 @@ class Publisher:
             with self._lock:
                 del self._apart[thread]
             self._serve(receiver)
+
+    def _serve_apart(self, receiver: Receiver) -> None:
+        try:
+            self._serve(receiver)
+        except BaseException as error:  # noqa: BLE001 - as in the loop
+            self._rt.fail_stop(error)
 
     def _serve(self, receiver: Receiver) -> None:
         """Give *receiver* what has been kept for it, on a thread of its own."""

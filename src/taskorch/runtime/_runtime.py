@@ -225,7 +225,7 @@ class Runtime:
         self._numbers = count(1)
         self._call_buckets: dict[str, Bucket] = {}
         self.submission = Submission(self)
-        self.loops = LoopHost(self.name)
+        self.loops = LoopHost(self.name, self.fail_stop)
         self.threads = WorkerThreads(
             self.name,
             partial(_calls.run, self),

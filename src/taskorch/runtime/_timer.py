@@ -72,7 +72,7 @@ class TimerThread:
     def _loop(self) -> None:
         try:
             self._ring()
-        except Exception as error:  # noqa: BLE001 - it is ours
+        except BaseException as error:  # noqa: BLE001 - it is ours, whatever it is
             self._rt.fail_stop(error)
 
     def _ring(self) -> None:
