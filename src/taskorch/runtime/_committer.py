@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -547,7 +547,11 @@ class Committer:
         try:
             journal.append(rt.epoch, group)
         except JournalUnavailableError as error:
-            self._degrade(error)
+            self._degrade(error.message)
+            return False
+        except MemoryError:
+            # Nothing is torn: the group is in hand still, and is written another time.
+            self._degrade("there is no memory left to write to it")
             return False
         except Exception as error:  # noqa: BLE001 - nothing can be kept any more
             rt.fail_stop(error)
@@ -570,7 +574,9 @@ class Committer:
                 _SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)
             ):
                 self.snapshot_at = self.last
-                self._state = take_snapshot(kernel, self._rt.now())
+                # Without one, only the next opening takes longer.
+                with suppress(MemoryError):
+                    self._state = take_snapshot(kernel, self._rt.now())
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
@@ -656,15 +662,15 @@ class Committer:
         for loop, futures in by_loop.items():
             settle_on(loop, futures, value=value)
 
-    def _degrade(self, error: JournalUnavailableError) -> None:
+    def _degrade(self, why: str) -> None:
         rt = self._rt
         with rt.lock:
             self.commits.failed()
-            first, self.trouble = not self.trouble, error.message
+            first, self.trouble = not self.trouble, why
             if not first:
                 return
             rt.kernel.paused = True
-            fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), error.message)
+            fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), why)
             rt.kernel.seq += 1
             self.commits.pending.append((fact, None))
             self.last = fact[1]
