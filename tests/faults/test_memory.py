@@ -133,7 +133,7 @@ def test_a_snapshot_without_memory_is_left_out(
     path = tmp_path / "journal.db"
     with TaskOrchestrator(journal=path) as orch:
         with monkeypatch.context() as patch:
-            patch.setattr(_committer.snapshot, "take", take)
+            patch.setattr(_committer, "take_snapshot", take)
             assert orch.submit(len, "four").result(PATIENCE) == 4
             assert orch.wait(PATIENCE)
             assert asked
