@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
 
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
 from taskorch.model import to_seconds
 from taskorch.model._limits import KEEP_EVENTS
+from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import take_back
 from taskorch.runtime._work import capture
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ("AsyncOrchestrator", "AsyncWorkflows")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Statuses that are handed over at once.
@@ -58,7 +60,7 @@ class AsyncOrchestrator:
         if committer is None:
             return call(*args, **kwargs)
         if not self._orch._rt.opened:
-            await asyncio.to_thread(self._orch._rt.open)
+            await _on_thread(self._orch._rt.open)
         with committer.deferred() as seqs:
             result = call(*args, **kwargs)
         await committer.kept(seqs)
@@ -68,7 +70,7 @@ class AsyncOrchestrator:
         """Call *call*, which may have to look into the journal."""
         if self._orch._rt.committer is None:
             return call(*args)
-        return await asyncio.to_thread(call, *args)
+        return await _on_thread(call, *args)
 
     @overload
     async def submit(
@@ -88,17 +90,17 @@ class AsyncOrchestrator:
         if rt.committer is not None and rt.knows(fn):
             # Nobody has to be asked: only the commit takes time.
             return await self._kept(self._orch.submit, fn, *args, **kwargs)
-        return await asyncio.to_thread(self._orch.submit, fn, *args, **kwargs)
+        return await _on_thread(self._orch.submit, fn, *args, **kwargs)
 
     async def submit_task(
         self, task: Task[T], *, replace: bool = False
     ) -> TaskHandle[T]:
         """See `TaskOrchestrator.submit_task`; a slow validator does not block."""
-        return await asyncio.to_thread(self._orch.submit_task, task, replace=replace)
+        return await _on_thread(self._orch.submit_task, task, replace=replace)
 
     async def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
         """See `TaskOrchestrator.submit_tasks`; slow validators do not block."""
-        return await asyncio.to_thread(self._orch.submit_tasks, list(tasks))
+        return await _on_thread(self._orch.submit_tasks, list(tasks))
 
     @overload
     def map(
@@ -133,9 +135,7 @@ class AsyncOrchestrator:
         """
         end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
-        works = await asyncio.to_thread(
-            self._orch._rt.submit_calls, fn, calls, capture()
-        )
+        works = await _on_thread(self._orch._rt.submit_calls, fn, calls, capture())
         works.reverse()
         try:
             while works:
@@ -238,7 +238,7 @@ class AsyncOrchestrator:
 
     async def stuck(self) -> tuple[Stuck, ...]:
         """See `TaskOrchestrator.stuck`; it is looked for on another thread."""
-        return await asyncio.to_thread(self._orch.stuck)
+        return await _on_thread(self._orch.stuck)
 
     async def simulate(
         self,
@@ -259,7 +259,7 @@ class AsyncOrchestrator:
             str(report)
             return report
 
-        return await asyncio.to_thread(simulate)
+        return await _on_thread(simulate)
 
     async def health(self) -> Health:
         """See `TaskOrchestrator.health`."""
@@ -272,9 +272,9 @@ class AsyncOrchestrator:
 
     async def start(self) -> None:
         """See `TaskOrchestrator.start`; coroutines run on the running loop."""
-        self._orch._rt.loops.adopt(asyncio.get_running_loop())
+        self._orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
         if self._orch._rt.committer is not None:
-            await asyncio.to_thread(self._orch.start)
+            await _on_thread(self._orch.start)
         else:
             self._orch.start()
 
@@ -283,7 +283,7 @@ class AsyncOrchestrator:
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
     ) -> bool:
         """See `TaskOrchestrator.wait`."""
-        return await asyncio.to_thread(self._orch.wait, timeout)
+        return await _on_thread(self._orch.wait, timeout)
 
     async def stop(
         self,
@@ -292,7 +292,7 @@ class AsyncOrchestrator:
     ) -> StopReport:
         """See `TaskOrchestrator.stop`."""
         try:
-            return await asyncio.to_thread(self._orch.stop, drain, timeout)
+            return await _on_thread(self._orch.stop, drain, timeout)
         finally:
             # That thread could not do it.
             take_back()
@@ -313,7 +313,7 @@ class AsyncWorkflows:
     ) -> WorkflowRun:
         """See `WorkflowManager.start`; slow validators do not block."""
         start = partial(self._manager.start, workflow, id, **options)
-        return await asyncio.to_thread(start)
+        return await _on_thread(start)
 
     async def get(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.get`."""
@@ -342,7 +342,7 @@ class AsyncWorkflows:
     ) -> bool:
         """See `WorkflowRun.wait_paused`."""
         run = await self.get(run_id)
-        return await asyncio.to_thread(run.wait_paused, timeout)
+        return await _on_thread(run.wait_paused, timeout)
 
     async def resume(self, run_id: str) -> bool:
         """See `WorkflowManager.resume`."""
@@ -361,6 +361,17 @@ class AsyncWorkflows:
     async def restart(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.restart`."""
         return await self._aio._asked(self._manager.restart, run_id)
+
+
+async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """
+    Call *call* on another thread.
+
+    Raises:
+        UsageError: The caller runs on no event loop of asyncio's.
+    """
+    asyncio_loop("a method of orch.aio", "orch.method")
+    return await asyncio.to_thread(call, *args, **kwargs)
 
 
 async def _next_within(works: list[Any], end: float | None) -> Any:

@@ -59,7 +59,7 @@ from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
 from taskorch.runtime import _explaining, _listing, _reports
-from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
@@ -902,7 +902,8 @@ class TaskOrchestrator:
             raise
 
     async def __aenter__(self) -> Self:
-        self._rt.loops.adopt(asyncio.get_running_loop())
+        loop = asyncio_loop("the start of an orchestrator", "orch.start")
+        self._rt.loops.adopt(loop)
         if self._rt.committer is not None:
             # A journal can take a while to read.
             await asyncio.to_thread(self.start)

@@ -25,6 +25,7 @@ import attrs
 import pytest
 from tests.integration.tools import PATIENCE
 
+import taskorch
 from taskorch import (
     AttemptLostError,
     InvalidTaskError,
@@ -322,6 +323,27 @@ def test_an_agent_in_a_process_gets_a_read_only_copy_of_its_context(orch):
         None,
         False,
     ]
+
+
+def named_of_context(name):
+    return getattr(taskorch.current_context(), name)
+
+
+@pytest.mark.parametrize("name", ["workflow", "aio"])
+def test_what_a_process_lacks_of_the_context_is_said(orch, name):
+    wf = taskorch.Workflow("w")
+    wf.task(named_of_context, name, executor="cpu", id="x")
+    with pytest.raises(taskorch.WorkflowFailedError) as caught:
+        orch.workflows.start(wf).result(PATIENCE)
+    error = caught.value.failures["x"]
+    assert isinstance(error, NotRunningError)
+    assert f"context.{name} does not reach" in str(error)
+    assert error.hint
+    alone = remotely(orch, named_of_context, name)
+    if name == "workflow":
+        assert alone.result(PATIENCE) is None
+    else:
+        assert isinstance(alone.exception(PATIENCE), NotRunningError)
 
 
 @pytest.mark.parametrize("method", ["progress", "checkpoint"])

@@ -378,3 +378,34 @@ def test_a_handle_awaited_without_asyncio_says_what_to_do(trio, monkeypatch):
             return await handle
 
         assert asyncio.run(main()) is None
+
+
+@pytest.mark.parametrize("trio", [True, False])
+def test_an_orchestrator_used_without_asyncio_says_what_to_do(
+    trio, monkeypatch, tmp_path
+):
+    if trio:
+        monkeypatch.setitem(sys.modules, "trio", object())
+    else:
+        monkeypatch.delitem(sys.modules, "trio", raising=False)
+    with (
+        TaskOrchestrator() as orch,
+        TaskOrchestrator(journal=tmp_path / "j.db") as durable,
+    ):
+        task = durable.submit_task(Task.wait_for("never", timeout=60, id="t"))
+        coroutines = [
+            TaskOrchestrator().__aenter__(),
+            TaskOrchestrator().aio.start(),
+            orch.aio.submit(abs, -1),
+            orch.aio.wait(),
+            anext(orch.aio.map(abs, [-1])),
+            orch.aio.stop(),
+            durable.aio.get_task_status("t"),
+        ]
+        for coroutine in coroutines:
+            with pytest.raises(UsageError, match="no event loop of asyncio") as refused:
+                coroutine.__await__().send(None)
+            assert refused.value.code
+            assert ("trio.to_thread.run_sync(orch." in refused.value.hint) == trio
+        assert orch.submit(abs, -1).result(PATIENCE) == 1
+        durable.cancel_task(task.task_id)

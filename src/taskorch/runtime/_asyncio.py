@@ -50,9 +50,15 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop() if "asyncio" in sys.modules else None
 
 
-def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:
+def asyncio_loop(
+    what: str, instead: str = "handle.result"
+) -> asyncio.AbstractEventLoop:
     """
     The event loop that the caller runs on, where *what* is awaited.
+
+    Args:
+        what: For the message.
+        instead: What another thread can call.
 
     Raises:
         UsageError: It runs on none of asyncio's.
@@ -61,9 +67,12 @@ def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:
     if loop is not None:
         return loop
     msg = f"{what} is awaited where no event loop of asyncio's runs"
-    hint = "use handle.result(), or await it within asyncio.run(…)"
+    hint = f"use {instead}(), or await it within asyncio.run(…)"
     if "trio" in sys.modules:
-        hint = "under trio: await trio.to_thread.run_sync(handle.result)"
+        hint = (
+            f"under trio: await trio.to_thread.run_sync({instead}); anyio does it "
+            "with its asyncio backend"
+        )
     raise UsageError(msg, hint=hint)
 
 

@@ -41,7 +41,7 @@ from taskorch.events import (
 from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.model import Call, Task, TaskState
 from taskorch.protocols import Journal
-from taskorch.runtime._asyncio import asyncio, settle, settle_on
+from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
@@ -456,7 +456,7 @@ class Committer:
         seq = max(seqs, default=0)
         if seq <= self.commits.committed:
             return
-        loop = asyncio.get_running_loop()
+        loop = asyncio_loop("a method of orch.aio", "orch.method")
         future: asyncio.Future[bool] = loop.create_future()
         rt = self._rt
         with rt.lock:

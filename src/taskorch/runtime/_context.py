@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -255,6 +255,7 @@ class TaskContext:
             self.allocation,
             self.restored,
             self.time_left,
+            in_workflow=self.workflow is not None,
         )
 
     def remote_of_call(self) -> RemoteContext:
@@ -328,6 +329,8 @@ class RemoteContext:
         allocation: Resources,
         restored: Any,
         time_left: float | None = None,
+        *,
+        in_workflow: bool = False,
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -337,7 +340,7 @@ class RemoteContext:
         self.restored = restored
         # The clock is the machine's, so it goes on for the other process.
         self._ends = None if time_left is None else monotonic() + time_left
-        self.workflow: str | None = None
+        self._in_workflow = in_workflow
         #: Cancellation does not reach another process.
         self.cancelled = False
 
@@ -346,19 +349,36 @@ class RemoteContext:
         """See `TaskContext.time_left`, as things stood when the attempt began."""
         return None if self._ends is None else max(0.0, self._ends - monotonic())
 
+    @property
+    def workflow(self) -> None:
+        """
+        None if the task is part of no workflow.
+
+        Raises:
+            NotRunningError: It is part of one, which cannot be reached from here.
+        """
+        if self._in_workflow:
+            hint = "let a task that runs on a thread add tasks, and meet others"
+            self._refuse("workflow", hint)
+
+    @property
+    def aio(self) -> NoReturn:
+        """Not from another process."""
+        self._refuse("aio")
+
     def progress(self, value: Any) -> None:
         """Not from another process."""
         del value
-        self._refuse("progress")
+        self._refuse("progress()")
 
     def checkpoint(self, state: Any = None) -> None:
         """Not from another process."""
         del state
-        self._refuse("checkpoint")
+        self._refuse("checkpoint()")
 
-    def _refuse(self, what: str) -> None:
-        msg = f"context.{what}() does not reach the orchestrator from another process"
-        raise NotRunningError(msg, hint="return what you have to say")
+    def _refuse(self, what: str, hint: str = "return what you have to say") -> NoReturn:
+        msg = f"context.{what} does not reach the orchestrator from another process"
+        raise NotRunningError(msg, hint=hint)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
