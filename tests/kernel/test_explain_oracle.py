@@ -23,6 +23,7 @@ from tests.kernel.random_run import Run
 from taskorch.kernel import Kernel, Search, TaskRow, Terms, explain
 from taskorch.kernel import _control as control
 from taskorch.kernel import _ends as ends
+from taskorch.kernel import _joins as joins
 from taskorch.kernel import _queue as queue
 from taskorch.kernel import _tick as ticks
 from taskorch.kernel import _waits as waits
@@ -152,7 +153,7 @@ class Oracle:
             more_of(row).due_ns = 0
         else:
             ticks.due(kernel, row, self.now)
-            kernel.look(self.now)
+            joins.decide(kernel, self.now)
 
     def lift_event(
         self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any

@@ -421,7 +421,7 @@ def test_a_fold_asks_nobody_and_tells_nobody():
         folded = machine.folded(policies=policies)
         assert policies.asked == []
         assert (folded.starts, folded.effects, folded.touched) == ([], [], [])
-        assert (folded.dropped, folded.sink, folded.folding) == ([], None, False)
+        assert (folded.dropped, folded.sink, folded.deciding) == ([], None, False)
         assert folded.seq == machine.kernel.seq
         assert folded.paused
 

@@ -97,8 +97,8 @@ def test_touched():
     row = machine.row("a")
     kernel.end_attempt(row, 1, "failed", machine.now)
     assert [(r.id, cargo) for r, cargo in kernel.touched] == [
-        ("b", "theirs"),
         ("a", "mine"),
+        ("b", "theirs"),
     ]
 
 

@@ -169,9 +169,9 @@ BUGS = {
         "met = done >= _dependencies.least(terms)",
         "met = done + 1 >= _dependencies.least(terms)",
     ),
-    "a join is not looked at when a parent fails": (
+    "nobody decides about a dependent when a parent fails": (
         _dependencies.broke,
-        "kernel.changed.append(child)",
+        'kernel.undecided.append((child, ""))',
         "pass",
     ),
     "a delay goes on while its task is suspended": (

@@ -213,8 +213,8 @@ def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
         )
     settle(kernel, row, now)
     if admitted.terms is not None or (row.more is not None and row.more.blocked_by):
-        _dependencies.reconsider(kernel, row, now)
-        _joins.look(kernel, now)
+        kernel.undecided.append((row, ""))
+        _joins.decide(kernel, now)
     if (
         admitted.deadline_ns is not None
         and admitted.deadline_ns <= now

@@ -99,7 +99,7 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
     return True
 
 
@@ -331,7 +331,7 @@ def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
         _ends.call_off(kernel, row, more.stop_reason, now)
     else:
         _timed_out(kernel, row, now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
 
 
 def leak(kernel: KernelState, row: TaskRow, now: int) -> None:

@@ -84,7 +84,7 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
     _ends.call_off(kernel, row, reason, now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
     _queue.stir(kernel)
     return True
 
@@ -197,10 +197,9 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
     take_up(kernel, row, now)
     if state is _S.BLOCKED and more.blocked_by:
         _dependencies.block(kernel, row, now)
-        _dependencies.broke(kernel, row, now)
     elif row.links is not None and row.links.terms is not None:
-        kernel.changed.append(row)
-    _joins.look(kernel, now)
+        kernel.undecided.append((row, ""))
+    _joins.decide(kernel, now)
     _queue.stir(kernel)
     return True
 
@@ -300,7 +299,7 @@ def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None
         take_out(kernel, row)
     error = ("TaskExpiredError", reason, "expired")
     _ends.fail(kernel, row, error, now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
 
 
 def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
@@ -316,7 +315,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
         take_out(kernel, row)
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _ends.fail(kernel, row, error, now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
 
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
@@ -394,7 +393,7 @@ def decide(
         why = "; ".join(filter(None, (reason, message)))
         text = f"failed by decision{': ' if why else ''}{why}"
         _ends.fail(kernel, row, (kind, text, "decision"), now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
     _queue.stir(kernel)
     return True
 
@@ -414,8 +413,7 @@ def let_run(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
             _dependencies.ready(kernel, row, now)
             return
         _dependencies.blame_anew(row)
-        if not kernel.folding:
-            kernel.changed.append(row)
+        kernel.undecided.append((row, ""))
 
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:
@@ -436,6 +434,6 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
         _waits.keep(kernel, Kept(name, kernel.seq, until, cargo))
     for row in rows:
         _waits.come(kernel, row, name, cargo, now)
-        _joins.look(kernel, now)
+        _joins.decide(kernel, now)
     _queue.stir(kernel)
     return len(rows)

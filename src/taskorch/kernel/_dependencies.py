@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from taskorch.events import TaskBlocked, TaskUnblocked
+from taskorch.events import TaskBlocked
 from taskorch.kernel import _queue
 from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import Links, More, TaskRow, Terms
@@ -157,7 +157,7 @@ def release(kernel: KernelState, row: TaskRow, now: int) -> None:
     """
     *row* has completed: one less to wait for, for each dependent.
 
-    What has terms of its own is looked at later: the caller calls `look`.
+    What that changes for those that are blocked, or have terms, is decided later.
     """
     links = links_of(row)
     dependents, links.dependents = links.dependents, ()
@@ -165,10 +165,10 @@ def release(kernel: KernelState, row: TaskRow, now: int) -> None:
         below: Links = child.links  # type: ignore[assignment]  # it has a parent
         below.waiting -= 1
         if below.terms is not None:
-            _one_less(kernel, child, row, now)
+            _one_less(kernel, child, row)
         elif child.state is not _PENDING:
             # Where a person decided that what was blocked, or failed, is complete.
-            mend(kernel, child, row.id, _decided(row), now)
+            absolve(kernel, child, row.id, _decided(row))
         elif not below.waiting:
             if child.more is not None:
                 ready(kernel, child, now)
@@ -184,16 +184,16 @@ def _decided(parent: TaskRow) -> str:
     return f"{parent.id} is complete by decision"
 
 
-def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow, now: int) -> None:
+def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow) -> None:
     """As `release`, of one dependent that has terms."""
     links = links_of(child)
     terms = links.terms
     if terms is not None and terms.joined:
         links.waiting = 0
         return
-    mend(kernel, child, parent.id, _decided(parent), now)
-    if child.state is _PENDING and not kernel.folding:
-        kernel.changed.append(child)
+    absolve(kernel, child, parent.id, _decided(parent))
+    if child.state is _PENDING:
+        kernel.undecided.append((child, ""))
 
 
 def let_go(kernel: KernelState, row: TaskRow, now: int) -> None:
@@ -223,8 +223,7 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
     terms = row.links.terms if row.links is not None else None
     if terms is not None and terms.wait is not None:
         # It is never queued.
-        if not kernel.folding:
-            kernel.changed.append(row)
+        kernel.undecided.append((row, ""))
         return
     row.ready_ns = now
     if more is None or more.past is None:
@@ -237,31 +236,26 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def block(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Move *row* to BLOCKED, because of what stands in its `blocked_by`."""
+    """Tell that what stands in the `blocked_by` of *row* blocks it, and block it."""
     more = more_of(row)
-    more.first_roots = roots_of(more)
-    by = tuple(more.blocked_by)
-    kernel.move(row, _BLOCKED, now, blocked_detail(by))
-    kernel.note(
-        TaskBlocked,
-        now,
-        row.id,
-        by,
-        more.first_roots,
-        "a dependency did not complete",
-        cargo=row.cargo,
-    )
+    by, roots = tuple(more.blocked_by), roots_of(more)
+    why = "a dependency did not complete"
+    kernel.note(TaskBlocked, now, row.id, by, roots, why, cargo=row.cargo)
     kernel.touched.append((row, row.cargo))
+    be_blocked(kernel, row, by, roots, now)
 
 
-def reconsider(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row* has come to some parents: they may have ended already."""
-    if links_of(row).terms is not None:
-        kernel.changed.append(row)
-    elif row.state is _PENDING and row.more is not None and row.more.blocked_by:
-        block(kernel, row, now)
-        # Later tasks of its batch may hang on it already.
-        broke(kernel, row, now)
+def be_blocked(
+    kernel: KernelState,
+    row: TaskRow,
+    by: Sequence[str],
+    roots: tuple[str, ...],
+    now: int,
+) -> None:
+    """*row* is BLOCKED *by* others; the failure began with *roots*."""
+    more_of(row).first_roots = roots
+    kernel.move(row, _BLOCKED, now, f"{', '.join(by)} did not complete")
+    broke(kernel, row)
 
 
 def roots_of(more: More) -> tuple[str, ...]:
@@ -277,78 +271,38 @@ def roots_of(more: More) -> tuple[str, ...]:
     return tuple(roots)
 
 
-def blocked_detail(by: Sequence[str]) -> str:
-    """What the history says of a task that *by* block."""
-    return f"{', '.join(by)} did not complete"
-
-
-def broke(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """
-    *row* will not complete: block what depends on it, however far.
-
-    What has terms of its own is looked at later: the caller calls `look`.
-
-    In a fold, what is blocked by it says so in a fact of its own.
-    """
-    stack = [row]
-    while stack:
-        parent = stack.pop()
-        if parent.links is None:
+def broke(kernel: KernelState, row: TaskRow) -> None:
+    """*row* will not complete: that is to be decided about, for each dependent."""
+    for child in () if row.links is None else row.links.dependents:
+        if child.state in TERMINAL:
             continue
-        for child in parent.links.dependents:
-            if child.state in TERMINAL:
-                continue
-            if child.more is not None and parent.id in child.more.blocked_by:
-                continue
-            terms = links_of(child).terms
-            if terms is not None and terms.joined:
-                continue
-            blame(child, parent)
-            if child.state is not _PENDING or kernel.folding:
-                continue
-            if terms is None:
-                block(kernel, child, now)
-                stack.append(child)
-            else:
-                kernel.changed.append(child)
+        if child.more is not None and row.id in child.more.blocked_by:
+            continue
+        terms = links_of(child).terms
+        if terms is not None and terms.joined:
+            continue
+        blame(child, row)
+        if child.state is _PENDING:
+            kernel.undecided.append((child, ""))
 
 
-def mend(kernel: KernelState, row: TaskRow, parent_id: str, why: str, now: int) -> None:
-    """What *parent_id* did to *row* is undone: unblock it, and what it blocked."""
-    if _absolve(row, parent_id):
-        revive(kernel, row, why, now)
-
-
-def _absolve(row: TaskRow, parent_id: str) -> bool:
-    """Strike *parent_id* from what blocks *row*; whether it stood there."""
+def absolve(kernel: KernelState, row: TaskRow, parent_id: str, why: str) -> None:
+    """What *parent_id* did to *row* is undone: perhaps it is not blocked any more."""
     more = row.more
     if more is None or parent_id not in more.blocked_by:
-        return False
+        return
     del cast("dict[str, TaskRow]", more.blocked_by)[parent_id]
-    return True
+    if row.state is _BLOCKED:
+        kernel.undecided.append((row, why))
 
 
-def revive(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
-    """Unblock *row*, if its dependencies blocked it and do not, and what it blocked."""
-    stack = [row]
-    while stack:
-        child = stack.pop()
-        if child.state is not _BLOCKED or is_lost(child) or kernel.folding:
-            continue
-        if child.more is not None and child.more.decision:
-            continue
-        kernel.note(TaskUnblocked, now, child.id, why, cargo=child.cargo)
-        kernel.touched.append((child, child.cargo))
-        unblock(kernel, child, now)
-        below = links_of(child).dependents
-        stack += [each for each in below if _absolve(each, child.id)]
-
-
-def unblock(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Nothing blocks *row* any more: it waits as before."""
+def unblock(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
+    """Nothing blocks *row* any more: it waits as before, and blocks nobody."""
     more_of(row).first_roots = ()
     kernel.move(row, _PENDING, now, "unblocked")
     if not is_waiting(row):
         ready(kernel, row, now)
-    elif links_of(row).terms is not None and not kernel.folding:
-        kernel.changed.append(row)
+    else:
+        kernel.undecided.append((row, ""))
+    for child in links_of(row).dependents:
+        absolve(kernel, child, row.id, why)

@@ -233,7 +233,7 @@ def _component_failed(
     _ends.fail(
         kernel, row, ("ComponentError", message, "component"), now, fault.component
     )
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
 
 
 def _park(

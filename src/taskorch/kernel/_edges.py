@@ -43,9 +43,8 @@ def add_parents(
     ids = tuple(parent.id for parent in fresh)
     kernel.note(TaskParentsAdded, now, row.id, ids, cargo=row.cargo)
     extend(kernel, row, fresh)
-    _dependencies.revive(kernel, row, "it waits for more tasks now", now)
-    _dependencies.reconsider(kernel, row, now)
-    _joins.look(kernel, now)
+    kernel.undecided.append((row, "it waits for more tasks now"))
+    _joins.decide(kernel, now)
     return fresh
 
 
@@ -148,31 +147,26 @@ def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None
     """Let what depends on *row*, which has ended, depend on *rerun* instead."""
     if row.links is None or not row.links.dependents:
         return
-    dependents, row.links.dependents = row.links.dependents, ()
-    live = [child for child in dependents if _dependencies.hangs_on(child)]
-    for child in live:
-        links = _dependencies.links_of(child)
-        links.parents = tuple([rerun if p is row else p for p in links.parents])
+    live = [child for child in row.links.dependents if _dependencies.hangs_on(child)]
+    names = tuple(child.id for child in live)
+    kernel.note(TaskRepointed, now, row.id, rerun.id, names, cargo=row.cargo)
+    turn(kernel, row, rerun, now)
+    _joins.decide(kernel, now)
+
+
+def turn(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
+    """What depends on *row* depends on *rerun* now."""
+    links = _dependencies.links_of(row)
+    dependents, links.dependents = links.dependents, ()
+    for child in filter(_dependencies.hangs_on, dependents):
+        below = _dependencies.links_of(child)
+        below.parents = tuple([rerun if p is row else p for p in below.parents])
         _dependencies.links_of(rerun).add_dependent(child)
         if _dependencies.is_broken(rerun):
             _dependencies.blame(child, rerun)
-    kernel.note(
-        TaskRepointed,
-        now,
-        row.id,
-        rerun.id,
-        tuple(child.id for child in live),
-        cargo=row.cargo,
-    )
-    for child in live:
-        _dependencies.mend(kernel, child, row.id, f"{row.id} runs again", now)
-        if (
-            child.state is _PENDING
-            and _dependencies.links_of(child).terms
-            and not kernel.folding
-        ):
-            kernel.changed.append(child)
+        _dependencies.absolve(kernel, child, row.id, f"{row.id} runs again")
+        if child.state is TaskState.PENDING:
+            kernel.undecided.append((child, ""))
     if rerun.state is TaskState.COMPLETED:
         # A wait whose event was there already.
         _dependencies.release(kernel, rerun, now)
-    _joins.look(kernel, now)

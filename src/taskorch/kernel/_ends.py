@@ -2,7 +2,7 @@
 How a task ends, and how it is held: the same whatever brought it about.
 
 What has terms of its own, and hangs on it, is decided about later: whoever ends a task
-calls `_joins.look` once all is in order.
+calls `_joins.decide` once all is in order.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def fail(
         *((roots,) if roots else ()),
         cargo=row.cargo,
     )
-    _dependencies.broke(kernel, row, now)
+    _dependencies.broke(kernel, row)
     _finish(kernel, row)
 
 
@@ -171,7 +171,7 @@ def call_off(
     kernel.move(row, TaskState.CANCELLED, now, reason)
     because = (roots,) if roots else ()
     kernel.note(TaskCancelled, now, row.id, reason, *because, cargo=row.cargo)
-    _dependencies.broke(kernel, row, now)
+    _dependencies.broke(kernel, row)
     _finish(kernel, row)
 
 

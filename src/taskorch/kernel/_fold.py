@@ -86,12 +86,15 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
             for a submission, and for such an event, only.
     """
     cls = fact[0]
-    kernel.folding = True
+    kernel.deciding = True
     if cls in _FREQUENT:
         _FREQUENT[cls](kernel, fact, cargo)
     elif cls in _RARE:
         _RARE[cls](kernel, make(fact), fact[2])
-    kernel.folding = False
+    kernel.deciding = False
+    if kernel.undecided:
+        # What was decided is in the facts that follow.
+        kernel.undecided.clear()
     kernel.seq = fact[1]
     if kernel.touched:
         kernel.touched.clear()
@@ -275,10 +278,8 @@ def _blocked(kernel: KernelState, event: TaskBlocked, now: int) -> None:
     row = kernel.tasks[event.task_id]
     more = more_of(row)
     if event.cause == "dependency":
-        more.first_roots = event.root_causes
-        detail = _dependencies.blocked_detail(event.blocked_by)
-        kernel.move(row, _S.BLOCKED, now, detail)
-        _dependencies.broke(kernel, row, now)
+        by, roots = event.blocked_by, event.root_causes
+        _dependencies.be_blocked(kernel, row, by, roots, now)
         return
     if event.cause == _waits.EVENT:
         _waits.hold(kernel, row, event.reason, now)
@@ -298,9 +299,7 @@ def _unblocked(kernel: KernelState, event: TaskUnblocked, now: int) -> None:
     if more.decision:
         _control.let_run(kernel, row, event.reason, now)
         return
-    _dependencies.unblock(kernel, row, now)
-    for child in _dependencies.links_of(row).dependents:
-        _dependencies.mend(kernel, child, row.id, "", now)
+    _dependencies.unblock(kernel, row, event.reason, now)
 
 
 def _cancelled(kernel: KernelState, event: TaskCancelled, now: int) -> None:
@@ -404,7 +403,7 @@ def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
             parents = _dependencies.links_of(kernel.tasks[name]).parents
             found.update((row, None) for row in parents if row.id == event.task_id)
     for row in found:
-        _edges.repoint(kernel, row, rerun, now)
+        _edges.turn(kernel, row, rerun, now)
 
 
 def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> None:

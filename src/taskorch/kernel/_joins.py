@@ -1,16 +1,18 @@
 """
-What is decided about a task that has terms of its own: when its parents let it go.
+What is decided about a task when the fate of a parent changes.
 
-A join that holds, or never will, is decided here and told by a fact, so that a fold
-decides nothing. What is to be looked at stands in `Kernel.changed`, and one loop takes
-it from there: however long the chain of what follows, nothing recurses.
+That it is blocked, or not any more, and that a join of its own holds, or never will, is
+decided here and told by a fact. What changes the fate of a task only notes who is to be
+decided about, in `undecided`; one loop takes it from there, so that nothing recurses
+however long the chain of what follows. A fold does not decide: it lets go of the notes,
+and the facts that follow say the same.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from taskorch.events import TaskReleased
+from taskorch.events import TaskReleased, TaskUnblocked
 from taskorch.kernel import _dependencies, _ends, _waits
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
 from taskorch.kernel._faults import describe, note_fault
@@ -20,6 +22,7 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
 _PENDING: Final = TaskState.PENDING
+_BLOCKED: Final = TaskState.BLOCKED
 
 #: The cause of a blockade: nothing has failed, and yet the join does not hold.
 JOIN: Final = "join"
@@ -27,29 +30,49 @@ JOIN: Final = "join"
 _SOME: Final = 5
 
 
-def look(kernel: KernelState, now: int) -> None:
-    """Decide about all that stands in `changed`, and what comes there meanwhile."""
-    if kernel.looking:
+def decide(kernel: KernelState, now: int) -> None:
+    """Decide about all that is `undecided`, and what comes to it meanwhile."""
+    if kernel.deciding:
         return
-    kernel.looking = True
+    kernel.deciding = True
     try:
-        while kernel.changed:
-            _judge(kernel, kernel.changed.popleft(), now)
+        while kernel.undecided:
+            _decide_one(kernel, *kernel.undecided.popleft(), now)
     finally:
-        kernel.looking = False
+        kernel.deciding = False
 
 
-def _judge(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Something about the parents of *row*, which has terms, has changed."""
+def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
+    """The fate of a parent of *row* has changed."""
     links = _dependencies.links_of(row)
     terms = links.terms
-    if row.state is not _PENDING or terms is None:
+    if row.state is _BLOCKED:
+        _reconsider(kernel, row, why, now)
+    elif row.state is not _PENDING:
+        pass
+    elif terms is None:
+        if _dependencies.is_lost(row):
+            _dependencies.block(kernel, row, now)
+    elif not terms.joined:
+        _judge(kernel, row, links, terms, now)
+    elif terms.wait is not None and not (row.more is not None and row.more.due_ns):
+        _waits.begin(kernel, row, terms.wait, now)
+
+
+def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
+    """*row* is BLOCKED: let it go if its parents do not block it any more."""
+    held_for_a_person = row.more is not None and row.more.decision
+    if held_for_a_person or _dependencies.is_lost(row):
         return
-    if terms.joined:
-        is_early = row.more is not None and row.more.due_ns > 0
-        if terms.wait is not None and not is_early:
-            _waits.begin(kernel, row, terms.wait, now)
-        return
+    kernel.note(TaskUnblocked, now, row.id, why, cargo=row.cargo)
+    kernel.touched.append((row, row.cargo))
+    _dependencies.unblock(kernel, row, why, now)
+
+
+def _judge(
+    kernel: KernelState, row: TaskRow, links: Links, terms: Terms, now: int
+) -> None:
+    """Whether the join of *row*, which has terms, holds now, or never will."""
     try:
         verdict = holds(kernel, row, links, terms, now)
     except PolicyGone as gone:
@@ -112,7 +135,6 @@ def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     if terms.on_failure == "block":
         if more.blocked_by:
             _dependencies.block(kernel, row, now)
-            _dependencies.broke(kernel, row, now)
         else:
             reason = "its join does not hold, though nothing has failed"
             _ends.block(kernel, row, ("TaskFailedError", reason, JOIN), now)

@@ -23,7 +23,6 @@ from taskorch.kernel import (
     _edges,
     _ends,
     _faults,
-    _joins,
     _leases,
     _options,
     _queue,
@@ -103,7 +102,6 @@ class Kernel(KernelState):
     note_fault = _faults.note_fault
     beat = _leases.beat
     tick = _tick.tick
-    look = _joins.look
     retire = _ends.retire
 
     def handle(

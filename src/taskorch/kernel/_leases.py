@@ -47,7 +47,7 @@ def come(kernel: KernelState, agent: AgentRow, now: int) -> None:
     agent.lease_due_ns = 0
     kernel.agents_version += 1
     if agent.lease_ns:
-        _look_at(kernel, agent, now + agent.lease_ns)
+        _check_at(kernel, agent, now + agent.lease_ns)
     _queue.unpark_all(kernel)
 
 
@@ -91,7 +91,7 @@ def beat(
     return abandoned
 
 
-def look(kernel: KernelState, agent: AgentRow, now: int) -> None:
+def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
     """The lease of *agent*, or of an attempt there, may be over."""
     lease = agent.lease_ns
     if now - agent.heard_ns >= lease:
@@ -108,10 +108,10 @@ def look(kernel: KernelState, agent: AgentRow, now: int) -> None:
             _attempts.mend_leak(kernel, leak, attempt, now)
         elif leak.agent is agent:
             oldest = min(oldest, leak.seen_ns)
-    _look_at(kernel, agent, oldest + lease)
+    _check_at(kernel, agent, oldest + lease)
 
 
-def _look_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
+def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
     agent.lease_due_ns = when
     _timers.arm(kernel, when, _timers.LEASE, agent, 0)
 

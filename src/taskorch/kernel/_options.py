@@ -109,7 +109,7 @@ def take(kernel: KernelState, change: Change, now: int) -> None:
     enter(kernel, change, due_ns, deadline_ns, now)
     # A date that has come already is not waited for any more.
     _tick.tick(kernel, now)
-    _joins.look(kernel, now)
+    _joins.decide(kernel, now)
     _queue.stir(kernel)
 
 

@@ -94,8 +94,8 @@ def submit(  # noqa: C901 - written out for speed
         row.ready_ns = 0
         kernel.pending += 1
         if row.more is not None and row.more.blocked_by:
-            _dependencies.reconsider(kernel, row, now)
-            _joins.look(kernel, now)
+            kernel.undecided.append((row, ""))
+            _joins.decide(kernel, now)
         return row
     # As in `_queue.enqueue`.
     kernel.queued += 1
@@ -167,8 +167,8 @@ def complete(  # noqa: C901 - written out for speed
     finished.append(row)
     if len(finished) > kernel.keep:
         _ends.retire(kernel)
-    if kernel.changed:
-        _joins.look(kernel, now)
+    if kernel.undecided:
+        _joins.decide(kernel, now)
     return True
 
 

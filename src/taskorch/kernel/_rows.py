@@ -347,7 +347,7 @@ class AgentRow:
         self.lost: bool = False
         #: The latest sign of life.
         self.heard_ns: int = 0
-        #: When to look whether its lease is over; 0 is never.
+        #: When to check whether its lease is over; 0 is never.
         self.lease_due_ns: int = 0
         #: Of an agent with a lease: its attempts, and when it last named each.
         self.seen: dict[TaskRow, int] = {}

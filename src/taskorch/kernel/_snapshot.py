@@ -269,10 +269,9 @@ class Restoration:
             # About those who waited for it.
             fold(kernel, fact)
         elif cls in _SEEN_BELOW:
-            kernel.folding = True
             row = parent_of(kernel, fact[3], fact[2])
             _SEEN_BELOW[cls](kernel, row, fact)
-            kernel.folding = False
+            kernel.undecided.clear()
 
     def finish(self) -> None:
         """
@@ -361,15 +360,15 @@ def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
         return
     row.state = TaskState.BLOCKED
     more_of(row)
-    _dependencies.broke(kernel, row, event.at_ns)
+    _dependencies.broke(kernel, row)
 
 
-def _unblocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
+def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
     if row.state is not TaskState.BLOCKED:
         return
     row.state = TaskState.QUEUED
     for child in _dependencies.links_of(row).dependents:
-        _dependencies.mend(kernel, child, row.id, "", fact[2])
+        _dependencies.absolve(kernel, child, row.id, "")
 
 
 def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
@@ -383,7 +382,7 @@ def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     more = more_of(row)
     more.error = (event.error_type, event.message, event.cause)
     _ends.pass_on(more, event.root_causes)
-    _dependencies.broke(kernel, row, event.at_ns)
+    _dependencies.broke(kernel, row)
 
 
 def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
@@ -392,7 +391,7 @@ def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     more = more_of(row)
     more.stop_reason = event.reason
     _ends.pass_on(more, event.root_causes)
-    _dependencies.broke(kernel, row, event.at_ns)
+    _dependencies.broke(kernel, row)
 
 
 _SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Fact], None]]] = {

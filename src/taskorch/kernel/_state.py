@@ -221,15 +221,13 @@ class KernelState:
         self.submissions: int = 0
         #: The number of this life of the orchestrator: see `recover`.
         self.epoch: int = 1
-        #: Facts of an earlier life are being applied: what follows from each of them
-        #: is in facts of its own.
-        self.folding = False
         #: Parents of a batch that is being folded, before their own submissions.
         self.unborn: dict[str, TaskRow] = {}
-        #: Tasks with terms of their own about which something is to be decided, and
-        #: whether that is being done.
-        self.changed: deque[TaskRow] = deque()
-        self.looking = False
+        #: Tasks about which something is to be decided since the fate of a parent has
+        #: changed, each with why: see `_joins`.
+        self.undecided: deque[tuple[TaskRow, str]] = deque()
+        #: They are being decided about, or the facts that are folded say it.
+        self.deciding = False
         #: Tasks that wait, by their events; and events that nobody waited for.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
         self.kept: dict[str, Kept] = {}

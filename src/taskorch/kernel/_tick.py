@@ -34,7 +34,7 @@ def tick(kernel: KernelState, now: int) -> None:
 def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
-        _leases.look(kernel, row, now)
+        _leases.check(kernel, row, now)
     elif isinstance(row, Kept):
         _waits.forget(kernel, row)
     elif kind == _timers.TIMEOUT:
@@ -46,7 +46,7 @@ def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
         due(kernel, row, now)
         if _dependencies.awaits(row):
             _waits.time_out(kernel, row, now)
-        _joins.look(kernel, now)
+        _joins.decide(kernel, now)
     elif kind == _timers.DEADLINE:
         _control.miss_deadline(kernel, row, now)
     else:
