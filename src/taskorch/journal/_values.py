@@ -12,10 +12,9 @@ from decimal import Decimal
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
 
 from taskorch.journal._restoring import restore, zone_of
-from taskorch.journal._writing import RefusedError, Writer, plain
+from taskorch.journal._writing import Writer, plain, zoned
 
 __all__ = ("VALUE_READERS", "VALUE_WRITERS")
 
@@ -44,19 +43,6 @@ def _to_uuid(kept: Any, _array: type) -> UUID:
     if isinstance(kept, str):
         return UUID(kept)
     return UUID(kept[0], is_safe=SafeUUID(kept[1]))
-
-
-def _time(value: time, _array: type, _depth: int) -> Any:
-    zone = value.tzinfo
-    parts: list[Any] = [value.replace(fold=0).isoformat()]
-    if type(zone) is ZoneInfo:
-        parts = [value.replace(tzinfo=None, fold=0).isoformat(), zone.key, value.fold]
-    elif value.fold:
-        parts += [None, value.fold]
-    if repr(_to_time(parts, list)) != repr(value):
-        why = f"the time zone {zone!r} has no name"
-        raise RefusedError(why, "use datetime.UTC")
-    return {"$time": parts}
 
 
 def _to_time(parts: list[Any], _array: type) -> time:
@@ -88,7 +74,7 @@ VALUE_WRITERS: Final[dict[type, Writer]] = {
     complex: _parts("complex", "real", "imag"),
     date: _text("date"),
     range: _parts("range", "start", "stop", "step"),
-    time: _time,
+    time: zoned("time", _to_time),
     timedelta: _parts("timedelta", "days", "seconds", "microseconds"),
     PurePosixPath: _pure_path,
     PureWindowsPath: _pure_path,

@@ -47,6 +47,7 @@ __all__ = (
     "import_path",
     "plain",
     "state_text",
+    "zoned",
 )
 
 #: A value nested deeper than this is refused, so that reading it back never fails.
@@ -202,17 +203,23 @@ def _path(value: Path, array: type, depth: int) -> Any:
     return {"$path": _str(str(value), array, depth)}
 
 
-def _datetime(value: datetime, _array: type, _depth: int) -> Any:
-    zone = value.tzinfo
-    parts: list[Any] = [value.replace(fold=0).isoformat()]
-    if type(zone) is ZoneInfo:
-        parts = [value.replace(tzinfo=None, fold=0).isoformat(), zone.key, value.fold]
-    elif value.fold:
-        parts += [None, value.fold]
-    # A zone of the user's own class or name would come back as a bare offset.
-    if repr(to_datetime(parts)) != repr(value):
-        _refuse(f"the time zone {zone!r} has no name", "use datetime.UTC")
-    return {"$datetime": parts}
+def zoned(name: str, read: Callable[[list[Any], type], Any]) -> Writer:
+    """What writes a time or a datetime, with its zone, for *read* to read back."""
+
+    def write(value: Any, array: type, _depth: int) -> Any:
+        zone = value.tzinfo
+        parts: list[Any] = [value.replace(fold=0).isoformat()]
+        if type(zone) is ZoneInfo:
+            bare = value.replace(tzinfo=None, fold=0)
+            parts = [bare.isoformat(), zone.key, value.fold]
+        elif value.fold:
+            parts += [None, value.fold]
+        # A zone of the user's own class or name would come back as a bare offset.
+        if repr(read(parts, array)) != repr(value):
+            _refuse(f"the time zone {zone!r} has no name", "use datetime.UTC")
+        return {f"${name}": parts}
+
+    return write
 
 
 def _resources(value: Resources, _array: type, _depth: int) -> Any:
@@ -341,7 +348,7 @@ WRITERS: Final[dict[type, Writer]] = {
     bytes: _bytes,
     set: _set,
     frozenset: _set,
-    datetime: _datetime,
+    datetime: zoned("datetime", lambda parts, _: to_datetime(parts)),
     Missing: _missing,
     Resources: _resources,
     type(Path()): _path,
