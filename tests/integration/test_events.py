@@ -441,7 +441,6 @@ def test_nothing_is_made_while_nobody_listens() -> None:
         assert orch._rt.kernel.sink is None
         orch.submit(int).result(PATIENCE)
         assert orch._rt.publisher._thread is None
-        assert orch._rt.timer._thread is None
 
 
 # -- receivers that misbehave ------------------------------------------------------

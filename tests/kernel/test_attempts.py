@@ -213,6 +213,27 @@ def test_a_retry_handler_that_fails():
 # -- lost workers ------------------------------------------------------------------
 
 
+def test_what_there_is_no_room_for_steps_aside_and_is_not_charged():
+    """However often: it is no fault of the task's, and others go first meanwhile."""
+    machine = Machine(concurrency=1)
+    machine.submit("t", idempotent=False)
+    machine.submit("other")
+    for number in range(1, 6):
+        assert machine.row("t").attempt == number
+        started = machine.end("t", "unstarted")
+        assert started == (["other"] if number == 1 else [])
+        assert machine.state("t") is S.RETRYING
+        if number == 1:
+            machine.end("other")
+        assert machine.after(SEC) == ["t"]
+    assert machine.more("t").charged == machine.more("t").crashes == 0
+    assert {fact[5:8:2] for fact in machine.told(TaskRetrying)} == {
+        ("unstarted", False)
+    }
+    machine.end("t")
+    assert machine.state("t") is S.COMPLETED
+
+
 def test_a_lost_attempt_is_not_charged():
     """The worker died: the task is tried again, without asking anybody."""
     machine = Machine()

@@ -364,6 +364,18 @@ def test_what_comes_after_what_keeps_it_now() -> None:
     assert whole(machine, "a").ways == ()
 
 
+def test_what_the_system_has_no_room_for() -> None:
+    """To allow more attempts would not help."""
+    machine = Machine(concurrency=4)
+    machine.kernel.concurrency = 1
+    machine.submit("a")
+    machine.submit("b")
+    blocker = only(machine.why("b"))
+    assert blocker.kind == "slot"
+    assert "room for 1 attempts at once, of 4" in blocker.detail
+    assert [remedy.kind for remedy in blocker.remedies] == ["free"]
+
+
 def test_many_holders() -> None:
     """A hundred are named."""
     machine = Machine(concurrency=120)

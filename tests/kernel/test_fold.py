@@ -157,6 +157,7 @@ ACTIONS = {
     "stopped": lambda m: m.end("t", "stopped"),
     "lost": lambda m: m.end("t", "lost"),
     "missing": lambda m: m.end("t", "missing"),
+    "unstarted": lambda m: m.end("t", "unstarted"),
     "wait": lambda m: m.after(20 * SEC),
     "yield": yield_slot,
     "reclaim": reclaim_slot,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
+from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 
 if TYPE_CHECKING:
@@ -139,14 +141,11 @@ def _says(
             answered.set()
 
     # Beside the attempt, which goes on without it when the time is over.
-    thread = threading.Thread(
-        target=copy_context().run,
-        args=(ask,),
-        name=f"taskorch-gate-{name}",
-        daemon=True,
-    )
-    thread.start()
+    run = partial(copy_context().run, ask)
+    begun = _begun(run, name)
     while not answered.wait(_patience(end)):
+        # The system may have had none.
+        begun = begun or _begun(run, name)
         if context.cancelled:
             context.checkpoint()
         if end is not None and monotonic() >= end:
@@ -156,6 +155,15 @@ def _says(
         said = show(str(error)).strip("'")
         return name, False, f"{name} raised {type(error).__name__}: {said}"
     return name, answers[0], "" if answers[0] else f"{name} said no"
+
+
+def _begun(run: Callable[[], object], name: str) -> bool:
+    """Whether the system has a thread for what asks."""
+    try:
+        begin_thread(run, f"taskorch-gate-{name}")
+    except RuntimeError:
+        return False
+    return True
 
 
 def _patience(end: float | None) -> float:

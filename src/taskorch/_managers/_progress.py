@@ -165,7 +165,8 @@ def _estimate(
             above = (ends[parent] for parent in parents[name] if parent in ends)
             ends[name] = left[name] + max(above, default=0.0)
     longest = max(ends.values(), default=0.0)
-    return max(longest, sum(left.values()) / runtime.kernel.concurrency), ""
+    concurrency = runtime.kernel.config.concurrency
+    return max(longest, sum(left.values()) / concurrency), ""
 
 
 def _duration(runtime: Runtime, kind: str) -> float | None:

@@ -248,7 +248,8 @@ class TaskRetrying(TaskEvent):
         error_type: The class of the error.
         message: What the error says.
         cause: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does
-            not know of it), `interrupted` (the orchestrator stopped) or `stopped`.
+            not know of it), `interrupted` (the orchestrator stopped), `stopped` or
+            `unstarted` (the system had no thread, process or descriptor for it).
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.

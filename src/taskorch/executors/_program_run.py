@@ -139,6 +139,9 @@ class ProgramRun:
             return
         self.process.kill_group()
         if self._child is not None:
+            if isinstance(error, OSError):
+                # Who reads an OSError takes it that the program never began.
+                error = _given_up(self._name, error)
             self._common.guard.remove(self._child.process.pid)
             # It has been killed; the rare one that cannot die must not hold us up.
             with suppress(subprocess.TimeoutExpired):
@@ -381,6 +384,12 @@ def check_name(name: str) -> None:
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         msg = f"the name {name!r} is no safe path: use segments joined by single '/'"
         raise ValueError(msg)
+
+
+def _given_up(name: str, error: OSError) -> RuntimeError:
+    given_up = RuntimeError(f"the program of {name!r} was given up: {error}")
+    given_up.__cause__ = error
+    return given_up
 
 
 def _lost(name: str, error: ChildProcessError) -> ChildProcessError:

@@ -35,6 +35,11 @@ from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import AgentRow, Leak, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
+from taskorch.model._limits import NS
+
+#: How long a task steps aside that the system had no room for: others may have more
+#: luck.
+_UNSTARTED_NS: Final = NS // 4
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
@@ -67,8 +72,8 @@ def end(
         kernel: The state.
         row: Its task.
         attempt: Its number: with the row, the fence.
-        outcome: `completed`, `failed`, `stopped` (as it was asked to) or `lost`
-            (its worker died).
+        outcome: `completed`, `failed`, `stopped` (as it was asked to), `lost` (its
+            worker died) or `unstarted` (the system had no room for it).
         now: The time in ns.
         error: What it raised; handed to the retry handler, not kept.
         described: The error's type and message.
@@ -95,6 +100,10 @@ def end(
         # It was asked to, and resumed before it had.
         why = "it was resumed meanwhile"
         _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
+    elif outcome == "unstarted":
+        why = "the system had no room for it"
+        more.error = (*described, outcome)
+        _retry(kernel, row, more.error, _UNSTARTED_NS, why, now, charged=False)
     elif outcome in _GONE:
         _gone(kernel, row, (*described, outcome), now)
     else:

@@ -128,6 +128,7 @@ class EndAttempt:
     """
     An attempt has ended: `completed`, `failed`, `stopped`, `lost` or `missing`.
 
+    Or there was no room to begin it: `unstarted`.
     Epoch and attempt are the fence: what is not current changes nothing.
     """
 

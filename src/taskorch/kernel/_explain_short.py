@@ -125,6 +125,13 @@ class Words:
                 amount=more,
             ),
         )
+        if kernel.concurrency < kernel.config.concurrency:
+            # To allow more would change nothing.
+            detail = (
+                f"The system has room for {kernel.concurrency} attempts at once, of "
+                f"{kernel.config.concurrency} that may run: see health()."
+            )
+            remedies = remedies[:-1]
         return Blocker(
             "slot",
             detail,

@@ -334,7 +334,7 @@ class _Held:
     def has_room_for(self, bucket: Bucket) -> bool:
         """Whether a task of *bucket* could start if all others came to their end."""
         kernel = self._kernel
-        if self._slots.total() >= kernel.concurrency:
+        if self._slots.total() >= kernel.config.concurrency:
             return False
         return not bucket.agents or any(
             self._slots[agent] < agent.limit

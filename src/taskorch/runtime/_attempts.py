@@ -53,6 +53,7 @@ from taskorch.runtime._context import (
 )
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._room import is_no_room
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -207,10 +208,19 @@ class Attempts:
             # It had broken before.
             self._end_lost(self._executor_of(row, work), row, attempt, work, error)
         except BaseException as error:
-            # Whatever it is, the task fails; whoever is interrupted is told as well.
-            self._rt.finish(row, attempt, work, None, error)
+            self._end_unbegun(how, row, attempt, work, error)
             if isinstance(error, KeyboardInterrupt):
                 raise
+
+    def _end_unbegun(
+        self, how: int, row: TaskRow, attempt: int, work: Work, error: BaseException
+    ) -> None:
+        # What an executor of the user's was given it may do yet.
+        if how in (THREAD, COROUTINE, PROGRAM) and is_no_room(error):
+            self._rt.room.refuse(row, attempt, work, error)
+        else:
+            # Whatever it is, the task fails; whoever is interrupted is told as well.
+            self._rt.finish(row, attempt, work, None, error)
 
     # -- threads -------------------------------------------------------------------
 
@@ -314,6 +324,9 @@ class Attempts:
         fence = f"{self._rt.epoch}.{attempt}"
 
         def on_end(end: ProgramEnd) -> None:
+            if end.error is not None and is_no_room(end.error):
+                self._rt.room.refuse(row, attempt, work, end.error)
+                return
             value, error = _program_end(row.id, program, end)
             self._rt.finish(row, attempt, work, value, error)
 
@@ -328,12 +341,18 @@ class Attempts:
                     executor = self._programs = ProgramExecutor(
                         run_id=self._rt.run_id, logs=self.logs
                     )
-        process = executor.start(
-            program,
-            name=f"{row.id}/{attempt}",
-            env={"TASKORCH_TASK": row.id, "TASKORCH_FENCE": fence},
-            on_end=on_end,
-        )
+        try:
+            process = executor.start(
+                program,
+                name=f"{row.id}/{attempt}",
+                env={"TASKORCH_TASK": row.id, "TASKORCH_FENCE": fence},
+                on_end=on_end,
+            )
+        except RuntimeError as error:
+            if not is_no_room(error):
+                raise
+            self._rt.room.refuse(row, attempt, work, error)
+            return
         if control.attach(process):
             process.terminate(self._grace())
         self._rt.hold_if_asked(row, attempt)
@@ -354,7 +373,9 @@ class Attempts:
             return extra_of(work).executor or ""
         return self._rt.runners[row.agent.name].executor or ""
 
-    def _begin_named(self, row: TaskRow, attempt: int, work: Work) -> None:
+    def _begin_named(  # noqa: C901 - one case after the other
+        self, row: TaskRow, attempt: int, work: Work
+    ) -> None:
         context = context_of(work, attempt)
         if work._how == NAMED:
             name = extra_of(work).executor or ""
@@ -375,7 +396,13 @@ class Attempts:
         if isinstance(pool, concurrent.futures.ThreadPoolExecutor):
             variables = work._ctx.copy()
             variables.run(CURRENT.set, context)
-            future = pool.submit(_call_inside, [variables], fn, args, kwargs)
+            try:
+                future = _submit_inside(pool, variables, fn, args, kwargs)
+            except RuntimeError as error:
+                if is_no_room(error):
+                    self._rt.room.refuse(row, attempt, work, error)
+                    return
+                raise
         elif isinstance(pool, concurrent.futures.ProcessPoolExecutor):
             remote = True
             # An agent's handler has it among its arguments; then it is the same.
@@ -395,12 +422,16 @@ class Attempts:
             if isinstance(error, _OF_POOLS):
                 # It is said under the lock of a pool that breaks or is shut down, and
                 # what starts next may be for the same pool.
-                threading.Thread(
-                    target=self._end_lost,
-                    args=(name, row, attempt, work, error),
-                    name=f"{self._rt.name}-lost",
-                    daemon=True,
-                ).start()
+                end = partial(self._end_lost, name, row, attempt, work, error)
+                thread = threading.Thread(
+                    target=end, name=f"{self._rt.name}-lost", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # There is no room for one more: that of the receivers must do.
+                    with self._rt.lock:
+                        self._rt.publisher.put([(lambda _: end(), None)])
             else:
                 self._rt.notices.executor_works(name)
                 self._rt.finish(row, attempt, work, value, error)
@@ -596,6 +627,24 @@ def _portable(task: Task, work: Work) -> Task:
         retry = NO_RETRY
     join = "all" if callable(task.join) else task.join
     return attrs.evolve(task, after=after_of(work), join=join, retry=retry)
+
+
+def _submit_inside(
+    pool: concurrent.futures.ThreadPoolExecutor, variables: Context, *call: Any
+) -> concurrent.futures.Future[Any]:
+    """
+    Have the *call* done on a thread of *pool*, in these context variables.
+
+    Raises:
+        RuntimeError: There is no thread, or the pool was shut down: it is not done.
+    """
+    given = [variables]
+    try:
+        return pool.submit(_call_inside, given, *call)
+    except RuntimeError:
+        # It may stand in the queue of the pool all the same.
+        given.clear()
+        raise
 
 
 def _call_inside(

@@ -45,6 +45,7 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle, settle_on
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
+from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import NEVER, Emitted, Work
 
 if TYPE_CHECKING:
@@ -279,13 +280,21 @@ class Committer:
         elif self._woken:
             return
         self._woken = True
-        if self._thread is None and not self._closing:
-            self._thread = threading.Thread(
-                target=self._loop, name=f"{self._rt.name}-journal", daemon=True
-            )
-            self._thread.start()
+        # Without one, whoever waits writes; the start has it, or raises.
+        with suppress(RuntimeError):
+            self.begin()
         if self._wake.locked():
             self._wake.release()
+
+    def begin(self) -> None:
+        """
+        Have the thread.
+
+        Raises:
+            RuntimeError: The system has none.
+        """
+        if self._thread is None and not self._closing:
+            self._thread = begin_thread(self._loop, f"{self._rt.name}-journal")
 
     # -- for those who wait --------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from taskorch.errors import InvalidTransitionError
+from taskorch.errors import InvalidTransitionError, NotRunningError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
@@ -73,6 +73,24 @@ def _at_exit() -> None:
         )
 
 
+def _begin_threads(rt: Runtime) -> None:
+    """
+    Have the threads without which nothing goes on, while somebody can be told.
+
+    Raises:
+        NotRunningError: The system has none.
+    """
+    try:
+        with rt.lock:
+            rt.timer.begin()
+            if rt.committer is not None:
+                rt.committer.begin()
+    except RuntimeError as error:
+        msg = f"the orchestrator cannot start: the system has no thread: {error}"
+        hint = "end others, or raise the limit (ulimit -u); then start() again"
+        raise NotRunningError(msg, hint=hint) from error
+
+
 class Lifecycle:
     """
     One start, one stop.
@@ -109,6 +127,7 @@ class Lifecycle:
             _OPEN.add(rt)
             _interrupts.guard(rt)
             try:
+                _begin_threads(rt)
                 if rt.committer is None:
                     rt.note(OrchestratorStarted)
                 else:

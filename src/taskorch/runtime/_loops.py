@@ -48,13 +48,18 @@ class LoopHost:
         with self._lock:
             if self.loop is None:
                 loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run,
                     args=(loop,),
                     name=f"{self._name}-loop",
                     daemon=True,
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._thread = thread
                 self.loop = self._private = loop
             return self.loop
 

@@ -183,6 +183,15 @@ class Notices:
         if self._broken:
             self._broken.pop(name, None)
 
+    def no_room(self, why: str) -> None:
+        """The system has no room for what was to begin."""
+        text = f"the system has no room for more, and it is tried again: {why}"
+        self._say("room", text)
+
+    def has_room(self) -> None:
+        """It has again."""
+        _LOG.info("the system has room again for all that may run at once")
+
     def block_ended(self, report: StopReport) -> None:
         """A `with` block has ended; say so if that was by its `stop_timeout`."""
         if report.drained or not report.left:
@@ -220,7 +229,8 @@ class Notices:
 
     def checks(self) -> list[HealthCheck]:
         """What health says of what is seldom there."""
-        found = []
+        room = self._rt.room.check()
+        found = [] if room is None else [room]
         if self._broken:
             said = "; ".join(
                 f"{name} broke: {why}" for name, why in self._broken.items()

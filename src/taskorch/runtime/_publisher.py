@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic, sleep
 from types import CoroutineType
@@ -129,7 +129,9 @@ class Publisher:
             self._asleep = False
             self._wake.release()
         elif self._thread is None:
-            self._begin()
+            # If there is no room for one, whoever watches it tries again.
+            with suppress(RuntimeError):
+                self._begin()
         else:
             # It is at work already, and looked after.
             return
@@ -158,11 +160,15 @@ class Publisher:
         return kept
 
     def _begin(self) -> None:
-        thread = threading.Thread(
+        before = self._thread
+        self._thread = thread = threading.Thread(
             target=self._loop, name=f"{self._rt.name}-publisher", daemon=True
         )
-        self._thread = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = before
+            raise
 
     # -- the thread ----------------------------------------------------------------
 
@@ -364,17 +370,26 @@ class Publisher:
         with self._lock:
             call = self._calling
             if call is None:
+                if self._thread is None and self.queue:
+                    with suppress(RuntimeError):
+                        self._begin()
+                    return self.slow_after
                 idle = self._thread is None or self._asleep
                 return None if idle else self.slow_after
             left = call.since + self.slow_after - monotonic()
             if left > 0:
                 return left
-            call.receiver.own = True
-            call.receiver.busy = True
-            if self._thread is not None:
-                self._apart[self._thread] = call
+            receiver, before = call.receiver, self._thread
+            receiver.own = receiver.busy = True
+            self._apart[before] = call
             self._calling = None
-            self._begin()
+            try:
+                self._begin()
+            except RuntimeError:
+                # There is no room for one: all wait for the receiver, until there is.
+                receiver.own = receiver.busy = False
+                del self._apart[before]
+                self._calling = call
         return self.slow_after
 
     @defers_interrupts

@@ -86,6 +86,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
 from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
+from taskorch.runtime._room import Room
 from taskorch.runtime._submission import Batch, Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -237,6 +238,7 @@ class Runtime:
         self.attempts = Attempts(self)
         self.publisher = Publisher(self)
         self.signals = Signals(self.receivers_changed)
+        self.room = Room(self)
         self.timer = TimerThread(self)
         self.waiting = Waiting(self)
         self.notices = Notices(self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from taskorch.model._limits import NS
@@ -11,18 +13,30 @@ from taskorch.runtime._interrupts import defers_interrupts
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("TimerThread",)
+__all__ = ("TimerThread", "begin_thread")
 
 _NEVER: Final = 1 << 62
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
 
 
+def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
+    """
+    Begin a thread of ours, which ends with the process.
+
+    Raises:
+        RuntimeError: The system has none.
+    """
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 class TimerThread:
     """
     Rings the kernel's timers, reports at an interval, and watches the publisher.
 
-    The thread begins with the first thing that is due.
+    The thread begins with the start, or with the first thing that is due before that.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -58,14 +72,21 @@ class TimerThread:
         """Under the driver's lock: look after the publisher in *seconds*."""
         self.look(self._rt.now() + int(seconds * NS))
 
+    def begin(self) -> None:
+        """
+        Under the driver's lock: have the thread.
+
+        Raises:
+            RuntimeError: The system has none.
+        """
+        if self._thread is None and not self._closing:
+            self._thread = begin_thread(self._loop, f"{self._rt.name}-timer")
+
     def _poke(self) -> None:
         if self._thread is None:
-            if self._closing:
-                return
-            self._thread = threading.Thread(
-                target=self._loop, name=f"{self._rt.name}-timer", daemon=True
-            )
-            self._thread.start()
+            # Without one nothing is due yet: the start has it, or raises.
+            with suppress(RuntimeError):
+                self.begin()
         elif self._wake.locked():
             self._wake.release()
 
@@ -83,16 +104,20 @@ class TimerThread:
             with rt.lock:
                 now = rt.now()
                 rt.kernel.tick(now)
+                has_room = rt.room.look(now)
                 launch = rt.settle(now)
                 if now >= self._next_report:
                     report = True
                     self._next_report = now + int(rt.monitor_interval * NS)
                 due = rt.kernel.next_due()
-                until = min(_NEVER if due is None else due, self._next_report)
+                until = _NEVER if due is None else due
+                until = min(until, self._next_report, rt.room.due)
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
                 self._until = until
             rt.launch(launch)
+            if has_room:
+                rt.notices.has_room()
             if report:
                 rt.report()
             left = (until - rt.now()) / NS

@@ -174,7 +174,7 @@ def means_of(runtime: Runtime) -> Means:
         }
         infos.update((info.name, info) for info in runtime.joining)
         pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
-        concurrency = kernel.concurrency
+        concurrency = kernel.config.concurrency
     return Means(
         parts=runtime.deciders.parts,
         config=attrs.evolve(kernel.config, concurrency=concurrency),

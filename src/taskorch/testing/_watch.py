@@ -109,7 +109,9 @@ _AFTER_STARTS: Final = frozenset(
 #: Steps between two complete counts.
 _EVERY: Final = 1_000
 #: Causes of a retry that are not the task's fault.
-_BLAMELESS: Final = frozenset({"lost", "missing", "interrupted", "stopped"})
+_BLAMELESS: Final = frozenset(
+    {"lost", "missing", "interrupted", "stopped", "unstarted"}
+)
 
 #: Causes that leave open what the attempt has done.
 _UNKNOWN_END: Final = frozenset({"lost", "missing", "interrupted"})

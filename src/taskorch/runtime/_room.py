@@ -1,0 +1,106 @@
+"""
+Room: what the system refuses us for a while is tried again, and charged to no task.
+
+It has so many threads, processes and descriptors, for us and for others. If there is
+none for an attempt, no more may run at once than do; after a pause one more is tried,
+and then more and more.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from taskorch.model import HealthCheck
+from taskorch.model._limits import NS
+from taskorch.runtime._work import NEVER, Work, let_go_of_handle
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Room", "is_no_room")
+
+#: What the system says when there is no process or no descriptor, or no memory for one.
+_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: What Python says when there is no thread.
+_NO_THREAD: Final = "can't start new thread"
+#: Between two looks whether there is room again, in ns: at first and at the longest.
+_FIRST_PAUSE: Final = NS // 20
+_LONGEST_PAUSE: Final = NS
+_HINT: Final = (
+    "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
+    "of the container)"
+)
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether *error* says that the system has no thread, process or descriptor."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return isinstance(error, RuntimeError) and str(error) == _NO_THREAD
+
+
+class Room:
+    """How many attempts the system has room for, if they are fewer than may run."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        #: Why there is none; empty if there is.
+        self._why = ""
+        #: When to look again, in ns, and how long after that.
+        self.due = NEVER
+        self._pause = _FIRST_PAUSE
+        #: How many more are tried next.
+        self._step = 1
+
+    def refuse(
+        self, row: TaskRow, attempt: int, work: Work, error: BaseException
+    ) -> None:
+        """There is no room for an attempt, which has not begun: it is made later."""
+        rt = self._rt
+        why = getattr(error, "strerror", None) or str(error)
+
+        def change(now: int) -> bool:
+            described = (type(error).__name__, why)
+            rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
+            let_go_of_handle(work, attempt)
+            rt.kernel.concurrency = min(rt.kernel.concurrency, rt.kernel.running)
+            is_new, self._why = not self._why, why
+            if is_new:
+                self._pause = _FIRST_PAUSE
+            elif self._step > 1 or now >= self.due:
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._step = 1
+            self.due = now + self._pause
+            rt.timer.look(self.due)
+            return is_new
+
+        if rt.step(change):
+            rt.notices.no_room(f"{why}; {_HINT}")
+
+    def look(self, now: int) -> bool:
+        """Under the lock: try more, if it is time to; whether there is room again."""
+        if now < self.due:
+            return False
+        kernel = self._rt.kernel
+        most = kernel.config.concurrency
+        if kernel.concurrency >= most:
+            # All that wanted to has begun since the last look.
+            self._why, self.due = "", NEVER
+            return True
+        kernel.concurrency = min(most, kernel.concurrency + self._step)
+        self._step *= 2
+        self.due = now + self._pause
+        return False
+
+    def check(self) -> HealthCheck | None:
+        """What health says of it, while there is too little."""
+        if not self._why:
+            return None
+        kernel = self._rt.kernel
+        said = (
+            f"the system has room for {kernel.concurrency} attempts at once, of "
+            f"{kernel.config.concurrency}: {self._why}; {_HINT}"
+        )
+        return HealthCheck("room", "degraded", said)
