@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -374,3 +375,25 @@ def test_a_program_value_is_none_of_our_logs():
         handle = orch.submit(Program, ["ls"])
         handle.result(PATIENCE)
         assert orch.get_task_status(handle.task_id).log_path is None
+
+
+def test_tasks_may_leave_memory_while_their_page_is_made(monkeypatch):
+    """So many of them that the kernel keeps the rest in another place."""
+    go = threading.Event()
+    with TaskOrchestrator(concurrency=1, keep_finished=0) as orch:
+        orch.submit(go.wait, PATIENCE)
+        orch.map(pow, range(500), range(500))
+        now = orch._rt.now
+
+        def meanwhile():
+            if threading.current_thread() is threading.main_thread():
+                monkeypatch.undo()
+                go.set()
+                assert orch.wait(PATIENCE)
+            return now()
+
+        statuses = orch.tasks()
+        monkeypatch.setattr(orch._rt, "now", meanwhile)
+
+        assert list(statuses) == []
+        assert go.is_set()

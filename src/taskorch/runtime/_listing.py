@@ -188,8 +188,10 @@ def _statuses(
 ) -> list[TaskStatus]:
     """Those of one page, in its order."""
     found: dict[str, TaskStatus | None] = dict.fromkeys(ids)
-    tasks, now = runtime.kernel.tasks, runtime.now()
+    now = runtime.now()
     with runtime.lock:
+        # Under it: the kernel takes another dict when many have left memory.
+        tasks = runtime.kernel.tasks
         rows = [row for task_id in ids if (row := tasks.get(task_id)) is not None]
         for row in rows:
             _add(runtime, which, row, now, found)
