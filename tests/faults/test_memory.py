@@ -29,13 +29,15 @@ def addresses() -> int:
 
 def live_short_of_memory(path: Path) -> None:
     """In a process of its own: large tasks, in as little memory as that."""
-    _committer._PATIENCE = 0.1  # type: ignore[misc]  # it is told at once that nobody knows
+    patience = _committer._PATIENCE
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with TaskOrchestrator(journal=path, concurrency=2) as orch:
         orch.submit_task(Task.call(len, "x", id="first")).result(PATIENCE)
         eventually(orch._rt.is_quiet)
         for mib in range(0, 128, 8):
             limit = addresses() + mib * MIB
+            # It is told soon that nobody knows.
+            _committer._PATIENCE = 0.1  # type: ignore[misc]
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
             task_id, outcome = f"big-{mib}", "accepted"
             try:
@@ -45,6 +47,7 @@ def live_short_of_memory(path: Path) -> None:
             except JournalUnavailableError as error:
                 outcome = error.outcome
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+            _committer._PATIENCE = patience  # type: ignore[misc]
             eventually(lambda: orch.health().status == "ok", str(orch.health()))
             if outcome == "refused":
                 # Nothing of it was done.
