@@ -406,3 +406,16 @@ def test_one_that_raised_what_we_raise_ourselves_can_be_asked_for(log: Any) -> N
         assert isinstance(handle.exception(), ResultGoneError)
         assert check(orch, "failures") is None
     assert log.messages == []
+
+
+def test_who_gave_up_before_the_failure_was_not_told(log: Any) -> None:
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(lambda: fail(ValueError(str(hold()))))
+        with pytest.raises(TimeoutError):
+            handle.result(0.01)
+        hold.release()
+        orch.wait(PATIENCE)
+        assert check(orch, "failures") is not None
+        del handle
+    assert len(unasked(log)) == 1

@@ -479,7 +479,8 @@ def end_badly(
     rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
     if (
         row.state is TaskState.FAILED
-        and work._waiters is not None
+        # An empty list is left by those who have given up.
+        and work._waiters
         and rt.committer is None
     ):
         rt.notices.note_told(row)

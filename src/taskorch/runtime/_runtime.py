@@ -480,7 +480,7 @@ class Runtime:
                 continue
             if row.state in TERMINAL:
                 tidy(row, work)
-                if row.state is TaskState.FAILED and work._waiters is None:
+                if row.state is TaskState.FAILED and not work._waiters:
                     self.notices.note_failed(row, work)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
