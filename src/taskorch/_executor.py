@@ -108,7 +108,8 @@ class TaskExecutor(Executor):
         An orchestrator of the executor's own stops when they are.
 
         Args:
-            wait: Whether to return only then.
+            wait: Whether to return only then. In a done-callback it returns at once:
+                the thread that is there settles the futures that are left.
             cancel_futures: Whether to cancel those that have not begun.
 
         Raises:
@@ -125,7 +126,7 @@ class TaskExecutor(Executor):
             cancel_all(left)
         if self._caretaker is not None:
             _tell(self._caretaker)
-        if not wait:
+        if not wait or rt.publisher.is_mine():
             return
         for future in left:
             future.join()

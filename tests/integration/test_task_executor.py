@@ -539,3 +539,26 @@ def test_a_pool_may_stand_in_its_place():
             futures = {pool.submit(pow, n, 2): n for n in range(10)}
             for future in concurrent.futures.as_completed(futures, PATIENCE):
                 assert future.result() == futures[future] ** 2
+
+
+def test_shutdown_in_a_done_callback_returns_at_once():
+    """The thread that runs it settles the futures that are left."""
+    first, second = Hold(), Hold()
+    told = threading.Event()
+    executor = TaskExecutor(2)
+    left = executor.submit(second)
+
+    def end(_future):
+        executor.shutdown()
+        assert not left.done()
+        told.set()
+
+    executor.submit(first).add_done_callback(end)
+    first.release()
+    try:
+        assert told.wait(PATIENCE)
+    finally:
+        second.release()
+    left.result(PATIENCE)
+    executor.shutdown()
+    assert caretakers() == []

@@ -416,6 +416,11 @@ class Publisher:
                 self._idle.wait(left)
         return True
 
+    def is_mine(self) -> bool:
+        """Whether the caller is on the thread that tells others what has happened."""
+        me = threading.current_thread()
+        return me is self._thread or me in self._apart
+
     @contextmanager
     def excused(self) -> Iterator[None]:
         """The caller may wait for others to be served: nobody is to wait for it."""
