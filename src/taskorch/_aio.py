@@ -338,7 +338,7 @@ class AsyncWorkflows:
     async def wait_paused(
         self,
         run_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - the name of the contract
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the name of the contract
     ) -> bool:
         """See `WorkflowRun.wait_paused`."""
         run = await self.get(run_id)

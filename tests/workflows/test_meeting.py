@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, in_loop
@@ -10,9 +11,12 @@ from tests.workflows.functions import zero
 from tests.workflows.tools import failures, inside
 
 from taskorch import (
+    DeadlineQueue,
+    FifoQueue,
     InvalidTaskError,
     NotRunningError,
     RetryPolicy,
+    SourceRegistry,
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
@@ -289,3 +293,17 @@ def test_who_is_there_already_and_who_is_over(orch):
     others[0].join(PATIENCE)
     with pytest.raises(NotRunningError):
         kept[0].barrier("b", 2)
+
+
+def test_times_may_be_timedeltas(orch):
+    second = timedelta(seconds=PATIENCE)
+    wf = Workflow("w")
+    phase = wf.phase("p", gate_timeout=second)
+    assert phase.gate_timeout == PATIENCE
+    phase.task(lambda: inside().barrier("b", 1, timeout=second), id="a")
+    run = orch.workflows.start(wf)
+    assert run.result(timeout=second)["a"] == 0
+    assert run.wait_paused(timeout=second)
+    assert DeadlineQueue(second, max_age=second).default == PATIENCE
+    assert FifoQueue(max_age=second).max_age == PATIENCE
+    assert SourceRegistry({}, max_age=second).max_age == PATIENCE

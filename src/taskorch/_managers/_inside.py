@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -162,7 +163,9 @@ class WorkflowContext:
         """
         return cast("TaskHandle[Any]", self._found(name))
 
-    def barrier(self, name: str, parties: int, timeout: float | None = None) -> int:
+    def barrier(
+        self, name: str, parties: int, timeout: float | timedelta | None = None
+    ) -> int:
         """
         Wait until so many tasks of the run have come to the barrier of this name.
 
@@ -173,7 +176,7 @@ class WorkflowContext:
         Args:
             name: One word; once all have met, it is free for the next time.
             parties: How many are to come, this one included.
-            timeout: Seconds to wait; None is for ever.
+            timeout: Seconds, or a timedelta, to wait; None is for ever.
 
         Returns:
             How many had come before.
@@ -187,14 +190,16 @@ class WorkflowContext:
         """
         return self._meet(name, parties, None, timeout)[0]
 
-    def exchange(self, name: str, value: Any, timeout: float | None = None) -> Any:
+    def exchange(
+        self, name: str, value: Any, timeout: float | timedelta | None = None
+    ) -> Any:
         """
         Meet one other task of the run, and swap values with it.
 
         Args:
             name: One word; it is free again once two have met.
             value: What the other one gets, as it is.
-            timeout: Seconds to wait; None is for ever.
+            timeout: Seconds, or a timedelta, to wait; None is for ever.
 
         Returns:
             What the other one brought.
@@ -214,7 +219,7 @@ class WorkflowContext:
     # -- how -----------------------------------------------------------------------
 
     def _meet(
-        self, name: str, parties: int, value: Any, timeout: float | None
+        self, name: str, parties: int, value: Any, timeout: float | timedelta | None
     ) -> tuple[int, list[Any]]:
         meetings = self._manager._meetings
         return meetings.meet(
@@ -226,7 +231,7 @@ class WorkflowContext:
         name: str,
         parties: int,
         value: Any,
-        timeout: float | None,  # noqa: ASYNC109 - the name that it has there
+        timeout: float | timedelta | None,  # noqa: ASYNC109 - the name that it has there
     ) -> tuple[int, list[Any]]:
         meetings = self._manager._meetings
         return await meetings.meet_async(
@@ -389,7 +394,7 @@ class AsyncWorkflowContext:
         self,
         name: str,
         parties: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the same name
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the same name
     ) -> int:
         """See `WorkflowContext.barrier`."""
         return (await self._context._meet_async(name, parties, None, timeout))[0]
@@ -398,7 +403,7 @@ class AsyncWorkflowContext:
         self,
         name: str,
         value: Any,
-        timeout: float | None = None,  # noqa: ASYNC109 - the same name
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the same name
     ) -> Any:
         """See `WorkflowContext.exchange`."""
         place, values = await self._context._meet_async(name, 2, value, timeout)

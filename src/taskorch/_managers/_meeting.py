@@ -24,6 +24,8 @@ from taskorch.runtime._waiting import is_settled
 from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from taskorch.kernel import TaskRow
     from taskorch.runtime._context import TaskContext
     from taskorch.runtime._runtime import Runtime
@@ -72,7 +74,7 @@ class Meetings:
         name: str,
         parties: int,
         value: Any,
-        timeout: float | None,
+        timeout: float | timedelta | None,
     ) -> tuple[int, list[Any]]:
         """
         Wait for the others; the place in which this one came, and what all brought.
@@ -83,7 +85,7 @@ class Meetings:
             WouldBlockError: The caller is on the loop that must do the work.
             AttemptInterrupted: The attempt is to stop.
         """
-        self._check(inside, name, parties, timeout)
+        seconds = self._check(inside, name, parties, timeout)
         if self._rt.loops.is_mine():
             msg = f"meeting at {name!r} would block the event loop"
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
@@ -94,10 +96,10 @@ class Meetings:
             try:
                 # What it was told before it came here, nobody tells it again.
                 if not inside.cancelled:
-                    gate.wait(timeout)
+                    gate.wait(seconds)
             finally:
                 met = self._leave(key, party)
-        return self._outcome(inside, party, name, timeout, met=met)
+        return self._outcome(inside, party, name, seconds, met=met)
 
     # -- from a coroutine ----------------------------------------------------------
 
@@ -108,10 +110,10 @@ class Meetings:
         name: str,
         parties: int,
         value: Any,
-        timeout: float | None,  # noqa: ASYNC109 - the same name as above
+        timeout: float | timedelta | None,  # noqa: ASYNC109 - the same name as above
     ) -> tuple[int, list[Any]]:
         """As `meet`."""
-        self._check(inside, name, parties, timeout)
+        seconds = self._check(inside, name, parties, timeout)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         key = run_id, name, parties
@@ -120,26 +122,30 @@ class Meetings:
         try:
             party = self._come(key, inside, value, lambda: settle_on(loop, [future]))
             try:
-                await asyncio.wait([future], timeout=timeout)
+                await asyncio.wait([future], timeout=seconds)
             finally:
                 met = self._leave(key, party)
         finally:
             await waiting._leave_async(inside, ())
-        return self._outcome(inside, party, name, timeout, met=met)
+        return self._outcome(inside, party, name, seconds, met=met)
 
     # -- how -----------------------------------------------------------------------
 
     def _check(
-        self, inside: TaskContext, name: str, parties: int, timeout: float | None
-    ) -> None:
+        self,
+        inside: TaskContext,
+        name: str,
+        parties: int,
+        timeout: float | timedelta | None,
+    ) -> float | None:
         check_name("the name of a meeting", name)
         check_count("parties", parties, least=1)
-        if timeout is not None:
-            check_seconds("timeout", timeout)
+        seconds = None if timeout is None else check_seconds("timeout", timeout)
         row = inside._work._row
         if row.attempt != inside.attempt:
             msg = f"attempt {inside.attempt} of task {row.id} is over"
             raise NotRunningError(msg, task_id=row.id)
+        return seconds
 
     def _come(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
+from datetime import timedelta
 from itertools import islice
 from time import monotonic
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._gate import Gate
@@ -132,7 +133,7 @@ class WorkflowRun:
         above = {parent for name in handles for parent in self._needs(name)}
         return [work for name, work in handles.items() if name not in above]
 
-    def result(self, timeout: float | None = None) -> dict[str, Any]:
+    def result(self, timeout: float | timedelta | None = None) -> dict[str, Any]:
         """
         Wait until all tasks have ended, and return their results by id.
 
@@ -140,7 +141,7 @@ class WorkflowRun:
         task that was skipped has no result, and is left out.
 
         Args:
-            timeout: Seconds to wait; None is for ever.
+            timeout: Seconds, or a timedelta, to wait; None is for ever.
 
         Raises:
             TimeoutError: The caller's patience is over; the workflow goes on.
@@ -150,13 +151,14 @@ class WorkflowRun:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The wait could never end.
         """
-        end = None if timeout is None else monotonic() + timeout
+        patience: float | None = to_seconds(timeout)
+        end = None if patience is None else monotonic() + patience
         while True:
             self._look_again()
             for work in list(self._works.values()):
                 left = None if end is None else max(0.0, end - monotonic())
                 if not self._rt.waiting.wait(work, left):
-                    msg = f"workflow {self.workflow_id} has not ended in {timeout:g} s"
+                    msg = f"workflow {self.workflow_id} has not ended in {patience:g} s"
                     raise TimeoutError(msg)
             results = self._results()
             if results is not None:
@@ -208,14 +210,14 @@ class WorkflowRun:
             found[phase] += [n for n in (gate, approval) if n in self._works]
         return found
 
-    def wait_paused(self, timeout: float | None = None) -> bool:
+    def wait_paused(self, timeout: float | timedelta | None = None) -> bool:
         """
         Wait until none of its attempts is under way, as after `pause`.
 
         One that waits for another task is not: it goes on with that one.
 
         Args:
-            timeout: Seconds to wait; None is for ever.
+            timeout: Seconds, or a timedelta, to wait; None is for ever.
 
         Returns:
             Whether it came to that in time.
@@ -234,7 +236,8 @@ class WorkflowRun:
             msg = f"wait_paused() of workflow {self.workflow_id} would block the loop"
             hint = "use await orch.aio.workflows.wait_paused(id)"
             raise WouldBlockError(msg, hint=hint)
-        end = None if timeout is None else monotonic() + timeout
+        patience: float | None = to_seconds(timeout)
+        end = None if patience is None else monotonic() + patience
         gate = Gate()
 
         def look(_event: object) -> None:

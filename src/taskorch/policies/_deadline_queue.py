@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from taskorch.model import Task, check_seconds
 from taskorch.policies._queue import PriorityQueue
@@ -37,7 +37,8 @@ class DeadlineQueue(PriorityQueue):
             order only: the task is not ended by it.
         max_queued: How many tasks may wait for an agent or for resources; one more is
             refused. None is without limit.
-        max_age: Seconds that a task may wait before it expires; None is for ever.
+        max_age: Seconds, or a timedelta, that a task may wait before it expires; None
+            is for ever.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -45,13 +46,13 @@ class DeadlineQueue(PriorityQueue):
 
     def __init__(
         self,
-        default: float | None = None,
+        default: float | timedelta | None = None,
         max_queued: int | None = None,
-        max_age: float | None = None,
+        max_age: float | timedelta | None = None,
     ) -> None:
         super().__init__(0.0, max_queued, max_age)
         if default is not None:
-            check_seconds("default", default)
+            default = check_seconds("default", default)
         self.default = default
 
     def order(self, task: Task, context: Context) -> Order:

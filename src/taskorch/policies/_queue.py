@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, check_seconds
 from taskorch.model._limits import AGING_SECONDS
@@ -26,7 +28,8 @@ class PriorityQueue:
         aging: Seconds of waiting that one level of priority is worth.
         max_queued: How many tasks may wait for an agent or for resources; one more is
             refused. None is without limit.
-        max_age: Seconds that a task may wait before it expires; None is for ever.
+        max_age: Seconds, or a timedelta, that a task may wait before it expires; None
+            is for ever.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -34,14 +37,14 @@ class PriorityQueue:
 
     def __init__(
         self,
-        aging: float = AGING_SECONDS,
+        aging: float | timedelta = AGING_SECONDS,
         max_queued: int | None = None,
-        max_age: float | None = None,
+        max_age: float | timedelta | None = None,
     ) -> None:
-        check_seconds("aging", aging)
+        aging = check_seconds("aging", aging)
         _check_max_queued(max_queued)
         if max_age is not None:
-            check_seconds("max_age", max_age, zero=False)
+            max_age = check_seconds("max_age", max_age, zero=False)
         self.aging = aging
         self.max_queued = max_queued
         self.max_age = max_age
@@ -86,14 +89,15 @@ class FifoQueue(PriorityQueue):
     Args:
         max_queued: How many tasks may wait for an agent or for resources; one more is
             refused. None is without limit.
-        max_age: Seconds that a task may wait before it expires; None is for ever.
+        max_age: Seconds, or a timedelta, that a task may wait before it expires; None
+            is for ever.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
     """
 
     def __init__(
-        self, max_queued: int | None = None, max_age: float | None = None
+        self, max_queued: int | None = None, max_age: float | timedelta | None = None
     ) -> None:
         super().__init__(0.0, max_queued, max_age)
 

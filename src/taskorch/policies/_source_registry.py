@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -65,8 +66,8 @@ class SourceRegistry:
     Args:
         source: The records: names of agents and their capabilities, or a callable
             without arguments that returns them and may take its time.
-        max_age: Seconds after which a callable is read again; None leaves that to
-            `refresh()`.
+        max_age: Seconds, or a timedelta, after which a callable is read again; None
+            leaves that to `refresh()`.
 
     Raises:
         InvalidTaskError: An argument, or what the source returned, is of no use.
@@ -77,7 +78,7 @@ class SourceRegistry:
         self,
         source: Records | Callable[[], Records],
         *,
-        max_age: float | None = 30.0,
+        max_age: float | timedelta | None = 30.0,
     ) -> None:
         if not isinstance(source, Mapping) and not callable(source):
             msg = (
@@ -86,7 +87,7 @@ class SourceRegistry:
             )
             raise InvalidTaskError(msg)
         if max_age is not None:
-            check_seconds("max_age", max_age, zero=False)
+            max_age = check_seconds("max_age", max_age, zero=False)
         self.max_age = max_age
         self._source = source
         self._is_fixed = isinstance(source, Mapping)

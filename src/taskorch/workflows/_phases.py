@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -72,7 +73,7 @@ class Phase(Builder):
         *,
         max_parallel: int | None,
         checks: Sequence[Check],
-        gate_timeout: float | None,
+        gate_timeout: float | timedelta | None,
         on_failure: OnFailure,
         before: Phase | None,
     ) -> None:
@@ -83,7 +84,7 @@ class Phase(Builder):
         #: What must hold for its gate to open, beside that its tasks have completed.
         self.checks: tuple[Check, ...] = tuple(checks)
         #: Seconds that the functions among them may take; None is for ever.
-        self.gate_timeout: float | None = gate_timeout
+        self.gate_timeout: float | None = to_seconds(gate_timeout)
         self.on_failure: OnFailure = on_failure
         #: The phase before.
         self.before: Phase | None = before
@@ -227,7 +228,9 @@ def checks_of(gate: object) -> tuple[Check, ...]:
 
 
 def check_options(
-    max_parallel: int | None, gate_timeout: float | None, on_failure: object
+    max_parallel: int | None,
+    gate_timeout: float | timedelta | None,
+    on_failure: object,
 ) -> None:
     """
     Check the options of a phase.

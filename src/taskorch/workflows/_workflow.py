@@ -11,6 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from datetime import timedelta
 from itertools import chain, product
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -163,7 +164,7 @@ class Workflow(Builder):
         *,
         max_parallel: int | None = None,
         gate: Check | Sequence[Check] | None = None,
-        gate_timeout: float | None = None,
+        gate_timeout: float | timedelta | None = None,
         on_failure: OnFailure = "stop",
     ) -> Phase:
         """
@@ -179,7 +180,8 @@ class Workflow(Builder):
             gate: A path (that file must exist), a function (called with the results
                 of the phase by id; what it returns must be true), `Approval()`
                 (somebody must approve), or a list of these.
-            gate_timeout: Seconds that the functions may take; None is for ever.
+            gate_timeout: Seconds, or a timedelta, that the functions may take; None
+                is for ever.
             on_failure: What follows if the phase fails: `"stop"` blocks what comes
                 after it, until a restart; `"skip"` cancels it; `"continue"` notes it
                 in the verdict, and goes on.
