@@ -99,6 +99,42 @@ def test_lost_if_and_only_if_silent(gaps):
     assert len(m.told(AgentLost)) == len(m.told(AgentReturned)) == lost
 
 
+def test_who_could_not_be_heard_has_a_lease_from_then_on():
+    """We slept: nobody is lost for that, no attempt is missing, no slot is mended."""
+    m = machine()
+    submit(m, "t")
+    m.now += 50 * LEASE
+    m.kernel.excuse(m.now)
+    m.settle()
+    assert not far(m).lost
+    assert m.told(AgentLost, TaskRetrying) == []
+    m.after(LEASE - 1)
+    assert not far(m).lost
+    m.after(1)
+    assert far(m).lost
+    m.kernel.excuse(m.now)
+    assert far(m).lost
+
+
+def test_what_would_not_stop_is_not_mended_for_our_sleep():
+    """Its agent may run it still: it is to say so, within a lease."""
+    m = machine()
+    submit(m, "t")
+    m.cancel("t")
+    for _ in range(100):
+        m.beat("far", ("t", 1))
+        m.after(LEASE // 2)
+        if m.kernel.leaked:
+            break
+    assert m.kernel.leaked
+    m.now += 50 * LEASE
+    m.kernel.excuse(m.now)
+    m.settle()
+    assert m.kernel.leaked
+    m.after(LEASE)
+    assert not m.kernel.leaked
+
+
 def test_agents_without_a_lease_never_time_out():
     """They live in our own process."""
     m = Twin()

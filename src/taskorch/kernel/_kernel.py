@@ -101,6 +101,7 @@ class Kernel(KernelState):
     match = _dispatch.match
     note_fault = _faults.note_fault
     beat = _leases.beat
+    excuse = _leases.excuse
     tick = _tick.tick
     retire = _ends.retire
 

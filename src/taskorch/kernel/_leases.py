@@ -91,6 +91,22 @@ def beat(
     return abandoned
 
 
+def excuse(kernel: KernelState, now: int) -> None:
+    """
+    Time has passed in which nobody could be heard: each agent has a lease from now.
+
+    The driver says so, before `tick`, when it has not run for a while: it was stopped,
+    or something held it up. Those that are lost already stay so.
+    """
+    for agent in kernel.agents.values():
+        if agent.lease_ns and not agent.lost:
+            agent.heard_ns = now
+            agent.seen.update(dict.fromkeys(agent.seen, now))
+            _check_at(kernel, agent, now + agent.lease_ns)
+    for leak in kernel.leaked.values():
+        leak.seen_ns = now
+
+
 def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
     """The lease of *agent*, or of an attempt there, may be over."""
     lease = agent.lease_ns

@@ -18,6 +18,8 @@ __all__ = ("TimerThread", "begin_thread")
 _NEVER: Final = 1 << 62
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
+#: Looks in a lease: of four, an agent that gives three signs of life in it misses none.
+_PULSES: Final = 4
 
 
 def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
@@ -46,6 +48,8 @@ class TimerThread:
         self._thread: threading.Thread | None = None
         #: Until when the thread sleeps, in ns.
         self._until = _NEVER
+        #: When it meant to look next, if nothing else happened before.
+        self._planned = _NEVER
         self._closing = False
         self._monitoring = False
         self._next_report = _NEVER
@@ -54,6 +58,7 @@ class TimerThread:
         """Under the driver's lock: something is due at *due*."""
         if due < self._until:
             self._until = due
+            self._planned = min(self._planned, due)
             self._poke()
 
     @defers_interrupts
@@ -101,8 +106,10 @@ class TimerThread:
         while not self._closing:
             watch = rt.publisher.relieve()
             report = False
+            self._planned = min(self._planned, rt.now())
             with rt.lock:
                 now = rt.now()
+                pulse = self._see_that_we_ran(now)
                 rt.kernel.tick(now)
                 has_room = rt.room.look(now)
                 launch = rt.settle(now)
@@ -111,10 +118,10 @@ class TimerThread:
                     self._next_report = now + int(rt.monitor_interval * NS)
                 due = rt.kernel.next_due()
                 until = _NEVER if due is None else due
-                until = min(until, self._next_report, rt.room.due)
+                until = min(until, self._next_report, rt.room.due, now + pulse)
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
-                self._until = until
+                self._until = self._planned = until
             rt.launch(launch)
             if has_room:
                 rt.notices.has_room()
@@ -123,6 +130,28 @@ class TimerThread:
             left = (until - rt.now()) / NS
             if left > 0:
                 self._wake.acquire(timeout=min(left, _LONGEST))
+
+    def _see_that_we_ran(self, now: int) -> int:
+        """
+        Under the lock: excuse agents whose signs of life we may have slept through.
+
+        The process may have been stopped, or somebody may have held the lock.
+
+        Returns:
+            Nanoseconds until it is worth looking again.
+        """
+        kernel = self._rt.kernel
+        leases = [
+            agent.lease_ns
+            for agent in kernel.agents.values()
+            if agent.lease_ns and not agent.lost
+        ]
+        if not leases:
+            return _NEVER
+        pulse = min(leases) // _PULSES
+        if now - self._planned > pulse:
+            kernel.excuse(now)
+        return pulse
 
     def close(self, timeout: float) -> None:
         """End the thread, and wait for that."""
