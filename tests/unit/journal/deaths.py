@@ -2,7 +2,8 @@
 A workload that is killed before each of its statements, and what is left of it.
 
 As a program, with a folder: it forks one child a death, and prints what each had said
-was kept, and what the next owner found.
+was kept, and what the next owner found. With a journal, too: each child opens a copy of
+that, and no more.
 """
 
 import json
@@ -85,14 +86,44 @@ def death(path: Path, number: int):
     }
 
 
-def main(folder: str):
+def death_in_opening(path: Path, number: int):
+    if not (pid := os.fork()):
+        _file.connect = lambda *args: Mortal(connect(*args), [number])
+        with closing(SqliteJournal(path, durability="process")) as journal:
+            journal.claim()
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    left = journal_as_it_is(path)
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        verified = journal.verify()
+    return {
+        "signal": os.WTERMSIG(status),
+        "left": left,
+        "epoch": epoch,
+        "verified": verified,
+    }
+
+
+def journal_as_it_is(path: Path):
+    """Its layout, before anybody opens it for writing; the log is read too."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def main(folder: str, journal: str | None = None):
     deaths = []
     for number in count(1):
-        deaths.append(death(Path(folder, f"{number}.db"), number))
+        path = Path(folder, f"{number}.db")
+        if journal is None:
+            deaths.append(death(path, number))
+        else:
+            path.write_bytes(Path(journal).read_bytes())
+            deaths.append(death_in_opening(path, number))
         if not deaths[-1]["signal"]:
             break
     print(json.dumps(deaths))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,9 +1,13 @@
 """The tables: a journal of an older layout becomes one of the present layout."""
 
+import json
 import math
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
 from tests.unit.journal.tools import Flaky, edit, entries, fact, filled
@@ -171,6 +175,35 @@ def test_an_error_at_any_statement_leaves_one_layout_or_the_other(
     # And once it was done, and not said.
     assert layouts == sorted(layouts)
     assert set(layouts) == {1, 2}
+
+
+def test_killed_at_any_statement_of_a_migration(first, tmp_path):
+    """One layout or the other is left, never some of both; the next owner goes on."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    deaths = Path(__file__).with_name("deaths.py")
+    run = subprocess.run(
+        [sys.executable, deaths, folder, first],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    told = json.loads(run.stdout)
+    # The last one came to its end.
+    assert [death["signal"] for death in told] == [9] * (len(told) - 1) + [0]
+    assert len(told) > 25
+    left = [death["left"] for death in told]
+    assert left == sorted(left)
+    assert set(left) == {1, 2}
+    for number, death in enumerate(told, 1):
+        # A life is counted with the layout, or not at all.
+        assert death["epoch"] == death["left"] + 1
+        assert death["verified"] == 5
+        path = folder / f"{number}.db"
+        assert entries(path) == KEPT
+        assert layout(path) == LAYOUT
+        assert SqliteJournal(path).id_of_key("k") == "t"
 
 
 def test_damage_in_the_first_form_of_checksum_is_seen_before_and_after(first):
