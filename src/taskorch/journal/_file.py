@@ -13,6 +13,7 @@ from taskorch.journal._layout import RESTORE, create_tables
 
 __all__ = (
     "FAILURES",
+    "HELD_LOG",
     "LONG_LOG",
     "Durability",
     "check_place",
@@ -22,6 +23,7 @@ __all__ = (
     "is_absent",
     "is_passing",
     "may_be_unread",
+    "move_log",
     "prepare",
     "sync_folder",
 )
@@ -42,6 +44,8 @@ LONG_LOG: Final = 4_000
 _LONGEST_LOG: Final = 4 * LONG_LOG
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
+#: A log of more bytes cannot be moved: somebody has been reading for long.
+HELD_LOG: Final = 2 * _WAL_LIMIT
 
 #: What may pass by itself: a full disk, a lock, a file system that is not writable.
 _PASSING: Final = frozenset(
@@ -123,6 +127,25 @@ def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
     db.execute(f"PRAGMA cache_size = -{_CACHE}")
     db.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+
+
+def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
+    """
+    Move what the log holds into the journal, as far as readers let it be moved.
+
+    Args:
+        db: The connection that writes.
+        whole: Whether to make the log empty then, if nobody reads.
+    """
+    if not whole:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return
+    # Readers are not waited for: they may take hours.
+    db.execute("PRAGMA busy_timeout = 0")
+    try:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {round(_PATIENCE * 1000)}")
 
 
 def create(path: Path) -> None:

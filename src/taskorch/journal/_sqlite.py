@@ -379,6 +379,15 @@ class SqliteJournal(ReadableJournal):
         """Whether there is something to do for `empty_log`."""
         return self._logged > _file.LONG_LOG
 
+    @property
+    def held_log(self) -> int:
+        """Bytes of the log, if there are so many that a reader must hold it; else 0."""
+        try:
+            size = os.stat(self._log).st_size  # noqa: PTH116 - as in `identity`
+        except OSError:
+            return 0
+        return size if size > _file.HELD_LOG else 0
+
     def empty_log(self, epoch: int) -> None:
         """
         Move what the log holds into the journal: for when nobody waits for a commit.
@@ -396,7 +405,7 @@ class SqliteJournal(ReadableJournal):
         with self._writing(epoch) as db:
             # Two that do this at the same moment can do harm: see `wal_reset_bug`.
             self._check_epoch(db)
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _file.move_log(db, whole=self.held_log > 0)
             # What readers still need has stayed, and is moved another time.
             self._logged = 0
 

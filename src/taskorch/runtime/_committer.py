@@ -524,12 +524,21 @@ class Committer:
 
     def _sleep(self) -> None:
         """Wait until there is something to write."""
-        if getattr(self.journal, "log_is_long", False):
-            if self._wake.acquire(timeout=_CALM):
+        pause = _CALM
+        while self._log_is_long():
+            if self._wake.acquire(timeout=pause):
                 return
             with self._writing:
                 self._empty_log()
+            pause = _LONGEST_PAUSE
         self._wake.acquire()
+
+    def _log_is_long(self) -> bool:
+        """Whether there is something to do for `_empty_log`; say so if it is held."""
+        held = getattr(self.journal, "held_log", 0)
+        if held:
+            self._rt.notices.log_is_held(held)
+        return held > 0 or getattr(self.journal, "log_is_long", False)
 
     def _empty_log(self) -> None:
         empty: Any = self.journal.empty_log  # type: ignore[attr-defined]  # looked for

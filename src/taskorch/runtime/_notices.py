@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._publisher import Receiver
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Notices",)
+__all__ = ("Notices", "told_of_log")
 
 _LOG: Final = logging.getLogger("taskorch")
 #: Seconds between two records of the same kind.
@@ -183,6 +183,10 @@ class Notices:
         if self._broken:
             self._broken.pop(name, None)
 
+    def log_is_held(self, size: int) -> None:
+        """The log of the journal grows, since somebody reads what it holds."""
+        self._say("log", told_of_log(size))
+
     def no_room(self, why: str) -> None:
         """The system has no room for what was to begin."""
         text = f"the system has no room for more, and it is tried again: {why}"
@@ -244,6 +248,15 @@ class Notices:
             said += ", ".join(names) + (", …" if count > len(names) else "")
             found.append(HealthCheck("failures", "ok", said))
         return found
+
+
+def told_of_log(size: int) -> str:
+    """What there is to say of a log of so many bytes that cannot be moved."""
+    return (
+        f"the log beside the journal has {size / 2**20:.0f} MiB and grows: somebody "
+        "has read the journal for so long that it cannot be emptied; end what reads it "
+        "(a tool, a backup, a program that was left), and it is emptied"
+    )
 
 
 def _references(table: dict[str, Any], name: str) -> int:

@@ -27,6 +27,7 @@ from taskorch.model import (
     TypeStats,
 )
 from taskorch.model._read_only import ReadOnly
+from taskorch.runtime._notices import told_of_log
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
 
@@ -237,6 +238,9 @@ def _journal(runtime: Runtime) -> HealthCheck:
     if committer.trouble:
         return HealthCheck("journal", "degraded", committer.trouble)
     journal: Any = committer.journal
+    held = getattr(journal, "held_log", 0)
+    if held:
+        return HealthCheck("journal", "degraded", told_of_log(held))
     path = getattr(journal, "path", None)
     said = [] if path is None else [str(path)]
     if getattr(journal, "wal_reset_bug", False):
