@@ -53,14 +53,16 @@ from taskorch.model._limits import (
     KEEP_FINISHED,
     MAX_PRIORITY,
     NS,
+    SIGNAL_SECONDS,
 )
 from taskorch.model._show import show
 from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
-from taskorch.runtime import _explaining, _listing, _reports
+from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._deciders import parts_of
+from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime
@@ -869,16 +871,49 @@ class TaskOrchestrator:
             WouldDeadlockError: The caller is a task, which would wait for itself.
             KeyboardInterrupt: It was interrupted. While it waited for work to end,
                 nothing has stopped; after that, it has ended without waiting further.
+            SystemExit: Likewise, by a signal of `stop_on`.
         """
         return self._lifecycle.stop(
             drain=drain,
             timeout=self._stop_timeout if timeout is None else to_seconds(timeout),
         )
 
+    def stop_on(
+        self, *signals: int, timeout: float | timedelta = SIGNAL_SECONDS
+    ) -> None:
+        """
+        End in good order at *signals*, as at the SIGTERM of whoever runs the process.
+
+        The first one raises SystemExit on the main thread, or cancels the main task of
+        `asyncio.run`, and so ends the `with` or `async with` block, which then waits
+        for what can still proceed instead of cancelling it. A second one cancels what
+        runs, and a third one waits for nothing any more. The process exits with 128
+        and the number of the signal.
+
+        It may be called before the block and in it. A handler that a signal had is
+        called first, and is put back at the stop; a signal that is ignored, as nohup
+        has it for SIGHUP, stays ignored.
+
+        Args:
+            signals: Such as `signal.SIGTERM`.
+            timeout: Seconds that the end may take, as that of `stop`. Let it be less
+                than whoever sends the signal waits before he kills.
+
+        Raises:
+            UsageError: This is not the main thread.
+            InvalidTaskError: One is no signal, or none that can be handled; or
+                *timeout* is no number of seconds.
+            NotRunningError: The orchestrator has stopped.
+        """
+        self._rt.deciders.refuse_forked()
+        _stop_signals.stop_on(
+            self._lifecycle, signals, check_seconds("timeout", timeout)
+        )
+
     def __enter__(self) -> Self:
         try:
             self.start()
-        except KeyboardInterrupt:
+        except INTERRUPTS:
             # The block is not entered: nobody else would end what has begun.
             self.stop(drain=False)
             raise
@@ -892,14 +927,11 @@ class TaskOrchestrator:
     ) -> None:
         # An exception in the block means: do not go on.
         was_stopped = self._rt.closed
-        try:
-            report = self.stop(drain=kind is None)
-            if kind is None and not was_stopped:
-                self._rt.notices.block_ended(report)
-        except KeyboardInterrupt:
-            # So does one while it drains.
-            self.stop(drain=False)
-            raise
+        report = _stop_signals.end_block(
+            self._lifecycle, self._stop_timeout, failed=kind is not None
+        )
+        if kind is None and not was_stopped:
+            self._rt.notices.block_ended(report)
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
@@ -918,19 +950,11 @@ class TaskOrchestrator:
         trace: TracebackType | None,
     ) -> None:
         was_stopped = self._rt.closed
-        stopping = asyncio.ensure_future(self.aio.stop(drain=kind is None))
-        cancelled: asyncio.CancelledError | None = None
-        while not stopping.done():
-            try:
-                await asyncio.shield(stopping)
-            except asyncio.CancelledError as again:
-                # As above; and once more means: at once.
-                self._lifecycle.hurry()
-                cancelled = again
-        if cancelled is not None:
-            raise cancelled
+        report = await _stop_signals.end_block_of_coroutine(
+            self._lifecycle, self.aio.stop, error
+        )
         if kind is None and not was_stopped:
-            self._rt.notices.block_ended(stopping.result())
+            self._rt.notices.block_ended(report)
 
     def __repr__(self) -> str:
         rt = self._rt

@@ -52,7 +52,7 @@ from taskorch.runtime._context import (
     result_of,
 )
 from taskorch.runtime._effects import EffectQueue
-from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._room import is_no_room
 from taskorch.runtime._work import (
     AGENT,
@@ -209,7 +209,7 @@ class Attempts:
             self._end_lost(self._executor_of(row, work), row, attempt, work, error)
         except BaseException as error:
             self._end_unbegun(how, row, attempt, work, error)
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, INTERRUPTS):
                 raise
 
     def _end_unbegun(

@@ -79,6 +79,7 @@ from taskorch.protocols import (
 )
 from taskorch.protocols._reuse import Reuse, said_of, trusted
 from taskorch.runtime._interrupts import (
+    INTERRUPTS,
     defers_interrupts,
     is_of_handler,
     takes_interrupts,
@@ -346,7 +347,7 @@ class PolicyDeciders:
         try:
             self._validating.add(ident)
             return self.parts.validator.validate(task, context)
-        except KeyboardInterrupt:
+        except INTERRUPTS:
             # It may take its time, and so somebody may end the wait for it.
             raise
         except BaseException as error:
@@ -577,7 +578,7 @@ def _is_from_outside(error: BaseException) -> bool:
     """Whether a signal raised it while a policy was asked, and not the policy."""
     if isinstance(error, Exception) or current_thread() is not main_thread():
         return False
-    return isinstance(error, KeyboardInterrupt) or is_of_handler(error)
+    return isinstance(error, INTERRUPTS) or is_of_handler(error)
 
 
 def failure_of(row: TaskRow) -> BaseException:

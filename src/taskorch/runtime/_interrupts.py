@@ -1,5 +1,5 @@
 """
-Ctrl-C on the main thread: one that comes during a step waits for the end of it.
+Signals on the main thread: one that comes during a step waits for the end of it.
 
 While an orchestrator lives that was started on the main thread, SIGINT has a handler of
 ours in the place of Python's own. It looks at the functions that the main thread is in,
@@ -9,6 +9,9 @@ again a moment later. Nothing is paid for that as long as there is no interrupt.
 
 What is promised: each SIGINT that comes while none is deferred raises one
 KeyboardInterrupt; others that come before that are one with it, as signals are.
+
+The same holds of signals that an orchestrator is to stop at (`stop_on`): they raise a
+`StopSignal`.
 """
 
 from __future__ import annotations
@@ -28,11 +31,15 @@ from weakref import WeakSet
 
 __all__ = (
     "DEFERRED",
+    "INTERRUPTS",
+    "StopSignal",
     "defers_interrupts",
     "forget",
     "guard",
     "is_of_handler",
+    "no_more",
     "raise_deferred",
+    "stop_on",
     "take_back",
     "takes_interrupts",
     "unguard",
@@ -40,8 +47,31 @@ __all__ = (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Holds one item while an interrupt is deferred: whoever pops it delivers it.
-DEFERRED: Final[list[None]] = []
+
+class StopSignal(SystemExit):
+    """
+    A signal says that the process is to end, in good order.
+
+    Args:
+        number: The signal. The exit code is 128 and this, as a shell would say it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+        #: When it came, of the monotonic clock.
+        self.at = monotonic()
+
+    @property
+    def name(self) -> str:
+        """The name of the signal."""
+        return signal.Signals(self.number).name
+
+
+#: What a signal raises that somebody sends to a process to end it.
+INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
+#: Holds the signal while one is deferred: whoever pops it delivers it.
+DEFERRED: Final[list[int]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
 #: whether it is deferred. They are of modules, so that no id is used again.
 _DEFERS: Final[dict[int, bool]] = {}
@@ -51,6 +81,9 @@ _CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
 _IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
 #: Those that were started on the main thread and have not stopped.
 _guarded: Final[WeakSet[Any]] = WeakSet()
+#: Of each signal that `stop_on` was told of, what it had for a handler before, and
+#: the lifecycles that are to stop at it.
+_stopping_at: Final[dict[int, tuple[Any, WeakSet[Any]]]] = {}
 #: Seconds after which a step counts as hung, and another Ctrl-C cuts it short.
 _PATIENCE: Final = 5.0
 #: Seconds until a deferred signal is sent again: at first, and at the longest.
@@ -135,18 +168,62 @@ def unguard(runtime: object) -> None:
 
 
 def take_back() -> None:
-    """On the main thread: put Python's own handler back, if nobody needs ours."""
+    """On the main thread: put the handlers of before back, if nobody needs ours."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, (before, waiting) in list(_stopping_at.items()):
+        if not waiting:
+            del _stopping_at[number]
+            if signal.getsignal(number) is _on_interrupt:
+                # None: it was not of Python's, and cannot be set from here.
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+            _install()
     if (
         not _guarded
-        and threading.current_thread() is threading.main_thread()
+        and signal.SIGINT not in _stopping_at
         and signal.getsignal(signal.SIGINT) is _on_interrupt
     ):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def stop_on(lifecycle: Any, number: int) -> None:
+    """
+    On the main thread: raise a `StopSignal` at signal *number*, until `no_more`.
+
+    It is noted as the `stop_signal` of *lifecycle*. A handler that was there before is
+    called first. What is ignored stays ignored: so nohup keeps a process from hearing
+    of SIGHUP.
+
+    Raises:
+        OSError: No handler can be set for it, as for SIGKILL.
+        ValueError: There is no such signal, or this is not the main thread.
+    """
+    found = signal.getsignal(number)
+    if found is signal.SIG_IGN:
+        return
+    if number not in _stopping_at:
+        signal.signal(number, _on_interrupt)
+        if found is _on_interrupt:
+            found = signal.default_int_handler
+        _stopping_at[number] = found, WeakSet()
+    _stopping_at[number][1].add(lifecycle)
+
+
+def no_more(lifecycle: object) -> None:
+    """*lifecycle* has ended, and needs no signal to stop."""
+    for _, waiting in list(_stopping_at.values()):
+        waiting.discard(lifecycle)
+    take_back()
+
+
 def forget() -> None:
     """In the child of a fork: nothing of the parent's is deferred here."""
     _guarded.clear()
+    for _, waiting in _stopping_at.values():
+        waiting.clear()
+    # What is sent to end the child ends it.
+    with suppress(ValueError):  # it was not the main thread that has forked
+        take_back()
     DEFERRED.clear()
     _Deferral.since = 0.0
 
@@ -163,19 +240,23 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
     sent_again, _Deferral.sent_again = _Deferral.sent_again, False
     # The last one may have been stopped by another thread, which could not do it.
     take_back()
+    if number != signal.SIGINT and number not in _stopping_at:
+        # Nobody is to stop at it any more: it does what it did before.
+        signal.raise_signal(number)
+        return
     if _is_deferred_in(frame):
         now = monotonic()
         _Deferral.since = since = _Deferral.since or now
         if sent_again or now - since < _PATIENCE:
-            _defer(now - since)
+            _defer(number, now - since)
             return
     _deliver(number, frame)
 
 
-def _defer(waited: float) -> None:
+def _defer(number: int, waited: float) -> None:
     if DEFERRED:
         return
-    DEFERRED.append(None)
+    DEFERRED.append(number)
     pause = min(max(_FIRST_PAUSE, waited / 4), _LONGEST_PAUSE)
     # Not a threading.Thread: this thread may hold the lock that one takes to start.
     # Without a thread, the end of the step must do.
@@ -187,10 +268,10 @@ def _send_again(pause: float) -> None:
     """Send the deferred signal again, unless the step has raised it meanwhile."""
     sleep(pause)
     with suppress(IndexError):
-        DEFERRED.pop()
+        number = DEFERRED.pop()
         _Deferral.sent_again = True
         # To the thread: it also ends a wait that has begun since.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def raise_deferred() -> None:
@@ -199,21 +280,55 @@ def raise_deferred() -> None:
 
     Raises:
         KeyboardInterrupt: This is the main thread, and the caller's callers take it.
+        StopSignal: Likewise, for a signal that was to stop somebody.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     frame = sys._getframe(1).f_back
     if not _is_deferred_in(frame):
         with suppress(IndexError):
-            DEFERRED.pop()
-            _deliver(signal.SIGINT, frame)
+            _deliver(DEFERRED.pop(), frame)
 
 
 def _deliver(number: int, frame: FrameType | None) -> None:
     DEFERRED.clear()
     _Deferral.since = 0.0
-    if not _cancel_main_task(number, frame):
+    if number in _stopping_at:
+        _deliver_stop(number, frame)
+    elif not _cancel_main_task(number, frame):
         raise KeyboardInterrupt
+
+
+def _deliver_stop(number: int, frame: FrameType | None) -> None:
+    before, waiting = _stopping_at[number]
+    if callable(before) and before is not signal.default_int_handler:
+        before(number, frame)
+    stop = StopSignal(number)
+    for lifecycle in list(waiting):
+        # The second one has no more time than the first.
+        lifecycle.stop_signal = lifecycle.stop_signal or stop
+    found = _main_task(frame)
+    if found is None:
+        raise stop
+    runner, task = found
+    task.cancel()
+    # The loop may be asleep.
+    runner.get_loop().call_soon_threadsafe(int)
+
+
+def _main_task(frame: FrameType | None) -> tuple[Any, Any] | None:
+    """What asyncio.run has made, if the main thread is in it."""
+    runners: Any = sys.modules.get("asyncio.runners")
+    if runners is None:
+        return None
+    code = runners.Runner.run.__code__
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    if frame is None:
+        return None
+    found = frame.f_locals
+    runner, task = found.get("self"), found.get("task")
+    return None if runner is None or task is None else (runner, task)
 
 
 def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
@@ -222,18 +337,12 @@ def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
 
     It leaves that to us where it finds our handler, which is not Python's own.
     """
-    runners: Any = sys.modules.get("asyncio.runners")
-    if runners is None:
+    found = _main_task(frame)
+    if found is None:
         return False
-    code = runners.Runner.run.__code__
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    if frame is None:
-        return False
-    found = frame.f_locals
-    runner, task = found.get("self"), found.get("task")
+    runner, task = found
     cancel = getattr(runner, "_on_sigint", None)
-    if cancel is None or task is None or not hasattr(runner, "_interrupt_count"):
+    if cancel is None or not hasattr(runner, "_interrupt_count"):
         return False
     cancel(number, frame, task)
     return True

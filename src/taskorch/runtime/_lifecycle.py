@@ -109,7 +109,21 @@ class Lifecycle:
         #: When the stop that is under way is to be over; None: whenever it is.
         self._end: float | None = None
         #: What came while it waited, after the drain.
-        self._interrupt: KeyboardInterrupt | None = None
+        self._interrupt: BaseException | None = None
+        #: The signal that says that it is to end, if one came: see `stop_on`.
+        self.stop_signal: _interrupts.StopSignal | None = None
+        #: Seconds that such an end may take.
+        self.signal_timeout = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has stopped, or is about to."""
+        return self._rt.closed
+
+    def signal_left(self) -> float:
+        """Seconds that the end may still take which a signal has brought about."""
+        came = monotonic() if self.stop_signal is None else self.stop_signal.at
+        return max(0.0, came + self.signal_timeout - monotonic())
 
     @_interrupts.defers_interrupts
     def start(self, take_up: Callable[[], object]) -> None:
@@ -155,9 +169,12 @@ class Lifecycle:
             WouldDeadlockError: The caller is a task, which would wait for itself.
             KeyboardInterrupt: It came while this waited: in the drain, which is over,
                 or later, and the rest was done without waiting.
+            SystemExit: Likewise, of a signal at which it is to stop.
         """
         if self._report is not None:
             return self._report
+        if timeout is None and self.stop_signal is not None:
+            timeout = self.signal_left()
         self._rt.waiting.refuse_within("stop()")
         end = None if timeout is None else monotonic() + timeout
         # Of two receivers that call this, neither waits for the other.
@@ -206,7 +223,7 @@ class Lifecycle:
         """
         try:
             return _interruptibly(wait, max(self._left(most), _MOMENT))
-        except KeyboardInterrupt as interrupt:
+        except _interrupts.INTERRUPTS as interrupt:
             self._interrupt = interrupt
             self._end = monotonic()
             return None
@@ -221,6 +238,7 @@ class Lifecycle:
         rt = self._rt
         if not rt.opened:
             rt.closed = True
+            _interrupts.no_more(self)
             self._report = StopReport(0, 0, 0, (), (), drained)
             return
         left: list[_Left] = rt.step(self._close)
@@ -239,6 +257,7 @@ class Lifecycle:
         rt.waiting.hurried = False
         _OPEN.discard(rt)
         _interrupts.unguard(rt)
+        _interrupts.no_more(self)
         rt.notices.close()
 
     def _close(self, now: int) -> list[_Left]:

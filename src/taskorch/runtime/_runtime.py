@@ -75,6 +75,7 @@ from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._interrupts import (
     DEFERRED,
+    INTERRUPTS,
     defers_interrupts,
     guard,
     raise_deferred,
@@ -287,7 +288,7 @@ class Runtime:
                 # Before anything else is: that this life has begun.
                 self.committer.keep(self.committer.last)
             except BaseException as error:
-                if self.opened and isinstance(error, KeyboardInterrupt):
+                if self.opened and isinstance(error, INTERRUPTS):
                     # Only the wait for the commit is over.
                     raise
                 self.closed = True
