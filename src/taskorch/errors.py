@@ -50,6 +50,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from taskorch._visible import visible
+
 __all__ = (
     "AttemptInterrupted",
     "AttemptLostError",
@@ -158,7 +160,8 @@ class TaskorchError(Exception):
         self.task_id = task_id
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        text = f"{self.message} ({self.hint})" if self.hint else self.message
+        return visible(text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructors take keywords, so the default of (cls, args) would fail.

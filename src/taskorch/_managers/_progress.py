@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import blockers, is_skipped
+from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._limits import NS
@@ -261,6 +262,7 @@ def _task(
         text = str(error) or type(error).__name__
         if not hasattr(error, "task_id"):
             text = f"{type(error).__name__}: {error}"
+        text = masked(text)
     return TaskReport(
         name,
         row.id,

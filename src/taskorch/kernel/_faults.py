@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskorch._visible import masked
 from taskorch.events import ComponentFailed
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._state import KernelState
@@ -24,6 +25,6 @@ def note_fault(
 def describe(error: BaseException) -> str:
     """*error* in a line, even if it cannot be printed."""
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {masked(str(error))}"
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         return f"{type(error).__name__} (which cannot be printed)"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._visible import visible
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
@@ -64,7 +65,7 @@ class Remedy:
         return _plain(self)
 
     def __str__(self) -> str:
-        return self.detail
+        return visible(self.detail)
 
 
 @attrs.frozen
@@ -103,7 +104,7 @@ class Blocker:
         return _plain(self)
 
     def __str__(self) -> str:
-        return self.detail
+        return visible(self.detail)
 
 
 @attrs.frozen
@@ -125,11 +126,11 @@ class Estimate:
 
     def __str__(self) -> str:
         if self.seconds is None:
-            return f"Nobody can say when it starts: {self.basis}."
+            return visible(f"Nobody can say when it starts: {self.basis}.")
         when = "at any moment"
         if self.seconds >= _MOMENT:
             when = f"in about {in_words(self.seconds)}"
-        return f"It may start {when} (estimated: {self.basis})."
+        return visible(f"It may start {when} (estimated: {self.basis}).")
 
 
 @attrs.frozen
@@ -210,7 +211,7 @@ class Explanation:
         if self.estimate is not None and self._passes():
             lines.append(str(self.estimate))
         lines += self._story()
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _passes(self) -> bool:
         """Whether nothing keeps it but what comes to an end by itself."""
@@ -277,7 +278,7 @@ class Stuck:
         label = "waiting for outside input" if self.outside else "stuck"
         lines = [f"{many} task{'s' * (many != 1)} {label}: {some(self.tasks)}."]
         lines += [f"  {in_a_line(self.detail)}", *_remedies(self.remedies, "  ")]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 def some(names: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._visible import masked
+
 __all__ = ("show", "shown")
 
 #: Characters of a value that a message shows.
@@ -18,7 +20,7 @@ _MAX_FIELD: Final = 72
 def show(value: object, most: int = _MAX_SHOWN) -> str:
     """*value* for a message: short, whatever it is, and whatever its repr does."""
     try:
-        text = repr(value)
+        text = masked(repr(value))
     except Exception:  # noqa: BLE001 - a message must not fail over what it shows
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]}…"

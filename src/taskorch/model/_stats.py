@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from taskorch._visible import visible
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
@@ -222,7 +223,7 @@ class Stats:
             lines.append(f"  slots held by work that would not stop: {self.leaked}")
         if self.events_lost:
             lines.append(f"  events that slow receivers lost: {self.events_lost:,}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 @attrs.frozen
@@ -267,7 +268,7 @@ class Health:
         for check in self.checks:
             detail = f": {check.detail}" if check.detail else ""
             lines.append(f"  {check.component} {check.status}{detail}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 @attrs.frozen
@@ -321,4 +322,4 @@ class StopReport:
         lines = [f"  {u.task_id} ({u.state}): {u.reason}" for u in self.left]
         if self.leaked:
             lines.append(f"  given up: {', '.join(self.leaked)}")
-        return "\n".join([head, *lines])
+        return visible("\n".join([head, *lines]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 import attrs
 
+from taskorch._visible import masked
 from taskorch.errors import InvalidTaskError
 from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._options import TaskOptions, UntimedOptions, declared
@@ -56,7 +57,7 @@ def _one_if_empty(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _shown(kwargs: Mapping[str, Any]) -> str:
-    return repr({} if kwargs is _NONE else kwargs)
+    return masked(repr({} if kwargs is _NONE else kwargs))
 
 
 @attrs.frozen(weakref_slot=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._references import replaced
+from taskorch._visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -135,7 +136,7 @@ def said(error: BaseException) -> tuple[str, str]:
     """The type and the message of *error*, however long, and whatever its str does."""
     kind = type(error).__name__
     try:
-        message = str(error)
+        message = masked(str(error))
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
     if len(message) > _MAX_MESSAGE:

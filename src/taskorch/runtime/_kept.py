@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
+from taskorch._visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -68,7 +69,8 @@ def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
 
 def trace_of(error: BaseException) -> str:
     """The traceback of *error* as text, of its end at least."""
-    return "".join(traceback.format_exception(error, limit=-_FRAMES))[-_MAX_TRACE:]
+    trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+    return masked(trace)[-_MAX_TRACE:]
 
 
 def _described(error: BaseException) -> dict[str, Any]:

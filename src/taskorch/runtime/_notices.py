@@ -15,6 +15,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._visible import visible
 from taskorch.events import TaskFailed
 from taskorch.model import HealthCheck, StopReport
 from taskorch.runtime._kept import trace_of
@@ -221,7 +222,7 @@ class Notices:
                 self._said.clear()
             self._said[kind] = now, 0
         more = f" (and {untold} times before, since it was last said)" if untold else ""
-        _LOG.error("%s%s", text, more, exc_info=error)
+        _LOG.error("%s%s", visible(text), more, exc_info=error)
 
     # -- health --------------------------------------------------------------------
 
@@ -289,4 +290,4 @@ def _count_below(work: Work) -> int:
 def _told(name: str, work: Work) -> str:
     error = raised_by(work)
     trace = "" if error is None else f":\n{trace_of(error).rstrip()}"
-    return f"task {name} failed, and nobody asked for its result{trace}"
+    return visible(f"task {name} failed, and nobody asked for its result{trace}")

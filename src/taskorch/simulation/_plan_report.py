@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from taskorch._visible import visible
 from taskorch.kernel import LOCAL
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
@@ -219,7 +220,7 @@ class SimulationReport:
             lines += self._advice()
         lines += _reasons(self.failed, "would fail for good")
         lines += _reasons(self.never, "could never run")
-        return "\n".join([*lines, *self.assumed])
+        return visible("\n".join([*lines, *self.assumed]))
 
     def _length(self) -> list[str]:
         tasks = counted(self.tasks, "task")

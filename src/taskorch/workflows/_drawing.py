@@ -13,6 +13,8 @@ from html import escape
 from typing import Final
 from unicodedata import combining
 
+from taskorch._visible import visible
+
 __all__ = ("fitted", "frame", "legend", "note", "said", "width_of")
 
 #: What may stand in no document: most control characters, and halves of others.
@@ -33,7 +35,7 @@ _FEW: Final = 3
 
 def said(text: str) -> str:
     """*text* as it does no harm in a page."""
-    return escape(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text))
+    return escape(visible(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)))
 
 
 def width_of(text: str, size: int) -> float:

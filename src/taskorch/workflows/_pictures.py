@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from taskorch._visible import visible
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 from taskorch.workflows._graph import Parents, layers
 from taskorch.workflows._layout import Layout
@@ -90,7 +91,8 @@ def mermaid(parents: Parents) -> str:
     """The graph as a flowchart, from top to bottom."""
     number = {name: f"n{i}" for i, name in enumerate(parents)}
     lines = [
-        f'    {short}["{name.translate(_SPECIAL)}"]' for name, short in number.items()
+        f'    {short}["{visible(name).translate(_SPECIAL)}"]'
+        for name, short in number.items()
     ]
     arrows = [
         f"    {number[parent]} --> {number[name]}"

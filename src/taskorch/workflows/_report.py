@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._visible import visible
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 from taskorch.workflows._words import counted, duration
@@ -130,7 +131,7 @@ class WorkflowReport:
             f"| {t.name} | {t.state} | {t.attempts} | {_time(t.duration)} |"
             for t in self.tasks
         ]
-        return "\n".join(lines) + "\n"
+        return visible("\n".join(lines)) + "\n"
 
     def __str__(self) -> str:
         lines = [f"{self.workflow_id} is {self.state}: {self._summary()}"]
@@ -143,7 +144,7 @@ class WorkflowReport:
             lines += [f"    {verdict}" for verdict in _verdicts(phase)]
         for title, tasks in self._troubles():
             lines += [f"{title}:", *[f"  {line}" for line in _told(tasks)]]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _troubles(self) -> Iterable[tuple[str, tuple[TaskReport, ...]]]:
         if self.failures:
