@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
@@ -25,6 +26,7 @@ from taskorch._handles import TaskHandle
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
+    JournalUnavailableError,
     UnknownTaskError,
 )
 from taskorch.journal import MemoryJournal
@@ -989,7 +991,9 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         # If it ended early, nobody will ask for the others.
         for handle in handles:
             handle._rt.notices.ignore(handle)
-        cancel_pending(handles)
+        # Why it ended is what its caller is to hear, and not that of the journal.
+        with suppress(JournalUnavailableError):
+            cancel_pending(handles)
 
 
 def _next_result(handles: list[TaskHandle[T]], end: float | None) -> T:

@@ -1023,3 +1023,17 @@ async def test_an_async_opening_that_fails(tmp_path: Path) -> None:
     with pytest.raises(JournalError):
         async with open_at(path):
             pytest.fail("it must not open")
+
+
+def test_a_map_that_is_left_meanwhile_says_nothing_of_the_journal(path: Path) -> None:
+    """It could not cancel the rest, which is no answer to what its caller did."""
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal, concurrency=1) as orch:
+        results = orch.map(hold, [1, 2, 3])
+        GO.set()
+        assert next(results) == 1
+        degrade(orch, journal)
+
+        results.close()  # type: ignore[attr-defined]
+
+        journal.mend()
