@@ -141,7 +141,7 @@ bench-against: $(READY)
 
 # Small faults, drawn by chance and planted one at a time: would the tests notice?
 mutants: $(READY)
-	@$(BIN)/python tests/mutants.py --part $(or $(PART),kernel) --count $(or $(N),100) \
+	@$(BIN)/python -m tests.mutants --part $(or $(PART),kernel) --count $(or $(N),100) \
 	    --seed $(or $(SEED),1)
 
 # ------------------------------------------------------------------- housekeeping
