@@ -372,6 +372,7 @@ def test_a_known_key_with_other_content_is_refused(orch):
     error = refused(orch, Task.call(pow, 2, 4, idempotency_key="k"))
     assert isinstance(error, DuplicateTaskError)
     assert "'k'" in str(error)
+    assert error.hint.startswith("use another key")
 
 
 def test_a_payload_that_cannot_be_compared_is_other_content(orch):

@@ -332,3 +332,21 @@ def test_progress_of_any_class_is_told(path: Path, shapes: Any) -> None:
 
 def report(value: Any) -> None:
     current_context().progress(value)
+
+
+def returns_its_results():
+    return current_context().results
+
+
+def test_a_mapping_that_is_no_dict_says_what_to_do(tmp_path: Path) -> None:
+    """It would come back as a dict: whoever returns it is to say so."""
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        handle = orch.submit_task(Task.call(returns_its_results, id="x"))
+        with pytest.raises(
+            InvalidTaskError, match=r"would come back as a dict.*dict\("
+        ):
+            handle.result(PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        error = orch.handle("x").exception()
+    assert str(error).count("task x") == 1

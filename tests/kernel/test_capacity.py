@@ -61,6 +61,18 @@ def test_what_it_names_bounds_it_although_the_pool_has_more(rigid):
         machine.submit("v", requires=("x",), resources=Resources(gpu=2))
 
 
+@RIGID
+def test_of_what_it_has_none_it_is_given_none(rigid):
+    """A zero that is named bounds it, as any other amount does."""
+    pools = Resources(cpu=4, gpu=4)
+    machine = Machine(pools=pools, policies=Policies(rigid=rigid))
+    machine.agent("a", "x", capacity=Resources(cpu=1, gpu=0))
+    machine.submit("small", requires=("x",), resources=Resources(cpu=1))
+    assert running(machine) == ["small"]
+    with pytest.raises(UnsatisfiableError, match="on agent a, is 0"):
+        machine.submit("large", requires=("x",), resources=Resources(gpu=1))
+
+
 def test_what_nobody_names_is_refused():
     machine = Machine(pools=Resources(cpu=4))
     machine.agent("w", "x", capacity=Resources(cpu=1))

@@ -100,8 +100,11 @@ def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
         disjoint = Workflow("sums")
         disjoint.task(add, 1, id="z")
         for wf in (less, changed, disjoint):
-            with pytest.raises(DuplicateTaskError):
+            with pytest.raises(DuplicateTaskError, match="run of another") as caught:
                 orch.workflows.start(wf, id="x")
+            # It speaks of what the user has named.
+            assert "x/" not in str(caught.value)
+            assert caught.value.hint.startswith("choose another id for the run")
         with pytest.raises(UnknownTaskError):
             orch.workflows.get("y")
     assert CALLS == ["a", "b", "c"]

@@ -172,9 +172,11 @@ class WorkflowManager:
                 del drafts
                 tasks = [_real(task) for task in workflow.tasks(run_id)]
                 works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
-        except BaseException:
+        except BaseException as error:
             if is_new:
                 del self._records[run_id]
+            if isinstance(error, DuplicateTaskError):
+                raise _is_another(run_id, error) from None
             raise
         run = self._runs.get(run_id)
         found = cast("dict[str, TaskHandle[Any]]", works)
@@ -604,6 +606,21 @@ class WorkflowManager:
         for part in slices(rows):
             done |= self._rt.step(partial(change, part), keep=True)
         return done, vetoes
+
+
+def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
+    """What is said of the tasks of a run, said of the run."""
+    lines = [
+        f"task {task_id!r}: {field} was {was}, and is {now}".replace(f"{run_id}/", "")
+        for task_id, field, was, now in error.differences
+    ]
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"and {len(lines) - _SHOWN} more"]
+    what = "; ".join(lines) or "what that was has left memory"
+    msg = f"the id {run_id!r} is that of a run of another workflow: {what}"
+    return DuplicateTaskError(
+        msg, differences=error.differences, hint=_OTHER_RUN, task_id=run_id
+    )
 
 
 def _real(task: Task) -> Task:

@@ -63,6 +63,9 @@ def writer_of(cls: type) -> Writer:
             remedy = f"use {base.__name__}(…), or {_register(cls)}"
             why = f"{_a(cls)} would come back as a {base.__name__}"
             raise RefusedError(why, remedy)
+    if issubclass(cls, Mapping):
+        why = f"{_a(cls)} would come back as a dict"
+        raise RefusedError(why, f"use dict(…), or {_register(cls)}")
     other = "keep it in a file" if cls.__module__ == "builtins" else _register(cls)
     remedy = "use JSON values, tuples, sets, dates, dataclasses, enums and the like"
     why = f"{_a(cls)} cannot be restored exactly"

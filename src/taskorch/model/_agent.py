@@ -11,6 +11,14 @@ from taskorch.model._task import NO_RESOURCES
 __all__ = ("Agent", "Performance")
 
 
+def _as_said(capacity: Resources | None) -> Resources | None:
+    """A capacity names what it has none of, too."""
+    if capacity is None or not capacity.zeros:
+        return capacity
+    none_of = [(name, 0) for name in capacity.zeros]
+    return Resources.from_units(tuple(sorted([*capacity.units, *none_of])))
+
+
 @attrs.frozen
 class Agent:
     """
@@ -23,7 +31,8 @@ class Agent:
         capabilities: What it can do, sorted.
         max_concurrency: Attempts that it runs at once; None is without limit.
         capacity: What it has. It bounds what it names, and nothing else: of all that it
-            does not name, the pools say how much there is. None names nothing.
+            does not name, the pools say how much there is. None names nothing; 0 of
+            something is none of it.
         request: What a task takes on it that does not say itself.
         lease: Seconds without a sign of life after which it counts as lost; None: it
             lives in our own process, and dies with us.
@@ -32,7 +41,7 @@ class Agent:
     name: str
     capabilities: tuple[str, ...] = ()
     max_concurrency: int | None = None
-    capacity: Resources | None = None
+    capacity: Resources | None = attrs.field(default=None, converter=_as_said)
     request: Resources = NO_RESOURCES
     lease: float | None = None
 

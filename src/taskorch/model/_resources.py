@@ -57,22 +57,28 @@ class Resources(Mapping[str, float]):
 
     Attributes:
         units: The amounts in whole millionths, as the kernel counts them.
+        zeros: What was named, and is 0: to a capacity that says "none". Two that
+            differ in nothing else are equal.
 
     Raises:
         InvalidTaskError: An amount is negative, not finite, or above 1e12.
     """
 
     units: Units
+    zeros: tuple[str, ...] = attrs.field(eq=False)
 
     def __init__(self, **amounts: float) -> None:
         pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
         object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
+        zeros = tuple([name for name, units in pairs if not units])
+        object.__setattr__(self, "zeros", zeros)
 
     @classmethod
     def from_units(cls, units: Units) -> Resources:
         """The resources of *units*: sorted pairs of name and millionths."""
         made = cls.__new__(cls)
         object.__setattr__(made, "units", units)
+        object.__setattr__(made, "zeros", ())
         return made
 
     @classmethod

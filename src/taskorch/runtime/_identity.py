@@ -236,7 +236,7 @@ def _hidden(value: Any) -> str:
 
 
 def refusal(
-    found: Mapping[str, tuple[str, list[Difference]]],
+    found: Mapping[str, tuple[str, list[Difference]]], hint: str | None
 ) -> DuplicateTaskError:
     """
     The error of tasks whose names are taken.
@@ -244,6 +244,7 @@ def refusal(
     Args:
         found: By the ids of those that are there: the name that is taken, and in what
             they differ; nothing if what they were has left memory.
+        hint: What to do, if it is not to use another id.
     """
     said: list[str] = []
     for name, parts in found.values():
@@ -254,10 +255,10 @@ def refusal(
         said.append(f"{name} is taken by a task with other content: {why}")
     if len(said) > _MAX_SHOWN:
         said[_MAX_SHOWN:] = [f"and so are {len(said) - _MAX_SHOWN} more"]
-    every = [(i, *part) for i, (_, parts) in found.items() for part in parts]
-    first = next(iter(found))
+    every = tuple((i, *part) for i, (_, parts) in found.items() for part in parts)
+    first = stem_of(next(iter(found)))
     return DuplicateTaskError(
-        ". ".join(said), task_id=stem_of(first), differences=tuple(every)
+        ". ".join(said), differences=every, hint=hint, task_id=first
     )
 
 

@@ -89,5 +89,7 @@ def error_of_fact(fact: Fact, document: Any) -> BaseException | None:
     if isinstance(result, ProgramResult):
         return ProgramFailedError(message, result=result, task_id=task_id)
     trace = str(document.get("traceback", ""))
+    # Errors of ours begin with the task.
+    message = message.removeprefix(f"task {task_id}: ")
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
     return TaskFailedError(text, type=kind, traceback=trace, task_id=task_id)

@@ -47,7 +47,10 @@ def refuse_itself(parent_id: str, by: Task) -> None:
         return
     name = stem_of(by.id)
     msg = f"task {name!r} waits for itself: {parent_id} is a run of it"
-    hint = "leave it out; what it had made can be read by orch.handle(id) before"
+    hint = (
+        "leave the dependency out, and hand over what that run has made instead: "
+        f"orch.handle({parent_id!r}).result()"
+    )
     raise CycleError(msg, cycle=(name,), hint=hint)
 
 

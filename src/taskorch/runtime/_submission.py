@@ -87,6 +87,11 @@ _set_attribute: Final = object.__setattr__
 _LOCAL: Final = (Call, Program, Wait)
 _MANY: Final = 4_096
 _SLICE: Final = 512
+#: What to do about an idempotency key that is another task's.
+_OTHER_KEY: Final = (
+    "use another key; or orch.submit_task(task, replace=True) makes this the next run "
+    "of the task that has it"
+)
 #: Options of a task that says no more than a type and a payload: see _options.
 _FEW: Final = 3
 #: Stands for a handle where only its kind matters.
@@ -707,6 +712,7 @@ class Submission:
             InvalidTransitionError: It is to be replaced, and has not ended.
         """
         found: dict[str, tuple[str, list[Difference]]] = {}
+        hint: str | None = None
         for entry in entries:
             work = entry.existing
             if work is None:
@@ -719,12 +725,12 @@ class Submission:
                 entry.is_other = True
                 continue
             task, row = entry.task, work._row
-            name = f"the idempotency key {task.idempotency_key!r}"
-            if task.id == stem_of(row.id):
-                name = f"the id {task.id!r}"
+            name = f"the id {task.id!r}"
+            if task.id != stem_of(row.id):
+                name, hint = f"the idempotency key {task.idempotency_key!r}", _OTHER_KEY
             found[row.id] = name, parts
         if found:
-            raise refusal(found)
+            raise refusal(found, hint)
 
     def _differences(
         self, entry: Entry, work: Work, objects: Mapping[int, Entry]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, to_units
+from taskorch.model import Agent, Resources, to_units
 from taskorch.model._limits import MAX_AMOUNT
 
 amounts = st.dictionaries(
@@ -82,3 +82,12 @@ def test_units():
     """Amounts are whole millionths inside."""
     assert to_units("cpu", 0.5) == 500_000
     assert to_units("cpu", 0) == 0
+
+
+def test_a_zero_that_is_named_is_remembered_for_capacities():
+    """Of a request it says nothing, and of a capacity that there is none."""
+    said = Resources(cpu=1, gpu=0)
+    assert said == Resources(cpu=1)
+    assert hash(said) == hash(Resources(cpu=1))
+    assert said.zeros == ("gpu",)
+    assert Agent("a", capacity=said).capacity.units == (("cpu", 1_000_000), ("gpu", 0))
