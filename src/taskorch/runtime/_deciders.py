@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from threading import current_thread, get_ident, main_thread
-from time import perf_counter
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -248,7 +248,9 @@ class PolicyDeciders:
         #: The pools of the kernel, and as the allocator sees them.
         self._pools: tuple[Mapping[str, object], Mapping[str, PoolView]] = ({}, {})
         #: The threads that are inside the validator.
-        self._validating: set[int] = set()
+        self._validating: dict[int, float] = {}
+        #: What is asked under the lock, and since when.
+        self._asked: tuple[str, float] = ("", 0.0)
 
     def bind(self, kernel: Kernel) -> None:
         """Answer questions of *kernel* from now on."""
@@ -271,6 +273,13 @@ class PolicyDeciders:
             msg = "a policy called the orchestrator that is asking it"
             raise ReentryError(msg)
 
+    def asked(self) -> list[tuple[str, float, int]]:
+        """Who is asked now: the part, since when, and the thread that waits for it."""
+        ident, (component, since) = self.asking, self._asked
+        found = [(component, since, ident)] if ident > 0 else []
+        validating = self._validating.copy().items()
+        return found + [("validator", since, ident) for ident, since in validating]
+
     def refuse_forked(self) -> None:
         """
         Called where nothing else stands in the way.
@@ -288,8 +297,9 @@ class PolicyDeciders:
     ) -> T:
         context = self.context
         context.now_ns = now
+        began = monotonic()
+        self._asked = component, began
         self.asking = get_ident()
-        began = perf_counter()
         try:
             answer = ask(*args, context)
         except BaseException as error:
@@ -298,7 +308,7 @@ class PolicyDeciders:
             raise PolicyFault(component, error) from error
         finally:
             self.asking = 0
-            took = perf_counter() - began
+            took = monotonic() - began
             if took > SLOW_POLICY_SECONDS:
                 self.slow.append((component, took))
         if type(answer) is not cls and not isinstance(answer, cls):
@@ -345,7 +355,7 @@ class PolicyDeciders:
         context.now_ns = now
         component = "validator"
         try:
-            self._validating.add(ident)
+            self._validating[ident] = monotonic()
             return self.parts.validator.validate(task, context)
         except INTERRUPTS:
             # It may take its time, and so somebody may end the wait for it.
@@ -355,7 +365,7 @@ class PolicyDeciders:
                 raise
             raise PolicyFault(component, error) from error
         finally:
-            self._validating.discard(ident)
+            self._validating.pop(ident, None)
 
     @_guarded("registry")
     def match(

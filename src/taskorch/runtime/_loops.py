@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
 from typing import Any
 
 from taskorch.runtime._asyncio import asyncio, running_loop
@@ -34,10 +37,39 @@ class LoopHost:
         #: The private one, and its thread.
         self._private: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        #: The thread that runs it.
+        self._ident = 0
+        #: Since when it has not said that it runs, although it was asked to.
+        self._asked = inf
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use *loop*, which somebody else runs."""
         self.loop = loop
+        self._ident = threading.get_ident()
+
+    def unanswered(self) -> tuple[float, int, str]:
+        """
+        Ask the loop, if there is one, for a sign of life.
+
+        Returns:
+            Since when it owes one, its thread, and the task that it runs.
+        """
+        loop, since = self.loop, self._asked
+        if loop is None:
+            return inf, 0, ""
+        if since != inf:
+            task = asyncio.current_task(loop)
+            return since, self._ident, "" if task is None else task.get_name()
+        self._asked = monotonic()
+        # It may have been closed.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._answer)
+            return inf, 0, ""
+        self._answer()
+        return inf, 0, ""
+
+    def _answer(self) -> None:
+        self._asked = inf
 
     @defers_interrupts
     def get(self) -> asyncio.AbstractEventLoop:
@@ -64,6 +96,7 @@ class LoopHost:
             return self.loop
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ident = threading.get_ident()
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()

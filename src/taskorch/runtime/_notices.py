@@ -188,6 +188,10 @@ class Notices:
         """The log of the journal grows, since somebody reads what it holds."""
         self._say("log", told_of_log(size))
 
+    def is_blocked(self, name: str, text: str) -> None:
+        """A policy, or a coroutine, holds up all others."""
+        self._say(("blocked", name), text)
+
     def no_room(self, why: str) -> None:
         """The system has no room for what was to begin."""
         text = f"the system has no room for more, and it is tried again: {why}"

@@ -27,6 +27,7 @@ from taskorch.model import (
     TypeStats,
 )
 from taskorch.model._read_only import ReadOnly
+from taskorch.runtime._blocked import blocked
 from taskorch.runtime._notices import told_of_log
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
@@ -284,6 +285,7 @@ def health(runtime: Runtime) -> Health:
             ),
         ),
         _journal(runtime),
+        *blocked(runtime),
         *notices.checks(),
     ]
     order = ("ok", "degraded", "failed")
