@@ -114,6 +114,8 @@ class Disk:
         self.folder = folder
         #: Whether after a failed sync the old content is read, as on some file systems.
         self.reverts = False
+        #: Whether processes can share memory there, which a write-ahead log needs.
+        self.shares = True
         #: Called before anything is asked of the disk.
         self.watch: Callable[[str, str], object] = lambda *_: None
         #: What was asked for, in order: what, and the name of the file.
@@ -273,9 +275,14 @@ class Disk:
             self._methods[methods] = self._wrapped(methods)
         at[0] = ctypes.addressof(self._methods[methods][0])
 
-    def _wrapped(self, methods: int) -> tuple[Any, Any]:
+    def _wrapped(  # noqa: C901 - one function after the other
+        self, methods: int
+    ) -> tuple[Any, Any]:
         old = _Methods.from_address(methods)
         new = _Methods.from_buffer_copy(old)
+        if not self.shares:
+            # As with NFS: what version 2 adds is missing.
+            new.version = 1
         names = self._names
         really_read, really_write = _MOVE(old.read), _MOVE(old.write)
         really_cut, really_sync = _CUT(old.truncate), _SYNC(old.sync)

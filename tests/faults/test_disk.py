@@ -150,6 +150,18 @@ def test_any_sync_may_fail(tmp_path: Path, once: bool, reverts: bool) -> None:
     fail_at_every_call(tmp_path, "sync", "EIO", once=once, reverts=reverts)
 
 
+def test_a_disk_that_cannot_have_a_log_is_refused(tmp_path: Path) -> None:
+    """As a file system of another machine; elsewhere the same file can be opened."""
+    disk = Disk(tmp_path)
+    disk.shares = False
+    with disk.below_sqlite(), closing(SqliteJournal(tmp_path / "runs.db")) as journal:
+        with pytest.raises(JournalError, match="no write-ahead log") as caught:
+            journal.claim()
+        assert "disk of this machine" in caught.value.hint
+    with closing(SqliteJournal(tmp_path / "runs.db")) as journal:
+        assert journal.claim() == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("early", ["-", "runs.db"], ids=["in time", "early"])
 def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> None:
