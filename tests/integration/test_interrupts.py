@@ -206,12 +206,13 @@ def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
 
     class Hangs(Interrupted):
         def route(self, task, candidates, context):
-            interrupt()
-            # Much later, the second.
-            monkeypatch.setattr(_interrupts, "_PATIENCE", -1.0)
             # The timer may ask, too, before all is stopped.
-            while threading.current_thread() is threading.main_thread():
+            if threading.current_thread() is threading.main_thread():
                 interrupt()
+                # Much later, the second.
+                monkeypatch.setattr(_interrupts, "_PATIENCE", -1.0)
+                while True:
+                    interrupt()
             return super().route(task, candidates, context)
 
     with with_agent(TaskOrchestrator(router=Hangs())) as orch:

@@ -244,6 +244,9 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
         # Nobody is to stop at it any more: it does what it did before.
         signal.raise_signal(number)
         return
+    if sent_again and not _Deferral.since:
+        # It was delivered, with one that came later, just before it was sent again.
+        return
     if _is_deferred_in(frame):
         now = monotonic()
         _Deferral.since = since = _Deferral.since or now

@@ -103,6 +103,8 @@ class TimerThread:
 
     def _ring(self) -> None:
         rt = self._rt
+        if self._until == _NEVER:
+            self._wake.acquire()
         while not self._closing:
             watch = rt.publisher.relieve()
             report = False

@@ -473,4 +473,6 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         )
         failed_by.__cause__ = first_error(work, roots)
         return failed_by
-    return TaskFailedError(f"task {row.id}: {message}", type=kind, task_id=row.id)
+    # Errors of ours begin with the task.
+    text = message.removeprefix(f"task {row.id}: ")
+    return TaskFailedError(f"task {row.id}: {text}", type=kind, task_id=row.id)
