@@ -178,11 +178,12 @@ class Machine:
         policies: Policies | None = None,
         pools: Resources | None = None,
         listening: bool = True,
+        kernel: type[Kernel] = Kernel,
         **config: Any,
     ) -> None:
         self.policies = policies or Policies()
         units = () if pools is None else pools.units
-        self.kernel = Kernel(KernelConfig(**config), self.policies, Random(7), units)
+        self.kernel = kernel(KernelConfig(**config), self.policies, Random(7), units)
         self.policies.kernel = self.kernel
         self.now = SEC
         self.sink: list[tuple[tuple[Any, ...], Any]] = []

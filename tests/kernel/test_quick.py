@@ -1,0 +1,339 @@
+"""
+What is written out for speed does what its definition does.
+
+Two kernels are given the same commands: the one of the library, and one whose verbs are
+the definitions. After each command all that can be seen of them is the same: facts,
+starts, effects, rows, books and the samples of the estimates.
+"""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies, S
+
+from taskorch.errors import UsageError
+from taskorch.events import CATALOGUE, TaskCompleted, TaskStarted, TaskSubmitted
+from taskorch.kernel import (
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    Terms,
+    _admission,
+    _attempts,
+    _dispatch,
+    _parking,
+    check_invariants,
+    differences,
+)
+from taskorch.kernel._history import past_of
+from taskorch.model import Resources
+
+FREQUENT = (TaskSubmitted, TaskStarted, TaskCompleted)
+UNITS = (
+    (),
+    Resources(cpu=1).units,
+    Resources(cpu=3).units,
+    Resources(memory_mb=1).units,
+)
+SPECS = [
+    Spec(name, requires, resources, timeout_ns=timeout)
+    for name in "pq"
+    for requires in (None, ("x",), ("x",))
+    for resources in UNITS
+    for timeout in (None, None, 2 * SEC)
+]
+
+
+class Defined(Kernel):
+    """A kernel in which every task takes the general way."""
+
+    def submit(
+        self, task_id, bucket, cargo, now, priority=0, parents=(), *, named=False
+    ):
+        row = TaskRow(task_id, self.submissions, bucket, cargo, now)
+        row.named = named
+        admitted = _admission.consider(
+            self, row, now, priority=priority, parents=parents
+        )
+        _admission.accept(self, admitted, now)
+        return row
+
+    def complete(self, row, attempt, now):
+        return _attempts.end(self, row, attempt, "completed", now)
+
+    def dispatch(self, now):
+        """Ask everybody about the first of all that nothing is known to keep."""
+        if self.returning:
+            _attempts.serve_returning(self, now)
+        while self.running < self.concurrency and not self.paused:
+            heads = []
+            for bucket in list(self.buckets.values()):
+                row = bucket.head()
+                if row is not None and bucket.parked is None:
+                    heads.append(row)
+                elif row is None and bucket.caller is not None:
+                    _parking.pass_on(self, bucket)
+            if not heads:
+                return
+            row = min(heads, key=lambda row: (row.key, row.seq))
+            row.bucket.route = None
+            _dispatch.place(self, row.bucket, row, now)
+
+
+class Pair:
+    """Two kernels that are to do the same."""
+
+    def __init__(
+        self, kernels: tuple[type[Kernel], ...], options: dict[str, Any]
+    ) -> None:
+        options = dict(options)
+        self.specs = options.pop("specs")
+        self.machines = [self.machine(kernel, **options) for kernel in kernels]
+        self.count = 0
+
+    @staticmethod
+    def machine(
+        kernel: type[Kernel],
+        *,
+        told: tuple[Any, ...] | None,
+        concurrency: int,
+        keep: int,
+        **policies: Any,
+    ) -> Machine:
+        answers = Policies(rigid=policies.pop("rigid"))
+        for name, value in policies.items():
+            setattr(answers, name, value)
+        if not answers.admits_all:
+            answers.admits = lambda row: (
+                "it is full" if row.seq % 7 == 6 else None,
+                (None, 3 * SEC)[row.seq % 2],
+            )
+        machine = Machine(
+            kernel=kernel,
+            policies=answers,
+            listening=False,
+            concurrency=concurrency,
+            keep_finished=keep,
+            pools=Resources(cpu=4),
+            refuse_unknown=False,
+        )
+        if told is not None:
+            machine.kernel.listen(
+                machine.sink, frozenset(CATALOGUE) - {*FREQUENT} | {*told}
+            )
+        machine.agent("a", "x", max_concurrency=1, capacity=Resources(memory_mb=1))
+        return machine
+
+    def do(self, name: str, a: int, b: int, c: int) -> None:
+        self.count += 1
+        outcomes = []
+        for machine in self.machines:
+            try:
+                outcomes.append(getattr(self, name)(machine, a, b, c))
+            except (UsageError, PolicyFault) as error:
+                outcomes.append(repr(error))
+            check_invariants(machine.kernel)
+        assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
+        seen = [self.seen(machine) for machine in self.machines]
+        assert seen[0] == seen[1]
+        assert not differences(*(machine.kernel for machine in self.machines))
+
+    @staticmethod
+    def seen(machine: Machine) -> Any:
+        kernel = machine.kernel
+        return {
+            "facts": machine.sink,
+            "starts": machine.started,
+            "effects": [repr(effect) for effect in machine.effects],
+            "due": sorted(timer[0] for timer in kernel.timers),
+            "finished": [row.id for row in kernel.finished],
+            "rows": [
+                (row.id, row.named, row.reason, row.bucket.size, past_of(row))
+                for row in kernel.tasks.values()
+            ],
+            "samples": {
+                name: (row.completed, list(row.samples))
+                for name, row in kernel.types.items()
+            },
+            "vetoed": [row.id for row in kernel.vetoed],
+        }
+
+    # -- commands: on each of the two ----------------------------------------------
+
+    def submit(self, machine: Machine, a: int, b: int, c: int) -> None:
+        """As the runtime does it, plainly."""
+        kernel = machine.kernel
+        bucket = kernel.bucket(self.specs[a % len(self.specs)])
+        known = list(kernel.tasks.values())
+        number = (0, 0, 0, 1, 2)[b % 5]
+        parents = (
+            tuple(dict.fromkeys(known[(c + n) % len(known)] for n in range(number)))
+            if known
+            else ()
+        )
+        kernel.submit(
+            f"t{self.count}",
+            bucket,
+            None,
+            machine.now,
+            (0, 0, 1, -2)[c % 4],
+            parents,
+            named=b % 2 == 1,
+        )
+
+    def submit_some(self, machine: Machine, a: int, b: int, c: int) -> None:
+        """Many of one kind, and a dispatch."""
+        bucket = machine.kernel.bucket(self.specs[a % len(self.specs)])
+        for number in range(1 + b % 4):
+            machine.kernel.submit(f"t{self.count}.{number}", bucket, None, machine.now)
+        machine.settle()
+
+    def submit_generally(self, machine: Machine, a: int, b: int, c: int) -> None:
+        known = list(machine.kernel.tasks.values())
+        parents = [known[c % len(known)]] if known and b % 3 else []
+        waits = (None, 5 * SEC, True)
+        terms = (
+            None,
+            None,
+            Terms("any", "skip"),
+            Terms("finished"),
+            Terms(1, "fail"),
+            Terms(wait=waits),
+        )[b % 6]
+        machine.kernel.submit_general(
+            f"t{self.count}",
+            machine.kernel.bucket(self.specs[a % len(self.specs)]),
+            None,
+            machine.now,
+            parents=parents,
+            terms=terms,
+            not_before_ns=(None, None, machine.now + SEC)[c % 3],
+            deadline_ns=(None, None, None, machine.now + 4 * SEC)[a % 4],
+        )
+
+    def complete(self, machine: Machine, a: int, b: int, c: int) -> bool | None:
+        """Mostly of the current attempt."""
+        rows = [row for row in machine.kernel.tasks.values() if row.state is S.RUNNING]
+        rows = rows if c % 8 else list(machine.kernel.tasks.values())
+        if not rows:
+            return None
+        row = rows[a % len(rows)]
+        counted = machine.kernel.complete(row, row.attempt - (b % 8 == 7), machine.now)
+        if c % 3:
+            machine.settle()
+        return counted
+
+    def on_one(self, machine: Machine, a: int, b: int, c: int) -> None:
+        """Something else befalls a task."""
+        rows = list(machine.kernel.tasks.values())
+        if not rows:
+            return
+        row = rows[a % len(rows)]
+        kernel, now = machine.kernel, machine.now
+        machine.policies.delays[row.id] = [(0, SEC)[b % 2]] * (c % 2)
+        error = ValueError("it went wrong")
+        what = (
+            lambda: kernel.end_attempt(row, row.attempt, "failed", now, error),
+            lambda: kernel.cancel(row, now, "called off"),
+            lambda: kernel.suspend(row, now, holdable=c % 2 == 0),
+            lambda: kernel.resume(row, now),
+            lambda: kernel.set_priority(row, b % 5 - 2, now),
+            lambda: kernel.decide(row, "complete", now, ""),
+            lambda: machine.rerun(row.id),
+        )
+        what[b % len(what)]()
+
+    def slot(self, machine: Machine, a: int, b: int, c: int) -> bool | None:
+        """An attempt waits for another task, or has waited."""
+        kernel = machine.kernel
+        rows = [row for row in kernel.tasks.values() if row.state is S.RUNNING]
+        if not rows:
+            return None
+        row = rows[a % len(rows)]
+        waits = row.more is not None and row.more.yielded
+        change = kernel.reclaim_slot if waits else kernel.yield_slot
+        return change(row, row.attempt, machine.now)
+
+    def on_all(self, machine: Machine, a: int, b: int, c: int) -> None:
+        """Something else befalls the system."""
+        kernel = machine.kernel
+        match b % 7:
+            case 0:
+                kernel.paused = not kernel.paused
+            case 1:
+                kernel.concurrency = max(1, kernel.running, a % 5)
+            case 2 if len(kernel.agents) < 5:
+                machine.agent(f"n{self.count}", "x", max_concurrency=1 + a % 2)
+            # What a policy has said for good, it may not take back.
+            case 3 if not machine.policies.keeps_alloc:
+                machine.policies.refuses = lambda row, agent: (
+                    "not now" if row.seq % 3 == a % 3 else None
+                )
+            case 4:
+                machine.policies.vetoes.clear()
+                for row in kernel.tasks.values():
+                    if row.seq % 3 == a % 3:
+                        machine.policies.vetoes[row.id, S.RUNNING] = "not now"
+            case 5:
+                kept = machine.policies.keeps_route and machine.policies.keeps_alloc
+                names = ("queue",) if kept else ("router", "queue", "allocator")
+                machine.policies.broken ^= {names[a % len(names)]}
+            case 6:
+                machine.after((1, SEC, 3 * SEC)[c % 3])
+
+    def settle(self, machine: Machine, a: int, b: int, c: int) -> list[str]:
+        return machine.settle()
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        # Few: the second of a kind is what is quick.
+        "specs": st.lists(st.sampled_from(SPECS), min_size=1, max_size=3),
+        "told": st.sampled_from(
+            [FREQUENT, FREQUENT, FREQUENT[:1], FREQUENT[1:], (), None]
+        ),
+        "concurrency": st.integers(1, 4),
+        "keep": st.sampled_from([0, 2, 1000]),
+        "rigid": st.booleans(),
+        "aging_ns": st.sampled_from([60 * SEC, 60 * SEC, 0, None]),
+        "admits_all": st.sampled_from([True, True, False]),
+        "max_age_ns": st.sampled_from([None, None, 3 * SEC]),
+        "watches": st.sampled_from(
+            [frozenset(), frozenset(), frozenset({(S.QUEUED, S.RUNNING)}), None]
+        ),
+        "keeps_match": st.sampled_from([True] * 5 + [False]),
+        "keeps_route": st.sampled_from([True] * 5 + [False]),
+        "keeps_alloc": st.sampled_from([True] * 5 + [False]),
+    }
+)
+NUMBERS = st.integers(0, 63)
+COMMANDS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["submit"] * 4
+            + ["submit_some"] * 2
+            + ["complete"] * 5
+            + ["submit_generally", "on_one", "on_all", "slot", "slot", "settle"]
+        ),
+        NUMBERS,
+        NUMBERS,
+        NUMBERS,
+    ),
+    min_size=30,
+    max_size=80,
+)
+
+
+@given(options=OPTIONS, commands=COMMANDS)
+def test_the_quick_ways_do_what_their_definitions_do(options, commands):
+    pair = Pair((Kernel, Defined), options)
+    for command in commands:
+        pair.do(*command)
+
+
+def test_nothing_but_the_ways_is_different():
+    """What is asserted of the two rests on their being two."""
+    for verb in ("submit", "complete", "dispatch"):
+        assert getattr(Kernel, verb) is not getattr(Defined, verb)
