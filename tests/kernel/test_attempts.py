@@ -592,6 +592,23 @@ def test_a_slot_that_is_free_is_taken_at_once():
     assert kernel.running == 1
 
 
+def test_who_waits_for_a_slot_is_told_although_another_asks_and_has_its_own():
+    """The one that asks has its answer; the other has waited for an effect."""
+    machine = Machine(concurrency=2)
+    machine.submit_all("first", "second")
+    kernel, now = machine.kernel, machine.now
+    first, second = machine.row("first"), machine.row("second")
+    for row in (first, second):
+        kernel.yield_slot(row, 1, now)
+    assert machine.submit_all("third", "fourth") == ["third", "fourth"]
+    assert not kernel.reclaim_slot(first, 1, now)
+    for name in ("third", "fourth"):
+        # Both slots are free, and nothing was dispatched yet.
+        kernel.complete(machine.row(name), 1, now)
+    assert kernel.reclaim_slot(second, 1, now)
+    assert [effect.row.id for effect in kernel.effects] == ["first"]
+
+
 def test_slots_are_returned_in_order_and_by_agent():
     """One whose agent is full does not hold up another; among equals, first come."""
     machine = Machine(concurrency=3)

@@ -517,3 +517,25 @@ def test_a_date_does_not_call_back_what_is_queued():
     machine.change("t", "not_before", not_before=machine.now + 5 * SEC)
     assert machine.state("t") is S.QUEUED
     assert machine.told(TaskOptionsChanged)[0][8] is None
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3])
+def test_a_task_can_be_suspended_in_each_of_its_attempts(checkpoints):
+    """What an attempt before was asked to do is over with that attempt."""
+    machine = Machine()
+    machine.submit("t")
+    for number in range(1, checkpoints + 1):
+        assert machine.kinds("t") == []
+        machine.suspend("t")
+        stop = machine.effects[-1]
+        assert (type(stop).__name__, stop.attempt, stop.why) == (
+            "StopAttempt",
+            number,
+            "suspend",
+        )
+        assert machine.kinds("t") == ["stopping"]
+        machine.end("t", "stopped")
+        assert machine.state("t") is S.SUSPENDED
+        assert machine.resume("t") == ["t"]
+    machine.end("t")
+    assert machine.state("t") is S.COMPLETED

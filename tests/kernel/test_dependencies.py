@@ -358,3 +358,17 @@ def test_a_fan_in_where_all_fail():
     assert len(machine.more("join").blocked_by) == count
     assert len(machine.more("leaf").roots) == count
     check_invariants(kernel)
+
+
+def test_a_blocked_task_that_ends_by_itself_is_where_the_failure_began():
+    """It was held by a parent of its own, but that is not why it failed."""
+    machine = Machine()
+    machine.submit("parent")
+    machine.submit("task", after=["parent"], deadline=machine.now + 5 * SEC)
+    machine.submit("child", after=["task"])
+    machine.fail("parent")
+    assert machine.more("child").roots == ("parent",)
+    machine.after(5 * SEC)
+    assert machine.state("task") is S.FAILED
+    assert machine.error("task")[2] == "deadline"
+    assert machine.more("child").roots == ("task",)

@@ -1,6 +1,8 @@
 """Which task starts next, and where."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.events import ComponentFailed, TaskFailed, TaskStarted
@@ -353,3 +355,23 @@ def test_a_policy_that_fails_fails_the_task(monkeypatch, component):
         (component, "RuntimeError", "RuntimeError: it broke", "t")
     ]
     assert machine.told(TaskFailed)[0][-2:] == (component, False)
+
+
+@given(data=st.data())
+def test_a_slot_goes_to_the_first_in_order_however_often_that_has_changed(data):
+    """Also to the first of those who were set aside while there was none."""
+    machine = Machine(concurrency=10)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit("runs", requires=("x",))
+    names = [f"t{number}" for number in range(4)]
+    priorities = dict.fromkeys(names, 0)
+    for name in names:
+        machine.submit(name, type=name, requires=("x",))
+    moves = st.lists(st.tuples(st.sampled_from(names), st.integers(-3, 3)), max_size=6)
+    for name, priority in data.draw(moves):
+        machine.prioritise(name, priority)
+        priorities[name] = priority
+    running = "runs"
+    for name in sorted(names, key=lambda name: -priorities[name]):
+        assert machine.end(running) == [name]
+        running = name

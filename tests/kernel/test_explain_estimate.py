@@ -271,3 +271,16 @@ def test_a_capacity_without_a_pool() -> None:
     machine.after(2 * SEC)
     machine.submit_all("b", "c", **each)
     assert guess(machine, "c").seconds == 8
+
+
+def test_what_runs_in_any_case_starts_when_its_parents_are_over() -> None:
+    """Although its join will not hold: it does not wait for that."""
+    machine = taught(Machine())
+    machine.submit_all("bad", "good")
+    machine.submit("runs", after=["bad", "good"], on_failure="run")
+    machine.submit("fails", after=["bad", "good"], join="any")
+    machine.fail("bad")
+    machine.after(4 * SEC)
+    assert guess(machine, "runs").seconds == 6
+    machine.submit("never", after=["bad", "good"], join=2, on_failure="run")
+    assert guess(machine, "never").seconds == 6

@@ -37,6 +37,9 @@ def test_a_parent_that_still_can_complete() -> None:
     assert words(machine, "after late") == [
         "Call orch.resume_task('late'), and let it complete."
     ]
+    # Whatever else is known of it.
+    machine.prioritise("runs", 3)
+    assert words(machine, "after runs") == ["runs must complete; it runs."]
     machine.cancel("runs")
     assert words(machine, "after runs") == [
         "runs was asked to stop: run it again when it has."

@@ -68,6 +68,10 @@ def test_agents_are_alternatives() -> None:
     machine.submit("t", requires=("x",))
     told = machine.why("t")
     assert told.more_agents == 2
+    # What waits for none could not have more of them.
+    assert machine.why("1").more_agents == 0
+    machine.end("1")
+    assert machine.why("1").more_agents == 0
     assert [blocker.agent for blocker in told.blockers] == [
         "a0",
         "a1",

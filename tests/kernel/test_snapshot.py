@@ -661,3 +661,23 @@ def test_facts_that_do_not_lead_there_are_noticed(kind):
     facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
     with pytest.raises((InternalError, KeyError)):
         restore(new_like(machine.kernel), state, Journal(facts))
+
+
+def test_what_only_tasks_that_are_gone_have_waited_for_is_not_read():
+    """Neither from their submission, nor because it was added later."""
+
+    def before(m):
+        m.submit_all("first", "second")
+        m.submit("gone", after=["first"])
+        m.suspend("gone")
+        m.add_parents("gone", "second")
+        m.end("first")
+        m.end("second")
+        m.resume("gone")
+        m.end("gone")
+        m.submit("here")
+
+    machine, state, facts = with_snapshot(before, lambda m: None, keep_finished=0)
+    restoration = Restoration(machine.folded(0), state)
+    assert restoration.ids == ["here"]
+    assert restoration.missing(fact for fact in facts) == []

@@ -184,10 +184,13 @@ def test_expiry(reusable):
     machine.submit("runs")
     machine.submit("waits", requires=("x",))
     machine.submit("pending", after=["runs"])
+    # On what terms it waits for others makes no difference.
+    machine.submit("any", after=["runs"], join="any")
     machine.submit("ended", requires=("x",))
     machine.cancel("ended")
     machine.fail("runs")
     machine.after(5 * SEC)
+    assert machine.state("any") is S.FAILED
     assert machine.states("runs", "waits", "pending") == [
         S.RETRYING,
         S.FAILED,
