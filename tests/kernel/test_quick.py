@@ -6,8 +6,10 @@ the definitions. After each command all that can be seen of them is the same: fa
 starts, effects, rows, books and the samples of the estimates.
 """
 
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
@@ -308,22 +310,67 @@ OPTIONS = st.fixed_dictionaries(
         "keeps_alloc": st.sampled_from([True] * 5 + [False]),
     }
 )
+NAMES = (
+    ["submit"] * 4
+    + ["submit_some"] * 2
+    + ["complete"] * 5
+    + ["submit_generally", "on_one", "on_all", "slot", "slot", "settle"]
+)
 NUMBERS = st.integers(0, 63)
 COMMANDS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["submit"] * 4
-            + ["submit_some"] * 2
-            + ["complete"] * 5
-            + ["submit_generally", "on_one", "on_all", "slot", "slot", "settle"]
-        ),
-        NUMBERS,
-        NUMBERS,
-        NUMBERS,
-    ),
+    st.tuples(st.sampled_from(NAMES), NUMBERS, NUMBERS, NUMBERS),
     min_size=30,
     max_size=80,
 )
+#: Policies that need not be asked twice, and what else there is, one at a time.
+USUAL = {
+    "told": FREQUENT,
+    "concurrency": 3,
+    "keep": 2,
+    "rigid": True,
+    "aging_ns": 60 * SEC,
+    "admits_all": True,
+    "max_age_ns": None,
+    "watches": frozenset(),
+    "keeps_match": True,
+    "keeps_route": True,
+    "keeps_alloc": True,
+}
+OTHERS = {
+    "usual": {},
+    "only submissions are told": {"told": (TaskSubmitted,)},
+    "only starts are told": {"told": (TaskStarted,)},
+    "only ends are told": {"told": (TaskCompleted,)},
+    "nobody listens": {"told": None},
+    "one at a time": {"concurrency": 1},
+    "nothing is kept": {"keep": 0},
+    "an allocator that may grant less": {"rigid": False},
+    "no aging": {"aging_ns": 0},
+    "a queue of the user's": {"aging_ns": None},
+    "admission": {"admits_all": False},
+    "admission to a queue of the user's": {"aging_ns": None, "admits_all": False},
+    "a largest age": {"max_age_ns": 3 * SEC},
+    "starts are watched": {"watches": frozenset({(S.QUEUED, S.RUNNING)})},
+    "all is watched": {"watches": None},
+    "each match is asked for": {"keeps_match": False},
+    "each route is asked for": {"keeps_route": False},
+    "each grant is asked for": {"keeps_alloc": False},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("timeout", [None, 2 * SEC], ids=["no timeout", "timeout"])
+def test_the_quick_ways_do_so_whatever_they_look_at(other, timeout):
+    """Tasks that are alike, of each kind that there is, and chance."""
+    dice = Random(f"{other} {timeout}")
+    for spec in (
+        Spec("p", timeout_ns=timeout),
+        Spec("p", ("x",), timeout_ns=timeout),
+        Spec("p", ("x",), Resources(cpu=2).units, timeout_ns=timeout),
+    ):
+        pair = Pair((Kernel, Defined), USUAL | OTHERS[other] | {"specs": [spec]})
+        for _ in range(60):
+            pair.do(dice.choice(NAMES), *(dice.randrange(64) for _ in "abc"))
 
 
 @given(options=OPTIONS, commands=COMMANDS)

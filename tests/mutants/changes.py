@@ -229,6 +229,10 @@ def mutants_of(file: Path, root: Path = ROOT) -> Iterator[Mutant]:  # noqa: C901
         text = ast.unparse(ast.fix_missing_locations(changed))
         text = text if isinstance(node, ast.stmt) else f"({text})"
         first, last = span(place.statement)
+        last_line = node.end_lineno or node.lineno
+        if default:
+            # Whoever calls the function may notice.
+            last_line = place.statement.end_lineno or 0
         body = getattr(place.statement, "body", None)
         if isinstance(body, list):
             last = span(body[0])[0]
@@ -236,7 +240,7 @@ def mutants_of(file: Path, root: Path = ROOT) -> Iterator[Mutant]:  # noqa: C901
             where,
             ".".join(place.names),
             place.functions,
-            (place.statement.lineno, node.end_lineno or node.lineno),
+            (place.statement.lineno, last_line),
             start,
             end,
             text,
