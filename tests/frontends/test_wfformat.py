@@ -303,3 +303,33 @@ def test_what_is_no_json_is_refused_with_the_name_of_the_file(tmp_path, text):
 def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         wfformat.load(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"name": "a", "workflow": {}, "name": "b"}', "'name' stands twice"),
+        ('{"workflow": {"a": 1, "a": 1}}', "'a' stands twice"),
+        ('{"name": NaN}', "NaN is no number"),
+        ('{"name": -Infinity}', "-Infinity is no number"),
+        ("[" * 200_000, "no JSON"),
+        ("1" * 5_000, "no JSON"),
+        ('{"name": "a"} {}', "no JSON"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(tmp_path, text, match):
+    path = tmp_path / "recorded.json"
+    path.write_text(text)
+    with pytest.raises(InvalidTaskError, match=match) as caught:
+        wfformat.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
+    """Only as much of it is read as shows that."""
+    monkeypatch.setattr(wfformat, "_MAX_SIZE", 100)
+    path = tmp_path / "recorded.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InvalidTaskError, match="more than the 100 bytes"):
+        wfformat.load(path)

@@ -421,7 +421,7 @@ def test_yaml_is_that_of_1_2():
         ("tasks: [", "expected"),
         ("--- {}\n--- {}", "single document"),
         ("\x00", "special characters"),
-        ("[" * 5_000, "cannot be read"),
+        ("[" * 5_000, "100 levels deep"),
         ("tasks: " + "9" * 9_000, "cannot be read"),
         ("", "names and values"),
         ("just a text", "names and values"),
@@ -429,6 +429,24 @@ def test_yaml_is_that_of_1_2():
 )
 def test_other_yaml_is_refused(text, match):
     with pytest.raises(ValidationFailedError, match=match):
+        Workflow.from_yaml(text)
+
+
+@pytest.mark.parametrize("text", [" " * (1 << 20) + "a", b"x: y\n" * 300_000])
+def test_a_huge_yaml_is_refused_unread(text, monkeypatch):
+    """It would take seconds for each megabyte."""
+    monkeypatch.setattr("yaml.load", None)
+    with pytest.raises(ValidationFailedError, match="1,048,576 are allowed") as caught:
+        Workflow.from_yaml(text)
+    assert "json.loads" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 500_000, "{a: " * 250_000, "- " * 500_000, "? " * 500_000]
+)
+def test_a_deep_yaml_is_refused_where_it_is_too_deep(text):
+    """With the place, and long before the end of it."""
+    with pytest.raises(ValidationFailedError, match=r"100 levels.*line 1, column \d+"):
         Workflow.from_yaml(text)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from taskorch.executors._program_pipes import Input
     from taskorch.model import Program
 
+_SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"
 _HINTS = {
     errno.ENOEXEC: "it is no binary for this machine, and a script needs a first line "
     "such as #!/bin/sh",
@@ -99,6 +101,7 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
         OSError: It cannot be started; `explain` says why.
         ValueError: An argument or a variable can never be passed.
     """
+    variables: Any = {_encoded(k): _encoded(value) for k, value in env.items()}
     with no_fork, ExitStack() as theirs, ExitStack() as ours:
 
         def pipe() -> tuple[int, int]:
@@ -116,16 +119,23 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
         os.set_blocking(stdout, False)
         os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - a list, and never a shell
-            program.args,
+            [_encoded(word) for word in program.args],
             stdin=their_stdin,
             stdout=their_stdout,
             stderr=their_stderr,
             cwd=program.cwd,
-            env=env,
+            env=variables,
             start_new_session=True,
         )
         ours.pop_all()
     return Child(process, stdout, stderr)
+
+
+def _encoded(text: str | bytes) -> str | bytes:
+    """*text* as UTF-8 where our locale is too poor to say it: that of C is ASCII."""
+    if isinstance(text, bytes) or _SPEAKS_UTF_8:
+        return text
+    return text.encode(errors="surrogateescape")
 
 
 def explain(error: OSError, program: Program) -> OSError:

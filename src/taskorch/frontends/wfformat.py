@@ -38,6 +38,8 @@ _MB: Final = 1 << 20
 _NUMBER: Final = re.compile(r"(_ID)?[_-]?\d+\Z")
 #: What the name of a workflow may not have.
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+#: Bytes of a file: the largest of those that were collected have some tens of millions.
+_MAX_SIZE: Final = 1 << 28
 #: Faults that a message names.
 _SHOWN: Final = 10
 
@@ -77,16 +79,42 @@ def load(path: str | os.PathLike[str], *, memory: bool = False) -> Recording:
 
     Raises:
         OSError: The file cannot be read.
-        InvalidTaskError: It is no JSON.
+        InvalidTaskError: It is no JSON, names something twice in an object, or has more
+            than 256 MiB.
         ValidationFailedError: It is no recorded run; all faults are named.
         CycleError: Its tasks wait for each other; the shortest ring is named.
     """
+    with Path(path).open("rb") as file:
+        text = file.read(_MAX_SIZE + 1)
+    if len(text) > _MAX_SIZE:
+        msg = f"{path} has more than the {_MAX_SIZE:,} bytes that are read"
+        hint = "wfformat.parse(json.loads(…)) takes what you have read yourself"
+        raise InvalidTaskError(msg, hint=hint)
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         msg = f"{path} is no JSON: {error}"
         raise InvalidTaskError(msg) from error
     return _read(document, str(path), memory=memory)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                msg = f"the name {show(name)} stands twice in an object"
+                raise ValueError(msg)
+            seen.add(name)
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"{name} is no number"
+    raise ValueError(msg)
 
 
 def parse(document: Mapping[str, Any], *, memory: bool = False) -> Recording:

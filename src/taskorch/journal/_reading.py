@@ -31,7 +31,11 @@ class ReadableJournal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Path = Path(path).resolve()
+        try:
+            self.path: Path = Path(path).resolve()
+        except FileNotFoundError as error:
+            msg = f"{path} is a relative path, and the working folder is gone"
+            raise JournalError(msg, hint="give an absolute path") from error
         self._name = str(self.path)
         self._log = f"{self.path}-wal"
         self._pid = os.getpid()

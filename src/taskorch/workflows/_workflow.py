@@ -461,8 +461,9 @@ class Workflow(Builder):
         """
         A workflow from a document in YAML 1.2, as for `from_dict`.
 
-        Aliases, tags and repeated keys are refused. It needs the library PyYAML:
-        `pip install 'taskorch[yaml]'`.
+        Aliases, tags and repeated keys are refused, and so is what has more than a
+        million characters or is nested more than a hundred levels deep. It
+        needs the library PyYAML: `pip install 'taskorch[yaml]'`.
 
         Raises:
             ImportError: PyYAML is not installed.

@@ -18,6 +18,10 @@ from taskorch.model._show import show
 
 __all__ = ("load",)
 
+#: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
+_MAX_SIZE: Final = 1 << 20
+#: How deep a document may be nested: a value of its own may be 50 levels deep.
+_MAX_DEPTH: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -39,12 +43,22 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
     # Those of the class above are of YAML 1.1.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's
 
+    #: How deep what is read now is nested.
+    _depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             msg = "an alias (*name) stands for other text; write that out"
             raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
-        return super().compose_node(parent, index)
+        if self._depth >= _MAX_DEPTH:
+            msg = f"it is nested more than {_MAX_DEPTH} levels deep here"
+            raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, None] = {}
@@ -107,12 +121,17 @@ def load(text: str | bytes) -> Any:
     if not isinstance(given, str | bytes):
         msg = f"the text of a workflow is needed, not {show(given)}"
         raise InvalidTaskError(msg, hint="Path(…).read_text() reads a file")
+    if len(text) > _MAX_SIZE:
+        problem = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
+        msg = f"the YAML of the workflow was refused: {problem}"
+        hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
+        raise ValidationFailedError(msg, findings=(("", problem),), hint=hint)
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
     except (RecursionError, ValueError) as error:
-        # A depth of a thousand, a number of ten thousand digits.
+        # A number of ten thousand digits; or a caller who is deep in calls himself.
         problem = f"it cannot be read: {error}"
     msg = f"the YAML of the workflow was refused: {problem}"
     raise ValidationFailedError(msg, findings=(("", problem),), hint="")
