@@ -64,7 +64,11 @@ from taskorch.protocols import Journal
 from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._deciders import parts_of
-from taskorch.runtime._interrupts import INTERRUPTS
+from taskorch.runtime._interrupts import (
+    INTERRUPTS,
+    defers_interrupts,
+    takes_interrupts,
+)
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime
@@ -982,6 +986,9 @@ def _manager_of(runtime: Runtime) -> WorkflowManager:
     return found
 
 
+# As an iterator goes that nobody has any more, Python prints what is raised and forgets
+# it: an interrupt comes after that.
+@defers_interrupts
 def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
     handles.reverse()
     try:
@@ -996,6 +1003,7 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
             cancel_pending(handles)
 
 
+@takes_interrupts
 def _next_result(handles: list[TaskHandle[T]], end: float | None) -> T:
     """The result of the last of *handles*, which goes: nobody keeps what is yielded."""
     left = None if end is None else max(0.0, end - monotonic())

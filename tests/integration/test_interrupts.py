@@ -21,6 +21,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     Verdict,
+    _orchestrator,
     as_completed,
 )
 from taskorch.policies import PerformanceRouter
@@ -197,6 +198,28 @@ def take_down(kind, refs):
     dead = kind()
     refs.append(getattr(dead, "ref", None))
     del dead
+    while True:
+        time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_one_as_a_map_goes_that_nobody_has_any_more_arrives_after_that(monkeypatch):
+    """What the iterator raised then would be printed, too."""
+    with TaskOrchestrator() as orch:
+        results = orch.map(int, ["1", "2"])
+        assert next(results) == 1
+        monkeypatch.setattr(
+            _orchestrator, "cancel_pending", lambda handles: interrupt()
+        )
+        given = [results]
+        del results
+        with pytest.raises(KeyboardInterrupt):
+            drop(given)
+        assert orch.submit(int, "3").result(PATIENCE) == 3
+
+
+def drop(given):
+    given.clear()
     while True:
         time.sleep(0.01)
 
