@@ -34,7 +34,7 @@ def live_short_of_memory(path: Path) -> None:
     with TaskOrchestrator(journal=path, concurrency=2) as orch:
         orch.submit_task(Task.call(len, "x", id="first")).result(PATIENCE)
         eventually(orch._rt.is_quiet)
-        for mib in range(0, 128, 8):
+        for mib in range(0, 128, 16):
             limit = addresses() + mib * MIB
             # It is told soon that nobody knows.
             _committer._PATIENCE = 0.1  # type: ignore[misc]
@@ -58,6 +58,8 @@ def live_short_of_memory(path: Path) -> None:
     say("end")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="others do not limit addresses")
 def test_what_there_is_no_memory_for_is_refused_and_the_journal_is_whole(
     tmp_path: Path,
@@ -74,7 +76,7 @@ def test_what_there_is_no_memory_for_is_refused_and_the_journal_is_whole(
     assert SqliteJournal(path).verify()
     with TaskOrchestrator(journal=path) as orch:
         assert orch.handle("first").result() == 1
-        assert orch.handle("big-120").result() == len(TEXT)
+        assert orch.handle("big-112").result() == len(TEXT)
 
 
 class Forgetful(SqliteJournal):
