@@ -601,3 +601,110 @@ async def test_a_map_on_the_loop_of_the_user():
         wf.map(slow, [1, 2, 3], id="m")
         run = await orch.aio.workflows.start(wf)
         assert (await run)["m"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("is_durable", [False, True], ids=["one life", "two lives"])
+def test_a_run_whose_gate_ran_again_is_the_same_run(tmp_path, is_durable):
+    """What was added is no part of what the gate is, whichever run of it this is."""
+    journal = {"journal": tmp_path / "runs.db"} if is_durable else {}
+    wf = Workflow("w")
+    wf.phase("one", gate=is_mended).task(adds_in_phase, id="a")
+    BROKEN.add("gate")
+    with TaskOrchestrator(**journal) as orch:
+        run = orch.workflows.start(wf, id="x")
+        assert list(failures(run)) == ["one/gate"]
+        BROKEN.clear()
+        orch.workflows.restart("x")
+        run.result(PATIENCE)
+        again = orch.workflows.start(wf, id="x")
+        assert again is run
+    if is_durable:
+        with TaskOrchestrator(**journal) as orch:
+            again = orch.workflows.start(wf, id="x")
+            assert again.result(PATIENCE).keys() == {"a", "added", "one/gate"}
+    assert again.handles["one/gate"].task_id == "x/one/gate~2"
+
+
+def test_a_rerun_is_the_same_task_without_what_was_added(orch):
+    """But with another dependency that nobody has added, it is another one."""
+    hold = Hold()
+    first = orch.submit_task(Task.call(hold, id="first"))
+    orch.submit_task(Task.call(zero, id="late"))
+    orch.submit_task(Task.call(zero, id="other"))
+    task = Task.call(step, "last", id="last", after=["first"])
+    BROKEN.add("last")
+    orch.submit_task(task)
+    orch._rt.add_parents("last", ["late"])
+    hold.release()
+    assert first.exception(PATIENCE) is None
+    assert orch.handle("last").exception(PATIENCE) is not None
+    BROKEN.clear()
+    again = orch.rerun_task("last")
+    assert again.result(PATIENCE) == "last()"
+    same = Task.call(step, "last", id="last", after=["first"])
+    assert orch.submit_task(same) is again
+    both = Task.call(step, "last", id="last", after=["first", "late"])
+    assert orch.submit_task(both) is again
+    for after in (["late"], ["first", "other"], []):
+        with pytest.raises(DuplicateTaskError, match="after was"):
+            orch.submit_task(Task.call(step, "last", id="last", after=after))
+
+
+def is_mended(results: dict) -> bool:
+    return "gate" not in BROKEN
+
+
+def test_a_phase_that_was_skipped_can_be_added_to_when_it_runs_again(orch):
+    """It is the gate that runs again that waits for what is added, not the skipped one."""
+    wf = Workflow("w")
+    wf.phase("one").task(step, "first", id="first")
+    wf.phase("two", on_failure="skip").task(adds_in_phase, id="a")
+    BROKEN.add("first")
+    run = orch.workflows.start(wf, id="x")
+    assert list(failures(run)) == ["first"]
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    results = run.result(PATIENCE)
+    assert results["added"] == "added()"
+    assert results["two/gate"]["checks"] == [["all completed", True, "2 tasks"]]
+
+
+def test_a_phase_that_went_on_can_be_added_to_when_it_runs_again(orch):
+    """Its gate has given its verdict: what is added runs, and is of no phase."""
+    wf = Workflow("w")
+    one = wf.phase("one", on_failure="continue")
+    first = one.task(step, "first", id="first")
+    one.task(adds_in_phase, id="a", after=[first])
+    BROKEN.add("first")
+    run = orch.workflows.start(wf, id="x")
+    assert list(failures(run)) == ["first"]
+    verdict = run.handles["one/gate"].result(PATIENCE)
+    assert verdict["passed"] is False
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    results = run.result(PATIENCE)
+    assert results["added"] == "added()"
+    assert results["one/gate"] == verdict
+    assert run.status().phases["one"].total == 3
+
+
+def test_what_was_added_needs_no_room_when_it_is_added_again(tmp_path):
+    """Though less may be added now than was."""
+    path = tmp_path / "runs.db"
+    wf = Workflow("w")
+    wf.task(adds_and_fails, id="a")
+    BROKEN.add("last")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="x", max_added=2)
+        assert list(failures(run)) == ["a"]
+    BROKEN.clear()
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="x", max_added=1)
+        orch.workflows.restart("x")
+        assert set(run.result(PATIENCE)) == {"a", "one", "two"}
+
+
+def adds_and_fails() -> None:
+    for name in ("one", "two"):
+        inside().task(step, name, id=name)
+    step("last")

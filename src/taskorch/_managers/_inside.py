@@ -21,7 +21,8 @@ from taskorch.errors import (
     QueueFullError,
     UnknownTaskError,
 )
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
+from taskorch.kernel import is_waiting
+from taskorch.model import DEFAULT_ENV, TERMINAL, Task, TaskOptions, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
@@ -112,7 +113,9 @@ class WorkflowContext:
 
         Its id in the workflow is the one that it has, or else made of those of the task
         that adds it and of its function: `crawl/fetch`, `crawl/fetch-2`. In `after` and
-        *before*, a text is the id of a task of this run.
+        *before*, a text is the id of a task of this run. The gate of the phase waits
+        for it, unless that has given its verdict already, as it may have after a
+        restart: then the task belongs to no phase.
 
         Args:
             task: The task.
@@ -301,9 +304,15 @@ class WorkflowContext:
             raise NotRunningError(msg, hint=hint, task_id=row.id)
         latest = rt.reruns.latest
         fresh = [e for e in entries if not rt.is_known(latest(str(e.task.id)))]
-        # The gate of its phase waits for what is added in that phase.
+        # The gate of its phase waits for what is added in that phase; one that has
+        # looked, or was skipped and has another run now, does not.
         dependents = () if row.links is None else row.links.dependents
-        gates = [child.cargo for child in dependents if is_gate(child.cargo)]
+        gates = [
+            child.cargo
+            for child in dependents
+            if is_gate(child.cargo) and child.state not in TERMINAL
+            if is_waiting(child)
+        ]
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, later, record, now)
         works = rt.submission.admit(entries, now)
@@ -335,7 +344,7 @@ class WorkflowContext:
             InvalidTransitionError: What is to wait waits no more.
             CycleError: Something would wait for itself.
         """
-        if record.added + len(fresh) > record.max_added:
+        if fresh and record.added + len(fresh) > record.max_added:
             msg = (
                 f"task {self._inside.task_id} adds a task too many: workflow "
                 f"{self.workflow_id} may have {record.max_added:,} added tasks"

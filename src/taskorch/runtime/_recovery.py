@@ -273,6 +273,8 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         remember(row, TaskState.RETRYING, now, f"{fact[6]}: {fact[7]}")
     elif cls is TaskReprioritised:
         more_of(row).priority = fact[4]
+    elif cls is TaskParentsAdded:
+        extra_of(work).added += fact[4]
     elif cls is TaskOptionsChanged:
         work._task = with_options(task_of(row), document)
         more_of(row).priority = fact[5]

@@ -56,7 +56,7 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
-from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._work import (
     AGENT,
     COROUTINE,
@@ -746,7 +746,7 @@ class Submission:
             known = rt.digests.get(name)
             return None if known == digest(new, above) else []
         old = _bare(work._task)
-        both = after_of(work), above
+        both = given_parents(rt, work, above), above
         return differences(old, new, both, alike(rt.committer)) or None
 
     def _consider_changes(self, entries: Sequence[Entry], now: int) -> None:
@@ -997,6 +997,29 @@ class _RunLinks:
         except KeyError:
             # It comes later in the workflow.
             return None
+
+
+def given_parents(
+    runtime: Runtime, work: Work, given: Collection[str]
+) -> Sequence[str]:
+    """
+    Under the lock: the ids of the parents that *work* was submitted with.
+
+    A re-run comes after all that its task came after, what was added to earlier runs
+    too: that is no part of what the task is, unless it is among those *given* now.
+    """
+    after = after_of(work)
+    earlier = earlier_ids(work._row.id)
+    stems = set(map(stem_of, given))
+    if not earlier or stems.issuperset(map(stem_of, after)):
+        return after
+    runtime.recall_locked(earlier)
+    added: set[str] = set()
+    for name in earlier:
+        extra = runtime.known(name)._extra if runtime.is_known(name) else None
+        added.update(() if extra is None else map(stem_of, extra.added))
+    added -= stems
+    return [name for name in after if stem_of(name) not in added]
 
 
 def _any_named(tasks: Iterable[Task]) -> bool:
