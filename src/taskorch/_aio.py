@@ -142,7 +142,7 @@ class AsyncOrchestrator:
                 # In no variable: a long map holds only what is to come.
                 yield await _next_within(works, end)
         finally:
-            cancel_pending(works)
+            cancel_pending(works, keep=False)
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""

@@ -120,15 +120,22 @@ class TaskFuture(concurrent.futures.Future[T]):
 
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
     """Cancel those of *futures*, all of one orchestrator, that have not begun."""
-    gone = set(cancel_pending([future._handle for future in futures]))
+    # An event loop is not made to wait for a journal.
+    keep = running_loop() is None
+    gone = set(cancel_pending([future._handle for future in futures], keep=keep))
     for future in futures:
         if future._handle in gone:
             concurrent.futures.Future.cancel(future)
 
 
-def cancel_pending(handles: Sequence[Work]) -> list[Work]:
+def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     """
     Cancel those of *handles*, all of one orchestrator, that have not begun.
+
+    Args:
+        handles: Whose tasks.
+        keep: Whether to return only once that is kept. If not, they do not begin in
+            this life, and the journal learns of it as soon as it can.
 
     Returns:
         Those that were cancelled.
@@ -152,7 +159,5 @@ def cancel_pending(handles: Sequence[Work]) -> list[Work]:
                 found.append(handle)
         return found
 
-    # An event loop is not made to wait for a journal: the task does not begin in this
-    # life, and the journal learns of it as soon as it can.
-    result: list[Any] = rt.step(change, keep=running_loop() is None)
+    result: list[Any] = rt.step(change, keep=keep)
     return result

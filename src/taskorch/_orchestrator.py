@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
@@ -26,7 +25,6 @@ from taskorch._handles import TaskHandle
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
-    JournalUnavailableError,
     UnknownTaskError,
 )
 from taskorch.journal import MemoryJournal
@@ -998,9 +996,8 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         # If it ended early, nobody will ask for the others.
         for handle in handles:
             handle._rt.notices.ignore(handle)
-        # Why it ended is what its caller is to hear, and not that of the journal.
-        with suppress(JournalUnavailableError):
-            cancel_pending(handles)
+        # Not kept: its caller is to hear why it ended, and not what ails the journal.
+        cancel_pending(handles, keep=False)
 
 
 @takes_interrupts

@@ -209,7 +209,7 @@ def test_one_as_a_map_goes_that_nobody_has_any_more_arrives_after_that(monkeypat
         results = orch.map(int, ["1", "2"])
         assert next(results) == 1
         monkeypatch.setattr(
-            _orchestrator, "cancel_pending", lambda handles: interrupt()
+            _orchestrator, "cancel_pending", lambda *_, **__: interrupt()
         )
         given = [results]
         del results

@@ -1,0 +1,211 @@
+"""
+Faults that were there once, put back one at a time: would they be found?
+
+`python -m tests.stress.put_back` says of each whether the stress finds it, and whether
+the simulator does, neither of which knows of it; and how long that took. Names after it
+choose some.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.simulation.test_planted_bugs import hunt, plant
+
+from taskorch import _handles, _orchestrator
+from taskorch.executors import _guardian, _temporary
+from taskorch.executors._program_guard import Guard
+from taskorch.journal import _lock, _repair
+from taskorch.journal._sqlite import SqliteJournal
+from taskorch.runtime import _attempts, _calls, _interrupts
+from taskorch.runtime._attempts import Attempts
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._effects import EffectQueue
+from taskorch.runtime._lifecycle import Lifecycle
+from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._recovery import Recovery
+from taskorch.runtime._waiting import Waiting, _Watch
+
+ROOT = Path(__file__).parents[2]
+#: Minutes after which a fault counts as not found.
+MINUTES = 1.0
+
+
+def unordered(patch):
+    def drain(queue, carry_out):
+        while queue._todo:
+            carry_out(queue._todo.popleft())
+
+    patch.setattr(EffectQueue, "drain", drain)
+
+
+def slots_after_the_lock(patch):
+    in_order, carry_out = Attempts.in_order, Attempts.carry_out
+
+    def later(attempts, effects):
+        slots = [e for e in effects if isinstance(e, _attempts.ReturnSlot)]
+        others = [e for e in effects if not isinstance(e, _attempts.ReturnSlot)]
+        return [*in_order(attempts, others), *slots]
+
+    def carry_out_all(attempts, told):
+        for each in told:
+            if isinstance(each, _attempts.ReturnSlot):
+                attempts._rt.waiting.returned(each.row, each.attempt)
+            else:
+                carry_out(attempts, [each])
+
+    patch.setattr(Attempts, "in_order", later)
+    patch.setattr(Attempts, "carry_out", carry_out_all)
+
+
+def cut_short(patch):
+    patch.setattr(_interrupts, "_is_deferred_in", lambda frame: False)
+
+
+def clock_of_tasks_in_memory(patch):
+    plant(
+        patch,
+        Recovery._restore,
+        "self._last, self._at_ns = until, restoration.at_ns",
+        "self._last = until",
+    )
+
+
+def lock_unchecked(patch):
+    patch.setattr(_lock.Lock, "check", lambda lock, path: None)
+
+
+def loops_not_told(patch):
+    plant(patch, Committer.lost, "self._settle_loops(self._loops, value=False)", "pass")
+
+
+def gates_not_opened(patch):
+    plant(patch, Committer.lost, "gate.set()", "pass")
+
+
+def held_not_dropped(patch):
+    plant(patch, Committer.lost, "self.held.clear()", "pass")
+
+
+def nothing_written_anew(patch):
+    patch.setattr(_repair, "rewrite_log", lambda log: None)
+    patch.setattr(SqliteJournal, "_rewrite_log", lambda journal, db: None)
+
+
+def guardian_not_told(patch):
+    """What is said to one that has been stopped does not reach it."""
+    remove = Guard.remove
+
+    def remove_unless_stopped(guard, group):
+        state = guard._process and _guardian.state_of(guard._process.pid)
+        if not (state and state.letter == "T"):
+            remove(guard, group)
+
+    patch.setattr(Guard, "remove", remove_unless_stopped)
+
+
+def grace_unbounded(patch):
+    patch.setattr(Lifecycle, "_left", lambda lifecycle, most: most)
+
+
+def waits_pile_up(patch):
+    patch.setattr(Waiting, "forget_quiet", lambda waiting, wake: None)
+
+
+def publisher_keeps(patch):
+    plant(patch, Publisher._loop, "del receiver, arg", "pass")
+
+
+def watchers_are_rings(patch):
+    class Ring(_Watch):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.me = self
+
+    patch.setattr("taskorch.runtime._waiting._Watch", Ring)
+
+
+def map_keeps(patch):
+    def results(handles, end):
+        for handle in handles:
+            yield handle.result(end)
+
+    patch.setattr(_orchestrator, "_results", results)
+
+
+def handles_stay(patch):
+    patch.setattr(_calls, "let_go_of_handle", lambda work, attempt: None)
+
+
+def errors_lead_here(patch):
+    plant(patch, _handles.TaskHandle.result, "del self, error", "pass")
+
+
+def folders_stay(patch):
+    patch.setattr(_temporary, "_sweep", lambda parent: None)
+
+
+def waits_for_handles(patch):
+    patch.setattr(_handles, "_ASYNCIO", "nothing")
+
+
+#: What was wrong, and what puts it back.
+BUGS = {
+    "effects on one attempt are carried out in any order": unordered,
+    "a slot is returned after the lock was left": slots_after_the_lock,
+    "an interrupt cuts a step short": cut_short,
+    "the clock goes back after a snapshot": clock_of_tasks_in_memory,
+    "of two who take over, each believes to have the lock": lock_unchecked,
+    "coroutines are not told that the journal is lost": loops_not_told,
+    "threads are not told that the journal is lost": gates_not_opened,
+    "what was held back is not dropped": held_not_dropped,
+    "after a failed sync nothing is written anew": nothing_written_anew,
+    "the guardian does not hear of ends while it is stopped": guardian_not_told,
+    "a stop takes the whole grace, whatever its timeout": grace_unbounded,
+    "each wait that runs out leaves an entry": waits_pile_up,
+    "the publisher keeps what it called last": publisher_keeps,
+    "who waits for an end is a ring": watchers_are_rings,
+    "a map keeps what it has yielded": map_keeps,
+    "what stops an attempt leads to its task": handles_stay,
+    "the frames of an error lead to its handle": errors_lead_here,
+    "folders of a killed process stay": folders_stay,
+    "asyncio.wait takes a handle": waits_for_handles,
+}
+
+
+def stress(name: str, seed: int, minutes: float) -> tuple[bool, float, str]:
+    """Whether the stress finds a bug, after how many seconds, and what it says."""
+    began = time.monotonic()
+    words = ["--bug", name, "--seed", str(seed), "--minutes", str(minutes)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.stress", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout.splitlines()
+    what = said[1].strip() if len(said) > 1 else done.stderr[-200:]
+    return done.returncode == 1, time.monotonic() - began, what
+
+
+def main() -> None:
+    chosen = [n for n in BUGS if any(w in n for w in sys.argv[1:] or [""])]
+    for name in chosen:
+        with pytest.MonkeyPatch.context() as patch:
+            BUGS[name](patch)
+            simulated = hunt(30)
+        found, seconds, what = stress(name, 1, MINUTES)
+        print(
+            f"{name}\n    stress: {found} after {seconds:.0f} s: {what[:150]}\n"
+            f"    simulator: {simulated and simulated[1]}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
