@@ -708,3 +708,29 @@ def adds_and_fails() -> None:
     for name in ("one", "two"):
         inside().task(step, name, id=name)
     step("last")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_of_a_map_no_more_run_at_once_than_may(orch, at_once):
+    """However many there are, and however much room."""
+    counts, lock = [0, 0], threading.Lock()
+    many = threading.Event()
+
+    def call(number):
+        with lock:
+            counts[0] += 1
+            counts[1] = max(counts)
+            if counts[0] > at_once:
+                many.set()
+        # Nobody waits for what may not come, but a little for what must not.
+        many.wait(0.05)
+        with lock:
+            counts[0] -= 1
+        return number
+
+    wf = Workflow("w")
+    wf.map(call, wf.task(pages, 8, id="pages"), id="m", max_parallel=at_once)
+    results = orch.workflows.start(wf).result(PATIENCE)
+    assert len(results["m"]) == 8
+    assert counts[1] <= at_once
+    assert not many.is_set()

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from tests.workflows.functions import add, echo, total, zero
@@ -473,3 +474,22 @@ def test_chaining_100_000_nodes_one_by_one():
     for one, two in itertools.pairwise(nodes):
         wf.chain(one, two)
     assert wf["t99999"].after == ("t99998",)
+
+
+def test_a_chain_that_is_refused_leaves_what_was_there_before():
+    """Also the dependencies that it names once more."""
+    wf = Workflow("w")
+    a, b = wf.task(zero, id="a"), wf.task(zero, id="b")
+    wf.chain(a, b)
+    with pytest.raises(CycleError):
+        wf.chain(a, b, a)
+    with pytest.raises(CycleError):
+        wf.chain(b, a)
+
+
+@pytest.mark.parametrize("name", ["workflow_id", "last"])
+def test_what_only_looks_like_a_run_is_refused(name):
+    wf = Workflow("w")
+    thing = SimpleNamespace(**{name: "x"})
+    with pytest.raises(InvalidTaskError, match="which is no node, id or handle"):
+        wf.task(zero, id="a", after=[thing])

@@ -237,6 +237,8 @@ def test_the_same_for_many_tasks(orch):
     assert orch.get_task_status("y/b").priority == 5
     assert change("cancel", type="step", older_than=3600) == []
     assert change("cancel", type="nothing") == []
+    # All of them have been there for longer than no time.
+    assert change("set_priority", type="step", priority=1, older_than=0) != []
     assert len(change("cancel", type="step")) == 6
     assert change("cancel") == []
     assert sorted(change("rerun", ids="x/[ab]")) == ["x/a", "x/b"]
@@ -257,6 +259,32 @@ def test_what_is_not_allowed_is_left_out_of_many():
         # What is blocked cannot be suspended.
         assert orch.change_tasks("suspend") == ["x/c"]
         assert sorted(orch.change_tasks("cancel")) == ["x/b", "x/c"]
+
+
+def test_those_that_were_run_again_are_not_run_again_by_many(orch):
+    """What has only completed is: one of many makes no difference to the others."""
+    wf = Workflow("w")
+    wf.task(step, "a", id="a")
+    wf.task(step, "b", id="b")
+    orch.workflows.start(wf, id="x").result(PATIENCE)
+    assert orch.change_tasks("rerun", ids="x/a") == ["x/a"]
+    assert orch.change_tasks("rerun", ids="x/[ab]") == ["x/b"]
+    assert orch.change_tasks("rerun", ids="x/[ab]") == []
+
+
+@pytest.mark.parametrize("part", ["part", "part/*", "p?rt", "[p]art", "*t"])
+def test_a_pattern_is_of_a_name_and_of_what_is_below_it(orch, part):
+    wf = Workflow("w")
+    for name in ("part/one", "part/two", "other/one"):
+        wf.task(step, name, id=name, not_before=3600)
+    run = orch.workflows.start(wf, id="x")
+    orch.workflows.pause(f"x/{part}")
+    found = run.status().tasks
+    assert [name for name in found if found[name] is TaskState.SUSPENDED] == [
+        "part/one",
+        "part/two",
+    ]
+    orch.workflows.cancel("x")
 
 
 def test_misuse_of_many(orch):
@@ -344,6 +372,18 @@ def test_an_estimate_of_the_time_that_is_left():
         assert wide.status().eta is None
         assert wide.status().eta_unknown.endswith(" is suspended")
         orch.workflows.cancel("*")
+
+
+def test_the_longest_of_several_ways_decides(orch):
+    measured(orch, "short", 1)
+    measured(orch, "long", 1_000)
+    wf = Workflow("w")
+    late = {"not_before": 3600}
+    parents = [wf.task(zero, id=n, type=n, **late) for n in ("short", "long")]
+    wf.gather(parents, id="join", type="short", **late)
+    run = orch.workflows.start(wf)
+    assert run.status().eta == pytest.approx(1_001)
+    orch.workflows.cancel("*")
 
 
 def test_what_runs_has_less_left(orch):

@@ -32,6 +32,13 @@ class Plain:
     pass
 
 
+class Shown:
+    """It has a text of its own, by one of the two ways to have one."""
+
+    def __repr__(self):
+        return "shown"
+
+
 def graph_of(*nodes):
     graph = nx.DiGraph()
     for node in nodes:
@@ -42,6 +49,7 @@ def graph_of(*nodes):
 @pytest.mark.parametrize(
     ("node", "name"),
     [
+        (Shown(), "shown"),
         ("a", "a"),
         ("a/b", "a/b"),
         (1, "1"),

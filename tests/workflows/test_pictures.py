@@ -5,6 +5,8 @@ import re
 from itertools import combinations, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.pictures import boxes, drawn, texts
 from tests.workflows.functions import FUNCTIONS, step, zero
 
@@ -284,6 +286,22 @@ def test_long_names_are_cut_in_boxes_only():
     assert label.endswith("segment")
     assert len(label) <= 26
     assert f"<title>{name}</title>" in html
+
+
+@given(text=st.text("iW名abc", max_size=12), more=st.floats(0, 40))
+def test_only_what_has_no_room_is_cut_and_only_as_much_as_it_must(text, more):
+    assert fitted(text, width_of(text, 12), 12) == text
+    assert fitted(text, width_of(text, 12) + more, 12) == text
+    cut = fitted(text, max(0.0, width_of(text, 12) - more), 12)
+    if cut not in ("", text):
+        first, last = cut.split("…")
+        # One more letter would not have had room; the end gets as many as the beginning.
+        longer = (
+            f"{first}…{text[-len(last) - 1 :]}"
+            if len(last) <= len(first)
+            else f"{text[: len(first) + 1]}…{last}"
+        )
+        assert width_of(longer, 12) > width_of(text, 12) - more - 1e-6
 
 
 @pytest.mark.parametrize("name", ["W" * 60, "i" * 300, "名" * 40, "a" * 26, "x/y" * 9])

@@ -156,3 +156,25 @@ def test_the_longest_chain_is_one_and_is_as_long_as_networkx_finds_it(parents, a
     assert set(chain) <= among
     assert all(a in parents[b] for a, b in itertools.pairwise(chain))
     assert len(chain) == len(nx.dag_longest_path(left))
+
+
+@given(
+    edges=st.sets(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")).filter(
+            lambda edge: edge[0] != edge[1]
+        ),
+        max_size=12,
+    )
+)
+def test_no_ring_is_shorter_than_the_one_that_is_named(edges):
+    parents = {name: [] for name in "abcde"}
+    for child, parent in sorted(edges):
+        parents[child].append(parent)
+    lengths = [len(ring) for ring in nx.simple_cycles(nx.DiGraph(edges))]
+    if not lengths:
+        _graph.refuse_rings(parents)
+        return
+    with pytest.raises(CycleError) as caught:
+        _graph.refuse_rings(parents)
+    assert len(caught.value.cycle) == min(lengths)
+    assert_ring(parents, caught.value.cycle)

@@ -1,11 +1,13 @@
 """What a status and a report say to people."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.workflows.functions import zero
 
 from taskorch import TaskOrchestrator, TaskState, Workflow
 from taskorch.workflows._report import PhaseReport, TaskReport, WorkflowReport
-from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed
+from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed, state_of
 from taskorch.workflows._words import counted, duration
 
 _S = TaskState
@@ -42,6 +44,61 @@ def test_a_long_chain_is_cut_short():
     assert text.endswith(
         "has 20 tasks: s0 → s1 → s2 → s3 → s4 → s5 → s6 → s7 → … (12 more)."
     )
+
+
+def test_a_chain_that_is_shown_whole_is_not_cut():
+    text = status([_S.PENDING], [f"s{n}" for n in range(8)])
+    assert text.endswith("has 8 tasks: s0 → s1 → s2 → s3 → s4 → s5 → s6 → s7.")
+
+
+def test_the_share_that_has_completed():
+    for done in range(4):
+        states = [_S.COMPLETED] * done + [_S.PENDING] * (3 - done)
+        tasks = {f"t{n}": state for n, state in enumerate(states)}
+        counts = {state: states.count(state) for state in set(states)}
+        found = WorkflowStatus("w", _S.RUNNING, tasks, counts, ())
+        assert found.percent == pytest.approx(100 * done / 3)
+    assert WorkflowStatus("w", _S.COMPLETED, {}, {}, ()).percent == 100
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from(list(_S)), st.integers(0, 3)),
+    stuck=st.integers(0, 3),
+    skipped=st.integers(0, 3),
+)
+def test_the_state_of_many_is_that_of_what_moves_first(counts, stuck, skipped):
+    """Who works says that all do, who waits for people comes next, and the end last."""
+    stuck = min(stuck, counts.get(_S.BLOCKED, 0))
+    skipped = min(skipped, counts.get(_S.CANCELLED, 0))
+    counted = counts | {
+        _S.BLOCKED: counts.get(_S.BLOCKED, 0) - stuck,
+        _S.CANCELLED: counts.get(_S.CANCELLED, 0) - skipped,
+    }
+    order = {
+        **dict.fromkeys((_S.RUNNING, _S.QUEUED, _S.RETRYING), _S.RUNNING),
+        **{
+            state: state
+            for state in (_S.SUSPENDED, _S.BLOCKED, _S.PENDING, _S.FAILED, _S.CANCELLED)
+        },
+    }
+    said = [name for state, name in order.items() if counted.get(state)]
+    last = _S.FAILED if stuck else _S.COMPLETED
+    assert state_of(counts, stuck, skipped) is (said or [last])[0]
+
+
+def test_only_what_was_tried_more_than_once_says_so():
+    tasks = tuple(
+        TaskReport(f"t{n}", f"w/t{n}", "x", _S.FAILED, attempts=n) for n in range(4)
+    )
+    text = str(WorkflowReport("w", _S.FAILED, None, 0.0, (), tasks, {"failed": 4}))
+    lines = [line.strip() for line in text.splitlines()]
+    for line in (
+        "t0 failed",
+        "t1 failed",
+        "t2 failed after 2 attempts",
+        "t3 failed after 3 attempts",
+    ):
+        assert any(said.endswith(line) for said in lines), text
 
 
 @pytest.mark.parametrize("seconds", [59.96, 119.7, 3_599.6, 7_199.9, 86_399.0])
