@@ -164,7 +164,9 @@ def test_a_soak_tells_of_a_failure(monkeypatch, capsys):
     """The error, the schedule, how to repeat it; and the exit code."""
     found = planted()
     monkeypatch.setattr(
-        soak, "find_failure", lambda seed, steps: found if seed == 1 else None
+        soak,
+        "find_failure",
+        lambda seed, steps, **which: found if seed == 1 and which else None,
     )
 
     assert soak.main(["--seed", "0", "--seeds", "5"]) == 1

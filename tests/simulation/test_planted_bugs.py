@@ -14,6 +14,15 @@ import textwrap
 
 import pytest
 
+from taskorch._managers import (
+    WorkflowContext,
+    WorkflowManager,
+    WorkflowRun,
+    _approvals,
+    _gates,
+    _limits,
+    _progress,
+)
 from taskorch.kernel import (
     Kernel,
     _attempts,
@@ -35,6 +44,7 @@ from taskorch.runtime._commits import Commits
 from taskorch.simulation._life import Life
 from taskorch.simulation._world import World
 from taskorch.testing import Breach, explore
+from taskorch.workflows import Phase
 
 #: Seeds that are tried before a bug counts as not found.
 SEEDS = 400
@@ -71,8 +81,8 @@ BUGS = {
     ),
     "the last fact of a batch is not kept": (
         Life.settle,
-        "self.commits.pending += map(_entry, items)",
-        "self.commits.pending += map(_entry, items[:-1] or items)",
+        "self.commits.pending += map(self._entry, items)",
+        "self.commits.pending += map(self._entry, items[:-1] or items)",
     ),
     "what can start is started before all of an instant is applied": (
         Kernel.complete,
@@ -196,6 +206,180 @@ BUGS = {
     ),
 }
 
+#: Likewise, in the managers of workflows: found in runs of random workflows.
+BUGS_OF_RUNS = {
+    "a gate counts what failed as completed": (
+        _gates._all_completed,
+        "if work._row.state is not TaskState.COMPLETED",
+        "if not work._row.state.is_terminal",
+    ),
+    "a gate shows its functions what did not complete": (
+        _gates._says,
+        "if work._row.state is TaskState.COMPLETED",
+        "if True",
+    ),
+    "a gate does not look at the phase before": (
+        _gates.gate,
+        "if work._row.state is not TaskState.COMPLETED:",
+        "if False:",
+    ),
+    "the verdict of a gate leaves out its last check": (
+        _gates.gate,
+        "passed = all(holds for _, holds, _ in findings)",
+        "passed = all(holds for _, holds, _ in findings[:-1] or findings)",
+    ),
+    "a gate that goes on says that its phase has passed": (
+        _gates.gate,
+        '"passed": passed,',
+        '"passed": True,',
+    ),
+    "a rejected phase that goes on is approved": (
+        _approvals.decide,
+        "verdict = verdict_of(phase, by, note, passed=passed)",
+        "verdict = verdict_of(phase, by, note, passed=True)",
+    ),
+    "a rejection completes an approval": (
+        _approvals.decide,
+        'if passed or on_failure == "continue":',
+        'if passed or on_failure != "stop":',
+    ),
+    "an approval after a rejection is an error": (
+        _approvals._settle,
+        "if rt.is_left(row) or row.state in TERMINAL:",
+        "if rt.is_left(row) or row.state is TaskState.COMPLETED:",
+    ),
+    "an approval after a rejection says that it has decided": (
+        _approvals._settle,
+        "return False",
+        "return row.state is TaskState.FAILED",
+    ),
+    "what is decided may be decided before it is asked": (
+        _approvals._settle,
+        "if row.state is not TaskState.BLOCKED or blockers(row):",
+        "if row.state is TaskState.SUSPENDED:",
+    ),
+    "of a phase that goes on, what ended counts as completed": (
+        _progress._phase,
+        "counts.get(_S.COMPLETED, 0),",
+        "sum(counts.get(state, 0) for state in TERMINAL),",
+    ),
+    "a report counts what failed as completed": (
+        _progress._phase_report,
+        "counts.get(_S.COMPLETED, 0),",
+        "sum(counts.get(state, 0) for state in TERMINAL),",
+    ),
+    "a status says of a phase that failed that it has passed": (
+        _progress._phase,
+        "if not all(said.passed for said in _verdicts(run, name)):",
+        "if False:",
+    ),
+    "there is room for one added task too many": (
+        WorkflowContext._check,
+        "record.added + len(fresh) > record.max_added",
+        "record.added + len(fresh) > record.max_added + 1",
+    ),
+    "there is room for what is added at once": (
+        WorkflowContext._check,
+        "record.added + len(fresh) > record.max_added",
+        "record.added >= record.max_added",
+    ),
+    "what is added takes no room": (
+        WorkflowContext._admit,
+        "record.added += len(fresh)",
+        "record.added = len(fresh)",
+    ),
+    "what an attempt adds again takes room again": (
+        WorkflowContext._admit,
+        "record.added += len(fresh)",
+        "record.added += len(entries)",
+    ),
+    "what was added before a crash takes no room": (
+        WorkflowManager._record,
+        "record.added = sum(map(_members.is_added, works.values()))",
+        "record.added = 0",
+    ),
+    "nothing can be added again where there is no room": (
+        WorkflowContext._check,
+        "if fresh and record.added",
+        "if record.added",
+    ),
+    "a gate does not wait for what is added": (
+        WorkflowContext._admit,
+        "later = [*gates, *(work for work in later if work not in gates)]",
+        "gates = []",
+    ),
+    "a gate that was skipped must wait for what is added": (
+        WorkflowContext._admit,
+        "and child.state not in TERMINAL",
+        "",
+    ),
+    "what is added takes no place in its phase": (
+        _limits.shared,
+        "if names else",
+        "if False else",
+    ),
+    "what is added to what is paused begins": (
+        WorkflowContext._admit,
+        "if any(map(record.is_paused_at, parts)):",
+        "if False:",
+    ),
+    "the limits of phases are lost in a crash": (
+        _limits.restore,
+        "ensure(runtime,",
+        "set(",
+    ),
+    "of a run, all but one part is resumed": (
+        WorkflowManager.resume,
+        "if not _is_below(part, below)]",
+        "if part != below]",
+    ),
+    "to resume all does not resume what is added": (
+        WorkflowManager.resume,
+        "record.paused[:] = kept",
+        "pass",
+    ),
+    "what is resumed leaves out its first task": (
+        WorkflowManager._each,
+        "for part in slices(rows):",
+        "for part in slices(rows[1:] or rows):",
+    ),
+    "a part that is paused leaves out its gate": (
+        WorkflowRun._phases,
+        "found[phase] += [n for n in (gate, approval) if n in self._works]",
+        "pass",
+    ),
+    "a restart runs again what completed": (
+        WorkflowManager._restart,
+        "(TaskState.FAILED, TaskState.CANCELLED)",
+        "(TaskState.FAILED, TaskState.CANCELLED, TaskState.COMPLETED)",
+    ),
+    "a restart leaves out what was skipped": (
+        WorkflowManager._restart,
+        "(TaskState.FAILED, TaskState.CANCELLED)",
+        "(TaskState.FAILED,)",
+    ),
+    "a restart runs first what waits": (
+        WorkflowManager._restart,
+        "in reversed(_backwards(run))",
+        "in _backwards(run)",
+    ),
+    "what was added is another task when its gate is run again": (
+        _submission.given_parents,
+        "added -= stems",
+        "added.clear()",
+    ),
+    "an approval is not skipped with its phase": (
+        Phase.approval_task,
+        "skips = self.on_failure",
+        "skips = False and self.on_failure",
+    ),
+    "a gate waits for all, though it goes on": (
+        Phase.gate_task,
+        'join="finished" if goes_on else "all"',
+        'join="all"',
+    ),
+}
+
 
 def plant(monkeypatch, function, old, new):
     """Put *new* where *old* stands in *function*, for whoever calls it."""
@@ -211,11 +395,11 @@ def plant(monkeypatch, function, old, new):
     monkeypatch.setattr(function, "__code__", planted.__code__)
 
 
-def hunt(seeds=SEEDS):
+def hunt(seeds=SEEDS, **options):
     """The first seed that finds something, and what it says; or None."""
     for seed in range(seeds):
         try:
-            explore(seed)
+            explore(seed, **options)
         except Breach as breach:
             return seed, breach.law, str(breach)
         except Exception as error:
@@ -235,12 +419,28 @@ def test_a_planted_bug_is_found(monkeypatch, name, record_property):
     record_property("found", found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUGS_OF_RUNS)
+def test_a_planted_bug_in_the_managers_of_workflows_is_found(
+    monkeypatch, name, record_property
+):
+    """By a run of a random workflow that does not end as its plan says."""
+    plant(monkeypatch, *BUGS_OF_RUNS[name])
+
+    found = hunt(workflows=True)
+
+    assert found is not None
+    record_property("found", found)
+
+
 def main() -> None:
     """Say which check finds which."""
-    for name, bug in BUGS.items():
+    all_bugs = [(name, bug, False) for name, bug in BUGS.items()]
+    all_bugs += [(name, bug, True) for name, bug in BUGS_OF_RUNS.items()]
+    for name, bug, workflows in all_bugs:
         with pytest.MonkeyPatch.context() as monkeypatch:
             plant(monkeypatch, *bug)
-            found = hunt()
+            found = hunt(workflows=workflows)
         seed, law, message = found or ("-", "NOT FOUND", "")
         print(f"{name:65} seed {seed:>3}  {law:14} {message[:90]}", flush=True)
 

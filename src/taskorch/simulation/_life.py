@@ -48,10 +48,11 @@ from taskorch.kernel import (
     TaskRow,
     is_alive,
 )
-from taskorch.model import TERMINAL, Program, Task, TaskState
+from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import Entry
 from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
 from taskorch.runtime._commits import Commits
+from taskorch.runtime._context import CURRENT, context_of
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._recovery import Folding
 from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
@@ -66,8 +67,9 @@ from taskorch.runtime._work import (
 )
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._chance import StepRandom
+from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._remotes import Remotes
-from taskorch.simulation._work import Job, nanoseconds
+from taskorch.simulation._work import is_call, nanoseconds
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -82,7 +84,7 @@ _ALL: Final = frozenset(CATALOGUE)
 _IDLE: Final = frozenset({LEASE, KEPT})
 
 
-class Life:
+class Life(Hosting):
     """
     One life of an orchestrator.
 
@@ -115,9 +117,12 @@ class Life:
         self.remotes: Remotes = Remotes(self)
         #: Attempts that wait for a commit before they begin.
         self.held_back: dict[tuple[str, int], TaskRow] = {}
+        #: The numbers of the facts of submissions, and of changes of options, of this
+        #: life.
+        self.submitted_at: dict[str, int] = {}
 
         # As a runtime:
-        self.work_class = Job
+        self.work_class = world.work_class
         self.submission: Any = Submission(cast("Runtime", self))
         self.executors: dict[str, Any] = {}
         self.keys: dict[str, str] = {}
@@ -131,6 +136,7 @@ class Life:
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
+        self._host()
 
     def publish(self) -> None:
         """Facts are handed over at the end of each step."""
@@ -181,7 +187,7 @@ class Life:
             if items:
                 kernel.sink = []
                 if self.commits is not None:
-                    self.commits.pending += map(_entry, items)
+                    self.commits.pending += map(self._entry, items)
             self.world.heard(self, items)
         starts, effects = kernel.starts, kernel.effects
         if effects:
@@ -207,6 +213,7 @@ class Life:
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             job, row.cargo = row.cargo, None
+            self.submitted_at.pop(row.id, None)
             if job is not None:
                 self.submission.remember(row, job)
 
@@ -252,13 +259,27 @@ class Life:
             world.survive("told", group[-1][0])
         self.write()
 
+    def _entry(self, item: tuple[Fact, Any]) -> Entry:
+        """What is kept of a fact; notes the number of what says how it may begin."""
+        fact, job = item
+        if fact[0] is TaskSubmitted or fact[0] is TaskOptionsChanged:
+            self.submitted_at[fact[3]] = fact[1]
+            return fact, job._task
+        if fact[0] is TaskCompleted:
+            return fact, job._value
+        if fact[0] is EventEmitted:
+            return fact, job.value
+        return fact, None
+
     # -- attempts ------------------------------------------------------------------
 
     def _launch(self, row: TaskRow) -> None:
         """The kernel has started *row*: tell its agent, once that is safe."""
         commits = self.commits
         if commits is not None:
-            seq = row.cargo._seq if row.bucket.spec.idempotent else self.kernel.seq
+            seq = self.kernel.seq
+            if row.bucket.spec.idempotent:
+                seq = self.submitted_at.get(row.id, 0)
             if seq > commits.committed:
                 attempt = row.attempt
                 self.held_back[row.id, attempt] = row
@@ -292,7 +313,7 @@ class Life:
             for number, value in enumerate(steps, 1):
                 when = now + ns * number // (len(steps) + 1)
                 timeline.at(when, self._progress, (run, value), idle=True)
-        if outcome.waits and not self._holdable(row):
+        if outcome.waits and not self._is_program(row):
             pause = min(ns, nanoseconds(outcome.waits))
             run.left_ns = (ns - pause) // 2
             run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
@@ -309,12 +330,8 @@ class Life:
         row = run.row
         assert row is not None  # noqa: S101 - it runs in our process
         job = row.cargo
-        if (
-            how == "completed"
-            and job is not None
-            and self.world.calls(job._task, row.id)
-        ):
-            how, result, error = self._call(job)
+        if how == "completed" and run.outcome.calls and is_call(task_of(row)):
+            how, result, error = self._call(job, run.attempt)
         run.over(how, self.timeline.now)
         del self.runs[run.task_id, run.attempt]
         self.end(row, run.attempt, how, result, error)
@@ -342,14 +359,17 @@ class Life:
             job._error = error
         self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
 
-    def _call(self, job: Work) -> tuple[str, Any, BaseException | None]:
-        """Call the function of which nothing else is known."""
+    def _call(self, job: Work, attempt: int) -> tuple[str, Any, BaseException | None]:
+        """Call the function of a task, which may ask for its context."""
+        token = CURRENT.set(context_of(job, attempt))
         try:
             fn, args, kwargs = resolved(job)
             value = fn(*args, **kwargs)
         except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
             how, shown, _ = outcome_of(error, job._row.id, asked=False)
             return how, None, shown
+        finally:
+            CURRENT.reset(token)
         if iscoroutine(value):
             value.close()
             msg = (
@@ -414,10 +434,6 @@ class Life:
         """*run* ends now."""
         run.ends_at(self.timeline.now, self.timeline, self._over)
 
-    def _holdable(self, row: TaskRow) -> bool:
-        job = row.cargo
-        return job is not None and isinstance(job._task.payload, Program)
-
     def _carry_out(self, effect: Effect) -> None:
         """Do what the kernel says besides starts."""
         row = effect.row
@@ -433,7 +449,7 @@ class Life:
             run.left_ns = run.due_ns - self.timeline.now if run.due_ns else -1
             run.goes_on(self.timeline)
         elif isinstance(effect, ReleaseAttempt):
-            if not run.due_ns and run.left_ns >= 0 and self._holdable(row):
+            if not run.due_ns and run.left_ns >= 0 and self._is_program(row):
                 self._go_on(run)
         elif isinstance(effect, ReturnSlot):
             self._go_on(run)
@@ -510,8 +526,7 @@ class Life:
 
     def suspend(self, row: TaskRow, now: int) -> bool:
         """Put *row* aside; a program is stopped where it stands."""
-        holdable = (row.id, row.attempt) in self.runs and self._holdable(row)
-        return self.kernel.suspend(row, now, holdable=holdable)
+        return self.kernel.suspend(row, now, holdable=self.holdable(row))
 
     def emit(self, name: str, payload: Any, keep_ns: int) -> int:
         """An event has come from outside; how many tasks it let go."""
@@ -557,9 +572,9 @@ class Life:
         prefix, numbers = self.id_parts
         return prefix + str(next(numbers))
 
-    def new_work(self, fn: Any, args: Any, kwargs: Any, how: int, ctx: Any) -> Job:
+    def new_work(self, fn: Any, args: Any, kwargs: Any, how: int, ctx: Any) -> Work:
         """The work of a task."""
-        return Job(self, fn, args, kwargs, how, ctx)
+        return self.work_class(self, fn, args, kwargs, how, ctx)
 
     def kernel_bucket(self, spec: Spec) -> Bucket:
         """The bucket of *spec*."""
@@ -620,19 +635,6 @@ class Life:
         kind, message = said(fault.error)
         msg = f"the {fault.component} failed: {kind}: {message}"
         return ComponentError(msg, component=fault.component, task_id=task_id)
-
-
-def _entry(item: tuple[Fact, Any]) -> Entry:
-    """What is kept of a fact; notes the number of what says how it may begin."""
-    fact, job = item
-    if fact[0] is TaskSubmitted or fact[0] is TaskOptionsChanged:
-        job._seq = fact[1]
-        return fact, job._task
-    if fact[0] is TaskCompleted:
-        return fact, job._value
-    if fact[0] is EventEmitted:
-        return fact, job.value
-    return fact, None
 
 
 def _hand_over(job: Work, emitted: Emitted | None) -> None:

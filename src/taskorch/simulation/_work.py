@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import Context
+from collections.abc import Callable
 from inspect import iscoroutinefunction
 from random import Random
 from typing import Any, Final, TypeAlias, cast
@@ -14,9 +13,8 @@ from taskorch.errors import AttemptLostError, InvalidTaskError
 from taskorch.model import Call, Task, check_seconds
 from taskorch.model._limits import NS
 from taskorch.model._show import show
-from taskorch.runtime._work import Work
 
-__all__ = ("Job", "Outcome", "What", "as_outcome", "as_what")
+__all__ = ("Outcome", "What", "as_outcome", "as_what")
 
 #: Seconds that work takes of which nothing is known.
 _SECONDS: Final = 1.0
@@ -36,6 +34,8 @@ class Outcome:
     result: Any = None
     #: What it raises; None: it completes.
     error: BaseException | None = None
+    #: Its function is called at the end, and what it returns or raises is its own.
+    calls: bool = False
     #: Its worker dies of it.
     crash: bool = False
     #: It does not end by itself.
@@ -121,22 +121,3 @@ def nanoseconds(seconds: float) -> int:
 def is_call(task: Task | None) -> bool:
     """Whether *task* is a call of a function."""
     return task is not None and isinstance(task.payload, Call)
-
-
-class Job(Work):
-    """One task as the simulation has it: the cargo of its row."""
-
-    __slots__ = ("_seq",)
-
-    def __init__(
-        self,
-        runtime: Any,
-        fn: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        how: int,
-        ctx: Context,
-    ) -> None:
-        super().__init__(runtime, fn, args, kwargs, how, ctx)
-        #: The number of the fact of its submission; 0 if that is kept.
-        self._seq = 0

@@ -26,6 +26,7 @@ from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime._deciders import Parts
+from taskorch.runtime._work import Work
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life
@@ -50,7 +51,7 @@ _ENDS: Final[dict[type[Event], TaskState]] = {
     TaskFailed: TaskState.FAILED,
     TaskCancelled: TaskState.CANCELLED,
 }
-_NOW: Final = Outcome(0.0)
+_NOW: Final = Outcome(0.0, calls=True)
 #: Leases for which signs of life alone are a reason to go on.
 _PATIENCE: Final = 20
 _UNKNOWN: Final = Outcome()
@@ -144,6 +145,11 @@ class World:
     def recovered(self, life: Life) -> None:
         """It lives again; nobody has been told."""
 
+    #: What a handle of a task is.
+    work_class: type[Work] = Work
+    #: Gives a life its manager of workflows.
+    manager_of: Callable[[Any], Any] | None = None
+
     # -- the work ------------------------------------------------------------------
 
     def outcome(self, task: Task, fence: Fence) -> Outcome:
@@ -170,15 +176,6 @@ class World:
         except Exception as error:
             error.add_note(f"in the work of task {task_id}, attempt {attempt}")
             raise
-
-    def calls(self, task: Task, task_id: str) -> bool:
-        """Whether the function of *task* is really called."""
-        return (
-            is_call(task)
-            and task.type not in self.by_type
-            and task_id not in self.by_id
-            and task_id.partition("~")[0] not in self.by_id
-        )
 
     # -- agents --------------------------------------------------------------------
 

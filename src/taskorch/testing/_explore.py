@@ -15,6 +15,11 @@ from taskorch.testing._arguments import check_kind
 from taskorch.testing._dice import Schedule
 from taskorch.testing._faults import Faults
 from taskorch.testing._simulation import Observer, Simulation
+from taskorch.testing._workflow_runs import (
+    WorkflowRuns,
+    faults_of_runs,
+    options_of_runs,
+)
 from taskorch.testing._workload import Whims, Workload, options, people
 
 __all__ = ("FailedRun", "explore", "find_failure", "minimise")
@@ -35,28 +40,35 @@ class _Exploration:
         faults: Faults | None,
         keep: Iterable[str] | None,
         check: bool | Observer,
+        workflows: bool,
     ) -> None:
         check_kind("seed", seed, int)
         check_count("steps", steps, least=0)
         random = Random(f"explore {seed}")  # noqa: S311 - to be repeated, not guessed
         if faults is None:
             faults = Faults.some(random)
+        if workflows:
+            faults = faults_of_runs(faults)
         self.whims = Whims()
+        made = options_of_runs if workflows else options
         self.simulation = Simulation(
             seed,
             faults=faults,
             keep=keep,
             check=check,
-            **options(random, self.whims),
+            **made(random, self.whims),
         )
         pace = random.choice([0.1, 1.0, 5.0])
-        people(random, self.simulation, pace)
-        self.workload = Workload(random, self.simulation, pace, steps)
+        self.workload: Workload | WorkflowRuns
+        if workflows:
+            self.workload = WorkflowRuns(random, self.simulation, pace, steps)
+        else:
+            people(random, self.simulation, pace)
+            self.workload = Workload(random, self.simulation, pace, steps)
 
     def run(self) -> None:
         simulation = self.simulation
         self.workload.begin()
-        simulation.run(until=self.workload.end)
         self.whims.rate = 0.0
         self.workload.drain()
         _promises(simulation)
@@ -102,6 +114,7 @@ def explore(
     faults: Faults | None = None,
     keep: Iterable[str] | None = None,
     check: bool | Observer = True,
+    workflows: bool = False,
 ) -> Simulation:
     """
     Run a random world with random work to its end.
@@ -112,13 +125,16 @@ def explore(
         faults: What goes wrong; None draws that too: see `Faults.some`.
         keep: Of commands and faults, only those of these names.
         check: Whether all invariants are checked after every step.
+        workflows: Whether the work is a run of a random workflow, with phases, gates,
+            approvals, pauses, restarts and tasks that are added; what has become of it
+            is compared with what its plan says. Else it is tasks on their own.
 
     Raises:
         AssertionError: A promise was broken, or something never ends.
         InternalError: An invariant does not hold.
         InvalidTaskError: *seed* or *steps* is no such number.
     """
-    exploration = _Exploration(seed, steps, faults, keep, check)
+    exploration = _Exploration(seed, steps, faults, keep, check, workflows)
     exploration.run()
     return exploration.simulation
 
@@ -140,9 +156,13 @@ class FailedRun:
     before: int
     #: What was asked to go wrong; None: that was drawn.
     faults: Faults | None = None
+    #: Whether the work was a run of a workflow.
+    workflows: bool = False
 
     def __str__(self) -> str:
         faults = "" if self.faults is None else f"faults={self.faults!r}, "
+        if self.workflows:
+            faults += "workflows=True, "
         return (
             f"seed {self.seed}: {self.error}\n"
             f"{len(self.schedule)} of {self.before} things that happened are enough:\n"
@@ -160,6 +180,7 @@ def find_failure(
     faults: Faults | None = None,
     check: bool | Observer = True,
     tries: int = _TRIES,
+    workflows: bool = False,
 ) -> FailedRun | None:
     """
     Run `explore`; if it fails, find the smallest schedule that fails like that.
@@ -170,6 +191,7 @@ def find_failure(
         faults: As for `explore`.
         check: As for `explore`; an observer of your own must bear several runs.
         tries: The most runs that the search may take.
+        workflows: As for `explore`.
 
     Returns:
         What was found; None: nothing fails.
@@ -181,7 +203,7 @@ def find_failure(
     def attempt(
         keep: Iterable[str] | None,
     ) -> tuple[Exception | None, Simulation]:
-        exploration = _Exploration(seed, steps, faults, keep, check)
+        exploration = _Exploration(seed, steps, faults, keep, check, workflows)
         try:
             exploration.run()
         except Exception as error:  # noqa: BLE001 - that is what is looked for
@@ -211,6 +233,7 @@ def find_failure(
         trace=short.trace(),
         before=len(names),
         faults=faults,
+        workflows=workflows,
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
 
 import attrs
 
+from taskorch._handles import TaskHandle
+from taskorch._managers import WorkflowManager, _limits
 from taskorch.errors import (
     InvalidTaskError,
     UnknownTaskError,
@@ -44,7 +46,7 @@ from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
-from taskorch.runtime._work import task_of
+from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._agents import Run
 from taskorch.simulation._life import Life
@@ -115,8 +117,19 @@ class Observer(Protocol):
         ...
 
 
+def _manager_of(life: Any) -> WorkflowManager:
+    """What runs workflows in a life."""
+    if life.manager is None:
+        life.manager = WorkflowManager(life)
+    found: WorkflowManager = life.manager
+    return found
+
+
 class _Watched(World):
     """A world that keeps a log, and has an observer."""
+
+    work_class: type[Work] = TaskHandle
+    manager_of = staticmethod(_manager_of)
 
     def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
         journal = SimulatedJournal()
@@ -212,6 +225,7 @@ class _Watched(World):
     def recovered(self, life: Life) -> None:
         """See `World.recovered`."""
         self.log.append(f"life {life.epoch}, from fact {life.kernel.seq}")
+        _limits.restore(cast("Runtime", life))
         self._safe.clear()
         if self.journal is not None:
             self._note_safe(self.journal.read())
@@ -569,6 +583,20 @@ class Simulation:
             return life.control(task_id, lambda row, now: act(life, row, now))
 
         return self.world.do(step)
+
+    @property
+    def workflows(self) -> WorkflowManager:
+        """
+        Starts and controls workflows, as `orch.workflows` does.
+
+        It is that of one life of the orchestrator: after a crash, ask for it again.
+        Its methods return at once, before the journal has what they did; to wait for
+        the result of a run is to let time pass.
+
+        Raises:
+            NotRunningError: The orchestrator is dead at the moment.
+        """
+        return _manager_of(self._life())
 
     # -- asking --------------------------------------------------------------------
 

@@ -665,6 +665,7 @@ class Watch:
             Breach: A guarantee does not hold.
         """
         books = self._books
+        self._note_pools(kernel)
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
         for fact, cargo in items:
@@ -684,6 +685,13 @@ class Watch:
         self._steps += 1
         if not self._steps % _EVERY:
             self.finished(kernel)
+
+    def _note_pools(self, kernel: Kernel) -> None:
+        """Limits of phases come and go, and are no facts: tasks say which they need."""
+        folded = self._folded
+        if kernel.pools.keys() != folded.pools.keys():
+            folded.add_pools((name, pool.total) for name, pool in kernel.pools.items())
+            folded.pools = {name: folded.pools[name] for name in kernel.pools}
 
     def _check_end(self, fact: Fact, epoch: int, truth: Truth) -> None:
         task_id, attempt = fact[3], fact[4]
@@ -850,6 +858,7 @@ class Watch:
         """
         self._books = self._new_books()
         self._folded = self._new_kernel()
+        self._note_pools(kernel)
         for fact, cargo in self._entries():
             self._books.read(fact)
             fold(self._folded, fact, cargo)

@@ -335,9 +335,10 @@ class Workload:
         return self.commands[-1].at if self.commands else 0.0
 
     def begin(self) -> None:
-        """Put them on the timeline."""
+        """Do them, each when it is time."""
         for command in self.commands:
             self._simulation.at(command.at, partial(self._do, command))
+        self._simulation.run(until=self.end)
 
     def _do(self, command: Command) -> None:
         dice = self._simulation.dice

@@ -1,9 +1,10 @@
 """
 Simulate fresh seeds for as long as you like: `python -m taskorch.testing.soak`.
 
-Each seed is a world with random policies, agents, work and faults; after every step
-all invariants are checked. It prints which seeds it ran, and of one that fails the
-error, the few commands and faults that bring it about, and how to repeat it.
+Each seed is two worlds with random policies, agents, work and faults: one with tasks on
+their own, one with a run of a workflow. After every step all invariants are checked. It
+prints which seeds it ran, and of one that fails the error, the few commands and faults
+that bring it about, and how to repeat it.
 """
 
 from __future__ import annotations
@@ -67,20 +68,26 @@ def _results(
     stop = None if given.seeds is None else seed + given.seeds
     if given.jobs <= 1:
         while monotonic() < end and seed != stop:
-            yield seed, find_failure(seed, given.steps)
+            yield seed, _search(seed, given.steps)
             seed += 1
         return
     with ProcessPoolExecutor(given.jobs) as pool:
         under_way: dict[Future[FailedRun | None], int] = {}
         while True:
             while len(under_way) < given.jobs and monotonic() < end and seed != stop:
-                under_way[pool.submit(find_failure, seed, given.steps)] = seed
+                under_way[pool.submit(_search, seed, given.steps)] = seed
                 seed += 1
             if not under_way:
                 return
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=under_way.__getitem__):
                 yield under_way.pop(future), future.result()
+
+
+def _search(seed: int, steps: int) -> FailedRun | None:
+    """What fails in the worlds of a seed."""
+    failure = find_failure(seed, steps)
+    return failure or find_failure(seed, steps, workflows=True)
 
 
 def _say(text: str) -> None:

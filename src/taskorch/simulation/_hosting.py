@@ -1,0 +1,145 @@
+"""
+What `orch.workflows` needs of a runtime, in virtual time.
+
+The managers of workflows are those that run in production: they change the state in
+steps and take tasks in by the code of the runtime. Where that returns once a step is
+kept, this returns at once: whether a caller was told is for the caller to see, by
+`Commits.when`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from taskorch.errors import (
+    ComponentError,
+    NotRunningError,
+    UsageError,
+    WouldDeadlockError,
+)
+from taskorch.kernel import PolicyFault, TaskRow
+from taskorch.model import Program
+from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._waiting import is_settled
+
+if TYPE_CHECKING:
+    from taskorch.runtime._deciders import PolicyDeciders
+    from taskorch.runtime._work import Work
+    from taskorch.simulation._agents import Run
+    from taskorch.simulation._world import World
+
+__all__ = ("Hosting",)
+
+
+class Hosting:
+    """The part of a life that stands for a runtime to the managers of workflows."""
+
+    world: World
+    deciders: PolicyDeciders
+    runs: dict[tuple[str, int], Run]
+
+    #: They take tasks in as a runtime does: by its own code.
+    submit_run = Runtime.submit_run
+    submit_tasks = Runtime.submit_tasks
+    _submit_plain = Runtime._submit_plain
+
+    halted: bool = False
+    manager: Any = None
+
+    def _host(self) -> None:
+        """Begin: to be called when the life is made."""
+        world = self.world
+        self.manager_of: Callable[[Any], Any] | None = world.manager_of
+        self.attempts: SimpleNamespace = SimpleNamespace(holdable=self.holdable)
+        self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
+
+    def now(self) -> int:
+        """The time in ns, as the process has it."""
+        raise NotImplementedError
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        raise NotImplementedError
+
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """
+        Make *change*, and do what follows from it.
+
+        Args:
+            change: What is done, given the time.
+            keep: Whether a runtime would return only once it is kept.
+
+        Raises:
+            NotRunningError: The orchestrator is dead, or has died of this step: then
+                nobody knows whether it is kept.
+        """
+        del keep
+        self.deciders.refuse_reentry()
+        self.refuse_submission()
+        try:
+            result = self.world.do(lambda: change(self.now()))
+        except PolicyFault as fault:
+            raise self.component_error(fault, None) from fault.error
+        self.refuse_submission()
+        return result
+
+    def refuse_submission(self) -> None:
+        """
+        Called where tasks come in.
+
+        Raises:
+            NotRunningError: The orchestrator has died.
+        """
+        if self.world.life is not self:
+            msg = "this life of the orchestrator is over: it has crashed"
+            hint = "let time pass, and ask simulation.workflows again"
+            raise NotRunningError(msg, hint=hint)
+
+    def durable(self) -> None:
+        """Nothing has to be opened."""
+
+    def look_up(self, *names: str) -> None:
+        """What has left memory is known by its id only."""
+
+    def recall(self, names: Sequence[str]) -> None:
+        """What has left memory is known by its id only."""
+
+    def is_left(self, row: TaskRow) -> bool:  # noqa: ARG002 - as a runtime has it
+        """Whether the orchestrator was stopped, and *row* had ended by then: never."""
+        return False
+
+    def holdable(self, row: TaskRow) -> bool:
+        """Whether *row* runs, and can be stopped where it stands."""
+        return (row.id, row.attempt) in self.runs and self._is_program(row)
+
+    def _is_program(self, row: TaskRow) -> bool:
+        job = row.cargo
+        return job is not None and isinstance(job._task.payload, Program)
+
+    def _wait(self, work: Work, timeout: float | None) -> bool:
+        """
+        Let time pass until nothing proceeds by itself, and *work* is settled.
+
+        Raises:
+            NotRunningError: The orchestrator has died meanwhile.
+            UsageError: Patience has a limit, in a time that does not pass here.
+            WouldDeadlockError: It is not settled even so.
+        """
+        row = work._row
+        if is_settled(row):
+            return True
+        if timeout is not None:
+            msg = "a wait in a simulation has no timeout"
+            hint = "let time pass with simulation.run(until=…), and ask then"
+            raise UsageError(msg, hint=hint)
+        self.world.run()
+        self.refuse_submission()
+        if not is_settled(row):
+            msg = f"task {row.id} is {row.state}, and nothing proceeds by itself"
+            hint = "simulation.explain(id) says why"
+            raise WouldDeadlockError(msg, hint=hint, task_id=row.id)
+        return True

@@ -1,0 +1,373 @@
+"""
+A second opinion of runs of workflows: what must become of one, from its plan alone.
+
+It knows the phases, tasks and gates as they were drawn, which of the runs of a task
+fail, and what somebody decided; nothing of how `orch.workflows` brings it about. What
+it holds, by the names that a breach is told by:
+
+    phases      nothing of a phase begins before the gate, or approval, before it opened
+    gates       a gate looks when all of its phase has ended, at just what completed
+    parallel    no more tasks of a phase run at once than it allows
+    paused      nothing begins of what is paused
+    approvals   the first decision about an approval is the one that holds
+    room        an added task finds room, or is refused
+    verdict     each task is in the end in the state that follows from the plan
+    counted     a status and a report count what has completed, and say so of a phase
+    kept        what completed is not run again by a restart
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from taskorch.events import (
+    Event,
+    Fact,
+    OrchestratorStarted,
+    SlotLeaked,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskReleased,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+)
+from taskorch.model import TERMINAL, TaskState
+from taskorch.testing._watch import Breach
+
+__all__ = (
+    "Gate",
+    "Hearing",
+    "Known",
+    "Plan",
+    "PlannedPhase",
+    "PlannedTask",
+    "passes",
+    "predict",
+    "stem",
+)
+
+_S: Final = TaskState
+#: Facts after which an attempt does not run any more.
+_OVER: Final = (
+    TaskCompleted,
+    TaskFailed,
+    TaskCancelled,
+    TaskRetrying,
+    TaskSuspended,
+    TaskBlocked,
+    SlotLeaked,
+)
+
+
+@attrs.frozen
+class PlannedTask:
+    """A task of a phase."""
+
+    name: str
+    after: tuple[str, ...] = ()
+    #: Of its runs, how many of the first ones fail.
+    fails: int = 0
+    #: How many tasks each of its attempts adds, in two calls.
+    adds: tuple[int, int] = (0, 0)
+
+
+@attrs.frozen
+class Gate:
+    """What a gate asks for, beside that all has completed."""
+
+    #: Of the results, how many there must be; None: nobody asks.
+    least: int | None = None
+    #: Of its runs, how many of the first ones are told no.
+    says_no: int = 0
+    #: Whether somebody must approve, and what is decided if nobody does before the end.
+    approval: bool = False
+    approves: bool = True
+
+
+@attrs.frozen
+class PlannedPhase:
+    """A phase, its tasks in an order in which they can run."""
+
+    name: str
+    tasks: tuple[PlannedTask, ...]
+    gate: Gate
+    on_failure: str
+    max_parallel: int | None
+
+    @property
+    def end(self) -> str:
+        """What the next phase waits for."""
+        return f"{self.name}/{'approval' if self.gate.approval else 'gate'}"
+
+
+@attrs.frozen
+class Plan:
+    """A workflow, and what its tasks do."""
+
+    phases: tuple[PlannedPhase, ...]
+    max_added: int
+
+    def task(self, name: str) -> PlannedTask:
+        """A task by its name; one that was added does nothing in particular."""
+        for phase in self.phases:
+            for task in phase.tasks:
+                if task.name == name:
+                    return task
+        return PlannedTask(name)
+
+    def index(self, name: str) -> int:
+        """The number of the phase that a task, gate or approval is of."""
+        first = name.partition("/")[0]
+        for number, phase in enumerate(self.phases):
+            if first == phase.name or any(t.name == first for t in phase.tasks):
+                return number
+        law = "room"
+        raise Breach(law, f"{name} is of no phase")
+
+    def is_in(self, name: str, part: str) -> bool:
+        """Whether a task is, or is of, what is called *part*; "" is all."""
+        if not part or name == part or name.startswith(f"{part}/"):
+            return True
+        return self.phases[self.index(name)].name == part
+
+
+@attrs.define
+class Known:
+    """What has really happened, as far as `predict` takes it as given."""
+
+    #: The tasks that were added, by their names.
+    added: Sequence[str]
+    #: Of each task, the number of its latest run.
+    runs: Mapping[str, int]
+    #: What was decided about each approval.
+    decided: Mapping[str, bool]
+
+
+def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
+    """The state of each task once nothing goes on by itself."""
+    states: dict[str, TaskState] = {}
+    before: str | None = None
+    skips = False
+    for phase in plan.phases:
+        members: list[str] = []
+
+        def stuck(skipping: bool) -> TaskState:
+            return _S.CANCELLED if skipping else _S.BLOCKED
+
+        for task in phase.tasks:
+            above = [*task.after, *([before] if before else [])]
+            members.append(task.name)
+            if any(states[name] is not _S.COMPLETED for name in above):
+                states[task.name] = stuck(skips)
+            else:
+                fails = known.runs[task.name] <= task.fails
+                states[task.name] = _S.FAILED if fails else _S.COMPLETED
+            added = [n for n in known.added if n.startswith(f"{task.name}/")]
+            states.update(dict.fromkeys(added, _S.COMPLETED))
+            members += added
+        begun = before is None or states[before] is _S.COMPLETED
+        done = [name for name in members if states[name] is _S.COMPLETED]
+        gate = f"{phase.name}/gate"
+        skipping = skips or phase.on_failure == "skip"
+        goes_on = phase.on_failure == "continue"
+        if goes_on:
+            states[gate] = _S.COMPLETED if begun else _S.FAILED
+        elif not begun or len(done) < len(members):
+            states[gate] = stuck(skipping)
+        else:
+            opens = passes(phase, len(done), known.runs[gate])
+            states[gate] = _S.COMPLETED if opens else _S.FAILED
+        if phase.gate.approval:
+            name = phase.end
+            if states[gate] is not _S.COMPLETED:
+                states[name] = stuck(skipping)
+            elif known.decided[name] or goes_on:
+                states[name] = _S.COMPLETED
+            else:
+                states[name] = _S.FAILED
+        before, skips = phase.end, skipping
+    return states
+
+
+def passes(phase: PlannedPhase, completed: int, run: int) -> bool:
+    """Whether what a gate asks for, beside that all completed, holds."""
+    gate = phase.gate
+    return gate.least is None or (completed >= gate.least and run > gate.says_no)
+
+
+def stem(task_id: str) -> str:
+    """The id in the workflow of a run of a task."""
+    return task_id.partition("/")[2].partition("~")[0]
+
+
+class Hearing:
+    """
+    Goes through all that was decided, in order, and holds what must not begin when.
+
+    Args:
+        plan: What the run is of.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._facts: list[Fact] = []
+        self._states: dict[str, tuple[TaskState, str]] = {}
+        self._running: set[str] = set()
+        self._paused: set[str] = set()
+        self._parts: set[str] = set()
+        #: Of each run of a gate, whether its phase has passed.
+        self.verdicts: dict[str, bool] = {}
+
+    def hear(self, log: Iterable[Any]) -> None:
+        """
+        Read a log: facts, and texts that say what was paused and resumed.
+
+        Raises:
+            Breach: Something began that must not.
+        """
+        for item in log:
+            if isinstance(item, str):
+                self._note(item)
+            elif isinstance(item, tuple):
+                if self._facts and item[1] <= self._facts[-1][1]:
+                    self._forget(item[1])
+                self._facts.append(item)
+                self._read(item, held=False)
+
+    def _note(self, text: str) -> None:
+        head, _, names = text.partition(": ")
+        what, _, part = head.partition(" ")
+        if what == "paused":
+            self._paused.update(names.split())
+            self._parts.add(part)
+        elif what == "resumed":
+            self._paused.difference_update(names.split())
+            is_in = self._plan.is_in
+            self._parts = {
+                p for p in self._parts if part and not (p and is_in(p, part))
+            }
+        elif what == "crash":
+            # It may have been lost that they were.
+            self._paused.clear()
+            self._parts.clear()
+
+    def _forget(self, number: int) -> None:
+        """A crash took the facts from *number* on."""
+        facts = [fact for fact in self._facts if fact[1] < number]
+        self._facts, self._states, self._running = facts, {}, set()
+        for fact in facts:
+            self._read(fact, held=True)
+
+    def _read(self, fact: Fact, *, held: bool) -> None:
+        """Enter *fact*; *held*: it was looked at before."""
+        cls = fact[0]
+        if cls is OrchestratorStarted:
+            self._running.clear()
+        elif cls is TaskReleased and not held:
+            self._release(stem(fact[3]))
+        elif cls in (TaskSubmitted, TaskStarted, *_OVER):
+            self._change(cls, fact[3], fact[4:], held=held)
+
+    def _change(
+        self, cls: type[Event], task_id: str, rest: tuple[Any, ...], *, held: bool
+    ) -> None:
+        """A task comes, begins, or its attempt is over."""
+        name = stem(task_id)
+        if cls is TaskSubmitted:
+            self._enter(name)
+        elif cls is TaskStarted:
+            if not held:
+                self._begin(name)
+            self._running.add(task_id)
+        else:
+            self._running.discard(task_id)
+        if cls is TaskCompleted:
+            self._pass(name, task_id)
+        state = _ENDS.get(cls, _S.PENDING)
+        if cls is TaskBlocked and rest[0]:
+            state = _S.BLOCKED
+        self._states[name] = (state, task_id)
+
+    def _enter(self, name: str) -> None:
+        """A task is submitted: if it is added to what is paused, it is paused too."""
+        phase = self._plan.phases[self._plan.index(name)]
+        is_late = self._is(f"{phase.name}/gate", *TERMINAL)
+        is_added = name not in self._states and "/" in name
+        is_below = any(self._plan.is_in(name, part) for part in self._parts)
+        if is_added and is_below and not is_late:
+            self._paused.add(name)
+
+    def _pass(self, name: str, task_id: str) -> None:
+        """A gate has looked: whether its phase has passed."""
+        number = self._plan.index(name)
+        phase = self._plan.phases[number]
+        if name == f"{phase.name}/gate":
+            members = self._members(number)
+            done = sum(self._is(member, _S.COMPLETED) for member in members)
+            _, _, run = task_id.partition("~")
+            holds = passes(phase, done, int(run or 1))
+            self.verdicts[task_id] = holds and done == len(members)
+
+    def _is(self, name: str, *states: TaskState) -> bool:
+        return name in self._states and self._states[name][0] in states
+
+    def _begin(self, name: str) -> None:
+        plan = self._plan
+        number = plan.index(name)
+        phase = plan.phases[number]
+        if name in self._paused:
+            _breach("paused", f"{name} begins, and is paused")
+        goes_on = phase.on_failure == "continue"
+        is_gate = name == f"{phase.name}/gate"
+        if number and not (is_gate and goes_on):
+            end = plan.phases[number - 1].end
+            if not self._is(end, _S.COMPLETED):
+                _breach("phases", f"{name} begins, and {end} has not opened")
+        members = self._members(number)
+        if is_gate:
+            if not goes_on:
+                self._look(name, members, _S.COMPLETED)
+            return
+        limit = phase.max_parallel
+        running = [task_id for task_id in self._running if stem(task_id) in members]
+        if limit is not None and len(running) >= limit:
+            _breach("parallel", f"{name} begins beside {', '.join(running)}")
+
+    def _release(self, name: str) -> None:
+        """A gate that looks whatever has become of its phase is let go."""
+        number = self._plan.index(name)
+        phase = self._plan.phases[number]
+        if name == f"{phase.name}/gate" and phase.on_failure == "continue":
+            ends = (_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED)
+            self._look(name, self._members(number), *ends)
+
+    def _members(self, number: int) -> list[str]:
+        """The tasks of a phase, without its gate and approval."""
+        phase = self._plan.phases[number]
+        ours = (f"{phase.name}/gate", f"{phase.name}/approval")
+        return [
+            n for n in self._states if self._plan.index(n) == number if n not in ours
+        ]
+
+    def _look(self, gate: str, members: Iterable[str], *ends: TaskState) -> None:
+        for name in members:
+            if not self._is(name, *ends):
+                _breach("gates", f"{gate} looks, and {name} has not ended")
+
+
+_ENDS: Final[Mapping[type[Event], TaskState]] = {
+    TaskCompleted: _S.COMPLETED,
+    TaskFailed: _S.FAILED,
+    TaskCancelled: _S.CANCELLED,
+}
+
+
+def _breach(law: str, message: str) -> None:
+    raise Breach(law, message)

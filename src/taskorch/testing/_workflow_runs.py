@@ -1,0 +1,540 @@
+"""Random runs of workflows, and what is done to them: for `explore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    QueueFullError,
+    UsageError,
+)
+from taskorch.model import TERMINAL, Task, TaskState
+from taskorch.policies import FifoQueue, PriorityQueue
+from taskorch.runtime._context import current_context
+from taskorch.simulation import Outcome
+from taskorch.testing._faults import Faults
+from taskorch.testing._opinion import (
+    Gate,
+    Hearing,
+    Known,
+    Plan,
+    PlannedPhase,
+    PlannedTask,
+    passes,
+    predict,
+    stem,
+)
+from taskorch.testing._simulation import Simulation
+from taskorch.testing._watch import Breach
+from taskorch.testing._workload import Whims, options
+from taskorch.workflows import Approval, Workflow
+
+if TYPE_CHECKING:
+    from taskorch._managers import WorkflowManager, WorkflowRun
+    from taskorch.kernel import TaskRow
+
+__all__ = ("WorkflowRuns", "faults_of_runs", "options_of_runs")
+
+_RUN: Final = "run"
+#: The type of all tasks but gates and approvals.
+_TYPE: Final = "work"
+_S: Final = TaskState
+_FAILURES: Final = ("stop", "stop", "continue", "skip")
+#: Restarts after which every run of a task that was to fail has failed.
+_RESTARTS: Final = 4
+#: How often what is asked for is decided until nothing is.
+_ROUNDS: Final = 40
+#: What callers do, each as often as it stands here.
+_KINDS: Final = (
+    *("start", "pause", "resume", "resume", "decide", "decide"),
+    *("restart", "look", "look"),
+)
+
+
+def draw_plan(random: Random) -> Plan:
+    """A random workflow."""
+    phases: list[PlannedPhase] = []
+    for number in range(random.choice([1, 2, 2, 3])):
+        names = [f"t{number}{letter}" for letter in "abcd"[: random.randint(1, 4)]]
+        tasks = tuple(
+            PlannedTask(
+                name,
+                tuple(random.sample(names[:i], min(i, random.choice([0, 0, 1, 2])))),
+                random.choice([0, 0, 0, 0, 1, 2]),
+                random.choice([(0, 0), (0, 0), (1, 0), (2, 1), (1, 2)]),
+            )
+            for i, name in enumerate(names)
+        )
+        least = random.choice([None, None, 1, len(names)])
+        gate = Gate(
+            least,
+            0 if least is None else random.choice([0, 0, 1]),
+            random.random() < 0.4,  # noqa: PLR2004 - of some phases
+            random.random() < 0.6,  # noqa: PLR2004 - most are approved
+        )
+        phases.append(
+            PlannedPhase(
+                f"p{number}",
+                tasks,
+                gate,
+                random.choice(_FAILURES),
+                random.choice([None, None, 1, 2]),
+            )
+        )
+    return Plan(tuple(phases), random.choice([1, 2, 3, 100]))
+
+
+def options_of_runs(random: Random, whims: Whims) -> dict[str, Any]:
+    """What an orchestrator for runs is made with: none of its parts refuses a task."""
+    made = options(random, whims)
+    return {
+        **{name: made[name] for name in ("registry", "concurrency")},
+        "queue": random.choice([None, FifoQueue(), PriorityQueue(aging=1.0)]),
+    }
+
+
+def faults_of_runs(faults: Faults) -> Faults:
+    """Of *faults*, those that end no task, so that a plan says what comes of it."""
+    return attrs.evolve(faults, agent_death=0.0, agent_hang=0.0, zombie=0.0)
+
+
+class WorkflowRuns:
+    """
+    A run of a random workflow, with commands that are settled beforehand.
+
+    Args:
+        random: Where they come from.
+        simulation: What runs it.
+        pace: Seconds, more or less, from one command to the next.
+        steps: How many.
+    """
+
+    def __init__(
+        self, random: Random, simulation: Simulation, pace: float, steps: int
+    ) -> None:
+        self._simulation = simulation
+        self._plan = plan = draw_plan(random)
+        self._workflow = self._build()
+        #: The life in which the run was started, or started again.
+        self._epoch = 0
+        #: What went wrong where nobody can raise it: inside tasks.
+        self._breaches: list[Breach] = []
+        #: Of runs of approvals, what was decided.
+        self._decided: dict[str, bool] = {}
+        #: Whether all had ended when it was restarted.
+        self._is_settled = False
+        #: What was added when the gate of its phase had given its verdict.
+        self._late: set[str] = set()
+        #: Whether somebody does that in each life.
+        self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
+        self._is_paused = self._is_restarted = False
+        longest = pace * random.choice([0.5, 2.0, 5.0])
+        simulation.work(
+            _TYPE,
+            lambda _task, _attempt, dice: Outcome(longest * dice.random(), calls=True),
+        )
+        parts = ["", *(phase.name for phase in plan.phases), *self._workflow]
+        now = 0.0
+        self._commands: list[tuple[float, str, str, Callable[[], object]]] = []
+        for _ in range(steps):
+            now += random.choice([0.0, 1.0, random.random()]) * pace
+            self._commands.append((now, *self._draw(random, parts)))
+
+    def _build(self) -> Workflow:
+        workflow = Workflow("drawn")
+        for planned in self._plan.phases:
+            checks: list[Any] = []
+            if planned.gate.least is not None:
+                checks.append(self._asked(planned))
+            if planned.gate.approval:
+                checks.append(Approval())
+            on_failure: Any = planned.on_failure
+            phase = workflow.phase(
+                planned.name,
+                max_parallel=planned.max_parallel,
+                gate=checks,
+                on_failure=on_failure,
+            )
+            for task in planned.tasks:
+                phase.task(self._work, id=task.name, after=task.after, type=_TYPE)
+        return workflow
+
+    # -- what its tasks do ---------------------------------------------------------
+
+    def _work(self) -> str:
+        """
+        The work of a task: it adds tasks, or fails, or both, as was planned.
+
+        Raises:
+            ValueError: It was to fail.
+        """
+        context = current_context()
+        name, run = _named(context.task_id)
+        task = self._plan.task(name)
+        number = 0
+        for many in task.adds:
+            names = [f"{name}/{number + i}" for i in range(many)]
+            number += many
+            if names:
+                self._add(context.workflow, names)
+        if run <= task.fails:
+            msg = "it was to fail"
+            raise ValueError(msg)
+        return name
+
+    def _add(self, workflow: Any, names: list[str]) -> None:
+        """Add tasks, and see that there is room for them just if there is."""
+        added = {stem(row.id) for row in self._rows() if _is_added(row)}
+        fresh = set(names) - added
+        phase = self._plan.phases[self._plan.index(names[0])]
+        gate = self._latest()[f"{phase.name}/gate"]
+        is_late = gate.state in (*TERMINAL, _S.RUNNING, _S.QUEUED)
+        epoch = current_context().fence[0]
+        # A life in which nobody has started it again knows of no limit.
+        most = self._plan.max_added if epoch == self._epoch else 100_000
+        has_room = not fresh or len(added) + len(fresh) <= most
+        try:
+            workflow.add_all([Task.call(self._work, id=n, type=_TYPE) for n in names])
+        except QueueFullError:
+            if has_room:
+                self._note("room", f"{names} are refused beside {len(added)}")
+        else:
+            if is_late:
+                self._late |= fresh
+            else:
+                self._late.difference_update(names)
+            if not has_room:
+                self._note("room", f"{names} are added beside {len(added)}")
+
+    def _asked(self, phase: PlannedPhase) -> Callable[[dict[str, Any]], bool]:
+        """What the gate of *phase* asks: it sees just what has completed."""
+        plan = self._plan
+        number = plan.phases.index(phase)
+        ours = (f"{phase.name}/gate", f"{phase.name}/approval")
+
+        def enough(results: dict[str, Any]) -> bool:
+            done = {
+                name
+                for name, row in self._latest().items()
+                if plan.index(name) == number
+                and name not in ours
+                and name not in self._late
+                and row.state is _S.COMPLETED
+            }
+            if set(results) != done:
+                self._note("gates", f"{ours[0]} is told of {set(results)}, not {done}")
+            return passes(phase, len(results), _named(current_context().task_id)[1])
+
+        return enough
+
+    def _note(self, law: str, message: str) -> None:
+        self._breaches.append(Breach(law, message))
+
+    # -- what callers do -----------------------------------------------------------
+
+    def _draw(
+        self, random: Random, parts: list[str]
+    ) -> tuple[str, str, Callable[[], object]]:
+        """A command: its kind, detail, and what to do."""
+        part = random.choice(parts)
+        target = random.choice([_RUN, "*", "r*"]) if not part else f"{_RUN}/{part}"
+        phase = random.choice(self._plan.phases).name
+        yes = random.random() < 0.5  # noqa: PLR2004 - a half
+        kind = random.choice(_KINDS)
+        detail = {
+            "pause": target,
+            "resume": target,
+            "decide": f"{phase} {'yes' if yes else 'no'}",
+        }
+        acts: dict[str, Callable[[], object]] = {
+            "start": self._start,
+            "pause": lambda: self._pause(target, part),
+            "resume": lambda: self._resume(target, part),
+            "decide": lambda: self._decide(phase, yes=yes),
+            "restart": self._restart,
+            "look": self._look,
+        }
+        return kind, detail.get(kind, ""), acts[kind]
+
+    @property
+    def _manager(self) -> WorkflowManager:
+        return self._simulation.workflows
+
+    def _start(self) -> None:
+        """Start it: as a script does when it is run, and when it is run again."""
+        manager, plan = self._manager, self._plan
+        try:
+            manager.start(self._workflow, _RUN, max_added=plan.max_added)
+        except DuplicateTaskError as error:
+            law = "kept"
+            raise Breach(law, f"it cannot be started again: {error}") from error
+        life = self._simulation.world.living()
+        self._epoch = life.epoch
+
+    def _pause(self, target: str, part: str) -> None:
+        self._is_paused = True
+        manager = self._manager
+        # What is blocked stays so, and a decision about it is no business of a pause.
+        names = [n for n, row in self._latest().items() if row.state is not _S.BLOCKED]
+        if manager.pause(target):
+            self._say("paused", part, names)
+
+    def _resume(self, target: str, part: str) -> None:
+        manager = self._manager
+        self._say("resumed", part, list(self._latest()))
+        manager.resume(target)
+        if not part:
+            self._is_paused = False
+            status = manager.status(_RUN)
+            if status.pause or status.counts.get(_S.SUSPENDED):
+                law = "paused"
+                raise Breach(law, f"all was resumed, and {status}")
+
+    def _say(self, what: str, part: str, names: Iterable[str]) -> None:
+        chosen = [name for name in names if self._plan.is_in(name, part)]
+        self._simulation.world.log.append(f"{what} {part}: {' '.join(chosen)}")
+
+    def _decide(self, phase: str, *, yes: bool) -> None:
+        """Say yes or no: the first one counts, and only once it is asked for."""
+        manager = self._manager
+        row = self._latest().get(f"{phase}/approval")
+        was = None if row is None else row.state
+        if row is not None and _is_asked(row):
+            # Even if it dies of it: then that may be kept, or it is asked again.
+            self._decided[row.id] = yes
+        act = manager.approve if yes else manager.reject
+        try:
+            did = act(_RUN, phase, by="ann", note="as drawn")
+        except InvalidTransitionError:
+            if was in TERMINAL or (row is not None and _is_asked(row)):
+                law = "approvals"
+                raise Breach(law, f"{phase} is {was}, and nobody may decide") from None
+            raise
+        assert row is not None  # noqa: S101 - else it was refused
+        if did == (was in TERMINAL):
+            law = "approvals"
+            raise Breach(law, f"{row.id} was {was}: it was decided {did}")
+
+    def _restart(self) -> None:
+        """Run again what did not complete, and nothing else."""
+        manager = self._manager
+        if self._is_paused:
+            return
+        self._is_restarted = True
+        before = {name: (row.id, row.state) for name, row in self._latest().items()}
+        manager.restart(_RUN)
+        for name, row in self._latest().items():
+            task_id, state = before[name]
+            is_new = row.id != task_id
+            if is_new != (state in (_S.FAILED, _S.CANCELLED)):
+                law = "kept"
+                raise Breach(law, f"{name} was {state}; after a restart it is {row.id}")
+
+    def _look(self) -> None:
+        """Whoever looks at any moment is told what is so."""
+        manager = self._manager
+        self._count(manager.get(_RUN))
+
+    # -- the run -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """
+        Start the run, and do the commands, each when it is time.
+
+        Raises:
+            Breach: A law did not hold.
+        """
+        simulation = self._simulation
+        self._try("start", "start", "", self._start)
+        for number, (at, kind, detail, act) in enumerate(self._commands):
+            simulation.run(until=at)
+            self._again()
+            self._try(kind, f"command {number}", detail, act)
+            self._judge()
+
+    def drain(self) -> None:
+        """
+        Bring it to its end in a perfect world, and hold it against its plan.
+
+        Raises:
+            Breach: It is not what must have become of it.
+        """
+        simulation = self._simulation
+        simulation.nature.on = False
+        simulation.run()
+        for _ in range(_RESTARTS):
+            self._finish()
+            # A gate that had been about to look when all was restarted has seen what
+            # was there before.
+            if not self._is_restarted or self._is_settled:
+                self._compare()
+            self._restart()
+            self._is_settled = True
+        self._finish()
+        self._compare()
+        hearing = Hearing(self._plan)
+        hearing.hear(simulation.world.log)
+        for row in self._rows():
+            passed = hearing.verdicts.get(row.id)
+            if passed is not None and _verdict_of(row)["passed"] is not passed:
+                law = "gates"
+                raise Breach(law, f"{row.id} says {_verdict_of(row)}, not {passed}")
+
+    def _try(
+        self, kind: str, name: str, detail: str, act: Callable[[], object]
+    ) -> None:
+        if self._simulation.dice.happens(kind, name, detail):
+            # Refused, or the orchestrator is dead, or has died of it.
+            with suppress(UsageError, NotRunningError):
+                act()
+
+    def _again(self) -> None:
+        """In a new life, the script that had started it is run again."""
+        life = self._simulation.world.life
+        if life is None or life.epoch == self._epoch:
+            return
+        if self._starts_again or not self._rows():
+            with suppress(NotRunningError):
+                self._start()
+
+    def _judge(self) -> None:
+        if self._breaches:
+            raise self._breaches[0]
+
+    def _finish(self) -> None:
+        """Let all go on that can, and decide what is asked for."""
+        simulation = self._simulation
+        self._again()
+        for _ in range(_ROUNDS):
+            self._resume(_RUN, "")
+            simulation.run()
+            asked = [row for row in self._latest().values() if _is_asked(row)]
+            if not asked:
+                break
+            for row in asked:
+                name = stem(row.id)
+                phase = self._plan.phases[self._plan.index(name)]
+                # A restart asks again, and then it is approved.
+                yes = phase.gate.approves or _named(row.id)[1] > 1
+                self._decide(phase.name, yes=yes)
+            simulation.run()
+        self._judge()
+
+    # -- the second opinion --------------------------------------------------------
+
+    def _rows(self) -> list[TaskRow]:
+        life = self._simulation.world.living()
+        return [r for r in life.kernel.tasks.values() if r.id.startswith(f"{_RUN}/")]
+
+    def _latest(self) -> dict[str, TaskRow]:
+        """The latest run of each task."""
+        found: dict[str, TaskRow] = {}
+        for row in self._rows():
+            name, number = _named(row.id)
+            if name not in found or number > _named(found[name].id)[1]:
+                found[name] = row
+        return found
+
+    def _compare(self) -> None:
+        """
+        Compare what has become of it with what must have.
+
+        Raises:
+            Breach: A task is in another state.
+        """
+        rows = self._latest()
+        known = Known(
+            [name for name, row in rows.items() if _is_added(row)],
+            {name: _named(row.id)[1] for name, row in rows.items()},
+            {stem(i): yes for i, yes in self._decided.items() if i in self._ids(rows)},
+        )
+        expected = predict(self._plan, known)
+        found = {name: row.state for name, row in rows.items()}
+        if found != expected:
+            wrong = [
+                f"{name} is {found.get(name)}, not {expected.get(name)}"
+                for name in {**found, **expected}
+                if found.get(name) is not expected.get(name)
+            ]
+            law = "verdict"
+            raise Breach(law, "; ".join(wrong))
+        for name, row in rows.items():
+            if row.id not in self._decided or row.state is not _S.COMPLETED:
+                continue
+            said = _verdict_of(row)
+            if said["passed"] is not self._decided[row.id]:
+                law = "approvals"
+                raise Breach(law, f"{name} says {said}, and that was not decided")
+        self._count(self._manager.get(_RUN))
+
+    def _count(self, run: WorkflowRun) -> None:
+        """
+        What is counted is what there is.
+
+        Raises:
+            Breach: It is not.
+        """
+        plan, rows = self._plan, self._latest()
+        status, report = run.status(), run.report()
+        if {n: row.state for n, row in rows.items()} != dict(status.tasks):
+            law = "counted"
+            raise Breach(law, f"{status} is not what there is")
+        reported = {phase.name: phase for phase in report.phases}
+        for number, phase in enumerate(plan.phases):
+            members = {name for name in rows if plan.index(name) == number}
+            ours = [rows[name] for name in members - self._late]
+            done = sum(row.state is _S.COMPLETED for row in ours)
+            told, said = status.phases[phase.name], reported[phase.name]
+            counts = {(told.completed, told.total), (said.completed, said.total)}
+            if counts != {(done, len(ours))}:
+                law = "counted"
+                raise Breach(law, f"{done} of {len(ours)} completed, not {told}")
+            verdict = self._verdict(phase, rows)
+            if verdict and told.verdict != verdict:
+                law = "counted"
+                raise Breach(law, f"{phase.name} is {verdict}, not {told.verdict!r}")
+
+    def _verdict(self, phase: PlannedPhase, rows: dict[str, TaskRow]) -> str:
+        """What is to be said of a phase that has ended; "" if it has not."""
+        gate, end = rows[f"{phase.name}/gate"], rows[phase.end]
+        if gate.state is _S.CANCELLED:
+            return "skipped"
+        if end.state is not _S.COMPLETED:
+            return ""
+        passed = [_verdict_of(row)["passed"] for row in (gate, end)]
+        return "" if all(passed) else "failed"
+
+    def _ids(self, rows: dict[str, TaskRow]) -> set[str]:
+        return {row.id for row in rows.values()}
+
+
+def _named(task_id: str) -> tuple[str, int]:
+    """The id in the workflow of a run of a task, and the number of the run."""
+    _, _, number = task_id.partition("~")
+    return stem(task_id), int(number or 1)
+
+
+def _verdict_of(row: TaskRow) -> dict[str, Any]:
+    """What a gate, or an approval, has said."""
+    verdict: dict[str, Any] = row.cargo._value  # noqa: SLF001 - one record a task
+    return verdict
+
+
+def _is_added(row: TaskRow) -> bool:
+    """Whether a task of the run has added *row*, by its name."""
+    first, _, rest = stem(row.id).partition("/")
+    return bool(rest) and first.startswith("t")
+
+
+def _is_asked(row: TaskRow) -> bool:
+    """Whether somebody is asked to decide about *row*."""
+    more = row.more
+    return row.state is _S.BLOCKED and (more is None or not more.blocked_by)
