@@ -43,9 +43,15 @@ PARTS = {
         ("runtime", "_orchestrator.py", "_handles.py", "_aio.py"),
         ("tests/integration", "tests/faults"),
     ),
-    "journal": Part(("journal",), ("tests/unit/journal", "tests/faults")),
-    "workflows": Part(("workflows", "_managers"), ("tests/workflows",)),
-    "executors": Part(("executors",), ("tests/unit/executors", "tests/faults")),
+    "journal": Part(
+        ("journal",), ("tests/unit/journal", "tests/faults", "tests/integration")
+    ),
+    "workflows": Part(
+        ("workflows", "_managers"), ("tests/workflows", "tests/integration")
+    ),
+    "executors": Part(
+        ("executors",), ("tests/unit/executors", "tests/faults", "tests/integration")
+    ),
     "policies": Part(("policies",), ("tests/unit/policies",)),
 }
 

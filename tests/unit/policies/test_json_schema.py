@@ -218,6 +218,14 @@ def test_a_payload_that_is_nested_too_deep_is_a_finding():
     )
 
 
+@pytest.mark.parametrize(("levels", "fits"), [(1, True), (50, True), (51, False)])
+def test_a_payload_may_be_nested_as_deep_as_is_said(levels, fits):
+    payload = []
+    for _ in range(levels - 1):
+        payload = [payload]
+    assert (findings(payload, True) == []) is fits
+
+
 @pytest.mark.parametrize("schema", [{"type": "string"}, {"multipleOf": 0.5}])
 def test_a_number_that_is_too_large_is_a_finding(schema):
     """Python refuses to show it, or to divide it; nothing breaks."""

@@ -229,3 +229,12 @@ def test_alike_tasks_that_wait_together_get_alike_shares(need, waiting):
 
     assert free >= 0
     assert max(shares) - min(shares) <= 1
+
+
+def test_only_what_is_less_than_was_asked_for_is_named():
+    """What is not shared in chunks is granted whole."""
+    pools = FakePool("cpu", 8, 8), FakePool("licence", 9, 9)
+    answer = allocate(Resources(cpu=4, licence=1), *pools, waiting=3)
+
+    assert answer.granted == Resources(cpu=2, licence=1)
+    assert answer.reason == "2 of 4 cpu: 3 tasks share what is free"

@@ -204,6 +204,9 @@ def test_a_delay_that_was_made_longer_keeps_to_stop_after():
         "the next attempt would begin 32 s after the first, and stop_after is 20 s"
     )
     assert decide(handler).reason == "99 of 100 tokens left for 't'"
+    # Until then there is one.
+    last = Task("t", retry=RetryPolicy(9, stop_after=32))
+    assert decide(QuotaRetryHandler(), task=last, error=error, elapsed=2.0).retry
     # What the inner handler asks for by itself is its own affair.
     assert decide(QuotaRetryHandler(Always(60.0)), task=task, error=error).retry
 

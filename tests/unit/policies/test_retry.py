@@ -217,6 +217,7 @@ def test_a_draw_that_rounding_carries_too_far_is_held():
         (3600, 3600),  # longer than max_delay
         (10**400, MAX_SECONDS),
         (1, 2),  # the policy's own is longer
+        (2, 2),
         (0, 2),
         (-5, 2),
         (math.inf, 2),
@@ -230,7 +231,10 @@ def test_retry_after_is_the_least_delay(asked, delay):
     """A sound number of seconds is honoured, anything else ignored."""
     policy = RetryPolicy(9, wait="fixed", base=2, jitter=0)
 
-    assert decide(policy, error=Busy(asked)).delay == delay
+    answer = decide(policy, error=Busy(asked))
+    assert answer.delay == delay
+    # The error is named if it made a difference.
+    assert ("retry_after of the error" in answer.reason) is (delay != 2)
 
 
 def test_retry_after_does_not_outlive_stop_after():

@@ -398,3 +398,12 @@ def test_a_chain_of_what_is_no_validator_is_refused(value):
     """A function, nothing, and a class instead of an object."""
     with pytest.raises(InvalidTaskError, match="a method `validate`"):
         ValidatorChain(VALIDATOR, value)
+
+
+@pytest.mark.parametrize("join", ["all", "any", "finished"])
+@pytest.mark.parametrize("on_parent_failure", ["block", "skip", "fail", "run", "no"])
+def test_only_a_word_that_nobody_knows_is_a_finding(join, on_parent_failure):
+    task = Task("t", after=["a"], join=join, on_parent_failure=on_parent_failure)
+    wrong = ["on_parent_failure"] if on_parent_failure == "no" else []
+
+    assert paths(task) == wrong
