@@ -309,3 +309,17 @@ def test_a_question_that_is_given_up_leaves_nothing_behind(path):
 def test_who_does_not_own_it_keeps_no_connection(journal):
     assert journal.last == 10
     assert journal._idle._readers == []
+
+
+@pytest.mark.parametrize("prefix", ["run/", "run", "r", "run/a", "run0", "s", "é"])
+def test_the_ids_that_begin_alike_are_those_that_begin_so(path, prefix):
+    names = ["run/b", "ru", "run/a", "run/a/x", "run", "run0", "run.", "s", "é/1"]
+    filled(path, [[submitted(n, name) for n, name in enumerate(names, 1)]])
+    with closing(SqliteJournal(path)) as journal:
+        found = journal.ids(prefix)
+    assert found == [name for name in names if name.startswith(prefix)]
+
+
+def test_where_there_is_no_journal_yet_there_are_no_ids(path):
+    with closing(SqliteJournal(path)) as journal:
+        assert journal.ids("run/") == []

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from taskorch.journal._codec import (
     entries,
     text_of,
 )
-from taskorch.model import Call, Task
+from taskorch.model import Call, Resources, RetryPolicy, Task
 
 TASK = Task("x", Call(len))
 CALL = document(TASK)
@@ -271,3 +272,58 @@ def test_what_is_too_large_is_refused(monkeypatch):
             make()
         assert "keep it in a file" in caught.value.hint
     assert document("x" * 900) == f'"{"x" * 900}"'
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (2, 0),
+        (3, "é"),
+        (4, "y"),
+        (5, 7),
+        (6, ("parent",)),
+        (7, ("x",)),
+        (8, (("cpu", 1_000_000),)),
+        (9, "t~1"),
+        (10, 5),
+        (11, False),
+        (12, (0, 1.5)),
+        (13, 11),
+        (14, 12),
+        (15, 13),
+        (16, True),
+    ],
+)
+def test_each_field_of_a_submission_comes_back_alone(place, value):
+    """However usual all the others are: the most usual ones are written shortly."""
+    (fact, cargo) = submitted(1)
+    changed = (*fact[:place], value, *fact[place + 1 :])
+    assert changed != fact
+    group = [submitted(1), ((changed[0], 2, *changed[2:]), cargo), submitted(3)]
+    assert entries(Rows(group)) == read(group)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"id": "t"},
+        {"after": ("parent",)},
+        {"join": "any"},
+        {"on_parent_failure": "skip"},
+        {"requires": ("x",)},
+        {"resources": Resources(cpu=1)},
+        {"timeout": 1.0},
+        {"retry": RetryPolicy(2)},
+        {"deadline": 5.0},
+        {"not_before": 5.0},
+        {"idempotency_key": "k"},
+        {"idempotent": False},
+        {"metadata": {"a": 1}},
+        {"priority": 1},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_each_option_of_a_task_comes_back_alone(option):
+    task = attrs.evolve(TASK, **option)
+    group = [(submitted(1)[0], document(task))]
+    assert entries(Rows(group)) == [(group[0][0], task)]
