@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -48,6 +48,8 @@ NEEDED = (
 KEPT = ROOT / "build/mutants"
 #: Seconds that a test may take longer than ten times what it takes without a change.
 SLACK = 15.0
+#: Seconds of tests that run what stands beside a change.
+BESIDE = 10.0
 
 
 def copied(folder: Path) -> Path:
@@ -124,6 +126,13 @@ class Footprints:
         tests = itertools.chain.from_iterable(self._lines.get(one, ()) for one in lines)
         return self.seconds.keys() & set(tests)
 
+    def tests_beside(self, mutant: Mutant) -> set[str]:
+        """The tests that pass and run something else in the same file."""
+        found = (
+            tests for (file, _), tests in self._lines.items() if file == mutant.file
+        )
+        return self.seconds.keys() & set().union(*found) - self.tests_for(mutant)
+
 
 def chosen(
     mutant: Mutant, footprints: Footprints, near: tuple[str, ...], budget: float
@@ -131,21 +140,28 @@ def chosen(
     """
     The tests that should notice, in order, and how long each takes.
 
-    What no test is known to run may be run when the library is imported, or by a process
-    that was killed: any test may notice.
+    After those that run the line come some that run others beside it: what a process
+    that was forked or killed has run is not known. If none is known at all, any may.
     """
 
     def rank(test: str) -> tuple[int, float]:
         places = [number for number, place in enumerate(near) if test.startswith(place)]
         return (min(places, default=len(near)), footprints.seconds[test])
 
-    tests = []
-    for test in sorted(footprints.tests_for(mutant) or footprints.seconds, key=rank):
-        budget -= footprints.seconds[test]
-        if budget < 0 and tests:
-            break
-        tests.append((test, footprints.seconds[test]))
-    return tests
+    def first_of(tests: Iterable[str], budget: float) -> Iterator[tuple[str, float]]:
+        for test in sorted(tests, key=rank):
+            budget -= footprints.seconds[test]
+            if budget < 0:
+                return
+            yield test, footprints.seconds[test]
+
+    known = footprints.tests_for(mutant)
+    beside = footprints.tests_beside(mutant)
+    tests = list(first_of(known, budget)) or [
+        (test, footprints.seconds[test]) for test in sorted(known, key=rank)[:1]
+    ]
+    tests += first_of(beside, min(budget, BESIDE))
+    return tests or list(first_of(footprints.seconds, budget))
 
 
 def kept_as(file: str, tests: list[str]) -> Path:
@@ -281,7 +297,8 @@ def attempt(
             say(f"{where} noticed ({took}): {answer['by']} {answer['how']}")
         else:
             say(f"{where} NOT NOTICED ({took}) {answer['how']}")
-            ran = f"{answer['ran']} of {len(footprints.tests_for(mutant))} tests ran"
+            known = len(footprints.tests_for(mutant))
+            ran = f"{answer['ran']} tests ran; {known} are known to run the line"
             survivors.append(f"{where} ({ran}) {answer['how']}\n{mutant.name}\n")
     for survivor in sorted(survivors):
         print(f"\nnot noticed: {survivor}", flush=True)

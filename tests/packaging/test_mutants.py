@@ -198,11 +198,20 @@ def test_the_nearest_are_the_first_then_the_fastest_within_their_time(project):
     footprints = Footprints()
     mutant = change(project[0], "a >= b", "a > b")
     tests = {"far::a": 0.1, "near::b": 3.0, "near::a": 1.0, "near::other": 0.5}
-    lines = {mutant.file: {mutant.lines[0]: ["far::a", "near::a", "near::b", "gone"]}}
-    footprints.add({"seconds": tests, "lines": lines})
-    order = chosen(mutant, footprints, ("near", "far"), 60.0)
-    assert [name for name, _ in order] == ["near::a", "near::b", "far::a"]
-    assert chosen(mutant, footprints, ("near", "far"), 2.0) == [("near::a", 1.0)]
+    tests |= {"near::beside": 0.2, "near::long": 99.0}
+    lines = {mutant.lines[0]: ["far::a", "near::a", "near::b", "gone"]}
+    lines[99] = ["near::beside", "near::a", "near::long"]
+    footprints.add({"seconds": tests, "lines": {mutant.file: lines}})
+
+    def names(budget):
+        order = chosen(mutant, footprints, ("near", "far"), budget)
+        assert order == [(name, tests[name]) for name, _ in order]
+        return [name for name, _ in order]
+
+    assert names(60) == ["near::a", "near::b", "far::a", "near::beside"]
+    assert names(2) == ["near::a", "near::beside"]
+    # One at least, whatever it takes.
+    assert names(0.1) == ["near::a"]
 
 
 def test_each_change_is_one_and_has_a_name_of_its_own():
