@@ -254,6 +254,21 @@ def test_a_gate_that_never_answers_fails_in_time(orch):
     ] or error.findings[2][2] == "never said no"
 
 
+def takes_a_moment(results: dict) -> bool:
+    return not threading.Event().wait(0.05)
+
+
+def test_each_function_of_a_gate_has_time_of_its_own(orch):
+    """One that has used up its own takes nothing from those behind it."""
+    hold = Hold()
+    wf = Workflow("w")
+    gate = [hold, takes_a_moment, takes_a_moment]
+    wf.phase("first", gate=gate, gate_timeout=1.0).task(zero)
+    findings = failures(orch.workflows.start(wf))["first/gate"].findings
+    hold.release()
+    assert [holds for _, holds, _ in findings] == [True, False, True, True]
+
+
 def test_a_gate_that_never_answers_can_be_cancelled(orch):
     hold = Hold()
     wf = Workflow("w")

@@ -52,7 +52,7 @@ def gate(
         phase: Its name.
         checks: What must hold, beside that its tasks have completed.
         on_failure: What follows if it has not passed.
-        timeout: Seconds that the functions among the checks may take.
+        timeout: Seconds that each function among the checks may take.
         before: The gate, or approval, before it.
 
     Raises:
@@ -73,12 +73,11 @@ def gate(
                     msg, root_causes=ids, task_id=context.task_id
                 )
     findings = [_all_completed(members)]
-    end = None if timeout is None else monotonic() + timeout
     for check in checks:
         if isinstance(check, Path):
             findings.append(_exists(check))
         else:
-            findings.append(_says(context, check.fn, members, timeout, end))
+            findings.append(_says(context, check.fn, members, timeout))
     passed = all(holds for _, holds, _ in findings)
     if not passed and on_failure != "continue":
         reasons = "; ".join(why for _, holds, why in findings if not holds)
@@ -119,7 +118,6 @@ def _says(
     predicate: Callable[[dict[str, Any]], Any],
     members: dict[str, Work],
     timeout: float | None,
-    end: float | None,
 ) -> Finding:
     """Ask a function of the user's; it may raise, or never answer."""
     name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
@@ -142,6 +140,7 @@ def _says(
 
     # Beside the attempt, which goes on without it when the time is over.
     run = partial(copy_context().run, ask)
+    end = None if timeout is None else monotonic() + timeout
     begun = _begun(run, name)
     while not answered.wait(_patience(end)):
         # The system may have had none.

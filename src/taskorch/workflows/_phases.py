@@ -83,7 +83,7 @@ class Phase(Builder):
         self.max_parallel: int | None = max_parallel
         #: What must hold for its gate to open, beside that its tasks have completed.
         self.checks: tuple[Check, ...] = tuple(checks)
-        #: Seconds that the functions among them may take; None is for ever.
+        #: Seconds that each function among them may take; None is for ever.
         self.gate_timeout: float | None = to_seconds(gate_timeout)
         self.on_failure: OnFailure = on_failure
         #: The phase before.

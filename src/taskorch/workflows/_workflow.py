@@ -180,7 +180,7 @@ class Workflow(Builder):
             gate: A path (that file must exist), a function (called with the results
                 of the phase by id; what it returns must be true), `Approval()`
                 (somebody must approve), or a list of these.
-            gate_timeout: Seconds, or a timedelta, that the functions may take; None
+            gate_timeout: Seconds, or a timedelta, that each function may take; None
                 is for ever.
             on_failure: What follows if the phase fails: `"stop"` blocks what comes
                 after it, until a restart; `"skip"` cancels it; `"continue"` notes it
