@@ -26,6 +26,8 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
+from taskorch.model._limits import NS
+from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
 from taskorch.runtime._notices import told_of_log
@@ -222,14 +224,10 @@ def _type(row: TypeRow, samples: list[tuple[int, int, int, int]]) -> TypeStats:
 
 
 def _durations(values: Iterable[int]) -> Durations | None:
-    """Nearest-rank quantiles."""
     ordered = sorted(values)
     if not ordered:
         return None
-    last = len(ordered) - 1
-    return Durations(
-        ordered[round(last * 0.5)] / 1e9, ordered[round(last * 0.95)] / 1e9
-    )
+    return Durations(quantile(ordered, 50) / NS, quantile(ordered, 95) / NS)
 
 
 def _journal(runtime: Runtime) -> HealthCheck:

@@ -11,9 +11,10 @@ import attrs
 from taskorch._visible import visible
 from taskorch.kernel import LOCAL
 from taskorch.model._limits import NS
+from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.simulation._plan_picture import page
-from taskorch.simulation._plan_study import Study, quantile
+from taskorch.simulation._plan_study import Study
 from taskorch.simulation._plan_words import listed, number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
@@ -389,8 +390,8 @@ def report_of(study: Study) -> SimulationReport:
     lengths = study.makespans
     return SimulationReport(
         makespan=course.makespan / NS,
-        p50=quantile(lengths, 0.5) / NS,
-        p90=quantile(lengths, 0.9) / NS,
+        p50=quantile(lengths, 50) / NS,
+        p90=quantile(lengths, 90) / NS,
         makespans=tuple(length / NS for length in lengths),
         incomplete=study.incomplete,
         schedule=tuple(schedule),

@@ -9,11 +9,12 @@ import attrs
 
 from taskorch.kernel import LOCAL, Spec
 from taskorch.model import Agent
+from taskorch.model._quantile import quantile
 from taskorch.simulation._plan import PHASE, Means, Plan
 from taskorch.simulation._plan_chance import Chance, Odds
 from taskorch.simulation._plan_run import Course, carry_out
 
-__all__ = ("Change", "Study", "quantile")
+__all__ = ("Change", "Study")
 
 
 @attrs.frozen
@@ -29,11 +30,6 @@ class Change:
     #: With that, and with plenty of it.
     means: Means = attrs.field(eq=False, repr=False)
     plenty: Means = attrs.field(eq=False, repr=False)
-
-
-def quantile(ordered: list[int], share: float) -> int:
-    """A quantile by the nearest rank."""
-    return ordered[round((len(ordered) - 1) * share)]
 
 
 class Study:
@@ -66,7 +62,7 @@ class Study:
             self.incomplete += bool(course.failed or course.never)
         #: The makespan of each draw, in ns, the shortest first.
         self.makespans: list[int] = sorted(lengths)
-        median = lengths.index(quantile(self.makespans, 0.5))
+        median = lengths.index(quantile(self.makespans, 50))
         #: What chance brings in the draw that is shown, and what came of it.
         self.chance: Chance = self._chance(median)
         if course is None or draws > 1:
