@@ -1037,3 +1037,12 @@ def test_a_map_that_is_left_meanwhile_says_nothing_of_the_journal(path: Path) ->
         results.close()  # type: ignore[attr-defined]
 
         journal.mend()
+
+
+def test_a_start_without_the_journal_leaves_no_thread(path: Path) -> None:
+    """It belongs to another, and the orchestrator that was refused it has ended."""
+    with open_at(path):
+        before = set(threading.enumerate())
+        with pytest.raises(JournalTakenError):
+            open_at(path).start()
+        eventually(lambda: set(threading.enumerate()) <= before)

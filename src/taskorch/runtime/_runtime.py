@@ -294,6 +294,7 @@ class Runtime:
                 self.closed = True
                 unguard(self)
                 self.committer.abandon()
+                self.timer.close(0)
                 cause = None if self.fault is None else self.fault.__cause__
                 if isinstance(error, InternalError) and isinstance(cause, JournalError):
                     raise cause from None
