@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from taskorch._futures import TaskFuture, cancel_all
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, WouldBlockError
 from taskorch.model import check_count
 from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    import os
+    from datetime import timedelta
+
+    from taskorch.model import Resources
+    from taskorch.protocols import (
+        AgentRegistry,
+        Journal,
+        ResourceAllocator,
+        RetryHandler,
+        StateMachine,
+        TaskQueue,
+        TaskRouter,
+        Validator,
+    )
 
 __all__ = ("TaskExecutor",)
 
@@ -24,6 +51,31 @@ T = TypeVar("T")
 _CARETAKERS: Final[dict[threading.Thread, SimpleQueue[None]]] = {}
 #: The interpreter is about to end: nobody could begin a thread any more.
 _EXITING: Final = threading.Event()
+
+
+class _Options(TypedDict, total=False):
+    """What `TaskOrchestrator` takes: a test holds the two together."""
+
+    registry: AgentRegistry | None
+    router: TaskRouter | None
+    validator: Validator | None
+    state_machine: StateMachine | None
+    queue: TaskQueue | None
+    retry_handler: RetryHandler | None
+    allocator: ResourceAllocator | None
+    journal: str | os.PathLike[str] | Journal | None
+    resources: Resources | Mapping[str, float] | None
+    concurrency: int
+    executors: Mapping[str, Executor] | None
+    durability: Literal["power", "process"]
+    keep_finished: int
+    max_queued: int | None
+    unknown_capability: Literal["refuse", "wait"]
+    stop_timeout: float | timedelta | None
+    grace: float | timedelta
+    rerun_failed: bool
+    seed: int | None
+    monitor_interval: float | timedelta
 
 
 class TaskExecutor(Executor):
@@ -57,14 +109,15 @@ class TaskExecutor(Executor):
         max_workers: int | None = None,
         *,
         orchestrator: TaskOrchestrator | None = None,
-        **options: Any,
+        **options: Unpack[_Options],
     ) -> None:
+        given = cast("dict[str, Any]", options)
         if orchestrator is None:
             self._owns = True
-            orchestrator = _make(max_workers, options)
+            orchestrator = _make(max_workers, given)
         else:
             self._owns = False
-            _refuse(orchestrator, max_workers, options)
+            _refuse(orchestrator, max_workers, given)
         self._orchestrator = orchestrator
         #: By this name dask looks for it.
         self._max_workers = orchestrator._rt.kernel.concurrency
@@ -75,9 +128,23 @@ class TaskExecutor(Executor):
         self._futures: set[TaskFuture[Any]] = set()
         self._caretaker: threading.Thread | None = None
 
+    @overload
+    def submit(
+        self,
+        fn: Callable[P, Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]: ...
+
+    @overload
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    ) -> Future[T]: ...
+
+    def submit(
+        self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Any]:
         """
         Call *fn* as a task; see `TaskHandle.future` for what is returned.
 
@@ -98,7 +165,7 @@ class TaskExecutor(Executor):
             future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
             self._futures.add(future)
         future.add_done_callback(self._futures.discard)
-        found: Future[T] = future
+        found: Future[Any] = future
         return found
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -114,11 +181,11 @@ class TaskExecutor(Executor):
 
         Raises:
             WouldDeadlockError: The caller is one of the calls that it would wait for.
-            WouldBlockError: The caller is on the loop that does them.
+            WouldBlockError: The caller is on the loop that does them; nothing changed.
         """
         rt = self._orchestrator._rt
-        if wait and self._owns:
-            rt.waiting.refuse_within("shutdown(wait=True)")
+        if wait and (rt.loops.is_mine() or self._owns):
+            self._refuse_to_block()
         with self._lock:
             self._closed = True
             left = list(self._futures)
@@ -132,6 +199,29 @@ class TaskExecutor(Executor):
             future.join()
         if self._caretaker is not None:
             self._caretaker.join()
+
+    def _refuse_to_block(self) -> None:
+        """
+        Refuse to wait where calls of this executor would never end.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that does them.
+            WouldDeadlockError: The caller is a call of an orchestrator of its own.
+        """
+        rt = self._orchestrator._rt
+        left = sum(not future.done() for future in list(self._futures))
+        if rt.loops.is_mine() and (left or self._owns):
+            calls = "1 call" if left == 1 else f"{left} calls"
+            msg = (
+                f"the executor's shutdown would block the event loop, with {calls} left"
+            )
+            hint = (
+                "await them first, by asyncio.wrap_future(future); or, in place of "
+                "`with`, call shutdown(wait=False)"
+            )
+            raise WouldBlockError(msg, hint=hint)
+        if self._owns:
+            rt.waiting.refuse_within("shutdown(wait=True)")
 
     def __repr__(self) -> str:
         state = " shut down" if self._closed else ""

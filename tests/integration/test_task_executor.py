@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import concurrent.futures
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ from taskorch import (
     TaskState,
     WouldBlockError,
     WouldDeadlockError,
+    _executor,
 )
 from taskorch.testing.laws import check_executor
 
@@ -381,6 +384,37 @@ def test_on_its_own_loop_nobody_waits_for_a_future():
                 await asyncio.wrap_future(future)
 
     asyncio.run(main())
+
+
+def test_on_its_own_loop_leaving_it_speaks_of_the_shutdown():
+    """And changes nothing: the calls can be awaited, and then it is left."""
+
+    async def main():
+        async with TaskOrchestrator() as orch:
+            gate = asyncio.Event()
+            executor = TaskExecutor(orchestrator=orch)
+            with pytest.raises(WouldBlockError) as refusal, executor:
+                future = executor.submit(gate.wait)
+            assert "the executor's shutdown" in str(refusal.value)
+            assert "1 call left" in str(refusal.value)
+            assert "result()" not in str(refusal.value)
+            assert "shutdown(wait=False)" in refusal.value.hint
+            gate.set()
+            assert await asyncio.wrap_future(future) is True
+            executor.shutdown()
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                executor.submit(abs, 1)
+
+    asyncio.run(main())
+
+
+def test_its_options_are_those_of_an_orchestrator():
+    taken = inspect.signature(TaskOrchestrator).parameters
+    typed = _executor._Options.__annotations__
+    assert list(typed) == list(taken)
+    for name, kind in typed.items():
+        text = getattr(kind, "__forward_arg__", kind)
+        assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(taken[name].annotation))
 
 
 def test_a_future_on_a_loop_is_cancelled_without_waiting_for_a_journal(tmp_path):

@@ -17,6 +17,7 @@ from taskorch import (
     ProgramResult,
     RetryPolicy,
     Task,
+    TaskExecutor,
     TaskHandle,
     TaskOptions,
     TaskOrchestrator,
@@ -35,6 +36,17 @@ async def load(path: str) -> bytes:
 
 
 def anything() -> Any: ...
+
+
+def executed(orch: TaskOrchestrator) -> None:
+    pool = TaskExecutor(2, journal="runs.db", stop_timeout=timedelta(seconds=1))
+    TaskExecutor(orchestrator=orch)
+    TaskExecutor(jurnal="runs.db")  # type: ignore[call-arg]
+    TaskExecutor(durability="disk")  # type: ignore[arg-type]
+    assert_type(pool.submit(word, 1, end="."), Future[str])
+    assert_type(pool.submit(load, "path"), Future[bytes])
+    assert_type(pool.submit(lambda: 1), Future[int])
+    assert_type(pool.submit(anything), Future[Any])
 
 
 def submitted(orch: TaskOrchestrator) -> None:
