@@ -222,6 +222,14 @@ def test_in_a_ring_it_fails():
         ready.set()
         errors = [handle.exception(PATIENCE) for handle in handles]
         assert all(isinstance(error, WouldDeadlockError) for error in errors)
+        one, two = (handle.task_id for handle in handles)
+        texts = [str(error) for error in errors]
+        assert any(
+            f"task {a} waits for {b}, which waits for {a} in its turn" in text
+            for a, b in ((one, two), (two, one))
+            for text in texts
+        )
+        assert not any("lets go" in text for text in texts)
 
 
 def test_what_it_holds_it_keeps_as_one_that_waits_does():

@@ -477,6 +477,7 @@ def test_tasks_that_wait_for_each_other() -> None:
     with TaskOrchestrator() as orch:
         both = threading.Barrier(2)
         holders: list[set[str]] = []
+        texts: list[str] = []
 
         def wait_for(other: str) -> str:
             both.wait(PATIENCE)
@@ -484,6 +485,7 @@ def test_tasks_that_wait_for_each_other() -> None:
                 return f"{other} {orch.handle(other).result(PATIENCE)}"
             except WouldDeadlockError as error:
                 holders.append(set(error.holders))
+                texts.append(str(error))
                 return "was told"
 
         a, b = orch.submit_tasks(
@@ -492,6 +494,10 @@ def test_tasks_that_wait_for_each_other() -> None:
         results = {a.result(PATIENCE), b.result(PATIENCE)}
         assert results in ({"was told", "a was told"}, {"was told", "b was told"})
         assert holders == [{"a", "b"}]
+        one, two = "ab" if a.result() == "was told" else "ba"
+        said = f"task {one} waits for {two}, which waits for {one} in its turn"
+        assert said in texts[0]
+        assert "lets go" not in texts[0]
 
 
 def test_a_task_that_waits_for_itself() -> None:

@@ -267,8 +267,9 @@ class Waiting:
                 self._holders.add(key)
             holders = self._deadlock(row)
             if holders:
+                in_ring = self._in_ring(row)
                 self._end_wait(key, targets)
-                raise _would_deadlock(row, targets, holders)
+                raise _would_deadlock(row, targets, holders, in_ring=in_ring)
             if len(waits) == 1 and not kernel.yield_slot(row, inside.attempt, now):
                 self._call_off_return(row, key)
 
@@ -704,13 +705,20 @@ def _needed(row: TaskRow) -> Sequence[TaskRow]:
 
 
 def _would_deadlock(
-    row: TaskRow, targets: Targets, holders: tuple[str, ...]
+    row: TaskRow, targets: Targets, holders: tuple[str, ...], *, in_ring: bool
 ) -> WouldDeadlockError:
     names = ", ".join(target.id for target in targets)
     hint = None
     if holders == (row.id,) and row in targets:
         msg = f"task {row.id} waits for itself, and would never end"
         hint = "return what it has; whoever needs that waits for the task from outside"
+    elif in_ring:
+        which = "which waits" if len(targets) == 1 else "one of which waits"
+        msg = (
+            f"task {row.id} waits for {names}, {which} for {row.id} in its turn, "
+            "directly or through others: none of them would ever end"
+        )
+        hint = "let one of them end without the result of the other"
     else:
         msg = (
             f"task {row.id} waits for {names}, which cannot end before "
