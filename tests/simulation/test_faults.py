@@ -9,7 +9,7 @@ import pytest
 
 from taskorch.errors import InternalError
 from taskorch.events import AgentLost, LateResultIgnored, TaskRetrying
-from taskorch.model import RetryPolicy, Task, TaskState
+from taskorch.model import Program, RetryPolicy, Task, TaskState
 from taskorch.simulation import Outcome
 from taskorch.testing import Faults, Simulation, explore
 from taskorch.testing._dice import Dice
@@ -37,6 +37,14 @@ def workload(simulation):
     return simulation
 
 
+def stop_and_go(simulation):
+    """Tasks are put aside while they run, and go on later."""
+    for n in range(10):
+        task_id = f"a{n}"
+        simulation.at(0.5, lambda i=task_id: simulation.suspend_task(i))
+        simulation.at(4.0, lambda i=task_id: simulation.resume_task(i))
+
+
 def ended(simulation):
     return {status.task_id: status.state for status in simulation.tasks()}
 
@@ -49,6 +57,8 @@ def test_a_fault_happens_and_everything_still_comes_to_its_end(kind):
     """What was lost is done again; the guarantees are checked after every step."""
     faults = Faults(**{kind: 0.3}, **WITH.get(kind, {}), for_ever=0.0)
     simulation = workload(Simulation(seed=5, faults=faults))
+    if kind == "late_effect":
+        stop_and_go(simulation)
 
     simulation.run(until=30.0)
     simulation.nature.on = False
@@ -294,3 +304,20 @@ def test_a_run_is_the_same_to_the_byte_in_any_process():
     one = trace("0")
     assert one == trace("4242")
     assert one.count(b"\n") > 100
+
+
+def test_what_is_decided_about_an_attempt_is_done_late_and_in_order():
+    """A program that was stopped and continued goes on, however late it is told."""
+    faults = Faults(late_effect=1.0, late_seconds=(0.1, 5.0))
+    for seed in range(20):
+        simulation = Simulation(seed, faults=faults)
+        simulation.work("program", 60.0)
+        program = Task("program", Program(("true",)), id="p")
+        simulation.submit_task(program)
+        for second in range(1, 9):
+            simulation.at(second, lambda s=simulation: s.suspend_task("p"))
+            simulation.at(second + 0.5, lambda s=simulation: s.resume_task("p"))
+        simulation.run()
+        assert simulation.get_task_status("p").state is S.COMPLETED
+        assert len(simulation.attempts) == 1
+        assert simulation.schedule.kinds()["late_effect"] == 16

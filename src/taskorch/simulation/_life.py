@@ -117,6 +117,8 @@ class Life(Hosting):
         self.remotes: Remotes = Remotes(self)
         #: Attempts that wait for a commit before they begin.
         self.held_back: dict[tuple[str, int], TaskRow] = {}
+        #: Until when something is still to be done about an attempt.
+        self._busy: dict[tuple[str, int], int] = {}
         #: The numbers of the facts of submissions, and of changes of options, of this
         #: life.
         self.submitted_at: dict[str, int] = {}
@@ -193,7 +195,7 @@ class Life(Hosting):
         if effects:
             kernel.effects = []
             for effect in effects:
-                self._carry_out(effect)
+                self._see_to(effect)
         if starts:
             kernel.starts = []
             for row in starts:
@@ -434,8 +436,29 @@ class Life(Hosting):
         """*run* ends now."""
         run.ends_at(self.timeline.now, self.timeline, self._over)
 
+    def _see_to(self, effect: Effect) -> None:
+        """
+        Do what the kernel says besides starts, now or later.
+
+        As in a runtime, what concerns one attempt is done in the order in which it was
+        decided, and nothing is known of the order between two. That a slot is given
+        back is done where it is decided.
+        """
+        if isinstance(effect, ReturnSlot):
+            self._carry_out(effect)
+            return
+        row, attempt, now = effect.row, effect.attempt, self.timeline.now
+        key = (row.id, attempt)
+        late = self.world.nature.late(row.id, attempt, type(effect).__name__)
+        when = max(now + late, self._busy.get(key, 0))
+        if when > now:
+            self._busy[key] = when
+            self.timeline.at(when, self._carry_out, effect)
+        else:
+            self._busy.pop(key, None)
+            self._carry_out(effect)
+
     def _carry_out(self, effect: Effect) -> None:
-        """Do what the kernel says besides starts."""
         row = effect.row
         key = (row.id, effect.attempt)
         run = self.runs.get(key)

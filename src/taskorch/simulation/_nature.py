@@ -55,6 +55,10 @@ class Nature:
         """What a message takes in ns: one number for each copy that arrives."""
         return (self.latency_ns,)
 
+    def late(self, task_id: str, attempt: int, what: str) -> int:  # noqa: ARG002 - for subclasses
+        """By how many ns *what* is decided about an attempt is done later."""
+        return 0
+
     def pace(self, run: Run) -> float:  # noqa: ARG002 - for subclasses
         """By how much the work takes longer than it should."""
         return 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,8 +18,6 @@ from taskorch.simulation._nature import Fence
 from taskorch.testing._dice import Dice
 
 if TYPE_CHECKING:
-    from random import Random
-
     from taskorch.simulation._agents import Run
 
 __all__ = ("Chaos", "Faults")
@@ -61,6 +60,9 @@ class Faults:
     clock_jump: float = 0.0
     #: Our own code does something unusual where it may.
     points: float = 0.0
+    #: What is decided about an attempt that runs (stop, stand still, go on) is done
+    #: late, though in the order in which it was decided; of others, earlier.
+    late_effect: float = 0.0
 
     delay_seconds: Range = (0.01, 5.0)
     reorder_seconds: Range = (0.001, 0.05)
@@ -70,6 +72,7 @@ class Faults:
     dead_seconds: Range = (0.1, 20.0)
     down_seconds: Range = (0.0, 10.0)
     jump_seconds: Range = (-3_600.0, 7_200.0)
+    late_seconds: Range = (0.0, 2.0)
     #: Of the agents that die or hang, the share that never comes back.
     for_ever: float = 0.1
     #: What a commit takes: no fault, but much can happen meanwhile.
@@ -118,6 +121,8 @@ class Faults:
         """
         rates: dict[str, Any] = {}
         for kind in KINDS:
+            if kind == "late_effect":
+                continue
             on, rate = random.random() < 0.5, random.random()  # noqa: PLR2004 - a half
             if not on:
                 continue
@@ -127,6 +132,9 @@ class Faults:
                 rates[kind] = 10 ** (-2.2 + 1.2 * rate)
             else:
                 rates[kind] = 10 ** (-2.3 + 1.7 * rate)
+        # From a source of its own: the other draws of a seed stay what they were.
+        own = Random(f"late effects {rates}")  # noqa: S311 - to be repeated
+        rates["late_effect"] = own.choice([0.0, 0.0, 0.1, 0.5])
         commit = random.choice([0.0, 0.0, 0.01, 0.3])
         down = random.choice([0.01, 1.0, 10.0])
         return attrs.evolve(
@@ -197,6 +205,16 @@ class Chaos(Nature):
             late = self._ns(f"swap {what}", self.faults.reorder_seconds)
         self.dice.remark(f"{late / NS:.3f} s")
         return (self.latency_ns + late,)
+
+    def late(self, task_id: str, attempt: int, what: str) -> int:
+        """See `Nature.late`."""
+        rate = self.faults.late_effect
+        name = f"{what} {task_id}/{attempt}"
+        if not rate or not self.on or not self.dice.chance("late_effect", rate, name):
+            return 0
+        ns = self._ns(f"late {name}", self.faults.late_seconds)
+        self.dice.remark(f"{ns / NS:.3f} s")
+        return ns
 
     def pace(self, run: Run) -> float:
         """See `Nature.pace`."""
