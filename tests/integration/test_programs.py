@@ -719,3 +719,9 @@ def test_a_coroutine_function_chooses_no_programs(orch):
         @orch.agent("shell", executor="program")
         async def shell(task, context):
             return Program(["ls"])
+
+
+def test_a_program_is_in_a_session_of_its_own(orch):
+    """The terminal's Ctrl-C and hang-up are for us: what becomes of it we say."""
+    code = "import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"
+    assert run(orch, python(code)).stdout_tail == "True\n"
