@@ -271,6 +271,33 @@ def test_work_that_would_not_stop_holds_on() -> None:
     assert [blocker.holders for blocker in machine.why("b").blockers] == [(name,)] * 2
 
 
+def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
+    """Of another agent it holds neither a slot nor a resource; others are looked for."""
+    machine = Machine()
+    for name in ("a", "b"):
+        cpu = {"capacity": Resources(cpu=1)}
+        machine.agent(name, name, max_concurrency=1, **cpu)
+    for task_id, agent in (("on-a", "a"), ("on-b", "b")):
+        machine.submit(task_id, requires=(agent,), resources=Resources(cpu=1))
+    machine.cancel("on-a")
+    machine.after(11 * SEC)
+    assert machine.kernel.leaked
+    kernel = machine.kernel
+    told = holders.Holders(kernel)
+    agents = [kernel.agents[name] for name in ("a", "b")]
+    stuck = "on-a (attempt 1, which would not stop)"
+    unit = Resources(cpu=1).units[0][1]
+    assert [told.of_slots(1, agent) for agent in agents] == [
+        [(stuck, 1)],
+        [("on-b", 1)],
+    ]
+    assert [told.of("cpu", unit, agent) for agent in agents] == [
+        [(stuck, unit)],
+        [("on-b", unit)],
+    ]
+    assert [name for name, _ in told.of_slots(2)] == ["on-b", stuck]
+
+
 def test_holders_that_are_too_far_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not all were found, nobody says that their end is enough."""
     monkeypatch.setattr(holders, "REACH", 1)
