@@ -30,6 +30,8 @@ from taskorch.executors import (
     _program_output,
     _program_run,
 )
+from taskorch.executors._program_output import Tail
+from taskorch.executors._program_run import check_name
 from taskorch.executors._programs import ProgramEnd, ProgramExecutor, ProgramProcess
 from taskorch.model import DEFAULT_ENV, Program, ProgramResult
 
@@ -397,6 +399,26 @@ def test_the_tail_begins_with_a_whole_character(make):
     assert programs.run("printf", "ééx").stdout_tail == "éx"
     assert programs.run("printf", "éé€").stdout_tail == "€"
     assert make(tail_bytes=0).run("echo", "x").stdout_tail == ""
+
+
+def test_of_what_is_no_text_a_cut_tail_keeps_all_but_one_character():
+    """No character has more than four bytes, so no more than three are its rest."""
+    tail = Tail(8)
+    tail.add(b"x" + b"\x80" * 8)
+    assert tail.text() == "\ufffd" * 5
+
+
+def test_logs_go_where_they_are_to_go_however_deep_that_is(make, tmp_path):
+    folder = tmp_path / "a" / "b" / "c"
+    result = make(logs=folder).run("echo", "x")
+    assert log_of(result) == b"x\n"
+    assert result.log_path.is_relative_to(folder)
+
+
+@pytest.mark.parametrize("name", ["", "a//b", "/a", "a/", ".", "../a", "a/..", "a\0b"])
+def test_a_name_that_could_lead_elsewhere_is_refused(name):
+    with pytest.raises(ValueError, match="no safe path"):
+        check_name(name)
 
 
 def test_output_beyond_the_limit_is_counted(make):

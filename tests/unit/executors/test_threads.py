@@ -1,0 +1,138 @@
+"""The threads that do the work of functions: begun as they are needed, and sent home."""
+
+import threading
+
+import pytest
+
+from taskorch.executors._threads import Worker, WorkerThreads
+
+PATIENCE = 20.0
+
+
+class Pool:
+    """Threads, and what they have done; an item is a function."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.crashes = []
+        self.parked = threading.Semaphore(0)
+        self.threads = WorkerThreads(
+            "test", self.run, threading.local(), 4, self.crashes.append
+        )
+
+    def run(self, worker, item):
+        worker.current = (item, 1)
+        try:
+            item()
+        finally:
+            worker.current = None
+        with self.lock:
+            self.threads.idle.append(worker)
+        self.parked.release()
+
+    def start(self, item):
+        with self.lock:
+            idle = self.threads.idle
+            self.threads.start(item, idle.pop() if idle else None)
+
+    def wait(self, count=1):
+        for _ in range(count):
+            assert self.parked.acquire(timeout=PATIENCE)
+
+    def send_home(self, **options):
+        with self.lock:
+            self.threads.send_home(**options)
+
+
+@pytest.fixture
+def pool():
+    pool = Pool()
+    yield pool
+    pool.send_home(astray=True)
+    pool.threads.join(PATIENCE)
+
+
+def alive():
+    return {one for one in threading.enumerate() if one.name.startswith("test-")}
+
+
+def test_an_idle_thread_does_what_comes_next(pool):
+    done = []
+    for number in range(3):
+        pool.start(lambda number=number: done.append(number))
+        pool.wait()
+    assert done == [0, 1, 2]
+    assert len(alive()) == 1
+
+
+def test_those_that_are_sent_home_have_ended_once_they_were_waited_for(pool):
+    meet = threading.Barrier(3)
+    for _ in range(3):
+        pool.start(lambda: meet.wait(PATIENCE))
+    pool.wait(3)
+    assert len(alive()) == 3
+    pool.send_home()
+    pool.threads.join(PATIENCE)
+    assert alive() == set()
+
+
+def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):
+    go_on, begun = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        # Called by a thread of the pool, which cannot wait for its own end.
+        pool.threads.join(PATIENCE)
+        go_on.wait(PATIENCE)
+
+    pool.start(work)
+    assert begun.wait(PATIENCE)
+    pool.threads.join(PATIENCE)
+    assert len(alive()) == 1
+    go_on.set()
+    pool.wait()
+
+
+def test_one_that_was_taken_and_never_got_an_item_goes_home_too(pool):
+    pool.start(lambda: None)
+    pool.wait()
+    with pool.lock:
+        pool.threads.idle.pop()
+    pool.send_home()
+    assert len(alive()) == 1
+    pool.send_home(astray=True)
+    pool.threads.join(PATIENCE)
+    assert alive() == set()
+
+
+def test_a_thread_that_cannot_begin_is_forgotten(pool, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.start(lambda: None)
+    assert pool.threads._threads == {}
+    pool.start(lambda: None)
+    pool.wait()
+
+
+def test_what_its_driver_raises_is_told():
+    crashes = []
+    told = threading.Event()
+
+    def crashed(error):
+        crashes.append(error)
+        told.set()
+
+    def run(worker, item):
+        raise item
+
+    threads = WorkerThreads("test", run, threading.local(), 1, crashed)
+    error = ValueError("ours")
+    threads.start(error, None)
+    assert told.wait(PATIENCE)
+    threads.join(PATIENCE)
+    assert crashes == [error]
+    assert Worker(1).item == 1
