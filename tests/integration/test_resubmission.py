@@ -1,6 +1,7 @@
 """Submitting what is known: ids, idempotency keys, and tasks that have left memory."""
 
 import functools
+import itertools
 import threading
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_other_options_of_what_has_ended(what, gone) -> None:
         assert again.done()
         assert gone or again is first
         assert orch.get_stats().state_machine.total == 1
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["ended", "same", "new"]))
+)
+def test_each_of_a_batch_has_the_options_that_it_has_now(order) -> None:
+    """Whatever stands before it: what has ended, and what is the same."""
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(double, 1, id="ended")).result(PATIENCE)
+        for name in ("same", "new"):
+            orch.submit_task(Task.call(double, 2, id=name, not_before=3600))
+        batch = {
+            "ended": Task.call(double, 1, id="ended", priority=7),
+            "same": Task.call(double, 2, id="same", not_before=3600),
+            "new": Task.call(double, 2, id="new", not_before=3600, priority=7),
+        }
+        orch.submit_tasks([batch[name] for name in order])
+        found = {name: orch.get_task_status(name).priority for name in order}
+        assert found == {"ended": 0, "same": 0, "new": 7}
+        orch.change_tasks("cancel")
 
 
 def test_other_content_in_a_batch_refuses_the_batch() -> None:

@@ -420,3 +420,18 @@ def test_many_holders() -> None:
     assert words(blocker)[0] == (
         "It is enough that one of t0, t1, t2, t3, t4 and 95 more ends."
     )
+
+
+def test_a_veto_that_was_lifted_is_not_named_any_more() -> None:
+    """Although it was, and the task still waits: for something else by now."""
+    policies = Policies()
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    policies.vetoes["t", S.RUNNING] = "not now"
+    machine = Machine(concurrency=1, policies=policies)
+    machine.submit("t")
+    assert any("not now" in one.detail for one in machine.why("t").blockers)
+    policies.vetoes.clear()
+    assert machine.submit("u") == ["u"]
+    machine.prioritise("u", 1)
+    assert not any("not now" in one.detail for one in machine.why("t").blockers)
+    assert machine.end("u") == ["t"]

@@ -681,3 +681,8 @@ def test_what_only_tasks_that_are_gone_have_waited_for_is_not_read():
     restoration = Restoration(machine.folded(0), state)
     assert restoration.ids == ["here"]
     assert restoration.missing(fact for fact in facts) == []
+    # What has come since the snapshot is known by that, whichever came first.
+    machine.submit("late")
+    machine.submit("later", after=["late", "here"])
+    since = [fact for fact, _ in machine.sink[len(facts) :]]
+    assert restoration.missing(since) == []

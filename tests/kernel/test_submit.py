@@ -353,3 +353,16 @@ def test_the_driver_of_commands_need_not_clear_up():
     machine.fail("t")
     assert machine.kernel.touched == []
     assert machine.kernel.dropped == []
+
+
+def test_a_queue_that_refuses_the_first_is_asked_about_the_next():
+    """That somebody can do such tasks is known by then, but not that they may come."""
+    machine = Machine()
+    machine.policies.admits_all = False
+    machine.policies.admits = lambda row: ("it is full", None)
+    bucket = machine.kernel.bucket(Spec("call"))
+    for number in range(3):
+        with pytest.raises(QueueFullError):
+            machine.kernel.submit(f"t{number}", bucket, None, machine.now)
+    assert machine.kernel.tasks == {}
+    assert machine.policies.asked.count("admission") == 3
