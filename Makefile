@@ -23,7 +23,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against mutants fast coverage at-length others others-ready wheel soak soak-ci
+        bench-against mutants fast coverage at-length others others-ready wheel soak soak-ci \
+        stress stress-ci
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
@@ -31,6 +32,7 @@ help:
 	@echo 'make check       format, lint, types, import contracts and the fast tests'
 	@echo 'make test        all that CI runs'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
+	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
 	@echo 'make mutants     plant faults, and see that tests notice: make mutants PART=kernel'
 	@echo 'make bench       the benchmarks; make bench-against REV=… beside another commit'
 	@echo 'make format      format the code and mend what ruff can mend'
@@ -67,6 +69,7 @@ check: $(READY)
 
 test: $(READY)
 	@$(BOTH) static verifytypes others-ready wheel soak-ci
+	@$(MAKE) --no-print-directory stress-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
@@ -128,6 +131,15 @@ soak: $(READY)
 soak-ci: $(READY)
 	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
 	$(BIN)/python -m taskorch.testing.soak --minutes 1 --seed $$((0x$$seed))
+
+# What the simulator cannot see: make stress SEED=7 TIMES=20 runs one seed again.
+stress: $(READY)
+	@$(BIN)/python -m tests.stress --minutes $(MINUTES) \
+	    --seed $(or $(SEED),$(shell date +%s)) $(if $(TIMES),--rounds 1 --times $(TIMES))
+
+stress-ci: $(READY)
+	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
+	$(BIN)/python -m tests.stress --minutes 1 --seed $$((0x$$seed))
 
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench

@@ -89,12 +89,13 @@ class Round:
         for number in range(random.choice([1, 2, 3])):
             take_over = end == "takeover"
             end = random.choice(["kill", "kill", "takeover", "stop", "hurry", "drain"])
-            seconds, skew = random.uniform(0.3, 1.2), random.choice([0, 0, -3600, 60])
+            seconds, skew = random.uniform(0.3, 1.2), random.choice([0, -3600, 60])
             yield life.Plan(
                 f"{seed}/{number}", self.journal, end, seconds, skew, take_over
             )
         take_over = end == "takeover"
-        yield life.Plan(f"{seed}/last", self.journal, "drain", 0.3, 0, take_over)
+        skew = random.choice([0, -3600])
+        yield life.Plan(f"{seed}/last", self.journal, "drain", 0.3, skew, take_over)
 
     def begin(self, plan: life.Plan) -> int:
         pid = os.fork()
@@ -285,6 +286,9 @@ def main() -> int:
     given = parser.parse_args()
     if given.bug:
         put_back.BUGS[given.bug](pytest.MonkeyPatch())
+    if sys.platform != "linux":
+        print("it looks into /proc, so it runs on Linux only")
+        return 0
     # What is left of a life becomes a child of this process.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     end = time.monotonic() + given.minutes * 60

@@ -62,7 +62,7 @@ GRACE = 2.0
 KEEP = 10
 #: More objects after the last round than after an earlier one are a leak.
 GROWTH = 150
-RINGS = 50
+RINGS = 8
 
 #: Holds a lock as long as it or a child of it lives; another of the same task would not
 #: get it.
@@ -133,7 +133,7 @@ def work(number, seconds=0.0, how=""):
     context = current_context()
     with alone():
         if how == "fails" or (how == "flaky" and context.attempt == 1):
-            raise Broken(number)
+            raise Broken(State.life.value(number))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             context.checkpoint()
@@ -155,7 +155,7 @@ async def branches(number):
             await State.life.orch.submit(work, number, seconds)
 
     await asyncio.wait_for(asyncio.gather(*map(branch, [0, 0.01, 0.02])), PATIENCE)
-    return number
+    return State.life.value(number)
 
 
 # -- what is done with them --------------------------------------------------------
@@ -182,7 +182,7 @@ class Life:
             journal=journal,
             concurrency=self.random.choice([4, 12]),
             grace=GRACE,
-            keep_finished=KEEP,
+            keep_finished=self.random.choice([0, KEEP]),
         )
         self.programs = deque(maxlen=6)
         self.handles = deque(maxlen=20)
@@ -512,7 +512,9 @@ class Life:
         def fail():
             for number in itertools.count():
                 time.sleep(self.random.uniform(0, 0.2))
-                self.disk.fail("EIO", self.random.choice(["sync", "write", "read"]))
+                self.disk.fail(
+                    "EIO", self.random.choice(["sync", "sync", "write", "read"])
+                )
                 time.sleep(self.random.uniform(0, 0.1))
                 self.disk.mend()
                 time.sleep(self.random.uniform(0, 0.02))

@@ -109,7 +109,8 @@ def guardian_not_told(patch):
 
 
 def grace_unbounded(patch):
-    patch.setattr(Lifecycle, "_left", lambda lifecycle, most: most)
+    old = "drained = self._drain() if drain and self._rt.started else False"
+    plant(patch, Lifecycle._stop, old, f"{old}\n    self._end = None")
 
 
 def waits_pile_up(patch):
@@ -117,7 +118,7 @@ def waits_pile_up(patch):
 
 
 def publisher_keeps(patch):
-    plant(patch, Publisher._loop, "del receiver, arg", "pass")
+    plant(patch, Publisher._publish, "del receiver, arg", "pass")
 
 
 def watchers_are_rings(patch):
