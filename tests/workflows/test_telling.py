@@ -101,6 +101,20 @@ def test_only_what_was_tried_more_than_once_says_so():
         assert any(said.endswith(line) for said in lines), text
 
 
+@pytest.mark.parametrize(
+    ("attempts", "said"),
+    [((3, 1), "2 tasks, 2 completed, 4 attempts"), ((1, 1), "2 tasks, 2 completed")],
+)
+def test_a_report_counts_attempts_if_some_failed(attempts, said):
+    """Also where all went well in the end, and no task is named."""
+    tasks = tuple(
+        TaskReport(f"t{n}", f"w/t{n}", "x", _S.COMPLETED, attempts=each)
+        for n, each in enumerate(attempts)
+    )
+    report = WorkflowReport("w", _S.COMPLETED, None, 0.0, (), tasks, {"completed": 2})
+    assert str(report) == f"w is completed: {said}"
+
+
 @pytest.mark.parametrize("seconds", [59.96, 119.7, 3_599.6, 7_199.9, 86_399.0])
 def test_no_unit_is_full(seconds):
     """Not `1 min 60 s`, and not `60 s`."""

@@ -156,6 +156,10 @@ class WorkflowReport:
         if not self.tasks:
             return "no tasks"
         text = ", ".join([counted(len(self.tasks), "task"), *listed(self.totals)])
+        attempts = sum(task.attempts for task in self.tasks)
+        # One each is what is expected, and goes without saying.
+        if any(task.attempts > 1 for task in self.tasks):
+            text += f", {counted(attempts, 'attempt')}"
         if self.duration is None:
             return text
         return f"{text}, in {_time(self.duration)} ({_time(self.work)} of work)"
