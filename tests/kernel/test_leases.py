@@ -15,6 +15,7 @@ from taskorch.events import (
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
+    TaskEvent,
     TaskFailed,
     TaskRetrying,
 )
@@ -606,3 +607,27 @@ def test_a_policy_sees_a_lost_agent_not():
     m.after(LEASE)
     submit(m, "t", "u")
     assert offered == ["near", "near"]
+
+
+@pytest.mark.parametrize("lease", [None, 60.0])
+def test_who_starts_anew_loses_what_runs_there_and_nothing_else(lease):
+    """Not what others run, nor what has ended there, with a lease or without."""
+    twin = Twin()
+    for name, capability in (("a", "x"), ("b", "y")):
+        twin.agent(name, capability, lease=lease)
+    twin.submit_all("ended", "runs", requires=("x",))
+    twin.submit("beside", requires=("y",))
+    twin.submit("local")
+    twin.end("ended")
+    seen = len(twin.sink)
+    twin.agent("a", "x", lease=lease)
+    twin.settle()
+    told = [fact for fact, _ in twin.sink[seen:] if issubclass(fact[0], TaskEvent)]
+    assert {fact[3] for fact in told} == {"runs"}
+    assert twin.states("ended", "beside", "local") == [
+        S.COMPLETED,
+        S.RUNNING,
+        S.RUNNING,
+    ]
+    assert twin.row("runs").attempt == 2
+    assert twin.row("beside").attempt == twin.row("local").attempt == 1
