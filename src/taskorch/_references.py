@@ -457,23 +457,32 @@ def replaced(
         InvalidTaskError: One is where it cannot be replaced, or the constructor of what
             it is in refuses the result.
     """
-    search = _search(args, kwargs)
+    holds = _search(args, kwargs).holds
     made: dict[int, Any] = {}
+    given = {name: _replaced(v, change, holds, made) for name, v in kwargs.items()}
+    return tuple([_replaced(arg, change, holds, made) for arg in args]), given
 
-    def one(value: Any) -> Any:
-        kind = _kind_of(type(value))
-        if kind is None:
-            return value
-        if kind is _REFERENCE:
-            return change(value)
-        key = id(value)
-        if not search.holds.get(key):
-            return value
-        if key not in made:
-            made[key] = _made(kind, value, [one(item) for item in kind.items(value)])
-        return made[key]
 
-    return tuple([one(arg) for arg in args]), {k: one(v) for k, v in kwargs.items()}
+def _replaced(
+    value: Any,
+    change: Callable[[Any], Any],
+    holds: Mapping[int, bool | None],
+    made: dict[int, Any],
+) -> Any:
+    """*value* with results in the place of references; *made* has what was made anew."""
+    kind = _kind_of(type(value))
+    if kind is None:
+        return value
+    if kind is _REFERENCE:
+        return change(value)
+    key = id(value)
+    if not holds.get(key):
+        return value
+    if key not in made:
+        # No function of its own that calls itself: it would keep the results.
+        items = [_replaced(item, change, holds, made) for item in kind.items(value)]
+        made[key] = _made(kind, value, items)
+    return made[key]
 
 
 def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:

@@ -220,6 +220,25 @@ def test_handles_are_let_go_of_while_the_task_is_remembered(task: Task) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda h: h, lambda h: [h]], ids=["bare", "in a list"]
+)
+def test_what_was_handed_over_in_the_place_of_a_handle_is_let_go_of(wrap: Any) -> None:
+    """The one who needed it has it, and when that has ended nobody does."""
+    refs: list[Any] = []
+
+    def make() -> Big:
+        big = Big()
+        refs.append(weakref.ref(big))
+        return big
+
+    with TaskOrchestrator(keep_finished=0) as orch:
+        assert orch.submit(id, wrap(orch.submit(make))).result(PATIENCE)
+        assert orch.submit(int).result(PATIENCE) == 0
+        assert orch.wait(PATIENCE)
+        gone(refs)
+
+
 def test_what_as_completed_has_yielded_is_the_callers_alone() -> None:
     """While others are awaited, those that were yielded are not kept."""
     with TaskOrchestrator(concurrency=2, keep_finished=0) as orch:
