@@ -469,7 +469,7 @@ def _replaced(
     holds: Mapping[int, bool | None],
     made: dict[int, Any],
 ) -> Any:
-    """*value* with results in the place of references; *made* has what was made anew."""
+    """*value* with results in the place of references; *made* holds what is made."""
     kind = _kind_of(type(value))
     if kind is None:
         return value
