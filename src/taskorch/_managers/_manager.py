@@ -290,7 +290,8 @@ class WorkflowManager:
         with rt.lock:
             for row in rt.kernel.tasks.values():
                 run_id = _members.run_of(row.id)
-                if run_id in tasks or (run_id and rt.committer is not None):
+                # Of earlier lives there is nothing but tasks.
+                if run_id in tasks or (run_id and rt.epoch > 1):
                     tasks.setdefault(run_id, []).append(row.id)
                     if row.state not in TERMINAL:
                         live.add(run_id)

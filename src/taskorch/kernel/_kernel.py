@@ -8,7 +8,7 @@ holds a lock around every call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from attrs import evolve
 
@@ -64,46 +64,46 @@ class Kernel(KernelState):
     """
 
     # What happens to nearly every task.
-    submit = _quick.submit
-    dispatch = _quick.dispatch
-    complete = _quick.complete
+    submit: Final = _quick.submit
+    dispatch: Final = _quick.dispatch
+    complete: Final = _quick.complete
 
     # A task comes, or is to wait for more.
-    bucket = _queue.bucket_of
-    consider = _admission.consider
-    accept = _admission.accept
-    submit_general = _admission.submit
-    add_parents = _edges.add_parents
-    repoint = _edges.repoint
+    bucket: Final = _queue.bucket_of
+    consider: Final = _admission.consider
+    accept: Final = _admission.accept
+    submit_general: Final = _admission.submit
+    add_parents: Final = _edges.add_parents
+    repoint: Final = _edges.repoint
 
     # An attempt waits, or ends.
-    end_attempt = _attempts.end
-    yield_slot = _attempts.yield_slot
-    reclaim_slot = _attempts.reclaim_slot
-    give_up = _attempts.give_up
+    end_attempt: Final = _attempts.end
+    yield_slot: Final = _attempts.yield_slot
+    reclaim_slot: Final = _attempts.reclaim_slot
+    give_up: Final = _attempts.give_up
 
     # Somebody wants something else.
-    cancel = _control.cancel
-    suspend = _control.suspend
-    resume = _control.resume
-    set_priority = _control.set_priority
-    decide = _control.decide
-    emit = _control.emit
-    expire = _control.expire
-    miss = _control.miss
-    consider_change = _options.consider
-    change_options = _options.take
+    cancel: Final = _control.cancel
+    suspend: Final = _control.suspend
+    resume: Final = _control.resume
+    set_priority: Final = _control.set_priority
+    decide: Final = _control.decide
+    emit: Final = _control.emit
+    expire: Final = _control.expire
+    miss: Final = _control.miss
+    consider_change: Final = _options.consider
+    change_options: Final = _options.take
 
     # Agents, time, and what leaves memory.
-    add_agent = _leases.add
-    add_pools = _books.add_pools
-    drop_pools = _books.drop_pools
-    match = _dispatch.match
-    note_fault = _faults.note_fault
-    beat = _leases.beat
-    excuse = _leases.excuse
-    tick = _tick.tick
-    retire = _ends.retire
+    add_agent: Final = _leases.add
+    add_pools: Final = _books.add_pools
+    drop_pools: Final = _books.drop_pools
+    match: Final = _dispatch.match
+    note_fault: Final = _faults.note_fault
+    beat: Final = _leases.beat
+    excuse: Final = _leases.excuse
+    tick: Final = _tick.tick
+    retire: Final = _ends.retire
 
     def handle(
         self, commands: Sequence[Command], now: int
@@ -127,8 +127,7 @@ class Kernel(KernelState):
         for command in commands:
             self.apply(command, now)
         self.dispatch(now)
-        starts, self.starts = self.starts, []
-        effects, self.effects = self.effects, []
+        starts, effects = self.drain()
         # Facts say it too, to those who drive the kernel by commands.
         self.touched.clear()
         self.dropped.clear()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import (
     ComponentError,
@@ -41,9 +41,9 @@ class Hosting:
     runs: dict[tuple[str, int], Run]
 
     #: They take tasks in as a runtime does: by its own code.
-    submit_run = Runtime.submit_run
-    submit_tasks = Runtime.submit_tasks
-    _submit_plain = Runtime._submit_plain
+    submit_run: Final = Runtime.submit_run
+    submit_tasks: Final = Runtime.submit_tasks
+    _submit_plain: Final = Runtime._submit_plain
 
     halted: bool = False
     manager: Any = None

@@ -124,7 +124,7 @@ class Life(Hosting):
         self.submitted_at: dict[str, int] = {}
 
         # As a runtime:
-        self.work_class = world.work_class
+        self.work_class: type[Work] = world.work_class
         self.submission: Any = Submission(cast("Runtime", self))
         self.executors: dict[str, Any] = {}
         self.keys: dict[str, str] = {}

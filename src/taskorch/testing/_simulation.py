@@ -129,7 +129,7 @@ class _Watched(World):
     """A world that keeps a log, and has an observer."""
 
     work_class: type[Work] = TaskHandle
-    manager_of = staticmethod(_manager_of)
+    manager_of: Callable[[Any], Any] | None = staticmethod(_manager_of)
 
     def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
         journal = SimulatedJournal()
