@@ -124,7 +124,7 @@ wheel: $(READY)
 # Fresh seeds: they begin at the time of day, unless told otherwise.
 soak: $(READY)
 	@$(BIN)/python -m taskorch.testing.soak --minutes $(MINUTES) \
-	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2
+	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2 --workflows
 
 # A minute, from seeds that the commit chooses: what failed once fails again.
 soak-ci: $(READY)

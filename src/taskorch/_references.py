@@ -459,8 +459,8 @@ def replaced(
     """
     holds = _search(args, kwargs).holds
     made: dict[int, Any] = {}
-    given = {name: _replaced(v, change, holds, made) for name, v in kwargs.items()}
-    return tuple([_replaced(arg, change, holds, made) for arg in args]), given
+    positional = tuple([_replaced(arg, change, holds, made) for arg in args])
+    return positional, {k: _replaced(v, change, holds, made) for k, v in kwargs.items()}
 
 
 def _replaced(

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from time import monotonic
 
 from taskorch.testing._explore import STEPS, FailedRun, find_failure
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=_natural, default=None, help="at most so many")
     parser.add_argument(
         "--steps", type=_natural, default=STEPS, help="commands in a run"
+    )
+    parser.add_argument(
+        "--workflows", action="store_true", help="draw worlds of workflows, too"
     )
     parser.add_argument("--jobs", type=_natural, default=1, help="processes at once")
     parser.add_argument(
@@ -68,14 +72,15 @@ def _results(
     stop = None if given.seeds is None else seed + given.seeds
     if given.jobs <= 1:
         while monotonic() < end and seed != stop:
-            yield seed, _search(seed, given.steps)
+            yield seed, _search(seed, given.steps, workflows=given.workflows)
             seed += 1
         return
     with ProcessPoolExecutor(given.jobs) as pool:
         under_way: dict[Future[FailedRun | None], int] = {}
         while True:
             while len(under_way) < given.jobs and monotonic() < end and seed != stop:
-                under_way[pool.submit(_search, seed, given.steps)] = seed
+                search = partial(_search, seed, given.steps, workflows=given.workflows)
+                under_way[pool.submit(search)] = seed
                 seed += 1
             if not under_way:
                 return
@@ -84,10 +89,12 @@ def _results(
                 yield under_way.pop(future), future.result()
 
 
-def _search(seed: int, steps: int) -> FailedRun | None:
+def _search(seed: int, steps: int, *, workflows: bool) -> FailedRun | None:
     """What fails in the worlds of a seed."""
     failure = find_failure(seed, steps)
-    return failure or find_failure(seed, steps, workflows=True)
+    if failure is None and workflows:
+        failure = find_failure(seed, steps, workflows=True)
+    return failure
 
 
 def _say(text: str) -> None:
