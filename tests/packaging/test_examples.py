@@ -86,5 +86,6 @@ def test_phases_fail_once_and_report():
     assert lines[0].startswith("failed: {'A2': AssertionError(")
     assert lines[1].startswith("tuesday is failed: 2 of 14 tasks completed, 1 failed, ")
     assert lines[2] == "slowest: 0.8 s"
-    assert lines[3].startswith("tuesday is completed: 17 tasks, 17 completed, in ")
+    completed = "tuesday is completed: 17 tasks, 17 completed, 18 attempts, in "
+    assert lines[3].startswith(completed)
     assert [line.split()[0] for line in lines[5::2]] == ["passed"] * 3
