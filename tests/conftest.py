@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import faulthandler
 import gc
 import os
 
@@ -23,6 +24,51 @@ settings.register_profile(
 # What other interpreters may find is not in the number of the examples.
 settings.register_profile("others", settings.get_profile("ci"), max_examples=50)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+#: Seconds that a test may take beyond its own limit, and to clean up after itself.
+MERCY = 30
+STDERR = pytest.StashKey()
+
+
+def pytest_configure(config):
+    """Keep the real stderr: what pytest captures is lost with the process."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        config.stash[STDERR] = os.dup(2)
+
+
+def end_process_after(config, seconds):
+    """
+    Unless told again before, say where every thread stands and end this process.
+
+    A test over its limit is ended by a signal, which a thread that keeps the interpreter
+    to itself holds up, and which does not help what waits for ever afterwards: then one
+    process of several ends, with one failure, in place of a run that never does.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[STDERR])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else float(item.config.getini("timeout"))
+    end_process_after(item.config, limit + MERCY)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    end_process_after(item.config, MERCY)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish():
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Nor does a process of the tests wait for ever for threads that they left."""
+    end_process_after(session.config, 2 * MERCY)
 
 
 def pytest_collection_finish():
