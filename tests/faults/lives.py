@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 
@@ -183,6 +184,7 @@ def calls(orch, handle):
         "health": orch.health,
         "explain": lambda: orch.explain("held"),
         "start": orch.start,
+        "stop_on": lambda: orch.stop_on(signal.SIGTERM),
         "wait": lambda: orch.wait(1),
         "stop": lambda: orch.stop(drain=False),
         "__enter__": orch.__enter__,

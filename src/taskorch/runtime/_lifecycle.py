@@ -141,12 +141,12 @@ class Lifecycle:
             _OPEN.add(rt)
             _interrupts.guard(rt)
             try:
+                if rt.committer is not None and not rt.opened:
+                    rt.open()
                 _begin_threads(rt)
                 if rt.committer is None:
                     rt.note(OrchestratorStarted)
                 else:
-                    if not rt.opened:
-                        rt.open()
                     take_up()
             except BaseException:
                 _OPEN.discard(rt)
