@@ -73,3 +73,25 @@ def test_a_fault_would_be_seen():
     code = "def f():\n    global x\n    print(open('a'))\nfrom sys import path\n"
 
     assert len(faults(ast.parse(code))) == 4
+
+
+def by_number(tree: ast.AST) -> list[int]:
+    """The lines that read a field of a fact by its number."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and ast.unparse(node.value) in {"fact", "entry[0]"}
+        and any(isinstance(part, ast.Constant) for part in ast.walk(node.slice))
+    ]
+
+
+def test_facts_are_read_by_name():
+    """By `make`, or at a place that has the name of the field."""
+    found = {
+        f"{path.relative_to(SOURCE)}:{line}"
+        for path in SOURCE.rglob("*.py")
+        for line in by_number(ast.parse(path.read_text("utf-8")))
+    }
+    assert not found
+    assert by_number(ast.parse("fact[3]; entry[0][1]; fact[4:]; fact[SEQ]")) == [1] * 3

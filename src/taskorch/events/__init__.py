@@ -6,8 +6,12 @@ Facts: what has happened, each a frozen class.
 3. A class changes by adding fields with defaults, and then its `schema` rises.
 """
 
+from taskorch.events._catalogue import AT_NS as AT_NS
 from taskorch.events._catalogue import CATALOGUE as CATALOGUE
+from taskorch.events._catalogue import CLS as CLS
+from taskorch.events._catalogue import SEQ as SEQ
 from taskorch.events._catalogue import SIGNALS as SIGNALS
+from taskorch.events._catalogue import TASK_ID as TASK_ID
 from taskorch.events._catalogue import VIEWS as VIEWS
 from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
@@ -56,5 +60,6 @@ from taskorch.events._catalogue import TaskTimedOut as TaskTimedOut
 from taskorch.events._catalogue import TaskUnblocked as TaskUnblocked
 from taskorch.events._catalogue import TaskValidated as TaskValidated
 from taskorch.events._catalogue import make as make
+from taskorch.events._catalogue import place_of as place_of
 from taskorch.events._catalogue import signal_name as signal_name
 from taskorch.events._catalogue import view_of as view_of

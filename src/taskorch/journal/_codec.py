@@ -18,13 +18,18 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
+    AT_NS,
     CATALOGUE,
+    CLS,
+    SEQ,
+    TASK_ID,
     Event,
     Fact,
     TaskCompleted,
     TaskEvent,
     TaskStarted,
     TaskSubmitted,
+    place_of,
 )
 from taskorch.journal._restoring import NEWER, restored
 from taskorch.journal._writing import RefusedError, dumps, import_path, plain
@@ -141,17 +146,17 @@ class Rows:
         Raises:
             InvalidTaskError, ValueError: See `encode`.
         """
-        cls = fact[0]
+        cls = fact[CLS]
         begun = self._begun
-        if cls is TaskStarted and text is None and fact[3] not in begun:
-            begun[fact[3]] = len(self._values), fact
+        if cls is TaskStarted and text is None and fact[TASK_ID] not in begun:
+            begun[fact[TASK_ID]] = len(self._values), fact
             return
         row = None
         if cls is TaskSubmitted:
             if text is not None and type(text) is not KeyedDocument:
                 row = self._submission(fact, text)
         elif begun and _CLASSES[cls][1]:
-            start = begun.pop(fact[3], None)
+            start = begun.pop(fact[TASK_ID], None)
             if start is not None:
                 if cls is TaskCompleted:
                     row = self._attempt(start[1], fact, text)
@@ -324,7 +329,7 @@ def _exact(text: str) -> str:
 
 
 def _encode(fact: Fact, text: str | None) -> Row:
-    cls, seq, at_ns = fact[0], fact[1], fact[2]
+    cls, seq, at_ns = fact[CLS], fact[SEQ], fact[AT_NS]
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
         msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
         raise ValueError(msg)
@@ -339,7 +344,7 @@ def _encode(fact: Fact, text: str | None) -> Row:
     # Escaped surrogates: two that stood alone would come back as one letter.
     if body is None or "\\ud" in body:
         body = _careful(cls, fact)
-    task_id = fact[3] if is_about_task else ""
+    task_id = fact[TASK_ID] if is_about_task else ""
     if not task_id.isascii():
         task_id = column(task_id)
     text = "" if text is None else _exact(text)
@@ -364,7 +369,7 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
     if not is_sorted:
         found.sort(key=_number)
     if found and found[0][0][1] <= after:
-        found = [entry for entry in found if entry[0][1] > after]
+        found = [entry for entry in found if entry[0][SEQ] > after]
     return found
 
 
@@ -379,7 +384,7 @@ def decode(row: Row) -> Entry:
 
 
 def _number(entry: Entry) -> int:
-    number: int = entry[0][1]
+    number: int = entry[0][SEQ]
     return number
 
 
@@ -462,7 +467,7 @@ def column(name: str) -> str:
 def _careful(cls: type[Event], fact: Fact) -> str:
     names = [field.name for field in attrs.fields(cls)[2:]]
     fields: list[Any] = [cls.schema]
-    for name, value in zip(names, fact[3:], strict=False):
+    for name, value in zip(names, fact[TASK_ID:], strict=False):
         try:
             fields.append(plain(value, tuple, 0))
         except RefusedError as refused:
@@ -475,17 +480,18 @@ def _careful(cls: type[Event], fact: Fact) -> str:
 #: and from `not_before_ns` on.
 _MIDDLE: Final = ((), None, (), None, None, True)
 _END: Final = (None, None, None, False)
+_KEY: Final = place_of(TaskSubmitted, "key")
 #: Fields of one about which that is left out: task, type, priority, key.
 _SHORT: Final = 4
 
 
 def _submitted(fact: Fact) -> str | None:
     """All goes into JSON as it is, if only the key does, which is the user's."""
-    key = fact[12]
+    key = fact[_KEY]
     parts = key if type(key) is tuple else (key,)
     if not _NUMBERS.issuperset(map(type, parts)):
         return None
-    return dumps((TaskSubmitted.schema, *fact[3:]))
+    return dumps((TaskSubmitted.schema, *fact[TASK_ID:]))
 
 
 def _started(fact: Fact) -> str | None:

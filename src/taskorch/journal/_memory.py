@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from taskorch.errors import JournalTakenError
-from taskorch.events import Event, make
+from taskorch.events import SEQ, Event, make
 from taskorch.protocols import Entry
 
 __all__ = ("MemoryJournal",)
@@ -63,7 +63,7 @@ class MemoryJournal:
     def read(self, after: int = 0) -> Iterator[Entry]:
         """See `Journal.read`."""
         for entry in self._entries:
-            if entry[0][1] > after:
+            if entry[0][SEQ] > after:
                 yield entry
 
     def close(self) -> None:

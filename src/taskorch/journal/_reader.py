@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import TaskSubmitted
+from taskorch.events import CLS, TASK_ID, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._file import FAILURES, is_passing
@@ -265,8 +265,8 @@ class Reader:
         count, submitted = 0, dict[str, str]()
         for fact, task in self.entries(0):
             count += 1
-            if fact[0] is TaskSubmitted and task.idempotency_key is not None:
-                key, task_id = task.idempotency_key, fact[3]
+            if fact[CLS] is TaskSubmitted and task.idempotency_key is not None:
+                key, task_id = task.idempotency_key, fact[TASK_ID]
                 submitted[_codec.column(key)] = _codec.column(task_id)
         if self._layout >= LAYOUT:
             known = dict(self._db.execute("SELECT key, task_id FROM keys"))

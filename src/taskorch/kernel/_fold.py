@@ -17,6 +17,9 @@ from operator import attrgetter
 from typing import Any, Final
 
 from taskorch.events import (
+    AT_NS,
+    CLS,
+    SEQ,
     AgentJoined,
     AgentLost,
     AgentReturned,
@@ -85,17 +88,17 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
         cargo: What the driver keeps with the task, or with an event from outside; read
             for a submission, and for such an event, only.
     """
-    cls = fact[0]
+    cls = fact[CLS]
     kernel.deciding = True
     if cls in _FREQUENT:
         _FREQUENT[cls](kernel, fact, cargo)
     elif cls in _RARE:
-        _RARE[cls](kernel, make(fact), fact[2])
+        _RARE[cls](kernel, make(fact), fact[AT_NS])
     kernel.deciding = False
     if kernel.undecided:
         # What was decided is in the facts that follow.
         kernel.undecided.clear()
-    kernel.seq = fact[1]
+    kernel.seq = fact[SEQ]
     if kernel.touched:
         kernel.touched.clear()
     if kernel.dropped:

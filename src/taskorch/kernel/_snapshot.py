@@ -16,6 +16,10 @@ from typing import Any, Final
 
 from taskorch.errors import InternalError
 from taskorch.events import (
+    AT_NS,
+    CLS,
+    SEQ,
+    TASK_ID,
     EventEmitted,
     Fact,
     TaskBlocked,
@@ -27,6 +31,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
     make,
+    place_of,
 )
 from taskorch.kernel import _dependencies, _ends
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
@@ -36,6 +41,7 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
 
 #: Rises when what a snapshot consists of changes.
+_AFTER: Final = place_of(TaskSubmitted, "after")
 _SCHEMA: Final = 3
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
@@ -226,20 +232,20 @@ class Restoration:
         seq = self.seq
         for fact in facts:
             names: tuple[str, ...] = ()
-            if fact[0] is TaskSubmitted:
-                late = fact[1] > seq
+            if fact[CLS] is TaskSubmitted:
+                late = fact[SEQ] > seq
                 if late:
-                    self._later[fact[3]] = None
-                if late or fact[3] in self._places:
+                    self._later[fact[TASK_ID]] = None
+                if late or fact[TASK_ID] in self._places:
                     # What it waits for.
-                    names = fact[6]
-            elif fact[0] is TaskParentsAdded and (
-                fact[1] > seq or fact[3] in self._places
+                    names = fact[_AFTER]
+            elif fact[CLS] is TaskParentsAdded and (
+                fact[SEQ] > seq or fact[TASK_ID] in self._places
             ):
-                names = fact[4]
-            elif fact[0] is TaskRepointed and fact[1] <= seq:
+                names = make(fact).after
+            elif fact[CLS] is TaskRepointed and fact[SEQ] <= seq:
                 # What its dependents have waited for since then.
-                names = (fact[4],)
+                names = (make(fact).rerun_id,)
             for name in names:
                 if name not in self._ids and name not in self._later:
                     found[name] = None
@@ -257,8 +263,8 @@ class Restoration:
             cargo: What the driver keeps with the task; read for a submission only, of
                 a task that `is_kept`.
         """
-        kernel, cls = self._kernel, fact[0]
-        place = self._places.get(fact[3])
+        kernel, cls = self._kernel, fact[CLS]
+        place = self._places.get(fact[TASK_ID])
         if cls is EventEmitted:
             fold(kernel, fact, cargo)
         elif place is not None:
@@ -269,7 +275,7 @@ class Restoration:
             # About those who waited for it.
             fold(kernel, fact)
         elif cls in _SEEN_BELOW:
-            row = parent_of(kernel, fact[3], fact[2])
+            row = parent_of(kernel, fact[TASK_ID], fact[AT_NS])
             _SEEN_BELOW[cls](kernel, row, fact)
             kernel.undecided.clear()
 
@@ -373,7 +379,7 @@ def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
 
 def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     row.state = TaskState.COMPLETED
-    _dependencies.release(kernel, row, fact[2])
+    _dependencies.release(kernel, row, fact[AT_NS])
 
 
 def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:

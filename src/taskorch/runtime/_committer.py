@@ -21,6 +21,8 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.events import (
+    CLS,
+    SEQ,
     EventEmitted,
     Fact,
     HealthReported,
@@ -166,24 +168,24 @@ class Committer:
         unsettled = self._unsettled
         hurry = False
         for fact, work in items:
-            cls = fact[0]
+            cls = fact[CLS]
             if cls in _PASSING:
                 continue
-            self.last = fact[1]
+            self.last = fact[SEQ]
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
-                work._settled = fact[1]
+                work._settled = fact[SEQ]
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._born = fact[1]
+                work._born = fact[SEQ]
                 work._settled = NEVER
                 keep(fact, documents.pop(work))
             else:
                 if cls in _SETTLING:
-                    work._settled = fact[1]
+                    work._settled = fact[SEQ]
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
@@ -191,7 +193,7 @@ class Committer:
                     unsettled.append(work)
                 elif cls is TaskOptionsChanged:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._born = fact[1]
+                    work._born = fact[SEQ]
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
         if self._rt.wanted:
@@ -656,7 +658,7 @@ class Committer:
         rt = self._rt
         if rt.publisher.receivers:
             wanted = rt.wanted
-            items = [item for item in items if item[0][0] in wanted]
+            items = [item for item in items if item[0][CLS] in wanted]
             if items:
                 rt.publisher.put(items)
 
@@ -691,7 +693,7 @@ class Committer:
             fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), why)
             rt.kernel.seq += 1
             self.commits.pending.append((fact, None))
-            self.last = fact[1]
+            self.last = fact[SEQ]
             # Whoever waits for all to be kept before he hears of it waits for long.
             self._tell([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():

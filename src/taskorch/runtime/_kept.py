@@ -14,7 +14,7 @@ from taskorch.errors import (
     TaskFailedError,
     UnkeptResultError,
 )
-from taskorch.events import Fact
+from taskorch.events import Fact, make
 from taskorch.model import ProgramResult
 
 __all__ = ("document_of", "error_of_fact", "kept_end", "trace_of")
@@ -84,7 +84,8 @@ def error_of_fact(fact: Fact, document: Any) -> BaseException | None:
     """What the task of *fact*, a failure, raised, as far as that was kept."""
     if not isinstance(document, dict):
         return None
-    task_id, kind, message = fact[3], fact[6], fact[7]
+    event = make(fact)
+    task_id, kind, message = event.task_id, event.error_type, event.message
     result = document.get("result")
     if isinstance(result, ProgramResult):
         return ProgramFailedError(message, result=result, task_id=task_id)

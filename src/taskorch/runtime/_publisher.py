@@ -18,13 +18,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.events import (
+    CLS,
+    SEQ,
     VIEWS,
     Event,
     EventsLost,
     Fact,
     ReceiverFailed,
     TaskCompleted,
-    make,
     signal_name,
     view_of,
 )
@@ -153,7 +154,7 @@ class Publisher:
                 # A done-callback is owed.
                 kept.append(item)
                 continue
-            for cls in VIEWS[fact[0]]:
+            for cls in VIEWS[fact[CLS]]:
                 for receiver in self.receivers.get(cls, ()):
                     receiver.lost += 1
                     self.lost += 1
@@ -238,7 +239,7 @@ class Publisher:
         if not isinstance(fact, tuple):
             self._todo.append((Receiver("done", fact), cargo))
             return
-        for cls in VIEWS[fact[0]]:
+        for cls in VIEWS[fact[CLS]]:
             receivers = self.receivers.get(cls)
             if not receivers:
                 continue
@@ -476,7 +477,5 @@ class Publisher:
 
 def _event(cls: type[Event], fact: Fact, cargo: Any) -> Event | None:
     if cls is TaskCompleted:
-        return TaskCompleted(*fact[1:], load=lambda: cargo._value)
-    if fact[0] is cls:
-        return make(fact)
+        return TaskCompleted(*fact[SEQ:], load=lambda: cargo._value)
     return view_of(cls, fact)

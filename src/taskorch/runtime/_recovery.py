@@ -22,7 +22,11 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.events import (
+    AT_NS,
     CATALOGUE,
+    CLS,
+    SEQ,
+    TASK_ID,
     EventEmitted,
     Fact,
     TaskCheckpointed,
@@ -34,6 +38,8 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
+    make,
+    place_of,
 )
 from taskorch.executors._sweep import sweep
 from taskorch.kernel import (
@@ -90,6 +96,8 @@ _ALL: Final = frozenset(CATALOGUE)
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
 )
+_AFTER: Final = place_of(TaskSubmitted, "after")
+_IS_NAMED: Final = place_of(TaskSubmitted, "named")
 _ENDED: Final = {
     "TaskCompleted": TaskState.COMPLETED,
     "TaskFailed": TaskState.FAILED,
@@ -143,21 +151,21 @@ class Folding:
             apply: What gives the fact and its cargo to the kernel; None folds it.
         """
         fact, document = entry
-        kernel, cls = self._kernel, fact[0]
+        kernel, cls = self._kernel, fact[CLS]
         cargo: Work | None = None
         if cls is TaskSubmitted:
             cargo = self._submitted(fact, document)
         elif cls is TaskCompleted:
-            set_result(kernel.tasks[fact[3]].cargo, document)
+            set_result(kernel.tasks[fact[TASK_ID]].cargo, document)
         elif cls is TaskFailed:
-            kernel.tasks[fact[3]].cargo._error = error_of_fact(fact, document)
+            kernel.tasks[fact[TASK_ID]].cargo._error = error_of_fact(fact, document)
         elif cls is TaskOptionsChanged:
-            work = kernel.tasks[fact[3]].cargo
+            work = kernel.tasks[fact[TASK_ID]].cargo
             work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
-            extra_of(kernel.tasks[fact[3]].cargo).added += fact[4]
+            extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
         elif cls is TaskCheckpointed:
-            row = kernel.tasks.get(fact[3])
+            row = kernel.tasks.get(fact[TASK_ID])
             if row is not None:
                 extra = extra_of(row.cargo)
                 extra.checkpoint, extra.has_checkpoint = document, True
@@ -167,15 +175,15 @@ class Folding:
         else:
             apply(fact, given)
         if cargo is not None:
-            cargo._row = kernel.tasks[fact[3]]
+            cargo._row = kernel.tasks[fact[TASK_ID]]
 
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = self.work_of(task)
-        work._after = fact[6]
-        self._host.reruns.note(fact[3])
+        work._after = fact[_AFTER]
+        self._host.reruns.note(fact[TASK_ID])
         if task.idempotency_key is not None:
-            self._host.keys[task.idempotency_key] = fact[3]
-        if fact[16] and self._host.committer is None:
+            self._host.keys[task.idempotency_key] = fact[TASK_ID]
+        if fact[_IS_NAMED] and self._host.committer is None:
             self._named.append(work)
         return work
 
@@ -248,57 +256,59 @@ class Recollection:
         works: dict[str, Work] = {}
         # Checked, unlike what `task_facts` gives.
         for fact, document in self._journal.select(ids, rt.committed):
-            if fact[0] is TaskSubmitted:
-                work = works[fact[3]] = folding.work_of(document)
-                work._after = fact[6]
-                bucket = Bucket(Spec(fact[4]), TypeRow())
-                row = work._row = TaskRow(fact[3], 0, bucket, work, fact[2])
+            if fact[CLS] is TaskSubmitted:
+                event: TaskSubmitted = make(fact)
+                work = works[event.task_id] = folding.work_of(document)
+                work._after = event.after
+                bucket = Bucket(Spec(event.type), TypeRow())
+                row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
+                work._row = row
                 more = more_of(row)
-                more.priority = fact[5]
-                more.past = [(TaskState.QUEUED, fact[2], "")]
-            elif (known := works.get(fact[3])) is not None:
+                more.priority = event.priority
+                more.past = [(TaskState.QUEUED, event.at_ns, "")]
+            elif (known := works.get(fact[TASK_ID])) is not None:
                 _recollect(known, fact, document)
         return works
 
 
 def _recollect(work: Work, fact: Fact, document: Any) -> None:
     """Note what a later *fact* says of *work*, which is in no kernel."""
-    cls, row, now = fact[0], work._row, fact[2]
+    cls, row, event = fact[CLS], work._row, make(fact)
+    now = event.at_ns
     state = _ENDED.get(cls.__name__)
     if cls is TaskStarted:
-        row.started_ns, row.attempt = now, fact[4]
-        row.agent = AgentRow(Agent(fact[5]))
-        remember(row, TaskState.RUNNING, now, fact[5])
+        row.started_ns, row.attempt = now, event.attempt
+        row.agent = AgentRow(Agent(event.agent_id))
+        remember(row, TaskState.RUNNING, now, event.agent_id)
     elif cls is TaskRetrying:
-        remember(row, TaskState.RETRYING, now, f"{fact[6]}: {fact[7]}")
+        remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
     elif cls is TaskReprioritised:
-        more_of(row).priority = fact[4]
+        more_of(row).priority = event.priority
     elif cls is TaskParentsAdded:
-        extra_of(work).added += fact[4]
+        extra_of(work).added += event.after
     elif cls is TaskOptionsChanged:
         work._task = with_options(task_of(row), document)
-        more_of(row).priority = fact[5]
-        remember(row, row.state, now, f"options changed: {', '.join(fact[4])}")
+        more_of(row).priority = event.priority
+        remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
     elif state is not None:
-        row.state, row.ended_ns, work._settled = state, now, fact[1]
+        row.state, row.ended_ns, work._settled = state, now, event.seq
         detail = ""
         if cls is TaskCompleted:
             set_result(work, document)
         elif cls is TaskFailed:
             work._error = error_of_fact(fact, document)
             fail(row, fact)
-            detail = f"{fact[6]}: {fact[7]}"
+            detail = f"{event.error_type}: {event.message}"
         else:
-            detail = more_of(row).stop_reason = fact[4]
+            detail = more_of(row).stop_reason = event.reason
         remember(row, state, now, detail)
 
 
 def fail(row: TaskRow, fact: Fact) -> None:
     """Note in *row*, which is in no kernel, how it failed."""
-    more = more_of(row)
-    more.error = (fact[6], fact[7], fact[8])
-    # Root causes, if it was what it needed that failed.
-    more.first_roots = fact[11] if fact[11:] else ()
+    more, event = more_of(row), make(fact)
+    more.error = (event.error_type, event.message, event.cause)
+    more.first_roots = event.root_causes
 
 
 class Recovery:
@@ -361,7 +371,7 @@ class Recovery:
         fold = self._folding.fold
         for entry in journal.read(after=self._last):
             fold(entry)
-            self._last, self._at_ns = entry[0][1], max(self._at_ns, entry[0][2])
+            self._last, self._at_ns = entry[0][SEQ], max(self._at_ns, entry[0][AT_NS])
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""
@@ -379,9 +389,9 @@ class Recovery:
             more = list(journal.select(missing, until))
             entries += more
             missing = restoration.missing(fact for fact, _ in more)
-        entries.sort(key=lambda entry: entry[0][1])
+        entries.sort(key=lambda entry: entry[0][SEQ])
         for entry in entries:
-            if restoration.is_kept(entry[0][3]):
+            if restoration.is_kept(entry[0][TASK_ID]):
                 self._folding.fold(entry, restoration.fold)
             else:
                 restoration.fold(entry[0])
@@ -402,7 +412,7 @@ class Recovery:
             return
         # They are kept for a while only, so they are among the last.
         for entry in self._journal.read(after=min(numbers) - 1):
-            number = entry[0][1]
+            number = entry[0][SEQ]
             if number > restoration.seq:
                 break
             if number in numbers:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from taskorch.errors import JournalTakenError
+from taskorch.events import SEQ
 from taskorch.protocols import Entry
 
 __all__ = ("SimulatedJournal",)
@@ -76,7 +77,7 @@ class SimulatedJournal:
             if not isinstance(frame, _Mark):
                 group.append(frame)
                 continue
-            yield from (entry for entry in group if entry[0][1] > after)
+            yield from (entry for entry in group if entry[0][SEQ] > after)
             group = []
 
     def close(self) -> None:

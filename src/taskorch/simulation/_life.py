@@ -25,6 +25,9 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CATALOGUE,
+    CLS,
+    SEQ,
+    TASK_ID,
     Event,
     EventEmitted,
     Fact,
@@ -264,12 +267,12 @@ class Life(Hosting):
     def _entry(self, item: tuple[Fact, Any]) -> Entry:
         """What is kept of a fact; notes the number of what says how it may begin."""
         fact, job = item
-        if fact[0] is TaskSubmitted or fact[0] is TaskOptionsChanged:
-            self.submitted_at[fact[3]] = fact[1]
+        if fact[CLS] is TaskSubmitted or fact[CLS] is TaskOptionsChanged:
+            self.submitted_at[fact[TASK_ID]] = fact[SEQ]
             return fact, job._task
-        if fact[0] is TaskCompleted:
+        if fact[CLS] is TaskCompleted:
             return fact, job._value
-        if fact[0] is EventEmitted:
+        if fact[CLS] is EventEmitted:
             return fact, job.value
         return fact, None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.events import TaskCompleted, TaskSubmitted
+from taskorch.events import CLS, TASK_ID, TaskCompleted, TaskSubmitted, make
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._limits import NS, SAMPLE_SIZE
 from taskorch.model._show import show
@@ -92,14 +92,15 @@ def _read(journal: Any) -> dict[str, Sequence[int]]:
     types: dict[str, str] = {}
     found: dict[str, deque[int]] = {}
     for fact, _ in journal.read():
-        if fact[0] is TaskSubmitted:
-            types[fact[3]] = fact[4]
-        elif fact[0] is TaskCompleted:
-            kind = types.pop(fact[3], None)
+        if fact[CLS] is TaskSubmitted:
+            types[fact[TASK_ID]] = make(fact).type
+        elif fact[CLS] is TaskCompleted:
+            kind = types.pop(fact[TASK_ID], None)
             # One that no attempt completed took no time.
-            if kind is not None and fact[4]:
+            event: TaskCompleted = make(fact)
+            if kind is not None and event.attempt:
                 known = found.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
-                known.append(fact[6])
+                known.append(event.latency_ns)
     return dict(found)
 
 

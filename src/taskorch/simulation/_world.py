@@ -13,6 +13,10 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
+    AT_NS,
+    CLS,
+    SEQ,
+    TASK_ID,
     Event,
     Fact,
     OrchestratorStarted,
@@ -339,9 +343,9 @@ class World:
     def kept(self, group: list[Entry]) -> None:
         """A group is in the journal."""
         for fact, _ in group:
-            state = _ENDS.get(fact[0])
+            state = _ENDS.get(fact[CLS])
             if state is not None:
-                self.acknowledged[fact[3]] = state
+                self.acknowledged[fact[TASK_ID]] = state
 
     # -- death and life ------------------------------------------------------------
 
@@ -353,7 +357,7 @@ class World:
             _Crash: The process dies here.
         """
         doom = self._doom
-        if doom is not None and stage == doom[1] and fact[1] >= doom[0]:
+        if doom is not None and stage == doom[1] and fact[SEQ] >= doom[0]:
             self._doom = None
             raise _Crash(doom[2])
         if self.nature.mortal:
@@ -447,7 +451,7 @@ class World:
         for entry in journal.read():
             life.folding.fold(entry)
             fact = entry[0]
-            last_ns = fact[2]
+            last_ns = fact[AT_NS]
             if self.is_mortal:
                 self.survive("recovering", fact)
         life.folding.reconnect()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import JournalUnavailableError
-from taskorch.events import Fact, TaskEvent
+from taskorch.events import CLS, SEQ, TASK_ID, Fact, TaskEvent
 from taskorch.model._limits import NS
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
@@ -277,11 +277,11 @@ class Chaos(Nature):
         if self._doomed != stage:
             return None
         self._doomed = None
-        what = f"again after fact {fact[1]}"
+        what = f"again after fact {fact[SEQ]}"
         rate = self.faults.crash_in_recovery
         self._folded, self._recovers = 0, None
         if rate and self.dice.chance("crash_in_recovery", rate, what):
-            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact[1]))
+            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact[SEQ]))
         return self._ns(f"down {what}", self.faults.down_seconds)
 
     def _dies_again(self, fact: Fact) -> int | None:
@@ -289,7 +289,7 @@ class Chaos(Nature):
         if self._recovers is None or self._folded < self._recovers:
             return None
         self._recovers = None
-        return self._ns(f"down again {fact[1]}", self.faults.down_seconds)
+        return self._ns(f"down again {fact[SEQ]}", self.faults.down_seconds)
 
     def torn(self, entries: int) -> int:
         """See `Nature.torn`."""
@@ -340,7 +340,9 @@ def _named(fence: Fence) -> str:
 
 def _of(fact: Fact) -> str:
     """A name for a fact that does not depend on how many came before."""
-    cls = fact[0]
+    cls = fact[CLS]
     if issubclass(cls, TaskEvent):
-        return f"{cls.__name__} {fact[3]} {fact[4] if len(fact) > 4 else ''}"  # noqa: PLR2004 - its next field
+        task_id, *rest = fact[TASK_ID:]
+        # Mostly the number of its attempt.
+        return f"{cls.__name__} {task_id} {''.join(map(str, rest[:1]))}"
     return str(cls.__name__)

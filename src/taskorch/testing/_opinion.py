@@ -24,6 +24,9 @@ from typing import Any, Final
 import attrs
 
 from taskorch.events import (
+    CLS,
+    SEQ,
+    TASK_ID,
     Event,
     Fact,
     OrchestratorStarted,
@@ -31,12 +34,14 @@ from taskorch.events import (
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
+    TaskEvent,
     TaskFailed,
     TaskReleased,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
     TaskSuspended,
+    make,
 )
 from taskorch.model import TERMINAL, TaskState
 from taskorch.testing._watch import Breach
@@ -236,8 +241,8 @@ class Hearing:
             if isinstance(item, str):
                 self._note(item)
             elif isinstance(item, tuple):
-                if self._facts and item[1] <= self._facts[-1][1]:
-                    self._forget(item[1])
+                if self._facts and item[SEQ] <= self._facts[-1][SEQ]:
+                    self._forget(item[SEQ])
                 self._facts.append(item)
                 self._read(item, held=False)
 
@@ -260,25 +265,24 @@ class Hearing:
 
     def _forget(self, number: int) -> None:
         """A crash took the facts from *number* on."""
-        facts = [fact for fact in self._facts if fact[1] < number]
+        facts = [fact for fact in self._facts if fact[SEQ] < number]
         self._facts, self._states, self._running = facts, {}, set()
         for fact in facts:
             self._read(fact, held=True)
 
     def _read(self, fact: Fact, *, held: bool) -> None:
         """Enter *fact*; *held*: it was looked at before."""
-        cls = fact[0]
+        cls = fact[CLS]
         if cls is OrchestratorStarted:
             self._running.clear()
         elif cls is TaskReleased and not held:
-            self._release(stem(fact[3]))
+            self._release(stem(fact[TASK_ID]))
         elif cls in (TaskSubmitted, TaskStarted, *_OVER):
-            self._change(cls, fact[3], fact[4:], held=held)
+            self._change(make(fact), held=held)
 
-    def _change(
-        self, cls: type[Event], task_id: str, rest: tuple[Any, ...], *, held: bool
-    ) -> None:
+    def _change(self, event: TaskEvent, *, held: bool) -> None:
         """A task comes, begins, or its attempt is over."""
+        cls, task_id = type(event), event.task_id
         name = stem(task_id)
         if cls is TaskSubmitted:
             self._enter(name)
@@ -291,7 +295,7 @@ class Hearing:
         if cls is TaskCompleted:
             self._pass(name, task_id)
         state = _ENDS.get(cls, _S.PENDING)
-        if cls is TaskBlocked and rest[0]:
+        if isinstance(event, TaskBlocked) and event.blocked_by:
             state = _S.BLOCKED
         self._states[name] = (state, task_id)
 

@@ -16,6 +16,10 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.events import (
+    AT_NS,
+    CLS,
+    SEQ,
+    TASK_ID,
     Event,
     Fact,
     TaskCompleted,
@@ -183,12 +187,10 @@ class _Watched(World):
     def _note_safe(self, group: Iterable[Entry]) -> None:
         safe = self._safe
         for fact, _ in group:
-            if fact[0] is TaskSubmitted:
-                safe[fact[3]] = fact[11]
-            elif fact[0] is TaskOptionsChanged:
-                safe[fact[3]] = fact[10]
-            elif fact[0] is TaskStarted:
-                safe[fact[3], fact[4]] = True
+            if fact[CLS] is TaskSubmitted or fact[CLS] is TaskOptionsChanged:
+                safe[fact[TASK_ID]] = make(fact).idempotent
+            elif fact[CLS] is TaskStarted:
+                safe[fact[TASK_ID], make(fact).attempt] = True
 
     def _has_completed(self, epoch: int, task_id: str, attempt: int) -> bool:
         run = self.runs.get((epoch, task_id, attempt))
@@ -200,8 +202,8 @@ class _Watched(World):
             self.log += [item[0] for item in items]
         if self.observer is not None:
             for fact, _ in items:
-                if fact[0] is TaskRetrying or fact[0] is TaskFailed:
-                    self._check_end(life, fact[3], fact[4], fact[8])
+                if fact[CLS] is TaskRetrying or fact[CLS] is TaskFailed:
+                    self._check_end(life, make(fact))
             # What the observer asks for is no part of the run.
             points, life.kernel.points = life.kernel.points, None
             self.observer.step(life.kernel, items, life.now())
@@ -209,10 +211,11 @@ class _Watched(World):
         if items and self.is_mortal:
             self.survive("made", items[-1][0])
 
-    def _check_end(self, life: Life, task_id: str, attempt: int, cause: str) -> None:
+    def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
+        task_id, attempt = event.task_id, event.attempt
         """An attempt that ended with an error, or as it was asked to, really did."""
         run = self.runs.get((life.epoch, task_id, attempt))
-        if cause in ("error", "stopped") and run is not None and not run.how:
+        if event.cause in ("error", "stopped") and run is not None and not run.how:
             law = "fence"
             raise Breach(law, f"{task_id}: attempt {attempt} of this life goes on")
 
@@ -728,9 +731,10 @@ def _call(act: Callable[[], object]) -> None:
 
 
 def _event(fact: Fact, cargo: Any) -> Event:
-    if fact[0] is TaskCompleted:
-        return TaskCompleted(*fact[1:], load=lambda: cargo)
-    return make(fact)
+    if fact[CLS] is TaskCompleted:
+        return TaskCompleted(*fact[SEQ:], load=lambda: cargo)
+    event: Event = make(fact)
+    return event
 
 
 def _line(item: Fact | Hit | str) -> str:
@@ -738,9 +742,9 @@ def _line(item: Fact | Hit | str) -> str:
         return f"--- {item}"
     if isinstance(item, Hit):
         return f"*** {item}"
-    cls = item[0]
-    seconds = (item[2] - BEGINNING) / NS
+    cls = item[CLS]
+    seconds = (item[AT_NS] - BEGINNING) / NS
     # Of every event, the first two fields are its number and its time.
-    named = zip(attrs.fields(cls)[2:], item[3:], strict=False)
+    named = zip(attrs.fields(cls)[2:], item[TASK_ID:], strict=False)
     fields = (f" {f.name}={value!r}" for f, value in named if value != f.default)
-    return f"{seconds:>14.6f} {item[1]:>6} {cls.__name__}{''.join(fields)}"
+    return f"{seconds:>14.6f} {item[SEQ]:>6} {cls.__name__}{''.join(fields)}"

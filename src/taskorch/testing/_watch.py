@@ -39,6 +39,9 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InternalError
 from taskorch.events import (
+    CLS,
+    SEQ,
+    TASK_ID,
     AgentJoined,
     AgentLost,
     AgentReturned,
@@ -68,6 +71,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
     make,
+    place_of,
 )
 from taskorch.kernel import (
     AgentRow,
@@ -87,6 +91,7 @@ from taskorch.protocols import Entry
 
 __all__ = ("Breach", "Watch")
 
+_ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
@@ -162,22 +167,20 @@ class _Seen:
         "wait",
     )
 
-    def __init__(self, fact: Fact) -> None:
-        self.type: str = fact[4]
-        self.deadline: int | None = fact[14]
-        self.parents: tuple[str, ...] = fact[6]
-        self.join: str | int = fact[17] if fact[17:] else "all"
-        self.on_failure: str = fact[18] if fact[17:] else "block"
+    def __init__(self, event: TaskSubmitted) -> None:
+        self.type: str = event.type
+        self.deadline: int | None = event.deadline_ns
+        self.parents: tuple[str, ...] = event.after
+        self.join: str | int = event.join
+        self.on_failure: str = event.on_parent_failure
         #: For what event it waits, and how long, if it is a wait.
-        self.wait: tuple[str | None, int | None, bool] | None = (
-            fact[19] if fact[19:] else None
-        )
+        self.wait: tuple[str | None, int | None, bool] | None = event.wait
         #: Its join, where it is not the usual one, has held.
         self.joined: bool = False
         #: A dependency of it failed, and it waits for a re-run of that.
         self.blocked: bool = False
-        self.timeout: int | None = fact[10]
-        self.idempotent: bool = fact[11]
+        self.timeout: int | None = event.timeout_ns
+        self.idempotent: bool = event.idempotent
         self.place: tuple[Any, ...] = ()
         #: The tasks that are alike, itself included; None until it is queued.
         self.queue: _Queue | None = None
@@ -265,39 +268,46 @@ class _Books:
 
     def read(self, fact: Fact) -> None:
         """Enter *fact*; one that cannot be is a breach."""
-        cls, seq = fact[0], fact[1]
+        cls, seq = fact[CLS], fact[SEQ]
         if seq != self.seq + 1:
             _breach("numbered", f"fact {seq} follows fact {self.seq}")
         self.seq = seq
         if cls is TaskStarted:
             self.begin(fact)
         elif cls is TaskSubmitted:
-            self.submit(fact)
+            self.submit(make(fact))
         elif cls is TaskCompleted:
-            self.end(fact[3], _S.COMPLETED, fact[4])
+            self.end(fact[TASK_ID], _S.COMPLETED, fact[_ATTEMPT])
         else:
             enter = _RARE.get(cls)
             if enter is not None:
                 enter(self, make(fact))
 
-    def submit(self, fact: Fact) -> None:
-        task_id = fact[3]
+    def submit(self, event: TaskSubmitted) -> None:
+        task_id, now = event.task_id, event.at_ns
         if task_id in self.tasks:
             _breach("terminal", f"{task_id} was submitted twice")
-        seen = self.tasks[task_id] = _Seen(fact)
-        seen.place = (fact[12], self.number)
+        seen = self.tasks[task_id] = _Seen(event)
+        seen.place = (event.key, self.number)
         self.number += 1
-        seen.queue = self.queue_of((fact[4], fact[7], fact[8], fact[10], fact[11]))
+        seen.queue = self.queue_of(
+            (
+                event.type,
+                event.requires,
+                event.resources,
+                event.timeout_ns,
+                event.idempotent,
+            )
+        )
         for parent in seen.parents:
             self.children.setdefault(parent, []).append(task_id)
-        now = fact[2]
-        if fact[13] is not None and fact[13] > now:
-            seen.due = fact[13]
-            heappush(self.dues, (fact[13], task_id, "delay"))
-        if fact[14] is not None:
-            heappush(self.dues, (fact[14], task_id, "deadline"))
-        if fact[15] is not None:
-            heappush(self.dues, (fact[15], task_id, "age"))
+        if event.not_before_ns is not None and event.not_before_ns > now:
+            seen.due = event.not_before_ns
+            heappush(self.dues, (event.not_before_ns, task_id, "delay"))
+        if event.deadline_ns is not None:
+            heappush(self.dues, (event.deadline_ns, task_id, "deadline"))
+        if event.expires_ns is not None:
+            heappush(self.dues, (event.expires_ns, task_id, "age"))
         self.touched[task_id] = None
         if seen.parents:
             self.submitted.append(task_id)
@@ -669,12 +679,12 @@ class Watch:
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
         for fact, cargo in items:
-            cls = fact[0]
+            cls = fact[CLS]
             if cls is TaskStarted:
                 starting = True
             elif starting and cls.__name__ not in _AFTER_STARTS:
                 what = cls.__name__
-                _breach("instant", f"{what} {fact[1]} follows a start at one instant")
+                _breach("instant", f"{what} {fact[SEQ]} follows a start at one instant")
             if cls is TaskCompleted and truth is not None:
                 self._check_end(fact, kernel.epoch, truth)
             read(fact)
@@ -694,7 +704,7 @@ class Watch:
             folded.pools = {name: folded.pools[name] for name in kernel.pools}
 
     def _check_end(self, fact: Fact, epoch: int, truth: Truth) -> None:
-        task_id, attempt = fact[3], fact[4]
+        task_id, attempt = fact[TASK_ID], fact[_ATTEMPT]
         # If it is not under way, a person has said so.
         if self._books.tasks[task_id].under_way and not truth(epoch, task_id, attempt):
             _breach("fence", f"{task_id}: attempt {attempt} of this life has not ended")

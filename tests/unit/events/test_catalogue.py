@@ -7,8 +7,12 @@ import pytest
 
 from taskorch import events
 from taskorch.events import (
+    AT_NS,
     CATALOGUE,
+    CLS,
+    SEQ,
     SIGNALS,
+    TASK_ID,
     VIEWS,
     AttemptStopping,
     Event,
@@ -21,6 +25,7 @@ from taskorch.events import (
     TaskTimedOut,
     TaskValidated,
     make,
+    place_of,
     signal_name,
     view_of,
 )
@@ -46,6 +51,19 @@ def test_each_class(cls):
     made: Any = cls(*fields)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         made.seq = 2
+
+
+@pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
+def test_the_places_of_fields(cls):
+    """They are where `make` takes them from."""
+    names = [f.name for f in attrs.fields(cls) if not f.kw_only]
+    fact = (cls, *range(len(names)))
+    event = make(fact)
+    assert [fact[place_of(cls, name)] for name in names] == list(range(len(names)))
+    assert [getattr(event, name) for name in names] == list(range(len(names)))
+    assert (fact[CLS], fact[SEQ], fact[AT_NS]) == (cls, event.seq, event.at_ns)
+    if issubclass(cls, TaskEvent):
+        assert fact[TASK_ID] == event.task_id
 
 
 def test_all_classes_are_in_the_catalogue():

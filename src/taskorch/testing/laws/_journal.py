@@ -10,6 +10,7 @@ import attrs
 
 from taskorch.errors import JournalTakenError, JournalUnavailableError
 from taskorch.events import (
+    SEQ,
     Event,
     Fact,
     OrchestratorStarted,
@@ -118,7 +119,7 @@ class _Run:
     def look(self) -> None:
         """Learn what is in it already."""
         for fact, _ in self._journal.read():
-            self._start = self.last = max(self.last, fact[1])
+            self._start = self.last = max(self.last, fact[SEQ])
 
     def check(self, reopen: Callable[[], Journal] | None) -> None:
         """Everything, in an order in which the plainest fault shows first."""
@@ -183,14 +184,16 @@ class _Run:
 
     def _check_kept(self, law: int, did: str = "") -> None:
         # Whether `read` leaves out what it should is another law.
-        read = [entry for entry in self._read(self._start) if entry[0][1] > self._start]
+        read = [
+            entry for entry in self._read(self._start) if entry[0][SEQ] > self._start
+        ]
         if read != self._kept:
             self._case.fail(law, did + _difference(read, self._kept))
 
     def _check_read(self) -> None:
-        numbers = [fact[1] for fact, _ in self._kept]
+        numbers = [fact[SEQ] for fact, _ in self._kept]
         for after in (self._start, *numbers, self.last + 1):
-            expected = [entry for entry in self._kept if entry[0][1] > after]
+            expected = [entry for entry in self._kept if entry[0][SEQ] > after]
             # A reader may stop early, and changes nothing by it.
             next(iter(self._journal.read(after)), None)
             for _ in range(2):
@@ -362,7 +365,7 @@ def _fact_of(event: Event) -> Fact:
 
 
 def _numbers(entries: Sequence[Entry]) -> list[int]:
-    return [fact[1] for fact, _ in entries]
+    return [fact[SEQ] for fact, _ in entries]
 
 
 def _difference(read: Sequence[Entry], expected: Sequence[Entry]) -> str:
