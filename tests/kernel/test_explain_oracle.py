@@ -20,13 +20,12 @@ import pytest
 from tests.kernel.harness import SEC, Machine, S
 from tests.kernel.random_run import Run
 
+from taskorch.events import TaskDue
 from taskorch.kernel import Kernel, Search, TaskRow, Terms, explain
-from taskorch.kernel import _control as control
-from taskorch.kernel import _ends as ends
 from taskorch.kernel import _joins as joins
 from taskorch.kernel import _queue as queue
-from taskorch.kernel import _tick as ticks
 from taskorch.kernel import _waits as waits
+from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain_parents import wait_of
 from taskorch.kernel._history import more_of
@@ -152,7 +151,7 @@ class Oracle:
         elif row.state is S.BLOCKED:
             more_of(row).due_ns = 0
         else:
-            ticks.due(kernel, row, self.now)
+            due(kernel, row, TaskDue(0, self.now, row.id))
             joins.decide(kernel, self.now)
 
     def lift_event(
@@ -360,8 +359,8 @@ def finish(kernel: Kernel, row: TaskRow, now: int) -> None:
         kernel.end_attempt(row, row.attempt, "completed", now)
         return
     if row.state is S.QUEUED:
-        control.take_out(kernel, row)
-    ends.forget_delay(kernel, row)
+        queue.take_out(kernel, row)
+    _forget_delay(kernel, row)
     if row.state is not S.BLOCKED:
         kernel.count(row.state, -1)
         kernel.count(S.BLOCKED, 1)

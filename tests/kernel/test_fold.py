@@ -1,12 +1,14 @@
 """The fold: the facts alone lead to the state that the kernel was in."""
 
 from contextlib import suppress
+from inspect import signature
 
 import attrs
 import pytest
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike
 from tests.kernel.test_control import TABLE, blocked, held, pending, retrying
 
+from taskorch import events
 from taskorch.errors import UsageError
 from taskorch.events import (
     CATALOGUE,
@@ -45,6 +47,7 @@ from taskorch.kernel import (
     differences,
     fold,
 )
+from taskorch.kernel._application import APPLY
 from taskorch.model import Resources
 
 GRACE = 10 * SEC
@@ -838,3 +841,24 @@ def test_differences_of_some_rows():
     row = folded.tasks.pop("child")
     assert differences(live, folded, ["child"]) == [f"child: {row} and None"]
     assert differences(folded, live, ["child"]) == [f"child: None and {row}"]
+
+
+def test_each_fact_about_a_task_is_applied():
+    """Or it says why not: nothing in the state follows from it."""
+    of_their_own = {
+        events.TaskSubmitted,
+        events.TaskParentsAdded,
+        events.TaskRepointed,
+    }
+    of_no_state = {
+        events.LateResultIgnored,
+        events.TaskCheckpointed,
+        events.TaskProgressed,
+        events.TaskRejected,
+    }
+    views = {events.TaskValidated, events.TaskRouted, events.TaskTimedOut}
+    about_tasks = {c for c in events.CATALOGUE if issubclass(c, events.TaskEvent)}
+    assert about_tasks - APPLY.keys() == of_their_own | of_no_state | views
+    for cls, apply in APPLY.items():
+        _, _, event = signature(apply).parameters.values()
+        assert event.annotation == cls.__name__

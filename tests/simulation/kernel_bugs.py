@@ -3,10 +3,11 @@
 import attrs
 from tests.simulation import small_world
 
-from taskorch.events import TaskRetrying
+from taskorch.events import CLS, TaskRetrying, place_of
 from taskorch.kernel import (
     EndAttempt,
     Kernel,
+    _application,
     _attempts,
     _books,
     _fold,
@@ -106,12 +107,12 @@ def forgets_a_submission(monkeypatch):
 
 def keeps_the_slot_of_a_lost_agent(monkeypatch):
     """What an agent ran is not given back when it is lost."""
-    give_back = _attempts.give_back
+    give_back = _application._give_back
 
     def wrong(kernel, agent, alloc, slots):
         give_back(kernel, agent, alloc, 0 if agent.lost else slots)
 
-    monkeypatch.setattr(_attempts, "give_back", wrong)
+    monkeypatch.setattr(_application, "_give_back", wrong)
 
 
 def loses_a_wake_up(monkeypatch):
@@ -121,9 +122,12 @@ def loses_a_wake_up(monkeypatch):
 
 def forgets_a_failed_attempt(monkeypatch):
     """The fold does not count a failure that was followed by a retry."""
-    retrying = _fold._RARE[TaskRetrying]
+    about_task = _fold._about_task
+    charged = place_of(TaskRetrying, "charged")
 
-    def wrong(kernel, event, now):
-        retrying(kernel, attrs.evolve(event, charged=False), now)
+    def wrong(kernel, fact):
+        if fact[CLS] is TaskRetrying:
+            fact = (*fact[:charged], False, *fact[charged + 1 :])
+        about_task(kernel, fact)
 
-    monkeypatch.setitem(_fold._RARE, TaskRetrying, wrong)
+    monkeypatch.setattr(_fold, "_about_task", wrong)

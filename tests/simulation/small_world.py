@@ -142,7 +142,7 @@ class Rules:
     ) -> tuple[bool, int, str]:
         """Up to so many attempts."""
         del error, cause, elapsed_ns, now
-        charged = 0 if row.more is None else row.more.charged
+        charged = 1 + (0 if row.more is None else row.more.charged)
         return charged < self.scope.attempts, self.scope.delay_ns, ""
 
     def allocate(

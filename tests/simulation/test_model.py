@@ -313,7 +313,7 @@ class Rules(Policies):
         elapsed_ns: int,
         now: int,
     ) -> tuple[bool, int, str]:
-        charged = 0 if row.more is None else row.more.charged
+        charged = 1 + (0 if row.more is None else row.more.charged)
         return charged < FAILURES, DELAY, ""
 
 

@@ -25,12 +25,11 @@ from taskorch._managers import (
 )
 from taskorch.kernel import (
     Kernel,
+    _application,
     _attempts,
     _books,
-    _control,
     _dependencies,
     _edges,
-    _ends,
     _fold,
     _joins,
     _leases,
@@ -52,9 +51,9 @@ SEEDS = 400
 #: What was done wrong: `(where, what stands there, what stands there instead)`.
 BUGS = {
     "what a failed attempt held is not released": (
-        _attempts.free,
-        "give_back(kernel, agent, alloc, slots)",
-        "give_back(kernel, agent, (), slots)",
+        _application._free,
+        "_give_back(kernel, agent, alloc, slots)",
+        "_give_back(kernel, agent, (), slots)",
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,
@@ -62,11 +61,11 @@ BUGS = {
         "pass",
     ),
     "a cancelled attempt is released twice": (
-        _ends.call_off,
-        "_end_waits(kernel, row)",
+        _application.cancelled,
+        "_free(kernel, row)",
         (
-            "_end_waits(kernel, row)\n    from taskorch.kernel import _attempts\n"
-            "    _attempts.free(kernel, row) if row.agent else None"
+            "_free(kernel, row)\n"
+            "    _give_back(kernel, row.agent, (), 1) if row.agent else None"
         ),
     ),
     "the result of an earlier attempt is accepted": (
@@ -90,12 +89,12 @@ BUGS = {
         "dispatch(kernel, now)\n    return True\n",
     ),
     "the timeout of a program is lost when it is continued": (
-        _control.go_on,
+        _application._go_on,
         "_timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)",
         "pass",
     ),
     "the delay of a task is lost when it is resumed": (
-        _control.take_up,
+        _application._take_up,
         "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),
@@ -115,9 +114,9 @@ BUGS = {
         "if False:",
     ),
     "a crash of ours is counted against the task": (
-        _attempts._gone,
-        'if outcome == "lost":',
-        'if outcome != "missing":',
+        _application.retrying,
+        'if event.cause == "lost":',
+        'if event.cause in ("lost", "interrupted"):',
     ),
     "what may not run twice runs twice": (
         _attempts._gone,
@@ -145,9 +144,9 @@ BUGS = {
         'row, row.attempt + 1, "lost"',
     ),
     "the delay before a retry is skipped": (
-        _attempts.wait_to_retry,
-        "elif delay:",
-        "elif delay and delay < 10**9:",
+        _application.retrying,
+        "elif event.delay_ns:",
+        "elif event.delay_ns and event.delay_ns < 10**9:",
     ),
     "callers are told before anything is kept": (
         World._submit,
@@ -165,9 +164,9 @@ BUGS = {
         "self._failed = True; self._group = self._group[:1]",
     ),
     "recovery forgets what was put aside": (
-        _fold._suspended,
-        "_control.lay_aside(kernel, row, now)",
-        "pass",
+        _fold._about_task,
+        "APPLY[fact[CLS]](kernel, row, event)",
+        "event.seq and 'TaskSuspended' in str(event) or APPLY[fact[CLS]](kernel, row, event)",
     ),
     "a deadline that passed while we were down is not noticed": (
         _fold.recover,
@@ -185,9 +184,9 @@ BUGS = {
         "pass",
     ),
     "a delay goes on while its task is suspended": (
-        _control.lay_aside,
-        "max(1, due - now) if due else 0",
-        "1 if due else 0",
+        _application.suspended,
+        "max(1, when - now) if when else 0",
+        "1 if when else 0",
     ),
     "an event that is kept is not looked for": (
         _waits.begin,
@@ -195,7 +194,7 @@ BUGS = {
         "False",
     ),
     "the time of a wait is not counted": (
-        _waits.hold,
+        _application._await,
         "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),

@@ -16,7 +16,7 @@ The decisions, without I/O: public as the low-level interface, provisional.
 7. `check_invariants` holds after every command.
 """
 
-from taskorch.kernel._attempts import is_under_way as is_under_way
+from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted

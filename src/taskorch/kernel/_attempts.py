@@ -20,21 +20,21 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import (
-    _books,
-    _ends,
-    _joins,
-    _parking,
-    _queue,
-    _timers,
+from taskorch.kernel import _books, _ends, _joins
+from taskorch.kernel._application import (
+    GONE,
+    agent_of,
+    began_ns,
+    is_stronger,
+    tell,
 )
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._rows import AgentRow, Leak, TaskRow
+from taskorch.kernel._rows import Leak, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState, Units
+from taskorch.model import TaskState
 from taskorch.model._limits import NS
 
 #: How long a task steps aside that the system had no room for: others may have more
@@ -44,15 +44,12 @@ _UNSTARTED_NS: Final = NS // 4
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
 
-#: Reasons to stop: a stronger one replaces a weaker.
-_STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
-
 #: Outcomes that leave open what an attempt has done, and how they are told.
 _GONE: Final = {
     "lost": "its worker died",
     "missing": "its agent does not know of it",
     "interrupted": "the orchestrator stopped while it ran",
-    _ends.GONE: "what it needs is gone",
+    GONE: "what it needs is gone",
 }
 
 
@@ -82,12 +79,10 @@ def end(
     if row.attempt == attempt and row.state is _SUSPENDED and more.held:
         # It was killed, or had just ended when it was to be stopped where it stands.
         why = "it ended while it was suspended"
-        kernel.move(row, _RUNNING, now, why)
-        kernel.note(TaskResumed, now, row.id, True, why, cargo=row.cargo)  # noqa: FBT003
+        tell(kernel, TaskResumed, row, now, True, why)  # noqa: FBT003
     if row.attempt != attempt or row.state is not _RUNNING:
         late(kernel, row, attempt, outcome, now)
         return False
-    free(kernel, row)
     if more.stop == "cancel":
         _ends.call_off(kernel, row, more.stop_reason, now)
     elif more.stop in ("timeout", "deadline"):
@@ -102,8 +97,8 @@ def end(
         _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
     elif outcome == "unstarted":
         why = "the system had no room for it"
-        more.error = (*described, outcome)
-        _retry(kernel, row, more.error, _UNSTARTED_NS, why, now, charged=False)
+        error_of_it = (*described, outcome)
+        _retry(kernel, row, error_of_it, _UNSTARTED_NS, why, now, charged=False)
     elif outcome in _GONE:
         _gone(kernel, row, (*described, outcome), now)
     else:
@@ -114,54 +109,7 @@ def end(
 
 def _put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended."""
-    put_aside(kernel, row, now)
-    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
-
-
-def put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Suspend *row*, whose attempt has ended; not the fact."""
-    more = more_of(row)
-    more.aside = False
-    asked = "as it was asked to while it ran"
-    detail = "at a checkpoint" if row.state is _RUNNING else asked
-    more.stop = ""
-    kernel.move(row, _SUSPENDED, now, detail)
-
-
-def is_under_way(row: TaskRow) -> bool:
-    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
-    if row.state is _SUSPENDED:
-        return row.more is not None and row.more.held
-    return row.state is _RUNNING
-
-
-def free(kernel: KernelState, row: TaskRow) -> None:
-    """The current attempt is over: give back its slot and its resources."""
-    more, agent = more_of(row), agent_of(row)
-    if row.attempt == 1:
-        more.first_ns = row.started_ns
-    if agent.seen:
-        agent.seen.pop(row, None)
-    slots = 0 if more.yielded else 1
-    more.yielded = more.held = False
-    alloc, row.alloc = row.alloc, ()
-    give_back(kernel, agent, alloc, slots)
-
-
-def agent_of(row: TaskRow) -> AgentRow:
-    """The agent of *row*, which runs or has run."""
-    assert row.agent is not None  # noqa: S101 - `start` sets it
-    return row.agent
-
-
-def give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -> None:
-    """Free what an attempt has held, and wake who waits for it."""
-    kernel.running -= slots
-    agent.running -= slots
-    _books.release(kernel, agent, alloc)
-    if slots and agent.slots.heap:
-        _parking.wake(kernel, agent.slots)
-    _queue.stir(kernel)
+    tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
 def late(
@@ -176,18 +124,7 @@ def late(
 
 def mend_leak(kernel: KernelState, leak: Leak, attempt: int, now: int) -> None:
     """What would not stop has ended after all."""
-    row, agent = leak.row, leak.agent
-    del kernel.leaked[row.id, attempt]
-    agent.leaked -= 1
-    kernel.note(SlotRecovered, now, row.id, attempt, agent.name, cargo=row.cargo)
-    give_back(kernel, agent, leak.alloc, leak.slots)
-
-
-def failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
-    """One more that failed, in the record of the agent."""
-    agent = agent_of(row)
-    agent.failed += 1
-    kernel.record(agent, row.bucket.spec.type).failed += 1
+    tell(kernel, SlotRecovered, leak.row, now, attempt, leak.agent.name)
 
 
 def _after_failure(
@@ -198,13 +135,11 @@ def _after_failure(
     now: int,
 ) -> None:
     """Retry or fail; the attempt is charged."""
-    more = more_of(row)
-    more.charged += 1
-    more.error = error
-    failed_on_agent(kernel, row)
+    more_of(row).error = error
+    elapsed = now - began_ns(row)
     try:
         again, delay, reason = kernel.deciders.retry(
-            row, raised, error[2], now - more.first_ns, now
+            row, raised, error[2], elapsed, now
         )
     except PolicyFault as fault:
         note_fault(kernel, row.id, fault, now)
@@ -216,12 +151,8 @@ def _after_failure(
         _ends.fail(kernel, row, error, now, charged=True)
         return
     if again:
-        more.last_delay_ns = delay
-        kernel.retries_scheduled += 1
         _retry(kernel, row, error, delay, reason, now, charged=True)
     else:
-        if more.charged > 1:
-            kernel.retries_exhausted += 1
         _ends.fail(kernel, row, error, now, reason, charged=True)
 
 
@@ -235,45 +166,25 @@ def _retry(
     *,
     charged: bool,
 ) -> None:
-    kernel.note(
+    tell(
+        kernel,
         TaskRetrying,
+        row,
         now,
-        row.id,
         row.attempt,
         agent_of(row).name,
         *error,
         delay,
         charged,
         reason,
-        cargo=row.cargo,
     )
-    wait_to_retry(kernel, row, delay, reason, now)
     if more_of(row).aside:
         _put_aside(kernel, row, now)
 
 
-def wait_to_retry(
-    kernel: KernelState, row: TaskRow, delay: int, reason: str, now: int
-) -> None:
-    """Move *row* to RETRYING for so many ns, or through it; or prepare its aside."""
-    more = more_of(row)
-    more.stop = ""
-    kernel.move(row, TaskState.RETRYING, now, reason)
-    if more.aside:
-        more.resume_ns = delay
-    elif delay:
-        more.due_ns = now + delay
-        kernel.delayed += 1
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
-    else:
-        _queue.requeue(kernel, row, now)
-
-
 def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
     more = more_of(row)
-    why, more.stop = more.stop, ""
-    if why == "deadline":
-        failed_on_agent(kernel, row)
+    if more.stop == "deadline":
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
         _ends.fail(kernel, row, error, now)
         return
@@ -284,20 +195,17 @@ def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> None:
     """Nobody knows the end of the attempt: not charged; a dead worker is counted."""
-    more = more_of(row)
-    more.error = error
     kind, message, outcome = error
     what = _GONE[outcome]
-    if outcome == "lost":
-        more.crashes += 1
-    if outcome == "lost" and more.crashes >= kernel.config.poison_attempts:
-        message = f"{more.crashes} attempts killed their worker; the last: {message}"
+    crashes = more_of(row).crashes + 1
+    if outcome == "lost" and crashes >= kernel.config.poison_attempts:
+        message = f"{crashes} attempts killed their worker; the last: {message}"
         _ends.fail(kernel, row, (kind, message, "poisoned"), now)
-    elif outcome == _ends.GONE:
-        _ends.hold_because(kernel, row, error, message, now)
+    elif outcome == GONE:
+        _ends.hold(kernel, row, error, now)
     elif not row.bucket.spec.idempotent:
         reason = f"{what}, and it is not safe to run twice: decide()"
-        _ends.hold_because(kernel, row, error, reason, now)
+        _ends.hold(kernel, row, error, now, reason)
     else:
         _retry(kernel, row, error, 0, what, now, charged=False)
 
@@ -307,56 +215,20 @@ def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> No
 
 def stop(kernel: KernelState, row: TaskRow, why: str, reason: str, now: int) -> None:
     """Ask the running attempt of *row* to stop."""
-    more = more_of(row)
-    if _STRENGTH[why] <= _STRENGTH[more.stop]:
-        return
-    kernel.note(AttemptStopping, now, row.id, row.attempt, why, reason, cargo=row.cargo)
-    kernel.effects.append(StopAttempt(row, row.attempt, why))
-    ask_to_stop(kernel, row, why, reason, now)
-
-
-def ask_to_stop(
-    kernel: KernelState, row: TaskRow, why: str, reason: str, now: int
-) -> None:
-    """Remember that the running attempt of *row* is to stop, if it is a better why."""
-    more = more_of(row)
-    if _STRENGTH[why] <= _STRENGTH[more.stop]:
-        return
-    more.stop = why
-    more.stop_reason = reason
-    if why != "suspend":
-        when = now + kernel.config.grace_ns
-        _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
+    if is_stronger(why, more_of(row).stop):
+        tell(kernel, AttemptStopping, row, now, row.attempt, why, reason)
+        kernel.effects.append(StopAttempt(row, row.attempt, why))
 
 
 def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The grace is over and the work has not ended: its slot leaks."""
     more = more_of(row)
-    kernel.note(
-        SlotLeaked, now, row.id, row.attempt, agent_of(row).name, cargo=row.cargo
-    )
-    leak(kernel, row, now)
+    tell(kernel, SlotLeaked, row, now, row.attempt, agent_of(row).name)
     if more.stop == "cancel":
         _ends.call_off(kernel, row, more.stop_reason, now)
     else:
         _timed_out(kernel, row, now)
     _joins.decide(kernel, now)
-
-
-def leak(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """What the current attempt of *row* holds stays taken, and is not its own."""
-    agent = agent_of(row)
-    more = more_of(row)
-    if row.attempt == 1:
-        more.first_ns = row.started_ns
-    if agent.seen:
-        agent.seen.pop(row, None)
-    # One that waits for another task holds no slot, but its resources.
-    slots = 0 if more.yielded else 1
-    more.yielded = False
-    agent.leaked += 1
-    alloc, row.alloc = row.alloc, ()
-    kernel.leaked[row.id, row.attempt] = Leak(agent, alloc, row, slots, now)
 
 
 # -- waiting inside a task ---------------------------------------------------------
@@ -366,12 +238,9 @@ def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> boo
     """The attempt waits for another task: its slot is free meanwhile."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
-    more = more_of(row)
-    if more.yielded:
+    if more_of(row).yielded:
         return False
-    more.yielded = True
-    kernel.note(AttemptWaiting, now, row.id, attempt, cargo=row.cargo)
-    give_back(kernel, agent_of(row), (), 1)
+    tell(kernel, AttemptWaiting, row, now, attempt)
     return True
 
 
@@ -403,9 +272,6 @@ def serve_returning(kernel: KernelState, now: int) -> None:
         if not _books.has_slot(agent):
             kept.append(row)
             continue
-        more.yielded = False
-        kernel.running += 1
-        agent.running += 1
-        kernel.note(AttemptReturned, now, row.id, row.attempt, cargo=row.cargo)
+        tell(kernel, AttemptReturned, row, now, row.attempt)
         kernel.effects.append(ReturnSlot(row, row.attempt))
     kernel.returning.extendleft(reversed(kept))

@@ -19,20 +19,23 @@ from taskorch.kernel import (
     _ends,
     _joins,
     _queue,
-    _timers,
     _waits,
+)
+from taskorch.kernel._application import (
+    CONTINUED,
+    GONE,
+    state_after_resume,
+    tell,
 )
 from taskorch.kernel._dispatch import vetoed
 from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
 from taskorch.kernel._history import more_of, past_of
-from taskorch.kernel._rows import Kept, More, TaskRow
+from taskorch.kernel._rows import Kept, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
 _S: Final = TaskState
 _BY_USER: Final = "suspended by the user"
-#: Why a stopped program runs again, mostly.
-CONTINUED: Final = "continued"
 
 
 def _ask(
@@ -57,15 +60,6 @@ def story(row: TaskRow) -> tuple[tuple[str, float], ...]:
     return tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
 
 
-def take_out(kernel: KernelState, row: TaskRow) -> None:
-    """Take a QUEUED task out of the queue, wherever it stands."""
-    if row in kernel.vetoed:
-        del kernel.vetoed[row]
-        _queue.unveto(kernel, row)
-    else:
-        _queue.dequeue(kernel, row)
-
-
 def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
     """Call *row* off; False if it has ended."""
     if row.state in TERMINAL:
@@ -76,8 +70,6 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
     if row.state is _S.RUNNING:
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
-    if row.state is _S.QUEUED:
-        take_out(kernel, row)
     if row.state is _S.SUSPENDED and more_of(row).held:
         # A stopped program: it must be continued to see that it is to end.
         _continue(kernel, row, now)
@@ -104,74 +96,24 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
         raise InvalidTransitionError(msg, task_id=row.id, story=story(row))
     _ask(kernel, row, _S.SUSPENDED, "suspended", now)
     if state is _S.RUNNING:
-        more.aside = True
         if more.stop:
             # Its timeout is over; it is put aside if there is to be another attempt.
-            kernel.note(
-                AttemptStopping,
-                now,
-                row.id,
-                row.attempt,
-                "suspend",
-                _BY_USER,
-                cargo=row.cargo,
-            )
-            return True
-        if more.yielded or not holdable:
+            tell(kernel, AttemptStopping, row, now, row.attempt, "suspend", _BY_USER)
+        elif more.yielded or not holdable:
             _attempts.stop(kernel, row, "suspend", _BY_USER, now)
-            return True
-        _hold(kernel, row, now)
+        else:
+            tell(kernel, TaskSuspended, row, now, True)  # noqa: FBT003
+            kernel.effects.append(HoldAttempt(row, row.attempt))
         return True
-    kernel.note(TaskSuspended, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
-    lay_aside(kernel, row, now)
+    tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
     _queue.stir(kernel)
     return True
 
 
-def lay_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Suspend *row*, which does not run."""
-    if row.state is _S.QUEUED:
-        take_out(kernel, row)
-    more = more_of(row)
-    due = more.due_ns
-    _ends.forget_delay(kernel, row)
-    # Its delay stops, and so does its wait: of both, the rest comes afterwards.
-    more.resume_ns = max(1, due - now) if due else 0
-    kernel.move(row, _S.SUSPENDED, now, "by the user")
-
-
-def _hold(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Stop a program where it stands."""
-    kernel.note(TaskSuspended, now, row.id, True, cargo=row.cargo)  # noqa: FBT003
-    kernel.effects.append(HoldAttempt(row, row.attempt))
-    hold(kernel, row, now)
-
-
-def hold(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row* is suspended in its attempt: it keeps what it holds, its timeout stops."""
-    more = more_of(row)
-    more.aside = True
-    more.held = True
-    more.left_ns = max(1, more.timer - now) if more.timer else 0
-    more.timer = 0
-    kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
-
-
 def _continue(kernel: KernelState, row: TaskRow, now: int) -> None:
-    kernel.note(TaskResumed, now, row.id, True, CONTINUED, cargo=row.cargo)  # noqa: FBT003
+    """Let *row*, which was stopped where it stands, run again."""
+    tell(kernel, TaskResumed, row, now, True, CONTINUED)  # noqa: FBT003
     kernel.effects.append(ReleaseAttempt(row, row.attempt))
-    go_on(kernel, row, now)
-
-
-def go_on(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row*, which was stopped where it stood, runs again, in the same attempt."""
-    more = more_of(row)
-    more.held = more.aside = False
-    kernel.move(row, _S.RUNNING, now, CONTINUED)
-    if more.left_ns:
-        more.timer = now + more.left_ns
-        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
-        more.left_ns = 0
 
 
 def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
@@ -180,10 +122,9 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
     if more is None:
         return False
     if row.state is _S.RUNNING and more.aside:
-        kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
         if more.stop == "suspend":
             kernel.effects.append(ReleaseAttempt(row, row.attempt))
-        take_back(row)
+        tell(kernel, TaskResumed, row, now, False)  # noqa: FBT003
         return True
     if row.state is not _S.SUSPENDED:
         return False
@@ -191,12 +132,11 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
         _ask(kernel, row, _S.RUNNING, "resumed", now)
         _continue(kernel, row, now)
         return True
-    state = _resumed_state(row, more)
+    state = state_after_resume(row, more)
     _ask(kernel, row, state, "resumed", now)
-    kernel.note(TaskResumed, now, row.id, False, cargo=row.cargo)  # noqa: FBT003
-    take_up(kernel, row, now)
+    tell(kernel, TaskResumed, row, now, False)  # noqa: FBT003
     if state is _S.BLOCKED and more.blocked_by:
-        _dependencies.block(kernel, row, now)
+        _joins.block(kernel, row, now)
     elif row.links is not None and row.links.terms is not None:
         kernel.undecided.append((row, ""))
     _joins.decide(kernel, now)
@@ -204,52 +144,12 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
     return True
 
 
-def take_back(row: TaskRow) -> None:
-    """*row* has not reached a checkpoint yet: it is not to be suspended any more."""
-    more = more_of(row)
-    more.aside = False
-    if more.stop == "suspend":
-        more.stop = ""
-
-
-def take_up(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row*, which is suspended, goes on; a fact follows if its parents block it."""
-    more = more_of(row)
-    state = _resumed_state(row, more)
-    left, more.resume_ns = more.resume_ns, 0
-    if left:
-        more.due_ns = now + left
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
-    if state is _S.QUEUED:
-        _queue.requeue(kernel, row, now)
-    elif state is not _S.BLOCKED or _dependencies.awaits(row):
-        kernel.move(row, state, now, "resumed")
-        kernel.delayed += 1 if left and not _dependencies.is_waiting(row) else 0
-
-
-def _resumed_state(row: TaskRow, more: More) -> TaskState:
-    """Where *row*, which is suspended, goes on."""
-    terms = None if row.links is None else row.links.terms
-    if terms is not None and terms.awaits:
-        return _S.BLOCKED
-    if terms is not None and terms.wait is not None:
-        return _S.PENDING
-    if more.blocked_by and terms is None:
-        return _S.BLOCKED
-    if row.attempt and more.resume_ns:
-        return _S.RETRYING
-    if _dependencies.is_waiting(row) or more.resume_ns:
-        return _S.PENDING
-    return _S.QUEUED
-
-
 def set_priority(kernel: KernelState, row: TaskRow, priority: int, now: int) -> bool:
     """Move *row* in the queue; False if it has ended."""
     if row.state in TERMINAL:
         return False
     key = key_of(kernel, row, priority, row.submitted_ns)
-    kernel.note(TaskReprioritised, now, row.id, priority, key, cargo=row.cargo)
-    reorder(kernel, row, priority, key)
+    tell(kernel, TaskReprioritised, row, now, priority, key)
     _queue.stir(kernel)
     return True
 
@@ -265,17 +165,6 @@ def key_of(kernel: KernelState, row: TaskRow, priority: int, submitted_ns: int) 
     if aging is None:
         return kernel.deciders.order(row, priority, submitted_ns)
     return submitted_ns - priority * aging
-
-
-def reorder(kernel: KernelState, row: TaskRow, priority: int, key: Any) -> None:
-    """*row* has another place in the queue."""
-    more_of(row).priority = priority
-    if row.state is _S.QUEUED:
-        take_out(kernel, row)
-        row.key = key
-        _queue.enqueue(kernel, row)
-    else:
-        row.key = key
 
 
 def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
@@ -295,8 +184,6 @@ def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
 
 def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
     """*row* has waited for too long: it fails."""
-    if row.state is _S.QUEUED:
-        take_out(kernel, row)
     error = ("TaskExpiredError", reason, "expired")
     _ends.fail(kernel, row, error, now)
     _joins.decide(kernel, now)
@@ -311,8 +198,6 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
         _continue(kernel, row, now)
         _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
         return
-    if row.state is _S.QUEUED:
-        take_out(kernel, row)
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _ends.fail(kernel, row, error, now)
     _joins.decide(kernel, now)
@@ -320,8 +205,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """What *row*, which is QUEUED, needs is gone: it is held until that is back."""
-    take_out(kernel, row)
-    _ends.block_gone(kernel, row, reason, now)
+    _ends.hold_gone(kernel, row, reason, now)
 
 
 def is_missing(row: TaskRow) -> bool:
@@ -332,7 +216,7 @@ def is_missing(row: TaskRow) -> bool:
         and more is not None
         and more.decision
         and more.error is not None
-        and more.error[2] == _ends.GONE
+        and more.error[2] == GONE
     )
 
 
@@ -382,8 +266,7 @@ def decide(
             )
         _ask(kernel, row, _S.QUEUED, "decided", now)
         reason = reason or "it runs again by decision"
-        kernel.note(TaskUnblocked, now, row.id, reason, cargo=row.cargo)
-        let_run(kernel, row, reason, now)
+        tell(kernel, TaskUnblocked, row, now, reason)
     elif verdict == "complete":
         _ask(kernel, row, _S.COMPLETED, "decided", now)
         _ends.complete(kernel, row, now, "decision", reason)
@@ -396,24 +279,6 @@ def decide(
     _joins.decide(kernel, now)
     _queue.stir(kernel)
     return True
-
-
-def let_run(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """*row*, which was held for a decision, may run again, or run at all."""
-    more = more_of(row)
-    more.decision = False
-    if more.error is not None and more.error[2] == _ends.GONE:
-        more.error = None
-    if row.attempt or row.links is None or row.links.terms is None:
-        _queue.requeue(kernel, row, now, reason)
-    else:
-        # It may be too early for it; or it is a wait, and is never queued.
-        kernel.move(row, _S.PENDING, now, reason)
-        if not _dependencies.is_waiting(row):
-            _dependencies.ready(kernel, row, now)
-            return
-        _dependencies.blame_anew(row)
-        kernel.undecided.append((row, ""))
 
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:

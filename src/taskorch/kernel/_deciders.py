@@ -93,7 +93,7 @@ class Deciders(Protocol):
         elapsed_ns: int,
         now: int,
     ) -> tuple[bool, int, str]:
-        """Whether to retry, after how many ns, and why."""
+        """Whether to retry what has failed, but is not charged yet; when, and why."""
         ...
 
     def allocate(

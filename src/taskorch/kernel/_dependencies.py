@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from taskorch.events import TaskBlocked
 from taskorch.kernel import _queue
 from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import Links, More, TaskRow, Terms
@@ -196,12 +195,6 @@ def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow) -> None:
         kernel.undecided.append((child, ""))
 
 
-def let_go(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The join of *row*, which has terms, holds."""
-    detach(row)
-    ready(kernel, row, now)
-
-
 def detach(row: TaskRow) -> None:
     """What becomes of the parents of *row* does not matter to it any more."""
     links = row.links
@@ -233,29 +226,6 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
     else:
         kernel.move(row, _QUEUED, now)
     _queue.enqueue(kernel, row)
-
-
-def block(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Tell that what stands in the `blocked_by` of *row* blocks it, and block it."""
-    more = more_of(row)
-    by, roots = tuple(more.blocked_by), roots_of(more)
-    why = "a dependency did not complete"
-    kernel.note(TaskBlocked, now, row.id, by, roots, why, cargo=row.cargo)
-    kernel.touched.append((row, row.cargo))
-    be_blocked(kernel, row, by, roots, now)
-
-
-def be_blocked(
-    kernel: KernelState,
-    row: TaskRow,
-    by: Sequence[str],
-    roots: tuple[str, ...],
-    now: int,
-) -> None:
-    """*row* is BLOCKED *by* others; the failure began with *roots*."""
-    more_of(row).first_roots = roots
-    kernel.move(row, _BLOCKED, now, f"{', '.join(by)} did not complete")
-    broke(kernel, row)
 
 
 def roots_of(more: More) -> tuple[str, ...]:

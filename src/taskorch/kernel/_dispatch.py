@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.events import TaskStarted
-from taskorch.kernel import _books, _ends, _joins, _parking, _queue, _timers
+from taskorch.kernel import _books, _ends, _joins, _parking
+from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
@@ -173,20 +174,8 @@ def start(
     """Begin an attempt of *row*, the head of its bucket, on *agent*."""
     row.bucket.pop(row)
     kernel.queued -= 1
-    row.state = _RUNNING
-    row.started_ns = now
-    row.attempt += 1
-    row.agent = agent
-    agent.running += 1
-    kernel.running += 1
-    kernel.active += 1
-    if alloc:
-        row.alloc = alloc
-        _books.take(kernel, agent, alloc)
     kernel.seq += 1
-    row.reason = reason
-    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
-        started(kernel, row, agent, now)
+    begin(kernel, row, agent, alloc, reason, now)
     if kernel.tell_started:
         tell_of_start(kernel, row, now)
     kernel.starts.append(row)
@@ -209,26 +198,11 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     kernel.sink.append((fact, row.cargo))
 
 
-def started(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
-    """The rarer part of a start: history, timeout, lease."""
-    timeout = row.bucket.spec.timeout_ns
-    more = more_of(row)
-    if agent.lease_ns:
-        agent.seen[row] = now
-    if more.past is not None:
-        more.past.append((_RUNNING, now, agent.name))
-    if timeout is not None:
-        more.limit_ns = timeout
-        more.timer = now + timeout
-        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
-
-
 def _component_failed(
     kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
     """A policy failed over *row*: the task fails with that, the rest goes on."""
     note_fault(kernel, row.id, fault, now)
-    _queue.dequeue(kernel, row)
     message = f"the {fault.component} failed: {describe(fault.error)}"
     _ends.fail(
         kernel, row, ("ComponentError", message, "component"), now, fault.component

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from taskorch.kernel._application import GONE
 from taskorch.kernel._books import wanted
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
-from taskorch.kernel._ends import GONE
 from taskorch.kernel._explain_estimate import estimate
 from taskorch.kernel._explain_parents import HEIGHT, to_rerun, wait_of, waits_for
 from taskorch.kernel._explain_queue import ahead

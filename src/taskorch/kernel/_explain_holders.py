@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final, TypeAlias
 
-from taskorch.kernel._attempts import is_under_way
+from taskorch.kernel._application import is_under_way
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState

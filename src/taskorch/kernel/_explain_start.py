@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch.kernel import _books
-from taskorch.kernel._attempts import agent_of
+from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import in_pools, match, vetoed
 from taskorch.kernel._explain_short import Short, Words, of_one
 from taskorch.kernel._rows import AgentRow, Bucket, TaskRow

@@ -20,59 +20,39 @@ from taskorch.events import (
     AT_NS,
     CLS,
     SEQ,
+    TASK_ID,
     AgentJoined,
     AgentLost,
     AgentReturned,
-    AttemptReturned,
-    AttemptStopping,
-    AttemptWaiting,
     EventEmitted,
     Fact,
     OrchestratorStarted,
-    SlotLeaked,
     SlotRecovered,
-    TaskBlocked,
-    TaskCancelled,
     TaskCompleted,
-    TaskDue,
-    TaskFailed,
-    TaskOptionsChanged,
     TaskParentsAdded,
-    TaskReleased,
     TaskRepointed,
-    TaskReprioritised,
-    TaskResumed,
-    TaskRetrying,
     TaskStarted,
     TaskSubmitted,
-    TaskSuspended,
-    TaskUnblocked,
     make,
+    place_of,
 )
 from taskorch.kernel import (
     _admission,
     _attempts,
-    _books,
-    _control,
     _dependencies,
-    _dispatch,
     _edges,
-    _ends,
     _leases,
-    _options,
     _queue,
     _quick,
     _tick,
     _waits,
 )
+from taskorch.kernel._application import APPLY, is_under_way
 from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import Bucket, Kept, Links, More, Spec, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
 
-_S: Final = TaskState
-#: Causes of a failure that count against the record of the agent, if the task ran.
-_AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+_ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
@@ -90,10 +70,12 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     """
     cls = fact[CLS]
     kernel.deciding = True
-    if cls in _FREQUENT:
-        _FREQUENT[cls](kernel, fact, cargo)
-    elif cls in _RARE:
-        _RARE[cls](kernel, make(fact), fact[AT_NS])
+    if cls in _BARE:
+        _BARE[cls](kernel, fact, cargo)
+    elif cls in APPLY:
+        _about_task(kernel, fact)
+    elif cls in _MADE:
+        _MADE[cls](kernel, make(fact), fact[AT_NS])
     kernel.deciding = False
     if kernel.undecided:
         # What was decided is in the facts that follow.
@@ -129,7 +111,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
         _attempts.mend_leak(kernel, leak, attempt, now)
     described = ("AttemptLostError", "the orchestrator stopped while it ran")
     for row in list(kernel.tasks.values()):
-        if _attempts.is_under_way(row):
+        if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
     # What fell due meanwhile comes before anything starts.
     _tick.tick(kernel, now)
@@ -207,193 +189,31 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
 # -- attempts ----------------------------------------------------------------------
 
 
-def _free(kernel: KernelState, row: TaskRow) -> None:
-    """Give back what *row* holds, if an attempt of its is under way."""
-    if _attempts.is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
-        _attempts.free(kernel, row)
-
-
 def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    _, _, now, task_id, attempt, agent_id, alloc, reason = fact
-    row, agent = kernel.tasks[task_id], kernel.agents[agent_id]
-    _queue.dequeue(kernel, row)
-    row.state = _S.RUNNING
-    row.started_ns = now
-    row.attempt = attempt
-    row.agent = agent
-    row.reason = reason
-    agent.running += 1
-    kernel.running += 1
-    kernel.active += 1
-    if alloc:
-        row.alloc = alloc
-        _books.take(kernel, agent, alloc)
-    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
-        _dispatch.started(kernel, row, agent, now)
+    _queue.dequeue(kernel, kernel.tasks[fact[TASK_ID]])
+    _about_task(kernel, fact)
 
 
 def _completed(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    _, _, now, task_id, attempt, _, _, *because = fact
-    row = kernel.tasks[task_id]
+    row = kernel.tasks[fact[TASK_ID]]
     if row.more is None:
-        _quick.complete(kernel, row, attempt, now)
-        return
-    _free(kernel, row)
-    _ends.complete(kernel, row, now, *because)
-
-
-def _failed(kernel: KernelState, event: TaskFailed, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more = more_of(row)
-    cause = event.cause
-    if row.state is _S.QUEUED:
-        _queue.dequeue(kernel, row)
-    if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
-        _attempts.failed_on_agent(kernel, row)
-    if event.charged:
-        more.charged += 1
-        if more.charged > 1 and cause != "component":
-            kernel.retries_exhausted += 1
-    if cause == "poisoned":
-        more.crashes += 1
-    _free(kernel, row)
-    error = (event.error_type, event.message, cause)
-    _ends.fail(kernel, row, error, now, event.reason, roots=event.root_causes)
-
-
-def _retrying(kernel: KernelState, event: TaskRetrying, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more = more_of(row)
-    if event.charged:
-        more.charged += 1
-        more.last_delay_ns = event.delay_ns
-        kernel.retries_scheduled += 1
-        _attempts.failed_on_agent(kernel, row)
-    if event.cause == "lost":
-        more.crashes += 1
-    if event.cause != "stopped":
-        more.error = (event.error_type, event.message, event.cause)
-    _free(kernel, row)
-    _attempts.wait_to_retry(kernel, row, event.delay_ns, event.reason, now)
-
-
-def _blocked(kernel: KernelState, event: TaskBlocked, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more = more_of(row)
-    if event.cause == "dependency":
-        by, roots = event.blocked_by, event.root_causes
-        _dependencies.be_blocked(kernel, row, by, roots, now)
-        return
-    if event.cause == _waits.EVENT:
-        _waits.hold(kernel, row, event.reason, now)
-        return
-    if event.cause == "lost":
-        more.crashes += 1
-    more.error = (event.error_type, event.message, event.cause)
-    if row.state is _S.QUEUED:
-        _queue.dequeue(kernel, row)
-    _free(kernel, row)
-    _ends.hold_for_decision(kernel, row, event.reason, now)
-
-
-def _unblocked(kernel: KernelState, event: TaskUnblocked, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more = more_of(row)
-    if more.decision:
-        _control.let_run(kernel, row, event.reason, now)
-        return
-    _dependencies.unblock(kernel, row, event.reason, now)
-
-
-def _cancelled(kernel: KernelState, event: TaskCancelled, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    if row.state is _S.QUEUED:
-        _queue.dequeue(kernel, row)
-    _free(kernel, row)
-    _ends.call_off(kernel, row, event.reason, now, event.root_causes)
-
-
-def _released(kernel: KernelState, event: TaskReleased, now: int) -> None:
-    _dependencies.let_go(kernel, kernel.tasks[event.task_id], now)
-
-
-def _stopping(kernel: KernelState, event: AttemptStopping, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    if event.why == "suspend":
-        more_of(row).aside = True
-    _attempts.ask_to_stop(kernel, row, event.why, event.reason, now)
-
-
-def _waiting(kernel: KernelState, event: AttemptWaiting, _: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more_of(row).yielded = True
-    _attempts.give_back(kernel, _attempts.agent_of(row), (), 1)
-
-
-def _returned(kernel: KernelState, event: AttemptReturned, _: int) -> None:
-    row = kernel.tasks[event.task_id]
-    more_of(row).yielded = False
-    kernel.running += 1
-    _attempts.agent_of(row).running += 1
-
-
-def _leaked(kernel: KernelState, event: SlotLeaked, now: int) -> None:
-    _attempts.leak(kernel, kernel.tasks[event.task_id], now)
-
-
-def _recovered(kernel: KernelState, event: SlotRecovered, now: int) -> None:
-    leak = kernel.leaked[event.task_id, event.attempt]
-    _attempts.mend_leak(kernel, leak, event.attempt, now)
-
-
-# -- control -----------------------------------------------------------------------
-
-
-def _suspended(kernel: KernelState, event: TaskSuspended, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    if event.held:
-        _control.hold(kernel, row, now)
-    elif row.state is _S.RUNNING:
-        _free(kernel, row)
-        _attempts.put_aside(kernel, row, now)
-    elif more_of(row).aside:
-        _attempts.put_aside(kernel, row, now)
+        _quick.complete(kernel, row, fact[_ATTEMPT], fact[AT_NS])
     else:
-        _control.lay_aside(kernel, row, now)
+        _about_task(kernel, fact)
 
 
-def _resumed(kernel: KernelState, event: TaskResumed, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    if not event.held and row.state is _S.RUNNING:
-        _control.take_back(row)
-    elif not event.held:
-        _control.take_up(kernel, row, now)
-    elif event.reason == _control.CONTINUED:
-        _control.go_on(kernel, row, now)
+def _about_task(kernel: KernelState, fact: Fact) -> None:
+    """Apply what needs nothing but the row of its task."""
+    event = make(fact)
+    if fact[CLS] is SlotRecovered:
+        # The task may have left memory.
+        row = kernel.leaked[event.task_id, event.attempt].row
     else:
-        kernel.move(row, _S.RUNNING, now, event.reason)
+        row = kernel.tasks[event.task_id]
+    APPLY[fact[CLS]](kernel, row, event)
 
 
-def _due(kernel: KernelState, event: TaskDue, now: int) -> None:
-    _tick.due(kernel, kernel.tasks[event.task_id], now)
-
-
-def _reprioritised(kernel: KernelState, event: TaskReprioritised, _: int) -> None:
-    _control.reorder(kernel, kernel.tasks[event.task_id], event.priority, event.key)
-
-
-def _options_changed(kernel: KernelState, event: TaskOptionsChanged, now: int) -> None:
-    row = kernel.tasks[event.task_id]
-    spec = Spec(
-        row.bucket.spec.type,
-        event.requires,
-        event.resources,
-        event.timeout_ns,
-        event.idempotent,
-    )
-    bucket, priority, key = _queue.bucket_of(kernel, spec), event.priority, event.key
-    change = _options.Change(row, bucket, event.changed, priority, key, None, None)
-    _options.enter(kernel, change, event.due_ns, event.deadline_ns, now)
+# -- what names other tasks --------------------------------------------------------
 
 
 def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
@@ -433,30 +253,14 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
-#: The three frequent ones are read as they are; so is one that comes with a cargo.
-_FREQUENT: Final[dict[Any, Callable[[KernelState, Fact, Any], None]]] = {
+#: Read as they are, since they are frequent; or since they come with a cargo.
+_BARE: Final[dict[Any, Callable[[KernelState, Fact, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
     TaskCompleted: _completed,
     EventEmitted: _emitted,
 }
-_RARE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
-    TaskFailed: _failed,
-    TaskRetrying: _retrying,
-    TaskReleased: _released,
-    TaskBlocked: _blocked,
-    TaskUnblocked: _unblocked,
-    TaskCancelled: _cancelled,
-    AttemptStopping: _stopping,
-    AttemptWaiting: _waiting,
-    AttemptReturned: _returned,
-    SlotLeaked: _leaked,
-    SlotRecovered: _recovered,
-    TaskSuspended: _suspended,
-    TaskResumed: _resumed,
-    TaskDue: _due,
-    TaskReprioritised: _reprioritised,
-    TaskOptionsChanged: _options_changed,
+_MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     TaskRepointed: _repointed,
     TaskParentsAdded: _parents_added,
     AgentJoined: _joined,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskorch.events import TaskReleased, TaskUnblocked
+from taskorch.events import TaskBlocked, TaskReleased, TaskUnblocked
 from taskorch.kernel import _dependencies, _ends, _waits
+from taskorch.kernel._application import GONE, tell
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
@@ -52,7 +53,7 @@ def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
         pass
     elif terms is None:
         if _dependencies.is_lost(row):
-            _dependencies.block(kernel, row, now)
+            block(kernel, row, now)
     elif not terms.joined:
         _judge(kernel, row, links, terms, now)
     elif terms.wait is not None and not (row.more is not None and row.more.due_ns):
@@ -64,9 +65,8 @@ def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     held_for_a_person = row.more is not None and row.more.decision
     if held_for_a_person or _dependencies.is_lost(row):
         return
-    kernel.note(TaskUnblocked, now, row.id, why, cargo=row.cargo)
     kernel.touched.append((row, row.cargo))
-    _dependencies.unblock(kernel, row, why, now)
+    tell(kernel, TaskUnblocked, row, now, why)
 
 
 def _judge(
@@ -76,8 +76,8 @@ def _judge(
     try:
         verdict = holds(kernel, row, links, terms, now)
     except PolicyGone as gone:
-        error = ("InvalidTaskError", str(gone.error), _ends.GONE)
-        _ends.block(kernel, row, error, now)
+        error = ("InvalidTaskError", str(gone.error), GONE)
+        _ends.hold(kernel, row, error, now)
         return
     except PolicyFault as fault:
         note_fault(kernel, row.id, fault, now)
@@ -88,8 +88,7 @@ def _judge(
     if verdict:
         done, total = _count(links), len(links.parents)
         reason = f"{done} of {total} completed"
-        kernel.note(TaskReleased, now, row.id, reason, cargo=row.cargo)
-        _dependencies.let_go(kernel, row, now)
+        tell(kernel, TaskReleased, row, now, reason)
     elif verdict is False:
         _give_up(kernel, row, terms, now)
 
@@ -129,15 +128,23 @@ def holds(
     return False
 
 
+def block(kernel: KernelState, row: TaskRow, now: int) -> None:
+    """What stands in the `blocked_by` of *row* blocks it."""
+    more = more_of(row)
+    by, roots = tuple(more.blocked_by), _dependencies.roots_of(more)
+    why = "a dependency did not complete"
+    tell(kernel, TaskBlocked, row, now, by, roots, why)
+
+
 def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     """The join of *row* will never hold."""
     more = more_of(row)
     if terms.on_failure == "block":
         if more.blocked_by:
-            _dependencies.block(kernel, row, now)
+            block(kernel, row, now)
         else:
             reason = "its join does not hold, though nothing has failed"
-            _ends.block(kernel, row, ("TaskFailedError", reason, JOIN), now)
+            _ends.hold(kernel, row, ("TaskFailedError", reason, JOIN), now)
         return
     roots = _dependencies.roots_of(more)
     if terms.on_failure == "skip":

@@ -16,12 +16,12 @@ from taskorch.errors import DuplicateTaskError
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import (
     _admission,
+    _application,
     _attempts,
     _books,
     _control,
     _dispatch,
     _edges,
-    _ends,
     _faults,
     _leases,
     _options,
@@ -103,7 +103,7 @@ class Kernel(KernelState):
     beat: Final = _leases.beat
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
-    retire: Final = _ends.retire
+    retire: Final = _application.retire
 
     def handle(
         self, commands: Sequence[Command], now: int

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from taskorch.events import AgentJoined, AgentLost, AgentReturned
 from taskorch.kernel import _attempts, _queue, _timers
+from taskorch.kernel._application import is_under_way
 from taskorch.kernel._rows import AgentRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Agent
@@ -140,9 +141,7 @@ def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
     go(kernel, agent)
     described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
     there = agent.seen if agent.lease_ns else kernel.tasks.values()
-    for row in [
-        row for row in there if row.agent is agent and _attempts.is_under_way(row)
-    ]:
+    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
         _attempts.end(kernel, row, row.attempt, "lost", now, None, described)
     for (_, attempt), leak in list(kernel.leaked.items()):
         if leak.agent is agent:

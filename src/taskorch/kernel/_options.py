@@ -20,9 +20,9 @@ from taskorch.kernel import (
     _joins,
     _queue,
     _tick,
-    _timers,
 )
-from taskorch.kernel._history import more_of, remember
+from taskorch.kernel._application import tell
+from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import Bucket, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
@@ -91,10 +91,11 @@ def take(kernel: KernelState, change: Change, now: int) -> None:
         wanted = change.not_before_ns or 0
         if more.due_ns or wanted > now:
             due_ns = max(wanted, now)
-    kernel.note(
+    tell(
+        kernel,
         TaskOptionsChanged,
+        row,
         now,
-        row.id,
         names,
         change.priority,
         change.key,
@@ -104,36 +105,8 @@ def take(kernel: KernelState, change: Change, now: int) -> None:
         spec.idempotent,
         due_ns,
         deadline_ns,
-        cargo=row.cargo,
     )
-    enter(kernel, change, due_ns, deadline_ns, now)
     # A date that has come already is not waited for any more.
     _tick.tick(kernel, now)
     _joins.decide(kernel, now)
     _queue.stir(kernel)
-
-
-def enter(
-    kernel: KernelState,
-    change: Change,
-    due_ns: int | None,
-    deadline_ns: int | None,
-    now: int,
-) -> None:
-    """Let *change* hold: what follows from it is in facts of its own."""
-    row, more = change.row, more_of(change.row)
-    is_queued = row.state is TaskState.QUEUED
-    if is_queued:
-        _control.take_out(kernel, row)
-    row.bucket, row.key = change.bucket, change.key
-    more.priority = change.priority
-    if is_queued:
-        _queue.enqueue(kernel, row)
-    if due_ns is not None:
-        more.due_ns = due_ns
-        _timers.arm(kernel, due_ns, _timers.DUE, row, 0)
-    if deadline_ns != more.deadline_ns:
-        more.deadline_ns = deadline_ns
-        if deadline_ns is not None:
-            _timers.arm(kernel, deadline_ns, _timers.DEADLINE, row, 0)
-    remember(row, row.state, now, f"options changed: {', '.join(change.names)}")

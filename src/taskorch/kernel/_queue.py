@@ -65,6 +65,15 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
         _parking.reopen(kernel, bucket)
 
 
+def take_out(kernel: KernelState, row: TaskRow) -> None:
+    """Take a QUEUED task out of the queue, wherever it stands."""
+    if row in kernel.vetoed:
+        del kernel.vetoed[row]
+        unveto(kernel, row)
+    else:
+        dequeue(kernel, row)
+
+
 def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> None:
     """Put a task that has left the queue into it again, at its old place."""
     row.ready_ns = now

@@ -14,11 +14,11 @@ from typing import Any, Final
 from taskorch.events import TaskCompleted
 from taskorch.kernel import (
     _admission,
+    _application,
     _attempts,
     _books,
     _dependencies,
     _dispatch,
-    _ends,
     _joins,
     _parking,
     _queue,
@@ -166,7 +166,7 @@ def complete(  # noqa: C901 - written out for speed
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
-        _ends.retire(kernel)
+        _application.retire(kernel)
     if kernel.undecided:
         _joins.decide(kernel, now)
     return True
@@ -220,7 +220,7 @@ def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out
         kernel.active += 1
         kernel.seq += 1
         if row.more is not None or bucket.spec.timeout_ns is not None:
-            _dispatch.started(kernel, row, agent, now)
+            _application.watch(kernel, row, agent, now)
         if kernel.tell_started:
             _dispatch.tell_of_start(kernel, row, now)
         kernel.starts.append(row)

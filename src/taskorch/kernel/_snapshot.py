@@ -33,7 +33,7 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.kernel import _dependencies, _ends
+from taskorch.kernel import _application, _dependencies
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import AgentRow, Record, TaskRow, TypeRow
@@ -387,7 +387,7 @@ def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     row.state = TaskState.FAILED
     more = more_of(row)
     more.error = (event.error_type, event.message, event.cause)
-    _ends.pass_on(more, event.root_causes)
+    _application.pass_on(more, event.root_causes)
     _dependencies.broke(kernel, row)
 
 
@@ -396,7 +396,7 @@ def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     row.state = TaskState.CANCELLED
     more = more_of(row)
     more.stop_reason = event.reason
-    _ends.pass_on(more, event.root_causes)
+    _application.pass_on(more, event.root_causes)
     _dependencies.broke(kernel, row)
 
 

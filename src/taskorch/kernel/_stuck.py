@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from taskorch.kernel import _books
-from taskorch.kernel._attempts import agent_of, is_under_way
+from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match

@@ -7,47 +7,25 @@ end it; so can its event, and the end of its time.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from taskorch.events import TaskBlocked
 from taskorch.kernel import _ends, _timers
-from taskorch.kernel._history import more_of
+from taskorch.kernel._application import EVENT, tell, wait_of
 from taskorch.kernel._rows import Awaited, Kept, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
-
-_BLOCKED: Final = TaskState.BLOCKED
-#: The cause of a blockade, and of what ends it.
-EVENT: Final = "event"
 
 
 def begin(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> None:
     """*row*, which waits for nothing else, waits for its event from now on."""
     name, timeout, _ = wait
     reason = "it waits for its time" if name is None else f"it waits for {name}"
-    kernel.note(TaskBlocked, now, row.id, (), (), reason, EVENT, cargo=row.cargo)
-    hold(kernel, row, reason, now)
-    kernel.touched.append((row, row.cargo))
+    tell(kernel, TaskBlocked, row, now, (), (), reason, EVENT)
     kept = None if name is None else kernel.kept.get(name)
     if kept is not None and kept.until_ns > now:
         come(kernel, row, kept.id, kept.cargo, now)
     elif timeout == 0:
         time_out(kernel, row, now)
-
-
-def hold(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """Move *row* to BLOCKED until its event comes, or its time is over."""
-    terms, (name, timeout, _) = _ends.wait_of(row)
-    terms.awaits = True
-    more = more_of(row)
-    more.decision = True
-    if name is not None:
-        kernel.awaited.setdefault(name, {})[row] = None
-    kernel.move(row, _BLOCKED, now, reason)
-    if timeout is not None:
-        more.due_ns = now + timeout
-        kernel.delayed += 1
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
 
 
 def keep(kernel: KernelState, event: Kept) -> None:
@@ -72,7 +50,7 @@ def come(kernel: KernelState, row: TaskRow, name: str, cargo: Any, now: int) -> 
 
 def time_out(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The time of *row*, which waits for its event, is over."""
-    _, (name, timeout, completes) = _ends.wait_of(row)
+    _, (name, timeout, completes) = wait_of(row)
     if completes:
         kernel.hand_over(row.cargo, None)
         _ends.complete(kernel, row, now, "timeout", "its time is over")

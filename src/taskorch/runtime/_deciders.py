@@ -509,7 +509,7 @@ class PolicyDeciders:
         failure = Failure(
             self.task_of(row),
             failure_of(row) if error is None else error,
-            1 if more is None else more.charged,
+            1 if more is None else more.charged + 1,
             elapsed_ns / NS,
             0.0 if more is None else more.last_delay_ns / NS,
             "" if row.agent is None else row.agent.name,

@@ -1,0 +1,662 @@
+"""
+What each fact about a task does to the state, written once.
+
+A verb decides, and `tell`s; a fold reads a fact: both come to the functions in `APPLY`.
+What a fact changes for other tasks is only noted, in `undecided`: see `_joins`.
+
+The plain path of a task is written out for speed, in `_quick`. A submission, and what
+names other tasks, is applied by functions that are given their rows: `_admission.enter`
+and `settle`, `_edges.extend` and `turn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from taskorch.events import (
+    AttemptReturned,
+    AttemptStopping,
+    AttemptWaiting,
+    Event,
+    SlotLeaked,
+    SlotRecovered,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDue,
+    TaskFailed,
+    TaskOptionsChanged,
+    TaskReleased,
+    TaskReprioritised,
+    TaskResumed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSuspended,
+    TaskUnblocked,
+    make,
+)
+from taskorch.kernel import _books, _dependencies, _parking, _queue, _timers
+from taskorch.kernel._history import more_of, remember
+from taskorch.kernel._rows import (
+    DEPENDENCY,
+    AgentRow,
+    Awaited,
+    Leak,
+    More,
+    Spec,
+    TaskRow,
+    Terms,
+)
+from taskorch.kernel._state import MANY, KernelState
+from taskorch.model import TaskState, Units
+
+_S: Final = TaskState
+
+#: Why a stopped program runs again, mostly.
+CONTINUED: Final = "continued"
+#: The cause of a blockade: there is no agent, or no function, for the task any more.
+GONE: Final = "gone"
+#: The cause of a blockade, and of what ends it: the task waits for an event.
+EVENT: Final = "event"
+#: Causes of a failure that count against the record of the agent, if the task ran.
+_AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+#: Reasons to stop: a stronger one replaces a weaker.
+_STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
+
+
+def tell(
+    kernel: KernelState, cls: type[Event], row: TaskRow, now: int, *fields: Any
+) -> None:
+    """Record a fact about *row*, and let the state follow it."""
+    kernel.note(cls, now, row.id, *fields, cargo=row.cargo)
+    APPLY[cls](kernel, row, make((cls, kernel.seq, now, row.id, *fields)))
+
+
+# -- an attempt --------------------------------------------------------------------
+
+
+def started(kernel: KernelState, row: TaskRow, event: TaskStarted) -> None:
+    """See `begin`."""
+    agent, now = kernel.agents[event.agent_id], event.at_ns
+    row.attempt = event.attempt - 1
+    begin(kernel, row, agent, event.allocation, event.reason, now)
+
+
+def begin(
+    kernel: KernelState,
+    row: TaskRow,
+    agent: AgentRow,
+    alloc: Units,
+    reason: str,
+    now: int,
+) -> None:
+    """An attempt of *row*, which has left the queue, begins on *agent*."""
+    row.state = _S.RUNNING
+    row.started_ns = now
+    row.attempt += 1
+    row.agent = agent
+    row.reason = reason
+    agent.running += 1
+    kernel.running += 1
+    kernel.active += 1
+    if alloc:
+        row.alloc = alloc
+        _books.take(kernel, agent, alloc)
+    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
+        watch(kernel, row, agent, now)
+
+
+def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
+    """The rarer part of a start: history, timeout, lease."""
+    timeout = row.bucket.spec.timeout_ns
+    more = more_of(row)
+    if agent.lease_ns:
+        agent.seen[row] = now
+    if more.past is not None:
+        more.past.append((_S.RUNNING, now, agent.name))
+    if timeout is not None:
+        more.limit_ns = timeout
+        more.timer = now + timeout
+        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
+
+
+def is_under_way(row: TaskRow) -> bool:
+    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
+    if row.state is _S.SUSPENDED:
+        return row.more is not None and row.more.held
+    return row.state is _S.RUNNING
+
+
+def agent_of(row: TaskRow) -> AgentRow:
+    """The agent of *row*, which runs or has run."""
+    assert row.agent is not None  # noqa: S101 - `started` sets it
+    return row.agent
+
+
+def began_ns(row: TaskRow) -> int:
+    """When the first attempt of *row*, which runs, began."""
+    return row.started_ns if row.attempt == 1 else more_of(row).first_ns
+
+
+def _free(kernel: KernelState, row: TaskRow) -> None:
+    """Give back what *row* holds, if an attempt of its is under way."""
+    if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
+        return
+    more, agent = more_of(row), agent_of(row)
+    more.first_ns = began_ns(row)
+    if agent.seen:
+        agent.seen.pop(row, None)
+    slots = 0 if more.yielded else 1
+    more.yielded = more.held = False
+    alloc, row.alloc = row.alloc, ()
+    _give_back(kernel, agent, alloc, slots)
+
+
+def _give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -> None:
+    """Free what an attempt has held, and wake who waits for it."""
+    kernel.running -= slots
+    agent.running -= slots
+    _books.release(kernel, agent, alloc)
+    if slots and agent.slots.heap:
+        _parking.wake(kernel, agent.slots)
+    _queue.stir(kernel)
+
+
+def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
+    """One more that failed, in the record of the agent."""
+    agent = agent_of(row)
+    agent.failed += 1
+    kernel.record(agent, row.bucket.spec.type).failed += 1
+
+
+def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
+    """*row* is tried again, in a while or at once; or it is put aside first."""
+    now = event.at_ns
+    more = more_of(row)
+    if event.charged:
+        more.charged += 1
+        more.last_delay_ns = event.delay_ns
+        kernel.retries_scheduled += 1
+        _failed_on_agent(kernel, row)
+    if event.cause == "lost":
+        more.crashes += 1
+    if event.cause != "stopped":
+        more.error = (event.error_type, event.message, event.cause)
+    _free(kernel, row)
+    more.stop = ""
+    kernel.move(row, _S.RETRYING, now, event.reason)
+    if more.aside:
+        more.resume_ns = event.delay_ns
+    elif event.delay_ns:
+        more.due_ns = now + event.delay_ns
+        kernel.delayed += 1
+        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+    else:
+        _queue.requeue(kernel, row, now)
+
+
+def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
+    """The running attempt of *row* is to stop, if that is a stronger why."""
+    why, now = event.why, event.at_ns
+    more = more_of(row)
+    if why == "suspend":
+        more.aside = True
+    if not is_stronger(why, more.stop):
+        return
+    more.stop = why
+    more.stop_reason = event.reason
+    if why != "suspend":
+        when = now + kernel.config.grace_ns
+        _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
+
+
+def is_stronger(why: str, other: str) -> bool:
+    """Whether *why* replaces *other*, as a reason to stop."""
+    return _STRENGTH[why] > _STRENGTH[other]
+
+
+def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
+    """The attempt waits for another task: its slot is free meanwhile."""
+    more_of(row).yielded = True
+    _give_back(kernel, agent_of(row), (), 1)
+
+
+def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
+    """The attempt has its slot again."""
+    more_of(row).yielded = False
+    kernel.running += 1
+    agent_of(row).running += 1
+
+
+def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
+    """What the attempt holds stays taken, and is not its own."""
+    agent = agent_of(row)
+    more = more_of(row)
+    more.first_ns = began_ns(row)
+    if agent.seen:
+        agent.seen.pop(row, None)
+    # One that waits for another task holds no slot, but its resources.
+    slots = 0 if more.yielded else 1
+    more.yielded = False
+    agent.leaked += 1
+    alloc, row.alloc = row.alloc, ()
+    kernel.leaked[row.id, event.attempt] = Leak(agent, alloc, row, slots, event.at_ns)
+
+
+def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
+    """What would not stop has ended after all."""
+    leak = kernel.leaked.pop((row.id, event.attempt))
+    leak.agent.leaked -= 1
+    _give_back(kernel, leak.agent, leak.alloc, leak.slots)
+
+
+# -- the end -----------------------------------------------------------------------
+
+
+def completed(kernel: KernelState, row: TaskRow, event: TaskCompleted) -> None:
+    """See `complete`."""
+    complete(kernel, row, event.latency_ns, event.reason, event.at_ns)
+
+
+def complete(
+    kernel: KernelState, row: TaskRow, latency_ns: int, reason: str, now: int
+) -> None:
+    """*row* ended well."""
+    more = more_of(row)
+    ran = row.state is _S.RUNNING
+    _free(kernel, row)
+    more.stop = ""
+    more.aside = more.decision = False
+    if ran:
+        agent = agent_of(row)
+        agent.completed += 1
+        kernel.record(agent, row.bucket.spec.type).add(latency_ns)
+        row.bucket.type_row.samples.append(
+            (row.submitted_ns, row.ready_ns, row.started_ns, now)
+        )
+        if more.charged:
+            kernel.retries_recovered += 1
+    row.bucket.type_row.completed += 1
+    _end_waits(kernel, row)
+    row.ended_ns = now
+    if more.past is None:
+        # As `move`, of a kind that the plain history shows by itself.
+        kernel.active -= 1
+        kernel.completed += 1
+        row.state = _S.COMPLETED
+    else:
+        kernel.move(row, _S.COMPLETED, now, reason)
+    if row.links is not None:
+        row.links.parents = ()
+        _dependencies.release(kernel, row, now)
+    if more.past is None and not (more.priority or more.rerun_of):
+        # A timeout or a date, and nothing that anybody could still want to know.
+        row.more = None
+    _finish(kernel, row)
+
+
+def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
+    """*row* ended badly, for good."""
+    cause, message = event.cause, event.message
+    more = more_of(row)
+    if row.state is _S.QUEUED:
+        _queue.take_out(kernel, row)
+    if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
+        _failed_on_agent(kernel, row)
+    if event.charged:
+        more.charged += 1
+        if more.charged > 1 and cause != "component":
+            kernel.retries_exhausted += 1
+    if cause == "poisoned":
+        more.crashes += 1
+    _free(kernel, row)
+    more.error = (event.error_type, message, cause)
+    more.stop = ""
+    pass_on(more, event.root_causes)
+    type_row = row.bucket.type_row
+    type_row.failed += 1
+    failures = type_row.failures
+    failures[event.error_type] = failures.get(event.error_type, 0) + 1
+    kernel.causes[cause] = kernel.causes.get(cause, 0) + 1
+    _end_badly(kernel, row, _S.FAILED, message, event.at_ns)
+
+
+def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
+    """*row* is CANCELLED, for root causes if it was skipped."""
+    more = more_of(row)
+    if row.state is _S.QUEUED:
+        _queue.take_out(kernel, row)
+    _free(kernel, row)
+    more.stop = ""
+    more.stop_reason = event.reason
+    pass_on(more, event.root_causes)
+    row.bucket.type_row.cancelled += 1
+    _end_badly(kernel, row, _S.CANCELLED, event.reason, event.at_ns)
+
+
+def pass_on(more: More, roots: tuple[str, ...]) -> None:
+    """It ends because of its parents: of these, only where it began is kept."""
+    if roots:
+        more.first_roots = roots
+        more.blocked_by = {}
+
+
+def _end_badly(
+    kernel: KernelState, row: TaskRow, state: TaskState, detail: str, now: int
+) -> None:
+    more_of(row).decision = False
+    _end_waits(kernel, row)
+    row.ended_ns = now
+    kernel.move(row, state, now, detail)
+    _dependencies.broke(kernel, row)
+    _finish(kernel, row)
+
+
+def _end_waits(kernel: KernelState, row: TaskRow) -> None:
+    """*row* ends: it waits for no time and no event any more."""
+    _forget_delay(kernel, row)
+    if not _dependencies.awaits(row):
+        return
+    terms, (name, _, _) = wait_of(row)
+    terms.awaits = False
+    if name is not None:
+        rows = kernel.awaited[name]
+        del rows[row]
+        if not rows:
+            del kernel.awaited[name]
+
+
+def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
+    """*row* leaves a delay, or a wait, before its end."""
+    more = row.more
+    if more is None or not more.due_ns:
+        return
+    if (
+        row.state is _S.RETRYING
+        or (row.state is _S.PENDING and not _dependencies.is_waiting(row))
+        or (row.state is _S.BLOCKED and _dependencies.awaits(row))
+    ):
+        kernel.delayed -= 1
+    more.due_ns = 0
+
+
+def _finish(kernel: KernelState, row: TaskRow) -> None:
+    kernel.touched.append((row, row.cargo))
+    kernel.finished.append(row)
+    if len(kernel.finished) > kernel.keep:
+        retire(kernel)
+
+
+def retire(kernel: KernelState) -> None:
+    """Let the oldest finished task leave memory."""
+    row = kernel.finished.popleft()
+    tasks = kernel.tasks
+    if len(tasks) > kernel.most_tasks:
+        kernel.most_tasks = len(tasks)
+    elif len(tasks) < kernel.most_tasks >> 3:
+        # A dict stays as large as it has been.
+        kernel.tasks = tasks = dict(tasks)
+        kernel.most_tasks = MANY + len(tasks)
+    del tasks[row.id]
+    kernel.retired[row.id] = row.state
+    if row.links is not None or row.named:
+        # The driver has more to let go of, or to remember.
+        kernel.dropped.append(row)
+    else:
+        row.cargo = None
+
+
+# -- held, and let go --------------------------------------------------------------
+
+
+def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
+    """*row* is BLOCKED: by its parents, by an event, or until a person decides."""
+    cause, reason, now = event.cause, event.reason, event.at_ns
+    more = more_of(row)
+    kernel.touched.append((row, row.cargo))
+    if cause == DEPENDENCY:
+        more.first_roots = event.root_causes
+        by = ", ".join(event.blocked_by)
+        kernel.move(row, _S.BLOCKED, now, f"{by} did not complete")
+        _dependencies.broke(kernel, row)
+        return
+    if cause == EVENT:
+        _await(kernel, row, reason, now)
+        return
+    if row.state is _S.QUEUED:
+        _queue.take_out(kernel, row)
+    if cause == "lost":
+        more.crashes += 1
+    more.error = (event.error_type, event.message, cause)
+    _free(kernel, row)
+    more.decision = True
+    more.aside = False
+    more.stop = ""
+    # It may be that it waited for others until now. What was gone may return, and then
+    # it waits as before.
+    if cause == GONE:
+        more.blocked_by = {}
+    else:
+        _dependencies.detach(row)
+    kernel.move(row, _S.BLOCKED, now, reason)
+
+
+def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
+    """Move *row* to BLOCKED until its event comes, or its time is over."""
+    terms, (name, timeout, _) = wait_of(row)
+    terms.awaits = True
+    more = more_of(row)
+    more.decision = True
+    if name is not None:
+        kernel.awaited.setdefault(name, {})[row] = None
+    kernel.move(row, _S.BLOCKED, now, reason)
+    if timeout is not None:
+        more.due_ns = now + timeout
+        kernel.delayed += 1
+        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+
+
+def wait_of(row: TaskRow) -> tuple[Terms, Awaited]:
+    """The terms of *row*, which is a wait, and what it waits for."""
+    terms = _dependencies.links_of(row).terms
+    assert terms is not None  # noqa: S101 - a wait has terms
+    assert terms.wait is not None  # noqa: S101 - of this kind
+    return terms, terms.wait
+
+
+def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
+    """Nothing blocks *row* any more: it may run, or waits as before."""
+    more, reason, now = more_of(row), event.reason, event.at_ns
+    if not more.decision:
+        _dependencies.unblock(kernel, row, reason, now)
+        return
+    more.decision = False
+    if more.error is not None and more.error[2] == GONE:
+        more.error = None
+    if row.attempt or row.links is None or row.links.terms is None:
+        _queue.requeue(kernel, row, now, reason)
+        return
+    # It may be too early for it; or it is a wait, and is never queued.
+    kernel.move(row, _S.PENDING, now, reason)
+    if not _dependencies.is_waiting(row):
+        _dependencies.ready(kernel, row, now)
+        return
+    _dependencies.blame_anew(row)
+    kernel.undecided.append((row, ""))
+
+
+def released(kernel: KernelState, row: TaskRow, event: TaskReleased) -> None:
+    """The join of *row*, which has terms, holds."""
+    _dependencies.detach(row)
+    _dependencies.ready(kernel, row, event.at_ns)
+
+
+def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
+    """A delay of *row* is over."""
+    now = event.at_ns
+    more_of(row).due_ns = 0
+    if row.state is _S.RETRYING:
+        kernel.delayed -= 1
+        _queue.requeue(kernel, row, now)
+    elif row.state is _S.PENDING and not _dependencies.is_waiting(row):
+        kernel.delayed -= 1
+        _dependencies.ready(kernel, row, now)
+    elif row.state is _S.BLOCKED and _dependencies.awaits(row):
+        kernel.delayed -= 1
+
+
+# -- by a person -------------------------------------------------------------------
+
+
+def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
+    """*row* is put aside: where it stands, after its attempt, or unbegun."""
+    now = event.at_ns
+    more = more_of(row)
+    if event.held:
+        # It keeps what it holds, and its timeout stops.
+        more.aside = more.held = True
+        more.left_ns = max(1, more.timer - now) if more.timer else 0
+        more.timer = 0
+        kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
+    elif row.state is _S.RUNNING or more.aside:
+        asked = "as it was asked to while it ran"
+        detail = "at a checkpoint" if row.state is _S.RUNNING else asked
+        _free(kernel, row)
+        more.aside = False
+        more.stop = ""
+        kernel.move(row, _S.SUSPENDED, now, detail)
+    else:
+        if row.state is _S.QUEUED:
+            _queue.take_out(kernel, row)
+        when = more.due_ns
+        _forget_delay(kernel, row)
+        # Its delay stops, and so does its wait: of both, the rest comes afterwards.
+        more.resume_ns = max(1, when - now) if when else 0
+        kernel.move(row, _S.SUSPENDED, now, "by the user")
+
+
+def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
+    """*row* goes on; a fact follows if its parents block it."""
+    more = more_of(row)
+    if event.held:
+        _go_on(kernel, row, event.reason, event.at_ns)
+    elif row.state is _S.RUNNING:
+        # It has not reached a checkpoint yet: it is not to be suspended any more.
+        more.aside = False
+        if more.stop == "suspend":
+            more.stop = ""
+    else:
+        _take_up(kernel, row, event.at_ns)
+
+
+def _go_on(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
+    """*row*, which was stopped where it stood, runs again, in the same attempt."""
+    more = more_of(row)
+    kernel.move(row, _S.RUNNING, now, reason)
+    if reason != CONTINUED:
+        # It has ended meanwhile.
+        return
+    more.held = more.aside = False
+    if more.left_ns:
+        more.timer = now + more.left_ns
+        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
+        more.left_ns = 0
+
+
+def _take_up(kernel: KernelState, row: TaskRow, now: int) -> None:
+    more = more_of(row)
+    state = state_after_resume(row, more)
+    left, more.resume_ns = more.resume_ns, 0
+    if left:
+        more.due_ns = now + left
+        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+    if state is _S.QUEUED:
+        _queue.requeue(kernel, row, now)
+    elif state is not _S.BLOCKED or _dependencies.awaits(row):
+        kernel.move(row, state, now, "resumed")
+        kernel.delayed += 1 if left and not _dependencies.is_waiting(row) else 0
+
+
+def state_after_resume(row: TaskRow, more: More) -> TaskState:
+    """Where *row*, which is suspended, goes on."""
+    terms = None if row.links is None else row.links.terms
+    if terms is not None and terms.awaits:
+        return _S.BLOCKED
+    if terms is not None and terms.wait is not None:
+        return _S.PENDING
+    if more.blocked_by and terms is None:
+        return _S.BLOCKED
+    if row.attempt and more.resume_ns:
+        return _S.RETRYING
+    if _dependencies.is_waiting(row) or more.resume_ns:
+        return _S.PENDING
+    return _S.QUEUED
+
+
+def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -> None:
+    """*row* has another place in the queue."""
+    more_of(row).priority = event.priority
+    _replace(kernel, row, event.key)
+
+
+def options_changed(
+    kernel: KernelState, row: TaskRow, event: TaskOptionsChanged
+) -> None:
+    """*row* has other options: what follows from them is in facts of its own."""
+    more = more_of(row)
+    spec = Spec(
+        row.bucket.spec.type,
+        event.requires,
+        event.resources,
+        event.timeout_ns,
+        event.idempotent,
+    )
+    more.priority = event.priority
+    _replace(kernel, row, event.key, spec)
+    if event.due_ns is not None:
+        more.due_ns = event.due_ns
+        _timers.arm(kernel, event.due_ns, _timers.DUE, row, 0)
+    if event.deadline_ns != more.deadline_ns:
+        more.deadline_ns = event.deadline_ns
+        if event.deadline_ns is not None:
+            _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row, 0)
+    changed = ", ".join(event.changed)
+    remember(row, row.state, event.at_ns, f"options changed: {changed}")
+
+
+def _replace(
+    kernel: KernelState, row: TaskRow, key: Any, spec: Spec | None = None
+) -> None:
+    """Give *row* its place in the queue, or in that of other tasks."""
+    is_queued = row.state is _S.QUEUED
+    if is_queued:
+        _queue.take_out(kernel, row)
+    row.key = key
+    if spec is not None:
+        row.bucket = _queue.bucket_of(kernel, spec)
+    if is_queued:
+        _queue.enqueue(kernel, row)
+
+
+#: By the class of the fact.
+APPLY: Final[dict[type[Event], Callable[..., None]]] = {
+    AttemptReturned: returned,
+    AttemptStopping: stopping,
+    AttemptWaiting: waiting,
+    SlotLeaked: slot_leaked,
+    SlotRecovered: slot_recovered,
+    TaskBlocked: blocked,
+    TaskCancelled: cancelled,
+    TaskCompleted: completed,
+    TaskDue: due,
+    TaskFailed: failed,
+    TaskOptionsChanged: options_changed,
+    TaskReleased: released,
+    TaskReprioritised: reprioritised,
+    TaskResumed: resumed,
+    TaskRetrying: retrying,
+    TaskStarted: started,
+    TaskSuspended: suspended,
+    TaskUnblocked: unblocked,
+}
