@@ -112,6 +112,24 @@ def test_what_does_not_wait_any_more(state):
     assert machine.told(TaskParentsAdded) == []
 
 
+def test_what_was_cancelled_while_it_waited_waits_for_more_when_it_runs_again():
+    """Nothing comes of it before; and what was cancelled in the queue waits no more."""
+    machine = Twin(concurrency=1)
+    machine.submit("a")
+    machine.submit("t", after=["a"], join="finished")
+    machine.submit("queued")
+    machine.cancel("t")
+    machine.cancel("queued")
+    machine.submit("b")
+    machine.add_parents("t", "b")
+    assert machine.told(TaskParentsAdded) == [("t", ("b",))]
+    with pytest.raises(InvalidTransitionError, match="queued is cancelled"):
+        machine.add_parents("queued", "b")
+    assert machine.end("a") == ["b"]
+    machine.fail("b")
+    assert machine.state("t") is S.CANCELLED
+
+
 def test_a_join_that_has_held():
     """Its parents have no say any more, though it waits for its date."""
     machine = Twin()

@@ -307,9 +307,9 @@ BUGS_OF_RUNS = {
         "later = [*gates, *(work for work in later if work not in gates)]",
         "gates = []",
     ),
-    "a gate that was skipped must wait for what is added": (
+    "a gate that has looked must wait for what is added": (
         WorkflowContext._admit,
-        "and child.state not in TERMINAL",
+        "and can_wait(child)",
         "",
     ),
     "what is added takes no place in its phase": (

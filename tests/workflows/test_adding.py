@@ -1,6 +1,7 @@
 """Tasks that add tasks to their run: by hand, by map, and from an earlier life."""
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 
@@ -667,6 +668,46 @@ def test_a_phase_that_was_skipped_can_be_added_to_when_it_runs_again(orch):
     results = run.result(PATIENCE)
     assert results["added"] == "added()"
     assert results["two/gate"]["checks"] == [["all completed", True, "2 tasks"]]
+
+
+#: That the phase has been skipped to which something is to be added.
+SKIPPED = threading.Event()
+
+
+def adds_when_skipped() -> None:
+    assert SKIPPED.wait(PATIENCE)
+    inside().task(step, "added", id="added")
+
+
+@pytest.mark.parametrize("is_durable", [False, True], ids=["one life", "two lives"])
+def test_a_gate_that_was_skipped_asks_for_what_was_added_then(tmp_path, is_durable):
+    """It has given no verdict: when it runs again, that is of its phase too."""
+    journal = {"journal": tmp_path / "runs.db"} if is_durable else {}
+    wf = Workflow("w")
+    phase = wf.phase("one", on_failure="skip")
+    phase.task(step, "first", id="first")
+    phase.task(adds_when_skipped, id="a")
+    SKIPPED.clear()
+    BROKEN.update(["first", "added"])
+    with contextlib.ExitStack() as lives:
+        orch = lives.enter_context(TaskOrchestrator(**journal))
+        run = orch.workflows.start(wf, id="x")
+        assert run.handles["one/gate"].exception(PATIENCE) is not None
+        SKIPPED.set()
+        assert set(failures(run)) == {"first", "added"}
+        assert run.status().phases["one"].total == 4
+        if is_durable:
+            lives.close()
+            orch = lives.enter_context(TaskOrchestrator(**journal))
+        BROKEN.discard("first")
+        run = orch.workflows.restart("x")
+        assert set(failures(run)) == {"added"}
+        assert run.status().phases["one"].verdict == "skipped"
+        BROKEN.clear()
+        orch.workflows.restart("x")
+        gate = run.result(PATIENCE)["one/gate"]
+        assert gate["checks"] == [["all completed", True, "3 tasks"]]
+        assert orch.workflows.start(wf, id="x") is run
 
 
 def test_a_phase_that_went_on_can_be_added_to_when_it_runs_again(orch):

@@ -21,8 +21,8 @@ from taskorch.errors import (
     QueueFullError,
     UnknownTaskError,
 )
-from taskorch.kernel import is_waiting
-from taskorch.model import DEFAULT_ENV, TERMINAL, Task, TaskOptions, TaskState
+from taskorch.kernel import can_wait
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
@@ -304,14 +304,15 @@ class WorkflowContext:
             raise NotRunningError(msg, hint=hint, task_id=row.id)
         latest = rt.reruns.latest
         fresh = [e for e in entries if not rt.is_known(latest(str(e.task.id)))]
-        # The gate of its phase waits for what is added in that phase; one that has
-        # looked, or was skipped and has another run now, does not.
+        # The gate of its phase waits for what is added in that phase: one that was
+        # skipped does when it runs again, unless it does already. One that has looked
+        # does not.
         dependents = () if row.links is None else row.links.dependents
         gates = [
             child.cargo
             for child in dependents
-            if is_gate(child.cargo) and child.state not in TERMINAL
-            if is_waiting(child)
+            if is_gate(child.cargo) and can_wait(child)
+            if child.id in rt.kernel.tasks and rt.reruns.is_latest(child.id)
         ]
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, later, record, now)

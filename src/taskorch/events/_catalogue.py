@@ -426,6 +426,8 @@ class TaskParentsAdded(TaskEvent):
     """
     The task waits for more tasks than it was submitted with.
 
+    One that was cancelled while it waited does so when it runs again.
+
     Attributes:
         after: Ids of those that were added.
     """

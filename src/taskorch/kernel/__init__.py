@@ -40,6 +40,7 @@ from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_waiting as is_waiting
+from taskorch.kernel._edges import can_wait as can_wait
 from taskorch.kernel._effects import Effect as Effect
 from taskorch.kernel._effects import HoldAttempt as HoldAttempt
 from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt

@@ -23,6 +23,8 @@ def add_parents(
     """
     Let *row* wait for *parents* too; those of them that are new to it.
 
+    If it was cancelled while it waited, that is for its next run.
+
     Raises:
         InvalidTransitionError: It does not wait for other tasks any more.
         CycleError: They wait for it, however indirectly.
@@ -59,6 +61,12 @@ def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> Non
         kernel.delayed -= 1
 
 
+def can_wait(row: TaskRow) -> bool:
+    """Whether *row* waits for other tasks, or was cancelled while it did."""
+    over = row.state in TERMINAL and row.state is not TaskState.CANCELLED
+    return _dependencies.is_waiting(row) and not over
+
+
 def _refuse_late(row: TaskRow) -> None:
     """
     Refuse a task that does not wait for others any more.
@@ -66,7 +74,7 @@ def _refuse_late(row: TaskRow) -> None:
     Raises:
         InvalidTransitionError: It does not.
     """
-    if _dependencies.is_waiting(row) and row.state not in TERMINAL:
+    if can_wait(row):
         return
     links = row.links
     was_let_go = links is not None and links.terms is not None and links.parents

@@ -43,7 +43,7 @@ from taskorch.events import (
     TaskSuspended,
     make,
 )
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TaskState
 from taskorch.testing._watch import Breach
 
 __all__ = (
@@ -302,7 +302,8 @@ class Hearing:
     def _enter(self, name: str) -> None:
         """A task is submitted: if it is added to what is paused, it is paused too."""
         phase = self._plan.phases[self._plan.index(name)]
-        is_late = self._is(f"{phase.name}/gate", *TERMINAL)
+        # A gate that was skipped has given no verdict: its next run waits for it.
+        is_late = self._is(f"{phase.name}/gate", _S.COMPLETED, _S.FAILED)
         is_added = name not in self._states and "/" in name
         is_below = any(self._plan.is_in(name, part) for part in self._parts)
         if is_added and is_below and not is_late:

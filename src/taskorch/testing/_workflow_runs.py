@@ -196,7 +196,7 @@ class WorkflowRuns:
         fresh = set(names) - added
         phase = self._plan.phases[self._plan.index(names[0])]
         gate = self._latest()[f"{phase.name}/gate"]
-        is_late = gate.state in (*TERMINAL, _S.RUNNING, _S.QUEUED)
+        is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
         # A life in which nobody has started it again knows of no limit.
         most = self._plan.max_added if epoch == self._epoch else 100_000
