@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from taskorch.events import TaskOptionsChanged as TaskOptionsChanged
     from taskorch.events import TaskParentsAdded as TaskParentsAdded
     from taskorch.events import TaskProgressed as TaskProgressed
+    from taskorch.events import TaskRecalled as TaskRecalled
     from taskorch.events import TaskRejected as TaskRejected
     from taskorch.events import TaskReleased as TaskReleased
     from taskorch.events import TaskRepointed as TaskRepointed
@@ -311,6 +312,7 @@ __all__ = (
     "TaskParentsAdded",
     "TaskProgressed",
     "TaskQueue",
+    "TaskRecalled",
     "TaskRejected",
     "TaskReleased",
     "TaskRepointed",
@@ -439,6 +441,7 @@ _WHERE = {
         "TaskParentsAdded",
         "TaskProgressed",
         "TaskRejected",
+        "TaskRecalled",
         "TaskReleased",
         "TaskRepointed",
         "TaskReprioritised",

@@ -29,6 +29,7 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRecalled,
     TaskReleased,
     TaskRepointed,
     TaskReprioritised,
@@ -350,6 +351,13 @@ def early_event(m):
     m.submit("u", wait=("stop", SEC, False))
 
 
+def recall(m):
+    m.submit("p")
+    m.submit("t", after=["p"], join="finished", not_before=m.now + SEC)
+    m.fail("p")
+    m.rerun("p")
+
+
 def more_to_wait_for(m):
     m.submit_all("p1", "p2")
     m.submit("t", after=["p1"])
@@ -368,6 +376,7 @@ STORIES = {
     TaskBlocked: [fail_with_a_dependent, away, missing],
     TaskUnblocked: [mend_by_rerun, complete_by_decision],
     TaskReleased: [join_in_part],
+    TaskRecalled: [recall],
     TaskSuspended: [held],
     TaskResumed: [hold_and_time_out],
     TaskDue: [submit_with_everything],

@@ -11,7 +11,9 @@ from taskorch.events import (
     TaskBlocked,
     TaskCancelled,
     TaskFailed,
+    TaskRecalled,
     TaskReleased,
+    TaskRepointed,
     TaskSubmitted,
     TaskUnblocked,
     make,
@@ -395,3 +397,96 @@ def test_no_dependent_is_left_behind(tasks, data):
             held = [p for p in row.links.parents if p.more and p.more.decision]
             waits = [p for p in row.links.parents if p.state is S.PENDING]
             assert held or waits, task_id
+
+
+# -- what has held, and what it was about runs again -----------------------------------
+
+
+@pytest.mark.parametrize("verdict", ["end", "fail"])
+@pytest.mark.parametrize("state", ["queued", "suspended", "delayed"])
+def test_what_is_about_to_look_how_all_ended_waits_for_what_runs_again(state, verdict):
+    """Wherever it stands: it begins when that has ended too, and sees that."""
+    machine = Twin(concurrency=1)
+    late = machine.now + 9 * SEC if state == "delayed" else None
+    machine.submit_all("a", "b", "busy")
+    machine.submit("t", after=["a", "b"], join="finished", not_before=late)
+    machine.fail("a")
+    assert machine.end("b") == ["busy"]
+    if state == "suspended":
+        machine.suspend("t")
+    again = machine.rerun("a")
+    assert machine.told(TaskRepointed) == [("a", again, ("t",))]
+    assert machine.told(TaskRecalled) == [("t", "a runs again")]
+    if state == "suspended":
+        machine.resume("t")
+    assert machine.state("t") is S.PENDING
+    assert machine.after(20 * SEC) == []
+    assert machine.end("busy") == [again]
+    assert getattr(machine, verdict)(again) == ["t"]
+    assert [parent.id for parent in machine.row("t").links.parents] == [again, "b"]
+
+
+def test_what_is_about_to_look_waits_for_what_was_blocked_too():
+    """It had counted as ended, and may complete now."""
+    machine = Twin(concurrency=1)
+    machine.submit("a")
+    machine.submit("busy")
+    machine.submit("c", after=["a"])
+    machine.submit("t", after=["a", "c"], join="finished")
+    assert machine.fail("a") == ["busy"]
+    assert machine.states("c", "t") == [S.BLOCKED, S.QUEUED]
+    again = machine.rerun("a")
+    assert machine.states("c", "t") == [S.PENDING, S.PENDING]
+    assert machine.end("busy") == [again]
+    assert machine.end(again) == ["c"]
+    assert machine.fail("c") == ["t"]
+
+
+def test_what_is_about_to_look_waits_for_what_is_not_blocked_any_more():
+    """It was another task that was run again, on which that depends."""
+    machine = Twin(concurrency=1)
+    machine.submit_all("a", "busy")
+    machine.submit("b", after=["a"])
+    machine.submit("t", after=["b"], join="finished")
+    machine.fail("a")
+    assert machine.states("b", "t") == [S.BLOCKED, S.QUEUED]
+    again = machine.rerun("a")
+    assert machine.told(TaskRecalled) == [("t", "a runs again")]
+    assert machine.end("busy") == [again]
+    assert machine.end(again) == ["b"]
+    assert machine.end("b") == ["t"]
+
+
+def test_what_runs_again_and_is_blocked_at_once_recalls_nobody():
+    """All has ended, as it had before."""
+    machine = Twin(concurrency=1)
+    machine.submit_all("a", "busy")
+    machine.submit("b", after=["a"], on_failure="fail")
+    machine.submit("t", after=["b"], join="finished")
+    machine.fail("a")
+    assert machine.states("b", "t") == [S.FAILED, S.QUEUED]
+    assert machine.state(machine.rerun("b")) in (S.BLOCKED, S.FAILED)
+    assert machine.told(TaskRecalled) == []
+    assert machine.end("busy") == ["t"]
+
+
+def test_what_has_begun_looks_at_what_it_began_with():
+    """It is not stopped, and begins no second time."""
+    machine = Twin()
+    machine.submit("a")
+    machine.submit("t", after=["a"], join="finished")
+    assert machine.fail("a") == ["t"]
+    machine.rerun("a")
+    assert machine.told(TaskRepointed)[-1][2] == ()
+    assert machine.state("t") is S.RUNNING
+
+
+def test_a_join_that_held_early_does_not_wait_again():
+    """Enough have completed, whatever becomes of the others."""
+    machine = Twin(concurrency=1)
+    machine.submit_all("a", "b", "busy")
+    machine.submit("t", after=["a", "b"], join="any")
+    machine.fail("a")
+    machine.end("b")
+    machine.rerun("a")
+    assert machine.state("t") is S.QUEUED

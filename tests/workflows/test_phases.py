@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -740,3 +741,48 @@ def test_a_report_counts_the_attempts_of_all_runs(orch):
     orch.workflows.restart("x")
     assert run.result(PATIENCE) == {"a": "a()"}
     assert [task.attempts for task in run.report().tasks] == [7]
+
+
+#: That a task of a phase is to fail, that another one has begun, and that it may end.
+FAIL, BEGUN, END = threading.Event(), threading.Event(), threading.Event()
+
+
+def fails_when_told() -> None:
+    assert FAIL.wait(PATIENCE)
+    step("first")
+
+
+def takes_the_slot() -> None:
+    BEGUN.set()
+    assert END.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("lives", [1, 2])
+def test_a_gate_that_is_about_to_look_waits_for_what_runs_again(tmp_path, lives):
+    """It goes on in any case, and has been let go: it looks at the runs that count."""
+    for event in (FAIL, BEGUN, END):
+        event.clear()
+    journal = {"journal": tmp_path / "runs.db"} if lives > 1 else {}
+    wf = Workflow("w")
+    wf.phase("one", on_failure="continue").task(fails_when_told, id="first")
+    BROKEN.add("first")
+    with ExitStack() as stack:
+        orch = stack.enter_context(TaskOrchestrator(concurrency=1, **journal))
+        run = orch.workflows.start(wf, id="x")
+        orch.submit_task(Task.call(takes_the_slot, id="busy", priority=9))
+        FAIL.set()
+        assert BEGUN.wait(PATIENCE)
+        assert run.status().tasks["one/gate"] is TaskState.QUEUED
+        BROKEN.clear()
+        if lives > 1:
+            orch.stop(drain=False, timeout=0)
+            orch = TaskOrchestrator(concurrency=1, **journal)
+            orch.cancel_task("busy")
+        run = orch.workflows.restart("x")
+        assert run.status().tasks["one/gate"] is TaskState.PENDING
+        END.set()
+        if lives > 1:
+            stack.enter_context(orch)
+        verdict = run.result(PATIENCE)["one/gate"]
+    assert verdict["checks"] == [["all completed", True, "1 tasks"]]
+    assert verdict["passed"] is True

@@ -46,6 +46,7 @@ from taskorch.events._catalogue import TaskFailed as TaskFailed
 from taskorch.events._catalogue import TaskOptionsChanged as TaskOptionsChanged
 from taskorch.events._catalogue import TaskParentsAdded as TaskParentsAdded
 from taskorch.events._catalogue import TaskProgressed as TaskProgressed
+from taskorch.events._catalogue import TaskRecalled as TaskRecalled
 from taskorch.events._catalogue import TaskRejected as TaskRejected
 from taskorch.events._catalogue import TaskReleased as TaskReleased
 from taskorch.events._catalogue import TaskRepointed as TaskRepointed

@@ -307,6 +307,20 @@ class TaskReleased(TaskEvent):
 
 
 @attrs.frozen
+class TaskRecalled(TaskEvent):
+    """
+    The task was let go since all that it waits for had ended, and waits again.
+
+    It had not begun, and something that had ended, or was blocked, is to run after all.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+
+
+@attrs.frozen
 class TaskUnblocked(TaskEvent):
     """
     What blocked the task is gone: it waits as before.
@@ -783,6 +797,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskFailed,
     TaskRetrying,
     TaskReleased,
+    TaskRecalled,
     TaskBlocked,
     TaskUnblocked,
     TaskSuspended,

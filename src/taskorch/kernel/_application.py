@@ -27,6 +27,7 @@ from taskorch.events import (
     TaskDue,
     TaskFailed,
     TaskOptionsChanged,
+    TaskRecalled,
     TaskReleased,
     TaskReprioritised,
     TaskResumed,
@@ -492,6 +493,21 @@ def released(kernel: KernelState, row: TaskRow, event: TaskReleased) -> None:
     _dependencies.ready(kernel, row, event.at_ns)
 
 
+def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
+    """*row*, which is about to look how its parents ended, waits for them again."""
+    links = _dependencies.links_of(row)
+    if row.state is _S.QUEUED:
+        _queue.take_out(kernel, row)
+        kernel.move(row, _S.PENDING, event.at_ns, event.reason)
+    elif row.state is _S.PENDING:
+        # It was to begin at its date.
+        kernel.delayed -= 1
+    assert links.terms is not None  # noqa: S101 - that is its join
+    links.terms.joined = False
+    links.waiting = sum(parent.state is not _S.COMPLETED for parent in links.parents)
+    _dependencies.blame_anew(row)
+
+
 def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
     """A delay of *row* is over."""
     now = event.at_ns
@@ -652,6 +668,7 @@ APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     TaskDue: due,
     TaskFailed: failed,
     TaskOptionsChanged: options_changed,
+    TaskRecalled: recalled,
     TaskReleased: released,
     TaskReprioritised: reprioritised,
     TaskResumed: resumed,

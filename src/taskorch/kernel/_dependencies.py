@@ -19,6 +19,8 @@ _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
+#: Where a task is that has been let go, and has not begun.
+_EARLY: Final = (TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED)
 
 
 def links_of(row: TaskRow) -> Links:
@@ -130,7 +132,17 @@ def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 def hangs_on(row: TaskRow) -> bool:
     """Whether it still matters to *row*, a dependent, what becomes of its parents."""
     terms = links_of(row).terms
-    return row.state not in TERMINAL and (terms is None or not terms.joined)
+    if row.state in TERMINAL:
+        return False
+    return terms is None or not terms.joined or is_about_to_look(row)
+
+
+def is_about_to_look(row: TaskRow) -> bool:
+    """Whether *row* was let go since all its parents had ended, and has not begun."""
+    terms = links_of(row).terms
+    if terms is None or terms.join != "finished" or not terms.joined:
+        return False
+    return terms.wait is None and not row.attempt and row.state in _EARLY
 
 
 def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
@@ -276,3 +288,5 @@ def unblock(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
         kernel.undecided.append((row, ""))
     for child in links_of(row).dependents:
         absolve(kernel, child, row.id, why)
+        if is_about_to_look(child):
+            kernel.undecided.append((child, why))

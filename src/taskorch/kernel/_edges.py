@@ -158,18 +158,26 @@ def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None
     live = [child for child in row.links.dependents if _dependencies.hangs_on(child)]
     names = tuple(child.id for child in live)
     kernel.note(TaskRepointed, now, row.id, rerun.id, names, cargo=row.cargo)
-    turn(kernel, row, rerun, now)
+    turn(kernel, row, rerun, live, now)
     _joins.decide(kernel, now)
 
 
-def turn(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
-    """What depends on *row* depends on *rerun* now."""
-    links = _dependencies.links_of(row)
-    dependents, links.dependents = links.dependents, ()
-    for child in filter(_dependencies.hangs_on, dependents):
+def turn(
+    kernel: KernelState,
+    row: TaskRow,
+    rerun: TaskRow,
+    dependents: Iterable[TaskRow],
+    now: int,
+) -> None:
+    """*dependents* of *row*, which has ended, depend on *rerun* now."""
+    _dependencies.links_of(row).dependents = ()
+    for child in dependents:
         below = _dependencies.links_of(child)
         below.parents = tuple([rerun if p is row else p for p in below.parents])
         _dependencies.links_of(rerun).add_dependent(child)
+        if _dependencies.is_about_to_look(child):
+            kernel.undecided.append((child, f"{row.id} runs again"))
+            continue
         if _dependencies.is_broken(rerun):
             _dependencies.blame(child, rerun)
         _dependencies.absolve(kernel, child, row.id, f"{row.id} runs again")

@@ -220,13 +220,15 @@ def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
     # Found by way of its dependents: it may have left memory, as in a life that keeps
     # fewer finished tasks than the one that told this.
-    found: dict[TaskRow, None] = {}
+    found: dict[TaskRow, list[TaskRow]] = {}
     for name in event.dependents:
         if name in kernel.tasks:
-            parents = _dependencies.links_of(kernel.tasks[name]).parents
-            found.update((row, None) for row in parents if row.id == event.task_id)
-    for row in found:
-        _edges.turn(kernel, row, rerun, now)
+            child = kernel.tasks[name]
+            for row in _dependencies.links_of(child).parents:
+                if row.id == event.task_id:
+                    found.setdefault(row, []).append(child)
+    for row, children in found.items():
+        _edges.turn(kernel, row, rerun, children, now)
 
 
 def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> None:

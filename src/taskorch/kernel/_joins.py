@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskorch.events import TaskBlocked, TaskReleased, TaskUnblocked
+from taskorch.events import TaskBlocked, TaskRecalled, TaskReleased, TaskUnblocked
 from taskorch.kernel import _dependencies, _ends, _waits
 from taskorch.kernel._application import GONE, tell
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
@@ -24,6 +24,7 @@ from taskorch.model import TaskState
 
 _PENDING: Final = TaskState.PENDING
 _BLOCKED: Final = TaskState.BLOCKED
+_COMPLETED: Final = TaskState.COMPLETED
 
 #: The cause of a blockade: nothing has failed, and yet the join does not hold.
 JOIN: Final = "join"
@@ -49,6 +50,8 @@ def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     terms = links.terms
     if row.state is _BLOCKED:
         _reconsider(kernel, row, why, now)
+    elif _dependencies.is_about_to_look(row):
+        _look_again(kernel, row, links, why, now)
     elif row.state is not _PENDING:
         pass
     elif terms is None:
@@ -67,6 +70,15 @@ def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
         return
     kernel.touched.append((row, row.cargo))
     tell(kernel, TaskUnblocked, row, now, why)
+
+
+def _look_again(
+    kernel: KernelState, row: TaskRow, links: Links, why: str, now: int
+) -> None:
+    """*row* was let go since all its parents had ended: that may be so no more."""
+    if all(p.state is _COMPLETED or _dependencies.is_broken(p) for p in links.parents):
+        return
+    tell(kernel, TaskRecalled, row, now, why)
 
 
 def _judge(

@@ -17,8 +17,16 @@ _S = TaskState
 TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
     None: (_S.PENDING, _S.QUEUED, _S.BLOCKED),
     _S.PENDING: (_S.QUEUED, _S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    # BLOCKED: in a new life, nobody is there who could do it.
-    _S.QUEUED: (_S.RUNNING, _S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
+    # PENDING: what it waited for runs again. BLOCKED: in a new life, nobody is there
+    # who could do it.
+    _S.QUEUED: (
+        _S.PENDING,
+        _S.RUNNING,
+        _S.BLOCKED,
+        _S.SUSPENDED,
+        _S.FAILED,
+        _S.CANCELLED,
+    ),
     _S.RUNNING: (
         _S.COMPLETED,
         _S.RETRYING,

@@ -61,6 +61,7 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRecalled,
     TaskReleased,
     TaskRepointed,
     TaskReprioritised,
@@ -379,6 +380,14 @@ class _Books:
         seen.joined = True
         self.touched[event.task_id] = None
 
+    def recall(self, event: TaskRecalled) -> None:
+        """What was let go waits again: all had ended, and that is so no more."""
+        seen = self.tasks[event.task_id]
+        if not seen.joined or seen.join != "finished" or seen.attempt:
+            _breach("dependencies", f"{event.task_id} is recalled, and may begin")
+        seen.joined = False
+        self.touched[event.task_id] = None
+
     def hold(self, agent: str, alloc: Units, slots: int) -> None:
         self.running += slots
         self.on[agent] = self.on.get(agent, 0) + slots
@@ -610,6 +619,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     TaskRetrying: _Books.retry,
     TaskBlocked: _Books.block,
     TaskReleased: _Books.release,
+    TaskRecalled: _Books.recall,
     TaskUnblocked: _Books.unblock,
     TaskSuspended: _Books.suspend,
     TaskResumed: _Books.resume,

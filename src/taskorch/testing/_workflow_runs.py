@@ -129,13 +129,11 @@ class WorkflowRuns:
         self._breaches: list[Breach] = []
         #: Of runs of approvals, what was decided.
         self._decided: dict[str, bool] = {}
-        #: Whether all had ended when it was restarted.
-        self._is_settled = False
         #: What was added when the gate of its phase had given its verdict.
         self._late: set[str] = set()
         #: Whether somebody does that in each life.
         self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
-        self._is_paused = self._is_restarted = False
+        self._is_paused = False
         longest = pace * random.choice([0.5, 2.0, 5.0])
         simulation.work(
             _TYPE,
@@ -328,7 +326,6 @@ class WorkflowRuns:
         manager = self._manager
         if self._is_paused:
             return
-        self._is_restarted = True
         before = {name: (row.id, row.state) for name, row in self._latest().items()}
         manager.restart(_RUN)
         for name, row in self._latest().items():
@@ -372,12 +369,8 @@ class WorkflowRuns:
         simulation.run()
         for _ in range(_RESTARTS):
             self._finish()
-            # A gate that had been about to look when all was restarted has seen what
-            # was there before.
-            if not self._is_restarted or self._is_settled:
-                self._compare()
+            self._compare()
             self._restart()
-            self._is_settled = True
         self._finish()
         self._compare()
         hearing = Hearing(self._plan)
