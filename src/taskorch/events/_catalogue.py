@@ -528,10 +528,16 @@ class LateResultIgnored(TaskEvent):
     Attributes:
         attempt: The number of the attempt, from 1.
         outcome: How it ended.
+        error_type: The class of what it raised, or "".
+        message: Its message.
     """
+
+    schema: ClassVar[int] = 2
 
     attempt: int
     outcome: str
+    error_type: str = ""
+    message: str = ""
 
 
 @attrs.frozen

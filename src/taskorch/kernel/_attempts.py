@@ -81,7 +81,7 @@ def end(
         why = "it ended while it was suspended"
         tell(kernel, TaskResumed, row, now, True, why)  # noqa: FBT003
     if row.attempt != attempt or row.state is not _RUNNING:
-        late(kernel, row, attempt, outcome, now)
+        _late(kernel, row, attempt, outcome, described, now)
         return False
     if more.stop == "cancel":
         _ends.call_off(kernel, row, more.stop_reason, now)
@@ -112,11 +112,18 @@ def _put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
     tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
-def late(
-    kernel: KernelState, row: TaskRow, attempt: int, outcome: str, now: int
+def _late(
+    kernel: KernelState,
+    row: TaskRow,
+    attempt: int,
+    outcome: str,
+    described: tuple[str, str],
+    now: int,
 ) -> None:
     """Nothing comes of an attempt that is not the current one, but what it held."""
-    kernel.note(LateResultIgnored, now, row.id, attempt, outcome, cargo=row.cargo)
+    error = described if described[0] else ()
+    fact = (row.id, attempt, outcome, *error)
+    kernel.note(LateResultIgnored, now, *fact, cargo=row.cargo)
     leak = kernel.leaked.get((row.id, attempt))
     if leak is not None:
         mend_leak(kernel, leak, attempt, now)

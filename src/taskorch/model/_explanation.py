@@ -160,6 +160,8 @@ class Explanation:
         cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
         retries: Why each attempt after the first was made, as the retry policy said.
+        late: Which attempts ended after they had been given up, to no effect: what they
+            brought is in `TaskStatus.late_results`.
     """
 
     task_id: str
@@ -176,6 +178,7 @@ class Explanation:
     error: str = ""
     cause: str = ""
     retries: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
     @property
     def runnable(self) -> bool:
@@ -242,6 +245,9 @@ class Explanation:
         if older > 0:
             lines.append(f"It was tried again {older:,} times, and then:")
         lines += [f"It was tried again: {why}." for why in self.retries[-_SOME:]]
+        lines += [
+            f"Ignored: {what} (see late_results of its status)." for what in self.late
+        ]
         if self.error and self.state is not TaskState.FAILED:
             latest = f"Its latest failure ({self.cause}): {self.error}."
             lines.append(in_a_line(latest))

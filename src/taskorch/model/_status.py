@@ -64,6 +64,9 @@ class TaskStatus:
         metadata: What the task was given as `metadata`.
         log_path: The file with what the program of its latest attempt writes, also
             while it runs; None if it runs none, or the file could not be made.
+        late_results: What attempts returned, or the exceptions that they raised, after
+            they had been given up, by their numbers: the latest ten. They changed
+            nothing.
     """
 
     task_id: str
@@ -84,6 +87,7 @@ class TaskStatus:
     ended: datetime | None = None
     metadata: Mapping[str, Any] = ReadOnly({})
     log_path: Path | None = None
+    late_results: Mapping[int, Any] = ReadOnly({})
 
     __repr__ = shown
 
@@ -143,6 +147,7 @@ class TaskStatus:
             "duration": self.duration,
             "metadata": self.metadata,
             "log_path": None if self.log_path is None else str(self.log_path),
+            "late_results": self.late_results,
         }
         return {name: plain(value) for name, value in said.items()}
 

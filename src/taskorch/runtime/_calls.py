@@ -29,6 +29,7 @@ from taskorch.runtime._interrupts import (
     raise_deferred,
 )
 from taskorch.runtime._kept import kept_end
+from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
 from taskorch.runtime._submission import how_to_call
@@ -320,7 +321,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         if error is None:
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
-            kernel.complete(row, attempt, now)
+            if not kernel.complete(row, attempt, now):
+                keep_late(work, attempt, value)
         else:
             rt.end_badly(row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
@@ -384,7 +386,8 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         if error is None:
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
-            kernel.complete(row, attempt, now)
+            if not kernel.complete(row, attempt, now):
+                keep_late(work, attempt, value)
         else:
             rt.end_badly(row, attempt, work, error, now)
         if kernel.open or kernel.returning:
@@ -476,7 +479,9 @@ def end_badly(
     ):
         work._error = seen
     # A retry policy names what is raised, not what it is wrapped in for callers.
-    rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
+    counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
+    if not counts and outcome == "failed":
+        keep_late(work, attempt, seen, described[0])
     if (
         row.state is TaskState.FAILED
         # An empty list is left by those who have given up.
@@ -516,7 +521,8 @@ def finish(  # noqa: C901 - likewise
             if error is None:
                 if row.attempt == attempt and row.state not in TERMINAL:
                     work._value = value
-                rt.kernel.complete(row, attempt, now)
+                if not rt.kernel.complete(row, attempt, now):
+                    keep_late(work, attempt, value)
             else:
                 rt.end_badly(row, attempt, work, error, now)
             let_go_of_handle(work, attempt)

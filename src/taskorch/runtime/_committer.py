@@ -28,6 +28,7 @@ from taskorch.events import (
     HealthReported,
     JournalDegraded,
     JournalRestored,
+    LateResultIgnored,
     PerformanceReported,
     StatsReported,
     TaskBlocked,
@@ -75,7 +76,13 @@ _PASSING: Final = frozenset({StatsReported, HealthReported, PerformanceReported}
 #: With these, what a handle says is settled once they are kept.
 _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
 _DOCUMENTED: Final = frozenset(
-    {TaskFailed, TaskCheckpointed, TaskOptionsChanged, EventEmitted}
+    {
+        TaskFailed,
+        TaskCheckpointed,
+        TaskOptionsChanged,
+        EventEmitted,
+        LateResultIgnored,
+    }
 )
 
 

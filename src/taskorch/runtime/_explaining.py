@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from taskorch.errors import UnknownTaskError
 from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
+from taskorch.runtime._late import told_late
 
 if TYPE_CHECKING:
     from taskorch.kernel import Waits
@@ -41,7 +44,7 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
             raise UnknownTaskError(msg, task_id=str(task_id))
         waits = runtime.waiting._waits.get((row.id, row.attempt), ())
         inside = {target.id: None for any_of in waits for target in any_of}
-        return explain_row(
+        found = explain_row(
             runtime.kernel,
             row,
             now,
@@ -50,6 +53,7 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
             paused=_paused(runtime),
             inside=tuple(inside),
         )
+        return attrs.evolve(found, late=told_late(row.cargo))
 
     explanation: Explanation = runtime.step(ask)
     return explanation

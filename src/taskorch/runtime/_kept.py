@@ -14,10 +14,10 @@ from taskorch.errors import (
     TaskFailedError,
     UnkeptResultError,
 )
-from taskorch.events import Fact, make
+from taskorch.events import Fact, LateResultIgnored, TaskFailed, make
 from taskorch.model import ProgramResult
 
-__all__ = ("document_of", "error_of_fact", "kept_end", "trace_of")
+__all__ = ("document_of", "error_of", "error_of_fact", "kept_end", "trace_of")
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
@@ -82,9 +82,15 @@ def _described(error: BaseException) -> dict[str, Any]:
 
 def error_of_fact(fact: Fact, document: Any) -> BaseException | None:
     """What the task of *fact*, a failure, raised, as far as that was kept."""
+    return error_of(make(fact), document)
+
+
+def error_of(
+    event: TaskFailed | LateResultIgnored, document: Any
+) -> BaseException | None:
+    """What an attempt raised of whose end *event* tells, as far as that was kept."""
     if not isinstance(document, dict):
         return None
-    event = make(fact)
     task_id, kind, message = event.task_id, event.error_type, event.message
     result = document.get("result")
     if isinstance(result, ProgramResult):

@@ -29,6 +29,7 @@ from taskorch.events import (
     TASK_ID,
     EventEmitted,
     Fact,
+    LateResultIgnored,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
@@ -70,6 +71,7 @@ from taskorch.protocols import Entry, Journal
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._kept import error_of_fact
+from taskorch.runtime._late import recall_late
 from taskorch.runtime._submission import how_to_call
 from taskorch.runtime._work import (
     AGENT,
@@ -98,6 +100,8 @@ _SETTLED: Final = frozenset(
 )
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
+#: Facts that change nothing but what is kept beside a task.
+_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed})
 _ENDED: Final = {
     "TaskCompleted": TaskState.COMPLETED,
     "TaskFailed": TaskState.FAILED,
@@ -164,11 +168,8 @@ class Folding:
             work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
-        elif cls is TaskCheckpointed:
-            row = kernel.tasks.get(fact[TASK_ID])
-            if row is not None:
-                extra = extra_of(row.cargo)
-                extra.checkpoint, extra.has_checkpoint = document, True
+        elif cls in _BESIDE:
+            self._keep_beside(fact, document)
         given: Any = Emitted(document) if cls is EventEmitted else cargo
         if apply is None:
             fold(kernel, fact, given)
@@ -176,6 +177,17 @@ class Folding:
             apply(fact, given)
         if cargo is not None:
             cargo._row = kernel.tasks[fact[TASK_ID]]
+
+    def _keep_beside(self, fact: Fact, document: Any) -> None:
+        """What tells the kernel nothing, and is kept for the task and its user."""
+        row = self._kernel.tasks.get(fact[TASK_ID])
+        if row is None:
+            return
+        if fact[CLS] is LateResultIgnored:
+            recall_late(row.cargo, make(fact), document)
+        else:
+            extra = extra_of(row.cargo)
+            extra.checkpoint, extra.has_checkpoint = document, True
 
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = self.work_of(task)
@@ -290,6 +302,8 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         work._task = with_options(task_of(row), document)
         more_of(row).priority = event.priority
         remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
+    elif cls is LateResultIgnored:
+        recall_late(work, event, document)
     elif state is not None:
         row.state, row.ended_ns, work._settled = state, now, event.seq
         detail = ""

@@ -30,6 +30,7 @@ from taskorch.model._limits import NS
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
+from taskorch.runtime._late import late_of
 from taskorch.runtime._notices import told_of_log
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, error_of
@@ -116,6 +117,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         ended=_moment(row.ended_ns) if state in TERMINAL else None,
         metadata=_NOTHING if metadata is None else metadata,
         log_path=_log_path(row, work),
+        late_results=late_of(work),
     )
 
 

@@ -24,6 +24,7 @@ from taskorch.errors import (
 from taskorch.kernel import SKIPPED, TaskRow, is_waiting
 from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
 from taskorch.model._limits import NS
+from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._deciders import METHODS, failure_of
 from taskorch.runtime._reruns import stem_of
 
@@ -63,6 +64,7 @@ GONE: Final = 5
 _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
 #: What else to do about one that failed in an earlier life.
 RERUN_FAILED: Final = "TaskOrchestrator(rerun_failed=True), when it is submitted again"
+NOTHING_LATE: Final[Mapping[int, Any]] = ReadOnly({})
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
 
@@ -116,6 +118,7 @@ class Extra:
         "executor",
         "has_checkpoint",
         "is_watched",
+        "late",
         "progress",
     )
 
@@ -126,6 +129,8 @@ class Extra:
         #: Nobody needs to hear how it ends.
         self.is_watched = False
         self.control: Control | None = None
+        #: What attempts brought that did not count any more: see `_late`.
+        self.late: Mapping[int, Any] = NOTHING_LATE
         self.executor: str | None = None
         #: Ids of parents that came later: the submission did not name them.
         self.added: tuple[str, ...] = ()

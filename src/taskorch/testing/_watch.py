@@ -51,6 +51,7 @@ from taskorch.events import (
     Event,
     EventEmitted,
     Fact,
+    LateResultIgnored,
     OrchestratorStarted,
     SlotLeaked,
     SlotRecovered,
@@ -563,6 +564,15 @@ class _Books:
         else:
             self.let_go(*leak)
 
+    def ignore(self, event: LateResultIgnored) -> None:
+        seen = self.tasks.get(event.task_id)
+        if seen is None or self.epoch > 1:
+            # An attempt of an earlier life, of which no fact was kept, may have had the
+            # number of one of this.
+            return
+        if seen.under_way and event.attempt == seen.attempt:
+            _breach("fence", f"{event.task_id}: {event.attempt} counts, and is ignored")
+
     def repoint(self, event: TaskRepointed) -> None:
         for child in event.dependents:
             seen = self.tasks[child]
@@ -633,6 +643,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AttemptReturned: _Books.go_on,
     SlotLeaked: _Books.leak,
     SlotRecovered: _Books.mend,
+    LateResultIgnored: _Books.ignore,
     OrchestratorStarted: _Books.live,
     EventEmitted: _Books.emit,
     AgentJoined: _Books.change_agent,
