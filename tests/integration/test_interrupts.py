@@ -277,6 +277,77 @@ orch.stop()
     assert (done.stdout, done.stderr) == ("True {'three': 3}\n", "")
 
 
+class Alarm(Exception):
+    """What the handler of an alarm raises."""
+
+
+@pytest.fixture(name="alarm")
+def fixture_alarm():
+    def handle(number, frame):
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, handle)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+class Alarmed(PerformanceRouter):
+    """An alarm goes off while it is asked, again and again."""
+
+    times = 3
+
+    def route(self, task, candidates, context):
+        if self.times:
+            self.times -= 1
+            signal.raise_signal(signal.SIGALRM)
+        return super().route(task, candidates, context)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_what_a_handler_raises_during_a_step_arrives_at_its_end():
+    """It is no fault of the policy that was asked, and the step is done whole."""
+    router, failed = Alarmed(), []
+    with with_agent(TaskOrchestrator(router=router)) as orch:
+        orch.signals.component_failed.connect(failed.append)
+        with pytest.raises(Alarm):
+            orch.submit_task(Task("x", 7, id="seven"))
+        assert router.times == 0
+        assert orch.handle("seven").result(PATIENCE) == 7
+        assert orch.submit_task(Task("x", 8)).result(PATIENCE) == 8
+        assert orch.wait(PATIENCE)
+        assert orch.health().status == "ok"
+    assert failed == []
+
+
+@pytest.mark.usefixtures("alarm")
+def test_a_policy_that_is_always_cut_short_has_failed():
+    """Its task fails with its name; the caller has what was raised, and all goes on."""
+
+    router = Alarmed()
+    router.times = 9
+    with with_agent(TaskOrchestrator(router=router)) as orch:
+        with pytest.raises(Alarm):
+            orch.submit_task(Task("x", 7, id="seven"))
+        with pytest.raises(ComponentError, match="router"):
+            orch.handle("seven").result(PATIENCE)
+        assert router.times == 0
+        assert orch.submit_task(Task("x", 8)).result(PATIENCE) == 8
+        assert orch.health().status == "ok"
+
+
+@pytest.mark.usefixtures("alarm")
+def test_what_a_handler_raises_while_the_validator_is_asked_arrives():
+    """As it is, and at once: nothing was done yet."""
+
+    class Alarms:
+        def validate(self, task, context):
+            signal.raise_signal(signal.SIGALRM)
+            return Verdict()
+
+    with TaskOrchestrator(validator=Alarms()) as orch, pytest.raises(Alarm):
+        orch.submit(int)
+
+
 # -- while it waits ----------------------------------------------------------------
 
 
@@ -547,8 +618,8 @@ class Leave:
 
 
 @pytest.mark.parametrize("kind", ["object", "method"])
-def test_what_a_handler_raises_while_a_policy_is_asked_is_the_callers(kind):
-    """It is no fault of the policy; and the step was cut short, which is said."""
+def test_what_a_handler_raises_whenever_a_policy_is_asked_cuts_the_step_short(kind):
+    """It is no fault of the policy; it was asked again, and that is of no use."""
 
     class Terminated(PerformanceRouter):
         def route(self, task, candidates, context):

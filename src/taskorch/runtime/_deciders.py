@@ -80,6 +80,7 @@ from taskorch.protocols import (
 from taskorch.protocols._reuse import Reuse, said_of, trusted
 from taskorch.runtime._interrupts import (
     INTERRUPTS,
+    defer_error,
     defers_interrupts,
     is_of_handler,
     takes_interrupts,
@@ -92,6 +93,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: There is one empty tuple only, and it is what a Verdict begins with.
 _NO_FINDINGS: Final[tuple[()]] = ()
+#: How often a policy is asked once more that a handler of signals has cut short.
+_ASKED_AGAIN: Final = 8
 #: What every task must satisfy, whatever a validator of the user's says.
 _STRUCTURE: Final = StructuralValidator()
 
@@ -296,21 +299,30 @@ class PolicyDeciders:
         self, component: str, cls: type[T], now: int, ask: Callable[..., T], *args: Any
     ) -> T:
         context = self.context
-        context.now_ns = now
-        began = monotonic()
-        self._asked = component, began
-        self.asking = get_ident()
-        try:
-            answer = ask(*args, context)
-        except BaseException as error:
-            if _is_from_outside(error):
-                raise
-            raise PolicyFault(component, error) from error
-        finally:
-            self.asking = 0
-            took = monotonic() - began
-            if took > SLOW_POLICY_SECONDS:
-                self.slow.append((component, took))
+        cut_short = 0
+        while True:
+            context.now_ns = now
+            began = monotonic()
+            self._asked = component, began
+            self.asking = get_ident()
+            try:
+                answer = ask(*args, context)
+                break
+            except BaseException as error:
+                is_ours = isinstance(error, INTERRUPTS)
+                if not is_ours and cut_short < _ASKED_AGAIN and _is_from_outside(error):
+                    # What a handler of signals raises waits for the end of the step.
+                    defer_error(error)
+                    cut_short += 1
+                    continue
+                if _is_from_outside(error) and not isinstance(error, Exception):
+                    raise
+                raise PolicyFault(component, error) from error
+            finally:
+                self.asking = 0
+                took = monotonic() - began
+                if took > SLOW_POLICY_SECONDS:
+                    self.slow.append((component, took))
         if type(answer) is not cls and not isinstance(answer, cls):
             _refuse(component, f"it returned {show(answer)}, not a {cls.__name__}")
         return answer
@@ -586,7 +598,7 @@ def _check_flag(component: str, name: str, value: object) -> None:
 
 def _is_from_outside(error: BaseException) -> bool:
     """Whether a signal raised it while a policy was asked, and not the policy."""
-    if isinstance(error, Exception) or current_thread() is not main_thread():
+    if current_thread() is not main_thread():
         return False
     return isinstance(error, INTERRUPTS) or is_of_handler(error)
 

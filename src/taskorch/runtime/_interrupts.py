@@ -33,6 +33,7 @@ __all__ = (
     "DEFERRED",
     "INTERRUPTS",
     "StopSignal",
+    "defer_error",
     "defers_interrupts",
     "forget",
     "guard",
@@ -70,8 +71,9 @@ class StopSignal(SystemExit):
 
 #: What a signal raises that somebody sends to a process to end it.
 INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
-#: Holds the signal while one is deferred: whoever pops it delivers it.
-DEFERRED: Final[list[int]] = []
+#: Holds the signal while one is deferred, or what a handler has raised: whoever pops it
+#: delivers it.
+DEFERRED: Final[list[int | BaseException]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
 #: whether it is deferred. They are of modules, so that no id is used again.
 _DEFERS: Final[dict[int, bool]] = {}
@@ -267,11 +269,24 @@ def _defer(number: int, waited: float) -> None:
         _thread.start_new_thread(_send_again, (pause,))
 
 
+def defer_error(error: BaseException) -> None:
+    """
+    On the main thread, in a step: what a handler of the user's raised is for its end.
+
+    If an interrupt is deferred already, it is one with that.
+    """
+    if not DEFERRED:
+        DEFERRED.append(error)
+
+
 def _send_again(pause: float) -> None:
     """Send the deferred signal again, unless the step has raised it meanwhile."""
     sleep(pause)
     with suppress(IndexError):
-        number = DEFERRED.pop()
+        if isinstance(DEFERRED[-1], BaseException):
+            # No signal can bring that: the end of a step raises it.
+            return
+        number: Any = DEFERRED.pop()
         _Deferral.sent_again = True
         # To the thread: it also ends a wait that has begun since.
         signal.pthread_kill(threading.main_thread().ident or 0, number)
@@ -290,7 +305,10 @@ def raise_deferred() -> None:
     frame = sys._getframe(1).f_back
     if not _is_deferred_in(frame):
         with suppress(IndexError):
-            _deliver(DEFERRED.pop(), frame)
+            deferred = DEFERRED.pop()
+            if isinstance(deferred, BaseException):
+                raise deferred
+            _deliver(deferred, frame)
 
 
 def _deliver(number: int, frame: FrameType | None) -> None:
