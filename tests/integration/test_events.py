@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import attrs
@@ -39,6 +40,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.events import SIGNALS
+from taskorch.runtime import _notices
 
 
 def fields(event: Any, *without: str) -> dict[str, Any]:
@@ -625,6 +627,23 @@ def test_a_receiver_that_was_slow_once_is_served_again() -> None:
         assert orch.wait(PATIENCE)
         assert [task_id for task_id, _ in seen] == ["first", *ids]
         assert {name for _, name in seen[1:]} == {"taskorch-receiver"}
+
+
+def test_a_receiver_that_is_slow_is_named_each_time(monkeypatch, caplog) -> None:
+    """Also when it has a thread of its own, since it was slow before."""
+    monkeypatch.setattr(_notices, "_PAUSE", 0)
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch._rt.publisher.slow_after = 0.02
+
+        def sleepy(event) -> None:
+            time.sleep(0.05)
+
+        orch.signals.task_completed.connect(sleepy)
+        for count in (1, 2, 3):
+            orch.submit(int).result(PATIENCE)
+            assert orch.wait(PATIENCE)
+            assert caplog.text.count("sleepy, took 0.") == count
+    assert "a receiver of task_completed, " in caplog.text
 
 
 def test_what_nobody_can_keep_up_with_is_counted_for_those_who_listen() -> None:

@@ -48,6 +48,7 @@ from taskorch import (
     ValidationFailedError,
     Verdict,
 )
+from taskorch.runtime import _deciders, _notices, _runtime
 
 Answer = Callable[[], Any]
 
@@ -576,6 +577,29 @@ def test_a_slow_part_is_reported_by_name_and_in_seconds(world):
     assert slow[0].component == world.argument
     assert slow[0].seconds >= 0.12
     assert not world.failed
+
+
+@pytest.mark.parametrize("name", ["router", "validator"])
+def test_a_slow_part_is_named_in_the_log_each_time(name, monkeypatch, caplog):
+    """Whoever listens to no signal learns of it too, and not of the first time only."""
+    for module in (_runtime, _deciders):
+        monkeypatch.setattr(module, "BLOCKING_SECONDS", 0.02)
+    monkeypatch.setattr(_notices, "_PAUSE", 0)
+    world = World(name)
+    with world.orch as orch:
+        world.goes_on()
+        for count in (1, 2, 3):
+
+            def answer():
+                time.sleep(0.05)
+                world.part.answer = None
+                return Route("worker") if name == "router" else Verdict()
+
+            world.part.answer = answer
+            assert orch.submit_task(task()).result(PATIENCE) == 5
+            assert orch.wait(PATIENCE)
+            orch._rt.publisher.flush(PATIENCE)
+            assert caplog.text.count(f"the {name} took 0.") >= count
 
 
 def test_a_slow_validator_holds_up_nobody_else():

@@ -15,6 +15,7 @@ from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
+from taskorch.runtime._lent import lent
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 
@@ -122,7 +123,7 @@ def _says(
     """Ask a function of the user's; it may raise, or never answer."""
     name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
     results = {
-        name: result_of(work)
+        name: lent(result_of(work))
         for name, work in members.items()
         if work._row.state is TaskState.COMPLETED
     }

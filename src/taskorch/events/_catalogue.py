@@ -676,7 +676,7 @@ class ComponentFailed(Event):
 @attrs.frozen
 class PolicySlow(Event):
     """
-    A policy took long, while everybody waited for the lock.
+    A policy took long, while all waited for it; the validator alone holds up nobody.
 
     Attributes:
         component: Which part: `router`, `queue`, ….

@@ -22,6 +22,9 @@ POISON_ATTEMPTS: Final = 3
 #: Seconds that a fast policy may take before it is reported as slow: it is asked
 #: under the lock, so all others wait meanwhile.
 SLOW_POLICY_SECONDS: Final = 0.05
+#: Seconds for which a policy may think, and the loop may be busy, without a word in
+#: health and in the log.
+BLOCKING_SECONDS: Final = 1.0
 #: Seconds that one call of a receiver may take before it gets a thread of its own.
 SLOW_RECEIVER_SECONDS: Final = 1.0
 #: Events that may wait for one receiver before it begins to lose them.

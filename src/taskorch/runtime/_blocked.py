@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 import traceback
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from taskorch.model import HealthCheck
+from taskorch.model._limits import BLOCKING_SECONDS
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("blocked",)
-
-#: Seconds for which a policy may think, and the loop may be busy, without a word.
-_PATIENCE: Final = 1.0
 
 
 def blocked(runtime: Runtime) -> list[HealthCheck]:
@@ -28,11 +26,11 @@ def blocked(runtime: Runtime) -> list[HealthCheck]:
     found = []
     now = monotonic()
     for component, since, ident in runtime.deciders.asked():
-        if now - since > _PATIENCE:
+        if now - since > BLOCKING_SECONDS:
             said = f"the {component} has been asked for {now - since:.0f} s"
             found.append(HealthCheck(component, "degraded", said + _where(ident)))
     since, ident, name = runtime.loops.unanswered()
-    if now - since > _PATIENCE:
+    if now - since > BLOCKING_SECONDS:
         who = f"task {name}" if name else "something"
         said = f"{who} has blocked the event loop for {now - since:.0f} s"
         found.append(HealthCheck("loop", "degraded", said + _where(ident)))

@@ -44,7 +44,7 @@ from taskorch.model import (
     Units,
     check_seconds,
 )
-from taskorch.model._limits import NS, SLOW_POLICY_SECONDS
+from taskorch.model._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.model._show import show
 from taskorch.policies import (
     BackoffRetryHandler,
@@ -85,6 +85,7 @@ from taskorch.runtime._interrupts import (
     is_of_handler,
     takes_interrupts,
 )
+from taskorch.runtime._lent import is_foreign, lent_task
 
 __all__ = ("Parts", "PolicyDeciders", "parts_of")
 
@@ -247,6 +248,10 @@ class PolicyDeciders:
             and type(parts.state_machine) is StandardStateMachine
             and type(parts.registry) is CapabilityRegistry
         )
+        #: The parts that are of the user's classes.
+        self._foreign: frozenset[str] = frozenset(
+            name for name in METHODS if is_foreign(getattr(parts, name))
+        )
         self._first_key: Any = None
         #: The pools of the kernel, and as the allocator sees them.
         self._pools: tuple[Mapping[str, object], Mapping[str, PoolView]] = ({}, {})
@@ -327,6 +332,11 @@ class PolicyDeciders:
             _refuse(component, f"it returned {show(answer)}, not a {cls.__name__}")
         return answer
 
+    def _task_for(self, component: str, row: TaskRow) -> Task:
+        """The task of *row*; what a part of the user's changes in it is its own."""
+        task = self.task_of(row)
+        return lent_task(task) if component in self._foreign else task
+
     # -- the seven -----------------------------------------------------------------
 
     def validate(self, task: Task, now: int, *, formed: bool = False) -> Verdict:
@@ -366,8 +376,11 @@ class PolicyDeciders:
         context = self._outside
         context.now_ns = now
         component = "validator"
+        began = monotonic()
         try:
-            self._validating[ident] = monotonic()
+            self._validating[ident] = began
+            if "validator" in self._foreign:
+                task = lent_task(task)
             return self.parts.validator.validate(task, context)
         except INTERRUPTS:
             # It may take its time, and so somebody may end the wait for it.
@@ -378,6 +391,10 @@ class PolicyDeciders:
             raise PolicyFault(component, error) from error
         finally:
             self._validating.pop(ident, None)
+            took = monotonic() - began
+            if took > BLOCKING_SECONDS:
+                # Nobody else has waited for it.
+                self.slow.append((component, took))
 
     @_guarded("registry")
     def match(
@@ -392,7 +409,7 @@ class PolicyDeciders:
             Match,
             now,
             self.parts.registry.matches,
-            self.task_of(row),
+            self._task_for("registry", row),
             views,
         )
         named: object = answer.agents
@@ -412,7 +429,12 @@ class PolicyDeciders:
         """See `Deciders.route`."""
         views = [agent.view for agent in candidates]
         answer = self._ask(
-            "router", Route, now, self.parts.router.route, self.task_of(row), views
+            "router",
+            Route,
+            now,
+            self.parts.router.route,
+            self._task_for("router", row),
+            views,
         )
         for agent in candidates:
             if agent.name == answer.agent:
@@ -424,7 +446,7 @@ class PolicyDeciders:
     @_guarded("queue")
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
         """See `Deciders.order`."""
-        task = self.task_of(row)
+        task = self._task_for("queue", row)
         if task.priority != priority:
             task = attrs.evolve(task, priority=priority)
         answer = self._ask("queue", Order, now, self.parts.queue.order, task)
@@ -452,7 +474,11 @@ class PolicyDeciders:
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         """See `Deciders.admit`."""
         answer = self._ask(
-            "queue", Admission, now, self.parts.queue.admit, self.task_of(row)
+            "queue",
+            Admission,
+            now,
+            self.parts.queue.admit,
+            self._task_for("queue", row),
         )
         max_age = None
         if answer.max_age is not None:
@@ -519,7 +545,7 @@ class PolicyDeciders:
             return False, 0, "what it returned cannot be kept"
         more = row.more
         failure = Failure(
-            self.task_of(row),
+            self._task_for("retry_handler", row),
             failure_of(row) if error is None else error,
             1 if more is None else more.charged + 1,
             elapsed_ns / NS,
@@ -543,7 +569,8 @@ class PolicyDeciders:
     ) -> tuple[Units | None, str, bool]:
         """See `Deciders.allocate`."""
         wants = Resources.from_units(request) if request else NO_RESOURCES
-        question = AllocationRequest(self.task_of(row), agent.view, wants)
+        task = self._task_for("allocator", row)
+        question = AllocationRequest(task, agent.view, wants)
         known, pools = self._pools
         if known is not self.kernel.pools:
             known = self.kernel.pools

@@ -166,8 +166,7 @@ class Notices:
 
     def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
         """A receiver or a callback raised *error*."""
-        what = "a done-callback" if receiver.signal == "done" else "a receiver"
-        where = "" if receiver.signal == "done" else f" of {receiver.signal}"
+        what, where = _who(receiver)
         self._raised += 1
         self._latest = f"{receiver.name}: {type(error).__name__}"
         text = f"{what}{where}, {receiver.name}, raised {type(error).__name__}"
@@ -187,6 +186,17 @@ class Notices:
     def log_is_held(self, size: int) -> None:
         """The log of the journal grows, since somebody reads what it holds."""
         self._say("log", told_of_log(size))
+
+    def policy_was_slow(self, slow: tuple[str, float]) -> None:
+        """A policy has taken long: its name, and its seconds."""
+        name, seconds = slow
+        self._say(("slow", name), f"the {name} took {seconds:.1f} s for one answer")
+
+    def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
+        """A receiver or a callback has taken long; the others did not wait for it."""
+        what, where = _who(receiver)
+        text = f"{what}{where}, {receiver.name}, took {seconds:.1f} s for one call"
+        self._say(("slow", receiver.signal, receiver.name), text)
 
     def is_blocked(self, name: str, text: str) -> None:
         """A policy, or a coroutine, holds up all others."""
@@ -253,6 +263,13 @@ class Notices:
             said += ", ".join(names) + (", …" if count > len(names) else "")
             found.append(HealthCheck("failures", "ok", said))
         return found
+
+
+def _who(receiver: Receiver) -> tuple[str, str]:
+    """What *receiver* is, and of what."""
+    if receiver.signal == "done":
+        return "a done-callback", ""
+    return "a receiver", f" of {receiver.signal}"
 
 
 def told_of_log(size: int) -> str:

@@ -253,7 +253,7 @@ class Publisher:
             self._hand_over(receiver, arg)
             return
         self._calling = call = Call(receiver)
-        self._call(receiver, arg)
+        self._call_timed(call, arg)
         with self._lock:
             if self._calling is call:
                 self._calling = None
@@ -303,9 +303,15 @@ class Publisher:
                     self._idle.notify_all()
                     return
                 event = receiver.backlog.popleft()
-                self._apart[me] = Call(receiver)
-            self._call(receiver, event)
+                self._apart[me] = call = Call(receiver)
+            self._call_timed(call, event)
             del event
+
+    def _call_timed(self, call: Call, arg: Any) -> None:
+        self._call(call.receiver, arg)
+        took = monotonic() - call.since
+        if took > self.slow_after:
+            self._rt.notices.receiver_was_slow(call.receiver, took)
 
     def _call(self, receiver: Receiver, arg: Any) -> None:
         try:

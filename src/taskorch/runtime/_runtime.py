@@ -58,6 +58,7 @@ from taskorch.kernel import (
     more_of,
 )
 from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.model._show import show
 from taskorch.protocols import Journal
 from taskorch.runtime import _calls, _reports
@@ -511,6 +512,10 @@ class Runtime:
         slow, self.deciders.slow = self.deciders.slow, []
         for component, seconds in slow:
             self.kernel.note(PolicySlow, now, component, seconds)
+            if seconds > BLOCKING_SECONDS:
+                # Handlers of the log's are the user's, and this is under the lock.
+                slow_one = component, seconds
+                self.publisher.put([(self.notices.policy_was_slow, slow_one)])
 
     def publish(self) -> None:
         """Under the lock: hand over the facts that have not been told."""
