@@ -17,7 +17,7 @@ from taskorch.model import ProgramResult
 
 @attrs.frozen
 class ProgramEnd:
-    """How a program ended: exactly one of the two is set."""
+    """How a program ended: exactly one of the first two is set."""
 
     #: What it left behind, if it ran.
     result: ProgramResult | None
@@ -25,6 +25,8 @@ class ProgramEnd:
     #: why, its message what to do), `concurrent.futures.CancelledError` if it was
     #: ended before that, `ChildProcessError` if its exit code went to another.
     error: BaseException | None
+    #: Whether it had been asked to end, or was killed, by us.
+    was_asked: bool = False
 
 
 class ProgramProcess:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 import attrs
 
+from taskorch.executors._memory_kills import MemoryKills
 from taskorch.executors._program_family import Family, Leftovers
 from taskorch.executors._program_guard import Guard
 from taskorch.executors._program_loop import Action, Loop
@@ -37,6 +39,9 @@ _KILL_SECONDS = 1.0
 
 _numbers = itertools.count(1)
 
+#: Exit codes of what signal 9 has ended, and of a shell of which it has ended a part.
+_KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
 
 @attrs.frozen
 class Common:
@@ -46,6 +51,7 @@ class Common:
     loop: Loop
     guard: Guard
     logs: LogFolder
+    memory_kills: MemoryKills
     #: Bytes of output that a log takes at most.
     max_log_bytes: int
     #: Bytes of each stream that are kept in memory.
@@ -118,7 +124,9 @@ class ProgramRun:
         self._input = Input(common.loop, data or b"", safe=self._safe)
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
-        self._killed = False
+        self._killed = self._was_asked = self._oom_killed = False
+        #: Kills of the kernel's before it began.
+        self._memory_kills = 0
         self._leftovers: Leftovers | None = None
         self._clear_by = self._next_look = self._next_tick = math.inf
 
@@ -173,6 +181,7 @@ class ProgramRun:
         try:
             check_name(self._name)
             self._common.guard.start()
+            self._memory_kills = self._common.memory_kills.count()
             stdin = None if self._program.stdin is None else self._input
             child = spawn(self._program, self._env, stdin)
         except OSError as error:
@@ -280,6 +289,12 @@ class ProgramRun:
             if exit_code is None:
                 return
             self._exit_code = exit_code
+            self._was_asked = self.process.kill_at is not None
+            self._oom_killed = (
+                exit_code in _KILLED
+                and not self._was_asked
+                and self._common.memory_kills.claim(self._memory_kills)
+            )
         self._ended = time.monotonic()
         self._phase = _Phase.DRAINING
         self._close_pidfd()
@@ -336,8 +351,9 @@ class ProgramRun:
             withheld_env=self._withheld,
             truncated_bytes=self._log.dropped,
             log_error=self._log.error,
+            oom_killed=self._oom_killed,
         )
-        self._finish(ProgramEnd(result, None))
+        self._finish(ProgramEnd(result, None, self._was_asked))
 
     def _finish(self, end: ProgramEnd) -> None:
         self._phase = _Phase.OVER

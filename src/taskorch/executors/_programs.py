@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskorch.executors._memory_kills import MemoryKills
 from taskorch.executors._program_family import Family, Leftovers
 from taskorch.executors._program_fork import at_fork
 from taskorch.executors._program_guard import Guard
@@ -88,6 +89,7 @@ class ProgramExecutor:
             loop=Loop(),
             guard=Guard(run_id),
             logs=LogFolder(logs),
+            memory_kills=MemoryKills(),
             max_log_bytes=max_log_bytes,
             tail_bytes=tail_bytes,
             drain_quiet=drain_quiet,

@@ -270,6 +270,8 @@ class ProgramResult:
         truncated_bytes: Bytes of output that are not in the log: over its limit, or not
             writable.
         log_error: Why the log is missing or ends early; None if all is well.
+        oom_killed: Whether Linux has killed it, or a part of it, for want of memory, as
+            far as the count of our cgroup proves that. False proves nothing.
     """
 
     args: tuple[str | bytes, ...]
@@ -281,5 +283,6 @@ class ProgramResult:
     withheld_env: tuple[str, ...] = ()
     truncated_bytes: int = 0
     log_error: str | None = None
+    oom_killed: bool = False
 
     __repr__ = shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
@@ -39,7 +40,15 @@ from taskorch.kernel import (
     TaskRow,
     TypeRow,
 )
-from taskorch.model import NO_RETRY, Missing, Program, Reference, Task, TaskState
+from taskorch.model import (
+    NO_RETRY,
+    Missing,
+    Program,
+    ProgramResult,
+    Reference,
+    Task,
+    TaskState,
+)
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import (
     asyncio,
@@ -105,6 +114,11 @@ _SOME_NAMES: Final = 3
 #: been killed; and the most of that in seconds.
 _KILL_SHARE: Final = 0.25
 _KILL_SECONDS: Final = 1.5
+#: What there is to say of a signal 9 that we did not send.
+_NOT_OURS: Final = (
+    "taskorch did not send signal 9: it may have been the system, for want of memory "
+    "(its log, dmesg, says so), or somebody's kill -9"
+)
 
 
 def outcome_of(
@@ -695,17 +709,26 @@ def _program_end(
     result = end.result
     if result.exit_code == 0 or not program.check:
         return result, None
-    how = (
-        f"exited with code {result.exit_code}"
-        if result.exit_code > 0
-        else f"was ended by signal {-result.exit_code}"
-    )
+    how, why = _how_ended(result, was_asked=end.was_asked)
     tail = result.stderr_tail.strip() or result.stdout_tail.strip()
     last = tail.rpartition("\n")[2].strip()[-_MAX_LINE:]
     said = f": {last}" if last else ""
     msg = f"program {name!r} {how}{said} (task {task_id})"
-    hint = _withheld(result.withheld_env, tail)
+    hint = "; ".join(filter(None, (why, _withheld(result.withheld_env, tail))))
     return None, ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
+
+
+def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
+    """How a program ended that failed, and a hint, if there is one."""
+    code = result.exit_code
+    how = f"exited with code {code}" if code > 0 else f"was ended by signal {-code}"
+    if result.oom_killed:
+        who = "a process of it" if code > 0 else "it"
+        how += f": {who} was killed by the system for want of memory"
+        return how, "let fewer run at once, by resources=, or give them more memory"
+    if code == -signal.SIGKILL and not was_asked:
+        return how, _NOT_OURS
+    return how, ""
 
 
 def _withheld(names: tuple[str, ...], tail: str) -> str:
