@@ -29,6 +29,10 @@ import pytest
 __all__ = ("Disk", "is_available")
 
 _PAGE: Final = 4096
+#: Of SQLite's write-ahead log: its header, that of a frame, and a frame.
+_LOG_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+_FRAME: Final = _FRAME_HEADER + _PAGE
 _OK: Final = 0
 #: What the VFS of a Unix says to SQLite, by what was asked for and what went wrong.
 _CODES: Final = {
@@ -39,7 +43,14 @@ _CODES: Final = {
     ("write", "short"): sqlite3.SQLITE_FULL,
     ("sync", "EIO"): sqlite3.SQLITE_IOERR_FSYNC,
     ("truncate", "EIO"): sqlite3.SQLITE_IOERR_TRUNCATE,
+    ("write", "EROFS"): sqlite3.SQLITE_IOERR_WRITE,
+    ("truncate", "EROFS"): sqlite3.SQLITE_IOERR_TRUNCATE,
+    ("delete", "EROFS"): sqlite3.SQLITE_IOERR_DELETE,
+    # Not a failure: what is opened can only be read.
+    ("open", "EROFS"): sqlite3.SQLITE_READONLY,
 }
+#: How a file is opened: to be read, to be written as well, and made if it is not there.
+_READ_ONLY, _READ_WRITE, _CREATE = 1, 2, 4
 #: Memory runs out, whatever was asked for.
 _NOMEM: Final = sqlite3.SQLITE_NOMEM
 
@@ -138,9 +149,10 @@ class Disk:
         From now on every call fails, until `mend`.
 
         Args:
-            how: `"EIO"`, `"ENOSPC"`, `"short"`, `"refused"` or `"ENOMEM"`; calls that
-                cannot fail so do not.
-            what: Only these: `"read"`, `"write"`, `"sync"` or `"truncate"`.
+            how: `"EIO"`, `"ENOSPC"`, `"short"`, `"refused"`, `"ENOMEM"` or `"EROFS"`;
+                calls that cannot fail so do not.
+            what: Only these: `"read"`, `"write"`, `"sync"`, `"truncate"`, `"open"` or
+                `"delete"`.
             name: Only on files whose names end with this.
         """
         self._wanted = lambda asked, file, _: (
@@ -171,6 +183,22 @@ class Disk:
             self.failed.append((what, name))
             return how
         return ""
+
+    def torn_log(self, name: str) -> Iterator[bytes]:
+        """
+        What the log *name* may be after a loss of power now: the last write, torn.
+
+        Whatever was written since the last sync has reached the disk to some point:
+        before a frame, in the middle of it, or all but its last byte.
+        """
+        now, old = Path(name).read_bytes(), bytes(self._synced.get(name, b""))
+        for start in range(_LOG_HEADER, len(now), _FRAME):
+            frame = now[start : start + _FRAME]
+            if old[start : start + _FRAME] == frame:
+                continue
+            for size in (0, _FRAME_HEADER, _FRAME // 2, _FRAME - 1, _FRAME):
+                end = start + size
+                yield now[:end] + old[end:]
 
     # -- what has reached it -------------------------------------------------------
 
@@ -237,14 +265,22 @@ class Disk:
         address = ctypes.cast(old, _P).value
 
         def open_(_vfs: int, path: int, file: int, flags: int, out: int) -> int:
-            code = really_open(address, path, file, flags, out)
             named = ctypes.string_at(path).decode() if path else ""
+            if self._is_ours(named) and self._wanted("open", named, 0) == "EROFS":
+                # As that of a Unix, which asks for less then.
+                flags = flags & ~(_READ_WRITE | _CREATE) | _READ_ONLY
+                self.failed.append(("open", named))
+            code = really_open(address, path, file, flags, out)
             if code == _OK and self._is_ours(named):
                 self._adopt(file, named)
             return int(code)
 
         def delete(_vfs: int, path: bytes, sync: int) -> int:
             with self._mutex:
+                named = path.decode()
+                if self._is_ours(named) and self._wanted("delete", named, 0) == "EROFS":
+                    self.failed.append(("delete", named))
+                    return _CODES["delete", "EROFS"]
                 code = int(really_delete(address, path, sync))
                 if code == _OK:
                     self._synced.pop(path.decode(), None)
@@ -345,7 +381,7 @@ class Disk:
         if how == "ENOMEM":
             raise MemoryError
         if how and how != "short":
-            number = errno.ENOSPC if how == "ENOSPC" else errno.EIO
+            number = getattr(errno, how, errno.EIO)
             raise OSError(number, os.strerror(number))
         return how
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,48 @@ def test_a_disk_that_cannot_have_a_log_is_refused(tmp_path: Path) -> None:
         assert "disk of this machine" in caught.value.hint
     with closing(SqliteJournal(tmp_path / "runs.db")) as journal:
         assert journal.claim() == 1
+
+
+def test_a_log_that_is_torn_at_any_frame_is_whole_without_it(tmp_path: Path) -> None:
+    """What was acknowledged is there, and of the group on its way all or nothing."""
+    folder, aside = tmp_path / "disk", tmp_path / "torn"
+    folder.mkdir()
+    ends = [sum(map(len, GROUPS[:count])) for count in range(len(GROUPS) + 1)]
+    seen: set[tuple[int, int]] = set()
+    wrong: list[str] = []
+
+    def look(what: str, name: str) -> None:
+        if what != "sync" or not name.endswith("-wal"):
+            return
+        disk.watch = lambda *_: None
+        for torn in disk.torn_log(name):
+            disk.after_power_loss(aside)
+            (aside / Path(name).name).write_bytes(torn)
+            left: list[Any] = []
+            try:
+                with closing(SqliteJournal(aside / "runs.db")) as journal:
+                    journal.claim()
+                    left = list(journal.read())
+                    journal.verify()
+            except Exception as error:
+                # Below SQLite nobody would hear of it.
+                wrong.append(repr(error))
+            if left != ENTRIES[: len(left)]:
+                wrong.append(f"{left} is no prefix")
+            seen.add((len(owner.kept), len(left)))
+        disk.watch = look
+
+    with Disk(folder).below_sqlite() as disk:
+        owner = Owner(disk, tmp_path / "aside", mends_after=0)
+        owner.claim()
+        for group in GROUPS:
+            disk.watch = look
+            owner.append(group)
+            disk.watch = lambda *_: None
+        owner.journal.close()
+    assert wrong == []
+    # Each group was seen lost, and seen whole, and nothing else was.
+    assert seen == {*pairwise(ends), *zip(ends[:-1], ends[:-1], strict=True)}
 
 
 @pytest.mark.slow
@@ -345,6 +388,52 @@ def test_nothing_is_acknowledged_while_no_sync_succeeds(
     with TaskOrchestrator(journal=submitter.aside / "runs.db") as orch:
         results = {status.task_id: status.result for status in orch.tasks()}
     assert results == {"before": 8, "doubtful": 8, "after": 8}
+
+
+@pytest.mark.usefixtures("_brief")
+def test_a_disk_that_becomes_read_only_while_it_is_in_use(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """As Linux makes it after an error: all waits, and goes on when it is mounted anew."""
+    submitter = Submitter(disk, tmp_path / "aside")
+    with TaskOrchestrator(journal=disk.folder / "runs.db") as orch:
+        recorder = Recorder(orch, "journal_degraded", "journal_restored")
+        assert submitter.submit(orch, "before") == "acknowledged"
+        assert orch.handle("before").result(PATIENCE) == 8
+        disk.fail("EROFS")
+        assert submitter.submit(orch, "doubtful") == "unknown"
+        recorder.wait_for(1)
+        for round_ in range(3):
+            seen = len(disk.failed)
+            eventually(lambda seen=seen: len(disk.failed) > seen + 2)
+            assert submitter.submit(orch, f"{round_}") == "refused"
+            assert orch.health().status == "degraded"
+        # It was opened anew meanwhile, and could only be read.
+        assert ("open", str(disk.folder / "runs.db")) in disk.failed
+        assert not orch.handle("doubtful").done()
+        disk.mend()
+        recorder.wait_for(2)
+        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
+        submitter.acknowledged.append("doubtful")
+        submitter.check()
+        assert submitter.submit(orch, "after") == "acknowledged"
+        assert orch.handle("doubtful").result(PATIENCE) == 8
+        assert orch.handle("after").result(PATIENCE) == 8
+        assert orch.health().status == "ok"
+
+
+def test_a_journal_is_not_opened_on_a_disk_that_is_read_only(disk: Disk) -> None:
+    """It is refused in words, and opens as it was when it can be written again."""
+    path = disk.folder / "runs.db"
+    filled(path)
+    disk.fail("EROFS")
+    with closing(SqliteJournal(path)) as journal:
+        with pytest.raises(JournalUnavailableError, match="cannot be claimed now"):
+            journal.claim()
+        assert disk.failed
+        disk.mend()
+        assert journal.claim() == 2
+        assert list(journal.read()) == ENTRIES
 
 
 def started(disk: Disk) -> TaskOrchestrator:
