@@ -50,6 +50,7 @@ def test_a_policy_that_blocks_is_named_while_it_does(
     name: str, policy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Health waits for no lock, and says where it stands; afterwards all is well."""
+    caplog.set_level("INFO", "taskorch")
     hold = Hold()
     options: dict[str, Any] = {name: policy(hold)}
     with TaskOrchestrator(**options) as orch:
@@ -70,13 +71,31 @@ def test_a_policy_that_blocks_is_named_while_it_does(
         hold.release()
         thread.join(PATIENCE)
         assert handles[0].result(PATIENCE) == 7
+        assert "answers again" not in caplog.text
         assert orch.health().status == "ok"
+        assert f"the {name} answers again" in caplog.text
+        # Once, and anew when it blocks anew.
+        caplog.clear()
+        assert orch.health().status == "ok"
+        assert caplog.text == ""
+        hold.go.clear()
+        thread = threading.Thread(
+            target=lambda: handles.append(orch.submit_task(Task("x", 8)))
+        )
+        thread.start()
+        eventually(lambda: f"the {name} has been asked" in str(orch.health()))
+        hold.release()
+        thread.join(PATIENCE)
+        assert handles[1].result(PATIENCE) == 8
+        assert orch.health().status == "ok"
+        assert f"the {name} answers again" in caplog.text
 
 
 def test_a_coroutine_that_blocks_the_loop_is_named_while_it_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Others on the loop wait for it, and whoever asks for health does not."""
+    caplog.set_level("INFO", "taskorch")
     hold = Hold()
 
     async def block() -> None:
@@ -94,6 +113,7 @@ def test_a_coroutine_that_blocks_the_loop_is_named_while_it_does(
         hold.release()
         handle.result(PATIENCE)
         eventually(lambda: orch.health().status == "ok")
+        assert "the loop answers again" in caplog.text
 
 
 @in_loop

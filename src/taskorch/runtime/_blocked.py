@@ -34,8 +34,7 @@ def blocked(runtime: Runtime) -> list[HealthCheck]:
         who = f"task {name}" if name else "something"
         said = f"{who} has blocked the event loop for {now - since:.0f} s"
         found.append(HealthCheck("loop", "degraded", said + _where(ident)))
-    for check in found:
-        runtime.notices.is_blocked(check.component, check.detail)
+    runtime.notices.are_blocked({check.component: check.detail for check in found})
     return found
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,8 @@ class Notices:
         self._latest = ""
         #: Executors of the user's that have broken, and how.
         self._broken: dict[str, str] = {}
+        #: What held up all others when somebody last asked.
+        self._blocked: set[str] = set()
         #: How the block ended, if its time was over.
         self.cut_short = ""
         #: Of each kind, when it was said, and how often it was not since.
@@ -198,9 +201,14 @@ class Notices:
         text = f"{what}{where}, {receiver.name}, took {seconds:.1f} s for one call"
         self._say(("slow", receiver.signal, receiver.name), text)
 
-    def is_blocked(self, name: str, text: str) -> None:
-        """A policy, or a coroutine, holds up all others."""
-        self._say(("blocked", name), text)
+    def are_blocked(self, found: Mapping[str, str]) -> None:
+        """What holds up all others now, a policy or a coroutine, and why."""
+        for name in self._blocked - found.keys():
+            self._blocked.discard(name)
+            _LOG.info("the %s answers again, and holds nobody up any more", name)
+        for name, text in found.items():
+            self._blocked.add(name)
+            self._say(("blocked", name), text)
 
     def no_room(self, why: str) -> None:
         """The system has no room for what was to begin."""
