@@ -232,9 +232,11 @@ class ReadableJournal:
         if known is None:
             return ""
         try:
-            return "" if _file.identity(name) == known else "was replaced"
+            fate = "" if _file.identity(name) == known else "was replaced"
         except FileNotFoundError:
-            return "vanished"
+            fate = "vanished"
+        # Who writes may have closed the log meanwhile, and SQLite removes it then.
+        return fate if self._files.get(name) == known else ""
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

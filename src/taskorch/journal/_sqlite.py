@@ -483,11 +483,11 @@ class SqliteJournal(ReadableJournal):
         self._latest = None
         # The last one to close the log empties it.
         self._logged = 0
+        # The last one to close the log removes it: first of all, nobody looks for it.
+        self._files.pop(self._log, None)
         if db is not None:
             with contextlib.suppress(*FAILURES):
                 db.close()
-        # The last one to close the log removes it.
-        self._files.pop(self._log, None)
 
     def _let_go(self) -> None:
         try:

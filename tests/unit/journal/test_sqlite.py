@@ -727,6 +727,55 @@ def test_a_log_that_vanishes_costs_nothing(path, opened, replaced):
     assert entries(path) == GROUPS[0] + GROUPS[1]
 
 
+class ReadsAsItCloses:
+    """In place of the connection that writes: somebody reads once it is closed."""
+
+    def __init__(self, journal):
+        self.journal, self.db = journal, journal._db
+        self.read = None
+
+    def close(self):
+        self.db.close()
+        assert not Path(self.journal._log).exists()
+        self.read = list(self.journal.read())
+
+
+def test_a_log_that_the_journal_itself_closes_has_not_vanished(opened):
+    """After a failed write it does so, and others read at the same time."""
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    journal._db = seen = ReadsAsItCloses(journal)
+    journal._disconnect()
+    assert seen.read == GROUPS[0]
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_nor_has_one_that_it_closes_while_somebody_looks_for_it(
+    path, opened, monkeypatch, reopened
+):
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    identity, todo = _file.identity, [journal._disconnect]
+    kept = [*GROUPS[0]]
+    if reopened:
+        # Another file has the name of the log by then.
+        todo.append(lambda: Path(f"{path}-wal.other").touch())
+        todo.append(lambda: journal.append(epoch, GROUPS[1]))
+        kept += GROUPS[1]
+
+    def look(name):
+        if name.endswith("-wal"):
+            while todo:
+                todo.pop(0)()
+        return identity(name)
+
+    monkeypatch.setattr(_file, "identity", look)
+    assert list(journal.read()) == kept
+    assert not todo
+
+
 def test_a_lost_shared_memory_file_is_rebuilt(path):
     filled(path)
     Path(f"{path}-shm").unlink(missing_ok=True)
