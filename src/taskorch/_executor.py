@@ -164,7 +164,8 @@ class TaskExecutor(Executor):
                 self._caretaker = _start(self, self._orchestrator)
             future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
             self._futures.add(future)
-        future.add_done_callback(self._futures.discard)
+        # As ours: this callback gives the outcome to nobody.
+        Future.add_done_callback(future, self._futures.discard)
         found: Future[Any] = future
         return found
 

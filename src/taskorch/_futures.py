@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -13,8 +14,11 @@ from taskorch.model import TaskState
 from taskorch.runtime._asyncio import running_loop
 from taskorch.runtime._attempts import ENDS_LOOPS
 from taskorch.runtime._waiting import is_settled
+from taskorch.runtime._work import note_given
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taskorch.runtime._work import Work
 
 __all__ = ("TaskFuture", "cancel_all", "cancel_pending")
@@ -80,11 +84,19 @@ class TaskFuture(concurrent.futures.Future[T]):
             WouldDeadlockError: The caller is a task for which this one waits.
         """
         error = super().exception(self._give_way(timeout))
+        if error is not None:
+            note_given(self._handle, error)
         if isinstance(error, TaskFailedError) and running_loop() is None:
             # A StopIteration is wrapped for event loops, which cannot hand it on.
             cause = error.__cause__
             return cause if isinstance(cause, ENDS_LOOPS) else error
         return error
+
+    def add_done_callback(
+        self, fn: Callable[[concurrent.futures.Future[T]], object]
+    ) -> None:
+        """Call `fn(future)` when there is an outcome, on the publisher's thread."""
+        super().add_done_callback(partial(_give, self._handle, fn))
 
     def join(self) -> None:
         """Wait until there is an outcome."""
@@ -116,6 +128,17 @@ class TaskFuture(concurrent.futures.Future[T]):
             self.set_exception(error)
         else:
             self.set_result(cast("T", self._handle._value))
+
+
+def _give(
+    handle: Work,
+    fn: Callable[[concurrent.futures.Future[T]], object],
+    future: concurrent.futures.Future[T],
+) -> object:
+    """Call *fn*, whose user is given what became of the task of *handle*."""
+    if not future.cancelled():
+        note_given(handle, concurrent.futures.Future.exception(future))
+    return fn(future)
 
 
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:

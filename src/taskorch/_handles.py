@@ -15,7 +15,7 @@ from taskorch.model import TERMINAL, TaskState, to_seconds
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade, is_settled
-from taskorch.runtime._work import Work, error_of, note_asked, unfinished
+from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 __all__ = ("TaskHandle", "as_completed")
 
@@ -30,7 +30,7 @@ else:
     T = TypeVar("T")
 
 _COMPLETED: Final = TaskState.COMPLETED
-_BLOCKED: Final = TaskState.BLOCKED
+_FAILED: Final = TaskState.FAILED
 #: Where the callbacks come from with which asyncio itself waits.
 _ASYNCIO: Final = "asyncio.tasks"
 _AS_TASKS: Final = (
@@ -111,13 +111,14 @@ class TaskHandle(Work, Generic[T]):
                 raise TimeoutError(msg)
             settled, error = self._outcome()
             if settled:
+                if error is not None:
+                    note_given(self, error)
                 return error
 
     def _outcome(self) -> tuple[bool, BaseException | None]:
         """Whether there is one (a re-run may undo a blockade), and its error."""
         row, rt = self._row, self._rt
         if isinstance(self._error, ResultGoneError):
-            note_asked(self)
             return True, self._error
         if self._settled <= rt.committed and row.state in TERMINAL:
             return True, None if row.state is _COMPLETED else error_of(self)
@@ -169,12 +170,13 @@ class TaskHandle(Work, Generic[T]):
                 "none: it would wait for ever"
             )
             raise UsageError(msg, hint=_AS_TASKS, task_id=self._row.id)
-        publisher = self._rt.publisher
-        self._rt.waiting.when(
-            self,
-            lambda work: work._row.state in TERMINAL,
-            lambda: publisher.put([(fn, self)]),
-        )
+
+        def tell() -> None:
+            if self._row.state is _FAILED:
+                note_given(self, error_of(self))
+            self._rt.publisher.put([(fn, self)])
+
+        self._rt.waiting.when(self, lambda work: work._row.state in TERMINAL, tell)
 
     def future(self) -> concurrent.futures.Future[T]:
         """
@@ -204,6 +206,7 @@ class TaskHandle(Work, Generic[T]):
             settled, error = self._outcome()
         if error is None:
             return cast("T", self._value)
+        note_given(self, error)
         try:
             raise error
         finally:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, fail
 
 from taskorch import (
+    DependencyFailedError,
     ResultGoneError,
+    RetryPolicy,
     Task,
+    TaskExecutor,
     TaskOrchestrator,
     Workflow,
     WorkflowFailedError,
+    as_completed,
 )
 from taskorch.runtime import _notices
 
@@ -53,27 +57,293 @@ def check(orch: TaskOrchestrator, component: str) -> Any:
 # -- tasks that failed -----------------------------------------------------------------
 
 
+def look(orch: TaskOrchestrator) -> None:
+    """Look now, and not in a second, for failures that nobody can be given any more."""
+    rt = orch._rt
+    with rt.lock:
+        rt.notices._look_at = 0
+        rt.notices.look(rt.now())
+        if rt.notices.due:
+            rt.notices.hand_over()
+    assert orch.wait(PATIENCE)
+
+
+def held(orch: TaskOrchestrator) -> bool:
+    """Whether the one failure that there is can be given to somebody yet."""
+    look(orch)
+    return bool(orch._rt.notices._failed)
+
+
+def run_bad(orch: TaskOrchestrator, **options: Any) -> None:
+    """Run what fails, and keep no handle."""
+    orch.submit_task(Task.call(say_bad, "seen by nobody", id="t", **options))
+
+
+async def say_bad_later(text: str) -> None:
+    await asyncio.sleep(0)
+    say_bad(text)
+
+
+def run_bad_coroutine(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(say_bad_later, "seen by nobody", id="t"))
+
+
+def run_bad_program(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.program([sys.executable, "-c", "1/0"], id="t"))
+
+
+def run_bad_by_an_agent(orch: TaskOrchestrator) -> None:
+    orch.agent("a", capabilities={"x"})(lambda task, context: say_bad(task.payload))
+    orch.submit_task(Task("x", "seen by nobody", id="t"))
+
+
+def run_bad_elsewhere(orch: TaskOrchestrator) -> None:
+    run_bad(orch, executor="pool")
+
+
+def run_bad_after_a_retry(orch: TaskOrchestrator) -> None:
+    retry = RetryPolicy(max_attempts=3, base=0.01)
+    run_bad(orch, retry=retry)
+
+
+def run_bad_by_its_time(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(asyncio.sleep, PATIENCE, id="t", timeout=0.01))
+
+
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_failure_that_nobody_asked_for_is_said_at_the_end(
-    log: Any, tmp_path: Path, durable: bool
+@pytest.mark.parametrize(
+    "run",
+    [
+        run_bad,
+        run_bad_coroutine,
+        run_bad_program,
+        run_bad_by_an_agent,
+        run_bad_elsewhere,
+        run_bad_after_a_retry,
+        run_bad_by_its_time,
+    ],
+)
+def test_a_failure_is_said_soon_after_the_last_handle_is_gone(
+    log: Any, tmp_path: Path, durable: bool, run: Any
 ) -> None:
-    """Once, with what was raised and where."""
+    """Once, with what was raised and where; nothing of ours holds the handle."""
     journal = tmp_path / "runs.db" if durable else None
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.submit_task(Task.call(say_bad, "seen by nobody", id="t"))
-        orch.submit_task(Task.call(abs, -1, id="fine"))
+    pool = ThreadPoolExecutor(1)
+    with pool, TaskOrchestrator(journal=journal, executors={"pool": pool}) as orch:
+        run(orch)
+        orch.submit_task(Task.call(abs, -1, id="fine")).result(PATIENCE)
         orch.wait(PATIENCE)
-        assert unasked(log) == []
         said = check(orch, "failures")
         assert said.status == "ok"
         assert said.detail.startswith("1 task failed, and nobody has asked for")
         assert said.detail.endswith(": t")
-    assert unasked(log) == ["task t failed, and nobody asked for its result:"]
-    assert "ValueError: seen by nobody" in log.text
-    assert ", in say_bad" in log.text
+        eventually(lambda: unasked(log))
+        assert unasked(log) == ["task t failed, and nobody asked for its result:"]
+        assert check(orch, "failures").detail.endswith(": t")
+    if run is run_bad:
+        assert "ValueError: seen by nobody" in log.text
+        assert ", in say_bad" in log.text
     assert [record.name for record in log.records] == ["taskorch"]
-    assert check(orch, "failures").detail.endswith(": t")
     orch.stop()
+    assert len(unasked(log)) == 1
+
+
+def test_it_is_not_said_while_somebody_has_the_handle(log: Any) -> None:
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(Task.call(say_bad, "kept", id="t"))
+        orch.wait(PATIENCE)
+        assert held(orch)
+        future = handle.future()
+        del handle
+        assert held(orch)
+        assert unasked(log) == []
+        del future
+        assert not held(orch)
+        assert len(unasked(log)) == 1
+
+
+def test_what_waits_for_its_end_is_not_yet_told(log: Any) -> None:
+    """A wait that was given up, and one for any of many, have been given no error."""
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        waiting = as_completed([orch.submit(lambda: fail(ValueError(str(hold()))))])
+        threading.Timer(0.05, hold.release).start()
+        assert next(waiting).done()
+        assert list(waiting) == []
+        assert not held(orch)
+    assert len(unasked(log)) == 1
+
+
+def use_executor(orch: TaskOrchestrator) -> Any:
+    return TaskExecutor(orchestrator=orch).submit(fail, ValueError("bad"))
+
+
+def use_handle(orch: TaskOrchestrator) -> Any:
+    return orch.submit(fail, ValueError("bad")).future()
+
+
+def use_late(orch: TaskOrchestrator) -> Any:
+    handle = orch.submit(fail, ValueError("bad"))
+    orch.wait(PATIENCE)
+    return handle.future()
+
+
+@pytest.mark.parametrize("use", [use_executor, use_handle, use_late])
+@pytest.mark.parametrize("how", ["nobody", "result", "exception", "callback", "loop"])
+def test_of_a_future_it_is_whether_its_outcome_was_given(
+    log: Any, use: Any, how: str
+) -> None:
+    with TaskOrchestrator() as orch:
+        future = use(orch)
+        orch.wait(PATIENCE)
+        assert unasked(log) == []
+        if how == "result":
+            with pytest.raises(ValueError, match="bad"):
+                future.result(PATIENCE)
+        elif how == "exception":
+            assert isinstance(future.exception(PATIENCE), ValueError)
+        elif how == "callback":
+            future.add_done_callback(lambda _: None)
+        elif how == "loop":
+
+            async def ask(future: Any) -> None:
+                with pytest.raises(ValueError, match="bad"):
+                    await asyncio.wrap_future(future)
+
+            asyncio.run(ask(future))
+        del future
+        gc.collect()
+        assert not held(orch)
+    assert len(unasked(log)) == (how == "nobody")
+
+
+@pytest.mark.parametrize("as_future", [False, True])
+@pytest.mark.parametrize("asks", [False, True])
+def test_the_handle_of_what_it_blocks_leads_to_it(
+    log: Any, as_future: bool, asks: bool
+) -> None:
+    """However far below; and what nobody has is said soon."""
+    with TaskOrchestrator() as orch:
+        gate = orch.submit_task(Task.wait_for("go"))
+        bad = orch.submit_task(Task.call(say_bad, "x", id="bad", after=[gate]))
+        handle: Any = orch.submit(abs, orch.submit(abs, bad))
+        if as_future:
+            handle = handle.future()
+        orch.emit("go")
+        orch.wait(PATIENCE)
+        del bad
+        assert held(orch)
+        if asks:
+            assert isinstance(handle.exception(PATIENCE), DependencyFailedError)
+            assert check(orch, "failures") is None
+        del handle, gate
+        assert not held(orch)
+        assert len(unasked(log)) == (not asks)
+    assert len(unasked(log)) == (not asks)
+
+
+def submit_argument(orch: TaskOrchestrator, bad: Any) -> None:
+    orch.submit(abs, bad)
+
+
+def submit_named_argument(orch: TaskOrchestrator, bad: Any) -> None:
+    orch.submit(print, end=bad)
+
+
+def submit_list(orch: TaskOrchestrator, bad: Any) -> None:
+    orch.submit(sum, [1, bad])
+
+
+def submit_task_with_argument(orch: TaskOrchestrator, bad: Any) -> None:
+    orch.submit_task(Task.call(sum, [bad], kwargs={"start": bad}, id="below"))
+
+
+def submit_task_after(orch: TaskOrchestrator, bad: Any) -> None:
+    orch.submit_tasks([Task.call(abs, 1, after=[bad]), Task.call(abs, 1, after=(bad,))])
+
+
+@pytest.mark.parametrize(
+    "submit",
+    [
+        submit_argument,
+        submit_named_argument,
+        submit_list,
+        submit_task_with_argument,
+        submit_task_after,
+    ],
+)
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_what_it_blocks_does_not_count_as_a_handle(
+    log: Any, submit: Any, has_ended: bool
+) -> None:
+    """Whatever way it needs it, and also after it was cancelled."""
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(say_bad, "x")
+        submit(orch, bad)
+        orch.wait(PATIENCE)
+        if has_ended:
+            # Not by their status, which has the error.
+            for name in [*orch._rt.kernel.tasks][1:]:
+                orch.cancel_task(name)
+            orch.wait(PATIENCE)
+        assert held(orch)
+        del bad
+        assert not held(orch)
+        assert len(unasked(log)) == 1
+
+
+def test_a_list_of_handles_that_the_user_has_counts(log: Any) -> None:
+    with TaskOrchestrator() as orch:
+        handles = [orch.submit(say_bad, "x")]
+        orch.submit(sum, handles)
+        orch.submit_task(Task.call(abs, 1, after=handles))
+        orch.wait(PATIENCE)
+        assert held(orch)
+        with pytest.raises(ValueError, match="x"):
+            handles[0].result(PATIENCE)
+    assert log.messages == []
+
+
+def test_what_waits_for_two_that_failed_names_both(log: Any) -> None:
+    with TaskOrchestrator() as orch:
+        bad = [orch.submit(say_bad, name) for name in "ab"]
+        both = orch.submit(print, *bad)
+        orch.wait(PATIENCE)
+        error = both.exception(PATIENCE)
+        assert isinstance(error, DependencyFailedError)
+        assert set(error.root_causes) == {each.task_id for each in bad}
+        del bad, both, error
+        assert not held(orch)
+    assert log.messages == []
+
+
+def test_many_dependents_are_not_searched_at_every_look(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is said at the end."""
+    monkeypatch.setattr(_notices, "_EDGES", 5)
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(say_bad, "x")
+        for _ in range(10):
+            orch.submit(abs, bad)
+        orch.wait(PATIENCE)
+        del bad
+        assert held(orch)
+    assert len(unasked(log)) == 1
+
+
+def test_one_whose_end_is_not_kept_yet_is_not_said(log: Any, tmp_path: Path) -> None:
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        run_bad(orch)
+        orch.wait(PATIENCE)
+        rt = orch._rt
+        with rt.lock:
+            committed, rt.committed = rt.committed, 0
+            rt.notices._look_at = 0
+            rt.notices.look(rt.now())
+            rt.committed = committed
+            assert list(rt.notices._failed) == ["t"]
+        assert not held(orch)
     assert len(unasked(log)) == 1
 
 
@@ -167,13 +437,32 @@ def test_a_workflow_reports_its_failures_itself(log: Any) -> None:
     ]
 
 
-def test_a_failure_that_a_task_goes_on_after_is_dealt_with(log: Any) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_failure_that_a_task_goes_on_after_is_dealt_with(
+    log: Any, late: bool
+) -> None:
+    """Also if that task was submitted after the failure."""
     with TaskOrchestrator() as orch:
         gate = orch.submit_task(Task.wait_for("go", id="go"))
         bad = orch.submit_task(Task.call(fail, ValueError("bad"), after=[gate]))
+        if late:
+            orch.emit("go")
+            orch.wait(PATIENCE)
         orch.submit_task(Task.call(abs, -1, after=[bad], join="finished"))
         orch.emit("go")
+        orch.wait(PATIENCE)
         del gate, bad
+        assert not held(orch)
+    assert log.messages == []
+
+
+def test_what_is_replaced_is_no_news(log: Any) -> None:
+    with TaskOrchestrator() as orch:
+        run_bad(orch)
+        orch.wait(PATIENCE)
+        task = Task.call(abs, -1, id="t")
+        assert orch.submit_task(task, replace=True).result(PATIENCE) == 1
+        assert check(orch, "failures") is None
     assert log.messages == []
 
 
@@ -222,6 +511,25 @@ def test_one_that_has_left_memory_is_said_when_its_handle_is_gone(log: Any) -> N
     assert unasked(log) == ["task gone failed, and nobody asked for its result:"]
 
 
+def test_a_flood_of_failures_is_let_go_of_as_it_comes(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of calls that leave memory at once, without a word to us."""
+    monkeypatch.setattr(_notices, "_ROWS", 2)
+    with TaskOrchestrator(keep_finished=0) as orch:
+        kept = orch.submit(say_bad, "kept")
+        for n in range(50):
+            orch.submit(fail, ValueError(n))
+        orch.wait(PATIENCE)
+        # One look a second would take longer than that.
+        eventually(lambda: len(orch._rt.notices._failed) == 1)
+        assert "51 tasks failed" in check(orch, "failures").detail
+        with pytest.raises(ValueError, match="kept"):
+            kept.result(PATIENCE)
+        assert "50 tasks failed" in check(orch, "failures").detail
+    assert len(unasked(log)) == 11
+
+
 def test_many_failures_are_not_told_one_by_one(log: Any) -> None:
     with TaskOrchestrator() as orch:
         for n in range(25):
@@ -233,6 +541,30 @@ def test_many_failures_are_not_told_one_by_one(log: Any) -> None:
     assert (
         log.messages[-1] == "15 more tasks failed, and nobody asked for their results"
     )
+
+
+def test_of_many_failures_those_besides_are_said_when_the_pause_is_over(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_notices, "monotonic", lambda: now[0])
+    with TaskOrchestrator() as orch:
+        for n in range(11):
+            orch.submit(fail, ValueError(n))
+        orch.wait(PATIENCE)
+        assert not held(orch)
+        look(orch)
+        assert len(unasked(log)) == 10
+        now[0] = 60.0
+        look(orch)
+        assert log.messages[10:] == [
+            "1 more task failed, and nobody asked for its result"
+        ]
+        orch.submit(fail, ValueError("one more"))
+        orch.wait(PATIENCE)
+        assert not held(orch)
+        assert "one more" in log.text
+    assert len(log.messages) == 12
 
 
 def test_what_a_person_has_said_is_no_news(log: Any) -> None:

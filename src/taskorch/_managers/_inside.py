@@ -296,7 +296,7 @@ class WorkflowContext:
         self, entries: Sequence[Entry], later: Sequence[Work], record: Record, now: int
     ) -> list[Work]:
         """Under the lock: take in tasks, all or none."""
-        rt, row = self._rt, self._inside._work._row
+        rt, row = self._rt, self._inside._row
         rt.refuse_submission()
         if row.attempt != self._inside.attempt or row.state is not TaskState.RUNNING:
             msg = f"attempt {self._inside.attempt} of task {row.id} is over"

@@ -66,7 +66,7 @@ async def _all(
     handles: list[TaskHandle[Any]] = []
     for part in slices(tasks):
         handles += await asyncio.to_thread(run.add_all, part)
-    waiting = context._work._rt.waiting
+    waiting = context._rt.waiting
     # One wait for all: between two of them it would need its slot.
     targets = tuple(handle._row for handle in handles)
     waiting.enter(context, targets)
@@ -82,7 +82,7 @@ async def _some(
     context: TaskContext, run: WorkflowContext, tasks: list[Task], at_once: int
 ) -> list[TaskHandle[Any]]:
     """As `_all`, with so many at once: the next is added when one has ended."""
-    waiting = context._work._rt.waiting
+    waiting = context._rt.waiting
     handles: list[TaskHandle[Any] | None] = [None] * len(tasks)
 
     async def lane(todo: Iterator[tuple[int, Task]]) -> None:

@@ -141,7 +141,7 @@ class Meetings:
         check_name("the name of a meeting", name)
         check_count("parties", parties, least=1)
         seconds = None if timeout is None else check_seconds("timeout", timeout)
-        row = inside._work._row
+        row = inside._row
         if row.attempt != inside.attempt:
             msg = f"attempt {inside.attempt} of task {row.id} is over"
             raise NotRunningError(msg, task_id=row.id)
@@ -154,7 +154,7 @@ class Meetings:
         value: Any,
         wake: Callable[[], object],
     ) -> _Party:
-        party = _Party(inside._work._row, value, wake)
+        party = _Party(inside._row, value, wake)
         with self._mutex:
             here = self._parties.setdefault(key, [])
             if any(other.row is party.row for other in here):

@@ -14,7 +14,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import earlier_ids
-from taskorch.runtime._work import error_of
+from taskorch.runtime._work import give_error
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._report import (
     PhaseReport,
@@ -256,7 +256,7 @@ def _task(
     started = row.started_ns / NS if row.started_ns else None
     ended = row.ended_ns / NS if row.ended_ns else None
     took = None if started is None or ended is None else max(0.0, ended - started)
-    error = error_of(work) if row.state in TERMINAL else None
+    error = give_error(work) if row.state in TERMINAL else None
     text = ""
     if error is not None:
         text = str(error) or type(error).__name__
@@ -285,7 +285,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     if row.more is None or row.state is _S.COMPLETED:
         return ()
     if row.state is _S.FAILED:
-        error = error_of(work)
+        error = give_error(work)
         return error.root_causes if isinstance(error, DependencyFailedError) else ()
     if row.state is _S.CANCELLED or blockers(row):
         # Not as it is now: down a long chain, that would be a walk for each.
@@ -309,7 +309,7 @@ def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
                 Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)
             )
         elif work._row.state is _S.FAILED:
-            error = error_of(work)
+            error = give_error(work)
             if isinstance(error, GateFailedError):
                 found.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
             elif not isinstance(error, DependencyFailedError):

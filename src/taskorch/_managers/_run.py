@@ -25,7 +25,13 @@ from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import error_of, failed_earlier, moment, names_above
+from taskorch.runtime._work import (
+    error_of,
+    failed_earlier,
+    moment,
+    names_above,
+    note_given,
+)
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
 from taskorch.workflows._pictures import page
@@ -345,6 +351,8 @@ class WorkflowRun:
                 }
         if not failures:
             return results
+        for name, each in failures.items():
+            note_given(self._works[name], each)
         error = self._failed(failures, len(blocked))
         raise error from next(iter(error.failures.values()))
 

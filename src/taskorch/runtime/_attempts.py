@@ -261,22 +261,26 @@ class Attempts:
         return value is _HANDED, value, None
 
     def _call(self, row: TaskRow, attempt: int, work: Work, context: Any) -> Any:
-        if work._how != AGENT:
-            fn, args, kwargs = resolved(work)
-            return fn(*args, **kwargs)
-        assert row.agent is not None  # noqa: S101 - a running task has an agent
-        runner = self._rt.runners[row.agent.name]
-        value = runner.handler(task_of(row), context)
-        if not runner.program:
-            return value
-        if not isinstance(value, Program):
-            msg = (
-                f"agent {runner.name!r} runs programs: its handler returns a Program, "
-                f"not {show(value)}"
-            )
-            raise InvalidTaskError(msg, task_id=row.id)
-        self._begin_program(row, attempt, work, value)
-        return _HANDED
+        try:
+            if work._how != AGENT:
+                fn, args, kwargs = resolved(work)
+                return fn(*args, **kwargs)
+            assert row.agent is not None  # noqa: S101 - a running task has an agent
+            runner = self._rt.runners[row.agent.name]
+            value = runner.handler(task_of(row), context)
+            if not runner.program:
+                return value
+            if not isinstance(value, Program):
+                msg = (
+                    f"agent {runner.name!r} runs programs: its handler returns a "
+                    f"Program, not {show(value)}"
+                )
+                raise InvalidTaskError(msg, task_id=row.id)
+            self._begin_program(row, attempt, work, value)
+            return _HANDED
+        finally:
+            # As in `perform`.
+            del row, work, context
 
     # -- coroutines ----------------------------------------------------------------
 

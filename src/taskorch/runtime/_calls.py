@@ -482,13 +482,6 @@ def end_badly(
     counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
     if not counts and outcome == "failed":
         keep_late(work, attempt, seen, described[0])
-    if (
-        row.state is TaskState.FAILED
-        # An empty list is left by those who have given up.
-        and work._waiters
-        and rt.committer is None
-    ):
-        rt.notices.note_told(row)
 
 
 @defers_interrupts

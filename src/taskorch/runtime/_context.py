@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from time import monotonic
@@ -20,6 +21,8 @@ from taskorch.model import Missing, Resources, TaskState
 from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
+    AGENT,
+    NO_VARIABLES,
     Control,
     Work,
     control_of,
@@ -97,18 +100,29 @@ class TaskContext:
     `taskorch.current_context()`.
     """
 
-    __slots__ = ("_control", "_work", "attempt")
+    __slots__ = ("_control", "_row", "_rt", "_weak", "attempt")
 
     def __init__(self, work: Work, attempt: int, control: Control) -> None:
-        self._work = work
+        # The work keeps the error of its attempt, whose frames lead to the context.
+        self._weak = weakref.ref(work)
+        self._rt, self._row = work._rt, work._row
         self._control = control
         #: The number of the attempt, from 1.
         self.attempt: int = attempt
 
     @property
+    def _work(self) -> Work:
+        """What the attempt is of; what stands for it, once that has left memory."""
+        work = self._weak()
+        if work is None:
+            work = Work(self._rt, None, (), {}, AGENT, NO_VARIABLES)
+            work._row = self._row
+        return work
+
+    @property
     def task_id(self) -> str:
         """The id of the task."""
-        return self._work._row.id
+        return self._row.id
 
     @property
     def fence(self) -> tuple[int, int]:
@@ -117,7 +131,7 @@ class TaskContext:
 
         Hand it to whatever the task writes to, and let that refuse a lower one.
         """
-        return (self._work._rt.epoch, self.attempt)
+        return (self._rt.epoch, self.attempt)
 
     @property
     def results(self) -> Mapping[str, Any]:
@@ -136,7 +150,7 @@ class TaskContext:
 
         It can add tasks to it, and meet others of it: see `WorkflowContext`.
         """
-        rt = self._work._rt
+        rt = self._rt
         if "/" not in self.task_id or rt.manager_of is None:
             return None
         found: WorkflowContext = rt.manager_of(rt)._inside(self)
@@ -160,16 +174,16 @@ class TaskContext:
         The sooner of the two; None if it has neither. A timeout does not go on while
         the task is suspended.
         """
-        more = self._work._row.more
+        more = self._row.more
         if more is None:
             return None
         ends = [at for at in (more.timer, more.deadline_ns) if at]
-        return max(0, min(ends) - self._work._rt.now()) / NS if ends else None
+        return max(0, min(ends) - self._rt.now()) / NS if ends else None
 
     @property
     def allocation(self) -> Resources:
         """What the attempt holds."""
-        return Resources.from_units(self._work._row.alloc)
+        return Resources.from_units(self._row.alloc)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -191,7 +205,7 @@ class TaskContext:
             value: Anything: a fraction, a text, a mapping. The latest one stands in
                 the task's status.
         """
-        self._work._rt.progress(self._work, self.attempt, value)
+        self._rt.progress(self._work, self.attempt, value)
 
     def checkpoint(self, state: Any = None) -> None:
         """
@@ -212,7 +226,7 @@ class TaskContext:
     def _keep(self, state: Any) -> None:
         extra = extra_of(self._work)
         if self._control is extra.control:
-            rt = self._work._rt
+            rt = self._rt
             told = rt.committer is not None or rt.kernel.sink is not None
             if told and (state is not None or extra.checkpoint is not None):
                 committer = rt.committer

@@ -11,14 +11,17 @@ import logging
 import sys
 import threading
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import visible
 from taskorch.events import TaskFailed
-from taskorch.model import HealthCheck, StopReport
+from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
+from taskorch.model._limits import NS
 from taskorch.runtime._kept import trace_of
 from taskorch.runtime._work import Work, extra_of, raised_by
 
@@ -34,9 +37,15 @@ _LOG: Final = logging.getLogger("taskorch")
 _PAUSE: Final = 10.0
 #: Kinds that are remembered.
 _MANY: Final = 1_000
-#: Failed tasks that are named one by one at the end, and in one line of health.
+#: Failed tasks that are said one by one in such a time, and named in a line of health.
 _SHOWN: Final = 10
 _NAMED: Final = 3
+#: How long after a failure, and how often then, it is looked at whether anybody has the
+#: handle; of how many tasks at once, and how many dependencies of theirs.
+_PACE: Final = NS
+_ROWS: Final = 1_000
+_EDGES: Final = 10_000
+_NEVER: Final = 1 << 62
 #: Causes of a failure that somebody has said, or that are told in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
@@ -45,23 +54,28 @@ class Notices:
     """
     What there is to say of one runtime.
 
-    A task that failed is noted until somebody asks for its result or its status, and
-    said when nobody can any more: when its handle is gone, or at the end.
+    A task that failed is noted until somebody is given its error, and said once nobody
+    has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
-        #: Failed tasks that nobody has asked for, by id.
-        self._failed: dict[str, Work] = {}
-        #: Those of which somebody is told in this very step.
-        self._told: set[str] = set()
+        #: Failed tasks of which nobody has been given the error, by id.
+        self._failed: dict[str, _Failed] = {}
+        #: When those are looked at next, in ns.
+        self._look_at = _NEVER
         #: Those that have left memory, while somebody has their handles.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
-        #: What has to be said, when the lock is free.
-        self.due: deque[tuple[str, str]] = deque()
+        #: What has to be said, when the lock is free; empty for one of too many.
+        self.due: deque[str] = deque()
         #: Tasks that were said, and the latest of them.
         self._unasked = 0
         self._names: deque[str] = deque(maxlen=_NAMED)
+        #: Since when those are counted that are said one by one, how many they were,
+        #: and how many there were besides.
+        self._since = monotonic()
+        self._one_by_one = 0
+        self._besides = 0
         #: Calls of receivers that raised, and what the latest was.
         self._raised = 0
         self._latest = ""
@@ -80,29 +94,34 @@ class Notices:
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
         """Under the lock: *row* has failed."""
-        if row.id in self._told:
-            self._told.discard(row.id)
-            return
-        more, extra, links = row.more, work._extra, row.links
-        cause = "" if more is None or more.error is None else more.error[2]
+        cause = "" if row.more is None or row.more.error is None else row.more.error[2]
         if (
             cause in _KNOWN
-            or (extra is not None and extra.is_watched)
             or TaskFailed in self._rt.publisher.receivers
-            # What goes on after a failure is how the user deals with it.
-            or (links is not None and any(map(_has_terms, links.dependents)))
+            or _is_dealt_with(row)
         ):
             return
-        self._failed[row.id] = work
+        if not self._failed:
+            self._look_at = self._rt.now() + _PACE
+            self._rt.timer.look(self._look_at)
+        self._enter(_Failed(row, work))
 
-    def note_told(self, row: TaskRow) -> None:
-        """Under the lock: *row* has failed, and those who wait for it are told now."""
-        self._told.add(row.id)
+    def _enter(self, found: _Failed) -> None:
+        name = found.row.id
+        self._failed[name] = found
+        # On another thread somebody may just have been given it, which is marked first.
+        extra = found.cargo._extra
+        if extra is not None and extra.is_watched:
+            self._failed.pop(name, None)
 
     def ask(self, work: Work) -> None:
-        """Somebody asks why *work* has failed, from any thread."""
-        if self._failed or self._away:
-            name = work._row.id
+        """Somebody is given the error of *work*, from any thread."""
+        extra_of(work).is_watched = True
+        self.ask_named((work._row.id,))
+
+    def ask_named(self, names: Iterable[str]) -> None:
+        """Somebody is given the errors of the tasks of these *names*."""
+        for name in names:
             self._failed.pop(name, None)
             away = self._away.pop(name, None)
             if away is not None:
@@ -110,19 +129,63 @@ class Notices:
 
     def ignore(self, work: Work) -> None:
         """Nobody will ask for *work*, and nobody needs to."""
-        extra_of(work).is_watched = True
         self.ask(work)
+
+    def look(self, now: int) -> int:
+        """
+        Under the lock: find a few of those whose error nobody can be given any more.
+
+        Returns:
+            When to look again, in ns.
+        """
+        if now >= self._look_at:
+            is_fruitful = self._find_lost()
+            if self._besides and monotonic() - self._since >= _PAUSE:
+                self.hand_over()
+            waits = self._failed or self._besides or self.due
+            self._look_at = now + _PACE if waits else _NEVER
+            if is_fruitful and len(self._failed) > _ROWS:
+                # There is a flood of them, and each is memory.
+                self._look_at = now + _PACE // 64
+        return self._look_at
+
+    def _find_lost(self) -> bool:
+        """Look at the first of the table; whether any was lost."""
+        committed, most, is_fruitful = self._rt.committed, _EDGES, False
+        for found in list(islice(self._failed.values(), _ROWS)):
+            if self._failed.pop(found.row.id, None) is None:
+                continue
+            if found.cargo._settled <= committed:
+                held, most = _held((found,), most)
+                if found.row not in held:
+                    is_fruitful = True
+                    if not _is_dealt_with(found.row):
+                        self._put(found)
+                    continue
+            # It comes last: the others have their turn.
+            self._enter(found)
+            if most < 0:
+                break
+        return is_fruitful
+
+    def _put(self, found: _Failed) -> None:
+        self._count(found.row.id)
+        # Making the text takes longer than all the rest.
+        text = _told(found.row.id, found.cargo) if len(self.due) < _SHOWN else ""
+        self.due.append(text)
 
     def forget(self, name: str, work: Work) -> None:
         """Under the lock: *work* leaves memory; whoever has the handle may ask yet."""
-        if self._failed.pop(name, None) is not None:
+        found = self._failed.pop(name, None)
+        if found is not None and not _is_dealt_with(found.row):
             # Not the error itself: its frames may hold the handle, which then stays.
             text = _told(name, work)
             self._away[name] = weakref.finalize(work, self._gone, name, text)
 
     def _gone(self, name: str, text: str) -> None:
         if self._away.pop(name, None) is not None:
-            self.due.append((name, text))
+            self._count(name)
+            self.due.append(text)
         # In the middle of anything: while it runs, handlers of the log's are called
         # later.
         if self._is_closed:
@@ -134,32 +197,39 @@ class Notices:
 
     def say_due(self, _nothing: None = None) -> None:
         """Say what is due, on the publisher's thread or at the end."""
+        if monotonic() - self._since >= _PAUSE:
+            self._say_besides()
         while self.due:
-            name, text = self.due.popleft()
-            self._count(name)
-            self._say("unasked", text)
+            text = self.due.popleft()
+            if text and self._one_by_one < _SHOWN:
+                self._one_by_one += 1
+                _LOG.error("%s", text)
+            else:
+                self._besides += 1
+
+    def _say_besides(self) -> None:
+        more, self._besides, self._one_by_one = self._besides, 0, 0
+        self._since = monotonic()
+        if more:
+            what = "1 more task" if more == 1 else f"{more} more tasks"
+            whose = "its result" if more == 1 else "their results"
+            _LOG.error("%s failed, and nobody asked for %s", what, whose)
 
     def close(self) -> None:
         """The orchestrator has stopped: say what failed, if nobody can ask any more."""
         self._is_closed = True
-        self.say_due()
-        shown = more = 0
         failed, self._failed = self._failed, {}
-        for name in list(failed):
-            work = failed[name]
-            if _references(failed, name) > _OURS + _count_below(work):
+        held, _ = _held(failed.values(), _NEVER)
+        for name, found in failed.items():
+            if found.row in held:
                 # Somebody has its handle, and may ask yet, but not after the exit.
-                text = _told(name, work)
-                self._away[name] = weakref.finalize(work, _LOG.error, "%s", text)
-                continue
-            self._count(name)
-            if shown < _SHOWN:
-                shown += 1
-                _LOG.error("%s", _told(name, work))
-            else:
-                more += 1
-        if more:
-            _LOG.error("%d more tasks failed, and nobody asked for their results", more)
+                text = _told(name, found.cargo)
+                ending = weakref.finalize(found.cargo, _LOG.error, "%s", text)
+                self._away[name] = ending
+            elif not _is_dealt_with(found.row):
+                self._put(found)
+        self.say_due()
+        self._say_besides()
 
     def _count(self, name: str) -> None:
         self._unasked += 1
@@ -289,31 +359,114 @@ def told_of_log(size: int) -> str:
     )
 
 
-def _references(table: dict[str, Any], name: str) -> int:
-    """The references to what is in *table*; to what is nowhere else, always as many."""
-    found = table[name]
-    return sys.getrefcount(found)
-
-
-#: References to a failed work that are ours while we look: those of an object that is
-#: in a table only, one of its row, and one of whoever asks.
-_OURS: Final = _references({"": object()}, "") + 2
-
-
-def _has_terms(row: TaskRow) -> bool:
-    return row.links is not None and row.links.terms is not None
-
-
-def _count_below(work: Work) -> int:
-    """The references that the works of those have that wait for *work*."""
-    links = work._row.links
-    below = () if links is None else links.dependents
-    return sum(
-        each is work
-        for row in below
-        if row.cargo is not None
-        for each in row.cargo._above
+def _is_dealt_with(row: TaskRow) -> bool:
+    """Whether something goes on after it: that is how the user deals with a failure."""
+    below = () if row.links is None else row.links.dependents
+    return any(
+        child.links is not None and child.links.terms is not None for child in below
     )
+
+
+class _Failed:
+    """A failed task; its row lets go of the work as it leaves memory."""
+
+    __slots__ = ("cargo", "row")
+
+    def __init__(self, row: TaskRow, work: Work) -> None:
+        self.row = row
+        self.cargo = work
+
+
+def _count_references(owner: Any) -> int:
+    return sys.getrefcount(owner.cargo)
+
+
+#: What that says of a work if nothing but its owner refers to it.
+_ALONE: Final = _count_references(SimpleNamespace(cargo=object()))
+
+
+def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], int]:
+    """
+    Under the lock: those of failed tasks whose error somebody can still be given.
+
+    He has the handle of one, or of one that it blocks, directly or through others: the
+    error of that leads to this one.
+
+    Args:
+        failed: These tasks.
+        most: How many dependencies may be looked at; beyond that, all count as held.
+
+    Returns:
+        The tasks, with others that are blocked; and what is left of *most*.
+    """
+    #: Of the failed ones and of those that they block, what refers to the work.
+    owners: dict[TaskRow, Any] = {found.row: found for found in failed}
+    #: How often we refer to a work besides, by its `id()`.
+    ours = Counter(id(row.cargo) for row in owners if row.cargo is not None)
+    seen = set(owners)
+    region = list(owners)
+    for row in region:
+        for child in () if row.links is None else row.links.dependents:
+            most -= 1
+            if child in seen or child.cargo is None:
+                continue
+            seen.add(child)
+            needed = list(_needed_ids(child.cargo))
+            most -= len(needed)
+            if most < 0:
+                return owners, most
+            ours.update(needed)
+            if child.state not in TERMINAL:
+                owners[child] = child
+                region.append(child)
+    todo = [
+        row
+        for row, owner in owners.items()
+        if _count_references(owner) > _ALONE + ours[id(owner.cargo)]
+    ]
+    held = set(todo)
+    for row in todo:
+        for parent in () if row.links is None else row.links.parents:
+            if parent not in held:
+                held.add(parent)
+                todo.append(parent)
+    return held, most
+
+
+def _needed_ids(work: Work) -> Iterator[int]:
+    """The `id()` of each thing to which *work* refers as to what it needs."""
+    yield from map(id, work._above)
+    yield from _ids_in(work._args)
+    yield from _ids_in(tuple(work._kwargs.values()))
+    task = work._task
+    if task is None:
+        return
+    if type(task.after) in (list, tuple) and sys.getrefcount(task.after) <= _ALONE:
+        yield from map(id, task.after)
+    payload = task.payload
+    if type(payload) is Call:
+        if payload.args is not work._args:
+            yield from _ids_in(payload.args)
+        if payload.kwargs is not work._kwargs:
+            yield from _ids_in(tuple(payload.kwargs.values()))
+
+
+def _ids_in(things: tuple[Any, ...]) -> Iterator[int]:
+    """Of *things*, and of what is in lists among them, unless the user has the list."""
+    for place in range(len(things)):
+        each = things[place]
+        yield id(each)
+        # One reference more is that of the name.
+        if type(each) is list and _count_of_item(things, place) <= _IN_ONE + 1:
+            yield from map(id, each)
+
+
+def _count_of_item(things: tuple[Any, ...], place: int) -> int:
+    return sys.getrefcount(things[place])
+
+
+#: What that says of a list that is in a tuple, and nowhere else.
+_IN_ONE: Final = _count_of_item(([],), 0)
 
 
 def _told(name: str, work: Work) -> str:

@@ -33,7 +33,7 @@ from taskorch.runtime._blocked import blocked
 from taskorch.runtime._late import late_of
 from taskorch.runtime._notices import told_of_log
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import Work, error_of
+from taskorch.runtime._work import Work, give_error, note_given
 
 if TYPE_CHECKING:
     from taskorch.kernel import TypeRow
@@ -82,7 +82,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
     label = runtime.deciders.label
     more, state = row.more, row.state
     past = past_of(row)
-    error = error_of(work)
+    error = give_error(work)
     if state in TERMINAL and work._settled > runtime.committed:
         # Its end is not kept yet, and may come to nothing.
         past = past[:-1]
@@ -97,6 +97,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         blocked_by = tuple(more.blocked_by) or (word,)
         if more.blocked_by:
             error = blockade(row)
+            note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
     return TaskStatus(
         task_id=row.id,

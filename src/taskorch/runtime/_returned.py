@@ -22,7 +22,7 @@ from taskorch.kernel import PolicyFault, TaskRow
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._context import context_of
 from taskorch.runtime._waiting import blockade, is_settled
-from taskorch.runtime._work import Work, error_of, unfinished
+from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -142,5 +142,8 @@ def _end_of(target: Work) -> tuple[Any, BaseException | None]:
     if row.state is TaskState.COMPLETED:
         return target._value, None
     if row.state in TERMINAL:
-        return None, error_of(target)
-    return None, blockade(row) if is_settled(row) else unfinished(target)
+        error = error_of(target)
+    else:
+        error = blockade(row) if is_settled(row) else unfinished(target)
+    note_given(target, error)
+    return None, error

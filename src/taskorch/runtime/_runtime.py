@@ -483,7 +483,7 @@ class Runtime:
                 continue
             if row.state in TERMINAL:
                 tidy(row, work)
-                if row.state is TaskState.FAILED and not work._waiters:
+                if row.state is TaskState.FAILED:
                     self.notices.note_failed(row, work)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)

@@ -70,7 +70,7 @@ from taskorch.runtime._work import (
     extra_of,
     failed_earlier,
     names_above,
-    note_asked,
+    note_given,
     place_under,
     task_of,
     task_of_work,
@@ -807,7 +807,6 @@ class Submission:
         rt = self._rt
         kernel = rt.kernel
         old = self._ended(task_id)
-        note_asked(old)
         row = old._row
         again = rt.reruns.next_id(row.id)
         task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
@@ -874,6 +873,7 @@ class Submission:
         """*new*, which was accepted, is the run that the id of *old* means now."""
         rt, kernel = self._rt, self._rt.kernel
         rt.reruns.note(new._row.id)
+        note_given(old, None)
         rows = [old._row]
         if old._row.id not in kernel.tasks:
             # It has left memory: who waits for it has what stands for it.

@@ -114,13 +114,14 @@ class TimerThread:
                 pulse = self._see_that_we_ran(now)
                 rt.kernel.tick(now)
                 has_room = rt.room.look(now)
+                notices = rt.notices.look(now)
                 launch = rt.settle(now)
                 if now >= self._next_report:
                     report = True
                     self._next_report = now + int(rt.monitor_interval * NS)
                 due = rt.kernel.next_due()
                 until = _NEVER if due is None else due
-                until = min(until, self._next_report, rt.room.due, now + pulse)
+                until = min(until, self._next_report, rt.room.due, notices, now + pulse)
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
                 self._until = self._planned = until

@@ -176,9 +176,9 @@ class Waiting:
     def _inside_of(self) -> TaskContext | None:
         """The context of the task of ours that the caller is part of."""
         inside = current_or_none()
-        if inside is None or inside._work._rt is not self._rt:
+        if inside is None or inside._rt is not self._rt:
             return None
-        row = inside._work._row
+        row = inside._row
         runs = row.attempt == inside.attempt and row.state is TaskState.RUNNING
         # Context variables outlive the attempt in what it has left running.
         return inside if runs or inside.cancelled else None
@@ -256,7 +256,7 @@ class Waiting:
         Raises:
             WouldDeadlockError: None of them can ever end.
         """
-        row = inside._work._row
+        row = inside._row
         key = (row.id, inside.attempt)
         kernel = self._rt.kernel
 
@@ -333,7 +333,7 @@ class Waiting:
 
         If not, *returned* is called when it has its slot again.
         """
-        row = inside._work._row
+        row = inside._row
         key = (row.id, inside.attempt)
 
         def change(now: int) -> bool:

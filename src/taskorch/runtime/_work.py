@@ -402,17 +402,27 @@ def failed_earlier(work: Work) -> bool:
     return row.state is TaskState.FAILED and ended_earlier(work)
 
 
-def note_asked(work: Work) -> None:
-    """Somebody knows how *work* has ended: that is no news for the log."""
+def note_given(work: Work, error: BaseException | None) -> None:
+    """Somebody is given *error*, that of *work*: it is no news for the log."""
     # A simulated life has none.
     notices = getattr(work._rt, "notices", None)
-    if notices is not None and work._row.state is TaskState.FAILED:
+    if notices is None:
+        return
+    if work._row.state is TaskState.FAILED:
         notices.ask(work)
+    if isinstance(error, DependencyFailedError):
+        notices.ask_named(error.root_causes)
+
+
+def give_error(work: Work) -> BaseException | None:
+    """As `error_of`, for somebody outside of the runtime."""
+    error = error_of(work)
+    note_given(work, error)
+    return error
 
 
 def error_of(work: Work) -> BaseException | None:
     """Why the task of *work*, which has ended, did not complete."""
-    note_asked(work)
     error = raised_by(work)
     if isinstance(error, TaskFailure) and failed_earlier(work):
         _say_when(error, work._row)
