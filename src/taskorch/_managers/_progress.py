@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import blockers, is_skipped
+from taskorch._managers._times import known_ends, spells_of
 from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
@@ -189,12 +191,21 @@ def report(run: WorkflowRun) -> WorkflowReport:
     handles = run.handles
     phases = _phases(run, handles)
     phase_of = {name: phase for phase, names in phases.items() for name in names}
-    before = {name: _attempts_before(run, work) for name, work in handles.items()}
+    before = {name: _rows_before(run, work) for name, work in handles.items()}
+    all_rows = [work._row for work in handles.values()] + list(chain(*before.values()))
+    ends = known_ends(run._rt, all_rows)
     with run._rt.lock:
         rows = {name: work._row for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
         tasks = tuple(
-            _task(run.workflow_id, name, work, phase_of.get(name, ""), before[name])
+            _task(
+                run.workflow_id,
+                name,
+                work,
+                phase_of.get(name, ""),
+                [*before[name], work._row],
+                ends,
+            )
             for name, work in handles.items()
         )
     state, counts = _sum(rows, states, states)
@@ -239,23 +250,32 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _attempts_before(run: WorkflowRun, work: TaskHandle[Any]) -> int:
-    """The attempts of a task in its runs before this one, as far as they are known."""
+def _rows_before(run: WorkflowRun, work: TaskHandle[Any]) -> list[TaskRow]:
+    """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
     if not ids:
-        return 0
+        return []
     rt.recall(ids)
-    return sum(rt.known(name)._row.attempt for name in ids if rt.is_known(name))
+    return [rt.known(name)._row for name in ids if rt.is_known(name)]
 
 
 def _task(
-    run_id: str, name: str, work: TaskHandle[Any], phase: str, attempts_before: int
+    run_id: str,
+    name: str,
+    work: TaskHandle[Any],
+    phase: str,
+    rows: Sequence[TaskRow],
+    ends: Mapping[int, int],
 ) -> TaskReport:
+    """The report of a task with these *rows*, of its runs, the last one of *work*."""
     row = work._row
-    started = row.started_ns / NS if row.started_ns else None
-    ended = row.ended_ns / NS if row.ended_ns else None
-    took = None if started is None or ended is None else max(0.0, ended - started)
+    spells = [spell for each in rows for spell in spells_of(each)]
+    took = [
+        max(0, ends.get(end, end) - began)
+        for began, end, _ in spells
+        if end is not None
+    ]
     error = give_error(work) if row.state in TERMINAL else None
     text = ""
     if error is not None:
@@ -269,10 +289,10 @@ def _task(
         row.bucket.spec.type,
         row.state,
         phase,
-        started,
-        ended,
-        took,
-        attempts_before + row.attempt,
+        min(began for began, _, _ in spells) / NS if spells else None,
+        row.ended_ns / NS if row.ended_ns else None,
+        sum(took) / NS if took else None,
+        sum(each.attempt for each in rows),
         None if row.agent is None else row.agent.name,
         text,
         tuple(i.removeprefix(f"{run_id}/") for i in roots_of(work)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     LateResultIgnored,
+    OrchestratorStarted,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
@@ -239,6 +240,33 @@ class Recollection:
         """The next submissions, by their numbers; none if that cannot be asked."""
         ask = getattr(self._journal, "submitted", None)
         return () if ask is None else ask(after, until, most)
+
+    def last_before_life(self, task_id: str, began: int) -> int | None:
+        """
+        When the last fact came of the life before that which began at *began*.
+
+        Args:
+            task_id: A task that the earlier life had left, of which a fact says so.
+            began: A time, in ns.
+
+        Returns:
+            The time, in ns; None if no life began then.
+        """
+        about = self._journal.select((task_id,), self._rt.committed)
+        number = next((fact[SEQ] for fact, _ in about if fact[AT_NS] == began), 0)
+        # A life begins with what became of all that was left: one fact for each, at
+        # the same time.
+        for many in (100, 100_000):
+            first = max(0, number - many)
+            facts = [fact for fact, _ in islice(self._journal.read(first), many)]
+            for last, fact in pairwise(facts):
+                if fact[CLS] is OrchestratorStarted and fact[AT_NS] == began:
+                    at: int = last[AT_NS]
+                    return at
+            if not facts or facts[0][AT_NS] < began:
+                # All that came at that time has been seen.
+                break
+        return None
 
     def recollect(self, task_id: str, state: TaskState) -> Work:
         """

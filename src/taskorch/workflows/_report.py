@@ -63,10 +63,12 @@ class TaskReport:
     type: str
     state: TaskState
     phase: str = ""
-    #: When its latest attempt began, and when it ended, in seconds since the epoch.
+    #: When its first attempt began, and when the task ended, in seconds since the
+    #: epoch; of one that was run again, those of the first run and of the latest.
     started: float | None = None
     ended: float | None = None
-    #: Seconds between these.
+    #: Seconds that all its attempts took, of all its runs, without what was between
+    #: them. One that a crash cut off counts until the journal's last fact before that.
     duration: float | None = None
     #: Of all its runs: how often it was begun.
     attempts: int = 0
@@ -83,9 +85,10 @@ class WorkflowReport:
 
     workflow_id: str
     state: TaskState
-    #: From the start of its first task to the end of the last, in seconds.
+    #: From the start of its first attempt to the end of the last, in seconds: with
+    #: what was between them, as a time in which no process ran.
     duration: float | None
-    #: The sum of the durations of its tasks: what it would take one after another.
+    #: The sum of the durations of its tasks: what all attempts took together.
     work: float
     phases: tuple[PhaseReport, ...]
     tasks: tuple[TaskReport, ...]

@@ -1,0 +1,61 @@
+"""How long the attempts at a task took, of all its runs and in all lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from taskorch.kernel import past_of
+from taskorch.model import TaskState
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Spell", "known_ends", "spells_of")
+
+_RUNNING: Final = TaskState.RUNNING
+#: What the history says of attempts that the end of a process may have cut off.
+_LEFT: Final = "the orchestrator stopped while it ran"
+
+#: When a task began to run, when it no longer did, in ns, and what it says of that.
+Spell: TypeAlias = tuple[int, int | None, str]
+
+
+def spells_of(row: TaskRow) -> Iterator[Spell]:
+    """When *row* was running: its attempts, without the time that it was suspended."""
+    began: int | None = None
+    for state, at, detail in list(past_of(row)):
+        if state is _RUNNING:
+            began = at if began is None else began
+        elif began is not None:
+            yield began, at, detail
+            began = None
+    if began is not None:
+        yield began, None, ""
+
+
+def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
+    """
+    What to take for the ends of attempts of *rows* that were cut off with a process.
+
+    Their history has them end when the next life began. What is known of them is that
+    they ran when the last fact of theirs came.
+
+    Returns:
+        By the instant in the history, that of the last fact before it, in ns.
+    """
+    found: dict[int, int] = {}
+    if rt.recovered is None:
+        return found
+    left = {
+        end: row.id
+        for row in rows
+        for _, end, detail in spells_of(row)
+        if end is not None and _LEFT in detail
+    }
+    for end, task_id in left.items():
+        last = rt.recovered.last_before_life(task_id, end)
+        if last is not None:
+            found[end] = last
+    return found
