@@ -129,7 +129,7 @@ soak: $(READY)
 # A minute, from seeds that the commit chooses: what failed once fails again.
 soak-ci: $(READY)
 	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
-	$(BIN)/python -m taskorch.testing.soak --minutes 1 --seed $$((0x$$seed))
+	$(BIN)/python -m taskorch.testing.soak --minutes 1 --seed $$((0x$$seed)) --workflows
 
 # What the simulator cannot see: make stress SEED=7 TIMES=20 runs one seed again.
 stress: $(READY)

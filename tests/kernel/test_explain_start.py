@@ -1,9 +1,12 @@
 """What keeps a task from starting, and what would help: values and words."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, explain
+from taskorch.kernel import Spec, TaskRow, explain
 from taskorch.kernel import _explain_holders as holders
 from taskorch.model import Blocker, Explanation, Resources
 
@@ -296,6 +299,41 @@ def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
         [("on-b", unit)],
     ]
     assert [name for name, _ in told.of_slots(2)] == ["on-b", stuck]
+
+
+def test_the_search_for_holders_ends_with_the_last_one() -> None:
+    """What has leaked is no task that could be found: it is not looked for among all."""
+    machine = Machine(concurrency=2)
+    machine.submit_all("a", "b")
+    machine.cancel("a")
+    machine.after(11 * SEC)
+    assert machine.kernel.leaked
+    machine.submit_all(*(f"queued-{number}" for number in range(1_000)))
+    looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
+    told = holders.Holders(machine.kernel)
+    names = [name for name, _ in told.of_slots(2)]
+    assert names == ["b", "a (attempt 1, which would not stop)"]
+    assert looked.many < 10
+
+
+class Looked(dict[str, TaskRow]):
+    """Tasks, and how many of them somebody has looked at."""
+
+    many = 0
+
+    def values(self) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._look(list(super().values()))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._look(list(super().values())[::-1])
+
+    def _look(self, rows: list[TaskRow]) -> Iterator[TaskRow]:
+        for row in rows:
+            self.many += 1
+            yield row
 
 
 def test_holders_that_are_too_far_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -442,6 +442,21 @@ def test_what_is_about_to_look_waits_for_what_was_blocked_too():
     assert machine.fail("c") == ["t"]
 
 
+def test_a_join_of_the_users_is_asked_when_a_parent_runs_again():
+    """At once, not when the next of them ends: it may hold without that one."""
+    policies = Policies()
+    policies.joins = lambda _, states: S.FAILED not in states.values()
+    machine = Twin(policies=policies)
+    machine.submit_all("a", "b", "c")
+    machine.submit("t", after=["a", "b", "c"], join="asked")
+    machine.fail("a")
+    machine.end("b")
+    assert machine.state("t") is S.PENDING
+    machine.rerun("a")
+    assert machine.told(TaskReleased) == [("t", "1 of 3 completed")]
+    assert machine.state("t") is S.RUNNING
+
+
 def test_what_is_about_to_look_waits_for_what_is_not_blocked_any_more():
     """It was another task that was run again, on which that depends."""
     machine = Twin(concurrency=1)
