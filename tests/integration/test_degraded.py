@@ -640,6 +640,26 @@ def test_who_is_in_doubt_is_told_that_another_has_taken_over(path: Path) -> None
     assert CALLS == []
 
 
+@in_loop
+async def test_a_coroutine_in_doubt_is_told_that_another_has_taken_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for what could not be written until that is lost, and no longer."""
+    monkeypatch.setattr(_committer, "_PATIENCE", 100 * PATIENCE)
+    journal = Ailing(path)
+    async with TaskOrchestrator(journal=journal) as orch:
+        # Of a function that is known, no other thread takes the call.
+        assert await (await orch.aio.submit(echo_async, 0)) == 0
+        journal.fails(at="TaskSubmitted")
+        told = asyncio.ensure_future(orch.aio.submit(echo_async, 1))
+        await asyncio.to_thread(journal.wait_for, 3)
+        assert not told.done()
+        journal.error = lambda: JournalTakenError("it was taken over")
+        with pytest.raises(JournalTakenError):
+            await asyncio.wait_for(told, PATIENCE)
+    assert 1 not in CALLS
+
+
 # -- real trouble ----------------------------------------------------------------------
 
 

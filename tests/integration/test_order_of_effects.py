@@ -19,6 +19,7 @@ from taskorch import (
     TaskOrchestrator,
     current_context,
 )
+from taskorch.runtime._effects import EffectQueue
 
 
 class Overtaken:
@@ -70,6 +71,33 @@ def process_of(handle: TaskHandle[Any]) -> Any:
     assert extra is not None
     assert extra.control is not None
     return extra.control.handle
+
+
+# -- one after another -------------------------------------------------------------
+
+
+def test_what_is_decided_while_something_is_done_is_done_after_it() -> None:
+    """By who is at it already; and who decided it does not wait for that."""
+    queue: Any = EffectQueue()
+    done: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def carry_out(effect: str) -> None:
+        if effect == "stop":
+            begun.set()
+            assert go_on.wait(PATIENCE)
+        done.append(effect)
+
+    queue.append("stop")
+    first = threading.Thread(target=queue.drain, args=(carry_out,))
+    first.start()
+    assert begun.wait(PATIENCE)
+    queue.append("go on")
+    queue.drain(carry_out)
+    assert done == []
+    go_on.set()
+    first.join(PATIENCE)
+    assert done == ["stop", "go on"]
 
 
 # -- suspend and resume ------------------------------------------------------------
