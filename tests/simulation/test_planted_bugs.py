@@ -312,6 +312,11 @@ BUGS_OF_RUNS = {
         "and can_wait(child)",
         "",
     ),
+    "what is added to a phase that was skipped is of no phase": (
+        _edges.can_wait,
+        "row.state is not TaskState.CANCELLED",
+        "True",
+    ),
     "what is added takes no place in its phase": (
         _limits.shared,
         "if names else",
