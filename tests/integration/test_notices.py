@@ -437,6 +437,18 @@ def test_a_workflow_reports_its_failures_itself(log: Any) -> None:
     ]
 
 
+def test_whoever_has_the_run_of_a_workflow_may_ask_yet(log: Any) -> None:
+    wf = Workflow("w")
+    wf.task(abs, wf.task(say_bad, "x", id="a"), id="b")
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf, id="x")
+        orch.wait(PATIENCE)
+        assert held(orch)
+        del run
+        assert not held(orch)
+        assert unasked(log) == ["task x/a failed, and nobody asked for its result:"]
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_failure_that_a_task_goes_on_after_is_dealt_with(
     log: Any, late: bool
@@ -454,6 +466,19 @@ def test_a_failure_that_a_task_goes_on_after_is_dealt_with(
         del gate, bad
         assert not held(orch)
     assert log.messages == []
+
+
+def test_what_is_dealt_with_is_no_news_when_its_handle_goes(log: Any) -> None:
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(say_bad, "dealt with")
+        orch.wait(PATIENCE)
+        orch.submit_task(Task.call(abs, -1, after=[bad], join="finished"))
+        del orch
+    gc.collect()
+    log.clear()  # of what others have left
+    del bad
+    gc.collect()
+    assert "dealt with" not in log.text
 
 
 def test_what_is_replaced_is_no_news(log: Any) -> None:

@@ -221,12 +221,14 @@ class Notices:
         failed, self._failed = self._failed, {}
         held, _ = _held(failed.values(), _NEVER)
         for name, found in failed.items():
+            if _is_dealt_with(found.row):
+                continue
             if found.row in held:
                 # Somebody has its handle, and may ask yet, but not after the exit.
                 text = _told(name, found.cargo)
                 ending = weakref.finalize(found.cargo, _LOG.error, "%s", text)
                 self._away[name] = ending
-            elif not _is_dealt_with(found.row):
+            else:
                 self._put(found)
         self.say_due()
         self._say_besides()
