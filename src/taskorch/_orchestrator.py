@@ -874,7 +874,8 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
             KeyboardInterrupt: It was interrupted. While it waited for work to end,
-                nothing has stopped; after that, it has ended without waiting further.
+                nothing has stopped, unless that was interrupted before: then what runs
+                was asked to stop. After that, it has ended without waiting further.
             SystemExit: Likewise, by a signal of `stop_on`.
         """
         return self._lifecycle.stop(

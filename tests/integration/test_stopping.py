@@ -256,6 +256,37 @@ def run_script(script, *args):
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("journal", ["", "runs.db"])
+def test_a_stop_whose_drain_is_interrupted_again_has_stopped(journal, tmp_path):
+    """After the first, all goes on; after the second nothing is left for the exit."""
+    script = """
+import os, signal, sys, threading, time
+from taskorch import Task, TaskOrchestrator
+signal.signal(signal.SIGINT, signal.default_int_handler)
+orch = TaskOrchestrator(journal=sys.argv[1] or None)
+orch.start()
+orch.submit_task(Task.call(int, not_before=600))
+
+def press():
+    while not orch._rt.waiting.quiet:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+for _ in range(2):
+    presses = threading.Thread(target=press)
+    presses.start()
+    try:
+        orch.stop()
+    except KeyboardInterrupt:
+        presses.join()
+        print(orch.submit(int, "3").result() if not orch._rt.closed else "stopped")
+print(len(orch.stop().left), orch.stop().drained)
+"""
+    done = run_script(script, journal and str(tmp_path / journal))
+    assert (done.stdout, done.stderr) == ("3\nstopped\n1 False\n", "")
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("journal", ["", "runs.db"])
 @pytest.mark.parametrize("how", ["block", "call"])
 def test_a_second_interrupt_leaves_no_time(how, journal, tmp_path):
     """The first ends the block or its drain; the second the grace. All is shut."""

@@ -108,7 +108,9 @@ class Lifecycle:
         self._report: StopReport | None = None
         #: When the stop that is under way is to be over; None: whenever it is.
         self._end: float | None = None
-        #: What came while it waited, after the drain.
+        #: Whether a drain was interrupted: the next time, it ends all the same.
+        self._was_interrupted = False
+        #: What came while it waited: after the drain, or in a second one.
         self._interrupt: BaseException | None = None
         #: The signal that says that it is to end, if one came: see `stop_on`.
         self.stop_signal: _interrupts.StopSignal | None = None
@@ -167,8 +169,9 @@ class Lifecycle:
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
-            KeyboardInterrupt: It came while this waited: in the drain, which is over,
-                or later, and the rest was done without waiting.
+            KeyboardInterrupt: It came while this waited: in the drain, which is over
+                then, and nothing has stopped; in the drain of a second call, and what
+                ran was asked to stop; or later, and the rest was done without waiting.
             SystemExit: Likewise, of a signal at which it is to stop.
         """
         if self._report is not None:
@@ -229,7 +232,16 @@ class Lifecycle:
             return None
 
     def _stop(self, *, drain: bool) -> None:
-        drained = self._drain() if drain and self._rt.started else False
+        drained = False
+        if drain and self._rt.started:
+            try:
+                drained = self._drain()
+            except _interrupts.INTERRUPTS as interrupt:
+                if not self._was_interrupted:
+                    self._was_interrupted = True
+                    raise
+                # Nobody wants to wait for the work, and nobody may stop it after this.
+                self._interrupt = interrupt
         if self._report is None:
             self._finish(drained)
 
