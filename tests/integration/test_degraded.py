@@ -781,6 +781,10 @@ def test_a_file_that_vanishes(path: Path) -> None:
         eventually(orch._rt.is_quiet)
         aside = path.parent / "aside"
         path.rename(aside)
+        # Before anybody writes.
+        (check,) = [c for c in orch.health().checks if c.component == "journal"]
+        assert check.status == "degraded"
+        assert f"{path} vanished while it was in use; put the same" in check.detail
         # What has a name is looked up first, and that fails already.
         task = Task.call(echo, 2, id="two")
         assert accept_or_not(orch, task) == "refused"

@@ -184,6 +184,18 @@ class ReadableJournal:
         with self._reading() as reader:
             return 0 if reader is None else reader.last()
 
+    @property
+    def lost_file(self) -> str:
+        """Which file is not there any more under its name, and what to do; or ""."""
+        try:
+            self._check_names()
+        except JournalUnavailableError as error:
+            return f"{error.message}; {error.hint}"
+        except OSError:
+            # What cannot be looked at now may be there: a use of it says more.
+            return ""
+        return ""
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Reader | None]:
         """What reads, over a connection of its own; None if there is no journal yet."""

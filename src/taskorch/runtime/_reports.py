@@ -237,9 +237,11 @@ def _journal(runtime: Runtime) -> HealthCheck:
     committer = runtime.committer
     if committer is None:
         return HealthCheck("journal", "ok", "in memory: nothing survives the process")
-    if committer.trouble:
-        return HealthCheck("journal", "degraded", committer.trouble)
     journal: Any = committer.journal
+    # Nobody else looks while nothing is written; and it says what to do.
+    lost = getattr(journal, "lost_file", "")
+    if lost or committer.trouble:
+        return HealthCheck("journal", "degraded", lost or committer.trouble)
     held = getattr(journal, "held_log", 0)
     if held:
         return HealthCheck("journal", "degraded", told_of_log(held))
