@@ -552,13 +552,17 @@ def test_the_two_take_different_ways():
     taken = []
     for side in pair.sides:
         submission = side.orch._rt.submission
-        task = side.task(work, (1,))
+        one = side.task(work, (1,))
+        many = [side.task(work, (2,), id="first")]
+        many += [side.task(work, (3,), after=[many[0]]), side.task(work, (4, many[0]))]
+        run = submission.plain_run("run", {"a": one, "b": one}, {"a": (), "b": ["a"]})
         taken.append(
             (
-                submission.plain([task]) is not None,
-                submission.plain_run("run", {"a": task}, {"a": ()}) is not None,
+                submission.plain([one]) is not None,
+                submission.plain(many) is not None,
+                run is not None,
                 how_to_call(work, side.executor, [OWN]),
             )
         )
     pair.close()
-    assert taken == [(True, True, THREAD), (False, False, NAMED)]
+    assert taken == [(True, True, True, THREAD), (False, False, False, NAMED)]

@@ -101,7 +101,7 @@ class WorkerThreads:
                 and worker.lock.locked()
             ]
         for worker in idle:
-            worker.item = None
+            # Without an item, it ends.
             worker.lock.release()
 
     def join(self, timeout: float) -> None:

@@ -1,6 +1,7 @@
 """The threads that do the work of functions: begun as they are needed, and sent home."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,71 @@ def test_one_that_was_taken_and_never_got_an_item_goes_home_too(pool):
     pool.send_home(astray=True)
     pool.threads.join(PATIENCE)
     assert alive() == set()
+
+
+def test_each_has_a_number_of_its_own(pool):
+    meet = threading.Barrier(2)
+    for _ in range(2):
+        pool.start(lambda: meet.wait(PATIENCE))
+    pool.wait(2)
+    assert {one.name for one in alive()} == {"test-1", "test-2"}
+
+
+def test_who_works_is_not_sent_home_with_those_that_went_astray(pool):
+    go_on, begun = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    pool.start(work)
+    assert begun.wait(PATIENCE)
+    pool.send_home(astray=True)
+    go_on.set()
+    pool.wait()
+    pool.start(lambda: None)
+    pool.wait()
+    assert {one.name for one in alive()} == {"test-1"}
+
+
+def test_who_is_on_the_way_home_is_not_sent_twice(pool):
+    worker = Worker(None)
+    pool.threads._threads[threading.Thread()] = worker
+    pool.send_home(astray=True)
+    pool.send_home(astray=True)
+    assert not worker.lock.locked()
+    # One that has not even begun is not waited for.
+    pool.threads.join(PATIENCE)
+    pool.threads._threads.clear()
+
+
+def test_those_that_are_on_their_way_home_are_waited_for():
+    on_the_way = threading.Event()
+
+    class Local:
+        """Keeps its thread until somebody waits for that."""
+
+        def __setattr__(self, name, value):
+            on_the_way.set()
+            waited_for.wait(PATIENCE)
+
+    class Watched(threading.Thread):
+        def join(self, timeout=None):
+            waited_for.set()
+            assert timeout is not None
+            assert timeout > PATIENCE / 2
+            super().join(timeout)
+
+    waited_for = threading.Event()
+    local: Any = Local()
+    threads = WorkerThreads("test", lambda worker, item: None, local, 1, print)
+    thread = Watched(target=threads._loop, args=(Worker(None),))
+    threads._threads[thread] = Worker(None)
+    thread.start()
+    assert on_the_way.wait(PATIENCE)
+    threads.join(PATIENCE)
+    assert waited_for.is_set()
+    assert not thread.is_alive()
 
 
 def test_a_thread_that_cannot_begin_is_forgotten(pool, monkeypatch):

@@ -1,0 +1,317 @@
+"""The parts of which the executor of programs is made, each by itself."""
+
+# pyright: basic
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from taskorch.executors import _guardian, _program_loop, _program_output, _program_spawn
+from taskorch.executors._program_family import Family, Leftovers
+from taskorch.executors._program_loop import Loop
+from taskorch.executors._program_output import LogFolder, OutputLog, Tail
+from taskorch.executors._program_pipes import Output
+from taskorch.executors._program_process import ProgramProcess
+from taskorch.executors._program_spawn import Child, explain
+from taskorch.executors._programs import ProgramExecutor
+from taskorch.executors._sweep import sweep
+from taskorch.model import Program
+from taskorch.model._program import RUN_VARIABLE
+
+PATIENCE = 20.0
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def eventually(what: Callable[[], object]) -> None:
+    """Poll for what strangers do: they do not tell us."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, "it has not come true"
+        time.sleep(0.005)
+
+
+def is_gone(pid: int) -> bool:
+    state = _guardian.state_of(pid)
+    return state is None or not state.alive
+
+
+@contextlib.contextmanager
+def running(code: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A Python in a session of its own that runs *code*, and the number it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **env},
+    )
+    child = 0
+    try:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        yield process, child
+    finally:
+        for pid in {child, process.pid} - {0}:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with process:
+            pass
+
+
+ALONE = "import os; print(os.getpid(), flush=True); input()"
+
+
+# -- who belongs to whom ---------------------------------------------------------------
+
+
+@linux
+def test_a_process_of_the_session_belongs_without_group_and_mark():
+    code = """if 1:
+        import subprocess
+        child = subprocess.Popen(["sleep", "60"], env={}, process_group=0)
+        print(child.pid, flush=True)
+        input()
+    """
+    with running(code) as (leader, child):
+        assert Family(leader.pid, b"NOBODY=HAS").belongs(child)
+        assert not Family(leader.pid, None).belongs(child)
+
+
+@linux
+def test_of_what_nobody_has_asked_children_are_asked_as_well():
+    code = """if 1:
+        import signal, subprocess
+        child = subprocess.Popen(["sleep", "60"])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print(child.pid, flush=True)
+        input()
+    """
+    with running(code) as (leader, child):
+        left = Leftovers(Family(leader.pid, None), asked_at=None)
+        assert left.look(time.monotonic() + 3600) is not None
+        eventually(lambda: is_gone(child))
+
+
+@linux
+def test_we_are_never_among_those_that_are_found():
+    with running(ALONE) as (other, _):
+        found = _guardian.find(lambda pid: True)
+        assert other.pid in found
+        assert os.getpid() not in found
+
+
+def test_a_guardian_that_is_nobodys_child_any_more_knows_it():
+    """Its input may be held open by another child of its parent."""
+    code = (
+        "import os, sys; sys.path[:0] = sys.argv[1:]; import _guardian; "
+        "print(_guardian._watch(os.getpid()))"
+    )
+    out, into = os.pipe()
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(Path(_guardian.__file__).parent)],
+            stdin=out,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    finally:
+        os.close(out)
+        os.close(into)
+    assert said.stdout == "True\n"
+
+
+def test_a_group_may_have_the_number_two(monkeypatch):
+    """As in a container, where the first process has started one."""
+    rounds = iter([[7], []])
+    killed = []
+    stat = b"7 (name) S 1 2 2 " + b"0 " * 16
+    monkeypatch.setattr(_guardian, "find", lambda _: next(rounds, []))
+    monkeypatch.setattr(_guardian, "carries", lambda pid, mark: True)
+    monkeypatch.setattr(_guardian, "state_of", lambda pid: _guardian.State(stat))
+    monkeypatch.setattr(_guardian, "send", lambda *_: None)
+    monkeypatch.setattr(_guardian, "_kill", lambda pid, _: killed.append(pid))
+    monkeypatch.setattr(_guardian.time, "sleep", lambda _: None)
+    _guardian._end(set(), b"MARK=1")
+    assert killed == [-2]
+
+
+@linux
+def test_a_sweep_kills_what_carries_the_mark_of_those_runs_and_nothing_else():
+    with (
+        running(ALONE, **{RUN_VARIABLE: "swept-1"}) as (meant, _),
+        running(ALONE, **{RUN_VARIABLE: "other-1"}) as (other, _),
+    ):
+        assert sweep("swept-") == 1
+        assert meant.wait(PATIENCE) == -signal.SIGKILL
+        assert other.poll() is None
+        assert sweep("swept-") == 0
+
+
+# -- one process -----------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "exit_code"), [("raise SystemExit(3)", 3), ("import os; os.abort()", -6)]
+)
+def test_who_has_ended_keeps_its_number_until_it_is_waited_for(code, exit_code):
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    child = Child(process, -1, -1)
+    eventually(lambda: child.exit_code() is not None)
+    state = _guardian.state_of(process.pid)
+    assert child.exit_code() == exit_code
+    assert state is not None
+    assert state.letter == "Z"
+    process.wait()
+
+
+def test_a_kill_needs_no_supervisor():
+    process = ProgramProcess(lambda: None)
+    with running(ALONE) as (child, _):
+        process.attach(child.pid)
+        process.kill()
+        assert child.wait(PATIENCE) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_words_are_passed_on_whatever_the_locale_can_say(speaks, monkeypatch):
+    monkeypatch.setattr(_program_spawn, "_SPEAKS_UTF_8", speaks)
+    assert _program_spawn._encoded(b"\xff") == b"\xff"
+    assert os.fsencode(_program_spawn._encoded("é\udcff")) == "é".encode() + b"\xff"
+    assert (type(_program_spawn._encoded("a")) is str) == speaks
+
+
+def test_an_error_of_the_system_without_a_number_is_explained_without_advice():
+    explained = explain(OSError("odd"), Program(["x"]))
+    assert explained.errno == 0
+    assert str(explained).endswith(f"'x' could not be started: {os.strerror(0)}")
+
+
+# -- loop and pipes --------------------------------------------------------------------
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_a_loop_that_was_closed_holds_nothing_and_watches_nothing():
+    before = descriptors()
+    loop = Loop()
+    loop.open()
+    assert descriptors() > before
+    loop.close()
+    assert descriptors() == before
+    with pytest.raises(RuntimeError, match="not open"):
+        loop.watch(0, lambda: None)
+
+
+def test_a_pipe_with_nothing_in_it_has_not_ended():
+    loop, ends = Loop(), []
+    loop.open()
+    output = Output(
+        loop,
+        OutputLog(0),
+        tail_bytes=10,
+        on_end=lambda: ends.append(1),
+        safe=lambda action: action,
+    )
+    pipes = [os.pipe() for _ in "oe"]
+    for out, _ in pipes:
+        os.set_blocking(out, False)
+    output.start(*(out for out, _ in pipes))
+    for out, _ in pipes:
+        output._read(out)
+    assert output.is_open
+    assert not ends
+    for _, into in pipes:
+        os.close(into)
+    for out, _ in pipes:
+        output._read(out)
+    assert not output.is_open
+    assert ends == [1]
+    loop.close()
+
+
+def test_a_log_that_cannot_be_closed_well_says_so(tmp_path, monkeypatch):
+    log = OutputLog(100)
+    log.open(LogFolder(tmp_path), "one")
+    log.write(b"it was written")
+    close = os.close
+
+    def full(fd):
+        close(fd)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_program_output.os, "close", full)
+        log.close()
+    assert "could not be written" in (log.error or "")
+    assert "Disk quota exceeded" in (log.error or "")
+
+
+# -- the executor ----------------------------------------------------------------------
+
+
+def run(programs, code, ends):
+    return programs.start(
+        Program([sys.executable, "-c", code]), name="one", env={}, on_end=ends.append
+    )
+
+
+def test_what_a_program_wrote_is_let_go_with_its_end(tmp_path):
+    programs = ProgramExecutor(run_id="letting-go", logs=tmp_path)
+    ends = []
+    process = run(programs, "print('let' + 'go' * 50)", ends)
+    eventually(lambda: ends)
+    programs.close(grace=1)
+    assert ends[0].result.stdout_tail.startswith("letgo")
+    gc.collect()
+    tails = [one for one in gc.get_objects() if type(one) is Tail]
+    assert process.pid
+    assert not [tail for tail in tails if tail._data.startswith(b"letgo")]
+
+
+def test_a_callback_that_does_not_return_holds_up_the_end_for_so_long_only(
+    tmp_path, caplog
+):
+    programs = ProgramExecutor(run_id="held-up", logs=tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def on_end(_):
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    programs.start(Program(["true"]), name="one", env={}, on_end=on_end)
+    assert begun.wait(PATIENCE)
+    programs.close(grace=0, patience=0.01)
+    assert "cannot be ended in time" in caplog.text
+    go_on.set()
+    programs.close(grace=0)
+
+
+def test_a_supervisor_that_cannot_begin_says_so(tmp_path, monkeypatch, caplog):
+    def none_left():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(_program_loop.selectors, "DefaultSelector", none_left)
+    programs = ProgramExecutor(run_id="gives-up", logs=tmp_path)
+    ends = []
+    run(programs, "", ends)
+    eventually(lambda: ends)
+    assert isinstance(ends[0].error, RuntimeError | OSError)
+    assert "the supervisor of programs has to give up" in caplog.text
+    programs.close(grace=1)
