@@ -39,6 +39,7 @@ from taskorch import (
     ValidationFailedError,
     Verdict,
 )
+from taskorch.journal import SqliteJournal
 
 HUGE = 10**400
 ENORMOUS = 10**5_000
@@ -935,3 +936,17 @@ def test_limits_of_any_kind_and_length_are_refused_in_words(make):
     """None for a jitter, and integers too long to print, are InvalidTaskErrors."""
     with pytest.raises(InvalidTaskError):
         make()
+
+
+def test_a_stop_at_no_signal_is_none(orch):
+    with pytest.raises(InvalidTaskError, match="no signal") as refused:
+        orch.stop_on()
+    assert "signal.SIGTERM" in refused.value.hint
+
+
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_durability_is_for_a_journal_that_is_given_by_its_path(of_its_own, tmp_path):
+    journal = SqliteJournal(tmp_path / "runs.db") if of_its_own else None
+    with pytest.raises(InvalidTaskError, match="by its path") as refused:
+        TaskOrchestrator(journal=journal, durability="process")
+    assert "SqliteJournal" in refused.value.hint

@@ -323,3 +323,24 @@ def test_retries_of_a_subclass_are_its_own():
 def test_every_method_of_a_protocol_is_covered():
     assert {m for _, _, m in CASES} == {m for ms in METHODS.values() for m in ms}
     assert all(inspect.isfunction(getattr(c, m)) for c, _, m in CASES)
+
+
+@pytest.mark.parametrize(
+    "submit",
+    [
+        lambda orch, n: orch.submit(abs, n),
+        lambda orch, n: orch.submit_task(Task.call(abs, n)),
+        lambda orch, n: orch.submit_task(Task.call(abs, n, timeout=60)),
+    ],
+)
+def test_a_consent_that_is_reusable_holds_for_all_that_are_alike(submit):
+    seen = []
+
+    class Counting(StructuralValidator):
+        def validate(self, task, context):
+            seen.append(task)
+            return Verdict(reusable=True)
+
+    with TaskOrchestrator(validator=Counting()) as orch:
+        assert [submit(orch, n).result(PATIENCE) for n in range(5)] == [*range(5)]
+    assert len(seen) == 1
