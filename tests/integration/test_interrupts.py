@@ -224,6 +224,46 @@ def drop(given):
         time.sleep(0.01)
 
 
+class Interrupting:
+    """A lock in whose taking, or giving back, an interrupt comes."""
+
+    def __init__(self, when):
+        self.lock = threading.RLock()
+        self.when = when
+        self.acquire, self.release = self.lock.acquire, self.lock.release
+
+    def __enter__(self):
+        self.lock.acquire()
+        if self.when == "taken":
+            signal.raise_signal(signal.SIGINT)
+
+    def __exit__(self, *_):
+        if self.when == "given back":
+            signal.raise_signal(signal.SIGINT)
+        self.lock.release()
+
+
+def use(condition):
+    """Until the interrupt comes, in it or after it."""
+    with condition:
+        assert repr(condition)
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("when", ["taken", "given back"])
+def test_one_does_not_leave_a_condition_locked(when):
+    """As that of a future: who sets its result would wait for ever."""
+    with TaskOrchestrator():
+        condition = threading.Condition(Interrupting(when))
+        with pytest.raises(KeyboardInterrupt):
+            use(condition)
+        free: list[bool] = []
+        other = threading.Thread(target=lambda: free.append(condition.acquire(False)))
+        other.start()
+        other.join()
+        assert free == [True]
+
+
 def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
     """Then nobody knows where it stood: the orchestrator says so, and stops."""
 

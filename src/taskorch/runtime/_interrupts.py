@@ -75,8 +75,12 @@ INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
 #: delivers it.
 DEFERRED: Final[list[int | BaseException]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
-#: whether it is deferred. They are of modules, so that no id is used again.
-_DEFERS: Final[dict[int, bool]] = {}
+#: whether it is deferred. They are of modules, so that no id is used again. In Python's
+#: own, a condition would be left locked for ever, such as that of a future.
+_DEFERS: Final[dict[int, bool]] = {
+    id(threading.Condition.__enter__.__code__): True,
+    id(threading.Condition.__exit__.__code__): True,
+}
 #: What Python calls when something dies that is held weakly, by module and name.
 _CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
 #: What loads a module.
