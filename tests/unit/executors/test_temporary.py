@@ -188,3 +188,17 @@ assert ours.is_dir()
     assert done.returncode == 0, done.stderr
     assert inside(tmp_path) == set()
     assert ours.read_text() == "x\n"
+
+
+def test_a_folder_whose_lock_is_a_link_is_none_of_ours(tmp_path: pathlib.Path) -> None:
+    """Somebody has made it look like one that was left."""
+    home = tmp_path / f"{_temporary._PREFIX}made-up"
+    home.mkdir()
+    (tmp_path / "elsewhere").touch()
+    (home / _temporary._LOCK).symlink_to(tmp_path / "elsewhere")
+    _temporary._sweep(tmp_path)
+    assert inside(home) == {_temporary._LOCK}
+    (home / _temporary._LOCK).unlink()
+    (home / _temporary._LOCK).touch()
+    _temporary._sweep(tmp_path)
+    assert not home.exists()
