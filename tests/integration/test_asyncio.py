@@ -25,6 +25,7 @@ from taskorch import (
     Verdict,
     WouldBlockError,
 )
+from taskorch.journal import SqliteJournal
 
 
 @in_loop
@@ -533,3 +534,22 @@ async def test_refusals_raise_through_aio() -> None:
             await orch.aio.submit_task(Task.call(int))
         with pytest.raises(WouldBlockError):
             orch.wait()
+
+
+@in_loop
+async def test_aio_start_opens_a_journal_beside_the_loop(tmp_path) -> None:
+    """That may take long, and others on the loop go on."""
+    opened_by = []
+
+    class Journal(SqliteJournal):
+        def claim(self) -> int:
+            opened_by.append(threading.current_thread())
+            return super().claim()
+
+    orch = TaskOrchestrator(journal=Journal(tmp_path / "runs.db"))
+    await orch.aio.start()
+    try:
+        (thread,) = opened_by
+        assert thread is not threading.main_thread()
+    finally:
+        await orch.aio.stop()

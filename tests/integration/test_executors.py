@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -40,6 +41,8 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
+from taskorch.executors._remote import RemoteEnd
+from taskorch.runtime._attempts import _remote_end
 
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -751,3 +754,37 @@ def test_a_handler_in_another_process_has_one_context(orch):
 def test_a_context_ends_with_its_call(orch, workers):
     remotely(orch, context_there).result(PATIENCE)
     assert workers.submit(no_context_is_left).result(PATIENCE)
+
+
+class Gone:
+    """Can be sent, and not be received."""
+
+    def __reduce__(self):
+        return raise_it, (ValueError("it is gone"),)
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "hint"),
+    [
+        (
+            RemoteEnd(None, raised=False, kind="Odd", message="no way"),
+            "task t returned an Odd that cannot be pickled: no way",
+            "what is returned in another process comes back pickled",
+        ),
+        (
+            RemoteEnd(pickle.dumps(Gone()), raised=False, kind="Gone"),
+            "task t returned a Gone that cannot be pickled: it is gone",
+            "what is returned in another process comes back pickled",
+        ),
+        (
+            RemoteEnd(None, raised=True, kind="Odd", message="no way"),
+            "task t raised Odd: no way",
+            "",
+        ),
+    ],
+)
+def test_what_cannot_come_back_is_said_with_its_reason(end, said, hint):
+    value, error = _remote_end(end, "t")
+    assert value is None
+    assert (error.message, error.hint or "") == (said, hint)
+    assert error.type == ("Odd" if end.raised else "PicklingError")

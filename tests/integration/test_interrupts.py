@@ -725,3 +725,19 @@ def test_many_at_random_moments(count, seed, durable, tmp_path):
     done = run_script("-m", "tests.faults.interrupted", str(count), str(seed), *journal)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{count} interrupts, ")
+
+
+@pytest.mark.parametrize(
+    ("importer", "deferred"), [("taskorch.anything", True), ("users.program", False)]
+)
+def test_an_import_is_not_cut_short_if_it_is_ours(
+    importer, deferred, tmp_path, monkeypatch
+):
+    """What was loaded by half cannot be loaded again; a user's may take its time."""
+    name = f"imported_by_{importer.partition('.')[0]}"
+    text = "import sys\nfrom taskorch.runtime._interrupts import _is_deferred_in\n"
+    text += "found = _is_deferred_in(sys._getframe())\n"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(f"import {name}", {"__name__": importer})
+    assert sys.modules.pop(name).found is deferred

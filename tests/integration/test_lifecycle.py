@@ -624,3 +624,20 @@ def test_blocked_waiters_are_freed_by_the_stop() -> None:
     assert isinstance(errors[0], TaskCancelledError)
     with pytest.raises(TaskCancelledError):
         late.result()
+
+
+def test_a_start_without_the_timer_is_refused_and_may_be_tried_again(monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.endswith("timer"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    orch = TaskOrchestrator()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NotRunningError):
+            orch.start()
+    with orch:
+        assert orch.submit(int, "4").result(PATIENCE) == 4
