@@ -231,6 +231,8 @@ class Interrupting:
         self.lock = threading.RLock()
         self.when = when
         self.acquire, self.release = self.lock.acquire, self.lock.release
+        # What a Condition takes of it, from CPython 3.14 on.
+        self.locked = getattr(self.lock, "locked", None)
 
     def __enter__(self):
         self.lock.acquire()
