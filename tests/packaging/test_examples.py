@@ -12,9 +12,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def output_of(name: str) -> list[str]:
+def output_of(name: str, *arguments: object) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name],
+        [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=50,
@@ -89,3 +89,8 @@ def test_phases_fail_once_and_report():
     completed = "tuesday is completed: 17 tasks, 17 completed, 18 attempts, in "
     assert lines[3].startswith(completed)
     assert [line.split()[0] for line in lines[5::2]] == ["passed"] * 3
+
+
+def test_own_journal_computes_once(tmp_path):
+    for _ in range(2):
+        assert output_of("own_journal.py", tmp_path / "runs") == ["204"]

@@ -1,4 +1,10 @@
-"""Where events are kept. A journal stores facts and knows nothing of tasks."""
+"""
+Where events are kept. A journal stores facts and knows nothing of tasks.
+
+For a journal of your own (`taskorch.protocols.DurableJournal`): `encode` makes of an
+entry `(seq, kind, at_ns, task_id, body, doc)`, numbers and text for a file or a table,
+`decode` makes the entry of that again, and `document` keeps a value as it is now.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -6,11 +12,22 @@ from typing import TYPE_CHECKING
 from taskorch.journal._memory import MemoryJournal as MemoryJournal
 
 if TYPE_CHECKING:
+    from taskorch.journal._codec import Row as Row
+    from taskorch.journal._codec import decode as decode
+    from taskorch.journal._codec import document as document
+    from taskorch.journal._codec import encode as encode
     from taskorch.journal._registered import register as register
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: What is loaded by those who use it, and where it is.
-_LATE = {"SqliteJournal": "_sqlite", "register": "_registered"}
+_LATE = {
+    "Row": "_codec",
+    "SqliteJournal": "_sqlite",
+    "decode": "_codec",
+    "document": "_codec",
+    "encode": "_codec",
+    "register": "_registered",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -293,6 +293,11 @@ class Rows:
         return self.values[::WIDTH]  # type: ignore[return-value]
 
     @property
+    def last(self) -> int:
+        """The number of the latest fact."""
+        return self.values[-WIDTH]  # type: ignore[return-value]
+
+    @property
     def columns(self) -> list[list[Any]]:
         """All numbers, then all classes, and so on."""
         values: list[Any] = self.values

@@ -15,6 +15,7 @@ __all__ = (
     "FAILURES",
     "HELD_LOG",
     "LONG_LOG",
+    "WAL_RESET",
     "Durability",
     "check_place",
     "connect",
@@ -26,6 +27,7 @@ __all__ = (
     "move_log",
     "prepare",
     "sync_folder",
+    "told_of_log",
 )
 
 #: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
@@ -46,6 +48,12 @@ _LONGEST_LOG: Final = 4 * LONG_LOG
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 #: A log of more bytes cannot be moved: somebody has been reading for long.
 HELD_LOG: Final = 2 * _WAL_LIMIT
+
+#: What there is to know of an SQLite that has this fault.
+WAL_RESET: Final = (
+    "this SQLite is older than 3.51.3: let no other process write to the file, or its "
+    "WAL-reset bug may damage it"
+)
 
 #: What may pass by itself: a full disk, a lock, a file system that is not writable.
 _PASSING: Final = frozenset(
@@ -234,3 +242,12 @@ def identity(path: str) -> tuple[int, int]:
     # Never by opening it: to close it again would drop the locks that SQLite holds.
     found = os.stat(path)  # noqa: PTH116 - at every commit, and a Path is slower
     return found.st_dev, found.st_ino
+
+
+def told_of_log(size: int) -> str:
+    """What there is to say of a log of so many bytes that cannot be moved."""
+    return (
+        f"the log beside the journal has {size / 2**20:.0f} MiB and grows: somebody "
+        "has read the journal for so long that it cannot be emptied; end what reads it "
+        "(a tool, a backup, a program that was left), and it is emptied"
+    )

@@ -31,7 +31,7 @@ from taskorch.journal._points import reach
 from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
 from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._writing import state_text
-from taskorch.protocols import Entry
+from taskorch.protocols import DurableJournal, Entry
 
 __all__ = ("Durability", "SqliteJournal")
 
@@ -65,9 +65,9 @@ _INSERT_GROUP: Final = (
 )
 
 
-class SqliteJournal(ReadableJournal):
+class SqliteJournal(ReadableJournal, DurableJournal):
     """
-    The Journal that keeps events in a file, through crashes.
+    The DurableJournal that keeps events in an SQLite file.
 
     Opening it does nothing yet: `claim` takes hold of the file, and makes it if there
     is none. Reading needs no claim, and may be done from any thread.
@@ -126,6 +126,18 @@ class SqliteJournal(ReadableJournal):
             msg = f"{self.path} was not claimed yet, and its id is not known"
             raise JournalError(msg, hint="call claim first")
         return self._uid
+
+    def identity(self) -> str:
+        """See `DurableJournal.identity`: `uid`, which a copy has too, and the inode."""
+        return f"{self.uid}-{self.path.stat().st_ino:x}"
+
+    def logs_folder(self) -> str:
+        """See `DurableJournal.logs_folder`: beside the file."""
+        return f"{self.path}.logs"
+
+    def description(self) -> str:
+        """See `DurableJournal.description`: the path, and whether SQLite is old."""
+        return f"{self.path}; {_file.WAL_RESET}" if self.wal_reset_bug else self._name
 
     # ---------------------------------------------------------------------- owning
 
@@ -217,7 +229,7 @@ class SqliteJournal(ReadableJournal):
 
     def text(self, value: object) -> str | None:
         """
-        As `document`, for what `new_group` gives: only its `keep` takes that.
+        See `DurableJournal.text`.
 
         Raises:
             InvalidTaskError: Something in it cannot be restored exactly.
@@ -226,13 +238,9 @@ class SqliteJournal(ReadableJournal):
 
     def call_texts(
         self, task_type: str, fn: Callable[..., Any]
-    ) -> Callable[[tuple[Any, ...]], str] | None:
-        """
-        What makes `text` of tasks that call *fn*, of the positional arguments.
-
-        None if *fn* is no plain function.
-        """
-        return _codec.call_texts(task_type, fn)
+    ) -> Callable[[tuple[Any, ...]], Any]:
+        """See `DurableJournal.call_texts`."""
+        return _codec.call_texts(task_type, fn) or super().call_texts(task_type, fn)
 
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""
@@ -336,15 +344,10 @@ class SqliteJournal(ReadableJournal):
 
     def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
         """
-        Keep *state* as a snapshot: reading may begin with it, after fact *seq*.
+        See `DurableJournal.save`.
 
         The one before it is kept too, and older ones are not. A death in the middle
         harms nothing.
-
-        Args:
-            epoch: What `claim` gave to the caller.
-            seq: The number of the last fact that led to it; it must be kept.
-            state: What JSON has: lists, numbers, text, None, dicts by name.
 
         Raises:
             JournalTakenError: Somebody else has claimed it since.
@@ -408,6 +411,19 @@ class SqliteJournal(ReadableJournal):
             _file.move_log(db, whole=self.held_log > 0)
             # What readers still need has stayed, and is moved another time.
             self._logged = 0
+
+    def needs_upkeep(self) -> bool:
+        """See `DurableJournal.needs_upkeep`: whether the log is long."""
+        return self.log_is_long or self.held_log > 0
+
+    def upkeep(self, epoch: int) -> None:
+        """See `DurableJournal.upkeep`, and `empty_log`, which it is."""
+        self.empty_log(epoch)
+
+    def troubles(self) -> Sequence[str]:
+        """See `DurableJournal.troubles`: a file that is gone, a log that is held."""
+        lost, held = self.lost_file, self.held_log
+        return [words for words in (lost, held and _file.told_of_log(held)) if words]
 
     def _note_log(self, size: int) -> None:
         self._logged += _PAGES + size // _PAGE

@@ -1,5 +1,5 @@
 """
-The contracts: seven that decide, what they are given and answer, and two that serve.
+The contracts: seven that decide, what they are given and answer, and three that serve.
 
 1. One file a protocol; its laws stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
@@ -16,6 +16,8 @@ from taskorch.protocols._context import AgentView as AgentView
 from taskorch.protocols._context import Context as Context
 from taskorch.protocols._context import PoolView as PoolView
 from taskorch.protocols._context import StateView as StateView
+from taskorch.protocols._durable_journal import DurableJournal as DurableJournal
+from taskorch.protocols._durable_journal import Group as Group
 from taskorch.protocols._executor import Executor as Executor
 from taskorch.protocols._journal import Entry as Entry
 from taskorch.protocols._journal import Journal as Journal

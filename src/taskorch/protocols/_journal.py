@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -22,6 +23,9 @@ class Journal(Protocol):
     One orchestrator at a time owns a journal. It is called from one thread at a time,
     but for `document`.
 
+    One that can also be asked what it keeps is a `DurableJournal`. Any other is asked
+    no more than this: then tasks that have left memory are forgotten.
+
     Laws:
         1. What `append` has returned from is read back: equal, whole and in order,
            by whoever opens the journal next.
@@ -39,6 +43,7 @@ class Journal(Protocol):
            back the value itself, whatever has become of it.
     """
 
+    @abstractmethod
     def claim(self) -> int:
         """
         Own the journal from now on.
@@ -51,6 +56,7 @@ class Journal(Protocol):
         """
         ...
 
+    @abstractmethod
     def document(self, value: object) -> object:
         """
         What `append` is given beside a fact in the place of *value*.
@@ -64,6 +70,7 @@ class Journal(Protocol):
         """
         ...
 
+    @abstractmethod
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
         """
         Keep *group*, all of it or nothing; it is safe when this returns.
@@ -82,10 +89,12 @@ class Journal(Protocol):
         """
         ...
 
+    @abstractmethod
     def read(self, after: int = 0) -> Iterator[Entry]:
         """The entries whose facts have a number above *after*, in order."""
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of it; what was kept stays kept. Closing twice does no harm."""
         ...

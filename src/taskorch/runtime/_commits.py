@@ -7,49 +7,50 @@ says what became of it. It holds a lock around every call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from heapq import heappop, heappush
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 __all__ = ("Commits", "Release")
 
-T = TypeVar("T")
+G = TypeVar("G", bound=Sized)
 
 #: What is to be done once a fact is kept.
 Release: TypeAlias = Callable[[], object]
 
 
-class Commits(Generic[T]):
+class Commits(Generic[G]):
     """
     Facts on their way into the journal: in groups, one at a time.
 
     A group that could not be written stays in hand, exactly as it is, until it could:
     meanwhile no other is begun, and what comes is pending behind it.
 
-    It holds entries, or what a journal has made of them.
-
     Args:
         committed: The number of the last fact that is kept already.
-        make: What makes a new group, a list or the like.
+        make: What makes a new group; None makes lists.
     """
 
     __slots__ = (
         "_failed",
         "_group",
         "_make",
+        "_nothing",
         "_number",
         "_waiting",
         "committed",
         "pending",
     )
 
-    def __init__(self, committed: int = 0, make: Callable[[], list[T]] = list) -> None:
+    def __init__(self, committed: int = 0, make: Callable[[], G] | None = None) -> None:
+        self._make = cast("Callable[[], G]", list if make is None else make)
         #: The number of the last fact that is kept.
         self.committed: int = committed
         #: What is in no group yet.
-        self.pending: list[T] = make()
-        self._group: list[T] = []
-        self._make = make
+        self.pending: G = self._make()
+        #: What is in hand if nothing is.
+        self._nothing: G = self._make()
+        self._group: G = self._nothing
         self._failed: bool = False
         self._waiting: list[tuple[int, int, Release]] = []
         self._number: int = 0
@@ -67,7 +68,7 @@ class Commits(Generic[T]):
         self._number += 1
         heappush(self._waiting, (seq, self._number, release))
 
-    def begin(self) -> list[T] | None:
+    def begin(self) -> G | None:
         """
         The next group to append, which is all that is pending.
 
@@ -79,7 +80,7 @@ class Commits(Generic[T]):
         return self._group
 
     @property
-    def in_hand(self) -> list[T]:
+    def in_hand(self) -> G:
         """The group that was begun and is not kept yet; empty if there is none."""
         return self._group
 
@@ -90,7 +91,7 @@ class Commits(Generic[T]):
     def succeeded(self, last: int) -> list[Release]:
         """The group in hand is kept, to fact *last*: what is to be done, in order."""
         self.committed = last
-        self._group = []
+        self._group = self._nothing
         self._failed = False
         waiting = self._waiting
         released: list[Release] = []

@@ -8,8 +8,9 @@ attempt mostly, is committed by a thread of its own.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -42,9 +43,10 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.model import Call, Task, TaskState
-from taskorch.protocols import Journal
+from taskorch.model import TaskState
+from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle, settle_on
+from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
@@ -97,16 +99,17 @@ class Committer:
 
     def __init__(self, runtime: Runtime, journal: Journal) -> None:
         self._rt = runtime
-        self.journal = journal
-        new_group = getattr(journal, "new_group", None)
+        #: Whether it knows the tasks that have left memory.
+        self.can_be_asked = isinstance(journal, DurableJournal)
+        if not isinstance(journal, DurableJournal):
+            journal = BareJournal(journal)
+        self.journal: DurableJournal = journal
         #: Entries, or what the journal has made of them already.
-        self.commits: Commits[Any] = Commits(make=new_group or list)
-        #: Makes of a value what is kept of it.
-        self.document: Callable[[Any], Any] = journal.document
-        self._call_texts: Any = None
-        if new_group is not None:
-            self.document = getattr(journal, "text", journal.document)
-            self._call_texts = getattr(journal, "call_texts", None)
+        self.commits: Commits[Group] = Commits(make=journal.new_group)
+        #: Makes of a value what is kept of it, for a group.
+        self.document: Callable[[Any], Any] = journal.text
+        #: Likewise, of tasks that call a function, of the positional arguments.
+        self.call_documents = journal.call_texts
         #: Why the journal cannot be written; empty if it can.
         self.trouble = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
@@ -143,25 +146,9 @@ class Committer:
         self._has_ended = False
         self._is_late = False
         self._local = threading.local()
-        self._has_snapshots = hasattr(journal, "save")
         #: The number of the fact up to which the latest snapshot goes.
-        self.snapshot_at = 0
+        self.snapshot_at = 0 if self.can_be_asked else sys.maxsize
         self._state: dict[str, Any] | None = None
-
-    def call_documents(
-        self, task_type: str, fn: Callable[..., Any]
-    ) -> Callable[[tuple[Any, ...]], Any]:
-        """
-        What makes documents of tasks that call *fn*, of the positional arguments.
-
-        Journals may have a quick way for that.
-        """
-        keep = self.document
-        ask = self._call_texts
-        write = None if ask is None else ask(task_type, fn)
-        if write is not None:
-            return cast("Callable[[tuple[Any, ...]], Any]", write)
-        return lambda args: keep(Task(task_type, Call(fn, args)))
 
     # -- under the lock ------------------------------------------------------------
 
@@ -171,7 +158,7 @@ class Committer:
         """Facts of a step: they are kept soon, and then told."""
         commits, documents = self.commits, self.documents
         pending = commits.pending
-        keep = getattr(pending, "keep", None) or _adding(pending)
+        keep = pending.keep
         unsettled = self._unsettled
         hurry = False
         for fact, work in items:
@@ -534,28 +521,27 @@ class Committer:
     def _sleep(self) -> None:
         """Wait until there is something to write."""
         pause = _CALM
-        while self._log_is_long():
+        while self._needs_upkeep():
             if self._wake.acquire(timeout=pause):
                 return
             with self._writing:
-                self._empty_log()
+                self._upkeep()
             pause = _LONGEST_PAUSE
         self._wake.acquire()
 
-    def _log_is_long(self) -> bool:
-        """Whether there is something to do for `_empty_log`; say so if it is held."""
-        held = getattr(self.journal, "held_log", 0)
-        if held:
-            self._rt.notices.log_is_held(held)
-        return held > 0 or getattr(self.journal, "log_is_long", False)
+    def _needs_upkeep(self) -> bool:
+        """Whether there is something to do for `_upkeep`; what ails it is said."""
+        if not self.journal.needs_upkeep():
+            return False
+        troubles = self.journal.troubles()
+        if troubles:
+            self._rt.notices.journal_ails("; ".join(troubles))
+        return True
 
-    def _empty_log(self) -> None:
-        empty: Any = self.journal.empty_log  # type: ignore[attr-defined]  # looked for
-        try:
-            empty(self._rt.epoch)
-        except JournalError:
-            # The log only grows; what is wrong will show by itself.
-            return
+    def _upkeep(self) -> None:
+        # What is wrong will show by itself: the next group is written, or is not.
+        with suppress(JournalError):
+            self.journal.upkeep(self._rt.epoch)
 
     @defers_interrupts
     def _commit(self) -> bool:
@@ -572,7 +558,8 @@ class Committer:
         if not group:
             return False
         try:
-            journal.append(rt.epoch, group)
+            # What it has made itself, it takes.
+            journal.append(rt.epoch, cast("Sequence[Entry]", group))
         except JournalUnavailableError as error:
             self._degrade(error.message)
             return False
@@ -589,7 +576,7 @@ class Committer:
             self._save(state)
         return True
 
-    def _begin(self) -> list[Any] | None:
+    def _begin(self) -> Group | None:
         group = self.commits.begin()
         if group is not None:
             self._is_busy = len(group) > _MANY
@@ -597,9 +584,7 @@ class Committer:
             self._settling, self._unsettled = self._unsettled, []
             facts = self.last - self.snapshot_at
             kernel = self._rt.kernel
-            if self._has_snapshots and facts > max(
-                _SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)
-            ):
+            if facts > max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)):
                 self.snapshot_at = self.last
                 # Without one, only the next opening takes longer.
                 with suppress(MemoryError):
@@ -614,7 +599,7 @@ class Committer:
             with rt.lock:
                 inside = True
                 restored, self.trouble = bool(self.trouble), ""
-                releases = self.commits.succeeded(_last_of(self.commits.in_hand))
+                releases = self.commits.succeeded(self.commits.in_hand.last)
                 rt.committed = committed = self.commits.committed
                 told, self._told = self._told, []
                 settling, self._settling = self._settling, []
@@ -699,7 +684,7 @@ class Committer:
             rt.kernel.paused = True
             fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), why)
             rt.kernel.seq += 1
-            self.commits.pending.append((fact, None))
+            self.commits.pending.keep(fact, None)
             self.last = fact[SEQ]
             # Whoever waits for all to be kept before he hears of it waits for long.
             self._tell([(fact, None)])
@@ -710,9 +695,8 @@ class Committer:
     # -- snapshots -----------------------------------------------------------------
 
     def _save(self, state: dict[str, Any]) -> None:
-        save: Any = self.journal.save  # type: ignore[attr-defined]  # looked for
         try:
-            save(self._rt.epoch, self.commits.committed, state)
+            self.journal.save(self._rt.epoch, self.commits.committed, state)
         except (JournalError, MemoryError):
             # Only the next opening takes longer; what is wrong will show by itself.
             return
@@ -764,7 +748,7 @@ class Committer:
                 while self._commit():
                     pass
                 well = rt.fault is None and not self.trouble
-                if well and self._has_snapshots and monotonic() < end:
+                if well and monotonic() < end:
                     self._save_last()
                 self.journal.close()
             else:
@@ -781,14 +765,3 @@ class Committer:
             with self._rt.lock:
                 state = take_snapshot(self._rt.kernel, self._rt.now())
             self._save(state)
-
-
-def _adding(group: list[Any]) -> Callable[[Fact, Any], None]:
-    """What adds a fact, and what is kept beside it, to a group that is a list."""
-    return lambda fact, value: group.append((fact, value))
-
-
-def _last_of(group: Any) -> int:
-    """The number of the last fact in *group*."""
-    number: int = group[-1][0][1] if type(group) is list else group.numbers[-1]
-    return number

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._publisher import Receiver
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Notices", "told_of_log")
+__all__ = ("Notices",)
 
 _LOG: Final = logging.getLogger("taskorch")
 #: Seconds between two records of the same kind.
@@ -258,9 +258,9 @@ class Notices:
         if self._broken:
             self._broken.pop(name, None)
 
-    def log_is_held(self, size: int) -> None:
-        """The log of the journal grows, since somebody reads what it holds."""
-        self._say("log", told_of_log(size))
+    def journal_ails(self, why: str) -> None:
+        """Something is wrong with the journal, which can be written."""
+        self._say("journal", why)
 
     def policy_was_slow(self, slow: tuple[str, float]) -> None:
         """A policy has taken long: its name, and its seconds."""
@@ -350,15 +350,6 @@ def _who(receiver: Receiver) -> tuple[str, str]:
     if receiver.signal == "done":
         return "a done-callback", ""
     return "a receiver", f" of {receiver.signal}"
-
-
-def told_of_log(size: int) -> str:
-    """What there is to say of a log of so many bytes that cannot be moved."""
-    return (
-        f"the log beside the journal has {size / 2**20:.0f} MiB and grows: somebody "
-        "has read the journal for so long that it cannot be emptied; end what reads it "
-        "(a tool, a backup, a program that was left), and it is emptied"
-    )
 
 
 def _is_dealt_with(row: TaskRow) -> bool:

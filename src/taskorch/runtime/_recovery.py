@@ -8,7 +8,7 @@ journals by it, too. `Recovery` opens the journal of a runtime.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -68,7 +68,7 @@ from taskorch.model import (
     TaskState,
     call_type,
 )
-from taskorch.protocols import Entry, Journal
+from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._kept import error_of_fact
@@ -217,29 +217,26 @@ class Folding:
 class Recollection:
     """What a journal knows of tasks that have left memory."""
 
-    def __init__(self, runtime: Runtime, journal: Any) -> None:
+    def __init__(self, runtime: Runtime, journal: DurableJournal) -> None:
         self._rt = runtime
         self._journal = journal
 
-    def ends(self, ids: Iterable[str]) -> dict[str, TaskState]:
+    def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
         """How those of *ids* ended that have."""
         found = self._journal.ends(ids)
         return {task_id: _ENDED[kind] for task_id, kind in found.items()}
 
     def ids(self, prefix: str) -> Sequence[str]:
-        """The ids that begin with *prefix*, in order; none if that cannot be asked."""
-        ask = getattr(self._journal, "ids", None)
-        return () if ask is None else ask(prefix)
+        """The ids that begin with *prefix*, in order."""
+        return self._journal.ids(prefix)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""
-        found: str | None = self._journal.id_of_key(key)
-        return found
+        return self._journal.id_of_key(key)
 
     def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
-        """The next submissions, by their numbers; none if that cannot be asked."""
-        ask = getattr(self._journal, "submitted", None)
-        return () if ask is None else ask(after, until, most)
+        """The next submissions, by their numbers."""
+        return self._journal.submitted(after, until, most)
 
     def last_before_life(self, task_id: str, began: int) -> int | None:
         """
@@ -294,7 +291,6 @@ class Recollection:
         rt = self._rt
         folding = Folding(rt)
         works: dict[str, Work] = {}
-        # Checked, unlike what `task_facts` gives.
         for fact, document in self._journal.select(ids, rt.committed):
             if fact[CLS] is TaskSubmitted:
                 event: TaskSubmitted = make(fact)
@@ -360,7 +356,7 @@ class Recovery:
         assert runtime.committer is not None  # noqa: S101 - it is durable
         self._rt = runtime
         self._committer = runtime.committer
-        self._journal: Journal = runtime.committer.journal
+        self._journal = runtime.committer.journal
         self._folding = Folding(runtime)
         self._last = self._at_ns = 0
 
@@ -374,7 +370,7 @@ class Recovery:
         rt, kernel, journal = self._rt, self._rt.kernel, self._journal
         rt.epoch = journal.claim()
         rt.name_life()
-        if hasattr(journal, "ends"):
+        if self._committer.can_be_asked:
             rt.recovered = Recollection(rt, journal)
         self._fold()
         now_ns = MonotonicClock(not_before=self._at_ns).now_ns
@@ -406,8 +402,8 @@ class Recovery:
                 rt.orphans[spec] = None
 
     def _fold(self) -> None:
-        journal: Any = self._journal
-        found = journal.snapshot() if hasattr(journal, "snapshot") else None
+        journal = self._journal
+        found = journal.snapshot()
         if found is not None and self._restore(found[1]):
             self._committer.snapshot_at = self._last
         fold = self._folding.fold
@@ -417,8 +413,7 @@ class Recovery:
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""
-        journal: Any = self._journal
-        rt = self._rt
+        rt, journal = self._rt, self._journal
         try:
             restoration = Restoration(rt.kernel, state)
         except ValueError:
@@ -463,14 +458,12 @@ class Recovery:
     def _sweep(self) -> None:
         """End the programs of earlier lives, before anything is run again."""
         rt, journal = self._rt, self._journal
-        uid, path = getattr(journal, "uid", ""), getattr(journal, "path", None)
-        if uid and isinstance(path, Path):
-            # A copy has the same id, and the programs of the original are not its own.
-            mark = f"{uid}-{path.stat().st_ino:x}."
+        identity, logs = journal.identity(), journal.logs_folder()
+        if identity:
             if rt.epoch > 1:
-                sweep(mark)
-            rt.run_id = f"{mark}{rt.epoch}"
-            rt.attempts.logs = Path(f"{path}.logs")
+                sweep(f"{identity}.")
+            rt.run_id = f"{identity}.{rt.epoch}"
+        rt.attempts.logs = None if logs is None else Path(logs)
 
     def _look(self, row: TaskRow, now: int) -> None:
         """Hold *row* if what it needs is gone; let it go if that is back."""

@@ -31,7 +31,6 @@ from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
 from taskorch.runtime._late import late_of
-from taskorch.runtime._notices import told_of_log
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, give_error, note_given
 
@@ -45,10 +44,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
 #: What a person should know of an older SQLite; we keep to its advice.
-_WAL_RESET: Final = (
-    "this SQLite is older than 3.51.3: let no other process write to the file, or its "
-    "WAL-reset bug may damage it"
-)
 
 
 def status(runtime: Runtime, task_id: str) -> TaskStatus:
@@ -237,19 +232,13 @@ def _journal(runtime: Runtime) -> HealthCheck:
     committer = runtime.committer
     if committer is None:
         return HealthCheck("journal", "ok", "in memory: nothing survives the process")
-    journal: Any = committer.journal
-    # Nobody else looks while nothing is written; and it says what to do.
-    lost = getattr(journal, "lost_file", "")
-    if lost or committer.trouble:
-        return HealthCheck("journal", "degraded", lost or committer.trouble)
-    held = getattr(journal, "held_log", 0)
-    if held:
-        return HealthCheck("journal", "degraded", told_of_log(held))
-    path = getattr(journal, "path", None)
-    said = [] if path is None else [str(path)]
-    if getattr(journal, "wal_reset_bug", False):
-        said.append(_WAL_RESET)
-    return HealthCheck("journal", "ok", "; ".join(said))
+    trouble, said = committer.trouble, list(committer.journal.troubles())
+    # The journal itself may say why it cannot be written, and what to do.
+    if trouble and not any(words.startswith(trouble) for words in said):
+        said.insert(0, trouble)
+    if said:
+        return HealthCheck("journal", "degraded", "; ".join(said))
+    return HealthCheck("journal", "ok", committer.journal.description())
 
 
 def health(runtime: Runtime) -> Health:

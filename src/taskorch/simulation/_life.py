@@ -112,7 +112,7 @@ class Life(Hosting):
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.
         self.shift_ns = 0
-        self.commits: Commits[Entry] | None = (
+        self.commits: Commits[list[Entry]] | None = (
             None if world.journal is None else Commits()
         )
         #: What runs in the process itself.

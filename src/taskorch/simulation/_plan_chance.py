@@ -20,6 +20,7 @@ from taskorch.simulation._plan import Plan, some
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
+    from taskorch.protocols import Journal
     from taskorch.runtime._runtime import Runtime
 
 __all__ = (
@@ -88,7 +89,7 @@ def history_of(runtime: Runtime) -> History:
     return {name: sorted(lengths) for name, lengths in found.items() if lengths}
 
 
-def _read(journal: Any) -> dict[str, Sequence[int]]:
+def _read(journal: Journal) -> dict[str, Sequence[int]]:
     types: dict[str, str] = {}
     found: dict[str, deque[int]] = {}
     for fact, _ in journal.read():

@@ -19,6 +19,9 @@ from taskorch.testing.laws._agent_registry import (
     check_agent_registry as check_agent_registry,
 )
 from taskorch.testing.laws._case import LawViolation as LawViolation
+from taskorch.testing.laws._durable_journal import (
+    check_durable_journal as check_durable_journal,
+)
 from taskorch.testing.laws._executor import check_executor as check_executor
 from taskorch.testing.laws._journal import check_journal as check_journal
 from taskorch.testing.laws._resource_allocator import (

@@ -221,7 +221,8 @@ def _lacks(given: object, protocol: type[Any]) -> str:
     """What *given* lacks to be of *protocol*, to go on with in a message."""
     names = [
         name
-        for name in vars(protocol)
+        for base in reversed(protocol.__mro__)
+        for name in vars(base)
         if not name.startswith("_") and not hasattr(given, name)
     ]
     return f": it has no {' and no '.join(names)}" if names else ""

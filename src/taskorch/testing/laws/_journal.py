@@ -24,7 +24,7 @@ from taskorch.protocols import Entry, Journal
 from taskorch.testing.laws._case import Case, brief, cases, factory
 from taskorch.testing.laws._worlds import some_data
 
-__all__ = ("check_journal",)
+__all__ = ("check_journal", "difference", "fact_of")
 
 #: Kinds of entries that are tried.
 _KINDS: Final = 5
@@ -188,7 +188,7 @@ class _Run:
             entry for entry in self._read(self._start) if entry[0][SEQ] > self._start
         ]
         if read != self._kept:
-            self._case.fail(law, did + _difference(read, self._kept))
+            self._case.fail(law, did + difference(read, self._kept))
 
     def _check_read(self) -> None:
         numbers = [fact[SEQ] for fact, _ in self._kept]
@@ -199,7 +199,7 @@ class _Run:
             for _ in range(2):
                 read = self._read(after)
                 if read != expected:
-                    did = f"It read after {after}: {_difference(read, expected)}"
+                    did = f"It read after {after}: {difference(read, expected)}"
                     self._case.fail(6, did)
         self._check_kept(6)
 
@@ -208,7 +208,7 @@ class _Run:
         # Written at another time, and so another group in spite of its numbers.
         other = [
             *self._latest[:-1],
-            (_fact_of(OrchestratorStarted(self.last, 1)), None),
+            (fact_of(OrchestratorStarted(self.last, 1)), None),
         ]
         refused = [[self._some_entry(self.last), self._some_entry(self.last + 1)]]
         refused += [longer, other]
@@ -234,9 +234,9 @@ class _Run:
         values = [Task("build", {"items": lists[0]}, id=task_id), lists[1], None]
         expected = [Task("build", {"items": [rest]}, id=task_id), [rest], None]
         facts = [
-            _fact_of(TaskSubmitted(number + 1, at, task_id, "build", 0)),
-            _fact_of(TaskCompleted(number + 2, at, task_id, 1, "ann", 5)),
-            _fact_of(TaskCancelled(number + 3, at, task_id, "")),
+            fact_of(TaskSubmitted(number + 1, at, task_id, "build", 0)),
+            fact_of(TaskCompleted(number + 2, at, task_id, 1, "ann", 5)),
+            fact_of(TaskCancelled(number + 3, at, task_id, "")),
         ]
         documents = [self._journal.document(value) for value in values]
         if documents[2] is not None:
@@ -314,7 +314,7 @@ class _Run:
         dice = self._case.random
         kind = dice.randrange(_KINDS) if kind is None else kind
         event, value = _some_event(dice, number, kind)
-        return _fact_of(event), value
+        return fact_of(event), value
 
 
 def _some_event(dice: Random, number: int, kind: int) -> tuple[Event, Any]:
@@ -356,7 +356,8 @@ def _some_task(dice: Random, task_id: str, requires: tuple[str, ...] | None) -> 
     )
 
 
-def _fact_of(event: Event) -> Fact:
+def fact_of(event: Event) -> Fact:
+    """The fact of which *event* is the view."""
     fields = attrs.fields(type(event))
     return (
         type(event),
@@ -368,7 +369,8 @@ def _numbers(entries: Sequence[Entry]) -> list[int]:
     return [fact[SEQ] for fact, _ in entries]
 
 
-def _difference(read: Sequence[Entry], expected: Sequence[Entry]) -> str:
+def difference(read: Sequence[Entry], expected: Sequence[Entry]) -> str:
+    """What is wrong with *read*, as a sentence."""
     if _numbers(read) != _numbers(expected):
         have, want = brief(_numbers(read)), brief(_numbers(expected))
         return f"It gave the entries {have}, and {want} were kept."

@@ -1,0 +1,259 @@
+"""What the orchestrator asks of a journal that outlives the process."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from taskorch.events import (
+    CLS,
+    SEQ,
+    TASK_ID,
+    Fact,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskSubmitted,
+)
+from taskorch.model import Call, Task
+from taskorch.protocols._journal import Entry, Journal
+
+__all__ = ("DurableJournal", "Group")
+
+
+class Group(Protocol):
+    """A group that is filled fact by fact, and then appended."""
+
+    def keep(self, fact: Fact, text: Any, /) -> None:
+        """Add *fact*, and what `DurableJournal.text` or `document` made, or None."""
+        ...
+
+    @property
+    def last(self) -> int:
+        """The number of the latest fact in it; there is one."""
+        ...
+
+    def __len__(self) -> int:
+        """How many facts it has."""
+        ...
+
+
+@runtime_checkable
+class DurableJournal(Journal, Protocol):
+    """
+    Protocol: a journal that outlives the process, and can be asked what it keeps.
+
+    Inherit from it and write seven methods: those of `Journal`, `save` and `snapshot`.
+    All others have a definition here, which says what they mean, and may be left as
+    it is: those that ask read the whole journal each time, so whoever has an index
+    replaces them. A class that has all methods need not inherit.
+
+    Its methods that answer may be called from any thread, and before `claim`; the
+    others as those of Journal. All raise `JournalUnavailableError` if the journal
+    cannot be used now, and `JournalError` if it is damaged.
+
+    Laws:
+        1. What `append` has returned from is read by every other object that opens the
+           same journal, while the owner lives and after its end, orderly or not. Of a
+           group that was never returned from, it reads all or nothing.
+        2. One owner writes. While it has not closed it, `claim` by another object
+           raises `JournalTakenError`, or takes the journal from it: then its `append`,
+           `save` and `upkeep` raise `JournalTakenError`, and keep nothing. The numbers
+           that `claim` gives rise, whichever object gives them. The death of the
+           owner's process ends its claim; a child that was forked has no part in it.
+        3. It may be read from any thread, before it is claimed, and while `append`
+           runs: what is read is whole groups, from the first on.
+        4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be
+           read back equal. Of a group with such a value nothing is kept, and what is
+           appended after it is.
+        5. `select`, `ends`, `ids`, `submitted` and `id_of_key` answer as their
+           definitions here would from what `read` gives.
+        6. `snapshot` gives a state that `save` has returned from, equal, with its
+           number, or None. That number is one of a fact that is kept: so a snapshot,
+           and the facts after it, say all.
+        7. `save` and `upkeep` change nothing of what is read. A `save` at a number that
+           was not kept raises a ValueError, and keeps nothing.
+        8. A group of `new_group`, filled with what `text`, `document` or `call_texts`
+           made of values, is kept as a list of the facts and these values is. What is
+           made so is made then: what becomes of a value later changes nothing.
+        9. After `close`, `claim` and `append` raise `JournalUnavailableError` or
+           `JournalTakenError`, and another object may claim it.
+        10. `identity` is the same for whoever opens the journal, and not that of any
+            other journal; or always empty.
+    """
+
+    # -- snapshots -----------------------------------------------------------------
+
+    @abstractmethod
+    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
+        """
+        Keep *state* as a snapshot; only the latest is needed.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+            seq: The number of the last fact that led to it; it must be kept.
+            state: What JSON has: lists, numbers, text, None, dicts by name.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            ValueError: *seq* was not kept.
+        """
+        ...
+
+    @abstractmethod
+    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
+        """The latest snapshot that is whole, as `(seq, state)`; None if none is."""
+        ...
+
+    # -- what it keeps -------------------------------------------------------------
+
+    def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """
+        The entries about any task of *ids*, in order.
+
+        Args:
+            ids: The ids of tasks.
+            until: The last number of a group: those above it are left out.
+        """
+        wanted = frozenset(ids)
+        for fact, value in self.read():
+            if fact[SEQ] > until:
+                return
+            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID] in wanted:
+                yield fact, value
+
+    def ends(self, ids: Collection[str]) -> dict[str, str]:
+        """
+        Of *ids*, those of tasks that have ended.
+
+        Returns:
+            The name of the class of the fact that says so, by id: `TaskCompleted`,
+            `TaskFailed` or `TaskCancelled`.
+        """
+        wanted = frozenset(ids)
+        return {
+            fact[TASK_ID]: fact[CLS].__name__
+            for fact, _ in self.read()
+            if fact[CLS] in _ENDS and fact[TASK_ID] in wanted
+        }
+
+    def ids(self, prefix: str) -> Sequence[str]:
+        """The ids of tasks that begin with *prefix*, in the order of their facts."""
+        found = {
+            fact[TASK_ID]: None
+            for fact, _ in self.read()
+            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID].startswith(prefix)
+        }
+        return list(found)
+
+    def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
+        """
+        The next tasks in the order of their submission.
+
+        Args:
+            after: Only those whose fact has a number above this.
+            until: And to this.
+            most: At most so many.
+
+        Returns:
+            The numbers of the facts, and the ids.
+        """
+        found: list[tuple[int, str]] = []
+        for fact, _ in self.read(after):
+            if fact[SEQ] > until or len(found) == most:
+                break
+            if fact[CLS] is TaskSubmitted:
+                found.append((fact[SEQ], fact[TASK_ID]))
+        return found
+
+    def id_of_key(self, key: str) -> str | None:
+        """The id of the latest task that was submitted with an idempotency key."""
+        found = None
+        for fact, task in self.read():
+            if fact[CLS] is TaskSubmitted and task.idempotency_key == key:
+                found = fact[TASK_ID]
+        return found
+
+    # -- what makes it quick -------------------------------------------------------
+
+    def new_group(self) -> Group:
+        """A group to fill, for `append`: it may encode what it is given at once."""
+        return _Entries()
+
+    def text(self, value: object) -> Any:
+        """As `document`, where nobody can take it for a value: for `Group.keep`."""
+        return self.document(value)
+
+    def call_texts(
+        self, task_type: str, fn: Callable[..., Any]
+    ) -> Callable[[tuple[Any, ...]], Any]:
+        """What makes `text` of tasks that call *fn*, of the positional arguments."""
+        text = self.text
+        return lambda args: text(Task(task_type, Call(fn, args)))
+
+    # -- keeping it in order -------------------------------------------------------
+
+    def needs_upkeep(self) -> bool:
+        """Whether there is something to do for `upkeep`; asked often."""
+        return False
+
+    def upkeep(self, epoch: int) -> None:
+        """
+        Put it in order, while nobody waits for a commit.
+
+        It is called by the thread that appends, when nothing has come for a while and
+        `needs_upkeep` says so.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch
+
+    def troubles(self) -> Sequence[str]:
+        """
+        What is wrong with it, and what to do about that; it is in health.
+
+        It may be called from any thread. It is logged if `needs_upkeep`.
+        """
+        return ()
+
+    # -- what it is ----------------------------------------------------------------
+
+    def description(self) -> str:
+        """For people, where it is, and what is to be known of it while all is well."""
+        return type(self).__name__
+
+    def identity(self) -> str:
+        """
+        Letters, digits and "-" that no other journal has, nor a copy of this one.
+
+        The programs that a life has left are found by it and ended; they are let be if
+        it is empty. It is asked after `claim`.
+        """
+        return ""
+
+    def logs_folder(self) -> str | None:
+        """The folder for what programs print, on this machine; None: a temporary."""
+        return None
+
+
+_ENDS = frozenset({TaskCompleted, TaskFailed, TaskCancelled})
+
+
+class _Entries(list[Entry]):
+    """A group as a list of entries."""
+
+    __slots__ = ()
+
+    def keep(self, fact: Fact, text: Any, /) -> None:
+        self.append((fact, text))
+
+    @property
+    def last(self) -> int:
+        number: int = self[-1][0][SEQ]
+        return number

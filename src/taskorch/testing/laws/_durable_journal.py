@@ -1,0 +1,451 @@
+"""Whether a DurableJournal keeps its laws."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
+from taskorch.events import (
+    CLS,
+    SEQ,
+    TASK_ID,
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.model import Call, Task
+from taskorch.protocols import DurableJournal, Entry
+from taskorch.testing.laws._case import Case, brief, cases, factory
+from taskorch.testing.laws._journal import check_journal, difference, fact_of
+from taskorch.testing.laws._worlds import some_data
+
+__all__ = ("check_durable_journal",)
+
+#: Seconds after which a thread that reads, or a close, has surely hung.
+_PATIENCE: Final = 60.0
+_HALF: Final = 0.5
+#: Groups that are appended while others read.
+_GROUPS: Final = 10
+
+
+def check_durable_journal(
+    make: Callable[[], DurableJournal],
+    *,
+    reopen: Callable[[], DurableJournal],
+    seed: int = 0,
+    examples: int = 20,
+) -> None:
+    """
+    Check the laws of DurableJournal, and before them those of Journal.
+
+    How the laws are seen:
+
+    - 1: after each group by a second object, while the owner lives; at last by one
+      that is opened once it has closed. A kill or a loss of power cannot be seen from
+      here: kill a process that writes, and compare what it said with what is there.
+    - 2: a second object claims it while the first lives, and once it has closed.
+      Processes that die or fork cannot be seen from here.
+    - 3: a thread reads what other threads append.
+    - 4: a lock and a function without a name are handed over, in a task or a result.
+    - 5: each question is put to the journal, and to its definition in DurableJournal.
+    - 8: calls with arguments of all kinds; the values change after they were handed
+      over.
+    - 10: of two journals, if *make* makes a new one each time.
+
+    Args:
+        make: What opens a journal, for each case a new one.
+        reopen: What opens the one that *make* opened last, by another object.
+        seed: Of the entries.
+        examples: How many journals to open, with some dozen entries each.
+
+    Raises:
+        LawViolation: A law is broken; `protocol` says of which of the two.
+        TypeError: *make* cannot be called, or makes no durable journal.
+    """
+    opened, again = factory(make, DurableJournal), factory(reopen, DurableJournal)
+    check_journal(opened, reopen=again, seed=seed, examples=examples)
+    known: list[str] = []
+    for case in cases(DurableJournal, "check_durable_journal", seed, examples):
+        with case.noted():
+            run = _Run(case, opened(), again)
+            try:
+                run.check()
+                run.check_identity(known)
+                run.check_end()
+            finally:
+                run.close()
+
+
+class _Run:
+    """One journal, and what must be in it."""
+
+    def __init__(
+        self, case: Case, journal: DurableJournal, reopen: Callable[[], DurableJournal]
+    ) -> None:
+        self._case = case
+        self._journal = journal
+        self._reopen = reopen
+        self._opened = [journal]
+        self._kept: list[Entry] = []
+        #: The last numbers of the groups.
+        self._ends = [0]
+        self._epoch = 0
+        #: The state that was saved last, and its number.
+        self._saved: tuple[int, dict[str, Any]] | None = None
+
+    def check(self) -> None:
+        """What holds while it is open, the plainest first."""
+        self._check_unclaimed()
+        self._epoch = self._journal.claim()
+        for _ in range(self._case.random.randint(1, 3)):
+            self._append(self._some_history())
+        self._check_other(1, "It was read by another object. ")
+        self._check_answers(self._journal)
+        self._check_groups()
+        self._check_refused()
+        self._check_snapshot()
+        self._check_upkeep()
+        self._check_readers()
+        self._check_owner()
+
+    def close(self) -> None:
+        """Let go of all objects."""
+        for journal in self._opened:
+            journal.close()
+
+    def _other(self) -> DurableJournal:
+        journal = self._reopen()
+        self._opened.append(journal)
+        return journal
+
+    # ---------------------------------------------------------------- what is done
+
+    def _append(self, group: list[Entry]) -> None:
+        self._journal.append(self._epoch, group)
+        self._note(group)
+
+    def _note(self, group: list[Entry]) -> None:
+        self._kept += group
+        self._ends.append(self._last)
+
+    @property
+    def _last(self) -> int:
+        number: int = self._kept[-1][0][SEQ] if self._kept else 0
+        return number
+
+    def _some_history(self) -> list[Entry]:
+        """What becomes of a task or two."""
+        dice, number = self._case.random, self._last
+        group: list[Entry] = []
+        for _ in range(dice.randint(1, 2)):
+            number += dice.choice((1, 1, 2))
+            name = f"{dice.choice(('run/', 'né/', ''))}t{number}"
+            key = dice.choice((None, f"key {number}", "the same"))
+            task = Task("build", some_data(dice, 1), id=name, idempotency_key=key)
+            event: Any = TaskSubmitted(number, number, name, "build", 0)
+            group.append((fact_of(event), task))
+            number += 1
+            event = TaskStarted(number, number, name, 1, "ann", (), "the only one")
+            group.append((fact_of(event), None))
+            number += 1
+            group += _some_end(dice, number, name)
+        return group
+
+    # ------------------------------------------------------------- what must be so
+
+    def _check_read(self, journal: DurableJournal, law: int, did: str) -> None:
+        read = list(journal.read())
+        if read != self._kept:
+            self._case.fail(law, did + difference(read, self._kept))
+
+    def _check_other(self, law: int, did: str) -> None:
+        other = self._other()
+        self._check_read(other, law, did)
+        other.close()
+        self._check_read(self._journal, law, "Another object was closed. ")
+
+    def _check_unclaimed(self) -> None:
+        """Before anybody has owned it, nothing is there."""
+        for answer in (list(self._journal.read()), self._journal.ends(["t"])):
+            self._case.expect(not answer, 3, f"Unclaimed, it gave {brief(answer)}.")
+        found = self._journal.snapshot()
+        self._case.expect(found is None, 6, f"Unclaimed, it gave {brief(found)}.")
+
+    def _check_answers(self, journal: DurableJournal) -> None:
+        dice = self._case.random
+        facts = [fact for fact, _ in self._kept]
+        names = sorted({f[TASK_ID] for f in facts if issubclass(f[CLS], TaskEvent)})
+        some = [*dice.sample(names, dice.randint(0, len(names))), "nobody"]
+        keys = {value.idempotency_key for _, value in self._kept if _is_task(value)}
+        questions: list[tuple[str, tuple[Any, ...]]] = [
+            ("ends", (some,)),
+            *[("ids", (prefix,)) for prefix in ("run/", "né/", "t", "nobody")],
+            *[("select", (some, until)) for until in self._ends],
+            *[("id_of_key", (key,)) for key in (*filter(None, keys), "no key")],
+        ]
+        for _ in range(3):
+            after, until = sorted(dice.choices(range(self._last + 2), k=2))
+            questions.append(("submitted", (after, until, dice.randint(1, 4))))
+        for name, question in questions:
+            answer = _plain(getattr(journal, name)(*question))
+            right = _plain(getattr(DurableJournal, name)(journal, *question))
+            if answer != right:
+                did = f"{name}{brief(question)} gave {brief(answer)}, not"
+                self._case.fail(5, f"{did} {brief(right)}.")
+
+    def _check_groups(self) -> None:
+        """Law 8: what is quick is what is plain."""
+        journal, dice, number = self._journal, self._case.random, self._last
+        group = journal.new_group()
+        self._case.expect(len(group) == 0, 8, "A new group has facts.")
+        kept: list[Entry] = []
+        made = journal.call_texts("call", len)
+        arguments = [(), (number,), (some_data(dice, 2),), ("é", [1], {"a": (2,)})]
+        for args in arguments:
+            number += 1
+            name = f"call/{number}"
+            task = Task("call", Call(len, args))
+            text = made(args) if dice.random() < _HALF else journal.text(task)
+            event: Any = TaskSubmitted(number, number, name, "call", 0)
+            kept.append((fact_of(event), task))
+            group.keep(kept[-1][0], text)
+        value = [number]
+        for way in (journal.text, journal.document):
+            number += 1
+            event = TaskCompleted(number, number, "call", 1, "ann", 5)
+            kept.append((fact_of(event), [*value]))
+            group.keep(kept[-1][0], way(value))
+            value.append(0)
+        number += 1
+        kept.append((fact_of(OrchestratorStarted(number, number)), None))
+        group.keep(kept[-1][0], None)
+        self._case.expect(group.last == number, 8, f"Its last is {group.last}.")
+        self._case.expect(len(group) == len(kept), 8, f"Its length is {len(group)}.")
+        # It takes what it has made.
+        given: Any = group
+        journal.append(self._epoch, given)
+        self._note(kept)
+        self._check_read(journal, 8, "A group of its own was appended. ")
+        self._check_other(8, "A group of its own was appended. ")
+
+    def _check_refused(self) -> None:
+        number = self._last + 1
+        good: Entry = fact_of(OrchestratorStarted(number, 0)), None
+        bad: list[Any] = [
+            Task("build", {"items": [threading.Lock()]}),
+            Task("build", Call(lambda: None)),
+            {"lock": threading.Lock()},
+        ]
+        for value in bad:
+            event: Any = TaskSubmitted(number + 1, 0, "bad", "build", 0)
+            if not _is_task(value):
+                event = TaskCompleted(number + 1, 0, "bad", 1, "ann", 5)
+            told = f"It was given {brief(value)}, "
+            try:
+                self._journal.document(value)
+            except InvalidTaskError:
+                pass
+            else:
+                self._case.fail(4, f"{told}and document took it.")
+            try:
+                self._journal.append(self._epoch, [good, (fact_of(event), value)])
+            except InvalidTaskError:
+                self._check_read(self._journal, 4, told)
+            else:
+                self._case.fail(4, f"{told}and append took it.")
+        self._append([good])
+        self._check_other(4, "What came after a refused group: ")
+
+    def _check_snapshot(self) -> None:
+        journal, dice = self._journal, self._case.random
+        for seq in (0, self._last + 1):
+            try:
+                journal.save(self._epoch, seq, {})
+            except ValueError:
+                found = journal.snapshot()
+                self._case.expect(
+                    found is None, 7, f"Refused, it gave {brief(found)} all the same."
+                )
+            else:
+                did = f"A snapshot at {seq} was not refused."
+                self._case.fail(7, f"{did} The last fact is {self._last}.")
+        for _ in range(3):
+            data = some_data(dice, 2)
+            state: dict[str, Any] = {
+                "rows": [[1, None, "é"], data],
+                "tables": {"a": []},
+            }
+            rows: list[Any] = [1]
+            journal.save(self._epoch, self._last, {**state, "more": rows})
+            state["more"] = [1]
+            rows.append("added afterwards")
+            self._saved = self._last, state
+            self._check_saved(journal, "It was saved. ")
+            self._append(self._some_history())
+            self._check_saved(journal, "Facts were appended. ")
+        other = self._other()
+        self._check_saved(other, "Another object was asked. ")
+        other.close()
+        self._check_read(journal, 7, "Snapshots were saved. ")
+
+    def _check_saved(self, journal: DurableJournal, did: str) -> None:
+        found = journal.snapshot()
+        found = found and (found[0], found[1])
+        if found != self._saved:
+            told = f"It gave {brief(found)}, and {brief(self._saved)} was saved."
+            self._case.fail(6, did + told)
+
+    def _check_upkeep(self) -> None:
+        journal = self._journal
+        for _ in range(2):
+            journal.needs_upkeep()
+            journal.upkeep(self._epoch)
+            self._check_read(journal, 7, "After upkeep: ")
+            self._check_saved(journal, "After upkeep: ")
+            self._check_answers(journal)
+        for words in (*journal.troubles(), journal.description()):
+            if not isinstance(words, str):
+                self._case.fail(0, f"It said {brief(words)}.", says="words are text.")
+
+    def _check_readers(self) -> None:
+        """Law 3: a thread reads, by this object and another, while this one writes."""
+        found: list[tuple[int, list[Entry]]] = []
+        errors: list[Exception] = []
+        journals = self._journal, self._other()
+        is_over = threading.Event()
+
+        def look() -> None:
+            try:
+                while not is_over.is_set():
+                    for journal in journals:
+                        # What was kept before must be there, and more may be.
+                        before = len(self._kept)
+                        found.append((before, list(journal.read())))
+                    journals[0].ends(["nobody"])
+            except Exception as error:  # noqa: BLE001 - it is told by the caller
+                errors.append(error)
+
+        reader = threading.Thread(target=look, daemon=True)
+        reader.start()
+        try:
+            for _ in range(_GROUPS):
+                self._append(self._some_history())
+        finally:
+            is_over.set()
+            reader.join(_PATIENCE)
+        for error in errors:
+            did = f"It was read while it was written, and raised {error!r}."
+            self._case.fail(3, did, cause=error)
+        whole = {0, *self._ends}
+        for before, entries in found:
+            is_whole = not entries or entries[-1][0][SEQ] in whole
+            if not is_whole or entries != self._kept[: len(entries)]:
+                did = f"While it was written, it gave {len(entries)} entries, to"
+                last = brief(entries[-1]) if entries else "none"
+                self._case.fail(3, f"{did} {last}, which is no whole group.")
+            if len(entries) < before:
+                did = f"{before} entries were kept, and it gave {len(entries)}."
+                self._case.fail(1, did)
+
+    def _check_owner(self) -> None:
+        """Law 2: of two objects, one writes."""
+        first, other = self._journal, self._other()
+        epoch = self._epoch
+        try:
+            taken = other.claim()
+        except JournalTakenError:
+            self._append(self._some_history())
+            self._check_other(2, "Another object could not claim it. ")
+            return
+        self._case.expect(taken > epoch, 2, f"It gave {taken} after {epoch}.")
+        for name, question in (
+            ("append", (self._some_history(),)),
+            ("save", (self._last, {})),
+            ("upkeep", ()),
+        ):
+            try:
+                getattr(first, name)(epoch, *question)
+            except JournalTakenError:
+                self._check_read(other, 2, f"{name} of the earlier owner raised. ")
+            else:
+                self._case.fail(2, f"{name} of the earlier owner raised nothing.")
+        self._journal, self._epoch = other, taken
+        self._append(self._some_history())
+
+    def check_identity(self, known: list[str]) -> None:
+        """Law 10; the other journals had those *known*."""
+        identity = self._journal.identity()
+        if not isinstance(identity, str):
+            self._case.fail(10, f"It is {brief(identity)}.")
+        if identity:
+            new = identity not in known
+            self._case.expect(new, 10, f"{identity} is that of another journal.")
+            plain = identity.replace("-", "")
+            fits = plain.isascii() and plain.isalnum()
+            self._case.expect(fits, 10, f"{identity} has other characters.")
+        known.append(identity)
+
+    def check_end(self) -> None:
+        """Law 9, and all others of what is opened again."""
+        journal, epoch = self._journal, self._epoch
+        identity = journal.identity()
+        self.close()
+        questions: list[tuple[str, Callable[[], object]]] = [
+            ("claim", journal.claim),
+            ("append", lambda: journal.append(epoch, self._some_history())),
+        ]
+        for name, ask in questions:
+            try:
+                ask()
+            except (JournalTakenError, JournalUnavailableError):
+                continue
+            self._case.fail(9, f"{name} of what was closed raised nothing.")
+        last = self._other()
+        self._check_read(last, 1, "It was closed and opened again. ")
+        self._check_saved(last, "It was closed and opened again. ")
+        self._check_answers(last)
+        try:
+            taken = last.claim()
+        except JournalTakenError as error:
+            did = "Its owner had closed it, and another object could not claim it."
+            self._case.fail(9, did, cause=error)
+        self._case.expect(taken > epoch, 2, f"It gave {taken} after {epoch}.")
+        same = last.identity() == identity
+        self._case.expect(same, 10, f"It was {identity}, and is {last.identity()}.")
+        self._journal, self._epoch = last, taken
+        self._append(self._some_history())
+        self._check_other(1, "Its next owner has appended. ")
+
+
+def _some_end(dice: Random, number: int, name: str) -> list[Entry]:
+    """An end of the task *name*, or none yet."""
+    event: Any
+    if (kind := dice.randrange(4)) == 0:
+        return []
+    if kind == 1:
+        event = TaskCompleted(number, number, name, 1, "ann", 10**9)
+        return [(fact_of(event), some_data(dice, 2))]
+    if kind == 2:  # noqa: PLR2004 - one kind after the other
+        event = TaskFailed(number, number, name, 1, "ann", "E", "no", "error")
+    else:
+        event = TaskCancelled(number, number, name, "no longer needed, said Zoë")
+    return [(fact_of(event), None)]
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, Task)
+
+
+def _plain(answer: Any) -> Any:
+    return answer if answer is None or isinstance(answer, str | dict) else list(answer)
