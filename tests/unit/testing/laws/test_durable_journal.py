@@ -241,7 +241,7 @@ def test_one_that_inherits_and_lacks_a_method_cannot_be_made():
     class Unfinished(DurableJournal):
         pass
 
-    with pytest.raises(TypeError, match="append, claim, close, document, read, save"):
+    with pytest.raises(TypeError, match=r"append.*claim.*read.*save.*snapshot"):
         Unfinished()
 
 
