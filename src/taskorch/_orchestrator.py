@@ -70,7 +70,7 @@ from taskorch.runtime._interrupts import (
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime
-from taskorch.runtime._submission import how_to_call, is_coroutine_function
+from taskorch.runtime._translation import how_to_call, is_coroutine_function
 from taskorch.runtime._work import COROUTINE, NAMED, THREAD, capture
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._reading import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
-from taskorch.runtime._submission import how_to_call
+from taskorch.runtime._translation import how_to_call
 from taskorch.runtime._work import NAMED, THREAD
 
 SEC = 1_000_000_000
@@ -553,15 +553,15 @@ def test_the_two_take_different_ways():
     pair = Pair(None, USUAL)
     taken = []
     for side in pair.sides:
-        submission = side.orch._rt.submission
+        plain = side.orch._rt.submission.plain
         one = side.task(work, (1,))
         many = [side.task(work, (2,), id="first")]
         many += [side.task(work, (3,), after=[many[0]]), side.task(work, (4, many[0]))]
-        run = submission.plain_run("run", {"a": one, "b": one}, {"a": (), "b": ["a"]})
+        run = plain.prepare_run("run", {"a": one, "b": one}, {"a": (), "b": ["a"]})
         taken.append(
             (
-                submission.plain([one]) is not None,
-                submission.plain(many) is not None,
+                plain.prepare([one]) is not None,
+                plain.prepare(many) is not None,
                 run is not None,
                 how_to_call(work, side.executor, [OWN]),
             )

@@ -32,7 +32,7 @@ from taskorch.runtime._kept import kept_end
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
-from taskorch.runtime._submission import how_to_call
+from taskorch.runtime._translation import how_to_call
 from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
 
 if TYPE_CHECKING:

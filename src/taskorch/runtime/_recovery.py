@@ -73,7 +73,7 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._kept import error_of_fact
 from taskorch.runtime._late import recall_late
-from taskorch.runtime._submission import how_to_call
+from taskorch.runtime._translation import how_to_call
 from taskorch.runtime._work import (
     AGENT,
     GONE,

@@ -85,11 +85,12 @@ from taskorch.runtime._interrupts import (
 from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
+from taskorch.runtime._plain import Batch
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
 from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
 from taskorch.runtime._room import Room
-from taskorch.runtime._submission import Batch, Submission
+from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
@@ -646,7 +647,7 @@ class Runtime:
         tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
         submission = self.submission
         with _rest(len(tasks)):
-            batch = submission.plain(tasks)
+            batch = submission.plain.prepare(tasks)
             works = None if batch is None else self._submit_plain(batch)
         if works is None:
             entries = [submission.prepare(task) for task in tasks]
@@ -681,7 +682,7 @@ class Runtime:
         self.deciders.refuse_reentry()
         self.durable()
         with _rest(len(tasks)):
-            made = self.submission.plain_run(run_id, tasks, above)
+            made = self.submission.plain.prepare_run(run_id, tasks, above)
             if made is None or self._submit_plain(made[0]) is None:
                 return None
             return made[1]
@@ -690,7 +691,7 @@ class Runtime:
 
         def change(now: int) -> list[Work] | None:
             self.refuse_submission()
-            return self.submission.admit_plain(batch, now)
+            return self.submission.plain.admit(batch, now)
 
         works: list[Work] | None = self.step(change, keep=True)
         return works

@@ -1,24 +1,23 @@
-"""From a Task to what the kernel takes: buckets, parents, times, and cycles."""
+"""
+Submissions of any kind: ids, what is there already, parents, cycles, and re-runs.
+
+What the fields of a task mean is said in `_translation`; `_plain` has the plain path.
+"""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from itertools import repeat
-from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._references import references, refuse_in, replaced
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
     UnknownTaskError,
-    UsageError,
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
@@ -26,26 +25,19 @@ from taskorch.kernel import (
     Bucket,
     Change,
     PolicyFault,
-    Spec,
     TaskRow,
     Terms,
     find_ring,
     hangs_on,
 )
 from taskorch.model import (
-    NO_RESOURCES,
-    NO_RETRY,
-    RAISE,
     TERMINAL,
-    AtLeast,
     Call,
     Program,
     Reference,
     Task,
     Wait,
 )
-from taskorch.model._ids import id_problem
-from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.model._show import show
 from taskorch.runtime._identity import (
     Difference,
@@ -56,14 +48,24 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
+from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
+from taskorch.runtime._translation import (
+    how_to_call,
+    is_bare,
+    needs_of,
+    needs_of_task,
+    options_of,
+    portable,
+    spec_of,
+    terms_of,
+    unchecked_terms,
+    when,
+)
 from taskorch.runtime._work import (
     AGENT,
-    COROUTINE,
     NAMED,
-    NO_KWARGS,
     PROGRAM,
-    THREAD,
     Work,
     after_of,
     capture,
@@ -80,80 +82,16 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 
-__all__ = ("Entry", "Submission", "how_to_call", "needs_of", "when")
+__all__ = ("Entry", "Submission")
 
-_COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _set_attribute: Final = object.__setattr__
-_LOCAL: Final = (Call, Program, Wait)
-_MANY: Final = 4_096
-_SLICE: Final = 512
 #: What to do about an idempotency key that is another task's.
 _OTHER_KEY: Final = (
     "use another key; or orch.submit_task(task, replace=True) makes this the next run "
     "of the task that has it"
 )
-#: Options of a task that says no more than a type and a payload: see _options.
-_FEW: Final = 3
 #: Stands for a handle where only its kind matters.
 _SOME: Final = Reference("some-task")
-
-
-def is_coroutine_function(fn: Any) -> bool:
-    """Whether calling *fn* gives a coroutine; looks through partials and objects."""
-    if type(fn) is FunctionType:
-        return bool(fn.__code__.co_flags & _COROUTINE_FLAG) or (
-            bool(fn.__dict__) and inspect.iscoroutinefunction(fn)
-        )
-    if inspect.iscoroutinefunction(fn):
-        return True
-    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
-
-
-def is_async_generator_function(fn: Any) -> bool:
-    """Whether calling *fn* gives an async generator; likewise."""
-    if type(fn) is FunctionType:
-        return bool(fn.__code__.co_flags & inspect.CO_ASYNC_GENERATOR)
-    if inspect.isasyncgenfunction(fn):
-        return True
-    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    return not isinstance(fn, type) and inspect.isasyncgenfunction(call)
-
-
-def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
-    """
-    How to call *fn*.
-
-    Raises:
-        InvalidTaskError: There is no such executor.
-    """
-    is_async = is_coroutine_function(fn)
-    if not is_async and is_async_generator_function(fn):
-        msg = (
-            f"{show(fn)} is an async generator: nobody would go through what it yields"
-        )
-        hint = "submit an async def that does: return [item async for item in …]"
-        raise InvalidTaskError(msg, hint=hint)
-    if executor is None or executor == "auto":
-        return COROUTINE if is_async else THREAD
-    if not isinstance(executor, str):
-        msg = f"executor: a name is needed, not {show(executor)}"
-        raise InvalidTaskError(msg)
-    if executor == "asyncio":
-        if not is_async:
-            msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
-            raise InvalidTaskError(msg)
-        return COROUTINE
-    if executor in ("thread", *names) and is_async:
-        msg = f"an async def runs on the loop, not with executor={executor!r}"
-        raise InvalidTaskError(msg, hint="use executor='asyncio', or a plain def")
-    if executor == "thread":
-        return THREAD
-    if executor in names:
-        return NAMED
-    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *names)))
-    msg = f"there is no executor {executor!r}: there are {known}"
-    raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
 
 
 @attrs.define(eq=False)
@@ -185,31 +123,6 @@ class Entry:
         self.given = self.task
 
 
-class Batch:
-    """
-    Tasks that need nothing but the lock, on their way in.
-
-    Lists side by side: an object for each task would be one more for the garbage
-    collector.
-    """
-
-    __slots__ = ("are_shared", "buckets", "documents", "ids", "works")
-
-    def __init__(self) -> None:
-        self.works: list[Work] = []
-        self.buckets: list[Bucket] = []
-        #: What a durable orchestrator keeps of them.
-        self.documents: list[Any] = []
-        #: Where they have ids of the user's choice, these; None for each that has not.
-        self.ids: Sequence[str | None] = ()
-        #: The tasks are those of a workflow, which other runs have too.
-        self.are_shared = False
-
-
-#: Finds the works of what a task waits for; None if that needs more.
-Link: TypeAlias = Callable[[Task, Sequence[Any]], tuple[Work, ...] | None]
-
-
 class Submission:
     """
     Turns tasks into rows, all or none.
@@ -220,201 +133,7 @@ class Submission:
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
-        #: Buckets of options that the validator need not see again.
-        self._known: dict[Any, Bucket] = {}
-
-    # -- the plain path: tasks of a kind that the validator has seen ---------------
-
-    def plain(self, tasks: Sequence[Task]) -> Batch | None:
-        """
-        *tasks* as works, if nothing but the lock is needed to take them in.
-
-        None if one of them needs more: a date, a key, terms, a validation.
-        """
-        batch = Batch()
-        link = _BatchLinks(self._rt, tasks, batch) if self._links else None
-        return batch if self._fill(batch, tasks, link) else None
-
-    def plain_run(
-        self,
-        run_id: str,
-        tasks: Mapping[str, Task],
-        above: Mapping[str, Iterable[str]],
-    ) -> tuple[Batch, dict[str, Work]] | None:
-        """
-        As `plain`, of the tasks of a workflow, under the ids of a run of it.
-
-        Args:
-            run_id: The run.
-            tasks: By their ids in the workflow, which they need not have themselves.
-            above: Of each, the ids of those that it waits for.
-
-        Returns:
-            The batch, and its works by their ids in the workflow.
-        """
-        longest = max(map(len, tasks), default=0)
-        if not self._links or len(run_id) + 1 + longest > MAX_ID_LENGTH:
-            return None
-        batch = Batch()
-        link = _RunLinks(tasks, above, batch)
-        if not self._fill(batch, tuple(tasks.values()), link):
-            return None
-        link.catch_up()
-        batch.are_shared = True
-        batch.ids = [f"{run_id}/{name}" for name in tasks]
-        return batch, link.found
-
-    @property
-    def _links(self) -> bool:
-        """Whether tasks with ids and dependencies may take the plain path."""
-        # A journal wants to know the ids first, and a validator of the user's to see
-        # them.
-        rt = self._rt
-        return rt.committer is None and rt.deciders.is_structural
-
-    def _fill(  # noqa: C901, PLR0912 - the hot path, written out
-        self, batch: Batch, tasks: Sequence[Task], link: Link | None
-    ) -> bool:
-        """Make the works of *tasks*; whether that is all that they need."""
-        rt = self._rt
-        context = capture()
-        make = rt.work_class
-        works, buckets, documents = batch.works, batch.buckets, batch.documents
-        committer = rt.committer
-        write: Callable[[tuple[Any, ...]], Any] | None = None
-        # Most batches are of one function: what was found for the last is kept.
-        key: Any = None
-        bucket: Bucket | None = None
-        fn: Any = None
-        how = THREAD
-        for task in tasks:
-            if type(task) is not Task or not _is_simple(task):
-                return False
-            payload = task.payload
-            options = _options(task)
-            if options != key:
-                key, bucket = options, self._bucket_of_like(options, task)
-                fn = None
-            if bucket is None or bucket.forgotten:
-                return False
-            if type(payload) is Call:
-                if payload.executor is not None:
-                    return False
-                args, kwargs = payload.args, payload.kwargs
-                refers = needs_of(payload) if args or kwargs else ()
-                if payload.fn is not fn:
-                    fn = payload.fn
-                    how = how_to_call(fn, None, ())
-                    write = None
-                    if committer is not None and _is_default(options):
-                        write = committer.call_documents(task.type, fn)
-                work = make(rt, fn, args, kwargs, how, context)
-            else:
-                if type(payload) is Wait:
-                    return False
-                refers = ()
-                fn = write = None
-                how = PROGRAM if type(payload) is Program else AGENT
-                work = make(rt, None, (), NO_KWARGS, how, context)
-            if refers or task.id is not None or task.after != ():
-                above = None if link is None else link(task, refers)
-                if above is None:
-                    return False
-                if above:
-                    work._above, work._after = above, None
-            work._task = task
-            if write is not None and not work._kwargs:
-                documents.append(write(work._args))
-            elif committer is not None:
-                documents.append(committer.journal.document(task))
-            works.append(work)
-            buckets.append(bucket)
-        return True
-
-    def _bucket_of_like(self, options: Any, task: Task) -> Bucket | None:
-        """The bucket of tasks like *task*, if the validator need not see them."""
-        bucket = self._known.get(options)
-        if (bucket is None or bucket.forgotten) and options is not None:
-            if not self._rt.deciders.is_structural:
-                return None
-            bare = attrs.evolve(task, id=None, after=())
-            verdict = self._rt.deciders.validate(bare, self._rt.now())
-            if not (verdict.accepted and verdict.reusable):
-                return None
-            bucket = self._rt.kernel_bucket(_spec(task))
-            self._remember(options, bucket)
-        return bucket
-
-    def _remember(self, options: Any, bucket: Bucket) -> None:
-        if len(self._known) > _MANY:
-            self._known.clear()
-        self._known[options] = bucket
-
-    def admit_plain(self, batch: Batch, now: int) -> list[Work] | None:
-        """Under the lock: take in what `plain` made; None if that is too late."""
-        rt = self._rt
-        kernel = rt.kernel
-        works, buckets = batch.works, batch.buckets
-        if not self._is_agreed(batch, now):
-            return None
-        known, gone = kernel.tasks.keys(), kernel.retired.keys()
-        if not (known.isdisjoint(batch.ids) and gone.isdisjoint(batch.ids)):
-            return None
-        if rt.committer is not None:
-            rt.committer.documents.update(zip(works, batch.documents, strict=True))
-        submit = kernel.submit
-        prefix, numbers = rt.id_parts
-        ids = batch.ids or repeat(None)
-        for number, (work, bucket, name) in enumerate(
-            zip(works, buckets, ids, strict=False), 1
-        ):
-            task: Task = work._task  # type: ignore[assignment]  # set by plain
-            task_id = name or prefix + str(next(numbers))
-            above = work._above
-            work._row = submit(
-                task_id,
-                bucket,
-                work,
-                now,
-                task.priority,
-                tuple([parent._row for parent in above]) if above else (),
-                named=name is not None,
-            )
-            if not batch.are_shared:
-                _set_attribute(task, "_submitted_as", task_id)
-            if not number % _SLICE:
-                # So that not all of its facts are there at once.
-                rt.publish()
-        return works
-
-    def _is_agreed(self, batch: Batch, now: int) -> bool:
-        """
-        Under the lock: whether nobody need be asked about any of *batch*.
-
-        Our own policies are asked once about each kind of task; those of the user's
-        see every task until they say that they need not.
-        """
-        kernel = self._rt.kernel
-        for bucket, work in dict(zip(batch.buckets, batch.works, strict=True)).items():
-            if bucket.forgotten:
-                return False
-            if kernel.plain and bucket.checked == kernel.agents_version:
-                continue
-            if not self._rt.deciders.is_standard:
-                return False
-            task: Task = work._task  # type: ignore[assignment]  # set by plain
-            probe = self._rt.new_work(work._fn, (), NO_KWARGS, work._how, work._ctx)
-            probe._task = attrs.evolve(task, id=None, after=())
-            row = TaskRow("probe", 0, bucket, probe, now)
-            try:
-                kernel.consider(row, now, priority=task.priority)
-            except (UsageError, PolicyFault):
-                # It is asked about properly, and refused by its name.
-                return False
-        version = kernel.agents_version
-        return kernel.plain and all(
-            bucket.checked == version for bucket in dict.fromkeys(batch.buckets)
-        )
+        self.plain = Plain(runtime)
 
     # -- outside the lock ----------------------------------------------------------
 
@@ -432,15 +151,13 @@ class Submission:
             raise InvalidTaskError(
                 msg, hint="use Task(…), Task.call(…) or orch.submit(function, …)"
             )
-        key = _options(task)
-        bucket = None
-        if key is not None and _is_bare(task):
-            bucket = self._known.get(key)
-        if bucket is None or bucket.forgotten:
+        key = options_of(task)
+        bucket = self.plain.known(key) if is_bare(task) else None
+        if bucket is None:
             reusable = self.validate(task)
-            bucket = self._rt.kernel_bucket(_spec(task))
+            bucket = self._rt.kernel_bucket(spec_of(task))
             if reusable and key is not None:
-                self._remember(key, bucket)
+                self.plain.remember(key, bucket)
         return self._entry(task, bucket)
 
     def validate(self, task: Task, *, formed: bool = False) -> bool:
@@ -495,7 +212,7 @@ class Submission:
         """
         assert self._rt.committer is not None  # noqa: S101 - the callers looked
         try:
-            return self._rt.committer.journal.document(_portable(task, name_of))
+            return self._rt.committer.journal.document(portable(task, name_of))
         except InvalidTaskError as refused:
             name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
             msg = f"{name} cannot be kept: {refused.message}"
@@ -662,7 +379,7 @@ class Submission:
         for entry in batch.values():
             works = self._parents(entry, named, objects)
             if entry.document is not None and (
-                entry.again is not None or _needs_of(entry.task)
+                entry.again is not None or needs_of_task(entry.task)
             ):
                 entry.document = self._document(
                     entry.task, _naming(objects, frozenset(works))
@@ -829,7 +546,7 @@ class Submission:
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks
-        bucket = row.bucket if is_here else kernel.bucket(_spec(task))
+        bucket = row.bucket if is_here else kernel.bucket(spec_of(task))
         priority = task.priority
         if is_here:
             # It may have been moved.
@@ -844,7 +561,7 @@ class Submission:
             not_before_ns=when(task.not_before, now),
             deadline_ns=when(task.deadline, now),
             rerun_of=row,
-            terms=_terms_of(task),
+            terms=unchecked_terms(task),
         )
         kernel.accept(admitted, now)
         self._replace(old, work, now)
@@ -903,102 +620,6 @@ class Submission:
             self._rt.keys[task.idempotency_key] = row.id
 
 
-class _BatchLinks:
-    """Finds what tasks of a batch wait for: tasks before them in it, and others."""
-
-    def __init__(self, runtime: Runtime, tasks: Sequence[Task], batch: Batch) -> None:
-        self._rt = runtime
-        self._tasks = tasks
-        self._batch = batch
-        self._seen = 0
-        #: Those that have come, by their ids and by those of the objects.
-        self._objects: dict[int | str, Work] = {}
-        #: All of the batch: what has not come yet may come later.
-        self._all: set[int | str] | None = None
-
-    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
-        """
-        The works that *task* waits for; None if it is no simple matter.
-
-        Args:
-            task: The next of the batch.
-            refers: The handles and tasks among its arguments.
-        """
-        tasks, works = self._tasks, self._batch.works
-        if not self._seen:
-            self._batch.ids = [t.id for t in tasks] if _any_named(tasks) else ()
-        for number in range(self._seen, len(works)):
-            before = tasks[number]
-            self._objects[id(before)] = works[number]
-            if before.id is not None:
-                self._objects[before.id] = works[number]
-        self._seen = len(works)
-        if task.id is not None and (task.id in self._objects or id_problem(task.id)):
-            return None
-        after = task.after
-        if type(after) is not list and type(after) is not tuple:
-            return None
-        found: dict[Work, None] = {}
-        for ref in (*after, *refers) if refers else after:
-            work = self._find(ref, task)
-            if work is None:
-                return None
-            found[work] = None
-        return tuple(found)
-
-    def _find(self, ref: Any, task: Task) -> Work | None:
-        key = ref if type(ref) is str else id(ref)
-        work = self._objects.get(key)
-        if work is not None:
-            return work
-        if self._all is None:
-            self._all = {id(t) for t in self._tasks}
-            self._all.update(t.id for t in self._tasks if t.id is not None)
-        if key in self._all:
-            return None
-        try:
-            work = self._rt.find(ref, task)
-        except UsageError:
-            return None
-        return self._objects.setdefault(work._row.id, work)
-
-
-class _RunLinks:
-    """Finds what tasks of a workflow wait for."""
-
-    def __init__(
-        self,
-        tasks: Mapping[str, Task],
-        above: Mapping[str, Iterable[str]],
-        batch: Batch,
-    ) -> None:
-        self._names = tuple(tasks)
-        self._above = above
-        self._works = batch.works
-        #: The works so far, by their ids in the workflow.
-        self.found: dict[str, Work] = {}
-
-    def catch_up(self) -> None:
-        """Take in the works that have come."""
-        names, found, works = self._names, self.found, self._works
-        for number in range(len(found), len(works)):
-            found[names[number]] = works[number]
-
-    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
-        """As that of `_BatchLinks`."""
-        self.catch_up()
-        found = self.found
-        above = self._above[self._names[len(found)]]
-        if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):
-            # It waits for what is no part of the workflow, too.
-            return None
-        try:
-            return tuple([found[name] for name in above])
-        except KeyError:
-            # It comes later in the workflow.
-            return None
-
-
 def given_parents(
     runtime: Runtime, work: Work, given: Collection[str]
 ) -> Sequence[str]:
@@ -1020,10 +641,6 @@ def given_parents(
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]
-
-
-def _any_named(tasks: Iterable[Task]) -> bool:
-    return any(task.id is not None for task in tasks)
 
 
 def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
@@ -1051,7 +668,7 @@ def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str
 
 def _bare(task: Task, objects: Mapping[int, Entry] = MappingProxyType({})) -> Task:
     """*task* as it is compared: tasks that it needs are meant by the ids given."""
-    return _portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
+    return portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
 
 
 def _naming(
@@ -1080,151 +697,6 @@ def _refuse_to_replace(work: Work) -> None:
         msg = f"task {row.id} is {row.state}: only what has ended can be replaced"
         hint = f"orch.cancel_task({name!r}), and wait() for orch.handle({name!r})"
         raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
-
-
-def _portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
-    """*task* without what only this process has: handles become references."""
-    payload = task.payload
-    if type(payload) is Call and needs_of(payload):
-        args, kwargs = replaced(
-            payload.args,
-            payload.kwargs,
-            lambda ref: ref if isinstance(ref, Reference) else name_of(ref),
-        )
-        payload = attrs.evolve(payload, args=args, kwargs=kwargs)
-    elif task.after == ():
-        return task
-    # What it comes after is in the fact.
-    return attrs.evolve(task, after=(), payload=payload)
-
-
-def _needs_of(task: Task) -> Sequence[Any]:
-    return needs_of(task.payload) if isinstance(task.payload, Call) else ()
-
-
-def needs_of(call: Call) -> Sequence[Any]:
-    """
-    The handles and tasks among the arguments of *call*, however deep.
-
-    Raises:
-        InvalidTaskError: One is where its result could not take its place, or is
-            nothing that could be depended on.
-    """
-    refuse_in(call.fn)
-    found = references(call.args, call.kwargs)
-    for ref in found:
-        if not isinstance(ref, Work | Task | Reference):
-            msg = f"{show(ref)} is no task here: it is part of a workflow"
-            raise InvalidTaskError(msg, hint="wf.task(…) takes it as an argument")
-    return [ref for ref in found if not isinstance(ref, Reference)]
-
-
-def _options(task: Task) -> Any:
-    """What the validator's consent may hold for, or None if it cannot be a key."""
-    local = isinstance(task.payload, _LOCAL)
-    if (
-        task.retry is NO_RETRY
-        and task.resources is NO_RESOURCES
-        and task.requires is None
-        and task.timeout is None
-        and task.idempotent is True
-        and type(task.type) is str
-        and type(task.priority) is int
-    ):
-        # As many as `_FEW` says.
-        return (task.type, task.priority, local)
-    key = (
-        task.type,
-        task.priority,
-        task.requires,
-        task.resources,
-        task.timeout,
-        task.retry,
-        task.idempotent,
-        local,
-    )
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
-
-
-def _is_bare(task: Task) -> bool:
-    """Whether nothing of *task* is its own but the payload."""
-    return task.id is None and task.after == () and _is_simple(task)
-
-
-def _is_simple(task: Task) -> bool:
-    """Whether nothing of *task* is its own but payload, id, and what it waits for."""
-    return (
-        task.deadline is None
-        and task.not_before is None
-        and task.idempotency_key is None
-        and task.metadata is None
-        and task.join == "all"
-        and task.on_parent_failure == "block"
-    )
-
-
-def terms_of(task: Task, parents: int) -> Terms | None:
-    """
-    Under what conditions *task* goes on; None: once all its parents have completed.
-
-    Raises:
-        InvalidTaskError: So many parents could never meet them.
-    """
-    terms = _terms_of(task)
-    if terms is None or terms.join in ("all", "finished"):
-        return terms
-    least = terms.join if isinstance(terms.join, int) else 1
-    if parents < least:
-        what = f"join={show(task.join)}"
-        msg = f"{what} waits for {least} tasks, and `after` names {parents}"
-        raise InvalidTaskError(msg, task_id=task.id)
-    return terms
-
-
-def _terms_of(task: Task) -> Terms | None:
-    join: Any = task.join
-    if isinstance(join, AtLeast):
-        join = join.count
-    elif not isinstance(join, str):
-        join = "asked"
-    wait = None
-    payload = task.payload
-    if isinstance(payload, Wait):
-        timeout = None if payload.timeout is None else int(payload.timeout * NS)
-        wait = (payload.event, timeout, payload.default is not RAISE)
-    elif join == "all" and task.on_parent_failure == "block":
-        return None
-    return Terms(join, task.on_parent_failure, wait=wait)
-
-
-def _is_default(options: Any) -> bool:
-    """Whether a task with these says no more than its type and its payload."""
-    return options is not None and len(options) == _FEW and options[1] == 0
-
-
-def _spec(task: Task) -> Spec:
-    requires: tuple[str, ...] | None
-    if task.requires is not None:
-        requires = tuple(sorted(set(task.requires)))
-    elif isinstance(task.payload, _LOCAL):
-        requires = None
-    else:
-        requires = (task.type,)
-    timeout = None if task.timeout is None else max(1, int(task.timeout * NS))
-    return Spec(task.type, requires, task.resources.units, timeout, task.idempotent)
-
-
-def when(value: float | datetime | None, now: int) -> int | None:
-    """A time in ns: seconds count from *now*."""
-    if value is None:
-        return None
-    if isinstance(value, datetime):
-        return int(value.timestamp() * NS)
-    return now + int(value * NS)
 
 
 def _refuse_rings(batch: dict[str, Entry]) -> None:

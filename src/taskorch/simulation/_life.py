@@ -511,9 +511,9 @@ class Life(Hosting):
         submission = self.submission
         works: list[Work] | None = None
         try:
-            plain = submission.plain(tasks)
+            plain = submission.plain.prepare(tasks)
             if plain is not None:
-                works = submission.admit_plain(plain, self.now())
+                works = submission.plain.admit(plain, self.now())
             if works is None:
                 entries = [submission.prepare(task) for task in tasks]
                 works = submission.admit(entries, self.now())

@@ -19,7 +19,13 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
 from taskorch.runtime._deciders import _STRUCTURE, Parts
-from taskorch.runtime._submission import _is_bare, _options, _spec, needs_of, terms_of
+from taskorch.runtime._translation import (
+    is_bare,
+    needs_of,
+    options_of,
+    spec_of,
+    terms_of,
+)
 from taskorch.runtime._work import Work
 from taskorch.workflows import Workflow
 from taskorch.workflows._graph import refuse_rings
@@ -239,10 +245,10 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
             terms = terms_of(task, above)
             if terms is not None:
                 plan.terms[number] = terms
-        key = _options(task)
+        key = options_of(task)
         spec = specs.get(key) if key is not None else None
         if spec is None:
-            spec = _spec(task)
+            spec = spec_of(task)
             if key is not None:
                 specs[key] = spec
         plan.specs.append(spec)
@@ -324,7 +330,7 @@ def _check_all(tasks: Iterable[Any]) -> None:
         if not isinstance(task, Task):
             msg = f"a list of tasks has {show(task)}, which is no Task"
             raise InvalidTaskError(msg)
-        key = _options(task) if _is_bare(task) else None
+        key = options_of(task) if is_bare(task) else None
         if key is None or key not in seen:
             _check(task)
             if key is not None:

@@ -30,7 +30,7 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._submission import when
+from taskorch.runtime._translation import when
 from taskorch.simulation._plan import Means, Plan
 from taskorch.simulation._plan_chance import Chance
 

@@ -1,0 +1,392 @@
+"""
+The plain path: tasks that need nothing but the lock, taken in many at a time.
+
+They are of kinds that the validator has seen, and have no date, no key and no terms.
+What needs more takes the general way, in `_submission`; `tests/integration/
+test_quick_ways.py` holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import (
+    UsageError,
+)
+from taskorch.kernel import (
+    Bucket,
+    PolicyFault,
+    TaskRow,
+)
+from taskorch.model import (
+    Call,
+    Program,
+    Task,
+    Wait,
+)
+from taskorch.model._ids import id_problem
+from taskorch.model._limits import MAX_ID_LENGTH
+from taskorch.runtime._translation import (
+    how_to_call,
+    is_default,
+    is_simple,
+    needs_of,
+    options_of,
+    spec_of,
+)
+from taskorch.runtime._work import (
+    AGENT,
+    NO_KWARGS,
+    PROGRAM,
+    THREAD,
+    Work,
+    capture,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+__all__ = ("Batch", "Plain")
+
+
+class Batch:
+    """
+    Tasks that need nothing but the lock, on their way in.
+
+    Lists side by side: an object for each task would be one more for the garbage
+    collector.
+    """
+
+    __slots__ = ("are_shared", "buckets", "documents", "ids", "works")
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.buckets: list[Bucket] = []
+        #: What a durable orchestrator keeps of them.
+        self.documents: list[Any] = []
+        #: Where they have ids of the user's choice, these; None for each that has not.
+        self.ids: Sequence[str | None] = ()
+        #: The tasks are those of a workflow, which other runs have too.
+        self.are_shared = False
+
+
+_set_attribute: Final = object.__setattr__
+_MANY: Final = 4_096
+_SLICE: Final = 512
+#: Finds the works of what a task waits for; None if that needs more.
+Link: TypeAlias = Callable[[Task, Sequence[Any]], tuple[Work, ...] | None]
+
+
+class Plain:
+    """
+    The plain path into one orchestrator.
+
+    Args:
+        runtime: The orchestrator.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        #: Buckets of options that the validator need not see again.
+        self._known: dict[Any, Bucket] = {}
+
+    def prepare(self, tasks: Sequence[Task]) -> Batch | None:
+        """
+        *tasks* as works, if nothing but the lock is needed to take them in.
+
+        None if one of them needs more: a date, a key, terms, a validation.
+        """
+        batch = Batch()
+        link = _BatchLinks(self._rt, tasks, batch) if self._takes_links else None
+        return batch if self._fill(batch, tasks, link) else None
+
+    def prepare_run(
+        self,
+        run_id: str,
+        tasks: Mapping[str, Task],
+        above: Mapping[str, Iterable[str]],
+    ) -> tuple[Batch, dict[str, Work]] | None:
+        """
+        As `prepare`, of the tasks of a workflow, under the ids of a run of it.
+
+        Args:
+            run_id: The run.
+            tasks: By their ids in the workflow, which they need not have themselves.
+            above: Of each, the ids of those that it waits for.
+
+        Returns:
+            The batch, and its works by their ids in the workflow.
+        """
+        longest = max(map(len, tasks), default=0)
+        if not self._takes_links or len(run_id) + 1 + longest > MAX_ID_LENGTH:
+            return None
+        batch = Batch()
+        link = _RunLinks(tasks, above, batch)
+        if not self._fill(batch, tuple(tasks.values()), link):
+            return None
+        link.catch_up()
+        batch.are_shared = True
+        batch.ids = [f"{run_id}/{name}" for name in tasks]
+        return batch, link.found
+
+    @property
+    def _takes_links(self) -> bool:
+        """Whether tasks with ids and dependencies may take the plain path."""
+        # A journal wants to know the ids first, and a validator of the user's to see
+        # them.
+        rt = self._rt
+        return rt.committer is None and rt.deciders.is_structural
+
+    def _fill(  # noqa: C901, PLR0912 - the hot path, written out
+        self, batch: Batch, tasks: Sequence[Task], link: Link | None
+    ) -> bool:
+        """Make the works of *tasks*; whether that is all that they need."""
+        rt = self._rt
+        context = capture()
+        make = rt.work_class
+        works, buckets, documents = batch.works, batch.buckets, batch.documents
+        committer = rt.committer
+        write: Callable[[tuple[Any, ...]], Any] | None = None
+        # Most batches are of one function: what was found for the last is kept.
+        key: Any = None
+        bucket: Bucket | None = None
+        fn: Any = None
+        how = THREAD
+        for task in tasks:
+            if type(task) is not Task or not is_simple(task):
+                return False
+            payload = task.payload
+            options = options_of(task)
+            if options != key:
+                key, bucket = options, self._bucket_of_like(options, task)
+                fn = None
+            if bucket is None or bucket.forgotten:
+                return False
+            if type(payload) is Call:
+                if payload.executor is not None:
+                    return False
+                args, kwargs = payload.args, payload.kwargs
+                refers = needs_of(payload) if args or kwargs else ()
+                if payload.fn is not fn:
+                    fn = payload.fn
+                    how = how_to_call(fn, None, ())
+                    write = None
+                    if committer is not None and is_default(options):
+                        write = committer.call_documents(task.type, fn)
+                work = make(rt, fn, args, kwargs, how, context)
+            else:
+                if type(payload) is Wait:
+                    return False
+                refers = ()
+                fn = write = None
+                how = PROGRAM if type(payload) is Program else AGENT
+                work = make(rt, None, (), NO_KWARGS, how, context)
+            if refers or task.id is not None or task.after != ():
+                above = None if link is None else link(task, refers)
+                if above is None:
+                    return False
+                if above:
+                    work._above, work._after = above, None
+            work._task = task
+            if write is not None and not work._kwargs:
+                documents.append(write(work._args))
+            elif committer is not None:
+                documents.append(committer.journal.document(task))
+            works.append(work)
+            buckets.append(bucket)
+        return True
+
+    def _bucket_of_like(self, options: Any, task: Task) -> Bucket | None:
+        """The bucket of tasks like *task*, if the validator need not see them."""
+        bucket = self._known.get(options)
+        if (bucket is None or bucket.forgotten) and options is not None:
+            if not self._rt.deciders.is_structural:
+                return None
+            bare = attrs.evolve(task, id=None, after=())
+            verdict = self._rt.deciders.validate(bare, self._rt.now())
+            if not (verdict.accepted and verdict.reusable):
+                return None
+            bucket = self._rt.kernel_bucket(spec_of(task))
+            self.remember(options, bucket)
+        return bucket
+
+    def known(self, options: Any) -> Bucket | None:
+        """The bucket of tasks with *options*, if the validator need not see them."""
+        bucket = None if options is None else self._known.get(options)
+        return None if bucket is None or bucket.forgotten else bucket
+
+    def remember(self, options: Any, bucket: Bucket) -> None:
+        """The validator agrees to all tasks with *options*: they go to *bucket*."""
+        if len(self._known) > _MANY:
+            self._known.clear()
+        self._known[options] = bucket
+
+    def admit(self, batch: Batch, now: int) -> list[Work] | None:
+        """Under the lock: take in what `prepare` made; None if that is too late."""
+        rt = self._rt
+        kernel = rt.kernel
+        works, buckets = batch.works, batch.buckets
+        if not self._is_agreed(batch, now):
+            return None
+        known, gone = kernel.tasks.keys(), kernel.retired.keys()
+        if not (known.isdisjoint(batch.ids) and gone.isdisjoint(batch.ids)):
+            return None
+        if rt.committer is not None:
+            rt.committer.documents.update(zip(works, batch.documents, strict=True))
+        submit = kernel.submit
+        prefix, numbers = rt.id_parts
+        ids = batch.ids or repeat(None)
+        for number, (work, bucket, name) in enumerate(
+            zip(works, buckets, ids, strict=False), 1
+        ):
+            task: Task = work._task  # type: ignore[assignment]  # set by prepare
+            task_id = name or prefix + str(next(numbers))
+            above = work._above
+            work._row = submit(
+                task_id,
+                bucket,
+                work,
+                now,
+                task.priority,
+                tuple([parent._row for parent in above]) if above else (),
+                named=name is not None,
+            )
+            if not batch.are_shared:
+                _set_attribute(task, "_submitted_as", task_id)
+            if not number % _SLICE:
+                # So that not all of its facts are there at once.
+                rt.publish()
+        return works
+
+    def _is_agreed(self, batch: Batch, now: int) -> bool:
+        """
+        Under the lock: whether nobody need be asked about any of *batch*.
+
+        Our own policies are asked once about each kind of task; those of the user's
+        see every task until they say that they need not.
+        """
+        kernel = self._rt.kernel
+        for bucket, work in dict(zip(batch.buckets, batch.works, strict=True)).items():
+            if bucket.forgotten:
+                return False
+            if kernel.plain and bucket.checked == kernel.agents_version:
+                continue
+            if not self._rt.deciders.is_standard:
+                return False
+            task: Task = work._task  # type: ignore[assignment]  # set by prepare
+            probe = self._rt.new_work(work._fn, (), NO_KWARGS, work._how, work._ctx)
+            probe._task = attrs.evolve(task, id=None, after=())
+            row = TaskRow("probe", 0, bucket, probe, now)
+            try:
+                kernel.consider(row, now, priority=task.priority)
+            except (UsageError, PolicyFault):
+                # It is asked about properly, and refused by its name.
+                return False
+        version = kernel.agents_version
+        return kernel.plain and all(
+            bucket.checked == version for bucket in dict.fromkeys(batch.buckets)
+        )
+
+
+def _any_named(tasks: Iterable[Task]) -> bool:
+    return any(task.id is not None for task in tasks)
+
+
+class _BatchLinks:
+    """Finds what tasks of a batch wait for: tasks before them in it, and others."""
+
+    def __init__(self, runtime: Runtime, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = runtime
+        self._tasks = tasks
+        self._batch = batch
+        self._seen = 0
+        #: Those that have come, by their ids and by those of the objects.
+        self._objects: dict[int | str, Work] = {}
+        #: All of the batch: what has not come yet may come later.
+        self._all: set[int | str] | None = None
+
+    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
+        """
+        The works that *task* waits for; None if it is no simple matter.
+
+        Args:
+            task: The next of the batch.
+            refers: The handles and tasks among its arguments.
+        """
+        tasks, works = self._tasks, self._batch.works
+        if not self._seen:
+            self._batch.ids = [t.id for t in tasks] if _any_named(tasks) else ()
+        for number in range(self._seen, len(works)):
+            before = tasks[number]
+            self._objects[id(before)] = works[number]
+            if before.id is not None:
+                self._objects[before.id] = works[number]
+        self._seen = len(works)
+        if task.id is not None and (task.id in self._objects or id_problem(task.id)):
+            return None
+        after = task.after
+        if type(after) is not list and type(after) is not tuple:
+            return None
+        found: dict[Work, None] = {}
+        for ref in (*after, *refers) if refers else after:
+            work = self._find(ref, task)
+            if work is None:
+                return None
+            found[work] = None
+        return tuple(found)
+
+    def _find(self, ref: Any, task: Task) -> Work | None:
+        key = ref if type(ref) is str else id(ref)
+        work = self._objects.get(key)
+        if work is not None:
+            return work
+        if self._all is None:
+            self._all = {id(t) for t in self._tasks}
+            self._all.update(t.id for t in self._tasks if t.id is not None)
+        if key in self._all:
+            return None
+        try:
+            work = self._rt.find(ref, task)
+        except UsageError:
+            return None
+        return self._objects.setdefault(work._row.id, work)
+
+
+class _RunLinks:
+    """Finds what tasks of a workflow wait for."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        above: Mapping[str, Iterable[str]],
+        batch: Batch,
+    ) -> None:
+        self._names = tuple(tasks)
+        self._above = above
+        self._works = batch.works
+        #: The works so far, by their ids in the workflow.
+        self.found: dict[str, Work] = {}
+
+    def catch_up(self) -> None:
+        """Take in the works that have come."""
+        names, found, works = self._names, self.found, self._works
+        for number in range(len(found), len(works)):
+            found[names[number]] = works[number]
+
+    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
+        """As that of `_BatchLinks`."""
+        self.catch_up()
+        found = self.found
+        above = self._above[self._names[len(found)]]
+        if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):
+            # It waits for what is no part of the workflow, too.
+            return None
+        try:
+            return tuple([found[name] for name in above])
+        except KeyError:
+            # It comes later in the workflow.
+            return None

@@ -1,0 +1,268 @@
+"""
+What the fields of a Task come to: how its function is called, what it needs, when.
+
+Nothing here knows an orchestrator: it is the same for a submission, for a task that an
+earlier life has left, and for a plan.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from types import FunctionType
+from typing import Any, Final
+
+import attrs
+
+from taskorch._references import references, refuse_in, replaced
+from taskorch.errors import (
+    InvalidTaskError,
+)
+from taskorch.kernel import (
+    Spec,
+    Terms,
+)
+from taskorch.model import (
+    NO_RESOURCES,
+    NO_RETRY,
+    RAISE,
+    AtLeast,
+    Call,
+    Program,
+    Reference,
+    Task,
+    Wait,
+)
+from taskorch.model._limits import NS
+from taskorch.model._show import show
+from taskorch.runtime._work import (
+    COROUTINE,
+    NAMED,
+    THREAD,
+    Work,
+)
+
+__all__ = (
+    "how_to_call",
+    "is_bare",
+    "is_coroutine_function",
+    "is_default",
+    "is_simple",
+    "needs_of",
+    "needs_of_task",
+    "options_of",
+    "portable",
+    "spec_of",
+    "terms_of",
+    "unchecked_terms",
+    "when",
+)
+
+_COROUTINE_FLAG: Final = inspect.CO_COROUTINE
+_LOCAL: Final = (Call, Program, Wait)
+#: Options of a task that says no more than a type and a payload: see `options_of`.
+_FEW: Final = 3
+
+
+def is_coroutine_function(fn: Any) -> bool:
+    """Whether calling *fn* gives a coroutine; looks through partials and objects."""
+    if type(fn) is FunctionType:
+        return bool(fn.__code__.co_flags & _COROUTINE_FLAG) or (
+            bool(fn.__dict__) and inspect.iscoroutinefunction(fn)
+        )
+    if inspect.iscoroutinefunction(fn):
+        return True
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
+    return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
+
+
+def is_async_generator_function(fn: Any) -> bool:
+    """Whether calling *fn* gives an async generator; likewise."""
+    if type(fn) is FunctionType:
+        return bool(fn.__code__.co_flags & inspect.CO_ASYNC_GENERATOR)
+    if inspect.isasyncgenfunction(fn):
+        return True
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
+    return not isinstance(fn, type) and inspect.isasyncgenfunction(call)
+
+
+def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
+    """
+    How to call *fn*.
+
+    Raises:
+        InvalidTaskError: There is no such executor.
+    """
+    is_async = is_coroutine_function(fn)
+    if not is_async and is_async_generator_function(fn):
+        msg = (
+            f"{show(fn)} is an async generator: nobody would go through what it yields"
+        )
+        hint = "submit an async def that does: return [item async for item in …]"
+        raise InvalidTaskError(msg, hint=hint)
+    if executor is None or executor == "auto":
+        return COROUTINE if is_async else THREAD
+    if not isinstance(executor, str):
+        msg = f"executor: a name is needed, not {show(executor)}"
+        raise InvalidTaskError(msg)
+    if executor == "asyncio":
+        if not is_async:
+            msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
+            raise InvalidTaskError(msg)
+        return COROUTINE
+    if executor in ("thread", *names) and is_async:
+        msg = f"an async def runs on the loop, not with executor={executor!r}"
+        raise InvalidTaskError(msg, hint="use executor='asyncio', or a plain def")
+    if executor == "thread":
+        return THREAD
+    if executor in names:
+        return NAMED
+    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *names)))
+    msg = f"there is no executor {executor!r}: there are {known}"
+    raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
+
+
+def portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
+    """*task* without what only this process has: handles become references."""
+    payload = task.payload
+    if type(payload) is Call and needs_of(payload):
+        args, kwargs = replaced(
+            payload.args,
+            payload.kwargs,
+            lambda ref: ref if isinstance(ref, Reference) else name_of(ref),
+        )
+        payload = attrs.evolve(payload, args=args, kwargs=kwargs)
+    elif task.after == ():
+        return task
+    # What it comes after is in the fact.
+    return attrs.evolve(task, after=(), payload=payload)
+
+
+def needs_of_task(task: Task) -> Sequence[Any]:
+    return needs_of(task.payload) if isinstance(task.payload, Call) else ()
+
+
+def needs_of(call: Call) -> Sequence[Any]:
+    """
+    The handles and tasks among the arguments of *call*, however deep.
+
+    Raises:
+        InvalidTaskError: One is where its result could not take its place, or is
+            nothing that could be depended on.
+    """
+    refuse_in(call.fn)
+    found = references(call.args, call.kwargs)
+    for ref in found:
+        if not isinstance(ref, Work | Task | Reference):
+            msg = f"{show(ref)} is no task here: it is part of a workflow"
+            raise InvalidTaskError(msg, hint="wf.task(…) takes it as an argument")
+    return [ref for ref in found if not isinstance(ref, Reference)]
+
+
+def options_of(task: Task) -> Any:
+    """What the validator's consent may hold for, or None if it cannot be a key."""
+    local = isinstance(task.payload, _LOCAL)
+    if (
+        task.retry is NO_RETRY
+        and task.resources is NO_RESOURCES
+        and task.requires is None
+        and task.timeout is None
+        and task.idempotent is True
+        and type(task.type) is str
+        and type(task.priority) is int
+    ):
+        # As many as `_FEW` says.
+        return (task.type, task.priority, local)
+    key = (
+        task.type,
+        task.priority,
+        task.requires,
+        task.resources,
+        task.timeout,
+        task.retry,
+        task.idempotent,
+        local,
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def is_bare(task: Task) -> bool:
+    """Whether nothing of *task* is its own but the payload."""
+    return task.id is None and task.after == () and is_simple(task)
+
+
+def is_simple(task: Task) -> bool:
+    """Whether nothing of *task* is its own but payload, id, and what it waits for."""
+    return (
+        task.deadline is None
+        and task.not_before is None
+        and task.idempotency_key is None
+        and task.metadata is None
+        and task.join == "all"
+        and task.on_parent_failure == "block"
+    )
+
+
+def terms_of(task: Task, parents: int) -> Terms | None:
+    """
+    Under what conditions *task* goes on; None: once all its parents have completed.
+
+    Raises:
+        InvalidTaskError: So many parents could never meet them.
+    """
+    terms = unchecked_terms(task)
+    if terms is None or terms.join in ("all", "finished"):
+        return terms
+    least = terms.join if isinstance(terms.join, int) else 1
+    if parents < least:
+        what = f"join={show(task.join)}"
+        msg = f"{what} waits for {least} tasks, and `after` names {parents}"
+        raise InvalidTaskError(msg, task_id=task.id)
+    return terms
+
+
+def unchecked_terms(task: Task) -> Terms | None:
+    join: Any = task.join
+    if isinstance(join, AtLeast):
+        join = join.count
+    elif not isinstance(join, str):
+        join = "asked"
+    wait = None
+    payload = task.payload
+    if isinstance(payload, Wait):
+        timeout = None if payload.timeout is None else int(payload.timeout * NS)
+        wait = (payload.event, timeout, payload.default is not RAISE)
+    elif join == "all" and task.on_parent_failure == "block":
+        return None
+    return Terms(join, task.on_parent_failure, wait=wait)
+
+
+def is_default(options: Any) -> bool:
+    """Whether a task with these says no more than its type and its payload."""
+    return options is not None and len(options) == _FEW and options[1] == 0
+
+
+def spec_of(task: Task) -> Spec:
+    requires: tuple[str, ...] | None
+    if task.requires is not None:
+        requires = tuple(sorted(set(task.requires)))
+    elif isinstance(task.payload, _LOCAL):
+        requires = None
+    else:
+        requires = (task.type,)
+    timeout = None if task.timeout is None else max(1, int(task.timeout * NS))
+    return Spec(task.type, requires, task.resources.units, timeout, task.idempotent)
+
+
+def when(value: float | datetime | None, now: int) -> int | None:
+    """A time in ns: seconds count from *now*."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return int(value.timestamp() * NS)
+    return now + int(value * NS)
