@@ -99,17 +99,17 @@ class Committer:
 
     def __init__(self, runtime: Runtime, journal: Journal) -> None:
         self._rt = runtime
-        #: Whether it knows the tasks that have left memory.
-        self.can_be_asked = isinstance(journal, DurableJournal)
-        if not isinstance(journal, DurableJournal):
-            journal = BareJournal(journal)
-        self.journal: DurableJournal = journal
+        self.journal: DurableJournal = (
+            journal if isinstance(journal, DurableJournal) else BareJournal(journal)
+        )
+        #: Whether it can be asked for the tasks that have left memory.
+        self.can_be_asked = self.journal is journal
         #: Entries, or what the journal has made of them already.
-        self.commits: Commits[Group] = Commits(make=journal.new_group)
+        self.commits: Commits[Group] = Commits(make=self.journal.new_group)
         #: Makes of a value what is kept of it, for a group.
-        self.document: Callable[[Any], Any] = journal.text
+        self.document: Callable[[Any], Any] = self.journal.text
         #: Likewise, of tasks that call a function, of the positional arguments.
-        self.call_documents = journal.call_texts
+        self.call_documents = self.journal.call_texts
         #: Why the journal cannot be written; empty if it can.
         self.trouble = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
