@@ -4,7 +4,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Spec, SubmitTask, Terms, explain
-from taskorch.kernel import _explain_estimate as estimates
+from taskorch.kernel._explain import _estimate as estimates
 from taskorch.model import Estimate, Resources
 
 

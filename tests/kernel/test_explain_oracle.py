@@ -27,7 +27,7 @@ from taskorch.kernel import _queue as queue
 from taskorch.kernel import _waits as waits
 from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._explain_parents import wait_of
+from taskorch.kernel._explain._parents import wait_of
 from taskorch.kernel._history import more_of
 from taskorch.kernel._leases import come
 from taskorch.kernel._rows import Kept, PoolRow

@@ -3,8 +3,8 @@
 import pytest
 from tests.kernel.harness import SEC, Machine, S
 
-from taskorch.kernel import _explain_parents as parents
 from taskorch.kernel import explain
+from taskorch.kernel._explain import _parents as parents
 from taskorch.model import Blocker
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Spec, TaskRow, explain
-from taskorch.kernel import _explain_holders as holders
+from taskorch.kernel._explain import _holders as holders
 from taskorch.model import Blocker, Explanation, Resources
 
 RIGID = pytest.mark.parametrize("rigid", [False, True])

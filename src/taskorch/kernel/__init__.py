@@ -46,8 +46,10 @@ from taskorch.kernel._effects import HoldAttempt as HoldAttempt
 from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt
 from taskorch.kernel._effects import ReturnSlot as ReturnSlot
 from taskorch.kernel._effects import StopAttempt as StopAttempt
+from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
+from taskorch.kernel._explain import Search as Search
+from taskorch.kernel._explain import Waits as Waits
 from taskorch.kernel._explain import explain as explain
-from taskorch.kernel._explain_start import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._faults import describe as describe
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
@@ -75,8 +77,6 @@ from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
-from taskorch.kernel._stuck import Search as Search
-from taskorch.kernel._stuck import Waits as Waits
 from taskorch.kernel._timers import KEPT as KEPT
 from taskorch.kernel._timers import LEASE as LEASE
 from taskorch.kernel._timers import is_alive as is_alive

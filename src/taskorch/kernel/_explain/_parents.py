@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
-from taskorch.kernel._explain_holders import NAMED
+from taskorch.kernel._explain._holders import NAMED
 from taskorch.kernel._joins import holds
 from taskorch.kernel._rows import Awaited, Links, TaskRow, Terms
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from taskorch.kernel import _books
-from taskorch.kernel._explain_holders import NAMED, Held, Holders, enough
+from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import AgentRow, Bucket, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Remedy, Resources, Units

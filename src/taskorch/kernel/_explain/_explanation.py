@@ -14,10 +14,10 @@ from taskorch.kernel._application import GONE
 from taskorch.kernel._books import wanted
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
-from taskorch.kernel._explain_estimate import estimate
-from taskorch.kernel._explain_parents import HEIGHT, to_rerun, wait_of, waits_for
-from taskorch.kernel._explain_queue import ahead
-from taskorch.kernel._explain_start import NOT_STARTED, Start
+from taskorch.kernel._explain._estimate import estimate
+from taskorch.kernel._explain._parents import HEIGHT, to_rerun, wait_of, waits_for
+from taskorch.kernel._explain._position import ahead
+from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import Awaited, More, TaskRow
 from taskorch.kernel._state import KernelState

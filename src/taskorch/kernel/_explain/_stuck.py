@@ -14,9 +14,9 @@ from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
-from taskorch.kernel._explain import approve, why_held
-from taskorch.kernel._explain_parents import to_rerun, wait_of
-from taskorch.kernel._explain_start import Start
+from taskorch.kernel._explain._explanation import approve, why_held
+from taskorch.kernel._explain._parents import to_rerun, wait_of
+from taskorch.kernel._explain._start import Start
 from taskorch.kernel._rows import AgentRow, Bucket, More, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units

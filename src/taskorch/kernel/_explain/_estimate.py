@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
-from taskorch.kernel._explain_holders import Holders
-from taskorch.kernel._explain_parents import how, wait_of
-from taskorch.kernel._explain_queue import ahead
+from taskorch.kernel._explain._holders import Holders
+from taskorch.kernel._explain._parents import how, wait_of
+from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Estimate, TaskState

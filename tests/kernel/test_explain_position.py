@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.kernel.harness import AGING, Machine, S
 
 from taskorch.kernel import explain
-from taskorch.kernel._explain_queue import ahead
+from taskorch.kernel._explain._position import ahead
 
 
 @given(st.integers(0, 10_000), st.integers(0, 60))

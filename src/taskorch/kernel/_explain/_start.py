@@ -9,7 +9,7 @@ from typing import Final
 from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import in_pools, match, vetoed
-from taskorch.kernel._explain_short import Short, Words, of_one
+from taskorch.kernel._explain._shortages import Short, Words, of_one
 from taskorch.kernel._rows import AgentRow, Bucket, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Remedy, TaskState, Units

@@ -1,0 +1,12 @@
+"""
+Why tasks do not run, when they may, and what can never proceed: pure questions.
+
+Here belongs what is said of a task, from the predicates that schedule it. Nothing here
+may change the state, apply a fact or record one, and no verb of the kernel may ask it:
+whether a task starts is decided below.
+"""
+
+from taskorch.kernel._explain._explanation import explain as explain
+from taskorch.kernel._explain._start import NOT_STARTED as NOT_STARTED
+from taskorch.kernel._explain._stuck import Search as Search
+from taskorch.kernel._explain._stuck import Waits as Waits
