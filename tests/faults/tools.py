@@ -12,7 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from taskorch.executors import _guardian
+from taskorch.executors._programs import _guardian
 from taskorch.model._program import RUN_VARIABLE
 
 ROOT = Path(__file__).parents[2]

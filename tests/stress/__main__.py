@@ -30,7 +30,7 @@ from tests.stress import life, put_back
 
 from taskorch import SqliteJournal
 from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskSubmitted
-from taskorch.executors import _guardian
+from taskorch.executors._programs import _guardian
 
 PR_SET_CHILD_SUBREAPER = 36
 CLONE3 = 435

@@ -12,9 +12,9 @@ import sys
 import time
 from random import Random
 
-from taskorch.executors import _program_run
-from taskorch.executors._program_guard import Guard
-from taskorch.executors._program_process import ProgramProcess
+from taskorch.executors._programs import _run
+from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._threads import WorkerThreads
 from taskorch.journal import _lock
 from taskorch.journal._lock import Lock
@@ -43,7 +43,7 @@ POINTS = (
     (Lock, "check"),
     (Lock, "sign"),
     (_lock, "_put_another"),
-    (_program_run, "spawn"),
+    (_run, "spawn"),
     (ProgramProcess, "attach"),
     (ProgramProcess, "note_exit"),
     (ProgramProcess, "release"),

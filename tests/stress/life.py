@@ -50,7 +50,7 @@ from taskorch import (
     as_completed,
     current_context,
 )
-from taskorch.executors import _guardian
+from taskorch.executors._programs import _guardian
 from taskorch.kernel import check_invariants
 from taskorch.model import TERMINAL
 

@@ -17,8 +17,8 @@ import pytest
 from tests.simulation.test_planted_bugs import hunt, plant
 
 from taskorch import _handles, _orchestrator
-from taskorch.executors import _guardian, _temporary
-from taskorch.executors._program_guard import Guard
+from taskorch.executors._programs import _guardian, _temporary
+from taskorch.executors._programs._guard import Guard
 from taskorch.journal import _lock, _repair
 from taskorch.journal._sqlite import SqliteJournal
 from taskorch.runtime import _attempts, _calls, _interrupts

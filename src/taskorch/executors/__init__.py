@@ -13,14 +13,16 @@ from taskorch.executors._threads import Worker as Worker
 from taskorch.executors._threads import WorkerThreads as WorkerThreads
 
 if TYPE_CHECKING:
-    from taskorch.executors._program_process import ProgramEnd as ProgramEnd
-    from taskorch.executors._program_process import ProgramProcess as ProgramProcess
-    from taskorch.executors._programs import ProgramExecutor as ProgramExecutor
+    from taskorch.executors._programs._executor import (
+        ProgramExecutor as ProgramExecutor,
+    )
+    from taskorch.executors._programs._process import ProgramEnd as ProgramEnd
+    from taskorch.executors._programs._process import ProgramProcess as ProgramProcess
 
 _WHERE = {
-    "ProgramEnd": "taskorch.executors._program_process",
-    "ProgramExecutor": "taskorch.executors._programs",
-    "ProgramProcess": "taskorch.executors._program_process",
+    "ProgramEnd": "taskorch.executors._programs._process",
+    "ProgramExecutor": "taskorch.executors._programs._executor",
+    "ProgramProcess": "taskorch.executors._programs._process",
 }
 
 

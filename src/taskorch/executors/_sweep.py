@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Final
 
-from taskorch.executors import _guardian
+from taskorch.executors._programs import _guardian
 from taskorch.model._program import RUN_VARIABLE
 
 __all__ = ("sweep",)

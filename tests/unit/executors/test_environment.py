@@ -1,6 +1,6 @@
 """What a program finds in its environment: whose word is the last."""
 
-from taskorch.executors._program_spawn import environment
+from taskorch.executors._programs._spawn import environment
 from taskorch.model import Program
 
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.executors import _guardian, _program_guard
-from taskorch.executors._program_guard import Guard, Table
+from taskorch.executors._programs import _guard, _guardian
+from taskorch.executors._programs._guard import Guard, Table
 
 PATIENCE = 20.0
 SOURCES = pathlib.Path(_guardian.__file__).parents[2]
@@ -26,7 +26,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 OWNER = """
 import os, subprocess, sys
 sys.path.insert(0, {sources!r})
-from taskorch.executors._program_guard import Guard
+from taskorch.executors._programs._guard import Guard
 
 def group():
     quiet = subprocess.DEVNULL
@@ -206,7 +206,7 @@ def test_where_there_are_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> 
     def refused(_: str) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(_program_guard.os, "memfd_create", refused, raising=False)
+    monkeypatch.setattr(_guard.os, "memfd_create", refused, raising=False)
     table = Table()
     try:
         table.add(4711)
@@ -229,7 +229,7 @@ def test_without_room_it_says_so_and_goes_on(
     guard.start()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(_program_guard.os, "pwrite", full)
+            patched.setattr(_guard.os, "pwrite", full)
             guard.add(4711)
         assert "No space left" in caplog.text
         guard.remove(4711)
@@ -258,7 +258,7 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         guard = Guard("descriptors")
         with monkeypatch.context() as patched:
             if not begins:
-                patched.setattr(_program_guard.subprocess, "Popen", refused)
+                patched.setattr(_guard.subprocess, "Popen", refused)
                 with pytest.raises(OSError, match="planted"):
                     guard.start()
             else:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from taskorch.executors import _guardian, _program_loop, _program_output, _program_spawn
-from taskorch.executors._program_family import Family, Leftovers
-from taskorch.executors._program_loop import Loop
-from taskorch.executors._program_output import LogFolder, OutputLog, Tail
-from taskorch.executors._program_pipes import Output
-from taskorch.executors._program_process import ProgramProcess
-from taskorch.executors._program_spawn import Child, explain
-from taskorch.executors._programs import ProgramExecutor
+from taskorch.executors._programs import _guardian, _loop, _output, _spawn
+from taskorch.executors._programs._executor import ProgramExecutor
+from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._output import LogFolder, OutputLog, Tail
+from taskorch.executors._programs._pipes import Output
+from taskorch.executors._programs._process import ProgramProcess
+from taskorch.executors._programs._spawn import Child, explain
 from taskorch.executors._sweep import sweep
 from taskorch.model import Program
 from taskorch.model._program import RUN_VARIABLE
@@ -189,10 +189,10 @@ def test_a_kill_needs_no_supervisor():
 
 @pytest.mark.parametrize("speaks", [True, False])
 def test_words_are_passed_on_whatever_the_locale_can_say(speaks, monkeypatch):
-    monkeypatch.setattr(_program_spawn, "_SPEAKS_UTF_8", speaks)
-    assert _program_spawn._encoded(b"\xff") == b"\xff"
-    assert os.fsencode(_program_spawn._encoded("é\udcff")) == "é".encode() + b"\xff"
-    assert (type(_program_spawn._encoded("a")) is str) == speaks
+    monkeypatch.setattr(_spawn, "_SPEAKS_UTF_8", speaks)
+    assert _spawn._encoded(b"\xff") == b"\xff"
+    assert os.fsencode(_spawn._encoded("é\udcff")) == "é".encode() + b"\xff"
+    assert (type(_spawn._encoded("a")) is str) == speaks
 
 
 def test_an_error_of_the_system_without_a_number_is_explained_without_advice():
@@ -257,7 +257,7 @@ def test_a_log_that_cannot_be_closed_well_says_so(tmp_path, monkeypatch):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_program_output.os, "close", full)
+        patch.setattr(_output.os, "close", full)
         log.close()
     assert "could not be written" in (log.error or "")
     assert "Disk quota exceeded" in (log.error or "")
@@ -307,7 +307,7 @@ def test_a_supervisor_that_cannot_begin_says_so(tmp_path, monkeypatch, caplog):
     def none_left():
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(_program_loop.selectors, "DefaultSelector", none_left)
+    monkeypatch.setattr(_loop.selectors, "DefaultSelector", none_left)
     programs = ProgramExecutor(run_id="gives-up", logs=tmp_path)
     ends = []
     run(programs, "", ends)

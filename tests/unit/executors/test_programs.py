@@ -24,21 +24,25 @@ import attrs
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.executors import (
+from taskorch.executors._programs import (
+    _fork,
     _guardian,
-    _program_fork,
-    _program_output,
-    _program_run,
+    _output,
+    _run,
 )
-from taskorch.executors._program_output import Tail
-from taskorch.executors._program_run import check_name
-from taskorch.executors._programs import ProgramEnd, ProgramExecutor, ProgramProcess
+from taskorch.executors._programs._executor import (
+    ProgramEnd,
+    ProgramExecutor,
+    ProgramProcess,
+)
+from taskorch.executors._programs._output import Tail
+from taskorch.executors._programs._run import check_name
 from taskorch.model import DEFAULT_ENV, Program, ProgramResult
 
 PATIENCE = 20.0
 """Seconds that no test should need, on however busy a machine."""
 
-SOURCES = pathlib.Path(_guardian.__file__).parents[2]
+SOURCES = pathlib.Path(_guardian.__file__).parents[3]
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
 # Runs until it is ended, without a child that could live on or miss a signal: a shell
@@ -501,7 +505,7 @@ def test_a_log_that_cannot_be_written_stops_nobody(programs, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(fd, data)
 
-    monkeypatch.setattr(_program_output.os, "write", full)
+    monkeypatch.setattr(_output.os, "write", full)
     result = programs.run("printf", "0123456789abc")
     assert result.exit_code == 0
     assert log_of(result) == b"0123456789"
@@ -807,7 +811,7 @@ def test_a_program_can_be_stopped_before_it_is_started(programs):
 @linux
 def test_a_program_can_be_stopped_while_it_is_started(programs, monkeypatch):
     """What is stopped in the moment of its start is stopped right after it."""
-    spawn = _program_run.spawn
+    spawn = _run.spawn
 
     def stop(program, *args):
         child = spawn(program, *args)
@@ -816,7 +820,7 @@ def test_a_program_can_be_stopped_while_it_is_started(programs, monkeypatch):
         return child
 
     gate = programs.hold()
-    monkeypatch.setattr(_program_run, "spawn", stop)
+    monkeypatch.setattr(_run, "spawn", stop)
     process, wait = programs.start("sleep", "60")
     gate.set()
     eventually(lambda: state_of(process) == "T")
@@ -1090,7 +1094,7 @@ def test_a_fault_of_ours_ends_one_program_and_is_told(programs, monkeypatch, cap
     def fail(_child: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr(_program_run.Child, "exit_code", fail)
+    monkeypatch.setattr(_run.Child, "exit_code", fail)
     process.kill()
     assert isinstance(wait().error, MemoryError)
     monkeypatch.undo()
@@ -1106,7 +1110,7 @@ import os, sys, threading
 from concurrent.futures import Future
 from pathlib import Path
 sys.path.insert(0, {sources!r})
-from taskorch.executors._programs import ProgramExecutor
+from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.model import Program
 
 executor = ProgramExecutor({options})
@@ -1343,8 +1347,8 @@ def test_forks_may_happen_while_programs_are_started(tmp_path):
 
 def test_a_start_that_hangs_does_not_hold_up_a_fork(monkeypatch):
     """A fork waits for a start only so long, and the child has nothing to wait for."""
-    monkeypatch.setattr(_program_fork, "_FORK_PATIENCE", 0.01)
-    gate = _program_fork._Gate()
+    monkeypatch.setattr(_fork, "_FORK_PATIENCE", 0.01)
+    gate = _fork._Gate()
     with gate:
         gate.before_fork()
         gate.after_fork()

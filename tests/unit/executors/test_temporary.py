@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.executors import _temporary
+from taskorch.executors._programs import _temporary
 
 PATIENCE = 20.0
 SOURCES = pathlib.Path(_temporary.__file__).parents[2]
@@ -170,7 +170,7 @@ def test_a_forked_child_has_its_own_and_leaves_ours(tmp_path: pathlib.Path) -> N
             f"""
 import os, sys
 sys.path.insert(0, {str(SOURCES)!r})
-from taskorch.executors._temporary import make_temporary
+from taskorch.executors._programs._temporary import make_temporary
 ours = make_temporary()
 if (child := os.fork()) == 0:
     assert make_temporary().parent != ours.parent

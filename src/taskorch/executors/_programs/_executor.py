@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskorch.executors._memory_kills import MemoryKills
-from taskorch.executors._program_family import Family, Leftovers
-from taskorch.executors._program_fork import at_fork
-from taskorch.executors._program_guard import Guard
-from taskorch.executors._program_loop import Loop
-from taskorch.executors._program_output import LogFolder
-from taskorch.executors._program_process import ProgramEnd, ProgramProcess
-from taskorch.executors._program_run import Common, ProgramRun
+from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._fork import at_fork
+from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._memory_kills import MemoryKills
+from taskorch.executors._programs._output import LogFolder
+from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.executors._programs._run import Common, ProgramRun
 from taskorch.model._program import RUN_VARIABLE
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch.executors._program_fork import no_fork
+from taskorch.executors._programs._fork import no_fork
 
 if TYPE_CHECKING:
-    from taskorch.executors._program_pipes import Input
+    from taskorch.executors._programs._pipes import Input
     from taskorch.model import Program
 
 _SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"

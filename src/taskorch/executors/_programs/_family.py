@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from taskorch.executors import _guardian
+from taskorch.executors._programs import _guardian
 
 # How soon, in seconds, to look again whether the rest has gone: at first, and at most.
 _FIRST_LOOK = 0.005

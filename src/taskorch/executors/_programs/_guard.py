@@ -11,8 +11,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from taskorch.executors import _guardian
-from taskorch.executors._program_fork import no_fork
+from taskorch.executors._programs import _guardian
+from taskorch.executors._programs._fork import no_fork
 from taskorch.model._program import RUN_VARIABLE
 
 _log = logging.getLogger("taskorch.executors")

@@ -19,14 +19,14 @@ from typing import Final
 
 import attrs
 
-from taskorch.executors._memory_kills import MemoryKills
-from taskorch.executors._program_family import Family, Leftovers
-from taskorch.executors._program_guard import Guard
-from taskorch.executors._program_loop import Action, Loop
-from taskorch.executors._program_output import LogFolder, OutputLog
-from taskorch.executors._program_pipes import Input, Output
-from taskorch.executors._program_process import ProgramEnd, ProgramProcess
-from taskorch.executors._program_spawn import Child, environment, explain, spawn
+from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._loop import Action, Loop
+from taskorch.executors._programs._memory_kills import MemoryKills
+from taskorch.executors._programs._output import LogFolder, OutputLog
+from taskorch.executors._programs._pipes import Input, Output
+from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.executors._programs._spawn import Child, environment, explain, spawn
 from taskorch.model import Program, ProgramResult
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from taskorch.executors._program_output import OutputLog, Tail
+from taskorch.executors._programs._output import OutputLog, Tail
 
 if TYPE_CHECKING:
-    from taskorch.executors._program_loop import Action, Loop
+    from taskorch.executors._programs._loop import Action, Loop
 
 _CHUNK = 64 * 1024
 # The most that a pipe can hold, unless the administrator has raised it.

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from taskorch.executors._temporary import make_temporary
+from taskorch.executors._programs._temporary import make_temporary
 
 _SAME_NAME = 1000
 # Of a character in UTF-8: its length at most, and every byte but its first.
