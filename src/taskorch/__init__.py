@@ -180,8 +180,8 @@ if TYPE_CHECKING:
     from taskorch.protocols import Verdict as Verdict
     from taskorch.runtime._context import TaskContext as TaskContext
     from taskorch.runtime._context import current_context as current_context
-    from taskorch.simulation._plan_report import ScheduledAttempt as ScheduledAttempt
-    from taskorch.simulation._plan_report import SimulationReport as SimulationReport
+    from taskorch.simulation._plans._report import ScheduledAttempt as ScheduledAttempt
+    from taskorch.simulation._plans._report import SimulationReport as SimulationReport
     from taskorch.workflows import Approval as Approval
     from taskorch.workflows import Workflow as Workflow
 
@@ -367,7 +367,7 @@ _WHERE = {
         "TaskContext",
         "current_context",
     ),
-    "taskorch.simulation._plan_report": ("ScheduledAttempt", "SimulationReport"),
+    "taskorch.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
     "taskorch.workflows": (
         "Approval",
         "Workflow",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
-    from taskorch.simulation._plan_chance import Durations, Failures
-    from taskorch.simulation._plan_report import SimulationReport
+    from taskorch.simulation._plans._chance import Durations, Failures
+    from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
 
 __all__ = ("AsyncOrchestrator", "AsyncWorkflows")

@@ -86,8 +86,8 @@ if TYPE_CHECKING:
         Validator,
     )
     from taskorch.signals import Signals
-    from taskorch.simulation._plan_chance import Durations, Failures
-    from taskorch.simulation._plan_report import SimulationReport
+    from taskorch.simulation._plans._chance import Durations, Failures
+    from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow
 
 __all__ = ("TaskOrchestrator",)
@@ -789,7 +789,7 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        from taskorch.simulation._plan_simulate import (  # noqa: PLC0415 - when needed
+        from taskorch.simulation._plans._simulate import (  # noqa: PLC0415 - when needed
             simulate,
         )
 

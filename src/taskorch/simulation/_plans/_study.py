@@ -10,9 +10,9 @@ import attrs
 from taskorch.kernel import LOCAL, Spec
 from taskorch.model import Agent
 from taskorch.model._quantile import quantile
-from taskorch.simulation._plan import PHASE, Means, Plan
-from taskorch.simulation._plan_chance import Chance, Odds
-from taskorch.simulation._plan_run import Course, carry_out
+from taskorch.simulation._plans._chance import Chance, Odds
+from taskorch.simulation._plans._plan import PHASE, Means, Plan
+from taskorch.simulation._plans._run import Course, carry_out
 
 __all__ = ("Change", "Study")
 

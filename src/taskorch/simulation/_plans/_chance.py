@@ -16,7 +16,7 @@ from taskorch.events import CLS, TASK_ID, TaskCompleted, TaskSubmitted, make
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._limits import NS, SAMPLE_SIZE
 from taskorch.model._show import show
-from taskorch.simulation._plan import Plan, some
+from taskorch.simulation._plans._plan import Plan, some
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from taskorch.kernel import LOCAL
 from taskorch.model._limits import NS
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
-from taskorch.simulation._plan_picture import page
-from taskorch.simulation._plan_study import Study
-from taskorch.simulation._plan_words import listed, number, percent
+from taskorch.simulation._plans._picture import page
+from taskorch.simulation._plans._study import Study
+from taskorch.simulation._plans._words import listed, number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
 from taskorch.workflows._words import counted, duration

@@ -31,8 +31,8 @@ from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._translation import when
-from taskorch.simulation._plan import Means, Plan
-from taskorch.simulation._plan_chance import Chance
+from taskorch.simulation._plans._chance import Chance
+from taskorch.simulation._plans._plan import Means, Plan
 
 __all__ = ("Course", "Span", "carry_out")
 
