@@ -4,6 +4,9 @@ The managers behind the orchestrator: `orch.workflows`, and what its runs are.
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
    workflow. What is kept of a run beside them is convenience, and can be found again.
 2. Many tasks are controlled in slices, so that the lock is held for milliseconds.
+3. Here belongs what does something to runs; what a workflow is, and how it is read and
+   drawn, is in `workflows`. There are two packages since these managers need the
+   runtime, and a description needs none: `workflows` stands below it.
 """
 
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext

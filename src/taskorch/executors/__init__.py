@@ -2,8 +2,9 @@
 Where attempts run: the mechanisms, which know nothing of tasks.
 
 Threads are here, programs are here; coroutines run on the loop of the runtime, and
-any `concurrent.futures.Executor` is used as it is. The executor of programs is loaded
-when it is first asked for.
+any `concurrent.futures.Executor` is used as it is. The executor of programs is in
+`_programs`, and is loaded when it is first asked for. Nothing here may decide what is
+run, or when.
 """
 
 from importlib import import_module

@@ -6,6 +6,8 @@ The kernel in virtual time: what a plan would come to, and how the code stands f
 3. The world is perfect. What goes wrong in it comes from outside, through `Nature`.
 4. What is simulated is the world: kernel, policies, submission and commits are those
    that run for real.
+5. What `simulate` says of a plan is in `_plans`, which has no world and no faults. What
+   checks or explores is in `testing`, never here.
 """
 
 from taskorch.simulation._agents import Attempt as Attempt
