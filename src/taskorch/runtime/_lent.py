@@ -7,7 +7,7 @@ an object of the user's is the same for the task, its caller and every policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any, Final
 
@@ -26,10 +26,16 @@ def is_foreign(part: object) -> bool:
 
 
 def lent_task(task: Task) -> Task:
-    """*task* as a policy of the user's may have it."""
+    """*task* as a policy of the user's may have it; itself, if nobody can change it."""
     changed: dict[str, object] = {}
     payload = task.payload
     if type(payload) is Call:
+        if not (
+            task.metadata
+            or _can_change(payload.args)
+            or (payload.kwargs and _can_change(payload.kwargs.values()))
+        ):
+            return task
         args, kwargs = lent(payload.args), lent(dict(payload.kwargs))
         changed["payload"] = Call(payload.fn, args, kwargs, payload.executor)
     else:
@@ -41,6 +47,10 @@ def lent_task(task: Task) -> Task:
     for name, value in changed.items():
         object.__setattr__(copied, name, value)
     return copied
+
+
+def _can_change(values: Iterable[Any]) -> bool:
+    return not _MAKERS.keys().isdisjoint(map(type, values))
 
 
 def lent(value: Any) -> Any:
