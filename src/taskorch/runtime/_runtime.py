@@ -949,7 +949,7 @@ class Runtime:
         def change(now: int) -> None:
             more = row.more
             asked = more is not None and more.aside and more.stop == "suspend"
-            if asked and row.attempt == attempt and row.state is TaskState.RUNNING:
+            if asked and row.attempt == attempt:
                 # Not at a checkpoint, of which it has none, but where it stands.
                 self.kernel.resume(row, now)
                 with suppress(InvalidTransitionError):

@@ -571,8 +571,7 @@ class Submission:
         """The latest run of a task, which is to be run again."""
         rt = self._rt
         run_id = rt.reruns.latest(task_id)
-        is_here = run_id in rt.kernel.tasks
-        if not is_here and (rt.recovered is None or not rt.is_known(run_id)):
+        if run_id not in rt.kernel.tasks and rt.recovered is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
         old = rt.known(run_id)
