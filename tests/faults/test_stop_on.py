@@ -151,8 +151,10 @@ def test_a_child_of_a_fork_dies_of_it():
         orch.stop_on(signal.SIGTERM)
         child = os.fork()
         if not child:
-            signal.raise_signal(signal.SIGTERM)
-            os._exit(3)
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                os._exit(3)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 

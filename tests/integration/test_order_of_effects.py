@@ -352,6 +352,31 @@ def test_a_slot_that_is_given_back_again_before_it_is_told_of() -> None:
         assert orch._rt.kernel.running == 0
 
 
+def test_a_slot_of_an_agent_goes_to_who_waits_for_its_own() -> None:
+    """Also if nothing else is there to begin."""
+    first, other = Hold(), Hold()
+
+    with TaskOrchestrator(concurrency=4) as orch:
+
+        @orch.agent("a", capabilities={"x"}, max_concurrency=1)
+        async def call(task: Any, context: Any) -> Any:
+            return await task.payload()
+
+        async def parent() -> Any:
+            return await orch.submit(first, 7)
+
+        handle = orch.submit_task(Task("x", parent))
+        first.wait()
+        last = orch.submit_task(Task("x", lambda: asyncio.to_thread(other)))
+        other.wait()
+        first.release()
+        eventually(lambda: orch._rt.kernel.returning)
+        assert not orch._rt.kernel.open
+        other.release()
+        last.result(PATIENCE)
+        assert handle.result(PATIENCE) == 7
+
+
 def test_a_fault_lets_go_of_those_who_wait_for_their_slot() -> None:
     """Slots are not given any more after a fault: nobody waits for one."""
     orch = TaskOrchestrator(concurrency=1)

@@ -329,6 +329,19 @@ def test_a_task_that_is_twice_in_a_batch_runs_again_once(path: Path) -> None:
         assert orch.get_stats().state_machine.total == 2
 
 
+def test_what_comes_after_one_that_is_twice_in_a_batch_runs_again(path: Path) -> None:
+    """It is in the batch, too."""
+    BROKEN.update("xy")
+    names = "xxy"
+    with life(path) as orch:
+        orch.submit_tasks([Task.call(step, name, id=name) for name in "xy"])
+    BROKEN.clear()
+    with life(path, rerun_failed=True) as orch:
+        handles = orch.submit_tasks([Task.call(step, n, id=n) for n in names])
+        assert [handle.task_id for handle in handles] == ["x~2", "x~2", "y~2"]
+        assert [handle.result(PATIENCE) for handle in handles] == ["x()", "x()", "y()"]
+
+
 def test_in_memory_nothing_is_of_an_earlier_life() -> None:
     """`rerun_failed` changes nothing there."""
     with TaskOrchestrator(rerun_failed=True) as orch:
@@ -500,6 +513,21 @@ def test_what_has_not_ended_takes_other_options(
             assert again.result(PATIENCE) == "x()"
         assert told.events == []
         orch.cancel_task("x")
+
+
+def test_other_options_are_those_of_what_is_run_again_from_the_journal(
+    path: Path,
+) -> None:
+    """They hold for the next run, also if the task has left memory meanwhile."""
+    orch = life(path, keep_finished=0)
+    orch.submit_task(Task.call(step, "x", id="x"))
+    orch.submit_task(Task.call(step, "x", id="x", timeout=50))
+    with orch:
+        assert orch.wait(PATIENCE)
+        assert "x" not in orch._rt.kernel.tasks
+        again = orch.rerun_task("x")
+        assert task_of(again._row).timeout == 50
+        assert again.result(PATIENCE) == "x()"
 
 
 def test_options_of_an_attempt_that_runs_hold_from_the_next(path: Path) -> None:

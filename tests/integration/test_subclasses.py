@@ -29,6 +29,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     TenacityRetryHandler,
+    UnknownCapabilityError,
     ValidatorChain,
     Verdict,
     policies,
@@ -212,6 +213,37 @@ def test_who_hands_on_an_answer_of_ours_is_asked_each_time(hands_on):
         orch.submit_tasks([Task.call(int) for _ in range(3)])
         orch.wait(PATIENCE)
     assert len(seen) == 6
+
+
+def test_a_batch_is_all_or_nothing_whoever_was_patched():
+    """One kind of two is agreed already; for the other, each task is asked about."""
+    registry = CapabilityRegistry()
+    ours, answers = registry.matches, []
+
+    def matches(task, agents, context):
+        answers.append(len(answers) % 2 == 0)
+        return attrs.evolve(
+            ours(task, agents, context), agents=("a",) if answers[-1] else ()
+        )
+
+    registry.matches = matches
+    with TaskOrchestrator(registry=registry) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: None)
+        orch.submit(int).result(PATIENCE)
+        before = {status.task_id for status in orch.tasks()}
+        with pytest.raises(UnknownCapabilityError):
+            orch.submit_tasks([Task.call(int), Task("x"), Task("x")])
+        assert {status.task_id for status in orch.tasks()} == before
+
+
+def test_a_batch_of_a_kind_that_nobody_was_asked_about_yet_is_asked_once():
+    """All of it is taken in at once; no task is prepared by itself."""
+    with TaskOrchestrator() as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: task.payload)
+        orch.submit(int).result(PATIENCE)
+        orch._rt.submission.prepare = None
+        handles = orch.submit_tasks([Task("x", n) for n in range(3)])
+        assert [handle.result(PATIENCE) for handle in handles] == [0, 1, 2]
 
 
 def test_who_says_it_again_is_not_asked_again():

@@ -57,6 +57,25 @@ def test_nothing_begins_before_the_first_call():
     assert threading.active_count() == before
 
 
+def test_a_call_without_a_thread_for_its_end_is_refused_and_may_be_tried_again(
+    monkeypatch,
+):
+    """As a pool does if the system has none."""
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.endswith("publisher"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with TaskExecutor(1) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                executor.submit(int)
+        assert executor.submit(int, "4").result(PATIENCE) == 4
+
+
 def test_no_thread_stays_behind():
     with TaskExecutor(2) as executor:
         assert list(executor.map(abs, [-1, -2])) == [1, 2]

@@ -41,7 +41,7 @@ PARTS = {
     "kernel": Part(("kernel",), ("tests/kernel", "tests/simulation")),
     "runtime": Part(
         ("runtime", "_orchestrator.py", "_handles.py", "_aio.py"),
-        ("tests/integration", "tests/faults"),
+        ("tests/integration", "tests/faults", "tests/simulation/test_commits.py"),
     ),
     "journal": Part(
         ("journal",), ("tests/unit/journal", "tests/faults", "tests/integration")

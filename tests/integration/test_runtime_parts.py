@@ -1,0 +1,264 @@
+"""Parts of the runtime, each by itself: what shows from outside only at rare moments."""
+
+import threading
+from asyncio.runners import Runner
+from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, fail
+
+from taskorch import RetryPolicy, Task, TaskOrchestrator
+from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
+from taskorch.runtime import _interrupts, _publisher, _work
+from taskorch.runtime._notices import _Failed
+from taskorch.runtime._publisher import RECEIVING, Call, Receiver
+from taskorch.runtime._room import _FIRST_PAUSE, _LONGEST_PAUSE, Room
+from taskorch.runtime._work import Work, control_of, extra_of
+
+# -- the publisher ---------------------------------------------------------------------
+
+
+def test_a_publisher_at_work_is_looked_after_and_one_that_sleeps_is_not() -> None:
+    """Between two calls, too: the next receiver may be slow."""
+    publisher = TaskOrchestrator()._rt.publisher
+    assert publisher.relieve() is None
+    publisher._thread = threading.current_thread()
+    assert publisher.relieve() == publisher.slow_after
+    publisher._asleep = True
+    assert publisher.relieve() is None
+
+
+def test_calls_apart_are_waited_for_until_their_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not those that wait themselves, and none that has lasted for all of it."""
+    publisher = TaskOrchestrator()._rt.publisher
+    call = Call(Receiver("done", print))
+    publisher._apart[threading.current_thread()] = call
+    monkeypatch.setattr(_publisher, "monotonic", lambda: 100.0)
+    call.since = 100.0
+    assert not publisher.is_served()
+    with publisher.excused():
+        assert call.excused
+        assert publisher.is_served()
+    assert not publisher.is_served()
+    call.since = 100.0 - publisher.patience
+    assert publisher.is_served()
+
+
+def test_an_async_receiver_that_waits_is_not_waited_for() -> None:
+    """It is on no thread of its own: its context says whose it is."""
+    publisher = TaskOrchestrator()._rt.publisher
+    call = Call(Receiver("done", print))
+    publisher._apart[object()] = call
+    token = RECEIVING.set(call)
+    try:
+        with publisher.excused():
+            assert call.excused
+            assert publisher.is_served()
+    finally:
+        RECEIVING.reset(token)
+    assert not call.excused
+
+
+# -- room ------------------------------------------------------------------------------
+
+
+def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
+    """One pause for each look: what is refused before it is time changes nothing."""
+    orch = TaskOrchestrator()
+    rt: Any = SimpleNamespace(
+        kernel=SimpleNamespace(
+            end_attempt=lambda *_: None,
+            concurrency=8,
+            running=2,
+            config=SimpleNamespace(concurrency=8),
+        ),
+        timer=SimpleNamespace(look=lambda _: None),
+        notices=SimpleNamespace(no_room=lambda _: None),
+        step=lambda change: change(rt.now),
+        now=0,
+    )
+    room = Room(rt)
+    row: Any = None
+    work = Work(orch._rt, None, (), {}, "thread", None)  # type: ignore[arg-type]
+
+    def refuse() -> Any:
+        room.refuse(row, 1, work, OSError(11, "no more"))
+        return room.due - rt.now
+
+    pauses = [refuse(), refuse()]
+    for _ in range(6):
+        rt.now = room.due
+        room.look(rt.now)
+        pauses.append(refuse())
+    doubled = [_FIRST_PAUSE * 2**n for n in range(7)]
+    assert pauses == [_FIRST_PAUSE] + [min(p, _LONGEST_PAUSE) for p in doubled]
+
+
+# -- works and controls ----------------------------------------------------------------
+
+
+def test_what_tells_an_attempt_to_stop_is_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if another thread makes it while this one waits to."""
+    with TaskOrchestrator() as orch:
+        work: Any = orch.submit(int)
+        orch.wait(PATIENCE)
+
+    class Slow:
+        """A lock that another thread had, which made it."""
+
+        def __enter__(self) -> None:
+            extra_of(work).control = made
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    extra_of(work).control = None
+    made = control_of(work, 5)
+    extra_of(work).control = None
+    monkeypatch.setattr(_work, "_MAKING", Slow())
+    assert control_of(work, 5) is made
+
+
+# -- failures that nobody asked for ----------------------------------------------------
+
+
+def test_a_failure_that_somebody_was_just_given_is_not_noted() -> None:
+    """It is marked before it is taken out, so whoever comes late sees the mark."""
+    with TaskOrchestrator() as orch:
+        work: Any = orch.submit(fail, ValueError("seen"))
+        assert isinstance(work.exception(PATIENCE), ValueError)
+        notices = orch._rt.notices
+        assert extra_of(work).is_watched
+        notices._enter(_Failed(work._row, work))
+        assert not notices._failed
+
+
+# -- the end ---------------------------------------------------------------------------
+
+
+def test_a_stop_that_was_given_up_has_no_time_left() -> None:
+    """Before, it has what it was given."""
+    lifecycle = TaskOrchestrator()._lifecycle
+    assert lifecycle._left(5.0) == 5.0
+    lifecycle.give_up()
+    assert lifecycle._left(5.0) == 0.0
+    lifecycle._end = monotonic() + 1000
+    assert lifecycle._left(5.0) == 5.0
+    assert 5.0 < lifecycle._left(5000.0) <= 1000
+
+
+def test_the_end_waits_for_what_is_being_written(tmp_path: Path) -> None:
+    """As long as there is time."""
+    waited: list[float] = []
+
+    class Noting:
+        """A lock that notes how long anybody would wait for it."""
+
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def acquire(self, *, timeout: float) -> bool:
+            waited.append(timeout)
+            taken: bool = self.lock.acquire(timeout=timeout)
+            return taken
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.lock, name)
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db", stop_timeout=PATIENCE)
+    committer: Any = orch._rt.committer
+    committer._writing = Noting(committer._writing)
+    with orch:
+        orch.submit(int).result(PATIENCE)
+    assert waited[-1] > 0
+
+
+# -- policies --------------------------------------------------------------------------
+
+
+def test_whoever_is_asked_is_named_while_he_is() -> None:
+    asked: dict[str, list[tuple[str, float, int]]] = {}
+
+    class Router(PerformanceRouter):
+        def route(self, task: Any, candidates: Any, context: Any) -> Any:
+            asked["router"] = orch._rt.deciders.asked()
+            return super().route(task, candidates, context)
+
+    class Queue(PriorityQueue):
+        def order(self, task: Any, context: Any) -> Any:
+            asked["queue"] = orch._rt.deciders.asked()
+            return super().order(task, context)
+
+    orch = TaskOrchestrator(router=Router(), queue=Queue())
+    orch.agent("a", capabilities={"x"})(lambda task, context: None)
+    before = monotonic()
+    with orch:
+        orch.submit_task(Task("x")).result(PATIENCE)
+        assert orch._rt.deciders.asked() == []
+    for part in ("router", "queue"):
+        [(name, since, _)] = asked[part]
+        assert name == part
+        assert before <= since <= monotonic()
+
+
+def test_a_retry_handler_is_told_the_seconds_since_the_first_attempt() -> None:
+    told: list[float] = []
+
+    class Handler(BackoffRetryHandler):
+        def decide(self, failure: Any, context: Any) -> Any:
+            told.append(failure.elapsed)
+            return super().decide(failure, context)
+
+    begin = monotonic()
+    with TaskOrchestrator(retry_handler=Handler()) as orch:
+        retry = RetryPolicy(2, base=0.001)
+        orch.submit_task(Task.call(divmod, 1, 0, retry=retry)).exception(PATIENCE)
+    assert len(told) == 2
+    assert 0 < told[0] < told[1] <= monotonic() - begin
+
+
+# -- signals ---------------------------------------------------------------------------
+
+
+def test_a_main_task_is_there_once_asyncio_run_has_made_it() -> None:
+    """Not in the moments before, when its frame has none of it or only one half."""
+
+    def found(**names: Any) -> Any:
+        frame: Any = SimpleNamespace(
+            f_code=Runner.run.__code__, f_locals=names, f_back=None
+        )
+        inner: Any = SimpleNamespace(f_code=None, f_locals={}, f_back=frame)
+        return _interrupts._main_task(inner)
+
+    assert found() is None
+    assert found(self="runner") is None
+    assert found(task="task") is None
+    assert found(self="runner", task="task") == ("runner", "task")
+
+
+# -- lives -----------------------------------------------------------------------------
+
+
+def test_ids_of_the_second_lives_of_two_journals_differ(tmp_path: Path) -> None:
+    """As those of any two do that were given no seed."""
+    ids = set()
+    for name in ("one.db", "other.db"):
+        for _ in range(2):
+            with TaskOrchestrator(journal=tmp_path / name) as orch:
+                handle = orch.submit(int)
+                handle.result(PATIENCE)
+                ids.add(handle.task_id.partition("-")[0])
+    assert len(ids) == 4
