@@ -1,5 +1,6 @@
 """Parts of the runtime, each by itself: what shows from outside only at rare moments."""
 
+import signal
 import threading
 from asyncio.runners import Runner
 from pathlib import Path
@@ -91,9 +92,11 @@ def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
         return room.due - rt.now
 
     pauses = [refuse(), refuse()]
-    for _ in range(6):
+    for number in range(6):
         rt.now = room.due
-        room.look(rt.now)
+        if number % 2:
+            # Otherwise the refusal comes before the look.
+            room.look(rt.now)
         pauses.append(refuse())
     doubled = [_FIRST_PAUSE * 2**n for n in range(7)]
     assert pauses == [_FIRST_PAUSE] + [min(p, _LONGEST_PAUSE) for p in doubled]
@@ -138,6 +141,17 @@ def test_a_failure_that_somebody_was_just_given_is_not_noted() -> None:
         assert extra_of(work).is_watched
         notices._enter(_Failed(work._row, work))
         assert not notices._failed
+
+
+def test_health_says_what_a_receiver_raised_last() -> None:
+    def bad(_event: Any) -> None:
+        raise LookupError
+
+    with TaskOrchestrator() as orch:
+        orch.signals.task_completed.connect(bad)
+        orch.submit(int).result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert ".bad: LookupError" in str(orch.health())
 
 
 # -- the end ---------------------------------------------------------------------------
@@ -247,6 +261,12 @@ def test_a_main_task_is_there_once_asyncio_run_has_made_it() -> None:
     assert found(self="runner") is None
     assert found(task="task") is None
     assert found(self="runner", task="task") == ("runner", "task")
+
+
+def test_a_signal_to_stop_ends_the_process_as_a_shell_would_say_it() -> None:
+    stop = _interrupts.StopSignal(signal.SIGTERM)
+    assert stop.code == 128 + signal.SIGTERM
+    assert stop.name == "SIGTERM"
 
 
 # -- lives -----------------------------------------------------------------------------
