@@ -97,6 +97,7 @@ def test_views():
         7, 1_500_000_000, "t", 2, "a", "the only one"
     )
     assert view_of(TaskValidated, SUBMITTED) == TaskValidated(6, 1, "t", "call")
+    assert view_of(TaskValidated, STARTED) is None
 
 
 @pytest.mark.parametrize("why", ["timeout", "deadline", "cancel", "suspend"])
