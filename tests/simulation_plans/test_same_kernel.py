@@ -1,6 +1,6 @@
 """A plan comes to what the simulated orchestrator, whole, makes of it."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskorch import (
@@ -41,7 +41,20 @@ def plans(draw):
     return tasks, lengths, flaky
 
 
+def two_ends_at_once():
+    """A task completes at the moment at which the time of another is over."""
+    lengths = {"t0": 4.0, "t1": 4.0, "t2": 0.0, "t3": 0.0}
+    tasks = [
+        Task("x", id="t0", not_before=3.0),
+        Task("x", id="t1", timeout=3.0, retry=RetryPolicy(1), not_before=4.0),
+        Task("y", id="t2", after=["t1"], join="finished"),
+        Task("x", id="t3", after=["t0"]),
+    ]
+    return tasks, lengths, dict.fromkeys(lengths, False)
+
+
 @settings(max_examples=40)
+@example(plan=two_ends_at_once(), slots=2, fifo=False)
 @given(plans(), st.integers(1, 4), st.booleans())
 def test_the_schedule_is_that_of_the_whole_orchestrator(plan, slots, fifo):
     """Attempt by attempt: agents, starts, ends and outcomes."""

@@ -40,6 +40,9 @@ _RUNNING: Final = TaskState.RUNNING
 #: A task that is tried more often is tried for ever.
 _MOST_ATTEMPTS: Final = 10_000
 
+#: The outcome of an attempt that was asked to stop.
+_STOPPED: Final = "stopped"
+
 #: The outcome of a wait, which is no attempt: its number is 0, and nobody makes it.
 WAITED: Final = "waited"
 
@@ -96,8 +99,9 @@ class _Run:
                 record = agent.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = known
         self.course = Course()
-        #: Attempts under way: `(end, number, row, attempt, error)`.
-        self.heap: list[tuple[int, int, TaskRow, int, BaseException | None]] = []
+        #: Attempts under way: `(when, number, row, attempt, end)`; what ends them is
+        #: an error, or that they are asked to stop, or nothing: they complete.
+        self.heap: list[tuple[int, int, TaskRow, int, BaseException | str | None]] = []
         self.number = 0
         #: Since when tasks wait for what comes from outside.
         self.waits: dict[TaskRow, int] = {}
@@ -117,7 +121,6 @@ class _Run:
                 self._look(now)
             if kernel.effects:
                 self._stop(now)
-                continue
             due = self._next_due()
             if heap and (due is None or heap[0][0] < due):
                 now = heap[0][0]
@@ -127,11 +130,11 @@ class _Run:
             else:
                 break
             while heap and heap[0][0] <= now:
-                _, _, row, attempt, error = heappop(heap)
+                _, _, row, attempt, end = heappop(heap)
                 if not attempt:
                     self._arrive(row, now)
                 elif row.attempt == attempt and row.state is _RUNNING:
-                    self._end(row, attempt, error, now)
+                    self._end(row, attempt, end, now)
         self._finish(now)
         return self.course
 
@@ -241,28 +244,27 @@ class _Run:
         return self.chance.again(row.cargo, row.attempt)
 
     def _stop(self, now: int) -> None:
-        """Attempts are asked to stop, and do."""
+        """Attempts are asked to stop: they end now, after what ends now already."""
         effects, self.kernel.effects = self.kernel.effects, []
         for effect in effects:
-            row, attempt = effect.row, effect.attempt
-            if (
-                isinstance(effect, StopAttempt)
-                and row.attempt == attempt
-                and row.state is _RUNNING
-            ):
-                self._note(row, attempt, "stopped", now)
-                self.kernel.end_attempt(row, attempt, "stopped", now)
+            if isinstance(effect, StopAttempt):
+                self.number += 1
+                end = (now, self.number, effect.row, effect.attempt, _STOPPED)
+                heappush(self.heap, end)
 
     def _end(
-        self, row: TaskRow, attempt: int, error: BaseException | None, now: int
+        self, row: TaskRow, attempt: int, end: BaseException | str | None, now: int
     ) -> None:
-        if error is None:
+        if end is None:
             self._note(row, attempt, "completed", now)
             self.kernel.complete(row, attempt, now)
-            return
-        self._note(row, attempt, "failed", now)
-        described = (type(error).__name__, str(error))
-        self.kernel.end_attempt(row, attempt, "failed", now, error, described)
+        elif isinstance(end, str):
+            self._note(row, attempt, end, now)
+            self.kernel.end_attempt(row, attempt, end, now)
+        else:
+            self._note(row, attempt, "failed", now)
+            described = (type(end).__name__, str(end))
+            self.kernel.end_attempt(row, attempt, "failed", now, end, described)
 
     def _note(self, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
         agent = row.agent
