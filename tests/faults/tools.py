@@ -26,6 +26,7 @@ def begin(module, name, *args):
     # Whoever runs the tests may ignore signals, or hold them back.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     getattr(importlib.import_module(module), name)(*map(Path, args))
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -264,6 +265,89 @@ def test_one_does_not_leave_a_condition_locked(when):
         other.start()
         other.join()
         assert free == [True]
+
+
+class InterruptingWait:
+    """A lock that is interrupted while it is let go for a wait, or taken after it."""
+
+    def __init__(self, when):
+        self.lock = threading.Lock()
+        self.when = when
+        self.locked = self.lock.locked
+
+    def __enter__(self):
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+    def acquire(self, *args):
+        if self.when == "taken again" and not args:
+            signal.raise_signal(signal.SIGINT)
+        return self.lock.acquire(*args)
+
+    def release(self):
+        self.lock.release()
+        if self.when == "let go":
+            signal.raise_signal(signal.SIGINT)
+
+
+def wait_for_nobody(condition):
+    with condition:
+        condition.wait(0.01)
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("when", ["let go", "taken again"])
+def test_one_does_not_cut_short_what_a_wait_does_with_its_lock(when):
+    """As that of an Event: its lock would be released by one who does not hold it."""
+    with TaskOrchestrator():
+        condition = threading.Condition(InterruptingWait(when))
+        with pytest.raises(KeyboardInterrupt):
+            wait_for_nobody(condition)
+        assert condition.acquire(False)
+
+
+class Taken:
+    """What is taken by a function in C, as a lock is, at whose end an interrupt comes."""
+
+    def __init__(self):
+        self.given_back = False
+
+    __enter__ = staticmethod(partial(signal.raise_signal, signal.SIGINT))
+
+    def __exit__(self, *_):
+        self.given_back = True
+
+
+def take(what):
+    with what:
+        time.sleep(PATIENCE)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="only there it comes between the two"
+)
+def test_one_between_a_lock_and_its_block_leaves_nothing_locked():
+    """It waits for the block, which gives back what was taken."""
+    with TaskOrchestrator():
+        taken = Taken()
+        with pytest.raises(KeyboardInterrupt):
+            take(taken)
+        assert taken.given_back
+
+
+def test_one_reaches_who_waits_for_a_lock():
+    """Whoever holds it may never give it back."""
+    with TaskOrchestrator():
+        lock = threading.Lock()
+        with lock:
+            main = threading.main_thread().ident
+            later = threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT])
+            later.start()
+            with pytest.raises(KeyboardInterrupt):
+                take(lock)
+            later.join()
 
 
 def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):

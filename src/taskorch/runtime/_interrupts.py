@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import _thread
 import importlib
+import opcode
 import signal
 import sys
 import threading
@@ -76,15 +77,27 @@ INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
 DEFERRED: Final[list[int | BaseException]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
 #: whether it is deferred. They are of modules, so that no id is used again. In Python's
-#: own, a condition would be left locked for ever, such as that of a future.
+#: own, a condition, such as that of a future, would be left locked for ever; or its
+#: lock be released by one who has not got it back after a wait.
 _DEFERS: Final[dict[int, bool]] = {
-    id(threading.Condition.__enter__.__code__): True,
-    id(threading.Condition.__exit__.__code__): True,
+    id(method.__code__): True
+    for method in (
+        threading.Condition.__enter__,
+        threading.Condition.__exit__,
+        cast("Any", threading.Condition)._release_save,
+        cast("Any", threading.Condition)._acquire_restore,
+    )
 }
 #: What Python calls when something dies that is held weakly, by module and name.
 _CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
 #: What loads a module.
 _IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
+#: From CPython 3.14 on, `with` looks up `__enter__` by this instruction and calls it by
+#: the next. An interrupt after that call comes before the block begins: what it took,
+#: such as a lock, would never be given back.
+_LOOKS_UP_ENTER: Final = bytes((opcode.opmap.get("LOAD_SPECIAL", 0), 0))
+#: So often an interrupt finds such a call before it counts as one that waits there.
+_ENTERING: Final = 20
 #: Those that were started on the main thread and have not stopped.
 _guarded: Final[WeakSet[Any]] = WeakSet()
 #: Of each signal that `stop_on` was told of, what it had for a handler before, and
@@ -104,6 +117,8 @@ class _Deferral:
     since = 0.0
     #: The next signal is perhaps one that was sent again.
     sent_again = False
+    #: How often in a row it was found where a `with` was entered.
+    entering = 0
 
 
 def defers_interrupts(fn: F) -> F:
@@ -137,6 +152,14 @@ def _is_ignored_in(frame: FrameType) -> bool:
     if name == "__del__":
         return True
     return (frame.f_globals.get("__name__"), name) in _CALLBACKS
+
+
+def _is_entering(frame: FrameType | None) -> bool:
+    """Whether *frame* calls an `__enter__`, which may have done its work already."""
+    if frame is None or sys.version_info < (3, 14):
+        return False
+    call = frame.f_lasti
+    return frame.f_code.co_code[call - 2 : call] == _LOOKS_UP_ENTER
 
 
 def _is_for_us(frame: FrameType | None) -> bool:
@@ -253,10 +276,13 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
     if sent_again and not _Deferral.since:
         # It was delivered, with one that came later, just before it was sent again.
         return
-    if _is_deferred_in(frame):
+    deferred = _is_deferred_in(frame)
+    if deferred or _is_entering(frame):
         now = monotonic()
         _Deferral.since = since = _Deferral.since or now
-        if sent_again or now - since < _PATIENCE:
+        _Deferral.entering = 0 if deferred else _Deferral.entering + 1
+        waits = sent_again or now - since < _PATIENCE
+        if waits if deferred else _Deferral.entering < _ENTERING:
             _defer(number, now - since)
             return
     _deliver(number, frame)
@@ -318,6 +344,7 @@ def raise_deferred() -> None:
 def _deliver(number: int, frame: FrameType | None) -> None:
     DEFERRED.clear()
     _Deferral.since = 0.0
+    _Deferral.entering = 0
     if number in _stopping_at:
         _deliver_stop(number, frame)
     elif not _cancel_main_task(number, frame):
