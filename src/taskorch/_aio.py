@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
 
-__all__ = ("AsyncOrchestrator", "AsyncWorkflows")
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

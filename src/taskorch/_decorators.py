@@ -18,8 +18,6 @@ from taskorch.model._show import show
 from taskorch.model._suggesting import unknown_option
 from taskorch.policies._validator import findings_of
 
-__all__ = ("task",)
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _WHAT: Final = "@task"

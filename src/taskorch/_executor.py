@@ -42,8 +42,6 @@ if TYPE_CHECKING:
         Validator,
     )
 
-__all__ = ("TaskExecutor",)
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

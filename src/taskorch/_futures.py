@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from taskorch.runtime._work import Work
 
-__all__ = ("TaskFuture", "cancel_all", "cancel_pending")
-
 T = TypeVar("T")
 
 

@@ -17,8 +17,6 @@ from taskorch.runtime._gate import Gate
 from taskorch.runtime._waiting import blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
-__all__ = ("TaskHandle", "as_completed")
-
 if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar

@@ -22,8 +22,6 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
-__all__ = ("KINDS", "may_refer", "references", "refuse_in", "replaced")
-
 #: Levels of containers: so deep in them a handle is found, and deeper none is sought.
 _DEEP: Final = 200
 _DEEPEST: Final = 10_000

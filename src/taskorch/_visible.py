@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ("masked", "visible")
-
 #: What a terminal or a page obeys instead of showing it: control characters but for
 #: the end of a line and the tabulator, marks of direction, other ends of lines, and
 #: halves of characters.

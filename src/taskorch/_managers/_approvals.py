@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
     from taskorch._managers._run import WorkflowRun
 
-__all__ = ("decide",)
-
 
 def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> bool:
     """

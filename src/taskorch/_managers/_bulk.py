@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("ACTIONS", "change_tasks")
-
 ACTIONS: Final = ("cancel", "suspend", "resume", "rerun", "set_priority")
 
 

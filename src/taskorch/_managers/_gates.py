@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._context import TaskContext
     from taskorch.runtime._work import Work
 
-__all__ = ("gate", "is_gate")
-
 #: Seconds between looks whether the gate itself is to stop, while it asks.
 _LOOK: Final = 0.2
 #: Names that a verdict shows.

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._submission import Entry
 
-__all__ = ("AsyncWorkflowContext", "WorkflowContext")
-
 
 class WorkflowContext:
     """

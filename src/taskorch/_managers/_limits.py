@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
-__all__ = ("ensure", "of_tasks", "restore", "shared")
-
 _POOL: Final = re.compile(r"[^/:]+/[^:]+:([1-9][0-9]*)")
 
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._context import TaskContext
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("MAX_ADDED", "WorkflowManager")
-
 #: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
 MAX_ADDED: Final = 100_000
 #: What does the work of those steps of a workflow that must know their run.

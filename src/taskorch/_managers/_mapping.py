@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from taskorch._managers._inside import WorkflowContext
     from taskorch.runtime._context import TaskContext
 
-__all__ = ("mapped",)
-
 #: Failures that a message shows.
 _SHOWN: Final = 3
 

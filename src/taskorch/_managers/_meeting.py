@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._context import TaskContext
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Meetings",)
-
 #: What tells that a task may not come any more.
 _ENDS: Final = (
     "task_completed",

@@ -15,19 +15,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
-__all__ = (
-    "ADDED",
-    "blockers",
-    "find",
-    "is_added",
-    "is_live",
-    "name_of",
-    "names_of",
-    "newest",
-    "run_of",
-    "slices",
-)
-
 T = TypeVar("T")
 
 #: What the metadata of a task says that another task of its run has added.

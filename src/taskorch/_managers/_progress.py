@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("report", "roots_of", "status")
-
 _S: Final = TaskState
 #: Steps that take no time of their own.
 _QUICK: Final = frozenset({"gate", "gather", "reduce"})

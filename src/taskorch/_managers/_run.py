@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("WorkflowRun",)
-
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
 #: Failures that a message shows.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Spell", "known_ends", "spells_of")
-
 _RUNNING: Final = TaskState.RUNNING
 #: What the history says of attempts that the end of a process may have cut off.
 _LEFT: Final = "the orchestrator stopped while it ran"

@@ -25,8 +25,6 @@ from taskorch.journal._restoring import GoneError, imported, restore
 from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
 from taskorch.journal._writing import RefusedError, Writer, plain
 
-__all__ = ("READERS", "writer_of")
-
 #: What to do about a class, in a hint.
 _REGISTER: Final = "taskorch.journal.register({name}, encode, decode)"
 #: Is no value of any field.

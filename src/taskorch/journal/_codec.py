@@ -36,21 +36,6 @@ from taskorch.journal._writing import RefusedError, dumps, import_path, plain
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
 from taskorch.protocols import Entry
 
-__all__ = (
-    "MAX_TEXT",
-    "WIDTH",
-    "Document",
-    "Row",
-    "Rows",
-    "call_texts",
-    "column",
-    "decode",
-    "document",
-    "encode",
-    "entries",
-    "text_of",
-)
-
 #: `(seq, kind, at_ns, task_id, body, doc)`: an entry as the journal's table has it; ""
 #: stands for no task and for no document.
 Row: TypeAlias = tuple[int, str, int, str, str, str]

@@ -11,25 +11,6 @@ from urllib.parse import quote
 from taskorch.errors import JournalError
 from taskorch.journal._layout import RESTORE, create_tables
 
-__all__ = (
-    "FAILURES",
-    "HELD_LOG",
-    "LONG_LOG",
-    "WAL_RESET",
-    "Durability",
-    "check_place",
-    "connect",
-    "create",
-    "identity",
-    "is_absent",
-    "is_passing",
-    "may_be_unread",
-    "move_log",
-    "prepare",
-    "sync_folder",
-    "told_of_log",
-)
-
 #: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
 Durability: TypeAlias = Literal["power", "process"]
 

@@ -22,8 +22,6 @@ from typing import Final
 
 from taskorch.errors import JournalError
 
-__all__ = ("LAYOUT", "RESTORE", "check_layout", "create_tables", "migrate")
-
 #: "tsko": in the head of the file, where `file` and SQLite look for it.
 _APPLICATION: Final = 0x74736B6F
 #: The number of the layout that is written.

@@ -12,8 +12,6 @@ from typing import Any
 
 from taskorch.errors import JournalTakenError
 
-__all__ = ("Lock",)
-
 
 class Lock:
     """

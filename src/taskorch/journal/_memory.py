@@ -8,8 +8,6 @@ from taskorch.errors import JournalTakenError
 from taskorch.events import SEQ, Event, make
 from taskorch.protocols import Entry
 
-__all__ = ("MemoryJournal",)
-
 
 class MemoryJournal:
     """

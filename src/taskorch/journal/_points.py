@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ("reach", "strike_with")
-
 _strike: Callable[[str], object] | None = None
 
 

@@ -21,16 +21,6 @@ from taskorch.journal._file import FAILURES, is_passing
 from taskorch.journal._layout import LAYOUT, RESTORE
 from taskorch.protocols import Entry
 
-__all__ = (
-    "FORM",
-    "Group",
-    "IdleReaders",
-    "Reader",
-    "checked_texts",
-    "checksum",
-    "snapshot_checksum",
-)
-
 #: Rows that are taken at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
 #: Ids that are looked up at once.

@@ -16,8 +16,6 @@ from taskorch.journal._layout import RESTORE, check_layout
 from taskorch.journal._reader import IdleReaders, Reader
 from taskorch.protocols import Entry
 
-__all__ = ("ReadableJournal",)
-
 #: In SQLite before this, two connections that write and checkpoint at the same moment
 #: can lose what was committed.
 _WAL_RESET_FIXED: Final = (3, 51, 3)

@@ -10,8 +10,6 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
-__all__ = ("BY_CLASS", "BY_NAME", "Pair", "register")
-
 T = TypeVar("T")
 
 

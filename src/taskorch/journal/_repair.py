@@ -18,8 +18,6 @@ from typing import Final
 
 from taskorch.journal import _file
 
-__all__ = ("mend_modes", "refusal", "rewrite_log")
-
 #: Bytes that are read and written at once.
 _PART: Final = 1024 * 1024
 #: Bytes that SQLite reads at once: as often as it, the disk may refuse us.

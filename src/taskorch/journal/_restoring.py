@@ -37,18 +37,6 @@ from taskorch.model import (
     Wait,
 )
 
-__all__ = (
-    "NEWER",
-    "VALUES",
-    "GoneError",
-    "Missing",
-    "imported",
-    "restore",
-    "restored",
-    "to_datetime",
-    "zone_of",
-)
-
 #: What to do about something that is not known.
 NEWER: Final = "open it with the taskorch that wrote it"
 

@@ -33,8 +33,6 @@ from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._writing import state_text
 from taskorch.protocols import DurableJournal, Entry
 
-__all__ = ("Durability", "SqliteJournal")
-
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
 #: gets it back when the threads that work let go of it.
 _SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)

@@ -16,8 +16,6 @@ from uuid import UUID, SafeUUID
 from taskorch.journal._restoring import restore, zone_of
 from taskorch.journal._writing import Writer, plain, zoned
 
-__all__ = ("VALUE_READERS", "VALUE_WRITERS")
-
 _PURE_PATHS: Final = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath)}
 
 

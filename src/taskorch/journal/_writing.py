@@ -24,12 +24,13 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._restoring import VALUES, Missing, imported, to_datetime
+from taskorch.journal._restoring import VALUES, imported, to_datetime
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
     AtLeast,
     Call,
+    Missing,
     Program,
     Resources,
     RetryPolicy,
@@ -38,17 +39,6 @@ from taskorch.model import (
     TypeStats,
 )
 from taskorch.model._show import show
-
-__all__ = (
-    "WRITERS",
-    "RefusedError",
-    "Writer",
-    "dumps",
-    "import_path",
-    "plain",
-    "state_text",
-    "zoned",
-)
 
 #: A value nested deeper than this is refused, so that reading it back never fails.
 _MAX_DEPTH: Final = 100

@@ -13,21 +13,6 @@ import attrs
 
 from taskorch.kernel._rows import Spec, Terms
 
-__all__ = (
-    "AddParents",
-    "CancelTask",
-    "ChangeOptions",
-    "Command",
-    "DecideTask",
-    "EmitEvent",
-    "EndAttempt",
-    "ExpireTasks",
-    "ResumeTask",
-    "SetPriority",
-    "SubmitTask",
-    "SuspendTask",
-)
-
 
 @attrs.frozen
 class SubmitTask:

@@ -13,8 +13,6 @@ from typing import Any, Protocol
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.model import TaskState, Units
 
-__all__ = ("Deciders", "PolicyFault", "PolicyGone")
-
 
 class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
     """

@@ -12,8 +12,6 @@ import attrs
 
 from taskorch.kernel._rows import TaskRow
 
-__all__ = ("Effect", "HoldAttempt", "ReleaseAttempt", "ReturnSlot", "StopAttempt")
-
 
 @attrs.frozen(eq=False)
 class StopAttempt:

@@ -21,23 +21,6 @@ import attrs
 from taskorch.model import Agent, Performance, Resources, TaskState, Units
 from taskorch.model._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 
-__all__ = (
-    "LOCAL",
-    "AgentRow",
-    "Bucket",
-    "Leak",
-    "Links",
-    "More",
-    "Place",
-    "PoolRow",
-    "Record",
-    "Spec",
-    "TaskRow",
-    "Terms",
-    "Timer",
-    "TypeRow",
-)
-
 #: The built-in agent, which runs plain functions and programs.
 LOCAL: Final = "local"
 

@@ -8,8 +8,6 @@ from taskorch.model._resources import Resources
 from taskorch.model._show import shown
 from taskorch.model._task import NO_RESOURCES
 
-__all__ = ("Agent", "Performance")
-
 
 def _as_said(capacity: Resources | None) -> Resources | None:
     """A capacity names what it has none of, too."""

@@ -12,8 +12,6 @@ from taskorch._visible import visible
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
-__all__ = ("Blocker", "Estimate", "Explanation", "Remedy", "Stuck")
-
 #: Remedies that mostly come about by themselves.
 _PASSING: Final = ("complete", "free", "wait")
 #: Seconds that are not worth a number.

@@ -10,8 +10,6 @@ import attrs
 from taskorch.model._checks import check_count
 from taskorch.model._states import TaskState
 
-__all__ = ("JOINS", "ON_PARENT_FAILURE", "AtLeast", "Join", "OnParentFailure")
-
 
 @attrs.frozen
 class AtLeast:

@@ -6,8 +6,6 @@ from typing import Any
 
 from taskorch.errors import InvalidTaskError
 
-__all__ = ("Missing",)
-
 
 class Missing:
     """

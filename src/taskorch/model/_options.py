@@ -14,15 +14,6 @@ from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy
 
-__all__ = (
-    "DECLARED",
-    "Declared",
-    "FunctionOptions",
-    "TaskOptions",
-    "UntimedOptions",
-    "declared",
-)
-
 #: The attribute of a function that has what was declared with it.
 DECLARED: Final = "__taskorch_task__"
 

@@ -9,8 +9,6 @@ from typing import Any, Final, cast
 
 from taskorch.model._show import show
 
-__all__ = ("plain",)
-
 #: Levels that are looked into; what is deeper is shown as text.
 _MAX_DEPTH: Final = 20
 

@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path  # noqa: TC004 - attrs does not evaluate it either
 
-__all__ = (
-    "DEFAULT_ENV",
-    "PROGRAM_VARIABLE",
-    "RUN_VARIABLE",
-    "InheritEnv",
-    "Program",
-    "ProgramResult",
-)
-
 #: The variables of ours that every program gets. A name that ends in `*` stands for
 #: every name that begins so.
 DEFAULT_ENV: Final[frozenset[str]] = frozenset(

@@ -16,8 +16,6 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import MAX_AMOUNT
 from taskorch.model._show import show
 
-__all__ = ("Resources", "Units", "to_units")
-
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.
 Units = tuple[tuple[str, int], ...]
 

@@ -13,9 +13,6 @@ from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show, shown
 from taskorch.model._suggesting import suggesting
 
-__all__ = ("RetryOn", "RetryPolicy", "Wait", "check_seconds", "to_seconds")
-
-
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
 #: A named strategy, or a wait strategy of tenacity's (any callable of one state).
 Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]

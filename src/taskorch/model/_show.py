@@ -8,8 +8,6 @@ import attrs
 
 from taskorch._visible import masked
 
-__all__ = ("show", "shown")
-
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
 

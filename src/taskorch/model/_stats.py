@@ -11,21 +11,6 @@ from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
-__all__ = (
-    "AgentStats",
-    "Durations",
-    "Health",
-    "HealthCheck",
-    "PoolStats",
-    "QueueStats",
-    "RetryStats",
-    "StateStats",
-    "Stats",
-    "StopReport",
-    "TypeStats",
-    "Unfinished",
-)
-
 
 @attrs.frozen
 class QueueStats:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
     from pathlib import Path  # noqa: TC004 - attrs does not look it up
 
-__all__ = ("HistoryEntry", "TaskStatus")
-
 
 @attrs.frozen
 class HistoryEntry:

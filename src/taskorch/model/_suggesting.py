@@ -8,8 +8,6 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
-__all__ = ("suggesting", "unknown_option")
-
 C = TypeVar("C", bound=type)
 
 

@@ -38,8 +38,6 @@ else:
     T = TypeVar("T")
     R = TypeVar("R")
 
-__all__ = ("NO_RESOURCES", "NO_RETRY", "Call", "Task", "call_type")
-
 NO_RESOURCES = Resources()
 NO_RETRY = RetryPolicy()
 #: What most calls have for keyword arguments: one for all, that nobody can change.

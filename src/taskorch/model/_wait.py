@@ -11,8 +11,6 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
 
-__all__ = ("RAISE", "Wait", "check_event")
-
 #: The longest name of an event, in characters.
 _MAX_NAME: Final = 500
 

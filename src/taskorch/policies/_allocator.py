@@ -9,8 +9,6 @@ from taskorch.model import NO_RESOURCES, to_units
 from taskorch.policies._words import amount
 from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
-__all__ = ("PoolAllocator",)
-
 _DIGITS: Final = 6
 
 

@@ -9,8 +9,6 @@ from taskorch.model import Task, check_seconds
 from taskorch.policies._queue import PriorityQueue
 from taskorch.protocols import Context, Order
 
-__all__ = ("DeadlineQueue",)
-
 
 class DeadlineQueue(PriorityQueue):
     """

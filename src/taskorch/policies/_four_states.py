@@ -8,8 +8,6 @@ from typing import Final
 from taskorch.model import TaskState
 from taskorch.policies._state_machine import StandardStateMachine
 
-__all__ = ("FourStateMachine",)
-
 _LABELS: Final[Mapping[TaskState, str]] = {
     TaskState.PENDING: "queued",
     TaskState.QUEUED: "queued",

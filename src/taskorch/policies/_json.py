@@ -19,8 +19,6 @@ from taskorch.protocols import Finding
 if TYPE_CHECKING:
     from referencing import Resource
 
-__all__ = ("child", "described", "plain", "schema_checker")
-
 #: How deep a payload may be nested: jsonschema takes several frames of the stack a
 #: level, of the thousand that there are.
 _MAX_DEPTH: Final = 50

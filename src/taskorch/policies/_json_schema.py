@@ -14,8 +14,6 @@ from taskorch.protocols import Context, Finding, Verdict
 if TYPE_CHECKING:
     from taskorch.model import Task
 
-__all__ = ("JsonSchemaValidator",)
-
 _ACCEPTED = Verdict()
 
 

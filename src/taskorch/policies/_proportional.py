@@ -12,8 +12,6 @@ from taskorch.model._show import show
 from taskorch.policies._words import amount, count
 from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
-__all__ = ("ProportionalAllocator",)
-
 _SCALE: Final = 1_000_000
 _DIGITS: Final = 6
 _CPU: Final[Mapping[str, float]] = MappingProxyType({"cpu": 1.0})

@@ -10,8 +10,6 @@ from taskorch.model._limits import AGING_SECONDS
 from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order
 
-__all__ = ("FifoQueue", "PriorityQueue")
-
 
 class PriorityQueue:
     """

@@ -15,8 +15,6 @@ from taskorch.policies._retry_after import retry_after
 from taskorch.policies._words import amount, seconds
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
 
-__all__ = ("QuotaRetryHandler",)
-
 #: The digits of a number of tokens that a reason shows.
 _DIGITS = 2
 

@@ -11,8 +11,6 @@ from taskorch.protocols import AgentView, Context, Match
 if TYPE_CHECKING:
     from taskorch.model import Task
 
-__all__ = ("CapabilityRegistry",)
-
 
 class CapabilityRegistry:
     """

@@ -20,8 +20,6 @@ from taskorch.policies._tenacity import (
 from taskorch.policies._words import seconds, share
 from taskorch.protocols import Context, Failure, RetryDecision
 
-__all__ = ("BackoffRetryHandler", "TenacityRetryHandler")
-
 _PERMANENT: Final = RetryDecision(
     retry=False, reason="the task says that a retry is of no use"
 )

@@ -8,8 +8,6 @@ from datetime import UTC
 
 from taskorch.model._limits import MAX_SECONDS
 
-__all__ = ("retry_after",)
-
 _HEADER = "Retry-After"
 
 

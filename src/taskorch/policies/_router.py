@@ -12,8 +12,6 @@ from taskorch.protocols import AgentView, Context, Route
 if TYPE_CHECKING:
     from taskorch.model import Performance, Task
 
-__all__ = ("PerformanceRouter",)
-
 
 class PerformanceRouter:
     """

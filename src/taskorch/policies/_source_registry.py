@@ -18,8 +18,6 @@ from taskorch.protocols import AgentView, Context, Match
 if TYPE_CHECKING:
     from taskorch.model import Task
 
-__all__ = ("SourceRegistry",)
-
 #: Names of agents, and what each of them can do.
 Records: TypeAlias = Mapping[str, Iterable[str]]
 

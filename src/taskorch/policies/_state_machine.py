@@ -10,8 +10,6 @@ from taskorch.protocols import Context, Permit, Transition
 if TYPE_CHECKING:
     from taskorch.model import TaskState
 
-__all__ = ("StandardStateMachine",)
-
 _ALLOWED: Final = Permit(allowed=True)
 
 

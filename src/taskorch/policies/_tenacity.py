@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
     from taskorch.protocols import Failure
 
-__all__ = (
-    "is_explicit_retry",
-    "is_stop_never",
-    "says",
-    "state_of",
-    "strategy_name",
-    "wait_seconds",
-)
-
 
 def state_of(failure: Failure) -> RetryCallState:
     """

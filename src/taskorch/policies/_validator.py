@@ -25,8 +25,6 @@ from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._reuse import trusted
 
-__all__ = ("StructuralValidator", "ValidatorChain")
-
 #: The longest type or capability, in characters: more than any qualified name.
 _MAX_NAME: Final = 500
 #: The longest idempotency key: it stays in memory after its task has left.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ("amount", "count", "seconds", "share")
-
 
 def _short(value: float) -> str:
     """*value* to three significant figures, never in powers of ten."""

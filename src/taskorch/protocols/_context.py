@@ -10,8 +10,6 @@ from taskorch.model import Performance, Resources, TaskState
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ("AgentView", "Context", "PoolView", "StateView")
-
 
 class AgentView(Protocol):
     """An agent as it stands now; read only, and live."""

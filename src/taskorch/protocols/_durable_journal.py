@@ -20,8 +20,6 @@ from taskorch.events import (
 from taskorch.model import Call, Task
 from taskorch.protocols._journal import Entry, Journal
 
-__all__ = ("DurableJournal", "Group")
-
 
 class Group(Protocol):
     """A group that is filled fact by fact, and then appended."""

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     # For annotations only: a protocol does no input or output.
     from concurrent.futures import Future
 
-__all__ = ("Executor",)
-
 
 @runtime_checkable
 class Executor(Protocol):

@@ -8,8 +8,6 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from taskorch.events import Fact
 
-__all__ = ("Entry", "Journal")
-
 #: A fact, and what the orchestrator keeps beside it: the task of a submission, the
 #: result of a completion; None for most.
 Entry: TypeAlias = tuple[Fact, Any]

@@ -11,8 +11,6 @@ from taskorch.model import Resources, Task
 from taskorch.protocols._context import AgentView, Context, PoolView
 from taskorch.protocols._reuse import Reuse
 
-__all__ = ("Allocation", "AllocationRequest", "ResourceAllocator")
-
 
 @attrs.frozen
 class AllocationRequest:

@@ -9,8 +9,6 @@ import attrs
 from taskorch.model import Task
 from taskorch.protocols._context import Context
 
-__all__ = ("Failure", "RetryDecision", "RetryHandler")
-
 
 @attrs.frozen
 class Failure:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-__all__ = ("Reuse", "said_of", "trusted")
-
 #: Whether an answer can be used again: True or False; or the class whose own method
 #: gives it, where it can as long as that very method is asked, and not one that
 #: overrides it or only hands on its answers.

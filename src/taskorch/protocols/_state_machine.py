@@ -9,8 +9,6 @@ import attrs
 from taskorch.model import TaskState
 from taskorch.protocols._context import Context
 
-__all__ = ("Permit", "StateMachine", "Transition")
-
 
 @attrs.frozen
 class Transition:

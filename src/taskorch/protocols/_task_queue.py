@@ -10,8 +10,6 @@ from taskorch.model import Task
 from taskorch.protocols._context import Context
 from taskorch.protocols._reuse import Reuse
 
-__all__ = ("Admission", "Order", "TaskQueue")
-
 
 @attrs.frozen
 class Order:

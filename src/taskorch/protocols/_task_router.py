@@ -11,8 +11,6 @@ from taskorch.model import Task
 from taskorch.protocols._context import AgentView, Context
 from taskorch.protocols._reuse import Reuse
 
-__all__ = ("Route", "TaskRouter")
-
 
 @attrs.frozen
 class Route:

@@ -15,8 +15,6 @@ import blinker
 
 from taskorch.events import SIGNALS, Event
 
-__all__ = ("Signals", "TaskSignal")
-
 
 def _key(receiver: Any) -> object:
     """What tells receivers apart: bound methods are new objects each time."""

@@ -15,8 +15,6 @@ import attrs
 from taskorch._references import references, refuse_in, replaced
 from taskorch.model import Call, Reference, Task
 
-__all__ = ("prefixed", "refers", "with_references")
-
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
     """*call* with what *change* makes of the tasks that its arguments name."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from taskorch.model import InheritEnv
     from taskorch.workflows._workflow import Node
 
-__all__ = ("Builder",)
-
 #: Of the options of a map, those of the map itself; the others are for its calls.
 _OWN: Final = ("id", "after", "join", "on_parent_failure")
 

@@ -15,20 +15,6 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.model._show import show
 
-__all__ = (
-    "AT_LEAST",
-    "JOINING",
-    "MAX_SHOWN",
-    "PHASE",
-    "PROGRAM",
-    "RESULT",
-    "RETRY",
-    "WAIT",
-    "Functions",
-    "document_schema",
-    "plain",
-)
-
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
 #: What may stand beside a program.

@@ -15,8 +15,6 @@ from unicodedata import combining
 
 from taskorch._visible import visible
 
-__all__ = ("fitted", "frame", "legend", "note", "said", "width_of")
-
 #: What may stand in no document: most control characters, and halves of others.
 _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 #: Widths of letters in ems, in the widest of the usual fonts.

@@ -17,18 +17,6 @@ from taskorch.errors import CycleError
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = (
-    "Parents",
-    "Ring",
-    "digraph",
-    "layers",
-    "longest_path",
-    "order",
-    "path",
-    "refuse_rings",
-    "ring_error",
-)
-
 #: Of each task, what it waits for.
 Parents: TypeAlias = Mapping[str, Collection[str]]
 #: Tasks of which each needs the next, and the last the first.

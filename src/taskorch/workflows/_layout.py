@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
-__all__ = ("Layout",)
-
 #: Times that the columns are gone through, to and fro.
 _ROUNDS: Final = 4
 #: Between the middles of two boxes, of two lanes, and of a box and a lane.

@@ -14,8 +14,6 @@ from taskorch.model import Call, Program, Task, id_problem
 from taskorch.model._show import show
 from taskorch.workflows import _steps
 
-__all__ = ("check_name", "check_task_id", "guess", "stem_of", "unused")
-
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Characters of a generated id, before its number.
 _MAX_STEM: Final = 40

@@ -9,8 +9,6 @@ from typing import Final
 
 from taskorch.model import id_problem
 
-__all__ = ("ids_of",)
-
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.]+")
 #: Characters of what is made up: the whole id has room for more.
 _MOST: Final = 100

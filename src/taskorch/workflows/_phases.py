@@ -29,8 +29,6 @@ from taskorch.workflows._building import Builder
 if TYPE_CHECKING:
     from taskorch.workflows._workflow import Node, Workflow
 
-__all__ = ("Approval", "Check", "OnFailure", "Phase", "checks_of", "limited")
-
 #: What the failure of a phase does to what comes after it.
 OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
 _ON_FAILURE: Final = get_args(OnFailure)

@@ -17,8 +17,6 @@ from taskorch.workflows._drawing import fitted, frame, legend, note, said, width
 from taskorch.workflows._graph import Parents, layers
 from taskorch.workflows._layout import Layout
 
-__all__ = ("mermaid", "page")
-
 #: Boxes that a picture shows, and those in one column.
 _MOST: Final = 200
 _ROWS: Final = 30

@@ -14,8 +14,6 @@ from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 from taskorch.workflows._words import counted, duration
 
-__all__ = ("PhaseReport", "TaskReport", "Verdict", "WorkflowReport")
-
 #: Tasks that the text of a report lists, of those that did not complete.
 _SHOWN: Final = 50
 #: Characters of an error that it shows.

@@ -11,8 +11,6 @@ from taskorch.model import TaskState
 from taskorch.model._read_only import ReadOnly
 from taskorch.workflows._words import counted, duration
 
-__all__ = ("PhaseStatus", "WorkflowStatus", "listed", "state_of")
-
 _S: Final = TaskState
 #: States in the order in which they are told.
 _TOLD: Final = (

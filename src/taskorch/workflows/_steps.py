@@ -15,8 +15,6 @@ from typing import Any, NoReturn
 from taskorch.errors import NotRunningError
 from taskorch.model import Call
 
-__all__ = ("gate", "gathered", "mapped", "reduced")
-
 
 def gathered(parts: list[Any]) -> list[Any]:
     """The results of all parts."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ("counted", "duration")
-
 #: What is less than a second, in its units; the largest first.
 _SMALL: Final = (("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 #: From here on something is said in the next unit: three figures would be that much.

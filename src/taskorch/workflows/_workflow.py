@@ -44,8 +44,6 @@ from taskorch.workflows._phases import (
     limited,
 )
 
-__all__ = ("Node", "Workflow")
-
 _FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
 
 

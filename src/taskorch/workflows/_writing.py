@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from taskorch.workflows._phases import Phase
     from taskorch.workflows._workflow import Workflow
 
-__all__ = ("write",)
-
 _USUAL: Final = Task("")
 #: How a document says that an option is as usual; of all others it cannot.
 _SAID_USUAL: Final[dict[str, Any]] = {

@@ -16,8 +16,6 @@ import yaml
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
 
-__all__ = ("load",)
-
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
 #: How deep a document may be nested: a value of its own may be 50 levels deep.
