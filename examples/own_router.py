@@ -10,15 +10,8 @@ never makes a task wait for a busy favourite.
 from collections.abc import Sequence
 from zlib import crc32
 
-from taskorch import (
-    AgentView,
-    Context,
-    Resources,
-    Route,
-    Task,
-    TaskContext,
-    TaskOrchestrator,
-)
+from taskorch import Resources, Task, TaskContext, TaskOrchestrator
+from taskorch.protocols import AgentView, Context, Route
 
 
 class StickyRouter:

@@ -5,15 +5,8 @@ is queued. Every fault is named at once, with the place where it stands.
 
 from collections.abc import Mapping
 
-from taskorch import (
-    Context,
-    Finding,
-    Task,
-    TaskContext,
-    TaskOrchestrator,
-    ValidationFailedError,
-    Verdict,
-)
+from taskorch import Task, TaskContext, TaskOrchestrator, ValidationFailedError
+from taskorch.protocols import Context, Finding, Verdict
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "resize": {"path": str, "width": int, "height": int},

@@ -34,14 +34,12 @@ from taskorch import (
     Resources,
     RetryPolicy,
     Task,
-    TaskCompleted,
     TaskContext,
-    TaskFailed,
     TaskOrchestrator,
-    TaskRetrying,
     TaskState,
     TaskStatus,
 )
+from taskorch.events import TaskCompleted, TaskFailed, TaskRetrying
 
 # For each phase: folders of tests, what an agent must be able to do, number of tasks.
 PHASES = {

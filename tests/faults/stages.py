@@ -16,13 +16,8 @@ from itertools import count
 from tests.faults import ledger
 from tests.faults.tools import say
 
-from taskorch import (
-    AttemptInterrupted,
-    SqliteJournal,
-    Task,
-    TaskOrchestrator,
-    current_context,
-)
+from taskorch import SqliteJournal, Task, TaskOrchestrator, current_context
+from taskorch.errors import AttemptInterrupted
 
 #: Seconds after which a program that nobody has ended gives up.
 PATIENCE = 40.0

@@ -12,12 +12,8 @@ from pathlib import Path
 
 from tests.faults.tools import say
 
-from taskorch import (
-    AttemptInterrupted,
-    Task,
-    TaskOrchestrator,
-    current_context,
-)
+from taskorch import Task, TaskOrchestrator, current_context
+from taskorch.errors import AttemptInterrupted
 
 PATIENCE = 40.0
 began = threading.Event()

@@ -18,8 +18,8 @@ from tests.faults.disk import Disk, is_available
 from tests.integration.tools import PATIENCE, Recorder, eventually
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
 
-from taskorch import JournalUnavailableError, Task, TaskOrchestrator
-from taskorch.errors import JournalError, JournalTakenError
+from taskorch import Task, TaskOrchestrator
+from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.events import TaskSubmitted
 from taskorch.journal import SqliteJournal, _file
 from taskorch.runtime import _committer

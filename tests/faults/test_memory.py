@@ -12,7 +12,8 @@ import pytest
 from tests.faults.tools import Process, say
 from tests.integration.tools import PATIENCE, Recorder, eventually
 
-from taskorch import JournalUnavailableError, Task, TaskOrchestrator
+from taskorch import Task, TaskOrchestrator
+from taskorch.errors import JournalUnavailableError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 from taskorch.runtime import _committer

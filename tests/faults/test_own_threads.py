@@ -14,13 +14,8 @@ from typing import Any
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually
 
-from taskorch import (
-    InternalError,
-    Program,
-    ProgramFailedError,
-    Task,
-    TaskOrchestrator,
-)
+from taskorch import Program, ProgramFailedError, Task, TaskOrchestrator
+from taskorch.errors import InternalError
 from taskorch.events import OrchestratorStarted
 
 # Not to be measured: CPython 3.11 may never return from a frame that is traced when such

@@ -8,7 +8,8 @@ import pytest
 from tests.faults.tools import Process, say
 from tests.integration.tools import PATIENCE
 
-from taskorch import JournalUnavailableError, Task, TaskOrchestrator
+from taskorch import Task, TaskOrchestrator
+from taskorch.errors import JournalUnavailableError
 
 
 def live(path: Path) -> None:

@@ -11,12 +11,8 @@ import pytest
 from tests.faults import stopped_by_signal as programs
 from tests.faults.tools import Process
 
-from taskorch import (
-    InvalidTaskError,
-    NotRunningError,
-    TaskOrchestrator,
-    UsageError,
-)
+from taskorch import InvalidTaskError, NotRunningError, TaskOrchestrator
+from taskorch.errors import UsageError
 
 TERMINATED = 128 + signal.SIGTERM
 

@@ -17,20 +17,19 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import (
-    AgentJoined,
     InvalidTaskError,
-    PerformanceRouter,
     Program,
     Resources,
     Task,
     TaskContext,
     TaskOrchestrator,
     TaskState,
-    UnknownCapabilityError,
-    UnsatisfiableError,
     Workflow,
     current_context,
 )
+from taskorch.errors import UnknownCapabilityError, UnsatisfiableError
+from taskorch.events import AgentJoined
+from taskorch.policies import PerformanceRouter
 
 
 @pytest.fixture

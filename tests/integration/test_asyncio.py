@@ -16,16 +16,15 @@ from tests.integration.tools import (
 
 from taskorch import (
     DependencyFailedError,
-    Finding,
     NotRunningError,
     Task,
     TaskCancelledError,
     TaskOrchestrator,
     ValidationFailedError,
-    Verdict,
-    WouldBlockError,
 )
+from taskorch.errors import WouldBlockError
 from taskorch.journal import SqliteJournal
+from taskorch.protocols import Finding, Verdict
 
 
 @in_loop

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.integration.tools import PATIENCE, Hold, fail, in_loop
 
-from taskorch import DependencyFailedError, TaskHandle, TaskOrchestrator, UsageError
+from taskorch import DependencyFailedError, TaskHandle, TaskOrchestrator
+from taskorch.errors import UsageError
 
 Handle = TaskHandle[Any]
 

@@ -22,24 +22,25 @@ from taskorch import (
     InvalidTaskError,
     MemoryJournal,
     NotRunningError,
-    PriorityQueue,
-    QueueFullError,
     Resources,
     RetryPolicy,
-    StructuralValidator,
     Task,
     TaskorchError,
     TaskOrchestrator,
     TaskState,
     TaskTimeoutError,
-    UnknownCapabilityError,
     UnknownTaskError,
+    ValidationFailedError,
+)
+from taskorch.errors import (
+    QueueFullError,
+    UnknownCapabilityError,
     UnsatisfiableError,
     UsageError,
-    ValidationFailedError,
-    Verdict,
 )
 from taskorch.journal import SqliteJournal
+from taskorch.policies import PriorityQueue, StructuralValidator
+from taskorch.protocols import Verdict
 
 HUGE = 10**400
 ENORMOUS = 10**5_000

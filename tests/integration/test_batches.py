@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskorch import (
-    Call,
     DuplicateTaskError,
-    StructuralValidator,
     Task,
     TaskOrchestrator,
     UnknownTaskError,
-    UsageError,
     ValidationFailedError,
     current_context,
 )
+from taskorch.errors import UsageError
+from taskorch.model import Call
+from taskorch.policies import StructuralValidator
 from taskorch.runtime._collector import resting
 from taskorch.runtime._work import after_of
 

@@ -12,17 +12,16 @@ from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 from taskorch import (
     DependencyFailedError,
     InvalidTaskError,
-    InvalidTransitionError,
     Permanent,
     RetryPolicy,
     Task,
     TaskCancelledError,
-    TaskExpiredError,
     TaskOrchestrator,
     TaskState,
     UnknownTaskError,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError, TaskExpiredError
 
 LONG = RetryPolicy(3, base=60, jitter=0)
 

@@ -12,21 +12,23 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 
 from taskorch import (
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+    ValidationFailedError,
+    current_context,
+)
+from taskorch.errors import UnknownCapabilityError
+from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
     PerformanceRouter,
     PoolAllocator,
     PriorityQueue,
-    Resources,
-    RetryPolicy,
     StandardStateMachine,
     StructuralValidator,
-    Task,
-    TaskOrchestrator,
-    TaskState,
-    UnknownCapabilityError,
-    ValidationFailedError,
-    current_context,
 )
 
 

@@ -13,13 +13,13 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import (
-    JournalError,
     JournalTakenError,
     Task,
     TaskFailedError,
     TaskOrchestrator,
     UnknownTaskError,
 )
+from taskorch.errors import JournalError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 

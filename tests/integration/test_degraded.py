@@ -21,16 +21,14 @@ from tests.integration.tools import (
 )
 
 from taskorch import (
-    InternalError,
-    JournalError,
     JournalTakenError,
-    JournalUnavailableError,
     NotRunningError,
     Task,
     TaskOrchestrator,
     TaskState,
     current_context,
 )
+from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry

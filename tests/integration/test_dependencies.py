@@ -14,8 +14,6 @@ from taskorch import (
     CycleError,
     DependencyFailedError,
     InvalidTaskError,
-    InvalidTransitionError,
-    ResultGoneError,
     RetryPolicy,
     Task,
     TaskCancelledError,
@@ -23,6 +21,7 @@ from taskorch import (
     UnknownTaskError,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError, ResultGoneError
 
 
 def test_a_diamond_runs_in_order() -> None:

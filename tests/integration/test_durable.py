@@ -25,32 +25,32 @@ from taskorch import (
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
-    JournalError,
     JournalTakenError,
-    JournalUnavailableError,
-    Match,
     NotRunningError,
     Permanent,
-    Permit,
     ProgramFailedError,
-    QueueFullError,
     Resources,
     RetryPolicy,
     Task,
     TaskCancelledError,
-    TaskExpiredError,
     TaskFailedError,
     TaskOrchestrator,
     TaskState,
     TaskTimeoutError,
     UnknownTaskError,
     Workflow,
-    WouldBlockError,
     current_context,
 )
-from taskorch.errors import UnkeptResultError
+from taskorch.errors import (
+    JournalError,
+    JournalUnavailableError,
+    QueueFullError,
+    TaskExpiredError,
+    UnkeptResultError,
+    WouldBlockError,
+)
 from taskorch.journal import SqliteJournal, _file
-from taskorch.protocols import RetryDecision
+from taskorch.protocols import Match, Permit, RetryDecision
 from taskorch.runtime import _committer, _lifecycle
 
 # -- what the tasks call: a journal keeps the import path ------------------------------

@@ -10,23 +10,28 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 
 from taskorch import (
+    MemoryJournal,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    ValidationFailedError,
+    current_context,
+)
+from taskorch.events import (
+    SIGNALS,
     AgentJoined,
     AttemptStopping,
     EventsLost,
     HealthReported,
-    MemoryJournal,
     OrchestratorStarted,
     OrchestratorStopped,
     PerformanceReported,
-    Resources,
-    RetryPolicy,
     StatsReported,
-    Task,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
-    TaskOrchestrator,
     TaskRejected,
     TaskResumed,
     TaskRetrying,
@@ -36,10 +41,7 @@ from taskorch import (
     TaskSuspended,
     TaskTimedOut,
     TaskValidated,
-    ValidationFailedError,
-    current_context,
 )
-from taskorch.events import SIGNALS
 from taskorch.runtime import _notices
 
 

@@ -28,7 +28,6 @@ from tests.integration.tools import PATIENCE
 
 import taskorch
 from taskorch import (
-    AttemptLostError,
     InvalidTaskError,
     NotRunningError,
     Resources,
@@ -41,6 +40,7 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
+from taskorch.errors import AttemptLostError
 from taskorch.executors._remote import RemoteEnd
 from taskorch.runtime._attempts import _remote_end
 

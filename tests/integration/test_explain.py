@@ -7,7 +7,6 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 
 from taskorch import (
-    Permit,
     Resources,
     RetryPolicy,
     Task,
@@ -16,6 +15,7 @@ from taskorch import (
     UnknownTaskError,
     current_context,
 )
+from taskorch.protocols import Permit
 
 
 def only(explanation):

@@ -12,7 +12,6 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, fail, pass_time
 
 from taskorch import (
-    JournalUnavailableError,
     Resources,
     RetryPolicy,
     Task,
@@ -20,6 +19,7 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
+from taskorch.errors import JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry

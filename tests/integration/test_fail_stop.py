@@ -10,7 +10,8 @@ from itertools import count
 
 import pytest
 
-from taskorch import ComponentError, InternalError, Resources, Task, TaskOrchestrator
+from taskorch import Resources, Task, TaskOrchestrator
+from taskorch.errors import ComponentError, InternalError
 from taskorch.kernel import check_invariants
 from taskorch.policies import PerformanceRouter
 

@@ -17,10 +17,10 @@ from taskorch import (
     Task,
     TaskCancelledError,
     TaskFailedError,
-    TaskFailure,
     TaskOrchestrator,
     TaskTimeoutError,
 )
+from taskorch.errors import TaskFailure
 
 
 class Oops(Exception):

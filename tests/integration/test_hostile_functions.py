@@ -30,10 +30,9 @@ from taskorch import (
     TaskState,
     TaskTimeoutError,
     ValidationFailedError,
-    WouldBlockError,
-    WouldDeadlockError,
     current_context,
 )
+from taskorch.errors import WouldBlockError, WouldDeadlockError
 from taskorch.runtime import _runtime
 
 

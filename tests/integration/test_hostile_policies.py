@@ -18,34 +18,39 @@ import pytest
 from tests.integration.tools import PATIENCE, pass_time
 
 from taskorch import (
-    Admission,
-    Allocation,
-    BackoffRetryHandler,
-    CapabilityRegistry,
-    ComponentError,
-    ComponentFailed,
-    Finding,
     InvalidTaskError,
-    InvalidTransitionError,
-    Match,
-    Order,
-    PerformanceRouter,
-    Permit,
-    PolicySlow,
-    PoolAllocator,
-    PriorityQueue,
-    QueueFullError,
-    ReentryError,
     Resources,
-    RetryDecision,
     RetryPolicy,
-    Route,
-    StandardStateMachine,
-    StructuralValidator,
     Task,
     TaskOrchestrator,
     TaskState,
     ValidationFailedError,
+)
+from taskorch.errors import (
+    ComponentError,
+    InvalidTransitionError,
+    QueueFullError,
+    ReentryError,
+)
+from taskorch.events import ComponentFailed, PolicySlow
+from taskorch.policies import (
+    BackoffRetryHandler,
+    CapabilityRegistry,
+    PerformanceRouter,
+    PoolAllocator,
+    PriorityQueue,
+    StandardStateMachine,
+    StructuralValidator,
+)
+from taskorch.protocols import (
+    Admission,
+    Allocation,
+    Finding,
+    Match,
+    Order,
+    Permit,
+    RetryDecision,
+    Route,
     Verdict,
 )
 from taskorch.runtime import _deciders, _notices, _runtime

@@ -13,14 +13,8 @@ import threading
 import pytest
 from tests.integration.tools import PATIENCE
 
-from taskorch import (
-    ReceiverFailed,
-    Task,
-    TaskOrchestrator,
-    TaskState,
-    as_completed,
-    current_context,
-)
+from taskorch import Task, TaskOrchestrator, TaskState, as_completed, current_context
+from taskorch.events import ReceiverFailed
 from taskorch.runtime import _lifecycle
 
 #: They take seconds: for `make test`.

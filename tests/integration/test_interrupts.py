@@ -16,17 +16,10 @@ from types import SimpleNamespace
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually
 
-from taskorch import (
-    ComponentError,
-    InternalError,
-    Task,
-    TaskOrchestrator,
-    Verdict,
-    _orchestrator,
-    as_completed,
-)
+from taskorch import Task, TaskOrchestrator, _orchestrator, as_completed
+from taskorch.errors import ComponentError, InternalError
 from taskorch.policies import PerformanceRouter
-from taskorch.protocols import Admission, Order
+from taskorch.protocols import Admission, Order, Verdict
 from taskorch.runtime import _interrupts
 from taskorch.runtime._recovery import Recovery
 

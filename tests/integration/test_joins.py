@@ -11,7 +11,6 @@ from tests.integration.tools import PATIENCE, Hold, Recorder, fail, in_loop
 
 from taskorch import (
     AtLeast,
-    ComponentError,
     CycleError,
     DependencyFailedError,
     DuplicateTaskError,
@@ -22,9 +21,9 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
     ValidationFailedError,
-    WouldDeadlockError,
     current_context,
 )
+from taskorch.errors import ComponentError, WouldDeadlockError
 
 
 def echo(*values: Any) -> Any:

@@ -14,13 +14,8 @@ import threading
 import pytest
 from tests.integration.tools import PATIENCE
 
-from taskorch import (
-    Task,
-    TaskCancelledError,
-    TaskOrchestrator,
-    WouldBlockError,
-    as_completed,
-)
+from taskorch import Task, TaskCancelledError, TaskOrchestrator, as_completed
+from taskorch.errors import WouldBlockError
 
 
 async def where(x=None):

@@ -15,12 +15,12 @@ from tests.integration.tools import PATIENCE, Recorder
 from taskorch import (
     DuplicateTaskError,
     InvalidTaskError,
-    ResultGoneError,
     Task,
     TaskOrchestrator,
     TaskState,
     current_context,
 )
+from taskorch.errors import ResultGoneError
 
 #: A script; what it prints tells whether it was all there.
 SCRIPT = """

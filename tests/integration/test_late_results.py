@@ -8,13 +8,8 @@ import attrs
 import pytest
 from tests.integration.tools import PATIENCE, Recorder, pass_time, short_grace
 
-from taskorch import (
-    AttemptInterrupted,
-    RetryPolicy,
-    Task,
-    TaskOrchestrator,
-    current_context,
-)
+from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
+from taskorch.errors import AttemptInterrupted
 from taskorch.events import LateResultIgnored
 from taskorch.runtime import _late
 

@@ -5,18 +5,14 @@ from collections.abc import Mapping
 import pytest
 from tests.integration.tools import PATIENCE
 
-from taskorch import (
+from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator, Workflow
+from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
     PerformanceRouter,
     PoolAllocator,
     PriorityQueue,
-    Resources,
-    RetryPolicy,
     StructuralValidator,
-    Task,
-    TaskOrchestrator,
-    Workflow,
 )
 from taskorch.runtime._lent import lent
 

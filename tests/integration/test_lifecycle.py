@@ -21,18 +21,17 @@ from tests.integration.tools import (
 )
 
 from taskorch import (
-    InternalError,
-    InvalidTransitionError,
     NotRunningError,
-    Permit,
     RetryPolicy,
     Task,
     TaskCancelledError,
-    TaskCompleted,
     TaskOrchestrator,
     TaskState,
     current_context,
 )
+from taskorch.errors import InternalError, InvalidTransitionError
+from taskorch.events import TaskCompleted
+from taskorch.protocols import Permit
 
 
 @pytest.fixture(name="our_threads")
@@ -281,7 +280,7 @@ def test_a_registry_that_fails_does_not_hinder_the_stop(our_threads) -> None:
             if self.fail:
                 msg = "no registry"
                 raise OSError(msg)
-            from taskorch import Match
+            from taskorch.protocols import Match
 
             return Match((), reason="nobody yet")
 

@@ -14,7 +14,6 @@ import pytest
 
 from taskorch import (
     InvalidTaskError,
-    JournalUnavailableError,
     Program,
     Resources,
     RetryPolicy,
@@ -22,6 +21,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
+from taskorch.errors import JournalUnavailableError
 from taskorch.runtime import _listing
 from taskorch.testing import Simulation
 

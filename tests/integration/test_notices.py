@@ -18,7 +18,6 @@ from tests.integration.tools import PATIENCE, Hold, eventually, fail
 
 from taskorch import (
     DependencyFailedError,
-    ResultGoneError,
     RetryPolicy,
     Task,
     TaskExecutor,
@@ -27,6 +26,7 @@ from taskorch import (
     WorkflowFailedError,
     as_completed,
 )
+from taskorch.errors import ResultGoneError
 from taskorch.runtime import _notices
 
 

@@ -14,9 +14,9 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskOrchestrator,
-    Wait,
     Workflow,
 )
+from taskorch.model import Wait
 
 SECOND = timedelta(seconds=1)
 

@@ -12,13 +12,13 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, in_loop
 
 from taskorch import (
-    InternalError,
     Task,
     TaskCancelledError,
     TaskHandle,
     TaskOrchestrator,
     current_context,
 )
+from taskorch.errors import InternalError
 from taskorch.runtime._effects import EffectQueue
 
 

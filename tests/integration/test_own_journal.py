@@ -16,7 +16,6 @@ from tests.workflows.functions import BROKEN, CALLS, step
 
 from taskorch import (
     JournalTakenError,
-    ResultGoneError,
     RetryPolicy,
     SqliteJournal,
     Task,
@@ -25,6 +24,7 @@ from taskorch import (
     Workflow,
     WorkflowFailedError,
 )
+from taskorch.errors import ResultGoneError
 
 RAN: list[object] = []
 BAD: set[object] = set()

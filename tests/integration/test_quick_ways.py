@@ -27,14 +27,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import (
-    RetryPolicy,
-    Task,
-    TaskOrchestrator,
-    UsageError,
-    Workflow,
-    current_context,
-)
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
+from taskorch.errors import UsageError
 from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._reading import ReadableJournal
 from taskorch.kernel import check_invariants, differences

@@ -11,12 +11,12 @@ from tests.integration.tools import PATIENCE, Hold, fail
 from taskorch import (
     DuplicateTaskError,
     Resources,
-    ResultGoneError,
     RetryPolicy,
     Task,
     TaskOrchestrator,
     UnknownTaskError,
 )
+from taskorch.errors import ResultGoneError
 
 
 def double(n: int) -> int:

@@ -18,11 +18,11 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     UnwantedResultError,
-    UsageError,
     ValidationFailedError,
     Workflow,
     task,
 )
+from taskorch.errors import UsageError
 from taskorch.testing import Outcome, Simulation
 
 PATIENCE = 30

@@ -22,11 +22,10 @@ from taskorch import (
     TaskState,
     TaskTimeoutError,
     UnknownTaskError,
-    UsageError,
     Workflow,
-    WouldDeadlockError,
     current_context,
 )
+from taskorch.errors import UsageError, WouldDeadlockError
 
 
 def waiting(orch, handle):

@@ -18,21 +18,20 @@ from taskorch import (
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
-    InvalidTransitionError,
     ProgramFailedError,
     Resources,
     RetryPolicy,
     Task,
     TaskFailedError,
     TaskOrchestrator,
-    TaskSubmitted,
     TaskTimeoutError,
     UnknownTaskError,
-    UnsatisfiableError,
     Workflow,
     WorkflowFailedError,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError, UnsatisfiableError
+from taskorch.events import TaskSubmitted
 from taskorch.journal._codec import decode, document, encode
 from taskorch.runtime import _committer
 from taskorch.runtime._identity import (

@@ -10,24 +10,25 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 
 from taskorch import (
-    DeadlineQueue,
-    FourStateMachine,
-    InvalidTransitionError,
-    JsonSchemaValidator,
-    LeastLoadedRouter,
-    Permit,
-    ProportionalAllocator,
-    QuotaRetryHandler,
     Resources,
     RetryPolicy,
-    SourceRegistry,
     Task,
     TaskOrchestrator,
     TaskState,
-    UnknownCapabilityError,
     ValidationFailedError,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError, UnknownCapabilityError
+from taskorch.policies import (
+    DeadlineQueue,
+    FourStateMachine,
+    JsonSchemaValidator,
+    LeastLoadedRouter,
+    ProportionalAllocator,
+    QuotaRetryHandler,
+    SourceRegistry,
+)
+from taskorch.protocols import Permit
 
 SCHEMA = {
     "type": "object",

@@ -7,7 +7,9 @@ import inspect
 import attrs
 import pytest
 
-from taskorch import (
+from taskorch import RetryPolicy, Task, TaskOrchestrator, policies
+from taskorch.errors import UnknownCapabilityError
+from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
     DeadlineQueue,
@@ -15,25 +17,18 @@ from taskorch import (
     FourStateMachine,
     JsonSchemaValidator,
     LeastLoadedRouter,
-    Order,
     PerformanceRouter,
-    Permit,
     PoolAllocator,
     PriorityQueue,
     ProportionalAllocator,
     QuotaRetryHandler,
-    RetryPolicy,
     SourceRegistry,
     StandardStateMachine,
     StructuralValidator,
-    Task,
-    TaskOrchestrator,
     TenacityRetryHandler,
-    UnknownCapabilityError,
     ValidatorChain,
-    Verdict,
-    policies,
 )
+from taskorch.protocols import Order, Permit, Verdict
 from taskorch.runtime._deciders import METHODS
 
 PATIENCE = 30

@@ -19,11 +19,11 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     UnknownTaskError,
-    UnsatisfiableError,
     ValidationFailedError,
     as_completed,
     current_context,
 )
+from taskorch.errors import UnsatisfiableError
 
 
 class Counter:

@@ -26,7 +26,8 @@ def said_by(script, **variables):
 
 GONE = """
     import os, tempfile
-    from taskorch import JournalError, SqliteJournal, TaskOrchestrator
+    from taskorch import SqliteJournal, TaskOrchestrator
+    from taskorch.errors import JournalError
     folder = tempfile.mkdtemp()
     os.chdir(folder)
     os.rmdir(folder)

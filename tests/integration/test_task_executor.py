@@ -19,17 +19,16 @@ from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
     InvalidTaskError,
-    Permit,
     RetryPolicy,
     Task,
     TaskCancelledError,
     TaskExecutor,
     TaskOrchestrator,
     TaskState,
-    WouldBlockError,
-    WouldDeadlockError,
     _executor,
 )
+from taskorch.errors import WouldBlockError, WouldDeadlockError
+from taskorch.protocols import Permit
 from taskorch.testing.laws import check_executor
 
 

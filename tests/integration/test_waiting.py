@@ -15,11 +15,10 @@ from taskorch import (
     Task,
     TaskCancelledError,
     TaskOrchestrator,
-    WouldBlockError,
-    WouldDeadlockError,
     as_completed,
     current_context,
 )
+from taskorch.errors import WouldBlockError, WouldDeadlockError
 
 
 def test_nested_threads_fifty_deep_with_two_slots() -> None:

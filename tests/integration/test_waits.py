@@ -10,16 +10,16 @@ from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop
 from taskorch import (
     DependencyFailedError,
     InvalidTaskError,
-    InvalidTransitionError,
     NotRunningError,
     RetryPolicy,
     Task,
     TaskFailedError,
     TaskOrchestrator,
     TaskTimeoutError,
-    Wait,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError
+from taskorch.model import Wait
 from taskorch.runtime import _committer
 
 #: Longer than any test lasts.

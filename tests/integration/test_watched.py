@@ -15,11 +15,10 @@ from taskorch import (
     Resources,
     RetryPolicy,
     Task,
-    TaskFailure,
     TaskOrchestrator,
-    UsageError,
     current_context,
 )
+from taskorch.errors import TaskFailure, UsageError
 from taskorch.kernel import Kernel
 from taskorch.runtime._runtime import Runtime
 from taskorch.testing import Breach, Watch

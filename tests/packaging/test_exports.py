@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.packaging.public_names import public_names
 
 import taskorch
 
@@ -22,7 +23,18 @@ def golden() -> list[str]:
 
 def test_the_public_names_are_those_of_the_golden_list():
     """A change here is a change for users: it belongs into the changelog."""
-    assert sorted(taskorch.__all__) == golden()
+    assert sorted(public_names()) == golden()
+
+
+def test_the_root_has_the_names_of_a_first_program():
+    assert len(taskorch.__all__) <= 50
+
+
+def test_a_class_of_a_package_is_still_found_at_the_root_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="from taskorch.events, not"):
+        found = taskorch.TaskCompleted
+
+    assert found is taskorch.events.TaskCompleted
 
 
 @pytest.mark.parametrize("name", taskorch.__all__)
@@ -53,8 +65,7 @@ def test_star_import_gives_the_public_names():
 
 
 def test_public_classes_and_functions_are_documented():
-    objects = {name: getattr(taskorch, name) for name in taskorch.__all__}
-    code = {name: o for name, o in objects.items() if callable(o)}
+    code = {name: o for name, o in public_names().items() if callable(o)}
 
     assert [name for name, o in code.items() if not (o.__doc__ or "").strip()] == []
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import attrs
 import pytest
+from tests.packaging.public_names import public_values
 
-import taskorch
 from taskorch import (
     Program,
     ProgramResult,
@@ -17,11 +15,7 @@ from taskorch import (
     TaskOrchestrator,
 )
 
-VALUES = [
-    cls
-    for name in taskorch.__all__
-    if inspect.isclass(cls := getattr(taskorch, name)) and attrs.has(cls)
-]
+VALUES = public_values()
 
 
 @pytest.mark.parametrize("cls", VALUES, ids=lambda cls: cls.__name__)

@@ -12,17 +12,14 @@ from types import UnionType
 
 import attrs
 import pytest
+from tests.packaging.public_names import public_values
 
 import taskorch
-from taskorch import TaskOrchestrator
+from taskorch import TaskOrchestrator, model
 from taskorch.model import TaskState
 
 PATIENCE = 30
-VALUES = [
-    cls
-    for name in taskorch.__all__
-    if inspect.isclass(cls := getattr(taskorch, name)) and attrs.has(cls)
-]
+VALUES = public_values()
 
 
 def raises():
@@ -60,9 +57,9 @@ def sample(kind):
 def made(cls):
     if cls is taskorch.Program:
         return cls(["ls"], env={"A": "b"})
-    if cls is taskorch.Call:
+    if cls is model.Call:
         return cls(int, ("1",), {"base": 10})
-    if cls is taskorch.Wait:
+    if cls is model.Wait:
         return cls("x", 3.0)
     if cls is taskorch.Resources:
         return cls(cpu=1, gpu=2)

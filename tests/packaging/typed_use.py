@@ -19,12 +19,12 @@ from taskorch import (
     Task,
     TaskExecutor,
     TaskHandle,
-    TaskOptions,
     TaskOrchestrator,
     Workflow,
     as_completed,
     task,
 )
+from taskorch.model import TaskOptions
 
 
 def word(n: int, end: str = "") -> str:

@@ -7,15 +7,8 @@ against a second opinion: what its plan alone says.
 
 import pytest
 
-from taskorch import (
-    Approval,
-    NotRunningError,
-    TaskState,
-    UsageError,
-    Workflow,
-    WouldDeadlockError,
-    current_context,
-)
+from taskorch import Approval, NotRunningError, TaskState, Workflow, current_context
+from taskorch.errors import UsageError, WouldDeadlockError
 from taskorch.events import TaskParentsAdded, TaskStarted, TaskSuspended
 from taskorch.testing import Breach, Faults, Outcome, Simulation, explore, find_failure
 from taskorch.testing import _workflow_runs as runs

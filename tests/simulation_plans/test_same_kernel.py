@@ -3,14 +3,8 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskorch import (
-    FifoQueue,
-    LeastLoadedRouter,
-    Resources,
-    RetryPolicy,
-    Task,
-    TaskOrchestrator,
-)
+from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
+from taskorch.policies import FifoQueue, LeastLoadedRouter
 from taskorch.testing import Outcome, Simulation
 
 _TWICE = RetryPolicy(3, wait="fixed", base=2.0, jitter=0)

@@ -9,26 +9,28 @@ import pytest
 from tests.simulation_plans.plans import chain, work
 
 from taskorch import (
-    Agent,
-    ComponentError,
     CycleError,
-    DeadlineQueue,
     DuplicateTaskError,
     InvalidTaskError,
-    LeastLoadedRouter,
-    PerformanceRouter,
-    PriorityQueue,
-    QuotaRetryHandler,
     Resources,
     RetryPolicy,
-    Route,
-    SourceRegistry,
     Task,
     TaskOrchestrator,
     UnknownTaskError,
     ValidationFailedError,
     Workflow,
 )
+from taskorch.errors import ComponentError
+from taskorch.model import Agent
+from taskorch.policies import (
+    DeadlineQueue,
+    LeastLoadedRouter,
+    PerformanceRouter,
+    PriorityQueue,
+    QuotaRetryHandler,
+    SourceRegistry,
+)
+from taskorch.protocols import Route
 from taskorch.runtime._runtime import AgentRunner
 from taskorch.workflows import Approval
 
@@ -363,7 +365,7 @@ def test_the_failure_is_one_that_the_tasks_policy_knows(kinds):
 def test_a_task_that_never_gives_up_is_refused():
     class Handler:
         def decide(self, failure, context):
-            from taskorch import RetryDecision
+            from taskorch.protocols import RetryDecision
 
             return RetryDecision(retry=True, delay=0.0, reason="again")
 

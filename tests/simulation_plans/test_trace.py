@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from taskorch import (
     Approval,
-    HistoryEntry,
     Resources,
     RetryPolicy,
     SqliteJournal,
@@ -31,6 +30,7 @@ from taskorch.events import (
     TaskSuspended,
     make,
 )
+from taskorch.model import HistoryEntry
 from taskorch.telemetry import Slice, Trace
 from taskorch.telemetry._slices import lanes, write_slices
 

@@ -36,19 +36,21 @@ from tests.faults.interrupted import Sender, interrupted
 from tests.stress import delays
 
 from taskorch import (
-    InternalError,
-    JournalError,
     JournalTakenError,
-    JournalUnavailableError,
     RetryPolicy,
     SqliteJournal,
     Task,
     TaskExecutor,
     TaskorchError,
     TaskOrchestrator,
-    UsageError,
     as_completed,
     current_context,
+)
+from taskorch.errors import (
+    InternalError,
+    JournalError,
+    JournalUnavailableError,
+    UsageError,
 )
 from taskorch.executors._programs import _guardian
 from taskorch.kernel import check_invariants

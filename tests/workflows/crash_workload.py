@@ -7,13 +7,13 @@ from typing import Any
 
 from taskorch import (
     Approval,
-    InvalidTransitionError,
     SqliteJournal,
-    TaskCompleted,
     TaskOrchestrator,
     Workflow,
     current_context,
 )
+from taskorch.errors import InvalidTransitionError
+from taskorch.events import TaskCompleted
 
 #: What completes, each once.
 ALL = {

@@ -11,14 +11,11 @@ from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total, zer
 from tests.workflows.tools import failures, inside
 
 from taskorch import (
-    Call,
     CycleError,
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
-    InvalidTransitionError,
     NotRunningError,
-    QueueFullError,
     Resources,
     RetryPolicy,
     Task,
@@ -27,10 +24,11 @@ from taskorch import (
     UnknownTaskError,
     Workflow,
     WorkflowContext,
-    WouldDeadlockError,
     current_context,
 )
 from taskorch._managers._mapping import mapped
+from taskorch.errors import InvalidTransitionError, QueueFullError, WouldDeadlockError
+from taskorch.model import Call
 
 
 def one(fn, *args, **options) -> Workflow:

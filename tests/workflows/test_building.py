@@ -15,9 +15,9 @@ from taskorch import (
     Program,
     Task,
     TaskOrchestrator,
-    UsageError,
     Workflow,
 )
+from taskorch.errors import UsageError
 
 
 def edges(wf: Workflow) -> set[tuple[str, str]]:

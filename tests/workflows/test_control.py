@@ -15,9 +15,9 @@ from taskorch import (
     UnknownTaskError,
     Workflow,
     WorkflowFailedError,
-    WouldBlockError,
     current_context,
 )
+from taskorch.errors import WouldBlockError
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from taskorch import (
     UnknownTaskError,
     Workflow,
     WorkflowFailedError,
-    WouldBlockError,
 )
+from taskorch.errors import WouldBlockError
 
 
 @pytest.fixture

@@ -11,20 +11,18 @@ from tests.workflows.functions import zero
 from tests.workflows.tools import failures, inside
 
 from taskorch import (
-    DeadlineQueue,
-    FifoQueue,
     InvalidTaskError,
     NotRunningError,
     RetryPolicy,
-    SourceRegistry,
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
     Workflow,
     WorkflowFailedError,
-    WouldBlockError,
     current_context,
 )
+from taskorch.errors import WouldBlockError
+from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ from taskorch import (
     Approval,
     AtLeast,
     DuplicateTaskError,
-    GateFailedError,
     InvalidTaskError,
-    InvalidTransitionError,
     NotRunningError,
     Resources,
     RetryPolicy,
@@ -30,6 +28,7 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
+from taskorch.errors import GateFailedError, InvalidTransitionError
 from taskorch.workflows import _steps
 
 

@@ -13,25 +13,26 @@ from taskorch import (
     DependencyFailedError,
     DuplicateTaskError,
     InvalidTaskError,
-    InvalidTransitionError,
     NotRunningError,
-    PerformanceRouter,
-    Permit,
-    ReentryError,
-    StandardStateMachine,
     Task,
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
-    UnknownCapabilityError,
     UnknownTaskError,
     Workflow,
     WorkflowFailedError,
     WorkflowRun,
-    WouldBlockError,
-    WouldDeadlockError,
     current_context,
 )
+from taskorch.errors import (
+    InvalidTransitionError,
+    ReentryError,
+    UnknownCapabilityError,
+    WouldBlockError,
+    WouldDeadlockError,
+)
+from taskorch.policies import PerformanceRouter, StandardStateMachine
+from taskorch.protocols import Permit
 
 
 def diamond(name: str = "d") -> Workflow:

@@ -12,6 +12,9 @@ class Reference:
 
     It is what a journal can keep of a handle, wherever that is in the arguments. When
     the task runs, its result takes this place.
+
+    Attributes:
+        task_id: The id of the task whose result is meant.
     """
 
     #: See `taskorch._references`.

@@ -24,73 +24,106 @@ _SIGNS: Final = re.compile(r"[\\|*`\[\]~]")
 
 @attrs.frozen
 class Verdict:
-    """What a gate said."""
+    """
+    What a gate said.
+
+    Attributes:
+        passed: Whether the phase passed.
+        by: Who: `gate`, or the name that was given with an approval.
+        note: What was said with it, or an empty text.
+        at: When, in seconds since the epoch, if that is known.
+        checks: Each check, whether it holds, and why not.
+    """
 
     passed: bool
-    #: Who: `gate`, or the name that was given with an approval.
     by: str
     note: str = ""
-    #: When, in seconds since the epoch, if that is known.
     at: float | None = None
-    #: Each check, whether it holds, and why not.
     checks: tuple[tuple[str, bool, str], ...] = ()
 
 
 @attrs.frozen
 class PhaseReport:
-    """One phase of a run."""
+    """
+    One phase of a run.
+
+    Attributes:
+        name: The name of the phase.
+        state: As that of a workflow.
+        completed: How many of its tasks completed.
+        total: How many tasks it has; its gate is one of them.
+        duration: From the start of its first task to the end of its gate, in seconds.
+        verdicts: What its gate said; none until it has ended.
+    """
 
     name: str
-    #: As that of a workflow.
     state: TaskState
     completed: int
     total: int
-    #: From the start of its first task to the end of its gate, in seconds.
     duration: float | None
-    #: What its gate said; none until it has ended.
     verdicts: tuple[Verdict, ...] = ()
 
 
 @attrs.frozen
 class TaskReport:
-    """One task of a run; of one that was run again, the latest run."""
+    """
+    One task of a run; of one that was run again, the latest run.
 
-    #: Its id in the workflow.
+    Attributes:
+        name: Its id in the workflow.
+        task_id: Its id in the orchestrator.
+        type: Its type.
+        state: Its state when the report was made.
+        phase: The phase that it belongs to, or an empty text.
+        started: When the first attempt of its first run began, in seconds since the
+            epoch.
+        ended: When its latest run ended, in seconds since the epoch.
+        duration: Seconds that the attempts of all its runs took, without the time
+            between them. One that a crash cut off counts until the journal's last fact
+            before that.
+        attempts: How many attempts all its runs had.
+        agent: The agent of its latest attempt.
+        error: Why it did not complete.
+        root_causes: Where that began, if not with itself: ids in the workflow, or of
+            other tasks.
+    """
+
     name: str
     task_id: str
     type: str
     state: TaskState
     phase: str = ""
-    #: When its first attempt began, and when the task ended, in seconds since the
-    #: epoch; of one that was run again, those of the first run and of the latest.
     started: float | None = None
     ended: float | None = None
-    #: Seconds that all its attempts took, of all its runs, without what was between
-    #: them. One that a crash cut off counts until the journal's last fact before that.
     duration: float | None = None
-    #: Of all its runs: how often it was begun.
     attempts: int = 0
     agent: str | None = None
-    #: Why it did not complete.
     error: str = ""
-    #: Where that began, if not with itself: ids in the workflow, or of other tasks.
     root_causes: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class WorkflowReport:
-    """What became of a run; `str()` of it is a page of text."""
+    """
+    What became of a run; `str()` of it is a page of text.
+
+    Attributes:
+        workflow_id: The id of the run.
+        state: As that of `WorkflowStatus`.
+        duration: From the start of its first attempt to the end of the last, in
+            seconds: with what was between them, as a time in which no process ran.
+        work: The sum of the durations of its tasks: what all attempts took together.
+        phases: Its phases, in order.
+        tasks: Its tasks, in the order of the workflow.
+        totals: How many tasks are in which state.
+    """
 
     workflow_id: str
     state: TaskState
-    #: From the start of its first attempt to the end of the last, in seconds: with
-    #: what was between them, as a time in which no process ran.
     duration: float | None
-    #: The sum of the durations of its tasks: what all attempts took together.
     work: float
     phases: tuple[PhaseReport, ...]
     tasks: tuple[TaskReport, ...]
-    #: How many tasks are in which state.
     totals: Mapping[str, int]
 
     @property

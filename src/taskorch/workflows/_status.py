@@ -23,17 +23,24 @@ _SHOWN: Final = 8
 
 @attrs.frozen
 class PhaseStatus:
-    """How far a phase is; its gate counts as one of its tasks."""
+    """
+    How far a phase of a run is.
+
+    Attributes:
+        name: The name of the phase.
+        state: As that of a workflow.
+        completed: How many of its tasks have completed.
+        total: How many tasks it has; its gate is one of them.
+        running: How many of its tasks run.
+        verdict: `passed`, `failed` or `skipped` once its gate has ended; before,
+            `waiting for approval` or "".
+    """
 
     name: str
-    #: As that of a workflow.
     state: TaskState
     completed: int
     total: int
-    #: How many of its tasks run.
     running: int
-    #: `passed`, `failed` or `skipped` once its gate has ended; before, `waiting for
-    #: approval` or "".
     verdict: str = ""
 
     @property
@@ -54,31 +61,38 @@ class WorkflowStatus:
 
     `str()` of it is the answer in a sentence. Of a task that was run again, the state
     of the latest run counts.
+
+    Attributes:
+        workflow_id: The id of the run.
+        state: `running` while something runs or is about to; then `suspended`,
+            `blocked` (a person must decide) or `pending` while something is; in the end
+            `failed` or `cancelled` if it cannot complete without a restart, or
+            `completed`.
+        tasks: The state of each task, by its id in the workflow.
+        counts: How many tasks are in a state, of those states that occur.
+        remaining_path: The longest chain of tasks that have not completed.
+        pause: `pausing` while it is paused and something still runs, then `paused`; or
+            "".
+        running: How many attempts do more than to wait for other tasks.
+        asks: The tasks that wait for what is outside: an approval, an event, a
+            decision.
+        eta: An estimate of the seconds that are left, from the median durations of
+            tasks of the same types, the longest chain and the concurrency; None if
+            there is none.
+        eta_unknown: Why there is none, in a sentence.
+        phases: Its phases by name, in order.
     """
 
     workflow_id: str
-    #: `running` while something runs or is about to; then `suspended`, `blocked` (a
-    #: person must decide) or `pending` while something is; in the end `failed` or
-    #: `cancelled` if it cannot complete without a restart, or `completed`.
     state: TaskState
-    #: The state of each task, by its id in the workflow.
     tasks: Mapping[str, TaskState]
-    #: How many tasks are in a state, of those states that occur.
     counts: Mapping[TaskState, int]
-    #: The longest chain of tasks that have not completed.
     remaining_path: tuple[str, ...]
-    #: `pausing` while it is paused and something still runs, then `paused`; or "".
     pause: str = ""
-    #: How many attempts do more than to wait for other tasks.
     running: int = 0
-    #: The tasks that wait for what is outside: an approval, an event, a decision.
     asks: tuple[str, ...] = ()
-    #: An estimate of the seconds that are left, from the median durations of tasks of
-    #: the same types, the longest chain and the concurrency; None if there is none.
     eta: float | None = None
-    #: Why there is none, in a sentence.
     eta_unknown: str = ""
-    #: Its phases by name, in order.
     phases: Mapping[str, PhaseStatus] = attrs.field(
         factory=lambda: ReadOnly(dict[str, PhaseStatus]())
     )

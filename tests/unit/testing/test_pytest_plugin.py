@@ -216,11 +216,11 @@ def test_simulations_are_made_with_the_options_given(run):
     result = run(
         TWO_TASKS
         + """
-from taskorch import FifoQueue
+from taskorch.policies import FifoQueue
 
 class Last:
     def route(self, task, candidates, context):
-        from taskorch import Route
+        from taskorch.protocols import Route
         return Route(candidates[-1].name, "the last")
 
 def test_it(make_simulation, taskorch_seed):
@@ -505,7 +505,8 @@ def test_it(simulation, crash_at):
 def test_captured_events(run):
     result = run(
         """
-from taskorch import TaskCompleted, TaskOrchestrator
+from taskorch import TaskOrchestrator
+from taskorch.events import TaskCompleted
 
 def test_it(capture_events):
     with TaskOrchestrator() as orch, capture_events(orch, TaskCompleted) as seen:

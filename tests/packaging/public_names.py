@@ -1,0 +1,37 @@
+"""The public names: those of the root, and the classes of each public package."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+import attrs
+
+import taskorch
+
+PACKAGES = (
+    "errors",
+    "events",
+    "journal",
+    "model",
+    "policies",
+    "protocols",
+    "workflows",
+)
+
+
+def public_names() -> dict[str, object]:
+    """Every public object by the path that it is imported from."""
+    found = {name: getattr(taskorch, name) for name in taskorch.__all__}
+    for package in PACKAGES:
+        module = import_module(f"taskorch.{package}")
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and value.__module__.startswith("taskorch."):
+                found[f"{package}.{name}"] = value
+    return found
+
+
+def public_values() -> list[type]:
+    """The classes of attrs among them, each once."""
+    classes = {id(cls): cls for cls in public_names().values() if inspect.isclass(cls)}
+    return [cls for cls in classes.values() if attrs.has(cls)]
