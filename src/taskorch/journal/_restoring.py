@@ -194,7 +194,7 @@ def _to_function(path: str) -> Any:
     try:
         return imported(path)
     except Exception:  # noqa: BLE001 - a module that is imported may raise anything
-        # Only the task that needs it fails, and not the start of all others.
+        # Only the task that calls it is held up, and not the start of all others.
         return Missing(path)
 
 
