@@ -996,7 +996,7 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
     finally:
         # If it ended early, nobody will ask for the others.
         for handle in handles:
-            handle._rt.notices.ignore(handle)
+            handle._rt.notices.ask(handle)
         # Not kept: its caller is to hear why it ended, and not what ails the journal.
         cancel_pending(handles, keep=False)
 

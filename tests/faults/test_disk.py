@@ -348,6 +348,25 @@ class Submitter:
         self.check()
         return "acknowledged"
 
+    def refused(self, orch: TaskOrchestrator, rounds: int) -> None:
+        """While the disk fails, nothing is taken in, however often it is tried."""
+        for number in range(rounds):
+            seen = len(self.disk.failed)
+            eventually(lambda seen=seen: len(self.disk.failed) > seen + 2)
+            assert self.submit(orch, f"{number}") == "refused"
+            assert orch.health().status == "degraded"
+
+    def mended(self, orch: TaskOrchestrator, recorder: Recorder) -> None:
+        """Once the disk is mended, what was in doubt is safe, and all goes on."""
+        self.disk.mend()
+        recorder.wait_for(2)
+        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
+        self.acknowledged.append("doubtful")
+        self.check()
+        assert self.submit(orch, "after") == "acknowledged"
+        assert orch.handle("doubtful").result(PATIENCE) == 8
+        assert orch.handle("after").result(PATIENCE) == 8
+
     def check(self) -> None:
         facts = left_after_power_loss(self.disk, self.aside)
         found = {fact[3] for fact, _ in facts if fact[0] is TaskSubmitted}
@@ -368,21 +387,9 @@ def test_nothing_is_acknowledged_while_no_sync_succeeds(
         disk.fail("EIO", "sync")
         assert submitter.submit(orch, "doubtful") == "unknown"
         recorder.wait_for(1)
-        for round_ in range(5):
-            seen = len(disk.failed)
-            eventually(lambda seen=seen: len(disk.failed) > seen + 2)
-            assert submitter.submit(orch, f"{round_}") == "refused"
-            assert orch.health().status == "degraded"
+        submitter.refused(orch, 5)
         assert recorder.names() == ["JournalDegraded"]
-        disk.mend()
-        recorder.wait_for(2)
-        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
-        # What was in doubt is safe now.
-        submitter.acknowledged.append("doubtful")
-        submitter.check()
-        assert submitter.submit(orch, "after") == "acknowledged"
-        assert orch.handle("doubtful").result(PATIENCE) == 8
-        assert orch.handle("after").result(PATIENCE) == 8
+        submitter.mended(orch, recorder)
     submitter.check()
     disk.after_power_loss(submitter.aside)
     with TaskOrchestrator(journal=submitter.aside / "runs.db") as orch:
@@ -403,22 +410,11 @@ def test_a_disk_that_becomes_read_only_while_it_is_in_use(
         disk.fail("EROFS")
         assert submitter.submit(orch, "doubtful") == "unknown"
         recorder.wait_for(1)
-        for round_ in range(3):
-            seen = len(disk.failed)
-            eventually(lambda seen=seen: len(disk.failed) > seen + 2)
-            assert submitter.submit(orch, f"{round_}") == "refused"
-            assert orch.health().status == "degraded"
+        submitter.refused(orch, 3)
         # It was opened anew meanwhile, and could only be read.
         assert ("open", str(disk.folder / "runs.db")) in disk.failed
         assert not orch.handle("doubtful").done()
-        disk.mend()
-        recorder.wait_for(2)
-        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
-        submitter.acknowledged.append("doubtful")
-        submitter.check()
-        assert submitter.submit(orch, "after") == "acknowledged"
-        assert orch.handle("doubtful").result(PATIENCE) == 8
-        assert orch.handle("after").result(PATIENCE) == 8
+        submitter.mended(orch, recorder)
         assert orch.health().status == "ok"
 
 

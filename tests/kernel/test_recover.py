@@ -32,6 +32,7 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.kernel import (
+    LEFT_RUNNING,
     EndAttempt,
     check_invariants,
     differences,
@@ -41,7 +42,6 @@ from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
 GRACE = 10 * SEC
-WHY = "the orchestrator stopped while it ran"
 
 
 def twin(**config):
@@ -152,7 +152,7 @@ def test_each_situation(situation):
     ]
     assert causes == ([] if cause is None else [cause])
     if cause == "interrupted":
-        assert machine.error("t") == ("AttemptLostError", WHY, cause)
+        assert machine.error("t") == ("AttemptLostError", LEFT_RUNNING, cause)
         assert (machine.more("t").charged, machine.more("t").crashes) == (charged, 0)
     assert (kernel.running, kernel.active, kernel.leaked) == (0, 0, {})
     assert not any(pool.used for pool in kernel.pools.values())
@@ -208,7 +208,17 @@ def test_what_a_new_life_tells():
     ]
     assert machine.told(TaskResumed) == [("t", True, "it ended while it was suspended")]
     assert machine.told(TaskRetrying) == [
-        ("t", 1, "local", "AttemptLostError", WHY, "interrupted", 0, False, WHY)
+        (
+            "t",
+            1,
+            "local",
+            "AttemptLostError",
+            LEFT_RUNNING,
+            "interrupted",
+            0,
+            False,
+            LEFT_RUNNING,
+        )
     ]
     assert machine.told(TaskSuspended)[-1] == ("t", False)
     other.restart()
@@ -228,10 +238,10 @@ def test_a_decision_that_a_new_life_asks_for():
             "t",
             (),
             (),
-            f"{WHY}, and it is not safe to run twice: decide()",
+            f"{LEFT_RUNNING}, and it is not safe to run twice: decide()",
             "interrupted",
             "AttemptLostError",
-            WHY,
+            LEFT_RUNNING,
         )
     ]
     assert machine.kinds("t") == ["decision"]

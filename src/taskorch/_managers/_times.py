@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from taskorch.kernel import past_of
+from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.model import TaskState
 
 if TYPE_CHECKING:
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _RUNNING: Final = TaskState.RUNNING
-#: What the history says of attempts that the end of a process may have cut off.
-_LEFT: Final = "the orchestrator stopped while it ran"
 
 #: When a task began to run, when it no longer did, in ns, and what it says of that.
 Spell: TypeAlias = tuple[int, int | None, str]
@@ -50,7 +48,7 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
         end: row.id
         for row in rows
         for _, end, detail in spells_of(row)
-        if end is not None and _LEFT in detail
+        if end is not None and LEFT_RUNNING in detail
     }
     for end, task_id in left.items():
         last = rt.recovered.last_before_life(task_id, end)

@@ -877,27 +877,20 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
 
     A fact contains itself; some contain another event too: see `VIEWS`.
     """
-    event: Any = make(fact)
+    if cls not in VIEWS[fact[CLS]]:
+        return None
+    of: Any = make(fact)
     found: Event | None = None
     if fact[CLS] is cls:
-        found = event
-    elif cls not in VIEWS[fact[CLS]]:
-        return None
+        found = of
     elif cls is TaskValidated:
-        found = TaskValidated(event.seq, event.at_ns, event.task_id, event.type)
+        found = TaskValidated(of.seq, of.at_ns, of.task_id, of.type)
     elif cls is TaskRouted:
         found = TaskRouted(
-            event.seq,
-            event.at_ns,
-            event.task_id,
-            event.attempt,
-            event.agent_id,
-            event.reason,
+            of.seq, of.at_ns, of.task_id, of.attempt, of.agent_id, of.reason
         )
-    elif event.why in ("timeout", "deadline"):
-        found = TaskTimedOut(
-            event.seq, event.at_ns, event.task_id, event.attempt, event.why
-        )
+    elif of.why in ("timeout", "deadline"):
+        found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
     return found
 
 

@@ -358,7 +358,7 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
         found.append(entry)
     if not is_sorted:
         found.sort(key=_number)
-    if found and found[0][0][1] <= after:
+    if found and found[0][0][SEQ] <= after:
         found = [entry for entry in found if entry[0][SEQ] > after]
     return found
 

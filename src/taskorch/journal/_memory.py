@@ -47,8 +47,8 @@ class MemoryJournal:
             return
         # First all of it is read, so that all of it is kept or nothing.
         entries = list(group)
-        first = entries[0][0][1]
-        last = self._latest[-1][0][1] if self._latest else 0
+        first = entries[0][0][SEQ]
+        last = self._latest[-1][0][SEQ] if self._latest else 0
         if first <= last:
             if entries == self._latest:
                 return

@@ -61,6 +61,7 @@ from taskorch.kernel._history import remember as remember
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import Kernel as Kernel
 from taskorch.kernel._options import Change as Change
+from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import SKIPPED as SKIPPED
 from taskorch.kernel._rows import AgentRow as AgentRow

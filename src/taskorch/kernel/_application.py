@@ -144,14 +144,22 @@ def _free(kernel: KernelState, row: TaskRow) -> None:
     """Give back what *row* holds, if an attempt of its is under way."""
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
+    alloc, slots = _take_away(row)
+    more_of(row).held = False
+    _give_back(kernel, agent_of(row), alloc, slots)
+
+
+def _take_away(row: TaskRow) -> tuple[Units, int]:
+    """*row* holds nothing any more: what it held, and how many slots."""
     more, agent = more_of(row), agent_of(row)
     more.first_ns = began_ns(row)
     if agent.seen:
         agent.seen.pop(row, None)
+    # One that waits for another task holds no slot, but its resources.
     slots = 0 if more.yielded else 1
-    more.yielded = more.held = False
+    more.yielded = False
     alloc, row.alloc = row.alloc, ()
-    _give_back(kernel, agent, alloc, slots)
+    return alloc, slots
 
 
 def _give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -> None:
@@ -233,15 +241,8 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
 def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     """What the attempt holds stays taken, and is not its own."""
     agent = agent_of(row)
-    more = more_of(row)
-    more.first_ns = began_ns(row)
-    if agent.seen:
-        agent.seen.pop(row, None)
-    # One that waits for another task holds no slot, but its resources.
-    slots = 0 if more.yielded else 1
-    more.yielded = False
     agent.leaked += 1
-    alloc, row.alloc = row.alloc, ()
+    alloc, slots = _take_away(row)
     kernel.leaked[row.id, event.attempt] = Leak(agent, alloc, row, slots, event.at_ns)
 
 

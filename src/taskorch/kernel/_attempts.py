@@ -32,7 +32,7 @@ from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import more_of
-from taskorch.kernel._rows import Leak, TaskRow
+from taskorch.kernel._rows import LEFT_RUNNING, Leak, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 from taskorch.model._limits import NS
@@ -48,7 +48,7 @@ _SUSPENDED: Final = TaskState.SUSPENDED
 _GONE: Final = {
     "lost": "its worker died",
     "missing": "its agent does not know of it",
-    "interrupted": "the orchestrator stopped while it ran",
+    "interrupted": LEFT_RUNNING,
     GONE: "what it needs is gone",
 }
 

@@ -49,7 +49,16 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._application import APPLY, is_under_way
 from taskorch.kernel._history import more_of
-from taskorch.kernel._rows import Bucket, Kept, Links, More, Spec, TaskRow, TypeRow
+from taskorch.kernel._rows import (
+    LEFT_RUNNING,
+    Bucket,
+    Kept,
+    Links,
+    More,
+    Spec,
+    TaskRow,
+    TypeRow,
+)
 from taskorch.kernel._state import KernelState
 
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
@@ -109,7 +118,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
             _leases.go(kernel, agent)
     for (_, attempt), leak in list(kernel.leaked.items()):
         _attempts.mend_leak(kernel, leak, attempt, now)
-    described = ("AttemptLostError", "the orchestrator stopped while it ran")
+    described = ("AttemptLostError", LEFT_RUNNING)
     for row in list(kernel.tasks.values()):
         if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)

@@ -29,6 +29,8 @@ _BLOCKED: Final = TaskState.BLOCKED
 #: Why a task is cancelled, and the cause of a failure, that its parents brought about.
 SKIPPED: Final = "skipped"
 DEPENDENCY: Final = "dependency"
+#: What is said of an attempt that the end of an orchestrator has cut short.
+LEFT_RUNNING: Final = "the orchestrator stopped while it ran"
 #: A limit that nothing reaches.
 UNLIMITED: Final = 1 << 60
 #: Stale entries that are not worth a clean-up.

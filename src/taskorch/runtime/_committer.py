@@ -146,7 +146,8 @@ class Committer:
         self._has_ended = False
         self._is_late = False
         self._local = threading.local()
-        #: The number of the fact up to which the latest snapshot goes.
+        #: The number of the fact up to which the latest snapshot goes. A journal that
+        #: keeps no snapshots is never due one: no fact is ever so far beyond it.
         self.snapshot_at = 0 if self.can_be_asked else sys.maxsize
         self._state: dict[str, Any] | None = None
 

@@ -314,14 +314,15 @@ class PolicyDeciders:
                 answer = ask(*args, context)
                 break
             except BaseException as error:
-                is_ours = isinstance(error, INTERRUPTS)
-                if not is_ours and cut_short < _ASKED_AGAIN and _is_from_outside(error):
-                    # What a handler of signals raises waits for the end of the step.
-                    defer_error(error)
-                    cut_short += 1
-                    continue
-                if _is_from_outside(error) and not isinstance(error, Exception):
-                    raise
+                if _is_from_outside(error):
+                    if not isinstance(error, INTERRUPTS) and cut_short < _ASKED_AGAIN:
+                        # What a handler of signals raises waits for the end of the
+                        # step.
+                        defer_error(error)
+                        cut_short += 1
+                        continue
+                    if not isinstance(error, Exception):
+                        raise
                 raise PolicyFault(component, error) from error
             finally:
                 self.asking = 0

@@ -14,10 +14,10 @@ from taskorch.errors import (
     TaskFailedError,
     UnkeptResultError,
 )
-from taskorch.events import Fact, LateResultIgnored, TaskFailed, make
+from taskorch.events import LateResultIgnored, TaskFailed
 from taskorch.model import ProgramResult
 
-__all__ = ("document_of", "error_of", "error_of_fact", "kept_end", "trace_of")
+__all__ = ("document_of", "kept_end", "kept_error", "trace_of")
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
@@ -80,12 +80,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def error_of_fact(fact: Fact, document: Any) -> BaseException | None:
-    """What the task of *fact*, a failure, raised, as far as that was kept."""
-    return error_of(make(fact), document)
-
-
-def error_of(
+def kept_error(
     event: TaskFailed | LateResultIgnored, document: Any
 ) -> BaseException | None:
     """What an attempt raised of whose end *event* tells, as far as that was kept."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taskorch.events import LateResultIgnored
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._kept import error_of
+from taskorch.runtime._kept import kept_error
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
 __all__ = ("keep_late", "late_of", "recall_late", "told_late")
@@ -43,7 +43,7 @@ def recall_late(work: Work, event: LateResultIgnored, document: Any) -> None:
     value = document
     if event.outcome == "failed":
         # Older journals do not say what was raised.
-        value = error_of(event, document) if event.error_type else None
+        value = kept_error(event, document) if event.error_type else None
     # None is as good as nothing; and what came after its task had left memory, no
     # journal has.
     if value is not None:

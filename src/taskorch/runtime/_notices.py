@@ -23,7 +23,7 @@ from taskorch.events import TaskFailed
 from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
 from taskorch.model._limits import NS
 from taskorch.runtime._kept import trace_of
-from taskorch.runtime._work import Work, extra_of, raised_by
+from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -45,7 +45,6 @@ _NAMED: Final = 3
 _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
-_NEVER: Final = 1 << 62
 #: Causes of a failure that somebody has said, or that are told in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
@@ -63,7 +62,7 @@ class Notices:
         #: Failed tasks of which nobody has been given the error, by id.
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.
-        self._look_at = _NEVER
+        self._look_at = NEVER
         #: Those that have left memory, while somebody has their handles.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
         #: What has to be said, when the lock is free; empty for one of too many.
@@ -127,10 +126,6 @@ class Notices:
             if away is not None:
                 away.detach()
 
-    def ignore(self, work: Work) -> None:
-        """Nobody will ask for *work*, and nobody needs to."""
-        self.ask(work)
-
     def look(self, now: int) -> int:
         """
         Under the lock: find a few of those whose error nobody can be given any more.
@@ -143,7 +138,7 @@ class Notices:
             if self._besides and monotonic() - self._since >= _PAUSE:
                 self.hand_over()
             waits = self._failed or self._besides or self.due
-            self._look_at = now + _PACE if waits else _NEVER
+            self._look_at = now + _PACE if waits else NEVER
             if is_fruitful and len(self._failed) > _ROWS:
                 # There is a flood of them, and each is memory.
                 self._look_at = now + _PACE // 64
@@ -219,7 +214,7 @@ class Notices:
         """The orchestrator has stopped: say what failed, if nobody can ask any more."""
         self._is_closed = True
         failed, self._failed = self._failed, {}
-        held, _ = _held(failed.values(), _NEVER)
+        held, _ = _held(failed.values(), NEVER)
         for name, found in failed.items():
             if _is_dealt_with(found.row):
                 continue

@@ -2,8 +2,8 @@
 The plain path: tasks that need nothing but the lock, taken in many at a time.
 
 They are of kinds that the validator has seen, and have no date, no key and no terms.
-What needs more takes the general way, in `_submission`; `tests/integration/
-test_quick_ways.py` holds the two equal.
+What needs more takes the general way, in `_submission`;
+`tests/integration/test_quick_ways.py` holds the two equal.
 """
 
 from __future__ import annotations
@@ -14,20 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.errors import (
-    UsageError,
-)
-from taskorch.kernel import (
-    Bucket,
-    PolicyFault,
-    TaskRow,
-)
-from taskorch.model import (
-    Call,
-    Program,
-    Task,
-    Wait,
-)
+from taskorch.errors import UsageError
+from taskorch.kernel import Bucket, PolicyFault, TaskRow
+from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH
 from taskorch.runtime._translation import (
@@ -38,14 +27,7 @@ from taskorch.runtime._translation import (
     options_of,
     spec_of,
 )
-from taskorch.runtime._work import (
-    AGENT,
-    NO_KWARGS,
-    PROGRAM,
-    THREAD,
-    Work,
-    capture,
-)
+from taskorch.runtime._work import AGENT, NO_KWARGS, PROGRAM, THREAD, Work, capture
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime

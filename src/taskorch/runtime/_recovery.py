@@ -71,7 +71,7 @@ from taskorch.model import (
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._identity import with_options
-from taskorch.runtime._kept import error_of_fact
+from taskorch.runtime._kept import kept_error
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._translation import how_to_call
 from taskorch.runtime._work import (
@@ -163,7 +163,7 @@ class Folding:
         elif cls is TaskCompleted:
             set_result(kernel.tasks[fact[TASK_ID]].cargo, document)
         elif cls is TaskFailed:
-            kernel.tasks[fact[TASK_ID]].cargo._error = error_of_fact(fact, document)
+            kernel.tasks[fact[TASK_ID]].cargo._error = kept_error(make(fact), document)
         elif cls is TaskOptionsChanged:
             work = kernel.tasks[fact[TASK_ID]].cargo
             work._task = with_options(work._task, document)
@@ -334,17 +334,17 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         if cls is TaskCompleted:
             set_result(work, document)
         elif cls is TaskFailed:
-            work._error = error_of_fact(fact, document)
-            fail(row, fact)
+            work._error = kept_error(event, document)
+            _fail(row, event)
             detail = f"{event.error_type}: {event.message}"
         else:
             detail = more_of(row).stop_reason = event.reason
         remember(row, state, now, detail)
 
 
-def fail(row: TaskRow, fact: Fact) -> None:
+def _fail(row: TaskRow, event: TaskFailed) -> None:
     """Note in *row*, which is in no kernel, how it failed."""
-    more, event = more_of(row), make(fact)
+    more = more_of(row)
     more.error = (event.error_type, event.message, event.cause)
     more.first_roots = event.root_causes
 

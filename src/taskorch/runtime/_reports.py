@@ -43,8 +43,6 @@ __all__ = ("health", "since", "stats", "status", "status_of")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
-#: What a person should know of an older SQLite; we keep to its advice.
-
 
 def status(runtime: Runtime, task_id: str) -> TaskStatus:
     """

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.model._limits import NS
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("TimerThread", "begin_thread")
 
-_NEVER: Final = 1 << 62
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
 #: Looks in a lease: of four, an agent that gives three signs of life in it misses none.
@@ -47,12 +47,12 @@ class TimerThread:
         self._wake.acquire()
         self._thread: threading.Thread | None = None
         #: Until when the thread sleeps, in ns.
-        self._until = _NEVER
+        self._until = NEVER
         #: When it meant to look next, if nothing else happened before.
-        self._planned = _NEVER
+        self._planned = NEVER
         self._closing = False
         self._monitoring = False
-        self._next_report = _NEVER
+        self._next_report = NEVER
 
     def look(self, due: int) -> None:
         """Under the driver's lock: something is due at *due*."""
@@ -69,7 +69,7 @@ class TimerThread:
                 return
             self._monitoring = on
             every = int(self._rt.monitor_interval * NS)
-            self._next_report = self._rt.now() + every if on else _NEVER
+            self._next_report = self._rt.now() + every if on else NEVER
             if on:
                 self.look(self._next_report)
 
@@ -103,7 +103,7 @@ class TimerThread:
 
     def _ring(self) -> None:
         rt = self._rt
-        if self._until == _NEVER:
+        if self._until == NEVER:
             self._wake.acquire()
         while not self._closing:
             watch = rt.publisher.relieve()
@@ -120,7 +120,7 @@ class TimerThread:
                     report = True
                     self._next_report = now + int(rt.monitor_interval * NS)
                 due = rt.kernel.next_due()
-                until = _NEVER if due is None else due
+                until = NEVER if due is None else due
                 until = min(until, self._next_report, rt.room.due, notices, now + pulse)
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
@@ -150,7 +150,7 @@ class TimerThread:
             if agent.lease_ns and not agent.lost
         ]
         if not leases:
-            return _NEVER
+            return NEVER
         pulse = min(leases) // _PULSES
         if now - self._planned > pulse:
             kernel.excuse(now)

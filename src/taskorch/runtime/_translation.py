@@ -16,13 +16,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch._references import references, refuse_in, replaced
-from taskorch.errors import (
-    InvalidTaskError,
-)
-from taskorch.kernel import (
-    Spec,
-    Terms,
-)
+from taskorch.errors import InvalidTaskError
+from taskorch.kernel import Spec, Terms
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,
@@ -36,12 +31,7 @@ from taskorch.model import (
 )
 from taskorch.model._limits import NS
 from taskorch.model._show import show
-from taskorch.runtime._work import (
-    COROUTINE,
-    NAMED,
-    THREAD,
-    Work,
-)
+from taskorch.runtime._work import COROUTINE, NAMED, THREAD, Work
 
 __all__ = (
     "how_to_call",

@@ -49,7 +49,7 @@ class SimulatedJournal:
             return
         # First all of it is read, so that all of it is kept or nothing.
         group = list(group)
-        first = group[0][0][1]
+        first = group[0][0][SEQ]
         if first <= self.last:
             if group == self._latest:
                 # It was kept, and nobody knew.
@@ -86,7 +86,7 @@ class SimulatedJournal:
     @property
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
-        return self._latest[-1][0][1] if self._latest else 0
+        return self._latest[-1][0][SEQ] if self._latest else 0
 
     @property
     def is_torn(self) -> bool:

@@ -254,7 +254,7 @@ class Life(Hosting):
         if world.is_mortal:
             world.survive("kept", group[-1][0])
         was_degraded = commits.degraded
-        released = commits.succeeded(group[-1][0][1])
+        released = commits.succeeded(group[-1][0][SEQ])
         if was_degraded:
             self.kernel.paused = False
         world.kept(group)

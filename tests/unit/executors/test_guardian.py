@@ -7,17 +7,16 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.executors.tools import eventually, is_gone
 
 from taskorch.executors._programs import _guard, _guardian
 from taskorch.executors._programs._guard import Guard, Table
 
-PATIENCE = 20.0
 SOURCES = pathlib.Path(_guardian.__file__).parents[2]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -54,19 +53,6 @@ if input() == "close":
     print("closed", flush=True)
     input()
 """
-
-
-def eventually(what: Callable[[], object]) -> None:
-    """Poll for what strangers do: they do not tell us."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it has not come true"
-        time.sleep(0.005)
-
-
-def is_gone(pid: int) -> bool:
-    state = _guardian.state_of(pid)
-    return state is None or not state.alive
 
 
 def has_stopped(pid: int) -> bool:

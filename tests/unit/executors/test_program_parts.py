@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.executors.tools import PATIENCE, eventually, is_gone
 
 from taskorch.executors._programs import _guardian, _loop, _output, _spawn
 from taskorch.executors._programs._executor import ProgramExecutor
@@ -28,22 +29,7 @@ from taskorch.executors._sweep import sweep
 from taskorch.model import Program
 from taskorch.model._program import RUN_VARIABLE
 
-PATIENCE = 20.0
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def eventually(what: Callable[[], object]) -> None:
-    """Poll for what strangers do: they do not tell us."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it has not come true"
-        time.sleep(0.005)
-
-
-def is_gone(pid: int) -> bool:
-    state = _guardian.state_of(pid)
-    return state is None or not state.alive
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
+from tests.unit.executors.tools import PATIENCE, eventually, is_alive, is_gone
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs import (
@@ -38,9 +39,6 @@ from taskorch.executors._programs._executor import (
 from taskorch.executors._programs._output import Tail
 from taskorch.executors._programs._run import check_name
 from taskorch.model import DEFAULT_ENV, Program, ProgramResult
-
-PATIENCE = 20.0
-"""Seconds that no test should need, on however busy a machine."""
 
 SOURCES = pathlib.Path(_guardian.__file__).parents[3]
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -149,23 +147,6 @@ def says(tmp_path) -> Iterator[Says]:
     says = Says(tmp_path / "says")
     yield says
     os.close(says.fd)
-
-
-def eventually(what: Callable[[], object], patience: float = PATIENCE) -> None:
-    """See that *what* comes true: strangers do not tell us when they change."""
-    deadline = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < deadline, "it has not come true"
-        time.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    state = _guardian.state_of(pid)
-    return state is not None and state.alive
-
-
-def is_gone(pid: int) -> bool:
-    return not is_alive(pid)
 
 
 def state_of(process: ProgramProcess) -> str:

@@ -166,7 +166,7 @@ class _Run:
     def _note(self, group: list[Entry]) -> None:
         self._kept += group
         self._latest = group
-        self.last = group[-1][0][1]
+        self.last = group[-1][0][SEQ]
 
     def _close(self) -> None:
         self._journal.close()
