@@ -248,6 +248,21 @@ def mend_by_rerun(m):
     m.rerun("parent")
 
 
+def test_who_waits_twice_for_a_task_waits_twice_for_its_rerun():
+    """Each way from a dependent to a parent is turned once, in the order told."""
+    made = Twin()
+    made.submit("p")
+    made.submit("t", after=["p", "p"])
+    made.submit("u", after=["p"])
+    made.fail("p")
+    name = made.rerun("p")
+    assert made.told(TaskRepointed) == [("p", name, ("t", "t", "u"))]
+    made.mirror()
+    made.end(name)
+    made.mirror()
+    assert made.states("t", "u") == [S.RUNNING] * 2
+
+
 def complete_by_decision(m):
     blocked(m)
     m.submit("u", after=["t"])

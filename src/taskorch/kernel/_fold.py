@@ -12,7 +12,7 @@ becomes of their tasks is decided, and told, as at any other time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Final
 
@@ -230,12 +230,15 @@ def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     # Found by way of its dependents: it may have left memory, as in a life that keeps
     # fewer finished tasks than the one that told this.
     found: dict[TaskRow, list[TaskRow]] = {}
+    # One that waits for it twice is named twice.
+    ways: dict[str, Iterator[TaskRow]] = {}
     for name in event.dependents:
         if name in kernel.tasks:
             child = kernel.tasks[name]
-            for row in _dependencies.links_of(child).parents:
-                if row.id == event.task_id:
-                    found.setdefault(row, []).append(child)
+            if name not in ways:
+                parents = _dependencies.links_of(child).parents
+                ways[name] = iter([p for p in parents if p.id == event.task_id])
+            found.setdefault(next(ways[name]), []).append(child)
     for row, children in found.items():
         _edges.turn(kernel, row, rerun, children, now)
 
