@@ -107,9 +107,23 @@ def consider(
     deadline_ns: int | None = None,
     rerun_of: TaskRow | None = None,
     terms: Terms | None = None,
+    beside: int = 0,
 ) -> Admitted:
     """
     Ask all who must agree to *row*; nothing changes.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        now: The time in ns.
+        priority: Its priority.
+        parents: What it waits for.
+        not_before_ns: When it may start, at the earliest.
+        deadline_ns: When it must have ended.
+        rerun_of: What it runs again.
+        terms: Under what conditions it goes on.
+        beside: How many tasks of the same batch were considered before: the queue is
+            as much longer.
 
     Raises:
         UnknownCapabilityError: Nobody can do it.
@@ -119,13 +133,17 @@ def consider(
         PolicyFault: A policy failed.
     """
     deciders = kernel.deciders
-    check_doable(kernel, row, now)
-    key, max_age = ask_queue(kernel, row, priority, now)
-    after = _PENDING if terms else _first_state(parents, not_before_ns, now)
+    kernel.admitting = beside
+    try:
+        check_doable(kernel, row, now)
+        key, max_age = ask_queue(kernel, row, priority, now)
+        after = _PENDING if terms else _first_state(parents, not_before_ns, now)
+        veto = vetoed(kernel, row, None, after, "submitted", now)
+    finally:
+        kernel.admitting = 0
     if terms is not None and terms.wait is not None:
         # It is never queued, however long it waits.
         max_age = None
-    veto = vetoed(kernel, row, None, after, "submitted", now)
     if veto is not None:
         msg = f"task {row.id} was refused by the state machine: {veto}"
         raise InvalidTransitionError(msg, task_id=row.id)

@@ -7,6 +7,7 @@ and changes nothing but the books.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from taskorch.events import (
@@ -265,6 +266,12 @@ def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> b
         if not (isinstance(e, ReturnSlot) and e.row is row and e.attempt == attempt)
     ]
     return True
+
+
+def forgo_slot(kernel: KernelState, row: TaskRow) -> None:
+    """The attempt of *row* waits for its slot no more, and has none still."""
+    with suppress(ValueError):
+        kernel.returning.remove(row)
 
 
 def serve_returning(kernel: KernelState, now: int) -> None:

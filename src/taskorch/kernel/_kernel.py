@@ -21,6 +21,7 @@ from taskorch.kernel import (
     _books,
     _control,
     _dispatch,
+    _driving,
     _edges,
     _faults,
     _leases,
@@ -54,7 +55,8 @@ class Kernel(KernelState):
     The state machine of one orchestrator: its state, and what can be done to it.
 
     Not thread-safe: the driver holds a lock around every call. After a call the
-    driver takes what is in `starts`, `effects` and `touched`, and empties them.
+    driver takes what is in `starts`, `effects`, `touched`, `dropped` and the sink, and
+    empties them; nothing else of the state is written from outside.
 
     Args:
         config: What does not change.
@@ -80,6 +82,7 @@ class Kernel(KernelState):
     end_attempt: Final = _attempts.end
     yield_slot: Final = _attempts.yield_slot
     reclaim_slot: Final = _attempts.reclaim_slot
+    forgo_slot: Final = _attempts.forgo_slot
     give_up: Final = _attempts.give_up
 
     # Somebody wants something else.
@@ -104,6 +107,17 @@ class Kernel(KernelState):
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
     retire: Final = _application.retire
+
+    # What the driver says of itself.
+    pause: Final = _driving.pause
+    unpause: Final = _driving.unpause
+    limit: Final = _driving.limit
+    stop_attempt: Final = _driving.stop_attempt
+    own_fact: Final = _driving.own_fact
+    keep_finished: Final = _driving.keep_finished
+    remember_ended: Final = _driving.remember_ended
+    forget_ended: Final = _driving.forget_ended
+    collapse: Final = _driving.collapse
 
     def handle(
         self, commands: Sequence[Command], now: int

@@ -605,7 +605,8 @@ class Committer:
                 told, self._told = self._told, []
                 settling, self._settling = self._settling, []
                 if restored:
-                    rt.kernel.paused = not rt.started or rt.closed
+                    if rt.started and not rt.closed:
+                        rt.kernel.unpause()
                     rt.kernel.note(JournalRestored, rt.now())
                 for release in releases:
                     release()
@@ -682,9 +683,8 @@ class Committer:
             first, self.trouble = not self.trouble, why
             if not first:
                 return
-            rt.kernel.paused = True
-            fact: Fact = (JournalDegraded, rt.kernel.seq + 1, rt.now(), why)
-            rt.kernel.seq += 1
+            rt.kernel.pause()
+            fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
             self.commits.pending.keep(fact, None)
             self.last = fact[SEQ]
             # Whoever waits for all to be kept before he hears of it waits for long.

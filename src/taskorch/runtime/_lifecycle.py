@@ -16,7 +16,7 @@ import attrs
 
 from taskorch.errors import InvalidTransitionError, NotRunningError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
-from taskorch.kernel import Bucket, PolicyFault, StopAttempt, TaskRow, is_under_way
+from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
@@ -276,7 +276,7 @@ class Lifecycle:
         """Under the lock: nothing starts any more, and what has not ended is to end."""
         rt = self._rt
         rt.closed = True
-        rt.kernel.paused = True
+        rt.kernel.pause()
         if rt.committer is not None:
             rt.committer.call_off(now)
         known: dict[Bucket, str] = {}
@@ -294,8 +294,7 @@ class Lifecycle:
                 _cancel(rt, row, now)
             elif is_under_way(row):
                 # Its attempt ends as one that was interrupted.
-                effect = StopAttempt(row, row.attempt, "stop")
-                rt.kernel.effects.append(effect)
+                rt.kernel.stop_attempt(row)
         return left
 
     def _give_up(self, now: int) -> list[str]:
@@ -356,13 +355,13 @@ class Lifecycle:
 
     def _ask_why(self, row: TaskRow, now: int) -> str:
         kernel = self._rt.kernel
-        kernel.paused = False
+        kernel.unpause()
         try:
             blockers = explain_row(kernel, row, now).blockers
         except PolicyFault as fault:
             return f"Nobody knows: {fault.component} failed."
         finally:
-            kernel.paused = True
+            kernel.pause()
         if row.state is TaskState.RUNNING and not blockers:
             return "It was still running."
         return (
@@ -452,8 +451,8 @@ def _cancel(rt: Runtime, row: TaskRow, now: int) -> None:
         rt.kernel.cancel(row, now, "the orchestrator stopped")
     except (InvalidTransitionError, PolicyFault):
         # Not even a veto keeps work alive in an orchestrator that is gone.
-        watches, rt.kernel.deciders.watches = rt.kernel.deciders.watches, frozenset()
+        watches, rt.deciders.watches = rt.deciders.watches, frozenset()
         try:
             rt.kernel.cancel(row, now, "the orchestrator stopped")
         finally:
-            rt.kernel.deciders.watches = watches
+            rt.deciders.watches = watches

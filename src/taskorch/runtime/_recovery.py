@@ -7,7 +7,6 @@ journals by it, too. `Recovery` opens the journal of a runtime.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import chain, islice, pairwise
@@ -381,13 +380,13 @@ class Recovery:
         self._folding.reconnect()
         if rt.recovered is not None:
             # It knows them all, and takes less room.
-            kernel.retired.clear()
+            kernel.forget_ended()
             rt.keys = {key: i for key, i in rt.keys.items() if i in kernel.tasks}
         for row in kernel.tasks.values():
             if row.state not in _SETTLED:
                 row.cargo._settled = NEVER
         # From now on, only what is kept leaves memory: see `Committer`.
-        kernel.keep = sys.maxsize
+        kernel.keep_finished()
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
         joining, rt.joining = rt.joining, []

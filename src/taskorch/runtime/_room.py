@@ -65,7 +65,7 @@ class Room:
             described = (type(error).__name__, why)
             rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
             let_go_of_handle(work, attempt)
-            rt.kernel.concurrency = min(rt.kernel.concurrency, rt.kernel.running)
+            rt.kernel.limit(min(rt.kernel.concurrency, rt.kernel.running))
             is_new, self._why = not self._why, why
             if is_new:
                 self._pause = _FIRST_PAUSE
@@ -89,7 +89,7 @@ class Room:
             # All that wanted to has begun since the last look.
             self._why, self.due = "", NEVER
             return True
-        kernel.concurrency = min(most, kernel.concurrency + self._step)
+        kernel.limit(kernel.concurrency + self._step)
         self._step *= 2
         self.due = now + self._pause
         return False

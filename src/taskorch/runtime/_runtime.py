@@ -55,7 +55,6 @@ from taskorch.kernel import (
     TaskRow,
     describe,
     is_under_way,
-    more_of,
 )
 from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
 from taskorch.model._limits import BLOCKING_SECONDS
@@ -556,19 +555,18 @@ class Runtime:
             message = self.fault.message
             _LOG.critical(message, exc_info=error)
             kernel = self.kernel
-            kernel.paused = True
-            kernel.starts.clear()
-            kernel.active = kernel.delayed = 0
             under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
             # Nothing more will be kept: what the state says now is told.
             kept, self.committed = self.committed, NEVER
-            for row in list(kernel.tasks.values()):
+            left = [
+                row
+                for row in kernel.tasks.values()
+                if row.state not in TERMINAL
+                or (row.cargo is not None and row.cargo._settled > kept)
+            ]
+            kernel.collapse(left, message, self.now())
+            for row in left:
                 work: Work | None = row.cargo
-                if row.state in TERMINAL and (work is None or work._settled <= kept):
-                    continue
-                more_of(row).error = ("InternalError", message, "internal")
-                row.state = TaskState.FAILED
-                row.ended_ns = self.now()
                 if work is not None:
                     work._error = None
                     if work._waiters is not None:
@@ -747,7 +745,7 @@ class Runtime:
 
     def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
         """Under the lock: note what has ended; the re-runs that may have, too."""
-        self.kernel.retired.update(found)
+        self.kernel.remember_ended(found)
         for name in found:
             self.reruns.note(name)
         return self._unknown(self.reruns.next_id(name) for name in found)
@@ -1003,7 +1001,7 @@ class Runtime:
             self.deciders.refuse_reentry()
             with self.lock:
                 if row.attempt == attempt:
-                    self.kernel.seq += 1
+                    self.kernel.note(TaskProgressed, self.now(), row.id, attempt)
             return
 
         def change(now: int) -> None:
@@ -1128,8 +1126,9 @@ class Runtime:
         self.started = True
 
         def change(now: int) -> None:
-            self.kernel.paused = bool(self.committer and self.committer.trouble)
             del now
+            if self.committer is None or not self.committer.trouble:
+                self.kernel.unpause()
 
         self.step(change)
 

@@ -266,26 +266,20 @@ class Submission:
         self._consider_changes(entries, now)
         kernel = self._rt.kernel
         fresh = [entry for entry in entries if entry.existing is None]
-        accepted = []
-        try:
-            for entry in fresh:
-                row = entry.row
-                assert row is not None  # noqa: S101 - made by _name
-                accepted.append(
-                    kernel.consider(
-                        row,
-                        now,
-                        priority=entry.task.priority,
-                        parents=entry.parents,
-                        not_before_ns=when(entry.task.not_before, now),
-                        deadline_ns=when(entry.task.deadline, now),
-                        rerun_of=None if entry.again is None else entry.again._row,
-                        terms=entry.terms,
-                    )
-                )
-                kernel.admitting += 1
-        finally:
-            kernel.admitting = 0
+        accepted = [
+            kernel.consider(
+                entry.work._row,
+                now,
+                priority=entry.task.priority,
+                parents=entry.parents,
+                not_before_ns=when(entry.task.not_before, now),
+                deadline_ns=when(entry.task.deadline, now),
+                rerun_of=None if entry.again is None else entry.again._row,
+                terms=entry.terms,
+                beside=number,
+            )
+            for number, entry in enumerate(fresh)
+        ]
         committer = self._rt.committer
         for entry, admitted in zip(fresh, accepted, strict=True):
             self._note_names(entry, admitted.row)

@@ -284,8 +284,7 @@ class Waiting:
         """
         returned = self._returns.pop(key, None)
         if returned is not None:
-            if row in self._rt.kernel.returning:
-                self._rt.kernel.returning.remove(row)
+            self._rt.kernel.forgo_slot(row)
             returned()
 
     @contextmanager

@@ -105,7 +105,6 @@ class Life(Hosting):
         self.kernel: Kernel = Kernel(
             setup.config, self.deciders, self._random, setup.pools
         )
-        self.kernel.epoch = epoch
         self.kernel.hand_over = _hand_over
         self.deciders.bind(self.kernel)
         if world.nature.prodding:
@@ -244,7 +243,7 @@ class Life(Hosting):
             world.nature.write(world.journal, self.epoch, group)
         except JournalUnavailableError:
             commits.failed()
-            self.kernel.paused = True
+            self.kernel.pause()
             when = self.timeline.now + world.nature.retry_ns
             self.timeline.at(when, self._append)
             return
@@ -256,7 +255,7 @@ class Life(Hosting):
         was_degraded = commits.degraded
         released = commits.succeeded(group[-1][0][SEQ])
         if was_degraded:
-            self.kernel.paused = False
+            self.kernel.unpause()
         world.kept(group)
         for release in released:
             release()

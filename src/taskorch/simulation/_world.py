@@ -421,7 +421,7 @@ class World:
         if self.journal is None or (epoch == 1 and not self.journal.last):
             self.life = life
             life.listen()
-            life.kernel.paused = False
+            life.kernel.unpause()
             life.kernel.note(OrchestratorStarted, life.now(), epoch)
             return
         self._recover(life)
@@ -430,7 +430,7 @@ class World:
         for agent in self.agents.values():
             if isinstance(agent, InProcessAgent):
                 life.join(agent)
-        life.kernel.paused = False
+        life.kernel.unpause()
         doubts, self._doubts = self._doubts, {}
         for tasks, ids in doubts.values():
             named = [

@@ -110,7 +110,7 @@ class _Run:
         """Carry it out."""
         self._submit()
         kernel, heap = self.kernel, self.heap
-        kernel.paused = False
+        kernel.unpause()
         now = self.begins
         while True:
             if kernel.open or kernel.returning:
@@ -165,9 +165,9 @@ class _Run:
                         not_before_ns=when(task.not_before, now),
                         deadline_ns=when(task.deadline, now),
                         terms=self._terms(place),
+                        beside=len(admitted),
                     )
                 )
-                kernel.admitting += 1
             except UsageError as error:
                 refused[row.id] = error.message
             except PolicyFault as fault:
@@ -175,7 +175,6 @@ class _Run:
                 raise ComponentError(
                     why, component=fault.component, task_id=row.id
                 ) from fault.error
-        kernel.admitting = 0
         if refused:
             admitted = self._without_refused(admitted)
         for consent in admitted:

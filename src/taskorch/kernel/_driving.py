@@ -1,0 +1,76 @@
+"""
+What whoever drives the kernel says of itself, and what it does when it has failed.
+
+Nothing of this is a fact: the next life of an orchestrator begins without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from taskorch.events import Event, Fact
+from taskorch.kernel._effects import StopAttempt
+from taskorch.kernel._history import more_of
+from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._state import KernelState
+from taskorch.model import TaskState
+
+
+def pause(kernel: KernelState) -> None:
+    """Nothing starts any more, until `unpause`."""
+    kernel.paused = True
+
+
+def unpause(kernel: KernelState) -> None:
+    """What can start does, from the next `dispatch` on."""
+    kernel.paused = False
+
+
+def limit(kernel: KernelState, slots: int) -> None:
+    """No more than *slots* attempts run at once, nor than the configuration says."""
+    kernel.concurrency = min(slots, kernel.config.concurrency)
+
+
+def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
+    """The attempt of *row* is to stop, for the driver's sake: no fact says so."""
+    kernel.effects.append(StopAttempt(row, row.attempt, "stop"))
+
+
+def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Fact:
+    """A fact that goes to no sink: the driver says it, and keeps it, itself."""
+    kernel.seq += 1
+    return (cls, kernel.seq, now, *fields)
+
+
+def keep_finished(kernel: KernelState) -> None:
+    """Finished tasks leave memory only when the driver says `retire`."""
+    kernel.keep = sys.maxsize
+
+
+def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
+    """These tasks have left memory, in this life or an earlier one."""
+    kernel.retired.update(ended)
+
+
+def forget_ended(kernel: KernelState) -> None:
+    """The driver has another way to know of the tasks that have left memory."""
+    kernel.retired.clear()
+
+
+def collapse(
+    kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
+) -> None:
+    """
+    The driver has failed: nothing starts any more, and *rows* fail without a fact.
+
+    What the state says cannot be trusted after that, the counters least of all.
+    """
+    kernel.paused = True
+    kernel.starts.clear()
+    kernel.active = kernel.delayed = 0
+    for row in rows:
+        more_of(row).error = ("InternalError", message, "internal")
+        row.state = TaskState.FAILED
+        row.ended_ns = now

@@ -1,0 +1,80 @@
+"""The kernel's state is written by the kernel: its driver empties what it is given."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from tests.kernel.harness import Nobody
+
+import taskorch
+from taskorch.kernel import Kernel, KernelConfig
+
+SOURCES = Path(taskorch.__file__).parent
+#: What a driver takes and empties, and what it plugs in when it makes a kernel.
+ITS_OWN = {"dropped", "effects", "sink", "starts", "touched", "hand_over", "points"}
+CHANGES = {"add", "append", "clear", "extend", "pop", "remove", "setdefault", "update"}
+
+
+def of_a_kernel(node: ast.AST) -> str:
+    """The name of what is a kernel's in *node*, if it is."""
+    if not isinstance(node, ast.Attribute):
+        return ""
+    owner = node.value
+    name = getattr(owner, "attr", getattr(owner, "id", ""))
+    return node.attr if name == "kernel" else ""
+
+
+def written(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield node.lineno, of_a_kernel(node)
+        elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            yield node.lineno, of_a_kernel(node.value)
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in CHANGES
+        ):
+            yield node.lineno, of_a_kernel(node.func.value)
+
+
+def test_nobody_outside_writes_the_state() -> None:
+    found = [
+        f"{path.relative_to(SOURCES)}:{line} {name}"
+        for path in SOURCES.rglob("*.py")
+        if path.parent.name not in ("kernel", "_explain")
+        for line, name in written(ast.parse(path.read_text()))
+        if name and name not in ITS_OWN
+    ]
+    assert found == []
+
+
+def test_what_would_be_found() -> None:
+    code = """
+rt.kernel.paused = True
+kernel.seq += 1
+a, self.kernel.active = 1, 2
+kernel.retired.update({})
+kernel.tasks["a"] = row
+del kernel.tasks["a"]
+kernel.starts.clear()
+kernel.tasks.get("a")
+"""
+    names = [name for _, name in written(ast.parse(code)) if name not in ITS_OWN]
+    assert sorted(filter(None, names)) == [
+        "active",
+        "paused",
+        "retired",
+        "seq",
+        "tasks",
+        "tasks",
+    ]
+
+
+def test_no_more_slots_than_the_configuration_says() -> None:
+    kernel = Kernel(KernelConfig(concurrency=4), Nobody(), Random(1))
+    kernel.limit(2)
+    assert kernel.concurrency == 2
+    kernel.limit(9)
+    assert kernel.concurrency == 4
