@@ -1,10 +1,9 @@
 """
-Where attempts run: the mechanisms, which know nothing of tasks.
+Where attempts run: threads, programs, and calls in other processes.
 
-Threads are here, programs are here; coroutines run on the loop of the runtime, and
-any `concurrent.futures.Executor` is used as it is. The executor of programs is in
-`_programs`, and is loaded when it is first asked for. Nothing here may decide what is
-run, or when.
+Here belongs what starts work, sees it end, and can stop or hold it meanwhile; programs
+have a package of their own. Nothing here may know of the kernel or the runtime, nor
+decide what is run, or when. What is for programs is loaded when it is asked for.
 """
 
 from importlib import import_module

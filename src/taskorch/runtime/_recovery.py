@@ -42,7 +42,7 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.executors._sweep import sweep
+from taskorch.executors._programs._sweep import sweep
 from taskorch.kernel import (
     AgentRow,
     Bucket,

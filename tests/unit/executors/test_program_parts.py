@@ -25,7 +25,7 @@ from taskorch.executors._programs._output import LogFolder, OutputLog, Tail
 from taskorch.executors._programs._pipes import Output
 from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._programs._spawn import Child, explain
-from taskorch.executors._sweep import sweep
+from taskorch.executors._programs._sweep import sweep
 from taskorch.model import Program
 from taskorch.model._program import RUN_VARIABLE
 
