@@ -133,7 +133,7 @@ _NAMES = ("__version__", *sorted(chain.from_iterable(_WHERE.values())))
 
 if not TYPE_CHECKING:
     # Checkers have the names from the imports above.
-    __all__ = _NAMES
+    __all__ = tuple(_NAMES)
 
 
 def __getattr__(name: str) -> object:
