@@ -77,6 +77,7 @@ def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
             concurrency=8,
             running=2,
             config=SimpleNamespace(concurrency=8),
+            limit=lambda slots: setattr(rt.kernel, "concurrency", min(slots, 8)),
         ),
         timer=SimpleNamespace(look=lambda _: None),
         notices=SimpleNamespace(no_room=lambda _: None),
