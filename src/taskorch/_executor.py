@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from taskorch.model import Resources
     from taskorch.protocols import (
         AgentRegistry,
+        AttemptExecutor,
         Journal,
         ResourceAllocator,
         RetryHandler,
@@ -64,7 +65,7 @@ class _Options(TypedDict, total=False):
     journal: str | os.PathLike[str] | Journal | None
     resources: Resources | Mapping[str, float] | None
     concurrency: int
-    executors: Mapping[str, Executor] | None
+    executors: Mapping[str, Executor | AttemptExecutor[Any]] | None
     durability: Literal["power", "process"]
     keep_finished: int
     max_queued: int | None

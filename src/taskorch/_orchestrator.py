@@ -27,6 +27,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
+from taskorch.executors._futures import FuturesExecutor
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import KernelConfig
 from taskorch.model import (
@@ -58,7 +59,7 @@ from taskorch.model._limits import (
 from taskorch.model._show import show
 from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
-from taskorch.protocols import Journal
+from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._deciders import parts_of
@@ -70,8 +71,12 @@ from taskorch.runtime._interrupts import (
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import AgentRunner, Runtime
-from taskorch.runtime._translation import how_to_call, is_coroutine_function
-from taskorch.runtime._work import COROUTINE, NAMED, THREAD, capture
+from taskorch.runtime._translation import (
+    BUILT_IN,
+    executor_for,
+    is_coroutine_function,
+)
+from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._aio import AsyncOrchestrator
@@ -97,7 +102,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
-_BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 
 
 @suggesting
@@ -126,7 +130,8 @@ class TaskOrchestrator:
             Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
         resources: The pools; None is this machine's `cpu` and `memory_mb`.
         concurrency: Attempts that run at once.
-        executors: Executors of your own, by name.
+        executors: Executors of your own, by name: of `concurrent.futures`, or each an
+            `AttemptExecutor`.
         durability: Of a journal that is given by its path: `"power"` survives a loss
             of power, `"process"` only the death of the process, and is much faster.
         keep_finished: Finished tasks that stay in memory.
@@ -158,7 +163,7 @@ class TaskOrchestrator:
         journal: str | os.PathLike[str] | Journal | None = None,
         resources: Resources | Mapping[str, float] | None = None,
         concurrency: int = CONCURRENCY,
-        executors: Mapping[str, Executor] | None = None,
+        executors: Mapping[str, Executor | AttemptExecutor[Any]] | None = None,
         durability: Literal["power", "process"] = "power",
         keep_finished: int = KEEP_FINISHED,
         max_queued: int | None = None,
@@ -395,12 +400,11 @@ class TaskOrchestrator:
             if is_coroutine_function(handler):
                 msg = f"agent {name!r}: a handler that returns a Program is a plain def"
                 raise InvalidTaskError(msg)
-            return AgentRunner(name, handler, THREAD, program=True)
-        how = how_to_call(handler, executor, self._rt.executors)
-        named = executor if how == NAMED else None
-        if how == COROUTINE:
-            return AgentRunner(name, handler, COROUTINE)
-        return AgentRunner(name, handler, how, executor=named)
+            return AgentRunner(
+                name, handler, self._rt.executors["thread"], program=True
+            )
+        where = executor_for(handler, executor, self._rt.executors)
+        return AgentRunner(name, handler, where)
 
     # -- control -------------------------------------------------------------------
 
@@ -1055,25 +1059,36 @@ def _journal(
     return journal
 
 
-def _check_executors(executors: Mapping[str, Executor]) -> Mapping[str, Executor]:
+def _check_executors(
+    executors: Mapping[str, Executor | AttemptExecutor[Any]],
+) -> dict[str, AttemptExecutor[Any]]:
+    """*executors*, each as what runs attempts."""
     if not isinstance(executors, Mapping):
         msg = f"executors is a mapping of names to executors, not {show(executors)}"
         raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
     given: Mapping[Any, Any] = executors
+    checked: dict[str, AttemptExecutor[Any]] = {}
     for name, executor in given.items():
         if not isinstance(name, str) or not name.strip():
             msg = f"executors: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
-        if name in _BUILT_IN:
+        if name in BUILT_IN:
             msg = f"executors: the name {name!r} is taken"
             raise InvalidTaskError(msg, hint="choose another name")
         if isinstance(executor, type):
             msg = f"executors: {name} is the class {executor.__name__}, not an executor"
             raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")
+        if isinstance(executor, AttemptExecutor):
+            checked[name] = executor
+            continue
         if not callable(getattr(executor, "submit", None)):
             msg = f"executors: {name}={show(executor)} has no submit()"
-            raise InvalidTaskError(msg, hint="any concurrent.futures.Executor will do")
-    return executors
+            raise InvalidTaskError(
+                msg,
+                hint="any concurrent.futures.Executor will do, or an AttemptExecutor",
+            )
+        checked[name] = FuturesExecutor(name, executor)
+    return checked
 
 
 def _check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:

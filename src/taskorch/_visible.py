@@ -12,6 +12,8 @@ _OBEYED: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufeff]"
 )
+#: Characters of an error's message that facts keep; the error itself has them all.
+_MAX_MESSAGE: Final = 10_000
 #: Who somebody is to a server, and by which password or token.
 _USERINFO: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
 
@@ -24,6 +26,18 @@ def visible(text: str) -> str:
 def masked(text: str) -> str:
     """*text* without what stands before the host in a URL, which may be a password."""
     return _USERINFO.sub("://…@", text) if "://" in text else text
+
+
+def said(error: BaseException) -> tuple[str, str]:
+    """The type and the message of *error*, however long, and whatever its str does."""
+    kind = type(error).__name__
+    try:
+        message = masked(str(error))
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
+        message = "(it cannot be printed)"
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}…"
+    return kind, message
 
 
 def _written(found: re.Match[str]) -> str:

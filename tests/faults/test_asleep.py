@@ -13,7 +13,6 @@ from taskorch import TaskOrchestrator
 from taskorch.model import Agent
 from taskorch.protocols import Admission, Order
 from taskorch.runtime._runtime import AgentRunner
-from taskorch.runtime._work import THREAD
 
 LEASE = 1.0
 
@@ -21,7 +20,7 @@ LEASE = 1.0
 def far_away(orch: TaskOrchestrator, lease: float = LEASE) -> Any:
     """An agent with a lease joins; its row."""
     info = Agent("far", capabilities={"x"}, lease=lease)
-    orch._rt.add_agent(info, AgentRunner("far", print, THREAD))
+    orch._rt.add_agent(info, AgentRunner("far", print, orch._rt.threads))
     return orch._rt.kernel.agents["far"]
 
 

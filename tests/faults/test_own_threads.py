@@ -181,8 +181,8 @@ def test_what_ends_the_supervisor_of_programs_fails_those_it_had(hold: Hold) -> 
     """Each is told, and the next one has a new thread."""
     with TaskOrchestrator(stop_timeout=5) as orch:
         first = orch.submit_task(Task("x", Program(["sleep", "30"])))
-        eventually(lambda: orch._rt.attempts._programs)
-        executor: Any = orch._rt.attempts._programs
+        eventually(lambda: orch._rt.attempts.programs._executor)
+        executor: Any = orch._rt.attempts.programs._executor
         (run,) = executor._runs
         eventually(lambda: run.process.pid)
         raise_in(executor._thread, lambda: executor._common.loop.call(int))

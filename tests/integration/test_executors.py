@@ -41,8 +41,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import AttemptLostError
-from taskorch.executors._remote import RemoteEnd
-from taskorch.runtime._attempts import _remote_end
+from taskorch.executors._remote import RemoteEnd, end_of
 
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -784,7 +783,7 @@ class Gone:
     ],
 )
 def test_what_cannot_come_back_is_said_with_its_reason(end, said, hint):
-    value, error = _remote_end(end, "t")
+    value, error = end_of(end, "t")
     assert value is None
     assert (error.message, error.hint or "") == (said, hint)
     assert error.type == ("Odd" if end.raised else "PicklingError")

@@ -259,25 +259,22 @@ def test_programs_and_the_kernel_agree_however_threads_take_turns(
 
 
 @in_loop
-async def test_a_coroutine_that_is_stopped_as_it_begins_is_cancelled_once() -> None:
-    """Both sides see that it is to end: one of them cancels it, and it can tidy up."""
+async def test_a_coroutine_that_is_stopped_as_it_is_made_is_cancelled_once() -> None:
+    """It is cancelled after it was made, by the one who stops it, and can tidy up."""
     async with TaskOrchestrator() as orch:
-        tidying = threading.Event()
         tidied: list[bool] = []
         late: list[threading.Thread] = []
-        call = orch._rt.loops.call
 
         async def work() -> None:
             try:
                 await asyncio.sleep(PATIENCE)
             finally:
-                tidying.set()
                 await asyncio.to_thread(late[0].join, PATIENCE)
                 await asyncio.sleep(0)
                 tidied.append(True)
 
         class Beginning(asyncio.Task[Any]):
-            """Somebody cancels it once it is known, and before it was looked at."""
+            """Somebody cancels it once it is made, and before that is known."""
 
             def add_done_callback(self, fn: Any, **options: Any) -> None:
                 super().add_done_callback(fn, **options)
@@ -289,12 +286,6 @@ async def test_a_coroutine_that_is_stopped_as_it_begins_is_cancelled_once() -> N
                     row = orch._rt.kernel.tasks["work"]
                     eventually(lambda: row.cargo._extra.control.why == "cancel")
 
-        def slowly(fn: Any, *args: Any) -> bool:
-            if late and threading.current_thread() is late[0]:
-                assert tidying.wait(PATIENCE)
-            return call(fn, *args)
-
-        orch._rt.loops.call = slowly  # type: ignore[method-assign]
         loop = asyncio.get_running_loop()
         loop.set_task_factory(
             lambda *args, **more: Beginning(args[1], loop=loop, **more)
@@ -302,6 +293,40 @@ async def test_a_coroutine_that_is_stopped_as_it_begins_is_cancelled_once() -> N
         handle = orch.submit_task(Task.call(work, id="work"))
         with pytest.raises(TaskCancelledError):
             await handle
+        assert tidied == [True]
+
+
+def test_a_coroutine_that_is_stopped_before_it_can_be_found_is_cancelled_once() -> None:
+    """Who stops it finds nothing yet: the one who began it has it cancelled."""
+    with TaskOrchestrator() as orch:
+        begun, stopped = threading.Event(), threading.Event()
+        tidied: list[bool] = []
+        call = orch._rt.loops.call
+
+        async def work() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.to_thread(stopped.wait, PATIENCE)
+                tidied.append(True)
+
+        def slowly(fn: Any, *args: Any) -> bool:
+            """The beginner does not come back before it is told to end."""
+            called = call(fn, *args)
+            if not stopped.is_set():
+                assert begun.wait(PATIENCE)
+                late = threading.Thread(target=orch.cancel_task, args=("work",))
+                late.start()
+                late.join(PATIENCE)
+                stopped.set()
+            return called
+
+        orch._rt.loops.call = slowly  # type: ignore[method-assign]
+        handle = orch.submit_task(Task.call(work, id="work"))
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
         assert tidied == [True]
 
 

@@ -473,7 +473,7 @@ class Ticker:
             Task.program(python(TICKER, path, str(self.go)), id="ticker", **options)
         )
         eventually(lambda: hears(";"))
-        (run,) = orch._rt.attempts._programs._runs
+        (run,) = orch._rt.attempts.programs._executor._runs
         # It may speak before whoever started it has read its number.
         eventually(lambda: run.process.pid is not None)
         self.pid = run.process.pid

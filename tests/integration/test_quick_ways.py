@@ -33,8 +33,7 @@ from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._reading import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
-from taskorch.runtime._translation import how_to_call
-from taskorch.runtime._work import NAMED, THREAD
+from taskorch.runtime._translation import executor_for
 
 SEC = 1_000_000_000
 #: The name of the executor that makes the ways general.
@@ -575,8 +574,9 @@ def test_the_two_take_different_ways():
                 plain.prepare([one]) is not None,
                 plain.prepare(many) is not None,
                 run is not None,
-                how_to_call(work, side.executor, [OWN]),
+                executor_for(work, side.executor, side.orch._rt.executors)
+                is side.orch._rt.threads,
             )
         )
     pair.close()
-    assert taken == [(True, True, True, THREAD), (False, False, False, NAMED)]
+    assert taken == [(True, True, True, True), (False, False, False, False)]

@@ -506,7 +506,7 @@ def test_the_router_knows_what_the_orchestrator_has_measured():
 def test_an_agent_with_a_lease_is_never_lost_here():
     orch = TaskOrchestrator()
     info = Agent("far", ("x",), lease=5.0)
-    orch._rt.add_agent(info, AgentRunner("far", work, 0))
+    orch._rt.add_agent(info, AgentRunner("far", work, orch._rt.threads))
     assert orch.simulate([Task("x")], 3_600).makespan == 3_600
 
 

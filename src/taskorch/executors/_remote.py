@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-__all__ = ("RemoteEnd", "RemoteTraceback", "call_remotely", "open_end")
+from taskorch._visible import said
+from taskorch.errors import TaskFailedError
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
@@ -38,6 +39,17 @@ class RemoteEnd:
     #: What it said, or why it cannot be pickled.
     message: str = ""
     traceback: str = ""
+
+
+@attrs.frozen
+class RemoteCall:
+    """A call that is sent to another process, and made there: it raises nothing."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    def __call__(self) -> RemoteEnd:
+        return call_remotely(self.fn, self.args, {})
 
 
 def call_remotely(
@@ -76,6 +88,36 @@ def open_end(end: RemoteEnd) -> Any:
     if end.raised:
         value.__cause__ = RemoteTraceback(end.traceback)
     return value
+
+
+def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
+    """Here: the value and the error of the task of which *end* is the end."""
+    try:
+        value = open_end(end)
+    except BaseException as error:  # noqa: BLE001 - whatever its unpickling does
+        what = "raised" if end.raised else "returned"
+        if end.raised:
+            msg = f"task {task_id} raised {end.kind}: {end.message}"
+        else:
+            why = end.message or said(error)[1]
+            msg = (
+                f"task {task_id} returned {_a(end.kind)} that cannot be pickled: {why}"
+            )
+        hint = f"what is {what} in another process comes back pickled"
+        failed = TaskFailedError(
+            msg,
+            type=end.kind if end.raised else "PicklingError",
+            traceback=end.traceback,
+            hint="" if end.raised else hint,
+            task_id=task_id,
+        )
+        failed.__cause__ = RemoteTraceback(end.traceback) if end.raised else error
+        return None, failed
+    return (None, value) if end.raised else (value, None)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def _error_data(error: BaseException) -> bytes | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-__all__ = ("Worker", "WorkerThreads")
+from taskorch.protocols import Attempt, AttemptExecutor
 
 
 class Worker:
@@ -31,9 +31,12 @@ class Worker:
         self.leaving: bool = False
 
 
-class WorkerThreads:
+class WorkerThreads(AttemptExecutor[None]):
     """
     As many threads as there is work at once.
+
+    A thread cannot be stopped from outside: what it does asks whether it is to end. The
+    driver begins an attempt on an idle worker by `start`, which `begin` does without.
 
     Args:
         name: The prefix of the threads' names.
@@ -62,6 +65,10 @@ class WorkerThreads:
         self.idle: list[Worker] = []
         #: Threads that have not come to their end, with their workers.
         self._threads: dict[threading.Thread, Worker] = {}
+
+    def begin(self, attempt: Attempt) -> None:
+        """Do *attempt* on a new thread; *run* gets it as the item."""
+        self.start(attempt, None)
 
     def start(self, item: Any, worker: Worker | None) -> None:
         """Do *item* on *worker*, taken from `idle`, or on a new thread if None."""

@@ -12,6 +12,8 @@ The contracts: seven that decide, what they are given and answer, and three that
 
 from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
 from taskorch.protocols._agent_registry import Match as Match
+from taskorch.protocols._attempt_executor import Attempt as Attempt
+from taskorch.protocols._attempt_executor import AttemptExecutor as AttemptExecutor
 from taskorch.protocols._context import AgentView as AgentView
 from taskorch.protocols._context import Context as Context
 from taskorch.protocols._context import PoolView as PoolView

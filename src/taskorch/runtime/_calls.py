@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._references import KINDS, may_refer, references, refuse_in
 from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
+from taskorch.executors._ends import unawaited
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._options import declared
 from taskorch.model._show import show
-from taskorch.runtime._attempts import outcome_of, resolved, strip, unawaited
+from taskorch.runtime._arguments import resolved
+from taskorch.runtime._attempts import outcome_of, strip
 from taskorch.runtime._interrupts import (
     DEFERRED,
     defers_interrupts,
@@ -32,12 +34,14 @@ from taskorch.runtime._kept import kept_end
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
-from taskorch.runtime._translation import how_to_call
-from taskorch.runtime._work import NO_KWARGS, THREAD, Work, let_go_of_handle, nothing
+from taskorch.runtime._translation import executor_for
+from taskorch.runtime._work import NO_KWARGS, Work, let_go_of_handle, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._attempt import Attempt
     from taskorch.runtime._committer import Committer
     from taskorch.runtime._runtime import Launch, Runtime
 
@@ -114,8 +118,8 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             break
     if rt.committer is not None:
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
-    bucket, how = _call_bucket(rt, fn)
-    work = rt.work_class(rt, fn, args, kwargs, how, ctx)
+    bucket, executor = _call_bucket(rt, fn)
+    work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
     kernel = rt.kernel
@@ -171,8 +175,8 @@ def _submit_call(
 ) -> Work:
     """Submit a call of *fn* that is to be kept."""
     rt.durable()
-    bucket, how = _call_bucket(rt, fn)
-    work = rt.work_class(rt, fn, args, kwargs, how, ctx)
+    bucket, executor = _call_bucket(rt, fn)
+    work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
     if kwargs:
@@ -201,7 +205,7 @@ def submit_calls(  # noqa: C901 - likewise
     if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
         return rt.submit_tasks([Task.call(fn, *args) for args in calls])
     committer = rt.durable()
-    bucket, how = _call_bucket(rt, fn)
+    bucket, executor = _call_bucket(rt, fn)
     kernel = rt.kernel
     make = rt.work_class
     works: list[Work] = []
@@ -210,7 +214,7 @@ def submit_calls(  # noqa: C901 - likewise
         write = committer.call_documents(bucket.spec.type, fn)
     for start in range(0, len(calls), _SLICE):
         part = [
-            make(rt, fn, args, NO_KWARGS, how, ctx)
+            make(rt, fn, args, NO_KWARGS, executor, ctx)
             for args in calls[start : start + _SLICE]
         ]
         if bucket.verdict is None:
@@ -235,20 +239,22 @@ def submit_calls(  # noqa: C901 - likewise
     return works
 
 
-def _call_bucket(rt: Runtime, fn: Callable[..., Any]) -> tuple[Bucket, int]:
+def _call_bucket(
+    rt: Runtime, fn: Callable[..., Any]
+) -> tuple[Bucket, AttemptExecutor[Any]]:
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
         raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
     if type(fn) is partial:
         refuse_in(fn)
-    how = how_to_call(fn, None, ())
+    executor = executor_for(fn, None, rt.executors)
     name = call_type(fn)
     bucket = rt._call_buckets.get(name)
     if bucket is None or bucket.forgotten:
         if len(rt._call_buckets) > _MANY:
             rt._call_buckets.clear()
         bucket = rt._call_buckets[name] = rt.kernel_bucket(Spec(name))
-    return bucket, how
+    return bucket, executor
 
 
 def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
@@ -276,7 +282,7 @@ def kernel_bucket(rt: Runtime, spec: Spec) -> Bucket:
 
 
 def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work]
+    rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = item
@@ -284,7 +290,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     value: Any = None
     error: BaseException | None = None
     args, kwargs = work._args, work._kwargs
-    if work._how == THREAD and work._extra is None:
+    if work._executor is rt.threads and work._extra is None:
         try:
             if work._above and (args or kwargs):
                 _, args, kwargs = resolved(work)
@@ -332,7 +338,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             kernel.dispatch(now)
         starts = kernel.starts
         following = None
-        if starts and rt.attempts.how_of(starts[0], starts[0].cargo) == THREAD:
+        threads, executor_of = rt.threads, rt.attempts.executor_of
+        if starts and executor_of(starts[0], starts[0].cargo) is threads:
             first = starts.pop(0)
             following = (first, first.attempt, first.cargo)
             del first
@@ -366,7 +373,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     rt: Runtime,
     committer: Committer,
     worker: Worker,
-    item: tuple[TaskRow, int, Work],
+    item: tuple[TaskRow, int, Work] | Attempt,
     value: Any,
     error: BaseException | None,
 ) -> Any:
@@ -397,7 +404,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         starts = kernel.starts
         if len(starts) == 1 and committer.may_begin(starts[0]):
             first = starts[0]
-            if rt.attempts.how_of(first, first.cargo) == THREAD:
+            if rt.attempts.executor_of(first, first.cargo) is rt.threads:
                 following = (first, first.attempt, first.cargo)
                 starts.clear()
             del first
@@ -431,7 +438,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
-        if worker is not None or rt.attempts.how_of(row, work) == THREAD:
+        if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
             del launch.starts[number]
             if worker is not None:
                 rt._idle.append(worker)

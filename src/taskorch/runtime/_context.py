@@ -21,7 +21,6 @@ from taskorch.model import Missing, Resources, TaskState
 from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
-    AGENT,
     NO_VARIABLES,
     Control,
     Work,
@@ -115,7 +114,7 @@ class TaskContext:
         """What the attempt is of; what stands for it, once that has left memory."""
         work = self._weak()
         if work is None:
-            work = Work(self._rt, None, (), {}, AGENT, NO_VARIABLES)
+            work = Work(self._rt, None, (), {}, None, NO_VARIABLES)
             work._row = self._row
         return work
 

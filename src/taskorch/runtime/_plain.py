@@ -20,16 +20,17 @@ from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH
 from taskorch.runtime._translation import (
-    how_to_call,
+    executor_for,
     is_default,
     is_simple,
     needs_of,
     options_of,
     spec_of,
 )
-from taskorch.runtime._work import AGENT, NO_KWARGS, PROGRAM, THREAD, Work, capture
+from taskorch.runtime._work import NO_KWARGS, Work, capture
 
 if TYPE_CHECKING:
+    from taskorch.protocols import AttemptExecutor
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Batch", "Plain")
@@ -137,7 +138,8 @@ class Plain:
         key: Any = None
         bucket: Bucket | None = None
         fn: Any = None
-        how = THREAD
+        executors = rt.executors
+        executor: AttemptExecutor[Any] | None = None
         for task in tasks:
             if type(task) is not Task or not is_simple(task):
                 return False
@@ -155,18 +157,18 @@ class Plain:
                 refers = needs_of(payload) if args or kwargs else ()
                 if payload.fn is not fn:
                     fn = payload.fn
-                    how = how_to_call(fn, None, ())
+                    executor = executor_for(fn, None, executors)
                     write = None
                     if committer is not None and is_default(options):
                         write = committer.call_documents(task.type, fn)
-                work = make(rt, fn, args, kwargs, how, context)
+                work = make(rt, fn, args, kwargs, executor, context)
             else:
                 if type(payload) is Wait:
                     return False
                 refers = ()
                 fn = write = None
-                how = PROGRAM if type(payload) is Program else AGENT
-                work = make(rt, None, (), NO_KWARGS, how, context)
+                executor = executors["program"] if type(payload) is Program else None
+                work = make(rt, None, (), NO_KWARGS, executor, context)
             if refers or task.id is not None or task.after != ():
                 above = None if link is None else link(task, refers)
                 if above is None:
@@ -260,7 +262,9 @@ class Plain:
             if not self._rt.deciders.is_standard:
                 return False
             task: Task = work._task  # type: ignore[assignment]  # set by prepare
-            probe = self._rt.new_work(work._fn, (), NO_KWARGS, work._how, work._ctx)
+            probe = self._rt.new_work(
+                work._fn, (), NO_KWARGS, work._executor, work._ctx
+            )
             probe._task = attrs.evolve(task, id=None, after=())
             row = TaskRow("probe", 0, bucket, probe, now)
             try:

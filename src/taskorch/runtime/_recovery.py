@@ -67,19 +67,16 @@ from taskorch.model import (
     TaskState,
     call_type,
 )
-from taskorch.protocols import DurableJournal, Entry
+from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
+from taskorch.runtime._attempt import GONE
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._kept import kept_error
 from taskorch.runtime._late import recall_late
-from taskorch.runtime._translation import how_to_call
+from taskorch.runtime._translation import executor_for
 from taskorch.runtime._work import (
-    AGENT,
-    GONE,
-    NAMED,
     NEVER,
     NO_VARIABLES,
-    PROGRAM,
     Emitted,
     Work,
     extra_of,
@@ -128,20 +125,22 @@ class Folding:
         host, payload = self._host, task.payload
         work: Work
         if isinstance(payload, Call):
-            fn, how = payload.fn, GONE
+            fn = payload.fn
+            executor: AttemptExecutor[Any] | None = GONE
             if not isinstance(fn, Missing):
                 try:
-                    how = how_to_call(fn, payload.executor, host.executors)
+                    executor = executor_for(fn, payload.executor, host.executors)
                 except InvalidTaskError as error:
                     fn = Missing(call_type(fn), error.message)
-            work = host.new_work(fn, payload.args, payload.kwargs, how, NO_VARIABLES)
-            if how == NAMED:
-                extra_of(work).executor = payload.executor
+            work = host.new_work(
+                fn, payload.args, payload.kwargs, executor, NO_VARIABLES
+            )
         elif isinstance(payload, Missing):
             work = host.new_work(payload, (), {}, GONE, NO_VARIABLES)
         else:
-            how = PROGRAM if isinstance(payload, Program) else AGENT
-            work = host.new_work(None, (), {}, how, NO_VARIABLES)
+            is_program = isinstance(payload, Program)
+            executor = host.executors["program"] if is_program else None
+            work = host.new_work(None, (), {}, executor, NO_VARIABLES)
         work._task = task
         return work
 
@@ -462,7 +461,7 @@ class Recovery:
             if rt.epoch > 1:
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
-        rt.attempts.logs = None if logs is None else Path(logs)
+        rt.attempts.programs.logs = None if logs is None else Path(logs)
 
     def _look(self, row: TaskRow, now: int) -> None:
         """Hold *row* if what it needs is gone; let it go if that is back."""

@@ -123,8 +123,10 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
     """The log of the program that the latest attempt of *row* runs, or has run."""
     control = None if work._extra is None else work._extra.control
     if control is not None and row.state not in TERMINAL:
-        path: Path | None = getattr(control.handle, "log_path", None)
-        return path if control.attempt == row.attempt else None
+        executor = control.executor
+        if executor is None or control.attempt != row.attempt:
+            return None
+        return executor.log_path(control.handle)
     error = work._error
     ended = error.result if isinstance(error, ProgramFailedError) else work._value
     return ended.log_path if isinstance(ended, ProgramResult) else None

@@ -8,7 +8,6 @@ and then more and more.
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Final
 
 from taskorch.model import HealthCheck
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Room", "is_no_room")
-
-#: What the system says when there is no process or no descriptor, or no memory for one.
-_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-#: What Python says when there is no thread.
-_NO_THREAD: Final = "can't start new thread"
 #: Between two looks whether there is room again, in ns: at first and at the longest.
 _FIRST_PAUSE: Final = NS // 20
 _LONGEST_PAUSE: Final = NS
@@ -32,13 +25,6 @@ _HINT: Final = (
     "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
     "of the container)"
 )
-
-
-def is_no_room(error: BaseException) -> bool:
-    """Whether *error* says that the system has no thread, process or descriptor."""
-    if isinstance(error, OSError):
-        return error.errno in _NO_ROOM
-    return isinstance(error, RuntimeError) and str(error) == _NO_THREAD
 
 
 class Room:

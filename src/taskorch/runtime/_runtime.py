@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -59,12 +60,11 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
 from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.model._show import show
-from taskorch.protocols import Journal
+from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _reports
 from taskorch.runtime._attempts import (
     Attempts,
     gone,
-    said,
     tidy,
 )
 from taskorch.runtime._calls import yield_gil
@@ -94,7 +94,6 @@ from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     NEVER,
-    THREAD,
     Control,
     Emitted,
     Work,
@@ -124,10 +123,9 @@ class AgentRunner:
 
     name: str
     handler: Callable[..., Any]
-    how: int
+    executor: AttemptExecutor[Any]
     #: The handler returns the program that is to be run.
     program: bool = False
-    executor: str | None = None
 
 
 @attrs.define(eq=False)
@@ -155,7 +153,7 @@ class Runtime:
         parts: Parts,
         config: KernelConfig,
         pools: Units,
-        executors: Mapping[str, Any],
+        executors: Mapping[str, AttemptExecutor[Any]],
         journal: MemoryJournal | Journal,
         seed: int | None,
         monitor_interval: float,
@@ -172,7 +170,6 @@ class Runtime:
         self._config = config
         self._pools = pools
         self.new_kernel()
-        self.executors = dict(executors)
         self.work_class = work_class
         self.monitor_interval = monitor_interval
         #: Keeps events in memory, if asked to.
@@ -237,7 +234,8 @@ class Runtime:
             self.fail_stop,
         )
         self._idle = self.threads.idle
-        self.attempts = Attempts(self)
+        self.attempts = Attempts(self, executors)
+        self.executors = self.attempts.executors
         self.publisher = Publisher(self)
         self.signals = Signals(self.receivers_changed)
         self.room = Room(self)
@@ -386,7 +384,7 @@ class Runtime:
         self, row: TaskRow, attempt: int, work: Work
     ) -> tuple[TaskRow, int, Work, Worker | None]:
         worker = None
-        if self._idle and self.attempts.how_of(row, work) == THREAD:
+        if self._idle and self.attempts.executor_of(row, work) is self.threads:
             worker = self._idle.pop()
         return row, attempt, work, worker
 
@@ -768,11 +766,11 @@ class Runtime:
         fn: Callable[..., Any] | None,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        how: int,
+        executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> Work:
         """The work of a task."""
-        return self.work_class(self, fn, args, kwargs, how, ctx)
+        return self.work_class(self, fn, args, kwargs, executor, ctx)
 
     def name_row(self, row: TaskRow) -> None:
         """The user named *row*: remember what it was when it leaves memory."""

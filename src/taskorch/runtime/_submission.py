@@ -51,7 +51,7 @@ from taskorch.runtime._identity import (
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._translation import (
-    how_to_call,
+    executor_for,
     is_bare,
     needs_of,
     needs_of_task,
@@ -63,13 +63,9 @@ from taskorch.runtime._translation import (
     when,
 )
 from taskorch.runtime._work import (
-    AGENT,
-    NAMED,
-    PROGRAM,
     Work,
     after_of,
     capture,
-    extra_of,
     failed_earlier,
     names_above,
     note_given,
@@ -187,15 +183,15 @@ class Submission:
         payload = task.payload
         refs: tuple[Any, ...] = tuple(task.after)
         if isinstance(payload, Call):
-            how = how_to_call(payload.fn, payload.executor, rt.executors)
+            executor = executor_for(payload.fn, payload.executor, rt.executors)
             refs += tuple(needs_of(payload))
-            work = rt.new_work(payload.fn, payload.args, payload.kwargs, how, context)
-            if how == NAMED:
-                extra_of(work).executor = payload.executor
+            work = rt.new_work(
+                payload.fn, payload.args, payload.kwargs, executor, context
+            )
         elif isinstance(payload, Program):
-            work = rt.new_work(None, (), {}, PROGRAM, context)
+            work = rt.new_work(None, (), {}, rt.executors["program"], context)
         else:
-            work = rt.new_work(None, (), {}, AGENT, context)
+            work = rt.new_work(None, (), {}, None, context)
         work._task = task
         entry = Entry(task, work, bucket, refs)
         if rt.committer is not None:
@@ -530,13 +526,11 @@ class Submission:
             # Of each there is one run among them: the bare ids find it.
             task = _bare(task)
             args, kwargs = task.payload.args, task.payload.kwargs
-        work = rt.new_work(old._fn, args, kwargs, old._how, old._ctx)
+        work = rt.new_work(old._fn, args, kwargs, old._executor, old._ctx)
         work._task = task
         if rt.committer is not None:
             document = self._document(task, lambda ref: Reference(_id_of(ref)))
             rt.committer.documents[work] = document
-        if old._extra is not None and old._extra.executor is not None:
-            extra_of(work).executor = old._extra.executor
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks

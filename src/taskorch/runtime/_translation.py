@@ -8,7 +8,7 @@ earlier life has left, and for a plan.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import FunctionType
 from typing import Any, Final
@@ -31,24 +31,11 @@ from taskorch.model import (
 )
 from taskorch.model._limits import NS
 from taskorch.model._show import show
-from taskorch.runtime._work import COROUTINE, NAMED, THREAD, Work
+from taskorch.protocols import AttemptExecutor
+from taskorch.runtime._work import Work
 
-__all__ = (
-    "how_to_call",
-    "is_bare",
-    "is_coroutine_function",
-    "is_default",
-    "is_simple",
-    "needs_of",
-    "needs_of_task",
-    "options_of",
-    "portable",
-    "spec_of",
-    "terms_of",
-    "unchecked_terms",
-    "when",
-)
-
+#: Names of executors that are ours, or will be.
+BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _LOCAL: Final = (Call, Program, Wait)
 #: Options of a task that says no more than a type and a payload: see `options_of`.
@@ -77,9 +64,11 @@ def is_async_generator_function(fn: Any) -> bool:
     return not isinstance(fn, type) and inspect.isasyncgenfunction(call)
 
 
-def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
+def executor_for(
+    fn: Any, name: str | None, executors: Mapping[str, AttemptExecutor[Any]]
+) -> AttemptExecutor[Any]:
     """
-    How to call *fn*.
+    Which of *executors* calls *fn*, if it is said to be the one of this *name*.
 
     Raises:
         InvalidTaskError: There is no such executor.
@@ -91,25 +80,22 @@ def how_to_call(fn: Any, executor: str | None, names: Iterable[str]) -> int:
         )
         hint = "submit an async def that does: return [item async for item in …]"
         raise InvalidTaskError(msg, hint=hint)
-    if executor is None or executor == "auto":
-        return COROUTINE if is_async else THREAD
-    if not isinstance(executor, str):
-        msg = f"executor: a name is needed, not {show(executor)}"
+    if name is None or name == "auto":
+        return executors["asyncio" if is_async else "thread"]
+    if not isinstance(name, str):
+        msg = f"executor: a name is needed, not {show(name)}"
         raise InvalidTaskError(msg)
-    if executor == "asyncio":
-        if not is_async:
-            msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
-            raise InvalidTaskError(msg)
-        return COROUTINE
-    if executor in ("thread", *names) and is_async:
-        msg = f"an async def runs on the loop, not with executor={executor!r}"
+    if name == "asyncio" and not is_async:
+        msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
+        raise InvalidTaskError(msg)
+    own = [other for other in executors if other not in BUILT_IN]
+    if name in ("thread", *own) and is_async:
+        msg = f"an async def runs on the loop, not with executor={name!r}"
         raise InvalidTaskError(msg, hint="use executor='asyncio', or a plain def")
-    if executor == "thread":
-        return THREAD
-    if executor in names:
-        return NAMED
-    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *names)))
-    msg = f"there is no executor {executor!r}: there are {known}"
+    if name in ("thread", "asyncio", *own):
+        return executors[name]
+    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *own)))
+    msg = f"there is no executor {name!r}: there are {known}"
     raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
 
 

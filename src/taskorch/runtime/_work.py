@@ -29,16 +29,11 @@ from taskorch.runtime._deciders import METHODS, failure_of
 from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
+    from taskorch.protocols import AttemptExecutor
     from taskorch.runtime._effects import EffectQueue
     from taskorch.runtime._runtime import Runtime
 
 __all__ = (
-    "AGENT",
-    "COROUTINE",
-    "GONE",
-    "NAMED",
-    "PROGRAM",
-    "THREAD",
     "Emitted",
     "Extra",
     "Work",
@@ -48,17 +43,6 @@ __all__ = (
 
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
-
-# How the work is done.
-THREAD: Final = 0
-COROUTINE: Final = 1
-PROGRAM: Final = 2
-#: On an executor of the user's, by name.
-NAMED: Final = 3
-#: As the agent does it.
-AGENT: Final = 4
-#: Not at all: what it calls was there in an earlier life.
-GONE: Final = 5
 
 #: What to do about a task that has ended because of what it needed.
 _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
@@ -72,14 +56,16 @@ _MAKING: Final = Lock()
 class Control:
     """What a running attempt is told: to stop, and why."""
 
-    __slots__ = ("attempt", "effects", "handle", "interrupted", "why")
+    __slots__ = ("attempt", "effects", "executor", "handle", "interrupted", "why")
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
         self.why: str = ""
         #: A checkpoint has told it so: what it was asked may be taken back since.
         self.interrupted: bool = False
-        #: What stops it besides: a coroutine's task, a program, a future.
+        #: What stops and holds it, as far as it can, and what that finds it by; None
+        #: before it was begun and after its end.
+        self.executor: AttemptExecutor[Any] | None = None
         self.handle: Any = None
         #: What is still to be done about it, once there was anything.
         self.effects: EffectQueue | None = None
@@ -89,23 +75,28 @@ class Control:
         """Whether it was told to, and not only to stop at its next checkpoint."""
         return self.why not in ("", "suspend")
 
-    def attach(self, handle: Any) -> bool:
+    def attach(self, executor: AttemptExecutor[Any], handle: Any) -> bool:
         """
-        From now on *handle* is what stops it besides.
+        From now on *executor* stops and holds it, by *handle*.
 
         Returns:
             Whether it was told to end before: then the caller stops it, and nobody
             else does. A coroutine that is cancelled twice is cut off as it tidies up.
         """
         with _MAKING:
-            self.handle = handle
+            self.handle, self.executor = handle, executor
             return self.is_to_end
 
-    def tell(self, why: str) -> Any:
-        """Tell it to stop: the caller stops what is returned, if there is any."""
+    def detach(self) -> None:
+        """It has ended: what stopped it leads to the work."""
+        with _MAKING:
+            self.executor = self.handle = None
+
+    def tell(self, why: str) -> tuple[AttemptExecutor[Any] | None, Any]:
+        """Tell it to stop: the caller has it stopped by what is returned."""
         with _MAKING:
             self.why = why
-            return self.handle
+            return self.executor, self.handle
 
 
 class Extra:
@@ -115,7 +106,6 @@ class Extra:
         "added",
         "checkpoint",
         "control",
-        "executor",
         "has_checkpoint",
         "is_watched",
         "late",
@@ -131,7 +121,6 @@ class Extra:
         self.control: Control | None = None
         #: What attempts brought that did not count any more: see `_late`.
         self.late: Mapping[int, Any] = NOTHING_LATE
-        self.executor: str | None = None
         #: Ids of parents that came later: the submission did not name them.
         self.added: tuple[str, ...] = ()
 
@@ -165,9 +154,9 @@ class Work:
         "_born",
         "_ctx",
         "_error",
+        "_executor",
         "_extra",
         "_fn",
-        "_how",
         "_kwargs",
         "_row",
         "_rt",
@@ -183,7 +172,7 @@ class Work:
         fn: Callable[..., Any] | None,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        how: int,
+        executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> None:
         # Any above: the public type of a handle does not drag the runtime along.
@@ -192,7 +181,8 @@ class Work:
         self._fn = fn
         self._args = args
         self._kwargs = kwargs or NO_KWARGS
-        self._how = how
+        #: Where it runs; None: where its agent does.
+        self._executor = executor
         self._ctx = ctx
         self._task: Task | None = None
         self._value: Any = None
@@ -305,10 +295,10 @@ def control_of(work: Work, attempt: int) -> Control:
 
 
 def let_go_of_handle(work: Work, attempt: int) -> None:
-    """Under the lock: the attempt has ended; what stopped it leads to the work."""
+    """The attempt has ended; what stopped it leads to the work."""
     control = None if work._extra is None else work._extra.control
     if control is not None and control.attempt == attempt:
-        control.handle = None
+        control.detach()
 
 
 def task_of(row: TaskRow) -> Task:

@@ -16,6 +16,7 @@ from inspect import iscoroutine
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from taskorch._visible import said
 from taskorch.errors import (
     AttemptLostError,
     ComponentError,
@@ -53,7 +54,8 @@ from taskorch.kernel import (
 )
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import Entry
-from taskorch.runtime._attempts import gone, outcome_of, resolved, said, tidy
+from taskorch.runtime._arguments import resolved
+from taskorch.runtime._attempts import gone, outcome_of, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import CURRENT, context_of
 from taskorch.runtime._deciders import PolicyDeciders
@@ -128,7 +130,7 @@ class Life(Hosting):
         # As a runtime:
         self.work_class: type[Work] = world.work_class
         self.submission: Any = Submission(cast("Runtime", self))
-        self.executors: dict[str, Any] = {}
+        self.executors: dict[str, Any] = dict.fromkeys(("thread", "asyncio", "program"))
         self.keys: dict[str, str] = {}
         self.digests: dict[str, int | None] = {}
         self.lock: nullcontext[None] = nullcontext()
@@ -597,9 +599,11 @@ class Life(Hosting):
         prefix, numbers = self.id_parts
         return prefix + str(next(numbers))
 
-    def new_work(self, fn: Any, args: Any, kwargs: Any, how: int, ctx: Any) -> Work:
+    def new_work(
+        self, fn: Any, args: Any, kwargs: Any, executor: Any, ctx: Any
+    ) -> Work:
         """The work of a task."""
-        return self.work_class(self, fn, args, kwargs, how, ctx)
+        return self.work_class(self, fn, args, kwargs, executor, ctx)
 
     def kernel_bucket(self, spec: Spec) -> Bucket:
         """The bucket of *spec*."""

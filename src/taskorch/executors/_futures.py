@@ -1,0 +1,147 @@
+"""Attempts as calls on an executor of `concurrent.futures`, or on one like it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, Final
+
+from taskorch._visible import said
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors._ends import is_no_room, unawaited
+from taskorch.model._show import show
+from taskorch.protocols import Attempt, AttemptExecutor, Executor
+
+#: What is said of calls that the executor has given up.
+_GIVEN_UP: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)
+
+
+class FuturesExecutor(AttemptExecutor[Any]):
+    """
+    Makes each attempt a call, and sees by its future how it ends.
+
+    On threads of ours it is called in its variables, in a process of a
+    `ProcessPoolExecutor` in a form that can come back in any case; whatever else has a
+    `submit` gets the function as it is.
+
+    Args:
+        name: What the user calls it.
+        executor: Whose `submit` is used.
+    """
+
+    def __init__(self, name: str, executor: Executor) -> None:
+        self.name = name
+        self._executor = executor
+
+    def begin(self, attempt: Attempt) -> Any:
+        """Have the call made; what cannot be taken back is told as an end."""
+        executor = self._executor
+        is_remote = False
+        if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+            future = self._call_inside(executor, attempt)
+        else:
+            try:
+                is_remote = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
+                future = self._submit(attempt, is_remote=is_remote)
+            except Exception as error:
+                if not is_no_room(error):
+                    raise
+                # What it was given it may do yet: it is not begun again.
+                attempt.end(error=error)
+                return None
+        if not hasattr(future, "add_done_callback"):
+            msg = (
+                f"executor {self.name!r} returned {show(future)} for a call, not a "
+                "Future"
+            )
+            raise TypeError(msg)
+
+        def done(future: concurrent.futures.Future[Any]) -> None:
+            value, error = self._end_of(future, attempt.task_id, is_remote=is_remote)
+            if isinstance(error, _GIVEN_UP):
+                # It is said under the lock of a pool that breaks or is shut down, and
+                # what starts next may be for the same pool.
+                attempt.end_soon(error=error)
+            else:
+                attempt.end(value, error)
+
+        future.add_done_callback(done)
+        return future
+
+    def stop(self, begun: Any, grace: float) -> None:
+        """Cancel the call, if it has not begun."""
+        del grace
+        if isinstance(begun, concurrent.futures.Future):
+            begun.cancel()
+
+    def _submit(self, attempt: Attempt, *, is_remote: bool) -> Any:
+        if is_remote:
+            return self._executor.submit(attempt.portable())
+        fn, args, kwargs = attempt.call(elsewhere=True)
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def _call_inside(
+        self, pool: concurrent.futures.ThreadPoolExecutor, attempt: Attempt
+    ) -> concurrent.futures.Future[Any]:
+        """
+        Have the call made on a thread of *pool*, in its context variables.
+
+        Raises:
+            RuntimeError: There is no thread, or the pool was shut down: it is not made.
+        """
+        call = attempt.call()
+        given = [attempt.variables()]
+        try:
+            return pool.submit(_call, given, *call)
+        except RuntimeError:
+            # It may stand in the queue of the pool all the same.
+            given.clear()
+            raise
+
+    def _end_of(
+        self,
+        future: concurrent.futures.Future[Any],
+        task_id: str,
+        *,
+        is_remote: bool,
+    ) -> tuple[Any, BaseException | None]:
+        """
+        What became of a call: its value, its error.
+
+        If it is *is_remote*, what the function raised is in the value.
+        """
+        if future.cancelled():
+            return None, AttemptInterrupted("cancelled")
+        error = future.exception()
+        value = None if error is not None else future.result()
+        if type(value) is CoroutineType:
+            return None, unawaited(value, task_id)
+        if error is None or not is_remote or isinstance(error, _GIVEN_UP):
+            return value, error
+        kind, message = said(error)
+        msg = (
+            f"task {task_id} cannot be sent to executor {self.name!r}: {kind}: "
+            f"{message}"
+        )
+        wrapped = InvalidTaskError(
+            msg,
+            hint="what goes to another process is pickled: use a function of a module, "
+            "and arguments that can be pickled",
+            task_id=task_id,
+        )
+        wrapped.__cause__ = error
+        return None, wrapped
+
+
+def _call(
+    given: list[Context],
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """On a thread of the user's executor, in the context variables of the attempt."""
+    # Taken out of it, and into no variable: the frames of an error lead to those of the
+    # pool, which keep what they were given, and would keep the task alive.
+    return given.pop().run(fn, *args, **kwargs)

@@ -1,0 +1,165 @@
+"""Attempts that are programs: how they are begun, and what their ends mean."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from taskorch.errors import ProgramFailedError
+from taskorch.executors._ends import is_no_room
+from taskorch.protocols import Attempt, AttemptExecutor
+
+if TYPE_CHECKING:
+    from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+    from taskorch.model import Program, ProgramResult
+
+#: Characters of what a program said last that its error begins with.
+_MAX_LINE: Final = 500
+#: Names of variables that the error of a program mentions.
+_SOME_NAMES: Final = 3
+#: Of the grace, what a program may need to go, and its output to be read, once it has
+#: been killed; and the most of that in seconds.
+_KILL_SHARE: Final = 0.25
+_KILL_SECONDS: Final = 1.5
+#: What there is to say of a signal 9 that we did not send.
+_NOT_OURS: Final = (
+    "taskorch did not send signal 9: it may have been the system, for want of memory "
+    "(its log, dmesg, says so), or somebody's kill -9"
+)
+
+
+class Programs(AttemptExecutor["ProgramProcess"]):
+    """
+    Runs the programs of attempts; all they leave is ended by `close`.
+
+    Few need it, and what starts programs takes a tenth of our start-up, so that is
+    loaded with the first.
+
+    Args:
+        run_id: Gives the id of this life of the orchestrator, once it is needed.
+    """
+
+    def __init__(self, run_id: Callable[[], str]) -> None:
+        self._run_id = run_id
+        self._making = threading.Lock()
+        self._executor: ProgramExecutor | None = None
+        #: The folder for the logs; None is a temporary one.
+        self.logs: Path | None = None
+
+    def begin(self, attempt: Attempt) -> ProgramProcess:
+        """Have the program started that is the payload of the task."""
+        task_id, task = attempt.task_id, attempt.task
+        program: Program = task.payload
+        epoch, number = attempt.fence
+
+        def on_end(end: ProgramEnd) -> None:
+            if end.error is not None and is_no_room(end.error):
+                attempt.unstarted(end.error)
+                return
+            if end.error is not None:
+                attempt.end(error=_unstarted(task_id, end.error))
+                return
+            assert end.result is not None  # noqa: S101 - one of the two is there
+            error = _failure(task_id, program, end.result, was_asked=end.was_asked)
+            attempt.end(None if error is not None else end.result, error)
+
+        return self._opened().start(
+            program,
+            name=f"{task_id}/{number}",
+            env={"TASKORCH_TASK": task_id, "TASKORCH_FENCE": f"{epoch}.{number}"},
+            on_end=on_end,
+        )
+
+    def stop(self, begun: ProgramProcess, grace: float) -> None:
+        """
+        Ask the program to end, and kill it if it has not done so in time.
+
+        It is killed before the grace is over, or the kernel would give it up in the
+        moment in which it is killed.
+        """
+        begun.terminate(_grace_of_program(grace))
+
+    def can_hold(self) -> bool:
+        """SIGSTOP reaches all of its group."""
+        return True
+
+    def hold(self, begun: ProgramProcess) -> None:
+        """Stop its group where it stands."""
+        begun.stop()
+
+    def resume(self, begun: ProgramProcess) -> None:
+        """Let it go on."""
+        begun.resume()
+
+    def log_path(self, begun: ProgramProcess) -> Path | None:
+        """The file with what it writes, once that is there."""
+        return begun.log_path
+
+    def end_all(self, grace: float) -> None:
+        """Ask all programs to end within *grace* seconds, of which they know less."""
+        if self._executor is not None:
+            self._executor.terminate(_grace_of_program(grace))
+
+    def close(self, patience: float) -> None:
+        """Kill all programs, and wait for their ends for *patience* seconds."""
+        if self._executor is not None:
+            self._executor.close(0, patience)
+
+    def _opened(self) -> ProgramExecutor:
+        with self._making:
+            if self._executor is None:
+                from taskorch.executors import ProgramExecutor  # noqa: PLC0415 - see above
+
+                self._executor = ProgramExecutor(run_id=self._run_id(), logs=self.logs)
+            return self._executor
+
+
+def _grace_of_program(grace: float) -> float:
+    return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
+
+
+def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ProgramFailedError(f"task {task_id}: {why}", task_id=task_id)
+
+
+def _failure(
+    task_id: str, program: Program, result: ProgramResult, *, was_asked: bool
+) -> ProgramFailedError | None:
+    """What is to be said of a program that has failed; None if it has not."""
+    if result.exit_code == 0 or not program.check:
+        return None
+    how, why = _how_ended(result, was_asked=was_asked)
+    tail = result.stderr_tail.strip() or result.stdout_tail.strip()
+    last = tail.rpartition("\n")[2].strip()[-_MAX_LINE:]
+    spoken = f": {last}" if last else ""
+    msg = f"program {str(program.args[0])!r} {how}{spoken} (task {task_id})"
+    hint = "; ".join(filter(None, (why, _withheld(result.withheld_env, tail))))
+    return ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
+
+
+def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
+    """How a program ended that failed, and a hint, if there is one."""
+    code = result.exit_code
+    how = f"exited with code {code}" if code > 0 else f"was ended by signal {-code}"
+    if result.oom_killed:
+        who = "a process of it" if code > 0 else "it"
+        how += f": {who} was killed by the system for want of memory"
+        return how, "let fewer run at once, by resources=, or give them more memory"
+    if code == -signal.SIGKILL and not was_asked:
+        return how, _NOT_OURS
+    return how, ""
+
+
+def _withheld(names: tuple[str, ...], tail: str) -> str:
+    """Some of the variables that a program had not: those first that it speaks of."""
+    if not names:
+        return ""
+    shown = sorted(names, key=lambda name: name not in tail)[:_SOME_NAMES]
+    more = len(names) - len(shown)
+    others = f" and {more} more" if more else ""
+    return f"not inherited: {', '.join(shown)}{others}; see inherit_env="

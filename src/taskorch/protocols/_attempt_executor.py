@@ -1,0 +1,199 @@
+"""What the orchestrator asks of whatever runs attempts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    # For annotations only: a protocol does no input or output.
+    from contextvars import Context
+    from pathlib import Path
+
+    from taskorch.model import Task
+
+B = TypeVar("B")
+
+
+class Attempt(Protocol):
+    """
+    One attempt at a task, as its executor has it: what to do, and whom to tell.
+
+    One of `run`, `call` and `portable` gives what is to be done; `end` is told what
+    came of it. All of it may be used from any thread.
+    """
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Which try of the task it is, from 1."""
+        ...
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        """(life of the orchestrator, number): rises with every attempt of the task."""
+        ...
+
+    @property
+    def task(self) -> Task[Any]:
+        """The task, with its id. Its payload is a `Program` if that is to be run."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it has been told to end: then its end may be an interruption."""
+        ...
+
+    def run(self) -> None:
+        """Do it now, on this thread, to its end, and tell `end`; raises nothing."""
+        ...
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """
+        The function to call, its arguments and its keyword arguments.
+
+        The call is to be made in `variables()`; of an `async def` it gives the
+        coroutine to await.
+
+        Args:
+            elsewhere: Whether an agent's handler gets a task and a context that can be
+                sent to another process: without functions, and to be read only.
+
+        Raises:
+            Exception: A result that it needs is gone.
+        """
+        ...
+
+    def variables(self) -> Context:
+        """The context variables of whoever submitted the task: a copy of its own."""
+        ...
+
+    def portable(self) -> Callable[[], Any]:
+        """
+        What does it in another process, where it is sent pickled.
+
+        Called there, it raises nothing, and returns what `end` is given as the value:
+        it stands for what the function returned or raised, and can be pickled.
+
+        Raises:
+            Exception: A result that it needs is gone.
+        """
+        ...
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        """
+        It has ended; only the first end counts.
+
+        What starts next may be begun before this returns, on the same executor: hold no
+        lock that its methods need.
+
+        Args:
+            value: What it returned, or what came of `portable()`.
+            error: What it raised. A `concurrent.futures.BrokenExecutor` says that it
+                was lost, and is to be made again; an `AttemptInterrupted` that it was
+                stopped, as it was asked to.
+        """
+        ...
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        """As `end`, on another thread: for where such a lock is held."""
+        ...
+
+    def unstarted(self, error: BaseException) -> None:
+        """
+        It could not be begun, and was not.
+
+        If *error* says that the system has no thread, process or descriptor left, it is
+        made later, uncharged; else it has failed. `begin` says the same by raising it.
+        """
+        ...
+
+
+@runtime_checkable
+class AttemptExecutor(Protocol[B]):
+    """
+    Protocol: runs attempts, and can stop or hold them as far as it can.
+
+    Inherit from it and write `begin`; each other method has a body here, which says
+    that the executor cannot do this. A class that has all methods need not inherit.
+    Whoever makes an executor ends it: the orchestrator does not. `B` is the type of
+    what `begin` returns, by which the other methods find the attempt again.
+
+    Laws:
+        1. `begin` does not wait for the attempt to end. It may be called on any thread,
+           and from within `end`.
+        2. An attempt that was begun is done once, and `end` is told once what it
+           returned or raised: in this process the very object, from another one an
+           equal one.
+        3. A `begin` that raises has begun nothing, and `end` is never told of it.
+        4. An attempt that fails, hangs or is stopped harms no other.
+        5. `stop` asks the attempt to end, and does not wait for that. One that can be
+           stopped ends soon, whatever it does; one that cannot goes on to its end. Its
+           end is told in either case.
+        6. If `can_hold`, an attempt does nothing from `hold` until `resume`, and then
+           goes on where it stood. One that is held can be stopped.
+        7. An attempt that has ended, or was stopped, may be stopped, held and resumed,
+           again and again: that does nothing, and raises nothing.
+
+    Of one attempt, `begin` has returned before anything else is asked, and one thing is
+    asked at a time, in the order in which it was decided.
+    """
+
+    @abstractmethod
+    def begin(self, attempt: Attempt) -> B:
+        """
+        Begin *attempt*.
+
+        Returns:
+            What the other methods are given to find it again, such as a future or a
+            process.
+
+        Raises:
+            Exception: It cannot be begun: see `Attempt.unstarted`.
+        """
+        ...
+
+    def stop(self, begun: B, grace: float) -> None:
+        """
+        Ask an attempt to end, from any thread.
+
+        A function asks `context.cancelled` besides: that says so by itself.
+
+        Args:
+            begun: What `begin` returned.
+            grace: Seconds after which the slot of an attempt that has not ended counts
+                as leaked: what can be killed is killed before.
+        """
+        del begun, grace
+
+    def can_hold(self) -> bool:
+        """
+        Whether attempts can be held where they stand.
+
+        Asked under the orchestrator's lock: it answers at once, and always the same.
+        """
+        return False
+
+    def hold(self, begun: B) -> None:
+        """Let an attempt stand where it is; only called if `can_hold`."""
+        del begun
+
+    def resume(self, begun: B) -> None:
+        """Let an attempt that is held go on."""
+        del begun
+
+    def log_path(self, begun: B) -> Path | None:
+        """
+        The file with what an attempt writes, if there is one.
+
+        Asked under the orchestrator's lock: it answers at once.
+        """
+        del begun
+        return None

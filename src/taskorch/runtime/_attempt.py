@@ -1,0 +1,197 @@
+"""One attempt, as executors have it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
+from functools import partial
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import AttemptInterrupted
+from taskorch.executors._ends import is_no_room, unawaited
+from taskorch.executors._remote import RemoteCall, RemoteEnd, end_of
+from taskorch.model import NO_RETRY, Program, Task
+from taskorch.protocols import Attempt as AnyAttempt
+from taskorch.protocols import AttemptExecutor
+from taskorch.runtime._arguments import resolved
+from taskorch.runtime._context import CURRENT, call_with, context_of
+from taskorch.runtime._work import Work, after_of, task_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+
+class Attempt:
+    """
+    One attempt, for its executor: see `taskorch.protocols.Attempt`.
+
+    What runs on a thread of ours mostly has none, for that would cost it time: a tuple
+    of row, number and work takes its place, which is what an attempt unpacks to.
+
+    Args:
+        row: Its task.
+        number: Its number.
+        work: What the runtime keeps of the task.
+        executor: Where it is made.
+        program: What the handler of its agent has returned, if that is to be run.
+    """
+
+    __slots__ = ("_program", "_row", "_rt", "_work", "executor", "is_over", "number")
+
+    def __init__(
+        self,
+        row: TaskRow,
+        number: int,
+        work: Work,
+        executor: AttemptExecutor[Any],
+        program: Program | None = None,
+    ) -> None:
+        self._rt: Runtime = work._rt
+        self._row = row
+        self.number: int = number
+        self._work = work
+        self.executor: AttemptExecutor[Any] = executor
+        self._program = program
+        #: An end was told: there will be no other.
+        self.is_over: bool = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self._row, self.number, self._work))
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.task_id}>"
+
+    @property
+    def task_id(self) -> str:
+        return self._row.id
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        return self._rt.epoch, self.number
+
+    @property
+    def task(self) -> Task[Any]:
+        task = task_of(self._row)
+        if self._program is None:
+            return task
+        return attrs.evolve(task, payload=self._program)
+
+    @property
+    def cancelled(self) -> bool:
+        return context_of(self._work, self.number).cancelled
+
+    # -- what is to be done --------------------------------------------------------
+
+    def run(self) -> None:
+        row, number, work = self._row, self.number, self._work
+        handed, value, error = self._rt.attempts.perform(row, number, work)
+        if handed:
+            # A program now runs for it.
+            return
+        if isinstance(value, CoroutineType):
+            error = unawaited(value, row.id)
+            value = None
+        try:
+            self.end(value, error)
+        finally:
+            # The frames of an error lead to this one: it keeps no task alive.
+            del self, row, work, value, error
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        work = self._work
+        if work._executor is not None:
+            return resolved(work)
+        task, context = task_of(self._row), context_of(work, self.number)
+        handler = self._rt.attempts.runner_of(self._row).handler
+        if elsewhere:
+            return handler, (_portable(task, work), context.remote()), {}
+        return handler, (task, context), {}
+
+    def variables(self) -> Context:
+        variables = self._work._ctx.copy()
+        variables.run(CURRENT.set, context_of(self._work, self.number))
+        return variables
+
+    def portable(self) -> Callable[[], Any]:
+        fn, args, kwargs = self.call(elsewhere=True)
+        if self._work._executor is None:
+            # A handler has it among its arguments: then it is the same.
+            context = args[1]
+        else:
+            context = context_of(self._work, self.number).remote_of_call()
+        return RemoteCall(call_with, (context, fn, args, kwargs))
+
+    # -- what came of it -----------------------------------------------------------
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if isinstance(value, RemoteEnd):
+            value, error = end_of(value, self.task_id)
+        rt = self._rt
+        name = rt.attempts.name_of(self.executor)
+        if name and isinstance(error, concurrent.futures.BrokenExecutor):
+            rt.notices.executor_broke(name, error)
+        elif name and not isinstance(error, AttemptInterrupted):
+            rt.notices.executor_works(name)
+        try:
+            rt.finish(self._row, self.number, self._work, value, error)
+        finally:
+            # As in `run`.
+            del self, value, error
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        end = partial(self.end, value, error)
+        thread = threading.Thread(target=end, name=f"{self._rt.name}-end", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # There is no room for one more: that of the receivers must do.
+            with self._rt.lock:
+                self._rt.publisher.put([(lambda _: end(), None)])
+
+    def unstarted(self, error: BaseException) -> None:
+        if not is_no_room(error):
+            # Whatever it is, the task fails.
+            self.end(error=error)
+        elif not self.is_over:
+            self.is_over = True
+            self._rt.room.refuse(self._row, self.number, self._work, error)
+
+    def hold_gone(self) -> None:
+        """What it calls is gone: a person decides, or it comes back."""
+        self._rt.hold_gone(self._row, self.number, self._work)
+
+
+class _Gone(AttemptExecutor[None]):
+    """In the place of an executor where what is called was there in an earlier life."""
+
+    def begin(self, attempt: AnyAttempt) -> None:
+        assert isinstance(attempt, Attempt)  # noqa: S101 - it is for a runtime only
+        attempt.hold_gone()
+
+
+GONE: Final = _Gone()
+
+
+def _portable(task: Task[Any], work: Work) -> Task[Any]:
+    """*task* for another process: with ids for handles, and without functions."""
+    retry = task.retry
+    if (
+        callable(retry.wait)
+        or retry.retry_if_result is not None
+        or not isinstance(retry.retry_on, type | tuple)
+    ):
+        # They are for the orchestrator, and often lambdas.
+        retry = NO_RETRY
+    join = "all" if callable(task.join) else task.join
+    return attrs.evolve(task, after=after_of(work), join=join, retry=retry)
