@@ -6,9 +6,8 @@ Nothing of this is a fact: the next life of an orchestrator begins without it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from taskorch.events import Event, Fact
 from taskorch.kernel._effects import StopAttempt
@@ -16,6 +15,9 @@ from taskorch.kernel._history import more_of
 from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
+
+#: More tasks than there can be.
+_ALL: Final = 2**63
 
 
 def pause(kernel: KernelState) -> None:
@@ -46,7 +48,7 @@ def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> F
 
 def keep_finished(kernel: KernelState) -> None:
     """Finished tasks leave memory only when the driver says `retire`."""
-    kernel.keep = sys.maxsize
+    kernel.keep = _ALL
 
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
