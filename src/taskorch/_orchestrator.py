@@ -471,7 +471,7 @@ class TaskOrchestrator:
         rt = self._rt
 
         def change(now: int) -> bool:
-            run_id = rt.reruns.latest(task_id)
+            run_id = rt.directory.reruns.latest(task_id)
             row = rt.kernel.tasks.get(run_id)
             if row is None:
                 if run_id in rt.kernel.retired:
@@ -658,8 +658,8 @@ class TaskOrchestrator:
         """
         self._rt.look_up(task_id)
         with self._rt.lock:
-            run_id = self._rt.reruns.latest(task_id)
-            return cast("TaskHandle[Any]", self._rt.known(run_id))
+            run_id = self._rt.directory.reruns.latest(task_id)
+            return cast("TaskHandle[Any]", self._rt.directory.known(run_id))
 
     def get_task_status(self, task_id: str) -> TaskStatus:
         """

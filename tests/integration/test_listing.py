@@ -257,7 +257,9 @@ def test_a_journal_that_cannot_be_read_says_so(tmp_path, monkeypatch):
         def broken(*args):
             raise JournalUnavailableError("away", outcome="refused")
 
-        monkeypatch.setattr(type(orch._rt.recovered._journal), "submitted", broken)
+        monkeypatch.setattr(
+            type(orch._rt.directory.recovered._journal), "submitted", broken
+        )
         with pytest.raises(JournalUnavailableError, match="away"):
             list(orch.tasks())
 

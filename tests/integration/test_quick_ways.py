@@ -245,7 +245,7 @@ class Side:
                     (h.task_id, h.done(), h.cancelled(), repr(h._value))
                     for h in self.handles
                 ],
-                "keys": sorted(rt.keys.items()),
+                "keys": sorted(rt.directory.keys.items()),
             }
 
     def close(self) -> Any:
@@ -287,7 +287,7 @@ class Side:
                 (h.task_id, h.done() and of(h.result)) for h in self.handles[::2]
             ],
             "futures": [(of(f.exception), f.running(), f.done()) for f in futures],
-            "digests": sorted(self.orch._rt.digests),
+            "digests": sorted(self.orch._rt.directory.digests),
         }
 
     def give_up(self) -> None:

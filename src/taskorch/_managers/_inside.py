@@ -283,8 +283,8 @@ class WorkflowContext:
             return _members.newest(self._rt, ref._row.id)
         name = f"{self.workflow_id}/{ref}"
         self._rt.recall((name,))
-        if not isinstance(ref, str) or not self._rt.is_known(
-            self._rt.reruns.latest(name)
+        if not isinstance(ref, str) or not self._rt.directory.is_known(
+            self._rt.directory.reruns.latest(name)
         ):
             msg = f"workflow {self.workflow_id} has no task {show(ref)}"
             raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
@@ -300,8 +300,10 @@ class WorkflowContext:
             msg = f"attempt {self._inside.attempt} of task {row.id} is over"
             hint = "tasks are added by an attempt that is under way"
             raise NotRunningError(msg, hint=hint, task_id=row.id)
-        latest = rt.reruns.latest
-        fresh = [e for e in entries if not rt.is_known(latest(str(e.task.id)))]
+        latest = rt.directory.reruns.latest
+        fresh = [
+            e for e in entries if not rt.directory.is_known(latest(str(e.task.id)))
+        ]
         # The gate of its phase waits for what is added in that phase: one that was
         # skipped does when it runs again, unless it does already. One that has looked
         # does not.
@@ -310,7 +312,7 @@ class WorkflowContext:
             child.cargo
             for child in dependents
             if is_gate(child.cargo) and can_wait(child)
-            if child.id in rt.kernel.tasks and rt.reruns.is_latest(child.id)
+            if child.id in rt.kernel.tasks and rt.directory.reruns.is_latest(child.id)
         ]
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, later, record, now)
@@ -455,7 +457,7 @@ def _way(runtime: Runtime, entry: Entry, target: Work) -> tuple[str, ...]:
     """
     task_id = str(entry.task.id)
     # Among what it names there are no tasks of its own batch.
-    above = [runtime.find(ref, entry.task)._row for ref in entry.refs]
+    above = [runtime.directory.find(ref, entry.task)._row for ref in entry.refs]
     came: dict[str, str] = {row.id: task_id for row in above}
     todo = above
     while todo:

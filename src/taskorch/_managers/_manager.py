@@ -208,7 +208,9 @@ class WorkflowManager:
         rt = self._rt
         names = {f"{run_id}/{name}": name for name in workflow}
         rt.recall(tuple(names))
-        known = [n for n in names if rt.is_known(rt.reruns.latest(n))]
+        known = [
+            n for n in names if rt.directory.is_known(rt.directory.reruns.latest(n))
+        ]
         record = self._records.get(run_id)
         size = None if record is None else record.size
         if size is None:
@@ -500,7 +502,7 @@ class WorkflowManager:
         works = [run._works[name] for name, _ in failed]
         for work in works:
             task_id = work.task_id
-            if task_id not in rt.kernel.tasks and rt.recovered is None:
+            if task_id not in rt.kernel.tasks and rt.directory.recovered is None:
                 msg = f"task {task_id} has left memory, and cannot be run again"
                 raise UnknownTaskError(msg, hint="raise keep_finished", task_id=task_id)
         pools = _limits.of_tasks(task_of_work(work, work._row) for work in works)
@@ -513,7 +515,7 @@ class WorkflowManager:
             rt.refuse_submission()
             for name, task_id in part:
                 # Another thread may have been faster.
-                if rt.reruns.is_latest(task_id):
+                if rt.directory.reruns.is_latest(task_id):
                     work = rt.submission.rerun(task_id, now)
                     run._works[name] = cast("TaskHandle[Any]", work)
 

@@ -81,9 +81,9 @@ def find(
     """
     kernel = runtime.kernel
     ids: dict[str, None] = {}
-    if runtime.recovered is not None:
+    if runtime.directory.recovered is not None:
         # Of earlier lives, what has ended is in the journal only.
-        ids.update(dict.fromkeys(runtime.recovered.ids(f"{run_id}/")))
+        ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
     if in_memory is None:
         with runtime.lock:
             ids.update(dict.fromkeys((*kernel.retired, *kernel.tasks)))
@@ -96,9 +96,9 @@ def find(
         runtime.recall([f"{run_id}/{name}" for name in names])
         above: list[str] = []
         for name in names:
-            latest = runtime.reruns.latest(f"{run_id}/{name}")
-            if runtime.is_known(latest):
-                work = runtime.known(latest)
+            latest = runtime.directory.reruns.latest(f"{run_id}/{name}")
+            if runtime.directory.is_known(latest):
+                work = runtime.directory.known(latest)
                 found[name] = cast("TaskHandle[Any]", work)
                 above += names_above(work)
         # A journal that cannot be asked for ids: those who wait know what for.
@@ -116,7 +116,7 @@ def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:
     """
     stem = stem_of(task_id)
     runtime.recall((stem,))
-    return cast("TaskHandle[Any]", runtime.known(runtime.reruns.latest(stem)))
+    return cast("TaskHandle[Any]", runtime.directory.latest(stem))
 
 
 def is_skipped(row: TaskRow) -> bool:

@@ -255,7 +255,9 @@ def _rows_before(run: WorkflowRun, work: TaskHandle[Any]) -> list[TaskRow]:
     if not ids:
         return []
     rt.recall(ids)
-    return [rt.known(name)._row for name in ids if rt.is_known(name)]
+    return [
+        rt.directory.known(name)._row for name in ids if rt.directory.is_known(name)
+    ]
 
 
 def _task(

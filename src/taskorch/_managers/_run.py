@@ -121,9 +121,9 @@ class WorkflowRun:
         """Let its handles be those of the latest runs."""
         rt = self._rt
         for name, work in list(self._works.items()):
-            latest = rt.reruns.latest(f"{self.workflow_id}/{name}")
+            latest = rt.directory.reruns.latest(f"{self.workflow_id}/{name}")
             if latest != work._row.id:
-                self._works[name] = cast("TaskHandle[Any]", rt.known(latest))
+                self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
 
     @property
     def last(self) -> list[TaskHandle[Any]]:

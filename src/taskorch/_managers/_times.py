@@ -42,7 +42,7 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
         By the instant in the history, that of the last fact before it, in ns.
     """
     found: dict[int, int] = {}
-    if rt.recovered is None:
+    if rt.directory.recovered is None:
         return found
     left = {
         end: row.id
@@ -51,7 +51,7 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
         if end is not None and LEFT_RUNNING in detail
     }
     for end, task_id in left.items():
-        last = rt.recovered.last_before_life(task_id, end)
+        last = rt.directory.recovered.last_before_life(task_id, end)
         if last is not None:
             found[end] = last
     return found

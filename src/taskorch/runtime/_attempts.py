@@ -12,20 +12,16 @@ from taskorch._visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
-    ResultGoneError,
     TaskFailedError,
 )
 from taskorch.executors._programs._attempts import Programs
 from taskorch.kernel import (
-    Bucket,
     Effect,
     HoldAttempt,
     ReleaseAttempt,
     ReturnSlot,
-    Spec,
     StopAttempt,
     TaskRow,
-    TypeRow,
 )
 from taskorch.model import Missing, Program, TaskState
 from taskorch.model._show import show
@@ -38,7 +34,6 @@ from taskorch.runtime._coroutines import Coroutines
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._work import (
-    NO_VARIABLES,
     Control,
     Work,
     control_of,
@@ -300,17 +295,3 @@ def tidy(row: TaskRow, work: Work) -> None:
         # Of an earlier attempt.
         work._error = None
     let_go_above(work)
-
-
-def gone(runtime: Runtime, task_id: str, state: TaskState) -> Work:
-    """A handle for a task that has left memory."""
-    work = runtime.new_work(None, (), {}, None, NO_VARIABLES)
-    row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), work, 0)
-    row.state = state
-    work._row = row
-    msg = (
-        f"task {task_id} is {state}, and finished so long ago that its result has "
-        "left memory"
-    )
-    work._error = ResultGoneError(msg, task_id=task_id)
-    return work

@@ -38,7 +38,7 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
     """
 
     def ask(now: int) -> Explanation:
-        row = runtime.kernel.tasks.get(runtime.reruns.latest(task_id))
+        row = runtime.kernel.tasks.get(runtime.directory.reruns.latest(task_id))
         if row is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))

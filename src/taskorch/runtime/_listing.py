@@ -154,7 +154,7 @@ def listed(runtime: Runtime, which: Wanted) -> Iterator[TaskStatus]:
             *(kernel.blocked, kernel.suspended),
             *(kernel.completed, kernel.failed, kernel.cancelled),
         )
-    if runtime.recovered is not None and sum(ever) > len(ids):
+    if runtime.directory.recovered is not None and sum(ever) > len(ids):
         return _through_journal(runtime, which, ids)
     return _through_memory(runtime, which, iter(ids))
 
@@ -170,7 +170,7 @@ def _through_journal(
     runtime: Runtime, which: Wanted, ids: dict[str, None]
 ) -> Iterator[TaskStatus]:
     """In the order of the journal, which knows those that have left memory, too."""
-    recovered = runtime.recovered
+    recovered = runtime.directory.recovered
     assert recovered is not None  # noqa: S101 - the caller looked
     after, until = 0, runtime.committed
     while page := recovered.submitted(after, until, _PAGE):
@@ -197,8 +197,8 @@ def _statuses(
             _add(runtime, which, row, now, found)
     present = {row.id for row in rows}
     gone = [name for name in ids if name not in present and which.may_be(name)]
-    if gone and runtime.recovered is not None:
-        works = runtime.recovered.recollect_all(gone)
+    if gone and runtime.directory.recovered is not None:
+        works = runtime.directory.recovered.recollect_all(gone)
         with runtime.lock:
             for work in works.values():
                 if work._row.state in TERMINAL:

@@ -8,17 +8,22 @@ What needs more takes the general way, in `_submission`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
 from taskorch.errors import UsageError
-from taskorch.kernel import Bucket, PolicyFault, TaskRow
+from taskorch.kernel import Bucket, Kernel, PolicyFault, Spec, TaskRow
 from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH
+from taskorch.protocols import AttemptExecutor
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._restored import MakesWork
 from taskorch.runtime._translation import (
     executor_for,
     is_default,
@@ -29,11 +34,38 @@ from taskorch.runtime._translation import (
 )
 from taskorch.runtime._work import NO_KWARGS, Work, capture
 
-if TYPE_CHECKING:
-    from taskorch.protocols import AttemptExecutor
-    from taskorch.runtime._runtime import Runtime
-
 __all__ = ("Batch", "Plain")
+
+
+class Owner(MakesWork, Protocol):
+    """What the plain path asks of a runtime, or of what stands for one."""
+
+    kernel: Kernel
+    deciders: PolicyDeciders
+    directory: Directory
+    work_class: type[Work]
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps the facts, if they are kept."""
+        ...
+
+    @property
+    def id_parts(self) -> tuple[str, Iterator[int]]:
+        """What an id is made of."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns."""
+        ...
+
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        ...
+
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
+        ...
 
 
 class Batch:
@@ -69,11 +101,11 @@ class Plain:
     The plain path into one orchestrator.
 
     Args:
-        runtime: The orchestrator.
+        owner: The orchestrator.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         #: Buckets of options that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
@@ -285,8 +317,8 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 class _BatchLinks:
     """Finds what tasks of a batch wait for: tasks before them in it, and others."""
 
-    def __init__(self, runtime: Runtime, tasks: Sequence[Task], batch: Batch) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = owner
         self._tasks = tasks
         self._batch = batch
         self._seen = 0
@@ -336,7 +368,7 @@ class _BatchLinks:
         if key in self._all:
             return None
         try:
-            work = self._rt.find(ref, task)
+            work = self._rt.directory.find(ref, task)
         except UsageError:
             return None
         return self._objects.setdefault(work._row.id, work)

@@ -52,7 +52,7 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
         UnknownTaskError: There is none.
     """
     with runtime.lock:
-        task_id = runtime.reruns.latest(task_id)
+        task_id = runtime.directory.reruns.latest(task_id)
         row = runtime.kernel.tasks.get(task_id)
         if row is not None:
             return status_of(runtime, row, row.cargo)
@@ -61,8 +61,8 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
     if state is None:
         msg = f"no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
-    if runtime.recovered is not None:
-        work = runtime.recovered.recollect(task_id, state)
+    if runtime.directory.recovered is not None:
+        work = runtime.directory.recovered.recollect(task_id, state)
         with runtime.lock:
             return status_of(runtime, work._row, work)
     return TaskStatus(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -28,7 +28,6 @@ from taskorch.errors import (
     InvalidTransitionError,
     JournalError,
     NotRunningError,
-    UnknownTaskError,
 )
 from taskorch.events import (
     CATALOGUE,
@@ -57,22 +56,21 @@ from taskorch.kernel import (
     describe,
     is_under_way,
 )
-from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, Journal
-from taskorch.runtime import _calls, _reports
+from taskorch.runtime import _calls, _intake, _reports
 from taskorch.runtime._attempts import (
     Attempts,
-    gone,
     tidy,
 )
 from taskorch.runtime._calls import yield_gil
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._directory import Directory
 from taskorch.runtime._interrupts import (
     DEFERRED,
     INTERRUPTS,
@@ -84,10 +82,9 @@ from taskorch.runtime._interrupts import (
 from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
-from taskorch.runtime._plain import Batch
+from taskorch.runtime._orphans import hold_orphans, take_up
 from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._recovery import Recollection, Recovery, hold_orphans, take_up
-from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
+from taskorch.runtime._recovery import Recovery
 from taskorch.runtime._room import Room
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
@@ -97,7 +94,6 @@ from taskorch.runtime._work import (
     Control,
     Emitted,
     Work,
-    add_above,
     extra_of,
     gone_of,
     result_of_wait,
@@ -146,6 +142,11 @@ class Runtime:
     kernel_bucket = _calls.kernel_bucket
     end_badly = _calls.end_badly
     finish = _calls.finish
+    submit_tasks = _intake.submit_tasks
+    submit_run = _intake.submit_run
+    rerun = _intake.rerun
+    add_parents = _intake.add_parents
+    emit = _intake.emit
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -170,6 +171,8 @@ class Runtime:
         self._config = config
         self._pools = pools
         self.new_kernel()
+        #: Which task an id means.
+        self.directory = Directory(self)
         self.work_class = work_class
         self.monitor_interval = monitor_interval
         #: Keeps events in memory, if asked to.
@@ -187,14 +190,10 @@ class Runtime:
         self.opened_at = -1
         #: Whether what had failed by then runs again when it is submitted again.
         self.rerun_failed = rerun_failed
-        #: What the ids of tasks that were run again stand for.
-        self.reruns = Reruns()
-        #: What the journal knows of tasks that have left memory, if it can be asked.
-        self.recovered: Recollection | None = None
         #: It has ended, and left what has not to its next life.
         self.halted = False
         #: Marks the programs of this life.
-        self.run_id = ""
+        self.run_id: str = ""
         if isinstance(journal, MemoryJournal):
             self.memory = journal
             self.epoch = journal.claim()
@@ -206,10 +205,6 @@ class Runtime:
         self.joining: list[Agent] = [Agent(LOCAL)]
         #: What those who listen want to hear of.
         self.wanted: frozenset[type[Event]] = frozenset()
-        #: Idempotency keys.
-        self.keys: dict[str, str] = {}
-        #: Contents of tasks that have left memory, by the user's ids.
-        self.digests: dict[str, int | None] = {}
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
         self.closed = False
@@ -225,8 +220,8 @@ class Runtime:
         self._numbers = count(1)
         self._call_buckets: dict[str, Bucket] = {}
         self.submission = Submission(self)
-        self.loops = LoopHost(self.name, self.fail_stop)
-        self.threads = WorkerThreads(
+        self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
+        self.threads: WorkerThreads = WorkerThreads(
             self.name,
             partial(_calls.run, self),
             THREAD_LOCAL,
@@ -559,8 +554,7 @@ class Runtime:
             left = [
                 row
                 for row in kernel.tasks.values()
-                if row.state not in TERMINAL
-                or (row.cargo is not None and row.cargo._settled > kept)
+                if row.state not in TERMINAL or row.cargo._settled > kept
             ]
             kernel.collapse(left, message, self.now())
             for row in left:
@@ -626,72 +620,6 @@ class Runtime:
 
     # -- tasks ---------------------------------------------------------------------
 
-    def submit_tasks(
-        self, tasks: Iterable[Task], *, replace: bool = False
-    ) -> list[Work]:
-        """
-        Submit tasks, all or none.
-
-        Raises:
-            UsageError: One was refused; none is accepted.
-        """
-        self.deciders.refuse_reentry()
-        if not isinstance(tasks, Iterable):
-            msg = f"a list of tasks is submitted, not {show(tasks)}"
-            raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
-        self.durable()
-        tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
-        submission = self.submission
-        with _rest(len(tasks)):
-            batch = submission.plain.prepare(tasks)
-            works = None if batch is None else self._submit_plain(batch)
-        if works is None:
-            entries = [submission.prepare(task) for task in tasks]
-            self.recall(submission.names(entries))
-
-            def change(now: int) -> list[Work]:
-                self.refuse_submission()
-                return submission.admit(entries, now, replace=replace)
-
-            with _rest(len(tasks)):
-                works = self.step(change, keep=True)
-        return works or []
-
-    def submit_run(
-        self,
-        run_id: str,
-        tasks: Mapping[str, Task],
-        above: Mapping[str, Iterable[str]],
-    ) -> dict[str, Work] | None:
-        """
-        Submit the tasks of a workflow as they stand in it, under the ids of a run.
-
-        Args:
-            run_id: The run; nothing of it may be there yet.
-            tasks: By their ids in the workflow.
-            above: Of each, the ids of those that it waits for.
-
-        Returns:
-            Their works, by the ids in the workflow; None if there is more to it: then
-            they are submitted as `submit_tasks` takes them.
-        """
-        self.deciders.refuse_reentry()
-        self.durable()
-        with _rest(len(tasks)):
-            made = self.submission.plain.prepare_run(run_id, tasks, above)
-            if made is None or self._submit_plain(made[0]) is None:
-                return None
-            return made[1]
-
-    def _submit_plain(self, batch: Batch) -> list[Work] | None:
-
-        def change(now: int) -> list[Work] | None:
-            self.refuse_submission()
-            return self.submission.plain.admit(batch, now)
-
-        works: list[Work] | None = self.step(change, keep=True)
-        return works
-
     def look_up(self, *names: str) -> None:
         """
         Called where something is asked for: the journal has been read by then.
@@ -716,41 +644,15 @@ class Runtime:
         """
         if not self.opened:
             self.open()
-        if self.recovered is None:
+        directory = self.directory
+        recovered = directory.recovered
+        if recovered is None:
             return
-        unknown = self._unknown(names)
+        unknown = directory.unknown(names)
         while unknown:
-            found = self.recovered.ends(unknown)
+            found = recovered.ends(unknown)
             with self.lock:
-                unknown = self._recalled(found)
-
-    def recall_locked(self, names: Iterable[str]) -> None:
-        """
-        As `recall`, under the lock, where it is known too late what is needed.
-
-        Raises:
-            JournalError: It cannot be read.
-        """
-        if self.recovered is None:
-            return
-        unknown = self._unknown(names)
-        while unknown:
-            unknown = self._recalled(self.recovered.ends(unknown))
-
-    def _unknown(self, names: Iterable[str]) -> set[str]:
-        latest = map(self.reruns.latest, names)
-        return {name for name in latest if not self.is_known(name)}
-
-    def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
-        """Under the lock: note what has ended; the re-runs that may have, too."""
-        self.kernel.remember_ended(found)
-        for name in found:
-            self.reruns.note(name)
-        return self._unknown(self.reruns.next_id(name) for name in found)
-
-    def is_known(self, task_id: str) -> bool:
-        """Whether there is, or was, such a run of a task, as far as memory goes."""
-        return task_id in self.kernel.tasks or task_id in self.kernel.retired
+                unknown = directory.recalled(found)
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
@@ -772,132 +674,6 @@ class Runtime:
         """The work of a task."""
         return self.work_class(self, fn, args, kwargs, executor, ctx)
 
-    def name_row(self, row: TaskRow) -> None:
-        """The user named *row*: remember what it was when it leaves memory."""
-        row.named = True
-
-    def find(self, ref: Any, by: Task) -> Work:
-        """
-        The work that *ref* stands for.
-
-        Args:
-            ref: An id, a handle, or a submitted Task.
-            by: The task that depends on it.
-
-        Raises:
-            UnknownTaskError: There is none.
-            CycleError: It is a run of *by* itself.
-        """
-        work = self._find(ref, by)
-        refuse_itself(work._row.id, by)
-        return work
-
-    def _find(self, ref: Any, by: Task) -> Work:
-        if isinstance(ref, Work):
-            if ref._rt is self:
-                return self._run_of(ref)
-            msg = f"{_name_of(by)} needs {ref!r}, which is of another orchestrator"
-            raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
-        if isinstance(ref, str):
-            return self.known(self.reruns.latest(ref), by)
-        if not isinstance(ref, Task):
-            msg = f"{_name_of(by)} needs {show(ref)}, which is no id, handle or task"
-            raise UnknownTaskError(msg, task_id=by.id)
-        name = ref._submitted_as or ref.id
-        if name is None:
-            msg = f"{_name_of(by)} needs {_name_of(ref)}, which was not submitted"
-            hint = "submit it first, or in the same list of tasks"
-            raise UnknownTaskError(msg, hint=hint, task_id=by.id)
-        name = self.reruns.latest(stem_of(name))
-        if not self.is_known(name):
-            msg = (
-                f"{_name_of(by)} needs task {name}, which was not submitted here, or "
-                "was submitted to another orchestrator since"
-            )
-            raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
-        return self.known(name, by)
-
-    def _run_of(self, work: Work) -> Work:
-        """What a handle stands for: a later run, if this one came to nothing."""
-        row = work._row
-        if row.state not in (TaskState.FAILED, TaskState.CANCELLED):
-            return work
-        latest = self.reruns.latest(stem_of(row.id))
-        return work if latest == row.id else self.known(latest)
-
-    def known(self, task_id: str, by: Task | None = None) -> Work:
-        """
-        The work of a run of a task, by the id of the run.
-
-        Raises:
-            UnknownTaskError: There is none.
-        """
-        row = self.kernel.tasks.get(task_id)
-        if row is not None and row.cargo is not None:
-            work: Work = row.cargo
-            return work
-        state = self.kernel.retired.get(task_id)
-        if state is not None:
-            if self.recovered is not None:
-                return self.recovered.recollect(task_id, state)
-            return gone(self, task_id, state)
-        who = "" if by is None else f"{_name_of(by)} needs {task_id!r}, but "
-        msg = f"{who}no task has the id {task_id!r}"
-        raise UnknownTaskError(msg, task_id=task_id)
-
-    def rerun(self, task_id: str) -> Work:
-        """
-        Run a finished task again.
-
-        Raises:
-            UnknownTaskError: There is none, or it has left memory, and no journal has
-                it.
-            InvalidTransitionError: It has not ended; or it was run again, and this is
-                not the latest run.
-        """
-        self.recall((task_id,))
-
-        def change(now: int) -> Work:
-            self.refuse_submission()
-            return self.submission.rerun(task_id, now)
-
-        result: Work = self.step(change, keep=True)
-        return result
-
-    def add_parents(self, task_id: str, parent_ids: Iterable[str]) -> None:
-        """
-        Let a task that still waits for others wait for more of them, all or none.
-
-        Their results are in its `context.results`. Those that it waits for already, or
-        that have completed, do no harm.
-
-        Args:
-            task_id: The task.
-            parent_ids: What it is to wait for, too.
-
-        Raises:
-            UnknownTaskError: There is no such task, or it has left memory; or one of
-                the others is unknown.
-            InvalidTransitionError: It does not wait for other tasks any more.
-            CycleError: One of them waits for it, however indirectly.
-        """
-        names = tuple(parent_ids)
-
-        def change(now: int) -> None:
-            self.refuse_submission()
-            row = self.kernel.tasks.get(self.reruns.latest(task_id))
-            if row is None:
-                msg = f"no task in memory has the id {task_id!r}"
-                raise UnknownTaskError(msg, task_id=str(task_id))
-            works = [self.find(name, task_of(row)) for name in names]
-            rows = [work._row for work in works]
-            fresh = self.kernel.add_parents(row, rows, now)
-            found = {work._row.id: work for work in works}
-            add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
-
-        self.recall((task_id, *names))
-        self.step(change, keep=True)
-
     def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
         """Under the lock: a wait ends well, with what came, or with its default."""
         value = result_of_wait(work, emitted)
@@ -914,30 +690,6 @@ class Runtime:
         if emitted.document is None:
             emitted.document = committer.journal.document(value)
         committer.documents[work] = emitted.document
-
-    def emit(self, name: str, payload: Any, keep_ns: int) -> int:
-        """
-        Something has happened outside: let go all tasks that wait for it; how many.
-
-        Raises:
-            InvalidTaskError: The journal cannot keep *payload*.
-        """
-        self.deciders.refuse_reentry()
-        committer = self.durable()
-        document = None
-        if committer is not None:
-            document = document_of(committer.journal.document, "payload", payload)
-        emitted = Emitted(payload, document)
-
-        def change(now: int) -> int:
-            self.refuse_submission()
-            if committer is not None and keep_ns and name not in self.kernel.awaited:
-                # Nobody waits for it: it is kept itself.
-                committer.documents[emitted] = document
-            return self.kernel.emit(name, emitted, keep_ns, now)
-
-        let_go: int = self.step(change, keep=True)
-        return let_go
 
     def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
         """A program has begun: it may have been suspended while it was on its way."""
@@ -1029,7 +781,7 @@ class Runtime:
             joined = self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
-                    take_up(self, row, now)
+                    take_up(self.kernel, row, now)
             return joined
 
         if not self.opened:
@@ -1141,15 +893,6 @@ class Runtime:
             self.note(PerformanceReported, dict(_reports.stats(self).types))
 
 
-def _rest(count: int) -> AbstractContextManager[None]:
-    """For the time in which so many tasks are taken in."""
-    return resting() if count >= _MANY else nullcontext()
-
-
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
     """A copy of *fault*, for somebody else to raise."""
     return type(fault)(fault.message, hint=fault.hint)
-
-
-def _name_of(task: Task) -> str:
-    return f"task {task.id}" if task.id else f"a task of type {task.type!r}"

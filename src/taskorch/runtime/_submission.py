@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from taskorch.errors import (
+    ComponentError,
     CycleError,
     DuplicateTaskError,
     InvalidTaskError,
@@ -20,7 +21,7 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.events import TaskRejected
+from taskorch.events import Event, TaskRejected
 from taskorch.kernel import (
     Bucket,
     Change,
@@ -39,6 +40,7 @@ from taskorch.model import (
     Wait,
 )
 from taskorch.model._show import show
+from taskorch.runtime import _plain
 from taskorch.runtime._identity import (
     Difference,
     alike,
@@ -74,10 +76,6 @@ from taskorch.runtime._work import (
     task_of_work,
 )
 
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
-
-
 __all__ = ("Entry", "Submission")
 
 _set_attribute: Final = object.__setattr__
@@ -88,6 +86,29 @@ _OTHER_KEY: Final = (
 )
 #: Stands for a handle where only its kind matters.
 _SOME: Final = Reference("some-task")
+
+
+class Owner(_plain.Owner, Protocol):
+    """What taking tasks in asks of a runtime, or of what stands for one."""
+
+    @property
+    def rerun_failed(self) -> bool:
+        """Whether what had failed in earlier lives runs again when it comes again."""
+        ...
+
+    def new_id(self) -> str:
+        """A new id."""
+        ...
+
+    def note(self, cls: type[Event], *fields: Any) -> None:
+        """Record a fact; not under the lock."""
+        ...
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -127,9 +148,9 @@ class Submission:
     needs it is `admit`, and cannot fail half-way.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
-        self.plain = Plain(runtime)
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
+        self.plain = Plain(owner)
 
     # -- outside the lock ----------------------------------------------------------
 
@@ -216,6 +237,7 @@ class Submission:
 
     def names(self, entries: Sequence[Entry]) -> list[str]:
         """The ids by which *entries* name tasks that may have left memory."""
+        directory = self._rt.directory
         names: list[str] = []
         for entry in entries:
             task = entry.task
@@ -227,12 +249,12 @@ class Submission:
                     names.append(name)
             if task.id is not None:
                 names.append(task.id)
-            recovered = self._rt.recovered
+            recovered, keys = directory.recovered, directory.keys
             key = task.idempotency_key
-            if key is not None and recovered is not None and key not in self._rt.keys:
+            if key is not None and recovered is not None and key not in keys:
                 known = recovered.id_of_key(key)
                 if known is not None:
-                    self._rt.keys[key] = known
+                    keys[key] = known
                     names.append(known)
         return names
 
@@ -299,10 +321,10 @@ class Submission:
         for entry in entries:
             task = entry.task
             key = task.idempotency_key
-            known = task.id if key is None else rt.keys.get(key, task.id)
-            known = None if known is None else rt.reruns.latest(known)
-            if known is not None and rt.is_known(known):
-                entry.existing = rt.known(known)
+            known = task.id if key is None else rt.directory.keys.get(key, task.id)
+            known = None if known is None else rt.directory.reruns.latest(known)
+            if known is not None and rt.directory.is_known(known):
+                entry.existing = rt.directory.known(known)
                 self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
@@ -328,7 +350,7 @@ class Submission:
         rt, name, key = self._rt, task.id, task.idempotency_key
         if key is None or name is None or stem_of(known) == name:
             return
-        if rt.is_known(rt.reruns.latest(name)):
+        if rt.directory.is_known(rt.directory.reruns.latest(name)):
             msg = (
                 f"the idempotency key {key!r} is that of task {stem_of(known)}, and "
                 f"the id {name!r} that of another"
@@ -352,7 +374,7 @@ class Submission:
                 continue
             begun[old] = entry
             entry.existing, entry.again = None, old
-            entry.task_id = rt.reruns.next_id(old._row.id)
+            entry.task_id = rt.directory.reruns.next_id(old._row.id)
             # The key stands for the first run, and so for them all.
             entry.task = attrs.evolve(
                 entry.given, id=entry.task_id, idempotency_key=None
@@ -400,7 +422,7 @@ class Submission:
             if isinstance(ref, str) and ref in named:
                 work = named[ref].work
             else:
-                work = self._rt.find(ref, entry.task)
+                work = self._rt.directory.find(ref, entry.task)
                 below = named.get(stem_of(work._row.id))
                 if below is not None and below.again is work:
                     # It is run again in this batch.
@@ -450,7 +472,7 @@ class Submission:
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
         if work._task is None:
-            known = rt.digests.get(name)
+            known = rt.directory.digests.get(name)
             return None if known == digest(new, above) else []
         old = _bare(work._task)
         both = given_parents(rt, work, above), above
@@ -515,12 +537,12 @@ class Submission:
         kernel = rt.kernel
         old = self._ended(task_id)
         row = old._row
-        again = rt.reruns.next_id(row.id)
+        again = rt.directory.reruns.next_id(row.id)
         task = attrs.evolve(task_of(row), id=again, idempotency_key=None, after=())
         # What it waited for may have been run again since: these are what counts.
         above = names_above(old)
-        rt.recall_locked(map(stem_of, above))
-        newest = {name: rt.known(rt.reruns.latest(stem_of(name))) for name in above}
+        rt.directory.recall(map(stem_of, above))
+        newest = {name: rt.directory.latest(stem_of(name)) for name in above}
         args, kwargs = old._args, old._kwargs
         if isinstance(task.payload, Call) and newest:
             # Of each there is one run among them: the bare ids find it.
@@ -558,13 +580,13 @@ class Submission:
     def _ended(self, task_id: str) -> Work:
         """The latest run of a task, which is to be run again."""
         rt = self._rt
-        run_id = rt.reruns.latest(task_id)
-        if run_id not in rt.kernel.tasks and rt.recovered is None:
+        run_id = rt.directory.reruns.latest(task_id)
+        if run_id not in rt.kernel.tasks and rt.directory.recovered is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
-        old = rt.known(run_id)
-        if not rt.reruns.is_latest(run_id):
-            latest = rt.reruns.latest(stem_of(run_id))
+        old = rt.directory.known(run_id)
+        if not rt.directory.reruns.is_latest(run_id):
+            latest = rt.directory.reruns.latest(stem_of(run_id))
             msg = f"task {task_id} has been run again since, as {latest}"
             hint = f"orch.rerun_task({stem_of(run_id)!r}) runs the latest again"
             raise InvalidTransitionError(msg, hint=hint, task_id=task_id)
@@ -576,7 +598,7 @@ class Submission:
     def _replace(self, old: Work, new: Work, now: int) -> None:
         """*new*, which was accepted, is the run that the id of *old* means now."""
         rt, kernel = self._rt, self._rt.kernel
-        rt.reruns.note(new._row.id)
+        rt.directory.reruns.note(new._row.id)
         note_given(old, None)
         rows = [old._row]
         if old._row.id not in kernel.tasks:
@@ -596,20 +618,19 @@ class Submission:
         """*row* leaves memory: the same name may be submitted again."""
         if row.named:
             task = _bare(task_of_work(work, row))
-            self._rt.digests[row.id] = digest(task, after_of(work))
+            self._rt.directory.digests[row.id] = digest(task, after_of(work))
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
         _set_attribute(entry.given, "_submitted_as", row.id)
         if task.id is not None or task.idempotency_key is not None:
-            self._rt.name_row(row)
+            # What it was is remembered when it leaves memory.
+            row.named = True
         if task.idempotency_key is not None:
-            self._rt.keys[task.idempotency_key] = row.id
+            self._rt.directory.keys[task.idempotency_key] = row.id
 
 
-def given_parents(
-    runtime: Runtime, work: Work, given: Collection[str]
-) -> Sequence[str]:
+def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[str]:
     """
     Under the lock: the ids of the parents that *work* was submitted with.
 
@@ -621,10 +642,11 @@ def given_parents(
     stems = set(map(stem_of, given))
     if not earlier or stems.issuperset(map(stem_of, after)):
         return after
-    runtime.recall_locked(earlier)
+    owner.directory.recall(earlier)
+    known = owner.directory.known
     added: set[str] = set()
     for name in earlier:
-        extra = runtime.known(name)._extra if runtime.is_known(name) else None
+        extra = known(name)._extra if owner.directory.is_known(name) else None
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]

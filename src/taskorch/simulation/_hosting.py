@@ -21,7 +21,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import PolicyFault, TaskRow
 from taskorch.model import Program
-from taskorch.runtime._runtime import Runtime
+from taskorch.runtime import _intake
 from taskorch.runtime._waiting import is_settled
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ class Hosting:
     runs: dict[tuple[str, int], Run]
 
     #: They take tasks in as a runtime does: by its own code.
-    submit_run: Final = Runtime.submit_run
-    submit_tasks: Final = Runtime.submit_tasks
-    _submit_plain: Final = Runtime._submit_plain
+    submit_run: Final = _intake.submit_run
+    submit_tasks: Final = _intake.submit_tasks
 
     halted: bool = False
     manager: Any = None

@@ -9,12 +9,12 @@ else knows of a life, so what a crash takes away is what is only here.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
 from inspect import iscoroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said
 from taskorch.errors import (
@@ -55,12 +55,12 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import Entry
 from taskorch.runtime._arguments import resolved
-from taskorch.runtime._attempts import gone, outcome_of, tidy
+from taskorch.runtime._attempts import outcome_of, tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import CURRENT, context_of
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._recovery import Folding
-from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._folding import Folding
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -77,7 +77,6 @@ from taskorch.simulation._remotes import Remotes
 from taskorch.simulation._work import is_call, nanoseconds
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._timeline import Timeline
     from taskorch.simulation._world import World
 
@@ -89,12 +88,19 @@ _ALL: Final = frozenset(CATALOGUE)
 _IDLE: Final = frozenset({LEASE, KEPT})
 
 
+class _Directory(Directory):
+    """Handles of earlier lives stand for the same runs as before."""
+
+    def _of_work(self, work: Work, by: Task) -> Work:  # noqa: ARG002 - as there
+        return self.known(work._row.id)
+
+
 class Life(Hosting):
     """
     One life of an orchestrator.
 
-    What a submission needs of a runtime stands under "as a runtime": the code that
-    takes tasks in is the runtime's own.
+    What tasks are taken in and folded by is the code of the runtime: what that asks of
+    its owner stands under "as a runtime".
     """
 
     def __init__(self, world: World, epoch: int) -> None:
@@ -129,15 +135,12 @@ class Life(Hosting):
 
         # As a runtime:
         self.work_class: type[Work] = world.work_class
-        self.submission: Any = Submission(cast("Runtime", self))
+        self.directory: Directory = _Directory(self)
+        self.submission: Submission = Submission(self)
         self.executors: dict[str, Any] = dict.fromkeys(("thread", "asyncio", "program"))
-        self.keys: dict[str, str] = {}
-        self.digests: dict[str, int | None] = {}
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
-        self.recovered: None = None
-        self.reruns: Reruns = Reruns()
         self.rerun_failed: bool = False
         self.opened_at: int = -1
         self.committed: int = 0
@@ -527,13 +530,6 @@ class Life(Hosting):
         row = self.kernel.tasks.get(task_id)
         return self.kernel.retired.get(task_id) if row is None else row.state
 
-    def is_known(self, task_id: str) -> bool:
-        """Whether there is, or was, such a run of a task."""
-        return task_id in self.kernel.tasks or task_id in self.kernel.retired
-
-    def recall_locked(self, names: Iterable[str]) -> None:
-        """What has left memory is known by its id only."""
-
     def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
         """
         Do something with a task; False if it has left memory.
@@ -566,7 +562,7 @@ class Life(Hosting):
         Raises:
             UsageError: It may not, or they are unknown.
         """
-        works = [self.find(name, task_of(row)) for name in after]
+        works = [self.directory.find(name, task_of(row)) for name in after]
         rows = [work._row for work in works]
         fresh = self.kernel.add_parents(row, rows, self.now())
         found = {work._row.id: work for work in works}
@@ -609,52 +605,9 @@ class Life(Hosting):
         """The bucket of *spec*."""
         return self.kernel.bucket(spec)
 
-    def name_row(self, row: TaskRow) -> None:
-        """The caller named *row*."""
-        row.named = True
-
     def note(self, cls: type[Event], *fields: Any) -> None:
         """Record a fact."""
         self.kernel.note(cls, self.now(), *fields)
-
-    def find(self, ref: Any, by: Task) -> Work:
-        """
-        The work that *ref* stands for.
-
-        Raises:
-            UnknownTaskError: There is none.
-            CycleError: It is a run of *by* itself.
-        """
-        name = ref
-        if isinstance(ref, Task):
-            name = ref._submitted_as or ref.id
-            if name is not None:
-                name = self.reruns.latest(stem_of(name))
-        elif isinstance(ref, Work):
-            name = ref._row.id
-        elif isinstance(ref, str):
-            name = self.reruns.latest(ref)
-        if not isinstance(name, str):
-            msg = f"task {by.id} needs {ref!r}, which was not submitted"
-            raise UnknownTaskError(msg, task_id=by.id)
-        refuse_itself(name, by)
-        return self.known(name)
-
-    def known(self, task_id: str) -> Work:
-        """
-        The work of a task by its id.
-
-        Raises:
-            UnknownTaskError: There is none.
-        """
-        row = self.kernel.tasks.get(task_id)
-        if row is not None and row.cargo is not None:
-            work: Work = row.cargo
-            return work
-        state = self.kernel.retired.get(task_id)
-        if state is None:
-            raise _unknown(task_id)
-        return gone(cast("Runtime", self), task_id, state)
 
     def component_error(
         self, fault: PolicyFault, task_id: str | None

@@ -553,7 +553,7 @@ class Workload:
                 task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001
                 task = attrs.evolve(task, **options)
                 # The id means the latest run.
-                latest = life.reruns.latest(task_id)  # type: ignore[union-attr]
+                latest = life.directory.reruns.latest(task_id)  # type: ignore[union-attr]
                 assert self._simulation.submit_task(task) == latest  # noqa: S101
 
         say = " ".join([task_id, *names])

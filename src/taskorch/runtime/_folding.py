@@ -1,0 +1,154 @@
+"""
+Folding: what the facts of earlier lives lead to.
+
+It gives the kernel the facts, and tasks their work; the simulation folds its journals
+by it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from taskorch.events import (
+    CLS,
+    TASK_ID,
+    EventEmitted,
+    Fact,
+    LateResultIgnored,
+    TaskCheckpointed,
+    TaskCompleted,
+    TaskFailed,
+    TaskOptionsChanged,
+    TaskParentsAdded,
+    TaskSubmitted,
+    make,
+    place_of,
+)
+from taskorch.kernel import (
+    Kernel,
+    fold,
+)
+from taskorch.model import (
+    Task,
+)
+from taskorch.protocols import Entry
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._identity import with_options
+from taskorch.runtime._kept import kept_error
+from taskorch.runtime._late import recall_late
+from taskorch.runtime._restored import MakesWork, work_of
+from taskorch.runtime._submission import Submission
+from taskorch.runtime._work import (
+    Emitted,
+    Work,
+    extra_of,
+    set_result,
+)
+
+_AFTER: Final = place_of(TaskSubmitted, "after")
+_IS_NAMED: Final = place_of(TaskSubmitted, "named")
+#: Facts that change nothing but what is kept beside a task.
+_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed})
+
+
+class Owner(MakesWork, Protocol):
+    """What folding asks of its runtime."""
+
+    kernel: Kernel
+    directory: Directory
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps the facts, if they are kept."""
+        ...
+
+    @property
+    def submission(self) -> Submission:
+        """What takes tasks in."""
+        ...
+
+
+class Folding:
+    """
+    Applies the facts of earlier lives, and gives the tasks their work again.
+
+    Args:
+        owner: A runtime, or what stands for one in a simulation: its kernel is new.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._kernel = owner.kernel
+        #: Works of tasks that the user named.
+        self._named: list[Work] = []
+
+    def fold(self, entry: Entry, apply: Callable[..., None] | None = None) -> None:
+        """
+        Apply one fact, with what was kept beside it.
+
+        Args:
+            entry: The fact, about a task that gets a row or an event from outside, and
+                the document.
+            apply: What gives the fact and its cargo to the kernel; None folds it.
+        """
+        fact, document = entry
+        kernel, cls = self._kernel, fact[CLS]
+        cargo: Work | None = None
+        if cls is TaskSubmitted:
+            cargo = self._submitted(fact, document)
+        elif cls is TaskCompleted:
+            set_result(kernel.tasks[fact[TASK_ID]].cargo, document)
+        elif cls is TaskFailed:
+            kernel.tasks[fact[TASK_ID]].cargo._error = kept_error(make(fact), document)
+        elif cls is TaskOptionsChanged:
+            work = kernel.tasks[fact[TASK_ID]].cargo
+            work._task = with_options(work._task, document)
+        elif cls is TaskParentsAdded:
+            extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
+        elif cls in _BESIDE:
+            self._keep_beside(fact, document)
+        given: Any = Emitted(document) if cls is EventEmitted else cargo
+        if apply is None:
+            fold(kernel, fact, given)
+        else:
+            apply(fact, given)
+        if cargo is not None:
+            cargo._row = kernel.tasks[fact[TASK_ID]]
+
+    def _keep_beside(self, fact: Fact, document: Any) -> None:
+        """What tells the kernel nothing, and is kept for the task and its user."""
+        row = self._kernel.tasks.get(fact[TASK_ID])
+        if row is None:
+            return
+        if fact[CLS] is LateResultIgnored:
+            recall_late(row.cargo, make(fact), document)
+        else:
+            extra = extra_of(row.cargo)
+            extra.checkpoint, extra.has_checkpoint = document, True
+
+    def _submitted(self, fact: Fact, task: Task) -> Work:
+        work = work_of(self._owner, task)
+        work._after = fact[_AFTER]
+        self._owner.directory.reruns.note(fact[TASK_ID])
+        if task.idempotency_key is not None:
+            self._owner.directory.keys[task.idempotency_key] = fact[TASK_ID]
+        if fact[_IS_NAMED] and self._owner.committer is None:
+            self._named.append(work)
+        return work
+
+    def reconnect(self) -> None:
+        """After folding: let tasks have the work of their parents."""
+        named, self._named = self._named, []
+        for work in named:
+            row = work._row
+            if row.id not in self._kernel.tasks:
+                # There is no journal that could be asked for it.
+                self._owner.submission.remember(row, work)
+        for row in self._kernel.tasks.values():
+            if row.links is not None:
+                parents = row.links.parents
+                row.cargo._above = tuple(
+                    [self._owner.directory.known(p.id) for p in parents]
+                )

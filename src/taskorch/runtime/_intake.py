@@ -1,0 +1,218 @@
+"""What comes in: tasks, runs of workflows, re-runs, dependencies, and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol
+
+from taskorch.errors import (
+    InvalidTaskError,
+    UnknownTaskError,
+)
+from taskorch.kernel import (
+    Kernel,
+)
+from taskorch.model import Task
+from taskorch.model._show import show
+from taskorch.runtime._collector import resting
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._kept import document_of
+from taskorch.runtime._plain import Batch
+from taskorch.runtime._submission import Submission
+from taskorch.runtime._work import (
+    Emitted,
+    Work,
+    add_above,
+    task_of,
+)
+
+#: Tasks of a batch for which it is worth while to let the garbage collector rest.
+_MANY: Final = 1_000
+
+
+class Owner(Protocol):
+    """What taking something in asks of a runtime, or of what stands for one."""
+
+    kernel: Kernel
+    deciders: PolicyDeciders
+    directory: Directory
+
+    @property
+    def submission(self) -> Submission:
+        """What makes rows of tasks."""
+        ...
+
+    def durable(self) -> Committer | None:
+        """What keeps the facts, if they are kept and it can be used now."""
+        ...
+
+    def recall(self, names: Sequence[str]) -> None:
+        """Look in the journal for tasks of *names* that have left memory."""
+        ...
+
+    def refuse_submission(self) -> None:
+        """Under the lock: raise if nothing comes in any more."""
+        ...
+
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """Make *change* under the lock, and do what follows from it."""
+        ...
+
+
+def submit_tasks(
+    owner: Owner, tasks: Iterable[Task], *, replace: bool = False
+) -> list[Work]:
+    """
+    Submit tasks, all or none.
+
+    Raises:
+        UsageError: One was refused; none is accepted.
+    """
+    owner.deciders.refuse_reentry()
+    if not isinstance(tasks, Iterable):
+        msg = f"a list of tasks is submitted, not {show(tasks)}"
+        raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
+    owner.durable()
+    tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
+    submission = owner.submission
+    with _rest(len(tasks)):
+        batch = submission.plain.prepare(tasks)
+        works = None if batch is None else _submit_plain(owner, batch)
+    if works is None:
+        entries = [submission.prepare(task) for task in tasks]
+        owner.recall(submission.names(entries))
+
+        def change(now: int) -> list[Work]:
+            owner.refuse_submission()
+            return submission.admit(entries, now, replace=replace)
+
+        with _rest(len(tasks)):
+            works = owner.step(change, keep=True)
+    return works or []
+
+
+def submit_run(
+    owner: Owner,
+    run_id: str,
+    tasks: Mapping[str, Task],
+    above: Mapping[str, Iterable[str]],
+) -> dict[str, Work] | None:
+    """
+    Submit the tasks of a workflow as they stand in it, under the ids of a run.
+
+    Args:
+        owner: The runtime.
+        run_id: The run; nothing of it may be there yet.
+        tasks: By their ids in the workflow.
+        above: Of each, the ids of those that it waits for.
+
+    Returns:
+        Their works, by the ids in the workflow; None if there is more to it: then
+        they are submitted as `submit_tasks` takes them.
+    """
+    owner.deciders.refuse_reentry()
+    owner.durable()
+    with _rest(len(tasks)):
+        made = owner.submission.plain.prepare_run(run_id, tasks, above)
+        if made is None or _submit_plain(owner, made[0]) is None:
+            return None
+        return made[1]
+
+
+def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
+
+    def change(now: int) -> list[Work] | None:
+        owner.refuse_submission()
+        return owner.submission.plain.admit(batch, now)
+
+    works: list[Work] | None = owner.step(change, keep=True)
+    return works
+
+
+def rerun(owner: Owner, task_id: str) -> Work:
+    """
+    Run a finished task again.
+
+    Raises:
+        UnknownTaskError: There is none, or it has left memory, and no journal has
+            it.
+        InvalidTransitionError: It has not ended; or it was run again, and this is
+            not the latest run.
+    """
+    owner.recall((task_id,))
+
+    def change(now: int) -> Work:
+        owner.refuse_submission()
+        return owner.submission.rerun(task_id, now)
+
+    result: Work = owner.step(change, keep=True)
+    return result
+
+
+def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
+    """
+    Let a task that still waits for others wait for more of them, all or none.
+
+    Their results are in its `context.results`. Those that it waits for already, or
+    that have completed, do no harm.
+
+    Args:
+        owner: The runtime.
+        task_id: The task.
+        parent_ids: What it is to wait for, too.
+
+    Raises:
+        UnknownTaskError: There is no such task, or it has left memory; or one of
+            the others is unknown.
+        InvalidTransitionError: It does not wait for other tasks any more.
+        CycleError: One of them waits for it, however indirectly.
+    """
+    names = tuple(parent_ids)
+
+    def change(now: int) -> None:
+        owner.refuse_submission()
+        row = owner.kernel.tasks.get(owner.directory.reruns.latest(task_id))
+        if row is None:
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        works = [owner.directory.find(name, task_of(row)) for name in names]
+        rows = [work._row for work in works]
+        fresh = owner.kernel.add_parents(row, rows, now)
+        found = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
+
+    owner.recall((task_id, *names))
+    owner.step(change, keep=True)
+
+
+def emit(owner: Owner, name: str, payload: Any, keep_ns: int) -> int:
+    """
+    Something has happened outside: let go all tasks that wait for it; how many.
+
+    Raises:
+        InvalidTaskError: The journal cannot keep *payload*.
+    """
+    owner.deciders.refuse_reentry()
+    committer = owner.durable()
+    document = None
+    if committer is not None:
+        document = document_of(committer.journal.document, "payload", payload)
+    emitted = Emitted(payload, document)
+
+    def change(now: int) -> int:
+        owner.refuse_submission()
+        if committer is not None and keep_ns and name not in owner.kernel.awaited:
+            # Nobody waits for it: it is kept itowner.
+            committer.documents[emitted] = document
+        return owner.kernel.emit(name, emitted, keep_ns, now)
+
+    let_go: int = owner.step(change, keep=True)
+    return let_go
+
+
+def _rest(count: int) -> AbstractContextManager[None]:
+    """For the time in which so many tasks are taken in."""
+    return resting() if count >= _MANY else nullcontext()

@@ -1,0 +1,68 @@
+"""Tasks of earlier lives that need what is gone: they are held until it is back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Protocol
+
+from taskorch.errors import (
+    InvalidTransitionError,
+)
+from taskorch.kernel import (
+    AgentRow,
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    is_missing,
+)
+from taskorch.runtime._work import (
+    gone_of,
+)
+
+
+class Owner(Protocol):
+    """A runtime, as far as it matters here."""
+
+    kernel: Kernel
+    orphans: dict[Spec, None]
+
+
+def hold_orphans(owner: Owner, now: int) -> None:
+    """Hold those whose turn has come in this life only, and whose agents are gone."""
+    kernel, orphans = owner.kernel, owner.orphans
+    for bucket in [each for each in kernel.parked if each.spec in orphans]:
+        for row in bucket.rows():
+            why = no_agent(kernel, row, now)
+            if not why:
+                orphans.pop(bucket.spec, None)
+                break
+            kernel.miss(row, why, now)
+
+
+def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Let *row* go on if it is held for what was gone, and that is back."""
+    if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
+        # A veto of the user's StateMachine leaves it where it is.
+        with suppress(InvalidTransitionError, PolicyFault):
+            kernel.decide(row, "retry", now)
+
+
+def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
+    """Why nobody will ever do *row*, as far as is known; empty if somebody may."""
+    bucket = row.bucket
+    if bucket.spec.requires is None or not kernel.config.refuse_unknown:
+        return ""
+    try:
+        kernel.match(bucket, row, now)
+    except PolicyFault:
+        return ""
+    if any(_may_come(agent) for agent in bucket.matching):
+        return ""
+    needs = ", ".join(bucket.spec.requires)
+    return f"no agent can do {needs} any more"
+
+
+def _may_come(agent: AgentRow) -> bool:
+    # One in another process comes back by itself.
+    return not agent.lost or agent.info.lease is not None
