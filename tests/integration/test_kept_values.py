@@ -139,6 +139,7 @@ def _shapes(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module of the user's that changes from one life to the next."""
     made = ModuleType("shapes_of_then")
     monkeypatch.setitem(sys.modules, made.__name__, made)
+    SEEN.clear()
 
     def write(code: str) -> Any:
         vars(made).clear()
@@ -168,6 +169,12 @@ def echo(value: Any) -> Any:
 def look(value: Any) -> str:
     SEEN.append(value)
     return repr(value)
+
+
+def look_up(task_id: str) -> Any:
+    """A task that ends as another one has."""
+    context: Any = current_context()
+    return context._rt.known(task_id)
 
 
 HELD = threading.Event()
@@ -208,6 +215,9 @@ def test_a_result_whose_class_is_gone_is_lost_by_itself(
             again = orch.submit_task(Task.call(look, handle, id=f"look/{keep}"))
             with pytest.raises(ResultGoneError, match="shapes_of_then:Point"):
                 again.result(PATIENCE)
+            ends_as_it = orch.submit(look_up, "point")
+            with pytest.raises(ResultGoneError, match="shapes_of_then:Point"):
+                ends_as_it.result(PATIENCE)
     shapes(CODE)
     with open_at(path) as orch:
         assert repr(orch.handle("point").result()) == "Point(x=1, y=2)"

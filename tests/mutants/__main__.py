@@ -140,28 +140,28 @@ def chosen(
     """
     The tests that should notice, in order, and how long each takes.
 
+    They are the fastest, as many as there is time for, of these the nearest first.
     After those that run the line come some that run others beside it: what a process
     that was forked or killed has run is not known. If none is known at all, any may.
     """
 
+    seconds = footprints.seconds
+
     def rank(test: str) -> tuple[int, float]:
         places = [number for number, place in enumerate(near) if test.startswith(place)]
-        return (min(places, default=len(near)), footprints.seconds[test])
+        return (min(places, default=len(near)), seconds[test])
 
-    def first_of(tests: Iterable[str], budget: float) -> Iterator[tuple[str, float]]:
-        for test in sorted(tests, key=rank):
-            budget -= footprints.seconds[test]
-            if budget < 0:
-                return
-            yield test, footprints.seconds[test]
+    def fastest(tests: Iterable[str], budget: float) -> list[str]:
+        tests = sorted(tests, key=seconds.__getitem__)
+        ends = itertools.accumulate(map(seconds.__getitem__, tests))
+        within = sum(1 for end in ends if end <= budget)
+        return sorted(tests[:within], key=rank)
 
     known = footprints.tests_for(mutant)
-    beside = footprints.tests_beside(mutant)
-    tests = list(first_of(known, budget)) or [
-        (test, footprints.seconds[test]) for test in sorted(known, key=rank)[:1]
-    ]
-    tests += first_of(beside, min(budget, BESIDE))
-    return tests or list(first_of(footprints.seconds, budget))
+    tests = fastest(known, budget) or sorted(known, key=rank)[:1]
+    left = budget - sum(map(seconds.__getitem__, tests))
+    tests += fastest(footprints.tests_beside(mutant), min(left, BESIDE))
+    return [(test, seconds[test]) for test in tests or fastest(seconds, budget)]
 
 
 def kept_as(file: str, tests: list[str]) -> Path:

@@ -30,6 +30,9 @@ import pytest
 #: How many times longer than before a test may take; but pytest gives it no more
 #: seconds than so many.
 TIMES, MOST = 10.0, 60.0
+#: How many times longer all tests of a change may take together: where each of them is a
+#: little late, nobody waits for them all.
+TOGETHER = 3.0
 #: A Python of its own runs at most so many tests.
 MOST_ALONE = 200
 #: Of pytest: the same examples each time, and nothing that is kept.
@@ -192,24 +195,33 @@ class Worker:
                 return self.first_failure_alone(tests, slack)
             return self.first_failure(tests, codes, slack)
 
-        try:
-            file.write_bytes(changed)
-            # Whoever looks at the time only must see that it is another.
-            os.utime(file, ns=(times.st_mtime_ns, times.st_mtime_ns + 10**12))
-            fails = first_failure(tests, codes or [])
-        finally:
-            file.write_bytes(text)
-            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-        answer: Fields = {"ran": len(tests), "by": None, "how": ""}
-        if fails:
+        def first_noticing(tests: Tests) -> tuple[int, str] | None:
+            try:
+                file.write_bytes(changed)
+                # Whoever looks at the time only must see that it is another.
+                os.utime(file, ns=(times.st_mtime_ns, times.st_mtime_ns + 10**12))
+                return first_failure(tests, codes or [])
+            finally:
+                file.write_bytes(text)
+                os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+        answer: Fields = {"ran": 0, "by": None, "how": ""}
+        while tests:
+            fails = first_noticing(tests)
+            if not fails:
+                answer["ran"] += len(tests)
+                break
             number, how = fails
-            answer["ran"] = number + 1
             without = first_failure(tests[: number + 1], [])
-            if without:
-                name = tests[without[0]][0]
-                answer["how"] = f"unsure: {name} {without[1]} without the change, too"
-            else:
+            if not without:
+                answer["ran"] += number + 1
                 answer |= {"by": tests[number][0], "how": how}
+                break
+            # That is nothing that the change does. The others may still notice it.
+            name = tests[without[0]][0]
+            answer["ran"] += without[0] + 1
+            answer["how"] = f"unsure: {name} {without[1]} without the change, too"
+            tests = tests[without[0] + 1 :]
         return answer | {"seconds": time.monotonic() - begin}
 
     def first_failure(
@@ -226,17 +238,27 @@ class Worker:
                 if not passed:
                     return
 
-        patience = [slack + min(MOST, TIMES * seconds) for _, seconds in tests]
         number = 0
+        given = 0.0
         begin = time.monotonic()
-        for passed in self.in_child(work, patience):
+        end = begin + 2 * slack
+
+        def patience() -> Iterator[float]:
+            nonlocal end, given
+            for _, seconds in tests:
+                end += TOGETHER * seconds
+                left = max(0.0, end - time.monotonic())
+                given = min(slack + min(MOST, TIMES * seconds), left)
+                yield given
+
+        for passed in self.in_child(work, patience()):
             if not passed:
                 return number, "fails"
             number += 1
             begin = time.monotonic()
         if number == len(tests):
             return None
-        hangs = time.monotonic() - begin >= patience[number]
+        hangs = time.monotonic() - begin >= given
         return number, "hangs" if hangs else "ends its process"
 
     def first_failure_alone(self, tests: Tests, slack: float) -> tuple[int, str] | None:

@@ -11,6 +11,7 @@ from tests.mutants.changes import PARTS, ROOT, draw, known_equal, mutants_of
 
 LIBRARY = """
     import functools
+    import time
 
     TIMES = []
 
@@ -34,6 +35,10 @@ LIBRARY = """
         return n
 
 
+    def nap():
+        time.sleep(0 / 4)
+
+
     class Thing:
         @functools.lru_cache
         def twice(self, n):
@@ -47,7 +52,8 @@ TESTS = """
     import subprocess
     import sys
 
-    from little import FIVE, Thing, count_down, larger
+    import pytest
+    from little import FIVE, Thing, count_down, larger, nap
 
 
     def test_larger():
@@ -76,6 +82,11 @@ TESTS = """
         assert FIVE == 5
 
 
+    @pytest.mark.parametrize("number", range(6))
+    def test_nap(number):
+        nap()
+
+
     def test_fails_anyway():
         assert larger(1, 2) == 3
 
@@ -90,6 +101,7 @@ CONFTEST = """
 
     settings.register_profile("others")
 """
+NAPS = [f"nap[{number}]" for number in range(6)]
 NAMES = ("larger", "default", "in_another_process", "count_down", "twice", "five")
 
 
@@ -145,7 +157,7 @@ def test_it_is_known_which_tests_run_a_line_in_other_processes_too(project):
         "larger", "default", "in_another_process"
     )
     # What fails anyway says nothing, and what runs at import here is of no test.
-    assert footprints.seconds.keys() - named("passes_only_once") == named(*NAMES)
+    assert footprints.seconds.keys() - named("passes_only_once") == named(*NAMES, *NAPS)
     assert footprints.tests_for(change(folder, "2 + 3", "2 - 3")) == named(
         "in_another_process"
     )
@@ -194,6 +206,20 @@ def test_a_test_that_fails_without_the_change_too_has_noticed_nothing(project):
     assert "without the change" in answer["how"]
 
 
+def test_the_others_are_asked_after_one_that_fails_without_the_change_too(project):
+    mutant = change(project[0], "return a", "None")
+    answer = attempt(project, mutant, named("default", "fails_anyway", "larger"))
+    assert (answer["by"], answer["ran"]) == (*named("larger"), 3)
+
+
+def test_nobody_waits_for_many_that_are_each_a_little_late(project):
+    """Each has its slack, and all together have two."""
+    mutant = change(project[0], "sleep(0", "(1) / 4")
+    answer = attempt(project, mutant, named(*NAPS), slack=0.5)
+    assert answer["how"] == "hangs"
+    assert attempt(project, mutant, named(*NAPS[:2]), slack=0.5)["by"] is None
+
+
 def test_the_nearest_are_the_first_then_the_fastest_within_their_time(project):
     footprints = Footprints()
     mutant = change(project[0], "a >= b", "a > b")
@@ -209,9 +235,9 @@ def test_the_nearest_are_the_first_then_the_fastest_within_their_time(project):
         return [name for name, _ in order]
 
     assert names(60) == ["near::a", "near::b", "far::a", "near::beside"]
-    assert names(2) == ["near::a", "near::beside"]
+    assert names(2) == ["near::a", "far::a", "near::beside"]
     # One at least, whatever it takes.
-    assert names(0.1) == ["near::a"]
+    assert names(0.05) == ["near::a"]
 
 
 def test_each_change_is_one_and_has_a_name_of_its_own():
