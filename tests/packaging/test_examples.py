@@ -94,3 +94,10 @@ def test_phases_fail_once_and_report():
 def test_own_journal_computes_once(tmp_path):
     for _ in range(2):
         assert output_of("own_journal.py", tmp_path / "runs") == ["204"]
+
+
+@pytest.mark.slow
+def test_own_executor_holds_and_kills():
+    lines = output_of("own_executor.py")
+
+    assert lines == ["1024", "running", "suspended", "cancelled"]

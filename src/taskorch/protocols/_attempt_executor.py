@@ -133,7 +133,7 @@ class AttemptExecutor(Protocol[B]):
            returned or raised: in this process the very object, from another one an
            equal one.
         3. A `begin` that raises has begun nothing, and `end` is never told of it.
-        4. An attempt that fails, hangs or is stopped harms no other.
+        4. An attempt that fails or is stopped harms no other.
         5. `stop` asks the attempt to end, and does not wait for that. One that can be
            stopped ends soon, whatever it does; one that cannot goes on to its end. Its
            end is told in either case.

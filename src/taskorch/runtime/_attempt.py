@@ -90,7 +90,8 @@ class Attempt:
 
     def run(self) -> None:
         row, number, work = self._row, self.number, self._work
-        handed, value, error = self._rt.attempts.perform(row, number, work)
+        perform, variables = self._rt.attempts.perform, self.variables()
+        handed, value, error = perform(row, number, work, variables)
         if handed:
             # A program now runs for it.
             return
@@ -101,7 +102,7 @@ class Attempt:
             self.end(value, error)
         finally:
             # The frames of an error lead to this one: it keeps no task alive.
-            del self, row, work, value, error
+            del self, row, work, variables, value, error
 
     def call(
         self, *, elsewhere: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,10 +181,16 @@ class Attempts:
     # -- on a thread of ours -------------------------------------------------------
 
     def perform(
-        self, row: TaskRow, number: int, work: Work
+        self, row: TaskRow, number: int, work: Work, variables: Context | None = None
     ) -> tuple[bool, Any, BaseException | None]:
         """
         On a thread: do an attempt that is not the plainest.
+
+        Args:
+            row: Its task.
+            number: Its number.
+            work: What the runtime keeps of the task.
+            variables: What tells of its context where no worker of ours does.
 
         Returns:
             Whether the work goes on elsewhere, the value, and the error.
@@ -192,7 +199,8 @@ class Attempts:
         if context.cancelled:
             return False, None, AttemptInterrupted("stopped before it began")
         try:
-            value = work._ctx.copy().run(self._call, row, number, work, context)
+            variables = work._ctx.copy() if variables is None else variables
+            value = variables.run(self._call, row, number, work, context)
         except BaseException as error:  # noqa: BLE001 - it is the task's
             return False, None, error
         finally:

@@ -18,6 +18,9 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 from taskorch.testing.laws._agent_registry import (
     check_agent_registry as check_agent_registry,
 )
+from taskorch.testing.laws._attempt_executor import (
+    check_attempt_executor as check_attempt_executor,
+)
 from taskorch.testing.laws._case import LawViolation as LawViolation
 from taskorch.testing.laws._durable_journal import (
     check_durable_journal as check_durable_journal,

@@ -1,0 +1,487 @@
+"""Whether an AttemptExecutor keeps its laws."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from random import Random
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch.executors._remote import RemoteCall, RemoteEnd, end_of
+from taskorch.model import Call, Program, Task
+from taskorch.protocols import AttemptExecutor
+from taskorch.testing.laws._case import Case, brief, cases, factory
+from taskorch.testing.laws._home import Address, Home, call_home
+from taskorch.testing.laws._worlds import some_data
+
+Work: TypeAlias = Literal["call", "coroutine", "program"]
+
+#: Seconds that what must not happen is given to happen: each check costs that much.
+_TOO_EARLY: Final = 0.2
+#: Seconds of grace: what can be stopped should be by then.
+_GRACE: Final = 1.0
+#: A program that calls home; its last argument is its exit code.
+_PROGRAM: Final = """\
+import socket, sys
+_, host, port, name, code = sys.argv
+with socket.create_connection((host, int(port))) as line:
+    line.sendall(f"{name}\\n".encode())
+    line.recv(1)
+sys.exit(int(code))
+"""
+
+
+def check_attempt_executor(
+    make: Callable[[], AttemptExecutor[Any]],
+    *,
+    work: Work = "call",
+    seed: int = 0,
+    examples: int = 20,
+    patience: float = 10.0,
+) -> None:
+    """
+    Check the laws of AttemptExecutor, with an executor for each.
+
+    What the attempts do says over a socket of this machine that it has begun, and waits
+    to be let go on, so it may be done in another process. Errors are of the builtin
+    classes. The executors are not ended: *make* may hand out the same one again.
+
+    How the laws are seen:
+
+    - 1: what is begun is kept waiting, and `begin` must return; and an end begins the
+      next attempt, on whatever thread it is told.
+    - 2: `end` is told of each attempt, and a second time within a moment of none.
+    - 3: attempts of which nothing can be had: either `begin` raises, or `end` is told.
+    - 5, 6: stopped, or held, while it waits, and stopped as soon as it was begun. That
+      an executor which breaks one is told from a slow one takes *patience*.
+
+    Args:
+        make: What makes an executor.
+        work: What its attempts are: calls of a plain function, of an `async def`, or
+            programs.
+        seed: Of the results.
+        examples: How many attempts to make, about.
+        patience: Seconds after which what has not happened is held never to happen.
+
+    Raises:
+        LawViolation: A law is broken.
+        TypeError: *make* cannot be called, or makes no such executor.
+    """
+    checks = (
+        _check_begin,
+        _check_ends,
+        _check_refused,
+        _check_chain,
+        _check_others,
+        _check_stop,
+        _check_hold,
+        _check_ended,
+    )
+    made = factory(make, AttemptExecutor)
+    numbered = cases(AttemptExecutor, "check_attempt_executor", seed, len(checks))
+    for case, check in zip(numbered, checks, strict=True):
+        with case.noted(), _site(case, made(), work, examples, patience) as site:
+            check(site)
+
+
+async def call_home_async(
+    address: Address,
+    patience: float,
+    name: str,
+    value: Any = None,
+    error: Exception | None = None,
+) -> Any:
+    """As `call_home`, on an event loop."""
+    opening = asyncio.open_connection(*address)
+    reader, writer = await asyncio.wait_for(opening, patience)
+    try:
+        writer.write(f"{name}\n".encode())
+        await writer.drain()
+        await reader.read(1)
+    finally:
+        writer.close()
+    if error is not None:
+        raise error
+    return value
+
+
+class _Refused(Exception):  # noqa: N818 - what a check raises itself
+    """Nothing can be had of an attempt."""
+
+
+class Try:
+    """An attempt that is under check, and what its executor has said of it."""
+
+    number: int = 1
+    fence: tuple[int, int] = (1, 1)
+
+    def __init__(
+        self, task: Task[Any], on_end: Callable[[], object] | None = None
+    ) -> None:
+        self._task = task
+        self._on_end = on_end
+        self.cancelled: bool = False
+        #: Nothing can be had of it.
+        self.is_refused: bool = False
+        #: What `begin` returned.
+        self.begun: Any = None
+        #: All ends that were told, each a value and an error.
+        self.ends: list[tuple[Any, BaseException | None]] = []
+        self._ended = threading.Event()
+
+    @property
+    def task_id(self) -> str:
+        return self._task.id or ""
+
+    @property
+    def task(self) -> Task[Any]:
+        if self.is_refused:
+            raise _Refused
+        return self._task
+
+    def run(self) -> None:
+        try:
+            fn, args, kwargs = self.call()
+            value = self.variables().run(fn, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - it is the end's
+            self.end(error=error)
+        else:
+            self.end(value)
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        del elsewhere
+        payload = self.task.payload
+        return payload.fn, payload.args, payload.kwargs
+
+    def variables(self) -> Context:
+        return copy_context()
+
+    def portable(self) -> Callable[[], Any]:
+        fn, args, _ = self.call()
+        return RemoteCall(fn, args)
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        if isinstance(value, RemoteEnd):
+            value, error = end_of(value, self.task_id)
+        self.ends.append((value, error))
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+        self._ended.set()
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        threading.Thread(target=self.end, args=(value, error), daemon=True).start()
+
+    def unstarted(self, error: BaseException) -> None:
+        self.end(error=error)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended; waits for that."""
+        return self._ended.wait(seconds)
+
+
+@attrs.define(eq=False)
+class _Site:
+    """One executor under check, and what it was given to do."""
+
+    case: Case
+    executor: AttemptExecutor[Any]
+    home: Home
+    work: Work
+    examples: int
+    patience: float
+    tries: dict[str, Try] = attrs.Factory(dict)
+    expected: dict[Try, tuple[Any, Exception | None]] = attrs.Factory(dict)
+
+    def make(
+        self,
+        value: Any = None,
+        error: Exception | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> Try:
+        """One more attempt, that is not begun."""
+        name = f"t{len(self.tries)}"
+        made = Try(Task("law", self._payload(name, value, error), id=name), on_end)
+        self.tries[name] = made
+        self.expected[made] = value, error
+        return made
+
+    def _payload(self, name: str, value: Any, error: Exception | None) -> Any:
+        host, port = self.home.address
+        if self.work == "program":
+            code = "0" if error is None else "3"
+            command = (sys.executable, "-c", _PROGRAM, host, str(port), name, code)
+            return Program(command)
+        args = (self.home.address, 4 * self.patience, name, value, error)
+        return Call(call_home if self.work == "call" else call_home_async, args)
+
+    def begin(self, attempt: Try) -> Try:
+        """Have *attempt* begun."""
+        attempt.begun = self.executor.begin(attempt)
+        return attempt
+
+    def start(self, value: Any = None, error: Exception | None = None) -> Try:
+        """One more attempt, that is begun."""
+        return self.begin(self.make(value, error))
+
+    def has_begun(self, attempt: Try) -> None:
+        """It does what it is to do, and waits to be let go on."""
+        begun = self.home.has_heard_of([attempt.task_id])
+        did = f"An attempt had not begun within {self.patience:g} s."
+        self.case.expect(begun, 2, did)
+
+    def ask(self, what: str, attempt: Try, law: int) -> None:
+        """*what* is asked of the executor about *attempt*, and must return."""
+        executor = self.executor
+        raised: list[BaseException] = []
+
+        def act() -> None:
+            try:
+                if what == "stop":
+                    attempt.cancelled = True
+                    executor.stop(attempt.begun, _GRACE)
+                elif what == "hold":
+                    executor.hold(attempt.begun)
+                else:
+                    executor.resume(attempt.begun)
+            except BaseException as error:  # noqa: BLE001 - it is told
+                raised.append(error)
+
+        asker = threading.Thread(target=act, daemon=True)
+        asker.start()
+        asker.join(self.patience)
+        did = f"{what}() did not return within {self.patience:g} s."
+        self.case.expect(not asker.is_alive(), law, did)
+        for error in raised:
+            did = f"{what}() raised {error!r}."
+            self.case.fail(7 if attempt.ends else law, did)
+
+    def ends(self, attempt: Try, law: int) -> None:
+        """*attempt* ends, and not twice."""
+        ended = attempt.wait(self.patience)
+        did = f"An attempt's end was not told within {self.patience:g} s."
+        self.case.expect(ended, law, did)
+
+    def ends_well(self, attempt: Try, law: int, *, here: bool = False) -> None:
+        """*attempt* comes to the end that it was to have."""
+        self.ends(attempt, law)
+        value, error = self.expected[attempt]
+        got, raised = attempt.ends[0]
+        told = f"was told with {brief(got)} and {raised!r}."
+        if self.work == "program":
+            right = (raised is None) == (error is None)
+            right = right and (error is not None or got.exit_code == 0)
+        elif error is not None:
+            right = raised is error if here else _kind(raised) == _kind(error)
+            told = f"that raised {error!r} {told}"
+        else:
+            right = raised is None and (got is value if here else got == value)
+            told = f"that returned {brief(value)} {told}"
+        self.case.expect(right, law, f"An attempt {told}")
+
+    def all_once(self) -> None:
+        """Of each attempt that was begun, one end was told, and it was done once."""
+        time.sleep(_TOO_EARLY)
+        for attempt in self.tries.values():
+            did = f"It told {len(attempt.ends)} ends of an attempt."
+            self.case.expect(len(attempt.ends) <= 1, 2, did)
+            times = self.home.begun.count(attempt.task_id)
+            self.case.expect(times <= 1, 2, f"It did one {times} times.")
+
+    def is_here(self) -> bool:
+        """Whether attempts are made in this process."""
+        if self.work != "call":
+            return self.work == "coroutine"
+        found = Try(Task("law", Call(os.getpid, ()), id="pid"))
+        self.begin(found)
+        self.ends(found, 2)
+        return bool(found.ends[0][0] == os.getpid())
+
+
+@contextmanager
+def _site(
+    case: Case,
+    executor: AttemptExecutor[Any],
+    work: Work,
+    examples: int,
+    patience: float,
+) -> Iterator[_Site]:
+    home = Home(patience)
+    site = _Site(case, executor, home, work, examples, patience)
+    try:
+        yield site
+        home.open()
+        site.all_once()
+    finally:
+        home.open()
+        # Before the address is given away, nothing may be left that would call it.
+        end = time.monotonic() + patience
+        for attempt in site.tries.values():
+            if attempt.begun is not None:
+                attempt.wait(max(0.0, end - time.monotonic()))
+        home.close()
+
+
+# ------------------------------------------------------------------------ laws 1 to 4
+
+
+def _check_begin(site: _Site) -> None:
+    """Law 1: an attempt that is kept does not keep `begin`."""
+    site.home.shut()
+    attempt = site.make()
+    beginner = threading.Thread(target=site.begin, args=(attempt,), daemon=True)
+    beginner.start()
+    beginner.join(site.patience)
+    did = f"It did not return within {site.patience:g} s, while the attempt was kept."
+    site.case.expect(not beginner.is_alive(), 1, did)
+    site.has_begun(attempt)
+    site.case.expect(not attempt.ends, 2, "An end was told while the attempt was kept.")
+    site.home.open()
+    site.ends_well(attempt, 2)
+
+
+def _check_ends(site: _Site) -> None:
+    """Law 2 of values and errors."""
+    here, dice = site.is_here(), site.case.random
+    for _ in range(max(1, site.examples // 4)):
+        for attempt in (site.start(_some_value(dice)), site.start(None, _error(dice))):
+            site.ends_well(attempt, 2, here=here)
+
+
+def _check_refused(site: _Site) -> None:
+    """Law 3: either `begin` raises, or the end is told."""
+    attempt = site.make()
+    attempt.is_refused = True
+    try:
+        site.begin(attempt)
+    except _Refused:
+        attempt.wait(_TOO_EARLY)
+        did = f"It raised, and told {brief(attempt.ends)}."
+        site.case.expect(not attempt.ends, 3, did)
+    else:
+        site.ends(attempt, 2)
+        error = attempt.ends[0][1]
+        did = f"The attempt raised, and was told to have ended with {error!r}."
+        site.case.expect(isinstance(error, _Refused), 2, did)
+    after = site.start("after")
+    site.ends_well(after, 4)
+
+
+def _check_chain(site: _Site) -> None:
+    """Law 1: what ends begins the next."""
+    last = site.make("last")
+    chain = [last]
+    for n in range(3):
+        after = chain[-1]
+        chain.append(site.make(n, on_end=lambda after=after: site.begin(after)))  # type: ignore[misc]
+    site.begin(chain[-1])
+    for attempt in reversed(chain):
+        if not attempt.wait(site.patience):
+            did = "An attempt that was begun from within `end` came to no end within"
+            site.case.fail(1, f"{did} {site.patience:g} s.")
+    site.ends_well(last, 2)
+
+
+def _check_others(site: _Site) -> None:
+    """Law 4: beside one that is under way, one fails and one is stopped."""
+    here, dice = site.is_here(), site.case.random
+    site.home.shut()
+    under_way = site.start("under way")
+    site.has_begun(under_way)
+    failing = site.start(None, _error(dice))
+    stopped = site.start("stopped")
+    site.ask("stop", stopped, 5)
+    after = site.start("after")
+    site.home.open()
+    site.ends_well(under_way, 4, here=here)
+    site.ends_well(failing, 4, here=here)
+    site.ends(stopped, 5)
+    site.ends_well(after, 4, here=here)
+
+
+# ------------------------------------------------------------------------ laws 5 to 7
+
+
+def _check_stop(site: _Site) -> None:
+    """Law 5: one that waits is stopped, and others as soon as they were begun."""
+    site.home.shut()
+    attempt = site.start("stopped")
+    site.has_begun(attempt)
+    site.ask("stop", attempt, 5)
+    # What cannot be stopped is let go on.
+    attempt.wait(_GRACE)
+    site.home.open()
+    site.ends(attempt, 5)
+    for _ in range(max(1, site.examples // 2)):
+        attempt = site.start("stopped")
+        site.ask("stop", attempt, 5)
+        site.ends(attempt, 5)
+    site.ends_well(site.start("after"), 4)
+
+
+def _check_hold(site: _Site) -> None:
+    """Law 6: while it is held it does not even notice that it may go on."""
+    if not site.executor.can_hold():
+        return
+    site.home.shut()
+    held, killed = site.start("held"), site.start("stopped")
+    site.has_begun(held)
+    site.has_begun(killed)
+    for attempt in (held, killed):
+        site.ask("hold", attempt, 6)
+    site.ask("stop", killed, 6)
+    site.ends(killed, 6)
+    site.home.open()
+    held.wait(_TOO_EARLY)
+    site.case.expect(not held.ends, 6, "An attempt that was held came to its end.")
+    site.ask("resume", held, 6)
+    site.ends_well(held, 6)
+
+
+def _check_ended(site: _Site) -> None:
+    """Law 7: nothing is done to what has ended, or was stopped."""
+    attempt = site.start("ended")
+    site.ends_well(attempt, 2)
+    site.home.shut()
+    stopped = site.start("stopped")
+    asked = ["stop", "stop"]
+    if site.executor.can_hold():
+        asked += ["hold", "resume", "resume", "stop"]
+    for what in asked:
+        site.ask(what, attempt, 7)
+        site.ask(what, stopped, 7)
+    site.home.open()
+    site.ends(stopped, 7)
+    for what in asked:
+        site.ask(what, stopped, 7)
+    site.ends_well(site.start("after"), 7)
+
+
+def _kind(error: BaseException | None) -> tuple[object, ...]:
+    return (type(error), None if error is None else error.args)
+
+
+def _some_value(dice: Random) -> Any:
+    return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
+
+
+def _error(dice: Random) -> Exception:
+    return dice.choice(
+        (
+            ValueError("no good", dice.getrandbits(16)),
+            OSError(28, "no space left"),
+            KeyError(("a", 1)),
+            RuntimeError(),
+            TimeoutError("out of time"),
+        )
+    )
