@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, in_loop
+from tests.integration.tools import PATIENCE, eventually, in_loop
 from tests.workflows.functions import BROKEN, CALLS, add, step, total
 from tests.workflows.tools import failures
 
@@ -85,6 +85,23 @@ def test_a_run_of_an_earlier_life_is_found_and_restarted(path, keep_finished):
         assert run.handles["b"].task_id == "x/b~2"
         assert run.result(PATIENCE)["b"] == "b(a())"
     assert CALLS == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+def test_a_map_that_has_failed_in_this_life_is_restarted(path, keep_finished):
+    """With what it was to call, and for how many at once, wherever that is kept."""
+    BROKEN.add("b")
+    wf = Workflow("w")
+    wf.map(step, wf.task(list, "ab", id="names"), id="m", max_parallel=1)
+    with life(path, keep_finished=keep_finished) as orch:
+        run = orch.workflows.start(wf, id="x")
+        assert list(failures(run)) == ["m/1"]
+        if not keep_finished:
+            eventually(lambda: not orch._rt.kernel.tasks)
+        BROKEN.clear()
+        orch.workflows.restart("x")
+        assert run.result(PATIENCE)["m"] == ["a()", "b()"]
+    assert CALLS == ["a", "b", "b"]
 
 
 def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):

@@ -32,7 +32,6 @@ from taskorch.runtime._work import (
     ended_earlier,
     failed_earlier,
     names_above,
-    task_of_work,
 )
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._context import TaskContext
     from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._work import Work
 
 #: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
 MAX_ADDED: Final = 100_000
@@ -499,13 +499,16 @@ class WorkflowManager:
             if work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
             and is_meant(work)
         ]
-        works = [run._works[name] for name, _ in failed]
-        for work in works:
-            task_id = work.task_id
-            if task_id not in rt.kernel.tasks and rt.directory.recovered is None:
-                msg = f"task {task_id} has left memory, and cannot be run again"
-                raise UnknownTaskError(msg, hint="raise keep_finished", task_id=task_id)
-        pools = _limits.of_tasks(task_of_work(work, work._row) for work in works)
+        works: dict[str, Work] = {task_id: run._works[name] for name, task_id in failed}
+        gone = [task_id for task_id in works if task_id not in rt.kernel.tasks]
+        if gone:
+            if rt.directory.recovered is None:
+                msg = f"task {gone[0]} has left memory, and cannot be run again"
+                raise UnknownTaskError(msg, hint="raise keep_finished", task_id=gone[0])
+            works |= rt.directory.recovered.recollect_all(gone)
+        pools = _limits.of_tasks(
+            work._task for work in works.values() if work._task is not None
+        )
         if pools:
             self._limit(run_id, pools)
         # What adds tasks finds those that it has added, which come first.

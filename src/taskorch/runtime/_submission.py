@@ -73,7 +73,6 @@ from taskorch.runtime._work import (
     note_given,
     place_under,
     task_of,
-    task_of_work,
 )
 
 __all__ = ("Entry", "Submission")
@@ -606,8 +605,8 @@ class Submission:
             rows = _standing_for(old._row.id, kernel.tasks.values())
         for row in rows:
             for child in () if row.links is None else row.links.dependents:
-                below: Work | None = child.cargo
-                if below is not None and hangs_on(child):
+                if hangs_on(child):
+                    below: Work = child.cargo
                     below._after = after_of(below)
                     below._above = tuple(
                         [new if w._row.id == row.id else w for w in below._above]
@@ -617,8 +616,10 @@ class Submission:
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
         if row.named:
-            task = _bare(task_of_work(work, row))
-            self._rt.directory.digests[row.id] = digest(task, after_of(work))
+            assert work._task is not None  # noqa: S101 - it gave the name
+            self._rt.directory.digests[row.id] = digest(
+                _bare(work._task), after_of(work)
+            )
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task

@@ -13,7 +13,6 @@ import attrs
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
-    InternalError,
     NotRunningError,
     ResultGoneError,
     TaskCancelledError,
@@ -318,13 +317,6 @@ def task_of(row: TaskRow) -> Task:
     return task
 
 
-def task_of_work(work: Work, row: TaskRow) -> Task:
-    """The task of *work*, whose row has lost its cargo."""
-    if work._task is not None:
-        return work._task
-    return Task.call(work._fn or nothing, *work._args, kwargs=work._kwargs, id=row.id)
-
-
 def set_result(work: Work, value: Any) -> None:
     """*work*, which has its row, completes with *value*, as the journal gave it."""
     work._value = value
@@ -454,8 +446,7 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         return raised
     if cause == "internal":
         fault = work._rt.fault
-        if fault is None:
-            return InternalError(message)
+        assert fault is not None  # noqa: S101 - it says so
         return type(fault)(message, hint=fault.hint)
     if cause == "expired":
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
