@@ -72,6 +72,33 @@ def test_polling_for_a_result_leaves_nothing_behind() -> None:
         handle.result(PATIENCE)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_to_end_as_another_task_leaves_nothing_behind(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the wait for that nor the attempt, even if the end was known before."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        inner = orch.submit_task(Task.wait_for("go"))
+        when = orch._rt.waiting.when
+
+        def when_told(*given: Any) -> Any:
+            waiter = when(*given)
+            if at_once:
+                orch.emit("go", 7)
+                orch._rt.publisher.flush(PATIENCE)
+            return waiter
+
+        monkeypatch.setattr(orch._rt.waiting, "when", when_told)
+        outer = orch.submit(lambda: inner)
+        if not at_once:
+            eventually(lambda: inner._waiters)
+            orch.emit("go", 7)
+        assert outer.result(PATIENCE) == 7
+        refs = [weakref.ref(outer)]
+        del outer
+        gone(refs)
+
+
 def test_a_stop_that_gives_up_leaves_nothing_behind() -> None:
     """The last wait of all is a wait like others."""
     orch = short_grace(TaskOrchestrator(), 1e-6)

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
 
 from taskorch import (
     DependencyFailedError,
@@ -150,8 +150,11 @@ def test_cancelled_itself_it_leaves_the_other_alone():
         assert outer.cancel()
         with pytest.raises(TaskCancelledError):
             outer.result(PATIENCE)
+        assert not inner._waiters
         gate.release()
         assert inner.result(PATIENCE) == 3
+        # It ended by itself, and was not given up.
+        assert not orch.stop().leaked
 
 
 def test_its_timeout_goes_on():
@@ -162,6 +165,7 @@ def test_its_timeout_goes_on():
         with pytest.raises(TaskTimeoutError):
             outer.result(PATIENCE)
         gate.release()
+        assert not orch.stop().leaked
 
 
 def test_told_to_stop_before_it_returns_one_it_ends():
@@ -180,6 +184,44 @@ def test_told_to_stop_before_it_returns_one_it_ends():
         with pytest.raises(TaskCancelledError):
             handle.result(PATIENCE)
         held.release()
+        assert not orch.stop().leaked
+
+
+def test_told_to_stop_as_it_begins_to_wait_it_ends(monkeypatch):
+    """Nobody wakes what is not known to wait yet."""
+    with TaskOrchestrator() as orch:
+        inner = orch.submit_task(Task.wait_for("never"))
+        note = orch._rt.waiting.note
+
+        def note_late(context, wake):
+            orch.cancel_task(context.task_id)
+            note(context, wake)
+
+        monkeypatch.setattr(orch._rt.waiting, "note", note_late)
+        with pytest.raises(TaskCancelledError):
+            orch.submit(lambda: inner).result(PATIENCE)
+        assert not orch.stop(drain=False).leaked
+
+
+def test_told_both_that_the_other_has_ended_and_to_stop_it_ends_once():
+    """Both are on their way while a receiver is at work."""
+    receiving, held = Hold(), Hold()
+    with TaskOrchestrator() as orch:
+        failures = Recorder(orch, "receiver_failed")
+        inner = orch.submit(held)
+        outer = orch.submit(lambda: inner)
+        waiting(orch, outer)
+        orch.signals.task_submitted.connect(receiving)
+        orch.submit(int)
+        receiving.wait()
+        held.release()
+        inner.result(PATIENCE)
+        outer.cancel()
+        receiving.release()
+        with pytest.raises(TaskCancelledError):
+            outer.result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert failures.events == []
 
 
 def test_a_stop_ends_the_wait():
@@ -307,6 +349,29 @@ def test_a_run_again_of_what_blocked_it_lets_it_go_on():
         )
         orch.rerun_task(bad.task_id)
         assert orch.submit(lambda: joined).result(PATIENCE) == 5
+
+
+def test_a_run_again_before_it_is_told_lets_it_wait_on():
+    """What it was to be told does not hold any more, for a receiver was at work."""
+    receiving, first, second = Hold(), Hold(), Hold()
+    runs = iter([first, second])
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(lambda: int(next(runs)("x" if not first.calls else "5")))
+        joined = orch.submit_task(Task.call(abs, bad))
+        outer = orch.submit(lambda: joined)
+        waiting(orch, outer)
+        orch.signals.task_submitted.connect(receiving)
+        orch.submit(int)
+        receiving.wait()
+        first.release()
+        eventually(
+            lambda: orch.get_task_status(joined.task_id).state is TaskState.BLOCKED
+        )
+        orch.rerun_task(bad.task_id)
+        receiving.release()
+        assert orch._rt.publisher.flush(PATIENCE)
+        second.release()
+        assert outer.result(PATIENCE) == 5
 
 
 def inner():

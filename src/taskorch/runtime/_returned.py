@@ -59,7 +59,7 @@ class _Ending:
         self._target = target
         self._context = context_of(work, attempt)
         self._is_over = False
-        #: What listens to the other task. It may have been told before it stands here.
+        #: What listens to the other task.
         self._waiter: Callable[[], object] | None = None
 
     def begin(self) -> None:
@@ -82,6 +82,15 @@ class _Ending:
     def _listen(self) -> None:
         when = self._rt.waiting.when
         self._waiter = when(self._target, _is_known, self._tell)
+        if self._is_over:
+            # It was told before this came back.
+            self._listen_no_more()
+
+    def _listen_no_more(self) -> None:
+        # Each refers to the other.
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._rt.waiting.remove(self._target, waiter)
 
     def _tell(self) -> None:
         """Under the lock: something has become of the other task."""
@@ -104,8 +113,7 @@ class _Ending:
             self._listen()
             return
         self._is_over = True
-        if self._waiter is not None:
-            rt.waiting.remove(target, self._waiter)
+        self._listen_no_more()
         rt.waiting.forget(self._context, (target._row,), self._stop)
         if self._context.cancelled:
             self._finish(None, AttemptInterrupted(self._context._control.why))
@@ -131,7 +139,8 @@ class _Ending:
 
 
 def _is_known(work: Work) -> bool:
-    return is_settled(work._row) or work._rt.halted
+    # What is left to the next life need not be known: each attempt is told to stop.
+    return is_settled(work._row)
 
 
 def _end_of(target: Work) -> tuple[Any, BaseException | None]:
