@@ -237,3 +237,13 @@ def test_the_collector_rests_for_large_batches_only():
         assert all(found)
         assert len(found) >= 1000
         assert gc.isenabled()
+
+
+def test_who_does_a_batch_is_decided_by_what_its_tasks_require():
+    """And not by their type, which another agent would do."""
+    with TaskOrchestrator() as orch:
+        orch.agent("by-type", capabilities={"x"})(lambda task, context: "type")
+        orch.agent("as-required", capabilities={"y"})(lambda task, context: "required")
+        tasks = [Task("x", requires=["y"]) for _ in range(3)]
+        handles = orch.submit_tasks(tasks)
+        assert [handle.result(PATIENCE) for handle in handles] == ["required"] * 3

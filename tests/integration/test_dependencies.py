@@ -14,6 +14,7 @@ from taskorch import (
     CycleError,
     DependencyFailedError,
     InvalidTaskError,
+    NotRunningError,
     RetryPolicy,
     Task,
     TaskCancelledError,
@@ -301,6 +302,16 @@ def test_dependencies_that_are_refused() -> None:
         orch.submit(int).result(PATIENCE)
         with pytest.raises(UnknownTaskError, match="in memory"):
             add_parents(orch, "a", "b")
+
+
+def test_a_stop_leaves_the_dependencies_to_the_next_life(tmp_path: Path) -> None:
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.submit_task(Task.wait_for("go", id="go"))
+    orch.submit_task(Task.call(int, id="t", after=["go"]))
+    orch.submit_task(Task.wait_for("more", id="more"))
+    orch.stop(drain=False)
+    with pytest.raises(NotRunningError):
+        add_parents(orch, "t", "more")
 
 
 def test_later_dependencies_outlive_the_process(tmp_path: Path) -> None:

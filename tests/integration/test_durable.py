@@ -580,6 +580,19 @@ def test_a_running_task_is_suspended_at_its_checkpoint(path: Path) -> None:
     assert CALLS == [("s", []), ("s", [0])]
 
 
+async def checkpoint_on_the_loop() -> None:
+    current_context().checkpoint([1])
+
+
+def test_a_coroutine_may_not_wait_for_its_checkpoint_on_the_loop(path: Path) -> None:
+    """It is told how it may."""
+    with open_at(path) as orch:
+        handle = orch.submit_task(Task.call(checkpoint_on_the_loop, id="c"))
+        error = handle.exception(PATIENCE)
+        assert isinstance(error, WouldBlockError)
+        assert "await context.aio.checkpoint" in str(error.hint)
+
+
 def test_tasks_inside_tasks(path: Path) -> None:
     """A task submits another and waits for it, with one slot."""
     with open_at(path, concurrency=1) as orch:

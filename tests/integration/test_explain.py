@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
@@ -244,6 +245,16 @@ def test_before_the_start() -> None:
     orch.submit_task(Task.call(int, id="x"))
     assert only(orch.explain("x")).kind == "not_started"
     orch.stop()
+
+
+def test_after_the_end(tmp_path: Path) -> None:
+    """What a stop has left: nothing starts any more, and a start would not help."""
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.submit_task(Task.call(int, id="x"))
+    orch.stop(drain=False)
+    blocker = only(orch.explain("x"))
+    assert "has stopped" in blocker.detail
+    assert not blocker.remedies
 
 
 def test_a_veto_of_the_state_machine() -> None:

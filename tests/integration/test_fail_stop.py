@@ -15,9 +15,6 @@ from taskorch.errors import ComponentError, InternalError
 from taskorch.kernel import check_invariants
 from taskorch.policies import PerformanceRouter
 
-#: They take seconds: for `make test`.
-pytestmark = pytest.mark.slow
-
 
 def _break(orch, method):
     def broken(*_args, **_kwargs):
@@ -47,6 +44,20 @@ def test_a_fault_on_a_worker_fails_all_that_wait(method):
     assert not health.ready
     assert "planted" in str(health.checks)
     orch.stop(drain=False, timeout=1)
+
+
+def test_a_fault_in_a_step_of_the_users_is_told_and_stops_all(caplog):
+    """Whoever is in it has the error, and those who wait are told."""
+    orch = TaskOrchestrator()
+    waits = orch.submit_task(Task.wait_for("go"))
+    with orch:
+        _break(orch, "dispatch")
+        with pytest.raises(InternalError, match="planted"):
+            orch.submit_task(Task.call(int, id="x"))
+        with pytest.raises(InternalError, match="planted"):
+            waits.result(timeout=10)
+        assert orch.health().status == "failed"
+    assert "planted" in caplog.text
 
 
 async def _five():
@@ -115,6 +126,7 @@ def cancelled(orch):
     orch.cancel_task("waits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [plain, with_dependencies, cancelled])
 def test_an_interrupt_at_any_line_leaves_nobody_waiting(act, caplog):
     """It is whole and goes on, or it says that it is not: there is no third way."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.integration.tools import PATIENCE, pass_time
+from tests.integration.tools import PATIENCE, eventually, pass_time
 
 from taskorch import (
     InvalidTaskError,
@@ -537,6 +537,46 @@ def test_a_validator_may_ask_but_not_submit_what_it_would_be_asked_about():
         text = world.blame(lambda: orch.submit_task(task()))
         assert "ReentryError" in text
         assert "asked again" in text
+
+
+def test_a_part_that_reports_the_progress_of_a_task_is_refused_and_not_hung():
+    """Nobody listens, so it would be a step of its own; then as above."""
+    contexts = []
+
+    class Router(PerformanceRouter):
+        def route(self, task, candidates, context):
+            if contexts:
+                contexts[0].progress(0.5)
+            return super().route(task, candidates, context)
+
+    with TaskOrchestrator(router=Router()) as orch:
+        free = threading.Event()
+
+        def work(task, context):
+            contexts.append(context)
+            free.wait(PATIENCE)
+
+        orch.agent("a", capabilities={"x"}, max_concurrency=None)(work)
+        first = orch.submit_task(Task("x"))
+        eventually(lambda: contexts)
+        with pytest.raises(ComponentError, match="ReentryError"):
+            orch.submit_task(Task("x")).result(PATIENCE)
+        free.set()
+        first.result(PATIENCE)
+
+
+def test_an_allocator_that_grants_what_another_holds_is_refused():
+    """Of what there is in all, not more than is free."""
+    world = World("allocator")
+    with world.orch as orch:
+        free = threading.Event()
+        needs = Resources(memory_mb=6)
+        orch.submit_task(Task.call(free.wait, PATIENCE, resources=needs))
+        eventually(lambda: orch.get_stats().resources["memory_mb"].used == 6)
+        world.part.answer = lambda: Allocation(needs)
+        with pytest.raises(ComponentError, match="more memory_mb than is free"):
+            orch.submit_task(Task.call(int, resources=needs)).result(PATIENCE)
+        free.set()
 
 
 def test_a_part_may_ask_another_orchestrator():

@@ -17,9 +17,6 @@ from taskorch import Task, TaskOrchestrator, TaskState, as_completed, current_co
 from taskorch.events import ReceiverFailed
 from taskorch.runtime import _lifecycle
 
-#: They take seconds: for `make test`.
-pytestmark = pytest.mark.slow
-
 
 class Seen:
     """A receiver that keeps what it got, and wakes who waits for it."""

@@ -292,6 +292,50 @@ def test_what_it_blocks_does_not_count_as_a_handle(
         assert len(unasked(log)) == 1
 
 
+def test_what_is_no_list_is_not_read_again(log: Any) -> None:
+    """It is the user's, and this is under the lock."""
+
+    class Once(tuple[Any, ...]):
+        __slots__ = ()
+        is_over = False
+
+        def __iter__(self) -> Any:
+            assert not self.is_over
+            return super().__iter__()
+
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(say_bad, "x")
+        orch.submit_task(Task.call(abs, 1, after=Once([bad])))
+        orch.wait(PATIENCE)
+        Once.is_over = True
+        assert held(orch)
+        assert orch.health().ready
+        assert isinstance(bad.exception(PATIENCE), ValueError)
+
+
+def test_who_is_called_with_the_handle_is_told(log: Any) -> None:
+    called: list[Any] = []
+    with TaskOrchestrator() as orch:
+        go = orch.submit_task(Task.wait_for("go"))
+        bad = orch.submit_task(Task.call(say_bad, "x", after=[go]))
+        bad.add_done_callback(lambda handle: called.append(handle.task_id))
+        orch.emit("go")
+        orch.wait(PATIENCE)
+        assert called == [bad.task_id]
+        del bad, go
+        assert not held(orch)
+    assert unasked(log) == []
+
+
+def test_who_ends_as_it_does_is_told(log: Any) -> None:
+    """The one that returned its handle has its error."""
+    with TaskOrchestrator() as orch:
+        error = orch.submit(lambda: orch.submit(say_bad, "x")).exception(PATIENCE)
+        assert isinstance(error, ValueError)
+        assert not held(orch)
+    assert unasked(log) == []
+
+
 def test_a_list_of_handles_that_the_user_has_counts(log: Any) -> None:
     with TaskOrchestrator() as orch:
         handles = [orch.submit(say_bad, "x")]

@@ -424,7 +424,6 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
                 following = _first(rt, launch)
         if following is None:
             _rest(rt, worker)
-        del starts
     finally:
         lock.release()
     rt.launch(launch)
@@ -432,7 +431,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         return following
     finally:
         # The frames of an error lead to the caller's.
-        del row, work, item, value, following, launch, error
+        del row, work, item, value, following, starts, launch, error
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:

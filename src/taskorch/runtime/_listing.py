@@ -119,8 +119,8 @@ def state_named(state: TaskState | str | None) -> TaskState | None:
     Raises:
         InvalidTaskError: There is none of that name.
     """
-    if state is None or isinstance(state, TaskState):
-        return state
+    if state is None:
+        return None
     try:
         return TaskState(state)
     except ValueError:

@@ -1,0 +1,373 @@
+"""What holds at moments that come rarely: between an end and its commit, in a stop, …."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, pass_time
+
+from taskorch import (
+    DuplicateTaskError,
+    NotRunningError,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+)
+from taskorch.errors import InternalError
+from taskorch.policies import PerformanceRouter
+from taskorch.runtime import _committer, _interrupts
+
+HOLDS: dict[str, Hold] = {}
+
+
+@pytest.fixture(autouse=True)
+def _no_holds() -> Iterator[None]:
+    HOLDS.clear()
+    yield
+    for hold in HOLDS.values():
+        hold.release()
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+def hold_at(name: str) -> Any:
+    """Run as `Hold` does, for a journal that keeps functions by their names."""
+    return HOLDS.setdefault(name, Hold())(name)
+
+
+def give(value: Any) -> Any:
+    return value
+
+
+# -- between an end and its commit -----------------------------------------------------
+
+
+def test_what_has_ended_is_not_told_before_it_is_kept(path: Path) -> None:
+    """Nor to a policy that is asked in the very step: in this life, or in the next."""
+    told: list[bool] = []
+    handles: list[Any] = []
+
+    class Router(PerformanceRouter):
+        def route(self, task: Any, candidates: Any, context: Any) -> Any:
+            if task.id.startswith("after"):
+                told.append(handles[-1].done())
+            return super().route(task, candidates, context)
+
+    def opened() -> TaskOrchestrator:
+        orch = TaskOrchestrator(journal=path, router=Router())
+
+        @orch.agent("a", capabilities={"x"}, max_concurrency=1)
+        def work(task: Any, context: Any) -> Any:
+            return task.payload and hold_at(task.payload)
+
+        return orch
+
+    HOLDS["early"], HOLDS["late"] = Hold(), Hold()
+    orch = opened()
+    handles.append(orch.submit_task(Task("x", "early", id="early")))
+    orch.submit_task(Task("x", id="after/early"))
+    orch.submit_task(Task("x", "late", id="late"))
+    orch.submit_task(Task("x", id="after/late"))
+    with orch:
+        HOLDS["early"].release()
+        HOLDS["late"].wait()
+        assert handles[-1].result(PATIENCE) == "early"
+        orch.stop(drain=False, timeout=0)
+    assert told == [False]
+    HOLDS.pop("late").release()
+    HOLDS["late"] = Hold()
+    with opened() as orch:
+        handles.append(orch.handle("late"))
+        HOLDS["late"].release()
+        assert orch.wait(PATIENCE)
+    assert told == [False, False]
+
+
+def without_its_thread(orch: TaskOrchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on only those write who wait for it."""
+    committer: Any = orch._rt.committer
+    eventually(committer.is_idle)
+    monkeypatch.setattr(committer, "poke", lambda **_: None)
+
+
+def test_an_event_from_outside_is_kept_when_that_has_returned(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit(int).result(PATIENCE)
+        without_its_thread(orch, monkeypatch)
+        before = orch._rt.committed
+        orch.emit("go", 7)
+        assert orch._rt.committed > before
+        monkeypatch.undo()
+
+
+def test_nobody_who_waits_has_to_wait_for_company(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written at leisure is what nobody waits for."""
+    monkeypatch.setattr(_committer, "_LEISURE", 2 * PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        for _ in range(3):
+            assert orch.submit(int).result(PATIENCE) == 0
+
+
+def test_a_rerun_has_the_latest_runs_of_what_it_needs(path: Path) -> None:
+    """Also if these have left memory, and nobody asks for them by name."""
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        orch.submit_task(Task.call(give, 1, id="p")).result(PATIENCE)
+        task = Task.call(give, orch.handle("p"), id="c")
+        assert orch.submit_task(task).result(PATIENCE) == 1
+        task = Task.call(give, 2, id="p")
+        assert orch.submit_task(task, replace=True).result(PATIENCE) == 2
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        assert orch.rerun_task("c").result(PATIENCE) == 2
+
+
+@pytest.mark.parametrize("how", ["rerun", "replace"])
+def test_a_later_run_that_has_left_memory_is_known_by_its_content(how: str) -> None:
+    """As the first one is: the same is the same task, and other content is refused."""
+    with TaskOrchestrator(keep_finished=1) as orch:
+        orch.submit_task(Task.call(give, 1, id="t")).result(PATIENCE)
+        latest = Task.call(give, 1, id="t")
+        if how == "rerun":
+            run = orch.rerun_task("t")
+        else:
+            latest = Task.call(give, 2, id="t")
+            run = orch.submit_task(latest, replace=True)
+        run.result(PATIENCE)
+        orch.submit(int).result(PATIENCE)
+        assert run.task_id not in [status.task_id for status in orch.tasks()]
+        assert orch.submit_task(latest).task_id == run.task_id
+        with pytest.raises(DuplicateTaskError):
+            orch.submit_task(Task.call(give, 3, id="t"))
+
+
+# -- before and after it has stopped ---------------------------------------------------
+
+
+def test_nothing_begins_while_it_stops(path: Path) -> None:
+    """What ends meanwhile leaves room, which is not used."""
+    HOLDS["one"] = Hold()
+    orch = TaskOrchestrator(journal=path, concurrency=1)
+    with orch:
+        orch.submit_task(Task.call(hold_at, "one", id="one"))
+        orch.submit_task(Task.call(hold_at, "two", id="two"))
+        HOLDS["one"].wait()
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: orch._rt.closed)
+        HOLDS["one"].release()
+        stopping.join(PATIENCE)
+    assert orch.get_task_status("one").state is TaskState.COMPLETED
+    assert orch.get_task_status("two").attempts == 0
+    assert "two" not in HOLDS
+
+
+def test_what_still_runs_as_one_in_memory_stops_may_be_cancelled() -> None:
+    """Only what is left to a next life may not; and that says so."""
+    hold = Hold()
+    orch = TaskOrchestrator()
+    with orch:
+        handle = orch.submit(hold)
+        hold.wait()
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: orch._rt.closed)
+        assert handle.cancel()
+        hold.release()
+        stopping.join(PATIENCE)
+    assert not handle.cancel()
+
+
+def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        done = orch.submit_task(Task.call(give, 1, id="done"))
+        left = orch.submit_task(Task.wait_for("go", id="left"))
+        done.result(PATIENCE)
+        orch.stop(drain=False)
+    assert not done.cancel()
+    for act in (left.cancel, lambda: orch.set_priority("left", 1)):
+        with pytest.raises(NotRunningError, match="left task left"):
+            act()
+    assert not orch.set_priority("done", 1)
+
+
+def test_an_async_generator_that_was_left_open_is_closed_at_the_end() -> None:
+    closed = threading.Event()
+    kept: list[Any] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    async def begin() -> int:
+        kept.append(numbers())
+        return int(await anext(kept[0]))
+
+    with TaskOrchestrator() as orch:
+        assert orch.submit(begin).result(PATIENCE) == 1
+        assert not closed.is_set()
+    assert closed.wait(PATIENCE)
+
+
+def test_a_journal_on_which_somebody_still_writes_is_closed_by_its_thread(
+    path: Path,
+) -> None:
+    """The end does not wait for ever, and the next life may have the journal then."""
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit(int).result(PATIENCE)
+        committer: Any = orch._rt.committer
+        with committer._writing:
+            closing = threading.Thread(target=committer.close, args=(0.01,))
+            closing.start()
+            closing.join(PATIENCE)
+            assert committer._thread.is_alive()
+        eventually(lambda: not committer._thread.is_alive())
+        with TaskOrchestrator(journal=path) as other:
+            assert other.submit(int).result(PATIENCE) == 0
+
+
+# -- threads of ours -------------------------------------------------------------------
+
+
+def test_no_thread_of_ours_keeps_the_process(path: Path) -> None:
+    """One that is never stopped ends with it."""
+    before = {*threading.enumerate()}
+    with TaskOrchestrator(journal=path) as orch:
+        Recorder(orch, "task_completed")
+        orch.submit(int).result(PATIENCE)
+        orch.submit(asyncio.sleep, 0).result(PATIENCE)
+        ours = {*threading.enumerate()} - before
+        names = {thread.name.rpartition("-")[2] for thread in ours}
+        assert {"timer", "publisher", "journal", "loop"} <= names
+        assert all(thread.daemon for thread in ours)
+
+
+def break_timer(orch: Any) -> None:
+    orch._rt.kernel.tick = fail_on
+    pass_time(orch, 1)
+
+
+def break_publisher(orch: Any) -> None:
+    orch._rt.publisher._expand = fail_on
+    orch._rt.publisher.put([(len, ())])
+
+
+def break_journal(orch: Any) -> None:
+    orch._rt.committer._sleep = fail_on
+    orch._rt.committer.poke()
+
+
+def break_loop(orch: Any) -> None:
+    orch._rt.loops.get().call_soon_threadsafe(exit_loop)
+
+
+def exit_loop() -> None:
+    raise SystemExit(3)
+
+
+def fail_on(*_: Any) -> Any:
+    msg = "planted"
+    raise AssertionError(msg)
+
+
+@pytest.mark.parametrize(
+    "do_break", [break_timer, break_publisher, break_journal, break_loop]
+)
+def test_a_fault_on_a_thread_of_ours_stops_all(
+    path: Path, do_break: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for what will never come, and the log says why."""
+    with TaskOrchestrator(journal=path, stop_timeout=1) as orch:
+        waits = orch.submit_task(Task.wait_for("go"))
+        do_break(orch)
+        with pytest.raises(InternalError):
+            waits.result(PATIENCE)
+        assert orch.health().status == "failed"
+    assert any(record.levelname == "CRITICAL" for record in caplog.records)
+
+
+def test_monitoring_reports_once_an_interval() -> None:
+    with TaskOrchestrator(monitor_interval=3600) as orch:
+        timer = orch._rt.timer
+
+        def pass_and_look(seconds: int) -> int:
+            pass_time(orch, seconds)
+            eventually(lambda: timer._until)
+            assert orch._rt.publisher.flush(PATIENCE)
+            return len(stats.events)
+
+        stats = Recorder(orch, "stats_reported")
+        assert [pass_and_look(each) for each in (3500, 200, 3300, 3600, 3000)] == [
+            *(0, 1, 1, 2, 2)
+        ]
+
+
+# -- signals ---------------------------------------------------------------------------
+
+
+def in_child(act: Callable[[], bool]) -> bool:
+    """What *act* says in the child of a fork."""
+    child = os.fork()
+    if not child:
+        code = 3
+        try:
+            code = 0 if act() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_in_the_child_of_a_fork_the_handlers_are_those_of_before() -> None:
+    with TaskOrchestrator():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert in_child(
+            lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_in_the_child_of_a_fork_no_signal_of_the_parents_is_deferred() -> None:
+    """It was sent to the parent, which raises it at the end of its step."""
+    seen: list[bool] = []
+
+    class Router(PerformanceRouter):
+        def route(self, *given: Any) -> Any:
+            if not seen:
+                signal.raise_signal(signal.SIGINT)
+                seen.append(in_child(is_undisturbed))
+            return super().route(*given)
+
+    def is_undisturbed() -> bool:
+        with TaskOrchestrator() as orch:
+            return (
+                orch.submit(int).result(PATIENCE) == 0
+                and not _interrupts._Deferral.since
+            )
+
+    with TaskOrchestrator(router=Router()) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit_task(Task("x"))
+    assert seen == [True]
