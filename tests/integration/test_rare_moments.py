@@ -5,7 +5,9 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +20,9 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
 )
-from taskorch.errors import InternalError
+from taskorch.errors import InternalError, JournalError, TaskorchError
 from taskorch.policies import PerformanceRouter
-from taskorch.runtime import _committer, _interrupts
+from taskorch.runtime import _committer, _interrupts, _lifecycle
 
 HOLDS: dict[str, Hold] = {}
 
@@ -114,6 +116,7 @@ def test_nobody_who_waits_has_to_wait_for_company(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is written at leisure is what nobody waits for."""
+    monkeypatch.setattr(_lifecycle, "_JOURNAL_MARGIN", 0.1)
     monkeypatch.setattr(_committer, "_LEISURE", 2 * PATIENCE)
     with TaskOrchestrator(journal=path) as orch:
         for _ in range(3):
@@ -224,11 +227,12 @@ def test_an_async_generator_that_was_left_open_is_closed_at_the_end() -> None:
 
 
 def test_a_journal_on_which_somebody_still_writes_is_closed_by_its_thread(
-    path: Path,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end does not wait for ever, and the next life may have the journal then."""
     with TaskOrchestrator(journal=path) as orch:
         orch.submit(int).result(PATIENCE)
+        monkeypatch.setattr(_lifecycle, "_JOURNAL_MARGIN", 0.1)
         committer: Any = orch._rt.committer
         with committer._writing:
             closing = threading.Thread(target=committer.close, args=(0.01,))
@@ -238,6 +242,26 @@ def test_a_journal_on_which_somebody_still_writes_is_closed_by_its_thread(
         eventually(lambda: not committer._thread.is_alive())
         with TaskOrchestrator(journal=path) as other:
             assert other.submit(int).result(PATIENCE) == 0
+
+
+def test_what_was_held_back_for_the_journal_ends_with_the_stop(path: Path) -> None:
+    """It has not begun, and nobody waits for it."""
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit(int).result(PATIENCE)
+        committer: Any = orch._rt.committer
+
+        def submit() -> None:
+            with suppress(TaskorchError):
+                orch.submit_task(Task.call(hold_at, "never", id="never"))
+
+        submitting = threading.Thread(target=submit)
+        with committer._writing:
+            submitting.start()
+            eventually(lambda: committer.held)
+            report = orch.stop(drain=False, timeout=1)
+        submitting.join(PATIENCE)
+    assert report.leaked == ()
+    assert "never" not in HOLDS
 
 
 # -- threads of ours -------------------------------------------------------------------
@@ -345,6 +369,84 @@ def test_in_the_child_of_a_fork_the_handlers_are_those_of_before() -> None:
         assert in_child(
             lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_one_that_could_not_be_opened_leaves_no_handler(tmp_path: Path) -> None:
+    with pytest.raises(JournalError):
+        TaskOrchestrator(journal=tmp_path).start()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_one_stops_at_the_signal_at_which_another_has_stopped() -> None:
+    """One after the other, each for the whole of its life."""
+    for _ in range(2):
+        with pytest.raises(SystemExit), TaskOrchestrator() as orch:  # noqa: PT012
+            orch.stop_on(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_the_handler_stays_while_somebody_lives_or_is_to_stop_at_it() -> None:
+    """Whichever of the two has ended first."""
+    ours = _interrupts._on_interrupt
+    with TaskOrchestrator():
+        with TaskOrchestrator() as other:
+            other.stop_on(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is ours
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    stops = TaskOrchestrator()
+    stops.stop_on(signal.SIGINT)
+    with TaskOrchestrator():
+        pass
+    assert signal.getsignal(signal.SIGINT) is ours
+    stops.stop()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_a_step_is_cut_short_by_one_that_comes_when_it_has_hung_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five seconds after the first; those before that wait, and are sent again."""
+    pauses: list[float] = []
+    clock: list[float] = []
+    cut: list[float] = []
+    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
+    monkeypatch.setattr(_interrupts, "_thread", threads)
+    monkeypatch.setattr(_interrupts, "monotonic", lambda: clock[-1])
+
+    class Router(PerformanceRouter):
+        def route(self, *given: Any) -> Any:
+            for at in () if clock else (100.0, 104.9, 105.0):
+                clock.append(at)
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    cut.append(at)
+            return super().route(*given)
+
+    with TaskOrchestrator(router=Router()) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
+        assert orch.submit_task(Task("x")).result(PATIENCE) == 7
+    assert cut == [105.0]
+    assert pauses == [0.001]
+
+
+def test_one_that_is_deferred_is_sent_again_the_later_the_longer_it_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
+    monkeypatch.setattr(_interrupts, "_thread", threads)
+    monkeypatch.setattr(_interrupts, "DEFERRED", [])
+    for waited in (0.0, 0.02, 0.1, 3.0):
+        _interrupts._defer(signal.SIGINT, waited)
+        _interrupts._defer(signal.SIGINT, waited)
+        _interrupts.DEFERRED.clear()
+    assert pauses == [0.001, 0.005, 0.025, 0.05]
 
 
 @pytest.mark.usefixtures("default_handler")

@@ -65,6 +65,15 @@ def test_an_async_receiver_that_waits_is_not_waited_for() -> None:
     assert not call.excused
 
 
+def test_a_publisher_that_sleeps_is_woken_once_to_end() -> None:
+    publisher = TaskOrchestrator()._rt.publisher
+    publisher._asleep = True
+    publisher.close()
+    publisher.close()
+    assert publisher._wake.acquire(blocking=False)
+    assert not publisher._asleep
+
+
 # -- room ------------------------------------------------------------------------------
 
 
