@@ -17,6 +17,7 @@ from taskorch import (
     DuplicateTaskError,
     NotRunningError,
     Task,
+    TaskCancelledError,
     TaskOrchestrator,
     TaskState,
 )
@@ -203,6 +204,34 @@ def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
         with pytest.raises(NotRunningError, match="left task left"):
             act()
     assert not orch.set_priority("done", 1)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_is_told_to_stop_on_its_way_to_a_thread_does_not_begin(
+    busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To one that is idle, or to one that is made for it."""
+    called: list[int] = []
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        orch.submit(int).result(PATIENCE)
+        eventually(lambda: orch._rt._idle)
+        if busy:
+            orch.submit(hold)
+            hold.wait()
+        start = orch._rt.threads.start
+
+        def cancel_and_start(item: Any, *worker: Any) -> None:
+            row, *_ = item
+            orch.cancel_task(row.id)
+            start(item, *worker)
+
+        monkeypatch.setattr(orch._rt.threads, "start", cancel_and_start)
+        handle = orch.submit(called.append, 1)
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        hold.release()
+    assert called == []
 
 
 def test_an_async_generator_that_was_left_open_is_closed_at_the_end() -> None:
