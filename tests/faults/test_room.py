@@ -121,7 +121,7 @@ def assert_uncharged(orch: TaskOrchestrator) -> None:
     """Whoever had to wait was not charged for it."""
     assert not orch._rt.kernel.causes
     for row in list(orch._rt.kernel.tasks.values()):
-        assert row.more is None or not row.more.charged
+        assert row.extra is None or not row.extra.charged
 
 
 def live_without_threads(path: Path) -> None:

@@ -827,5 +827,5 @@ def test_a_rerun_keeps_dependencies_and_limits() -> None:
         flaky.broken = False
         again = orch.rerun_task("task")
         assert again.result(PATIENCE) == 3
-        assert again._row.more is not None
-        assert again._row.more.deadline_ns is not None
+        assert again._row.extra is not None
+        assert again._row.extra.deadline_ns is not None

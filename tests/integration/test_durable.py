@@ -1921,7 +1921,7 @@ def test_what_waits_keeps_its_dependencies(path: Path, keep_finished: int) -> No
             # It is due: nobody wants to wait for an hour.
             assert orch.suspend_task(name)
             row = orch._rt.kernel.tasks[name]
-            row.more.resume_ns = 0
+            row.extra.resume_ns = 0
             assert orch.resume_task(name)
         assert orch.handle("call").result(PATIENCE) == 3
         assert orch.handle("agent").result(PATIENCE) == {"one": 1, "two": 2}

@@ -441,7 +441,7 @@ def test_times_are_from_then_on_and_for_longer_than():
         now = row.submitted_ns + 1_000_000_000
         assert Wanted(since_ns=row.submitted_ns).has(row, now)
         assert not Wanted(since_ns=row.submitted_ns + 1).has(row, now)
-        entered = orch._rt.now() if row.more is None else row.more.past[-1][1]
+        entered = orch._rt.now() if row.extra is None else row.extra.past[-1][1]
         now = entered + 1_000_000_000
         assert not Wanted(older_than=1.0).has(row, now)
         assert Wanted(older_than=1.0).has(row, now + 1)

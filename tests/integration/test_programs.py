@@ -502,7 +502,7 @@ def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
     with orch._rt.lock:
         orch._rt.kernel.tick(orch._rt.now() + 60 * 10**9)
         assert row.state is TaskState.SUSPENDED
-        assert 0 < row.more.left_ns <= 5 * 10**9
+        assert 0 < row.extra.left_ns <= 5 * 10**9
     ticker.go.touch()
     assert not ticker.handle.done()
     assert orch.resume_task("ticker")

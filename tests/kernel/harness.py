@@ -35,7 +35,7 @@ from taskorch.kernel import (
     fold,
     recover,
 )
-from taskorch.kernel._rows import More
+from taskorch.kernel._rows import RowExtra
 from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import Agent, Explanation, Resources, TaskState, Units
 
@@ -407,13 +407,13 @@ class Machine:
     def row(self, task_id: str) -> TaskRow:
         return self.kernel.row(task_id)
 
-    def more(self, task_id: str) -> More:
-        more = self.row(task_id).more
-        assert more is not None
-        return more
+    def extra(self, task_id: str) -> RowExtra:
+        extra = self.row(task_id).extra
+        assert extra is not None
+        return extra
 
     def error(self, task_id: str) -> tuple[str, str, str]:
-        error = self.more(task_id).error
+        error = self.extra(task_id).error
         assert error is not None
         return error
 

@@ -263,10 +263,10 @@ class Run:
 
     def decide(self) -> None:
         if (task_id := self.pick(S.BLOCKED)) is not None:
-            more = self.machine.row(task_id).more
-            assert more is not None
+            extra = self.machine.row(task_id).extra
+            assert extra is not None
             verdicts = ["fail", "complete"]
-            if more.decision:
+            if extra.decision:
                 verdicts.append("retry")
             with suppress(UsageError):
                 # A wait cannot be run.
@@ -460,7 +460,7 @@ class Run:
         # Attempts that waited for others go first: they are not queued.
         while kernel.returning:
             row = kernel.returning.popleft()
-            if row.more is not None and row.more.yielded and row.id in kernel.tasks:
+            if row.extra is not None and row.extra.yielded and row.id in kernel.tasks:
                 self.out.remove((row.id, row.attempt))
                 kernel.end_attempt(row, row.attempt, "completed", machine.now)
         check_invariants(kernel)

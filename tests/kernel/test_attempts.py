@@ -37,7 +37,7 @@ def test_a_plain_completion():
     row = machine.row("t")
     assert machine.kernel.complete(row, 1, machine.now)
     assert machine.told(TaskCompleted) == [("t", 1, "local", 3 * SEC)]
-    assert row.more is None
+    assert row.extra is None
     assert past_of(row) == [
         (S.QUEUED, SEC, ""),
         (S.RUNNING, SEC, "local"),
@@ -54,7 +54,7 @@ def test_a_completion_that_is_not_plain_looks_the_same():
     machine.submit("t", priority=1, timeout_ns=9 * SEC)
     machine.now += SEC
     machine.end("t")
-    assert machine.more("t").past is None
+    assert machine.extra("t").past is None
     assert past(machine, "t") == [S.QUEUED, S.RUNNING, S.COMPLETED]
     assert machine.told(TaskCompleted) == [("t", 1, "local", SEC)]
 
@@ -174,7 +174,7 @@ def test_retries():
     )
     kernel = machine.kernel
     assert (kernel.retries_scheduled, kernel.retries_recovered) == (2, 1)
-    assert machine.more("t").last_delay_ns == 0
+    assert machine.extra("t").last_delay_ns == 0
 
 
 def test_a_retry_keeps_its_place():
@@ -226,7 +226,7 @@ def test_what_there_is_no_room_for_steps_aside_and_is_not_charged():
         if number == 1:
             machine.end("other")
         assert machine.after(SEC) == ["t"]
-    assert machine.more("t").charged == machine.more("t").crashes == 0
+    assert machine.extra("t").charged == machine.extra("t").crashes == 0
     assert {fact[5:8:2] for fact in machine.told(TaskRetrying)} == {
         ("unstarted", False)
     }
@@ -239,7 +239,7 @@ def test_a_lost_attempt_is_not_charged():
     machine = Machine()
     machine.submit("t")
     assert machine.end("t", "lost") == ["t"]
-    assert machine.more("t").charged == 0
+    assert machine.extra("t").charged == 0
     assert machine.told(TaskRetrying)[0][-2:] == (False, "its worker died")
     machine.end("t")
     assert machine.kernel.retries_recovered == 0
@@ -282,7 +282,7 @@ def test_decided_to_retry():
     """A person lets it run again."""
     machine = held()
     assert machine.decide("t", "retry") == ["t"]
-    assert not machine.more("t").decision
+    assert not machine.extra("t").decision
     machine.end("t")
     assert machine.states("t", "child") == [S.COMPLETED, S.RUNNING]
 
@@ -323,7 +323,7 @@ def test_cancel_waits_for_the_end():
         assert machine.told(AttemptStopping)[-1][2] == "cancel"
         assert machine.end("t", outcome) == ["u"]
         assert machine.state("t") is S.CANCELLED
-        assert machine.more("t").stop_reason == "called off"
+        assert machine.extra("t").stop_reason == "called off"
 
 
 def test_a_slot_leaks_and_is_recovered():
@@ -398,7 +398,7 @@ def test_a_weaker_reason_does_not_replace_a_stronger():
     machine.suspend("t")
     machine.after(3 * SEC)
     assert len(machine.told(AttemptStopping)) == 1
-    assert not machine.more("t").aside
+    assert not machine.extra("t").suspending
 
 
 def test_suspended_at_a_checkpoint():
@@ -413,7 +413,7 @@ def test_suspended_at_a_checkpoint():
     assert machine.kernel.running == 0
     assert machine.resume("t") == ["t"]
     assert machine.row("t").attempt == 2
-    assert machine.more("t").charged == 0
+    assert machine.extra("t").charged == 0
 
 
 def test_it_completes_although_it_was_to_be_suspended():
@@ -484,7 +484,7 @@ def test_stopped_although_it_was_resumed():
     machine.resume("t")
     assert machine.effect_names() == ["StopAttempt", "ReleaseAttempt"]
     assert machine.end("t", "stopped") == ["t"]
-    assert machine.more("t").charged == 0
+    assert machine.extra("t").charged == 0
 
 
 # -- programs that are stopped where they stand ------------------------------------

@@ -194,7 +194,7 @@ def test_priority_in_each_situation(situation):
     assert answer is not row.state.is_terminal
     if answer:
         assert row.key == row.submitted_ns - 3 * AGING
-        assert machine.more("t").priority == 3
+        assert machine.extra("t").priority == 3
         assert machine.told(TaskReprioritised) == [("t", 3, row.key)]
     check_invariants(machine.kernel)
 
@@ -378,7 +378,7 @@ def test_priority_by_a_key_of_the_users():
     machine.policies.broken.add("queue")
     with pytest.raises(PolicyFault):
         machine.prioritise("t", 5)
-    assert machine.more("t").priority == 4
+    assert machine.extra("t").priority == 4
 
 
 # -- decide ------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_other_options_in_each_situation(situation):
     assert (row.state, row.alloc) == (state, alloc)
     assert row.bucket.spec == spec
     assert row.key == row.submitted_ns - 3 * AGING
-    assert machine.more("t").priority == 3
+    assert machine.extra("t").priority == 3
     assert past_of(row)[-1][2] == "options changed: priority"
     told = machine.told(TaskOptionsChanged)[0]
     assert told[:3] == ("t", ("priority",), 3)
@@ -438,7 +438,7 @@ def test_a_priority_that_was_not_named_stays():
     machine = in_situation(queued)
     machine.prioritise("t", 5)
     machine.change("t", timeout_ns=SEC)
-    assert machine.more("t").priority == 5
+    assert machine.extra("t").priority == 5
     assert machine.row("t").key == machine.row("t").submitted_ns - 5 * AGING
 
 
@@ -462,7 +462,7 @@ def test_what_nobody_can_do_is_refused_whole():
     machine.policies.broken.add("queue")
     with pytest.raises(PolicyFault):
         machine.change("t", "priority", timeout_ns=SEC, priority=3)
-    assert (row.bucket.spec, row.more, machine.kernel.seq) == (spec, None, seq)
+    assert (row.bucket.spec, row.extra, machine.kernel.seq) == (spec, None, seq)
 
 
 def test_a_timeout_holds_from_the_next_attempt():
@@ -471,13 +471,13 @@ def test_a_timeout_holds_from_the_next_attempt():
     machine.policies.delays["t"] = [0]
     machine.change("t", timeout_ns=SEC)
     machine.after(2 * SEC)
-    assert machine.more("t").stop == ""
+    assert machine.extra("t").stop == ""
     machine.after(SEC)
-    assert machine.more("t").stop == "timeout"
+    assert machine.extra("t").stop == "timeout"
     machine.end("t", "stopped")
     assert machine.told(TaskRetrying)[-1][4].endswith("its timeout of 3 s")
     machine.after(SEC)
-    assert machine.more("t").stop == "timeout"
+    assert machine.extra("t").stop == "timeout"
 
 
 def test_dates_move_while_they_are_waited_for():
@@ -496,9 +496,9 @@ def test_dates_move_while_they_are_waited_for():
     machine = in_situation(lambda m: m.submit("t", deadline=m.now + SEC))
     machine.change("t", "deadline")
     machine.after(9 * SEC)
-    assert machine.more("t").stop == ""
+    assert machine.extra("t").stop == ""
     machine.change("t", "deadline", deadline=machine.now - 1)
-    assert machine.more("t").stop == "deadline"
+    assert machine.extra("t").stop == "deadline"
 
 
 def test_a_date_is_waited_for_after_the_parents_too():

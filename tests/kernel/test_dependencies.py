@@ -60,8 +60,8 @@ def test_what_fails_blocks_what_depends_on_it(how):
     told = {fact[0]: fact[1:3] for fact in machine.told(TaskBlocked)}
     assert told["b"] == (("a",), ("a",))
     assert told["d"][1] == ("a",)
-    assert machine.more("d").roots == ("a",)
-    assert list(machine.more("d").blocked_by) in (["b", "c"], ["c", "b"])
+    assert machine.extra("d").roots == ("a",)
+    assert list(machine.extra("d").blocked_by) in (["b", "c"], ["c", "b"])
     assert machine.kernel.quiescent()
     assert "will not complete unless it is run again" in str(machine.why("d"))
 
@@ -74,10 +74,10 @@ def test_root_causes_of_several_failures():
     machine.submit("d", after=["c"])
     machine.fail("b")
     machine.fail("a")
-    assert machine.more("d").roots == ("b", "a")
-    assert list(machine.more("c").blocked_by) == ["b", "a"]
+    assert machine.extra("d").roots == ("b", "a")
+    assert list(machine.extra("c").blocked_by) == ["b", "a"]
     machine.submit("e", after=["a", "d", "c"])
-    assert machine.more("e").roots == ("a", "b")
+    assert machine.extra("e").roots == ("a", "b")
     assert machine.told(TaskBlocked)[-1] == (
         "e",
         ("a", "d", "c"),
@@ -95,11 +95,11 @@ def test_a_rerun_mends():
     machine.fail("a")
     name = machine.rerun("a")
     assert machine.states("b", "c") == [S.PENDING] * 2
-    assert machine.more("b").roots == ()
+    assert machine.extra("b").roots == ()
     assert machine.told(TaskRepointed) == [("a", "a~2", ("b",))]
     assert machine.told(TaskUnblocked) == [("b", "a runs again"), ("c", "a runs again")]
-    assert machine.more("a").rerun_id == "a~2"
-    assert machine.more("a~2").rerun_of == "a"
+    assert machine.extra("a").rerun_id == "a~2"
+    assert machine.extra("a~2").rerun_of == "a"
     born = next(fact for fact, _ in machine.sink if fact[3] == "a~2")
     assert make(born).rerun_of == "a"
     assert machine.end(name) == ["b"]
@@ -116,7 +116,7 @@ def test_a_rerun_mends_in_part():
     machine.fail("b")
     machine.rerun("a")
     assert machine.states("c", "d") == [S.BLOCKED] * 2
-    assert machine.more("d").roots == ("b",)
+    assert machine.extra("d").roots == ("b",)
     again = machine.rerun("b")
     assert machine.states("c", "d") == [S.PENDING] * 2
     machine.end(again)
@@ -134,7 +134,7 @@ def test_a_rerun_that_cannot_run_itself():
     machine.rerun("b")
     assert machine.state("b~2") is S.BLOCKED
     assert machine.state("c") is S.BLOCKED
-    assert list(machine.more("c").blocked_by) == ["b~2"]
+    assert list(machine.extra("c").blocked_by) == ["b~2"]
     machine.rerun("a")
     assert machine.states("b~2", "c") == [S.PENDING] * 2
 
@@ -265,7 +265,7 @@ def test_a_chain_of_100_000():
     kernel.dispatch(now)
     kernel.end_attempt(first, 1, "failed", now)
     assert kernel.blocked == MANY - 1
-    assert machine.more(row.id).roots == ("t0",)
+    assert machine.extra(row.id).roots == ("t0",)
     again = kernel.submit_general("t0~2", bucket, None, now, rerun_of=first)
     kernel.repoint(first, again, now)
     assert kernel.pending == MANY - 1
@@ -305,7 +305,7 @@ def test_a_chain_of_100_000_with_terms(on_failure):
     ended = {"skip": S.CANCELLED, "fail": S.FAILED, "run": S.COMPLETED}
     assert row.state is ended[on_failure]
     if on_failure != "run":
-        assert machine.more(row.id).first_roots == ("t0",)
+        assert machine.extra(row.id).first_roots == ("t0",)
     if listening:
         assert differences(kernel, machine.folded(), ["t0", row.id]) == []
     assert len(take_snapshot(kernel, now)["tasks"]) == MANY
@@ -355,8 +355,8 @@ def test_a_fan_in_where_all_fail():
     for row in rows:
         kernel.cancel(row, now, "called off")
     assert thread_time() - began < 5
-    assert len(machine.more("join").blocked_by) == count
-    assert len(machine.more("leaf").roots) == count
+    assert len(machine.extra("join").blocked_by) == count
+    assert len(machine.extra("leaf").roots) == count
     check_invariants(kernel)
 
 
@@ -367,8 +367,8 @@ def test_a_blocked_task_that_ends_by_itself_is_where_the_failure_began():
     machine.submit("task", after=["parent"], deadline=machine.now + 5 * SEC)
     machine.submit("child", after=["task"])
     machine.fail("parent")
-    assert machine.more("child").roots == ("parent",)
+    assert machine.extra("child").roots == ("parent",)
     machine.after(5 * SEC)
     assert machine.state("task") is S.FAILED
     assert machine.error("task")[2] == "deadline"
-    assert machine.more("child").roots == ("task",)
+    assert machine.extra("child").roots == ("task",)

@@ -313,7 +313,7 @@ def test_what_counts_as_a_change(change):
     change(machine)
     assert machine.policies.asked.count("state_machine") > asked
     if machine.state("t") is S.QUEUED:
-        assert machine.more("t").veto == "still not"
+        assert machine.extra("t").veto == "still not"
 
 
 # -- policies that fail ------------------------------------------------------------

@@ -28,9 +28,9 @@ from taskorch.kernel import _waits as waits
 from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain._parents import wait_of
-from taskorch.kernel._history import more_of
-from taskorch.kernel._leases import come
-from taskorch.kernel._rows import Kept, PoolRow
+from taskorch.kernel._history import row_extra
+from taskorch.kernel._leases import heard
+from taskorch.kernel._rows import PoolRow, RetainedEvent
 from taskorch.model import Agent, Blocker, Explanation, Remedy
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
@@ -147,9 +147,9 @@ class Oracle:
 
     def lift_delay(self, kernel: Kernel, row: TaskRow, *_: Any) -> None:
         if row.state is S.SUSPENDED:
-            more_of(row).resume_ns = 0
+            row_extra(row).resume_ns = 0
         elif row.state is S.BLOCKED:
-            more_of(row).due_ns = 0
+            row_extra(row).due_ns = 0
         else:
             due(kernel, row, TaskDue(0, self.now, row.id))
             joins.decide(kernel, self.now)
@@ -159,7 +159,9 @@ class Oracle:
     ) -> None:
         if blocker.until == 0:
             # It does not wait at all: the event must be there.
-            waits.keep(kernel, Kept(blocker.name, kernel.seq, self.now + 1, None))
+            waits.retain(
+                kernel, RetainedEvent(blocker.name, kernel.seq, self.now + 1, None)
+            )
         elif blocker.name:
             kernel.emit(blocker.name, None, 0, self.now)
         elif awaits(row):
@@ -193,7 +195,7 @@ class Oracle:
     ) -> None:
         agent = kernel.agents[blocker.agent]
         if blocker.need is None or blocker.have is None:
-            come(kernel, agent, self.now)
+            heard(kernel, agent, self.now)
         elif blocker.resource:
             agent.used[blocker.resource] -= missing(blocker) - less
         else:
@@ -324,8 +326,8 @@ def keep_taken(books: list[tuple[Any, str, Any]]) -> None:
 
 def newest(kernel: Kernel, row: TaskRow) -> TaskRow:
     """The latest re-run of *row*, or itself."""
-    while row.more is not None and row.more.rerun_id in kernel.tasks:
-        row = kernel.tasks[row.more.rerun_id]
+    while row.extra is not None and row.extra.rerun_id in kernel.tasks:
+        row = kernel.tasks[row.extra.rerun_id]
     return row
 
 
@@ -350,16 +352,16 @@ def rerun(kernel: Kernel, name: str, now: int) -> TaskRow:
 
 def finish(kernel: Kernel, row: TaskRow, now: int) -> None:
     """*row* completes, wherever it stands."""
-    more = more_of(row)
-    if row.state is S.SUSPENDED and more.held:
+    extra = row_extra(row)
+    if row.state is S.SUSPENDED and extra.held:
         kernel.resume(row, now)
     if row.state is S.RUNNING:
-        more.stop = ""
-        more.aside = False
+        extra.stop = ""
+        extra.suspending = False
         kernel.end_attempt(row, row.attempt, "completed", now)
         return
     if row.state is S.QUEUED:
-        queue.take_out(kernel, row)
+        queue.remove(kernel, row)
     _forget_delay(kernel, row)
     if row.state is not S.BLOCKED:
         kernel.count(row.state, -1)
@@ -413,7 +415,7 @@ def above(row: TaskRow) -> dict[TaskRow, None]:
 def alike(kernel: Kernel, row: TaskRow) -> bool:
     """Whether something that *row* depends on completes at once, or with its event."""
     mine = wait_of(row)
-    there = {None: False, **dict.fromkeys(kernel.kept, True)}
+    there = {None: False, **dict.fromkeys(kernel.retained, True)}
     waits = [wait_of(parent) for parent in above(row) if parent is not row]
     return any(
         wait is not None
@@ -545,7 +547,7 @@ def left_alone(machine: Machine, rounds: int) -> None:
         machine.settle()
         running = [row for row in kernel.tasks.values() if row.state is S.RUNNING]
         for row in running:
-            outcome = "stopped" if more_of(row).stop else "completed"
+            outcome = "stopped" if row_extra(row).stop else "completed"
             kernel.end_attempt(row, row.attempt, outcome, machine.now)
         for agent in kernel.agents.values():
             if agent.lease_ns and not agent.lost:
@@ -563,7 +565,7 @@ def stays(seed: int, steps: int, seen: Counter[str]) -> None:
     policies.vetoes.clear()
     policies.refuses = lambda row, agent: None
     kernel = machine.kernel
-    queue.stir(kernel)
+    queue.ask_again(kernel)
     before = search(kernel, machine.now)
     states = {name: kernel.row(name).state for name in before}
     left_alone(machine, 60)

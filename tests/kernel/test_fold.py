@@ -558,9 +558,9 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
     kernel = machine.kernel
     kernel.submit_general("t~2", row.bucket, None, machine.now, rerun_of=row)
     machine.settle()
-    assert machine.shadow.tasks["t~2"].more.rerun_of == "t"
+    assert machine.shadow.tasks["t~2"].extra.rerun_of == "t"
     if keep:
-        assert machine.shadow.tasks["t"].more.rerun_id == "t~2"
+        assert machine.shadow.tasks["t"].extra.rerun_id == "t~2"
 
 
 def test_names_of_the_users_choice():
@@ -729,7 +729,7 @@ OF_A_ROW = (
     "alloc",
 )
 OF_MORE = (
-    "aside",
+    "suspending",
     "charged",
     "crashes",
     "deadline_ns",
@@ -767,7 +767,7 @@ BENDS = {
         for name in OF_A_ROW
     },
     **{
-        f"more {name}": (bend(name, lambda k: k.tasks["t"].more), f"t.{name}: ")
+        f"extra {name}": (bend(name, lambda k: k.tasks["t"].extra), f"t.{name}: ")
         for name in OF_MORE
     },
     **{
@@ -797,10 +797,10 @@ BENDS = {
     ),
     "no links": (lambda k: setattr(k.tasks["t"], "links", None), "t.dependents: "),
     "blame": (
-        lambda k: setattr(k.tasks["t"].more, "blocked_by", {"x": None}),
+        lambda k: setattr(k.tasks["t"].extra, "blocked_by", {"x": None}),
         "t.blocked_by: [] and ['x']",
     ),
-    "no more": (lambda k: setattr(k.tasks["t"], "more", None), "t.timer: "),
+    "no extra": (lambda k: setattr(k.tasks["t"], "extra", None), "t.timer: "),
     "missing task": (
         lambda k: k.tasks.pop("t"), "tasks: ['t'] only here, [] only there"
     ),
@@ -841,10 +841,10 @@ def test_a_row_with_nothing_unusual_in_it():
     machine = state()
     folded = machine.folded()
     plain = folded.tasks["plain"]
-    assert plain.more is None
-    plain.more = type(folded.tasks["t"].more)()
+    assert plain.extra is None
+    plain.extra = type(folded.tasks["t"].extra)()
     assert differences(machine.kernel, folded) == []
-    plain.more.crashes = 1
+    plain.extra.crashes = 1
     assert differences(machine.kernel, folded) == ["plain.crashes: 0 and 1"]
     assert differences(folded, machine.kernel) == ["plain.crashes: 1 and 0"]
 

@@ -81,7 +81,7 @@ FAULTS = {
         lambda m: setattr(m.row("blocked").links, "terms", Terms("finished")),
         "blocked is blocked, and may be reached",
     ),
-    "blame": (lambda m: setattr(m.row("blocked").more, "blocked_by", {}), "is blocked by"),
+    "blame": (lambda m: setattr(m.row("blocked").extra, "blocked_by", {}), "is blocked by"),
     "unreached": (
         lambda m: setattr(m.row("blocked"), "state", S.PENDING), "cannot be reached"
     ),

@@ -137,7 +137,7 @@ def test_it_cascades_by_the_rule_of_each(how):
     assert machine.fail("a") == ["e", "f"]
     assert machine.states("b", "c") == [FOLLOWS[how]] * 2
     assert machine.states("d", "g") == [S.BLOCKED] * 2
-    assert machine.more("g").roots == machine.more("d").first_roots == ("a",)
+    assert machine.extra("g").roots == machine.extra("d").first_roots == ("a",)
     told = machine.told(TaskCancelled if how == "skip" else TaskFailed)
     assert [fact[-1] for fact in told[-2:]] == [("a",), ("a",)]
     if how == "fail":
@@ -193,7 +193,7 @@ def test_a_join_that_may_hold_again():
     machine.submit("u", after=["t"])
     machine.fail("b")
     assert machine.states("t", "u") == [S.BLOCKED] * 2
-    assert machine.more("t").roots == ("a", "b")
+    assert machine.extra("t").roots == ("a", "b")
     again = machine.rerun("b")
     assert machine.states("t", "u") == [S.PENDING] * 2
     machine.end("c")
@@ -209,7 +209,7 @@ def test_a_join_that_holds_as_soon_as_it_is_unblocked():
     machine.submit("u", after=["t"])
     machine.fail("root")
     assert machine.states("t", "u") == [S.BLOCKED] * 2
-    assert machine.more("t").first_roots == ("root",)
+    assert machine.extra("t").first_roots == ("root",)
     assert machine.decide("a", "complete") == ["t"]
     assert machine.end("t") == ["u"]
 
@@ -286,7 +286,7 @@ def test_a_function_that_is_gone_holds_the_task(on_failure):
     assert machine.state("t") is S.BLOCKED
     gone.clear()
     assert machine.decide("t", "retry") == ["t"]
-    assert machine.more("t").error is None
+    assert machine.extra("t").error is None
 
 
 def test_a_task_that_is_held_so_may_wait_for_more():
@@ -305,7 +305,7 @@ def test_a_task_that_is_held_so_may_wait_for_more():
     machine.fail("d")
     machine.do(AddParents("t", ("d",)))
     assert machine.state("t") is S.BLOCKED
-    assert machine.more("t").blocked_by == {}
+    assert machine.extra("t").blocked_by == {}
     gone.clear()
     assert machine.decide("t", "retry") == ["t"]
 
@@ -394,7 +394,7 @@ def test_no_dependent_is_left_behind(tasks, data):
     for task_id, row in machine.kernel.tasks.items():
         if row.state is S.PENDING:
             # It waits for one that a person must decide about.
-            held = [p for p in row.links.parents if p.more and p.more.decision]
+            held = [p for p in row.links.parents if p.extra and p.extra.decision]
             waits = [p for p in row.links.parents if p.state is S.PENDING]
             assert held or waits, task_id
 
@@ -404,7 +404,7 @@ def test_no_dependent_is_left_behind(tasks, data):
 
 @pytest.mark.parametrize("verdict", ["end", "fail"])
 @pytest.mark.parametrize("state", ["queued", "suspended", "delayed"])
-def test_what_is_about_to_look_how_all_ended_waits_for_what_runs_again(state, verdict):
+def test_what_has_only_ended_parents_waits_for_what_runs_again(state, verdict):
     """Wherever it stands: it begins when that has ended too, and sees that."""
     machine = Twin(concurrency=1)
     late = machine.now + 9 * SEC if state == "delayed" else None
@@ -426,7 +426,7 @@ def test_what_is_about_to_look_how_all_ended_waits_for_what_runs_again(state, ve
     assert [parent.id for parent in machine.row("t").links.parents] == [again, "b"]
 
 
-def test_what_is_about_to_look_waits_for_what_was_blocked_too():
+def test_what_has_only_ended_parents_waits_for_what_was_blocked_too():
     """It had counted as ended, and may complete now."""
     machine = Twin(concurrency=1)
     machine.submit("a")
@@ -457,7 +457,7 @@ def test_a_join_of_the_users_is_asked_when_a_parent_runs_again():
     assert machine.state("t") is S.RUNNING
 
 
-def test_what_is_about_to_look_waits_for_what_is_not_blocked_any_more():
+def test_what_has_only_ended_parents_waits_for_what_is_not_blocked_any_more():
     """It was another task that was run again, on which that depends."""
     machine = Twin(concurrency=1)
     machine.submit_all("a", "busy")

@@ -200,7 +200,7 @@ def test_an_attempt_that_is_not_named_is_missing():
     ]
     assert not far(m).lost
     assert (m.row("t").attempt, m.row("u").attempt) == (2, 1)
-    assert (m.more("t").charged, m.more("t").crashes) == (0, 0)
+    assert (m.extra("t").charged, m.extra("t").crashes) == (0, 0)
     assert far(m).failed == 0
 
 
@@ -223,7 +223,7 @@ def test_missing_attempts_make_no_poison():
     submit(m, "t")
     live(m, 20 * LEASE)
     assert m.row("t").attempt == 21
-    assert m.more("t").crashes == 0
+    assert m.extra("t").crashes == 0
     m.end("t", "lost")
     m.end("t", "lost")
     assert m.state("t") is S.RUNNING
@@ -274,8 +274,8 @@ def test_the_attempts_of_a_lost_agent_are_lost():
     assert m.kernel.pools["cpu"].used == 1_000_000
     said = ("AttemptLostError", f"agent far is lost: {SILENT}", "lost")
     assert [m.error(name) for name in ("t", "u", "v")] == [said] * 3
-    assert [m.more(name).crashes for name in ("t", "u", "v")] == [1] * 3
-    assert [m.more(name).charged for name in ("t", "u", "v")] == [0] * 3
+    assert [m.extra(name).crashes for name in ("t", "u", "v")] == [1] * 3
+    assert [m.extra(name).charged for name in ("t", "u", "v")] == [0] * 3
     assert [fact[3:4] for fact in m.told(TaskBlocked)] == [
         ("its worker died, and it is not safe to run twice: decide()",)
     ]

@@ -63,14 +63,14 @@ def missing_timers(kernel, now):
     }
     due = set()
     for row in kernel.tasks.values():
-        more = row.more
-        if more is None or row.state.is_terminal:
+        extra = row.extra
+        if extra is None or row.state.is_terminal:
             continue
         if row.state in (S.PENDING, S.RETRYING, S.BLOCKED):
-            due.add((more.due_ns, DUE, row.id))
+            due.add((extra.due_ns, DUE, row.id))
         if row.state is S.RUNNING:
-            due.add((more.timer, TIMEOUT, row.id))
-        due.add((more.deadline_ns or 0, DEADLINE, row.id))
+            due.add((extra.timer, TIMEOUT, row.id))
+        due.add((extra.deadline_ns or 0, DEADLINE, row.id))
     for agent in kernel.agents.values():
         if agent.lease_ns and not agent.lost:
             due.add((agent.lease_due_ns, LEASE, agent.name))

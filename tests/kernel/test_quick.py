@@ -254,7 +254,7 @@ class Pair:
         if not rows:
             return None
         row = rows[a % len(rows)]
-        waits = row.more is not None and row.more.yielded
+        waits = row.extra is not None and row.extra.yielded
         change = kernel.reclaim_slot if waits else kernel.yield_slot
         return change(row, row.attempt, machine.now)
 

@@ -139,7 +139,7 @@ def test_each_situation(situation):
     machine = in_situation(situation)
     state, cause = AFTER[situation]
     row = machine.row("t")
-    attempt, charged = row.attempt, 0 if row.more is None else row.more.charged
+    attempt, charged = row.attempt, 0 if row.extra is None else row.extra.charged
     before = len(machine.sink)
     machine.restart()
     row, kernel = machine.row("t"), machine.kernel
@@ -153,12 +153,14 @@ def test_each_situation(situation):
     assert causes == ([] if cause is None else [cause])
     if cause == "interrupted":
         assert machine.error("t") == ("AttemptLostError", LEFT_RUNNING, cause)
-        assert (machine.more("t").charged, machine.more("t").crashes) == (charged, 0)
+        assert (machine.extra("t").charged, machine.extra("t").crashes) == (charged, 0)
     assert (kernel.running, kernel.active, kernel.leaked) == (0, 0, {})
     assert not any(pool.used for pool in kernel.pools.values())
     assert all(agent.lost and not agent.running for agent in kernel.agents.values())
-    more = row.more
-    assert more is None or not (more.held or more.yielded or more.stop or more.aside)
+    extra = row.extra
+    assert extra is None or not (
+        extra.held or extra.yielded or extra.stop or extra.suspending
+    )
     assert kernel.starts == []
 
 
@@ -261,8 +263,8 @@ def test_crashes_of_ours_are_nobodys_fault():
         assert machine.kernel.epoch == life
         assert machine.reopen() == ["t"]
         assert machine.row("t").attempt == life
-    more = machine.more("t")
-    assert (more.charged, more.crashes) == (0, 0)
+    extra = machine.extra("t")
+    assert (extra.charged, extra.crashes) == (0, 0)
     assert machine.policies.elapsed == []
     assert machine.kernel.agents["local"].failed == 0
     machine.end("t")
@@ -276,7 +278,7 @@ def test_crashes_of_the_worker_are_remembered():
     machine.end("t", "lost")
     machine.end("t", "lost")
     machine.restart()
-    assert machine.more("t").crashes == 2
+    assert machine.extra("t").crashes == 2
     machine.reopen()
     machine.end("t", "lost")
     assert machine.error("t")[2] == "poisoned"
@@ -291,7 +293,7 @@ def test_charged_attempts_are_remembered():
     machine.fail("t")
     machine.restart()
     machine.reopen()
-    assert machine.more("t").charged == 1
+    assert machine.extra("t").charged == 1
     assert machine.after(5 * SEC) == ["t"]
     machine.fail("t")
     assert machine.policies.elapsed == [SEC, 6 * SEC]

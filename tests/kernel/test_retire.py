@@ -54,7 +54,7 @@ def test_a_retired_parent():
     machine.submit("c", after=["b"])
     machine.fail("b")
     assert machine.state("c") is S.BLOCKED
-    assert machine.more("c").roots == ("b",)
+    assert machine.extra("c").roots == ("b",)
 
 
 def test_a_late_result_of_a_retired_task():
@@ -65,7 +65,7 @@ def test_a_late_result_of_a_retired_task():
     machine.end("a")
     assert not machine.kernel.complete(row, 1, machine.now)
     assert machine.told(LateResultIgnored) == [("a", 1, "completed")]
-    assert row.more is not None
+    assert row.extra is not None
 
 
 def test_a_task_that_has_completed_plainly_is_small():
@@ -77,8 +77,8 @@ def test_a_task_that_has_completed_plainly_is_small():
     machine.after(SEC)
     machine.end("a")
     machine.end("b")
-    assert machine.row("a").more is None
-    assert machine.more("b").priority == 1
+    assert machine.row("a").extra is None
+    assert machine.extra("b").priority == 1
     assert [state for state, _, _ in past_of(machine.row("a"))] == [
         S.PENDING,
         S.QUEUED,

@@ -36,8 +36,8 @@ from taskorch.kernel import (
     recover,
     take_snapshot,
 )
-from taskorch.kernel._history import more_of
-from taskorch.kernel._timers import KEPT, LEASE, is_alive
+from taskorch.kernel._history import row_extra
+from taskorch.kernel._timers import LEASE, RETAINED, is_alive
 from taskorch.model import TERMINAL, Agent, Resources
 from taskorch.testing import explore
 
@@ -116,7 +116,7 @@ def sums(kernel):
             for when, _, kind, row, attempt in sorted(
                 kernel.timers, key=itemgetter(0, 1)
             )
-            if kind not in (KEPT, LEASE) and is_alive((when, 0, kind, row, attempt))
+            if kind not in (RETAINED, LEASE) and is_alive((when, 0, kind, row, attempt))
         ],
     )
 
@@ -298,7 +298,7 @@ def test_a_child_of_a_failed_parent_that_has_left_memory_is_blocked():
     short = restored(machine, state, facts)
     assert "parent" not in short.tasks
     assert [short.row(name).state for name in ("child", "late")] == [S.BLOCKED] * 2
-    assert more_of(short.row("late")).roots == ("parent",)
+    assert row_extra(short.row("late")).roots == ("parent",)
 
 
 def run_again(m):
@@ -553,7 +553,7 @@ def test_a_rerun_that_drives_out_what_it_runs_again():
 
     machine, state, _ = with_snapshot(before, keep_finished=1)
     assert state["tasks"] == ["child", "again"]
-    assert list(machine.more("child").blocked_by) == ["again"]
+    assert list(machine.extra("child").blocked_by) == ["again"]
 
 
 # -- what a snapshot is --------------------------------------------------------------

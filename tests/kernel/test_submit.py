@@ -39,7 +39,7 @@ def test_the_plain_path_asks_nobody_again():
     assert machine.policies.asked == []
     check_invariants(machine.kernel)
     assert machine.settle() == ["c", "a", "b"]
-    assert machine.more("c").priority == 2
+    assert machine.extra("c").priority == 2
 
 
 def test_a_task_that_needs_nothing_starts_at_once():
@@ -287,7 +287,7 @@ def test_a_batch_may_refer_forward():
         kernel.accept(one, machine.now)
     check_invariants(kernel)
     assert machine.states(*"abc") == [S.BLOCKED] * 3
-    assert machine.more("a").roots == ("bad",)
+    assert machine.extra("a").roots == ("bad",)
 
 
 def test_a_deadline_that_has_passed_fails_at_once():

@@ -88,7 +88,7 @@ def test_a_date_and_a_parent():
     assert not machine.kernel.quiescent()
     assert machine.after(5 * SEC) == ["t"]
     machine.now += 4 * SEC
-    assert machine.more("v").due_ns == machine.now
+    assert machine.extra("v").due_ns == machine.now
     assert machine.kernel.complete(machine.row("b"), 1, machine.now)
     assert machine.settle() == ["u", "v"]
 

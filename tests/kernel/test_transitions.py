@@ -57,7 +57,7 @@ def test_every_move_that_is_made_is_in_the_table(seed):
     machine = run(seed, 60)
     for row in machine.kernel.tasks.values():
         before = None
-        past = [] if row.more is None or row.more.past is None else row.more.past
+        past = [] if row.extra is None or row.extra.past is None else row.extra.past
         for state, _, detail in past:
             if detail.startswith("options changed"):
                 # Its state stays as it is.

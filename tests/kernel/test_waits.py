@@ -89,12 +89,12 @@ def test_an_event_that_nobody_waits_for_is_kept():
     assert machine.states("t", "u") == [S.COMPLETED] * 2
     assert [event for _, event in found] == ["early", "early"]
     machine.after(1)
-    assert machine.kernel.kept == {}
+    assert machine.kernel.retained == {}
     machine.submit("v", wait=GO)
     assert machine.state("v") is S.BLOCKED
     machine.emit("go", "later", keep=5 * SEC)
     assert machine.state("v") is S.COMPLETED
-    assert machine.kernel.kept == {}
+    assert machine.kernel.retained == {}
 
 
 def test_the_latest_of_one_name_counts():
@@ -363,7 +363,7 @@ def test_a_snapshot_knows_what_is_kept():
             restoration.fold(fact, cargo)
     restoration.finish()
     check_invariants(kernel)
-    assert kernel.kept["stop"].cargo == "early"
+    assert kernel.retained["stop"].cargo == "early"
     assert [row.id for row in kernel.awaited["go"]] == ["t"]
 
 
@@ -417,7 +417,9 @@ def test_events_and_time_in_any_order(steps):
         }
         assert set(kernel.awaited) == waits
         kept = [
-            name for name, each in kernel.kept.items() if each.until_ns > machine.now
+            name
+            for name, each in kernel.retained.items()
+            if each.until_ns > machine.now
         ]
         assert not set(kept) & waits
 

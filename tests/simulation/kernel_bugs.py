@@ -67,7 +67,7 @@ def releases_twice_on_cancel(monkeypatch):
     end = _attempts.end
 
     def wrong(kernel, row, *rest):
-        if row.state is S.RUNNING and row.more and row.more.stop == "cancel":
+        if row.state is S.RUNNING and row.extra and row.extra.stop == "cancel":
             _books.release(kernel, row.agent, row.alloc)
         return end(kernel, row, *rest)
 
@@ -84,8 +84,8 @@ def starts_after_a_cancel(monkeypatch):
     end = _attempts.end
 
     def wrong(kernel, row, attempt, outcome, *rest):
-        if outcome == "failed" and row.more and row.more.stop == "cancel":
-            row.more.stop = ""
+        if outcome == "failed" and row.extra and row.extra.stop == "cancel":
+            row.extra.stop = ""
         return end(kernel, row, attempt, outcome, *rest)
 
     end_attempts_by(monkeypatch, wrong)

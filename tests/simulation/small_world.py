@@ -142,7 +142,7 @@ class Rules:
     ) -> tuple[bool, int, str]:
         """Up to so many attempts."""
         del error, cause, elapsed_ns, now
-        charged = 1 + (0 if row.more is None else row.more.charged)
+        charged = 1 + (0 if row.extra is None else row.extra.charged)
         return charged < self.scope.attempts, self.scope.delay_ns, ""
 
     def allocate(
@@ -471,7 +471,7 @@ class World:
             runs = known is not None and known[0] == fence
             hold(runs == (row.state is S.RUNNING), "who runs is in the facts")
             hold(audit.ended.get(row.id) == _ended(row), "who has ended, likewise")
-            charged = 0 if row.more is None else row.more.charged
+            charged = 0 if row.extra is None else row.extra.charged
             if row.state not in TERMINAL:
                 hold(
                     audit.charged.get(row.id, 0) == charged, "what is charged, likewise"
@@ -588,17 +588,17 @@ def _durable(kernel: Kernel) -> Durable:
 
 
 def _durable_row(row: TaskRow, expires_ns: int) -> tuple[Any, ...]:
-    more = row.more
-    if more is None:
+    extra = row.extra
+    if extra is None:
         return row.id, row.state, row.attempt, "", 0, 0, 0, expires_ns
     return (
         row.id,
         row.state,
         row.attempt,
-        more.stop,
-        more.charged,
-        more.crashes,
-        more.due_ns,
+        extra.stop,
+        extra.charged,
+        extra.crashes,
+        extra.due_ns,
         expires_ns,
     )
 

@@ -313,7 +313,7 @@ class Rules(Policies):
         elapsed_ns: int,
         now: int,
     ) -> tuple[bool, int, str]:
-        charged = 1 + (0 if row.more is None else row.more.charged)
+        charged = 1 + (0 if row.extra is None else row.extra.charged)
         return charged < FAILURES, DELAY, ""
 
 

@@ -89,12 +89,12 @@ BUGS = {
         "dispatch(kernel, now)\n    return True\n",
     ),
     "the timeout of a program is lost when it is continued": (
-        _application._go_on,
+        _application._continue_attempt,
         "_timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)",
         "pass",
     ),
     "the delay of a task is lost when it is resumed": (
-        _application._take_up,
+        _application._resume_unstarted,
         "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),
@@ -134,7 +134,7 @@ BUGS = {
         "if not row.ticket:",
     ),
     "a pool is given out twice": (
-        _books.take,
+        _books.acquire,
         "pool.used += units",
         "pool.used += units // 2",
     ),

@@ -86,7 +86,7 @@ def _actions(
 
     def rerun(row: TaskRow, now: int) -> bool:
         runtime.refuse_submission()
-        again = None if row.more is None else row.more.rerun_id
+        again = None if row.extra is None else row.extra.rerun_id
         if row.state not in TERMINAL or again is not None:
             return False
         runtime.submission.rerun(row.id, now)

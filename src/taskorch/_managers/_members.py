@@ -58,9 +58,9 @@ def is_added(work: Work) -> bool:
 
 def blockers(row: TaskRow) -> tuple[str, ...]:
     """The ids of what *row* waits for and will not complete, if it is blocked."""
-    if row.state is not TaskState.BLOCKED or row.more is None:
+    if row.state is not TaskState.BLOCKED or row.extra is None:
         return ()
-    return tuple(row.more.blocked_by)
+    return tuple(row.extra.blocked_by)
 
 
 def slices(items: Sequence[T]) -> Iterable[Sequence[T]]:
@@ -123,6 +123,6 @@ def is_skipped(row: TaskRow) -> bool:
     """Whether *row* was cancelled because what it needs did not complete."""
     return (
         row.state is TaskState.CANCELLED
-        and row.more is not None
-        and row.more.stop_reason.startswith("skipped")
+        and row.extra is not None
+        and row.extra.stop_reason.startswith("skipped")
     )

@@ -96,7 +96,7 @@ def _sum(
 
 def under_way(row: TaskRow) -> bool:
     """Whether an attempt runs that does more than to wait for other tasks."""
-    return row.state is _S.RUNNING and (row.more is None or not row.more.yielded)
+    return row.state is _S.RUNNING and (row.extra is None or not row.extra.yielded)
 
 
 def is_asked(row: TaskRow) -> bool:
@@ -302,14 +302,14 @@ def _task(
 def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Where it began that *work* did not complete, if not with itself: ids of tasks."""
     row = work._row
-    if row.more is None or row.state is _S.COMPLETED:
+    if row.extra is None or row.state is _S.COMPLETED:
         return ()
     if row.state is _S.FAILED:
         error = give_error(work)
         return error.root_causes if isinstance(error, DependencyFailedError) else ()
     if row.state is _S.CANCELLED or blockers(row):
         # Not as it is now: down a long chain, that would be a walk for each.
-        return row.more.first_roots
+        return row.extra.first_roots
     return ()
 
 
@@ -333,8 +333,8 @@ def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
             if isinstance(error, GateFailedError):
                 found.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
             elif not isinstance(error, DependencyFailedError):
-                more = work._row.more
-                said = None if more is None else more.error
+                extra = work._row.extra
+                said = None if extra is None else extra.error
                 found.append(_no(name, str(error) if said is None else said[1], at))
     return found
 

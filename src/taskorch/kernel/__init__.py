@@ -54,10 +54,10 @@ from taskorch.kernel._faults import describe as describe
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
 from taskorch.kernel._fold import recover as recover
-from taskorch.kernel._history import more_of as more_of
 from taskorch.kernel._history import moves_of as moves_of
 from taskorch.kernel._history import past_of as past_of
 from taskorch.kernel._history import remember as remember
+from taskorch.kernel._history import row_extra as row_extra
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import Kernel as Kernel
 from taskorch.kernel._options import Change as Change
@@ -78,8 +78,8 @@ from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
-from taskorch.kernel._timers import KEPT as KEPT
 from taskorch.kernel._timers import LEASE as LEASE
+from taskorch.kernel._timers import RETAINED as RETAINED
 from taskorch.kernel._timers import is_alive as is_alive
 from taskorch.kernel._transitions import TRANSITIONS as TRANSITIONS
 from taskorch.kernel._transitions import diagram as diagram

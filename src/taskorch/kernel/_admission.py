@@ -1,4 +1,4 @@
-"""Accepting a task: first everybody is asked, then everything is changed."""
+"""Accepting a task: first every policy is asked, then the state is changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taskorch.errors import (
 from taskorch.events import TaskSubmitted
 from taskorch.kernel import _books, _control, _dependencies, _joins, _queue, _timers
 from taskorch.kernel._dispatch import match, vetoed
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
@@ -44,16 +44,16 @@ class Admitted:
     terms: Terms | None = None
 
 
-def told(terms: Terms | None) -> tuple[Any, ...]:
-    """What the fact of a submission says of *terms*; `untold` is the way back."""
+def encode_terms(terms: Terms | None) -> tuple[Any, ...]:
+    """*terms* as fields of `TaskSubmitted`; `decode_terms` is the inverse."""
     if terms is None:
         return ()
     wait = () if terms.wait is None else (terms.wait,)
     return terms.join, terms.on_failure, *wait
 
 
-def untold(fields: Sequence[Any]) -> Terms | None:
-    """The terms of which the fact of a submission says *fields*."""
+def decode_terms(fields: Sequence[Any]) -> Terms | None:
+    """The terms that `encode_terms` wrote as *fields*."""
     if not fields:
         return None
     join, on_failure, *wait = fields
@@ -229,8 +229,8 @@ def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
         tell_of_submission(
             kernel, row, now, admitted.priority, admitted.max_age_ns, admitted
         )
-    settle(kernel, row, now)
-    if admitted.terms is not None or (row.more is not None and row.more.blocked_by):
+    set_first_state(kernel, row, now)
+    if admitted.terms is not None or (row.extra is not None and row.extra.blocked_by):
         kernel.undecided.append((row, ""))
         _joins.decide(kernel, now)
     if (
@@ -266,7 +266,7 @@ def tell_of_submission(
     terms: tuple[Any, ...] = ()
     rerun_of = not_before_ns = deadline_ns = None
     if admitted is not None:
-        terms = told(admitted.terms)
+        terms = encode_terms(admitted.terms)
         parents = admitted.parents
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns
@@ -303,7 +303,7 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     kernel.submissions += 1
     kernel.tasks[row.id] = row
     if admitted.priority:
-        more_of(row).priority = admitted.priority
+        row_extra(row).priority = admitted.priority
     if admitted.terms is not None:
         _dependencies.links_of(row).terms = admitted.terms
         admitted.terms.joined = not admitted.parents
@@ -311,24 +311,24 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
         _dependencies.attach(row, admitted.parents)
     not_before = admitted.not_before_ns
     if not_before is not None and not_before > now:
-        more_of(row).due_ns = not_before
+        row_extra(row).due_ns = not_before
         _timers.arm(kernel, not_before, _timers.DUE, row, 0)
     if admitted.deadline_ns is not None:
-        more_of(row).deadline_ns = admitted.deadline_ns
+        row_extra(row).deadline_ns = admitted.deadline_ns
         _timers.arm(kernel, admitted.deadline_ns, _timers.DEADLINE, row, 0)
     if admitted.max_age_ns is not None:
         _timers.arm(kernel, now + admitted.max_age_ns, _timers.EXPIRE, row, 0)
     origin = admitted.rerun_of
     if origin is not None:
-        more_of(row).rerun_of = origin.id
-        more_of(origin).rerun_id = row.id
+        row_extra(row).rerun_of = origin.id
+        row_extra(origin).rerun_id = row.id
 
 
-def settle(kernel: KernelState, row: TaskRow, now: int) -> None:
+def set_first_state(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Give a task that has just been accepted its first state, but for BLOCKED."""
-    more = row.more
+    extra = row.extra
     waits = row.links is not None and _dependencies.is_waiting(row)
-    early = more is not None and more.due_ns > now
+    early = extra is not None and extra.due_ns > now
     if not waits and not early:
         terms = None if row.links is None else row.links.terms
         if terms is None or terms.wait is None:

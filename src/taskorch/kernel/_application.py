@@ -38,13 +38,13 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import _books, _dependencies, _parking, _queue, _timers
-from taskorch.kernel._history import more_of, remember
+from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
     AgentRow,
     Awaited,
     Leak,
-    More,
+    RowExtra,
     Spec,
     TaskRow,
     Terms,
@@ -103,29 +103,33 @@ def begin(
     kernel.active += 1
     if alloc:
         row.alloc = alloc
-        _books.take(kernel, agent, alloc)
-    if row.more is not None or row.bucket.spec.timeout_ns is not None or agent.lease_ns:
+        _books.acquire(kernel, agent, alloc)
+    if (
+        row.extra is not None
+        or row.bucket.spec.timeout_ns is not None
+        or agent.lease_ns
+    ):
         watch(kernel, row, agent, now)
 
 
 def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     """The rarer part of a start: history, timeout, lease."""
     timeout = row.bucket.spec.timeout_ns
-    more = more_of(row)
+    extra = row_extra(row)
     if agent.lease_ns:
         agent.seen[row] = now
-    if more.past is not None:
-        more.past.append((_S.RUNNING, now, agent.name))
+    if extra.past is not None:
+        extra.past.append((_S.RUNNING, now, agent.name))
     if timeout is not None:
-        more.limit_ns = timeout
-        more.timer = now + timeout
-        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
+        extra.limit_ns = timeout
+        extra.timer = now + timeout
+        _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
 
 
 def is_under_way(row: TaskRow) -> bool:
     """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
     if row.state is _S.SUSPENDED:
-        return row.more is not None and row.more.held
+        return row.extra is not None and row.extra.held
     return row.state is _S.RUNNING
 
 
@@ -137,7 +141,7 @@ def agent_of(row: TaskRow) -> AgentRow:
 
 def began_ns(row: TaskRow) -> int:
     """When the first attempt of *row*, which runs, began."""
-    return row.started_ns if row.attempt == 1 else more_of(row).first_ns
+    return row.started_ns if row.attempt == 1 else row_extra(row).first_ns
 
 
 def _free(kernel: KernelState, row: TaskRow) -> None:
@@ -145,19 +149,19 @@ def _free(kernel: KernelState, row: TaskRow) -> None:
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
     alloc, slots = _take_away(row)
-    more_of(row).held = False
+    row_extra(row).held = False
     _give_back(kernel, agent_of(row), alloc, slots)
 
 
 def _take_away(row: TaskRow) -> tuple[Units, int]:
     """*row* holds nothing any more: what it held, and how many slots."""
-    more, agent = more_of(row), agent_of(row)
-    more.first_ns = began_ns(row)
+    extra, agent = row_extra(row), agent_of(row)
+    extra.first_ns = began_ns(row)
     if agent.seen:
         agent.seen.pop(row, None)
     # One that waits for another task holds no slot, but its resources.
-    slots = 0 if more.yielded else 1
-    more.yielded = False
+    slots = 0 if extra.yielded else 1
+    extra.yielded = False
     alloc, row.alloc = row.alloc, ()
     return alloc, slots
 
@@ -169,7 +173,7 @@ def _give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -
     _books.release(kernel, agent, alloc)
     if slots and agent.slots.heap:
         _parking.wake(kernel, agent.slots)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
 
 
 def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
@@ -180,27 +184,27 @@ def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
 
 
 def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
-    """*row* is tried again, in a while or at once; or it is put aside first."""
+    """*row* is tried again, after a delay or at once, or is suspended first."""
     now = event.at_ns
-    more = more_of(row)
+    extra = row_extra(row)
     if event.charged:
-        more.charged += 1
-        more.last_delay_ns = event.delay_ns
+        extra.charged += 1
+        extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
         _failed_on_agent(kernel, row)
     if event.cause == "lost":
-        more.crashes += 1
+        extra.crashes += 1
     if event.cause != "stopped":
-        more.error = (event.error_type, event.message, event.cause)
+        extra.error = (event.error_type, event.message, event.cause)
     _free(kernel, row)
-    more.stop = ""
+    extra.stop = ""
     kernel.move(row, _S.RETRYING, now, event.reason)
-    if more.aside:
-        more.resume_ns = event.delay_ns
+    if extra.suspending:
+        extra.resume_ns = event.delay_ns
     elif event.delay_ns:
-        more.due_ns = now + event.delay_ns
+        extra.due_ns = now + event.delay_ns
         kernel.delayed += 1
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
     else:
         _queue.requeue(kernel, row, now)
 
@@ -208,13 +212,13 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
 def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
     """The running attempt of *row* is to stop, if that is a stronger why."""
     why, now = event.why, event.at_ns
-    more = more_of(row)
+    extra = row_extra(row)
     if why == "suspend":
-        more.aside = True
-    if not is_stronger(why, more.stop):
+        extra.suspending = True
+    if not is_stronger(why, extra.stop):
         return
-    more.stop = why
-    more.stop_reason = event.reason
+    extra.stop = why
+    extra.stop_reason = event.reason
     if why != "suspend":
         when = now + kernel.config.grace_ns
         _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
@@ -227,13 +231,13 @@ def is_stronger(why: str, other: str) -> bool:
 
 def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
     """The attempt waits for another task: its slot is free meanwhile."""
-    more_of(row).yielded = True
+    row_extra(row).yielded = True
     _give_back(kernel, agent_of(row), (), 1)
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
     """The attempt has its slot again."""
-    more_of(row).yielded = False
+    row_extra(row).yielded = False
     kernel.running += 1
     agent_of(row).running += 1
 
@@ -265,11 +269,11 @@ def complete(
     kernel: KernelState, row: TaskRow, latency_ns: int, reason: str, now: int
 ) -> None:
     """*row* ended well."""
-    more = more_of(row)
+    extra = row_extra(row)
     ran = row.state is _S.RUNNING
     _free(kernel, row)
-    more.stop = ""
-    more.aside = more.decision = False
+    extra.stop = ""
+    extra.suspending = extra.decision = False
     if ran:
         agent = agent_of(row)
         agent.completed += 1
@@ -277,12 +281,12 @@ def complete(
         row.bucket.type_row.samples.append(
             (row.submitted_ns, row.ready_ns, row.started_ns, now)
         )
-        if more.charged:
+        if extra.charged:
             kernel.retries_recovered += 1
     row.bucket.type_row.completed += 1
     _end_waits(kernel, row)
     row.ended_ns = now
-    if more.past is None:
+    if extra.past is None:
         # As `move`, of a kind that the plain history shows by itself.
         kernel.active -= 1
         kernel.completed += 1
@@ -292,30 +296,30 @@ def complete(
     if row.links is not None:
         row.links.parents = ()
         _dependencies.release(kernel, row, now)
-    if more.past is None and not (more.priority or more.rerun_of):
+    if extra.past is None and not (extra.priority or extra.rerun_of):
         # A timeout or a date, and nothing that anybody could still want to know.
-        row.more = None
+        row.extra = None
     _finish(kernel, row)
 
 
 def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
     """*row* ended badly, for good."""
     cause, message = event.cause, event.message
-    more = more_of(row)
+    extra = row_extra(row)
     if row.state is _S.QUEUED:
-        _queue.take_out(kernel, row)
+        _queue.remove(kernel, row)
     if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
         _failed_on_agent(kernel, row)
     if event.charged:
-        more.charged += 1
-        if more.charged > 1 and cause != "component":
+        extra.charged += 1
+        if extra.charged > 1 and cause != "component":
             kernel.retries_exhausted += 1
     if cause == "poisoned":
-        more.crashes += 1
+        extra.crashes += 1
     _free(kernel, row)
-    more.error = (event.error_type, message, cause)
-    more.stop = ""
-    pass_on(more, event.root_causes)
+    extra.error = (event.error_type, message, cause)
+    extra.stop = ""
+    pass_on(extra, event.root_causes)
     type_row = row.bucket.type_row
     type_row.failed += 1
     failures = type_row.failures
@@ -326,28 +330,28 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
 
 def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
     """*row* is CANCELLED, for root causes if it was skipped."""
-    more = more_of(row)
+    extra = row_extra(row)
     if row.state is _S.QUEUED:
-        _queue.take_out(kernel, row)
+        _queue.remove(kernel, row)
     _free(kernel, row)
-    more.stop = ""
-    more.stop_reason = event.reason
-    pass_on(more, event.root_causes)
+    extra.stop = ""
+    extra.stop_reason = event.reason
+    pass_on(extra, event.root_causes)
     row.bucket.type_row.cancelled += 1
     _end_badly(kernel, row, _S.CANCELLED, event.reason, event.at_ns)
 
 
-def pass_on(more: More, roots: tuple[str, ...]) -> None:
+def pass_on(extra: RowExtra, roots: tuple[str, ...]) -> None:
     """It ends because of its parents: of these, only where it began is kept."""
     if roots:
-        more.first_roots = roots
-        more.blocked_by = {}
+        extra.first_roots = roots
+        extra.blocked_by = {}
 
 
 def _end_badly(
     kernel: KernelState, row: TaskRow, state: TaskState, detail: str, now: int
 ) -> None:
-    more_of(row).decision = False
+    row_extra(row).decision = False
     _end_waits(kernel, row)
     row.ended_ns = now
     kernel.move(row, state, now, detail)
@@ -371,8 +375,8 @@ def _end_waits(kernel: KernelState, row: TaskRow) -> None:
 
 def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
     """*row* leaves a delay, or a wait, before its end."""
-    more = row.more
-    if more is None or not more.due_ns:
+    extra = row.extra
+    if extra is None or not extra.due_ns:
         return
     if (
         row.state is _S.RETRYING
@@ -380,7 +384,7 @@ def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
         or (row.state is _S.BLOCKED and _dependencies.awaits(row))
     ):
         kernel.delayed -= 1
-    more.due_ns = 0
+    extra.due_ns = 0
 
 
 def _finish(kernel: KernelState, row: TaskRow) -> None:
@@ -403,22 +407,22 @@ def retire(kernel: KernelState) -> None:
     del tasks[row.id]
     kernel.retired[row.id] = row.state
     if row.links is not None or row.named:
-        # The driver has more to let go of, or to remember.
+        # The driver may have to drop its cargo, or to record something.
         kernel.dropped.append(row)
     else:
         row.cargo = None
 
 
-# -- held, and let go --------------------------------------------------------------
+# -- held, and released -------------------------------------------------------------
 
 
 def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
     """*row* is BLOCKED: by its parents, by an event, or until a person decides."""
     cause, reason, now = event.cause, event.reason, event.at_ns
-    more = more_of(row)
+    extra = row_extra(row)
     kernel.touched.append((row, row.cargo))
     if cause == DEPENDENCY:
-        more.first_roots = event.root_causes
+        extra.first_roots = event.root_causes
         by = ", ".join(event.blocked_by)
         kernel.move(row, _S.BLOCKED, now, f"{by} did not complete")
         _dependencies.broke(kernel, row)
@@ -427,18 +431,18 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
         _await(kernel, row, reason, now)
         return
     if row.state is _S.QUEUED:
-        _queue.take_out(kernel, row)
+        _queue.remove(kernel, row)
     if cause == "lost":
-        more.crashes += 1
-    more.error = (event.error_type, event.message, cause)
+        extra.crashes += 1
+    extra.error = (event.error_type, event.message, cause)
     _free(kernel, row)
-    more.decision = True
-    more.aside = False
-    more.stop = ""
+    extra.decision = True
+    extra.suspending = False
+    extra.stop = ""
     # It may be that it waited for others until now. What was gone may return, and then
     # it waits as before.
     if cause == GONE:
-        more.blocked_by = {}
+        extra.blocked_by = {}
     else:
         _dependencies.detach(row)
     kernel.move(row, _S.BLOCKED, now, reason)
@@ -448,15 +452,15 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """Move *row* to BLOCKED until its event comes, or its time is over."""
     terms, (name, timeout, _) = wait_of(row)
     terms.awaits = True
-    more = more_of(row)
-    more.decision = True
+    extra = row_extra(row)
+    extra.decision = True
     if name is not None:
         kernel.awaited.setdefault(name, {})[row] = None
     kernel.move(row, _S.BLOCKED, now, reason)
     if timeout is not None:
-        more.due_ns = now + timeout
+        extra.due_ns = now + timeout
         kernel.delayed += 1
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
 
 
 def wait_of(row: TaskRow) -> tuple[Terms, Awaited]:
@@ -469,13 +473,13 @@ def wait_of(row: TaskRow) -> tuple[Terms, Awaited]:
 
 def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     """Nothing blocks *row* any more: it may run, or waits as before."""
-    more, reason, now = more_of(row), event.reason, event.at_ns
-    if not more.decision:
+    extra, reason, now = row_extra(row), event.reason, event.at_ns
+    if not extra.decision:
         _dependencies.unblock(kernel, row, reason, now)
         return
-    more.decision = False
-    if more.error is not None and more.error[2] == GONE:
-        more.error = None
+    extra.decision = False
+    if extra.error is not None and extra.error[2] == GONE:
+        extra.error = None
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)
         return
@@ -498,7 +502,7 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
     """*row*, which is about to look how its parents ended, waits for them again."""
     links = _dependencies.links_of(row)
     if row.state is _S.QUEUED:
-        _queue.take_out(kernel, row)
+        _queue.remove(kernel, row)
         kernel.move(row, _S.PENDING, event.at_ns, event.reason)
     elif row.state is _S.PENDING:
         # It was to begin at its date.
@@ -512,7 +516,7 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
 def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
     """A delay of *row* is over."""
     now = event.at_ns
-    more_of(row).due_ns = 0
+    row_extra(row).due_ns = 0
     if row.state is _S.RETRYING:
         kernel.delayed -= 1
         _queue.requeue(kernel, row, now)
@@ -527,67 +531,67 @@ def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
 
 
 def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
-    """*row* is put aside: where it stands, after its attempt, or unbegun."""
+    """*row* is suspended: during its attempt, after it, or before it began."""
     now = event.at_ns
-    more = more_of(row)
+    extra = row_extra(row)
     if event.held:
         # It keeps what it holds, and its timeout stops.
-        more.aside = more.held = True
-        more.left_ns = max(1, more.timer - now) if more.timer else 0
-        more.timer = 0
+        extra.suspending = extra.held = True
+        extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
+        extra.timer = 0
         kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
-    elif row.state is _S.RUNNING or more.aside:
+    elif row.state is _S.RUNNING or extra.suspending:
         asked = "as it was asked to while it ran"
         detail = "at a checkpoint" if row.state is _S.RUNNING else asked
         _free(kernel, row)
-        more.aside = False
-        more.stop = ""
+        extra.suspending = False
+        extra.stop = ""
         kernel.move(row, _S.SUSPENDED, now, detail)
     else:
         if row.state is _S.QUEUED:
-            _queue.take_out(kernel, row)
-        when = more.due_ns
+            _queue.remove(kernel, row)
+        when = extra.due_ns
         _forget_delay(kernel, row)
         # Its delay stops, and so does its wait: of both, the rest comes afterwards.
-        more.resume_ns = max(1, when - now) if when else 0
+        extra.resume_ns = max(1, when - now) if when else 0
         kernel.move(row, _S.SUSPENDED, now, "by the user")
 
 
 def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
     """*row* goes on; a fact follows if its parents block it."""
-    more = more_of(row)
+    extra = row_extra(row)
     if event.held:
-        _go_on(kernel, row, event.reason, event.at_ns)
+        _continue_attempt(kernel, row, event.reason, event.at_ns)
     elif row.state is _S.RUNNING:
         # It has not reached a checkpoint yet: it is not to be suspended any more.
-        more.aside = False
-        if more.stop == "suspend":
-            more.stop = ""
+        extra.suspending = False
+        if extra.stop == "suspend":
+            extra.stop = ""
     else:
-        _take_up(kernel, row, event.at_ns)
+        _resume_unstarted(kernel, row, event.at_ns)
 
 
-def _go_on(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
+def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """*row*, which was stopped where it stood, runs again, in the same attempt."""
-    more = more_of(row)
+    extra = row_extra(row)
     kernel.move(row, _S.RUNNING, now, reason)
     if reason != CONTINUED:
         # It has ended meanwhile.
         return
-    more.held = more.aside = False
-    if more.left_ns:
-        more.timer = now + more.left_ns
-        _timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)
-        more.left_ns = 0
+    extra.held = extra.suspending = False
+    if extra.left_ns:
+        extra.timer = now + extra.left_ns
+        _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
+        extra.left_ns = 0
 
 
-def _take_up(kernel: KernelState, row: TaskRow, now: int) -> None:
-    more = more_of(row)
-    state = state_after_resume(row, more)
-    left, more.resume_ns = more.resume_ns, 0
+def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
+    extra = row_extra(row)
+    state = state_after_resume(row, extra)
+    left, extra.resume_ns = extra.resume_ns, 0
     if left:
-        more.due_ns = now + left
-        _timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)
+        extra.due_ns = now + left
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
     if state is _S.QUEUED:
         _queue.requeue(kernel, row, now)
     elif state is not _S.BLOCKED or _dependencies.awaits(row):
@@ -595,25 +599,25 @@ def _take_up(kernel: KernelState, row: TaskRow, now: int) -> None:
         kernel.delayed += 1 if left and not _dependencies.is_waiting(row) else 0
 
 
-def state_after_resume(row: TaskRow, more: More) -> TaskState:
+def state_after_resume(row: TaskRow, extra: RowExtra) -> TaskState:
     """Where *row*, which is suspended, goes on."""
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.awaits:
         return _S.BLOCKED
     if terms is not None and terms.wait is not None:
         return _S.PENDING
-    if more.blocked_by and terms is None:
+    if extra.blocked_by and terms is None:
         return _S.BLOCKED
-    if row.attempt and more.resume_ns:
+    if row.attempt and extra.resume_ns:
         return _S.RETRYING
-    if _dependencies.is_waiting(row) or more.resume_ns:
+    if _dependencies.is_waiting(row) or extra.resume_ns:
         return _S.PENDING
     return _S.QUEUED
 
 
 def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -> None:
     """*row* has another place in the queue."""
-    more_of(row).priority = event.priority
+    row_extra(row).priority = event.priority
     _replace(kernel, row, event.key)
 
 
@@ -621,7 +625,7 @@ def options_changed(
     kernel: KernelState, row: TaskRow, event: TaskOptionsChanged
 ) -> None:
     """*row* has other options: what follows from them is in facts of its own."""
-    more = more_of(row)
+    extra = row_extra(row)
     spec = Spec(
         row.bucket.spec.type,
         event.requires,
@@ -629,13 +633,13 @@ def options_changed(
         event.timeout_ns,
         event.idempotent,
     )
-    more.priority = event.priority
+    extra.priority = event.priority
     _replace(kernel, row, event.key, spec)
     if event.due_ns is not None:
-        more.due_ns = event.due_ns
+        extra.due_ns = event.due_ns
         _timers.arm(kernel, event.due_ns, _timers.DUE, row, 0)
-    if event.deadline_ns != more.deadline_ns:
-        more.deadline_ns = event.deadline_ns
+    if event.deadline_ns != extra.deadline_ns:
+        extra.deadline_ns = event.deadline_ns
         if event.deadline_ns is not None:
             _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row, 0)
     changed = ", ".join(event.changed)
@@ -648,7 +652,7 @@ def _replace(
     """Give *row* its place in the queue, or in that of other tasks."""
     is_queued = row.state is _S.QUEUED
     if is_queued:
-        _queue.take_out(kernel, row)
+        _queue.remove(kernel, row)
     row.key = key
     if spec is not None:
         row.bucket = _queue.bucket_of(kernel, spec)

@@ -32,7 +32,7 @@ from taskorch.kernel._application import (
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import LEFT_RUNNING, Leak, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
@@ -76,22 +76,22 @@ def end(
         error: What it raised; handed to the retry handler, not kept.
         described: The error's type and message.
     """
-    more = more_of(row)
-    if row.attempt == attempt and row.state is _SUSPENDED and more.held:
+    extra = row_extra(row)
+    if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
         # It was killed, or had just ended when it was to be stopped where it stands.
         why = "it ended while it was suspended"
         tell(kernel, TaskResumed, row, now, True, why)  # noqa: FBT003
     if row.attempt != attempt or row.state is not _RUNNING:
         _late(kernel, row, attempt, outcome, described, now)
         return False
-    if more.stop == "cancel":
-        _ends.call_off(kernel, row, more.stop_reason, now)
-    elif more.stop in ("timeout", "deadline"):
+    if extra.stop == "cancel":
+        _ends.cancel(kernel, row, extra.stop_reason, now)
+    elif extra.stop in ("timeout", "deadline"):
         _timed_out(kernel, row, now)
     elif outcome == "completed":
         _ends.complete(kernel, row, now)
-    elif more.stop == "suspend" and outcome == "stopped":
-        _put_aside(kernel, row, now)
+    elif extra.stop == "suspend" and outcome == "stopped":
+        _suspend(kernel, row, now)
     elif outcome == "stopped":
         # It was asked to, and resumed before it had.
         why = "it was resumed meanwhile"
@@ -108,7 +108,7 @@ def end(
     return True
 
 
-def _put_aside(kernel: KernelState, row: TaskRow, now: int) -> None:
+def _suspend(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended."""
     tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
@@ -121,7 +121,7 @@ def _late(
     described: tuple[str, str],
     now: int,
 ) -> None:
-    """Nothing comes of an attempt that is not the current one, but what it held."""
+    """An attempt that is not the current one has ended: only its leak is freed."""
     error = described if described[0] else ()
     fact = (row.id, attempt, outcome, *error)
     kernel.note(LateResultIgnored, now, *fact, cargo=row.cargo)
@@ -131,7 +131,7 @@ def _late(
 
 
 def mend_leak(kernel: KernelState, leak: Leak, attempt: int, now: int) -> None:
-    """What would not stop has ended after all."""
+    """An attempt that had leaked its slot has ended after all."""
     tell(kernel, SlotRecovered, leak.row, now, attempt, leak.agent.name)
 
 
@@ -143,7 +143,7 @@ def _after_failure(
     now: int,
 ) -> None:
     """Retry or fail; the attempt is charged."""
-    more_of(row).error = error
+    row_extra(row).error = error
     elapsed = now - began_ns(row)
     try:
         again, delay, reason = kernel.deciders.retry(
@@ -186,17 +186,17 @@ def _retry(
         charged,
         reason,
     )
-    if more_of(row).aside:
-        _put_aside(kernel, row, now)
+    if row_extra(row).suspending:
+        _suspend(kernel, row, now)
 
 
 def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
-    more = more_of(row)
-    if more.stop == "deadline":
+    extra = row_extra(row)
+    if extra.stop == "deadline":
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
         _ends.fail(kernel, row, error, now)
         return
-    seconds = more.limit_ns / 1e9
+    seconds = extra.limit_ns / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
     _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
 
@@ -205,7 +205,7 @@ def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> No
     """Nobody knows the end of the attempt: not charged; a dead worker is counted."""
     kind, message, outcome = error
     what = _GONE[outcome]
-    crashes = more_of(row).crashes + 1
+    crashes = row_extra(row).crashes + 1
     if outcome == "lost" and crashes >= kernel.config.poison_attempts:
         message = f"{crashes} attempts killed their worker; the last: {message}"
         _ends.fail(kernel, row, (kind, message, "poisoned"), now)
@@ -223,17 +223,17 @@ def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> No
 
 def stop(kernel: KernelState, row: TaskRow, why: str, reason: str, now: int) -> None:
     """Ask the running attempt of *row* to stop."""
-    if is_stronger(why, more_of(row).stop):
+    if is_stronger(why, row_extra(row).stop):
         tell(kernel, AttemptStopping, row, now, row.attempt, why, reason)
         kernel.effects.append(StopAttempt(row, row.attempt, why))
 
 
 def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The grace is over and the work has not ended: its slot leaks."""
-    more = more_of(row)
+    extra = row_extra(row)
     tell(kernel, SlotLeaked, row, now, row.attempt, agent_of(row).name)
-    if more.stop == "cancel":
-        _ends.call_off(kernel, row, more.stop_reason, now)
+    if extra.stop == "cancel":
+        _ends.cancel(kernel, row, extra.stop_reason, now)
     else:
         _timed_out(kernel, row, now)
     _joins.decide(kernel, now)
@@ -246,7 +246,7 @@ def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> boo
     """The attempt waits for another task: its slot is free meanwhile."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
-    if more_of(row).yielded:
+    if row_extra(row).yielded:
         return False
     tell(kernel, AttemptWaiting, row, now, attempt)
     return True
@@ -254,11 +254,11 @@ def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> boo
 
 def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
     """The wait is over; True if the attempt has its slot at once."""
-    if row.attempt != attempt or row.more is None or not row.more.yielded:
+    if row.attempt != attempt or row.extra is None or not row.extra.yielded:
         return True
     kernel.returning.append(row)
     serve_returning(kernel, now)
-    if row.more.yielded:
+    if row.extra.yielded:
         return False
     kernel.effects = [
         e
@@ -279,8 +279,8 @@ def serve_returning(kernel: KernelState, now: int) -> None:
     kept: list[TaskRow] = []
     while kernel.returning and kernel.running < kernel.concurrency:
         row = kernel.returning.popleft()
-        more, agent = more_of(row), agent_of(row)
-        if not more.yielded:
+        extra, agent = row_extra(row), agent_of(row)
+        if not extra.yielded:
             # The attempt has ended meanwhile.
             continue
         if not _books.has_slot(agent):

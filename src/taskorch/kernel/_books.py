@@ -80,13 +80,13 @@ def add_pools(kernel: KernelState, pools: Iterable[tuple[str, int]]) -> None:
 
 
 def drop_pools(kernel: KernelState, names: Iterable[str]) -> None:
-    """Let those of *names* go of which nobody holds anything."""
+    """Remove those pools of *names* of which nothing is in use."""
     idle = [name for name in names if not kernel.pools[name].used]
     kernel.pools = {k: pool for k, pool in kernel.pools.items() if k not in idle}
 
 
-def take(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
-    """Enter *alloc* in the books."""
+def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
+    """Add *alloc* to what the pools and *agent* have in use."""
     for name, units in alloc:
         pool = kernel.pools.get(name)
         if pool is not None:
@@ -96,7 +96,7 @@ def take(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
 
 
 def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
-    """Strike *alloc* from the books, and wake who waits for it."""
+    """Subtract *alloc* from what is in use, and wake the buckets that wait for it."""
     for name, units in alloc:
         pool = kernel.pools.get(name)
         if pool is not None:

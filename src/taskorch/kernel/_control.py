@@ -29,8 +29,8 @@ from taskorch.kernel._application import (
 )
 from taskorch.kernel._dispatch import vetoed
 from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
-from taskorch.kernel._history import more_of, past_of
-from taskorch.kernel._rows import Kept, TaskRow
+from taskorch.kernel._history import past_of, row_extra
+from taskorch.kernel._rows import RetainedEvent, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -64,20 +64,20 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
     """Call *row* off; False if it has ended."""
     if row.state in TERMINAL:
         return False
-    if row.more is not None and row.more.stop == "cancel":
+    if row.extra is not None and row.extra.stop == "cancel":
         return True
     _ask(kernel, row, _S.CANCELLED, reason, now)
     if row.state is _S.RUNNING:
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
-    if row.state is _S.SUSPENDED and more_of(row).held:
+    if row.state is _S.SUSPENDED and row_extra(row).held:
         # A stopped program: it must be continued to see that it is to end.
         _continue(kernel, row, now)
         _attempts.stop(kernel, row, "cancel", reason, now)
         return True
-    _ends.call_off(kernel, row, reason, now)
+    _ends.cancel(kernel, row, reason, now)
     _joins.decide(kernel, now)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return True
 
 
@@ -86,27 +86,27 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
     state = row.state
     if state in TERMINAL or state is _S.SUSPENDED:
         return False
-    more = more_of(row)
-    if more.aside:
+    extra = row_extra(row)
+    if extra.suspending:
         return True
-    if more.stop in ("cancel", "deadline"):
+    if extra.stop in ("cancel", "deadline"):
         return False
     if state is _S.BLOCKED and not _dependencies.awaits(row):
         msg = f"task {row.id} is blocked: there is nothing to suspend"
         raise InvalidTransitionError(msg, task_id=row.id, story=story(row))
     _ask(kernel, row, _S.SUSPENDED, "suspended", now)
     if state is _S.RUNNING:
-        if more.stop:
-            # Its timeout is over; it is put aside if there is to be another attempt.
+        if extra.stop:
+            # Its timeout is over; it is suspended if there is to be another attempt.
             tell(kernel, AttemptStopping, row, now, row.attempt, "suspend", _BY_USER)
-        elif more.yielded or not holdable:
+        elif extra.yielded or not holdable:
             _attempts.stop(kernel, row, "suspend", _BY_USER, now)
         else:
             tell(kernel, TaskSuspended, row, now, True)  # noqa: FBT003
             kernel.effects.append(HoldAttempt(row, row.attempt))
         return True
     tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return True
 
 
@@ -118,29 +118,29 @@ def _continue(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
     """Let *row* go on; False if it is not suspended."""
-    more = row.more
-    if more is None:
+    extra = row.extra
+    if extra is None:
         return False
-    if row.state is _S.RUNNING and more.aside:
-        if more.stop == "suspend":
+    if row.state is _S.RUNNING and extra.suspending:
+        if extra.stop == "suspend":
             kernel.effects.append(ReleaseAttempt(row, row.attempt))
         tell(kernel, TaskResumed, row, now, False)  # noqa: FBT003
         return True
     if row.state is not _S.SUSPENDED:
         return False
-    if more.held:
+    if extra.held:
         _ask(kernel, row, _S.RUNNING, "resumed", now)
         _continue(kernel, row, now)
         return True
-    state = state_after_resume(row, more)
+    state = state_after_resume(row, extra)
     _ask(kernel, row, state, "resumed", now)
     tell(kernel, TaskResumed, row, now, False)  # noqa: FBT003
-    if state is _S.BLOCKED and more.blocked_by:
+    if state is _S.BLOCKED and extra.blocked_by:
         _joins.block(kernel, row, now)
     elif row.links is not None and row.links.terms is not None:
         kernel.undecided.append((row, ""))
     _joins.decide(kernel, now)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return True
 
 
@@ -150,7 +150,7 @@ def set_priority(kernel: KernelState, row: TaskRow, priority: int, now: int) -> 
         return False
     key = key_of(kernel, row, priority, row.submitted_ns)
     tell(kernel, TaskReprioritised, row, now, priority, key)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return True
 
 
@@ -178,7 +178,7 @@ def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
         seconds = (now - row.ready_ns) / 1e9
         expire_one(kernel, row, now, f"it was queued for {seconds:.3g} s")
     if stale:
-        _queue.stir(kernel)
+        _queue.ask_again(kernel)
     return stale
 
 
@@ -194,7 +194,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
     if row.state is _S.RUNNING:
         _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
         return
-    if row.state is _S.SUSPENDED and more_of(row).held:
+    if row.state is _S.SUSPENDED and row_extra(row).held:
         _continue(kernel, row, now)
         _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
         return
@@ -210,13 +210,13 @@ def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
 
 def is_missing(row: TaskRow) -> bool:
     """Whether *row* is held because what it needs was gone."""
-    more = row.more
+    extra = row.extra
     return (
         row.state is _S.BLOCKED
-        and more is not None
-        and more.decision
-        and more.error is not None
-        and more.error[2] == GONE
+        and extra is not None
+        and extra.decision
+        and extra.error is not None
+        and extra.error[2] == GONE
     )
 
 
@@ -238,7 +238,7 @@ def decide(
     """
     if row.state in TERMINAL:
         return False
-    more = more_of(row)
+    extra = row_extra(row)
     if row.state is not _S.BLOCKED:
         msg = f"task {row.id} is {row.state}: there is nothing to decide"
         raise InvalidTransitionError(
@@ -248,8 +248,8 @@ def decide(
             hint="orch.tasks('blocked') lists the tasks that are held",
         )
     if verdict == "retry":
-        if more.blocked_by:
-            msg = f"task {row.id} is blocked by {', '.join(more.blocked_by)}"
+        if extra.blocked_by:
+            msg = f"task {row.id} is blocked by {', '.join(extra.blocked_by)}"
             raise InvalidTransitionError(
                 msg,
                 task_id=row.id,
@@ -272,18 +272,18 @@ def decide(
         _ends.complete(kernel, row, now, "decision", reason)
     else:
         _ask(kernel, row, _S.FAILED, "decided", now)
-        kind, message, _ = more.error or ("TaskFailedError", "", "")
+        kind, message, _ = extra.error or ("TaskFailedError", "", "")
         why = "; ".join(filter(None, (reason, message)))
         text = f"failed by decision{': ' if why else ''}{why}"
         _ends.fail(kernel, row, (kind, text, "decision"), now)
     _joins.decide(kernel, now)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return True
 
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:
     """
-    An event has come: let go all who wait for it; how many.
+    An event has come from outside: end the waits for it.
 
     Args:
         kernel: The state.
@@ -291,14 +291,17 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
         cargo: The driver's own, for `hand_over`.
         keep_ns: If nobody waits for it, how long it is kept for those who come.
         now: The time in ns.
+
+    Returns:
+        How many tasks waited for it.
     """
     rows = list(kernel.awaited.get(name, ()))
     until = now + keep_ns if keep_ns and not rows else 0
     kernel.note(EventEmitted, now, name, len(rows), until, cargo=cargo)
     if until:
-        _waits.keep(kernel, Kept(name, kernel.seq, until, cargo))
+        _waits.retain(kernel, RetainedEvent(name, kernel.seq, until, cargo))
     for row in rows:
-        _waits.come(kernel, row, name, cargo, now)
+        _waits.deliver(kernel, row, name, cargo, now)
         _joins.decide(kernel, now)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)
     return len(rows)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from taskorch.kernel import _queue
-from taskorch.kernel._history import more_of
-from taskorch.kernel._rows import Links, More, TaskRow, Terms
+from taskorch.kernel._history import row_extra
+from taskorch.kernel._rows import Links, RowExtra, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -19,7 +19,7 @@ _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
-#: Where a task is that has been let go, and has not begun.
+#: The states of a task whose join holds, and that has not begun.
 _EARLY: Final = (TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED)
 
 
@@ -35,7 +35,7 @@ def is_broken(parent: TaskRow) -> bool:
     state = parent.state
     if state is _BLOCKED:
         # One that waits for a person's decision may complete after all.
-        return parent.more is not None and not parent.more.decision
+        return parent.extra is not None and not parent.extra.decision
     return state in TERMINAL and state is not _COMPLETED
 
 
@@ -61,7 +61,7 @@ def least(terms: Terms) -> int:
 
 def is_lost(row: TaskRow) -> bool:
     """Whether the join of *row* cannot hold any more, unless something is undone."""
-    broken = 0 if row.more is None else len(row.more.blocked_by)
+    broken = 0 if row.extra is None else len(row.extra.blocked_by)
     links = row.links
     terms = None if links is None else links.terms
     if links is None or terms is None or terms.joined or terms.join == "all":
@@ -74,19 +74,19 @@ def is_lost(row: TaskRow) -> bool:
     return total - broken < least(terms)
 
 
-def blame(row: TaskRow, parent: TaskRow) -> More:
+def blame(row: TaskRow, parent: TaskRow) -> RowExtra:
     """
     Enter *parent*, which will not complete, in the `blocked_by` of *row*.
 
     While it is held for something else, nothing stands there.
     """
-    more = more_of(row)
-    if more.decision:
-        return more
-    if not more.blocked_by:
-        more.blocked_by = {}
-    cast("dict[str, TaskRow]", more.blocked_by)[parent.id] = parent
-    return more
+    extra = row_extra(row)
+    if extra.decision:
+        return extra
+    if not extra.blocked_by:
+        extra.blocked_by = {}
+    cast("dict[str, TaskRow]", extra.blocked_by)[parent.id] = parent
+    return extra
 
 
 def blame_anew(row: TaskRow) -> None:
@@ -134,11 +134,11 @@ def hangs_on(row: TaskRow) -> bool:
     terms = links_of(row).terms
     if row.state in TERMINAL:
         return False
-    return terms is None or not terms.joined or is_about_to_look(row)
+    return terms is None or not terms.joined or has_only_ended_parents(row)
 
 
-def is_about_to_look(row: TaskRow) -> bool:
-    """Whether *row* was let go since all its parents had ended, and has not begun."""
+def has_only_ended_parents(row: TaskRow) -> bool:
+    """Whether *row*, whose join is that its parents have ended, has not begun yet."""
     terms = links_of(row).terms
     if terms is None or terms.join != "finished" or not terms.joined:
         return False
@@ -181,7 +181,7 @@ def release(kernel: KernelState, row: TaskRow, now: int) -> None:
             # Where a person decided that what was blocked, or failed, is complete.
             absolve(kernel, child, row.id, _decided(row))
         elif not below.waiting:
-            if child.more is not None:
+            if child.extra is not None:
                 ready(kernel, child, now)
                 continue
             # As there, of the plainest.
@@ -213,25 +213,25 @@ def detach(row: TaskRow) -> None:
     if links is not None and links.terms is not None:
         links.terms.joined = True
         links.waiting = 0
-        if row.more is not None:
-            row.more.blocked_by = {}
+        if row.extra is not None:
+            row.extra.blocked_by = {}
 
 
 def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row* waits for no other task any more: queue it, unless it is too early."""
-    more = row.more
-    if more is not None and more.due_ns > now:
+    extra = row.extra
+    if extra is not None and extra.due_ns > now:
         kernel.delayed += 1
         return
-    if more is not None:
-        more.due_ns = 0
+    if extra is not None:
+        extra.due_ns = 0
     terms = row.links.terms if row.links is not None else None
     if terms is not None and terms.wait is not None:
         # It is never queued.
         kernel.undecided.append((row, ""))
         return
     row.ready_ns = now
-    if more is None or more.past is None:
+    if extra is None or extra.past is None:
         # As `move`, of a kind that the plain history shows by itself.
         kernel.pending -= 1
         row.state = _QUEUED
@@ -240,11 +240,11 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
     _queue.enqueue(kernel, row)
 
 
-def roots_of(more: More) -> tuple[str, ...]:
+def roots_of(extra: RowExtra) -> tuple[str, ...]:
     """Where the failure began that now stands in its `blocked_by`."""
     roots: dict[str, None] = {}
-    for parent in more.blocked_by.values():
-        above = parent.more
+    for parent in extra.blocked_by.values():
+        above = parent.extra
         if above is not None and (parent.state is _BLOCKED or above.passed_on):
             # Not its `roots`: down a long chain, that would be a walk for each.
             roots.update(dict.fromkeys(above.first_roots))
@@ -258,7 +258,7 @@ def broke(kernel: KernelState, row: TaskRow) -> None:
     for child in () if row.links is None else row.links.dependents:
         if child.state in TERMINAL:
             continue
-        if child.more is not None and row.id in child.more.blocked_by:
+        if child.extra is not None and row.id in child.extra.blocked_by:
             continue
         terms = links_of(child).terms
         if terms is not None and terms.joined:
@@ -270,17 +270,17 @@ def broke(kernel: KernelState, row: TaskRow) -> None:
 
 def absolve(kernel: KernelState, row: TaskRow, parent_id: str, why: str) -> None:
     """What *parent_id* did to *row* is undone: perhaps it is not blocked any more."""
-    more = row.more
-    if more is None or parent_id not in more.blocked_by:
+    extra = row.extra
+    if extra is None or parent_id not in extra.blocked_by:
         return
-    del cast("dict[str, TaskRow]", more.blocked_by)[parent_id]
+    del cast("dict[str, TaskRow]", extra.blocked_by)[parent_id]
     if row.state is _BLOCKED:
         kernel.undecided.append((row, why))
 
 
 def unblock(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     """Nothing blocks *row* any more: it waits as before, and blocks nobody."""
-    more_of(row).first_roots = ()
+    row_extra(row).first_roots = ()
     kernel.move(row, _PENDING, now, "unblocked")
     if not is_waiting(row):
         ready(kernel, row, now)
@@ -288,5 +288,5 @@ def unblock(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
         kernel.undecided.append((row, ""))
     for child in links_of(row).dependents:
         absolve(kernel, child, row.id, why)
-        if is_about_to_look(child):
+        if has_only_ended_parents(child):
             kernel.undecided.append((child, why))

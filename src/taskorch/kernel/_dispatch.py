@@ -9,7 +9,7 @@ from taskorch.kernel import _books, _ends, _joins, _parking
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import LOCAL, AgentRow, Bucket, Place, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -59,7 +59,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         if kernel.watched:
             veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
         if veto is not None:
-            more_of(row).veto = veto or "no reason given"
+            row_extra(row).veto = veto or "no reason given"
             bucket.pop(row)
             kernel.vetoed[row] = None
             return

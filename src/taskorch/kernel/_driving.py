@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from taskorch.events import Event, Fact
 from taskorch.kernel._effects import StopAttempt
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
@@ -73,6 +73,6 @@ def collapse(
     kernel.starts.clear()
     kernel.active = kernel.delayed = 0
     for row in rows:
-        more_of(row).error = ("InternalError", message, "internal")
+        row_extra(row).error = ("InternalError", message, "internal")
         row.state = TaskState.FAILED
         row.ended_ns = now

@@ -175,7 +175,7 @@ def turn(
         below = _dependencies.links_of(child)
         below.parents = tuple([rerun if p is row else p for p in below.parents])
         _dependencies.links_of(rerun).add_dependent(child)
-        if _dependencies.is_about_to_look(child):
+        if _dependencies.has_only_ended_parents(child):
             kernel.undecided.append((child, f"{row.id} runs again"))
             continue
         if _dependencies.is_broken(rerun):

@@ -80,7 +80,7 @@ def fail(
     )
 
 
-def call_off(
+def cancel(
     kernel: KernelState,
     row: TaskRow,
     reason: str,

@@ -48,13 +48,13 @@ from taskorch.kernel import (
     _waits,
 )
 from taskorch.kernel._application import APPLY, is_under_way
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     LEFT_RUNNING,
     Bucket,
-    Kept,
     Links,
-    More,
+    RetainedEvent,
+    RowExtra,
     Spec,
     TaskRow,
     TypeRow,
@@ -129,7 +129,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
 def _emitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     _, seq, _, name, _, until_ns = fact
     if until_ns:
-        _waits.keep(kernel, Kept(name, seq, until_ns, cargo))
+        _waits.retain(kernel, RetainedEvent(name, seq, until_ns, cargo))
 
 
 # -- submissions -------------------------------------------------------------------
@@ -174,12 +174,12 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
         deadline_ns,
         None if expires_ns is None else expires_ns - now,
         None if rerun_of is None else kernel.tasks.get(rerun_of),
-        _admission.untold(terms),
+        _admission.decode_terms(terms),
     )
     _admission.enter(kernel, admitted, now)
     if rerun_of is not None:
-        more_of(row).rerun_of = rerun_of
-    _admission.settle(kernel, row, now)
+        row_extra(row).rerun_of = rerun_of
+    _admission.set_first_state(kernel, row, now)
 
 
 def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
@@ -205,7 +205,7 @@ def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
 
 def _completed(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
     row = kernel.tasks[fact[TASK_ID]]
-    if row.more is None:
+    if row.extra is None:
         _quick.complete(kernel, row, fact[_ATTEMPT], fact[AT_NS])
     else:
         _about_task(kernel, fact)
@@ -260,7 +260,7 @@ def _lost(kernel: KernelState, event: AgentLost, _: int) -> None:
 
 
 def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
-    _leases.come(kernel, kernel.agents[event.agent_id], now)
+    _leases.heard(kernel, kernel.agents[event.agent_id], now)
 
 
 def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
@@ -311,11 +311,11 @@ _counters_of: Final = attrgetter(*COUNTERS)
 _FIELDS: Final = tuple(
     name
     for name in TaskRow.__slots__
-    if name not in ("agent", "bucket", "cargo", "links", "more", "ticket")
+    if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
 #: Likewise; a veto is a policy's word of the moment.
-_MORE: Final = tuple(
-    name for name in More.__slots__ if name not in ("blocked_by", "veto")
+_EXTRAS: Final = tuple(
+    name for name in RowExtra.__slots__ if name not in ("blocked_by", "veto")
 )
 
 
@@ -359,11 +359,11 @@ def differences(
     return found
 
 
-#: A row that has no more is like one that has nothing in it.
-_PLAIN: Final = More()
+#: A row without extra fields is like one whose extra fields are as at first.
+_PLAIN: Final = RowExtra()
 _ALONE: Final = Links()
 _fields_of: Final = attrgetter(*_FIELDS)
-_more_of: Final = attrgetter(*_MORE)
+_extras_of: Final = attrgetter(*_EXTRAS)
 _NAMES: Final = (
     *_FIELDS,
     "agent",
@@ -373,7 +373,7 @@ _NAMES: Final = (
     "terms",
     "dependents",
     "blocked_by",
-    *_MORE,
+    *_EXTRAS,
 )
 
 
@@ -392,14 +392,16 @@ def _alike(one: TaskRow, other: TaskRow) -> bool:
             or _waiting_for(links) != _waiting_for(others)
         ):
             return False
-    if one.more is None and other.more is None:
+    if one.extra is None and other.extra is None:
         return True
-    more, less = one.more or _PLAIN, other.more or _PLAIN
-    return not (more.blocked_by or less.blocked_by) and _more_of(more) == _more_of(less)
+    extra, theirs = one.extra or _PLAIN, other.extra or _PLAIN
+    if extra.blocked_by or theirs.blocked_by:
+        return False
+    return _extras_of(extra) == _extras_of(theirs)
 
 
 def _waiting_for(links: Links) -> list[str]:
-    """Who waits; what has ended, or was let go, stands there and does not matter."""
+    """The dependents that still wait; those that ended or were released stay listed."""
     return [row.id for row in links.dependents if _dependencies.hangs_on(row)]
 
 
@@ -409,7 +411,7 @@ def _agent_of(row: TaskRow) -> str | None:
 
 def _story(row: TaskRow) -> tuple[Any, ...]:
     """All of *row* that must survive."""
-    more, links = row.more or _PLAIN, row.links or _ALONE
+    extra, links = row.extra or _PLAIN, row.links or _ALONE
     return (
         *_fields_of(row),
         _agent_of(row),
@@ -419,8 +421,8 @@ def _story(row: TaskRow) -> tuple[Any, ...]:
         links.terms,
         _waiting_for(links),
         # Their order, that of their failure, decides nothing.
-        sorted(more.blocked_by),
-        *_more_of(more),
+        sorted(extra.blocked_by),
+        *_extras_of(extra),
     )
 
 

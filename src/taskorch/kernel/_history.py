@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskorch.kernel._rows import More, TaskRow
+from taskorch.kernel._rows import RowExtra, TaskRow
 from taskorch.model import TERMINAL, TaskState
 
 _PENDING: Final = TaskState.PENDING
@@ -12,19 +12,19 @@ _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
 
 
-def more_of(row: TaskRow) -> More:
+def row_extra(row: TaskRow) -> RowExtra:
     """The rarer part of *row*, made if need be."""
-    if row.more is None:
-        row.more = More()
-    return row.more
+    if row.extra is None:
+        row.extra = RowExtra()
+    return row.extra
 
 
 def remember(row: TaskRow, state: TaskState, now: int, detail: str = "") -> None:
     """Add to the history of *row* what the plain path would not show."""
-    more = more_of(row)
-    if more.past is None:
-        more.past = plain_past(row)
-    more.past.append((state, now, detail))
+    extra = row_extra(row)
+    if extra.past is None:
+        extra.past = plain_past(row)
+    extra.past.append((state, now, detail))
 
 
 def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
@@ -44,8 +44,8 @@ def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
 
 def past_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
     """The history of *row*: `(state, ns, detail)`."""
-    if row.more is not None and row.more.past is not None:
-        return row.more.past
+    if row.extra is not None and row.extra.past is not None:
+        return row.extra.past
     return plain_past(row)
 
 

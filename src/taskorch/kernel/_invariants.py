@@ -59,7 +59,7 @@ def _counters(kernel: KernelState, faults: list[str]) -> None:
 
 
 def _is_delayed(row: TaskRow) -> bool:
-    if row.more is None or not row.more.due_ns:
+    if row.extra is None or not row.extra.due_ns:
         return False
     return (
         row.state is TaskState.RETRYING
@@ -76,7 +76,7 @@ def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
         if row.agent is not None
         and (
             row.state is TaskState.RUNNING
-            or (row.state is TaskState.SUSPENDED and row.more and row.more.held)
+            or (row.state is TaskState.SUSPENDED and row.extra and row.extra.held)
         )
     ]
 
@@ -86,7 +86,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
     pools: Counter[str] = Counter()
     used: Counter[tuple[str, str]] = Counter()
     held = [
-        (agent, row.alloc, 0 if row.more is not None and row.more.yielded else 1)
+        (agent, row.alloc, 0 if row.extra is not None and row.extra.yielded else 1)
         for agent, row in _holding(kernel)
     ]
     held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
@@ -201,9 +201,9 @@ def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
         faults.append(f"{row.id} is {row.state} and waits for {waiting}")
     if not waiting and row.state is TaskState.PENDING and not _is_delayed(row):
         faults.append(f"{row.id} is pending and waits for nothing")
-    is_held = row.more is not None and row.more.decision
+    is_held = row.extra is not None and row.extra.decision
     broken = set[str]() if is_held else {p.id for p in parents if is_broken(p)}
-    known: set[str] = set() if row.more is None else set(row.more.blocked_by)
+    known: set[str] = set() if row.extra is None else set(row.extra.blocked_by)
     if broken != known:
         faults.append(f"{row.id} is blocked by {broken}, not {known}")
     # One that runs in any case waits for the others to end.

@@ -1,11 +1,11 @@
 """
 What is decided about a task when the fate of a parent changes.
 
-That it is blocked, or not any more, and that a join of its own holds, or never will, is
-decided here and told by a fact. What changes the fate of a task only notes who is to be
-decided about, in `undecided`; one loop takes it from there, so that nothing recurses
-however long the chain of what follows. A fold does not decide: it lets go of the notes,
-and the facts that follow say the same.
+Whether it is blocked, unblocked or released by its join, or never will be, is decided
+here and recorded as a fact. Code that changes the fate of a parent only puts the
+dependents into `undecided`; one loop works that list off, so that a long chain of
+consequences does not recurse. A fold does not decide: it drops the list, since the
+facts that follow record the decisions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from taskorch.kernel import _dependencies, _ends, _waits
 from taskorch.kernel._application import GONE, tell
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
 from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
@@ -50,8 +50,8 @@ def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     terms = links.terms
     if row.state is _BLOCKED:
         _reconsider(kernel, row, why, now)
-    elif _dependencies.is_about_to_look(row):
-        _look_again(kernel, row, links, why, now)
+    elif _dependencies.has_only_ended_parents(row):
+        _recall(kernel, row, links, why, now)
     elif row.state is not _PENDING:
         pass
     elif terms is None:
@@ -59,23 +59,23 @@ def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
             block(kernel, row, now)
     elif not terms.joined:
         _judge(kernel, row, links, terms, now)
-    elif terms.wait is not None and not (row.more is not None and row.more.due_ns):
+    elif terms.wait is not None and not (row.extra is not None and row.extra.due_ns):
         _waits.begin(kernel, row, terms.wait, now)
 
 
 def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
-    """*row* is BLOCKED: let it go if its parents do not block it any more."""
-    held_for_a_person = row.more is not None and row.more.decision
+    """Unblock *row*, which is BLOCKED, if its parents do not block it any more."""
+    held_for_a_person = row.extra is not None and row.extra.decision
     if held_for_a_person or _dependencies.is_lost(row):
         return
     kernel.touched.append((row, row.cargo))
     tell(kernel, TaskUnblocked, row, now, why)
 
 
-def _look_again(
+def _recall(
     kernel: KernelState, row: TaskRow, links: Links, why: str, now: int
 ) -> None:
-    """*row* was let go since all its parents had ended: that may be so no more."""
+    """*row* was released since all its parents had ended: recall it if one has not."""
     if all(p.state is _COMPLETED or _dependencies.is_broken(p) for p in links.parents):
         return
     tell(kernel, TaskRecalled, row, now, why)
@@ -120,7 +120,7 @@ def holds(
         PolicyFault: It is a function of the user's, and failed.
     """
     total, done = len(links.parents), _count(links)
-    broken = 0 if row.more is None else len(row.more.blocked_by)
+    broken = 0 if row.extra is None else len(row.extra.blocked_by)
     over = done + broken >= total
     if terms.join == "all":
         met = done == total
@@ -142,25 +142,25 @@ def holds(
 
 def block(kernel: KernelState, row: TaskRow, now: int) -> None:
     """What stands in the `blocked_by` of *row* blocks it."""
-    more = more_of(row)
-    by, roots = tuple(more.blocked_by), _dependencies.roots_of(more)
+    extra = row_extra(row)
+    by, roots = tuple(extra.blocked_by), _dependencies.roots_of(extra)
     why = "a dependency did not complete"
     tell(kernel, TaskBlocked, row, now, by, roots, why)
 
 
 def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     """The join of *row* will never hold."""
-    more = more_of(row)
+    extra = row_extra(row)
     if terms.on_failure == "block":
-        if more.blocked_by:
+        if extra.blocked_by:
             block(kernel, row, now)
         else:
             reason = "its join does not hold, though nothing has failed"
             _ends.hold(kernel, row, ("TaskFailedError", reason, JOIN), now)
         return
-    roots = _dependencies.roots_of(more)
+    roots = _dependencies.roots_of(extra)
     if terms.on_failure == "skip":
-        _ends.call_off(kernel, row, SKIPPED, now, roots)
+        _ends.cancel(kernel, row, SKIPPED, now, roots)
         return
     began = f"; it began with {_some(roots)}" if roots else ""
     message = f"what it needs did not complete{began}"

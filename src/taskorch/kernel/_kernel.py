@@ -95,7 +95,7 @@ class Kernel(KernelState):
     expire: Final = _control.expire
     miss: Final = _control.miss
     consider_change: Final = _options.consider
-    change_options: Final = _options.take
+    change_options: Final = _options.apply
 
     # Agents, time, and what leaves memory.
     add_agent: Final = _leases.add

@@ -38,10 +38,10 @@ def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
 def join(kernel: KernelState, agent: AgentRow, info: Agent, now: int) -> None:
     """*agent* takes work from now on."""
     agent.describe(info)
-    come(kernel, agent, now)
+    heard(kernel, agent, now)
 
 
-def come(kernel: KernelState, agent: AgentRow, now: int) -> None:
+def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
     """*agent* is there, for the first time or again."""
     agent.lost = False
     agent.heard_ns = now
@@ -78,7 +78,7 @@ def beat(
     agent.heard_ns = now
     if agent.lost:
         kernel.note(AgentReturned, now, agent.name)
-        come(kernel, agent, now)
+        heard(kernel, agent, now)
     abandoned = []
     for task_id, attempt in attempts:
         row = kernel.tasks.get(task_id)

@@ -22,7 +22,7 @@ from taskorch.kernel import (
     _tick,
 )
 from taskorch.kernel._application import tell
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
@@ -76,20 +76,20 @@ def consider(
     _admission.check_doable(kernel, seen, now)
     if "priority" not in names:
         # It may have been moved since it was submitted.
-        priority = 0 if row.more is None else row.more.priority
+        priority = 0 if row.extra is None else row.extra.priority
     key = _control.key_of(kernel, seen, priority, row.submitted_ns)
     return Change(row, seen.bucket, names, priority, key, not_before_ns, deadline_ns)
 
 
-def take(kernel: KernelState, change: Change, now: int) -> None:
+def apply(kernel: KernelState, change: Change, now: int) -> None:
     """Let a task have options that were considered in this step."""
     row, names = change.row, change.names
-    more, spec = more_of(row), change.bucket.spec
-    deadline_ns = change.deadline_ns if "deadline" in names else more.deadline_ns
+    extra, spec = row_extra(row), change.bucket.spec
+    deadline_ns = change.deadline_ns if "deadline" in names else extra.deadline_ns
     due_ns = None
     if "not_before" in names and row.attempt == 0 and row.state is TaskState.PENDING:
         wanted = change.not_before_ns or 0
-        if more.due_ns or wanted > now:
+        if extra.due_ns or wanted > now:
             due_ns = max(wanted, now)
     tell(
         kernel,
@@ -109,4 +109,4 @@ def take(kernel: KernelState, change: Change, now: int) -> None:
     # A date that has come already is not waited for any more.
     _tick.tick(kernel, now)
     _joins.decide(kernel, now)
-    _queue.stir(kernel)
+    _queue.ask_again(kernel)

@@ -78,7 +78,7 @@ def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
 
 def wake(kernel: KernelState, place: Place) -> None:
     """*place* has room: wake the first that waits there."""
-    row = place.take()
+    row = place.pop()
     if row is None:
         return
     bucket = row.bucket

@@ -55,7 +55,7 @@ def enqueue(kernel: KernelState, row: TaskRow) -> None:
 
 
 def dequeue(kernel: KernelState, row: TaskRow) -> None:
-    """Take *row* out of its bucket by the side door."""
+    """Remove *row* from its bucket, though it is not the head."""
     kernel.queued -= 1
     bucket = row.bucket
     bucket.leave(row)
@@ -65,8 +65,8 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
         _parking.reopen(kernel, bucket)
 
 
-def take_out(kernel: KernelState, row: TaskRow) -> None:
-    """Take a QUEUED task out of the queue, wherever it stands."""
+def remove(kernel: KernelState, row: TaskRow) -> None:
+    """Remove a QUEUED task from the queue, wherever it stands."""
     if row in kernel.vetoed:
         del kernel.vetoed[row]
         unveto(kernel, row)
@@ -82,8 +82,8 @@ def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> No
     enqueue(kernel, row)
 
 
-def stir(kernel: KernelState) -> None:
-    """Something has changed: ask the policies again that put something off."""
+def ask_again(kernel: KernelState) -> None:
+    """Something has changed: ask again the policies that deferred or vetoed a start."""
     if kernel.parked_any:
         _parking.reopen_all(kernel, kernel.parked_any)
     if not kernel.vetoed:
@@ -95,9 +95,9 @@ def stir(kernel: KernelState) -> None:
 
 
 def unveto(kernel: KernelState, row: TaskRow) -> None:
-    """*row* is not set aside any more, and is in no queue."""
-    assert row.more is not None  # noqa: S101 - the veto stands there
-    row.more.veto = ""
+    """Lift the veto from *row*, which is in no queue then."""
+    assert row.extra is not None  # noqa: S101 - the veto stands there
+    row.extra.veto = ""
     row.ticket += 1
     kernel.queued -= 1
 
@@ -106,4 +106,4 @@ def unpark_all(kernel: KernelState) -> None:
     """An agent has joined, or was lost: try everything again."""
     for bucket in list(kernel.parked):
         _parking.reopen(kernel, bucket)
-    stir(kernel)
+    ask_again(kernel)

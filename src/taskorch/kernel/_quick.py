@@ -24,7 +24,7 @@ from taskorch.kernel import (
     _queue,
     _timers,
 )
-from taskorch.kernel._rows import Bucket, More, TaskRow
+from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
@@ -77,8 +77,8 @@ def submit(  # noqa: C901 - written out for speed
         return row
     if priority:
         row.key = now - priority * (kernel.deciders.aging_ns or 0)
-        row.more = More()
-        row.more.priority = priority
+        row.extra = RowExtra()
+        row.extra.priority = priority
     kernel.submissions += 1
     kernel.tasks[task_id] = row
     if parents:
@@ -93,7 +93,7 @@ def submit(  # noqa: C901 - written out for speed
         row.state = _PENDING
         row.ready_ns = 0
         kernel.pending += 1
-        if row.more is not None and row.more.blocked_by:
+        if row.extra is not None and row.extra.blocked_by:
             kernel.undecided.append((row, ""))
             _joins.decide(kernel, now)
         return row
@@ -119,7 +119,7 @@ def complete(  # noqa: C901 - written out for speed
 
     A late result, of an attempt that is not the current one, does not.
     """
-    if row.more is not None or row.attempt != attempt or row.state is not _RUNNING:
+    if row.extra is not None or row.attempt != attempt or row.state is not _RUNNING:
         return _attempts.end(kernel, row, attempt, "completed", now)
     agent = row.agent
     assert agent is not None  # noqa: S101 - it runs
@@ -145,7 +145,7 @@ def complete(  # noqa: C901 - written out for speed
     if agent.slots.heap:
         _parking.wake(kernel, agent.slots)
     if kernel.vetoed or kernel.parked_any:
-        _queue.stir(kernel)
+        _queue.ask_again(kernel)
     kernel.seq += 1
     if kernel.tell_completed and kernel.sink is not None:
         fact = (
@@ -219,7 +219,7 @@ def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out
         kernel.running += 1
         kernel.active += 1
         kernel.seq += 1
-        if row.more is not None or bucket.spec.timeout_ns is not None:
+        if row.extra is not None or bucket.spec.timeout_ns is not None:
             _application.watch(kernel, row, agent, now)
         if kernel.tell_started:
             _dispatch.tell_of_start(kernel, row, now)

@@ -2,7 +2,7 @@
 What the state consists of: mutable slotted rows, few objects a task.
 
 The garbage collector is what makes a large backlog slow, so a row that has nothing
-unusual about it is one object: dependencies are in `Links`, the rest in `More`.
+unusual about it is one object: dependencies are in `Links`, the rest in `RowExtra`.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class TaskRow:
         "bucket",
         "cargo",
         "ended_ns",
+        "extra",
         "id",
         "key",
         "links",
-        "more",
         "named",
         "ready_ns",
         "reason",
@@ -97,10 +97,11 @@ class TaskRow:
         #: What it holds, in millionths.
         self.alloc: Units = ()
         self.links: Links | None = None
-        self.more: More | None = None
+        self.extra: RowExtra | None = None
         #: Its id or its key is of the user's choice.
         self.named: bool = False
-        #: Rises when it leaves the queue by a side door: older entries are stale.
+        #: Rises when it is removed from the queue without being its head: entries with
+        #: a lower ticket are stale.
         self.ticket: int = 0
 
     def __repr__(self) -> str:
@@ -132,17 +133,17 @@ class Terms:
     awaits: bool = False
 
 
-class Kept:
-    """An event that nobody waited for, and that is not forgotten yet."""
+class RetainedEvent:
+    """An event from outside that nobody waited for, kept for those who come later."""
 
     __slots__ = ("cargo", "id", "seq", "until_ns")
 
     def __init__(self, name: str, seq: int, until_ns: int, cargo: Any) -> None:
         #: Its name.
         self.id: str = name
-        #: The number of the fact that told it.
+        #: The number of the `EventEmitted` that it came with.
         self.seq: int = seq
-        #: When it is forgotten; 0: it is.
+        #: When it is dropped, in ns; 0 once it is.
         self.until_ns: int = until_ns
         #: The driver's own; never read here.
         self.cargo: Any = cargo
@@ -172,11 +173,10 @@ class Links:
             self.dependents = [row]
 
 
-class More:
-    """What only some tasks have."""
+class RowExtra:
+    """The fields of a row that only some tasks need."""
 
     __slots__ = (
-        "aside",
         "blocked_by",
         "charged",
         "crashes",
@@ -197,6 +197,7 @@ class More:
         "resume_ns",
         "stop",
         "stop_reason",
+        "suspending",
         "timer",
         "veto",
         "yielded",
@@ -211,7 +212,7 @@ class More:
         #: `roots` as they were when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
         #: It runs, and is to be suspended at the end of its attempt.
-        self.aside: bool = False
+        self.suspending: bool = False
         #: Attempts that count against the retry policy.
         self.charged: int = 0
         #: Attempts that killed their worker.
@@ -257,11 +258,11 @@ class More:
             if parent.id in seen:
                 continue
             seen[parent.id] = None
-            more = parent.more
-            if parent.state is _BLOCKED and more is not None:
-                stack += list(more.blocked_by.values())[::-1]
-            elif more is not None and more.passed_on:
-                found.update(dict.fromkeys(more.first_roots))
+            extra = parent.extra
+            if parent.state is _BLOCKED and extra is not None:
+                stack += list(extra.blocked_by.values())[::-1]
+            elif extra is not None and extra.passed_on:
+                found.update(dict.fromkeys(extra.first_roots))
             else:
                 found[parent.id] = None
         return tuple(found)
@@ -432,8 +433,8 @@ class Place:
             self.heap = list(self.members.values())
             _heapify(self.heap)
 
-    def take(self) -> TaskRow | None:
-        """Take out the bucket that is first in order; its head, or None."""
+    def pop(self) -> TaskRow | None:
+        """Remove the bucket that is first in order, and return its head, or None."""
         heap, members = self.heap, self.members
         while heap:
             entry = heap[0]
@@ -597,7 +598,7 @@ class Bucket:
             _heappop(self.heap)
 
     def leave(self, row: TaskRow) -> None:
-        """Take out *row* by the side door; its entry stays behind, stale."""
+        """Remove *row* though it is not the head; its entry stays behind, stale."""
         self.size -= 1
         self.stale += 1
         row.ticket += 1
@@ -700,7 +701,7 @@ class PoolView:
 
 
 #: `(when, number, kind, row, attempt)`; the kinds are in `_timers`.
-Timer: TypeAlias = tuple[int, int, int, TaskRow | AgentRow | Kept, int]
+Timer: TypeAlias = tuple[int, int, int, TaskRow | AgentRow | RetainedEvent, int]
 
 
 def _nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

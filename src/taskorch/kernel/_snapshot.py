@@ -35,7 +35,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import _application, _dependencies
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
-from taskorch.kernel._history import more_of
+from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import AgentRow, Record, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
@@ -92,7 +92,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
-        "events": [event.seq for event in kernel.kept.values()],
+        "events": [event.seq for event in kernel.retained.values()],
     }
 
 
@@ -158,7 +158,7 @@ class Restoration:
 
     Args:
         kernel: The state, new and paused; it tells nobody.
-        state: What `take` gave.
+        state: What `take_snapshot` gave.
 
     Raises:
         ValueError: Another version of us took it. Fold all facts instead.
@@ -290,7 +290,7 @@ class Restoration:
                 of no use: fold all facts into another one.
         """
         kernel, state = self._kernel, self._state
-        wrong = self._let_go()
+        wrong = self._retire()
         counters = state["counters"]
         wrong += [
             f"{name}: {getattr(kernel, name)}, not {counters[name]}"
@@ -308,7 +308,7 @@ class Restoration:
             _count_type(kernel.types[name], told)
         kernel.causes = dict(state["causes"])
 
-    def _let_go(self) -> list[str]:
+    def _retire(self) -> list[str]:
         """Let leave memory what had left it; which tasks are not where they belong."""
         kernel = self._kernel
         for task_id in self._state["gone"]:
@@ -365,7 +365,7 @@ def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
         # A person decides: it may complete after all.
         return
     row.state = TaskState.BLOCKED
-    more_of(row)
+    row_extra(row)
     _dependencies.broke(kernel, row)
 
 
@@ -385,18 +385,18 @@ def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
 def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
     row.state = TaskState.FAILED
-    more = more_of(row)
-    more.error = (event.error_type, event.message, event.cause)
-    _application.pass_on(more, event.root_causes)
+    extra = row_extra(row)
+    extra.error = (event.error_type, event.message, event.cause)
+    _application.pass_on(extra, event.root_causes)
     _dependencies.broke(kernel, row)
 
 
 def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
     row.state = TaskState.CANCELLED
-    more = more_of(row)
-    more.stop_reason = event.reason
-    _application.pass_on(more, event.root_causes)
+    extra = row_extra(row)
+    extra.stop_reason = event.reason
+    _application.pass_on(extra, event.root_causes)
     _dependencies.broke(kernel, row)
 
 

@@ -21,10 +21,10 @@ from taskorch.kernel._history import remember
 from taskorch.kernel._rows import (
     AgentRow,
     Bucket,
-    Kept,
     Leak,
     PoolRow,
     Record,
+    RetainedEvent,
     Spec,
     TaskRow,
     Timer,
@@ -230,7 +230,7 @@ class KernelState:
         self.deciding = False
         #: Tasks that wait, by their events; and events that nobody waited for.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
-        self.kept: dict[str, Kept] = {}
+        self.retained: dict[str, RetainedEvent] = {}
         #: Called when a wait ends well, before that is told, with the cargo of the task
         #: and that of its event (None: its time is over).
         self.hand_over: Callable[[Any, Any], object] = _nothing

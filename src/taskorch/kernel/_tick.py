@@ -15,7 +15,7 @@ from taskorch.kernel import (
     _waits,
 )
 from taskorch.kernel._application import tell
-from taskorch.kernel._rows import AgentRow, Kept, Timer
+from taskorch.kernel._rows import AgentRow, RetainedEvent, Timer
 from taskorch.kernel._state import KernelState
 
 
@@ -33,7 +33,7 @@ def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
         _leases.check(kernel, row, now)
-    elif isinstance(row, Kept):
+    elif isinstance(row, RetainedEvent):
         _waits.forget(kernel, row)
     elif kind == _timers.TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)

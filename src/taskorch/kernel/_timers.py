@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import Final
 
-from taskorch.kernel._rows import AgentRow, Kept, TaskRow, Timer
+from taskorch.kernel._rows import AgentRow, RetainedEvent, TaskRow, Timer
 from taskorch.kernel._state import FEW_TIMERS, KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -27,14 +27,14 @@ EXPIRE: Final = 4
 #: An agent may have been silent for too long.
 LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
-KEPT: Final = 6
+RETAINED: Final = 6
 
 
 def arm(
     kernel: KernelState,
     when: int,
     kind: int,
-    row: TaskRow | AgentRow | Kept,
+    row: TaskRow | AgentRow | RetainedEvent,
     attempt: int,
 ) -> None:
     """Do what *kind* says at *when*."""
@@ -53,27 +53,27 @@ def is_alive(timer: Timer) -> bool:
     when, _, kind, row, attempt = timer
     if isinstance(row, AgentRow):
         return row.lease_due_ns == when and not row.lost
-    if isinstance(row, Kept):
+    if isinstance(row, RetainedEvent):
         return row.until_ns == when
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL
-    more = row.more
-    if more is None:
+    extra = row.extra
+    if extra is None:
         # It has completed, plainly but for what the timer was for.
         return False
     if kind == TIMEOUT:
         return (
             row.attempt == attempt
             and row.state is TaskState.RUNNING
-            and more.timer == when
+            and extra.timer == when
         )
     if kind == GRACE:
         return (
             row.attempt == attempt
             and row.state is TaskState.RUNNING
-            and more.stop != ""
+            and extra.stop != ""
         )
     if kind == DUE:
         # Whatever ends a delay, or puts it off, forgets when it was due.
-        return more.due_ns == when
-    return row.state not in TERMINAL and more.deadline_ns == when
+        return extra.due_ns == when
+    return row.state not in TERMINAL and extra.deadline_ns == when

@@ -12,7 +12,7 @@ from typing import Any
 from taskorch.events import TaskBlocked
 from taskorch.kernel import _ends, _timers
 from taskorch.kernel._application import EVENT, tell, wait_of
-from taskorch.kernel._rows import Awaited, Kept, TaskRow
+from taskorch.kernel._rows import Awaited, RetainedEvent, TaskRow
 from taskorch.kernel._state import KernelState
 
 
@@ -21,28 +21,28 @@ def begin(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> None:
     name, timeout, _ = wait
     reason = "it waits for its time" if name is None else f"it waits for {name}"
     tell(kernel, TaskBlocked, row, now, (), (), reason, EVENT)
-    kept = None if name is None else kernel.kept.get(name)
-    if kept is not None and kept.until_ns > now:
-        come(kernel, row, kept.id, kept.cargo, now)
+    known = None if name is None else kernel.retained.get(name)
+    if known is not None and known.until_ns > now:
+        deliver(kernel, row, known.id, known.cargo, now)
     elif timeout == 0:
         time_out(kernel, row, now)
 
 
-def keep(kernel: KernelState, event: Kept) -> None:
+def retain(kernel: KernelState, event: RetainedEvent) -> None:
     """Remember *event* for those who come to wait for it; the latest one counts."""
-    forget(kernel, kernel.kept.get(event.id))
-    kernel.kept[event.id] = event
-    _timers.arm(kernel, event.until_ns, _timers.KEPT, event, 0)
+    forget(kernel, kernel.retained.get(event.id))
+    kernel.retained[event.id] = event
+    _timers.arm(kernel, event.until_ns, _timers.RETAINED, event, 0)
 
 
-def forget(kernel: KernelState, event: Kept | None) -> None:
+def forget(kernel: KernelState, event: RetainedEvent | None) -> None:
     """*event* is not kept any more."""
     if event is not None:
         event.until_ns = 0
-        del kernel.kept[event.id]
+        del kernel.retained[event.id]
 
 
-def come(kernel: KernelState, row: TaskRow, name: str, cargo: Any, now: int) -> None:
+def deliver(kernel: KernelState, row: TaskRow, name: str, cargo: Any, now: int) -> None:
     """The event has come for which *row* waits."""
     kernel.hand_over(row.cargo, cargo)
     _ends.complete(kernel, row, now, EVENT, f"{name} came")

@@ -173,10 +173,10 @@ class TaskContext:
         The sooner of the two; None if it has neither. A timeout does not go on while
         the task is suspended.
         """
-        more = self._row.more
-        if more is None:
+        extra = self._row.extra
+        if extra is None:
             return None
-        ends = [at for at in (more.timer, more.deadline_ns) if at]
+        ends = [at for at in (extra.timer, extra.deadline_ns) if at]
         return max(0, min(ends) - self._rt.now()) / NS if ends else None
 
     @property

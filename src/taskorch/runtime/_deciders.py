@@ -544,13 +544,13 @@ class PolicyDeciders:
         """See `Deciders.retry`."""
         if isinstance(error, UnkeptResultError) and error.task_id == row.id:
             return False, 0, "what it returned cannot be kept"
-        more = row.more
+        extra = row.extra
         failure = Failure(
             self._task_for("retry_handler", row),
             failure_of(row) if error is None else error,
-            1 if more is None else more.charged + 1,
+            1 if extra is None else extra.charged + 1,
             elapsed_ns / NS,
-            0.0 if more is None else more.last_delay_ns / NS,
+            0.0 if extra is None else extra.last_delay_ns / NS,
             "" if row.agent is None else row.agent.name,
         )
         answer = self._ask(
@@ -633,8 +633,8 @@ def _is_from_outside(error: BaseException) -> bool:
 
 def failure_of(row: TaskRow) -> BaseException:
     """The error of a failure that nobody raised: a timeout, a lost worker, …."""
-    more = row.more
-    kind, message, cause = (more.error if more is not None else None) or (
+    extra = row.extra
+    kind, message, cause = (extra.error if extra is not None else None) or (
         "TaskFailedError",
         "it failed",
         "error",

@@ -432,7 +432,7 @@ def _interruptibly(wait: Callable[[float], T], seconds: float) -> T:
 
 def _is_cancelled(row: TaskRow) -> bool:
     """Whether somebody has cancelled *row*, and its attempt has not ended yet."""
-    return row.more is not None and row.more.stop == "cancel"
+    return row.extra is not None and row.extra.stop == "cancel"
 
 
 def _name_of(task_id: str, attempt: int) -> str:

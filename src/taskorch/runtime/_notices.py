@@ -93,7 +93,9 @@ class Notices:
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
         """Under the lock: *row* has failed."""
-        cause = "" if row.more is None or row.more.error is None else row.more.error[2]
+        cause = (
+            "" if row.extra is None or row.extra.error is None else row.extra.error[2]
+        )
         if (
             cause in _KNOWN
             or TaskFailed in self._rt.publisher.receivers

@@ -34,8 +34,8 @@ from taskorch.kernel import (
     Spec,
     TaskRow,
     TypeRow,
-    more_of,
     remember,
+    row_extra,
 )
 from taskorch.model import (
     TERMINAL,
@@ -160,9 +160,9 @@ class Recollection:
                 bucket = Bucket(Spec(event.type), TypeRow())
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
                 work._row = row
-                more = more_of(row)
-                more.priority = event.priority
-                more.past = [(TaskState.QUEUED, event.at_ns, "")]
+                extra = row_extra(row)
+                extra.priority = event.priority
+                extra.past = [(TaskState.QUEUED, event.at_ns, "")]
             elif (known := works.get(fact[TASK_ID])) is not None:
                 _recollect(known, fact, document)
         return works
@@ -180,12 +180,12 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
     elif cls is TaskRetrying:
         remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
     elif cls is TaskReprioritised:
-        more_of(row).priority = event.priority
+        row_extra(row).priority = event.priority
     elif cls is TaskParentsAdded:
         extra_of(work).added += event.after
     elif cls is TaskOptionsChanged:
         work._task = with_options(task_of(row), document)
-        more_of(row).priority = event.priority
+        row_extra(row).priority = event.priority
         remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
     elif cls is LateResultIgnored:
         recall_late(work, event, document)
@@ -199,12 +199,12 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
             _fail(row, event)
             detail = f"{event.error_type}: {event.message}"
         else:
-            detail = more_of(row).stop_reason = event.reason
+            detail = row_extra(row).stop_reason = event.reason
         remember(row, state, now, detail)
 
 
 def _fail(row: TaskRow, event: TaskFailed) -> None:
     """Note in *row*, which is in no kernel, how it failed."""
-    more = more_of(row)
-    more.error = (event.error_type, event.message, event.cause)
-    more.first_roots = event.root_causes
+    extra = row_extra(row)
+    extra.error = (event.error_type, event.message, event.cause)
+    extra.first_roots = event.root_causes

@@ -73,7 +73,7 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
 def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
     """Under the lock: the status of the task of *row*."""
     label = runtime.deciders.label
-    more, state = row.more, row.state
+    extra, state = row.extra, row.state
     past = past_of(row)
     error = give_error(work)
     if state in TERMINAL and work._settled > runtime.committed:
@@ -85,10 +85,10 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         for state, ns, detail in past
     )
     blocked_by: tuple[str, ...] = ()
-    if more is not None and row.state is TaskState.BLOCKED:
+    if extra is not None and row.state is TaskState.BLOCKED:
         word = "event" if awaits(row) else "decision"
-        blocked_by = tuple(more.blocked_by) or (word,)
-        if more.blocked_by:
+        blocked_by = tuple(extra.blocked_by) or (word,)
+        if extra.blocked_by:
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
@@ -104,7 +104,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         agent_id=None if row.agent is None else row.agent.name,
         allocation=Resources.from_units(row.alloc),
         blocked_by=blocked_by,
-        priority=0 if more is None else more.priority,
+        priority=0 if extra is None else extra.priority,
         progress=None if work._extra is None else work._extra.progress,
         submitted=_moment(row.submitted_ns),
         started=_moment(row.started_ns),
@@ -134,7 +134,7 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
 
 def since(row: TaskRow) -> int:
     """When *row* came into its state."""
-    if row.more is not None and row.more.past:
+    if row.extra is not None and row.extra.past:
         return moves_of(row)[-1][1]
     return row.ended_ns or row.started_ns or row.ready_ns or row.submitted_ns
 

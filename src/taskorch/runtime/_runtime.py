@@ -695,8 +695,8 @@ class Runtime:
         """A program has begun: it may have been suspended while it was on its way."""
 
         def change(now: int) -> None:
-            more = row.more
-            asked = more is not None and more.aside and more.stop == "suspend"
+            extra = row.extra
+            asked = extra is not None and extra.suspending and extra.stop == "suspend"
             if asked and row.attempt == attempt:
                 # Not at a checkpoint, of which it has none, but where it stands.
                 self.kernel.resume(row, now)

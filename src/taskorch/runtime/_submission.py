@@ -559,7 +559,7 @@ class Submission:
         priority = task.priority
         if is_here:
             # It may have been moved.
-            priority = 0 if row.more is None else row.more.priority
+            priority = 0 if row.extra is None else row.extra.priority
         work._row = TaskRow(again, 0, bucket, work, now)
         work._row.named = row.named
         admitted = kernel.consider(

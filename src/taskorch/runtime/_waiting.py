@@ -50,7 +50,7 @@ def is_settled(row: TaskRow) -> bool:
     """Whether there is something to tell those who wait: an end, or a blockade."""
     state = row.state
     if state is _BLOCKED:
-        return row.more is not None and bool(row.more.blocked_by)
+        return row.extra is not None and bool(row.extra.blocked_by)
     return state in TERMINAL
 
 
@@ -72,9 +72,9 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
 
 def blockade(row: TaskRow) -> DependencyFailedError:
     """The error of a task that is blocked by what it needs."""
-    more = row.more
-    by = () if more is None else tuple(more.blocked_by)
-    roots = () if more is None else more.roots
+    extra = row.extra
+    by = () if extra is None else tuple(extra.blocked_by)
+    roots = () if extra is None else extra.roots
     msg = f"task {row.id} is blocked: {', '.join(by)} did not complete"
     error = DependencyFailedError(
         msg, root_causes=roots, hint=_earlier(row, roots), task_id=row.id

@@ -379,7 +379,7 @@ def failed_earlier(work: Work) -> bool:
     """Whether the task of *work* had failed by then, or was skipped for a failure."""
     row = work._row
     if row.state is TaskState.CANCELLED:
-        skipped = row.more is not None and row.more.stop_reason.startswith(SKIPPED)
+        skipped = row.extra is not None and row.extra.stop_reason.startswith(SKIPPED)
         return skipped and ended_earlier(work)
     return row.state is TaskState.FAILED and ended_earlier(work)
 
@@ -432,15 +432,15 @@ def moment(ns: int) -> str:
 def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
     """As `error_of`, for ourselves."""
     row = work._row
-    more = row.more
+    extra = row.extra
     state = row.state.value
     if state == "cancelled":
-        reason = "" if more is None else more.stop_reason
+        reason = "" if extra is None else extra.stop_reason
         msg = f"task {row.id} was cancelled: {reason}"
         return TaskCancelledError(msg, reason=reason, task_id=row.id)
-    if state != "failed" or more is None or more.error is None:
+    if state != "failed" or extra is None or extra.error is None:
         return None
-    kind, message, cause = more.error
+    kind, message, cause = extra.error
     raised = work._error
     if cause in ("error", "permanent", "decision", "poisoned") and raised is not None:
         return raised
@@ -463,7 +463,7 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         return failure_of(row)
     if cause == "dependency":
         msg = f"task {row.id}: {message}"
-        roots = more.first_roots
+        roots = extra.first_roots
         failed_by = DependencyFailedError(
             msg, root_causes=roots, hint=_RERUN_BOTH, task_id=row.id
         )

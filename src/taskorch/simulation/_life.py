@@ -38,8 +38,8 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import (
-    KEPT,
     LEASE,
+    RETAINED,
     Bucket,
     Effect,
     HoldAttempt,
@@ -85,7 +85,7 @@ __all__ = ("Life",)
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
 #: Timers that bring nothing about by themselves.
-_IDLE: Final = frozenset({LEASE, KEPT})
+_IDLE: Final = frozenset({LEASE, RETAINED})
 
 
 class _Directory(Directory):

@@ -99,7 +99,7 @@ class Remotes:
             elif key not in ours:
                 # The order may not have come through: it does no harm twice.
                 self._tell_begin(session, row, key[1])
-            elif row.more is not None and row.more.stop:
+            elif row.extra is not None and row.extra.stop:
                 self._tell_stop(session, (self._epoch, *key))
 
     def _hear_report(self, agent: RemoteAgent, report: Report) -> None:

@@ -850,13 +850,13 @@ class Watch:
             row = rows.get(task_id)
             if seen.ended is not None or row is None:
                 continue
-            stopping = row.more is not None and row.more.stop != ""
+            stopping = row.extra is not None and row.extra.stop != ""
             late = False
             if what == "timeout":
                 late = seen.under_way and seen.timer == when and not stopping
             elif what == "delay":
                 # What ends at that instant may have let it go already.
-                held = row.more is not None and row.more.due_ns == when
+                held = row.extra is not None and row.extra.due_ns == when
                 late = seen.due == when and held
             elif what == "deadline":
                 late = seen.deadline == when and not stopping

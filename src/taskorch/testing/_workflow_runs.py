@@ -529,5 +529,5 @@ def _is_added(row: TaskRow) -> bool:
 
 def _is_asked(row: TaskRow) -> bool:
     """Whether somebody is asked to decide about *row*."""
-    more = row.more
-    return row.state is _S.BLOCKED and (more is None or not more.blocked_by)
+    extra = row.extra
+    return row.state is _S.BLOCKED and (extra is None or not extra.blocked_by)

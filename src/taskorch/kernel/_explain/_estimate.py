@@ -149,8 +149,8 @@ class _Guess:
         wait = wait_of(row)
         if wait is not None and wait[0] is None and row.state is not _S.SUSPENDED:
             # It waits for its time only, and that begins when nothing else is open.
-            if awaits(row) and row.more is not None:
-                return (row.more.due_ns - self._now) / NS
+            if awaits(row) and row.extra is not None:
+                return (row.extra.due_ns - self._now) / NS
             return self._ready(row) + (wait[1] or 0) / NS
         if row.state in (_S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED):
             msg = f"it needs {row.id}, which {how(row)}"
@@ -165,8 +165,8 @@ class _Guess:
 
     def _ready(self, row: TaskRow) -> float:
         """Seconds until *row* waits for no time and no other task."""
-        more, links = row.more, row.links
-        due = 0 if more is None else more.due_ns
+        extra, links = row.extra, row.links
+        due = 0 if extra is None else extra.due_ns
         ready = max(0.0, (due - self._now) / NS)
         if links is None or not is_waiting(row):
             return ready
@@ -213,7 +213,7 @@ class _Guess:
         """Seconds until each of *rows* that has a slot ends; and what is not known."""
         left, unknown = [], []
         for row in rows:
-            if row.more is not None and row.more.yielded:
+            if row.extra is not None and row.extra.yielded:
                 continue
             try:
                 mean = self._mean(row)

@@ -19,7 +19,7 @@ from taskorch.kernel._explain._parents import HEIGHT, to_rerun, wait_of, waits_f
 from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._rows import Awaited, More, TaskRow
+from taskorch.kernel._rows import Awaited, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
@@ -78,7 +78,7 @@ def explain(
     position = None
     more_agents = 0
     waits = row.state not in TERMINAL and row.state is not _S.RUNNING
-    held = row.state is _S.SUSPENDED and row.more is not None and row.more.held
+    held = row.state is _S.SUSPENDED and row.extra is not None and row.extra.held
     wait = wait_of(row)
     if waits and not held and (whole or row.state is _S.QUEUED):
         then = _after(kernel, row, now)
@@ -95,10 +95,10 @@ def explain(
     guess = None
     if estimates and waits and wait is None:
         guess = estimate(kernel, row, now, [*blockers, *then])
-    more = row.more
+    extra = row.extra
     kind, message, cause = ("", "", "")
-    if more is not None and more.error is not None:
-        kind, message, cause = more.error
+    if extra is not None and extra.error is not None:
+        kind, message, cause = extra.error
     return Explanation(
         row.id,
         row.state,
@@ -132,12 +132,12 @@ def _now(
         return _running(kernel, row, inside)
     if row.state is _S.QUEUED:
         return []
-    more = row.more
+    extra = row.extra
     wait = wait_of(row)
     if wait is not None and awaits(row):
         return _event(kernel, row, wait, now)
-    if row.state is _S.BLOCKED and more is not None and not more.blocked_by:
-        return [_held(row, more), *_delay(row, now)]
+    if row.state is _S.BLOCKED and extra is not None and not extra.blocked_by:
+        return [_held(row, extra), *_delay(row, now)]
     return waits_for(kernel, row, now, height) + _delay(row, now)
 
 
@@ -151,10 +151,10 @@ def _after(kernel: KernelState, row: TaskRow, now: int) -> list[Blocker]:
 def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
     """What *row*, which is a wait, waits for once it waits for nothing else."""
     name, timeout, completes = wait
-    more = row.more
-    if awaits(row) and timeout is not None and more is not None:
-        timeout = more.due_ns - now if more.due_ns else more.resume_ns
-    kept = None if name is None else kernel.kept.get(name)
+    extra = row.extra
+    if awaits(row) and timeout is not None and extra is not None:
+        timeout = extra.due_ns - now if extra.due_ns else extra.resume_ns
+    kept = None if name is None else kernel.retained.get(name)
     is_there = not awaits(row) and kept is not None and kept.until_ns > now
     if is_there or (timeout == 0 and completes):
         return []
@@ -188,11 +188,11 @@ def approve(run_id: str, phase: str) -> str:
     return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
 
 
-def _held(row: TaskRow, more: More) -> Blocker:
+def _held(row: TaskRow, extra: RowExtra) -> Blocker:
     verdicts = "'retry' | 'fail' | 'complete'"
     remedy = Remedy("decide", f"Call orch.decide({row.id!r}, {verdicts}).", (row.id,))
-    if is_missing(row) and more.error is not None:
-        detail = f"What it needs is gone: {more.error[1]}."
+    if is_missing(row) and extra.error is not None:
+        detail = f"What it needs is gone: {extra.error[1]}."
         back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
         return Blocker("decision", detail, remedies=(back, remedy))
     detail = f"A person must decide: {why_held(row)}."
@@ -206,37 +206,37 @@ def why_held(row: TaskRow) -> str:
 
 def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
     detail = "It has ended."
-    more = row.more
-    if more is None:
+    extra = row.extra
+    if extra is None:
         return Blocker("terminal", detail)
-    if row.state is _S.CANCELLED and more.stop_reason:
-        detail = f"It has ended: {more.stop_reason}."
+    if row.state is _S.CANCELLED and extra.stop_reason:
+        detail = f"It has ended: {extra.stop_reason}."
     remedies: tuple[Remedy, ...] = ()
-    if row.state is not _S.COMPLETED and more.rerun_id is None:
+    if row.state is not _S.COMPLETED and extra.rerun_id is None:
         # If it needs what did not complete either, that comes first.
         again, gone = to_rerun(kernel, [row])
         calls = some([f"orch.rerun_task({name!r})" for name in again])
         remedies = (Remedy("rerun", f"Call {calls}.", tuple(again)),)
         if gone:
             remedies = ()
-    if row.state is _S.FAILED and more.error is not None:
-        kind, message, cause = more.error
+    if row.state is _S.FAILED and extra.error is not None:
+        kind, message, cause = extra.error
         many = f" after {row.attempt} attempts" if row.attempt > 1 else ""
         detail = f"It failed{many} ({cause}): {kind}: {message}."
         if row.attempt > 1 and cause in ("error", "timeout"):
             detail += " Its retry policy allowed no more."
-    if more.rerun_id is not None:
-        detail += f" It was run again, as {more.rerun_id}."
+    if extra.rerun_id is not None:
+        detail += f" It was run again, as {extra.rerun_id}."
     return Blocker("terminal", detail, remedies=remedies)
 
 
 def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[Blocker]:
     name = "" if row.agent is None else row.agent.name
-    more = row.more
-    if more is not None and more.stop:
-        detail = f"It runs on {name}, and was asked to stop: {more.stop_reason}."
+    extra = row.extra
+    if extra is not None and extra.stop:
+        detail = f"It runs on {name}, and was asked to stop: {extra.stop_reason}."
         return [Blocker("stopping", detail, name=name)]
-    if more is not None and more.yielded:
+    if extra is not None and extra.yielded:
         detail = "It has given its slot back, and waits for "
         if row in kernel.returning:
             return [Blocker("slot", f"{detail}a free one to go on.", name=name)]
@@ -249,14 +249,14 @@ def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[B
 
 
 def _delay(row: TaskRow, now: int) -> list[Blocker]:
-    more = row.more
-    if more is None:
+    extra = row.extra
+    if extra is None:
         return []
     if row.state is _S.SUSPENDED:
         # What was left of it when it stopped; of a wait, it is something else.
-        due = now + (0 if awaits(row) else more.resume_ns)
+        due = now + (0 if awaits(row) else extra.resume_ns)
     else:
-        due = more.due_ns
+        due = extra.due_ns
     if due <= now:
         return []
     left = (due - now) / NS
@@ -264,8 +264,8 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
     detail = f"{why} may not start for another {in_words(left)}."
     remedy = Remedy("wait", f"Wait for {in_words(left)}.", seconds=left)
     found = [Blocker("delay", detail, until=left, remedies=(remedy,))]
-    if more.deadline_ns is not None and more.deadline_ns <= due:
-        over = (more.deadline_ns - now) / NS
+    if extra.deadline_ns is not None and extra.deadline_ns <= due:
+        over = (extra.deadline_ns - now) / NS
         detail = f"It will fail before: its deadline is in {in_words(over)}."
         found.append(Blocker("deadline", detail, until=over))
     return found
@@ -299,8 +299,8 @@ def _amounts(units: tuple[tuple[str, int], ...]) -> str:
 
 def _retries(row: TaskRow) -> tuple[str, ...]:
     """Why each attempt after the first was made."""
-    more = row.more
-    if more is None or more.past is None:
+    extra = row.extra
+    if extra is None or extra.past is None:
         return ()
     return tuple(
         detail or "no reason given"

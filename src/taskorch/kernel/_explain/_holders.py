@@ -34,7 +34,7 @@ class Holders:
         self._kernel = kernel
         #: By agent; None is all.
         self._found: dict[AgentRow | None, list[TaskRow]] = {None: []}
-        self._search = self._look()
+        self._search = self._find_next()
 
     def rows(self, agent: AgentRow | None = None) -> Iterator[TaskRow]:
         """The tasks with an attempt under way, of *agent* or of all."""
@@ -47,7 +47,7 @@ class Holders:
             yield found[number]
             number += 1
 
-    def _look(self) -> Iterator[bool]:
+    def _find_next(self) -> Iterator[bool]:
         """Find one more; whether there was one."""
         kernel = self._kernel
         tasks = kernel.tasks.values()
@@ -63,7 +63,7 @@ class Holders:
                     continue
                 seen[row] = None
                 running -= row.state is TaskState.RUNNING
-                slots -= row.more is None or not row.more.yielded
+                slots -= row.extra is None or not row.extra.yielded
                 self._found[None].append(row)
                 self._found.setdefault(row.agent, []).append(row)
                 yield True
@@ -73,7 +73,7 @@ class Holders:
         held = (
             (row.id, 1)
             for row in self.rows(agent)
-            if not (row.more is not None and row.more.yielded)
+            if not (row.extra is not None and row.extra.yielded)
         )
         leaked = (
             (_leaked(*key), leak.slots)

@@ -57,7 +57,7 @@ def waits_for(
             # It is looked at when the task is resumed.
             return []
         return [_join(kernel, row, links, terms, height)]
-    broken = {} if row.more is None else row.more.blocked_by
+    broken = {} if row.extra is None else row.extra.blocked_by
     # What will not complete comes first where not all can be looked at.
     parents = dict.fromkeys(islice(broken.values(), NAMED))
     reach = len(links.parents)
@@ -116,7 +116,7 @@ def _join(
     """A join that is not, or not any more, that all must complete."""
     total = len(links.parents)
     done = total - links.waiting
-    broken = {} if row.more is None else row.more.blocked_by
+    broken = {} if row.extra is None else row.extra.blocked_by
     live = [p for p in islice(links.parents, _REACH) if _open(p) and p.id not in broken]
     ids = _ids(live)
     need = total
@@ -180,7 +180,7 @@ def _completion(parent: TaskRow) -> Remedy:
         words = f"Decide on it, by orch.decide({name!r}, …), and let it complete."
     elif parent.state is _S.RUNNING:
         words = f"{name} must complete; it runs."
-        if parent.more is not None and parent.more.stop not in ("", "suspend"):
+        if parent.extra is not None and parent.extra.stop not in ("", "suspend"):
             words = f"{name} was asked to stop: run it again when it has."
     else:
         words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
@@ -247,8 +247,8 @@ def to_rerun(
                 gone[row.id] = None
                 continue
             stack.append((row, True))
-        if len(seen) > height and row.more is not None:
-            for name in row.more.first_roots:
+        if len(seen) > height and row.extra is not None:
+            for name in row.extra.first_roots:
                 (again if name in kernel.tasks else gone)[name] = None
             continue
         parents = [] if row.links is None else row.links.parents
@@ -261,6 +261,6 @@ def to_rerun(
 
 def _newest(kernel: KernelState, row: TaskRow) -> TaskRow:
     """The latest re-run of *row*, or itself."""
-    while row.more is not None and row.more.rerun_id in kernel.tasks:
-        row = kernel.tasks[row.more.rerun_id]
+    while row.extra is not None and row.extra.rerun_id in kernel.tasks:
+        row = kernel.tasks[row.extra.rerun_id]
     return row

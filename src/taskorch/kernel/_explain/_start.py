@@ -48,7 +48,7 @@ class Start:
         returning = [
             other
             for other in dict.fromkeys(kernel.returning)
-            if other.more is not None and other.more.yielded
+            if other.extra is not None and other.extra.yielded
         ]
         self._ahead: Counter[AgentRow] = Counter(map(agent_of, returning))
         self._words = Words(kernel, row.bucket, returning)
@@ -118,7 +118,7 @@ class Start:
 
     def _veto(self) -> list[Blocker]:
         kernel, row = self._kernel, self._row
-        veto = None if row.more is None else row.more.veto or None
+        veto = None if row.extra is None else row.extra.veto or None
         if veto is None:
             veto = vetoed(
                 kernel,

@@ -17,7 +17,7 @@ from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import approve, why_held
 from taskorch.kernel._explain._parents import to_rerun, wait_of
 from taskorch.kernel._explain._start import Start
-from taskorch.kernel._rows import AgentRow, Bucket, More, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units
 from taskorch.model._explanation import some
@@ -76,7 +76,7 @@ class Search:
         #: Of each task, how many of those that it waits for are stuck.
         self._parents: Counter[TaskRow] = Counter()
         self._held = _Held(kernel)
-        #: Whether something may fail by itself, and let go who waits for its end only.
+        #: Whether a deadline may end a task, and so release who waits for ends only.
         deciders = kernel.deciders
         self._mortal = not deciders.admits_all or deciders.max_age_ns is not None
         self._waits = waits
@@ -101,12 +101,12 @@ class Search:
         rows = list(self._kernel.tasks.values())
         for (task_id, attempt), leak in self._kernel.leaked.items():
             name = f"{task_id} (attempt {attempt}, which would not stop)"
-            self._held.take(name, leak.agent, leak.alloc, leak.slots)
+            self._held.add_share(name, leak.agent, leak.alloc, leak.slots)
         yield
         for start in range(0, len(rows), SLICE):
             for row in rows[start : start + SLICE]:
                 if row.state not in TERMINAL:
-                    self._look(row)
+                    self._classify(row)
             yield
         while self._todo or self._hold_up():
             for _ in range(min(SLICE, len(self._todo))):
@@ -116,14 +116,14 @@ class Search:
 
     # -- causes --------------------------------------------------------------------
 
-    def _look(self, row: TaskRow) -> None:
+    def _classify(self, row: TaskRow) -> None:
         """What is wrong with *row* itself."""
         cause = None
-        more = row.more
-        if more is not None and more.deadline_ns is not None:
+        extra = row.extra
+        if extra is not None and extra.deadline_ns is not None:
             self._mortal = True
-        if row.state is _S.BLOCKED and more is not None:
-            cause = self._blocked(row, more)
+        if row.state is _S.BLOCKED and extra is not None:
+            cause = self._blocked(row, extra)
         elif row.state is _S.SUSPENDED:
             cause = self._cause("suspended", (), _resume, outside=True)
         elif row.state is not _S.RUNNING and wait_of(row) is None:
@@ -153,15 +153,15 @@ class Search:
             found = self._causes[kind, what] = _Cause(kind, what, tell, outside)
         return found
 
-    def _blocked(self, row: TaskRow, more: More) -> _Cause | None:
-        if more.blocked_by:
+    def _blocked(self, row: TaskRow, extra: RowExtra) -> _Cause | None:
+        if extra.blocked_by:
             roots = self._roots_of(row)
             return self._cause("dependency", roots, lambda _: self._failed(roots))
         wait = wait_of(row)
         if wait is not None and awaits(row):
             # Who waits for a time, goes on by itself.
             name = wait[0]
-            if name is None or more.due_ns:
+            if name is None or extra.due_ns:
                 return None
             return self._cause("event", (name,), partial(_emit, name), outside=True)
         why = why_held(row)
@@ -175,12 +175,12 @@ class Search:
         return self._cause(kind, (why,), tell, outside=True)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
-        """As `More.roots`, for all that is blocked in one go."""
+        """As `RowExtra.roots`, for all that is blocked in one go."""
         known = self._roots
         stack = [row]
         while stack:
             top = stack[-1]
-            parents = [] if top.more is None else [*top.more.blocked_by.values()]
+            parents = [] if top.extra is None else [*top.extra.blocked_by.values()]
             new = [p for p in parents if p not in known and _is_blocked(p)]
             if new:
                 stack += new
@@ -263,7 +263,7 @@ class Search:
             return False
         if terms.join in ("all", "finished"):
             return True
-        broken = 0 if child.more is None else len(child.more.blocked_by)
+        broken = 0 if child.extra is None else len(child.extra.blocked_by)
         left = len(links.parents) - broken - self._parents[child]
         done = len(links.parents) - links.waiting
         return left <= done if terms.join == "asked" else left < least(terms)
@@ -280,7 +280,7 @@ class Search:
             found = True
             del self._queued[bucket]
             names = tuple(held.holders)
-            cause = self._cause("waiting", names, partial(_let_go, names))
+            cause = self._cause("waiting", names, partial(_free_holders, names))
             for row in rows:
                 # It may have started meanwhile.
                 if row.state is _S.QUEUED:
@@ -319,10 +319,10 @@ class _Held:
 
     def add(self, row: TaskRow) -> None:
         """*row*, which is under way, keeps what it has."""
-        slots = 0 if row.more is not None and row.more.yielded else 1
-        self.take(row.id, agent_of(row), row.alloc, slots)
+        slots = 0 if row.extra is not None and row.extra.yielded else 1
+        self.add_share(row.id, agent_of(row), row.alloc, slots)
 
-    def take(self, name: str, agent: AgentRow, alloc: Units, slots: int) -> None:
+    def add_share(self, name: str, agent: AgentRow, alloc: Units, slots: int) -> None:
         """What is called *name* keeps what it has."""
         if slots or alloc:
             self.holders.append(name)
@@ -356,21 +356,21 @@ class _Held:
 
 def _is_blocked(row: TaskRow) -> bool:
     return (
-        row.state is _S.BLOCKED and row.more is not None and bool(row.more.blocked_by)
+        row.state is _S.BLOCKED and row.extra is not None and bool(row.extra.blocked_by)
     )
 
 
 def _root(parent: TaskRow) -> tuple[str, ...]:
     """Where the failure of *parent* began, which is not blocked itself."""
-    more = parent.more
-    return more.first_roots if more is not None and more.passed_on else (parent.id,)
+    extra = parent.extra
+    return extra.first_roots if extra is not None and extra.passed_on else (parent.id,)
 
 
 def _end(row: TaskRow) -> str:
     """How *row*, which did not complete, ended."""
-    more = row.more
-    if row.state is _S.FAILED and more is not None and more.error is not None:
-        kind, message, _ = more.error
+    extra = row.extra
+    if row.state is _S.FAILED and extra is not None and extra.error is not None:
+        kind, message, _ = extra.error
         return f"{row.id} failed ({kind}: {message})"
     return f"{row.id} is {row.state}"
 
@@ -394,7 +394,9 @@ def _and_so_on(ids: tuple[str, ...]) -> str:
     return f", and so on for {some(ids[1:])}" if len(ids) > 1 else ""
 
 
-def _let_go(ids: tuple[str, ...], _: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+def _free_holders(
+    ids: tuple[str, ...], _: tuple[str, ...]
+) -> tuple[str, tuple[Remedy, ...]]:
     detail = (
         f"They need what {some(ids)} hold{'s' * (len(ids) == 1)}, which cannot end."
     )

@@ -342,22 +342,22 @@ class _Run:
 
 def _end_of(row: TaskRow) -> str:
     """Why *row* has not completed."""
-    more = row.more
-    if row.state is TaskState.FAILED and more is not None and more.error is not None:
-        kind, message, _ = more.error
+    extra = row.extra
+    if row.state is TaskState.FAILED and extra is not None and extra.error is not None:
+        kind, message, _ = extra.error
         return f"{kind}: {message}"
-    reason = "" if more is None else more.stop_reason
+    reason = "" if extra is None else extra.stop_reason
     return reason or f"it is {row.state.value}"
 
 
 def _needs(row: TaskRow) -> str:
     """What *row* waits for that would not complete; empty if it waits for nothing."""
-    more, links = row.more, row.links
+    extra, links = row.extra, row.links
     by: TaskRow | None = None
     root = ""
-    if more is not None and more.blocked_by:
-        by = next(iter(more.blocked_by.values()))
-        root = next(iter(more.first_roots), "")
+    if extra is not None and extra.blocked_by:
+        by = next(iter(extra.blocked_by.values()))
+        root = next(iter(extra.first_roots), "")
     elif links is not None:
         waits = (p for p in links.parents if p.state is not TaskState.COMPLETED)
         by = next(waits, None)
