@@ -15,7 +15,7 @@ from taskorch._handles import TaskHandle
 from taskorch.model import to_seconds
 from taskorch.model._limits import KEEP_EVENTS
 from taskorch.runtime._asyncio import asyncio_loop
-from taskorch.runtime._interrupts import take_back
+from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AsyncOrchestrator:
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch = orchestrator
 
-    async def _kept(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def _committed(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call *call*; what must be kept is waited for without blocking the loop."""
         committer = self._orch._rt.committer
         if committer is None:
@@ -86,8 +86,8 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.submit`."""
         rt = self._orch._rt
         if rt.committer is not None and rt.knows(fn):
-            # Nobody has to be asked: only the commit takes time.
-            return await self._kept(self._orch.submit, fn, *args, **kwargs)
+            # No policy of the user's is asked here: only the commit takes time.
+            return await self._committed(self._orch.submit, fn, *args, **kwargs)
         return await _on_thread(self._orch.submit, fn, *args, **kwargs)
 
     async def submit_task(
@@ -144,19 +144,19 @@ class AsyncOrchestrator:
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
-        return await self._kept(self._orch.cancel_task, task_id)
+        return await self._committed(self._orch.cancel_task, task_id)
 
     async def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""
-        return await self._kept(self._orch.suspend_task, task_id)
+        return await self._committed(self._orch.suspend_task, task_id)
 
     async def resume_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.resume_task`."""
-        return await self._kept(self._orch.resume_task, task_id)
+        return await self._committed(self._orch.resume_task, task_id)
 
     async def set_priority(self, task_id: str, priority: int) -> bool:
         """See `TaskOrchestrator.set_priority`."""
-        return await self._kept(self._orch.set_priority, task_id, priority)
+        return await self._committed(self._orch.set_priority, task_id, priority)
 
     async def decide(
         self,
@@ -166,17 +166,19 @@ class AsyncOrchestrator:
         reason: str = "",
     ) -> bool:
         """See `TaskOrchestrator.decide`."""
-        return await self._kept(self._orch.decide, task_id, verdict, result, reason)
+        return await self._committed(
+            self._orch.decide, task_id, verdict, result, reason
+        )
 
     async def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
         """See `TaskOrchestrator.emit`."""
-        return await self._kept(self._orch.emit, name, payload, keep=keep)
+        return await self._committed(self._orch.emit, name, payload, keep=keep)
 
     async def rerun_task(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.rerun_task`."""
-        return await self._kept(self._orch.rerun_task, task_id)
+        return await self._committed(self._orch.rerun_task, task_id)
 
     async def change_tasks(
         self,
@@ -188,7 +190,7 @@ class AsyncOrchestrator:
 
     async def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """See `TaskOrchestrator.expire_tasks`."""
-        return await self._kept(self._orch.expire_tasks, older_than)
+        return await self._committed(self._orch.expire_tasks, older_than)
 
     async def handle(self, task_id: str) -> TaskHandle[Any]:
         """See `TaskOrchestrator.handle`."""
@@ -253,7 +255,7 @@ class AsyncOrchestrator:
             report = self._orch.simulate(
                 workflow, durations, failures=failures, draws=draws, seed=seed
             )
-            # What is found when it is first asked for.
+            # The text computes the parts of the report that are computed on first use.
             str(report)
             return report
 
@@ -292,8 +294,8 @@ class AsyncOrchestrator:
         try:
             return await _on_thread(self._orch.stop, drain, timeout)
         finally:
-            # That thread could not do it.
-            take_back()
+            # The signal handlers can be restored from the main thread only.
+            restore_handlers()
 
 
 class AsyncWorkflows:

@@ -66,7 +66,7 @@ def task(
         said = "; ".join(f"{found.path}: {found.message}" for found in findings)
         msg = f"@task: {said}"
         raise InvalidTaskError(msg)
-    # As a task has them: what can be read once only has been read.
+    # The options as the task holds them: an iterator among them has been read by now.
     made = {name: getattr(probe, name) for name in options}
     noted = Declared(cast("TaskOptions", made), executor)
 

@@ -163,7 +163,8 @@ class TaskExecutor(Executor):
                 self._caretaker = _start(self, self._orchestrator)
             future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
             self._futures.add(future)
-        # As ours: this callback gives the outcome to nobody.
+        # Not `add_done_callback` of TaskFuture: this callback does not count as
+        # somebody who sees the outcome.
         Future.add_done_callback(future, self._futures.discard)
         found: Future[Any] = future
         return found
@@ -255,7 +256,7 @@ def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
                 "Task.call(…, executor=…)"
             )
             raise InvalidTaskError(msg, hint=hint)
-    # What a call returned belongs to whoever has its future.
+    # No finished task is kept in memory: the future of a call holds its result.
     return TaskOrchestrator(**{"keep_finished": 0, **options})
 
 
@@ -289,10 +290,11 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     orchestrator._rt.publisher.begin()
     bell: SimpleQueue[None] = SimpleQueue()
     caretaker = threading.Thread(
-        target=_take_care,
+        target=_stop_when_collected,
         args=(orchestrator, bell),
         name=f"{orchestrator._rt.name}-caretaker",
-        # It is waited for at the exit, in time: see `_at_exit`.
+        # `_at_exit` joins it, before the interpreter waits for threads that are no
+        # daemons.
         daemon=True,
     )
     _CARETAKERS[caretaker] = bell
@@ -302,7 +304,9 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     return caretaker
 
 
-def _take_care(orchestrator: TaskOrchestrator, bell: SimpleQueue[None]) -> None:
+def _stop_when_collected(
+    orchestrator: TaskOrchestrator, bell: SimpleQueue[None]
+) -> None:
     """Wait for the end of an executor, and stop its orchestrator once all is done."""
     try:
         bell.get()

@@ -68,7 +68,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         try:
             raise error
         finally:
-            # Its traceback has this frame, which does not keep it alive.
+            # The traceback refers to this frame: without the names, there is no cycle.
             del self, error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -167,14 +167,14 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
     def change(now: int) -> list[Work]:
         if rt.closed and rt.committer is not None:
-            # What it has left belongs to its next life.
+            # Tasks that a durable orchestrator has left belong to its next life.
             return []
         found: list[Work] = []
         for handle in handles:
             row = handle._row
             if row.attempt or is_settled(row):
                 continue
-            # What the user's StateMachine forbids is as if it had begun.
+            # A task that the user's StateMachine lets nobody cancel counts as begun.
             with suppress(InvalidTransitionError):
                 rt.kernel.cancel(row, now, "called off before it began")
                 found.append(handle)

@@ -88,7 +88,7 @@ class TaskHandle(Work, Generic[T]):
         try:
             raise error
         finally:
-            # Its traceback leads to this frame, and the handle to the error.
+            # The traceback refers to this frame: without the names, there is no cycle.
             del self, error
 
     def exception(
@@ -187,7 +187,8 @@ class TaskHandle(Work, Generic[T]):
         future: TaskFuture[T] = TaskFuture(self)
 
         def tell() -> None:
-            # As it is now: a re-run may unblock it before the publisher's turn.
+            # The outcome is read now: a re-run may unblock the task before the
+            # publisher's turn.
             self._rt.publisher.put([(future.resolve, self._said()[1])])
 
         settled, error = self._outcome()

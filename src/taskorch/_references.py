@@ -260,7 +260,8 @@ def _record(
     fixed = frozenset(n for n, name in enumerate(names) if name not in given)
     kind = _Kind(items, lambda _, number: f".{names[number]}", rebuilt, fixed)
     if _takes_more(cls, given.values()):
-        # What it was given besides is gone: an InitVar of a dataclass.
+        # An argument that is no field, such as an InitVar of a dataclass, is not kept:
+        # the object cannot be rebuilt.
         why = "whose constructor takes more than its fields"
         return attrs.evolve(kind, rebuilt=None, why=why)
     return kind
@@ -302,7 +303,7 @@ class _Search:
         self._alive: list[Any] = []
         self._rings: set[int] = set()
 
-    def look(self, value: Any, name: str) -> None:
+    def visit(self, value: Any, name: str) -> None:
         """
         Find the references in *value*.
 
@@ -324,7 +325,7 @@ class _Search:
             self._enter(value, kind, levels)
         while levels:
             level = levels[-1]
-            if not self._go_on(level, levels, name):
+            if not self._visit_items(level, levels, name):
                 continue
             levels.pop()
             self.holds[id(level.value)] = level.holds
@@ -347,7 +348,7 @@ class _Search:
         levels.append(_Level(value, kind, items))
         return True
 
-    def _go_on(self, level: _Level, levels: list[_Level], name: str) -> bool:
+    def _visit_items(self, level: _Level, levels: list[_Level], name: str) -> bool:
         """Look at the next items of *level*; False if one of them comes first."""
         while level.number + 1 < len(level.items):
             level.number += 1
@@ -422,9 +423,9 @@ def may_refer(values: Iterable[Any]) -> bool:
 def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Search:
     search = _Search()
     for number, arg in enumerate(args, 1):
-        search.look(arg, f"argument {number}")
+        search.visit(arg, f"argument {number}")
     for name, arg in kwargs.items():
-        search.look(arg, f"argument {name!r}")
+        search.visit(arg, f"argument {name!r}")
     return search
 
 

@@ -34,8 +34,8 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
     _, on_failure = run._gates.get(f"{phase}/gate", (None, "stop"))
     if passed or on_failure == "continue":
         verdict = verdict_of(phase, by, note, passed=passed)
-        return _settle(run, work, "complete", verdict, said)
-    return _settle(run, work, "fail", None, f"{said}: {note}" if note else said)
+        return _end_approval(run, work, "complete", verdict, said)
+    return _end_approval(run, work, "fail", None, f"{said}: {note}" if note else said)
 
 
 def _check(by: object, note: object) -> None:
@@ -48,14 +48,14 @@ def _check(by: object, note: object) -> None:
         raise InvalidTaskError(msg)
 
 
-def _settle(
+def _end_approval(
     run: WorkflowRun, work: TaskHandle[Any], how: str, result: Any, reason: str
 ) -> bool:
     rt, row = run._rt, work._row
     committer = rt.committer
     document = None if committer is None else committer.journal.document(result)
 
-    def settle(now: int) -> bool:
+    def end(now: int) -> bool:
         if rt.is_left(row) or row.state in TERMINAL:
             return False
         if row.state is not TaskState.BLOCKED or blockers(row):
@@ -68,4 +68,4 @@ def _settle(
                 committer.documents[work] = document
         return rt.kernel.decide(row, how, now, reason)
 
-    return bool(rt.step(settle, keep=True))
+    return bool(rt.step(end, keep=True))

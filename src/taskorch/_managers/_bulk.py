@@ -56,7 +56,7 @@ def change_tasks(
     def change(rows: Sequence[TaskRow], now: int) -> list[str]:
         changed: list[str] = []
         for row in rows:
-            # What was meant a moment ago may have gone on, or be gone.
+            # A row may have changed its state, or left memory, since it was selected.
             if row.id in kernel.tasks and is_meant(row, now):
                 with suppress(InvalidTransitionError):
                     if act(row, now):
@@ -68,7 +68,7 @@ def change_tasks(
         now = runtime.now()
         meant = [row for row in kernel.tasks.values() if is_meant(row, now)]
     if action != "rerun":
-        # What waits comes before what it waits for: it was submitted later, mostly.
+        # Dependents come before their parents: mostly they were submitted later.
         meant.reverse()
     changed: list[str] = []
     for part in slices(meant):

@@ -326,7 +326,7 @@ class WorkflowContext:
             phases = [_members.name_of(g._row.id).removesuffix("/gate") for g in gates]
             parts = [_members.name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
-                _put_aside(rt, work, now)
+                _suspend(rt, work, now)
         names = tuple(_members.name_of(work._row.id) for work in works)
         for target in later:
             _precede(rt, works, target, now)
@@ -427,7 +427,7 @@ def _listed(what: str, refs: Any) -> list[Any]:
     return list(refs)
 
 
-def _put_aside(runtime: Runtime, work: Work, now: int) -> None:
+def _suspend(runtime: Runtime, work: Work, now: int) -> None:
     """Suspend *work*, which was added to a run that is paused, if that can be."""
     try:
         runtime.kernel.suspend(work._row, now, holdable=False)

@@ -185,7 +185,8 @@ class WorkflowManager:
                 for name in found.keys() - run._works.keys():
                     run._enter(found[name])
         if had_failed:
-            # What the workflow itself names was run again as it was submitted.
+            # The submission above has re-run the tasks of the workflow itself: what is
+            # left are those that its tasks had added.
             self._restart(run, ended_earlier)
         return run
 
@@ -315,7 +316,7 @@ class WorkflowManager:
         record = self._records.get(run_id)
         added = 0 if record is None else record.added
         if added and added > sum(map(_members.is_added, run.handles.values())):
-            # Its tasks have not waited for it to be known before they added more.
+            # Its tasks may have added others before the run was entered in `_runs`.
             found = _members.find(rt, run_id)
             with rt.lock:
                 for work in found.values():
@@ -511,7 +512,7 @@ class WorkflowManager:
         )
         if pools:
             self._limit(run_id, pools)
-        # What adds tasks finds those that it has added, which come first.
+        # Added tasks are re-run first: the tasks that added them find them again.
         failed.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
 
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
@@ -522,7 +523,7 @@ class WorkflowManager:
                     work = rt.submission.rerun(task_id, now)
                     run._works[name] = cast("TaskHandle[Any]", work)
 
-        # What is waited for comes first: else what waits would be skipped once more.
+        # Parents come before their dependents: else these would be skipped once more.
         for part in slices(failed):
             rt.step(partial(rerun, part), keep=True)
 

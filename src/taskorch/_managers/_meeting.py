@@ -92,7 +92,7 @@ class Meetings:
         with self._rt.waiting.holding(inside, (), gate.set):
             party = self._come(key, inside, value, gate.set)
             try:
-                # What it was told before it came here, nobody tells it again.
+                # A request to stop that came before the wait began would not wake it.
                 if not inside.cancelled:
                     gate.wait(seconds)
             finally:
@@ -167,8 +167,9 @@ class Meetings:
                 for other in here:
                     other.wake()
         self._listen()
-        # Whoever else may come may have ended before somebody listened.
-        self._look(None)
+        # The last task that could come may have ended before the signals were
+        # connected.
+        self._break_hopeless(None)
         return party
 
     def _leave(self, key: tuple[str, str, int], party: _Party) -> bool:
@@ -210,10 +211,10 @@ class Meetings:
             if self._parties and not self._listening:
                 self._listening = True
                 for name in _ENDS:
-                    getattr(self._rt.signals, name).connect(self._look)
+                    getattr(self._rt.signals, name).connect(self._break_hopeless)
 
-    def _look(self, _event: object) -> None:
-        """A task has ended: call off the meetings to which too few can come."""
+    def _break_hopeless(self, _event: object) -> None:
+        """A task has ended: break the meetings for which too few tasks are left."""
         with self._mutex:
             keys = list(self._parties)
         for key in keys:
@@ -234,13 +235,13 @@ class Meetings:
             if self._listening and not self._parties:
                 self._listening = False
                 for name in _ENDS:
-                    getattr(self._rt.signals, name).disconnect(self._look)
+                    getattr(self._rt.signals, name).disconnect(self._break_hopeless)
 
     def _count(self, run_id: str, most: int) -> int:
         """How many tasks of a run may still come, up to *most*."""
         prefix, count = f"{run_id}/", 0
         with self._rt.lock:
-            # What came last is mostly what has not ended.
+            # From the youngest on: those are the likeliest not to have ended.
             for row in reversed(self._rt.kernel.tasks.values()):
                 if row.id.startswith(prefix) and not is_settled(row):
                     count += 1

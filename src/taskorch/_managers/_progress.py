@@ -90,7 +90,7 @@ def _sum(
     counts = {state: count[state] for state in TaskState if count[state]}
     stuck = sum(blockers(rows[name]) != () for name in among)
     skipped = sum(is_skipped(rows[name]) for name in among)
-    # What was skipped as a whole is not complete.
+    # Where every task was skipped, the state is not COMPLETED.
     return state_of(counts, stuck, skipped * (skipped < len(among))), counts
 
 

@@ -114,10 +114,10 @@ class WorkflowRun:
 
         Of a task that was run again it is that of the latest run.
         """
-        self._look_again()
+        self._follow_reruns()
         return MappingProxyType(self._works.copy())
 
-    def _look_again(self) -> None:
+    def _follow_reruns(self) -> None:
         """Let its handles be those of the latest runs."""
         rt = self._rt
         for name, work in list(self._works.items()):
@@ -158,7 +158,7 @@ class WorkflowRun:
         patience: float | None = to_seconds(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
-            self._look_again()
+            self._follow_reruns()
             for work in list(self._works.values()):
                 left = None if end is None else max(0.0, end - monotonic())
                 if not self._rt.waiting.wait(work, left):
@@ -170,7 +170,7 @@ class WorkflowRun:
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
         while True:
-            self._look_again()
+            self._follow_reruns()
             for work in list(self._works.values()):
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
@@ -244,12 +244,12 @@ class WorkflowRun:
         end = None if patience is None else monotonic() + patience
         gate = Gate()
 
-        def look(_event: object) -> None:
+        def wake(_event: object) -> None:
             gate.set()
 
         signals = [getattr(rt.signals, name) for name in _ENDS]
         for signal in signals:
-            signal.connect(look)
+            signal.connect(wake)
         try:
             while self._under_way():
                 left = _SLICE if end is None else min(_SLICE, end - monotonic())
@@ -259,7 +259,7 @@ class WorkflowRun:
                 gate.clear()
         finally:
             for signal in signals:
-                signal.disconnect(look)
+                signal.disconnect(wake)
         return True
 
     def _under_way(self) -> int:
@@ -315,7 +315,7 @@ class WorkflowRun:
         results: dict[str, Any] = {}
         failures: dict[str, BaseException] = {}
         blocked: dict[str, TaskRow] = {}
-        self._look_again()
+        self._follow_reruns()
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
@@ -357,7 +357,7 @@ class WorkflowRun:
     def _failed(
         self, failed: Mapping[str, BaseException], blocked: int
     ) -> WorkflowFailedError:
-        # What failed because of others only is not where it began.
+        # A task that failed only because of others is no root cause.
         failures = {
             name: error
             for name, error in failed.items()

@@ -94,7 +94,8 @@ class Rows:
         self._end = "", ""
         for entry in entries:
             if len(entry) == WIDTH:
-                # Whoever stands between has taken a group apart.
+                # The row of a group that was taken apart, as a journal that wraps this
+                # one may do.
                 self._append_row(entry)
             else:
                 self.append(entry)
@@ -206,7 +207,7 @@ class Rows:
                 self._rest = rest
             body = f"[1,{_quoted(task_id)},{self._rest}"
         except (TypeError, ValueError):
-            # It has fields more or less, or some that JSON has not.
+            # It has other fields than usual, or values that JSON cannot represent.
             return None
         return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
 
@@ -462,7 +463,7 @@ def _careful(cls: type[Event], fact: Fact) -> str:
             fields.append(plain(value, tuple, 0))
         except RefusedError as refused:
             refused.within(name)
-            raise refused.told() from None
+            raise refused.user_error() from None
     return dumps(fields)
 
 
@@ -565,7 +566,7 @@ def text_of(value: Any) -> str:
         except RefusedError as refused:
             if cls is not Task:
                 refused.within("result")
-            raise refused.told() from None
+            raise refused.user_error() from None
     if len(text) > MAX_TEXT:
         _refuse_size(text, "payload" if cls is Task else "result")
     if cls is Task and value.idempotency_key is not None:
@@ -678,7 +679,7 @@ def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
 
 def _arguments(args: tuple[Any, ...]) -> str:
     """What stands between the function of a call and its end."""
-    # It stands two deep in the task.
+    # The arguments are two levels deep in the task.
     items = [_simple(arg) or dumps(plain(arg, list, 3)) for arg in args]
     return f"{_ARGS}{','.join(items)}{_ARGS_END}"
 

@@ -27,9 +27,9 @@ class Lock:
         self.known = known
 
     @classmethod
-    def take(cls, path: Path, take_over: bool) -> Lock:
+    def acquire(cls, path: Path, take_over: bool) -> Lock:
         """
-        Take the lock of the journal at *path*.
+        Acquire the lock of the journal at *path*.
 
         Raises:
             JournalTakenError: A living process has it, and *take_over* is not set.
@@ -39,7 +39,7 @@ class Lock:
             file = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever takes over puts another file in its place.
+                # A takeover puts another file in its place.
                 lock = cls(name, file, _known(file))
                 if lock.is_current():
                     return lock
@@ -121,7 +121,7 @@ def _known(file: int) -> dict[str, Any]:
         known = json.loads(text)
         if isinstance(known, dict):
             return known
-    # Its owner died while it wrote: there was one, all the same.
+    # Its owner died while it wrote its name here; still, there was an owner.
     return {"pid": "?", "host": "?", "since": "?"}
 
 

@@ -122,12 +122,12 @@ class IdleReaders:
         self._readers: list[Reader] = []
         self._is_open = False
 
-    def take(self) -> Reader | None:
+    def borrow(self) -> Reader | None:
         """One that nobody else has, if there is any."""
         with self._mutex:
             return self._readers.pop() if self._readers else None
 
-    def give(self, reader: Reader) -> None:
+    def give_back(self, reader: Reader) -> None:
         """Keep *reader* for the next one, or close it."""
         with self._mutex:
             if self._is_open and len(self._readers) < _IDLE:

@@ -190,7 +190,8 @@ class ReadableJournal:
         except JournalUnavailableError as error:
             return f"{error.message}; {error.hint}"
         except OSError:
-            # What cannot be looked at now may be there: a use of it says more.
+            # A file that cannot be examined now may still be there: its next use
+            # reports why.
             return ""
         return ""
 
@@ -204,14 +205,15 @@ class ReadableJournal:
             elif _file.is_absent(self.path):
                 yield None
                 return
-            reader = self._idle.take() or self._reader()
+            reader = self._idle.borrow() or self._reader()
             try:
                 yield reader
             except BaseException:
-                # Who stops in the middle of a question leaves it open.
+                # A question that is abandoned half-way leaves a statement open: such a
+                # reader is not used again.
                 reader.close()
                 raise
-            self._idle.give(reader)
+            self._idle.give_back(reader)
         except FAILURES as error:
             raise self._error(error, "read") from error
 
@@ -245,7 +247,8 @@ class ReadableJournal:
             fate = "" if _file.identity(name) == known else "was replaced"
         except FileNotFoundError:
             fate = "vanished"
-        # Who writes may have closed the log meanwhile, and SQLite removes it then.
+        # The writer may have closed the log meanwhile, and then SQLite removes the
+        # file.
         return fate if self._files.get(name) == known else ""
 
     def _check_process(self) -> None:

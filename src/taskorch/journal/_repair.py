@@ -74,7 +74,7 @@ def mend_modes(path: Path) -> None:
     """
     mode = path.stat().st_mode & 0o777
     if not os.access(path, os.R_OK | os.W_OK):
-        # Else SQLite makes such files now.
+        # Otherwise SQLite would create the files beside it now.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     for name in (f"{path}-wal", f"{path}-shm"):
         beside = Path(name)

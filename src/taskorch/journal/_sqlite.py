@@ -155,18 +155,18 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             try:
                 if self._lock is not None and not self._lock.is_current():
                     # Another has taken over: this is no owner that claims again.
-                    self._let_go()
+                    self._release()
                 if self._lock is None:
                     _file.check_place(self.path)
-                    self._lock = Lock.take(self.path, self.take_over)
+                    self._lock = Lock.acquire(self.path, self.take_over)
                 if self._db is None:
                     self._create(self._lock)
                 self._epoch = self._begin_life(self._lock)
             except FAILURES as error:
-                self._let_go()
+                self._release()
                 raise self._error(error, "claimed") from error
             except JournalError:
-                self._let_go()
+                self._release()
                 raise
             return self._epoch
 
@@ -212,7 +212,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         if os.getpid() == self._pid:
             self._is_closed = True
             with self._mutex:
-                self._let_go()
+                self._release()
 
     # -------------------------------------------------------------------- writing
 
@@ -263,15 +263,18 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             msg = f"the numbers of {len(rows)} facts from {numbers[0]} on do not rise"
             raise ValueError(msg)
         with self._writing(epoch) as db:
-            self._keep(db, rows, numbers[0], numbers[-1])
+            self._write_group(db, rows, numbers[0], numbers[-1])
         self._in_doubt = False
 
-    def _keep(self, db: sqlite3.Connection, rows: Rows, first: int, last: int) -> None:
+    def _write_group(
+        self, db: sqlite3.Connection, rows: Rows, first: int, last: int
+    ) -> None:
         reach("begin")
         with _transaction(db):
             kept, crc = self._latest or self._find_latest(db)
             size = 0
-            # What fails from here on leaves nothing to rely on.
+            # If anything fails from here on, the latest group must be read from the
+            # file.
             self._latest = None
             if first <= kept:
                 self._check_again(db, list(rows), kept)
@@ -282,9 +285,9 @@ class SqliteJournal(ReadableJournal, DurableJournal):
                     size += len(text)
                 latest = last, crc
                 try:
-                    self._keep_rows(db, rows, (last, first, self._epoch, crc))
+                    self._insert_rows(db, rows, (last, first, self._epoch, crc))
                 except sqlite3.IntegrityError:
-                    # They are there: then somebody else has written them.
+                    # The rows exist already, so another owner has written them.
                     self._check_epoch(db)
                     raise
             reach("commit")
@@ -293,7 +296,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._note_log(size)
         reach("kept")
 
-    def _keep_rows(
+    def _insert_rows(
         self, db: sqlite3.Connection, rows: Rows, group: tuple[int, ...]
     ) -> None:
         _insert(db, _INSERT_FACTS, rows.values, WIDTH)
@@ -407,7 +410,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             # Two that do this at the same moment can do harm: see `wal_reset_bug`.
             self._check_epoch(db)
             _file.move_log(db, whole=self.held_log > 0)
-            # What readers still need has stayed, and is moved another time.
+            # Pages that readers still need stay in the log, and are moved another time.
             self._logged = 0
 
     def needs_upkeep(self) -> bool:
@@ -465,7 +468,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         Somebody's sync may have failed, ours or that of a life before; what SQLite
         appends to the log is worth nothing without all that comes before it.
         """
-        # Nobody else writes to it, or moves what it holds, until this is over.
+        # Until the rollback nobody else writes to the log, or moves pages out of it.
         db.execute("BEGIN IMMEDIATE")
         try:
             _repair.rewrite_log(Path(self._log))
@@ -503,17 +506,18 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             with contextlib.suppress(*FAILURES):
                 db.close()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         try:
             self._disconnect()
         finally:
-            # Even if an interrupt has cut that short.
+            # The lock is released even if an interrupt ended the disconnection
+            # half-way.
             self._files = {}
             self._epoch = 0
             lock, self._lock = self._lock, None
             if lock is not None:
                 if not lock.known:
-                    # Nobody has ever owned what is there.
+                    # The file has never had an owner: it is not left behind.
                     lock.discard()
                 lock.release()
 

@@ -88,7 +88,7 @@ class RefusedError(Exception):
         is_name = isinstance(name, str) and name.isidentifier()
         self.path = f"{name if is_name else f'[{show(name)}]'}{dot}{self.path}"
 
-    def told(self) -> InvalidTaskError:
+    def user_error(self) -> InvalidTaskError:
         """The error for the user."""
         msg = f"{self.path}: {self.why}; the journal cannot keep it"
         return InvalidTaskError(msg, hint=self.remedy)
@@ -240,7 +240,8 @@ def _fields(cls: type) -> list[tuple[str, Any, bool, Writer]]:
     return [
         (
             field.name,
-            # What an empty mapping is of is not said by leaving it out.
+            # An empty mapping is written out: an absent one would not say of which type
+            # it is.
             attrs.NOTHING if type(field.default) is MappingProxyType else field.default,
             type(field.default) in _PLAIN,
             special.get(field.name, plain),
@@ -298,7 +299,7 @@ def import_path(value: Any) -> str | None:
 
 
 def _missing(value: Missing, _array: type, _depth: int) -> Any:
-    # As it was kept, for a life that has what this one lacks.
+    # Written as it was read, for a later life in which its class or function is back.
     return {"$import": value.name} if value.kept is None else value.kept
 
 

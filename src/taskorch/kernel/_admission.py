@@ -142,7 +142,7 @@ def consider(
     finally:
         kernel.admitting = 0
     if terms is not None and terms.wait is not None:
-        # It is never queued, however long it waits.
+        # A wait is never queued, so the limit for queued tasks does not apply.
         max_age = None
     if veto is not None:
         msg = f"task {row.id} was refused by the state machine: {veto}"

@@ -287,7 +287,7 @@ def complete(
     _end_waits(kernel, row)
     row.ended_ns = now
     if extra.past is None:
-        # As `move`, of a kind that the plain history shows by itself.
+        # `move` without a history entry: the plain history implies this one.
         kernel.active -= 1
         kernel.completed += 1
         row.state = _S.COMPLETED
@@ -483,7 +483,7 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)
         return
-    # It may be too early for it; or it is a wait, and is never queued.
+    # Its date may not have come; and a wait is never queued.
     kernel.move(row, _S.PENDING, now, reason)
     if not _dependencies.is_waiting(row):
         _dependencies.ready(kernel, row, now)
@@ -505,7 +505,7 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
         _queue.remove(kernel, row)
         kernel.move(row, _S.PENDING, event.at_ns, event.reason)
     elif row.state is _S.PENDING:
-        # It was to begin at its date.
+        # It waited for its date only.
         kernel.delayed -= 1
     assert links.terms is not None  # noqa: S101 - that is its join
     links.terms.joined = False
@@ -535,7 +535,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
     now = event.at_ns
     extra = row_extra(row)
     if event.held:
-        # It keeps what it holds, and its timeout stops.
+        # It keeps its slot and resources, and the clock of its timeout stops.
         extra.suspending = extra.held = True
         extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
         extra.timer = 0
@@ -552,7 +552,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
             _queue.remove(kernel, row)
         when = extra.due_ns
         _forget_delay(kernel, row)
-        # Its delay stops, and so does its wait: of both, the rest comes afterwards.
+        # The clocks of its delay and of its wait stop; `resume_ns` keeps what is left.
         extra.resume_ns = max(1, when - now) if when else 0
         kernel.move(row, _S.SUSPENDED, now, "by the user")
 
@@ -576,7 +576,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
     extra = row_extra(row)
     kernel.move(row, _S.RUNNING, now, reason)
     if reason != CONTINUED:
-        # It has ended meanwhile.
+        # The attempt ended while it was held: another fact follows.
         return
     extra.held = extra.suspending = False
     if extra.left_ns:

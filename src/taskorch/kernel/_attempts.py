@@ -78,7 +78,7 @@ def end(
     """
     extra = row_extra(row)
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
-        # It was killed, or had just ended when it was to be stopped where it stands.
+        # The program was killed, or had ended by itself, before it could be held.
         why = "it ended while it was suspended"
         tell(kernel, TaskResumed, row, now, True, why)  # noqa: FBT003
     if row.attempt != attempt or row.state is not _RUNNING:
@@ -93,7 +93,7 @@ def end(
     elif extra.stop == "suspend" and outcome == "stopped":
         _suspend(kernel, row, now)
     elif outcome == "stopped":
-        # It was asked to, and resumed before it had.
+        # The attempt stopped as asked, but the task had been resumed meanwhile.
         why = "it was resumed meanwhile"
         _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
     elif outcome == "unstarted":

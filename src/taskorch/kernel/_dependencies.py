@@ -184,7 +184,7 @@ def release(kernel: KernelState, row: TaskRow, now: int) -> None:
             if child.extra is not None:
                 ready(kernel, child, now)
                 continue
-            # As there, of the plainest.
+            # `ready`, written out for a row without extra fields.
             kernel.pending -= 1
             child.state = _QUEUED
             child.ready_ns = now
@@ -227,12 +227,12 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
         extra.due_ns = 0
     terms = row.links.terms if row.links is not None else None
     if terms is not None and terms.wait is not None:
-        # It is never queued.
+        # A wait is never queued: it begins when `undecided` is worked off.
         kernel.undecided.append((row, ""))
         return
     row.ready_ns = now
     if extra is None or extra.past is None:
-        # As `move`, of a kind that the plain history shows by itself.
+        # `move` without a history entry: the plain history implies this one.
         kernel.pending -= 1
         row.state = _QUEUED
     else:

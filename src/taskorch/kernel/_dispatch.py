@@ -98,7 +98,7 @@ def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
     if not need:
         return [agent for agent in bucket.agents if _has_room(kernel, bucket, agent)]
     if kernel.rigid and _books.pool_shortage(kernel, need) is not None:
-        # It is the same for all of them.
+        # A shortage of a pool is the same for all agents.
         return []
     return [
         agent
@@ -239,7 +239,7 @@ def _park(
     for agent in refused:
         need = _books.wanted(bucket, agent)
         if _books.pool_shortage(kernel, need) is None:
-            # It would fit: only the allocator knows what it waits for.
+            # It would fit into the pools: only the allocator knows why it refused.
             kernel.parked_any[bucket] = None
         for name, _ in in_pools(kernel, need):
             kernel.pools[name].parked[bucket] = None

@@ -87,7 +87,7 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
         _MADE[cls](kernel, make(fact), fact[AT_NS])
     kernel.deciding = False
     if kernel.undecided:
-        # What was decided is in the facts that follow.
+        # The decisions are in the facts that follow.
         kernel.undecided.clear()
     kernel.seq = fact[SEQ]
     if kernel.touched:
@@ -122,7 +122,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     for row in list(kernel.tasks.values()):
         if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
-    # What fell due meanwhile comes before anything starts.
+    # Timers that fell due meanwhile come before anything starts.
     _tick.tick(kernel, now)
 
 

@@ -191,7 +191,7 @@ def _dependencies(row: TaskRow, faults: list[str]) -> None:
 def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
     """What *row* counts of its parents is what they are."""
     terms = links.terms
-    # What becomes of those that have let it go does not matter any more.
+    # After the join has held, the fate of the parents does not count.
     parents = [] if terms is not None and terms.joined else links.parents
     waiting = sum(p.state is not TaskState.COMPLETED for p in parents)
     if waiting != links.waiting:

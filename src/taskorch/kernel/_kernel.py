@@ -65,7 +65,7 @@ class Kernel(KernelState):
         pools: The resources that there are, in millionths.
     """
 
-    # What happens to nearly every task.
+    # The path of nearly every task.
     submit: Final = _quick.submit
     dispatch: Final = _quick.dispatch
     complete: Final = _quick.complete
@@ -85,7 +85,7 @@ class Kernel(KernelState):
     forgo_slot: Final = _attempts.forgo_slot
     give_up: Final = _attempts.give_up
 
-    # Somebody wants something else.
+    # Control by the user.
     cancel: Final = _control.cancel
     suspend: Final = _control.suspend
     resume: Final = _control.resume
@@ -108,7 +108,7 @@ class Kernel(KernelState):
     tick: Final = _tick.tick
     retire: Final = _application.retire
 
-    # What the driver says of itself.
+    # The state of the driver itself.
     pause: Final = _driving.pause
     unpause: Final = _driving.unpause
     limit: Final = _driving.limit

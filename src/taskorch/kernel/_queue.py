@@ -36,7 +36,7 @@ def _forget_idle(kernel: KernelState) -> None:
         if not bucket.size and bucket.parked is None and bucket.entry is None:
             del kernel.buckets[spec]
             bucket.forgotten = True
-            # So that it does not take the plain path.
+            # A caller that still has this bucket must not take the quick path.
             bucket.checked = -1
 
 

@@ -89,7 +89,7 @@ def submit(  # noqa: C901 - written out for speed
             kernel, row, now, priority, max_age, parents=parents
         )
     if parents and row.links is not None and row.links.waiting:
-        # As in `_admission.settle`.
+        # As in `_admission.set_first_state`.
         row.state = _PENDING
         row.ready_ns = 0
         kernel.pending += 1

@@ -73,7 +73,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         kernel: The state.
         now: The time in ns: no fact so far is later.
     """
-    # What would not stop is still held, by tasks that have ended.
+    # Tasks that have ended and left memory, whose leaked attempts still hold something.
     gone = {
         leak.row.id: leak.row
         for leak in kernel.leaked.values()
@@ -237,14 +237,14 @@ class Restoration:
                 if late:
                     self._later[fact[TASK_ID]] = None
                 if late or fact[TASK_ID] in self._places:
-                    # What it waits for.
+                    # The parents of the task.
                     names = fact[_AFTER]
             elif fact[CLS] is TaskParentsAdded and (
                 fact[SEQ] > seq or fact[TASK_ID] in self._places
             ):
                 names = make(fact).after
             elif fact[CLS] is TaskRepointed and fact[SEQ] <= seq:
-                # What its dependents have waited for since then.
+                # The re-run, which its dependents have waited for since.
                 names = (make(fact).rerun_id,)
             for name in names:
                 if name not in self._ids and name not in self._later:

@@ -59,7 +59,7 @@ def is_alive(timer: Timer) -> bool:
         return row.attempt == 0 and row.state not in TERMINAL
     extra = row.extra
     if extra is None:
-        # It has completed, plainly but for what the timer was for.
+        # It has completed and dropped its extra fields.
         return False
     if kind == TIMEOUT:
         return (

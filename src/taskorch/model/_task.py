@@ -85,7 +85,7 @@ class Call:
 
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
-    # What is neither is named by the validator, with all else that is wrong.
+    # A value of any other type is left to the validator, which reports all faults.
     if type(value) is Resources or not isinstance(value, Mapping):
         return value
     return Resources.of(value)

@@ -70,7 +70,7 @@ def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> 
             plain(child(path, place), item, findings, depth + 1)
             for place, item in enumerate(items)
         ]
-    # Its kind only: it may be secret, or very long.
+    # Only its type is named: the value may be secret, or very long.
     message = f"what JSON can say is needed, not {type(value).__name__}"
     findings.append(Finding(path, message))
     return None
@@ -186,7 +186,8 @@ def described(path: str, error: Any) -> list[Finding]:
     if keyword is None:
         return [Finding(path, "nothing is allowed here")]
     if keyword == "required" and isinstance(rule, list):
-        # It is raised once for each name, and does not say for which: all, each time.
+        # The error comes once for each missing name without saying which: name them
+        # all.
         missing = [name for name in rule if name not in value]
         return [Finding(child(path, n), "it is required, and missing") for n in missing]
     if keyword == "additionalProperties" and rule is False:

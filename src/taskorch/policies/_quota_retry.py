@@ -127,7 +127,7 @@ class QuotaRetryHandler:
         left = self._left(key, context.now)
         if left < cost:
             if self.when_empty == "refuse":
-                self._keep(key, left, context.now)
+                self._store(key, left, context.now)
                 return RetryDecision(retry=False, reason=self._empty(key, left, cost))
             wait = (cost - left) / self.refill_per_second
             delay = max(delay, wait)
@@ -136,7 +136,7 @@ class QuotaRetryHandler:
             refusal = _too_late(failure, delay)
             if refusal is not None:
                 return RetryDecision(retry=False, reason=refusal)
-        self._keep(key, left - cost, context.now)
+        self._store(key, left - cost, context.now)
         after = amount(round(max(0.0, left - cost), _DIGITS))
         reasons.append(f"{after} of {amount(self.tokens)} tokens left for {key!r}")
         return RetryDecision(retry=True, delay=delay, reason="; ".join(reasons))
@@ -150,7 +150,7 @@ class QuotaRetryHandler:
         back = max(0.0, now - since) * self.refill_per_second
         return min(self.tokens, tokens + back)
 
-    def _keep(self, key: str, tokens: float, now: float) -> None:
+    def _store(self, key: str, tokens: float, now: float) -> None:
         # Put at the end, so that the first is the one asked about longest ago.
         self._buckets.pop(key, None)
         self._buckets[key] = tokens, now

@@ -39,7 +39,7 @@ def _hints(error: BaseException) -> Iterator[object]:
 
 
 def _attribute(holder: object, name: str) -> object:
-    # It may be a property, and raise.
+    # The attribute may be a property that raises.
     try:
         return getattr(holder, name, None)
     except Exception:  # noqa: BLE001 - a hint is not worth a failure

@@ -156,7 +156,7 @@ class SourceRegistry:
         try:
             thread.start()
         except RuntimeError:
-            # There can be no more threads now: the next question tries again.
+            # The system has no thread to spare now: the next question tries again.
             self._reading.release()
 
     def _read_aside(self) -> None:

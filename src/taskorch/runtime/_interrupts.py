@@ -41,8 +41,8 @@ __all__ = (
     "is_of_handler",
     "no_more",
     "raise_deferred",
+    "restore_handlers",
     "stop_on",
-    "take_back",
     "takes_interrupts",
     "unguard",
 )
@@ -193,10 +193,10 @@ def guard(runtime: object) -> None:
 def unguard(runtime: object) -> None:
     """*runtime* has ended; with the last one, Python's own handler comes back."""
     _guarded.discard(runtime)
-    take_back()
+    restore_handlers()
 
 
-def take_back() -> None:
+def restore_handlers() -> None:
     """On the main thread: put the handlers of before back, if nobody needs ours."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -242,7 +242,7 @@ def no_more(lifecycle: object) -> None:
     """*lifecycle* has ended, and needs no signal to stop."""
     for _, waiting in list(_stopping_at.values()):
         waiting.discard(lifecycle)
-    take_back()
+    restore_handlers()
 
 
 def forget() -> None:
@@ -252,7 +252,7 @@ def forget() -> None:
         waiting.clear()
     # What is sent to end the child ends it.
     with suppress(ValueError):  # it was not the main thread that has forked
-        take_back()
+        restore_handlers()
     DEFERRED.clear()
     _Deferral.since = 0.0
 
@@ -268,7 +268,7 @@ def _install(*_: object) -> None:
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     sent_again, _Deferral.sent_again = _Deferral.sent_again, False
     # The last one may have been stopped by another thread, which could not do it.
-    take_back()
+    restore_handlers()
     if number != signal.SIGINT and number not in _stopping_at:
         # Nobody is to stop at it any more: it does what it did before.
         signal.raise_signal(number)

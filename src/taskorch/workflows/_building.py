@@ -41,7 +41,7 @@ class Builder:
         """
         raise NotImplementedError
 
-    def _take(self, task: Task) -> Node:
+    def _add_task(self, task: Task) -> Node:
         """As `add`, of a task that was made here."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class Builder:
             DuplicateTaskError: The id is taken.
             CycleError: It is to come after itself.
         """
-        return self._take(
+        return self._add_task(
             Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
         )
 
@@ -97,7 +97,7 @@ class Builder:
             ValueError, TypeError: The program is not well formed.
             UsageError: As for `task`.
         """
-        return self._take(
+        return self._add_task(
             Task.program(
                 args,
                 env=env,
@@ -123,7 +123,7 @@ class Builder:
         Raises:
             UsageError: As for `task`.
         """
-        return self._take(
+        return self._add_task(
             Task.wait_for(event, timeout=timeout, default=default, **task_options)
         )
 
@@ -173,7 +173,8 @@ class Builder:
         if max_parallel is not None:
             check_count("max_parallel", max_parallel, least=1)
         _refuse_arguments("map", task_options, "kwargs", "executor")
-        # As a task has them: mappings are Resources, durations are seconds.
+        # The options as a task holds them: Resources made of mappings, durations in
+        # seconds.
         each = Task.call(fn, **task_options)
         noted = declared(fn)
         names = {**({} if noted is None else noted.options), **task_options}

@@ -56,7 +56,7 @@ class Layout:
         #: The height of the middle of each box and lane.
         self.middle: dict[int, float] = {}
         self._order()
-        self._settle()
+        self._adjust()
 
     def _connect(self, start: int, end: int, most: int) -> int:
         """The lines from *start* to *end*: how many it takes."""
@@ -100,7 +100,7 @@ class Layout:
         for place, item in enumerate(column):
             self.middle[item] = (2 * place + 1) / len(column) - 1
 
-    def _settle(self) -> None:
+    def _adjust(self) -> None:
         for _ in range(_ROUNDS):
             for column in self.columns:
                 self._move(column, self._left)

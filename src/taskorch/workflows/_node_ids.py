@@ -58,12 +58,12 @@ def _in_words(node: object) -> str:
     if isinstance(node, _SIMPLE):
         return str(node)
     if isinstance(node, frozenset):
-        # It has another order in every run.
+        # The order of a set differs from run to run.
         return "-".join(sorted(map(_in_words, node)))
     if isinstance(node, tuple):
         return "-".join(map(_in_words, node))
     cls = type(node)
     if cls.__str__ is object.__str__ and cls.__repr__ is object.__repr__:
-        # Its text has its address.
+        # Its default text contains a memory address, which differs from run to run.
         return cls.__name__
     return str(node)

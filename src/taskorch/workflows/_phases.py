@@ -110,7 +110,7 @@ class Phase(Builder):
         """
         return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
 
-    def _take(self, task: Task) -> Node:
+    def _add_task(self, task: Task) -> Node:
         return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
 
     def include(

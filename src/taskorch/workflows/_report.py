@@ -158,7 +158,7 @@ class WorkflowReport:
             lines.append("")
         for title, tasks in self._troubles():
             lines += [f"## {title}", ""]
-            lines += [f"- {_cell(line)}" for line in _told(tasks)]
+            lines += [f"- {_cell(line)}" for line in _task_lines(tasks)]
             lines.append("")
         lines += ["| task | state | attempts | time |", "|---|---|---|---|"]
         lines += [
@@ -177,7 +177,7 @@ class WorkflowReport:
             lines.append(line)
             lines += [f"    {verdict}" for verdict in _verdicts(phase)]
         for title, tasks in self._troubles():
-            lines += [f"{title}:", *[f"  {line}" for line in _told(tasks)]]
+            lines += [f"{title}:", *[f"  {line}" for line in _task_lines(tasks)]]
         return visible("\n".join(lines))
 
     def _troubles(self) -> Iterable[tuple[str, tuple[TaskReport, ...]]]:
@@ -228,7 +228,7 @@ def _verdict(verdict: Verdict) -> str:
     return f"{text}: {said}" if said else text
 
 
-def _told(tasks: tuple[TaskReport, ...]) -> list[str]:
+def _task_lines(tasks: tuple[TaskReport, ...]) -> list[str]:
     lines = []
     for task in tasks[:_SHOWN]:
         skipped = task.state is TaskState.CANCELLED and task.root_causes

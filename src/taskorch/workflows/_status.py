@@ -13,7 +13,7 @@ from taskorch.workflows._words import counted, duration
 
 _S: Final = TaskState
 #: States in the order in which they are told.
-_TOLD: Final = (
+_ORDER: Final = (
     *(_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED, _S.SUSPENDED),
     *(_S.RUNNING, _S.RETRYING, _S.QUEUED, _S.PENDING),
 )
@@ -139,7 +139,7 @@ def listed(counts: Mapping[Any, int], but: TaskState | None = None) -> list[str]
     """
     return [
         f"{counts[state]:,} {state}"
-        for state in _TOLD
+        for state in _ORDER
         if state is not but and counts.get(state)
     ]
 

@@ -195,7 +195,7 @@ class Workflow(Builder):
             raise DuplicateTaskError(msg, hint="choose another name")
         for taken in (f"{name}/gate", f"{name}/approval"):
             if taken in self._tasks:
-                raise self._taken(taken)
+                raise self._duplicate(taken)
         phase = Phase(
             self,
             name,
@@ -491,7 +491,7 @@ class Workflow(Builder):
                 for name, above in self._after.items()
             }
 
-    def _take(self, task: Task) -> Node:
+    def _add_task(self, task: Task) -> Node:
         return self._put(task, self._tasks, is_ours=True)
 
     def _add_to(self, phase: Phase, task: Task, *, is_ours: bool = False) -> Node:
@@ -574,7 +574,7 @@ class Workflow(Builder):
         names = dict[str, None].fromkeys(self._tasks)
         for task, _ in tasks:
             if task.id in names:
-                raise self._taken(str(task.id))
+                raise self._duplicate(str(task.id))
             names[str(task.id)] = None
         for task, name in tasks:
             if name is not None:
@@ -758,14 +758,14 @@ class Workflow(Builder):
             return _names.unused(_names.stem_of(task), self._tasks, self._counts)
         name = _names.check_task_id(task.id)
         if name in self._tasks:
-            raise self._taken(name)
+            raise self._duplicate(name)
         return name
 
     def _unknown(self, task_id: object) -> str:
         near = _names.guess(task_id, self._tasks) if isinstance(task_id, str) else ""
         return f"{show(task_id)}, which workflow {self.name!r} does not have{near}"
 
-    def _taken(self, name: str) -> DuplicateTaskError:
+    def _duplicate(self, name: str) -> DuplicateTaskError:
         msg = f"workflow {self.name!r} has a task {name!r} already"
         return DuplicateTaskError(msg, hint="choose another id", task_id=name)
 

@@ -75,7 +75,8 @@ def write(workflow: Workflow, functions: Functions) -> dict[str, Any]:
         phase = phase_of.get(name)
         try:
             if phase is not None:
-                # What a phase does to its tasks is said by the phase.
+                # Leave out what follows from the phase: the document says that once,
+                # there.
                 after, task = _within(phase, task, after)
             said = _written(task, after, functions)
         except _UnsayableError as error:
@@ -162,7 +163,7 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
     others = [parent for parent in after if parent not in implied]
     if others:
         said["after"] = others
-    return said | _taken_back(task, noted) | _written_options(task)
+    return said | _usual_despite(task, noted) | _written_options(task)
 
 
 def _declared_of(payload: object) -> TaskOptions:
@@ -174,7 +175,7 @@ def _declared_of(payload: object) -> TaskOptions:
     return {} if noted is None else noted.options
 
 
-def _taken_back(task: Task, noted: Iterable[str]) -> dict[str, Any]:
+def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
     """
     What *task* has as usual, though `@taskorch.task` has *noted* it of its function.
 
@@ -297,7 +298,7 @@ def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[st
     if "type" in options:
         said["type"] = options["type"]
     task = Task(**{"type": "", **options})
-    back = _taken_back(task, set(_declared_of(each)).intersection(options))
+    back = _usual_despite(task, set(_declared_of(each)).intersection(options))
     return said | back | _written_options(task)
 
 

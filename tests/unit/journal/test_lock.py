@@ -33,7 +33,7 @@ needs_proc = pytest.mark.skipif(not FILES.is_dir(), reason="there is no /proc")
 def test_nobody_else_may_read_or_inherit_it(path):
     """A program of ours that had it would hold the journal for as long as it lives."""
     for take_over in (False, True):
-        lock = Lock.take(path, take_over)
+        lock = Lock.acquire(path, take_over)
         assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
         assert not os.get_inheritable(lock._file)
         if take_over:
@@ -42,10 +42,10 @@ def test_nobody_else_may_read_or_inherit_it(path):
 
 @needs_proc
 def test_nothing_stays_open_of_a_lock_that_is_refused_or_released(path):
-    lock = Lock.take(path, take_over=False)
+    lock = Lock.acquire(path, take_over=False)
     for _ in range(3):
         with pytest.raises(JournalTakenError):
-            Lock.take(path, take_over=False)
+            Lock.acquire(path, take_over=False)
     assert opened(path) == 1
     lock.release()
     assert opened(path) == 0
@@ -56,15 +56,15 @@ def test_nothing_stays_open_of_a_lock_that_was_replaced_meanwhile(path, monkeypa
     """Whoever finds that its file is not the one with the name looks again."""
     answers = [False, False, True]
     monkeypatch.setattr(Lock, "is_current", lambda _: answers.pop(0))
-    lock = Lock.take(path, take_over=False)
+    lock = Lock.acquire(path, take_over=False)
     assert not answers
     assert opened(path) == 1
     lock.release()
 
 
 def test_a_lock_of_another_is_not_discarded(path):
-    old = Lock.take(path, take_over=False)
-    new = Lock.take(path, take_over=True)
+    old = Lock.acquire(path, take_over=False)
+    new = Lock.acquire(path, take_over=True)
     old.discard()
     assert new.is_current()
     new.discard()

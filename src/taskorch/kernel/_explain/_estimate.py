@@ -148,7 +148,7 @@ class _Guess:
         """Seconds until *row*, which somebody waits for, completes."""
         wait = wait_of(row)
         if wait is not None and wait[0] is None and row.state is not _S.SUSPENDED:
-            # It waits for its time only, and that begins when nothing else is open.
+            # A wait for a time only: it begins once all parents have ended.
             if awaits(row) and row.extra is not None:
                 return (row.extra.due_ns - self._now) / NS
             return self._ready(row) + (wait[1] or 0) / NS
@@ -204,7 +204,7 @@ class _Guess:
         together = len(left) + len(unknown)
         note = "1 is running" if together == 1 else f"{together:,} are running"
         if unknown:
-            # They do not count: it may start earlier.
+            # Those are not counted: the task may start earlier than estimated.
             note += f", and of {len(unknown):,} of them nothing is known"
         self._notes.append(note)
         return _pour(left, work, max(1, many - len(unknown)))

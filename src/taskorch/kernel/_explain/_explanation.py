@@ -253,7 +253,8 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
     if extra is None:
         return []
     if row.state is _S.SUSPENDED:
-        # What was left of it when it stopped; of a wait, it is something else.
+        # The rest of the delay when it was suspended; of a wait, the rest of its
+        # timeout.
         due = now + (0 if awaits(row) else extra.resume_ns)
     else:
         due = extra.due_ns

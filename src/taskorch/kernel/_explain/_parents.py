@@ -54,11 +54,11 @@ def waits_for(
     terms = links.terms
     if terms is not None and (terms.join != "all" or _runs_all_the_same(row, terms)):
         if row.state is _S.SUSPENDED and holds(kernel, row, links, terms, now):
-            # It is looked at when the task is resumed.
+            # The join is evaluated when the task is resumed.
             return []
         return [_join(kernel, row, links, terms, height)]
     broken = {} if row.extra is None else row.extra.blocked_by
-    # What will not complete comes first where not all can be looked at.
+    # Parents that will not complete come first where there are too many to examine.
     parents = dict.fromkeys(islice(broken.values(), NAMED))
     reach = len(links.parents)
     if reach > NAMED:
@@ -130,7 +130,7 @@ def _join(
         detail = f"{_of(done, total)} completed, and its join has not said yes to that."
         remedies = _completions(live, 1)
         if not live:
-            # It is not asked about what a person says of them.
+            # The join is not asked in advance what it would say of re-runs.
             remedies = _mending(kernel, [*broken.values()], height, whole=False)
             if not broken:
                 words = "Its join must say yes; it is asked when it is resumed."
@@ -144,7 +144,7 @@ def _join(
             detail += " That can never be."
             remedies = ()
         elif is_lost(row):
-            # So many of what is broken must be run again, and all of it complete.
+            # So many of the broken parents must be run again and complete.
             again = [*islice(broken.values(), need - done - len(live))]
             detail += f" {len(broken):,} will not complete unless run again."
             remedies = _mending(kernel, again, height)

@@ -106,7 +106,7 @@ class Words:
     def slots(self, missing: int, agent: str = "") -> Blocker:
         """So many slots of the orchestrator are missing, if *agent* is to do it."""
         kernel = self._kernel
-        # Whoever ends may let one go on that has waited for a slot of that agent.
+        # A slot that is freed may go to an attempt that waits to go on, on that agent.
         ends = 1 + len(self._returning) + kernel.running - kernel.concurrency
         ends = max(missing, ends)
         held = self._holders.of_slots(ends) + self._first()

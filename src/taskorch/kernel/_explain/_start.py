@@ -70,7 +70,7 @@ class Start:
             match(kernel, bucket, self._row, self._now)
         agents = bucket.agents or bucket.matching
         need = bucket.spec.resources
-        # What every agent would have to take from the pools.
+        # The shortages of pools that are the same for every agent.
         shared = self._pools(need, None) if need and kernel.rigid else []
         if not agents:
             shared = [one for one in self._pools(need, None) if one.counts(kernel)]
@@ -148,7 +148,7 @@ class Start:
         kernel = self._kernel
         first = 0
         for other, many in self._ahead.items():
-            # What waits for a slot of an agent that has none, comes later.
+            # Attempts that wait for a slot of an agent without a free one come later.
             room = many if other is agent else max(0, other.limit - other.running)
             first += min(many, room)
         return max(0, first + 1 + kernel.running - kernel.concurrency)
@@ -171,12 +171,13 @@ class Start:
                 found.append(Short("resource", name, units, 0, agent, most=0))
         pools = self._pools(need, agent)
         if not kernel.rigid:
-            # It may be content with less, so nobody but the allocator knows.
+            # The allocator may grant less than is asked, so only its answer counts.
             found += [one for one in pools if one.counts(kernel)]
             return found + self._refusal(agent, need, others=bool(found))
         if not bucket.spec.resources:
             found += pools
-        # It grants all that fits, so it is not asked about what does not.
+        # A rigid allocator grants all that fits, so it is asked only if everything
+        # fits.
         return found if found or pools else self._refusal(agent, need, others=False)
 
     def _pools(self, need: Units, agent: AgentRow | None) -> list[Short]:
@@ -202,7 +203,7 @@ class Start:
         """
         kernel, bucket = self._kernel, self._bucket
         if bucket.route is agent and bucket.route_version == kernel.agents_version:
-            # It has said that it need not be asked.
+            # The router's answer was reusable, so it is not asked.
             return []
         pooled = in_pools(kernel, need)
         refusal = self._ask(agent, pooled)

@@ -159,7 +159,7 @@ class Search:
             return self._cause("dependency", roots, lambda _: self._failed(roots))
         wait = wait_of(row)
         if wait is not None and awaits(row):
-            # Who waits for a time, goes on by itself.
+            # A wait for a time, or with a timeout, ends by itself.
             name = wait[0]
             if name is None or extra.due_ns:
                 return None
@@ -234,7 +234,7 @@ class Search:
     def _follow(self, row: TaskRow) -> None:
         """What waits for *row*, which is stuck, is stuck too if it needs it."""
         cause = self._stuck[row][0]
-        # Who may depend on what is broken knows it already, and is blocked by it.
+        # Dependents of a broken task are blocked by it already.
         links = None if is_broken(row) else row.links
         for child in () if links is None else links.dependents:
             if child.state is _S.PENDING and child not in self._stuck:
