@@ -176,7 +176,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
                 continue
             # A task that the user's StateMachine lets nobody cancel counts as begun.
             with suppress(InvalidTransitionError):
-                rt.kernel.cancel(row, now, "called off before it began")
+                rt.kernel.cancel(row, now, "cancelled before it began")
                 found.append(handle)
         return found
 

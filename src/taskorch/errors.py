@@ -28,7 +28,7 @@ Every error that taskorch raises, in one tree.
     │   ├── ProgramFailedError        a program ended badly; .result
     │   ├── AttemptLostError          the worker died under it
     │   ├── ResultGoneError           its result has left memory, or is lost
-    │   ├── ComponentError            a part of the user's failed; .component
+    │   ├── ComponentError            a policy of the user's failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
     │   └── WorkflowFailedError       (ExceptionGroup) it cannot complete; .failures
     ├── JournalError                  the journal cannot be used
@@ -559,10 +559,10 @@ class ResultGoneError(TaskFailure):
 
 class ComponentError(TaskFailure):
     """
-    A part of the user's raised, or returned what its protocol does not allow.
+    A policy of the user's raised, or returned what its protocol does not allow.
 
     Attributes:
-        component: The part: `router`, `validator`, `queue`, …
+        component: The role of the policy: `router`, `validator`, `queue`, …
     """
 
     code = "component"

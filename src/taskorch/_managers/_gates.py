@@ -137,7 +137,7 @@ def _says(
         finally:
             answered.set()
 
-    # Beside the attempt, which goes on without it when the time is over.
+    # On a thread of its own: the attempt returns without it when the time is over.
     run = partial(copy_context().run, ask)
     end = None if timeout is None else monotonic() + timeout
     begun = _begun(run, name)

@@ -77,7 +77,7 @@ class Record:
     paused: list[str] = attrs.field(factory=list[str])
 
     def is_paused_at(self, name: str) -> bool:
-        """Whether a task called *name* is to be put aside when it comes."""
+        """Whether a task called *name* is to be suspended when it is added."""
         return any(_is_below(name, below) for below in self.paused)
 
 
@@ -390,7 +390,7 @@ class WorkflowManager:
 
     def cancel(self, run_id: str) -> bool:
         """
-        Call off all tasks of runs that have not ended; False if there are none.
+        Cancel all tasks of runs that have not ended; False if there are none.
 
         Args:
             run_id: A run, a pattern of runs, or a part of them: see the class.
@@ -416,11 +416,11 @@ class WorkflowManager:
 
     def pause(self, run_id: str) -> bool:
         """
-        Put aside all tasks of runs that can be; False if there are none.
+        Suspend all tasks of runs that can be; False if there are none.
 
         Programs are stopped where they stand, running functions at their next
         checkpoint, and what has not begun does not begin. What is blocked stays so.
-        What tasks add to a run that is paused is put aside as it comes.
+        A task that is added to a paused run is suspended at once.
         `run.wait_paused()` waits until nothing runs any more.
 
         Args:
@@ -454,7 +454,7 @@ class WorkflowManager:
 
     def resume(self, run_id: str) -> bool:
         """
-        Let all tasks of runs that are put aside go on; False if there are none.
+        Resume all suspended tasks of runs; False if there are none.
 
         Args:
             run_id: A run, a pattern of runs, or a part of them: see the class.

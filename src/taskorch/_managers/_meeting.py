@@ -200,7 +200,7 @@ class Meetings:
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)
         if party.broken:
-            msg = f"the meeting {name!r} has been called off: {party.broken}"
+            msg = f"the meeting {name!r} is broken: {party.broken}"
             raise BrokenBarrierError(msg)
         msg = f"the others have not come to the meeting {name!r} within {timeout:g} s"
         raise TimeoutError(msg)

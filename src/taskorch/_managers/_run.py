@@ -218,7 +218,7 @@ class WorkflowRun:
         """
         Wait until none of its attempts is under way, as after `pause`.
 
-        One that waits for another task is not: it goes on with that one.
+        An attempt that waits for another task does not count as under way.
 
         Args:
             timeout: Seconds, or a timedelta, to wait; None is for ever.

@@ -309,7 +309,7 @@ class TaskReleased(TaskEvent):
 @attrs.frozen
 class TaskRecalled(TaskEvent):
     """
-    The task was let go since all that it waits for had ended, and waits again.
+    The task was released since all its parents had ended, and waits for them again.
 
     It had not begun, and something that had ended, or was blocked, is to run after all.
 
@@ -335,10 +335,10 @@ class TaskUnblocked(TaskEvent):
 @attrs.frozen
 class TaskSuspended(TaskEvent):
     """
-    The task was put aside.
+    The task was suspended.
 
     Attributes:
-        held: True for a stopped program: its attempt goes on later, and keeps what it
+        held: True for a stopped program: its attempt continues later, and keeps what it
             holds.
     """
 
@@ -348,7 +348,7 @@ class TaskSuspended(TaskEvent):
 @attrs.frozen
 class TaskResumed(TaskEvent):
     """
-    A suspended task goes on.
+    A suspended task was resumed.
 
     Attributes:
         held: True for a program that was continued in the same attempt.
@@ -367,7 +367,7 @@ class TaskDue(TaskEvent):
 @attrs.frozen
 class TaskCancelled(TaskEvent):
     """
-    The task was called off, and its work has ended or been given up.
+    The task was cancelled, and its work has ended or was given up.
 
     Attributes:
         reason: Why.
@@ -604,7 +604,7 @@ class EventEmitted(Event):
 
     Attributes:
         name: The name of the event.
-        let_go: How many tasks it let go.
+        let_go: How many tasks had waited for it.
         until_ns: Until when it is kept for tasks that come to wait for it, in ns since
             the epoch; 0: it is not.
     """
@@ -727,7 +727,7 @@ class EventsLost(Event):
 @attrs.frozen
 class OrchestratorStarted(Event):
     """
-    It takes up work.
+    It starts to run tasks.
 
     Attributes:
         epoch: The number of this life; with the number of an attempt, its fence.

@@ -112,7 +112,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Call off what has not begun: one of the calls failed."""
+        """Cancel the calls that have not begun, since one of them failed."""
         del ensure_ready
         executor, self._executor = self._executor, None
         if executor is not None:

@@ -87,7 +87,7 @@ class Lock:
             self._name.unlink()
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release it."""
         os.close(self._file)
 
 

@@ -65,7 +65,7 @@ class MemoryJournal:
                 yield entry
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with a number above *after*, in order."""

@@ -66,13 +66,13 @@ class Group(NamedTuple):
     first: int
     #: The life that wrote it.
     epoch: int
-    #: Goes on from that of the group before.
+    #: Computed from that of the group before.
     crc: int
     #: How that was reckoned.
     form: int
 
 
-#: What the first group goes on from.
+#: The checksum before the first group.
 _NOTHING: Final = Group(0, 0, 0, 0, FORM)
 
 

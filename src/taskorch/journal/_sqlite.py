@@ -34,7 +34,7 @@ from taskorch.journal._writing import state_text
 from taskorch.protocols import DurableJournal, Entry
 
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
-#: gets it back when the threads that work let go of it.
+#: gets it back when the threads that work release it.
 _SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)
 #: About how many pages of the log a commit takes, and how many bytes of text each more.
 _PAGES: Final = 4

@@ -121,7 +121,7 @@ def consider(
         not_before_ns: When it may start, at the earliest.
         deadline_ns: When it must have ended.
         rerun_of: What it runs again.
-        terms: Under what conditions it goes on.
+        terms: When it may run, if not once all its parents have completed.
         beside: How many tasks of the same batch were considered before: the queue is
             as much longer.
 

@@ -558,7 +558,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
 
 
 def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
-    """*row* goes on; a fact follows if its parents block it."""
+    """*row* is resumed; another fact follows if its parents block it."""
     extra = row_extra(row)
     if event.held:
         _continue_attempt(kernel, row, event.reason, event.at_ns)
@@ -600,7 +600,7 @@ def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def state_after_resume(row: TaskRow, extra: RowExtra) -> TaskState:
-    """Where *row*, which is suspended, goes on."""
+    """The state that *row*, which is suspended, has after it is resumed."""
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.awaits:
         return _S.BLOCKED

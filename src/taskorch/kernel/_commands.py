@@ -30,7 +30,7 @@ class SubmitTask:
 
 @attrs.frozen
 class CancelTask:
-    """Call a task off."""
+    """Cancel a task."""
 
     task_id: str
     reason: str = "cancelled by the user"
@@ -38,7 +38,7 @@ class CancelTask:
 
 @attrs.frozen
 class SuspendTask:
-    """Put a task aside."""
+    """Suspend a task."""
 
     task_id: str
     #: Whether its running attempt can be stopped where it stands.
@@ -47,7 +47,7 @@ class SuspendTask:
 
 @attrs.frozen
 class ResumeTask:
-    """Let a suspended task go on."""
+    """Resume a suspended task."""
 
     task_id: str
 
@@ -70,7 +70,7 @@ class SetPriority:
 
 @attrs.frozen
 class ChangeOptions:
-    """Let a task that has not ended have other options."""
+    """Change the options of a task that has not ended."""
 
     task_id: str
     #: The names of those that are others.
@@ -84,7 +84,7 @@ class ChangeOptions:
 
 @attrs.frozen
 class DecideTask:
-    """Settle a task that is held for a person: `retry`, `fail` or `complete`."""
+    """Decide about a task that is held for a person: `retry`, `fail` or `complete`."""
 
     task_id: str
     verdict: str

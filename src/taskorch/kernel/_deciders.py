@@ -34,7 +34,7 @@ class PolicyGone(PolicyFault):
 
 
 class Deciders(Protocol):
-    """Protocol: the seven, as the kernel asks them. Any of them raises PolicyFault."""
+    """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
     # It may have a true attribute `rigid`, as a ResourceAllocator may.
 

@@ -201,7 +201,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
 def _component_failed(
     kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
-    """A policy failed over *row*: the task fails with that, the rest goes on."""
+    """A policy failed over *row*: that task fails with it, and no other."""
     note_fault(kernel, row.id, fault, now)
     message = f"the {fault.component} failed: {describe(fault.error)}"
     _ends.fail(

@@ -25,7 +25,7 @@ class StopAttempt:
 
 @attrs.frozen(eq=False)
 class HoldAttempt:
-    """Stop a program where it stands (SIGSTOP)."""
+    """Hold a program (SIGSTOP)."""
 
     row: TaskRow
     attempt: int
@@ -33,7 +33,7 @@ class HoldAttempt:
 
 @attrs.frozen(eq=False)
 class ReleaseAttempt:
-    """Let a stopped program go on (SIGCONT)."""
+    """Continue a program that is held (SIGCONT)."""
 
     row: TaskRow
     attempt: int

@@ -117,7 +117,7 @@ Awaited: TypeAlias = tuple[str | None, int | None, bool]
 
 @attrs.define
 class Terms:
-    """Under what conditions a task goes on, where it is not once all have completed."""
+    """When a task may run, if not once all its parents have completed."""
 
     #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
     #: parents must complete.
@@ -613,7 +613,7 @@ class Bucket:
         return found
 
     def compact(self) -> None:
-        """Let go of the stale entries."""
+        """Drop the stale entries."""
         self.fifo = deque(row for row in self.fifo if not row.ticket)
         self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
         _heapify(self.heap)

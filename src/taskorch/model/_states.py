@@ -33,7 +33,7 @@ class TaskState(StrEnum):
     """
 
     SUSPENDED = "suspended"
-    """It was put aside, and waits for `resume_task`."""
+    """It was suspended, and waits for `resume_task`."""
 
     COMPLETED = "completed"
     """It ended well, and has a result."""
@@ -42,7 +42,7 @@ class TaskState(StrEnum):
     """It ended badly, and has an error."""
 
     CANCELLED = "cancelled"
-    """It was called off."""
+    """It was cancelled."""
 
     @property
     def is_terminal(self) -> bool:

@@ -39,10 +39,10 @@ class StateStats:
         running: They run.
         retrying: They wait to be tried again.
         blocked: They cannot go on by themselves.
-        suspended: They were put aside.
+        suspended: They were suspended, and wait for `resume_task`.
         completed: They ended well.
         failed: They ended badly.
-        cancelled: They were called off.
+        cancelled: They were cancelled.
     """
 
     pending: int
@@ -99,7 +99,7 @@ class TypeStats:
     Attributes:
         completed: They ended well.
         failed: They ended badly.
-        cancelled: They were called off.
+        cancelled: They were cancelled.
         queued: From being ready to being started.
         running: From being started to the end of the attempt.
         total: From submission to the end.
@@ -283,7 +283,7 @@ class StopReport:
     Attributes:
         completed: They ended well.
         failed: They ended badly.
-        cancelled: They were called off.
+        cancelled: They were cancelled.
         left: Tasks that did not finish, as they were when all was told to stop, and
             why. In memory they are cancelled; a durable orchestrator has them at the
             next start.

@@ -88,8 +88,8 @@ class TenacityRetryHandler:
     It asks as tenacity does: *retry* whether the error is worth it, *wait* how long,
     *stop* whether that is enough; `TryAgain` needs no leave of *retry*. What it adds:
     `Permanent` ends the task at once, `retry_after` of an error is the least delay,
-    strategies that draw do so from the orchestrator's generator, and nothing goes on
-    beyond a million attempts. Whatever a strategy raises passes through, and the task
+    strategies that draw do so from the orchestrator's generator, and no task has more
+    than a million attempts. Whatever a strategy raises passes through, and the task
     fails by it.
 
     A task with a `RetryPolicy` of its own, any but `RetryPolicy()`, follows that:

@@ -94,5 +94,5 @@ class Journal(Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it; what was kept stays kept. Closing twice does no harm."""
+        """Release it; what was kept stays kept. Closing twice does no harm."""
         ...
