@@ -15,6 +15,7 @@ import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
+from taskorch.workflows._located import Located, Place
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
@@ -105,6 +106,70 @@ _Loader.yaml_constructors = {
     f"{_TAG}map": _Loader.construct_yaml_map,
     None: _Loader.construct_other,
 }
+
+
+def compose(text: str | bytes, file: str) -> list[Located]:
+    """
+    The documents in *text*, with the place of each value.
+
+    A mapping is a list of pairs here, so that a name may stand in it twice: whoever
+    reads it says what that means.
+
+    Args:
+        text: Documents with `---` between them; an empty one is left out.
+        file: What the places call it.
+
+    Raises:
+        ValidationFailedError: It is no YAML, or has what is not allowed here; the
+            finding has its place.
+    """
+    if len(text) > _MAX_SIZE:
+        problem = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
+        raise _refused(str(Place(file, 1, 1)), problem)
+    try:
+        loader = _Loader(text)
+        found: list[Located] = []
+        while loader.check_node():
+            found.append(_located(loader, loader.get_node(), file))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = str(error.problem or error.context)
+        raise _refused(str(_place(file, mark)), problem) from None
+    except yaml.YAMLError as error:
+        # A character that may not be in a text at all.
+        raise _refused(str(Place(file, 1, 1)), " ".join(str(error).split())) from None
+    except (RecursionError, ValueError) as error:
+        raise _refused(str(Place(file, 1, 1)), f"it cannot be read: {error}") from None
+    return [one for one in found if one.value is not None]
+
+
+def _located(loader: _Loader, node: Any, file: str) -> Located:
+    place = _place(file, node.start_mark)
+    if node.tag not in _Loader.yaml_constructors:
+        loader.construct_other(node)
+    if isinstance(node, yaml.MappingNode):
+        pairs: list[tuple[Located, Located]] = []
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                msg = "a name is text"
+                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+            name = Located(key.value, _place(file, key.start_mark))
+            pairs.append((name, _located(loader, value, file)))
+        return Located(tuple(pairs), place)
+    if isinstance(node, yaml.SequenceNode):
+        return Located([_located(loader, item, file) for item in node.value], place)
+    return Located(loader.construct_object(node), place)
+
+
+def _place(file: str, mark: Any) -> Place:
+    if mark is None:
+        return Place(file, 1, 1)
+    return Place(file, mark.line + 1, mark.column + 1)
+
+
+def _refused(where: str, problem: str) -> ValidationFailedError:
+    msg = f"{where}: {problem}"
+    return ValidationFailedError(msg, findings=((where, problem),), hint="")
 
 
 def load(text: str | bytes) -> Any:

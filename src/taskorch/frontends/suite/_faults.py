@@ -1,0 +1,87 @@
+"""All that is wrong with a configuration, gathered to be said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+from taskorch.errors import ValidationFailedError
+from taskorch.model._show import show
+from taskorch.workflows._located import Located, Place
+
+__all__ = ("Faults", "shown")
+
+#: Faults that a message names.
+_MOST: Final = 50
+
+
+class Faults:
+    """Gathers what is wrong, each with its place."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int, str], Place] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, place: Place, what: str) -> None:
+        """Note *what* at *place*; once, however often it is met."""
+        self._found.setdefault((place.file, place.line, place.column, what), place)
+
+    def wrong(self, node: Located, name: str, needed: str) -> None:
+        """Note that *node*, the value of *name*, is not what is *needed*."""
+        self.add(node.place, f"{name}: {needed} is needed, not {shown(node)}")
+
+    def unknown(self, key: Located, within: str, known: Iterable[str]) -> None:
+        """Note a name that there is not, with the nearest one that there is."""
+        self.add(
+            key.place, f"{within} has no {show(key.value, 40)}: {near(key, known)}"
+        )
+
+    def disagree(self, name: str, first: Located, second: Located) -> None:
+        """Note that *name* is said twice, and not the same."""
+        what = f"{name} is {shown(second)} here, and {shown(first)} at {first.place}"
+        self.add(second.place, what)
+
+    @property
+    def findings(self) -> tuple[tuple[str, str], ...]:
+        """All that was noted, in the order of the files."""
+        order = {name: n for n, (name, *_) in reversed([*enumerate(self._found)])}
+        keys = sorted(self._found, key=lambda key: (order[key[0]], *key[1:]))
+        return tuple((str(self._found[key]), key[3]) for key in keys)
+
+    def refuse(self) -> None:
+        """
+        End here if anything was noted.
+
+        Raises:
+            ValidationFailedError: With all that was.
+        """
+        found = self.findings
+        if not found:
+            return
+        lines = [f"{place}: {what}" for place, what in found[:_MOST]]
+        if len(found) > _MOST:
+            lines.append(f"and {len(found) - _MOST} more")
+        msg = "\n".join(lines)
+        raise ValidationFailedError(msg, findings=found, hint="")
+
+
+def near(key: Located, known: Iterable[str]) -> str:
+    """Which of *known* was meant by *key*, or which there are."""
+    names = tuple(known)
+    close = get_close_matches(str(key.value), names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(names)}" if names else "there is none"
+
+
+def shown(node: Located) -> str:
+    """The value of *node* for a message."""
+    value = node.value
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict | tuple):
+        return "a mapping"
+    return "nothing" if value is None else show(value, 40)

@@ -1,0 +1,165 @@
+"""The names that a configuration may have, and the kinds of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from taskorch.frontends.suite import _criteria, _words
+from taskorch.frontends.suite._kinds import (
+    Choice,
+    Each,
+    Either,
+    Kind,
+    Named,
+    Number,
+    Size,
+    Text,
+)
+
+__all__ = ("CONFIGURATION",)
+
+_ID: Final = Text(is_id=True)
+_COUNT: Final = Number(is_whole=True)
+_SOME: Final = Number(least=1, is_whole=True)
+_SECONDS: Final = Number()
+_TIMEOUT: Final = Number(is_above=True)
+_SHARE: Final = Number(most=1)
+_PORT: Final = Number(least=1, most=65_535, is_whole=True)
+_WORDS: Final = Each(Text(), hint="a list of texts")
+_ARGV: Final = Each(Text(), least=1, hint="a list, a program and its arguments,")
+_IDS: Final = Each(_ID, hint="a list of ids")
+
+_RESOURCES: Final = {
+    "memory_mb": Number(is_above=True),
+    "cpu_cores": Number(is_above=True),
+    "disk_mb": Number(),
+    "timeout_seconds": _TIMEOUT,
+}
+_CRITERIA: Final = Named(
+    {
+        "pass_rate": _SHARE,
+        "coverage": _SHARE,
+        "execution_time_max": _TIMEOUT,
+        "memory_max": Number(is_above=True),
+        "speedup_min": Number(is_above=True),
+        "memory_efficiency": _SHARE,
+    },
+    synonyms=_criteria.SYNONYMS,
+)
+_SUBTASK: Final[Mapping[str, Kind]] = {
+    "id": _ID,
+    "name": Text(),
+    "resources": Named(_RESOURCES, synonyms={"timeout": "timeout_seconds"}),
+    "success_criteria": _CRITERIA,
+    "arguments": _WORDS,
+}
+_TASK: Final = Named(
+    {
+        **_SUBTASK,
+        "template": Text(),
+        "dependencies": _IDS,
+        "subtasks": Each(
+            Either(_ID, Named(_SUBTASK, needed=["id"])), hint="a list of ids"
+        ),
+        "priority": Choice(_words.PRIORITIES),
+        "role": Text(),
+    },
+    needed=["id"],
+)
+_PHASE: Final = Named(
+    {
+        "tests": Text(),
+        "mode": Choice(
+            {
+                word: word
+                for word in (
+                    "parallel",
+                    "sequential_with_parallel_subtasks",
+                    "sequential",
+                )
+            }
+        ),
+        "timeout_seconds": _TIMEOUT,
+        "on_failure": Choice({word: word for word in ("stop", "continue", "skip")}),
+    },
+    needed=["tests"],
+    synonyms={"timeout": "timeout_seconds"},
+)
+_TEMPLATE: Final = Named(
+    {
+        "pytest": _WORDS,
+        "command": _ARGV,
+        "arguments": Named(others=_WORDS),
+        "results": Text(),
+        "coverage": _WORDS,
+        "env": Named(others=Text()),
+        "cwd": Text(),
+    }
+)
+_FAILURES: Final = {
+    "max_retries": _COUNT,
+    "retry_delay_seconds": _SECONDS,
+    "escalation_threshold": _SOME,
+}
+
+#: All of a configuration.
+CONFIGURATION: Final = Named(
+    {
+        "orchestrator": Named(
+            {
+                "name": Text(),
+                "version": Text(),
+                "log_level": Choice(
+                    {
+                        word: word
+                        for word in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+                    }
+                ),
+                "api_port": _PORT,
+                "metrics_port": _PORT,
+                "task_definitions": Named(others=Each(_TASK, hint="a list of tasks")),
+            }
+        ),
+        "resource_allocation": Named(
+            others=Named(
+                {**_RESOURCES, "max_parallel": _SOME},
+                synonyms={"timeout": "timeout_seconds"},
+            )
+        ),
+        "agent_limits": Named(
+            {
+                "max_agents": _SOME,
+                "total_memory_mb": Number(is_above=True),
+                "total_cpu_cores": Number(is_above=True),
+            }
+        ),
+        "failure_handling": Named(
+            {**_FAILURES, "timeout_grace_period": _SECONDS},
+            synonyms={"retry_delay": "retry_delay_seconds"},
+        ),
+        "agent_pool": Named(
+            {
+                "min_agents": _SOME,
+                "max_agents": _SOME,
+                "scale_up_threshold": _SHARE,
+                "scale_down_threshold": _SHARE,
+                "agent_timeout": _TIMEOUT,
+            }
+        ),
+        "recovery": Named(
+            {**_FAILURES, "human_notification_webhook": Text()},
+            synonyms={"retry_delay": "retry_delay_seconds"},
+        ),
+        "monitoring": Named(
+            {
+                "metrics_interval": _TIMEOUT,
+                "health_check_interval": _TIMEOUT,
+                "log_rotation_size": Size(),
+                "log_retention_days": Number(is_above=True),
+            }
+        ),
+        "phases": Named(others=_PHASE),
+        "templates": Named(others=_TEMPLATE),
+    }
+)

@@ -1,0 +1,246 @@
+"""What values a configuration may have: small readers, put together in `_keys`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+import attrs
+
+from taskorch.frontends.suite._faults import Faults
+from taskorch.model import id_problem
+from taskorch.workflows._located import Located, Place
+
+__all__ = (
+    "WHOLE",
+    "Choice",
+    "Each",
+    "Either",
+    "Entry",
+    "Flag",
+    "Kind",
+    "Named",
+    "Number",
+    "Size",
+    "Text",
+)
+
+_SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
+#: What messages call all of a configuration.
+WHOLE: Final = "the file"
+#: What no amount, duration or count of a configuration is above.
+_MOST: Final = 1e12
+
+
+class Kind(Protocol):
+    """Protocol: reads a value of one kind."""
+
+    def read(self, node: Located, name: str, faults: Faults) -> Any:
+        """
+        What *node* says, or None.
+
+        Args:
+            node: The value.
+            name: What messages call it.
+            faults: What is wrong with it is noted here.
+        """
+        ...
+
+
+@attrs.frozen
+class Entry:
+    """
+    A mapping that was read.
+
+    Attributes:
+        values: What its names say, of those that are well formed.
+        nodes: The names and the values as they stand in the file.
+        place: Where it begins.
+    """
+
+    values: Mapping[str, Any]
+    nodes: Mapping[str, tuple[Located, Located]]
+    place: Place
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """What *name* says, or *default*."""
+        return self.values.get(name, default)
+
+    def at(self, name: str) -> Place:
+        """Where the value of *name* stands; or where the mapping does, without it."""
+        return self.nodes[name][1].place if name in self.nodes else self.place
+
+    def node(self, name: str) -> Located:
+        """The value of *name* as it stands in the file."""
+        return self.nodes[name][1]
+
+
+@attrs.frozen
+class Text:
+    """A text; *is_id*: one that can be the id of a task."""
+
+    is_id: bool = False
+
+    def read(self, node: Located, name: str, faults: Faults) -> str | None:
+        value = node.value
+        if not isinstance(value, str) or not value.strip():
+            faults.wrong(node, name, "a text")
+            return None
+        problem = id_problem(value) if self.is_id else None
+        if problem is None and self.is_id and "/" in value:
+            problem = f"{value!r} has a slash"
+        if problem is not None:
+            faults.add(node.place, f"{name}: {problem}")
+            return None
+        return value
+
+
+@attrs.frozen
+class Number:
+    """A number from *least* to *most*; *is_whole*: without a fraction."""
+
+    least: float = 0
+    most: float = _MOST
+    is_whole: bool = False
+    is_above: bool = False
+
+    def read(self, node: Located, name: str, faults: Faults) -> float | None:
+        value = node.value
+        fits = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and self.least <= value <= self.most
+            and not (self.is_above and value == self.least)
+            and (not self.is_whole or value == int(value))
+        )
+        if not fits:
+            faults.wrong(node, name, self._needed())
+            return None
+        return int(value) if self.is_whole else float(value)
+
+    def _needed(self) -> str:
+        what = "a whole number" if self.is_whole else "a number"
+        if self.most < _MOST:
+            return f"{what} from {self.least:g} to {self.most:g}"
+        return f"{what} {'above' if self.is_above else 'from'} {self.least:g}"
+
+
+class Flag:
+    """True or false."""
+
+    def read(self, node: Located, name: str, faults: Faults) -> bool | None:
+        """What *node* says."""
+        if not isinstance(node.value, bool):
+            faults.wrong(node, name, "true or false")
+            return None
+        return node.value
+
+
+class Size:
+    """A number of bytes: `100MB`, `1.5 GB`, `4096`."""
+
+    def read(self, node: Located, name: str, faults: Faults) -> int | None:
+        """What *node* says."""
+        match = _SIZE.fullmatch(str(node.value).strip())
+        if isinstance(node.value, bool) or match is None:
+            faults.wrong(node, name, "a size, such as 100MB,")
+            return None
+        unit = (match[2] or "").upper()
+        factor = _SIZES.get(unit)
+        if factor is None:
+            factor = 2 ** (10 * " KMGT".index(unit[0]))
+        size = int(float(match[1]) * factor)
+        if not 0 < size <= _MOST:
+            faults.wrong(node, name, "a size, such as 100MB,")
+            return None
+        return size
+
+
+@attrs.frozen
+class Choice:
+    """One of some words, or of *meanings*: what each of them says."""
+
+    meanings: Mapping[str, Any]
+
+    def read(self, node: Located, name: str, faults: Faults) -> Any:
+        if not isinstance(node.value, str) or node.value not in self.meanings:
+            faults.wrong(node, name, f"one of {', '.join(self.meanings)}")
+            return None
+        return self.meanings[node.value]
+
+
+@attrs.frozen
+class Each:
+    """A list of values of one kind; *least* of them."""
+
+    kind: Kind
+    least: int = 0
+    hint: str = "a list"
+
+    def read(self, node: Located, name: str, faults: Faults) -> list[Any] | None:
+        if not isinstance(node.value, list) or len(node.value) < self.least:
+            faults.wrong(node, name, self.hint)
+            return None
+        found = [self.kind.read(item, name, faults) for item in node.value]
+        return [item for item in found if item is not None]
+
+
+@attrs.frozen
+class Named:
+    """
+    A mapping.
+
+    Attributes:
+        keys: The names that there are, and their kinds.
+        others: The kind of all other names; None: there are none.
+        needed: Names that must be there.
+        synonyms: Names that mean another one: both may stand there if they agree.
+    """
+
+    keys: Mapping[str, Kind] = attrs.field(factory=dict[str, Any])
+    others: Kind | None = None
+    needed: Iterable[str] = ()
+    synonyms: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+    def read(self, node: Located, name: str, faults: Faults) -> Entry | None:
+        if node.value is None and not self.needed:
+            return Entry({}, {}, node.place)
+        if not isinstance(node.value, dict):
+            faults.wrong(node, name, "a mapping")
+            return None
+        values: dict[str, Any] = {}
+        nodes: dict[str, tuple[Located, Located]] = {}
+        for key, value in node.value.values():
+            meant = self.synonyms.get(key.value, key.value)
+            kind = self.keys.get(meant, self.others)
+            if kind is None:
+                faults.unknown(key, name, (*self.keys, *self.synonyms))
+                continue
+            inner = key.value if name == WHOLE else f"{name}.{key.value}"
+            found = kind.read(value, inner, faults)
+            if meant in nodes and values.get(meant) != found:
+                other, before = nodes[meant]
+                faults.disagree(f"{inner} ({other.value})", before, value)
+            nodes.setdefault(meant, (key, value))
+            if found is not None:
+                values.setdefault(meant, found)
+        for key in self.needed:
+            if key not in nodes:
+                faults.add(node.place, f"{name} has no {key!r}, and needs one")
+        return Entry(values, nodes, node.place)
+
+
+@attrs.frozen
+class Either:
+    """What one of two kinds says: *second* of a mapping, *first* of all else."""
+
+    first: Kind
+    second: Kind
+
+    def read(self, node: Located, name: str, faults: Faults) -> Any:
+        kind = self.second if isinstance(node.value, dict) else self.first
+        return kind.read(node, name, faults)

@@ -1,0 +1,211 @@
+"""A suite: what its configuration says, checked, in words of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.model import NO_RESOURCES, Resources
+
+__all__ = (
+    "Limits",
+    "Mode",
+    "Monitoring",
+    "Retries",
+    "Suite",
+    "SuitePhase",
+    "SuiteTask",
+    "Template",
+)
+
+#: How the tasks of a phase follow each other.
+Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
+_NO_CRITERIA: Final = Criteria()
+
+
+@attrs.frozen
+class Template:
+    """
+    How a test task is run.
+
+    Attributes:
+        name: What tasks call it.
+        pytest: The arguments of pytest; or None.
+        command: A program and its arguments; or None.
+        arguments: Of tasks by id, what stands for `{arguments}`.
+        results: Where a command leaves what it found, JUnit XML or JSON; None: its
+            exit code says all.
+        coverage: The packages or folders whose coverage is measured.
+        env: Variables to set.
+        cwd: The folder it runs in.
+    """
+
+    name: str
+    pytest: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    arguments: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, hash=False)
+    results: str | None = None
+    coverage: tuple[str, ...] = ()
+    env: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    cwd: Path = Path()
+
+
+@attrs.frozen
+class SuiteTask:
+    """
+    One test task.
+
+    Attributes:
+        id: Its id.
+        name: What people call it.
+        kind: The class of tests that it belongs to, such as `unit_tests`.
+        template: The name of its template; None: none is named.
+        dependencies: The ids of the tasks that must have succeeded before.
+        resources: What it holds while it runs.
+        timeout: Seconds that an attempt may take; None is without limit.
+        criteria: What must hold for it to have succeeded.
+        subtasks: What is run in its place.
+        priority: Higher runs first.
+        role: What its agent is called in messages.
+        arguments: What stands for `{arguments}` of its template; None: the template
+            says.
+    """
+
+    id: str
+    name: str
+    kind: str
+    template: str | None = None
+    dependencies: tuple[str, ...] = ()
+    resources: Resources = NO_RESOURCES
+    timeout: float | None = None
+    criteria: Criteria = _NO_CRITERIA
+    subtasks: tuple[SuiteTask, ...] = ()
+    priority: int = 0
+    role: str = ""
+    arguments: tuple[str, ...] | None = None
+
+    @property
+    def run(self) -> tuple[SuiteTask, ...]:
+        """What is run for it: its subtasks, or it itself."""
+        return self.subtasks or (self,)
+
+
+@attrs.frozen
+class SuitePhase:
+    """
+    A phase: all tasks of one class.
+
+    Attributes:
+        name: The name of the phase.
+        kind: The class of its tasks.
+        mode: How they follow each other.
+        tasks: Its tasks.
+        timeout: Seconds for all of it; None is without limit.
+        max_parallel: How many of its tasks run at once; None is without limit.
+        on_failure: What follows if one fails: `stop`, `continue` or `skip`.
+    """
+
+    name: str
+    kind: str
+    mode: Mode
+    tasks: tuple[SuiteTask, ...] = ()
+    timeout: float | None = None
+    max_parallel: int | None = None
+    on_failure: Literal["stop", "continue", "skip"] = "stop"
+
+
+@attrs.frozen
+class Limits:
+    """
+    The fleet of agents.
+
+    Attributes:
+        min_agents: How many there are at least.
+        max_agents: How many there are at most; None: as many as there are cores.
+        resources: What all together may hold; what is not named is not limited.
+    """
+
+    min_agents: int = 1
+    max_agents: int | None = None
+    resources: Resources = NO_RESOURCES
+
+
+@attrs.frozen
+class Retries:
+    """
+    What follows a failure; durations are seconds.
+
+    Attributes:
+        max_retries: Attempts after the first.
+        delay: What is waited before each of them.
+        escalation_threshold: Failures after which a person is asked.
+        grace: What an attempt has to end when it is asked to.
+    """
+
+    max_retries: int = 0
+    delay: float = 0.0
+    escalation_threshold: int | None = None
+    grace: float = 10.0
+
+
+@attrs.frozen
+class Monitoring:
+    """
+    What is watched and kept; durations are seconds.
+
+    Attributes:
+        metrics_interval: Between two measurements.
+        health_check_interval: Between two looks at an agent.
+        agent_timeout: Without a sign of life, after which an agent is lost.
+        log_rotation_size: Bytes of a log, after which a new one is begun.
+        log_retention_days: For how long an old one is kept.
+        log_level: From which level on something is logged.
+        human_notification_webhook: Where people are told.
+        api_port: Of the service.
+        metrics_port: Of its metrics.
+    """
+
+    metrics_interval: float = 10.0
+    health_check_interval: float = 30.0
+    agent_timeout: float = 300.0
+    log_rotation_size: int = 100_000_000
+    log_retention_days: float = 7
+    log_level: str = "INFO"
+    human_notification_webhook: str | None = None
+    api_port: int = 8080
+    metrics_port: int = 9090
+
+
+@attrs.frozen
+class Suite:
+    """
+    What a configuration says.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        phases: Its phases, in order.
+        templates: How tasks are run, by name.
+        limits: The fleet of agents.
+        retries: What follows a failure.
+        monitoring: What is watched and kept.
+        missing: What must be added before it can be run, with places.
+    """
+
+    name: str = "suite"
+    version: str = ""
+    phases: tuple[SuitePhase, ...] = ()
+    templates: Mapping[str, Template] = attrs.field(factory=dict, hash=False)
+    limits: Limits = Limits()
+    retries: Retries = Retries()
+    monitoring: Monitoring = Monitoring()
+    missing: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tasks(self) -> tuple[SuiteTask, ...]:
+        """All tasks, in order."""
+        return tuple(task for phase in self.phases for task in phase.tasks)

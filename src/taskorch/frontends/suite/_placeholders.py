@@ -1,0 +1,110 @@
+"""Templates: how a test task is run, with places for what differs between tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from taskorch.frontends.suite._faults import Faults, near
+from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._model import Template
+from taskorch.workflows._located import Located
+
+__all__ = ("check_templates", "filled")
+
+#: What may stand in the words of a template.
+_PLACES: Final = ("arguments", "artifacts", "id", "name")
+_PLACE: Final = re.compile(r"\{([A-Za-z_]+)\}")
+_ARGUMENTS: Final = "{arguments}"
+#: The results that can be read.
+_FORMATS: Final = (".xml", ".json")
+
+
+def check_templates(
+    section: Entry, folder: Path, faults: Faults
+) -> dict[str, Template]:
+    """
+    The templates of a configuration, by name.
+
+    Args:
+        section: What stands under `templates`.
+        folder: What their folders are relative to.
+        faults: What is wrong with them is noted here.
+    """
+    found: dict[str, Template] = {}
+    for name, entry in section.values.items():
+        key, _ = section.nodes[name]
+        both = [what for what in ("pytest", "command") if what in entry.nodes]
+        if len(both) != 1:
+            said = "neither pytest nor command" if not both else "pytest and command"
+            faults.add(key.place, f"templates.{name} has {said}: it needs one of them")
+        results = entry.get("results")
+        if results is not None and "command" not in entry.nodes:
+            what = f"templates.{name}.results: what pytest finds is known without it"
+            faults.add(entry.at("results"), what)
+        elif results is not None and Path(results).suffix not in _FORMATS:
+            what = f"templates.{name}.results: a file that ends with .xml (JUnit) or "
+            faults.add(entry.at("results"), what + ".json is needed")
+        for part in ("pytest", "command", "results", "env"):
+            if part in entry.nodes:
+                _check(f"templates.{name}.{part}", entry.node(part), faults)
+        arguments: Entry = entry.get("arguments", Entry({}, {}, entry.place))
+        found[name] = Template(
+            name,
+            pytest=_words(entry.get("pytest")),
+            command=_words(entry.get("command")),
+            arguments={task: tuple(words) for task, words in arguments.values.items()},
+            results=results,
+            coverage=_words(entry.get("coverage")) or (),
+            env=dict(entry.get("env", arguments).values)
+            if "env" in entry.values
+            else {},
+            cwd=(folder / entry.get("cwd", ".")),
+        )
+    return found
+
+
+def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def _check(name: str, node: Located, faults: Faults) -> None:
+    """Note the places in *node* that nothing fills."""
+    value: Any = node.value
+    if isinstance(value, dict):
+        for _, item in value.values():
+            _check(name, item, faults)
+    elif isinstance(value, list):
+        for item in value:
+            _check(name, item, faults)
+    elif isinstance(value, str):
+        for place in _PLACE.findall(value):
+            if place not in _PLACES:
+                meant = near(Located(place, node.place), _PLACES)
+                faults.add(node.place, f"{name}: nothing fills {{{place}}}: {meant}")
+        if _ARGUMENTS in value and value != _ARGUMENTS:
+            what = f"{name}: {_ARGUMENTS} is several words: let it stand alone"
+            faults.add(node.place, what)
+
+
+def filled(
+    words: Sequence[str], values: Mapping[str, str], arguments: Sequence[str]
+) -> tuple[str, ...]:
+    """
+    The words of a template with what stands for its places.
+
+    Args:
+        words: The words.
+        values: What stands for `{id}`, `{name}` and `{artifacts}`.
+        arguments: What stands for `{arguments}`; where that is not among the words,
+            they come last.
+    """
+    found: list[str] = []
+    for word in words if _ARGUMENTS in words else (*words, _ARGUMENTS):
+        if word == _ARGUMENTS:
+            found += arguments
+        else:
+            found.append(_PLACE.sub(lambda match: values.get(match[1], match[0]), word))
+    return tuple(found)

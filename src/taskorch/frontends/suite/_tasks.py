@@ -1,0 +1,349 @@
+"""The tasks and phases of a configuration, and what they say of each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
+
+import attrs
+
+from taskorch.frontends.suite import _words
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._faults import Faults, near
+from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._model import (
+    Limits,
+    Mode,
+    SuitePhase,
+    SuiteTask,
+    Template,
+)
+from taskorch.model import Resources
+from taskorch.workflows._located import Located, Place
+
+__all__ = ("phases",)
+
+#: Of the classes of tests that everybody has, the name and the mode of their phase.
+_USUAL: Final[Mapping[str, tuple[str, Mode]]] = {
+    "unit_tests": ("PHASE_1_UNIT", "parallel"),
+    "integration_tests": ("PHASE_2_INTEGRATION", "sequential_with_parallel_subtasks"),
+    "performance_tests": ("PHASE_3_PERFORMANCE", "sequential"),
+}
+#: What a class grants, and what we call it.
+_GRANTED: Final = {"cpu_cores": "cpu", "memory_mb": "memory_mb", "disk_mb": "disk_mb"}
+
+
+@attrs.frozen
+class _Known:
+    """A task, and where it stands."""
+
+    task: SuiteTask
+    place: Place
+    entry: Entry
+    phase: int
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a subtask: *entry* is that of its task."""
+        return bool(self.entry.get("id") != self.task.id)
+
+
+def phases(
+    said: Mapping[str, Entry],
+    templates: Mapping[str, Template],
+    limits: Limits,
+    faults: Faults,
+) -> tuple[tuple[SuitePhase, ...], tuple[tuple[str, str], ...]]:
+    """
+    The phases with their tasks, and what is missing to run them.
+
+    Args:
+        said: The sections of the configuration.
+        templates: Its templates.
+        limits: The fleet.
+        faults: What is wrong is noted here.
+    """
+    allocation = said["resource_allocation"]
+    none = Entry({}, {}, said["orchestrator"].place)
+    definitions: Entry = said["orchestrator"].get("task_definitions", none)
+    plans = list(_plans(said["phases"], definitions, faults))
+    known: dict[str, _Known] = {}
+    made: list[SuitePhase] = []
+    for number, (name, kind, entry) in enumerate(plans):
+        granted: Entry = allocation.get(kind, Entry({}, {}, allocation.place))
+        tasks: list[SuiteTask] = []
+        for one in definitions.get(kind, ()):
+            task = _task(one, kind, granted)
+            if task is None:
+                continue
+            tasks.append(task)
+            _know(known, _Known(task, one.at("id"), one, number), faults)
+        mode: Mode = entry.get("mode", _USUAL.get(kind, ("", "parallel"))[1])
+        most = granted.get("max_parallel")
+        made.append(
+            SuitePhase(
+                name,
+                kind,
+                mode,
+                tuple(tasks),
+                entry.get("timeout_seconds", _time_of(tasks, mode, most, limits)),
+                most,
+                entry.get("on_failure", "stop"),
+            )
+        )
+    _check_dependencies(known, plans, faults)
+    _check_limits(known.values(), limits, said["agent_limits"], faults)
+    _check_arguments(known, said["templates"], faults)
+    return tuple(made), tuple(_missing(known.values(), templates))
+
+
+def _plans(
+    section: Entry, definitions: Entry, faults: Faults
+) -> Iterator[tuple[str, str, Entry]]:
+    """The phases: their names, their classes, and what is said of them."""
+    named: set[str] = set()
+    for name, entry in section.values.items():
+        kind = entry.get("tests")
+        if kind is None:
+            continue
+        if kind not in definitions.nodes:
+            meant = near(entry.node("tests"), definitions.nodes)
+            what = f"phases.{name}: there are no {kind} in task_definitions: {meant}"
+            faults.add(entry.at("tests"), what)
+        elif kind in named:
+            what = f"phases.{name}: {kind} are those of another phase already"
+            faults.add(entry.at("tests"), what)
+        else:
+            named.add(kind)
+            yield name, kind, entry
+    for kind, (key, _) in definitions.nodes.items():
+        if kind not in named:
+            if section.values:
+                faults.add(key.place, f"{kind} are in none of the phases")
+            name = _USUAL.get(kind, (kind.upper(), ""))[0]
+            yield name, kind, Entry({}, {}, key.place)
+
+
+def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
+    """One task; None if it has no id."""
+    task_id = entry.get("id")
+    if task_id is None:
+        return None
+    resources, timeout = _resources(granted, entry.get("resources"))
+    task = SuiteTask(
+        task_id,
+        entry.get("name", task_id),
+        kind,
+        entry.get("template"),
+        tuple(dict.fromkeys(entry.get("dependencies", ()))),
+        resources,
+        timeout,
+        _criteria(entry) or Criteria(),
+        (),
+        entry.get("priority", 0),
+        entry.get("role", _words.role_of(kind)),
+        _arguments(entry),
+    )
+    parts = tuple(_subtask(task, part, granted) for part in entry.get("subtasks", ()))
+    return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
+
+
+def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | None:
+    """A part of a task: what it does not say itself is as the task says."""
+    inherited = attrs.evolve(task, dependencies=(), arguments=None)
+    if isinstance(part, str):
+        return attrs.evolve(inherited, id=part, name=f"{task.name} {part}")
+    task_id = part.get("id")
+    if task_id is None:
+        return None
+    resources, timeout = task.resources, task.timeout
+    if "resources" in part.values:
+        resources, timeout = _resources(granted, part.get("resources"))
+    return attrs.evolve(
+        inherited,
+        id=task_id,
+        name=part.get("name", f"{task.name} {task_id}"),
+        resources=resources,
+        timeout=timeout,
+        criteria=_criteria(part) or task.criteria,
+        arguments=_arguments(part),
+    )
+
+
+def _arguments(entry: Entry) -> tuple[str, ...] | None:
+    words = entry.get("arguments")
+    return None if words is None else tuple(words)
+
+
+def _criteria(entry: Entry) -> Criteria | None:
+    said = entry.get("success_criteria")
+    return None if said is None else Criteria(**said.values)
+
+
+def _resources(granted: Entry, own: Entry | None) -> tuple[Resources, float | None]:
+    """What a task holds, and its timeout: as it says itself, or else its class."""
+    said = {**granted.values, **({} if own is None else own.values)}
+    held = {ours: said[name] for name, ours in _GRANTED.items() if name in said}
+    return Resources(**held), said.get("timeout_seconds")
+
+
+def _know(known: dict[str, _Known], one: _Known, faults: Faults) -> None:
+    """Note the ids of a task and of its subtasks: each is there once."""
+    places = [(one.task, one.place)]
+    for part, node in zip(
+        one.task.subtasks, _items(one.entry, "subtasks"), strict=False
+    ):
+        places.append((part, node.place))
+    for task, place in places:
+        if task.id in known:
+            what = f"id {task.id!r} is that of {known[task.id].place} already"
+            faults.add(place, what)
+        else:
+            known[task.id] = attrs.evolve(one, task=task, place=place)
+
+
+def _items(entry: Entry, name: str) -> list[Located]:
+    value = entry.node(name).value if name in entry.nodes else []
+    return list(value) if isinstance(value, list) else []
+
+
+def _check_dependencies(
+    known: Mapping[str, _Known],
+    plans: Iterable[tuple[str, str, Entry]],
+    faults: Faults,
+) -> None:
+    names = [name for name, _, _ in plans]
+    above: dict[str, tuple[str, ...]] = {}
+    for task_id, one in known.items():
+        if one.is_part:
+            continue
+        good: list[str] = []
+        for node in _items(one.entry, "dependencies"):
+            parent = known.get(node.value) if isinstance(node.value, str) else None
+            if parent is None:
+                if isinstance(node.value, str):
+                    meant = near(node, known)
+                    what = f"{task_id} depends on {node.value!r}, which there is not: "
+                    faults.add(node.place, what + meant)
+            elif parent.phase > one.phase:
+                what = (
+                    f"{task_id} depends on {node.value}, which comes later: in "
+                    f"{names[parent.phase]}, after {names[one.phase]}"
+                )
+                faults.add(node.place, what)
+            else:
+                good.append(node.value)
+        above[task_id] = tuple(good)
+    # What depends on a subtask depends on what its task waits for.
+    for task_id, one in known.items():
+        if task_id not in above:
+            above[task_id] = above.get(one.entry.get("id"), ())
+    ring = _ring(above)
+    if ring:
+        what = "these wait for each other: " + " → ".join(ring)
+        faults.add(known[ring[0]].entry.at("dependencies"), what)
+
+
+def _ring(above: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Tasks that wait for each other, from one to itself; empty if there are none."""
+    done: set[str] = set()
+    for first in above:
+        path: dict[str, Iterator[str]] = {}
+        if first not in done:
+            path[first] = iter(above[first])
+        while path:
+            last = next(reversed(path))
+            parent = next(path[last], None)
+            if parent is None:
+                del path[last]
+                done.add(last)
+            elif parent in path:
+                names = list(path)
+                return [*names[names.index(parent) :], parent]
+            elif parent not in done:
+                path[parent] = iter(above.get(parent, ()))
+    return []
+
+
+def _check_limits(
+    known: Iterable[_Known], limits: Limits, section: Entry, faults: Faults
+) -> None:
+    totals = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
+    for one in known:
+        for name, most in limits.resources.items():
+            asked = one.task.resources.get(name, 0)
+            if asked > most:
+                what = (
+                    f"{one.task.id} needs {asked:g} {name}, and {totals[name]} is "
+                    f"{most:g} at {section.at(totals[name])}"
+                )
+                faults.add(one.place, what)
+
+
+def _missing(
+    known: Collection[_Known], templates: Mapping[str, Template]
+) -> Iterator[tuple[str, str]]:
+    """What must be added before the tasks can be run."""
+    users: dict[str, list[_Known]] = {}
+    for one in known:
+        name = one.task.template
+        if one.is_part:
+            continue
+        if name is None:
+            yield str(one.place), f"{one.task.id} names no template"
+        elif name not in templates:
+            users.setdefault(name, []).append(one)
+    for name, those in users.items():
+        ids = ", ".join(one.task.id for one in those)
+        place = those[0].entry.at("template")
+        meant = near(Located(name, place), templates)
+        what = f"template {name!r}, of {ids}, stands in no file: {meant}"
+        yield str(place), what
+    for one in known:
+        template = templates.get(one.task.template or "")
+        if template is None or one.task.subtasks or not template.arguments:
+            continue
+        if one.task.arguments is None and one.task.id not in template.arguments:
+            what = f"templates.{template.name}.arguments has none for {one.task.id}"
+            yield str(one.place), what
+
+
+def _check_arguments(
+    known: Mapping[str, _Known], section: Entry, faults: Faults
+) -> None:
+    """Note what templates say of tasks that there are not."""
+    for name, entry in section.values.items():
+        arguments: Entry | None = entry.get("arguments")
+        for key, _ in () if arguments is None else arguments.nodes.values():
+            if known and key.value not in known:
+                faults.unknown(key, f"templates.{name}.arguments", known)
+
+
+def _time_of(
+    tasks: Iterable[SuiteTask], mode: Mode, most: int | None, limits: Limits
+) -> float | None:
+    """
+    Seconds that a phase may take: as many as its tasks, each at its timeout.
+
+    None if one of them has none.
+    """
+    each = list(tasks)
+    if not each:
+        return None
+    if mode == "parallel":
+        return _rounds([part for task in each for part in task.run], most, limits)
+    times = [
+        _rounds(list(task.run), 1 if mode == "sequential" else most, limits)
+        for task in each
+    ]
+    return None if None in times else math.fsum(time for time in times if time)
+
+
+def _rounds(tasks: list[SuiteTask], most: int | None, limits: Limits) -> float | None:
+    """Seconds for *tasks* at once, as many as may run."""
+    times = [task.timeout for task in tasks if task.timeout is not None]
+    if len(times) < len(tasks):
+        return None
+    room = min(most or len(tasks), limits.max_agents or len(tasks))
+    return max(times) * math.ceil(len(tasks) / room)

@@ -1,0 +1,68 @@
+"""The words of configurations and messages, and ours: one table for each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from taskorch.model import TaskState
+
+__all__ = (
+    "FINAL_STATUS",
+    "PRIORITIES",
+    "STATES",
+    "STATUS",
+    "priority_word",
+    "task_type",
+)
+
+#: What a priority is called.
+PRIORITIES: Final[Mapping[str, int]] = {
+    "critical": 20,
+    "high": 10,
+    "medium": 0,
+    "normal": 0,
+    "low": -10,
+}
+
+#: What a state of ours is called of a task.
+STATUS: Final[Mapping[TaskState, str]] = {
+    TaskState.PENDING: "waiting",
+    TaskState.QUEUED: "waiting",
+    TaskState.RETRYING: "waiting",
+    TaskState.BLOCKED: "waiting",
+    TaskState.SUSPENDED: "waiting",
+    TaskState.RUNNING: "running",
+    TaskState.COMPLETED: "completed_success",
+    TaskState.FAILED: "completed_failure",
+    TaskState.CANCELLED: "cancelled",
+}
+
+#: The states of ours that a word means.
+STATES: Final[Mapping[str, frozenset[TaskState]]] = {
+    word: frozenset(state for state, its in STATUS.items() if its == word)
+    for word in STATUS.values()
+}
+
+#: How a task ended, in a message of its completion.
+FINAL_STATUS: Final[Mapping[TaskState, Literal["success", "failed", "cancelled"]]] = {
+    TaskState.COMPLETED: "success",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "cancelled",
+}
+
+
+def priority_word(priority: int) -> str:
+    """The nearest word for a priority that is not above it."""
+    words = sorted(PRIORITIES, key=lambda word: (-PRIORITIES[word], word))
+    return next((word for word in words if PRIORITIES[word] <= priority), "low")
+
+
+def task_type(kind: str) -> str:
+    """The class of a task as messages say it: `unit_tests` is `unit_test`."""
+    return kind.removesuffix("s") if kind.endswith("tests") else kind
+
+
+def role_of(kind: str) -> str:
+    """Who does tasks of a class: `unit_tests` is `Unit Test Specialist`."""
+    return f"{task_type(kind).replace('_', ' ').title()} Specialist"
