@@ -45,7 +45,13 @@ from taskorch.model import (
     check_id,
     check_seconds,
 )
-from taskorch.model._limits import CONCURRENCY, KEEP_EVENTS, KEEP_FINISHED, NS
+from taskorch.model._limits import (
+    CONCURRENCY,
+    GRACE_SECONDS,
+    KEEP_EVENTS,
+    KEEP_FINISHED,
+    NS,
+)
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
@@ -263,6 +269,7 @@ class Simulation:
         keep_finished: Finished tasks that stay in memory.
         unknown_capability: Whether a task that no agent can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
+        grace: Seconds that an attempt has to end when it is asked to.
         faults: What goes wrong; None is nothing.
         check: Whether the guarantees are checked after every step; or an observer of
             your own, which does that.
@@ -288,6 +295,7 @@ class Simulation:
         concurrency: int = CONCURRENCY,
         keep_finished: int = KEEP_FINISHED,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
+        grace: float = GRACE_SECONDS,
         faults: Faults | None = None,
         check: bool | Observer = True,
         keep: Iterable[str] | None = None,
@@ -297,6 +305,7 @@ class Simulation:
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
         check_chosen("unknown_capability", unknown_capability, ("refuse", "wait"))
+        check_seconds("grace", grace)
         if faults is not None:
             check_kind("faults", faults, Faults)
         if keep is not None:
@@ -315,6 +324,7 @@ class Simulation:
         pools = _POOLS if resources is None else resources
         config = KernelConfig(
             concurrency=concurrency,
+            grace_ns=int(grace * NS),
             keep_finished=keep_finished,
             refuse_unknown=unknown_capability == "refuse",
         )

@@ -385,6 +385,14 @@ monitoring: {log_rotation_size: lots}
         ("{id: A, resources: {memory_mb: true}}", "4:40", None),
         ("{id: A, resources: {timeout: 0}}", "4:38", None),
         (
+            "{id: A, resources: {timeout: 1e10}}",
+            "4:38",
+            (
+                "orchestrator.task_definitions.unit_tests.resources.timeout: "
+                "a number above 0 to 3.15576e+09 is needed, not 10000000000.0"
+            ),
+        ),
+        (
             "{id: A, dependencies: [B]}",
             "4:32",
             "A depends on 'B', which there is not: there are A",

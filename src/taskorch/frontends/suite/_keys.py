@@ -16,14 +16,15 @@ from taskorch.frontends.suite._kinds import (
     Size,
     Text,
 )
+from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 
 __all__ = ("CONFIGURATION",)
 
 _ID: Final = Text(is_id=True)
-_COUNT: Final = Number(is_whole=True)
+_RETRIES: Final = Number(most=MAX_ATTEMPTS - 1, is_whole=True)
 _SOME: Final = Number(least=1, is_whole=True)
-_SECONDS: Final = Number()
-_TIMEOUT: Final = Number(is_above=True)
+_SECONDS: Final = Number(most=MAX_SECONDS)
+_TIMEOUT: Final = Number(most=MAX_SECONDS, is_above=True)
 _SHARE: Final = Number(most=1)
 _PORT: Final = Number(least=1, most=65_535, is_whole=True)
 _WORDS: Final = Each(Text(), hint="a list of texts")
@@ -98,7 +99,7 @@ _TEMPLATE: Final = Named(
     }
 )
 _FAILURES: Final = {
-    "max_retries": _COUNT,
+    "max_retries": _RETRIES,
     "retry_delay_seconds": _SECONDS,
     "escalation_threshold": _SOME,
 }

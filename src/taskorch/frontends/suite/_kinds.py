@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.frontends.suite._faults import Faults
 from taskorch.model import id_problem
+from taskorch.model._limits import MAX_AMOUNT
 from taskorch.workflows._located import Located, Place
 
 __all__ = (
@@ -31,8 +32,10 @@ _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10*
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
 #: What messages call all of a configuration.
 WHOLE: Final = "the file"
-#: What no amount, duration or count of a configuration is above.
-_MOST: Final = 1e12
+#: From here on the most that a number may be goes without saying.
+_MANY: Final = 1e9
+#: What no amount of a configuration is above.
+_MOST: Final = MAX_AMOUNT
 
 
 class Kind(Protocol):
@@ -118,15 +121,16 @@ class Number:
             and (not self.is_whole or value == int(value))
         )
         if not fits:
-            faults.wrong(node, name, self._needed())
+            faults.wrong(node, name, self._needed(value))
             return None
         return int(value) if self.is_whole else float(value)
 
-    def _needed(self) -> str:
+    def _needed(self, value: object) -> str:
         what = "a whole number" if self.is_whole else "a number"
-        if self.most < _MOST:
-            return f"{what} from {self.least:g} to {self.most:g}"
-        return f"{what} {'above' if self.is_above else 'from'} {self.least:g}"
+        what += f" {'above' if self.is_above else 'from'} {self.least:g}"
+        # Where there is hardly a limit, only what is above it needs to hear of it.
+        too_much = isinstance(value, int | float) and value > self.most
+        return f"{what} to {self.most:g}" if self.most < _MANY or too_much else what
 
 
 class Flag:

@@ -1,0 +1,207 @@
+"""A suite in our words: a workflow, and an orchestrator with a fleet of agents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import attrs
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
+from taskorch.frontends.suite._placeholders import filled
+from taskorch.model import Resources, RetryPolicy, Task
+from taskorch.runtime._context import TaskContext
+from taskorch.runtime._machine import machine_resources
+from taskorch.workflows import Workflow
+
+__all__ = ("agents_of", "orchestrator_of", "pools_of", "workflow_of")
+
+#: What begins the name of an agent.
+_AGENT: Final = "agent_"
+#: Attempts that are no tests: gates, and what keeps tasks in order.
+_OTHERS: Final = 2
+
+
+def workflow_of(suite: Suite) -> Workflow:
+    """
+    The suite as a workflow.
+
+    Its phases are those of the suite, and its tasks have their ids; one with subtasks
+    is complete when these are. `B2/ended` lets a task wait until B2 has ended, however
+    that was.
+    """
+    workflow = Workflow("suite")
+    pools = pools_of(suite)
+    for phase in suite.phases:
+        _add_phase(workflow, suite, phase, pools)
+    return workflow
+
+
+def ended() -> None:
+    """What others come after has ended."""
+
+
+def _add_phase(
+    workflow: Workflow, suite: Suite, phase: SuitePhase, pools: Resources
+) -> None:
+    added = workflow.phase(
+        phase.name, max_parallel=phase.max_parallel, on_failure=phase.on_failure
+    )
+    before: SuiteTask | None = None
+    for task in _in_order(phase.tasks):
+        after = list(task.dependencies)
+        if phase.mode != "parallel" and before and before.id not in after:
+            after.append(_end_of(workflow, before))
+        before = task
+        for part in task.run:
+            added.add(_task(suite, phase, part, after, pools))
+            if phase.mode == "sequential" and part is not task.run[-1]:
+                after = [*task.dependencies, _end_of(workflow, part)]
+        if task.subtasks:
+            parts = [workflow[part.id] for part in task.subtasks]
+            added.gather(parts, id=task.id, metadata={"name": task.name})
+
+
+def _end_of(workflow: Workflow, task: SuiteTask) -> str:
+    """What comes when all that is run for *task* has ended, however that was."""
+    name = f"{task.id}/ended"
+    after = [part.id for part in task.run]
+    workflow.task(ended, id=name, type="order", after=after, join="finished")
+    return name
+
+
+def _in_order(tasks: tuple[SuiteTask, ...]) -> Iterator[SuiteTask]:
+    """*tasks* as they stand, but each after what it depends on."""
+    left = {task.id: task for task in tasks}
+    owners = {part.id: task.id for task in tasks for part in task.subtasks}
+
+    def take(task: SuiteTask) -> Iterator[SuiteTask]:
+        # A ring was refused when the suite was read.
+        if left.pop(task.id, None) is None:
+            return
+        for name in task.dependencies:
+            above = left.get(owners.get(name, name))
+            if above is not None:
+                yield from take(above)
+        yield task
+
+    for task in tasks:
+        yield from take(task)
+
+
+def _task(
+    suite: Suite,
+    phase: SuitePhase,
+    task: SuiteTask,
+    after: list[str],
+    pools: Resources,
+) -> Task:
+    retries = suite.retries
+    retry = RetryPolicy()
+    if retries.max_retries:
+        retry = RetryPolicy(
+            1 + retries.max_retries,
+            wait="fixed",
+            base=retries.delay,
+            max_delay=retries.delay,
+            jitter=0,
+        )
+    return Task(
+        task.kind,
+        _payload(suite, task),
+        id=task.id,
+        priority=task.priority,
+        after=after,
+        resources=Resources(
+            **{n: task.resources[n] for n in task.resources if n in pools}
+        ),
+        timeout=task.timeout,
+        retry=retry,
+        metadata={
+            "name": task.name,
+            "phase": phase.name,
+            "criteria": _said(task.criteria),
+        },
+    )
+
+
+def _said(value: Any) -> dict[str, Any]:
+    return attrs.asdict(value, filter=lambda _, item: item is not None)
+
+
+def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
+    """What an agent needs to know to run *task*."""
+    template = suite.templates.get(task.template or "")
+    if template is None:
+        return {"template": task.template}
+    arguments = task.arguments
+    if arguments is None:
+        arguments = template.arguments.get(task.id, ())
+    known = {"id": task.id, "name": task.name}
+    how = "pytest" if template.command is None else "command"
+    words = template.pytest if template.command is None else template.command
+    found: dict[str, Any] = {
+        "template": template.name,
+        how: list(filled(words or (), known, arguments)),
+        "cwd": str(template.cwd),
+    }
+    if template.env:
+        found["env"] = dict(template.env)
+    if template.coverage:
+        found["coverage"] = list(template.coverage)
+    if template.results is not None:
+        (found["results"],) = filled([template.results, "{arguments}"], known, ())
+    return found
+
+
+# -- who does it -------------------------------------------------------------------
+
+
+def agents_of(suite: Suite) -> list[str]:
+    """The names of the agents: as many as there may be, and work for."""
+    most = suite.limits.max_agents
+    if most is None:
+        most = max(suite.limits.min_agents, math.ceil(machine_resources()["cpu"]))
+    parts = sum(len(task.run) for task in suite.tasks)
+    return [f"{_AGENT}{n:03}" for n in range(1, max(1, min(most, parts)) + 1)]
+
+
+def pools_of(suite: Suite) -> Resources:
+    """
+    What the agents may hold together.
+
+    What the configuration does not limit is as much as this machine has, or as the
+    largest task needs, if that is more. Of the disk nobody knows how much there is.
+    """
+    tasks = [part for task in suite.tasks for part in task.run]
+    found = dict(suite.limits.resources)
+    for name, amount in machine_resources().items():
+        needed = [task.resources.get(name, 0.0) for task in tasks]
+        found.setdefault(name, max([amount, *needed]))
+    return Resources(**found)
+
+
+def orchestrator_of(
+    suite: Suite, handler: Callable[[Task, TaskContext], Any], **options: Any
+) -> TaskOrchestrator:
+    """
+    An orchestrator for the suite, with its agents and what they may hold.
+
+    Args:
+        suite: The suite.
+        handler: What an agent does with a task.
+        options: More keyword arguments of `TaskOrchestrator`.
+    """
+    names = agents_of(suite)
+    orchestrator = TaskOrchestrator(
+        resources=pools_of(suite),
+        concurrency=len(names) + _OTHERS,
+        grace=suite.retries.grace,
+        **options,
+    )
+    kinds = {phase.kind for phase in suite.phases}
+    for name in names:
+        orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(handler)
+    return orchestrator
