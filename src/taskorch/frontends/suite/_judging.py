@@ -1,0 +1,129 @@
+"""Whether an attempt has succeeded: its criteria, beside how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from taskorch.errors import TaskFailure
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._measures import Counts, Measures
+
+__all__ = ("CriteriaNotMetError", "Finding", "judge")
+
+#: What pytest exits with when it has run all tests, if there were any.
+_RAN: Final = (0, 1)
+
+
+class CriteriaNotMetError(TaskFailure):
+    """A test task has run, and what must hold for it does not."""
+
+    code = "criteria_not_met"
+
+
+@attrs.frozen
+class Finding:
+    """
+    One thing that must hold.
+
+    Attributes:
+        name: The criterion, or `exit_code` or `tests`.
+        holds: Whether it does.
+        said: What was found and what is asked for, in a sentence.
+    """
+
+    name: str
+    holds: bool = False
+    said: str = ""
+
+
+def judge(criteria: Criteria, measures: Measures) -> list[Finding]:
+    """
+    What must hold of an attempt, and whether it does.
+
+    An attempt succeeds if all of it holds. A `pass_rate` takes the place of "no test
+    fails"; all else must hold beside it.
+    """
+    return [*_ended(criteria, measures), *_asked(criteria, measures)]
+
+
+def _ended(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
+    """What goes without saying: it ran to its end, and had something to run."""
+    code, counts = measures.exit_code, measures.counts
+    if counts is not None:
+        yield Finding("tests", bool(counts.total), str(counts))
+        if criteria.pass_rate is None:
+            said = f"{counts.bad:,} of {counts.judged:,} tests failed"
+            yield Finding("failures", not counts.bad, said)
+    # A runner of tests says by its code that some have failed: that is counted. But
+    # pytest says by all codes above 1 that it did not run them all.
+    explained = counts is not None and bool(counts.bad) and code > 0
+    if measures.is_pytest and code not in _RAN:
+        explained = False
+    if code < 0:
+        yield Finding("exit_code", said=f"it was ended by signal {-code}")
+    elif not (explained or (counts is not None and not counts.total)):
+        yield Finding("exit_code", not code, _exited(code, counts))
+
+
+def _exited(code: int, counts: Counts | None) -> str:
+    if counts is None or not code:
+        return f"it exited with {code}"
+    if counts.bad:
+        return f"it exited with {code}: not all tests were run"
+    return f"it exited with {code}, and no test has failed"
+
+
+def _asked(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
+    rate = measures.pass_rate
+    counts = measures.counts
+    of = ""
+    if counts is not None and counts.judged:
+        of = f" ({counts.passed + counts.xpassed:,} of {counts.judged:,})"
+    yield from _least("pass_rate", rate, criteria.pass_rate, of)
+    lines = measures.covered
+    of = "" if lines is None else f" ({lines[0]:,} of {lines[1]:,} lines)"
+    yield from _least("coverage", measures.coverage, criteria.coverage, of)
+    most = criteria.execution_time_max
+    yield from _most("execution_time", measures.seconds, most, "s")
+    yield from _most("memory", measures.memory_mb, criteria.memory_max, "MiB")
+    yield from _least("speedup", measures.speedup, criteria.speedup_min)
+    least = criteria.memory_efficiency
+    yield from _least("memory_efficiency", measures.memory_efficiency, least)
+
+
+def _least(
+    name: str, found: float | None, least: float | None, of: str = ""
+) -> Iterator[Finding]:
+    if least is None:
+        return
+    asked = f"at least {least:g} is asked for"
+    if found is None:
+        yield Finding(name, said=f"{name} was not measured, and {asked}")
+    else:
+        said = f"{name} is {_near(found, least)}{of}, and {asked}"
+        yield Finding(name, found >= least, said)
+
+
+def _most(
+    name: str, found: float | None, most: float | None, unit: str
+) -> Iterator[Finding]:
+    if most is None:
+        return
+    asked = f"at most {most:g} {unit} is asked for"
+    if found is None:
+        yield Finding(name, said=f"{name} was not measured, and {asked}")
+    else:
+        said = f"{name} is {_near(found, most)} {unit}, and {asked}"
+        yield Finding(name, found <= most, said)
+
+
+def _near(found: float, limit: float) -> str:
+    """*found* to as many figures as tell it from *limit*."""
+    for figures in (3, 4, 6, 9, 12):
+        text = f"{found:.{figures}g}"
+        if found == limit or float(text) != limit:
+            return f"{float(text):.{figures}g}"
+    return repr(found)
