@@ -96,6 +96,7 @@ _TEMPLATE: Final = Named(
         "coverage": _WORDS,
         "env": Named(others=Text()),
         "cwd": Text(),
+        "python": Text(),
     }
 )
 _FAILURES: Final = {

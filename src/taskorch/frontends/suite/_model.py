@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -42,6 +43,7 @@ class Template:
         coverage: The packages or folders whose coverage is measured.
         env: Variables to set.
         cwd: The folder it runs in.
+        python: The interpreter that runs pytest.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Template:
     coverage: tuple[str, ...] = ()
     env: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     cwd: Path = Path()
+    python: str = sys.executable
 
 
 @attrs.frozen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -61,9 +63,18 @@ def check_templates(
             env=dict(entry.get("env", arguments).values)
             if "env" in entry.values
             else {},
-            cwd=(folder / entry.get("cwd", ".")),
+            cwd=(folder / entry.get("cwd", ".")).resolve(),
+            python=_program(folder, entry.get("python")),
         )
     return found
+
+
+def _program(folder: Path, name: str | None) -> str:
+    """The path of an interpreter; one without a slash is looked up on the PATH."""
+    if name is None:
+        return sys.executable
+    # Not resolved: the link is what tells an environment from the one it is made of.
+    return os.path.abspath(folder / name) if "/" in name else name  # noqa: PTH100
 
 
 def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -90,7 +101,7 @@ def _check(name: str, node: Located, faults: Faults) -> None:
 
 
 def filled(
-    words: Sequence[str], values: Mapping[str, str], arguments: Sequence[str]
+    words: Sequence[str], values: Mapping[str, str], arguments: Sequence[str] | None
 ) -> tuple[str, ...]:
     """
     The words of a template with what stands for its places.
@@ -99,11 +110,13 @@ def filled(
         words: The words.
         values: What stands for `{id}`, `{name}` and `{artifacts}`.
         arguments: What stands for `{arguments}`; where that is not among the words,
-            they come last.
+            they come last. None: these are no words of a command.
     """
     found: list[str] = []
-    for word in words if _ARGUMENTS in words else (*words, _ARGUMENTS):
-        if word == _ARGUMENTS:
+    if arguments is not None and _ARGUMENTS not in words:
+        words = (*words, _ARGUMENTS)
+    for word in words:
+        if word == _ARGUMENTS and arguments is not None:
             found += arguments
         else:
             found.append(_PLACE.sub(lambda match: values.get(match[1], match[0]), word))

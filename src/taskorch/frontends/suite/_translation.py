@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -16,8 +17,10 @@ from taskorch.runtime._context import TaskContext
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Workflow
 
-__all__ = ("agents_of", "orchestrator_of", "pools_of", "workflow_of")
+__all__ = ("Handler", "agents_of", "orchestrator_of", "pools_of", "workflow_of")
 
+#: What an agent does with a task.
+Handler: TypeAlias = Callable[[Task, TaskContext], Any]
 #: What begins the name of an agent.
 _AGENT: Final = "agent_"
 #: Attempts that are no tests: gates, and what keeps tasks in order.
@@ -147,12 +150,15 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
         how: list(filled(words or (), known, arguments)),
         "cwd": str(template.cwd),
     }
+    if template.python != sys.executable:
+        found["python"] = template.python
     if template.env:
-        found["env"] = dict(template.env)
+        texts = filled(list(template.env.values()), known, None)
+        found["env"] = dict(zip(template.env, texts, strict=True))
     if template.coverage:
         found["coverage"] = list(template.coverage)
     if template.results is not None:
-        (found["results"],) = filled([template.results, "{arguments}"], known, ())
+        (found["results"],) = filled([template.results], known, None)
     return found
 
 
@@ -184,14 +190,14 @@ def pools_of(suite: Suite) -> Resources:
 
 
 def orchestrator_of(
-    suite: Suite, handler: Callable[[Task, TaskContext], Any], **options: Any
+    suite: Suite, handler_of: Callable[[str], Handler], **options: Any
 ) -> TaskOrchestrator:
     """
     An orchestrator for the suite, with its agents and what they may hold.
 
     Args:
         suite: The suite.
-        handler: What an agent does with a task.
+        handler_of: Gives what the agent of a name does with a task.
         options: More keyword arguments of `TaskOrchestrator`.
     """
     names = agents_of(suite)
@@ -203,5 +209,7 @@ def orchestrator_of(
     )
     kinds = {phase.kind for phase in suite.phases}
     for name in names:
-        orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(handler)
+        orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(
+            handler_of(name)
+        )
     return orchestrator

@@ -1,0 +1,71 @@
+"""Where a run of a suite keeps its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ("RunFolder", "write_json")
+
+
+@attrs.frozen
+class RunFolder:
+    """
+    The folder of a run, and what is where in it.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path = attrs.field(converter=Path)
+
+    def make(self) -> RunFolder:
+        """Itself, with all its folders."""
+        for folder in (self.artifacts, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    @property
+    def artifacts(self) -> Path:
+        """What tasks leave behind."""
+        return self.path / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        """What tasks print, and the messages."""
+        return self.path / "logs"
+
+    @property
+    def journal(self) -> Path:
+        """What makes a run go on where it was."""
+        return self.path / "journal.db"
+
+    def results(self, name: str) -> Path:
+        """What became of the tests of a task."""
+        return self.artifacts / f"{name}_results.json"
+
+    def coverage(self, name: str) -> Path:
+        """Which lines a task has run."""
+        return self.artifacts / f"{name}_coverage.json"
+
+    def coverage_data(self, name: str) -> Path:
+        """The same, as coverage.py combines it."""
+        return self.artifacts / f"{name}.coverage"
+
+    def agent_report(self, name: str) -> Path:
+        """Who ran a task, and what that took."""
+        return self.artifacts / f"{name}_agent_report.json"
+
+    def log(self, name: str, attempt: int) -> Path:
+        """What an attempt has printed."""
+        return self.logs / f"{name}.{attempt}.log"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write *value* to *path*: a reader finds all of it, or what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

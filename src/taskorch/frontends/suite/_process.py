@@ -1,0 +1,142 @@
+"""The process of an agent, as the orchestrator sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from taskorch.errors import TaskFailure
+
+__all__ = ("AgentDiedError", "AgentProcess")
+
+_WORKER: Final = Path(__file__).with_name("_worker.py")
+#: Seconds between looks whether a task is to end.
+_LOOK: Final = 0.1
+#: Seconds that a process has to end when it is not needed any more.
+_PATIENCE: Final = 5.0
+#: Bytes of an event: beyond that it is none of ours.
+_MAX_LINE: Final = 1 << 20
+
+
+class AgentDiedError(TaskFailure):
+    """The process of an agent has ended while it ran a task."""
+
+    code = "agent_died"
+
+
+class AgentProcess:
+    """
+    A long-lived process that runs test tasks, one at a time.
+
+    It is started with the first task, and again after it has died.
+
+    Args:
+        python: The interpreter that runs it, and pytest in it.
+    """
+
+    def __init__(self, python: str) -> None:
+        self.python: str = python
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
+
+    def run(
+        self,
+        job: Mapping[str, Any],
+        *,
+        hear: Callable[[dict[str, Any]], object],
+        is_to_end: Callable[[], bool],
+        grace: float,
+    ) -> dict[str, Any]:
+        """
+        Run one task to its end.
+
+        Args:
+            job: What to run: see `_worker`.
+            hear: Is given each event on the way.
+            is_to_end: Is asked now and then whether it is to end early.
+            grace: Seconds that it has for that.
+
+        Returns:
+            The last event: how it ended.
+
+        Raises:
+            AgentDiedError: The process could not be started, or has died.
+        """
+        self._start()
+        self._ask({"run": dict(job)})
+        is_ending = False
+        while True:
+            if not is_ending and is_to_end():
+                is_ending = True
+                self._ask({"stop": grace})
+            for event in self._events():
+                if event["event"] == "ended":
+                    return event
+                hear(event)
+
+    def close(self) -> None:
+        """End the process, and what it runs."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        assert process.stdout is not None  # noqa: S101 - likewise
+        process.stdin.close()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def _start(self) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            return
+        self.close()
+        self._read = b""
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - a file of ours
+                [self.python, str(_WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Ctrl-C in a terminal is for the orchestrator, which asks it to end.
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            msg = f"{self.python} cannot be started: {error.strerror}"
+            hint = "see python: of the template"
+            raise AgentDiedError(msg, hint=hint) from error
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        process = self._process
+        assert process is not None and process.stdin is not None  # noqa: S101, PT018 - it was started
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError:
+            # What it says, or rather no more says, tells why.
+            return
+
+    def _events(self) -> list[dict[str, Any]]:
+        """What it has said; nothing, if it says nothing for a moment."""
+        process = self._process
+        assert process is not None and process.stdout is not None  # noqa: S101, PT018 - likewise
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            if not selector.select(_LOOK):
+                return []
+        data = os.read(process.stdout.fileno(), 1 << 16)
+        if not data or len(self._read) > _MAX_LINE:
+            self.close()
+            code = process.returncode
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            msg = f"the process of the agent ({self.python}) has ended: {how}"
+            raise AgentDiedError(msg, hint="its standard error says more")
+        *lines, self._read = (self._read + data).split(b"\n")
+        return [json.loads(line) for line in lines]

@@ -1,0 +1,212 @@
+"""What a test task has left behind: results of pytest, JUnit XML, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+import attrs
+
+from taskorch.errors import TaskFailure
+from taskorch.frontends.suite._measures import Counts
+
+__all__ = ("ResultsError", "TestRecord", "counts_of", "read_json", "read_junit")
+
+#: Bytes of a file of results.
+_MAX_SIZE: Final = 1 << 26
+#: What JUnit calls an outcome.
+_MARKS: Final = {"failure": "failed", "error": "error", "skipped": "skipped"}
+#: What a file of JSON may say of its tests.
+_NAMES: Final = {
+    "passed": "passed",
+    "failed": "failed",
+    "errors": "errors",
+    "skipped": "skipped",
+    "xfailed": "xfailed",
+    "xpassed": "xpassed",
+}
+#: What it may say of its measures.
+_NUMBERS: Final = (
+    *("pass_rate", "coverage", "speedup", "memory_efficiency"),
+    *("serial_seconds", "parallel_seconds"),
+)
+
+
+class ResultsError(TaskFailure):
+    """A test task has left no results, or none that can be read."""
+
+    code = "no_results"
+
+
+@attrs.frozen
+class TestRecord:
+    """
+    What became of one test.
+
+    Attributes:
+        id: Its id, as pytest writes it.
+        outcome: `passed`, `failed`, `error`, `skipped`, `xfailed` or `xpassed`.
+        seconds: How long it took.
+        message: Why it did not pass.
+        text: The same at length.
+        output: What it printed.
+        file: The file that it stands in.
+        line: Where, from 1.
+        function: What it is called there.
+        properties: What it has recorded.
+    """
+
+    __test__ = False
+
+    id: str
+    outcome: str
+    seconds: float = 0.0
+    message: str = ""
+    text: str = ""
+    output: str = ""
+    file: str = ""
+    line: int | None = None
+    function: str = ""
+    properties: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether a plain run would fail because of it."""
+        return self.outcome in ("failed", "error")
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> TestRecord:
+        """One as it stands in a file of ours."""
+        names = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in said.items() if name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Itself, without what says nothing."""
+        return attrs.asdict(
+            self,
+            filter=lambda field, value: field.name in _ALWAYS or value not in _NOTHING,
+        )
+
+
+_ALWAYS: Final = ("id", "outcome", "seconds")
+_NOTHING: Final[tuple[Any, ...]] = (None, "", {})
+
+
+def counts_of(tests: Iterable[TestRecord]) -> Counts:
+    """How many tests came to what."""
+    found = Counter(test.outcome for test in tests)
+    found["errors"] = found.pop("error", 0)
+    return Counts(**found)
+
+
+def read_junit(path: Path) -> list[TestRecord]:
+    """
+    The tests of a report in JUnit's XML.
+
+    Raises:
+        ResultsError: There is no such file, or it is no such report.
+    """
+    text = _read(path)
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        msg = f"{path}: a report declares no document type and no entities"
+        raise ResultsError(msg)
+    try:
+        root = ET.fromstring(text)  # noqa: S314 - without declarations, see above
+    except ET.ParseError as error:
+        msg = f"{path} is no XML: {error}"
+        raise ResultsError(msg) from None
+    if root.tag not in ("testsuites", "testsuite"):
+        msg = f"{path} is no JUnit report: it begins with <{root.tag}>"
+        raise ResultsError(msg)
+    return [_record(case) for case in root.iter("testcase")]
+
+
+def _record(case: ET.Element) -> TestRecord:
+    marks = [mark for mark in case if mark.tag in _MARKS]
+    outcome = "passed"
+    message = text = ""
+    for mark in marks:
+        outcome = _MARKS[mark.tag]
+        message, text = mark.get("message") or "", mark.text or ""
+        if mark.get("type") == "pytest.xfail":
+            outcome = "xfailed"
+    place = case.get("classname") or case.get("file") or ""
+    name = case.get("name") or ""
+    line = case.get("line") or ""
+    return TestRecord(
+        f"{place}::{name}" if place else name,
+        outcome,
+        _seconds(case.get("time")),
+        message,
+        text,
+        "".join(case.findtext(tag) or "" for tag in ("system-out", "system-err")),
+        case.get("file") or "",
+        int(line) if line.isdecimal() else None,
+        name,
+    )
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float((text or "0").replace(",", "")))
+    except ValueError:
+        return 0.0
+
+
+def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
+    """
+    How many tests came to what, and the measures that a command says in JSON.
+
+    Raises:
+        ResultsError: There is no such file, or it is no such report.
+    """
+    try:
+        said = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is no JSON: {error}"
+        raise ResultsError(msg) from None
+    if not isinstance(said, dict):
+        msg = f"{path}: an object is needed, not {type(said).__name__}"
+        raise ResultsError(msg)
+    about = said.get("test_results", said)
+    counts = None
+    if isinstance(about, dict) and any(name in about for name in _NAMES):
+        counts = Counts(
+            **{
+                ours: _count(path, name, about.get(name, 0))
+                for name, ours in _NAMES.items()
+            }
+        )
+    numbers = {n: _number(path, n, said[n]) for n in _NUMBERS if n in said}
+    return counts, numbers
+
+
+def _count(path: Path, name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        msg = f"{path}: {name} is a count, not {value!r}"
+        raise ResultsError(msg)
+    return value
+
+
+def _number(path: Path, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        msg = f"{path}: {name} is a number from 0, not {value!r}"
+        raise ResultsError(msg)
+    return float(value)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_SIZE + 1)
+    except OSError as error:
+        msg = f"it has left no results: {path}: {error.strerror}"
+        raise ResultsError(msg, hint="see results: of the template") from None
+    if len(text) > _MAX_SIZE:
+        msg = f"{path} has more than the {_MAX_SIZE:,} bytes that are read"
+        raise ResultsError(msg)
+    return text

@@ -1,0 +1,249 @@
+"""
+The process of an agent: it runs one test task after another.
+
+It has loaded pytest already, and each task is a fork of it, so that starting costs
+next to nothing and no task sees what another left behind. It reads requests from its
+standard input, a line of JSON each, and writes events to its standard output, likewise:
+
+    {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
+    {"stop": 10.0}
+
+    {"event": "test", "done": 3, "total": 45, …}
+    {"event": "ended", "exit_code": 0, "memory_mb": 120.0, …}
+
+When its input ends, as it does when the orchestrator dies, it ends what it runs, and
+itself. It needs the standard library alone, and is started by its path, so that it can
+run in an environment without taskorch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+#: Seconds that a task has to end when the orchestrator has died.
+_ORPHAN_GRACE = 2.0
+_HERE = Path(__file__).resolve().parent
+
+
+def _plugin() -> Any:
+    """The plugin that lies beside this file; the package need not be importable."""
+    path = _HERE / "_plugin.py"
+    spec = importlib.util.spec_from_file_location("taskorch_suite_plugin", path)
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Worker:
+    """Runs what it is asked to, one at a time."""
+
+    def __init__(self) -> None:
+        # What is printed by accident is no event.
+        self.events = os.dup(1)
+        os.dup2(2, 1)
+        self.plugin = _plugin()
+        self.child = 0
+        self.began = 0.0
+        self.kill_at = None  # type: float | None
+        self.asked = b""
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Write *event*."""
+        line = json.dumps(event).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self.events, line) :]
+        except OSError:
+            # Nobody is there to hear of it.
+            return
+
+    def serve(self) -> int:
+        """Do what is asked for until nobody is there to ask; the exit code."""
+        wake, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # For every fork. They may be missing where nobody asks for them.
+        for name in ("pytest", "coverage"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+        self.emit({"event": "ready", "pid": os.getpid(), "python": sys.executable})
+        is_over = False
+        while not is_over or self.child:
+            # Once its input has ended, it would be ready for ever.
+            sources = [wake] if is_over else [wake, 0]
+            ready, _, _ = select.select(sources, [], [], self._patience())
+            if wake in ready:
+                os.read(wake, 4096)
+            if 0 in ready and self._hears():
+                is_over = True
+                self._stop(_ORPHAN_GRACE)
+            if self.kill_at is not None and time.monotonic() >= self.kill_at:
+                self._signal(signal.SIGKILL)
+            self._reap()
+        return 0
+
+    def _patience(self) -> float | None:
+        if self.kill_at is None:
+            return None
+        return max(0.01, self.kill_at - time.monotonic())
+
+    def _hears(self) -> bool:
+        """Take what is asked for; whether there is nobody to ask any more."""
+        data = os.read(0, 1 << 16)
+        *lines, self.asked = (self.asked + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            if "stop" in request:
+                self._stop(request["stop"])
+            elif not self.child:
+                self._start(request["run"])
+        return not data
+
+    def _stop(self, grace: float) -> None:
+        if self.child:
+            self._signal(signal.SIGTERM)
+            self.kill_at = time.monotonic() + grace
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self.child, number)
+
+    def _start(self, job: dict[str, Any]) -> None:
+        self.began = time.monotonic()
+        self.kill_at = None
+        self.child = os.fork()
+        if not self.child:
+            self._become(job)
+        # On both sides: whoever comes first.
+        with contextlib.suppress(OSError):
+            os.setpgid(self.child, self.child)
+
+    def _become(self, job: dict[str, Any]) -> None:
+        """In the new process: run the task."""
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        code = 127
+        try:
+            os.environ.update(job["env"])
+            os.chdir(job["cwd"])
+            if job["kind"] == "command":
+                # Python ignores them, and programs do not expect that.
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):
+                    signal.signal(number, signal.SIG_DFL)
+                os.execvp(job["args"][0], job["args"])  # noqa: S606 - the configuration's
+            code = self._pytest(job)
+        except OSError as error:
+            name = error.filename or job["args"][0]
+            sys.stderr.write(f"taskorch: {name}: {error.strerror}\n")
+        # The interpreter ends as any: what tests have registered for that is called.
+        sys.exit(code)
+
+    def _pytest(self, job: dict[str, Any]) -> int:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # As `python -m pytest` has it.
+        sys.path[0] = os.getcwd()  # noqa: PTH109 - a text
+        sys.argv = ["pytest", *job["args"]]
+        try:
+            import pytest  # noqa: PLC0415 - it may be missing
+        except ImportError:
+            sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
+            return 4
+        recorder = self.plugin.Recorder(self.emit)
+        measure = _Coverage(job) if job["coverage"] else None
+        code = 3
+        try:
+            code = int(pytest.main(job["args"], plugins=[recorder]))
+        finally:
+            if measure is not None:
+                measure.end()
+            _write(job["results"], recorder.results(code))
+        return code
+
+    def _reap(self) -> None:
+        if not self.child:
+            return
+        pid, status, used = os.wait4(self.child, os.WNOHANG)
+        if not pid:
+            return
+        # What it left running in its group ends, too.
+        self._signal(signal.SIGKILL)
+        self.child, self.kill_at = 0, None
+        self.emit(
+            {
+                "event": "ended",
+                "exit_code": os.waitstatus_to_exitcode(status),
+                "seconds": time.monotonic() - self.began,
+                **self.plugin.usage(used),
+            }
+        )
+
+
+class _Coverage:
+    """Measures which lines are run, by coverage.py."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.measure = None  # type: Any
+        try:
+            import coverage  # noqa: PLC0415 - only where it is asked for
+        except ImportError:
+            sys.stderr.write(f"taskorch: {sys.executable} has no coverage\n")
+            return
+        other = coverage.Coverage.current()
+        if other is not None:
+            # Whoever measures us does not measure the tests.
+            other.stop()
+        self.measure = coverage.Coverage(
+            data_file=job["coverage_data"], source=job["coverage"]
+        )
+        self.measure.start()
+
+    def end(self) -> None:
+        """Write what was measured, if anything was."""
+        if self.measure is None:
+            return
+        import coverage  # noqa: PLC0415 - it is there
+
+        self.measure.stop()
+        self.measure.save()
+        try:
+            self.measure.json_report(outfile=self.job["coverage_json"])
+        except coverage.CoverageException as error:
+            sys.stderr.write(f"taskorch: coverage: {error}\n")
+
+
+def _write(path: str, value: Any) -> None:
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    part.write_text(json.dumps(value), encoding="utf-8")
+    part.replace(target)
+
+
+def _ignore(*_: object) -> None:
+    """A signal of which only the pipe is to hear."""
+
+
+if __name__ == "__main__":
+    sys.exit(Worker().serve())

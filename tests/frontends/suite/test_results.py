@@ -1,0 +1,100 @@
+"""The results of commands: what is read, and what is refused."""
+
+import pytest
+
+from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._results import (
+    ResultsError,
+    TestRecord,
+    counts_of,
+    read_json,
+    read_junit,
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "results"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "is no XML"),
+        ("<a", "is no XML"),
+        ("<html/>", "is no JUnit report: it begins with <html>"),
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]><testsuite/>", "no document type"),
+    ],
+)
+def test_what_is_no_junit_report(text, part, write):
+    with pytest.raises(ResultsError, match=part):
+        read_junit(write(text))
+
+
+def test_a_report_that_is_not_there(tmp_path):
+    with pytest.raises(ResultsError, match=r"has left no results: .*No such file"):
+        read_junit(tmp_path / "none.xml")
+
+
+def test_a_report_that_is_too_large(write, monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.suite._results._MAX_SIZE", 10)
+    with pytest.raises(ResultsError, match="more than the 10 bytes"):
+        read_junit(write("<testsuite></testsuite>"))
+
+
+def test_a_junit_report_is_read(write):
+    text = """<testsuite>
+      <testcase classname="a.b" name="c" file="a/b.py" line="3" time="odd">
+        <error type="E">trace</error></testcase>
+      <testcase file="x.js" name="y"><skipped/></testcase>
+    </testsuite>"""
+    tests = read_junit(write(text))
+    assert tests == [
+        TestRecord("a.b::c", "error", 0.0, "", "trace", "", "a/b.py", 3, "c"),
+        TestRecord("x.js::y", "skipped", file="x.js", function="y"),
+    ]
+    assert counts_of(tests) == Counts(errors=1, skipped=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "an object is needed, not list"),
+        ('{"passed": -1}', "passed is a count, not -1"),
+        ('{"passed": true}', "passed is a count, not True"),
+        ('{"test_results": {"failed": "1"}}', "failed is a count, not '1'"),
+        ('{"coverage": "all"}', "coverage is a number from 0, not 'all'"),
+        ("[" * 100_000, "is no JSON"),
+    ],
+)
+def test_what_is_no_json_report(text, part, write):
+    with pytest.raises(ResultsError, match=part):
+        read_json(write(text))
+
+
+def test_a_json_report_is_read(write):
+    assert read_json(write('{"passed": 3, "xfailed": 1, "coverage": 0.5}')) == (
+        Counts(passed=3, xfailed=1),
+        {"coverage": 0.5},
+    )
+    assert read_json(write('{"serial_seconds": 3}')) == (None, {"serial_seconds": 3})
+
+
+def test_a_record_is_written_without_what_says_nothing():
+    record = TestRecord("a", "failed", 1.0, "no", properties={"x": 1})
+    said = record.to_dict()
+    assert said == {
+        "id": "a",
+        "outcome": "failed",
+        "seconds": 1.0,
+        "message": "no",
+        "properties": {"x": 1},
+    }
+    assert TestRecord.of({**said, "unknown": 1}) == record
+    assert record.is_bad
