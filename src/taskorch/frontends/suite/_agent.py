@@ -40,8 +40,8 @@ _SHOWN: Final = 5
 
 
 def name_of(task_id: str) -> str:
-    """The id of a task in its suite, of its id in a run."""
-    return task_id.partition("/")[2] or task_id
+    """The id of a task in its suite, of its id in a run, whichever run of it."""
+    return (task_id.partition("/")[2] or task_id).partition("~")[0]
 
 
 class Agent:
@@ -111,7 +111,9 @@ class _Attempt:
         self.name = name_of(context.task_id)
         about = task.metadata or {}
         self.criteria = Criteria(**about.get("criteria", {}))
-        self.log = agent.folder.log(self.name, context.attempt)
+        # The attempts at a task that is run again have numbers of their own.
+        again = context.task_id.partition("/")[2] or context.task_id
+        self.log = agent.folder.log(again, context.attempt)
         #: Where it leaves its results.
         self.results = self._results()
 

@@ -39,5 +39,9 @@ class Criteria:
     speedup_min: float | None = None
     memory_efficiency: float | None = None
 
+    def said(self) -> dict[str, float]:
+        """What is asked for, by name."""
+        return attrs.asdict(self, filter=lambda _, value: value is not None)
+
     def __bool__(self) -> bool:
-        return any(value is not None for value in attrs.astuple(self))
+        return bool(self.said())

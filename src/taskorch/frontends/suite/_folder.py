@@ -43,6 +43,16 @@ class RunFolder:
         """What makes a run go on where it was."""
         return self.path / "journal.db"
 
+    @property
+    def messages(self) -> Path:
+        """What was said to and by agents."""
+        return self.logs / "messages.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """When tasks were given out, and when they ended."""
+        return self.logs / "events.jsonl"
+
     def results(self, name: str) -> Path:
         """What became of the tests of a task."""
         return self.artifacts / f"{name}_results.json"

@@ -27,8 +27,10 @@ _SECONDS: Final = Number(most=MAX_SECONDS)
 _TIMEOUT: Final = Number(most=MAX_SECONDS, is_above=True)
 _SHARE: Final = Number(most=1)
 _PORT: Final = Number(least=1, most=65_535, is_whole=True)
-_WORDS: Final = Each(Text(), hint="a list of texts")
-_ARGV: Final = Each(Text(), least=1, hint="a list, a program and its arguments,")
+_WORDS: Final = Each(Text(is_any=True), hint="a list of texts")
+_ARGV: Final = Each(
+    Text(is_any=True), least=1, hint="a list, a program and its arguments,"
+)
 _IDS: Final = Each(_ID, hint="a list of ids")
 
 _RESOURCES: Final = {
@@ -94,7 +96,7 @@ _TEMPLATE: Final = Named(
         "arguments": Named(others=_WORDS),
         "results": Text(),
         "coverage": _WORDS,
-        "env": Named(others=Text()),
+        "env": Named(others=Text(is_any=True)),
         "cwd": Text(),
         "python": Text(),
     }

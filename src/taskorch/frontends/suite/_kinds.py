@@ -83,13 +83,14 @@ class Entry:
 
 @attrs.frozen
 class Text:
-    """A text; *is_id*: one that can be the id of a task."""
+    """A text; *is_id*: one that can be the id of a task; *is_any*: "" as well."""
 
     is_id: bool = False
+    is_any: bool = False
 
     def read(self, node: Located, name: str, faults: Faults) -> str | None:
         value = node.value
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (self.is_any or value.strip()):
             faults.wrong(node, name, "a text")
             return None
         problem = id_problem(value) if self.is_id else None

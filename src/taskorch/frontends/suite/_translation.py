@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-import attrs
-
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.frontends.suite._placeholders import filled
@@ -125,13 +123,9 @@ def _task(
         metadata={
             "name": task.name,
             "phase": phase.name,
-            "criteria": _said(task.criteria),
+            "criteria": task.criteria.said(),
         },
     )
-
-
-def _said(value: Any) -> dict[str, Any]:
-    return attrs.asdict(value, filter=lambda _, item: item is not None)
 
 
 def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:

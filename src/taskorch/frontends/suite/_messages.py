@@ -1,0 +1,221 @@
+"""The messages between the orchestrator of a suite and its agents."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any, Final
+
+from taskorch.errors import ValidationFailedError
+from taskorch.frontends.suite import _words
+from taskorch.frontends.suite._criteria import SYNONYMS
+from taskorch.frontends.suite._model import SuiteTask
+from taskorch.model import TaskState
+from taskorch.policies._json import schema_checker
+
+__all__ = (
+    "assignment",
+    "check_message",
+    "completion",
+    "failure",
+    "message_schema",
+    "progress",
+)
+
+_CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
+#: Figures of a rate and of a percentage.
+_RATE: Final = 3
+_PERCENT: Final = 1
+
+
+def message_schema() -> dict[str, Any]:
+    """The JSON Schema of all messages; `$defs` has one for each kind."""
+    text = files(__package__ or "").joinpath("messages.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@functools.cache
+def _checkers() -> dict[str, Any]:
+    return {
+        name: schema_checker(name, one)
+        for name, one in message_schema()["$defs"].items()
+    }
+
+
+def check_message(message: object) -> None:
+    """
+    Check a message: one that is written, as well as one that was read.
+
+    Raises:
+        ValidationFailedError: It is none; all that is wrong is named.
+        ImportError: jsonschema is not installed.
+    """
+    kind = message.get("message_type") if isinstance(message, Mapping) else None
+    checker = _checkers().get(kind) if isinstance(kind, str) else None
+    if checker is None:
+        what = f"message_type is none of {', '.join(_checkers())}"
+        msg = f"the message was refused: {what}"
+        raise ValidationFailedError(msg, findings=(("message_type", what),))
+    found = [
+        (".".join(map(str, error.absolute_path)) or "the message", error.message)
+        for error in checker.iter_errors(message)
+    ]
+    if found:
+        said = "; ".join(f"{path}: {what}" for path, what in sorted(found))
+        msg = f"the {kind} was refused: {said}"
+        raise ValidationFailedError(msg, findings=tuple(sorted(found)))
+
+
+def stamp(at: float) -> str:
+    """A time in seconds since the epoch, as messages write it."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _head(kind: str, number: int, at: float) -> dict[str, Any]:
+    return {
+        "message_type": kind,
+        "message_id": f"msg_{number:03}",
+        "timestamp": stamp(at),
+    }
+
+
+def assignment(
+    number: int, at: float, orchestrator: str, agent: str, task: SuiteTask
+) -> dict[str, Any]:
+    """An agent is given a task."""
+    held = task.resources
+    return {
+        **_head("task_assignment", number, at),
+        "orchestrator_id": orchestrator,
+        "target_agent": agent,
+        "task_details": {
+            "task_id": task.id,
+            "task_type": _words.task_type(task.kind),
+            "role": task.role,
+            "priority": _words.priority_word(task.priority),
+            "timeout_seconds": task.timeout,
+            "resources": {
+                "memory_mb": held.get("memory_mb", 0.0),
+                "cpu_cores": held.get("cpu", 0.0),
+                "disk_mb": held.get("disk_mb", 0.0),
+            },
+            "execution_template": task.template or "none",
+            "dependencies": list(task.dependencies),
+            "success_criteria": {
+                _CRITERIA.get(name, name): value
+                for name, value in task.criteria.said().items()
+            },
+        },
+    }
+
+
+def progress(
+    number: int, at: float, agent: str, task_id: str, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How far a task is, and what it uses."""
+    end = said["estimated_completion"]
+    return {
+        **_head("progress_update", number, at),
+        "agent_id": agent,
+        "task_id": task_id,
+        "progress": {
+            "percentage": said["percentage"],
+            "current_test": said["current_test"],
+            "tests_completed": said["tests_completed"],
+            "tests_remaining": said["tests_remaining"],
+            "estimated_completion": None if end is None else stamp(end),
+        },
+        "resources": {
+            "memory_usage_mb": said["memory_usage_mb"],
+            "cpu_utilization": said["cpu_utilization"],
+            "disk_usage_mb": said["disk_usage_mb"],
+        },
+        "status": _words.STATUS[TaskState.RUNNING],
+    }
+
+
+def completion(
+    number: int,
+    at: float,
+    agent: str,
+    task_id: str,
+    *,
+    state: TaskState,
+    began: float,
+    found: Mapping[str, Any],
+    artifacts: Sequence[str],
+    next_actions: Sequence[str],
+) -> dict[str, Any]:
+    """A task has ended, for good."""
+    counts = found.get("counts") or {}
+    rate, coverage = found.get("pass_rate"), found.get("coverage")
+    return {
+        **_head("task_completion", number, at),
+        "agent_id": agent,
+        "task_id": task_id,
+        "final_status": _words.FINAL_STATUS[state],
+        "execution_summary": {
+            "start_time": stamp(began),
+            "end_time": stamp(at),
+            "duration_seconds": round(max(0.0, at - began), 3),
+            "exit_code": found.get("exit_code"),
+        },
+        "test_results": {
+            "total_tests": sum(counts.values()),
+            "passed": counts.get("passed", 0) + counts.get("xpassed", 0),
+            "failed": counts.get("failed", 0) + counts.get("errors", 0),
+            "pass_rate": None if rate is None else round(rate, _RATE),
+            "coverage_percentage": (
+                None if coverage is None else round(100 * coverage, _PERCENT)
+            ),
+        },
+        "artifacts": list(artifacts),
+        "next_actions": list(next_actions),
+    }
+
+
+def failure(
+    number: int,
+    at: float,
+    agent: str,
+    task_id: str,
+    *,
+    error_type: str,
+    message: str,
+    failed: Sequence[Mapping[str, Any]],
+    attempts: Sequence[tuple[int, str, float]],
+    is_escalated: bool,
+    actions: Sequence[str],
+) -> dict[str, Any]:
+    """An attempt has failed."""
+    first: Mapping[str, Any] = failed[0] if failed else {}
+    return {
+        **_head("failure_notification", number, at),
+        "agent_id": agent,
+        "task_id": task_id,
+        "failure_details": {
+            "error_type": error_type,
+            "error_message": message,
+            "failed_tests": [test["id"] for test in failed],
+            "error_context": {
+                "test_file": first.get("file"),
+                "line_number": first.get("line"),
+                "function": first.get("function"),
+            },
+        },
+        "recovery_attempts": [
+            {
+                "attempt": attempt,
+                "action": "automatic_retry",
+                "result": result,
+                "timestamp": stamp(when),
+            }
+            for attempt, result, when in attempts
+        ],
+        "escalation_required": is_escalated,
+        "recommended_actions": list(actions),
+    }

@@ -1,0 +1,242 @@
+"""Runs a suite, and goes on with a run that was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    ValidationFailedError,
+    WorkflowFailedError,
+)
+from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskRetrying
+from taskorch.frontends.suite._agent import Agent, name_of
+from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._phase_clock import PhaseClock
+from taskorch.frontends.suite._telling import Teller
+from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
+from taskorch.workflows import WorkflowReport
+
+__all__ = ("RUN", "Ended", "SuiteRun", "check_complete", "run")
+
+#: The id of the run in its journal.
+RUN: Final = "suite"
+#: What says that a run has ended.
+_ENDED: Final = "ended.json"
+
+
+@attrs.frozen
+class Ended:
+    """
+    A task has ended, or an attempt at it has failed.
+
+    Attributes:
+        name: The id of the task.
+        state: `completed`, `retrying`, `failed` or `cancelled`.
+        agent: Who did it.
+        attempt: The number of the attempt; 0: there was none.
+        message: Why it did not complete.
+    """
+
+    name: str
+    state: str
+    agent: str
+    attempt: int
+    message: str = ""
+
+
+@attrs.frozen
+class SuiteRun:
+    """
+    A run that has ended.
+
+    Attributes:
+        suite: The suite.
+        folder: Where its files are.
+        report: What became of its tasks.
+        over_time: The phases whose time was over before they had ended.
+    """
+
+    suite: Suite
+    folder: RunFolder
+    report: WorkflowReport
+    over_time: tuple[str, ...] = ()
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether all of it has succeeded."""
+        return self.report.state == "completed"
+
+
+def run(
+    suite: Suite,
+    folder: str | os.PathLike[str],
+    *,
+    failed: bool = False,
+    fresh: bool = False,
+    tell: Callable[[Ended], object] = lambda _: None,
+    **options: Any,
+) -> SuiteRun:
+    """
+    Run a suite to its end, or go on with the run that was interrupted.
+
+    Args:
+        suite: The suite.
+        folder: Where the run keeps its files. A run that has ended there is put into
+            the folder `previous` beneath it, unless *failed*.
+        failed: Whether to run again what failed in the run that has ended, and what
+            waited for that, and nothing else.
+        fresh: Whether to begin anew, whatever is there.
+        tell: Is called with each task that has ended.
+        options: More keyword arguments of `TaskOrchestrator`.
+
+    Raises:
+        ValidationFailedError: The suite is not complete: a template is missing.
+        InvalidTaskError: There is no run of which something could have failed, or the
+            run that was interrupted is one of another suite.
+        JournalTakenError: It is running already.
+    """
+    check_complete(suite)
+    place = RunFolder(folder)
+    has_ended = (place.path / _ENDED).exists()
+    if failed and not has_ended:
+        msg = f"there is no run in {place.path} that has ended"
+        raise InvalidTaskError(msg, hint="run it without `failed` first")
+    if fresh or (has_ended and not failed):
+        _put_aside(place)
+    place.make()
+    agents: list[Agent] = []
+
+    def agent(name: str) -> Agent:
+        agents.append(Agent(name, place, suite.retries.grace))
+        return agents[-1]
+
+    orchestrator = orchestrator_of(
+        suite, agent, journal=place.journal, rerun_failed=failed, **options
+    )
+    try:
+        with orchestrator:
+            return _run(orchestrator, suite, place, tell)
+    finally:
+        for one in agents:
+            one.close()
+
+
+def _run(
+    orchestrator: TaskOrchestrator,
+    suite: Suite,
+    place: RunFolder,
+    tell: Callable[[Ended], object],
+) -> SuiteRun:
+    Teller(orchestrator, suite, RUN, place)
+    clock = PhaseClock(orchestrator, suite, RUN)
+    _connect(orchestrator, suite, tell)
+    (place.path / _ENDED).unlink(missing_ok=True)
+    try:
+        started = orchestrator.workflows.start(workflow_of(suite), id=RUN)
+    except DuplicateTaskError as error:
+        msg = (
+            f"the run in {place.path} is one of another configuration: {error.message}"
+        )
+        hint = "begin anew: --fresh"
+        raise InvalidTaskError(msg, hint=hint) from error
+    try:
+        started.result()
+    except WorkflowFailedError:
+        # The report says it all.
+        pass
+    finally:
+        clock.stop()
+    # Receivers have been served.
+    orchestrator.wait()
+    done = SuiteRun(suite, place, started.report(), tuple(clock.over))
+    write_json(
+        place.path / _ENDED,
+        {
+            "suite": suite.name,
+            "passed": done.has_passed,
+            "over_time": list(done.over_time),
+            "report": done.report.to_dict(),
+        },
+    )
+    return done
+
+
+def check_complete(suite: Suite) -> None:
+    """
+    Refuse a suite that cannot be run.
+
+    Raises:
+        ValidationFailedError: Something is missing; all of it is named.
+    """
+    missing = list(suite.missing)
+    if not suite.tasks and not missing:
+        missing = [
+            ("the configuration", "there are no task_definitions: nothing to do")
+        ]
+    if missing:
+        msg = "\n".join(f"{place}: {what}" for place, what in missing)
+        raise ValidationFailedError(msg, findings=tuple(missing), hint="")
+
+
+def _put_aside(place: RunFolder) -> None:
+    """Make room for a new run; the one that is there becomes the previous one."""
+    previous = place.path / "previous"
+    if not place.path.exists():
+        return
+    shutil.rmtree(previous, ignore_errors=True)
+    previous.mkdir()
+    for path in place.path.iterdir():
+        if path != previous and path.name not in _STAYS:
+            path.rename(previous / path.name)
+
+
+#: What tells of all runs.
+_STAYS: Final = ("history.json",)
+
+
+def _connect(
+    orchestrator: TaskOrchestrator, suite: Suite, tell: Callable[[Ended], object]
+) -> None:
+    names = {part.id for task in suite.tasks for part in task.run}
+
+    def heard(event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled) -> None:
+        name = name_of(event.task_id)
+        if name not in names:
+            return
+        state = type(event).__name__.removeprefix("Task").lower()
+        message = getattr(event, "message", "") or getattr(event, "reason", "")
+        attempt = getattr(event, "attempt", 0)
+        tell(Ended(name, state, getattr(event, "agent_id", "") or "", attempt, message))
+
+    signals = orchestrator.signals
+    for signal in (
+        *(signals.task_completed, signals.task_retrying),
+        *(signals.task_failed, signals.task_cancelled),
+    ):
+        signal.connect(heard)
+
+
+def read_ended(folder: Path) -> Mapping[str, Any]:
+    """
+    What a run that has ended in *folder* came to.
+
+    Raises:
+        InvalidTaskError: There is none.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / _ENDED).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"there is no run in {folder} that has ended"
+        raise InvalidTaskError(msg, hint="taskorch suite run CONFIG") from error
+    return found

@@ -1,0 +1,313 @@
+"""Tells what happens in a run of a suite: messages, and lines of a log."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.events import (
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskProgressed,
+    TaskRetrying,
+    TaskStarted,
+)
+from taskorch.frontends.suite import _messages, _words
+from taskorch.frontends.suite._agent import name_of
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.model import TaskState
+
+__all__ = ("Teller",)
+
+#: What the name of an error is called in a message, where it is no word of its own.
+_ERRORS: Final = {
+    "TaskTimeoutError": "timeout_error",
+    "AgentDiedError": "system_error",
+    "CriteriaNotMetError": "criteria_not_met",
+    "ResultsError": "no_results",
+    "ModuleNotFoundError": "import_error",
+    "ImportError": "import_error",
+    "PermissionError": "permission_error",
+    "MemoryError": "memory_error",
+    "ConnectionError": "network_error",
+}
+#: The exception that a message of pytest's begins with.
+_EXCEPTION: Final = re.compile(r"(?:\w+\.)*([A-Z]\w*(?:Error|Exception))\b")
+_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LETTERS: Final = re.compile(r"[^a-z0-9_]+")
+
+
+class Teller:
+    """
+    Tells what happens in a run of a suite.
+
+    Args:
+        orchestrator: Whose run it is.
+        suite: The suite.
+        run_id: The id of the run.
+        folder: Where the run keeps its files.
+    """
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        suite: Suite,
+        run_id: str,
+        folder: RunFolder,
+    ) -> None:
+        watch = suite.monitoring
+        limits = (watch.log_rotation_size, watch.log_retention_days)
+        #: What is said to and by agents.
+        self.messages: JsonLines = JsonLines(folder.messages, *limits)
+        #: When tasks were given out, and when they ended.
+        self.lines: JsonLines = JsonLines(folder.events, *limits)
+        self._orchestrator = orchestrator
+        self._suite = suite
+        self._folder = folder
+        self._prefix = f"{run_id}/"
+        self._tasks = {part.id: part for task in suite.tasks for part in task.run}
+        self._lock = threading.Lock()
+        self._number = _last_number(self.messages)
+        self._began: dict[str, float] = {}
+        self._agents: dict[str, str] = {}
+        self._failed: dict[str, list[tuple[int, str, float]]] = {}
+        self._cpu: dict[str, tuple[float, float]] = {}
+        signals = orchestrator.signals
+        for signal, receive in (
+            (signals.task_started, self._started),
+            (signals.task_progressed, self._progressed),
+            (signals.task_retrying, self._retrying),
+            (signals.task_completed, self._ended),
+            (signals.task_failed, self._ended),
+            (signals.task_cancelled, self._ended),
+        ):
+            signal.connect(receive)
+
+    def _task(self, event: TaskEvent) -> SuiteTask | None:
+        """The task of the suite that *event* is about."""
+        if not event.task_id.startswith(self._prefix):
+            return None
+        return self._tasks.get(name_of(event.task_id))
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        _messages.check_message(message)
+        self.messages.write(message)
+
+    def _next(self) -> int:
+        with self._lock:
+            self._number += 1
+            return self._number
+
+    # -- what is heard -------------------------------------------------------------
+
+    def _started(self, event: TaskStarted) -> None:
+        task = self._task(event)
+        if task is None:
+            return
+        self._began.setdefault(task.id, event.at)
+        self._agents[task.id] = event.agent_id
+        self._cpu[task.id] = event.at, 0.0
+        name = self._suite.name
+        self._send(
+            _messages.assignment(self._next(), event.at, name, event.agent_id, task)
+        )
+        self.lines.write(
+            {
+                "event": "task_assigned",
+                "task_id": task.id,
+                "agent_id": event.agent_id,
+                "memory_mb": task.resources.get("memory_mb", 0.0),
+                "cpu_cores": task.resources.get("cpu", 0.0),
+                "timestamp": _messages.stamp(event.at),
+            }
+        )
+
+    def _progressed(self, event: TaskProgressed) -> None:
+        task = self._task(event)
+        if task is None or not isinstance(event.value, Mapping):
+            return
+        said = dict(event.value)
+        before, used = self._cpu.get(task.id, (event.at, 0.0))
+        seconds = event.at - before
+        busy = (said["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
+        said["cpu_utilization"] = round(100 * max(0.0, busy))
+        self._cpu[task.id] = event.at, said["cpu_seconds"]
+        agent = self._agents.get(task.id, "local")
+        self._send(_messages.progress(self._next(), event.at, agent, task.id, said))
+
+    def _retrying(self, event: TaskRetrying) -> None:
+        task = self._task(event)
+        if task is not None:
+            self._tell_failure(task, event, is_final=False)
+
+    def _ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
+        task = self._task(event)
+        if task is None:
+            return
+        if isinstance(event, TaskFailed):
+            self._tell_failure(task, event, is_final=True)
+        state = _STATES[type(event)]
+        found = self._found(task.id)
+        began = self._began.get(task.id, event.at)
+        agent = getattr(event, "agent_id", None) or self._agents.get(task.id, "local")
+        self._send(
+            _messages.completion(
+                self._next(),
+                event.at,
+                agent,
+                task.id,
+                state=state,
+                began=began,
+                found=found,
+                artifacts=[path.name for path in self._artifacts(task.id)],
+                next_actions=list(self._next_actions(task)),
+            )
+        )
+        self.lines.write(
+            {
+                "event": "task_completed",
+                "task_id": task.id,
+                "agent_id": agent,
+                "duration_seconds": round(event.at - began, 3),
+                "status": _words.FINAL_STATUS[state],
+                "test_pass_rate": found.get("pass_rate"),
+                "coverage": found.get("coverage"),
+                "timestamp": _messages.stamp(event.at),
+            }
+        )
+
+    # -- what it means -------------------------------------------------------------
+
+    def _found(self, name: str) -> Mapping[str, Any]:
+        """What the last attempt at a task has found, if it came so far."""
+        try:
+            text = self._folder.results(name).read_text(encoding="utf-8")
+            found: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _artifacts(self, name: str) -> Iterator[Path]:
+        folder = self._folder
+        for path in (
+            folder.results(name),
+            folder.coverage(name),
+            folder.agent_report(name),
+        ):
+            if path.exists():
+                yield path
+
+    def _tell_failure(
+        self, task: SuiteTask, event: TaskRetrying | TaskFailed, *, is_final: bool
+    ) -> None:
+        attempts = self._failed.setdefault(task.id, [])
+        found = self._found(task.id)
+        # A task that was out of time has left nothing: what is there is of an attempt
+        # before.
+        if found.get("attempt") != event.attempt:
+            found = {}
+        failed = [t for t in found.get("tests", ()) if t["outcome"] in _BAD]
+        kind = _error_type(event.error_type, failed)
+        if event.attempt > 1:
+            attempts.append((event.attempt, "failed", event.at))
+        threshold = self._suite.retries.escalation_threshold
+        is_escalated = is_final and (threshold is None or event.attempt >= threshold)
+        self._send(
+            _messages.failure(
+                self._next(),
+                event.at,
+                event.agent_id or "local",
+                task.id,
+                error_type=kind,
+                message=event.message,
+                failed=failed,
+                attempts=attempts,
+                is_escalated=is_escalated,
+                actions=list(self._advice(task, kind, failed, is_final=is_final)),
+            )
+        )
+
+    def _advice(
+        self,
+        task: SuiteTask,
+        kind: str,
+        failed: list[Mapping[str, Any]],
+        *,
+        is_final: bool,
+    ) -> Iterator[str]:
+        """What to do about a failure; there is always something."""
+        for test in failed[:_SHOWN]:
+            yield f"Run it alone: pytest '{test['id']}'"
+        if kind == "timeout_error":
+            yield f"Give {task.id} more than {task.timeout:g} s, or see where it hangs"
+        if kind == "import_error":
+            yield "Install what is missing where the tests run"
+        if not is_final:
+            yield f"Wait for the next attempt, in {self._suite.retries.delay:g} s"
+            return
+        yield f"Read {self._folder.logs.name}/{task.id}.*.log"
+        yield f"Then run again what failed: taskorch suite run --failed ({task.id})"
+
+    def _next_actions(self, task: SuiteTask) -> Iterator[str]:
+        """What can go on now, or when: as the orchestrator explains it."""
+        done = {task.id, *(t.id for t in self._suite.tasks if task in t.subtasks)}
+        for other in self._suite.tasks:
+            if not done & set(other.dependencies):
+                continue
+            first = other.run[0].id
+            explanation = self._orchestrator.explain(f"{self._prefix}{first}")
+            if explanation.state not in (TaskState.PENDING, TaskState.BLOCKED):
+                yield f"Task {other.id} can proceed"
+                continue
+            # An order of tasks, or a gate, is named after what it waits for.
+            names = dict.fromkeys(
+                name_of(blocker.name).partition("/")[0]
+                for blocker in explanation.blockers
+                if blocker.name
+            )
+            if not names:
+                yield f"Task {other.id} can proceed"
+            elif explanation.state is TaskState.BLOCKED:
+                yield f"Task {other.id} cannot proceed: {_and(names)} did not succeed"
+            else:
+                yield f"Task {other.id} can proceed when {_and(names)} complete"
+
+
+_STATES: Final = {
+    TaskCompleted: TaskState.COMPLETED,
+    TaskFailed: TaskState.FAILED,
+    TaskCancelled: TaskState.CANCELLED,
+}
+_BAD: Final = ("failed", "error")
+#: Tests of which a failure says how to run them alone.
+_SHOWN: Final = 3
+
+
+def _and(names: Mapping[str, Any]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _error_type(name: str, failed: list[Mapping[str, Any]]) -> str:
+    """The kind of a failure, in small letters; the first failed test may know more."""
+    if failed and name == "CriteriaNotMetError":
+        match = _EXCEPTION.match(failed[0].get("message", ""))
+        name = match[1] if match else "AssertionError"
+    if name in _ERRORS:
+        return _ERRORS[name]
+    word = _LETTERS.sub("_", _WORD.sub("_", name).lower())
+    return word.lstrip("_0123456789").rstrip("_") or "error"
+
+
+def _last_number(log: JsonLines) -> int:
+    """How many messages there are already: a run that goes on counts on."""
+    return sum(1 for _ in log.read())

@@ -1,0 +1,229 @@
+"""Runs of suites: to the end, interrupted, and again what failed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.frontends.suite.tools import RUN, Virtual
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
+from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite._phase_clock import PhaseClock
+
+#: Each task notes that it ran; what it does beside that, a file says.
+SUITE = """\
+templates:
+  sh:
+    command: [sh, -c, 'echo $0 >> ran; if [ -e "$0.sh" ]; then . "./$0.sh"; fi', "{id}"]
+orchestrator:
+  task_definitions:
+    unit_tests: [{id: A, template: sh}, {id: B, template: sh}]
+    slow_tests: [{id: C, template: sh, dependencies: [A]}, {id: D, template: sh}]
+"""
+
+
+@pytest.fixture
+def here(tmp_path):
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    return tmp_path
+
+
+def go(here, **options):
+    return _running.run(load(here / "suite.yaml"), here / "out", **options)
+
+
+def ran(here):
+    path = here / "ran"
+    return sorted(path.read_text().split()) if path.exists() else []
+
+
+def states(done):
+    return {
+        task.name: str(task.state) for task in done.report.tasks if "/" not in task.name
+    }
+
+
+def test_a_run_to_its_end(here):
+    seen = []
+    done = go(here, tell=seen.append)
+    assert done.has_passed
+    assert states(done) == dict.fromkeys("ABCD", "completed")
+    assert ran(here) == list("ABCD")
+    assert [e.name for e in seen][2:] == ["C", "D"] or [e.name for e in seen][2:] == [
+        *"DC"
+    ]
+    assert _running.read_ended(here / "out")["passed"]
+
+
+def test_a_run_that_has_ended_makes_room_for_the_next(here):
+    go(here)
+    assert go(here).has_passed
+    assert ran(here) == list("AABBCCDD")
+    assert (here / "out/previous/artifacts/A_results.json").exists()
+    assert not (here / "out/previous/previous").exists()
+
+
+def test_what_failed_is_run_again_and_nothing_else(here):
+    (here / "B.sh").write_text("exit 3")
+    done = go(here)
+    assert states(done) == {
+        "A": "completed",
+        "B": "failed",
+        "C": "blocked",
+        "D": "blocked",
+    }
+    again = go(here, failed=True)
+    assert states(again)["B"] == "failed"
+    (here / "B.sh").unlink()
+    last = go(here, failed=True)
+    assert last.has_passed
+    assert ran(here) == list("ABBBCD")
+    kept = json.loads((here / "out/artifacts/B_results.json").read_text())
+    assert kept["exit_code"] == 0
+    # Once more, there is nothing to do.
+    assert go(here, failed=True).has_passed
+    assert ran(here) == list("ABBBCD")
+
+
+def test_without_a_run_nothing_has_failed(here):
+    with pytest.raises(InvalidTaskError, match="there is no run"):
+        go(here, failed=True)
+    with pytest.raises(InvalidTaskError, match="there is no run"):
+        _running.read_ended(here / "out")
+
+
+def process(here):
+    code = (
+        "from taskorch.frontends.suite import _running, load\n"
+        "_running.run(load('suite.yaml'), 'out')\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=here)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_goes_on_where_it_was(number, here):
+    (here / "B.sh").write_text("echo $$ > pid; sleep 600")
+    first = process(here)
+    try:
+        done = here / "out/artifacts/A_results.json"
+        eventually(lambda: done.exists() and (here / "pid").exists())
+        eventually(
+            lambda: "task_completed" in (here / "out/logs/events.jsonl").read_text()
+        )
+    finally:
+        first.send_signal(number)
+        first.wait(PATIENCE)
+    pid = int((here / "pid").read_text())
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    (here / "B.sh").unlink()
+    assert go(here).has_passed
+    assert ran(here) == list("ABBCD")
+    messages = (here / "out/logs/messages.jsonl").read_text().splitlines()
+    numbers = [json.loads(line)["message_id"] for line in messages]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_two_at_once_are_refused(here):
+    (here / "B.sh").write_text("echo $$ > pid; sleep 600")
+    first = process(here)
+    try:
+        eventually((here / "pid").exists)
+        with pytest.raises(JournalTakenError):
+            go(here)
+    finally:
+        first.terminate()
+        first.wait(PATIENCE)
+
+
+def test_a_run_of_another_configuration_is_not_gone_on_with(here):
+    (here / "B.sh").write_text("echo $$ > pid; sleep 600")
+    first = process(here)
+    try:
+        eventually((here / "pid").exists)
+    finally:
+        first.kill()
+        first.wait(PATIENCE)
+    (here / "suite.yaml").write_text(SUITE.replace("echo $0", "echo -- $0"))
+    with pytest.raises(InvalidTaskError, match=r"another configuration.*--fresh"):
+        go(here)
+    (here / "B.sh").unlink()
+    assert go(here, fresh=True).has_passed
+
+
+def test_what_is_not_complete_is_not_run(here):
+    (here / "suite.yaml").write_text(SUITE.replace("template: sh", "template: ssh"))
+    with pytest.raises(ValidationFailedError, match="template 'ssh', of A, B, C, D"):
+        go(here)
+    (here / "suite.yaml").write_text("")
+    with pytest.raises(ValidationFailedError, match="nothing to do"):
+        go(here)
+    assert not (here / "out").exists()
+
+
+def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
+    (here / "B.sh").write_text("sleep 600")
+    text = "phases: {one: {tests: unit_tests, timeout: 3}, two: {tests: slow_tests}}\n"
+    (here / "suite.yaml").write_text(text + SUITE)
+    done = go(here)
+    assert done.over_time == ("one",)
+    assert states(done) == {
+        "A": "completed",
+        "B": "cancelled",
+        "C": "blocked",
+        "D": "blocked",
+    }
+    assert "one/gate blocked, because of B" in str(done.report)
+
+
+class Signals:
+    def __getattr__(self, name):
+        return self
+
+    def connect(self, receiver):
+        pass
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_the_time_of_a_phase_in_virtual_time(over, tmp_path):
+    """It begins with the first attempt, and ends with the gate."""
+    path = tmp_path / "suite.yaml"
+    limit = 150 if over else 250
+    path.write_text(
+        f"phases: {{one: {{tests: unit_tests, timeout: {limit}}}}}\n"
+        "agent_limits: {max_agents: 1}\n"
+        "orchestrator: {task_definitions: {unit_tests: [{id: A}, {id: B}]}}\n"
+    )
+    suite = Virtual(path)
+    simulation = suite.simulation
+
+    class Timer:
+        is_on = True
+
+        def __init__(self, seconds, act):
+            self.seconds, self.act = seconds, act
+
+        def start(self):
+            simulation.at(self.seconds, lambda: self.is_on and self.act())
+
+        def cancel(self):
+            self.is_on = False
+
+    simulation.signals = Signals()
+    clock = PhaseClock(simulation, suite.suite, RUN, Timer)
+
+    class Event:
+        def __init__(self, task_id):
+            self.task_id = task_id
+
+    clock._started(Event(f"{RUN}/A"))
+    simulation.at(200, lambda: clock._ended(Event(f"{RUN}/one/gate")))
+    suite.run()
+    assert clock.over == (["one"] if over else [])
+    assert str(suite.state("B")) == ("cancelled" if over else "completed")
+    clock._started(Event("other/x"))
+    clock._ended(Event(f"{RUN}/B"))
+    clock.stop()
