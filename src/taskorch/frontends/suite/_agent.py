@@ -28,8 +28,6 @@ from taskorch.model import Task
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import TaskContext
 
-__all__ = ("Agent", "name_of")
-
 _NS: Final = 1_000_000_000
 #: Of the grace, what is left to us when a task has to be killed.
 _SHARE: Final = 0.8

@@ -7,8 +7,6 @@ from typing import Final
 
 import attrs
 
-__all__ = ("SYNONYMS", "Criteria")
-
 #: The names that messages have for them.
 SYNONYMS: Final[Mapping[str, str]] = {
     "min_pass_rate": "pass_rate",

@@ -10,8 +10,6 @@ from taskorch.errors import ValidationFailedError
 from taskorch.model._show import show
 from taskorch.workflows._located import Located, Place
 
-__all__ = ("Faults", "shown")
-
 #: Faults that a message names.
 _MOST: Final = 50
 

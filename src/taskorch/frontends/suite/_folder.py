@@ -8,8 +8,6 @@ from typing import Any
 
 import attrs
 
-__all__ = ("RunFolder", "write_json")
-
 
 @attrs.frozen
 class RunFolder:

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from taskorch.runtime._clock import MonotonicClock
 
-__all__ = ("JsonLines",)
-
 _DAY: Final = 86_400
 _NS: Final = 1_000_000_000
 

@@ -11,8 +11,6 @@ from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._measures import Counts, Measures
 
-__all__ = ("CriteriaNotMetError", "Finding", "judge")
-
 #: What pytest exits with when it has run all tests, if there were any.
 _RAN: Final = (0, 1)
 

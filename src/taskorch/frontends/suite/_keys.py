@@ -18,8 +18,6 @@ from taskorch.frontends.suite._kinds import (
 )
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 
-__all__ = ("CONFIGURATION",)
-
 _ID: Final = Text(is_id=True)
 _RETRIES: Final = Number(most=MAX_ATTEMPTS - 1, is_whole=True)
 _SOME: Final = Number(least=1, is_whole=True)

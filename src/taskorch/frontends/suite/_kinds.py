@@ -14,20 +14,6 @@ from taskorch.model import id_problem
 from taskorch.model._limits import MAX_AMOUNT
 from taskorch.workflows._located import Located, Place
 
-__all__ = (
-    "WHOLE",
-    "Choice",
-    "Each",
-    "Either",
-    "Entry",
-    "Flag",
-    "Kind",
-    "Named",
-    "Number",
-    "Size",
-    "Text",
-)
-
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
 #: What messages call all of a configuration.

@@ -7,8 +7,6 @@ from typing import Any
 
 import attrs
 
-__all__ = ("Counts", "Measures")
-
 
 @attrs.frozen
 class Counts:

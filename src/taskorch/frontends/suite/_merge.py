@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from taskorch.frontends.suite._faults import Faults
 from taskorch.workflows._located import Located
 
-__all__ = ("merged",)
-
 
 def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
     """

@@ -16,15 +16,6 @@ from taskorch.frontends.suite._model import SuiteTask
 from taskorch.model import TaskState
 from taskorch.policies._json import schema_checker
 
-__all__ = (
-    "assignment",
-    "check_message",
-    "completion",
-    "failure",
-    "message_schema",
-    "progress",
-)
-
 _CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
 #: Figures of a rate and of a percentage.
 _RATE: Final = 3

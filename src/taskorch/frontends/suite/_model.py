@@ -12,17 +12,6 @@ import attrs
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
 
-__all__ = (
-    "Limits",
-    "Mode",
-    "Monitoring",
-    "Retries",
-    "Suite",
-    "SuitePhase",
-    "SuiteTask",
-    "Template",
-)
-
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
 _NO_CRITERIA: Final = Criteria()

@@ -10,8 +10,6 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import TaskEvent
 from taskorch.frontends.suite._model import Suite, SuitePhase
 
-__all__ = ("PhaseClock",)
-
 
 class Timer(Protocol):
     """Protocol: what calls something later, as `threading.Timer` does."""

@@ -14,8 +14,6 @@ from taskorch.frontends.suite._kinds import Entry
 from taskorch.frontends.suite._model import Template
 from taskorch.workflows._located import Located
 
-__all__ = ("check_templates", "filled")
-
 #: What may stand in the words of a template.
 _PLACES: Final = ("arguments", "artifacts", "id", "name")
 _PLACE: Final = re.compile(r"\{([A-Za-z_]+)\}")

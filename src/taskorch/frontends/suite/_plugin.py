@@ -13,8 +13,6 @@ import sys
 import time
 from typing import Any, Callable  # noqa: UP035 - so that an older Python reads it
 
-__all__ = ("Recorder",)
-
 #: Seconds between two reports of progress, but for the first and the last.
 _PACE = 0.2
 #: Characters that are kept of why a test failed, and of what it printed.

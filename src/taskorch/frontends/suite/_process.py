@@ -12,8 +12,6 @@ from typing import Any, Final
 
 from taskorch.errors import TaskFailure
 
-__all__ = ("AgentDiedError", "AgentProcess")
-
 _WORKER: Final = Path(__file__).with_name("_worker.py")
 #: Seconds between looks whether a task is to end.
 _LOOK: Final = 0.1

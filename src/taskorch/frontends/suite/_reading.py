@@ -17,8 +17,6 @@ from taskorch.model import Resources
 from taskorch.workflows._located import Located, Place
 from taskorch.workflows._yaml import compose
 
-__all__ = ("load",)
-
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20
 #: What two sections of a configuration may both say.

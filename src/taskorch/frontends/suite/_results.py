@@ -14,8 +14,6 @@ import attrs
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._measures import Counts
 
-__all__ = ("ResultsError", "TestRecord", "counts_of", "read_json", "read_junit")
-
 #: Bytes of a file of results.
 _MAX_SIZE: Final = 1 << 26
 #: What JUnit calls an outcome.

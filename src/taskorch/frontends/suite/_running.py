@@ -27,8 +27,6 @@ from taskorch.frontends.suite._telling import Teller
 from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
 from taskorch.workflows import WorkflowReport
 
-__all__ = ("RUN", "Ended", "SuiteRun", "check_complete", "run")
-
 #: The id of the run in its journal.
 RUN: Final = "suite"
 #: What says that a run has ended.

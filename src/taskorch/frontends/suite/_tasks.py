@@ -22,8 +22,6 @@ from taskorch.frontends.suite._model import (
 from taskorch.model import Resources
 from taskorch.workflows._located import Located, Place
 
-__all__ = ("phases",)
-
 #: Of the classes of tests that everybody has, the name and the mode of their phase.
 _USUAL: Final[Mapping[str, tuple[str, Mode]]] = {
     "unit_tests": ("PHASE_1_UNIT", "parallel"),

@@ -26,8 +26,6 @@ from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask
 from taskorch.model import TaskState
 
-__all__ = ("Teller",)
-
 #: What the name of an error is called in a message, where it is no word of its own.
 _ERRORS: Final = {
     "TaskTimeoutError": "timeout_error",

@@ -15,8 +15,6 @@ from taskorch.runtime._context import TaskContext
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Workflow
 
-__all__ = ("Handler", "agents_of", "orchestrator_of", "pools_of", "workflow_of")
-
 #: What an agent does with a task.
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
 #: What begins the name of an agent.

@@ -7,15 +7,6 @@ from typing import Final, Literal
 
 from taskorch.model import TaskState
 
-__all__ = (
-    "FINAL_STATUS",
-    "PRIORITIES",
-    "STATES",
-    "STATUS",
-    "priority_word",
-    "task_type",
-)
-
 #: What a priority is called.
 PRIORITIES: Final[Mapping[str, int]] = {
     "critical": 20,
