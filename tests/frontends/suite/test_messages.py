@@ -13,7 +13,7 @@ from taskorch import TaskState, ValidationFailedError
 from taskorch.frontends.suite import _messages, _telling, load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
-from taskorch.frontends.suite._running import RUN, run
+from taskorch.frontends.suite._running import run
 
 #: The messages as the team that uses them has written them down.
 EXAMPLES = json.loads((Path(__file__).parent / "data/messages.json").read_text())
@@ -209,12 +209,12 @@ def test_the_lines_of_the_log_have_the_agreed_names(told):
 
 def test_the_run_itself_says_what_ended(told):
     done, _, _, seen = told
-    assert not done.has_passed
+    assert not done.passed
     assert {(e.name, e.state) for e in seen} == {
         *(("A1", "completed"), ("A2", "completed"), ("B", "completed")),
         *(("C", "retrying"), ("C", "failed")),
     }
-    assert done.report.workflow_id == RUN
+    assert done.suite == "told"
 
 
 @pytest.mark.parametrize(

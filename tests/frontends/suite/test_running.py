@@ -43,25 +43,28 @@ def ran(here):
 
 def states(done):
     return {
-        task.name: str(task.state) for task in done.report.tasks if "/" not in task.name
+        task.id: task.status.removesuffix("_success").replace(
+            "completed_failure", "failed"
+        )
+        for task in done.tasks
     }
 
 
 def test_a_run_to_its_end(here):
     seen = []
     done = go(here, tell=seen.append)
-    assert done.has_passed
+    assert done.passed
     assert states(done) == dict.fromkeys("ABCD", "completed")
     assert ran(here) == list("ABCD")
     assert [e.name for e in seen][2:] == ["C", "D"] or [e.name for e in seen][2:] == [
         *"DC"
     ]
-    assert _running.read_ended(here / "out")["passed"]
+    assert '"status": "completed"' in _running.read_report(here / "out", "json")
 
 
 def test_a_run_that_has_ended_makes_room_for_the_next(here):
     go(here)
-    assert go(here).has_passed
+    assert go(here).passed
     assert ran(here) == list("AABBCCDD")
     assert (here / "out/previous/artifacts/A_results.json").exists()
     assert not (here / "out/previous/previous").exists()
@@ -80,12 +83,12 @@ def test_what_failed_is_run_again_and_nothing_else(here):
     assert states(again)["B"] == "failed"
     (here / "B.sh").unlink()
     last = go(here, failed=True)
-    assert last.has_passed
+    assert last.passed
     assert ran(here) == list("ABBBCD")
     kept = json.loads((here / "out/artifacts/B_results.json").read_text())
     assert kept["exit_code"] == 0
     # Once more, there is nothing to do.
-    assert go(here, failed=True).has_passed
+    assert go(here, failed=True).passed
     assert ran(here) == list("ABBBCD")
 
 
@@ -93,7 +96,7 @@ def test_without_a_run_nothing_has_failed(here):
     with pytest.raises(InvalidTaskError, match="there is no run"):
         go(here, failed=True)
     with pytest.raises(InvalidTaskError, match="there is no run"):
-        _running.read_ended(here / "out")
+        _running.read_report(here / "out", "md")
 
 
 def process(here):
@@ -120,7 +123,7 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     pid = int((here / "pid").read_text())
     eventually(lambda: not Path(f"/proc/{pid}").exists())
     (here / "B.sh").unlink()
-    assert go(here).has_passed
+    assert go(here).passed
     assert ran(here) == list("ABBCD")
     messages = (here / "out/logs/messages.jsonl").read_text().splitlines()
     numbers = [json.loads(line)["message_id"] for line in messages]
@@ -151,7 +154,7 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     with pytest.raises(InvalidTaskError, match=r"another configuration.*--fresh"):
         go(here)
     (here / "B.sh").unlink()
-    assert go(here, fresh=True).has_passed
+    assert go(here, fresh=True).passed
 
 
 def test_what_is_not_complete_is_not_run(here):
@@ -176,7 +179,8 @@ def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
         "C": "blocked",
         "D": "blocked",
     }
-    assert "one/gate blocked, because of B" in str(done.report)
+    assert done.phases == {"one": False, "two": False}
+    assert {task.because for task in done.tasks} == {(), ("B",)}
 
 
 class Signals:

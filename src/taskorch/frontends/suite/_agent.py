@@ -114,6 +114,8 @@ class _Attempt:
         self.log = agent.folder.log(again, context.attempt)
         #: Where it leaves its results.
         self.results = self._results()
+        #: Tests that have failed in earlier attempts of this run of the task.
+        self.failed_before = self._failed_before()
 
     def _results(self) -> Path | None:
         if "pytest" in self.payload:
@@ -122,6 +124,21 @@ class _Attempt:
         if said is None:
             return None
         return Path(self.payload["cwd"], *self._filled([said]))
+
+    def _failed_before(self) -> list[str]:
+        if self.context.attempt == 1:
+            return []
+        try:
+            text = self.agent.folder.results(self.name).read_text(encoding="utf-8")
+            kept = json.loads(text)
+            bad = [
+                t["id"] for t in kept["tests"] if t["outcome"] in ("failed", "error")
+            ]
+            if kept["run"] != self.context.task_id:
+                return []
+            return list(dict.fromkeys([*kept["failed_before"], *bad]))
+        except (OSError, ValueError, KeyError):
+            return []
 
     def _filled(self, words: Iterable[str]) -> tuple[str, ...]:
         places = {"artifacts": str(self.agent.folder.artifacts.resolve())}
@@ -280,12 +297,23 @@ class _Attempt:
     def _write(
         self,
         summary: Mapping[str, Any],
-        tests: Iterable[TestRecord],
+        tests: list[TestRecord],
         event: Mapping[str, Any],
     ) -> None:
         folder = self.agent.folder
         all_tests = [test.to_dict() for test in tests]
-        write_json(folder.results(self.name), {**summary, "tests": all_tests})
+        passed = {test.id for test in tests if test.outcome == "passed"}
+        write_json(
+            folder.results(self.name),
+            {
+                **summary,
+                "run": self.context.task_id,
+                "failed_before": self.failed_before,
+                # Nothing has changed between the attempts, but their outcome.
+                "flaky": [name for name in self.failed_before if name in passed],
+                "tests": all_tests,
+            },
+        )
         if not folder.coverage(self.name).exists():
             write_json(folder.coverage(self.name), {"measured": False})
         write_json(

@@ -51,6 +51,20 @@ class RunFolder:
         """When tasks were given out, and when they ended."""
         return self.logs / "events.jsonl"
 
+    @property
+    def attempts(self) -> Path:
+        """Who did what when."""
+        return self.logs / "attempts.jsonl"
+
+    @property
+    def history(self) -> Path:
+        """What all runs have taught."""
+        return self.path / "history.json"
+
+    def report(self, suffix: str) -> Path:
+        """The final report, in the format of *suffix*."""
+        return self.path / f"report.{suffix}"
+
     def results(self, name: str) -> Path:
         """What became of the tests of a task."""
         return self.artifacts / f"{name}_results.json"

@@ -61,6 +61,8 @@ class Counts:
 
     def __str__(self) -> str:
         said = [f"{n:,} {name}" for name, n in attrs.asdict(self).items() if n]
+        if self.errors == 1:
+            said[said.index("1 errors")] = "1 error"
         return ", ".join(said) or "no tests"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,19 +17,28 @@ from taskorch.errors import (
     ValidationFailedError,
     WorkflowFailedError,
 )
-from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskRetrying
+from taskorch.events import (
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+)
+from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent, name_of
-from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._phase_clock import PhaseClock
+from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._telling import Teller
 from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
-from taskorch.workflows import WorkflowReport
+from taskorch.frontends.suite._writing import written
+from taskorch.runtime._clock import MonotonicClock
 
 #: The id of the run in its journal.
 RUN: Final = "suite"
-#: What says that a run has ended.
-_ENDED: Final = "ended.json"
 
 
 @attrs.frozen
@@ -53,29 +61,6 @@ class Ended:
     message: str = ""
 
 
-@attrs.frozen
-class SuiteRun:
-    """
-    A run that has ended.
-
-    Attributes:
-        suite: The suite.
-        folder: Where its files are.
-        report: What became of its tasks.
-        over_time: The phases whose time was over before they had ended.
-    """
-
-    suite: Suite
-    folder: RunFolder
-    report: WorkflowReport
-    over_time: tuple[str, ...] = ()
-
-    @property
-    def has_passed(self) -> bool:
-        """Whether all of it has succeeded."""
-        return self.report.state == "completed"
-
-
 def run(
     suite: Suite,
     folder: str | os.PathLike[str],
@@ -84,7 +69,7 @@ def run(
     fresh: bool = False,
     tell: Callable[[Ended], object] = lambda _: None,
     **options: Any,
-) -> SuiteRun:
+) -> SuiteReport:
     """
     Run a suite to its end, or go on with the run that was interrupted.
 
@@ -106,7 +91,7 @@ def run(
     """
     check_complete(suite)
     place = RunFolder(folder)
-    has_ended = (place.path / _ENDED).exists()
+    has_ended = place.report("json").exists()
     if failed and not has_ended:
         msg = f"there is no run in {place.path} that has ended"
         raise InvalidTaskError(msg, hint="run it without `failed` first")
@@ -135,11 +120,12 @@ def _run(
     suite: Suite,
     place: RunFolder,
     tell: Callable[[Ended], object],
-) -> SuiteRun:
+) -> SuiteReport:
     Teller(orchestrator, suite, RUN, place)
     clock = PhaseClock(orchestrator, suite, RUN)
-    _connect(orchestrator, suite, tell)
-    (place.path / _ENDED).unlink(missing_ok=True)
+    _connect(orchestrator, suite, tell, JsonLines(place.attempts, 1 << 40, 1e6))
+    place.report("json").unlink(missing_ok=True)
+    since = MonotonicClock().now_ns() / 1e9
     try:
         started = orchestrator.workflows.start(workflow_of(suite), id=RUN)
     except DuplicateTaskError as error:
@@ -157,17 +143,20 @@ def _run(
         clock.stop()
     # Receivers have been served.
     orchestrator.wait()
-    done = SuiteRun(suite, place, started.report(), tuple(clock.over))
-    write_json(
-        place.path / _ENDED,
-        {
-            "suite": suite.name,
-            "passed": done.has_passed,
-            "over_time": list(done.over_time),
-            "report": done.report.to_dict(),
-        },
-    )
-    return done
+    report = _report.made(suite, place, started.report(), clock.over)
+    _learn(suite, place, since)
+    for suffix, text in written(report).items():
+        place.report(suffix).write_text(text, encoding="utf-8")
+    return report
+
+
+def _learn(suite: Suite, place: RunFolder, since: float) -> None:
+    """Keep for later runs how long things took in this life."""
+    history = History.read(place.history)
+    names = [part.id for task in suite.tasks for part in task.run]
+    results = _report.all_results(place, names)
+    history.learn(found for found in results if found["ended"] >= since)
+    history.write(place.history)
 
 
 def check_complete(suite: Suite) -> None:
@@ -204,9 +193,16 @@ _STAYS: Final = ("history.json",)
 
 
 def _connect(
-    orchestrator: TaskOrchestrator, suite: Suite, tell: Callable[[Ended], object]
+    orchestrator: TaskOrchestrator,
+    suite: Suite,
+    tell: Callable[[Ended], object],
+    log: JsonLines,
 ) -> None:
     names = {part.id for task in suite.tasks for part in task.run}
+    began: dict[str, float] = {}
+
+    def started(event: TaskStarted) -> None:
+        began[event.task_id] = event.at
 
     def heard(event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled) -> None:
         name = name_of(event.task_id)
@@ -215,9 +211,15 @@ def _connect(
         state = type(event).__name__.removeprefix("Task").lower()
         message = getattr(event, "message", "") or getattr(event, "reason", "")
         attempt = getattr(event, "attempt", 0)
-        tell(Ended(name, state, getattr(event, "agent_id", "") or "", attempt, message))
+        agent = getattr(event, "agent_id", "") or ""
+        if event.task_id in began:
+            start = began.pop(event.task_id)
+            one = _report.Slice(name, attempt, agent, start, event.at, state)
+            log.write(attrs.asdict(one))
+        tell(Ended(name, state, agent, attempt, message))
 
     signals = orchestrator.signals
+    signals.task_started.connect(started)
     for signal in (
         *(signals.task_completed, signals.task_retrying),
         *(signals.task_failed, signals.task_cancelled),
@@ -225,16 +227,15 @@ def _connect(
         signal.connect(heard)
 
 
-def read_ended(folder: Path) -> Mapping[str, Any]:
+def read_report(folder: Path, suffix: str) -> str:
     """
-    What a run that has ended in *folder* came to.
+    The final report of the run in *folder*, in the format of *suffix*.
 
     Raises:
-        InvalidTaskError: There is none.
+        InvalidTaskError: No run has ended there.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / _ENDED).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return RunFolder(folder).report(suffix).read_text(encoding="utf-8")
+    except OSError as error:
         msg = f"there is no run in {folder} that has ended"
-        raise InvalidTaskError(msg, hint="taskorch suite run CONFIG") from error
-    return found
+        raise InvalidTaskError(msg, hint="run the suite first") from error

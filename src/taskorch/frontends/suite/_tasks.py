@@ -295,7 +295,9 @@ def _missing(
     for name, those in users.items():
         ids = ", ".join(one.task.id for one in those)
         place = those[0].entry.at("template")
-        meant = near(Located(name, place), templates)
+        meant = "name it under templates:"
+        if templates:
+            meant = near(Located(name, place), templates)
         what = f"template {name!r}, of {ids}, stands in no file: {meant}"
         yield str(place), what
     for one in known:

@@ -1,0 +1,169 @@
+"""The commands: run, plan and report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import indent
+from typing import Final
+
+from taskorch.errors import JournalTakenError, UsageError
+from taskorch.frontends.suite._markdown import headline, status
+from taskorch.frontends.suite._planning import plan
+from taskorch.frontends.suite._reading import load
+from taskorch.frontends.suite._report import SuiteReport
+from taskorch.frontends.suite._running import Ended, read_report, run
+from taskorch.workflows._words import duration
+
+#: What programs exit with: a task failed, the question was wrong, it runs already.
+_FAILED, _USAGE, _TAKEN = 1, 2, 75
+_INTERRUPTED: Final = 130
+#: Where a run keeps its files, beside the first file of its configuration.
+_FOLDER: Final = ".taskorch"
+_FORMATS: Final = ("md", "json", "xml", "html")
+_SHOWN: Final = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run, plan or report on a test suite.
+
+    Args:
+        argv: The arguments; None takes those of the process.
+
+    Returns:
+        0: all is well; 1: a task failed; 2: the question was wrong; 75: it runs
+        already; 130: it was interrupted.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.act(arguments)
+    except JournalTakenError as error:
+        print(error, file=sys.stderr)
+        return _TAKEN
+    except (UsageError, OSError) as error:
+        print(error, file=sys.stderr)
+        return _USAGE
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return _INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="taskorch suite", description="Run a test suite with a fleet of agents."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, act, about in (
+        ("run", _run, "run a suite, or go on with the run that was interrupted"),
+        ("plan", _plan, "say what a run would do, and how long that would take"),
+        ("report", _show, "show the report of the run that has ended"),
+    ):
+        command = commands.add_parser(name, help=about, description=f"{about}.")
+        command.set_defaults(act=act)
+        command.add_argument(
+            "config", nargs="+", type=Path, help="the files of the configuration"
+        )
+        command.add_argument(
+            "--output",
+            type=Path,
+            metavar="DIR",
+            help=f"where the run keeps its files ({_FOLDER}, beside the configuration)",
+        )
+        if act is _run:
+            command.add_argument(
+                "--failed", action="store_true", help="run again what failed, only"
+            )
+            command.add_argument(
+                "--fresh", action="store_true", help="begin anew, whatever is there"
+            )
+            command.add_argument(
+                "-q", "--quiet", action="store_true", help="say only how it ended"
+            )
+        if act is _show:
+            command.add_argument(
+                "--format", choices=_FORMATS, default="md", help="how to write it"
+            )
+    return parser
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    given: Path | None = arguments.output
+    if given is not None:
+        return given
+    first: Path = arguments.config[0]
+    return first.parent / _FOLDER / first.stem
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    suite = load(*arguments.config)
+    folder = _folder(arguments)
+    total = sum(len(task.run) for task in suite.tasks)
+    ended = 0
+
+    def tell(event: Ended) -> None:
+        nonlocal ended
+        ended += event.state != "retrying"
+        if not arguments.quiet:
+            print(_line(event, ended, total), flush=True)
+
+    report = run(
+        suite, folder, failed=arguments.failed, fresh=arguments.fresh, tell=tell
+    )
+    print(_summary(report))
+    print(f"{folder / 'report.html'} has it all")
+    return 0 if report.passed else _FAILED
+
+
+def _line(event: Ended, ended: int, total: int) -> str:
+    word = {"completed": "passed", "retrying": "failed, once more"}.get(
+        event.state, event.state
+    )
+    width = len(str(total))
+    text = f"[{ended:{width}}/{total}] {event.name:10} {word}"
+    if event.attempt > 1:
+        text += f" (attempt {event.attempt})"
+    first = event.message.strip().splitlines()[:1]
+    return f"{text}: {first[0]}" if first else text
+
+
+def _summary(report: SuiteReport) -> str:
+    """The end of a run: what failed comes last, where one looks."""
+    lines = [""]
+    if report.slowest:
+        lines.append("slowest:")
+        lines += [
+            f"  {duration(test['seconds']):>8}  {test['id']}"
+            for _, test in report.slowest[:_SHOWN]
+        ]
+    if report.flaky:
+        lines += ["flaky (failed, then passed unchanged):"]
+        lines += [f"  {name}" for name in report.flaky]
+    lines += [f"phase {name} took longer than it may" for name in report.over_time]
+    held = [task for task in report.tasks if task.because]
+    if held:
+        lines.append("never began:")
+        lines += [f"  {task.id}: because of {', '.join(task.because)}" for task in held]
+    lost = [task for task in report.tasks if not task.has_passed and not task.because]
+    if lost:
+        lines.append("failed:")
+        for task in lost:
+            text = f"{task.id}: {task.error or status(task)}"
+            lines.append(indent(text, "    ")[2:])
+    word = "passed" if report.passed else "FAILED"
+    lines += ["", f"{report.suite} {word}: {headline(report)}"]
+    return "\n".join(lines)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    suite = load(*arguments.config)
+    print(plan(suite, _folder(arguments)), end="")
+    return _USAGE if suite.missing else 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    print(read_report(_folder(arguments), arguments.format), end="")
+    return 0

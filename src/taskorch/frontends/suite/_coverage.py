@@ -1,0 +1,60 @@
+"""The coverage of all tasks together, combined by coverage.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._model import Suite
+
+#: Seconds for each of its two steps.
+_PATIENCE: Final = 300.0
+
+
+def combined(suite: Suite, folder: RunFolder) -> tuple[int, int] | None:
+    """
+    Lines that any task has run, and lines that there are; None is not measured.
+
+    `coverage.json` in the folder says which.
+    """
+    measured = [
+        (template, data)
+        for task in suite.tasks
+        for part in task.run
+        if (template := suite.templates.get(part.template or ""))
+        and template.coverage
+        and (data := folder.coverage_data(part.id)).exists()
+    ]
+    if not measured:
+        return None
+    template = measured[0][0]
+    target = (folder.path / "coverage.json").resolve()
+    whole = f"--data-file={(folder.path / 'all.coverage').resolve()}"
+    files = [str(data.resolve()) for _, data in measured]
+    steps = (
+        ["combine", "--keep", "--quiet", whole, *files],
+        ["json", "--quiet", whole, "-o", str(target)],
+    )
+    for step in steps:
+        try:
+            subprocess.run(  # noqa: S603 - coverage.py, where the tests have run
+                [template.python, "-m", "coverage", *step],
+                cwd=template.cwd,
+                check=True,
+                capture_output=True,
+                timeout=_PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return _totals(target)
+
+
+def _totals(path: Path) -> tuple[int, int] | None:
+    try:
+        totals = json.loads(path.read_text(encoding="utf-8"))["totals"]
+        return totals["covered_lines"], totals["num_statements"]
+    except (OSError, ValueError, KeyError):
+        return None

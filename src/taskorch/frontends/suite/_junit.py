@@ -1,0 +1,112 @@
+"""The final report as JUnit XML, which every service for tests reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from taskorch.frontends.suite._report import SuiteReport, TaskPart
+
+#: Characters that XML cannot say.
+_UNSAYABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(report: SuiteReport) -> str:
+    """
+    The report as JUnit XML: a suite for each task, and a case for each test.
+
+    A task that is a command without tests is one case, and so is a failure of a task
+    that none of its tests explains. It follows the strictest schema that is in use:
+    each suite has all attributes, and its parts stand in order.
+    """
+    root = ET.Element("testsuites")
+    for number, task in enumerate(report.tasks):
+        _suite(root, number, task, report)
+    ET.indent(root)
+    text = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def _suite(root: ET.Element, number: int, task: TaskPart, report: SuiteReport) -> None:
+    cases = [*task.tests]
+    explained = any(test["outcome"] in ("failed", "error") for test in cases)
+    if not cases or (not task.has_passed and not explained):
+        cases.append(_whole(task))
+    kinds = [test["outcome"] for test in cases]
+    began = [one.start for one in report.slices if one.task == task.id]
+    moment = datetime.fromtimestamp(min(began, default=report.started or 0.0), UTC)
+    suite = ET.SubElement(
+        root,
+        "testsuite",
+        {
+            "id": str(number),
+            "name": _said(
+                f"{task.id} {task.name}" if task.name != task.id else task.id
+            ),
+            "package": _said(task.phase),
+            "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}",
+            "hostname": "localhost",
+            "tests": str(len(cases)),
+            "failures": str(kinds.count("failed")),
+            "errors": str(kinds.count("error")),
+            "skipped": str(kinds.count("skipped") + kinds.count("xfailed")),
+            "time": f"{task.seconds:.3f}",
+        },
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("agent", task.agent), ("attempts", str(task.attempts))):
+        ET.SubElement(properties, "property", {"name": name, "value": value or "none"})
+    for test in cases:
+        _case(suite, test)
+    ET.SubElement(suite, "system-out")
+    ET.SubElement(suite, "system-err").text = _said(task.error)
+
+
+def _whole(task: TaskPart) -> Mapping[str, Any]:
+    """A task as one test."""
+    outcome = {"blocked": "skipped", "cancelled": "skipped"}.get(task.status, "error")
+    why = f"because of {', '.join(task.because)}" if task.because else task.error
+    return {
+        "id": f"{task.phase}::{task.id}",
+        "outcome": "passed" if task.has_passed else outcome,
+        "seconds": task.seconds,
+        "message": why,
+        "text": task.error,
+    }
+
+
+def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
+    place, _, name = test["id"].rpartition("::")
+    case = ET.SubElement(
+        suite,
+        "testcase",
+        {
+            "name": _said(name),
+            "classname": _said(_dotted(place)) or "tests",
+            "time": f"{test['seconds']:.3f}",
+        },
+    )
+    outcome, message = test["outcome"], _said(test.get("message", ""))
+    if outcome in ("failed", "error"):
+        tag = "failure" if outcome == "failed" else "error"
+        mark = ET.SubElement(case, tag, {"message": message, "type": outcome})
+        printed = test.get("output", "")
+        mark.text = _said("\n".join(filter(None, (test.get("text", ""), printed))))
+    elif outcome in ("skipped", "xfailed"):
+        mark = ET.SubElement(case, "skipped", {"message": message})
+        if outcome == "xfailed":
+            mark.set("type", "pytest.xfail")
+
+
+def _dotted(place: str) -> str:
+    """A file and a class as others write it: `tests/test_a.py::TestB` is dotted."""
+    file, _, inner = place.partition("::")
+    dotted = file.removesuffix(".py").replace("/", ".")
+    return f"{dotted}.{inner.replace('::', '.')}" if inner else dotted
+
+
+def _said(text: str) -> str:
+    return _UNSAYABLE.sub("\ufffd", text)

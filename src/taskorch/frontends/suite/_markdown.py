@@ -1,0 +1,104 @@
+"""The final report as Markdown, for a summary of a build or a comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from taskorch._visible import visible
+from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.workflows._words import counted, duration
+
+#: What Markdown reads as more than text, wherever it stands.
+_SIGNS: Final = re.compile(r"[\\|*`\[\]~]")
+#: Failures that are shown at length, and lines of each.
+_SHOWN: Final = 20
+_LINES: Final = 30
+
+
+def headline(report: SuiteReport) -> str:
+    """The report in a sentence."""
+    good = sum(task.has_passed for task in report.tasks)
+    text = f"{good} of {counted(len(report.tasks), 'task')} succeeded"
+    if report.counts.total:
+        text += f": {report.counts}"
+    if report.coverage is not None:
+        text += f"; {report.coverage:.1%} of the lines are covered"
+    return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
+
+
+def markdown(report: SuiteReport) -> str:
+    """The report as Markdown."""
+    return visible("\n".join(_lines(report))) + "\n"
+
+
+def _lines(report: SuiteReport) -> Iterator[str]:
+    yield f"# {_text(report.suite)}: {'passed' if report.passed else 'failed'}"
+    yield from ("", headline(report), "")
+    yield "| phase | task | status | tests | coverage | attempts | time |"
+    yield "|---|---|---|---|---|---|---|"
+    for task in report.tasks:
+        cells = (
+            task.phase,
+            task.id if task.name == task.id else f"{task.id} {task.name}",
+            status(task),
+            str(task.counts) if task.counts else "-",
+            "-" if task.coverage is None else f"{task.coverage:.1%}",
+            str(task.attempts),
+            duration(task.seconds) if task.attempts else "-",
+        )
+        yield f"| {' | '.join(map(_text, cells))} |"
+    for phase in report.over_time:
+        yield from ("", f"Phase {_text(phase)} took longer than it may.")
+    troubles = [task for task in report.tasks if task.error and not task.because]
+    if troubles:
+        yield from ("", "## What did not succeed", "")
+        yield from (f"- {task.id}: {_text(_first(task.error))}" for task in troubles)
+    yield from _failures(report)
+    if report.flaky:
+        yield from ("", "## Flaky: failed, then passed unchanged", "")
+        yield from (f"- {_text(name)}" for name in report.flaky)
+    if report.slowest:
+        yield from (
+            "",
+            "## Slowest tests",
+            "",
+            "| test | task | time |",
+            "|---|---|---|",
+        )
+        for task, test in report.slowest:
+            time = duration(test["seconds"])
+            yield f"| {_text(test['id'])} | {task.id} | {time} |"
+
+
+def _failures(report: SuiteReport) -> Iterator[str]:
+    if not report.failures:
+        return
+    yield from ("", f"## {counted(len(report.failures), 'failure')}")
+    for task, test in report.failures[:_SHOWN]:
+        yield from ("", f"### {_text(test['id'])} ({task.id})", "")
+        text = test.get("text") or test.get("message") or test["outcome"]
+        # Indented: there is no fence that a text could not close.
+        yield from (f"    {line}" for line in text.splitlines()[-_LINES:])
+    left = len(report.failures) - _SHOWN
+    if left > 0:
+        yield from ("", f"… and {left:,} more")
+
+
+def status(task: TaskPart) -> str:
+    """What became of a task, for people."""
+    if task.because:
+        return f"never began, because of {', '.join(task.because)}"
+    words = {"completed_success": "passed", "completed_failure": "failed"}
+    return words.get(task.status, task.status)
+
+
+def _first(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
+
+
+def _text(text: str) -> str:
+    """*text* as it is nothing but text in Markdown."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    return _SIGNS.sub(r"\\\g<0>", escaped).replace("\n", " ")

@@ -1,0 +1,113 @@
+"""The dry run: what would be done in which order, and how long it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.frontends.suite._translation import (
+    agents_of,
+    orchestrator_of,
+    pools_of,
+    workflow_of,
+)
+from taskorch.model import Task
+from taskorch.runtime._context import TaskContext
+from taskorch.simulation._plans._report import SimulationReport
+from taskorch.workflows._words import counted, duration
+
+#: Seconds of a task of which nothing at all is known.
+_UNKNOWN = 60.0
+
+
+def plan(suite: Suite, folder: Path) -> str:
+    """
+    What a run would do, in order, how long it would take, and what is missing.
+
+    Args:
+        suite: The suite.
+        folder: Where its runs keep their files: earlier ones say how long tasks take.
+    """
+    history = History.read(RunFolder(folder).history)
+    return "\n".join(_lines(suite, history)) + "\n"
+
+
+def _lines(suite: Suite, history: History) -> Iterator[str]:
+    parts = [part for task in suite.tasks for part in task.run]
+    agents = counted(len(agents_of(suite)), "agent")
+    yield f"{suite.name}: {counted(len(parts), 'task')}, {agents}"
+    report: SimulationReport | None = None
+    if parts:
+        report = _simulated(suite, history)
+    starts = {one.task_id: one.start for one in report.schedule} if report else {}
+    for phase in suite.phases:
+        yield ""
+        limits = [phase.mode.replace("_", " ")]
+        if phase.max_parallel is not None:
+            limits.append(f"{phase.max_parallel} at once")
+        if phase.timeout is not None:
+            limits.append(f"at most {duration(phase.timeout)}")
+        yield f"{phase.name} ({phase.kind}): {', '.join(limits)}"
+        for part in sorted(
+            (part for task in phase.tasks for part in task.run),
+            key=lambda part: starts.get(part.id, 0.0),
+        ):
+            yield f"  {_line(suite, part, starts.get(part.id), history)}"
+    if report is not None:
+        yield ""
+        yield f"It would take {duration(report.makespan)}."
+        yield from _basis(parts, history)
+    for name, amount in pools_of(suite).items():
+        if amount and name in suite.limits.resources:
+            yield f"All together may hold {amount:g} {name}."
+    if suite.missing:
+        yield ""
+        yield "Before it can be run:"
+        yield from (f"  {place}: {what}" for place, what in suite.missing)
+
+
+def _line(suite: Suite, part: SuiteTask, start: float | None, history: History) -> str:
+    text = part.id if part.name == part.id else f"{part.id} {part.name}"
+    if start is not None:
+        text = f"{'at ' + duration(start) if start else 'at once':>14}  {text}"
+    said = []
+    if part.dependencies:
+        said.append(f"after {', '.join(part.dependencies)}")
+    if part.id in history.tasks:
+        said.append(f"took {duration(history.tasks[part.id])}")
+    if part.template is not None and part.template in suite.templates:
+        said.append(part.template)
+    return f"{text} ({'; '.join(said)})" if said else text
+
+
+def _basis(parts: list[SuiteTask], history: History) -> Iterator[str]:
+    known = sum(part.id in history.tasks for part in parts)
+    if known == len(parts):
+        yield "Tasks take what they took in earlier runs."
+        return
+    taken = "the mean of the others" if known else f"{duration(_UNKNOWN)} each"
+    yield (
+        f"Of {len(parts) - known} of them nothing is known yet: taken as {taken}. "
+        "A run will tell."
+    )
+
+
+def _simulated(suite: Suite, history: History) -> SimulationReport:
+    usual = mean(history.tasks.values()) if history.tasks else _UNKNOWN
+    parts = {part.id for task in suite.tasks for part in task.run}
+
+    def seconds(task: Any) -> float:
+        # All else is ours, and takes no time.
+        return history.tasks.get(task.id, usual) if task.id in parts else 0.0
+
+    orchestrator = orchestrator_of(suite, lambda _name: _never)
+    return orchestrator.simulate(workflow_of(suite), seconds)
+
+
+def _never(_task: Task, _context: TaskContext) -> None:
+    """What agents do in a plan: nothing is run."""

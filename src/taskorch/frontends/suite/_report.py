@@ -1,0 +1,264 @@
+"""The final report of a run, as a value that can be kept and sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from taskorch.frontends.suite import _coverage, _words
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.model import TaskState
+from taskorch.workflows import WorkflowReport
+from taskorch.workflows._report import TaskReport
+
+#: Tests that are named as the slowest.
+_SLOWEST: Final = 10
+
+
+@attrs.frozen
+class Slice:
+    """
+    One attempt, as a bar in a picture.
+
+    Attributes:
+        task: The id of the task.
+        attempt: The number of the attempt.
+        agent: Who did it.
+        start: When it began, in seconds since the epoch.
+        end: When it ended.
+        outcome: `completed`, `retrying`, `failed` or `cancelled`.
+    """
+
+    task: str
+    attempt: int
+    agent: str
+    start: float
+    end: float
+    outcome: str
+
+
+@attrs.frozen
+class TaskPart:
+    """
+    What became of one task.
+
+    Attributes:
+        id: Its id.
+        name: What people call it.
+        phase: The phase that it belongs to.
+        status: What it is called of a task: `completed_success` and so on; `blocked`
+            is one that has never begun, because of others.
+        agent: Who did it last.
+        attempts: How often it was tried.
+        seconds: What all attempts took.
+        counts: How many tests came to what.
+        coverage: The share of lines that it has run.
+        error: Why it has not succeeded.
+        because: The tasks because of which it has never begun.
+        tests: Its tests, as they stand in its results.
+        flaky: Tests that have failed, and then passed, without a change.
+        log: What it has printed.
+    """
+
+    id: str
+    name: str
+    phase: str
+    status: str
+    agent: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    counts: Counts | None = None
+    coverage: float | None = None
+    error: str = ""
+    because: tuple[str, ...] = ()
+    tests: tuple[Mapping[str, Any], ...] = ()
+    flaky: tuple[str, ...] = ()
+    log: str = ""
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether it has succeeded."""
+        return self.status == _words.STATUS[TaskState.COMPLETED]
+
+
+@attrs.frozen
+class SuiteReport:
+    """
+    The final report of a run.
+
+    Attributes:
+        suite: The name of the suite.
+        passed: Whether all of it has succeeded.
+        started: When the first attempt began, in seconds since the epoch, or None.
+        seconds: From then to the end of the last one.
+        work: What all attempts took together.
+        phases: The names of the phases, and whether each has passed.
+        over_time: The phases whose time was over.
+        tasks: The tasks, in order.
+        slices: All attempts, as bars.
+        covered: Lines that any task has run, and lines that there are.
+    """
+
+    suite: str
+    passed: bool
+    started: float | None
+    seconds: float
+    work: float
+    phases: Mapping[str, bool]
+    over_time: tuple[str, ...]
+    tasks: tuple[TaskPart, ...]
+    slices: tuple[Slice, ...]
+    covered: tuple[int, int] | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """How many tests came to what."""
+        return sum((t.counts for t in self.tasks if t.counts), Counts())
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of lines that any task has run."""
+        if self.covered is None:
+            return None
+        run, there = self.covered
+        return run / there if there else 1.0
+
+    @property
+    def failures(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:
+        """The tests that failed, with their tasks."""
+        return [
+            (task, test)
+            for task in self.tasks
+            for test in task.tests
+            if test["outcome"] in ("failed", "error")
+        ]
+
+    @property
+    def slowest(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:
+        """The tests that took longest, the slowest first."""
+        every = [(task, test) for task in self.tasks for test in task.tests]
+        every.sort(key=lambda both: -both[1]["seconds"])
+        return every[:_SLOWEST]
+
+    @property
+    def flaky(self) -> list[str]:
+        """The tests that have failed, and then passed, without a change."""
+        return [name for task in self.tasks for name in task.flaky]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can say it."""
+        counts = self.counts
+        return {
+            "suite": self.suite,
+            "status": "completed" if self.passed else "failed",
+            "started": self.started,
+            "duration_seconds": self.seconds,
+            "work_seconds": self.work,
+            "test_results": {
+                "total_tests": counts.total,
+                **attrs.asdict(counts),
+                "pass_rate": counts.pass_rate,
+                "coverage": self.coverage,
+            },
+            "phases": dict(self.phases),
+            "over_time": list(self.over_time),
+            "tasks": [_task(task) for task in self.tasks],
+            "failures": [{"task_id": task.id, **test} for task, test in self.failures],
+            "slowest": [
+                {"task_id": task.id, "id": test["id"], "seconds": test["seconds"]}
+                for task, test in self.slowest
+            ],
+            "flaky": self.flaky,
+            "timeline": [attrs.asdict(one) for one in self.slices],
+        }
+
+
+def _task(task: TaskPart) -> dict[str, Any]:
+    said = attrs.asdict(task, filter=lambda field, _: field.name != "tests")
+    said["because"], said["flaky"] = list(task.because), list(task.flaky)
+    return said
+
+
+def made(
+    suite: Suite,
+    folder: RunFolder,
+    report: WorkflowReport,
+    over_time: Sequence[str] = (),
+) -> SuiteReport:
+    """The report of a run that has ended, from what its tasks have left behind."""
+    told = {task.name: task for task in report.tasks}
+    lines = JsonLines(folder.attempts, 1 << 40, 1e6)
+    slices = tuple(Slice(**line) for line in lines.read())
+    tasks = tuple(
+        _part(phase.name, part, told.get(part.id), folder)
+        for phase in suite.phases
+        for task in phase.tasks
+        for part in task.run
+    )
+    return SuiteReport(
+        suite.name,
+        report.state == TaskState.COMPLETED,
+        min((one.start for one in slices), default=None),
+        report.duration or 0.0,
+        report.work,
+        {
+            phase.name: all(t.has_passed for t in tasks if t.phase == phase.name)
+            for phase in suite.phases
+        },
+        tuple(over_time),
+        tasks,
+        slices,
+        _coverage.combined(suite, folder),
+    )
+
+
+def _part(
+    phase: str, task: SuiteTask, told: TaskReport | None, folder: RunFolder
+) -> TaskPart:
+    state = TaskState.BLOCKED if told is None else told.state
+    status = _words.STATUS[state]
+    if state is TaskState.BLOCKED:
+        status = "blocked"
+    if told is None or not told.attempts:
+        because = () if told is None else told.root_causes
+        error = "" if told is None else told.error
+        return TaskPart(task.id, task.name, phase, status, error=error, because=because)
+    found = results_of(folder, task.id)
+    counts = found.get("counts")
+    return TaskPart(
+        task.id,
+        task.name,
+        phase,
+        status,
+        told.agent or "",
+        told.attempts,
+        told.duration or 0.0,
+        None if counts is None else Counts(**counts),
+        found.get("coverage"),
+        told.error,
+        (),
+        tuple(found.get("tests", ())),
+        tuple(found.get("flaky", ())),
+        found.get("log", ""),
+    )
+
+
+def results_of(folder: RunFolder, name: str) -> Mapping[str, Any]:
+    """What a task has found; nothing, if it has left nothing."""
+    try:
+        text = folder.results(name).read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def all_results(folder: RunFolder, names: Iterable[str]) -> list[Mapping[str, Any]]:
+    """What tasks have found, of those that have left something."""
+    return [found for name in names if (found := results_of(folder, name))]

@@ -1,0 +1,138 @@
+"""The commands, as a person types them."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch.frontends.suite._command import main
+
+SUITE = """\
+templates:
+  sh: {command: [sh, -c, 'if [ -e "$0.sh" ]; then . "./$0.sh"; fi', "{id}"]}
+failure_handling: {max_retries: 1}
+orchestrator:
+  name: mine
+  task_definitions:
+    unit_tests: [{id: A, template: sh, name: Ada}, {id: B, template: sh}]
+    slow_tests: [{id: C, template: sh, dependencies: [A]}]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    return tmp_path
+
+
+def test_run_says_what_ends_and_how_it_ended(here, capsys):
+    assert main(["run", "suite.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "[1/3] " in said
+    assert "[3/3] C          passed\n" in said
+    assert "mine passed: 3 of 3 tasks succeeded; " in said
+    assert ".taskorch/suite/report.html has it all" in said
+    assert (here / ".taskorch/suite/report.html").exists()
+
+
+def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
+    (here / "B.sh").write_text("echo broken; exit 3")
+    assert main(["run", "suite.yaml", "--output", "out"]) == 1
+    said = capsys.readouterr().out
+    assert "B          failed, once more: it exited with 3" in said
+    assert "B          failed (attempt 2): it exited with 3" in said
+    assert "never began:\n  C: because of B\n" in said
+    assert "failed:\n  B: it exited with 3\n    broken (see " in said
+    assert "mine FAILED: 1 of 3 tasks succeeded" in said
+    (here / "B.sh").unlink()
+    assert main(["run", "suite.yaml", "--output", "out", "--failed", "-q"]) == 0
+    said = capsys.readouterr().out
+    assert "[" not in said
+    assert "mine passed: 3 of 3 tasks succeeded" in said
+
+
+def test_report_shows_what_has_ended(here, capsys):
+    assert main(["report", "suite.yaml"]) == 2
+    assert (
+        "there is no run in .taskorch/suite that has ended" in capsys.readouterr().err
+    )
+    main(["run", "suite.yaml", "-q"])
+    capsys.readouterr()
+    for kind, begin in (
+        ("md", "# mine: passed"),
+        ("json", "{"),
+        ("xml", "<?xml"),
+        ("html", "<!doctype html>"),
+    ):
+        assert main(["report", "suite.yaml", "--format", kind]) == 0
+        assert capsys.readouterr().out.startswith(begin)
+
+
+def test_plan_says_order_time_and_what_is_missing(here, capsys):
+    text = SUITE.replace("unit_tests", "resource_tests", 1) + (
+        "agent_limits: {max_agents: 2, total_cpu_cores: 4}\n"
+        "resource_allocation: {resource_tests: {max_parallel: 1, timeout_seconds: 90}}\n"
+    )
+    (here / "suite.yaml").write_text(text)
+    assert main(["plan", "suite.yaml"]) == 0
+    assert capsys.readouterr().out == (
+        "mine: 3 tasks, 2 agents\n"
+        "\n"
+        "RESOURCE_TESTS (resource_tests): parallel, 1 at once, at most 3 min\n"
+        "         at once  A Ada (sh)\n"
+        "        at 1 min  B (sh)\n"
+        "\n"
+        "SLOW_TESTS (slow_tests): parallel\n"
+        "        at 2 min  C (after A; sh)\n"
+        "\n"
+        "It would take 3 min.\n"
+        "Of 3 of them nothing is known yet: taken as 1 min each. A run will tell.\n"
+        "All together may hold 4 cpu.\n"
+    )
+    main(["run", "suite.yaml", "-q"])
+    capsys.readouterr()
+    assert main(["plan", "suite.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "Tasks take what they took in earlier runs." in said
+    assert "A Ada (took " in said
+    (here / "suite.yaml").write_text(text.replace("sh:", "shh:"))
+    assert main(["plan", "suite.yaml"]) == 2
+    said = capsys.readouterr().out
+    assert "Before it can be run:\n  suite.yaml:" in said
+    assert "template 'sh', of A, B, C, stands in no file: did you mean 'shh'?" in said
+    (here / "suite.yaml").write_text("")
+    assert main(["plan", "suite.yaml"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["run", "none.yaml"], "none.yaml"),
+        (["run", "suite.yaml", "bad.yaml"], "bad.yaml:1:1: the file has no 'template'"),
+        (["run", "suite.yaml", "--failed"], "there is no run in"),
+    ],
+)
+def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
+    (here / "bad.yaml").write_text("template: {}\n")
+    assert main(arguments) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(here):
+    (here / "B.sh").write_text("echo > began; sleep 600")
+    command = [sys.executable, "-m", "taskorch.frontends.suite", "run", "suite.yaml"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually((here / "began").exists)
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert again.returncode == 75
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said == "stopped: the same command goes on from here\n"
+    (here / "B.sh").unlink()
+    assert main(["run", "suite.yaml"]) == 0

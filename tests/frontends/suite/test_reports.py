@@ -1,0 +1,322 @@
+"""The final report: the same facts in JSON, JUnit XML, Markdown and on a page."""
+
+import json
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from taskorch.frontends.suite import load
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._junit import junit
+from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._running import run
+from taskorch.frontends.suite._writing import written
+
+NASTY = "</pre><script>alert(1)</script> `a|b` \x1b[31m \x00 ]]> é \ud800"
+
+
+def outcome_of(name, outcome="passed", seconds=0.1, **more):
+    return {"id": name, "outcome": outcome, "seconds": seconds, **more}
+
+
+REPORT = SuiteReport(
+    suite="nightly",
+    passed=False,
+    started=1_000.0,
+    seconds=100.0,
+    work=150.0,
+    phases={"one": False, "two": False},
+    over_time=("one",),
+    tasks=(
+        TaskPart(
+            *("A", "Model tests", "one", "completed_success", "agent_001", 2, 60.0),
+            counts=Counts(passed=2, xfailed=1),
+            coverage=0.5,
+            tests=(
+                outcome_of("t/test_a.py::test_x", seconds=9.0),
+                outcome_of("t/test_a.py::K::test_y", seconds=2.0),
+                outcome_of("t/test_a.py::test_z", "xfailed", message="known"),
+            ),
+            flaky=("t/test_a.py::test_x",),
+        ),
+        TaskPart(
+            *("B", "B", "one", "completed_failure", "agent_002", 1, 40.0),
+            counts=Counts(failed=1, errors=1, skipped=1),
+            error="pass_rate is 0 (0 of 2), and at least 1 is asked for\nmore",
+            tests=(
+                outcome_of(
+                    "t/test_b.py::test_bad", "failed", message=NASTY, text=NASTY
+                ),
+                outcome_of(
+                    "t/test_b.py", "error", message="no module", output="printed"
+                ),
+                outcome_of("t/test_b.py::test_s", "skipped", message="not here"),
+            ),
+        ),
+        TaskPart("C", "C", "two", "blocked", because=("B",)),
+        TaskPart(
+            *("D", "D", "two", "completed_failure", "agent_001", 1, 5.0),
+            error="it exited with 3",
+        ),
+    ),
+    slices=(
+        Slice("A", 1, "agent_001", 1_000.0, 1_030.0, "retrying"),
+        Slice("A", 2, "agent_001", 1_030.0, 1_060.0, "completed"),
+        Slice("B", 1, "agent_002", 1_000.0, 1_040.0, "failed"),
+        Slice("D", 1, "agent_001", 1_099.999, 1_100.0, "failed"),
+    ),
+    covered=(5, 10),
+)
+NOTHING = SuiteReport("none", True, None, 0.0, 0.0, {}, (), (), ())
+
+
+def test_the_formats_and_their_order():
+    """Whoever finds the JSON knows that the others are there."""
+    assert list(written(REPORT)) == ["html", "md", "xml", "json"]
+
+
+# -- JSON --------------------------------------------------------------------------
+
+
+def test_json_has_all_of_it():
+    said = json.loads(written(REPORT)["json"])
+    assert said["status"] == "failed"
+    assert said["test_results"]["total_tests"] == 6
+    assert said["test_results"]["pass_rate"] == 0.5
+    assert said["test_results"]["coverage"] == 0.5
+    assert [task["id"] for task in said["tasks"]] == list("ABCD")
+    assert [one["id"] for one in said["failures"]] == [
+        "t/test_b.py::test_bad",
+        "t/test_b.py",
+    ]
+    assert said["slowest"][0] == {
+        "task_id": "A",
+        "id": "t/test_a.py::test_x",
+        "seconds": 9.0,
+    }
+    assert said["flaky"] == ["t/test_a.py::test_x"]
+    assert len(said["timeline"]) == 4
+
+
+# -- JUnit -------------------------------------------------------------------------
+
+#: Of each element of the strictest schema in use: its attributes, and its children in
+#: order. https://github.com/windyroad/JUnit-Schema
+SUITE = ("name", "timestamp", "hostname", "tests", "failures", "errors", "time")
+
+
+def check_junit(text):
+    root = ET.fromstring(text)
+    assert root.tag == "testsuites"
+    assert not root.attrib
+    for number, suite in enumerate(root):
+        assert set(suite.attrib) == {*SUITE, "id", "package", "skipped"}
+        assert suite.get("id") == str(number)
+        assert suite.get("timestamp").count("T") == 1
+        tags = [child.tag for child in suite]
+        assert tags[0] == "properties"
+        assert tags[-2:] == ["system-out", "system-err"]
+        assert set(tags[1:-2]) == {"testcase"}
+        cases = suite.findall("testcase")
+        assert int(suite.get("tests")) == len(cases)
+        assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
+        assert int(suite.get("errors")) == len(suite.findall("testcase/error"))
+        assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped"))
+        for case in cases:
+            assert set(case.attrib) == {"name", "classname", "time"}
+            assert all(case.attrib.values())
+            assert len(case) <= 1
+            for mark in case:
+                assert mark.tag in ("failure", "error", "skipped")
+                if mark.tag != "skipped":
+                    assert {"message", "type"} == set(mark.attrib)
+        for one in suite.find("properties"):
+            assert set(one.attrib) == {"name", "value"}
+            assert one.get("value")
+    return root
+
+
+def test_junit_xml_is_as_the_strictest_schema_wants_it():
+    root = check_junit(junit(REPORT))
+    names = {
+        f"{case.get('classname')}.{case.get('name')}" for case in root.iter("testcase")
+    }
+    assert {"t.test_a.test_x", "t.test_a.K.test_y", "one.B", "two.C"} - names == {
+        "one.B"
+    }
+    # What no test explains is a case of its own; what never began was skipped.
+    by_name = {case.get("name"): case for case in root.iter("testcase")}
+    assert by_name["D"].find("error").get("message") == "it exited with 3"
+    assert by_name["C"].find("skipped").get("message") == "because of B"
+    assert by_name["test_z"].find("skipped").get("type") == "pytest.xfail"
+    bad = by_name["test_bad"].find("failure")
+    assert "<script>" in bad.text
+    assert "\x1b" not in bad.text
+    check_junit(junit(NOTHING))
+
+
+# -- Markdown ----------------------------------------------------------------------
+
+
+def test_markdown_says_what_matters_and_nothing_in_it_is_obeyed():
+    text = written(REPORT)["md"]
+    assert text.startswith("# nightly: failed\n")
+    assert (
+        "1 of 4 tasks succeeded: 2 passed, 1 failed, 1 error, 1 skipped, 1 xfailed"
+        in text
+    )
+    assert "50.0% of the lines are covered; 1 min 40 s (2 min 30 s of work)." in text
+    assert "| two | C | never began, because of B | - | - | 0 | - |" in text
+    assert "Phase one took longer than it may." in text
+    assert "- D: it exited with 3" in text
+    assert "| t/test_a.py::test_x | A | 9 s |" in text
+    assert "\x1b" not in text
+    assert "\n    </pre><script>" in text  # a block of code, as it stands
+    assert written(NOTHING)["md"].startswith("# none: passed\n")
+
+
+def test_many_failures_are_shown_in_part():
+    tests = tuple(outcome_of(f"t::{n}", "failed") for n in range(30))
+    task = TaskPart("A", "A", "p", "completed_failure", "a", 1, tests=tests)
+    report = SuiteReport("s", False, 0.0, 0.0, 0.0, {}, (), (task,), ())
+    assert written(report)["md"].count("### ") == 20
+    assert "… and 10 more" in written(report)["md"]
+
+
+# -- HTML --------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page has, and that what is opened is closed."""
+
+    EMPTY = frozenset({"meta", "line", "rect"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.links, self.text = [], [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("report", [REPORT, NOTHING], ids=["full", "empty"])
+def test_the_page_is_whole_and_needs_nothing_else(report):
+    text = written(report)["html"]
+    page = Page(text)
+    assert not page.links
+    assert "script" not in page.tags
+    assert "url(" not in text
+    assert "http" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert report.suite in page.text
+
+
+def test_the_page_shows_failures_tasks_and_the_timeline():
+    page = Page(written(REPORT)["html"])
+    assert page.tags.count("rect") == 4
+    for text in ("agent_001", "agent_002", "A, attempt 1: retrying, 30 s", "printed"):
+        assert text in page.text
+    assert "<script>alert(1)</script>" in page.text  # as text
+    assert "never began, because of B" in page.text
+    assert "Phase one took longer than it may." in page.text
+    assert "1 min 40 s" in page.text
+
+
+# -- flaky tests, coverage and what later runs learn -------------------------------
+
+SUITE_YAML = """\
+templates:
+  t: {pytest: [-q], coverage: [pkg], arguments: {A: [test_a.py], B: [test_b.py]}}
+failure_handling: {max_retries: 1}
+orchestrator:
+  task_definitions: {unit_tests: [{id: A, template: t}, {id: B, template: t}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def flaky(tmp_path_factory):
+    here = tmp_path_factory.mktemp("flaky")
+    (here / "suite.yaml").write_text(SUITE_YAML)
+    (here / "pytest.ini").write_text("[pytest]\n")
+    (here / "pkg.py").write_text(
+        "def f(x):\n    if x:\n        return 1\n    return 2\n"
+    )
+    (here / "test_a.py").write_text(
+        "import os, pkg\n"
+        "def test_luck():\n"
+        "    there = os.path.exists('luck')\n"
+        "    open('luck', 'w').close()\n"
+        "    assert there\n"
+        "def test_plain():\n    assert pkg.f(1) == 1\n"
+    )
+    (here / "test_b.py").write_text(
+        "import pkg\ndef test_b():\n    assert pkg.f(0) == 2\n"
+    )
+    return run(load(here / "suite.yaml"), here / "out"), RunFolder(here / "out")
+
+
+def test_a_test_that_failed_and_then_passed_unchanged_is_named(flaky):
+    report, _ = flaky
+    assert report.passed
+    assert report.flaky == ["test_a.py::test_luck"]
+    assert "test_a.py::test_luck" in written(report)["md"].split("## Flaky")[1]
+
+
+def test_coverage_is_that_of_all_tasks_together(flaky):
+    report, folder = flaky
+    assert [task.coverage for task in report.tasks] == [0.75, 0.75]
+    assert report.covered == (4, 4)
+    assert (folder.path / "coverage.json").exists()
+
+
+def test_later_runs_know_how_long_things_took(flaky):
+    _, folder = flaky
+    history = History.read(folder.history)
+    assert set(history.tasks) == {"A", "B"}
+    assert history.recent == {
+        "test_a.py::test_luck": "p",
+        "test_a.py::test_plain": "p",
+        "test_b.py::test_b": "p",
+    }
+
+
+def test_the_timeline_has_every_attempt(flaky):
+    report, _ = flaky
+    bars = sorted((one.task, one.attempt, one.outcome) for one in report.slices)
+    assert bars == [("A", 1, "retrying"), ("A", 2, "completed"), ("B", 1, "completed")]
+
+
+def test_a_history_that_is_broken_is_none(tmp_path):
+    path = tmp_path / "history.json"
+    for text in ("", "[]", '{"tasks": 1}', '{"tasks": {"a": "x"}}'):
+        path.write_text(text)
+        assert History.read(path) == History()
+
+
+def test_newer_times_weigh_more():
+    history = History()
+    found = {"task_id": "A", "tests": [outcome_of("t", seconds=1.0)]}
+    history.learn([{**found, "duration_seconds": 10.0}])
+    assert history.tasks == {"A": 10.0}
+    history.learn([{**found, "duration_seconds": 20.0}])
+    assert history.tasks == {"A": 15.0}
+    for _ in range(20):
+        history.learn([{**found, "duration_seconds": 20.0}])
+    assert history.recent["t"] == "p" * 10
