@@ -192,7 +192,7 @@ class Round:
         if self.unwatched:
             self.unwatched = False
             return
-        left = life.until(orphans, 10)
+        left = life.until(orphans, life.PATIENCE)
         for pid in left:
             self.faults.append(f"an orphan: {name_of(pid)}")
             os.kill(pid, signal.SIGKILL)

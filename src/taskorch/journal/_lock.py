@@ -6,11 +6,18 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from taskorch.errors import JournalTakenError
+
+#: Seconds for which a lock is waited for whose owner has died: a process that it was
+#: about to start has it, too, until that has begun its program.
+_PATIENCE: Final = 5.0
+_PAUSE: Final = 0.01
 
 
 class Lock:
@@ -35,6 +42,7 @@ class Lock:
             JournalTakenError: A living process has it, and *take_over* is not set.
         """
         name = Path(f"{path}.lock")
+        end = time.monotonic() + _PATIENCE
         while True:
             file = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
@@ -49,6 +57,9 @@ class Lock:
                 finally:
                     os.close(file)
                 if not take_over:
+                    if _is_dead(known) and time.monotonic() < end:
+                        time.sleep(_PAUSE)
+                        continue
                     raise _taken(path, known) from None
                 # The old one keeps its lock, on a file that has no name any more.
                 return cls(name, _put_another(name, known), known)
@@ -89,6 +100,19 @@ class Lock:
     def release(self) -> None:
         """Release it."""
         os.close(self._file)
+
+
+def _is_dead(known: dict[str, Any]) -> bool:
+    """Whether the owner has died: its lock goes with what it was about to start."""
+    if known.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(known["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError, TypeError):
+        pass
+    return False
 
 
 def _put_another(name: Path, known: dict[str, Any]) -> int:
