@@ -1,17 +1,22 @@
 """What holds at moments that come rarely: between an end and its commit, in a stop, …."""
 
 import asyncio
-import os
-import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
+from time import monotonic
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, pass_time
+from tests.integration.tools import (
+    PATIENCE,
+    Hold,
+    Recorder,
+    eventually,
+    in_loop,
+    pass_time,
+)
 
 from taskorch import (
     DuplicateTaskError,
@@ -20,10 +25,11 @@ from taskorch import (
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
+    current_context,
 )
-from taskorch.errors import InternalError, JournalError, TaskorchError
+from taskorch.errors import InternalError, TaskorchError
 from taskorch.policies import PerformanceRouter
-from taskorch.runtime import _committer, _interrupts, _lifecycle
+from taskorch.runtime import _committer, _lifecycle, _work
 
 HOLDS: dict[str, Hold] = {}
 
@@ -113,6 +119,95 @@ def test_an_event_from_outside_is_kept_when_that_has_returned(
         monkeypatch.undo()
 
 
+def test_a_checkpoint_is_kept_when_that_has_returned(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HOLDS["checkpoint"] = Hold()
+    with TaskOrchestrator(journal=path) as orch:
+        ORCHESTRATORS[:] = [orch]
+        handle = orch.submit(save_and_say)
+        HOLDS["checkpoint"].wait()
+        without_its_thread(orch, monkeypatch)
+        HOLDS["checkpoint"].release()
+        eventually(lambda: SAVED)
+        monkeypatch.undo()
+        assert handle.result(PATIENCE) is None
+    assert SAVED == [True]
+
+
+ORCHESTRATORS: list[Any] = []
+SAVED: list[bool] = []
+
+
+def save_and_say() -> None:
+    """Save something, and note whether more is kept than before."""
+    hold_at("checkpoint")
+    before = ORCHESTRATORS[-1]._rt.committed
+    current_context().checkpoint([1])
+    SAVED.append(ORCHESTRATORS[-1]._rt.committed > before)
+
+
+def test_who_waits_for_what_has_not_ended_wakes_no_thread(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to write for him."""
+    pokes: list[Any] = []
+    with TaskOrchestrator(journal=path) as orch:
+        handle = orch.submit_task(Task.wait_for("go"))
+        without_its_thread(orch, monkeypatch)
+        monkeypatch.setattr(orch._rt.committer, "poke", lambda **_: pokes.append(1))
+        with pytest.raises(TimeoutError):
+            handle.result(0.01)
+        assert pokes == []
+        monkeypatch.undo()
+        orch.emit("go")
+
+
+@in_loop
+async def test_what_is_kept_in_time_leaves_no_timer_behind(path: Path) -> None:
+    """It would stay for seconds on a loop that submits thousands of tasks."""
+    loop: Any = asyncio.get_running_loop()
+    async with TaskOrchestrator(journal=path) as orch:
+        await (await orch.aio.submit(int))
+        live = [handle for handle in loop._scheduled if not handle.cancelled()]
+        for _ in range(5):
+            await orch.aio.submit(int)
+        more = [handle for handle in loop._scheduled if not handle.cancelled()]
+        assert len(more) <= len(live)
+
+
+def test_what_is_not_kept_yet_is_listed_as_what_it_was(path: Path) -> None:
+    """As its status says."""
+    with TaskOrchestrator(journal=path) as orch:
+        handle = orch.submit_task(Task.call(int, id="t"))
+        assert handle.result(PATIENCE) == 0
+        committed, handle._settled = handle._settled, _work.NEVER
+        assert [status.task_id for status in orch.tasks("running")] == ["t"]
+        assert list(orch.tasks("completed")) == []
+        handle._settled = committed
+        assert [status.task_id for status in orch.tasks("completed")] == ["t"]
+
+
+@pytest.mark.parametrize("method", ["write_all", "recovers"])
+def test_a_journal_in_trouble_is_not_waited_for_longer_than_was_said(
+    method: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write all is not tried; its recovery, as long as the caller has time."""
+    monkeypatch.setattr(_committer, "_PATIENCE", 10 * PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        committer: Any = orch._rt.committer
+        orch.submit(int).result(PATIENCE)
+        orch.emit("kept", keep=100)
+        monkeypatch.setattr(committer, "trouble", "the disk is full")
+        committer.last += 1
+        begin = monotonic()
+        wait = {"write_all": 10 * PATIENCE, "recovers": 0.01}[method]
+        assert not getattr(committer, method)(wait)
+        assert monotonic() - begin < PATIENCE
+        committer.last -= 1
+        monkeypatch.undo()
+
+
 def test_nobody_who_waits_has_to_wait_for_company(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +269,32 @@ def test_nothing_begins_while_it_stops(path: Path) -> None:
     assert orch.get_task_status("one").state is TaskState.COMPLETED
     assert orch.get_task_status("two").attempts == 0
     assert "two" not in HOLDS
+
+
+def test_what_ends_badly_while_it_stops_takes_with_it_what_needs_it(path: Path) -> None:
+    """Both have ended, and are nothing that it has left."""
+    HOLDS["bad"] = Hold()
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        parent = orch.submit_task(Task.call(hold_and_fail, id="bad"))
+        orch.submit_task(
+            Task.call(int, id="skipped", after=[parent], on_parent_failure="skip")
+        )
+        orch.submit_task(Task.wait_for("go", id="left"))
+        HOLDS["bad"].wait()
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: orch._rt.closed)
+        HOLDS["bad"].release()
+        stopping.join(PATIENCE)
+        report = orch.stop()
+    assert orch.get_task_status("skipped").state is TaskState.CANCELLED
+    assert [each.task_id for each in report.left] == ["left"]
+
+
+def hold_and_fail() -> None:
+    hold_at("bad")
+    raise ValueError
 
 
 def test_what_still_runs_as_one_in_memory_stops_may_be_cancelled() -> None:
@@ -264,6 +385,10 @@ def test_a_journal_on_which_somebody_still_writes_is_closed_by_its_thread(
         monkeypatch.setattr(_lifecycle, "_JOURNAL_MARGIN", 0.1)
         committer: Any = orch._rt.committer
         with committer._writing:
+            # The thread is on its way to write, and was woken once more.
+            committer.poke()
+            eventually(committer._wake.locked)
+            committer.poke()
             closing = threading.Thread(target=committer.close, args=(0.01,))
             closing.start()
             closing.join(PATIENCE)
@@ -364,141 +489,17 @@ def test_monitoring_reports_once_an_interval() -> None:
             return len(stats.events)
 
         stats = Recorder(orch, "stats_reported")
-        assert [pass_and_look(each) for each in (3500, 200, 3300, 3600, 3000)] == [
-            *(0, 1, 1, 2, 2)
-        ]
+        assert pass_and_look(3500) == 0
+        # Another one who listens does not put it off.
+        Recorder(orch, "health_reported")
+        counts = [pass_and_look(each) for each in (200, 3300, 3600, 3000)]
+        assert counts == [1, 1, 2, 2]
 
 
-# -- signals ---------------------------------------------------------------------------
-
-
-def in_child(act: Callable[[], bool]) -> bool:
-    """What *act* says in the child of a fork."""
-    child = os.fork()
-    if not child:
-        code = 3
-        try:
-            code = 0 if act() else 1
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.fixture
-def default_handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_in_the_child_of_a_fork_the_handlers_are_those_of_before() -> None:
-    with TaskOrchestrator():
-        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-        assert in_child(
-            lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_one_that_could_not_be_opened_leaves_no_handler(tmp_path: Path) -> None:
-    with pytest.raises(JournalError):
-        TaskOrchestrator(journal=tmp_path).start()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_one_stops_at_the_signal_at_which_another_has_stopped() -> None:
-    """One after the other, each for the whole of its life."""
-    for _ in range(2):
-        with pytest.raises(SystemExit), TaskOrchestrator() as orch:  # noqa: PT012
-            orch.stop_on(signal.SIGUSR1)
-            signal.raise_signal(signal.SIGUSR1)
-        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_the_handler_stays_while_somebody_lives_or_is_to_stop_at_it() -> None:
-    """Whichever of the two has ended first."""
-    ours = _interrupts._on_interrupt
-    with TaskOrchestrator():
-        with TaskOrchestrator() as other:
-            other.stop_on(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is ours
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    stops = TaskOrchestrator()
-    stops.stop_on(signal.SIGINT)
-    with TaskOrchestrator():
-        pass
-    assert signal.getsignal(signal.SIGINT) is ours
-    stops.stop()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_a_step_is_cut_short_by_one_that_comes_when_it_has_hung_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Five seconds after the first; those before that wait, and are sent again."""
-    pauses: list[float] = []
-    clock: list[float] = []
-    cut: list[float] = []
-    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
-    monkeypatch.setattr(_interrupts, "_thread", threads)
-    monkeypatch.setattr(_interrupts, "monotonic", lambda: clock[-1])
-
-    class Router(PerformanceRouter):
-        def route(self, *given: Any) -> Any:
-            for at in () if clock else (100.0, 104.9, 105.0):
-                clock.append(at)
-                try:
-                    signal.raise_signal(signal.SIGINT)
-                except KeyboardInterrupt:
-                    cut.append(at)
-            return super().route(*given)
-
-    with TaskOrchestrator(router=Router()) as orch:
-        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
-        assert orch.submit_task(Task("x")).result(PATIENCE) == 7
-    assert cut == [105.0]
-    assert pauses == [0.001]
-
-
-def test_one_that_is_deferred_is_sent_again_the_later_the_longer_it_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pauses: list[float] = []
-    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
-    monkeypatch.setattr(_interrupts, "_thread", threads)
-    monkeypatch.setattr(_interrupts, "DEFERRED", [])
-    for waited in (0.0, 0.02, 0.1, 3.0):
-        _interrupts._defer(signal.SIGINT, waited)
-        _interrupts._defer(signal.SIGINT, waited)
-        _interrupts.DEFERRED.clear()
-    assert pauses == [0.001, 0.005, 0.025, 0.05]
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_in_the_child_of_a_fork_no_signal_of_the_parents_is_deferred() -> None:
-    """It was sent to the parent, which raises it at the end of its step."""
-    seen: list[bool] = []
-
-    class Router(PerformanceRouter):
-        def route(self, *given: Any) -> Any:
-            if not seen:
-                signal.raise_signal(signal.SIGINT)
-                seen.append(in_child(is_undisturbed))
-            return super().route(*given)
-
-    def is_undisturbed() -> bool:
-        with TaskOrchestrator() as orch:
-            return (
-                orch.submit(int).result(PATIENCE) == 0
-                and not _interrupts._Deferral.since
-            )
-
-    with TaskOrchestrator(router=Router()) as orch:
-        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
-        with pytest.raises(KeyboardInterrupt):
-            orch.submit_task(Task("x"))
-    assert seen == [True]
+def test_without_anybody_who_listens_no_facts_are_made() -> None:
+    orch = TaskOrchestrator()
+    assert orch._rt.kernel.sink is None
+    receive = Recorder(orch, "task_completed")._receive
+    assert orch._rt.kernel.sink is not None
+    orch.signals.task_completed.disconnect(receive)
+    assert orch._rt.kernel.sink is None

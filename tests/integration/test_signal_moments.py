@@ -1,0 +1,259 @@
+"""Signals where two meet: with another signal, a fork, a stop or a second orchestrator."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.integration.tools import (
+    PATIENCE,
+    Hold,
+)
+
+from taskorch import (
+    NotRunningError,
+    Task,
+    TaskOrchestrator,
+)
+from taskorch.errors import JournalError
+from taskorch.policies import PerformanceRouter
+from taskorch.runtime import _interrupts
+
+
+def in_child(act: Callable[[], bool]) -> bool:
+    """What *act* says in the child of a fork."""
+    child = os.fork()
+    if not child:
+        code = 3
+        try:
+            code = 0 if act() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_in_the_child_of_a_fork_the_handlers_are_those_of_before() -> None:
+    with TaskOrchestrator():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert in_child(
+            lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_one_that_could_not_be_opened_leaves_no_handler(tmp_path: Path) -> None:
+    with pytest.raises(JournalError):
+        TaskOrchestrator(journal=tmp_path).start()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_one_stops_at_the_signal_at_which_another_has_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One after the other, each for the whole of its life."""
+    for _ in range(2):
+        with pytest.raises(SystemExit), TaskOrchestrator() as orch:  # noqa: PT012
+            orch.stop_on(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        assert "SIGUSR1: what can still proceed has" in caplog.text
+        assert "; nothing was left" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_the_handler_stays_while_somebody_lives_or_is_to_stop_at_it() -> None:
+    """Whichever of the two has ended first."""
+    ours = _interrupts._on_interrupt
+    with TaskOrchestrator():
+        with TaskOrchestrator() as other:
+            other.stop_on(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is ours
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    stops = TaskOrchestrator()
+    stops.stop_on(signal.SIGINT)
+    with TaskOrchestrator():
+        pass
+    assert signal.getsignal(signal.SIGINT) is ours
+    stops.stop()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_a_step_is_cut_short_by_one_that_comes_when_it_has_hung_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five seconds after the first; those before that wait, and are sent again."""
+    pauses: list[float] = []
+    clock: list[float] = []
+    cut: list[float] = []
+    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
+    monkeypatch.setattr(_interrupts, "_thread", threads)
+    monkeypatch.setattr(_interrupts, "monotonic", lambda: clock[-1])
+
+    class Router(PerformanceRouter):
+        def route(self, *given: Any) -> Any:
+            for at in () if clock else (100.0, 104.9, 105.0):
+                clock.append(at)
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    cut.append(at)
+            return super().route(*given)
+
+    with TaskOrchestrator(router=Router()) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
+        assert orch.submit_task(Task("x")).result(PATIENCE) == 7
+    assert cut == [105.0]
+    assert pauses == [0.001]
+
+
+def test_one_is_sent_again_after_its_pause_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The step may end meanwhile, and is to get to it."""
+    paused: list[float] = []
+    monkeypatch.setattr(_interrupts, "sleep", paused.append)
+    _interrupts._send_again(0.025)
+    assert paused == [0.025]
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_a_block_of_a_coroutine_drains_at_a_signal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hold = Hold()
+    handles: list[Any] = []
+
+    async def main() -> None:
+        async with TaskOrchestrator() as orch:
+            orch.stop_on(signal.SIGUSR1)
+            handles.append(orch.submit(hold, 7))
+            await asyncio.to_thread(hold.wait)
+            signal.raise_signal(signal.SIGUSR1)
+            threading.Timer(0.05, hold.release).start()
+            await asyncio.sleep(PATIENCE)
+
+    with pytest.raises(SystemExit) as caught:
+        asyncio.run(main())
+    assert caught.value.code == 128 + signal.SIGUSR1
+    assert handles[0].result() == 7
+    assert "SIGUSR1: what can still proceed has" in caplog.text
+    assert "; nothing was left" in caplog.text
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_a_signal_shortens_the_drain_of_a_coroutines_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Which has as long as the signal allows; what does not end is cancelled."""
+    handles: list[Any] = []
+
+    async def main() -> None:
+        async with TaskOrchestrator(stop_timeout=0.3) as orch:
+            orch.stop_on(signal.SIGUSR1)
+            handles.append(orch.submit(asyncio.sleep, 10 * PATIENCE))
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.05, signal.raise_signal, signal.SIGUSR1)
+
+    begin = monotonic()
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert monotonic() - begin < 2 * PATIENCE
+    assert handles[0].cancelled()
+    assert "; 1 task was left" in caplog.text
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_who_cancels_a_coroutine_in_its_last_wait_ends_the_drain() -> None:
+    orch = TaskOrchestrator()
+    handles: list[Any] = []
+
+    async def main() -> None:
+        async with orch:
+            handles.append(orch.submit(asyncio.sleep, 10 * PATIENCE))
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(main())
+        while not orch._lifecycle._is_stopping:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancel())
+    assert handles[0].cancelled()
+
+
+def test_one_that_is_deferred_is_sent_again_the_later_the_longer_it_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
+    monkeypatch.setattr(_interrupts, "_thread", threads)
+    monkeypatch.setattr(_interrupts, "DEFERRED", [])
+    for waited in (0.0, 0.02, 0.1, 3.0):
+        _interrupts._defer(signal.SIGINT, waited)
+        _interrupts._defer(signal.SIGINT, waited)
+        _interrupts.DEFERRED.clear()
+    assert pauses == [0.001, 0.005, 0.025, 0.05]
+
+
+def test_in_the_child_of_a_fork_the_parents_says_that_it_is_not_ours() -> None:
+    """Whatever it is asked; its lock may have been held by a thread that is gone."""
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(int)
+        handle.result(PATIENCE)
+
+        def is_refused(ask: Callable[[], object]) -> bool:
+            try:
+                ask()
+            except NotRunningError as error:
+                return "forked" in str(error)
+            return False
+
+        asks = [orch.health, orch.get_stats, orch.wait, lambda: orch.submit(int)]
+        for ask in asks:
+            assert in_child(partial(is_refused, ask)), ask
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_in_the_child_of_a_fork_no_signal_of_the_parents_is_deferred() -> None:
+    """It was sent to the parent, which raises it at the end of its step."""
+    seen: list[bool] = []
+
+    class Router(PerformanceRouter):
+        def route(self, *given: Any) -> Any:
+            if not seen:
+                signal.raise_signal(signal.SIGINT)
+                seen.append(in_child(is_undisturbed))
+            return super().route(*given)
+
+    def is_undisturbed() -> bool:
+        with TaskOrchestrator() as orch:
+            return (
+                orch.submit(int).result(PATIENCE) == 0
+                and not _interrupts._Deferral.since
+            )
+
+    with TaskOrchestrator(router=Router()) as orch:
+        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
+        with pytest.raises(KeyboardInterrupt):
+            orch.submit_task(Task("x"))
+    assert seen == [True]
