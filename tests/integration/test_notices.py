@@ -242,6 +242,20 @@ def test_the_handle_of_what_it_blocks_leads_to_it(
     assert len(unasked(log)) == (not asks)
 
 
+def test_a_handle_leads_to_it_by_two_ways_and_counts_once(log: Any) -> None:
+    """What needs both is reached by each of them."""
+    with TaskOrchestrator() as orch:
+        bad = orch.submit(say_bad, "x")
+        one, other = orch.submit(abs, bad), orch.submit(abs, bad)
+        both = orch.submit(divmod, one, other)
+        orch.wait(PATIENCE)
+        del bad, other, both
+        assert held(orch)
+        assert unasked(log) == []
+        assert isinstance(one.exception(PATIENCE), DependencyFailedError)
+    assert unasked(log) == []
+
+
 def submit_argument(orch: TaskOrchestrator, bad: Any) -> None:
     orch.submit(abs, bad)
 

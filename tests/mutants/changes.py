@@ -41,7 +41,12 @@ PARTS = {
     "kernel": Part(("kernel",), ("tests/kernel", "tests/simulation")),
     "runtime": Part(
         ("runtime", "_orchestrator.py", "_handles.py", "_aio.py"),
-        ("tests/integration", "tests/faults", "tests/simulation/test_commits.py"),
+        (
+            "tests/integration",
+            "tests/faults",
+            "tests/simulation/test_commits.py",
+            "tests/workflows",
+        ),
     ),
     "journal": Part(
         ("journal",), ("tests/unit/journal", "tests/faults", "tests/integration")
