@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, fail
+from tests.integration.tools import PATIENCE, eventually, fail
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
-from taskorch.runtime import _interrupts, _publisher, _work
+from taskorch.runtime import _blocked, _interrupts, _publisher, _work
 from taskorch.runtime._notices import _Failed
 from taskorch.runtime._publisher import RECEIVING, Call, Receiver
 from taskorch.runtime._room import _FIRST_PAUSE, _LONGEST_PAUSE, Room
@@ -292,3 +292,28 @@ def test_ids_of_the_second_lives_of_two_journals_differ(tmp_path: Path) -> None:
                 handle.result(PATIENCE)
                 ids.add(handle.task_id.partition("-")[0])
     assert len(ids) == 4
+
+
+# -- who holds up all others -----------------------------------------------------------
+
+
+def test_where_a_thread_stands_is_its_innermost_call() -> None:
+    began, go = threading.Event(), threading.Lock()
+
+    def innermost() -> None:
+        began.set()
+        # No function of Python's is called: this is where it stands.
+        go.acquire()
+
+    def outer() -> None:
+        innermost()
+
+    go.acquire()
+    thread = threading.Thread(target=outer)
+    thread.start()
+    began.wait(PATIENCE)
+    eventually(lambda: ": in innermost, " in _blocked._where(thread.ident or 0))
+    assert f"{__file__}:" in _blocked._where(thread.ident or 0)
+    go.release()
+    thread.join(PATIENCE)
+    assert _blocked._where(0) == ""
