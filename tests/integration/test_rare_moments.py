@@ -188,9 +188,12 @@ def test_what_is_not_kept_yet_is_listed_as_what_it_was(path: Path) -> None:
         assert [status.task_id for status in orch.tasks("completed")] == ["t"]
 
 
-@pytest.mark.parametrize("method", ["write_all", "recovers"])
-def test_a_journal_in_trouble_is_not_waited_for_longer_than_was_said(
-    method: str, path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [("write_all", "trouble"), ("write_all", "fault"), ("recovers", "trouble")],
+)
+def test_a_journal_that_is_not_written_is_not_waited_for_longer_than_was_said(
+    method: str, wrong: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To write all is not tried; its recovery, as long as the caller has time."""
     monkeypatch.setattr(_committer, "_PATIENCE", 10 * PATIENCE)
@@ -198,7 +201,10 @@ def test_a_journal_in_trouble_is_not_waited_for_longer_than_was_said(
         committer: Any = orch._rt.committer
         orch.submit(int).result(PATIENCE)
         orch.emit("kept", keep=100)
-        monkeypatch.setattr(committer, "trouble", "the disk is full")
+        if wrong == "trouble":
+            monkeypatch.setattr(committer, "trouble", "the disk is full")
+        else:
+            monkeypatch.setattr(orch._rt, "fault", InternalError("planted"))
         committer.last += 1
         begin = monotonic()
         wait = {"write_all": 10 * PATIENCE, "recovers": 0.01}[method]
