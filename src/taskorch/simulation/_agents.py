@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import AttemptInterrupted
-from taskorch.kernel import TaskRow
 from taskorch.model import Agent, Task
 from taskorch.simulation._nature import Fence
 from taskorch.simulation._work import Outcome, end_of, nanoseconds
@@ -15,6 +14,7 @@ from taskorch.simulation._work import Outcome, end_of, nanoseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from taskorch.simulation._attempt import SimulatedAttempt
     from taskorch.simulation._timeline import Timeline
     from taskorch.simulation._world import World
 
@@ -58,8 +58,8 @@ class Run:
         "left_ns",
         "next",
         "outcome",
-        "row",
         "task_id",
+        "told",
     )
 
     def __init__(
@@ -68,15 +68,15 @@ class Run:
         fence: Fence,
         outcome: Outcome,
         now: int,
-        row: TaskRow | None = None,
+        told: SimulatedAttempt | None = None,
     ) -> None:
         self.agent: str = agent
         self.epoch: int = fence[0]
         self.task_id: str = fence[1]
         self.attempt: int = fence[2]
         self.outcome: Outcome = outcome
-        #: Its row, if it runs in the process of the orchestrator.
-        self.row: TaskRow | None = row
+        #: Whom its end is told, if it runs in the process of the orchestrator.
+        self.told: SimulatedAttempt | None = told
         self.began_ns: int = now
         self.ended_ns: int = 0
         #: When it ends; 0: nobody knows.

@@ -8,17 +8,14 @@ else knows of a life, so what a crash takes away is what is only here.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
-from inspect import iscoroutine
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said
 from taskorch.errors import (
-    AttemptLostError,
     ComponentError,
     InternalError,
     JournalUnavailableError,
@@ -53,11 +50,10 @@ from taskorch.kernel import (
     is_alive,
 )
 from taskorch.model import TERMINAL, Task, TaskState
-from taskorch.protocols import Entry
-from taskorch.runtime._arguments import resolved
-from taskorch.runtime._attempts import outcome_of, tidy
+from taskorch.model._limits import NS
+from taskorch.protocols import AttemptExecutor, Entry
+from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
-from taskorch.runtime._context import CURRENT, context_of
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
@@ -71,10 +67,11 @@ from taskorch.runtime._work import (
     task_of,
 )
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
+from taskorch.simulation._attempt import SimulatedAttempt
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._hosting import Hosting
+from taskorch.simulation._in_process import InProcess
 from taskorch.simulation._remotes import Remotes
-from taskorch.simulation._work import is_call, nanoseconds
 
 if TYPE_CHECKING:
     from taskorch.simulation._timeline import Timeline
@@ -122,9 +119,11 @@ class Life(Hosting):
         self.commits: Commits[list[Entry]] | None = (
             None if world.journal is None else Commits()
         )
-        #: What runs in the process itself.
-        self.runs: dict[tuple[str, int], Run] = {}
+        self.in_process: InProcess = InProcess(self)
         self.remotes: Remotes = Remotes(self)
+        #: What runs in the process itself.
+        self.runs: dict[tuple[str, int], Run] = self.in_process.runs
+        self._grace: float = setup.config.grace_ns / NS
         #: Attempts that wait for a commit before they begin.
         self.held_back: dict[tuple[str, int], TaskRow] = {}
         #: Until when something is still to be done about an attempt.
@@ -137,7 +136,9 @@ class Life(Hosting):
         self.work_class: type[Work] = world.work_class
         self.directory: Directory = _Directory(self)
         self.submission: Submission = Submission(self)
-        self.executors: dict[str, Any] = dict.fromkeys(("thread", "asyncio", "program"))
+        self.executors: dict[str, Any] = dict.fromkeys(
+            ("thread", "asyncio", "program"), self.in_process
+        )
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
@@ -304,46 +305,9 @@ class Life(Hosting):
 
     def _begin(self, row: TaskRow, attempt: int) -> None:
         assert row.agent is not None  # noqa: S101 - it has been started
-        agent = self.world.agents[row.agent.name]
-        if isinstance(agent, RemoteAgent):
-            self.remotes.begin(row, attempt)
-            return
-        world, timeline = self.world, self.timeline
-        now = timeline.now
-        fence = (self.epoch, row.id, attempt)
-        outcome = world.outcome(row.cargo._task, fence)
-        run = Run(row.agent.name, fence, outcome, now, row)
-        self.runs[row.id, attempt] = run
-        world.began(run)
-        nature = world.nature
-        ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
-        if outcome.progress:
-            steps = outcome.progress
-            for number, value in enumerate(steps, 1):
-                when = now + ns * number // (len(steps) + 1)
-                timeline.at(when, self._progress, (run, value), idle=True)
-        if outcome.waits and not self._is_program(row):
-            pause = min(ns, nanoseconds(outcome.waits))
-            run.left_ns = (ns - pause) // 2
-            run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
-        elif not outcome.hang:
-            run.ends_at(now + ns, timeline, self._over)
-        fate = nature.fate(run, ns)
-        if fate is not None:
-            act = self._kill if fate.kind == "dies" else self._delay
-            timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
-
-    def _over(self, run: Run) -> None:
-        """An attempt in our process has come to its end."""
-        how, result, error = run.end
-        row = run.row
-        assert row is not None  # noqa: S101 - it runs in our process
-        job = row.cargo
-        if how == "completed" and run.outcome.calls and is_call(task_of(row)):
-            how, result, error = self._call(job, run.attempt)
-        run.over(how, self.timeline.now)
-        del self.runs[run.task_id, run.attempt]
-        self.end(row, run.attempt, how, result, error)
+        is_remote = isinstance(self.world.agents[row.agent.name], RemoteAgent)
+        executor = self.remotes if is_remote else self.in_process
+        executor.begin(SimulatedAttempt(self, row, attempt))
 
     def end(
         self,
@@ -368,32 +332,6 @@ class Life(Hosting):
             job._error = error
         self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
 
-    def _call(self, job: Work, attempt: int) -> tuple[str, Any, BaseException | None]:
-        """Call the function of a task, which may ask for its context."""
-        token = CURRENT.set(context_of(job, attempt))
-        try:
-            fn, args, kwargs = resolved(job)
-            value = fn(*args, **kwargs)
-        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
-            how, shown, _ = outcome_of(error, job._row.id, asked=False)
-            return how, None, shown
-        finally:
-            CURRENT.reset(token)
-        if iscoroutine(value):
-            value.close()
-            msg = (
-                f"a simulation has no event loop for {value.__qualname__}(): say what "
-                "its work comes to, as in submit_task(task, work=5.0)"
-            )
-            return "failed", None, TypeError(msg)
-        return "completed", value, None
-
-    def _progress(self, step: tuple[Run, Any]) -> None:
-        run, value = step
-        row = run.row
-        if row is not None and not run.how:
-            self.note_progress(row, run.attempt, value)
-
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
         """An attempt says how far it is."""
         if row.attempt == attempt and row.state is _RUNNING:
@@ -401,47 +339,6 @@ class Life(Hosting):
             self.kernel.note(
                 TaskProgressed, self.now(), row.id, attempt, value, cargo=row.cargo
             )
-
-    def _pause(self, what: tuple[Run, int]) -> None:
-        """An attempt waits for other work, without its slot."""
-        run, pause = what
-        row = run.row
-        assert row is not None  # noqa: S101 - it runs in our process
-        self.kernel.yield_slot(row, run.attempt, self.now())
-        run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
-
-    def _return(self, run: Run) -> None:
-        row = run.row
-        run.next = 0
-        assert row is not None  # noqa: S101 - it runs in our process
-        if self.kernel.reclaim_slot(row, run.attempt, self.now()):
-            self._go_on(run)
-
-    def _go_on(self, run: Run) -> None:
-        if run.end[0] != "stopped":
-            run.ends_at(self.timeline.now + run.left_ns, self.timeline, self._over)
-
-    def _kill(self, what: tuple[str, int | None]) -> None:
-        """The workers of an agent die; others take their place."""
-        for run in list(self.runs.values()):
-            if run.agent == what[0]:
-                run.end = ("lost", None, _killed(run.task_id))
-                self.cut(run)
-
-    def _delay(self, what: tuple[str, int | None]) -> None:
-        """An agent hangs for a while, or for ever."""
-        name, back_ns = what
-        for run in self.runs.values():
-            if run.agent != name or not run.due_ns:
-                continue
-            if back_ns is None:
-                run.goes_on(self.timeline)
-            else:
-                run.ends_at(run.due_ns + back_ns, self.timeline, self._over)
-
-    def cut(self, run: Run) -> None:
-        """*run* ends now."""
-        run.ends_at(self.timeline.now, self.timeline, self._over)
 
     def _see_to(self, effect: Effect) -> None:
         """
@@ -466,31 +363,25 @@ class Life(Hosting):
             self._carry_out(effect)
 
     def _carry_out(self, effect: Effect) -> None:
-        row = effect.row
-        key = (row.id, effect.attempt)
-        run = self.runs.get(key)
-        if run is None:
-            if isinstance(effect, StopAttempt):
-                self._stop_elsewhere(row, key)
-        elif isinstance(effect, StopAttempt):
-            if run.interrupt():
-                self.cut(run)
+        row, attempt = effect.row, effect.attempt
+        run = self.runs.get((row.id, attempt))
+        executor: AttemptExecutor[Any] = self.remotes
+        begun: Any = (row, attempt)
+        if run is not None:
+            executor, begun = self.in_process, run
+        if isinstance(effect, StopAttempt):
+            if run is None and (row.id, attempt) in self.held_back:
+                del self.held_back[row.id, attempt]
+                self.timeline.at(self.timeline.now, self._unbegun, begun)
+            else:
+                executor.stop(begun, self._grace)
         elif isinstance(effect, HoldAttempt):
-            run.left_ns = run.due_ns - self.timeline.now if run.due_ns else -1
-            run.goes_on(self.timeline)
+            executor.hold(begun)
         elif isinstance(effect, ReleaseAttempt):
-            if not run.due_ns and run.left_ns >= 0 and self._is_program(row):
-                self._go_on(run)
-        elif isinstance(effect, ReturnSlot):
-            self._go_on(run)
-
-    def _stop_elsewhere(self, row: TaskRow, key: tuple[str, int]) -> None:
-        """Stop an attempt that is not in our process, or has not begun at all."""
-        if key in self.held_back:
-            del self.held_back[key]
-            self.timeline.at(self.timeline.now, self._unbegun, (row, key[1]))
-            return
-        self.remotes.stop(row, key[1])
+            executor.resume(begun)
+        elif run is not None:
+            # Its slot is given back: it goes on.
+            self.in_process.go_on(run)
 
     def _unbegun(self, what: tuple[TaskRow, int]) -> None:
         row, attempt = what
@@ -622,11 +513,6 @@ class Life(Hosting):
 def _hand_over(job: Work, emitted: Emitted | None) -> None:
     """A wait ends well, with what came, or with its default."""
     job._value = result_of_wait(job, emitted)
-
-
-def _killed(task_id: str) -> AttemptLostError:
-    msg = f"task {task_id}: its worker was killed"
-    return AttemptLostError(msg, task_id=task_id)
 
 
 def _unknown(task_id: str) -> UnknownTaskError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.kernel import EndAttempt, TaskRow
 from taskorch.model import TaskState
+from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._work import task_of
 from taskorch.simulation._agents import RemoteAgent, Report
 from taskorch.simulation._nature import Fence
@@ -37,8 +38,12 @@ class _Session:
         self.sent: dict[tuple[str, int], TaskRow] = {}
 
 
-class Remotes:
-    """All remote agents that one life has heard of."""
+class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
+    """
+    All remote agents that one life has heard of.
+
+    To begin an attempt there, or to stop it, is to send a message.
+    """
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -120,18 +125,22 @@ class Remotes:
 
     # -- what is said --------------------------------------------------------------
 
-    def begin(self, row: TaskRow, attempt: int) -> None:
-        """Tell the agent of *row* to begin an attempt."""
+    def begin(self, attempt: Attempt) -> tuple[TaskRow, int]:
+        """Tell the agent of its task to begin *attempt*."""
+        row, number = self._kernel.tasks[attempt.task_id], attempt.number
         assert row.agent is not None  # noqa: S101 - it has been started
         session = self._sessions[row.agent.name]
-        session.sent[row.id, attempt] = row
-        self._tell_begin(session, row, attempt)
+        session.sent[row.id, number] = row
+        self._tell_begin(session, row, number)
+        return row, number
 
-    def stop(self, row: TaskRow, attempt: int) -> None:
-        """Tell the agent of *row*, if it is a remote one, to stop an attempt."""
+    def stop(self, begun: tuple[TaskRow, int], grace: float) -> None:
+        """Tell the agent of the task, if it is a remote one, to stop an attempt."""
+        del grace
+        row, number = begun
         session = None if row.agent is None else self._sessions.get(row.agent.name)
         if session is not None:
-            self._tell_stop(session, (self._epoch, row.id, attempt))
+            self._tell_stop(session, (self._epoch, row.id, number))
 
     def _tell_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
         agent = session.agent

@@ -214,7 +214,7 @@ class World:
         if self.life is not None:
             for run in self.life.runs.values():
                 if run.is_endless:
-                    self.life.cut(run)
+                    self.life.in_process.cut(run)
 
     def send(
         self,
@@ -394,6 +394,7 @@ class World:
         for run in life.runs.values():
             run.over("died", self.timeline.now)
         self.timeline.forget(life)
+        self.timeline.forget(life.in_process)
         if life.commits is not None and self.journal is not None:
             group = life.commits.in_hand or life.commits.pending
             frames = self.nature.torn(len(group)) if group else 0

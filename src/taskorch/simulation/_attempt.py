@@ -1,0 +1,116 @@
+"""One attempt of a life in virtual time, as its executors have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from taskorch.errors import AttemptInterrupted, UsageError
+from taskorch.model import Program, Task
+from taskorch.runtime._arguments import resolved
+from taskorch.runtime._context import CURRENT, TaskContext, context_of
+from taskorch.runtime._work import Work, task_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.simulation._life import Life
+    from taskorch.simulation._nature import Fence
+
+
+class SimulatedAttempt:
+    """
+    An attempt of a life: see `taskorch.protocols.Attempt`.
+
+    Args:
+        life: The life.
+        row: Its task.
+        number: Its number.
+    """
+
+    __slots__ = ("_life", "_work", "number", "row")
+
+    def __init__(self, life: Life, row: TaskRow, number: int) -> None:
+        self._life = life
+        self._work: Work = row.cargo
+        self.row: TaskRow = row
+        self.number: int = number
+
+    @property
+    def task_id(self) -> str:
+        return self.row.id
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        return self._life.epoch, self.number
+
+    @property
+    def full_fence(self) -> Fence:
+        """With the task: as remote agents are told it."""
+        return self._life.epoch, self.row.id, self.number
+
+    @property
+    def task(self) -> Task[Any]:
+        return task_of(self.row)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it can be held where it stands."""
+        task = self._work._task
+        return task is not None and isinstance(task.payload, Program)
+
+    @property
+    def context(self) -> TaskContext:
+        """What its function may ask for."""
+        return context_of(self._work, self.number)
+
+    @property
+    def cancelled(self) -> bool:
+        more = self.row.more
+        return self.row.attempt != self.number or (more is not None and bool(more.stop))
+
+    def run(self) -> None:
+        try:
+            fn, args, kwargs = self.call()
+            value = self.variables().run(fn, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is the task's
+            self.end(error=error)
+        else:
+            self.end(value)
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        del elsewhere
+        return resolved(self._work)
+
+    def variables(self) -> Context:
+        variables = self._work._ctx.copy()
+        variables.run(CURRENT.set, self.context)
+        return variables
+
+    def portable(self) -> Callable[[], Any]:
+        msg = "in a simulation there is no other process"
+        raise UsageError(msg, hint="say what the work comes to")
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        how = "completed"
+        if isinstance(error, AttemptInterrupted):
+            how = "stopped"
+        elif isinstance(error, BrokenExecutor):
+            how = "lost"
+        elif error is not None:
+            how = "failed"
+        self.over(how, value, error)
+
+    def over(self, how: str, value: Any, error: BaseException | None) -> None:
+        """As `end`, in the words of the kernel: how it ended."""
+        self._life.end(self.row, self.number, how, value, error)
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        timeline = self._life.timeline
+        timeline.at(timeline.now, lambda _: self.end(value, error))
+
+    def unstarted(self, error: BaseException) -> None:
+        self.over("unstarted", None, error)

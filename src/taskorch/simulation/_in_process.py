@@ -1,0 +1,177 @@
+"""What threads, the loop and programs do in a runtime, in virtual time."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+
+from taskorch.errors import AttemptLostError
+from taskorch.protocols import Attempt, AttemptExecutor
+from taskorch.runtime._attempts import outcome_of
+from taskorch.runtime._context import CURRENT
+from taskorch.simulation._agents import InProcessAgent, Run
+from taskorch.simulation._attempt import SimulatedAttempt
+from taskorch.simulation._work import is_call, nanoseconds
+
+if TYPE_CHECKING:
+    from taskorch.simulation._life import Life
+
+
+class InProcess(AttemptExecutor[Run]):
+    """
+    Does the attempts of agents without a lease; it dies with its life.
+
+    Args:
+        life: Whose attempts they are.
+    """
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self.timeline = life.timeline
+        #: What is under way, by task and number.
+        self.runs: dict[tuple[str, int], Run] = {}
+
+    # -- as an executor ------------------------------------------------------------
+
+    def begin(self, attempt: Attempt) -> Run:
+        """Say when it will end, and how."""
+        assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
+        row, world, timeline = attempt.row, self._life.world, self.timeline
+        assert row.agent is not None  # noqa: S101 - it has been started
+        agent = world.agents[row.agent.name]
+        assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
+        now = timeline.now
+        outcome = world.outcome(row.cargo._task, attempt.full_fence)
+        run = Run(row.agent.name, attempt.full_fence, outcome, now, attempt)
+        self.runs[row.id, attempt.number] = run
+        world.began(run)
+        nature = world.nature
+        ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
+        if outcome.progress:
+            steps = outcome.progress
+            for number, value in enumerate(steps, 1):
+                when = now + ns * number // (len(steps) + 1)
+                timeline.at(when, self._progress, (run, value), idle=True)
+        if outcome.waits and not attempt.is_program:
+            pause = min(ns, nanoseconds(outcome.waits))
+            run.left_ns = (ns - pause) // 2
+            run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
+        elif not outcome.hang:
+            run.ends_at(now + ns, timeline, self._over)
+        fate = nature.fate(run, ns)
+        if fate is not None:
+            act = self._kill if fate.kind == "dies" else self._delay
+            timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
+        return run
+
+    def stop(self, begun: Run, grace: float) -> None:
+        """It ends now, unless it is stubborn."""
+        del grace
+        if begun.interrupt():
+            self.cut(begun)
+
+    def can_hold(self) -> bool:
+        """What is a program can be held; whoever asks looks whether it is one."""
+        return True
+
+    def hold(self, begun: Run) -> None:
+        """Its time does not pass."""
+        begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
+        begun.goes_on(self.timeline)
+
+    def resume(self, begun: Run) -> None:
+        """What was left of its time passes."""
+        is_held = not begun.due_ns and begun.left_ns >= 0
+        if is_held and _told(begun).is_program:
+            self.go_on(begun)
+
+    # -- what it does --------------------------------------------------------------
+
+    def go_on(self, run: Run) -> None:
+        """*run* stood still, and does so no longer."""
+        if run.end[0] != "stopped":
+            run.ends_at(self.timeline.now + run.left_ns, self.timeline, self._over)
+
+    def _over(self, run: Run) -> None:
+        """An attempt has come to its end."""
+        how, result, error = run.end
+        attempt = _told(run)
+        if how == "completed" and run.outcome.calls and is_call(attempt.task):
+            how, result, error = _call(attempt)
+        run.over(how, self.timeline.now)
+        del self.runs[run.task_id, run.attempt]
+        attempt.over(how, result, error)
+
+    def _progress(self, step: tuple[Run, Any]) -> None:
+        run, value = step
+        if not run.how:
+            self._life.note_progress(_told(run).row, run.attempt, value)
+
+    def _pause(self, what: tuple[Run, int]) -> None:
+        """An attempt waits for other work, without its slot."""
+        run, pause = what
+        life = self._life
+        life.kernel.yield_slot(_told(run).row, run.attempt, life.now())
+        run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
+
+    def _return(self, run: Run) -> None:
+        life = self._life
+        run.next = 0
+        if life.kernel.reclaim_slot(_told(run).row, run.attempt, life.now()):
+            self.go_on(run)
+
+    def _kill(self, what: tuple[str, int | None]) -> None:
+        """The workers of an agent die; others take their place."""
+        for run in list(self.runs.values()):
+            if run.agent == what[0]:
+                run.end = ("lost", None, _killed(run.task_id))
+                self.cut(run)
+
+    def _delay(self, what: tuple[str, int | None]) -> None:
+        """An agent hangs for a while, or for ever."""
+        name, back_ns = what
+        for run in self.runs.values():
+            if run.agent != name or not run.due_ns:
+                continue
+            if back_ns is None:
+                run.goes_on(self.timeline)
+            else:
+                run.ends_at(run.due_ns + back_ns, self.timeline, self._over)
+
+    def cut(self, run: Run) -> None:
+        """*run* ends now."""
+        run.ends_at(self.timeline.now, self.timeline, self._over)
+
+
+def _told(run: Run) -> SimulatedAttempt:
+    """Whom the end of *run* is told."""
+    assert run.told is not None  # noqa: S101 - it runs in our process
+    return run.told
+
+
+def _call(attempt: SimulatedAttempt) -> tuple[str, Any, BaseException | None]:
+    """Call the function of a task, which may ask for its context."""
+    try:
+        fn, args, kwargs = attempt.call()
+        token = CURRENT.set(attempt.context)
+        try:
+            value = fn(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
+        how, shown, _ = outcome_of(error, attempt.task_id, asked=False)
+        return how, None, shown
+    if iscoroutine(value):
+        value.close()
+        msg = (
+            f"a simulation has no event loop for {value.__qualname__}(): say what "
+            "its work comes to, as in submit_task(task, work=5.0)"
+        )
+        return "failed", None, TypeError(msg)
+    return "completed", value, None
+
+
+def _killed(task_id: str) -> AttemptLostError:
+    msg = f"task {task_id}: its worker was killed"
+    return AttemptLostError(msg, task_id=task_id)
