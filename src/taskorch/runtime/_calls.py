@@ -290,7 +290,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     value: Any = None
     error: BaseException | None = None
     args, kwargs = work._args, work._kwargs
-    if work._executor is rt.threads and work._extra is None:
+    threads = rt.threads
+    if work._executor is threads and work._extra is None:
         try:
             if work._above and (args or kwargs):
                 _, args, kwargs = resolved(work)
@@ -338,11 +339,16 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             kernel.dispatch(now)
         starts = kernel.starts
         following = None
-        threads, executor_of = rt.threads, rt.attempts.executor_of
-        if starts and executor_of(starts[0], starts[0].cargo) is threads:
-            first = starts.pop(0)
-            following = (first, first.attempt, first.cargo)
-            del first
+        if starts:
+            first = starts[0]
+            work = first.cargo
+            if (
+                work._executor is threads
+                or rt.attempts.executor_of(first, work) is threads
+            ):
+                del starts[0]
+                following = (first, first.attempt, work)
+            del first, work
         if following is None:
             _rest(rt, worker)
         if kernel.sink:

@@ -67,8 +67,9 @@ class SimulatedAttempt:
 
     @property
     def cancelled(self) -> bool:
-        more = self.row.more
-        return self.row.attempt != self.number or (more is not None and bool(more.stop))
+        extra = self.row.extra
+        is_told = extra is not None and bool(extra.stop)
+        return is_told or self.row.attempt != self.number
 
     def run(self) -> None:
         try:
