@@ -243,17 +243,17 @@ BUGS_OF_RUNS = {
         'if passed or on_failure != "stop":',
     ),
     "an approval after a rejection is an error": (
-        _approvals._settle,
+        _approvals._end_approval,
         "if rt.is_left(row) or row.state in TERMINAL:",
         "if rt.is_left(row) or row.state is TaskState.COMPLETED:",
     ),
     "an approval after a rejection says that it has decided": (
-        _approvals._settle,
+        _approvals._end_approval,
         "return False",
         "return row.state is TaskState.FAILED",
     ),
     "what is decided may be decided before it is asked": (
-        _approvals._settle,
+        _approvals._end_approval,
         "if row.state is not TaskState.BLOCKED or blockers(row):",
         "if row.state is TaskState.SUSPENDED:",
     ),
