@@ -136,3 +136,18 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     assert said == "stopped: the same command goes on from here\n"
     (here / "B.sh").unlink()
     assert main(["run", "suite.yaml"]) == 0
+
+
+@pytest.mark.parametrize("module", ["yaml", "jsonschema"])
+def test_what_is_not_installed_is_said(module, here):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from taskorch.frontends.suite import main\n"
+        "sys.exit(main(['run', 'suite.yaml']))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert "pip install 'taskorch[suite]'" in process.stderr
+    assert not (here / ".taskorch").exists()

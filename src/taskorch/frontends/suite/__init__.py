@@ -1,12 +1,20 @@
 """
 Test suites: a configuration of phases and tasks, run by a fleet of agents.
 
-    suite = suite.load("orchestrator_config.yaml", "templates.yaml")
+    configuration = suite.load("orchestrator_config.yaml", "templates.yaml")
+    report = suite.run(configuration, "out")
+
+It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and coverage.py
+are needed where the tests run. `main` is the command line.
 """
 
 from __future__ import annotations
 
+from taskorch.frontends.suite._command import main
 from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._judging import CriteriaNotMetError
+from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._messages import check_message, message_schema
 from taskorch.frontends.suite._model import (
     Limits,
     Mode,
@@ -17,17 +25,35 @@ from taskorch.frontends.suite._model import (
     SuiteTask,
     Template,
 )
+from taskorch.frontends.suite._planning import plan
+from taskorch.frontends.suite._process import AgentDiedError
 from taskorch.frontends.suite._reading import load
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._results import ResultsError
+from taskorch.frontends.suite._running import Ended, run
 
 __all__ = (
+    "AgentDiedError",
+    "Counts",
     "Criteria",
+    "CriteriaNotMetError",
+    "Ended",
     "Limits",
     "Mode",
     "Monitoring",
+    "ResultsError",
     "Retries",
+    "Slice",
     "Suite",
     "SuitePhase",
+    "SuiteReport",
     "SuiteTask",
+    "TaskPart",
     "Template",
+    "check_message",
     "load",
+    "main",
+    "message_schema",
+    "plan",
+    "run",
 )

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JournalTakenError as error:
         print(error, file=sys.stderr)
         return _TAKEN
-    except (UsageError, OSError) as error:
+    except (UsageError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         return _USAGE
     except KeyboardInterrupt:

@@ -30,11 +30,19 @@ def message_schema() -> dict[str, Any]:
 
 
 @functools.cache
-def _checkers() -> dict[str, Any]:
-    return {
-        name: schema_checker(name, one)
-        for name, one in message_schema()["$defs"].items()
-    }
+def checkers() -> dict[str, Any]:
+    """
+    What checks each kind of message.
+
+    Raises:
+        ImportError: jsonschema is not installed.
+    """
+    kinds = message_schema()["$defs"].items()
+    try:
+        return {name: schema_checker(name, one) for name, one in kinds}
+    except ImportError as error:
+        msg = "messages are checked by jsonschema: pip install 'taskorch[suite]'"
+        raise ImportError(msg, name="jsonschema") from error
 
 
 def check_message(message: object) -> None:
@@ -46,9 +54,9 @@ def check_message(message: object) -> None:
         ImportError: jsonschema is not installed.
     """
     kind = message.get("message_type") if isinstance(message, Mapping) else None
-    checker = _checkers().get(kind) if isinstance(kind, str) else None
+    checker = checkers().get(kind) if isinstance(kind, str) else None
     if checker is None:
-        what = f"message_type is none of {', '.join(_checkers())}"
+        what = f"message_type is none of {', '.join(checkers())}"
         msg = f"the message was refused: {what}"
         raise ValidationFailedError(msg, findings=(("message_type", what),))
     found = [

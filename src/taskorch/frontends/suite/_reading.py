@@ -15,7 +15,6 @@ from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.model import Resources
 from taskorch.workflows._located import Located, Place
-from taskorch.workflows._yaml import compose
 
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20
@@ -39,6 +38,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
 
     Raises:
         OSError: A file cannot be read.
+        ImportError: PyYAML is not installed.
         InvalidTaskError: No file is named.
         ValidationFailedError: Something in them is wrong; `findings` has all of it,
             each with its `file:line:column`.
@@ -65,6 +65,11 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
 def _documents(path: Path, faults: Faults) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
+    try:
+        from taskorch.workflows._yaml import compose  # noqa: PLC0415 - optional
+    except ImportError as error:
+        msg = "a suite is written in YAML: pip install 'taskorch[suite]'"
+        raise ImportError(msg, name="yaml") from error
     where = Place(str(path), 1, 1)
     if len(text) > _MAX_SIZE:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")

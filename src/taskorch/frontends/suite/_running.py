@@ -29,6 +29,7 @@ from taskorch.frontends.suite._agent import Agent, name_of
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._phase_clock import PhaseClock
 from taskorch.frontends.suite._report import SuiteReport
@@ -88,8 +89,11 @@ def run(
         InvalidTaskError: There is no run of which something could have failed, or the
             run that was interrupted is one of another suite.
         JournalTakenError: It is running already.
+        ImportError: jsonschema is not installed.
     """
     check_complete(suite)
+    # What they need is missed now, or not at all.
+    checkers()
     place = RunFolder(folder)
     has_ended = place.report("json").exists()
     if failed and not has_ended:
