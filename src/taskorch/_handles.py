@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
+    from taskorch.runtime._runtime import Runtime
+
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
@@ -46,6 +48,8 @@ class TaskHandle(Work, Generic[T]):
     """
 
     __slots__ = ()
+
+    _rt: Runtime
 
     @property
     def task_id(self) -> str:

@@ -62,6 +62,7 @@ from taskorch.policies import PriorityQueue
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
+from taskorch.runtime._attempts import AgentRunner
 from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._interrupts import (
     INTERRUPTS,
@@ -70,7 +71,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
-from taskorch.runtime._runtime import AgentRunner, Runtime
+from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._translation import (
     BUILT_IN,
     executor_for,
@@ -226,6 +227,7 @@ class TaskOrchestrator:
             seed=seed,
             monitor_interval=monitor_interval,
             work_class=TaskHandle,
+            report=_reports.report,
             rerun_failed=rerun_failed,
         )
         self._lifecycle = Lifecycle(self._rt)

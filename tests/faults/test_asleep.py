@@ -12,7 +12,7 @@ from tests.integration.tools import eventually, pass_time
 from taskorch import TaskOrchestrator
 from taskorch.model import Agent
 from taskorch.protocols import Admission, Order
-from taskorch.runtime._runtime import AgentRunner
+from taskorch.runtime._attempts import AgentRunner
 
 LEASE = 1.0
 

@@ -31,7 +31,7 @@ from taskorch.policies import (
     SourceRegistry,
 )
 from taskorch.protocols import Route
-from taskorch.runtime._runtime import AgentRunner
+from taskorch.runtime._attempts import AgentRunner
 from taskorch.workflows import Approval
 
 

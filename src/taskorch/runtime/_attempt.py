@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -20,11 +20,71 @@ from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._context import CURRENT, call_with, context_of
+from taskorch.runtime._driver import Driver
+from taskorch.runtime._notices import Notices
+from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._room import Room
 from taskorch.runtime._work import Work, after_of, task_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+
+
+class Runner(Protocol):
+    """How an agent does its work."""
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """What is called with the task and its context."""
+        ...
+
+
+class Begins(Protocol):
+    """What begins attempts."""
+
+    def name_of(self, executor: AttemptExecutor[Any]) -> str:
+        """What the user calls *executor*; empty if it is one of ours."""
+        ...
+
+    def runner_of(self, row: TaskRow) -> Runner:
+        """How the agent of *row*, which runs, does its work."""
+        ...
+
+    def perform(
+        self, row: TaskRow, number: int, work: Work, variables: Context
+    ) -> tuple[bool, Any, BaseException | None]:
+        """On a thread: do an attempt that is not the plainest."""
+        ...
+
+
+class Owner(Driver, Protocol):
+    """What an attempt asks of its runtime."""
+
+    epoch: int
+    notices: Notices
+    publisher: Publisher
+    room: Room
+
+    @property
+    def attempts(self) -> Begins:
+        """What begins attempts."""
+        ...
+
+    def finish(
+        self,
+        row: TaskRow,
+        attempt: int,
+        work: Work,
+        value: Any,
+        error: BaseException | None,
+        /,
+    ) -> None:
+        """The attempt has ended."""
+        ...
+
+    def hold_gone(self, row: TaskRow, attempt: int, work: Work) -> None:
+        """What the task calls is gone."""
+        ...
 
 
 class Attempt:
@@ -52,7 +112,7 @@ class Attempt:
         executor: AttemptExecutor[Any],
         program: Program | None = None,
     ) -> None:
-        self._rt: Runtime = work._rt
+        self._rt: Owner = work._rt
         self._row = row
         self.number: int = number
         self._work = work

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
+
+import attrs
 
 from taskorch._visible import said
 from taskorch.errors import (
@@ -16,6 +18,7 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.executors._programs._attempts import Programs
+from taskorch.executors._threads import WorkerThreads
 from taskorch.kernel import (
     Effect,
     HoldAttempt,
@@ -32,8 +35,11 @@ from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._attempt import Attempt
 from taskorch.runtime._context import context_of
 from taskorch.runtime._coroutines import Coroutines
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
+from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     Control,
     Work,
@@ -41,9 +47,6 @@ from taskorch.runtime._work import (
     let_go_above,
     task_of,
 )
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import AgentRunner, Runtime
 
 _LOG: Final = logging.getLogger("taskorch")
 #: What a thread returns whose work goes on elsewhere.
@@ -93,24 +96,49 @@ def strip(error: BaseException) -> None:
     error.__traceback__ = trace
 
 
+@attrs.define(eq=False)
+class AgentRunner:
+    """How an agent does its work."""
+
+    name: str
+    handler: Callable[..., Any]
+    executor: AttemptExecutor[Any]
+    #: The handler returns the program that is to be run.
+    program: bool = False
+
+
+class Owner(Driver, Protocol):
+    """What attempts ask of their runtime."""
+
+    loops: LoopHost
+    runners: dict[str, AgentRunner]
+    run_id: str
+    threads: WorkerThreads
+    waiting: Waiting
+
+    def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
+        """A program has begun: it may have been suspended on its way."""
+        ...
+
+
 class Attempts:
     """
     Begins attempts, and stops and holds them, by their executors.
 
     Args:
-        runtime: Whose attempts they are.
+        owner: Whose attempts they are.
         executors: Those of the user's, by name.
     """
 
     def __init__(
-        self, runtime: Runtime, executors: Mapping[str, AttemptExecutor[Any]]
+        self, owner: Owner, executors: Mapping[str, AttemptExecutor[Any]]
     ) -> None:
-        self._rt = runtime
-        self.programs = Programs(lambda: runtime.run_id)
+        self._rt = owner
+        self.programs = Programs(lambda: owner.run_id)
         #: All, by the names that tasks and agents give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
-            "thread": runtime.threads,
-            "asyncio": Coroutines(runtime.loops),
+            "thread": owner.threads,
+            "asyncio": Coroutines(owner.loops),
             "program": self.programs,
             **executors,
         }

@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from taskorch.model import HealthCheck
 from taskorch.model._limits import BLOCKING_SECONDS
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._runtime import Runtime
 
 __all__ = ("blocked",)
 

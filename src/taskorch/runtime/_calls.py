@@ -24,7 +24,13 @@ from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.runtime._arguments import resolved
+from taskorch.runtime._attempt import Attempt
 from taskorch.runtime._attempts import outcome_of, strip
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._driver import Launch
+from taskorch.runtime._engine import Engine
+from taskorch.runtime._gil import PAUSES, yield_gil
+from taskorch.runtime._intake import submit_tasks
 from taskorch.runtime._interrupts import (
     DEFERRED,
     defers_interrupts,
@@ -41,41 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskorch.protocols import AttemptExecutor
-    from taskorch.runtime._attempt import Attempt
-    from taskorch.runtime._committer import Committer
-    from taskorch.runtime._runtime import Launch, Runtime
-
-__all__ = (
-    "end_badly",
-    "finish",
-    "kernel_bucket",
-    "knows",
-    "run",
-    "submit_call",
-    "submit_calls",
-    "yield_gil",
-)
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
 #: Tasks that have left memory, before what else is kept of them is let go.
 _FEW: Final = 64
-#: Seconds between looks at a lock: first the others have their turn, then a nap each.
-_PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
-
-
-def yield_gil(lock: threading.Lock) -> None:
-    """
-    Let others run until *lock* looks free.
-
-    A thread that queues for a lock owns it as soon as it is released, long before it
-    has the GIL again, and everybody queues behind it: a convoy, three to four times
-    slower than asking later.
-    """
-    for pause in _PAUSES:
-        sleep(pause)
-        if not lock.locked():
-            return
 
 
 def _enter(lock: threading.Lock) -> None:
@@ -87,7 +63,7 @@ def _enter(lock: threading.Lock) -> None:
     """
     if lock.acquire(blocking=False):
         return
-    for pause in _PAUSES:
+    for pause in PAUSES:
         sleep(pause)
         if lock.acquire(blocking=False):
             return
@@ -96,7 +72,7 @@ def _enter(lock: threading.Lock) -> None:
 
 @defers_interrupts
 def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Runtime,
+    rt: Engine,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -109,12 +85,12 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         UsageError: It was refused.
     """
     if declared(fn) is not None:
-        return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
+        return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
     kinds = KINDS
     for arg in (*args, *kwargs.values()) if kwargs else args:
         if kinds.get(type(arg), kinds) is not None:
             if references(args, kwargs):
-                return rt.submit_tasks([Task.call(fn, *args, kwargs=kwargs)])[0]
+                return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
             break
     if rt.committer is not None:
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
@@ -166,7 +142,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _submit_call(
-    rt: Runtime,
+    rt: Engine,
     committer: Committer,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -197,13 +173,13 @@ def _submit_call(
 
 
 def submit_calls(  # noqa: C901 - likewise
-    rt: Runtime, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
+    rt: Engine, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
     if declared(fn) is not None:
-        return rt.submit_tasks([Task.call(fn, *args) for args in calls])
+        return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
     if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
-        return rt.submit_tasks([Task.call(fn, *args) for args in calls])
+        return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
     committer = rt.durable()
     bucket, executor = _call_bucket(rt, fn)
     kernel = rt.kernel
@@ -240,7 +216,7 @@ def submit_calls(  # noqa: C901 - likewise
 
 
 def _call_bucket(
-    rt: Runtime, fn: Callable[..., Any]
+    rt: Engine, fn: Callable[..., Any]
 ) -> tuple[Bucket, AttemptExecutor[Any]]:
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
@@ -257,13 +233,13 @@ def _call_bucket(
     return bucket, executor
 
 
-def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
+def knows(rt: Engine, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     bucket = rt._call_buckets.get(call_type(fn))
     return bucket is not None and not bucket.forgotten and bucket.verdict is True
 
 
-def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
+def _validate_call(rt: Engine, bucket: Bucket, work: Work) -> None:
     payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
     task = Task(bucket.spec.type, payload)
     if rt.submission.validate(task, formed=True):
@@ -273,16 +249,8 @@ def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
         work._task = task
 
 
-@defers_interrupts
-def kernel_bucket(rt: Runtime, spec: Spec) -> Bucket:
-    """The bucket of *spec*."""
-    rt.deciders.refuse_reentry()
-    with rt.lock:
-        return rt.kernel.bucket(spec)
-
-
 def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
+    rt: Engine, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = item
@@ -331,7 +299,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             if not kernel.complete(row, attempt, now):
                 keep_late(work, attempt, value)
         else:
-            rt.end_badly(row, attempt, work, error, now)
+            end_badly(rt, row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
         del value, work, args, kwargs
@@ -376,7 +344,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _end_kept(  # noqa: C901, PLR0912 - likewise
-    rt: Runtime,
+    rt: Engine,
     committer: Committer,
     worker: Worker,
     item: tuple[TaskRow, int, Work] | Attempt,
@@ -402,7 +370,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
             if not kernel.complete(row, attempt, now):
                 keep_late(work, attempt, value)
         else:
-            rt.end_badly(row, attempt, work, error, now)
+            end_badly(rt, row, attempt, work, error, now)
         if kernel.open or kernel.returning:
             kernel.dispatch(now)
         if kernel.sink:
@@ -440,7 +408,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         del row, work, item, value, following, starts, launch, error
 
 
-def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+def _first(rt: Engine, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
@@ -451,7 +419,7 @@ def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: Runtime, worker: Worker, following: Any) -> Any:
+def _next(rt: Engine, worker: Worker, following: Any) -> Any:
     worker.current = None
     with rt.lock:
         launch = rt.settle(rt.now())
@@ -460,7 +428,7 @@ def _next(rt: Runtime, worker: Worker, following: Any) -> Any:
     return following
 
 
-def _rest(rt: Runtime, worker: Worker) -> None:
+def _rest(rt: Engine, worker: Worker) -> None:
     """Under the lock: *worker* has nothing to do."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
@@ -469,7 +437,7 @@ def _rest(rt: Runtime, worker: Worker) -> None:
 
 
 def end_badly(
-    rt: Runtime, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+    rt: Engine, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
 ) -> None:
     """Under the lock: the attempt raised *error*."""
     control = None if work._extra is None else work._extra.control
@@ -498,7 +466,7 @@ def end_badly(
 
 @defers_interrupts
 def finish(  # noqa: C901 - likewise
-    rt: Runtime,
+    rt: Engine,
     row: TaskRow,
     attempt: int,
     work: Work,
@@ -529,7 +497,7 @@ def finish(  # noqa: C901 - likewise
                 if not rt.kernel.complete(row, attempt, now):
                     keep_late(work, attempt, value)
             else:
-                rt.end_badly(row, attempt, work, error, now)
+                end_badly(rt, row, attempt, work, error, now)
             let_go_of_handle(work, attempt)
             if (
                 committer is None

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from taskorch.errors import (
     JournalError,
@@ -24,6 +24,7 @@ from taskorch.errors import (
 from taskorch.events import (
     CLS,
     SEQ,
+    Event,
     EventEmitted,
     Fact,
     HealthReported,
@@ -48,13 +49,15 @@ from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle, settle_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
+from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._notices import Notices
+from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
+from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import NEVER, Emitted, Work
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Committer",)
 
@@ -88,17 +91,48 @@ _DOCUMENTED: Final = frozenset(
 )
 
 
+class Owner(Driver, Protocol):
+    """What a committer asks of its runtime."""
+
+    epoch: int
+    #: The last fact that is kept.
+    committed: int
+    closed: bool
+    started: bool
+    wanted: frozenset[type[Event]]
+    loops: LoopHost
+    notices: Notices
+    publisher: Publisher
+    waiting: Waiting
+
+    def interrupted(self, error: BaseException) -> None:
+        """An exception from outside has cut a step short."""
+        ...
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can proceed without input from outside."""
+        ...
+
+    def refuse_submission(self) -> None:
+        """Under the lock: raise if nothing comes in any more."""
+        ...
+
+    def wake(self, work: Work) -> None:
+        """Tell those who wait for *work*."""
+        ...
+
+
 class Committer:
     """
     The way of the facts of one runtime into its journal.
 
     Args:
-        runtime: The runtime; its lock guards all but the writing.
+        owner: The runtime; its lock guards all but the writing.
         journal: Where the facts go; the runtime has claimed it.
     """
 
-    def __init__(self, runtime: Runtime, journal: Journal) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner, journal: Journal) -> None:
+        self._rt = owner
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )

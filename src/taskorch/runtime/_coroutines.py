@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskorch.errors import AttemptInterrupted, TaskFailedError
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._interrupts import defers_interrupts
-
-if TYPE_CHECKING:
-    from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._loops import LoopHost
 
 
 class _Driven:

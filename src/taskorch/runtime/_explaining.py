@@ -11,10 +11,10 @@ from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
 from taskorch.runtime._late import told_late
+from taskorch.runtime._runtime import Runtime
 
 if TYPE_CHECKING:
     from taskorch.kernel import Waits
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("explain", "stuck")
 

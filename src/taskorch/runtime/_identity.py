@@ -17,11 +17,11 @@ import attrs
 from taskorch.errors import DuplicateTaskError
 from taskorch.model import Call, Missing, Program, Reference, Task
 from taskorch.model._show import show
+from taskorch.runtime._committer import Committer
 from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import Spec
-    from taskorch.runtime._committer import Committer
 
 __all__ = (
     "alike",

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -21,9 +21,7 @@ from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
 from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Lifecycle",)
 

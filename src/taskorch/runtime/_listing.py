@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -17,10 +17,8 @@ from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
+from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._work import Work
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Wanted", "listed", "wanted")
 

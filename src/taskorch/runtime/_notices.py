@@ -16,19 +16,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from time import monotonic
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch._visible import visible
 from taskorch.events import TaskFailed
 from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
 from taskorch.model._limits import NS
 from taskorch.runtime._kept import trace_of
+from taskorch.runtime._publisher import Publisher, Receiver
+from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._publisher import Receiver
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Notices",)
 
@@ -49,6 +49,35 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
 
+class Room(Protocol):
+    """What the system has room for."""
+
+    def check(self) -> HealthCheck | None:
+        """What health says of it, while there is too little."""
+        ...
+
+
+class Owner(Protocol):
+    """What notices ask of their runtime."""
+
+    publisher: Publisher
+    timer: TimerThread
+
+    @property
+    def committed(self) -> int:
+        """The number of the last fact that is kept."""
+        ...
+
+    @property
+    def room(self) -> Room:
+        """What the system has room for."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns."""
+        ...
+
+
 class Notices:
     """
     What there is to say of one runtime.
@@ -57,8 +86,8 @@ class Notices:
     has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         #: Failed tasks of which nobody has been given the error, by id.
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic, sleep
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from taskorch.events import (
     CLS,
@@ -36,14 +36,14 @@ from taskorch.model._limits import (
 )
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import (
     DEFERRED,
     defers_interrupts,
     raise_deferred,
 )
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._timer import TimerThread
 
 __all__ = ("Publisher", "Receiver")
 
@@ -88,11 +88,53 @@ class Receiver:
         self.lost = 0
 
 
+class Notices(Protocol):
+    """What there is to say."""
+
+    def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
+        """A receiver has taken long."""
+        ...
+
+
+class Hurried(Protocol):
+    """What is waited for."""
+
+    @property
+    def hurried(self) -> bool:
+        """Whether nobody waits for receivers any more."""
+        ...
+
+
+class Owner(Driver, Protocol):
+    """What a publisher asks of its runtime."""
+
+    loops: LoopHost
+    timer: TimerThread
+
+    @property
+    def notices(self) -> Notices:
+        """What there is to say."""
+        ...
+
+    @property
+    def waiting(self) -> Hurried:
+        """What is waited for."""
+        ...
+
+    def note_locked(self, cls: type[Event], *fields: Any) -> None:
+        """Under the lock: record a fact and publish it."""
+        ...
+
+    def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
+        """A receiver raised."""
+        ...
+
+
 class Publisher:
     """The queue of facts, the thread that empties it, and the receivers."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
         self.queue: deque[tuple[Any, Any]] = deque()
         #: The calls that the item at hand makes.

@@ -65,10 +65,8 @@ _ENDED: Final = {
 class Owner(MakesWork, Protocol):
     """What a recollection asks of its runtime."""
 
-    @property
-    def committed(self) -> int:
-        """The number of the last fact that is kept."""
-        ...
+    #: The number of the last fact that is kept.
+    committed: int
 
     @property
     def committer(self) -> Committer | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from taskorch.errors import (
     InternalError,
@@ -23,9 +24,12 @@ from taskorch.kernel import (
 )
 from taskorch.model import (
     TERMINAL,
+    Agent,
     TaskState,
 )
 from taskorch.protocols import Entry
+from taskorch.runtime import _folding, _orphans, _recollection
+from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._orphans import no_agent, take_up
@@ -34,9 +38,6 @@ from taskorch.runtime._work import (
     NEVER,
     gone_of,
 )
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Recovery",)
 
@@ -47,15 +48,33 @@ _SETTLED: Final = frozenset(
 )
 
 
+class Owner(_folding.Owner, _recollection.Owner, _orphans.Owner, Protocol):
+    """What recovery asks of its runtime."""
+
+    attempts: Attempts
+    epoch: int
+    joining: list[Agent]
+    now: Callable[[], int]
+    run_id: str
+
+    def name_life(self) -> None:
+        """Ids of one life differ from those of any other."""
+        ...
+
+    def new_kernel(self) -> None:
+        """Begin with nothing."""
+        ...
+
+
 class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        assert runtime.committer is not None  # noqa: S101 - it is durable
-        self._rt = runtime
-        self._committer = runtime.committer
-        self._journal = runtime.committer.journal
-        self._folding = Folding(runtime)
+    def __init__(self, owner: Owner) -> None:
+        assert owner.committer is not None  # noqa: S101 - it is durable
+        self._rt = owner
+        self._committer = owner.committer
+        self._journal = owner.committer.journal
+        self._folding = Folding(owner)
         self._last = self._at_ns = 0
 
     def run(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import ProgramFailedError, UnknownTaskError
+from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of
 from taskorch.model import (
     TERMINAL,
@@ -31,12 +32,12 @@ from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
 from taskorch.runtime._late import late_of
+from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, give_error, note_given
 
 if TYPE_CHECKING:
     from taskorch.kernel import TypeRow
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("health", "since", "stats", "status", "status_of")
 
@@ -286,3 +287,14 @@ def health(runtime: Runtime) -> Health:
     if runtime.committer is not None and runtime.committer.trouble:
         ready = False
     return Health(worst, open_, ready, tuple(checks))
+
+
+def report(runtime: Runtime) -> None:
+    """Monitoring: say how things stand, to those who listen."""
+    wanted = runtime.publisher.receivers
+    if StatsReported in wanted:
+        runtime.note(StatsReported, stats(runtime))
+    if HealthReported in wanted:
+        runtime.note(HealthReported, health(runtime))
+    if PerformanceReported in wanted:
+        runtime.note(PerformanceReported, dict(stats(runtime).types))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -21,16 +21,34 @@ from taskorch.errors import (
 from taskorch.kernel import PolicyFault, TaskRow
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._context import context_of
-from taskorch.runtime._waiting import blockade, is_settled
+from taskorch.runtime._driver import Driver
+from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._waiting import Waiting, blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("end_as",)
 
 
-def end_as(rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
+class Owner(Driver, Protocol):
+    """What this asks of a runtime."""
+
+    publisher: Publisher
+    waiting: Waiting
+
+    def finish(
+        self,
+        row: TaskRow,
+        attempt: int,
+        work: Work,
+        value: Any,
+        error: BaseException | None,
+        /,
+    ) -> None:
+        """An attempt that was not on a worker has ended."""
+        ...
+
+
+def end_as(rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
     """Let the attempt end as *target* does; nobody waits for that."""
     if target._rt is not rt:
         # Nothing here would be told of its end.
@@ -50,7 +68,7 @@ class _Ending:
     """The end of an attempt, once that of another task is known."""
 
     def __init__(
-        self, rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work
+        self, rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work
     ) -> None:
         self._rt = rt
         self._row = row

@@ -8,15 +8,17 @@ and then more and more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch.model import HealthCheck
 from taskorch.model._limits import NS
+from taskorch.runtime._driver import Driver
+from taskorch.runtime._notices import Notices
+from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, let_go_of_handle
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
 
 #: Between two looks whether there is room again, in ns: at first and at the longest.
 _FIRST_PAUSE: Final = NS // 20
@@ -27,11 +29,18 @@ _HINT: Final = (
 )
 
 
+class Owner(Driver, Protocol):
+    """What this asks of its runtime."""
+
+    notices: Notices
+    timer: TimerThread
+
+
 class Room:
     """How many attempts the system has room for, if they are fewer than may run."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         #: Why there is none; empty if there is.
         self._why = ""
         #: When to look again, in ns, and how long after that.

@@ -13,10 +13,10 @@ from taskorch.model._show import show
 from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._interrupts import INTERRUPTS, StopSignal
+from taskorch.runtime._lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from taskorch.model import StopReport
-    from taskorch.runtime._lifecycle import Lifecycle
 
 __all__ = ("end_block", "end_block_of_coroutine", "stop_on")
 

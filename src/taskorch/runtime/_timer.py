@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from taskorch.model._limits import NS
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import NEVER
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("TimerThread", "begin_thread")
 
@@ -34,6 +32,61 @@ def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
     return thread
 
 
+class Relieved(Protocol):
+    """The publisher, as far as it is looked after."""
+
+    def relieve(self) -> float | None:
+        """Let others go on if a receiver is slow; seconds to the next look."""
+        ...
+
+
+class Room(Protocol):
+    """What the system has room for."""
+
+    due: int
+
+    def look(self, now: int) -> bool:
+        """Under the lock: try more, if it is time to; whether there is room again."""
+        ...
+
+
+class Notices(Protocol):
+    """What there is to say."""
+
+    def look(self, now: int) -> int:
+        """Under the lock: look for what nobody asks for; when to look again."""
+        ...
+
+    def has_room(self) -> None:
+        """There is room again."""
+        ...
+
+
+class Owner(Driver, Protocol):
+    """What a timer asks of its runtime."""
+
+    monitor_interval: float
+
+    @property
+    def publisher(self) -> Relieved:
+        """What calls receivers."""
+        ...
+
+    @property
+    def room(self) -> Room:
+        """What the system has room for."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What there is to say."""
+        ...
+
+    def report(self) -> None:
+        """Say how things stand, to those who listen."""
+        ...
+
+
 class TimerThread:
     """
     Rings the kernel's timers, reports at an interval, and watches the publisher.
@@ -41,8 +94,8 @@ class TimerThread:
     The thread begins with the start, or with the first thing that is due before that.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None

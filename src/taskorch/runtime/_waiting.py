@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -23,8 +23,12 @@ from taskorch.kernel import TaskRow, awaits, wanted
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
 from taskorch.runtime._context import TaskContext, current_or_none
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
     RERUN_FAILED,
@@ -36,7 +40,6 @@ from taskorch.runtime._work import (
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Waiting", "is_settled")
 
@@ -83,11 +86,46 @@ def blockade(row: TaskRow) -> DependencyFailedError:
     return error
 
 
+class Keeper(Protocol):
+    """What keeps the facts."""
+
+    def poke(self, *, hurry: bool = True) -> None:
+        """There is something to write."""
+        ...
+
+
+class Owner(Driver, Protocol):
+    """What waiting asks of its runtime."""
+
+    deciders: PolicyDeciders
+    loops: LoopHost
+    publisher: Publisher
+
+    @property
+    def committed(self) -> int:
+        """The number of the last fact that is kept."""
+        ...
+
+    @property
+    def committer(self) -> Keeper | None:
+        """What keeps the facts, if they are kept."""
+        ...
+
+    @property
+    def halted(self) -> bool:
+        """Whether it has ended, and left what has not to its next life."""
+        ...
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can proceed without input from outside."""
+        ...
+
+
 class Waiting:
     """Those who wait."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
+    def __init__(self, owner: Owner) -> None:
+        self._rt = owner
         #: Called once when nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
         #: The stop is in a hurry: nobody waits for quiet any more.

@@ -25,12 +25,11 @@ from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._deciders import METHODS, failure_of
+from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.protocols import AttemptExecutor
-    from taskorch.runtime._effects import EffectQueue
-    from taskorch.runtime._runtime import Runtime
 
 __all__ = (
     "Emitted",
@@ -175,7 +174,7 @@ class Work:
         ctx: Context,
     ) -> None:
         # Any above: the public type of a handle does not drag the runtime along.
-        self._rt: Runtime = runtime
+        self._rt: Any = runtime
         self._row: TaskRow = None  # type: ignore[assignment]  # set at submission
         self._fn = fn
         self._args = args
@@ -372,7 +371,8 @@ def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
 
 def ended_earlier(work: Work) -> bool:
     """Whether *work*, which has ended, had when this life took up what was left."""
-    return work._settled <= work._rt.opened_at
+    opened_at: int = work._rt.opened_at
+    return work._settled <= opened_at
 
 
 def failed_earlier(work: Work) -> bool:
@@ -447,7 +447,8 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
     if cause == "internal":
         fault = work._rt.fault
         assert fault is not None  # noqa: S101 - it says so
-        return type(fault)(message, hint=fault.hint)
+        failure: BaseException = type(fault)(message, hint=fault.hint)
+        return failure
     if cause == "expired":
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":
