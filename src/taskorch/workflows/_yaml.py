@@ -3,7 +3,7 @@ YAML 1.2, the part of it that is JSON in other letters.
 
 PyYAML reads 1.1, where `no` is false, `1:30` is ninety and a date is a date; and its
 safe loader follows aliases, by which a small text can mean a huge one, and takes the
-last of two equal keys. None of that here. This is the one module that knows PyYAML.
+last of two equal keys. None of that here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from taskorch.workflows._located import Located, Place
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
 #: How deep a document may be nested: a value of its own may be 50 levels deep.
-_MAX_DEPTH: Final = 100
+MAX_DEPTH: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
-_SCALARS: Final = {
+#: The words that are no text, by what they are: a pattern, and how they can begin.
+SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
@@ -50,8 +51,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
         if isinstance(event, yaml.AliasEvent):
             msg = "an alias (*name) stands for other text; write that out"
             raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
-        if self._depth >= _MAX_DEPTH:
-            msg = f"it is nested more than {_MAX_DEPTH} levels deep here"
+        if self._depth >= MAX_DEPTH:
+            msg = f"it is nested more than {MAX_DEPTH} levels deep here"
             raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
         self._depth += 1
         try:
@@ -92,7 +93,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
         raise yaml.constructor.ConstructorError(None, None, msg, node.start_mark)
 
 
-for _name, (_pattern, _first) in _SCALARS.items():
+for _name, (_pattern, _first) in SCALARS.items():
     _Loader.add_implicit_resolver(
         f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), _first
     )

@@ -1,0 +1,77 @@
+"""
+The command line: `taskorch COMMAND …`.
+
+A command is a line in `COMMANDS`: what it is for, and the module that has it, which is
+imported only when it is needed. The module has `add_arguments(parser)`, and the parser
+is to set `run`: a function of the parsed arguments that returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+import taskorch
+from taskorch.errors import TaskorchError
+
+__all__ = ("COMMANDS", "main")
+
+#: The exit codes: all is well; something failed; what was asked for cannot be.
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+_INTERRUPTED: Final = 130
+
+#: Of each command: what it is for, and the module that has it.
+COMMANDS: Final = {
+    "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Args:
+        argv: The arguments; None is those of the process.
+
+    Returns:
+        The exit code: 0 if all is well, 1 if something failed, 2 if what was asked for
+        cannot be, 130 if it was interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(words)
+    args = parser.parse_args(words)
+    try:
+        code: int = args.run(args)
+    except TaskorchError as error:
+        print(f"taskorch: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("taskorch: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
+        # exit, either.
+        sys.stdout = None
+        return FAILED
+    return code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="taskorch", description="Orchestrates tasks on this machine."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"taskorch {taskorch.__version__}"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    wanted = next((word for word in words if word in COMMANDS), None)
+    for name, (purpose, module) in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        if name == wanted:
+            import_module(module).add_arguments(command)
+    return parser

@@ -1,0 +1,87 @@
+"""Agent programs: what is run for a task, and by which name it goes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+
+__all__ = ("DEFAULT_AGENT", "PRESETS", "AgentProgram", "agent_program")
+
+
+@attrs.frozen
+class AgentProgram:
+    """
+    A program that does tasks.
+
+    Attributes:
+        name: Its name; its slots are `name-1`, `name-2` and so on.
+        args: The program and its arguments; `{task_file}`, `{task_id}` and `{outputs}`
+            stand for the file of the task, its id, and the folder for what it makes.
+        stdin: Whether it reads the Markdown of the task file from its standard input.
+        capabilities: What it is capable of.
+        limit: How many of it run at once; None is without limit.
+    """
+
+    name: str
+    args: tuple[str, ...]
+    stdin: bool = False
+    capabilities: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def words(self, names: Mapping[str, str]) -> list[str]:
+        """What is run, with *names* in their places."""
+        return [filled(word, names) for word in self.args]
+
+
+def filled(word: str, names: Mapping[str, str]) -> str:
+    """*word* with what the names in it stand for; other braces stay as they are."""
+    for name, text in names.items():
+        word = word.replace(f"{{{name}}}", text)
+    return word
+
+
+DEFAULT_AGENT: Final = AgentProgram("agent", ("agent", "run", "{task_file}"))
+
+#: How known coding agents are run without a person.
+PRESETS: Final[Mapping[str, AgentProgram]] = {
+    agent.name: agent
+    for agent in (
+        DEFAULT_AGENT,
+        AgentProgram(
+            "aider", ("aider", "--yes-always", "--message-file", "{task_file}")
+        ),
+        AgentProgram("claude", ("claude", "-p"), stdin=True),
+        AgentProgram("codex", ("codex", "exec", "-"), stdin=True),
+        AgentProgram("gemini", ("gemini",), stdin=True),
+        AgentProgram("goose", ("goose", "run", "-i", "{task_file}")),
+    )
+}
+
+
+def agent_program(
+    said: str | tuple[str, ...], *, stdin: bool = False, name: str = "agent"
+) -> AgentProgram:
+    """
+    The agent that *said* means: the name of a preset, or a command line.
+
+    Raises:
+        InvalidTaskError: It is neither.
+    """
+    if isinstance(said, str) and said in PRESETS:
+        return attrs.evolve(PRESETS[said], stdin=stdin or PRESETS[said].stdin)
+    try:
+        words = tuple(shlex.split(said)) if isinstance(said, str) else said
+    except ValueError as error:
+        msg = f"the agent {said!r} cannot be split as a shell does: {error}"
+        raise InvalidTaskError(msg) from error
+    if not words or not words[0]:
+        presets = ", ".join(PRESETS)
+        msg = "the program of the agent is missing"
+        hint = f"a command line such as 'agent run {{task_file}}', or one of {presets}"
+        raise InvalidTaskError(msg, hint=hint)
+    return AgentProgram(name, words, stdin=stdin)

@@ -1,0 +1,307 @@
+"""Takes typed fields out of a mapping that YAML has made, and notes what is wrong."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Final
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._yaml import FaultsError, Node, read
+from taskorch.model import to_units
+from taskorch.model._limits import MAX_PRIORITY
+from taskorch.model._show import show
+
+__all__ = ("Fields", "Place", "path_problem")
+
+#: A line and a column, from 1.
+Place = tuple[int, int]
+
+_MAX_TEXT: Final = 4096
+_HOUR: Final = 3600.0
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": _HOUR, "d": 24 * _HOUR}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])")
+#: A year: whoever writes more meant another unit.
+_MAX_HOURS: Final = 366 * 24
+#: Levels of priority, which are minutes of waiting.
+_PRIORITIES: Final = {"low": -60, "medium": 0, "normal": 0, "high": 60, "critical": 240}
+
+
+class Fields:
+    """
+    The fields of one mapping.
+
+    Args:
+        path: The file, for what is noted.
+        node: The mapping.
+        offset: The line of the file at which the text of the mapping begins, from 0.
+        problems: Takes what is wrong.
+    """
+
+    def __init__(
+        self, path: str, node: Node, offset: int, problems: list[Problem]
+    ) -> None:
+        self._path = path
+        self._offset = offset
+        self._problems = problems
+        self._node = node
+        self._names: set[str] = set()
+        #: Where each item of a list stands, by the name of the list, "/" and the item.
+        self.items: dict[str, Place] = {}
+
+    @classmethod
+    def of_text(
+        cls, path: str, text: str, offset: int, problems: list[Problem]
+    ) -> Fields | None:
+        """The fields of *text*, YAML; None if it cannot be read."""
+        try:
+            node = read(text)
+        except FaultsError as error:
+            for line, column, what in error.faults:
+                problems.append(Problem(path, offset + line + 1, column + 1, what))
+            return None
+        if node.value is None:
+            node.value = {}
+        fields = cls(path, node, offset, problems)
+        if not isinstance(node.value, dict):
+            fields._note(node, f"`name: value` is needed here, not {_said(node)}")
+            return None
+        return fields
+
+    def place(self, name: str) -> Place:
+        """Where the value of the field *name* stands."""
+        node: Node | None = self._node.value.get(name)
+        return (self._offset + 1, 1) if node is None else self._place(node)
+
+    def _place(self, node: Node) -> Place:
+        return self._offset + node.line + 1, node.column + 1
+
+    # -- kinds of values -----------------------------------------------------------
+
+    def text(self, name: str) -> str | None:
+        """A text, or None."""
+        node = self._get(name)
+        return None if node is None else self._text(node, name)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; one text alone is such a list, too."""
+        return tuple(text for text, _ in self._texts(name))
+
+    def paths(self, name: str, base: str) -> tuple[str, ...]:
+        """A list of files, as seen from *base*."""
+        found: list[str] = []
+        for text, node in self._texts(name):
+            problem = path_problem(text)
+            if problem is not None:
+                self._note(node, f"{name}: {show(text, 80)} {problem} ({base})")
+            elif str(PurePosixPath(text)) in found:
+                self._note(node, f"{name}: {show(text, 80)} stands here twice")
+            else:
+                found.append(str(PurePosixPath(text)))
+                self.items[f"{name}/{found[-1]}"] = self._place(node)
+        return tuple(found)
+
+    def command(self, name: str) -> tuple[str, ...] | None:
+        """A command line: a list of words, or a text that is split as a shell does."""
+        node = self._get(name)
+        if node is None:
+            return None
+        if isinstance(node.value, list):
+            words = list(self.texts(name))
+        else:
+            text = self._text(node, name)
+            if text is None:
+                return None
+            try:
+                words = shlex.split(text)
+            except ValueError as error:
+                self._note(
+                    node, f"{name}: this cannot be split as a shell does: {error}"
+                )
+                return None
+        if not words or not words[0]:
+            self._note(node, f"{name}: the program to run is missing")
+            return None
+        return tuple(words)
+
+    def seconds(self, name: str) -> float | None:
+        """A duration: `90s`, `30m`, `2h` or `1d`; a number alone is hours."""
+        node = self._get(name)
+        if node is None:
+            return None
+        value = node.value
+        hours: float | None = None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            hours = float(value)
+        elif isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
+            hours = float(found[1]) * _UNITS[found[2]] / _HOUR
+        if hours is None or not 0 < hours <= _MAX_HOURS:
+            what = "a duration is hours, or a text such as '90s', '30m' or '2h'"
+            self._note(node, f"{name}: {what}, up to a year, not {_said(node)}")
+            return None
+        return hours * _HOUR
+
+    def count(self, name: str) -> int | None:
+        """A whole number from 1."""
+        node = self._get(name)
+        if node is None:
+            return None
+        value = node.value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self._note(
+                node, f"{name}: a whole number from 1 is needed, not {_said(node)}"
+            )
+            return None
+        return value
+
+    def amount(self, name: str) -> float | None:
+        """A number from 0."""
+        node = self._get(name)
+        if node is None:
+            return None
+        try:
+            to_units(name, node.value)
+        except InvalidTaskError as error:
+            self._note(node, error.message)
+            return None
+        return float(node.value)
+
+    def flag(self, name: str) -> bool:
+        """True or false; false if it is not there."""
+        node = self._get(name)
+        if node is None:
+            return False
+        if not isinstance(node.value, bool):
+            self._note(node, f"{name}: true or false is needed, not {_said(node)}")
+            return False
+        return node.value
+
+    def priority(self, name: str) -> int:
+        """A whole number, or a word."""
+        node = self._get(name)
+        if node is None:
+            return 0
+        value = node.value
+        if isinstance(value, str) and value.lower() in _PRIORITIES:
+            return _PRIORITIES[value.lower()]
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or abs(value) > MAX_PRIORITY
+        ):
+            words = ", ".join(_PRIORITIES)
+            what = (
+                f"a whole number within ±{MAX_PRIORITY:,}, or one of {words}, is needed"
+            )
+            self._note(node, f"{name}: {what}, not {_said(node)}")
+            return 0
+        return value
+
+    def mapping(self, name: str) -> Fields | None:
+        """The fields of a mapping in this one."""
+        node = self._get(name)
+        if node is None:
+            return None
+        if not isinstance(node.value, dict):
+            self._note(node, f"{name}: `name: value` is needed here, not {_said(node)}")
+            return None
+        return Fields(self._path, node, self._offset, self._problems)
+
+    def names(self) -> Iterator[str]:
+        """All names in the mapping: each may be anything."""
+        self._names.update(self._node.value)
+        return iter(self._node.value)
+
+    # -- what is wrong -------------------------------------------------------------
+
+    def note(self, name: str, text: str) -> None:
+        """Note what is wrong with the field *name*."""
+        self._problems.append(Problem(self._path, *self.place(name), text))
+
+    def note_unknown(self, *, all_of_them: bool) -> None:
+        """
+        Note names that nobody has asked for.
+
+        Args:
+            all_of_them: False notes only those that look like a slip of the pen.
+        """
+        known: Iterable[str] = sorted(self._names)
+        for name, (line, column) in self._node.names.items():
+            if name in self._names:
+                continue
+            near = get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+            if not near and not all_of_them:
+                continue
+            text = f"there is no {show(name, 60)} here; "
+            text += (
+                f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            )
+            here = self._offset + line + 1
+            self._problems.append(Problem(self._path, here, column + 1, text))
+
+    def _get(self, name: str) -> Node | None:
+        self._names.add(name)
+        node: Node | None = self._node.value.get(name)
+        return None if node is None or node.value is None else node
+
+    def _texts(self, name: str) -> list[tuple[str, Node]]:
+        node = self._get(name)
+        if node is None:
+            return []
+        if isinstance(node.value, dict):
+            self._note(node, f"{name}: a list of texts is needed, not {_said(node)}")
+            return []
+        items = node.value if isinstance(node.value, list) else [node]
+        found: list[tuple[str, Node]] = []
+        for item in items:
+            text = self._text(item, name)
+            if text is not None:
+                found.append((text, item))
+                self.items[f"{name}/{text}"] = self._place(item)
+        return found
+
+    def _text(self, node: Node, name: str) -> str | None:
+        value = node.value
+        if not isinstance(value, str):
+            what = (
+                "put it in quotes"
+                if isinstance(value, int | float)
+                else "a text is needed"
+            )
+            self._note(node, f"{name}: {_said(node)} is no text: {what}")
+            return None
+        text = value.strip()
+        if not text or len(text) > _MAX_TEXT or "\0" in text:
+            what = "is empty" if not text else "is too long, or has a NUL character"
+            self._note(node, f"{name}: the text {what}")
+            return None
+        return text
+
+    def _note(self, node: Node, text: str) -> None:
+        self._problems.append(Problem(self._path, *self._place(node), text))
+
+
+def path_problem(text: str) -> str | None:
+    """What is wrong with *text* as the path of a file in a folder, or None."""
+    if text.startswith(("/", "~")):
+        return "is no path inside its folder"
+    if ".." in text.split("/"):
+        return "leads out of its folder"
+    if text.endswith("/") or str(PurePosixPath(text)) == ".":
+        return "is a folder, and a file is needed"
+    if not text.isprintable():
+        return "has characters that cannot be printed"
+    return None
+
+
+def _said(node: Node) -> str:
+    """What stands there, for a message."""
+    if isinstance(node.value, dict):
+        return "a mapping"
+    if isinstance(node.value, list):
+        return "a list"
+    return show(node.value, 60)

@@ -1,0 +1,102 @@
+"""Where the files of a workspace are, and how they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+__all__ = ("KINDS", "Layout", "write_json", "write_text")
+
+#: The folders in the folder of the workspace.
+KINDS: Final = ("status", "outputs", "logs", "pids")
+
+
+@attrs.frozen
+class Layout:
+    """
+    The folders of a workspace.
+
+    Attributes:
+        root: The folder that all is in, absolute: programs run here.
+        tasks: The name of the folder with the task files.
+        workspace: The name of the folder for status, outputs, logs and pids.
+    """
+
+    root: Path
+    tasks: str = "tasks"
+    workspace: str = "workspace"
+
+    def task_file(self, task_id: str) -> str:
+        """The file of a task, as seen from `root`."""
+        return f"{self.tasks}/{task_id}.md"
+
+    def folder(self, kind: str) -> Path:
+        """One of `KINDS`."""
+        return self.root / self.workspace / kind
+
+    def status(self, task_id: str) -> Path:
+        """The status file of a task."""
+        return self.folder("status") / f"{task_id}.json"
+
+    def outputs(self, task_id: str) -> Path:
+        """The folder for what a task makes."""
+        return self.folder("outputs") / task_id
+
+    def log(self, task_id: str) -> Path:
+        """The file for what the program of a task prints."""
+        return self.folder("logs") / f"{task_id}.log"
+
+    def pid(self, task_id: str) -> Path:
+        """The file with the process id of a task's program, while it runs."""
+        return self.folder("pids") / f"{task_id}.pid"
+
+    @property
+    def own(self) -> Path:
+        """What runners tell each other; nobody else's concern."""
+        return self.root / self.workspace / ".taskorch"
+
+    def shown(self, path: Path) -> str:
+        """*path* as seen from `root`."""
+        with suppress(ValueError):
+            return str(path.relative_to(self.root))
+        return str(path)
+
+
+def write_text(path: Path, text: str, *, sync: bool = False) -> None:
+    """
+    Put *text* into the file at *path*, as a whole: nobody ever reads a part of it.
+
+    Args:
+        path: The file; its folder is made.
+        text: All that is in it afterwards.
+        sync: Whether it must be on the disk when this returns.
+    """
+    try:
+        file, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a number
+            os.fchmod(file, 0o644)
+            stream.write(text)
+            stream.flush()
+            if sync:
+                os.fsync(file)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, sync: bool = False) -> None:
+    """Put *value* into the file at *path*, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", sync=sync)

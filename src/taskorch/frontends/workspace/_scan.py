@@ -1,0 +1,303 @@
+"""Finds the task files of a workspace, and what they mean together."""
+
+from __future__ import annotations
+
+import graphlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
+from taskorch.model import id_problem
+from taskorch.workflows._names import guess
+
+__all__ = ("Plan", "Scanner")
+
+#: Files of other kinds in the folder of tasks.
+_NO_TASKS: Final = frozenset({"README.md", "TEMPLATE.md"})
+_SUFFIX: Final = ".md"
+#: How the names of folders may not end: files of other tasks have such names.
+_TAKEN: Final = (".json", ".log", ".pid")
+#: Rings that are told at once.
+_MAX_RINGS: Final = 20
+
+
+@attrs.frozen
+class Plan:
+    """
+    The tasks of a workspace, as their files say it now.
+
+    Attributes:
+        tasks: All that can be used, by id, phase by phase.
+        after: What each waits for: what it names, and what makes its inputs.
+        phases: The names of the phases in their order, each with the ids of its tasks;
+            those that cannot be used are among them.
+        problems: All that is wrong.
+    """
+
+    tasks: Mapping[str, TaskFile]
+    after: Mapping[str, tuple[str, ...]]
+    phases: Mapping[str, tuple[str, ...]]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all task files, those that cannot be used included."""
+        return [task_id for ids in self.phases.values() for task_id in ids]
+
+
+class Scanner:
+    """Reads the task files of a workspace; asked again, only those that changed."""
+
+    def __init__(self, layout: Layout, config: Config) -> None:
+        self._layout = layout
+        self._config = config
+        #: Of each file: what tells whether it has changed, its task, and its problems.
+        self._known: dict[
+            str, tuple[tuple[int, ...], TaskFile | None, list[Problem]]
+        ] = {}
+        self._plan: Plan | None = None
+
+    def scan(self) -> Plan:
+        """The tasks as they are now: the same plan, if nothing has changed."""
+        problems: list[Problem] = []
+        known = self._known
+        self._known = {}
+        for task_id, shown, entry in sorted(self._walk(problems), key=_place):
+            try:
+                info = entry.stat()
+            except OSError as error:
+                what = f"this file cannot be read: {error.strerror or error}"
+                problems.append(Problem(shown, 1, 1, what))
+                continue
+            stamp = (info.st_mtime_ns, info.st_size, info.st_ino)
+            if task_id in known and known[task_id][0] == stamp:
+                self._known[task_id] = known[task_id]
+                continue
+            found: list[Problem] = []
+            task = self._read(task_id, shown, entry, found)
+            self._known[task_id] = (stamp, task, found)
+        if (
+            self._plan is None
+            or problems
+            or list(known) != list(self._known)
+            or any(known[name] is not it for name, it in self._known.items())
+        ):
+            self._plan = self._together(problems)
+        return self._plan
+
+    def _walk(
+        self, problems: list[Problem]
+    ) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+        """All task files: the id, the path that is shown, and the entry."""
+        tasks = self._layout.tasks
+        left = [(self._layout.root / tasks, "")]
+        while left:
+            folder, prefix = left.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except OSError as error:
+                shown = f"{tasks}/{prefix}".rstrip("/")
+                what = f"this folder cannot be read: {error.strerror or error}"
+                problems.append(Problem(shown, 1, 1, what))
+                continue
+            for entry in entries:
+                name = entry.name
+                if name.startswith(".") or name in _NO_TASKS:
+                    continue
+                shown = f"{tasks}/{prefix}{name}"
+                if entry.is_dir(follow_symlinks=False):
+                    if name.endswith(_TAKEN):
+                        what = "the name of a folder may not end so: rename it"
+                        problems.append(Problem(shown, 1, 1, what))
+                    else:
+                        left.append((folder / name, f"{prefix}{name}/"))
+                elif entry.is_symlink() and entry.is_dir():
+                    what = "a link to a folder is not followed: copy its files here"
+                    problems.append(Problem(shown, 1, 1, what))
+                elif name.endswith(_SUFFIX):
+                    yield f"{prefix}{name.removesuffix(_SUFFIX)}", shown, entry
+
+    def _read(
+        self,
+        task_id: str,
+        shown: str,
+        entry: os.DirEntry[str],
+        problems: list[Problem],
+    ) -> TaskFile | None:
+        what = id_problem(task_id)
+        if what is None and not entry.is_file():
+            what = "this is no file"
+        if what is None and entry.is_symlink():
+            target = Path(os.path.realpath(entry.path))
+            if not target.is_relative_to(os.path.realpath(self._layout.root)):
+                what = "this link leads out of the workspace: copy the file here"
+        if what is not None:
+            shown = shown.encode(errors="replace").decode()
+            problems.append(Problem(shown, 1, 1, what))
+            return None
+        return read_task_file(Path(entry.path), task_id, shown, problems)
+
+    # -- what they mean together ---------------------------------------------------
+
+    def _together(self, problems: list[Problem]) -> Plan:
+        phases: dict[str, list[str]] = {}
+        tasks: dict[str, TaskFile] = {}
+        for task_id, (_, task, found) in self._known.items():
+            first, slash, _ = task_id.partition("/")
+            phases.setdefault(first if slash else "", []).append(task_id)
+            problems += found
+            if task is not None:
+                tasks[task_id] = task
+        stopped = set(self._alike(problems))
+        for task_id, (_, _, found) in self._known.items():
+            if any(problem.stops for problem in found):
+                stopped.add(task_id)
+        for task in tasks.values():
+            if not self._check(task, problems):
+                stopped.add(task.task_id)
+        after: dict[str, tuple[str, ...]] = {}
+        for task in tasks.values():
+            after[task.task_id] = _after(task, self._known)
+            if not _check_edges(
+                task, after[task.task_id], tasks, self._known, problems
+            ):
+                stopped.add(task.task_id)
+        stopped |= _rings(tasks, after, problems)
+        return Plan(
+            {name: task for name, task in tasks.items() if name not in stopped},
+            after,
+            {phase: tuple(ids) for phase, ids in phases.items()},
+            tuple(sorted(problems)),
+        )
+
+    def _alike(self, problems: list[Problem]) -> Iterator[str]:
+        """Ids that are one to a disk that does not tell capitals from small letters."""
+        seen: dict[str, str] = {}
+        for task_id in self._known:
+            first = seen.setdefault(task_id.casefold(), task_id)
+            if first != task_id:
+                what = f"but for capital letters this is {first!r} too: rename one"
+                path = self._layout.task_file(task_id)
+                problems.append(Problem(path, 1, 1, what))
+                yield from (first, task_id)
+
+    def _check(self, task: TaskFile, problems: list[Problem]) -> bool:
+        """Check what a task asks for against what the workspace has."""
+        config = self._config
+        wrong: list[tuple[str, str]] = []
+        most = config.max_cpu
+        if task.cpu > most:
+            wrong.append(("resources", f"{task.cpu:g} CPUs: one agent has {most:g}"))
+        most = config.max_memory_mb
+        if task.memory_mb > most:
+            what = (
+                f"{task.memory_mb / 1024:g} GB of memory: one agent has {most / 1024:g}"
+            )
+            wrong.append(("resources", what))
+        agents = {config.agent.name: config.agent, **config.agents}
+        if task.agent is not None and task.agent not in agents:
+            what = f"there is no agent {task.agent!r}: there are {', '.join(agents)}"
+            wrong.append(("agent", what))
+        else:
+            named = agents.values() if task.agent is None else [agents[task.agent]]
+            can = [set(agent.capabilities) for agent in named]
+            if task.capability and not any(set(task.capability) <= one for one in can):
+                names = ", ".join(task.capability)
+                who = "no agent" if task.agent is None else f"agent {task.agent!r}"
+                what = f"{who} in workspace.yaml has the capability {names}"
+                wrong.append(("capability", what))
+        for name, what in wrong:
+            problems.append(Problem(task.path, *task.places[name], what))
+        return not wrong
+
+
+def _place(found: tuple[str, str, os.DirEntry[str]]) -> tuple[str, str]:
+    """Phases in the order of their names, what is in none first."""
+    first, slash, rest = found[0].partition("/")
+    return (first, rest) if slash else ("", first)
+
+
+def _after(task: TaskFile, known: Mapping[str, object]) -> tuple[str, ...]:
+    """What a task waits for: what it names, and what makes its inputs."""
+    makers = (maker_of(path, known) for path in task.inputs)
+    named = [*task.dependencies, *(maker for maker in makers if maker)]
+    return tuple(dict.fromkeys(named))
+
+
+def maker_of(path: str, known: Mapping[str, object]) -> str | None:
+    """The task in whose folder of outputs the file *path* is."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        if path in known:
+            return path
+    return None
+
+
+def _check_edges(
+    task: TaskFile,
+    after: tuple[str, ...],
+    tasks: Mapping[str, TaskFile],
+    known: Mapping[str, object],
+    problems: list[Problem],
+) -> bool:
+    """Note what cannot be waited for; whether the task can be used all the same."""
+    usable = True
+    for path in task.inputs:
+        maker = tasks.get(maker_of(path, known) or "")
+        if maker is None or not maker.outputs:
+            continue
+        name = path.removeprefix(f"{maker.task_id}/")
+        if name not in maker.outputs:
+            what = f"{name!r} is none of the outputs of {maker.task_id}: "
+            what += ", ".join(maker.outputs[:10])
+            place = task.places[f"inputs/{path}"]
+            problems.append(Problem(task.path, *place, what, stops=False))
+    for other in after:
+        place = task.places.get(f"dependencies/{other}", (1, 1))
+        if other == task.task_id:
+            problems.append(Problem(task.path, *place, "a task cannot wait for itself"))
+            usable = False
+        elif other not in known:
+            near = guess(other, known)
+            what = f"there is no task {other!r}{near or '; it waits until there is'}"
+            problems.append(Problem(task.path, *place, what, stops=False))
+        elif task.phase and other.partition("/")[0] > task.phase and "/" in other:
+            what = f"{other!r} is in a later phase, which waits for this one"
+            problems.append(Problem(task.path, *place, what))
+            usable = False
+    return usable
+
+
+def _rings(
+    tasks: Mapping[str, TaskFile],
+    after: Mapping[str, tuple[str, ...]],
+    problems: list[Problem],
+) -> set[str]:
+    """Tasks that wait for each other; each ring is noted once."""
+    left = {
+        name: [other for other in after[name] if other in tasks and other != name]
+        for name in tasks
+    }
+    stopped: set[str] = set()
+    for _ in range(_MAX_RINGS):
+        try:
+            graphlib.TopologicalSorter(left).prepare()
+        except graphlib.CycleError as error:
+            ring: list[str] = error.args[1][::-1]
+        else:
+            break
+        first = tasks[ring[0]]
+        what = f"these tasks wait for each other: {' → '.join(ring)}"
+        place = first.places.get(f"dependencies/{ring[1]}", (1, 1))
+        problems.append(Problem(first.path, *place, what))
+        stopped.update(ring)
+        for name in ring:
+            left.pop(name, None)
+    return stopped
