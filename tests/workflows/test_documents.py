@@ -44,6 +44,8 @@ def everything() -> Workflow:
         after=[b],
     )
     wf.program(["true"], inherit_env=True, type="probe", id="p")
+    watched = Program(["true"], log="true.log", pid_file="/tmp/true.pid")
+    wf.add(Task("program", watched, id="w"))
     wf.add(
         Task(
             "kind",

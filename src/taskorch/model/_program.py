@@ -141,12 +141,24 @@ def _to_inherit(names: InheritEnv) -> Literal[True] | frozenset[str]:
 
 
 def _to_cwd(cwd: str | PathLike[str] | None) -> str | None:
-    plain = _plain(cwd)
+    return _to_path("cwd", cwd, "an empty path names no folder; use None for our own")
+
+
+def _to_log(log: str | PathLike[str] | None) -> str | None:
+    return _to_path("log", log, "an empty path names no file; use None for one of ours")
+
+
+def _to_pid_file(pid_file: str | PathLike[str] | None) -> str | None:
+    return _to_path("pid_file", pid_file, "an empty path names no file")
+
+
+def _to_path(what: str, path: object, if_empty: str) -> str | None:
+    plain = _plain(path)
     if plain is None:
         return None
-    _check_text("cwd", plain, str)
+    _check_text(what, plain, str)
     if plain == "":
-        msg = "cwd: an empty path names no folder; use None for our own"
+        msg = f"{what}: {if_empty}"
         raise InvalidTaskError(msg)
     return str(plain)
 
@@ -207,6 +219,11 @@ class Program:
         cwd: The folder in which it runs; None is ours.
         stdin: What it can read (text as UTF-8); None is nothing at all.
         check: Whether an exit code other than 0 is a failure.
+        log: The file for what it writes, which is made anew for each attempt; None is
+            one of its own in the folder of the logs.
+        pid_file: The file that has its process id while it runs, for programs that
+            watch it; None is none. Both are taken from our folder, if they are
+            relative.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -229,6 +246,10 @@ class Program:
         default=None, converter=_to_stdin, kw_only=True, repr=_show_stdin
     )
     check: bool = attrs.field(default=True, converter=_to_check, kw_only=True)
+    log: str | None = attrs.field(default=None, converter=_to_log, kw_only=True)
+    pid_file: str | None = attrs.field(
+        default=None, converter=_to_pid_file, kw_only=True
+    )
 
     __repr__ = shown
 

@@ -18,7 +18,15 @@ from taskorch.model._show import show
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
 #: What may stand beside a program.
-PROGRAM: Final = ("env", "inherit_env", "cwd", "stdin", "check")
+PROGRAM: Final = (
+    "env",
+    "inherit_env",
+    "cwd",
+    "stdin",
+    "check",
+    "log",
+    "pid_file",
+)
 #: What a retry policy is made of, as far as a document can say it.
 RETRY: Final = (
     *("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after"),

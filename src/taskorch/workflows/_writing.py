@@ -328,8 +328,9 @@ def _written_program(program: Program) -> dict[str, Any]:
         said["inherit_env"] = True
     elif names := sorted(frozenset(program.inherit_env) - DEFAULT_ENV):
         said["inherit_env"] = names
-    if program.cwd is not None:
-        said["cwd"] = _value("cwd", program.cwd)
+    for name in ("cwd", "log", "pid_file"):
+        if getattr(program, name) is not None:
+            said[name] = _value(name, getattr(program, name))
     if program.stdin is not None:
         said["stdin"] = _value("stdin", program.stdin)
     if not program.check:

@@ -75,10 +75,22 @@ class OutputLog:
         self._file = -1
         self._room = limit
 
-    def open(self, folder: LogFolder, name: str) -> None:
-        """Make the file of the attempt *name*; never one that exists."""
+    def open(self, folder: LogFolder, name: str, wanted: str | None = None) -> None:
+        """
+        Make the file of the attempt *name*; never one that exists.
+
+        Args:
+            folder: Where it is made.
+            name: What it is named after.
+            wanted: The path of the file that is to be it instead: emptied, if it is
+                there.
+        """
         try:
-            self._file, self.path = folder.create(name)
+            if wanted is None:
+                self._file, self.path = folder.create(name)
+            else:
+                path = Path(wanted).absolute()
+                self._file, self.path = _empty(path), path
         except OSError as error:
             self.error = f"the log could not be made: {error}"
 
@@ -160,6 +172,15 @@ class LogFolder:
         else:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._path
+
+
+def _empty(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # What is no plain file, such as a pipe without a reader, must not hold us up.
+    file = os.open(path, flags | os.O_NONBLOCK, 0o644)
+    os.set_blocking(file, True)
+    return file
 
 
 def _create_new(folder: int, name: str) -> tuple[int, str]:

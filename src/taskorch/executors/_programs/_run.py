@@ -24,6 +24,7 @@ from taskorch.executors._programs._guard import Guard
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder, OutputLog
+from taskorch.executors._programs._pid_file import PidFile
 from taskorch.executors._programs._pipes import Input, Output
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._spawn import Child, environment, explain, spawn
@@ -111,6 +112,7 @@ class ProgramRun:
         self._child: Child | None = None
         self._pidfd = -1
         self._log = OutputLog(common.max_log_bytes)
+        self._pid_file = PidFile(program.pid_file)
         self._output = Output(
             common.loop,
             self._log,
@@ -194,6 +196,7 @@ class ProgramRun:
         self._phase = _Phase.RUNNING
         self._child = child
         self._common.guard.add(child.process.pid)
+        self._pid_file.write(child.process.pid)
         self.process.attach(child.process.pid)
         self._connect(child)
         self._schedule()
@@ -201,7 +204,7 @@ class ProgramRun:
     def _connect(self, child: Child) -> None:
         if self._program.stdin is not None:
             self._input.start()
-        self._log.open(self._common.logs, self._name)
+        self._log.open(self._common.logs, self._name, self._program.log)
         self.process.log_path = self._log.path
         self._output.start(child.stdout, child.stderr)
         if sys.platform == "linux":
@@ -312,6 +315,7 @@ class ProgramRun:
         """End what the program leaves running."""
         self._phase = _Phase.CLEARING
         child = self._running().process
+        self._pid_file.remove()
         # In this order: nobody may signal the number when it is free.
         self._common.guard.remove(child.pid)
         self.process.release()
@@ -372,6 +376,7 @@ class ProgramRun:
     def _let_go(self) -> None:
         self.process.release()
         self._close_pidfd()
+        self._pid_file.remove()
         self._input.close()
         self._output.close()
         self._log.close()

@@ -1,0 +1,49 @@
+"""The file with the process id of a program, for whoever watches it from outside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ("PidFile",)
+
+_log = logging.getLogger("taskorch.executors")
+
+
+class PidFile:
+    """
+    There while the program runs. It never raises: no program stops for want of it.
+
+    Args:
+        path: Where it is; None is nowhere.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = None if path is None else Path(path).absolute()
+        self._is_there = False
+
+    def write(self, pid: int) -> None:
+        """Make it: whoever finds it finds the whole number in it."""
+        path = self._path
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with open(file, "w", encoding="ascii") as stream:  # noqa: PTH123 - a number
+                os.fchmod(file, 0o644)
+                stream.write(f"{pid}\n")
+            Path(name).replace(path)
+            self._is_there = True
+        except OSError as error:
+            _log.warning("taskorch: %s could not be written: %s", path, error)
+
+    def remove(self) -> None:
+        """Remove it: the number may go to another process from now on."""
+        if self._path is not None and self._is_there:
+            self._is_there = False
+            with suppress(OSError):
+                self._path.unlink()

@@ -1,0 +1,98 @@
+"""Programs that others watch: where they print to, and under which number they run."""
+
+from __future__ import annotations
+
+import os
+import queue
+
+import pytest
+
+from taskorch.errors import InvalidTaskError
+from taskorch.executors._programs._executor import ProgramEnd, ProgramExecutor
+from taskorch.model import Program
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def run(tmp_path):
+    executor = ProgramExecutor(run_id=f"watched-{os.getpid()}", logs=tmp_path / "logs")
+
+    def run(*args, **options) -> ProgramEnd:
+        ends: queue.SimpleQueue[ProgramEnd] = queue.SimpleQueue()
+        executor.start(Program(args, **options), name="t/1", env={}, on_end=ends.put)
+        return ends.get(timeout=PATIENCE)
+
+    yield run
+    executor.close(0)
+
+
+def test_what_it_prints_goes_into_the_file_that_is_named(run, tmp_path):
+    log = tmp_path / "deep" / "one.log"
+    for text in ("a long first attempt", "a second"):
+        end = run("sh", "-c", f"echo {text}; echo and error >&2", log=log)
+        assert end.result is not None
+        assert end.result.log_path == log
+        assert sorted(log.read_text().splitlines()) == sorted([text, "and error"])
+
+    assert not (tmp_path / "logs").exists()
+    assert log.stat().st_mode & 0o777 == 0o644 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_link_is_not_followed_and_a_pipe_does_not_hold_it_up(run, tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    (tmp_path / "link.log").symlink_to(kept)
+    os.mkfifo(tmp_path / "pipe.log")
+
+    for name in ("link.log", "pipe.log"):
+        end = run("echo", "x", log=tmp_path / name)
+        assert end.result is not None
+        assert (end.result.exit_code, end.result.stdout_tail) == (0, "x\n")
+        assert "the log could not be made" in str(end.result.log_error)
+    assert kept.read_text() == "kept"
+
+
+def test_its_number_is_in_a_file_while_it_runs(run, tmp_path):
+    pid_file = tmp_path / "pids" / "one.pid"
+    # It may be quicker than the file is.
+    code = f'while ! [ -s "{pid_file}" ]; do :; done; [ $$ = "$(cat {pid_file})" ]'
+
+    end = run("sh", "-c", code, pid_file=pid_file)
+
+    assert end.result is not None
+    assert end.result.exit_code == 0
+    assert list(pid_file.parent.iterdir()) == []
+
+
+def test_a_number_that_cannot_be_written_stops_no_program(run, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+
+    end = run("true", pid_file=tmp_path / "file" / "one.pid")
+
+    assert end.result is not None
+    assert end.result.exit_code == 0
+    assert "one.pid could not be written" in caplog.text
+
+
+def test_a_program_that_cannot_be_started_has_no_number(run, tmp_path):
+    end = run(
+        "no-such-program", pid_file=tmp_path / "one.pid", log=tmp_path / "one.log"
+    )
+
+    assert isinstance(end.error, OSError)
+    assert not (tmp_path / "one.pid").exists()
+
+
+def test_paths_are_no_empty_texts():
+    for name in ("log", "pid_file"):
+        with pytest.raises(InvalidTaskError, match=f"{name}: an empty path"):
+            Program(["true"], **{name: ""})
+        with pytest.raises(TypeError, match=f"{name} is text"):
+            Program(["true"], **{name: 3})
