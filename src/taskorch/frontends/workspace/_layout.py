@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ("KINDS", "Layout", "write_json", "write_text")
+__all__ = ("KINDS", "Layout", "Staged", "to_json")
 
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")
@@ -69,34 +69,47 @@ class Layout:
         return str(path)
 
 
-def write_text(path: Path, text: str, *, sync: bool = False) -> None:
+class Staged:
     """
-    Put *text* into the file at *path*, as a whole: nobody ever reads a part of it.
+    A text that is on the disk, and is put into the place of a file as a whole.
+
+    Nobody ever reads a part of it, and its name until then does not end in `.json`.
 
     Args:
         path: The file; its folder is made.
         text: All that is in it afterwards.
-        sync: Whether it must be on the disk when this returns.
+        sync: Whether it must survive a loss of power.
     """
-    try:
-        file, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a number
-            os.fchmod(file, 0o644)
-            stream.write(text)
-            stream.flush()
-            if sync:
-                os.fsync(file)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+
+    def __init__(self, path: Path, text: str, *, sync: bool = False) -> None:
+        self._path = path
+        folder = path.parent
+        try:
+            file, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+        except FileNotFoundError:
+            folder.mkdir(parents=True, exist_ok=True)
+            file, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+        self._fresh = Path(name)
+        try:
+            with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a number
+                os.fchmod(file, 0o644)
+                stream.write(text)
+                stream.flush()
+                if sync:
+                    os.fsync(file)
+        except BaseException:
+            self.discard()
+            raise
+
+    def commit(self) -> None:
+        """Put it there."""
+        self._fresh.replace(self._path)
+
+    def discard(self) -> None:
+        """Forget it."""
+        self._fresh.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, sync: bool = False) -> None:
-    """Put *value* into the file at *path*, as `write_text` does."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", sync=sync)
+def to_json(value: Mapping[str, Any]) -> str:
+    """*value* as people read it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import graphlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ _TAKEN: Final = (".json", ".log", ".pid")
 _MAX_RINGS: Final = 20
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Plan:
     """
     The tasks of a workspace, as their files say it now.
@@ -45,6 +46,51 @@ class Plan:
     after: Mapping[str, tuple[str, ...]]
     phases: Mapping[str, tuple[str, ...]]
     problems: tuple[Problem, ...]
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The ids of all task files."""
+        return frozenset(self.ids)
+
+    def in_order(self, ids: Iterable[str]) -> list[str]:
+        """*ids*, each after what it waits for; those that wait for each other last."""
+        left = dict.fromkeys(ids)
+        order: list[str] = []
+        stack: list[tuple[str, bool]] = [(name, False) for name in reversed(left)]
+        seen: set[str] = set()
+        while stack:
+            name, is_done = stack.pop()
+            if is_done:
+                order.append(name)
+            elif name not in seen:
+                seen.add(name)
+                stack.append((name, True))
+                others = self.after.get(name, ())
+                stack += [(other, False) for other in others if other in left]
+        return order
+
+    @cached_property
+    def _behind(self) -> dict[str, list[str]]:
+        behind: dict[str, list[str]] = {}
+        for name, others in self.after.items():
+            for other in others:
+                behind.setdefault(other, []).append(name)
+        return behind
+
+    def held_up_by(self, task_id: str) -> set[str]:
+        """What waits for a task, directly or not: later phases do, too."""
+        found: set[str] = set()
+        left = [task_id]
+        while left:
+            for name in self._behind.get(left.pop(), ()):
+                if name not in found:
+                    found.add(name)
+                    left.append(name)
+        first, slash, _ = task_id.partition("/")
+        for phase, ids in self.phases.items():
+            if slash and phase > first:
+                found.update(ids)
+        return found - {task_id}
 
     @property
     def ids(self) -> list[str]:

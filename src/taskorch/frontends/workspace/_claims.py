@@ -1,0 +1,316 @@
+"""
+Claims: which of the runners of a workspace does a task.
+
+A runner holds a lock on a file of its own as long as it lives; the system lets go of
+it when the process ends, however it does. A claim names a runner, and counts: it is
+alive as long as its runner is, and nobody else can claim the task until then. So a task
+is run again only if its runner died, however long that one was stopped or busy.
+
+What decides is done under a lock that all runners share, for a fraction of a
+millisecond: who claims, and whose outcome counts. An outcome whose claim is no longer
+the latest one is refused: that is the fence.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from taskorch.frontends.workspace._layout import Layout, Staged, to_json
+from taskorch.frontends.workspace._status import Status, read_status
+
+__all__ = ("Claim", "Claims", "FencedOffError", "Held")
+
+#: The variable by which a program is found that has outlived its runner.
+TASK_VARIABLE: Final = "TASK_ID"
+
+
+class FencedOffError(Exception):
+    """The claim is no longer the latest one: its outcome does not count."""
+
+
+@attrs.frozen
+class Claim:
+    """
+    A task that is ours.
+
+    Attributes:
+        task_id: The task.
+        fence: Rises with every claim of the task.
+    """
+
+    task_id: str
+    fence: int
+
+
+@attrs.frozen
+class Held:
+    """
+    A task that another does.
+
+    Attributes:
+        by: Who that is, for people.
+        pid: The process of a runner that has died, which must end first; None: the
+            runner lives.
+    """
+
+    by: str
+    pid: int | None = None
+
+
+class Claims:
+    """
+    The claims of one runner. Nothing is there before `open`.
+
+    Args:
+        layout: The workspace.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._own = layout.own
+        self.runner: str = ""
+        self._file = -1
+        # A lock of the system is between processes; this one is between our threads.
+        self._mutex = threading.Lock()
+
+    def open(self) -> None:
+        """Become one of the runners."""
+        for name in ("runners", "claims"):
+            (self._own / name).mkdir(parents=True, exist_ok=True)
+        self.runner = f"{os.getpid()}-{os.urandom(4).hex()}"
+        path = self._lock_of(self.runner)
+        with self._shared():
+            for other in (self._own / "runners").iterdir():
+                # What a dead one has left.
+                if not _is_locked(other):
+                    other.unlink(missing_ok=True)
+            self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Be no runner any more."""
+        if self._file >= 0:
+            self._lock_of(self.runner).unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = -1
+
+    def runners(self) -> list[str]:
+        """The runners that live, this one included."""
+        folder = self._own / "runners"
+        if not folder.is_dir():
+            return []
+        return sorted(p.stem for p in folder.iterdir() if _is_locked(p))
+
+    def claim(self, started: Status) -> Claim | Held | Status:
+        """
+        Claim a task.
+
+        Args:
+            started: What its status file is to say, if it becomes ours.
+
+        Returns:
+            The claim; or who has it; or what became of it, if it has ended.
+
+        Raises:
+            StatusRefusedError: Its status file cannot be believed.
+        """
+        task_id = started.task_id
+        with self._shared():
+            status = self.status(task_id)
+            if status is not None and status.has_ended:
+                return status
+            known = self._read(task_id)
+            runner = known.get("runner")
+            if runner and runner != self.runner and self.is_alive(runner):
+                return Held(f"runner {runner}")
+            if status is not None and status.status == "running":
+                pid = self._process_of(task_id, ours=runner is not None)
+                if pid is not None:
+                    return Held(f"process {pid}", pid if runner else None)
+            fence = _count(known.get("fence")) + 1
+            self._write(task_id, {"fence": fence, "runner": self.runner})
+            self._put(started)
+            return Claim(task_id, fence)
+
+    def finish(self, claim: Claim, status: Status) -> None:
+        """
+        Tell what became of a task of ours.
+
+        Raises:
+            FencedOffError: It is not ours any more.
+        """
+        path = self._layout.status(claim.task_id)
+        staged = Staged(path, status.to_json(), sync=True)
+        try:
+            with self._shared():
+                self._check(claim)
+                staged.commit()
+                self._write(claim.task_id, {"fence": claim.fence})
+        except BaseException:
+            staged.discard()
+            raise
+
+    def give_back(self, claim: Claim) -> None:
+        """
+        Leave a task of ours to whoever comes next: it has not ended.
+
+        Raises:
+            FencedOffError: It is not ours any more.
+        """
+        with self._shared():
+            self._check(claim)
+            self._layout.status(claim.task_id).unlink(missing_ok=True)
+            self._write(claim.task_id, {"fence": claim.fence})
+
+    def block(self, task_id: str, by: str) -> None:
+        """Say that a task is blocked, unless somebody has it or has ended it."""
+        with self._shared():
+            status = self.status(task_id)
+            if status is None or (
+                status.status == "blocked" and status.blocked_by != by
+            ):
+                self._put(Status(task_id, "blocked", blocked_by=by))
+
+    def reset(self, task_id: str, *states: str) -> bool:
+        """Let a task wait again, if its status is one of *states*."""
+        with self._shared():
+            path = self._layout.status(task_id)
+            try:
+                status = self.status(task_id)
+            except ValueError:
+                # What cannot be believed is in nobody's way.
+                path.unlink(missing_ok=True)
+                return True
+            if status is None or status.status not in states:
+                return False
+            path.unlink(missing_ok=True)
+            return True
+
+    def status(self, task_id: str) -> Status | None:
+        """
+        What the status file of a task says.
+
+        Raises:
+            StatusRefusedError: It cannot be believed.
+        """
+        return read_status(self._layout.status(task_id), task_id)
+
+    def holder(self, task_id: str) -> str | None:
+        """The living runner that has claimed a task, or None."""
+        runner = self._read(task_id).get("runner")
+        return runner if runner and self.is_alive(runner) else None
+
+    def is_alive(self, runner: str) -> bool:
+        """Whether a runner lives."""
+        return _is_locked(self._lock_of(runner))
+
+    # -- files ---------------------------------------------------------------------
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Hold what all runners share."""
+        with self._mutex:
+            path = self._own / "lock"
+            try:
+                file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                self._own.mkdir(parents=True, exist_ok=True)
+                file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(file)
+
+    def _lock_of(self, runner: str) -> Path:
+        return self._own / "runners" / f"{runner}.lock"
+
+    def _claim_of(self, task_id: str) -> Path:
+        return self._own / "claims" / f"{task_id}.json"
+
+    def _read(self, task_id: str) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            said = json.loads(self._claim_of(task_id).read_bytes())
+            if isinstance(said, dict):
+                return said
+        return {}
+
+    def _write(self, task_id: str, said: dict[str, Any]) -> None:
+        Staged(self._claim_of(task_id), to_json(said)).commit()
+
+    def _put(self, status: Status) -> None:
+        Staged(self._layout.status(status.task_id), status.to_json()).commit()
+
+    def _check(self, claim: Claim) -> None:
+        if self._read(claim.task_id) != {"fence": claim.fence, "runner": self.runner}:
+            msg = f"task {claim.task_id} was claimed by another runner meanwhile"
+            raise FencedOffError(msg)
+
+    def _process_of(self, task_id: str, *, ours: bool) -> int | None:
+        """
+        The process of a task whose runner is gone, if it lives.
+
+        Args:
+            task_id: The task.
+            ours: Whether a runner of ours had begun it: then it has our mark.
+        """
+        try:
+            pid = int(self._layout.pid(task_id).read_text().strip())
+        except (OSError, ValueError):
+            return None
+        if not _is_process(pid):
+            return None
+        if not ours:
+            return pid
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        # The number may belong to another process by now.
+        return pid if f"{TASK_VARIABLE}={task_id}".encode() in variables else None
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        # Somebody else's.
+        return True
+    except (OSError, OverflowError):
+        return False
+    # 0 and less would be groups.
+    return pid > 1
+
+
+def kill_group(pid: int) -> None:
+    """End what a dead runner has left: its guardian ought to have done it."""
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and value > 0 else 0

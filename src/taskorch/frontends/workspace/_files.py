@@ -1,0 +1,53 @@
+"""Which files of a task are there, and which are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._task_file import TaskFile
+
+__all__ = ("missing_files", "missing_inputs", "missing_outputs")
+
+
+def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
+    """What a task needs and is not there: each path, and why it does not count."""
+    return missing_files(layout, layout.folder("outputs"), task.inputs)
+
+
+def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
+    """What a task should have made, likewise; what its gate asks for included."""
+    return [
+        *missing_files(layout, layout.outputs(task.task_id), task.outputs),
+        *missing_files(layout, layout.root, task.gate),
+    ]
+
+
+def missing_files(layout: Layout, folder: Path, names: Iterable[str]) -> list[str]:
+    """Which of *names* are no files in *folder*, as seen from the workspace."""
+    missing: list[str] = []
+    for name in names:
+        path = folder / name
+        why = _problem(layout, path)
+        if why is not None:
+            missing.append(f"{layout.shown(path)}{why}")
+    return missing
+
+
+def _problem(layout: Layout, path: Path) -> str | None:
+    """Why *path* does not count as a file: None if it does."""
+    try:
+        if not path.exists():
+            return " (a link that leads nowhere)" if path.is_symlink() else ""
+        if path.is_dir():
+            return " (it is a folder)"
+        if not path.is_file():
+            return " (it is no file)"
+        real = os.path.realpath(path)
+        if not Path(real).is_relative_to(os.path.realpath(layout.root)):
+            return " (a link that leads out of the workspace)"
+    except OSError as error:
+        return f" ({error.strerror or error})"
+    return None

@@ -1,0 +1,103 @@
+"""What has become of all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from taskorch.frontends.workspace._claims import Claims
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._scan import Plan
+from taskorch.frontends.workspace._status import Status, StatusRefusedError
+
+__all__ = ("Report", "report_on")
+
+#: Tasks of one kind that a page names.
+_SHOWN = 20
+
+
+@attrs.frozen
+class Report:
+    """
+    What has become of the tasks of a workspace; `str()` of it is a page for people.
+
+    Attributes:
+        total: How many tasks there are.
+        completed: The ids of those that have completed.
+        left: Why each of the others has not, by id.
+    """
+
+    total: int
+    completed: tuple[str, ...]
+    left: Mapping[str, str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tasks have completed."""
+        return not self.left
+
+    def __str__(self) -> str:
+        if self.is_complete:
+            return "All tasks complete!" if self.total else "There are no tasks."
+        lines = [f"{len(self.completed)} of {self.total} tasks are complete. The rest:"]
+        by_kind: dict[str, list[tuple[str, str]]] = {}
+        for task_id, why in self.left.items():
+            by_kind.setdefault(why.partition(" ")[0], []).append((task_id, why))
+        for kind in sorted(by_kind, key=_rank):
+            rest = by_kind[kind]
+            width = max(len(task_id) for task_id, _ in rest[:_SHOWN])
+            lines += [f"  {task_id:<{width}}  {why}" for task_id, why in rest[:_SHOWN]]
+            if len(rest) > _SHOWN:
+                lines.append(f"  and {len(rest) - _SHOWN} more {kind.rstrip(':,')}")
+        return "\n".join(lines)
+
+
+def report_on(
+    layout: Layout, plan: Plan, claims: Claims, held: Mapping[str, str] | None = None
+) -> Report:
+    """
+    What has become of the tasks in *plan*, as their status files say it.
+
+    Args:
+        layout: The workspace.
+        plan: The tasks.
+        claims: Reads the status files.
+        held: Why some are held back.
+    """
+    completed: list[str] = []
+    left: dict[str, str] = {}
+    for task_id in plan.ids:
+        if held and task_id in held:
+            left[task_id] = f"waiting: {held[task_id]}"
+            continue
+        try:
+            status = claims.status(task_id)
+        except StatusRefusedError as error:
+            path = layout.shown(layout.status(task_id))
+            left[task_id] = f"refused: {path}: {error}"
+            continue
+        if status is not None and status.status == "completed":
+            completed.append(task_id)
+        else:
+            left[task_id] = _why(layout, status)
+    return Report(len(plan.ids), tuple(completed), left)
+
+
+def _why(layout: Layout, status: Status | None) -> str:
+    if status is None:
+        return "waiting"
+    if status.status == "failed":
+        log = layout.log(status.task_id)
+        where = f" (see {layout.shown(log)})" if log.exists() else ""
+        return f"failed: {status.error or 'no reason is given'}{where}"
+    if status.status == "blocked":
+        return f"blocked by {status.blocked_by}"
+    return f"running since {status.started_at}"
+
+
+def _rank(kind: str) -> int:
+    # What matters most stands last, where it is still on the screen.
+    return ["waiting", "waiting:", "running", "blocked", "refused:", "failed:"].index(
+        kind
+    )

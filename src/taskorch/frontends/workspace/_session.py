@@ -1,0 +1,383 @@
+"""
+One runner at work: hands tasks to an orchestrator, and takes in what changes.
+
+A task file becomes a task of the orchestrator's, after those that it waits for and
+after the gate of the phase before; a gate is a task, too. What cannot be handed over
+yet, since its file is wrong or something that it waits for is not there, is held back
+and looked at again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Self
+
+import attrs
+
+from taskorch._handles import TaskHandle
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import DependencyFailedError
+from taskorch.events import TaskBlocked, TaskUnblocked
+from taskorch.frontends.workspace._claims import Claims
+from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._files import missing_files, missing_outputs
+from taskorch.frontends.workspace._layout import KINDS, Layout
+from taskorch.frontends.workspace._scan import Plan, Scanner
+from taskorch.frontends.workspace._status import StatusRefusedError
+from taskorch.frontends.workspace._task_file import TaskFile
+from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
+from taskorch.frontends.workspace._work import Failed, Tell, Worker
+from taskorch.model import Task
+
+__all__ = ("Session",)
+
+#: Seconds between two looks at the files.
+_LOOK: Final = 0.5
+
+
+class GateShutError(Failed):
+    """A phase has not passed; the message says why, and `blames` names the task."""
+
+    def __init__(self, blames: str, why: str) -> None:
+        super().__init__(why)
+        self.blames = blames
+
+
+@attrs.define
+class _Gate:
+    """What stands before and behind a phase, as tasks of the orchestrator."""
+
+    #: Its tasks wait for this: all phases before have passed.
+    entry: TaskHandle[Any]
+    #: It has passed.
+    exit: TaskHandle[Any]
+
+
+class Session:
+    """
+    A runner of a workspace, in a `with` block.
+
+    Args:
+        layout: Where its files are.
+        config: What holds for it.
+        scanner: Reads its task files.
+        tell: Takes lines for people.
+        phase: The only phase whose tasks are run; None is all.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        config: Config,
+        scanner: Scanner,
+        *,
+        tell: Tell,
+        phase: str | None = None,
+    ) -> None:
+        self._layout = layout
+        self._config = config
+        self._scanner = scanner
+        self._phase = phase
+        self._tell = tell
+        self.claims = Claims(layout)
+        self.plan: Plan = scanner.scan()
+        self.orchestrator: TaskOrchestrator = orchestrator_for(config)
+        self.worker = Worker(
+            self.orchestrator,
+            layout,
+            self.claims,
+            find=self._find,
+            tell=tell,
+            held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
+        )
+        for agent in (config.agent, *config.agents.values()):
+            add_agent(self.orchestrator, agent, self.worker.handler(agent))
+        signals = self.orchestrator.signals
+        signals.task_blocked.connect(self._blocked)
+        signals.task_unblocked.connect(self._unblocked)
+        # Whoever runs this is told of failures in the files, and by `tell`.
+        signals.task_failed.connect(_ignore)
+        self._lock = threading.RLock()
+        self._handles: dict[str, TaskHandle[Any]] = {}
+        self._completed: set[str] = set()
+        self._gates: dict[str, _Gate] = {}
+        #: Why tasks are held back.
+        self.held: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        for kind in KINDS:
+            folder = self._layout.folder(kind)
+            folder.mkdir(parents=True, exist_ok=True)
+            for phase in self.plan.phases:
+                (folder / phase).mkdir(exist_ok=True)
+        self.claims.open()
+        try:
+            self.orchestrator.start()
+        except BaseException:
+            self.claims.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.orchestrator.stop(drain=kind is None)
+        finally:
+            self.claims.close()
+
+    def run(self) -> None:
+        """Go on until nothing can proceed, and nothing new has come."""
+        self.look()
+        while not (self.orchestrator.wait(_LOOK) and not self.look()):
+            self.look()
+
+    def look(self) -> bool:
+        """
+        Take in what has changed: new files, and tasks that are to be run again.
+
+        Returns:
+            Whether there was anything.
+        """
+        with self._lock:
+            self.plan = self._scanner.scan()
+            again = [task_id for task_id in self._handles if self._is_again(task_id)]
+            for task_id in again:
+                self._handles[task_id] = self._once_more(self._handles[task_id])
+            fresh = self._hand_over()
+            return bool(again or fresh or self._open_gates())
+
+    def _once_more(self, handle: TaskHandle[Any]) -> TaskHandle[Any]:
+        return self.orchestrator.rerun_task(handle.task_id)
+
+    def _open_gates(self) -> bool:
+        """Let gates that were found shut look again, if what shut them is gone."""
+        opened = is_shut = False
+        for phase, gate in sorted(self._gates.items()):
+            if _has_failed(gate.entry) and not is_shut:
+                gate.entry = self._once_more(gate.entry)
+                opened = True
+            if _has_failed(gate.exit):
+                tasks = [self._handles[task_id] for task_id in self._of(phase)]
+                is_shut = any(map(_has_failed, tasks)) or (
+                    all(task.done() for task in tasks)
+                    and self._why_shut(phase) is not None
+                )
+                if not is_shut:
+                    gate.exit = self._once_more(gate.exit)
+                    opened = True
+        return opened
+
+    def _is_again(self, task_id: str) -> bool:
+        """Whether a task that has failed here is to be looked at again."""
+        if not _has_failed(self._handles[task_id]):
+            return False
+        try:
+            status = self.claims.status(task_id)
+        except StatusRefusedError:
+            return False
+        if status is not None and status.status == "running":
+            return self.claims.holder(task_id) != self.claims.runner
+        is_failed = status is not None and status.status == "failed"
+        return not is_failed and task_id in self.plan.tasks
+
+    def launch(self, task_id: str) -> TaskHandle[Any]:
+        """Hand one task over, and nothing else."""
+        with self._lock:
+            if task_id not in self._handles:
+                task = task_for(self._config, self.plan.tasks[task_id])
+                self._handles[task_id] = self.orchestrator.submit_task(task)
+            return self._handles[task_id]
+
+    # -- handing over ----------------------------------------------------------------
+
+    def _hand_over(self) -> list[str]:
+        """Hand over what can be, after what it waits for; the ids."""
+        plan = self.plan
+        fresh: list[str] = []
+        for phase in plan.phases:
+            if self._phase not in (None, phase):
+                continue
+            is_gated = phase != "" and self._phase is None
+            if is_gated and phase not in self._gates:
+                entry = self._gate_task(self._enter, phase, self._exits_before(phase))
+                self._gates[phase] = _Gate(entry, entry)
+                fresh += self._hand_over_phase(phase)
+                tasks = [entry, *(self._handles[i] for i in self._of(phase))]
+                self._gates[phase].exit = self._gate_task(self._leave, phase, tasks)
+            else:
+                fresh += self._hand_over_phase(phase)
+        return fresh
+
+    def _hand_over_phase(self, phase: str) -> list[str]:
+        plan = self.plan
+        todo = [
+            task_id
+            for task_id in plan.phases[phase]
+            if task_id not in self._handles and task_id not in self._completed
+        ]
+        fresh: list[str] = []
+        for task_id in plan.in_order(todo):
+            self.held.pop(task_id, None)
+            why = self._not_yet(task_id)
+            if why is not None:
+                self.held[task_id] = why
+                continue
+            if task_id in self._completed:
+                continue
+            after: list[Any] = [
+                self._handles[other]
+                for other in plan.after[task_id]
+                if other in self._handles
+            ]
+            if phase in self._gates:
+                after.append(self._gates[phase].entry)
+            task = task_for(self._config, plan.tasks[task_id], after=after)
+            self._handles[task_id] = self.orchestrator.submit_task(task)
+            fresh.append(task_id)
+        return fresh
+
+    def _not_yet(self, task_id: str) -> str | None:
+        """Why a task cannot be handed over, or None; notes what has completed."""
+        try:
+            status = self.claims.status(task_id)
+        except StatusRefusedError as error:
+            path = self._layout.shown(self._layout.status(task_id))
+            return f"{path} is not believed: {error}"
+        task = self.plan.tasks.get(task_id)
+        if task is None:
+            return "its file has problems: taskorch workspace lint shows them"
+        if status is not None and status.status == "completed":
+            missing = missing_outputs(self._layout, task)
+            if missing:
+                return f"it is completed, but {missing[0]} is not there"
+            self._completed.add(task_id)
+            return None
+        if status is not None and status.status == "blocked":
+            # Of an earlier run: it is found out anew.
+            self.claims.reset(task_id, "blocked")
+        for other in self.plan.after[task_id]:
+            if other in self._handles or self._has_completed(other):
+                continue
+            what = "" if other in self.plan.known else ", which does not exist"
+            return f"it waits for {other}{what}"
+        return None
+
+    def _has_completed(self, task_id: str) -> bool:
+        if task_id in self._completed:
+            return True
+        if self._phase is None or task_id not in self.plan.tasks:
+            return False
+        status = self.claims.status(task_id)
+        return status is not None and status.status == "completed"
+
+    def _find(self, task_id: str) -> tuple[TaskFile, float | None] | None:
+        task = self.plan.tasks.get(task_id)
+        if task is None:
+            return None
+        _, rule = self._config.rule(task.phase)
+        return task, rule.timeout if task.timeout is None else task.timeout
+
+    # -- gates -------------------------------------------------------------------------
+
+    def _gate_task(
+        self, look: Callable[[str], Any], phase: str, after: list[TaskHandle[Any]]
+    ) -> TaskHandle[Any]:
+        task = Task.call(look, phase, type="gate", after=after)
+        return self.orchestrator.submit_task(task)
+
+    def _exits_before(self, phase: str) -> list[TaskHandle[Any]]:
+        return [gate.exit for name, gate in self._gates.items() if name < phase]
+
+    def _of(self, phase: str) -> Iterator[str]:
+        """The tasks of a phase that were handed over."""
+        for task_id in self.plan.phases.get(phase, ()):
+            if task_id in self._handles:
+                yield task_id
+
+    def _enter(self, phase: str) -> Any:
+        """All phases before have passed, unless another has come between."""
+        with self._lock:
+            self.look()
+            return self._after_those(self._enter, phase, self._exits_before(phase))
+
+    def _leave(self, phase: str) -> Any:
+        """The tasks of the phase have completed, unless others have come."""
+        with self._lock:
+            self.look()
+            tasks = [self._handles[task_id] for task_id in self._of(phase)]
+            later = self._after_those(self._leave, phase, tasks)
+            if later is None:
+                shut = self._why_shut(phase)
+                if shut is not None:
+                    blames, why = shut
+                    self._tell("error", f"The gate of {phase} is shut: {why}")
+                    raise GateShutError(blames, why)
+            return later
+
+    def _after_those(
+        self, look: Callable[[str], Any], phase: str, tasks: list[TaskHandle[Any]]
+    ) -> TaskHandle[Any] | None:
+        """The same look again, once those of *tasks* have ended that have not yet."""
+        left = [task for task in tasks if not task.done()]
+        return self._gate_task(look, phase, left) if left else None
+
+    def _why_shut(self, phase: str) -> tuple[str, str] | None:
+        """Why a phase has not passed: the task that is to blame, and a text."""
+        ids = self.plan.phases.get(phase, ())
+        for task_id in ids:
+            if task_id in self.held:
+                return task_id, f"{task_id}: {self.held[task_id]}"
+        for task_id in ids:
+            task = self.plan.tasks.get(task_id)
+            missing = [] if task is None else missing_outputs(self._layout, task)
+            if missing:
+                return task_id, f"{task_id}: {missing[0]} is not there"
+        _, rule = self._config.rule(phase)
+        missing = missing_files(self._layout, self._layout.root, rule.gate)
+        if missing:
+            last = ids[-1] if ids else phase
+            return last, f"{missing[0]} is not there"
+        return None
+
+    # -- what the orchestrator tells ---------------------------------------------------
+
+    def _blocked(self, event: TaskBlocked) -> None:
+        task_id = self._file_of(event.task_id)
+        if task_id is None or event.cause != "dependency":
+            return
+        by = self._blamed(event.root_causes)
+        if by is not None:
+            self.claims.block(task_id, by)
+
+    def _unblocked(self, event: TaskUnblocked) -> None:
+        task_id = self._file_of(event.task_id)
+        if task_id is not None:
+            self.claims.reset(task_id, "blocked")
+
+    def _file_of(self, task_id: str) -> str | None:
+        """The id of the file whose task, or run of it, this is."""
+        stem = task_id.partition("~")[0]
+        return stem if stem in self._handles else None
+
+    def _blamed(self, roots: Iterable[str]) -> str | None:
+        """The task file where a failure began: behind a gate, if it was one."""
+        for root in roots:
+            task_id = self._file_of(root)
+            if task_id is not None:
+                return task_id
+            error = self.orchestrator.handle(root).exception()
+            if isinstance(error, GateShutError):
+                return error.blames
+            if isinstance(error, DependencyFailedError):
+                found = self._blamed(error.root_causes)
+                if found is not None:
+                    return found
+        return None
+
+
+def _has_failed(handle: TaskHandle[Any]) -> bool:
+    return handle.done() and handle.exception() is not None
+
+
+def _ignore(_event: object) -> None:
+    pass

@@ -1,0 +1,147 @@
+"""Status files: what became of a task, as JSON that any shell can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+
+import attrs
+
+from taskorch.frontends.workspace._layout import to_json
+from taskorch.model._show import show
+
+__all__ = ("State", "Status", "StatusRefusedError", "read_status", "stamp")
+
+#: What the status of a task can be. One that waits has no file.
+State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
+_STATES: Final = get_args(State)
+#: Bytes: whatever is larger is no status.
+_MAX_BYTES: Final = 1 << 16
+
+
+class StatusRefusedError(ValueError):
+    """A status file is there, and cannot be believed; the message says why."""
+
+
+@attrs.frozen
+class Status:
+    """
+    What stands in the status file of a task; None is not written.
+
+    Attributes:
+        task_id: The task.
+        status: What it is.
+        started_at: When it began: ISO 8601, UTC, with Z.
+        completed_at: When it ended, however.
+        agent_id: Who did it.
+        outputs_validated: Whether all its outputs were there.
+        duration_seconds: How long it took.
+        exit_code: What its program returned; negative: the signal that killed it.
+        error: Why it has failed.
+        blocked_by: The task whose failure keeps it from running.
+    """
+
+    task_id: str
+    status: State
+    started_at: str | None = None
+    completed_at: str | None = None
+    agent_id: str | None = None
+    outputs_validated: bool | None = None
+    duration_seconds: float | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    blocked_by: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is `completed` or `failed`."""
+        return self.status in ("completed", "failed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written."""
+        said = attrs.asdict(self)
+        return {name: value for name, value in said.items() if value is not None}
+
+    def to_json(self) -> str:
+        """The file."""
+        return to_json(self.to_dict())
+
+
+def stamp(ns: int) -> str:
+    """The moment *ns*, in nanoseconds since the epoch, as it is written."""
+    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def read_status(path: Path, task_id: str) -> Status | None:
+    """
+    What the status file at *path* says; None if there is none.
+
+    Raises:
+        StatusRefusedError: It is there, and cannot be believed.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        msg = f"it cannot be read: {error.strerror or error}"
+        raise StatusRefusedError(msg) from error
+    if len(data) > _MAX_BYTES:
+        msg = f"it has more than {_MAX_BYTES:,} bytes"
+        raise StatusRefusedError(msg)
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        msg = (
+            "it is empty" if not data.strip() else "it is no JSON, or only a part of it"
+        )
+        raise StatusRefusedError(msg) from None
+    if not isinstance(said, dict):
+        msg = f"it is {show(said, 40)}, and no object"
+        raise StatusRefusedError(msg)
+    return _status(cast("Mapping[str, Any]", said), task_id)
+
+
+def _status(said: Mapping[str, Any], task_id: str) -> Status:
+    state: Any = said.get("status")
+    if state not in _STATES:
+        msg = f"its status is {show(state, 40)}, which is none of {', '.join(_STATES)}"
+        raise StatusRefusedError(msg)
+    if said.get("task_id", task_id) != task_id:
+        msg = f"it is that of task {show(said['task_id'], 80)}"
+        raise StatusRefusedError(msg)
+    duration: Any = said.get("duration_seconds")
+    exit_code = said.get("exit_code")
+    validated = said.get("outputs_validated")
+    return Status(
+        task_id,
+        state,
+        started_at=_moment(said.get("started_at")),
+        completed_at=_moment(said.get("completed_at")),
+        agent_id=_text(said.get("agent_id")),
+        outputs_validated=validated if isinstance(validated, bool) else None,
+        duration_seconds=float(duration) if _is_number(duration) else None,
+        exit_code=exit_code if type(exit_code) is int else None,
+        error=_text(said.get("error")),
+        blocked_by=_text(said.get("blocked_by")),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _moment(value: Any) -> str | None:
+    """A moment as it is written; other tools write seconds since the epoch."""
+    if _is_number(value) and 0 <= value < 1 << 33:
+        return stamp(int(value * 1_000_000_000))
+    return _text(value)

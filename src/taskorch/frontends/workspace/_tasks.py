@@ -1,0 +1,93 @@
+"""What task files are to the orchestrator: tasks, agents, and pools for the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.workspace._agents import AgentProgram
+from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._task_file import TaskFile
+from taskorch.model import Resources, Task
+
+__all__ = ("add_agent", "orchestrator_for", "task_for")
+
+#: Attempts besides tasks: each runs its program as a task of its own, and there are
+#: gates.
+_SPARE: Final = 16
+_NO_LIMIT: Final = 1e6
+
+
+def orchestrator_for(config: Config) -> TaskOrchestrator:
+    """An orchestrator whose pools are the limits of the workspace."""
+    pools = {
+        "agents": config.max_agents,
+        "cpu": config.max_cpu * config.max_agents,
+        "memory_mb": config.max_memory_mb * config.max_agents,
+    }
+    for name, rule in config.phases.items():
+        if rule.limit is not None:
+            pools[f"phase {name}"] = rule.limit
+    return TaskOrchestrator(
+        resources=Resources(**pools), concurrency=2 * config.max_agents + _SPARE
+    )
+
+
+def add_agent(orch: TaskOrchestrator, agent: AgentProgram, handler: Any) -> None:
+    """Let *handler* do the tasks of *agent*."""
+    orch.agent(
+        f"agent/{agent.name}",
+        capabilities=capabilities_of(agent),
+        max_concurrency=agent.limit,
+        executor="thread",
+    )(handler)
+
+
+def capabilities_of(agent: AgentProgram) -> list[str]:
+    """What an agent can do, as the orchestrator calls it."""
+    return [_by(agent.name), *(_can(name) for name in agent.capabilities)]
+
+
+def task_for(config: Config, task: TaskFile, after: Iterable[Any] = ()) -> Task[Any]:
+    """
+    The task of a task file.
+
+    Args:
+        config: What holds for the workspace.
+        task: The file.
+        after: What it waits for.
+    """
+    name, rule = config.rule(task.phase)
+    needs: dict[str, float] = {"agents": 1}
+    if rule.limit is not None and task.phase:
+        needs[f"phase {name}"] = 1
+    if task.cpu:
+        needs["cpu"] = task.cpu
+    if task.memory_mb:
+        needs["memory_mb"] = task.memory_mb
+    return Task(
+        "task file",
+        task.task_id,
+        id=task.task_id,
+        after=after,
+        priority=task.priority,
+        requires=_requires(config, task),
+        resources=Resources(**needs),
+    )
+
+
+def _requires(config: Config, task: TaskFile) -> list[str]:
+    """Who can do a task: the agent that it names, or any that has what it asks for."""
+    wanted = [_can(name) for name in task.capability]
+    if task.agent is not None or not wanted:
+        wanted.append(_by(task.agent or config.agent.name))
+    return wanted
+
+
+def _by(name: str) -> str:
+    return f"by {name}"
+
+
+def _can(name: str) -> str:
+    return f"can {name}"

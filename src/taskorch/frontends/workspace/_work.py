@@ -1,0 +1,345 @@
+"""Does one task: claims it, runs its program, and looks at what that left."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+
+from taskorch.errors import TaskCancelledError, TaskFailure, TaskTimeoutError
+from taskorch.frontends.workspace._agents import AgentProgram, filled
+from taskorch.frontends.workspace._claims import (
+    TASK_VARIABLE,
+    Claim,
+    Claims,
+    FencedOffError,
+    Held,
+    kill_group,
+)
+from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._status import Status, StatusRefusedError, stamp
+from taskorch.frontends.workspace._task_file import TaskFile, body_of
+from taskorch.model import Program, ProgramResult, Task
+from taskorch.runtime._clock import MonotonicClock
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.runtime._context import TaskContext
+
+__all__ = ("Failed", "Worker")
+
+#: Seconds between two looks at what another runner does.
+_LOOK: Final = 0.1
+#: Seconds that what a dead runner has left may take to end by itself.
+_LEFTOVER_SECONDS: Final = 5.0
+_NS: Final = 1_000_000_000
+
+#: Told to people: what kind of line it is, and the line.
+Tell = Callable[[Literal["launch", "end", "error", "alert"], str], object]
+
+
+class Failed(Exception):  # noqa: N818 - it is what became of a task
+    """A task has failed; the message is its `error`."""
+
+
+@attrs.define
+class _Outcome:
+    """What became of a program."""
+
+    error: str | None = None
+    exit_code: int | None = None
+    lines: list[str] = attrs.field(factory=list[str])
+
+
+class Worker:
+    """
+    Does the tasks that the orchestrator starts.
+
+    Args:
+        orchestrator: Runs the programs.
+        layout: The workspace.
+        claims: Ours.
+        find: The task file of an id as it is now, and the seconds that it may take;
+            None if it has gone.
+        tell: Takes lines for people.
+        held_up: How many tasks wait for one, directly or not.
+    """
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        layout: Layout,
+        claims: Claims,
+        *,
+        find: Callable[[str], tuple[TaskFile, float | None] | None],
+        tell: Tell,
+        held_up: Callable[[str], int],
+    ) -> None:
+        self._orch = orchestrator
+        self._layout = layout
+        self._claims = claims
+        self._find = find
+        self._tell = tell
+        self._held_up = held_up
+        self._clock = MonotonicClock()
+        self._slots = _Slots()
+        #: The programs that run now, by the ids of their tasks.
+        self._running: dict[str, TaskHandle[Any]] = {}
+
+    def cancel(self, task_id: str) -> bool:
+        """Call a task off that runs here; False if none does."""
+        handle = self._running.get(task_id)
+        return handle is not None and handle.cancel()
+
+    def handler(
+        self, agent: AgentProgram
+    ) -> Callable[[Task[Any], TaskContext], Status]:
+        """What does tasks by *agent*."""
+
+        def do(task: Task[Any], context: TaskContext) -> Status:
+            return self._do(task.payload, agent, context)
+
+        return do
+
+    def _do(self, task_id: str, agent: AgentProgram, context: TaskContext) -> Status:
+        known = self._find(task_id)
+        if known is None:
+            msg = f"{self._layout.task_file(task_id)} is gone"
+            raise Failed(msg)
+        task, timeout = known
+        with self._slots.taken(agent.name) as agent_id:
+            now = self._clock.now_ns()
+            started = Status(
+                task_id, "running", started_at=stamp(now), agent_id=agent_id
+            )
+            claim = self._claim(started, context)
+            if isinstance(claim, Status):
+                # Another runner has done it, or an earlier one.
+                return _passed(claim)
+            try:
+                outcome = self._run(task, agent, timeout, claim, context)
+            except BaseException:
+                # We are to stop: it has not ended, and is done again.
+                self._give_back(claim)
+                raise
+            return _passed(self._finish(claim, started, now, outcome))
+
+    def _claim(self, started: Status, context: TaskContext) -> Claim | Status:
+        """Wait until the task is ours, or has ended."""
+        first = time.monotonic()
+        while True:
+            try:
+                found = self._claims.claim(started)
+            except StatusRefusedError as error:
+                path = self._layout.shown(self._layout.status(started.task_id))
+                msg = f"{path} is not believed: {error}"
+                raise Failed(msg) from error
+            if not isinstance(found, Held):
+                return found
+            if found.pid and time.monotonic() - first > _LEFTOVER_SECONDS:
+                kill_group(found.pid)
+            time.sleep(_LOOK)
+            context.checkpoint()
+
+    # -- the program -----------------------------------------------------------------
+
+    def _run(
+        self,
+        task: TaskFile,
+        agent: AgentProgram,
+        timeout: float | None,
+        claim: Claim,
+        context: TaskContext,
+    ) -> _Outcome:
+        missing = missing_inputs(self._layout, task)
+        if missing:
+            lines = [f"ERROR: Missing input: {path}" for path in missing]
+            return _Outcome("Missing inputs", lines=lines)
+        self._tell("launch", f"Launching task: {task.task_id}")
+        outputs = self._layout.outputs(task.task_id)
+        try:
+            outputs.mkdir(parents=True, exist_ok=True)
+            program = self._program(task, agent, claim)
+        except (OSError, ValueError) as error:
+            return _Outcome(str(error))
+        handle = self._orch.submit_task(Task("program", program, timeout=timeout))
+        self._running[task.task_id] = handle
+        try:
+            result = handle.result()
+        except TaskCancelledError:
+            if context.cancelled:
+                # All is to stop, and not this task alone.
+                raise
+            return _Outcome("Cancelled")
+        except TaskTimeoutError:
+            return _Outcome("Timeout")
+        except (TaskFailure, OSError) as error:
+            said = str(error).partition("\n")[0]
+            return _Outcome(said.removeprefix(f"task {handle.task_id}: "))
+        finally:
+            del self._running[task.task_id]
+        return self._look(task, result)
+
+    def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
+        layout = self._layout
+        outputs = layout.shown(layout.outputs(task.task_id))
+        names = {
+            "task_file": task.path,
+            "task_id": task.task_id,
+            "outputs": outputs,
+        }
+        if task.command is not None:
+            words = [filled(word, names) for word in task.command]
+        else:
+            words = agent.words(names)
+        env = {
+            TASK_VARIABLE: task.task_id,
+            "TASK_FILE": task.path,
+            "TASK_OUTPUTS": outputs,
+            "TASK_FENCE": str(claim.fence),
+        }
+        stdin = None
+        if agent.stdin and task.command is None:
+            stdin = body_of(layout.root / task.path)
+        return Program(
+            words,
+            env=env,
+            # It is the user's own, and gets what it would get from his shell.
+            inherit_env=True,
+            cwd=layout.root,
+            stdin=stdin,
+            check=False,
+            log=layout.log(task.task_id),
+            pid_file=layout.pid(task.task_id),
+        )
+
+    def _look(self, task: TaskFile, result: ProgramResult) -> _Outcome:
+        """At what the program has left."""
+        code = result.exit_code
+        missing = missing_outputs(self._layout, task)
+        lines = [f"ERROR: Missing output: {path}" for path in missing]
+        if code:
+            return _Outcome(_exit(code), code, lines)
+        return _Outcome("Missing outputs" if missing else None, code, lines)
+
+    # -- its end -----------------------------------------------------------------------
+
+    def _finish(
+        self, claim: Claim, started: Status, began: int, outcome: _Outcome
+    ) -> Status:
+        now = self._clock.now_ns()
+        ran = outcome.exit_code is not None
+        status = attrs.evolve(
+            started,
+            status="completed" if outcome.error is None else "failed",
+            completed_at=stamp(now),
+            outputs_validated=ran and not outcome.lines,
+            duration_seconds=round((now - began) / _NS, 3),
+            exit_code=outcome.exit_code,
+            error=outcome.error,
+        )
+        self._note(claim.task_id, outcome.lines)
+        try:
+            self._claims.finish(claim, status)
+        except FencedOffError as error:
+            self._tell("error", f"ERROR: {error}: its outcome does not count")
+            raise
+        self._tell_end(status)
+        return status
+
+    def _give_back(self, claim: Claim) -> None:
+        try:
+            self._claims.give_back(claim)
+        except (FencedOffError, OSError) as error:
+            self._tell("error", f"ERROR: {error}")
+
+    def _note(self, task_id: str, lines: list[str]) -> None:
+        """Tell what is missing, and write it into the log of the task, too."""
+        for line in lines:
+            self._tell("error", line)
+        if lines:
+            log: Path = self._layout.log(task_id)
+            try:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in lines)
+            except OSError as error:
+                self._tell("error", f"ERROR: {log} could not be written: {error}")
+
+    def _tell_end(self, status: Status) -> None:
+        task_id, seconds = status.task_id, status.duration_seconds or 0.0
+        if status.error is None:
+            self._tell("end", f"Completed: {task_id} ({seconds:.1f} s)")
+            return
+        self._tell("end", f"Failed: {task_id} ({status.error})")
+        count = self._held_up(task_id)
+        tasks = "task" if count == 1 else "tasks"
+        line = f"ALERT: Task {task_id} failed, blocking {count} {tasks}"
+        self._tell("alert", line)
+
+
+class _Slots:
+    """Numbers for agents of one name that are at work: the lowest that is free."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[str, set[int]] = {}
+
+    def taken(self, name: str) -> _Slot:
+        """A number, while the block lasts."""
+        return _Slot(self, name)
+
+    def take(self, name: str) -> int:
+        with self._lock:
+            taken = self._taken.setdefault(name, set())
+            number = 1
+            while number in taken:
+                number += 1
+            taken.add(number)
+            return number
+
+    def free(self, name: str, number: int) -> None:
+        with self._lock:
+            self._taken[name].discard(number)
+
+
+@attrs.define
+class _Slot:
+    slots: _Slots
+    name: str
+    number: int = 0
+
+    def __enter__(self) -> str:
+        self.number = self.slots.take(self.name)
+        return f"{self.name}-{self.number}"
+
+    def __exit__(self, *_: object) -> None:
+        self.slots.free(self.name, self.number)
+
+
+def _passed(status: Status) -> Status:
+    """
+    *status*, if the task has completed.
+
+    Raises:
+        Failed: It has not.
+    """
+    if status.status != "completed":
+        raise Failed(status.error or "it has failed earlier")
+    return status
+
+
+def _exit(code: int) -> str:
+    if code >= 0:
+        return f"Exit code {code}"
+    try:
+        return f"Killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"Killed by signal {-code}"

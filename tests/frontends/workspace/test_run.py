@@ -1,0 +1,503 @@
+"""Task files that are run, and the files that tell what became of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.frontends.workspace.tools import write
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+PATIENCE = 30.0
+
+
+def until(what):
+    end = time.monotonic() + PATIENCE
+    while not (found := what()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
+
+
+# -- what is written ---------------------------------------------------------------------
+
+
+def test_a_completed_task_has_the_fields_of_the_protocol(runs):
+    runs.write(a_one="outputs: [x.json, deep/y.txt]|do: echo out; echo err >&2")
+
+    assert runs.run()[0] == 0
+
+    status = runs.status("a/one")
+    assert list(status) == [
+        "task_id",
+        "status",
+        "started_at",
+        "completed_at",
+        "agent_id",
+        "outputs_validated",
+        "duration_seconds",
+        "exit_code",
+    ]
+    assert (status["task_id"], status["status"]) == ("a/one", "completed")
+    assert TIME.fullmatch(status["started_at"])
+    assert TIME.fullmatch(status["completed_at"])
+    assert (status["agent_id"], status["exit_code"]) == ("agent-1", 0)
+    assert status["outputs_validated"] is True
+    assert 0 < status["duration_seconds"] < PATIENCE
+    workspace = runs.root / "workspace"
+    assert (workspace / "outputs/a/one/deep/y.txt").exists()
+    log = (workspace / "logs/a/one.log").read_text()
+    assert sorted(log.splitlines()) == ["err", "out"]
+    left = [str(p) for p in workspace.rglob("*") if p.is_file()]
+    assert not [name for name in left if name.endswith((".tmp", ".pid"))]
+
+
+def test_all_folders_are_there_from_the_start(runs):
+    runs.write(a_one="do: ls workspace/*", b_two="x: 1")
+
+    runs.run()
+
+    log = (runs.root / "workspace/logs/a/one.log").read_text()
+    for kind in ("status", "outputs", "logs", "pids"):
+        assert f"workspace/{kind}:\na\nb\n" in log
+
+
+def test_while_it_runs_its_status_and_its_number_say_so(runs):
+    runs.write(
+        a_one='do: cp -r workspace ../seen; echo $$ > ../number; ps -p $(cat "$PWD/workspace/pids/$TASK_ID.pid") > ../ps'
+    )
+
+    assert runs.run()[0] == 0
+
+    seen = runs.root.parent / "seen"
+    status = json.loads((seen / "status/a/one.json").read_text())
+    assert list(status) == ["task_id", "status", "started_at", "agent_id"]
+    assert status["status"] == "running"
+    number = (runs.root.parent / "number").read_text()
+    assert (seen / "pids/a/one.pid").read_text() == number
+    assert number.strip() in (runs.root.parent / "ps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "code", "line"),
+    [
+        ("outputs: [x]|do: exit 3", "Exit code 3", 3, None),
+        ("do: kill -9 $$", "Killed by SIGKILL", -9, None),
+        ("gate: [y]", "Missing outputs", 0, "ERROR: Missing output: y"),
+        (
+            "outputs: [x]|do: rm $TASK_OUTPUTS/x",
+            "Missing outputs",
+            0,
+            "ERROR: Missing output: workspace/outputs/a/one/x",
+        ),
+        (
+            "outputs: [x]|do: rm $TASK_OUTPUTS/x; mkdir $TASK_OUTPUTS/x",
+            "Missing outputs",
+            0,
+            "ERROR: Missing output: workspace/outputs/a/one/x (it is a folder)",
+        ),
+        (
+            "outputs: [x]|do: ln -sf /etc/hostname $TASK_OUTPUTS/x",
+            "Missing outputs",
+            0,
+            (
+                "ERROR: Missing output: workspace/outputs/a/one/x "
+                "(a link that leads out of the workspace)"
+            ),
+        ),
+        (
+            "outputs: [x]|do: ln -sf nothing $TASK_OUTPUTS/x",
+            "Missing outputs",
+            0,
+            (
+                "ERROR: Missing output: workspace/outputs/a/one/x "
+                "(a link that leads nowhere)"
+            ),
+        ),
+        (
+            "outputs: [x]|do: rm $TASK_OUTPUTS/x; mkfifo $TASK_OUTPUTS/x",
+            "Missing outputs",
+            0,
+            "ERROR: Missing output: workspace/outputs/a/one/x (it is no file)",
+        ),
+        ("timeout: 0.2s|do: sleep 60", "Timeout", None, None),
+        (
+            "inputs: [no/such.json]",
+            "Missing inputs",
+            None,
+            "ERROR: Missing input: workspace/outputs/no/such.json",
+        ),
+        (
+            "command: no-such-agent x",
+            "'no-such-agent' could not be started",
+            None,
+            None,
+        ),
+    ],
+)
+def test_a_failed_task_says_why(runs, task, error, code, line):
+    runs.write(a_one=task)
+
+    exit_code, printed = runs.run()
+
+    status = runs.status("a/one")
+    assert exit_code == 1
+    assert status["status"] == "failed"
+    assert status["error"].startswith(error)
+    if error in ("Missing outputs", "Missing inputs", "Timeout"):
+        assert status["error"] == error
+    assert status.get("exit_code") == code
+    assert status["outputs_validated"] is (code is not None and line is None)
+    assert "ALERT: Task a/one failed, blocking 0 tasks" in printed
+    assert "0 of 1 tasks are complete. The rest:" in printed
+    assert not (runs.root / "workspace/pids/a/one.pid").exists()
+    if line is not None:
+        assert line in printed
+        assert line in (runs.root / "workspace/logs/a/one.log").read_text()
+
+
+def test_empty_outputs_and_links_inside_count_as_files(runs):
+    runs.write(
+        a_one="outputs: [x, y]|do: cat /dev/null > $TASK_OUTPUTS/x; ln -sf x $TASK_OUTPUTS/y"
+    )
+
+    assert runs.run()[0] == 0
+
+
+def test_an_agent_prints_anything_and_leaves_nothing_behind(runs):
+    runs.write(a_one=r"do: printf '\377\0\033[31m'; (sleep 600 & echo $! > ../child) &")
+
+    assert runs.run()[0] == 0
+
+    log = (runs.root / "workspace/logs/a/one.log").read_bytes()
+    assert log == b"\xff\0\x1b[31m"
+    child = int((runs.root.parent / "child").read_text())
+
+    def is_gone():
+        try:
+            state = Path(f"/proc/{child}/stat").read_text()
+        except OSError:
+            return True
+        return state.rpartition(")")[2].split()[0] in "ZX"
+
+    until(is_gone)
+
+
+# -- order -------------------------------------------------------------------------------
+
+
+def test_what_waits_comes_after_and_phases_come_one_after_another(runs):
+    runs.write(
+        b_one="x: 1",
+        a_three="dependencies: [a/two]",
+        a_two="inputs: [a/zero/x.json]",
+        a_zero="outputs: [x.json]",
+        root="dependencies: [b/one]",
+    )
+
+    code, printed = runs.run()
+
+    assert code == 0
+    assert printed[-1] == "All tasks complete!"
+    assert runs.began() == ["a/zero", "a/two", "a/three", "b/one", "root"]
+
+
+def test_blocking_is_transitive_and_names_where_it_began(runs):
+    runs.write(
+        a_one="do: exit 1",
+        a_two="dependencies: [a/one]",
+        a_three="dependencies: [a/two]",
+        a_free="x: 1",
+        b_four="x: 1",
+    )
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert "ALERT: Task a/one failed, blocking 3 tasks" in printed
+    for name in ("a/two", "a/three", "b/four"):
+        assert runs.status(name) == {
+            "task_id": name,
+            "status": "blocked",
+            "blocked_by": "a/one",
+        }
+    assert runs.began() == ["a/free", "a/one"] or runs.began() == ["a/one", "a/free"]
+    assert "  a/three  blocked by a/one" in printed
+    assert "  a/one  failed: Exit code 1 (see workspace/logs/a/one.log)" in printed
+
+
+def test_tasks_that_appear_are_run_and_so_are_phases_in_between(runs):
+    new = (
+        "mkdir -p tasks/b tasks/c; for i in 1 2 3; do cp ../new.md tasks/b/$i.md; done"
+    )
+    (runs.root.parent / "new.md").write_text("---\noutputs: [x]\n---\n")
+    runs.write(
+        a_one=f"do: {new}; cp ../new.md tasks/a/two.md",
+        c_last="inputs: [b/1/x, b/2/x, b/3/x]",
+    )
+
+    code, printed = runs.run()
+
+    assert code == 0, printed
+    began = runs.began()
+    assert began[:2] == ["a/one", "a/two"]
+    assert sorted(began[2:5]) == ["b/1", "b/2", "b/3"]
+    assert began[5:] == ["c/last"]
+
+
+def test_a_phase_whose_gate_is_shut_holds_up_what_comes_after(runs):
+    write(runs.root, {"workspace.yaml": "phases: {a: {gate: [ready.txt]}}"})
+    runs.write(a_one="x: 1", b_two="x: 1")
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.states() == {"a/one": "completed", "b/two": "blocked"}
+    assert runs.status("b/two")["blocked_by"] == "a/one"
+    assert "The gate of a is shut: ready.txt is not there" in printed
+
+    (runs.root / "ready.txt").write_text("")
+    assert runs.run()[0] == 0
+
+
+def test_what_cannot_be_run_is_held_back_and_the_rest_goes_on(runs):
+    runs.write(
+        a_one="timeout: soon",
+        a_two="dependencies: [a/nothing]",
+        a_three="x: 1",
+        a_four="dependencies: [a/two]",
+        b_five="x: 1",
+    )
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.began() == ["a/three"]
+    assert "tasks/a/one.md:2:10: timeout: a duration is hours" in "\n".join(printed)
+    left = {
+        line.split()[0]: line.split(maxsplit=1)[1]
+        for line in printed
+        if line.startswith("  ")
+    }
+    assert left["a/one"].startswith("waiting: its file has problems")
+    assert left["a/two"] == "waiting: it waits for a/nothing, which does not exist"
+    assert left["a/four"] == "waiting: it waits for a/two"
+    assert left["b/five"].startswith("blocked by a/")
+
+
+def test_limits_of_phases_and_of_agents_hold(runs):
+    write(
+        runs.root,
+        {
+            "workspace.yaml": "limits: {max_concurrent_agents: 3}\n"
+            "phases: {analysis: {limit: 2}}"
+        },
+    )
+    # Each waits for another one of its kind to run.
+    meet = "do: i=0; while [ $(grep -c begin $AGENT_LOG) -lt %d ] && [ $i -lt 500 ]; do sleep 0.01; i=$((i+1)); done"
+    for number in range(5):
+        runs.write(**{f"01-analysis_{number}": meet % 2})
+    assert runs.run()[0] == 0
+    assert runs.most_at_once() == 2
+
+    runs.log.write_text("")
+    for number in range(6):
+        runs.write(**{f"02-other_{number}": meet % 3})
+    assert runs.run()[0] == 0
+    assert runs.most_at_once() == 3
+
+
+def test_the_more_important_task_runs_first(runs):
+    write(runs.root, {"workspace.yaml": "limits: {max_concurrent_agents: 1}"})
+    runs.write(
+        a_1="priority: low", a_2="x: 1", a_3="priority: high", a_4="priority: 500"
+    )
+
+    assert runs.run()[0] == 0
+    assert runs.began() == ["a/4", "a/3", "a/2", "a/1"]
+
+
+# -- who does it -------------------------------------------------------------------------
+
+
+def test_tasks_go_to_the_agent_that_they_ask_for(runs):
+    agents = """
+limits: {max_concurrent_agents: 1}
+agents:
+  one: {command: "sh -c 'echo one $0' {task_id}", capabilities: [review]}
+  two: {command: "sh -c 'cat; echo two'", stdin: true, capabilities: [review, build]}
+"""
+    write(runs.root, {"workspace.yaml": agents})
+    runs.write(
+        a_1="agent: one",
+        a_2="capability: build",
+        a_3="command: sh -c 'echo own {task_file} {outputs} {other}'",
+        a_4="agent: two|capability: review",
+    )
+
+    assert runs.run()[0] == 0
+
+    logs = runs.root / "workspace/logs/a"
+    assert (logs / "1.log").read_text() == "one a/1\n"
+    assert (logs / "2.log").read_text() == "# 2\ntwo\n"
+    assert (
+        logs / "3.log"
+    ).read_text() == "own tasks/a/3.md workspace/outputs/a/3 {other}\n"
+    assert (logs / "4.log").read_text() == "# 4\ntwo\n"
+    assert [runs.status(f"a/{n}")["agent_id"] for n in (1, 2, 3, 4)] == [
+        "one-1",
+        "two-1",
+        "agent-1",
+        "two-1",
+    ]
+
+
+def test_the_default_agent_is_that_of_the_protocol(runs, tmp_path, monkeypatch):
+    agent = tmp_path / "bin/agent"
+    write(tmp_path, {"bin/agent": '#!/bin/sh\necho "$@"; pwd'})
+    agent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{agent.parent}:{os.environ['PATH']}")
+    runs.write(a_one="x: 1")
+    from taskorch.frontends.workspace import Workspace
+
+    assert Workspace(runs.root).run().is_complete
+
+    log = (runs.root / "workspace/logs/a/one.log").read_text()
+    assert log.splitlines() == ["run tasks/a/one.md", str(runs.root.resolve())]
+
+
+# -- again -------------------------------------------------------------------------------
+
+
+def test_what_is_done_is_not_done_again_and_what_failed_stays_failed(runs):
+    runs.write(a_one="x: 1", a_two="do: exit 1", b_three="x: 1")
+    runs.run()
+    first = runs.status("a/two")
+    runs.log.write_text("")
+
+    code, _printed = runs.run()
+
+    assert code == 1
+    assert runs.began() == []
+    assert runs.status("a/two") == first
+    assert runs.states() == {
+        "a/one": "completed",
+        "a/two": "failed",
+        "b/three": "blocked",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty"),
+        ('{"task_id": "a/one", "sta', "it is no JSON, or only a part of it"),
+        ("[1]", "it is [1], and no object"),
+        ('{"status": "done"}', "its status is 'done', which is none of completed,"),
+        ('{"status": "completed", "task_id": "b"}', "it is that of task 'b'"),
+        ("x" * 100_000, "it has more than 65,536 bytes"),
+    ],
+)
+def test_a_status_that_cannot_be_believed_is_refused_and_kept(runs, text, told):
+    runs.write(a_one="x: 1", a_two="x: 1")
+    write(runs.root, {"workspace/status/a/one.json": text})
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.began() == ["a/two"]
+    assert any("workspace/status/a/one.json" in p and told in p for p in printed), (
+        printed
+    )
+    assert (runs.root / "workspace/status/a/one.json").read_text() == text
+
+
+def test_the_word_of_other_tools_is_taken(runs):
+    runs.write(a_one="outputs: [x]", a_two="dependencies: [a/one]", a_three="x: 1")
+    write(
+        runs.root,
+        {
+            "workspace/outputs/a/one/x": "by hand",
+            "workspace/status/a/one.json": '{"status": "completed", "by": "hand"}',
+            "workspace/status/a/three.json": '{"task_id": "a/three", "status": "running", "started_at": 1763632800.5}',
+            "workspace/pids/a/three.pid": "999999999",
+        },
+    )
+
+    assert runs.run()[0] == 0
+    assert sorted(runs.began()) == ["a/three", "a/two"]
+    assert (runs.root / "workspace/outputs/a/one/x").read_text() == "by hand"
+
+
+def test_what_another_tool_runs_is_waited_for(runs):
+    runs.write(a_one="x: 1")
+    status = runs.root / "workspace/status/a/one.json"
+    code = (
+        "import time, pathlib; time.sleep(0.5); "
+        f'pathlib.Path({str(status)!r}).write_text(\'{{"status": "completed"}}\')'
+    )
+    other = subprocess.Popen([sys.executable, "-c", code])
+    write(
+        runs.root,
+        {
+            "workspace/status/a/one.json": '{"status": "running"}',
+            "workspace/pids/a/one.pid": f"{other.pid}\n",
+        },
+    )
+
+    assert runs.run()[0] == 0
+    assert runs.began() == []
+    other.wait()
+
+
+def test_completed_without_its_outputs_is_not_believed(runs):
+    runs.write(a_one="outputs: [x]", a_two="inputs: [a/one/x]")
+    write(runs.root, {"workspace/status/a/one.json": '{"status": "completed"}'})
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.began() == []
+    line = "a/one  waiting: it is completed, but workspace/outputs/a/one/x is not there"
+    assert line in "\n".join(printed)
+
+
+def start(runs, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "taskorch", "workspace", "run", str(runs.root)]
+    return subprocess.Popen(
+        [*command, "--agent", runs.agent, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_in_any_way_it_goes_on(runs, number):
+    stay = "do: if ! test -e ../go; then sleep 60; fi"
+    runs.write(a_one="x: 1", a_two=stay, b_three="x: 1")
+    process = start(runs)
+    until(lambda: runs.states().get("a/one") == "completed")
+    until(lambda: "a/two" in runs.began())
+
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == {2: 130, 15: 143, 9: -9}[number], out
+    assert "Traceback" not in out
+    if number == signal.SIGKILL:
+        assert runs.status("a/two")["status"] == "running"
+    else:
+        assert runs.states() == {"a/one": "completed"}
+    (runs.root.parent / "go").write_text("")
+    assert runs.run()[0] == 0
+    assert runs.began().count("a/one") == 1
+    assert runs.began().count("a/two") == 2
+    assert len(runs.states()) == 3
