@@ -5,19 +5,53 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
+from collections.abc import Callable
+from typing import Final
 
 from taskorch.cli import FAILED, OK
 from taskorch.frontends.workspace import Workspace
 
 __all__ = ("add_arguments",)
 
+_CLEAR: Final = "\x1b[H\x1b[2J"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the commands."""
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="run all that can run")
-    _add_folder(run)
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], purpose: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.set_defaults(run=run)
+        if name in ("why", "retry"):
+            command.add_argument(
+                "task", metavar="TASK", help="its id: 01-analysis/01-run-tests"
+            )
+        command.add_argument(
+            "dir",
+            metavar="DIR",
+            nargs="?",
+            default=".",
+            help="the folder that has tasks/ and workspace/ (default: this one)",
+        )
+        return command
+
+    _add_run_options(add("run", _run, "run all that can run"))
+    add("status", _status, "show each phase, with how far its tasks are")
+    watch = add("watch", _watch, "show the same, again and again, until all is done")
+    watch.add_argument(
+        "--every", metavar="SECONDS", type=float, default=1.0, help="(default: 1)"
+    )
+    add("why", _why, "show why a task is where it is")
+    add("retry", _retry, "let a task that has ended be run again")
+    add("lint", _lint, "show what is wrong with the task files")
+    add("init", _init, "make a workspace: a template, settings, and two scripts")
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--agent",
         metavar="COMMAND",
@@ -27,47 +61,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--stdin", action="store_true", help="it reads the task from standard input"
     )
-    run.set_defaults(run=_run)
-
-    lint = commands.add_parser("lint", help="show what is wrong with the task files")
-    _add_folder(lint)
-    lint.set_defaults(run=_lint)
-
-
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", metavar="DIR", nargs="?", default=".", help="the folder (here)"
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what would be run, and when; touch nothing",
+    )
+    run.add_argument("--phase", metavar="NAME", help="run the tasks of one phase only")
+    run.add_argument(
+        "--force",
+        action="store_true",
+        help="with --phase: though a phase before has not passed",
+    )
+    run.add_argument(
+        "--retry-failed", action="store_true", help="run again what has failed"
     )
 
 
 def _run(args: argparse.Namespace) -> int:
     workspace = Workspace(args.dir, agent=args.agent, stdin=args.stdin, tell=_print)
+    how = {
+        "phase": args.phase,
+        "force": args.force,
+        "retry_failed": args.retry_failed,
+    }
     for problem in workspace.lint():
         print(problem, file=sys.stderr)
+    if args.dry_run:
+        print(workspace.dry_run(**how))
+        return OK
     # As Ctrl-C, which never comes in the middle of a step.
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        report = workspace.run()
+        report = workspace.run(**how)
     except KeyboardInterrupt:
         print("taskorch: interrupted; run it again, and it goes on", file=sys.stderr)
-        return 128 + (_signals[-1] if _signals else signal.SIGINT)
+        return 128 + (came[-1] if came else signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(report)
     return OK if report.is_complete else FAILED
 
 
-#: Signals that have come, other than that of Ctrl-C.
-_signals: list[int] = []
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    _signals.append(number)
-    signal.raise_signal(signal.SIGINT)
-
-
 def _print(line: str) -> None:
     print(line, flush=True)
+
+
+def _status(args: argparse.Namespace) -> int:
+    print(Workspace(args.dir).status())
+    return OK
+
+
+def _watch(args: argparse.Namespace) -> int:
+    workspace = Workspace(args.dir)
+    shown = ""
+    while True:
+        page = workspace.status()
+        if page != shown:
+            print(f"{_CLEAR if sys.stdout.isatty() else ''}{page}\n", flush=True)
+            shown = page
+        if workspace.check_all_complete():
+            print("All tasks complete!")
+            return OK
+        time.sleep(args.every)
+
+
+def _why(args: argparse.Namespace) -> int:
+    print(Workspace(args.dir).why(args.task))
+    return OK
+
+
+def _retry(args: argparse.Namespace) -> int:
+    for task_id in Workspace(args.dir).retry(args.task):
+        print(f"{task_id} waits to be run")
+    return OK
+
+
+def _init(args: argparse.Namespace) -> int:
+    for name in Workspace.init(args.dir):
+        print(f"made {name}")
+    print("Copy tasks/TEMPLATE.md to tasks/01-analysis/NAME.md, and fill it in.")
+    return OK
 
 
 def _lint(args: argparse.Namespace) -> int:
@@ -75,7 +154,7 @@ def _lint(args: argparse.Namespace) -> int:
     problems = workspace.lint()
     for problem in problems:
         print(problem)
-    files = len(workspace.plan.ids)
+    files = len(workspace.task_ids)
     found = len(problems) or "no"
     print(f"{files} task files, {found} problem{'' if found == 1 else 's'}")
     return FAILED if problems else OK

@@ -50,7 +50,7 @@ resources: {cpu: 2, memory_gb: 1.5}
     workspace = Workspace(tmp_path)
 
     assert workspace.lint() == []
-    task = workspace.plan.tasks["b/two"]
+    task = workspace._plan.tasks["b/two"]
     assert (task.phase, task.path) == ("b", "tasks/b/two.md")
     assert (task.dependencies, task.inputs) == (("a/one",), ("a/one/data.json",))
     assert (task.outputs, task.gate) == (("report.md",), ("docs/done",))
@@ -153,8 +153,8 @@ def test_a_file_that_cannot_be_used_has_a_clear_answer(tmp_path, text, told):
     (problem,) = map(str, workspace.lint())
     assert problem.startswith("tasks/a/one.md:"), problem
     assert told in problem
-    assert workspace.plan.tasks == {}
-    assert workspace.plan.ids == ["a/one"]
+    assert workspace._plan.tasks == {}
+    assert workspace._plan.ids == ["a/one"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_line_ends_and_marks_of_other_systems_are_welcome(tmp_path, text):
     workspace = Workspace(tmp_path)
 
     assert workspace.lint() == []
-    assert workspace.plan.tasks["a/one"].outputs == ("a",)
+    assert workspace._plan.tasks["a/one"].outputs == ("a",)
 
 
 def test_aliases_cannot_explode(tmp_path):
@@ -200,14 +200,14 @@ def test_links_may_not_lead_outside(tmp_path):
         "tasks/a/two.md:1:1: this link leads out of the workspace: copy the file here",
         "tasks/b:1:1: a link to a folder is not followed: copy its files here",
     ]
-    assert list(Workspace(root).plan.tasks) == ["a/one", "a/three"]
+    assert list(Workspace(root)._plan.tasks) == ["a/one", "a/three"]
 
 
 def test_two_files_are_not_one_task(tmp_path):
     write(tmp_path, {"tasks/a/one.md": "x: 1", "tasks/a/ONE.md": "x: 1"})
 
     assert "but for capital letters this is 'a/ONE' too" in only(tmp_path)
-    assert Workspace(tmp_path).plan.tasks == {}
+    assert Workspace(tmp_path)._plan.tasks == {}
 
 
 def test_ids_are_safe_and_do_not_take_names_of_ours(tmp_path):
@@ -231,7 +231,7 @@ def test_edges_follow_from_what_is_named_and_from_files(tmp_path):
         },
     )
 
-    plan = Workspace(tmp_path).plan
+    plan = Workspace(tmp_path)._plan
 
     assert plan.phases == {"": ("four",), "a": ("a/one", "a/two"), "b": ("b/three",)}
     assert plan.after["a/two"] == ("a/one",)
@@ -262,22 +262,22 @@ def test_what_waits_for_itself_is_named(tmp_path):
     assert "these tasks wait for each other: " in told[1]
     assert told[2].endswith("a task cannot wait for itself")
     assert len(told) == 3
-    assert list(Workspace(tmp_path).plan.tasks) == ["b/four"]
+    assert list(Workspace(tmp_path)._plan.tasks) == ["b/four"]
 
 
 def test_only_what_changed_is_read_again(tmp_path):
     write(tmp_path, {"tasks/a/one.md": "x: 1", "tasks/a/two.md": "x: 1"})
     workspace = Workspace(tmp_path)
-    first = workspace.plan
-    assert workspace.plan is first
+    first = workspace._plan
+    assert workspace._plan is first
 
     write(tmp_path, {"tasks/a/two.md": "outputs: [a, b]"})
-    second = workspace.plan
+    second = workspace._plan
     (tmp_path / "tasks/a/one.md").unlink()
 
     assert second.tasks["a/one"] is first.tasks["a/one"]
     assert second.tasks["a/two"].outputs == ("a", "b")
-    assert list(workspace.plan.tasks) == ["a/two"]
+    assert list(workspace._plan.tasks) == ["a/two"]
 
 
 @pytest.mark.parametrize(
@@ -322,10 +322,10 @@ phases:
 """
     write(tmp_path, {"workspace.yaml": text, "jobs/a/one.md": "x: 1"})
     workspace = Workspace(tmp_path)
-    config = workspace.config
+    config = workspace._config
 
     assert workspace.lint() == []
-    assert workspace.plan.ids == ["a/one"]
+    assert workspace._plan.ids == ["a/one"]
     assert (config.title, config.max_agents, config.max_cpu) == ("Parsing", 3, 2.0)
     assert config.max_memory_mb == 1024.0
     assert (config.agent.args, config.agent.stdin) == (("claude", "-p"), True)

@@ -9,7 +9,9 @@ in `workspace/`, as plain files that any shell can read. A translator only: what
 when is the orchestrator's decision.
 """
 
+from taskorch.frontends.workspace._dry_run import DryRun
 from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._report import Report
 from taskorch.frontends.workspace._workspace import Workspace
 
-__all__ = ("Problem", "Workspace")
+__all__ = ("DryRun", "Problem", "Report", "Workspace")

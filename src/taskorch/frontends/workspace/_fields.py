@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._problems import Problem
@@ -216,6 +216,10 @@ class Fields:
         self._names.update(self._node.value)
         return iter(self._node.value)
 
+    def plain(self) -> dict[str, Any]:
+        """All of it, without places."""
+        return {name: _plain(node) for name, node in self._node.value.items()}
+
     # -- what is wrong -------------------------------------------------------------
 
     def note(self, name: str, text: str) -> None:
@@ -296,6 +300,14 @@ def path_problem(text: str) -> str | None:
     if not text.isprintable():
         return "has characters that cannot be printed"
     return None
+
+
+def _plain(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {name: _plain(one) for name, one in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(one) for one in node.value]
+    return node.value
 
 
 def _said(node: Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -277,7 +277,7 @@ def _after(task: TaskFile, known: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def maker_of(path: str, known: Mapping[str, object]) -> str | None:
+def maker_of(path: str, known: Container[str]) -> str | None:
     """The task in whose folder of outputs the file *path* is."""
     while "/" in path:
         path = path.rpartition("/")[0]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from taskorch.frontends.workspace._fields import Fields, Place
 from taskorch.frontends.workspace._problems import Problem
 
-__all__ = ("TaskFile", "body_of", "read_task_file")
+__all__ = ("TaskFile", "body_of", "head_of", "read_task_file")
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16
@@ -87,6 +87,17 @@ def read_task_file(
     """
     fields = _head(file, shown, problems)
     return None if fields is None else _task(fields, task_id, shown)
+
+
+def head_of(file: Path, shown: str, problems: list[Problem]) -> dict[str, Any] | None:
+    """What the head of *file* says, as it stands there; None if it cannot be read."""
+    fields = _head(file, shown, problems)
+    if fields is None:
+        return None
+    said = fields.plain()
+    for name in ("dependencies", "inputs", "outputs"):
+        said[name] = list(fields.texts(name))
+    return said
 
 
 def body_of(file: Path) -> str:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
+    ValidationFailedError,
+)
+from taskorch.frontends.workspace import _dashboard, _dry_run, _init
 from taskorch.frontends.workspace._agents import agent_program
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import read_config
 from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._progress import Progress
 from taskorch.frontends.workspace._report import Report, report_on
 from taskorch.frontends.workspace._scan import Plan, Scanner
 from taskorch.frontends.workspace._session import Session
+from taskorch.frontends.workspace._status import StatusRefusedError, read_status
+from taskorch.frontends.workspace._task_file import head_of
+from taskorch.workflows._names import guess
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
 
 __all__ = ("Workspace",)
 
@@ -25,6 +40,8 @@ class Workspace:
     """
     A folder of task files, `tasks/**/*.md`, and what became of them, `workspace/`.
 
+    Used in a `with` block, tasks that were launched one by one end with it.
+
     Args:
         root: The folder that both are in.
         agent: Who does a task that does not say by whom: a command line such as
@@ -32,7 +49,7 @@ class Workspace:
             `workspace.yaml` says.
         stdin: Whether that agent reads the Markdown of the task from its standard
             input.
-        tell: Takes a line for people about each thing that happens; None prints none.
+        tell: Takes a line for people about each thing that happens; None tells nobody.
 
     Raises:
         InvalidTaskError: There is no such folder, or no such agent.
@@ -44,55 +61,315 @@ class Workspace:
         *,
         agent: str | None = None,
         stdin: bool = False,
-        tell: Callable[[str], object] | None = None,
+        tell: Callable[[str], object] | None = print,
     ) -> None:
         self.root: Path = Path(root).resolve()
         if not self.root.is_dir():
             msg = f"there is no folder {os.fspath(root)!r}"
             raise InvalidTaskError(msg, hint="taskorch workspace init makes one")
         self._faults: list[Problem] = []
-        self.config = read_config(self.root, self._faults)
+        self._config = read_config(self.root, self._faults)
         if agent is not None:
             program = agent_program(agent, stdin=stdin)
-            self.config = attrs.evolve(self.config, agent=program)
+            self._config = attrs.evolve(self._config, agent=program)
         elif stdin:
-            program = attrs.evolve(self.config.agent, stdin=True)
-            self.config = attrs.evolve(self.config, agent=program)
-        self.layout = Layout(self.root, self.config.tasks, self.config.workspace)
-        self._scanner = Scanner(self.layout, self.config)
-        self._claims = Claims(self.layout)
+            program = attrs.evolve(self._config.agent, stdin=True)
+            self._config = attrs.evolve(self._config, agent=program)
+        self._layout = Layout(self.root, self._config.tasks, self._config.workspace)
+        self._scanner = Scanner(self._layout, self._config)
+        self._claims = Claims(self._layout)
         self._told = tell
+        self._launching: Session | None = None
+
+    @classmethod
+    def init(cls, root: str | os.PathLike[str] = ".") -> list[str]:
+        """
+        Make a workspace: a template, settings, folders, and two scripts.
+
+        Returns:
+            What was made; what is there already stays as it is.
+        """
+        Path(root).mkdir(parents=True, exist_ok=True)
+        self = cls(root)
+        return _init.init(self.root, self._layout, self.title)
 
     @property
-    def plan(self) -> Plan:
-        """The tasks, as their files say it now."""
-        return self._scanner.scan()
+    def title(self) -> str:
+        """What it is called: by `workspace.yaml`, or by its folder."""
+        return self._config.title or self.root.name
 
     def lint(self) -> list[Problem]:
         """All that is wrong with `workspace.yaml` and the task files."""
-        return [*sorted(self._faults), *self.plan.problems]
+        return [*sorted(self._faults), *self._plan.problems]
 
-    def run(self) -> Report:
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of all task files, phase by phase."""
+        return self._plan.ids
+
+    # -- running -------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        phase: str | None = None,
+        force: bool = False,
+        retry_failed: bool = False,
+    ) -> Report:
         """
         Run all that can run, until nothing can go on; what was done is not done again.
+
+        Args:
+            phase: The only phase whose tasks are run; None is all.
+            force: Whether they are run though a phase before has not passed.
+            retry_failed: Whether tasks that have failed are run again.
+
+        Raises:
+            ValidationFailedError: `workspace.yaml` cannot be used.
+            UnknownTaskError: There is no such phase.
+            InvalidTransitionError: A phase before *phase* has not passed.
+        """
+        self._check_run(phase, force=force)
+        if retry_failed:
+            self._retry_failed(phase)
+        with self._session(phase) as session:
+            session.run()
+        plan = session.plan
+        if phase is not None:
+            plan = attrs.evolve(plan, phases={phase: plan.phases.get(phase, ())})
+        return report_on(self._layout, plan, self._claims, session.held)
+
+    def main_loop(self) -> Report:
+        """
+        Run all, and tell how that ended.
 
         Raises:
             ValidationFailedError: `workspace.yaml` cannot be used.
         """
-        self._refuse_faults()
-        with self._session() as session:
-            session.run()
-        return report_on(self.layout, session.plan, self._claims, session.held)
+        report = self.run()
+        self._tell("end", str(report))
+        return report
 
-    def _refuse_faults(self) -> None:
+    def dry_run(
+        self,
+        *,
+        phase: str | None = None,
+        force: bool = False,
+        retry_failed: bool = False,
+    ) -> _dry_run.DryRun:
+        """
+        What `run` would do, in which order, and when: nothing is touched.
+
+        Raises:
+            UsageError: As for `run`.
+        """
+        self._check_run(phase, force=force)
+        return _dry_run.dry_run(
+            self._layout,
+            self._config,
+            self._plan,
+            phase=phase,
+            retry_failed=retry_failed,
+        )
+
+    def launch_task(self, task_id: str) -> TaskHandle[Any]:
+        """
+        Launch one task, whatever it waits for, in the background.
+
+        Ask `can_launch` before. `close`, or the end of the `with` block, waits for it.
+
+        Returns:
+            Its handle: `result()` waits for its end.
+
+        Raises:
+            UnknownTaskError: There is no such task.
+            InvalidTaskError: Its file has problems.
+        """
+        self._known(task_id)
+        if task_id not in self._plan.tasks:
+            problems = "; ".join(self._progress().obstacles(task_id))
+            raise InvalidTaskError(problems, hint="mend its file")
+        if self._launching is None:
+            self._launching = self._session(None).__enter__()
+        return self._launching.launch(task_id)
+
+    def close(self) -> None:
+        """Wait for what was launched, and be done."""
+        session, self._launching = self._launching, None
+        if session is not None:
+            session.__exit__(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        session, self._launching = self._launching, None
+        if session is not None:
+            session.__exit__(kind)
+
+    # -- asking --------------------------------------------------------------------
+
+    def get_task_status(self, task_id: str) -> dict[str, Any] | None:
+        """
+        What the status file of a task says; None if there is none.
+
+        Raises:
+            InvalidTaskError: It cannot be believed.
+        """
+        path = self._layout.status(task_id)
+        try:
+            status = read_status(path, task_id)
+        except StatusRefusedError as error:
+            msg = f"{self._layout.shown(path)} is not believed: {error}"
+            hint = f"mend it, or: taskorch workspace retry {task_id}"
+            raise InvalidTaskError(msg, hint=hint) from error
+        return None if status is None else status.to_dict()
+
+    def can_launch(self, task_id: str) -> bool:
+        """
+        Whether a task could be launched now, if there is a free agent.
+
+        It has neither ended nor begun, what it waits for has completed, its inputs are
+        there, and the phases before have passed.
+
+        Raises:
+            UnknownTaskError: There is no such task.
+        """
+        self._known(task_id)
+        progress = self._progress()
+        status = progress.statuses.get(task_id)
+        if status is not None and status.status != "blocked":
+            return False
+        return not progress.obstacles(task_id)
+
+    def check_all_complete(self) -> bool:
+        """Whether all tasks have completed."""
+        progress = self._progress()
+        return all(progress.has_completed(task_id) for task_id in self._plan.ids)
+
+    def parse_frontmatter(self, task_file: str | os.PathLike[str]) -> dict[str, Any]:
+        """
+        What the head of a task file says, as it stands there.
+
+        Args:
+            task_file: Its path, as seen from `root`; or the id of its task.
+
+        Returns:
+            All its fields; `dependencies`, `inputs` and `outputs` are always there.
+
+        Raises:
+            ValidationFailedError: It cannot be read; all problems are named.
+        """
+        shown = os.fspath(task_file)
+        if shown in self._plan.known:
+            shown = self._layout.task_file(shown)
+        problems: list[Problem] = []
+        said = head_of(self.root / shown, shown, problems)
+        if said is None or problems:
+            text = "; ".join(map(str, problems))
+            findings = tuple((str(problem), problem.text) for problem in problems)
+            raise ValidationFailedError(text, findings=findings, hint="mend it")
+        return said
+
+    def status(self) -> str:
+        """The dashboard: each phase, with how many of its tasks are how far."""
+        return _dashboard.dashboard(self.title, self._progress().phases())
+
+    def why(self, task_id: str) -> str:
+        """
+        Why a task is where it is, for people.
+
+        Raises:
+            UnknownTaskError: There is no such task.
+        """
+        self._known(task_id)
+        log = self._layout.log(task_id)
+        shown = self._layout.shown(log) if log.exists() else None
+        return _dashboard.why(self._progress(), task_id, shown)
+
+    # -- changing ------------------------------------------------------------------
+
+    def retry(self, task_id: str) -> list[str]:
+        """
+        Let a task that has ended be run again, and what it blocks wait for it.
+
+        Returns:
+            The ids of the tasks that wait now.
+
+        Raises:
+            UnknownTaskError: There is no such task.
+            InvalidTransitionError: It runs, or waits already.
+        """
+        self._known(task_id)
+        holder = self._claims.holder(task_id)
+        status = self._progress().statuses.get(task_id)
+        if holder is not None and status is not None and status.status == "running":
+            msg = f"{task_id} runs now: runner {holder} has it"
+            raise InvalidTransitionError(msg, hint="stop that runner first")
+        if not self._claims.reset(task_id, "failed", "completed", "running"):
+            msg = f"{task_id} has not ended: there is nothing to run again"
+            hint = f"taskorch workspace why {task_id}"
+            raise InvalidTransitionError(msg, hint=hint)
+        blocked = [
+            other
+            for other, status in self._progress().statuses.items()
+            if status.status == "blocked" and status.blocked_by == task_id
+        ]
+        return [task_id, *(i for i in blocked if self._claims.reset(i, "blocked"))]
+
+    def _retry_failed(self, phase: str | None) -> None:
+        for task_id, status in self._progress().statuses.items():
+            if status.status == "failed" and (
+                phase is None or task_id.startswith(f"{phase}/")
+            ):
+                self._claims.reset(task_id, "failed")
+
+    # -- parts ---------------------------------------------------------------------
+
+    @property
+    def _plan(self) -> Plan:
+        return self._scanner.scan()
+
+    def _progress(self) -> Progress:
+        return Progress(self._layout, self._config, self._plan)
+
+    def _known(self, task_id: str) -> None:
+        known = self._plan.known
+        if task_id not in known:
+            msg = f"there is no task {task_id!r}{guess(task_id, known)}"
+            raise UnknownTaskError(msg, task_id=task_id)
+
+    def _check_run(self, phase: str | None, *, force: bool) -> None:
         if self._faults:
-            shown = "; ".join(map(str, self._faults))
+            shown = "; ".join(map(str, sorted(self._faults)))
             findings = tuple((str(fault), fault.text) for fault in self._faults)
             raise ValidationFailedError(shown, findings=findings, hint="mend it first")
+        if phase is None:
+            return
+        phases: Mapping[str, Any] = self._plan.phases
+        if phase not in phases:
+            msg = f"there is no phase {phase!r}{guess(phase, phases)}"
+            raise UnknownTaskError(msg, task_id=phase)
+        shut = self._progress().shut_before(phase)
+        if shut and not force:
+            lines = [f"{name}: {one}" for name, why in shut.items() for one in why]
+            msg = f"before {phase}, a gate is shut: {'; '.join(lines)}"
+            hint = "run what is before, or begin all the same: --force (force=True)"
+            raise InvalidTransitionError(msg, hint=hint)
 
-    def _session(self) -> Session:
-        return Session(self.layout, self.config, self._scanner, tell=self._tell)
+    def _session(self, phase: str | None) -> Session:
+        return Session(
+            self._layout, self._config, self._scanner, tell=self._tell, phase=phase
+        )
 
     def _tell(self, _kind: str, line: str) -> None:
         if self._told is not None:
             self._told(line)
+
+    def __repr__(self) -> str:
+        return f"<Workspace {str(self.root)!r}>"

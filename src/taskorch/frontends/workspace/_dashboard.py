@@ -1,0 +1,58 @@
+"""What people are shown of how far a workspace is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taskorch.frontends.workspace._progress import PhaseCounts, Progress
+
+__all__ = ("dashboard", "why")
+
+
+def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
+    """The page of the protocol: each phase with its counts."""
+    lines = [f"=== {title} Status ==="]
+    for phase in phases:
+        share = phase.completed * 100 // phase.total
+        lines += [
+            "",
+            f"Phase: {phase.phase or '(none)'}",
+            f"  Total: {phase.total}",
+            f"  Completed: {phase.completed} ({share}%)",
+            f"  Running: {phase.running}",
+            f"  Blocked: {phase.blocked}",
+        ]
+        if phase.failed:
+            lines.append(f"  Failed: {phase.failed}")
+    return "\n".join(lines)
+
+
+def why(progress: Progress, task_id: str, log: str | None) -> str:
+    """
+    Why a task is where it is.
+
+    Args:
+        progress: All of them.
+        task_id: The task.
+        log: The path of its log, if there is one.
+    """
+    status = progress.statuses.get(task_id)
+    again = "taskorch workspace retry"
+    if status is not None and status.status == "completed":
+        return f"{task_id} completed at {status.completed_at}."
+    if status is not None and status.status == "running":
+        by = f" by {status.agent_id}" if status.agent_id else ""
+        return f"{task_id} runs{by} since {status.started_at}."
+    if status is not None and status.status == "failed":
+        lines = [f"{task_id} has failed: {status.error or 'no reason is given'}."]
+        if log is not None:
+            lines.append(f"  What it printed: {log}")
+        return "\n".join([*lines, f"  → {again} {task_id}"])
+    obstacles = progress.obstacles(task_id)
+    if status is not None and status.status == "blocked":
+        lines = [f"{task_id} is blocked by {status.blocked_by}."]
+        lines += [f"  {obstacle}" for obstacle in obstacles]
+        return "\n".join([*lines, f"  → {again} {status.blocked_by}"])
+    if not obstacles:
+        return f"{task_id} can be launched: taskorch workspace run does it."
+    return "\n".join([f"{task_id} waits:", *(f"  {text}" for text in obstacles)])

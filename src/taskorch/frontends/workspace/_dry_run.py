@@ -1,0 +1,257 @@
+"""What a run would do, and when: simulated, and nothing is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any
+
+import attrs
+
+from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._files import missing_files
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._progress import Progress
+from taskorch.frontends.workspace._scan import Plan, maker_of
+from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
+from taskorch.model import Task
+
+__all__ = ("DryRun", "Step", "dry_run")
+
+#: Seconds for a task of which nothing is known.
+_UNKNOWN = 60.0
+_SHOWN = 1000
+
+
+@attrs.frozen
+class Step:
+    """A task that would be run, when it would begin, and how long it would take."""
+
+    task_id: str
+    start: float
+    seconds: float
+
+
+@attrs.frozen
+class DryRun:
+    """
+    What a run would do; `str()` of it is a page for people.
+
+    Attributes:
+        steps: The tasks that would be run, in the order in which they would begin.
+        seconds: How long all of it would take.
+        completed: How many tasks are complete already.
+        not_run: Why others would not be run, by id.
+        missing: Files that are needed, and that nothing makes: what for.
+        guessed: How many tasks there is no estimate for.
+    """
+
+    steps: tuple[Step, ...]
+    seconds: float
+    completed: int
+    not_run: Mapping[str, str]
+    missing: Mapping[str, str]
+    guessed: int
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        done = f"; {self.completed} are complete already" if self.completed else ""
+        yield f"{len(self.steps)} tasks would be run{done}."
+        if self.steps:
+            yield ""
+            yield f"  {'after':>9}  {'takes':>9}  task"
+        for step in self.steps[:_SHOWN]:
+            start, takes = _time(step.start), _time(step.seconds)
+            yield f"  {start:>9}  {takes:>9}  {step.task_id}"
+        if len(self.steps) > _SHOWN:
+            yield f"  and {len(self.steps) - _SHOWN} more"
+        if self.steps:
+            yield ""
+            yield f"All of it would take {_time(self.seconds)}."
+        if self.guessed:
+            yield (
+                f"There is no estimate for {self.guessed} of them: "
+                "`estimate: 30m` in a task file gives one."
+            )
+        for title, rest in (
+            ("Missing:", self.missing),
+            ("These would not be run:", self.not_run),
+        ):
+            if rest:
+                yield ""
+                yield title
+                yield from (f"  {name}: {text}" for name, text in rest.items())
+
+
+def dry_run(
+    layout: Layout,
+    config: Config,
+    plan: Plan,
+    *,
+    phase: str | None,
+    retry_failed: bool,
+) -> DryRun:
+    """
+    What a run would do.
+
+    Args:
+        layout: The workspace.
+        config: What holds for it.
+        plan: Its tasks.
+        phase: The only phase that is run; None is all.
+        retry_failed: Whether what has failed is run again.
+    """
+    progress = Progress(layout, config, plan)
+    planner = _Planner(config, plan, progress, phase, retry_failed=retry_failed)
+    tasks = planner.tasks()
+    seconds, guessed = _estimates(plan, progress, planner.run)
+    durations = seconds | dict.fromkeys(planner.gates, 0.0)
+    steps: list[Step] = []
+    total = 0.0
+    if tasks:
+        orch = orchestrator_for(config)
+        for agent in (config.agent, *config.agents.values()):
+            add_agent(orch, agent, _nothing)
+        report = orch.simulate(tasks, durations)
+        total = report.makespan
+        names = set(planner.run)
+        steps = [
+            Step(entry.task_id, entry.start, entry.end - entry.start)
+            for entry in report.schedule
+            if entry.task_id in names
+        ]
+    done = sum(1 for task_id in plan.ids if progress.has_completed(task_id))
+    missing = _missing(layout, config, plan, planner.run)
+    return DryRun(
+        tuple(sorted(steps, key=lambda step: (step.start, step.task_id))),
+        total,
+        done,
+        planner.not_run,
+        missing,
+        guessed,
+    )
+
+
+class _Planner:
+    """Which tasks would be run, as tasks of an orchestrator that simulates them."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        progress: Progress,
+        phase: str | None,
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self._config = config
+        self._plan = plan
+        self._progress = progress
+        self._phase = phase
+        self._retry_failed = retry_failed
+        self.run: dict[str, None] = {}
+        self.gates: list[str] = []
+        self.not_run: dict[str, str] = {}
+
+    def tasks(self) -> list[Task[Any]]:
+        """Those that would be run, and gates between the phases."""
+        tasks: list[Task[Any]] = []
+        gate: str | None = None
+        shut: str | None = None
+        for phase, ids in self._plan.phases.items():
+            if self._phase not in (None, phase):
+                continue
+            ours: list[str] = []
+            for task_id in self._plan.in_order(ids):
+                if self._progress.has_completed(task_id):
+                    continue
+                why = f"the gate of {shut} stays shut" if shut and phase else None
+                why = why or self._why_not(task_id)
+                if why is not None:
+                    self.not_run[task_id] = why
+                    continue
+                self.run[task_id] = None
+                ours.append(task_id)
+                after = [i for i in self._plan.after[task_id] if i in self.run]
+                if gate is not None and phase:
+                    after.append(gate)
+                file = self._plan.tasks[task_id]
+                tasks.append(task_for(self._config, file, after=after))
+            if phase and shut is None and any(i in self.not_run for i in ids):
+                shut = phase
+            if phase:
+                behind = f"gate-{len(self.gates)}/{phase}"
+                self.gates.append(behind)
+                after = [*ours, gate] if gate else ours
+                tasks.append(Task.call(_nothing, type="gate", id=behind, after=after))
+                gate = behind
+        return tasks
+
+    def _why_not(self, task_id: str) -> str | None:
+        if task_id in self._progress.refused:
+            return self._progress.refused[task_id]
+        if task_id not in self._plan.tasks:
+            return "its file has problems"
+        status = self._progress.statuses.get(task_id)
+        failed = status is not None and status.status == "failed"
+        if failed and not self._retry_failed:
+            return "it has failed: --retry-failed runs it again"
+        for other in self._plan.after[task_id]:
+            if other in self.run or self._progress.has_completed(other):
+                continue
+            there = "" if other in self._plan.known else ", which does not exist"
+            return f"it waits for {other}{there}"
+        return None
+
+
+def _estimates(
+    plan: Plan, progress: Progress, ids: Mapping[str, None]
+) -> tuple[dict[str, float], int]:
+    """Seconds that each will take, and for how many nothing is known."""
+    by_phase: dict[str, list[float]] = {}
+    for task_id, status in progress.statuses.items():
+        if status.duration_seconds is not None:
+            phase = task_id.partition("/")[0]
+            by_phase.setdefault(phase, []).append(status.duration_seconds)
+    usual = {phase: median(known) for phase, known in by_phase.items()}
+    seconds: dict[str, float] = {}
+    guessed = 0
+    for task_id in ids:
+        known = plan.tasks[task_id].estimate
+        if known is None:
+            known = usual.get(plan.tasks[task_id].phase)
+        guessed += known is None
+        seconds[task_id] = _UNKNOWN if known is None else known
+    return seconds, guessed
+
+
+def _missing(
+    layout: Layout, config: Config, plan: Plan, ids: Mapping[str, None]
+) -> dict[str, str]:
+    """Files that are needed, and that no task makes."""
+    missing: dict[str, str] = {}
+    outputs = layout.folder("outputs")
+    for task_id in ids:
+        for name in plan.tasks[task_id].inputs:
+            if maker_of(name, plan.known) is None:
+                for path in missing_files(layout, outputs, [name]):
+                    missing[path] = f"an input of {task_id}"
+    for phase in plan.phases:
+        for path in missing_files(layout, layout.root, config.rule(phase)[1].gate):
+            missing[path] = f"the gate of {phase}"
+    return missing
+
+
+def _nothing(*_: object) -> None:
+    """In the place of what would be done."""
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:  # noqa: PLR2004 - a round number of seconds
+        return f"{seconds:.0f} s"
+    if minutes < 100:  # noqa: PLR2004 - likewise
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min"
