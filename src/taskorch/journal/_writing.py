@@ -264,6 +264,12 @@ def _inherited(value: Any, array: type, depth: int) -> Any:
     return plain(names, array, depth)
 
 
+def _descriptors(_value: Any, _array: type, _depth: int) -> Any:
+    # None at all, which is the default, is not written.
+    why = "numbers of open files mean nothing in another life"
+    raise RefusedError(why, "hand over paths instead")
+
+
 def _function(value: Any, array: type, depth: int) -> Any:
     del array, depth
     if isinstance(value, Missing):
@@ -350,7 +356,7 @@ WRITERS: Final[dict[type, Writer]] = {
 _SPECIAL: Final[dict[type, dict[str, Writer]]] = {
     AgentStats: {"performance": _mapping},
     Call: {"fn": _function, "kwargs": _mapping},
-    Program: {"env": _mapping, "inherit_env": _inherited},
+    Program: {"env": _mapping, "inherit_env": _inherited, "pass_fds": _descriptors},
     RetryPolicy: {"wait": _waits, "retry_on": _retried, "retry_if_result": _predicate},
     Stats: dict.fromkeys(("resources", "agents", "types", "failures"), _mapping),
     Task: {"metadata": _mapping, "join": _join},

@@ -152,6 +152,16 @@ def _to_pid_file(pid_file: str | PathLike[str] | None) -> str | None:
     return _to_path("pid_file", pid_file, "an empty path names no file")
 
 
+def _to_pass_fds(fds: Iterable[int]) -> tuple[int, ...]:
+    _refuse_no_list("pass_fds", fds, "numbers of open file descriptors, as in [fd]")
+    numbers = tuple(fds)
+    for number in numbers:
+        if not _is_a(number, int) or number < 0:
+            msg = f"pass_fds: {number!r} is no number of a file descriptor"
+            raise InvalidTaskError(msg)
+    return numbers
+
+
 def _to_path(what: str, path: object, if_empty: str) -> str | None:
     plain = _plain(path)
     if plain is None:
@@ -224,6 +234,9 @@ class Program:
         pid_file: The file that has its process id while it runs, for programs that
             watch it; None is none. Both are taken from our folder, if they are
             relative.
+        pass_fds: Open file descriptors of ours that it gets, under the same numbers: a
+            lock, say, that is held as long as it lives. They mean nothing in another
+            life: a durable orchestrator refuses them.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -249,6 +262,9 @@ class Program:
     log: str | None = attrs.field(default=None, converter=_to_log, kw_only=True)
     pid_file: str | None = attrs.field(
         default=None, converter=_to_pid_file, kw_only=True
+    )
+    pass_fds: tuple[int, ...] = attrs.field(
+        default=(), converter=_to_pass_fds, kw_only=True
     )
 
     __repr__ = shown

@@ -331,6 +331,9 @@ def _written_program(program: Program) -> dict[str, Any]:
     for name in ("cwd", "log", "pid_file"):
         if getattr(program, name) is not None:
             said[name] = _value(name, getattr(program, name))
+    if program.pass_fds:
+        text = "a program gets open files (pass_fds), which a document cannot say"
+        raise _UnsayableError(text)
     if program.stdin is not None:
         said["stdin"] = _value("stdin", program.stdin)
     if not program.check:

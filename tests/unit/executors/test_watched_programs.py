@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 
 import pytest
 
+from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs._executor import ProgramEnd, ProgramExecutor
 from taskorch.model import Program
@@ -96,3 +98,35 @@ def test_paths_are_no_empty_texts():
             Program(["true"], **{name: ""})
         with pytest.raises(TypeError, match=f"{name} is text"):
             Program(["true"], **{name: 3})
+
+
+def test_it_gets_open_files_and_no_others(run, tmp_path):
+    with (tmp_path / "file").open("w") as file, (tmp_path / "other").open("w") as other:
+        code = (
+            f"import os; os.write({file.fileno()}, b'kept')\n"
+            f"try: os.fstat({other.fileno()})\n"
+            "except OSError as error: print(error.strerror)"
+        )
+        end = run(sys.executable, "-c", code, pass_fds=[file.fileno()])
+
+        assert end.result is not None
+        assert (tmp_path / "file").read_text() == "kept"
+        assert end.result.stdout_tail == "Bad file descriptor\n"
+
+
+def test_descriptors_are_numbers_and_of_this_life(tmp_path):
+    for wrong in (["x"], [-1], [True, None]):
+        with pytest.raises(InvalidTaskError, match="no number of a file descriptor"):
+            Program(["true"], pass_fds=wrong)
+    with pytest.raises(TypeError, match="pass_fds: numbers of open file"):
+        Program(["true"], pass_fds=3)
+    program = Program(["true"], pass_fds=[3])
+    with (
+        TaskOrchestrator(journal=tmp_path / "runs.db") as orch,
+        pytest.raises(InvalidTaskError, match="mean nothing in another life"),
+    ):
+        orch.submit_task(Task("program", program))
+    wf = Workflow("files")
+    wf.add(Task("program", program, id="one"))
+    with pytest.raises(InvalidTaskError, match="which a document cannot say"):
+        wf.to_dict()

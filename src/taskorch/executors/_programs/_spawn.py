@@ -126,6 +126,7 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
             cwd=program.cwd,
             env=variables,
             start_new_session=True,
+            pass_fds=program.pass_fds,
         )
         ours.pop_all()
     return Child(process, stdout, stderr)

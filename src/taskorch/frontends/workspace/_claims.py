@@ -1,10 +1,12 @@
 """
 Claims: which of the runners of a workspace does a task.
 
-A runner holds a lock on a file of its own as long as it lives; the system lets go of
-it when the process ends, however it does. A claim names a runner, and counts: it is
-alive as long as its runner is, and nobody else can claim the task until then. So a task
-is run again only if its runner died, however long that one was stopped or busy.
+A runner holds a lock on a file of its own as long as it lives, and so do the programs
+that it starts; the system lets go of it when the last of these processes has ended,
+however it did. A claim names a runner, and counts: it is alive as long as its runner
+is, and nobody else can claim the task until then. So a task is run again only if its
+runner died, however long that one was stopped or busy, and only once nothing of it is
+left.
 
 What decides is done under a lock that all runners share, for a fraction of a
 millisecond: who claims, and whose outcome counts. An outcome whose claim is no longer
@@ -58,13 +60,15 @@ class Held:
     A task that another does.
 
     Attributes:
-        by: Who that is, for people.
-        pid: The process of a runner that has died, which must end first; None: the
-            runner lives.
+        runner: The runner, if it lives.
+        pid: The process that must end first: another tool has begun it, or a runner
+            that has died.
+        is_ours: Whether it was a runner that began it.
     """
 
-    by: str
+    runner: str | None = None
     pid: int | None = None
+    is_ours: bool = True
 
 
 class Claims:
@@ -95,12 +99,18 @@ class Claims:
                 if not _is_locked(other):
                     other.unlink(missing_ok=True)
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever looks whether it is locked has it for an instant.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    @property
+    def files(self) -> tuple[int, ...]:
+        """The lock of this runner: whoever has it open holds it."""
+        return (self._file,) if self._file >= 0 else ()
 
     def close(self) -> None:
-        """Be no runner any more."""
+        """Be no runner any more, once the programs have ended that hold the lock."""
         if self._file >= 0:
-            self._lock_of(self.runner).unlink(missing_ok=True)
+            # The file goes when the next one comes: its lock may still be held.
             os.close(self._file)
             self._file = -1
 
@@ -132,15 +142,21 @@ class Claims:
             known = self._read(task_id)
             runner = known.get("runner")
             if runner and runner != self.runner and self.is_alive(runner):
-                return Held(f"runner {runner}")
+                return Held(runner)
             if status is not None and status.status == "running":
                 pid = self._process_of(task_id, ours=runner is not None)
                 if pid is not None:
-                    return Held(f"process {pid}", pid if runner else None)
+                    return Held(None, pid, is_ours=runner is not None)
             fence = _count(known.get("fence")) + 1
             self._write(task_id, {"fence": fence, "runner": self.runner})
             self._put(started)
             return Claim(task_id, fence)
+
+    def is_still(self, task_id: str, held: Held) -> bool:
+        """Whether a task is most likely held as it was: a quick look, and no lock."""
+        if held.runner is None or not self.is_alive(held.runner):
+            return False
+        return self._read(task_id).get("runner") == held.runner
 
     def finish(self, claim: Claim, status: Status) -> None:
         """

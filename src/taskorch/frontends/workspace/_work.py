@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Failed", "Worker")
 
-#: Seconds between two looks at what another runner does.
-_LOOK: Final = 0.1
+#: Seconds between two looks at what another runner does: more and more.
+_FIRST_LOOK: Final = 0.02
+_LONGEST_LOOK: Final = 0.5
 #: Seconds that what a dead runner has left may take to end by itself.
 _LEFTOVER_SECONDS: Final = 5.0
 _NS: Final = 1_000_000_000
@@ -134,6 +135,7 @@ class Worker:
     def _claim(self, started: Status, context: TaskContext) -> Claim | Status:
         """Wait until the task is ours, or has ended."""
         first = time.monotonic()
+        pause = _FIRST_LOOK
         while True:
             try:
                 found = self._claims.claim(started)
@@ -143,10 +145,15 @@ class Worker:
                 raise Failed(msg) from error
             if not isinstance(found, Held):
                 return found
-            if found.pid and time.monotonic() - first > _LEFTOVER_SECONDS:
+            late = time.monotonic() - first > _LEFTOVER_SECONDS
+            if late and found.pid is not None and found.is_ours:
                 kill_group(found.pid)
-            time.sleep(_LOOK)
-            context.checkpoint()
+            is_still = True
+            while is_still:
+                time.sleep(pause)
+                context.checkpoint()
+                pause = min(1.5 * pause, _LONGEST_LOOK)
+                is_still = self._claims.is_still(started.task_id, found)
 
     # -- the program -----------------------------------------------------------------
 
@@ -218,6 +225,8 @@ class Worker:
             check=False,
             log=layout.log(task.task_id),
             pid_file=layout.pid(task.task_id),
+            # Who dies has no claims any more, but only once its programs are gone too.
+            pass_fds=self._claims.files,
         )
 
     def _look(self, task: TaskFile, result: ProgramResult) -> _Outcome:

@@ -1,0 +1,298 @@
+"""Several runners on one workspace: who does a task, and whose outcome counts."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.frontends.workspace.tools import write
+
+from taskorch.frontends.workspace import Workspace
+from taskorch.frontends.workspace._claims import Claim, Claims, FencedOffError, Held
+from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._status import Status
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def claims(tmp_path):
+    """Makes runners."""
+    made = []
+
+    def make() -> Claims:
+        one = Claims(Layout(tmp_path))
+        one.open()
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def running(task_id: str) -> Status:
+    return Status(task_id, "running", started_at="2025-11-20T10:00:00Z")
+
+
+def done(task_id: str) -> Status:
+    return Status(task_id, "completed", exit_code=0)
+
+
+def claim(one: Claims, task_id: str = "a/one") -> Claim:
+    found = one.claim(running(task_id))
+    assert isinstance(found, Claim)
+    return found
+
+
+def test_a_task_has_one_runner_and_one_outcome(claims):
+    first, second = claims(), claims()
+    mine = claim(first)
+
+    assert second.claim(running("a/one")) == Held(first.runner)
+    assert second.is_still("a/one", Held(first.runner))
+    first.finish(mine, done("a/one"))
+    assert not second.is_still("a/one", Held(first.runner))
+
+    assert second.claim(running("a/one")) == done("a/one")
+    with pytest.raises(FencedOffError, match="a/one was claimed by another"):
+        first.finish(mine, done("a/one"))
+
+
+def test_what_is_given_back_goes_to_the_next_with_a_higher_fence(claims):
+    first, second = claims(), claims()
+    mine = claim(first)
+    first.give_back(mine)
+    assert first.status("a/one") is None
+
+    theirs = claim(second)
+
+    assert theirs.fence > mine.fence
+    with pytest.raises(FencedOffError):
+        first.give_back(mine)
+    with pytest.raises(FencedOffError):
+        first.finish(mine, done("a/one"))
+    assert first.status("a/one") == running("a/one")
+    second.finish(theirs, done("a/one"))
+    assert first.status("a/one") == done("a/one")
+
+
+def test_a_runner_that_has_gone_holds_nothing(claims):
+    first, second = claims(), claims()
+    mine = claim(first)
+    assert sorted(second.runners()) == sorted([first.runner, second.runner])
+    assert second.holder("a/one") == first.runner
+    first.close()
+
+    assert second.runners() == [second.runner]
+    assert second.holder("a/one") is None
+    assert claim(second).fence > mine.fence
+    with pytest.raises(FencedOffError):
+        first.finish(mine, done("a/one"))
+
+
+def test_a_claim_goes_when_the_last_program_of_its_runner_has_gone(claims):
+    """Its number may not be written yet when the runner dies."""
+    first, second = claims(), claims()
+    claim(first)
+    left = subprocess.Popen(["sleep", "60"], pass_fds=first.files)
+    first.close()
+
+    assert second.claim(running("a/one")) == Held(first.runner)
+    assert second.is_still("a/one", Held(first.runner))
+
+    left.kill()
+    left.wait()
+    claim(second)
+
+
+def test_what_a_dead_runner_has_left_must_end_first(claims, tmp_path):
+    first, second = claims(), claims()
+    claim(first)
+    first.close()
+    left = subprocess.Popen(["sleep", "60"], env={**os.environ, "TASK_ID": "a/one"})
+    write(tmp_path, {"workspace/pids/a/one.pid": str(left.pid)})
+
+    held = second.claim(running("a/one"))
+    assert held == Held(None, left.pid)
+
+    left.kill()
+    left.wait()
+    claim(second)
+
+
+def test_a_number_that_belongs_to_another_process_by_now_is_nobodys(claims, tmp_path):
+    first, second = claims(), claims()
+    claim(first)
+    first.close()
+    for number in (str(os.getpid()), "0", "-1", "x", "1" * 30):
+        write(tmp_path, {"workspace/pids/a/one.pid": number})
+        second.give_back(claim(second))
+        second._write("a/one", {"runner": "gone"})
+
+
+def test_claims_that_are_broken_count_as_none(claims, tmp_path):
+    one = claims()
+    for text in ("", "{", "[]", '{"fence": "x"}', '{"fence": -3, "runner": "gone"}'):
+        write(tmp_path, {"workspace/.taskorch/claims/a/one.json": text})
+        mine = claim(one)
+        assert mine.fence == 1
+        one.give_back(mine)
+
+
+def test_nobody_is_blocked_who_runs_or_has_ended(claims):
+    one = claims()
+    mine = claim(one)
+    one.block("a/one", "a/two")
+    assert one.status("a/one") == running("a/one")
+    one.finish(mine, done("a/one"))
+    one.block("a/one", "a/two")
+    assert one.status("a/one") == done("a/one")
+
+    one.block("a/three", "a/two")
+    one.block("a/three", "a/four")
+    assert one.status("a/three") == Status("a/three", "blocked", blocked_by="a/four")
+    assert not one.reset("a/three", "failed")
+    assert one.reset("a/three", "blocked")
+    assert not one.reset("a/three", "blocked")
+
+
+def _claim_all(root, count, start, won):
+    one = Claims(Layout(root))
+    one.open()
+    start.wait(PATIENCE)
+    names = [f"a/{n}" for n in range(count)]
+    random.shuffle(names)
+    for name in names:
+        if isinstance(one.claim(running(name)), Claim):
+            won.put((name, os.getpid()))
+    won.put(None)
+    start.wait(PATIENCE)  # all live until all have tried
+
+
+def test_of_many_who_claim_at_once_one_wins(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, won = context.Barrier(4), context.Queue()
+    many = [
+        context.Process(target=_claim_all, args=(tmp_path, 50, start, won))
+        for _ in range(4)
+    ]
+    for process in many:
+        process.start()
+    got, ended = [], 0
+    while ended < len(many):
+        item = won.get(timeout=PATIENCE)
+        ended += item is None
+        got += [item] if item else []
+    for process in many:
+        process.join(PATIENCE)
+
+    assert sorted(name for name, _ in got) == sorted(f"a/{n}" for n in range(50))
+
+
+def test_two_runners_share_the_work_and_agree_on_its_end(runs):
+    runs.write(
+        **{f"a_{n}": "outputs: [x]" for n in range(8)},
+        b_bad="do: exit 1",
+        b_next="dependencies: [b/bad]",
+        c_last="x: 1",
+    )
+    two = [_start(runs.root, runs.agent) for _ in range(2)]
+
+    ends = [process.communicate(timeout=PATIENCE) for process in two]
+
+    assert [process.returncode for process in two] == [1, 1], ends
+    assert sorted(runs.began()) == sorted([*(f"a/{n}" for n in range(8)), "b/bad"])
+    assert runs.status("c/last") == {
+        "task_id": "c/last",
+        "status": "blocked",
+        "blocked_by": "b/bad",
+    }
+    printed = "".join(out for out, _ in ends)
+    assert printed.count("ALERT: ") == 1
+    assert printed.count("8 of 11 tasks are complete. The rest:") == 2
+
+
+def _start(root, agent) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "taskorch", "workspace", "run", str(root)]
+    return subprocess.Popen(
+        [*command, "--agent", agent], stdout=subprocess.PIPE, text=True
+    )
+
+
+#: Notes who begins what, and whether another one is at it.
+_WITNESS = """#!/bin/sh
+exec 9> "$LEDGER.d/$TASK_ID"
+flock --nonblock 9 || echo "double $TASK_ID $TASK_FENCE $PPID" >> "$LEDGER"
+echo "begin $TASK_ID $TASK_FENCE $PPID" >> "$LEDGER"
+echo x > "$TASK_OUTPUTS/x"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("flock") is None, reason="the witnesses need flock")
+@pytest.mark.timeout(900)
+def test_sixteen_runners_that_are_killed_do_two_thousand_tasks(tmp_path, monkeypatch):
+    """
+    Two living claims never exist, and what is run again had a runner that died.
+
+    The programs are witnesses: each says by whose hand, and under which fence, it runs.
+    """
+    count, runners, kills = 2_000, 16, 24
+    root, ledger = tmp_path / "ws", tmp_path / "ledger"
+    write(root, {f"tasks/a/{n}.md": "outputs: [x]" for n in range(count)})
+    (tmp_path / "ledger.d/a").mkdir(parents=True)
+    ledger.write_text("")
+    agent = tmp_path / "agent"
+    agent.write_text(_WITNESS)
+    agent.chmod(0o755)
+    monkeypatch.setenv("LEDGER", str(ledger))
+    out = (tmp_path / "out").open("w")
+    command = [sys.executable, "-m", "taskorch", "workspace", "run", str(root)]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, "--agent", str(agent)], stdout=out)
+
+    dice = random.Random(17)
+    alive = [start() for _ in range(runners)]
+    killed: set[str] = set()
+    status = root / "workspace/status/a"
+    for number in range(1, kills + 1):
+        # Evenly over the work, at any moment of it.
+        while len(list(status.glob("*.json"))) < (number * count // (kills + 2)):
+            time.sleep(0.01)
+        victim = alive.pop(dice.randrange(len(alive)))
+        time.sleep(dice.random() / 20)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        killed.add(str(victim.pid))
+        alive.append(start())
+    codes = [process.wait(600) for process in alive]
+    out.close()
+
+    assert set(codes) == {0}
+    assert Workspace(root).check_all_complete()
+    begun = collections.defaultdict(list)
+    for line in ledger.read_text().splitlines():
+        what, task_id, fence, runner = line.split()
+        assert what == "begin", line
+        begun[task_id].append((int(fence), runner))
+    assert len(begun) == count
+    again = {task_id: them for task_id, them in begun.items() if len(them) > 1}
+    for task_id, them in again.items():
+        assert [fence for fence, _ in them] == sorted({fence for fence, _ in them})
+        # All but the last had a runner that was killed.
+        assert {runner for _, runner in them[:-1]} <= killed, (task_id, them)
+    lines = (tmp_path / "out").read_text().splitlines()
+    told = collections.Counter(line for line in lines if line.startswith("Completed:"))
+    names = collections.Counter(line.split()[1] for line in told.elements())
+    assert max(names.values()) == 1
+    assert len(killed) == kills
