@@ -13,6 +13,7 @@ MODULES = (
     "published",
     "simulation",
     "simulate",
+    "workspace",
     "imports",
 )
 """The modules, in the order of the table; a new one is entered here."""

@@ -27,13 +27,15 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.workspace._layout import Layout, Staged, to_json
+from taskorch.frontends.workspace._layout import Layout, Staged
 from taskorch.frontends.workspace._status import Status, read_status
 
 __all__ = ("Claim", "Claims", "FencedOffError", "Held")
 
 #: The variable by which a program is found that has outlived its runner.
 TASK_VARIABLE: Final = "TASK_ID"
+#: Of the file of a claim, which has a fence and the name of a runner.
+_CLAIM_BYTES: Final = 80
 
 
 class FencedOffError(Exception):
@@ -84,6 +86,8 @@ class Claims:
         self._own = layout.own
         self.runner: str = ""
         self._file = -1
+        # What all runners lock; opened when it is needed first.
+        self._shared_file = -1
         # A lock of the system is between processes; this one is between our threads.
         self._mutex = threading.Lock()
 
@@ -113,6 +117,10 @@ class Claims:
             # The file goes when the next one comes: its lock may still be held.
             os.close(self._file)
             self._file = -1
+        with self._mutex:
+            if self._shared_file >= 0:
+                os.close(self._shared_file)
+                self._shared_file = -1
 
     def runners(self) -> list[str]:
         """The runners that live, this one included."""
@@ -166,7 +174,7 @@ class Claims:
             FencedOffError: It is not ours any more.
         """
         path = self._layout.status(claim.task_id)
-        staged = Staged(path, status.to_json(), sync=True)
+        staged = Staged(path, status.to_json())
         try:
             with self._shared():
                 self._check(claim)
@@ -236,33 +244,42 @@ class Claims:
     def _shared(self) -> Iterator[None]:
         """Hold what all runners share."""
         with self._mutex:
-            path = self._own / "lock"
-            try:
-                file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
+            if self._shared_file < 0:
                 self._own.mkdir(parents=True, exist_ok=True)
-                file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                path = self._own / "lock"
+                flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+                self._shared_file = os.open(path, flags, 0o600)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(self._shared_file, fcntl.LOCK_EX)
                 yield
             finally:
-                os.close(file)
+                fcntl.flock(self._shared_file, fcntl.LOCK_UN)
 
     def _lock_of(self, runner: str) -> Path:
         return self._own / "runners" / f"{runner}.lock"
 
-    def _claim_of(self, task_id: str) -> Path:
-        return self._own / "claims" / f"{task_id}.json"
-
     def _read(self, task_id: str) -> dict[str, Any]:
         with suppress(OSError, ValueError):
-            said = json.loads(self._claim_of(task_id).read_bytes())
+            said = json.loads(self._layout.claim(task_id).read_bytes())
             if isinstance(said, dict):
                 return said
         return {}
 
     def _write(self, task_id: str, said: dict[str, Any]) -> None:
-        Staged(self._claim_of(task_id), to_json(said)).commit()
+        # In one piece, and always as long: whoever is killed has written all or none.
+        text = json.dumps(said).ljust(_CLAIM_BYTES) + "\n"
+        path = self._layout.claim(task_id)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
+        try:
+            file = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, flags, 0o644)
+        try:
+            os.pwrite(file, text.encode(), 0)
+            os.ftruncate(file, len(text))
+        finally:
+            os.close(file)
 
     def _put(self, status: Status) -> None:
         Staged(self._layout.status(status.task_id), status.to_json()).commit()

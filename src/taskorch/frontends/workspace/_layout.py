@@ -39,28 +39,32 @@ class Layout:
 
     def folder(self, kind: str) -> Path:
         """One of `KINDS`."""
-        return self.root / self.workspace / kind
+        return Path(f"{self.root}/{self.workspace}/{kind}")
 
     def status(self, task_id: str) -> Path:
         """The status file of a task."""
-        return self.folder("status") / f"{task_id}.json"
+        return self.folder(f"status/{task_id}.json")
 
     def outputs(self, task_id: str) -> Path:
         """The folder for what a task makes."""
-        return self.folder("outputs") / task_id
+        return self.folder(f"outputs/{task_id}")
 
     def log(self, task_id: str) -> Path:
         """The file for what the program of a task prints."""
-        return self.folder("logs") / f"{task_id}.log"
+        return self.folder(f"logs/{task_id}.log")
 
     def pid(self, task_id: str) -> Path:
         """The file with the process id of a task's program, while it runs."""
-        return self.folder("pids") / f"{task_id}.pid"
+        return self.folder(f"pids/{task_id}.pid")
+
+    def claim(self, task_id: str) -> Path:
+        """The file that says which runner has a task."""
+        return self.folder(f".taskorch/claims/{task_id}.json")
 
     @property
     def own(self) -> Path:
         """What runners tell each other; nobody else's concern."""
-        return self.root / self.workspace / ".taskorch"
+        return self.folder(".taskorch")
 
     def shown(self, path: Path) -> str:
         """*path* as seen from `root`."""
@@ -71,17 +75,16 @@ class Layout:
 
 class Staged:
     """
-    A text that is on the disk, and is put into the place of a file as a whole.
+    A text that is written aside, and put into the place of a file as a whole.
 
     Nobody ever reads a part of it, and its name until then does not end in `.json`.
 
     Args:
         path: The file; its folder is made.
         text: All that is in it afterwards.
-        sync: Whether it must survive a loss of power.
     """
 
-    def __init__(self, path: Path, text: str, *, sync: bool = False) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self._path = path
         folder = path.parent
         try:
@@ -94,9 +97,6 @@ class Staged:
             with open(file, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a number
                 os.fchmod(file, 0o644)
                 stream.write(text)
-                stream.flush()
-                if sync:
-                    os.fsync(file)
         except BaseException:
             self.discard()
             raise
