@@ -1,5 +1,5 @@
 """
-The contracts: seven that decide, what they are given and answer, and three that serve.
+The contracts: seven that decide, what they are given and answer, and four that serve.
 
 1. One file a protocol; its laws stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
