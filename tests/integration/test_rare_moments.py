@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -235,6 +236,38 @@ def test_a_rerun_has_the_latest_runs_of_what_it_needs(path: Path) -> None:
         assert orch.submit_task(task, replace=True).result(PATIENCE) == 2
     with TaskOrchestrator(journal=path, keep_finished=0) as orch:
         assert orch.rerun_task("c").result(PATIENCE) == 2
+
+
+def test_two_runs_of_one_task_are_told_apart_in_the_next_life(path: Path) -> None:
+    """By what needs both: each gives it what that run has made."""
+    with TaskOrchestrator(journal=path) as orch:
+        first = orch.submit_task(Task.call(give, 1, id="p"))
+        first.result(PATIENCE)
+        second = orch.submit_task(Task.call(give, 2, id="p"), replace=True)
+        go = orch.submit_task(Task.wait_for("go"))
+        orch.submit_task(Task.call(give_both, first, second, id="c", after=[go]))
+        second.result(PATIENCE)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        orch.emit("go")
+        assert orch.handle("c").result(PATIENCE) == [1, 2]
+
+
+def give_both(one: int, other: int) -> list[int]:
+    return [one, other]
+
+
+def test_what_is_gone_is_held_before_it_begins(path: Path) -> None:
+    """No attempt is made of what nobody can do."""
+    with ThreadPoolExecutor(1) as pool:
+        orch = TaskOrchestrator(journal=path, executors={"pool": pool})
+        orch.submit_task(Task.call(give, 1, id="t", executor="pool"))
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.wait(PATIENCE)
+        status = orch.get_task_status("t")
+        assert status.state is TaskState.BLOCKED
+        assert "running" not in [entry.state for entry in status.history]
 
 
 @pytest.mark.parametrize("how", ["rerun", "replace"])

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -22,7 +23,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
-from taskorch.errors import JournalError
+from taskorch.errors import JournalError, UsageError
 from taskorch.policies import PerformanceRouter
 from taskorch.runtime import _interrupts
 
@@ -132,6 +133,13 @@ def test_one_is_sent_again_after_its_pause_only(
     monkeypatch.setattr(_interrupts, "sleep", paused.append)
     _interrupts._send_again(0.025)
     assert paused == [0.025]
+
+
+def test_only_the_main_thread_may_say_at_which_signals_one_stops() -> None:
+    """It is told so by an error, and not by Python's."""
+    orch = TaskOrchestrator()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UsageError, match="main thread"):
+        pool.submit(orch.stop_on, signal.SIGUSR1).result(PATIENCE)
 
 
 @pytest.mark.usefixtures("default_handler")
