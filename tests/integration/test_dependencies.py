@@ -281,6 +281,22 @@ def test_a_task_waits_for_more() -> None:
         assert orch.rerun_task("t").result(PATIENCE) == {"a": 1, "b": 2}
 
 
+def test_what_was_added_is_no_part_of_what_a_task_is() -> None:
+    """Nor of its later runs, which come after all of it: it is submitted as before."""
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        orch.submit_task(Task.call(hold, 1, id="a"))
+        orch.submit_task(Task.call(int, 2, id="b"))
+        task = Task.call(found, id="t", after=["a"])
+        orch.submit_task(task)
+        add_parents(orch, "t", "b")
+        hold.release()
+        assert orch.handle("t").result(PATIENCE) == {"a": 1, "b": 2}
+        again = orch.rerun_task("t")
+        assert again.result(PATIENCE) == {"a": 1, "b": 2}
+        assert orch.submit_task(Task.call(found, id="t", after=["a"])) is again
+
+
 def test_dependencies_that_are_refused() -> None:
     """Rings, unknown tasks, and tasks that do not wait any more; nothing has changed."""
     with TaskOrchestrator(keep_finished=0) as orch:

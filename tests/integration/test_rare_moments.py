@@ -473,6 +473,36 @@ def test_no_thread_of_ours_keeps_the_process(path: Path) -> None:
         assert all(thread.daemon for thread in ours)
 
 
+def test_the_end_waits_for_every_thread_of_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever forks or measures after a stop finds none of them."""
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        Recorder(orch, "task_completed")
+        orch.submit(int).result(PATIENCE)
+        orch.submit(asyncio.sleep, 0).result(PATIENCE)
+        eventually(lambda: orch._rt._idle)
+        rt: Any = orch._rt
+        ours = [
+            *(rt.publisher._thread, rt.timer._thread, rt.loops._thread),
+            rt.committer._thread,
+        ]
+        workers = [*rt.threads._threads]
+        joined: list[threading.Thread] = []
+        join = threading.Thread.join
+
+        def note(thread: threading.Thread, timeout: float | None = None) -> None:
+            joined.append(thread)
+            join(thread, timeout)
+
+        monkeypatch.setattr(threading.Thread, "join", note)
+        orch.stop()
+    assert {*ours} <= {*joined}
+    # A worker that has come to its end already needs no wait.
+    assert not any(thread.is_alive() for thread in (*ours, *workers))
+
+
 def break_timer(orch: Any) -> None:
     orch._rt.kernel.tick = fail_on
     pass_time(orch, 1)
