@@ -13,10 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.tools import (
-    PATIENCE,
-    Hold,
-)
+from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
     NotRunningError,
@@ -174,8 +171,8 @@ def test_a_signal_shortens_the_drain_of_a_coroutines_block(
     handles: list[Any] = []
 
     async def main() -> None:
-        async with TaskOrchestrator(stop_timeout=0.3) as orch:
-            orch.stop_on(signal.SIGUSR1)
+        async with TaskOrchestrator() as orch:
+            orch.stop_on(signal.SIGUSR1, timeout=0.4)
             handles.append(orch.submit(asyncio.sleep, 10 * PATIENCE))
             loop = asyncio.get_running_loop()
             loop.call_later(0.05, signal.raise_signal, signal.SIGUSR1)
@@ -185,7 +182,38 @@ def test_a_signal_shortens_the_drain_of_a_coroutines_block(
         asyncio.run(main())
     assert monotonic() - begin < 2 * PATIENCE
     assert handles[0].cancelled()
+    assert "SIGUSR1: what can still proceed has" in caplog.text
     assert "; 1 task was left" in caplog.text
+
+
+@pytest.mark.usefixtures("default_handler")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_in_the_drain_of_a_block_lets_it_drain_and_another_ends_it(
+    times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    orch = TaskOrchestrator()
+    hold = Hold()
+
+    def interrupt() -> None:
+        eventually(lambda: orch._lifecycle._is_stopping)
+        for _ in range(times):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            eventually(lambda: "what can still proceed has" in caplog.text)
+        if times == 1:
+            hold.release()
+
+    with pytest.raises(SystemExit) as caught, orch:  # noqa: PT012
+        orch.stop_on(signal.SIGUSR1)
+        handle = orch.submit(asyncio.to_thread, hold, 7)
+        orch.submit(interrupt)
+    assert caught.value.code == 128 + signal.SIGUSR1
+    if times == 1:
+        assert handle.result() == 7
+        assert "; nothing was left" in caplog.text
+    else:
+        assert handle.cancelled()
+        assert "; 1 task was left" in caplog.text
+    hold.release()
 
 
 @pytest.mark.usefixtures("default_handler")
