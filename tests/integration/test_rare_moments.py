@@ -164,6 +164,28 @@ def test_who_waits_for_what_has_not_ended_wakes_no_thread(
         orch.emit("go")
 
 
+def test_what_nobody_waits_for_is_written_at_leisure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that many ends are one commit."""
+    hurries: list[bool] = []
+    HOLDS["one"] = Hold()
+    with TaskOrchestrator(journal=path) as orch:
+        handle = orch.submit(hold_at, "one")
+        HOLDS["one"].wait()
+        poke = orch._rt.committer.poke
+
+        def note(*, hurry: bool = True) -> None:
+            hurries.append(hurry)
+            poke(hurry=hurry)
+
+        monkeypatch.setattr(orch._rt.committer, "poke", note)
+        HOLDS["one"].release()
+        eventually(handle.done)
+        monkeypatch.undo()
+    assert hurries[0] is False
+
+
 @in_loop
 async def test_what_is_kept_in_time_leaves_no_timer_behind(path: Path) -> None:
     """It would stay for seconds on a loop that submits thousands of tasks."""
@@ -213,6 +235,20 @@ def test_a_journal_that_is_not_written_is_not_waited_for_longer_than_was_said(
         assert monotonic() - begin < PATIENCE
         committer.last -= 1
         monkeypatch.undo()
+
+
+def test_what_is_kept_begins_before_its_beginning_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its submission is the very last that was written."""
+    HOLDS["due"] = Hold()
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit(int).result(PATIENCE)
+        without_its_thread(orch, monkeypatch)
+        orch.submit_task(Task.call(hold_at, "due", id="due", not_before=0.2))
+        HOLDS["due"].wait()
+        monkeypatch.undo()
+        HOLDS["due"].release()
 
 
 def test_nobody_who_waits_has_to_wait_for_company(
@@ -458,6 +494,20 @@ def test_what_was_held_back_for_the_journal_ends_with_the_stop(path: Path) -> No
 
 
 # -- threads of ours -------------------------------------------------------------------
+
+
+def test_one_thread_tells_of_all_events() -> None:
+    """It sleeps between two of them."""
+    with TaskOrchestrator() as orch:
+        seen = Recorder(orch, "task_completed")
+        publisher: Any = orch._rt.publisher
+        orch.submit(int)
+        seen.wait_for(1)
+        eventually(lambda: publisher._asleep)
+        thread = publisher._thread
+        orch.submit(int)
+        seen.wait_for(2)
+        assert publisher._thread is thread
 
 
 def test_no_thread_of_ours_keeps_the_process(path: Path) -> None:

@@ -187,6 +187,21 @@ def test_a_signal_shortens_the_drain_of_a_coroutines_block(
 
 
 @pytest.mark.usefixtures("default_handler")
+def test_ctrl_c_in_the_drain_of_a_block_cancels_what_runs() -> None:
+    orch = TaskOrchestrator()
+
+    def interrupt() -> None:
+        eventually(lambda: orch._lifecycle._is_stopping)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), orch:  # noqa: PT012
+        handle = orch.submit(asyncio.sleep, 10 * PATIENCE)
+        orch.submit(interrupt)
+    assert handle.cancelled()
+    assert orch._rt.closed
+
+
+@pytest.mark.usefixtures("default_handler")
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_in_the_drain_of_a_block_lets_it_drain_and_another_ends_it(
     times: int, caplog: pytest.LogCaptureFixture
@@ -203,7 +218,7 @@ def test_a_signal_in_the_drain_of_a_block_lets_it_drain_and_another_ends_it(
             hold.release()
 
     with pytest.raises(SystemExit) as caught, orch:  # noqa: PT012
-        orch.stop_on(signal.SIGUSR1)
+        orch.stop_on(signal.SIGUSR1, timeout=10 * PATIENCE)
         handle = orch.submit(asyncio.to_thread, hold, 7)
         orch.submit(interrupt)
     assert caught.value.code == 128 + signal.SIGUSR1
