@@ -244,7 +244,7 @@ def test_each_change_is_one_and_has_a_name_of_its_own():
     part = PARTS["policies"]
     drawn = draw(part, 100, 1)
     assert drawn == draw(part, 100, 1)
-    assert len({mutant.name for mutant in draw(part, 1_000_000, 1)}) > 900
+    assert len({mutant.name for mutant in draw(part, 1_000_000, 1)}) > 800
     for mutant in drawn:
         source = (ROOT / mutant.file).read_bytes()
         changed = mutant.plant_in(source)

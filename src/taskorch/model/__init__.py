@@ -9,6 +9,7 @@ Frozen values: what users write down and what they are told.
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._checks import check_count as check_count
+from taskorch.model._checks import check_fraction as check_fraction
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation

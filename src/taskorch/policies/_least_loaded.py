@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskorch.errors import InvalidTaskError
+from taskorch.model import check_count
 from taskorch.policies._words import count
 from taskorch.protocols import AgentView, Context, Route
 
@@ -39,7 +39,8 @@ class LeastLoadedRouter:
     """
 
     def __init__(self, *, choices: int | None = None) -> None:
-        _check_choices(choices)
+        if choices is not None:
+            check_count("choices", choices, least=1)
         self.choices = choices
 
     def route(
@@ -75,11 +76,3 @@ class LeastLoadedRouter:
 
     def __repr__(self) -> str:
         return f"LeastLoadedRouter(choices={self.choices!r})"
-
-
-def _check_choices(value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"choices: a number of agents, 1 or more, or None; not {value!r}"
-        raise InvalidTaskError(msg)

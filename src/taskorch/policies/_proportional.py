@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import NO_RESOURCES, Resources, to_units
-from taskorch.model._show import show
+from taskorch.model import NO_RESOURCES, Resources, check_fraction, to_units
 from taskorch.policies._words import amount, count
 from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
@@ -54,7 +53,7 @@ class ProportionalAllocator:
     def __init__(
         self, chunks: Mapping[str, float] | None = None, *, least: float = 0.25
     ) -> None:
-        _check_least(least)
+        check_fraction("least", least)
         self.chunks: Mapping[str, float] = (
             _CPU if chunks is None else MappingProxyType(dict(chunks))
         )
@@ -132,16 +131,6 @@ class ProportionalAllocator:
 
     def __repr__(self) -> str:
         return f"ProportionalAllocator({dict(self.chunks)!r}, least={self.least!r})"
-
-
-def _check_least(value: object) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= 1
-    ):
-        msg = f"least: a share is a number from 0 to 1, not {show(value)}"
-        raise InvalidTaskError(msg)
 
 
 def _free_units(pool: PoolView) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, check_seconds
+from taskorch.model import Task, check_count, check_seconds
 from taskorch.model._limits import AGING_SECONDS
 from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order
@@ -40,7 +39,8 @@ class PriorityQueue:
         max_age: float | timedelta | None = None,
     ) -> None:
         aging = check_seconds("aging", aging)
-        _check_max_queued(max_queued)
+        if max_queued is not None:
+            check_count("max_queued", max_queued, least=1)
         if max_age is not None:
             max_age = check_seconds("max_age", max_age, zero=False)
         self.aging = aging
@@ -101,11 +101,3 @@ class FifoQueue(PriorityQueue):
 
     def __repr__(self) -> str:
         return f"FifoQueue(max_queued={self.max_queued!r}, max_age={self.max_age!r})"
-
-
-def _check_max_queued(value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"max_queued: a number of tasks, 1 or more, or None; not {value!r}"
-        raise InvalidTaskError(msg)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from taskorch.errors import InvalidTaskError, TaskTimeoutError
-from taskorch.model import Task
+from taskorch.model import Task, check_count
 from taskorch.model._limits import MAX_SECONDS
 from taskorch.model._show import show
 from taskorch.policies._retry import BackoffRetryHandler
@@ -106,10 +106,7 @@ class QuotaRetryHandler:
         if self.key is not None and not callable(self.key):
             msg = f"key: a callable of a task is needed, not {show(self.key)}"
             raise InvalidTaskError(msg)
-        most: object = self.max_keys
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            msg = f"max_keys: a number of keys, 1 or more, not {show(most)}"
-            raise InvalidTaskError(msg)
+        check_count("max_keys", self.max_keys, least=1)
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
         """What follows *failure*."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskorch.errors import InvalidTaskError
+from taskorch.model import check_fraction
 from taskorch.policies._words import count, seconds, share
 from taskorch.protocols import AgentView, Context, Route
 
@@ -46,7 +46,7 @@ class PerformanceRouter:
     """
 
     def __init__(self, exploration: float = 0.1) -> None:
-        _check_fraction(exploration)
+        check_fraction("exploration", exploration)
         self.exploration = exploration
 
     def route(
@@ -100,13 +100,3 @@ def _score(agent: AgentView, done: Performance, fastest: float, running: int) ->
 def _describe(done: Performance, running: int) -> str:
     latency = "no latency yet" if done.latency is None else seconds(done.latency)
     return f"success {done.success_rate:.2f}, {latency}, {running:,} running"
-
-
-def _check_fraction(value: object) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= 1
-    ):
-        msg = f"exploration: a probability is a number from 0 to 1, not {value!r}"
-        raise InvalidTaskError(msg)
