@@ -292,6 +292,7 @@ class _Attempt:
             "covered": list(measures.covered) if measures.covered else None,
             "findings": [attrs.asdict(finding) for finding in findings],
             "log": str(self.log),
+            "coverage_data": str(self.agent.folder.coverage_data(self.name).resolve()),
         }
 
     def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -31,18 +32,33 @@ def combined(suite: Suite, folder: RunFolder) -> tuple[int, int] | None:
     if not measured:
         return None
     template = measured[0][0]
-    target = (folder.path / "coverage.json").resolve()
-    whole = f"--data-file={(folder.path / 'all.coverage').resolve()}"
-    files = [str(data.resolve()) for _, data in measured]
+    files = [data for _, data in measured]
+    target = folder.path / "coverage.json"
+    return combine(files, target, template.python, template.cwd)
+
+
+def combine(
+    files: Iterable[Path], target: Path, python: str, cwd: Path
+) -> tuple[int, int] | None:
+    """
+    Lines that any of *files* says were run, and lines that there are, or None.
+
+    Args:
+        files: What coverage.py has left.
+        target: The file for all of it, as JSON.
+        python: An interpreter that has coverage.py.
+        cwd: Where the tests have run.
+    """
+    whole = f"--data-file={target.with_suffix('.data').resolve()}"
     steps = (
-        ["combine", "--keep", "--quiet", whole, *files],
-        ["json", "--quiet", whole, "-o", str(target)],
+        ["combine", "--keep", "--quiet", whole, *(str(f.resolve()) for f in files)],
+        ["json", "--quiet", whole, "-o", str(target.resolve())],
     )
     for step in steps:
         try:
             subprocess.run(  # noqa: S603 - coverage.py, where the tests have run
-                [template.python, "-m", "coverage", *step],
-                cwd=template.cwd,
+                [python, "-m", "coverage", *step],
+                cwd=cwd,
                 check=True,
                 capture_output=True,
                 timeout=_PATIENCE,

@@ -61,6 +61,11 @@ class RunFolder:
         """What all runs have taught."""
         return self.path / "history.json"
 
+    @property
+    def shards(self) -> Path:
+        """Which files are in which shard."""
+        return self.path / "shards.json"
+
     def report(self, suffix: str) -> Path:
         """The final report, in the format of *suffix*."""
         return self.path / f"report.{suffix}"

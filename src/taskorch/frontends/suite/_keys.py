@@ -65,6 +65,7 @@ _TASK: Final = Named(
         ),
         "priority": Choice(_words.PRIORITIES),
         "role": Text(),
+        "shards": Number(least=1, most=999, is_whole=True),
     },
     needed=["id"],
 )

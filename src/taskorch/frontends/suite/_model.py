@@ -65,6 +65,7 @@ class SuiteTask:
         role: What its agent is called in messages.
         arguments: What stands for `{arguments}` of its template; None: the template
             says.
+        shards: In how many parts its files are run at once, if pytest runs them.
     """
 
     id: str
@@ -79,6 +80,7 @@ class SuiteTask:
     priority: int = 0
     role: str = ""
     arguments: tuple[str, ...] | None = None
+    shards: int = 1
 
     @property
     def run(self) -> tuple[SuiteTask, ...]:

@@ -38,6 +38,8 @@ class Recorder:
         self.tests: dict[str, dict[str, Any]] = {}
         #: How many tests are to be run.
         self.total = 0
+        #: Files with tests: how they begin an id, where they are, how many tests.
+        self.files: dict[str, tuple[str, int]] = {}
         self._ended: set[str] = set()
         self._current = ""
 
@@ -46,7 +48,17 @@ class Recorder:
     def pytest_collection_finish(self, session: Any) -> None:
         """All tests are known."""
         self.total = len(session.items)
+        for item in session.items:
+            self._count(item.nodeid, os.fspath(item.path), 1)
+        for name in self.tests:
+            # What could not be read, or is skipped as a whole.
+            self._count(name, os.path.join(session.config.rootpath, name), 1)  # noqa: PTH118
         self._report("collected", now=True)
+
+    def _count(self, name: str, path: str, tests: int) -> None:
+        key = name.partition("::")[0]
+        _, before = self.files.get(key, ("", 0))
+        self.files[key] = path, before + tests
 
     def pytest_collectreport(self, report: Any) -> None:
         """A file was read, or could not be."""
@@ -107,7 +119,12 @@ class Recorder:
     def results(self, exit_code: int) -> dict[str, Any]:
         """All that was noted."""
         ended = [test for test in self.tests.values() if test["outcome"] is not None]
-        return {"exit_code": exit_code, "collected": self.total, "tests": ended}
+        return {
+            "exit_code": exit_code,
+            "collected": self.total,
+            "files": self.files,
+            "tests": ended,
+        }
 
     def _report(self, event: str, *, now: bool = False) -> None:
         moment = time.monotonic()

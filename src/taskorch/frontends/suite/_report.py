@@ -199,7 +199,7 @@ def made(
         _part(phase.name, part, told.get(part.id), folder)
         for phase in suite.phases
         for task in phase.tasks
-        for part in task.run
+        for part in (*task.run, *((task,) if task.shards > 1 else ()))
     )
     return SuiteReport(
         suite.name,

@@ -33,6 +33,7 @@ from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._phase_clock import PhaseClock
 from taskorch.frontends.suite._report import SuiteReport
+from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._telling import Teller
 from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
 from taskorch.frontends.suite._writing import written
@@ -101,7 +102,7 @@ def run(
         raise InvalidTaskError(msg, hint="run it without `failed` first")
     if fresh or (has_ended and not failed):
         _put_aside(place)
-    place.make()
+    suite = sharded(suite, place.make())
     agents: list[Agent] = []
 
     def agent(name: str) -> Agent:

@@ -93,6 +93,8 @@ def phases(
     _check_dependencies(known, plans, faults)
     _check_limits(known.values(), limits, said["agent_limits"], faults)
     _check_arguments(known, said["templates"], faults)
+    for one in known.values():
+        _check_shards(one, known, templates, faults)
     return tuple(made), tuple(_missing(known.values(), templates))
 
 
@@ -142,6 +144,7 @@ def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
         entry.get("priority", 0),
         entry.get("role", _words.role_of(kind)),
         _arguments(entry),
+        entry.get("shards", 1),
     )
     parts = tuple(_subtask(task, part, granted) for part in entry.get("subtasks", ()))
     return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
@@ -149,7 +152,7 @@ def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
 
 def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | None:
     """A part of a task: what it does not say itself is as the task says."""
-    inherited = attrs.evolve(task, dependencies=(), arguments=None)
+    inherited = attrs.evolve(task, dependencies=(), arguments=None, shards=1)
     if isinstance(part, str):
         return attrs.evolve(inherited, id=part, name=f"{task.name} {part}")
     task_id = part.get("id")
@@ -307,6 +310,34 @@ def _missing(
         if one.task.arguments is None and one.task.id not in template.arguments:
             what = f"templates.{template.name}.arguments has none for {one.task.id}"
             yield str(one.place), what
+
+
+def _check_shards(
+    one: _Known,
+    known: Mapping[str, _Known],
+    templates: Mapping[str, Template],
+    faults: Faults,
+) -> None:
+    """Note what cannot be split, or not under these names."""
+    task = one.task
+    if task.shards == 1 or one.is_part:
+        return
+    template = templates.get(task.template or "")
+    if task.subtasks:
+        faults.add(one.entry.at("shards"), f"{task.id} has shards and subtasks")
+    elif template is not None and template.pytest is None:
+        what = f"{task.id} has shards, and only what pytest runs can be split"
+        faults.add(one.entry.at("shards"), what)
+    for name in shard_ids(task):
+        if name in known:
+            what = f"id {name!r} is that of a shard of {task.id}"
+            faults.add(known[name].place, what)
+
+
+def shard_ids(task: SuiteTask) -> list[str]:
+    """The ids of the shards of *task*."""
+    width = len(str(task.shards))
+    return [f"{task.id}-{n:0{width}}" for n in range(1, task.shards + 1)]
 
 
 def _check_arguments(

@@ -10,10 +10,11 @@ from typing import Any, Final, TypeAlias
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.runtime._context import TaskContext
 from taskorch.runtime._machine import machine_resources
-from taskorch.workflows import Workflow
+from taskorch.workflows import Phase, Workflow
 
 #: What an agent does with a task.
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
@@ -59,8 +60,18 @@ def _add_phase(
             if phase.mode == "sequential" and part is not task.run[-1]:
                 after = [*task.dependencies, _end_of(workflow, part)]
         if task.subtasks:
-            parts = [workflow[part.id] for part in task.subtasks]
-            added.gather(parts, id=task.id, metadata={"name": task.name})
+            _add_whole(workflow, suite, added, task)
+
+
+def _add_whole(workflow: Workflow, suite: Suite, added: Phase, task: SuiteTask) -> None:
+    """What is complete when the parts of *task* are; shards are judged as a whole."""
+    parts = [workflow[part.id] for part in task.subtasks]
+    about = {"name": task.name}
+    if task.shards == 1:
+        added.gather(parts, id=task.id, metadata=about)
+        return
+    known = about_of(task, suite.templates.get(task.template or ""))
+    added.task(judged, parts, known, id=task.id, type="shards", metadata=about)
 
 
 def _end_of(workflow: Workflow, task: SuiteTask) -> str:

@@ -1,0 +1,240 @@
+"""Shards: the files of a task in parts of about the same length."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heapreplace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.suite import _coverage
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
+from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._model import Suite, SuiteTask, Template
+from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._tasks import shard_ids
+
+
+def sharded(suite: Suite, folder: RunFolder) -> Suite:
+    """
+    The suite with the shards of its tasks as their subtasks.
+
+    Which files are in which shard is kept in the folder, so that a run that goes on
+    has the same shards. Durations that earlier runs have recorded decide; without
+    them, the number of tests in a file.
+
+    Raises:
+        InvalidTaskError: pytest cannot say which files there are.
+    """
+    if all(task.shards == 1 for task in suite.tasks):
+        return suite
+    kept = _kept(folder)
+    history = History.read(folder.history)
+    processes: dict[str, AgentProcess] = {}
+    try:
+        phases = []
+        for phase in suite.phases:
+            tasks = []
+            for task in phase.tasks:
+                template = suite.templates.get(task.template or "")
+                if task.shards > 1 and template is not None:
+                    if task.id not in kept:
+                        process = processes.setdefault(
+                            template.python, AgentProcess(template.python)
+                        )
+                        kept[task.id] = _dealt(task, template, folder, history, process)
+                    task = _split(task, template, kept[task.id])  # noqa: PLW2901
+                tasks.append(task)
+            phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+    finally:
+        for process in processes.values():
+            process.close()
+    write_json(folder.shards, kept)
+    return attrs.evolve(suite, phases=tuple(phases))
+
+
+def _kept(folder: RunFolder) -> dict[str, list[list[str]]]:
+    try:
+        found: dict[str, list[list[str]]] = json.loads(
+            folder.shards.read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _arguments(task: SuiteTask, template: Template) -> tuple[str, ...]:
+    own = template.arguments.get(task.id, ())
+    return own if task.arguments is None else task.arguments
+
+
+def _split(
+    task: SuiteTask, template: Template, piles: Sequence[list[str]]
+) -> SuiteTask:
+    words = _arguments(task, template)
+    # Behind the files: what then lacks its value is an error, and no other choice of
+    # tests in silence.
+    options = [word for word in words if not (template.cwd / word).exists()]
+    # The rate is that of all shards together: see `judged`.
+    criteria = attrs.evolve(
+        task.criteria,
+        pass_rate=None if task.criteria.pass_rate is None else 0.0,
+        coverage=None,
+        execution_time_max=None,
+    )
+    parts = tuple(
+        attrs.evolve(
+            task,
+            id=name,
+            name=f"{task.name} {name}",
+            dependencies=(),
+            criteria=criteria,
+            arguments=(*files, *options),
+            shards=1,
+        )
+        for name, files in zip(shard_ids(task), piles, strict=False)
+    )
+    return attrs.evolve(task, subtasks=parts)
+
+
+def _dealt(
+    task: SuiteTask,
+    template: Template,
+    folder: RunFolder,
+    history: History,
+    process: AgentProcess,
+) -> list[list[str]]:
+    """
+    The files of a task in as many piles as it has shards, of about one length.
+
+    Raises:
+        InvalidTaskError: It names no files, or single tests.
+    """
+    words = _arguments(task, template)
+    if any("::" in word for word in words) or not any(
+        (template.cwd / word).exists() for word in words
+    ):
+        msg = f"{task.id} has shards, and its arguments name no files and folders alone"
+        raise InvalidTaskError(msg, hint="arguments: [tests]")
+    files = _collected(task, template, folder, process)
+    times: dict[str, float] = {}
+    for name, seconds in history.tests.items():
+        file = name.partition("::")[0]
+        times[file] = times.get(file, 0.0) + seconds
+    usual = mean(history.tests.values()) if history.tests else 1.0
+    weights = {
+        os.path.relpath(path, template.cwd): times.get(name, usual * count)
+        for name, (path, count) in files.items()
+    }
+    return dealt(weights, task.shards)
+
+
+def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
+    """
+    What *weights* names in at most *count* piles of about one weight.
+
+    The heaviest come first, each onto the lightest pile; in a pile, they stand as
+    they are named.
+    """
+    piles: list[tuple[float, int]] = [(0.0, n) for n in range(count)]
+    heapify(piles)
+    of: dict[str, int] = {}
+    for name in sorted(weights, key=lambda name: (-weights[name], name)):
+        weight, number = piles[0]
+        of[name] = number
+        heapreplace(piles, (weight + weights[name], number))
+    found = [[name for name in weights if of[name] == n] for n in range(count)]
+    return [pile for pile in found if pile]
+
+
+def _collected(
+    task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
+) -> Mapping[str, tuple[str, int]]:
+    """The files of a task with their tests, as pytest finds them."""
+    results = (folder.artifacts / f"{task.id}.collected.json").resolve()
+    log = folder.logs / f"{task.id}.collected.log"
+    known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
+    words = filled(template.pytest or (), known, _arguments(task, template))
+    texts = filled(list(template.env.values()), known, None)
+    job: dict[str, Any] = {
+        "kind": "pytest",
+        "args": [*words, "--collect-only", "-qq"],
+        "cwd": str(template.cwd),
+        "env": dict(zip(template.env, texts, strict=True)),
+        "log": str(log.resolve()),
+        "results": str(results),
+        "coverage": [],
+    }
+    process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        found = {}
+    results.unlink(missing_ok=True)
+    if not found:
+        msg = f"{task.id} cannot be split: pytest finds no tests"
+        raise InvalidTaskError(msg, hint=f"see {log}")
+    return {name: (path, count) for name, (path, count) in found.items()}
+
+
+def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
+    """
+    What the shards of a task come to together.
+
+    Raises:
+        CriteriaNotMetError: That does not meet the criteria of the task.
+    """
+    measured = [Path(part["coverage_data"]) for part in parts]
+    files = [path for path in measured if path.exists()]
+    covered = None
+    if files:
+        target = files[0].with_name(f"{about['id']}_coverage.json")
+        covered = _coverage.combine(files, target, about["python"], Path(about["cwd"]))
+    counts = sum((Counts(**part["counts"]) for part in parts), Counts())
+    began, ended = _span(parts)
+    measures = Measures(
+        ended - began,
+        int(bool(counts.bad)),
+        counts,
+        covered,
+        max(part["memory_mb"] for part in parts),
+        is_pytest=True,
+    )
+    findings = judge(Criteria(**about["criteria"]), measures)
+    bad = [finding.said for finding in findings if not finding.holds]
+    if bad:
+        raise CriteriaNotMetError("; ".join(bad))
+    return {
+        "task_id": about["id"],
+        "counts": attrs.asdict(counts),
+        "pass_rate": measures.pass_rate,
+        "coverage": measures.coverage,
+        "duration_seconds": measures.seconds,
+    }
+
+
+def _span(parts: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    each = list(parts)
+    return min(part["started"] for part in each), max(part["ended"] for part in each)
+
+
+def about_of(task: SuiteTask, template: Template | None) -> dict[str, Any]:
+    """What `judged` has to know of a task."""
+    criteria = attrs.evolve(task.criteria, speedup_min=None, memory_efficiency=None)
+    return {
+        "id": task.id,
+        "criteria": criteria.said(),
+        "python": sys.executable if template is None else template.python,
+        "cwd": "." if template is None else str(template.cwd),
+    }

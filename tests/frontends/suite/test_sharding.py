@@ -1,0 +1,193 @@
+"""Shards: the files of a task in parts of about the same length, judged as one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch import InvalidTaskError, ValidationFailedError
+from taskorch.frontends.suite import load, run
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._sharding import dealt, sharded
+
+SUITE = """\
+templates:
+  t: {{pytest: [-q], coverage: [pkg]}}
+orchestrator:
+  task_definitions:
+    unit_tests:
+      - {{id: A, template: t, shards: {shards}, arguments: {arguments},
+         success_criteria: {criteria}}}
+      - {{id: B, template: t, dependencies: [A], arguments: [tests/test_0.py]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Four files: 1, 2, 3 and 4 tests; the first test of the last one fails."""
+    here = tmp_path_factory.mktemp("project")
+    (here / "pytest.ini").write_text("[pytest]\n")
+    (here / "pkg.py").write_text(
+        "def f(x):\n    if x == 3:\n        return 3\n    return 0\n"
+    )
+    (here / "tests").mkdir()
+    for n in range(4):
+        text = "from pkg import f\n"
+        for k in range(n + 1):
+            text += f"def test_{k}():\n    assert ({n}, {k}) != (3, 0) and f({n}) in (0, {n})\n"
+        (here / f"tests/test_{n}.py").write_text(text)
+    return here
+
+
+@pytest.fixture
+def suite_of(project, tmp_path):
+    def suite_of(criteria="{}", arguments="[tests]", shards=2):
+        path = project / f"{tmp_path.name}.yaml"
+        path.write_text(
+            SUITE.format(criteria=criteria, arguments=arguments, shards=shards)
+        )
+        return load(path)
+
+    return suite_of
+
+
+def piles(suite):
+    return [
+        [word for word in part.arguments if not word.startswith("-")]
+        for part in suite.tasks[0].subtasks
+    ]
+
+
+def files(*numbers):
+    return [f"tests/test_{n}.py" for n in numbers]
+
+
+def test_without_shards_a_suite_is_as_it_is(suite_of, tmp_path):
+    suite = suite_of(shards=1)
+    assert sharded(suite, RunFolder(tmp_path)) is suite
+
+
+def test_first_the_number_of_tests_decides_and_then_recorded_durations(
+    suite_of, tmp_path
+):
+    folder = RunFolder(tmp_path / "out").make()
+    suite = sharded(suite_of(arguments="[tests, -x]"), folder)
+    assert [part.id for part in suite.tasks[0].subtasks] == ["A-1", "A-2"]
+    assert piles(suite) == [files(0, 3), files(1, 2)]
+    assert suite.tasks[0].subtasks[0].arguments[-1] == "-x"
+    # A run that goes on has the same shards.
+    history = History(
+        tests={"tests/test_0.py::test_0": 9.0, "tests/test_3.py::test_0": 1.0}
+    )
+    history.write(folder.history)
+    assert piles(sharded(suite_of(), folder)) == [files(0, 3), files(1, 2)]
+    folder.shards.unlink()
+    # What is not known takes the usual time of a test, 5 s, for each: 10 s and 15 s.
+    assert piles(sharded(suite_of(), folder)) == [files(2, 3), files(0, 1)]
+
+
+def test_shards_are_judged_together(suite_of, tmp_path):
+    """One of ten tests fails: 0.9, although a shard has 0.8."""
+    report = run(suite_of("{pass_rate: 0.9, coverage: 1.0}"), tmp_path / "out")
+    assert report.passed
+    assert report.counts.total == 11  # 10, and that of B
+    parts = {task.id: task for task in report.tasks}
+    assert parts["A-1"].counts.failed + parts["A-2"].counts.failed == 1
+    assert (parts["A-1"].coverage, parts["A-2"].coverage) == (1.0, 0.75)
+    said = json.loads((tmp_path / "out/artifacts/A_coverage.json").read_text())
+    assert said["totals"]["covered_lines"] == 4
+
+
+def test_a_whole_that_does_not_meet_its_criteria_blocks_what_depends_on_it(
+    suite_of, tmp_path
+):
+    report = run(suite_of("{pass_rate: 0.91}"), tmp_path / "out")
+    states = {task.id: task.status for task in report.tasks}
+    assert states == {
+        "A-1": "completed_success",
+        "A-2": "completed_success",
+        "A": "completed_failure",
+        "B": "blocked",
+    }
+    whole = next(task for task in report.tasks if task.id == "A")
+    assert whole.error.startswith("pass_rate is 0.9 (9 of 10), and at least 0.91")
+
+
+def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path):
+    report = run(suite_of(), tmp_path / "out")
+    states = {task.id: task.status for task in report.tasks}
+    assert sorted(states.values()) == [
+        *("blocked", "blocked", "completed_failure", "completed_success")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("[-q]", "name no files and folders alone"),
+        ("[tests/test_0.py::test_0]", "name no files and folders alone"),
+        ("[tests, nothing.py]", "pytest finds no tests"),
+        ("[tests, -knothing]", "pytest finds no tests"),
+    ],
+)
+def test_what_cannot_be_split(arguments, part, suite_of, tmp_path):
+    with pytest.raises(InvalidTaskError, match=part):
+        run(suite_of(arguments=arguments), tmp_path / "out")
+
+
+def test_files_that_cannot_be_read_or_are_skipped_are_in_a_shard_too(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_broken.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "test_out.py").write_text(
+        "import pytest\npytest.skip('no', allow_module_level=True)\n"
+    )
+    (tmp_path / "test_good.py").write_text("def test(): pass\n")
+    (tmp_path / "suite.yaml").write_text(
+        "templates: {t: {pytest: []}}\norchestrator: {task_definitions: {unit_tests: "
+        "[{id: A, template: t, shards: 9, arguments: [.]}]}}\n"
+    )
+    suite = sharded(load(tmp_path / "suite.yaml"), RunFolder(tmp_path / "out").make())
+    assert sorted(piles(suite)) == [
+        ["test_broken.py"],
+        ["test_good.py"],
+        ["test_out.py"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "part"),
+    [
+        ("{id: A, template: t, shards: 2, subtasks: [B]}", "A has shards and subtasks"),
+        ("{id: A, template: c, shards: 2}", "only what pytest runs can be split"),
+        ("{id: A, template: t, shards: 0}", "a whole number from 1 to 999 is needed"),
+        (
+            "{id: A, template: t, shards: 2}, {id: A-2, template: t}",
+            "id 'A-2' is that of a shard of A",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be(task, part, tmp_path):
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "templates: {t: {pytest: []}, c: {command: [x]}}\n"
+        f"orchestrator: {{task_definitions: {{unit_tests: [{task}]}}}}\n"
+    )
+    with pytest.raises(ValidationFailedError, match=part):
+        load(path)
+
+
+@given(
+    st.dictionaries(st.text(), st.floats(0, 1e6), min_size=1),
+    st.integers(1, 20),
+)
+def test_every_file_is_in_one_pile_and_none_is_much_too_heavy(weights, count):
+    """Graham's bound for the longest first: 4/3 of the best possible."""
+    found = dealt(weights, count)
+    assert sorted(name for pile in found for name in pile) == sorted(weights)
+    assert len(found) <= count
+    heaviest = max(sum(weights[name] for name in pile) for pile in found)
+    best = max(sum(weights.values()) / count, *weights.values())
+    assert heaviest <= 2 * best + 1e-6
+    assert dealt(weights, count) == found
