@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import eventually
 
 from taskorch import TaskState
 from taskorch.frontends.suite import _agent, _translation, load
@@ -307,7 +307,7 @@ def test_slow():
     time.sleep(600)
 """
     write(run.folder, "test_slow.py", text)
-    end, _ = run(["-q"], is_to_end=lambda: begun(run.folder))
+    end, _ = run(["-q"], is_to_end=lambda: begun(run.folder), grace=45.0)
     assert end["exit_code"] == 2
     outcomes = {test["id"]: test["outcome"] for test in run.found()["tests"]}
     assert outcomes == {"test_slow.py::test_quick": "passed"}
@@ -419,7 +419,8 @@ def whole(tmp_path_factory):
 
     with _translation.orchestrator_of(suite, agent) as orch:
         orch.workflows.start(_translation.workflow_of(suite), id="r")
-        orch.wait(PATIENCE)
+        # Ten attempts, of which each starts programs: as long as a test may take.
+        assert orch.wait(50)
         tasks = {name: orch.get_task_status(f"r/{name}") for name in "ABCDE"}
     for one in agents:
         one.close()
