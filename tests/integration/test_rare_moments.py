@@ -372,6 +372,37 @@ def hold_and_fail() -> None:
     raise ValueError
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_one_that_was_never_used_has_nothing_to_report(
+    durable: bool, path: Path
+) -> None:
+    report = TaskOrchestrator(journal=path if durable else None).stop()
+    assert (report.completed, report.failed, report.cancelled) == (0, 0, 0)
+    assert (report.left, report.leaked) == ((), ())
+    assert not path.exists()
+
+
+@in_loop
+async def test_a_block_that_was_stopped_within_was_not_cut_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever stopped it knows what was left."""
+    async with TaskOrchestrator() as orch:
+        orch.submit(asyncio.sleep, 10 * PATIENCE)
+        report = await orch.aio.stop(drain=False)
+    assert len(report.left) == 1
+    assert "the block ended" not in caplog.text
+
+
+def test_whoever_listens_hears_of_checkpoints() -> None:
+    """In memory, too."""
+    with TaskOrchestrator() as orch:
+        seen = Recorder(orch, "task_checkpointed")
+        handle = orch.submit(lambda: current_context().checkpoint(1))
+        handle.result(PATIENCE)
+        assert seen.wait_for(1)[0].task_id == handle.task_id
+
+
 def test_what_still_runs_as_one_in_memory_stops_may_be_cancelled() -> None:
     """Only what is left to a next life may not; and that says so."""
     hold = Hold()

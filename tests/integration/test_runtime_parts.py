@@ -244,10 +244,12 @@ def test_whoever_is_asked_is_named_while_he_is() -> None:
 
 def test_a_retry_handler_is_told_the_seconds_since_the_first_attempt() -> None:
     told: list[float] = []
+    delays: list[float] = []
 
     class Handler(BackoffRetryHandler):
         def decide(self, failure: Any, context: Any) -> Any:
             told.append(failure.elapsed)
+            delays.append(failure.last_delay)
             return super().decide(failure, context)
 
     begin = monotonic()
@@ -255,6 +257,7 @@ def test_a_retry_handler_is_told_the_seconds_since_the_first_attempt() -> None:
         retry = RetryPolicy(2, base=0.001)
         orch.submit_task(Task.call(divmod, 1, 0, retry=retry)).exception(PATIENCE)
     assert len(told) == 2
+    assert delays[0] == 0.0 < delays[1] < 1.0
     assert 0 < told[0] < told[1] <= monotonic() - begin
 
 

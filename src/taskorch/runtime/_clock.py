@@ -20,12 +20,11 @@ class MonotonicClock:
             an earlier life, whatever the wall clock says now.
     """
 
-    __slots__ = ("base", "now_ns")
+    __slots__ = ("now_ns",)
 
     def __init__(self, not_before: int = 0) -> None:
         wall = max(time.time_ns(), not_before)
         base: Final = wall - time.monotonic_ns()
-        self.base = base
         monotonic = time.monotonic_ns
 
         def now_ns() -> int:
