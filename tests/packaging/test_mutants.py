@@ -36,7 +36,7 @@ LIBRARY = """
 
 
     def nap():
-        time.sleep(0 / 4)
+        time.sleep(0 / 2)
 
 
     class Thing:
@@ -82,7 +82,7 @@ TESTS = """
         assert FIVE == 5
 
 
-    @pytest.mark.parametrize("number", range(6))
+    @pytest.mark.parametrize("number", range(8))
     def test_nap(number):
         nap()
 
@@ -101,7 +101,7 @@ CONFTEST = """
 
     settings.register_profile("others")
 """
-NAPS = [f"nap[{number}]" for number in range(6)]
+NAPS = [f"nap[{number}]" for number in range(8)]
 NAMES = ("larger", "default", "in_another_process", "count_down", "twice", "five")
 
 
@@ -214,10 +214,13 @@ def test_the_others_are_asked_after_one_that_fails_without_the_change_too(projec
 
 def test_nobody_waits_for_many_that_are_each_a_little_late(project):
     """Each has its slack, and all together have two."""
-    mutant = change(project[0], "sleep(0", "(1) / 4")
-    answer = attempt(project, mutant, named(*NAPS), slack=0.5)
-    assert answer["how"] == "hangs"
-    assert attempt(project, mutant, named(*NAPS[:2]), slack=0.5)["by"] is None
+    mutant = change(project[0], "sleep(0", "(1) / 2")
+    usual = dict.fromkeys(sorted(named(*NAPS)), 0.01)
+    footprints = Footprints()
+    footprints.add({"seconds": usual, "lines": {}})
+    timed = (*project[:2], footprints)
+    assert attempt(timed, mutant, usual, slack=1.5)["how"] == "hangs"
+    assert attempt(timed, mutant, [*usual][:2], slack=1.5)["by"] is None
 
 
 def test_the_nearest_are_the_first_then_the_fastest_within_their_time(project):
