@@ -12,8 +12,6 @@ from typing import Final
 from taskorch.cli import FAILED, OK
 from taskorch.frontends.workspace import Workspace
 
-__all__ = ("add_arguments",)
-
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 

@@ -8,8 +8,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ("PidFile",)
-
 _log = logging.getLogger("taskorch.executors")
 
 

@@ -10,8 +10,6 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 
-__all__ = ("DEFAULT_AGENT", "PRESETS", "AgentProgram", "agent_program")
-
 
 @attrs.frozen
 class AgentProgram:

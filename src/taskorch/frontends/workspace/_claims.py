@@ -30,8 +30,6 @@ import attrs
 from taskorch.frontends.workspace._layout import Layout, Staged
 from taskorch.frontends.workspace._status import Status, read_status
 
-__all__ = ("Claim", "Claims", "FencedOffError", "Held")
-
 #: The variable by which a program is found that has outlived its runner.
 TASK_VARIABLE: Final = "TASK_ID"
 #: Of the file of a claim, which has a fence and the name of a runner.

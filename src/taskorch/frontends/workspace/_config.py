@@ -21,8 +21,6 @@ from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import id_problem
 from taskorch.model._show import show
 
-__all__ = ("FILE", "Config", "PhaseRule", "read_config")
-
 FILE: Final = "workspace.yaml"
 _HOUR: Final = 3600.0
 _MAX_BYTES: Final = 1 << 18

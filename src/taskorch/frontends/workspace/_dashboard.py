@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from taskorch.frontends.workspace._progress import PhaseCounts, Progress
 
-__all__ = ("dashboard", "why")
-
 
 def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
     """The page of the protocol: each phase with its counts."""

@@ -16,8 +16,6 @@ from taskorch.frontends.workspace._scan import Plan, maker_of
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.model import Task
 
-__all__ = ("DryRun", "Step", "dry_run")
-
 #: Seconds for a task of which nothing is known.
 _UNKNOWN = 60.0
 _SHOWN = 1000

@@ -16,8 +16,6 @@ from taskorch.model import to_units
 from taskorch.model._limits import MAX_PRIORITY
 from taskorch.model._show import show
 
-__all__ = ("Fields", "Place", "path_problem")
-
 #: A line and a column, from 1.
 Place = tuple[int, int]
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._task_file import TaskFile
 
-__all__ = ("missing_files", "missing_inputs", "missing_outputs")
-
 
 def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
     """What a task needs and is not there: each path, and why it does not count."""

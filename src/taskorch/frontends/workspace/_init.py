@@ -7,8 +7,6 @@ from typing import Final
 
 from taskorch.frontends.workspace._layout import KINDS, Layout
 
-__all__ = ("init",)
-
 _TEMPLATE: Final = """\
 ---
 dependencies: []            # ids of tasks, such as 01-analysis/01-run-tests

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ("KINDS", "Layout", "Staged", "to_json")
-
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")
 

@@ -21,8 +21,6 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 
-__all__ = ("PhaseCounts", "Progress")
-
 #: Ids that a line names.
 _NAMED = 5
 

@@ -11,8 +11,6 @@ from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._scan import Plan
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 
-__all__ = ("Report", "report_on")
-
 #: Tasks of one kind that a page names.
 _SHOWN = 20
 

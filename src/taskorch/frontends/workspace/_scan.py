@@ -18,8 +18,6 @@ from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.model import id_problem
 from taskorch.workflows._names import guess
 
-__all__ = ("Plan", "Scanner")
-
 #: Files of other kinds in the folder of tasks.
 _NO_TASKS: Final = frozenset({"README.md", "TEMPLATE.md"})
 _SUFFIX: Final = ".md"

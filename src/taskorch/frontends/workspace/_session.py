@@ -30,8 +30,6 @@ from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, tas
 from taskorch.frontends.workspace._work import Failed, Tell, Worker
 from taskorch.model import Task
 
-__all__ = ("Session",)
-
 #: Seconds between two looks at the files.
 _LOOK: Final = 0.5
 

@@ -13,8 +13,6 @@ import attrs
 from taskorch.frontends.workspace._layout import to_json
 from taskorch.model._show import show
 
-__all__ = ("State", "Status", "StatusRefusedError", "read_status", "stamp")
-
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
 _STATES: Final = get_args(State)

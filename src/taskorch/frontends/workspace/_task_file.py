@@ -11,8 +11,6 @@ import attrs
 from taskorch.frontends.workspace._fields import Fields, Place
 from taskorch.frontends.workspace._problems import Problem
 
-__all__ = ("TaskFile", "body_of", "head_of", "read_task_file")
-
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16
 #: Bytes of the whole file, where it is handed to a program.

@@ -11,8 +11,6 @@ from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import Resources, Task
 
-__all__ = ("add_agent", "orchestrator_for", "task_for")
-
 #: Attempts besides tasks: each runs its program as a task of its own, and there are
 #: gates.
 _SPARE: Final = 16

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.runtime._context import TaskContext
 
-__all__ = ("Failed", "Worker")
-
 #: Seconds between two looks at what another runner does: more and more.
 _FIRST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 0.5

@@ -33,8 +33,6 @@ from taskorch.workflows._names import guess
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
 
-__all__ = ("Workspace",)
-
 
 class Workspace:
     """

@@ -19,8 +19,6 @@ import attrs
 from taskorch.errors import UsageError
 from taskorch.model._show import show
 
-__all__ = ("FaultsError", "Node", "read")
-
 #: What a fault is: its line and its column, from 0, and a text.
 Fault = tuple[int, int, str]
 
