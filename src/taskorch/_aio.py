@@ -141,6 +141,8 @@ class AsyncOrchestrator:
                 yield await _next_within(works, end)
         finally:
             cancel_pending(works, keep=False)
+            # As in the one of the orchestrator.
+            works.clear()
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""

@@ -1000,11 +1000,17 @@ def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
         while handles:
             yield _next_result(handles, end)
     finally:
-        # If it ended early, nobody will ask for the others.
-        for handle in handles:
-            handle._rt.notices.ask(handle)
-        # Not kept: its caller is to hear why it ended, and not what ails the journal.
-        cancel_pending(handles, keep=False)
+        _leave(handles)
+
+
+def _leave(handles: list[TaskHandle[Any]]) -> None:
+    """If a map has ended early, nobody will ask for the others, or keep them."""
+    for handle in handles:
+        handle._rt.notices.ask(handle)
+    # Not kept: its caller is to hear why it ended, and not what ails the journal.
+    cancel_pending(handles, keep=False)
+    # The frames of an error lead to this list, and the handle in it to the error.
+    handles.clear()
 
 
 @takes_interrupts

@@ -155,7 +155,8 @@ class Directory:
 def _gone(owner: MakesWork, task_id: str, state: TaskState) -> Work:
     """A handle for a task that has left memory."""
     work = owner.new_work(None, (), {}, None, NO_VARIABLES)
-    row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), work, 0)
+    # As those that have left memory, it does not lead back to the handle.
+    row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, 0)
     row.state = state
     work._row = row
     msg = (

@@ -201,6 +201,8 @@ def _statuses(
             for work in works.values():
                 if work._row.state in TERMINAL:
                     _add(runtime, which, work._row, now, found)
+                # Nobody has it after this: see `recollect`.
+                work._row.cargo = None
     return [status for status in found.values() if status is not None]
 
 

@@ -144,6 +144,8 @@ class Recollection:
         if work is None:
             msg = f"task {task_id} is {state}, and its facts are not in the journal"
             raise ResultGoneError(msg, task_id=task_id)
+        # As of those that have left memory, the row does not lead back to the handle.
+        work._row.cargo = None
         return work
 
     def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:

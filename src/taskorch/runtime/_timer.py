@@ -179,6 +179,8 @@ class TimerThread:
                     until = min(until, now + int(watch * NS))
                 self._until = self._planned = until
             rt.launch(launch)
+            # It may sleep for long, and is not to keep alive what it has let go.
+            del launch
             if has_room:
                 rt.notices.has_room()
             if report:

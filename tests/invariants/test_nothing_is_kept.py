@@ -1,0 +1,172 @@
+"""
+Nothing is kept: what a user has let go of is gone, whatever was done with it.
+
+The collector of garbage is off: what is part of a ring would stay for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import sqlite3
+import threading
+import types
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually, pass_time
+from tests.invariants import use
+
+from taskorch import Task
+from taskorch.runtime import _notices
+
+LOOKS = 4
+#: Objects of these are no part of an orchestrator, or lead nowhere.
+PASSED_BY = (
+    *(str, int, float, bytes, type(None), type, types.ModuleType),
+    sqlite3.Connection,
+)
+#: What has run something, but for our own: see `has_run`.
+RUNNERS = (asyncio.Future, concurrent.futures.Future, threading.Thread)
+
+
+@pytest.fixture(autouse=True)
+def _uncollected(monkeypatch):
+    # A task that failed is kept until it is said that nobody has asked for it.
+    monkeypatch.setattr(_notices, "_PACE", 10**6)
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def of_users() -> list[Any]:
+    """What users have made, and tasks for them, that is there still."""
+    theirs = (use.Thing, use.Oops, use.Receiver)
+    return [each for each in gc.get_objects() if type(each) in theirs]
+
+
+def of_ours() -> Counter[str]:
+    """How many objects of each class of taskorch's there are."""
+    return Counter(
+        type(each).__qualname__
+        for each in gc.get_objects()
+        if type(each).__module__.partition(".")[0] == "taskorch"
+    )
+
+
+def led_to(
+    roots: Iterable[Any], is_end: Callable[[Any], bool] = lambda _: False
+) -> Iterator[Any]:
+    """All that *roots* lead to, locks, lists and all else; nothing through an end."""
+    todo = list(roots)
+    found = {id(each) for each in todo}
+    while todo:
+        for each in gc.get_referents(todo.pop()):
+            if id(each) in found or isinstance(each, PASSED_BY) or is_end(each):
+                continue
+            found.add(id(each))
+            yield each
+            if not isinstance(each, types.FunctionType):
+                todo.append(each)
+
+
+def come_to_rest(orch: Any, resident: Any) -> None:
+    """Until nothing goes on but *resident*, a task that always runs, if there is one."""
+    if resident is None:
+        assert orch.wait(PATIENCE)
+    # No timer stands any more of what has ended.
+    pass_time(orch, 60)
+    # What ended last leaves memory with the next one.
+    for _ in range(2):
+        orch.submit(int).result(PATIENCE)
+    kernel = orch._rt.kernel
+    eventually(lambda: kernel.active == (resident is not None))
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
+@pytest.mark.parametrize(
+    "acts", [use.ON_THREADS, use.ON_LOOPS], ids=["threads", "loops"]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_what_users_let_go_of_is_gone(seed, acts, durable, tmp_path):
+    looks = []
+    with ExitStack() as stack:
+        orch = stack.enter_context(
+            use.orchestrator(stack, tmp_path if durable else None)
+        )
+        resident = None
+        if seed % 2:
+            # Nobody ever sees it come to rest.
+            go = tmp_path / "go"
+            stack.callback(go.touch)
+            resident = orch.submit(use.deaf, None, go)
+        for _ in range(LOOKS):
+            # The same again: what there is more of each time is what is kept.
+            user = use.Use(orch, seed, acts=acts)
+            for _ in acts:
+                user.act()
+            come_to_rest(orch, resident)
+            eventually(lambda user=user: not any(ref() for ref in user.yielded))
+            user.let_go()
+            come_to_rest(orch, resident)
+            if acts is use.ON_LOOPS:
+                # Rings of asyncio's own: of an error with what awaited it, mostly.
+                gc.collect()
+            eventually(lambda: not of_users(), "there is still what users have made")
+            # Ours that lead to nothing of users' may be in rings.
+            gc.collect()
+            counts = Counter(type(each).__qualname__ for each in led_to([orch]))
+            # Of what has left memory the ids stay.
+            del counts["tuple"]
+            looks.append((of_ours(), counts))
+    for numbers in zip(*looks, strict=True):
+        assert grown(numbers) == {}
+
+
+def grown(looks: Sequence[Counter[str]]) -> dict[str, list[int]]:
+    """Of what there is more at each look than before."""
+    found = {name: [look[name] for look in looks] for name in looks[-1]}
+    return {
+        name: numbers
+        for name, numbers in found.items()
+        if all(before < after for before, after in pairwise(numbers))
+    }
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_remembered_of_a_task_leads_to_nothing_that_has_run_it(
+    seed, durable, tmp_path
+):
+    with ExitStack() as stack:
+        folder = tmp_path if durable else None
+        orch = stack.enter_context(use.orchestrator(stack, folder, keep_finished=1000))
+        orch.submit_task(Task.program(["true"])).result(PATIENCE)
+        orch.submit(use.give_later, use.Thing(1)).result(PATIENCE)
+        # What is there anyhow.
+        known = {id(each) for each in led_to([orch])}
+        user = use.Use(orch, seed)
+        for _ in use.ALL:
+            user.act()
+        user.let_go()
+        come_to_rest(orch, None)
+        ended = [row for row in orch._rt.kernel.tasks.values() if row.state.is_terminal]
+        assert len(ended) > len(use.ALL)
+
+        def is_end(each):
+            # The frames of an error are those of who saw it.
+            return id(each) in known or isinstance(each, types.TracebackType)
+
+        assert [each for each in led_to(ended, is_end) if has_run(each)] == []
+
+
+def has_run(each: Any) -> bool:
+    return isinstance(each, RUNNERS) or ".executors" in type(each).__module__
