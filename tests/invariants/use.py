@@ -311,7 +311,9 @@ class Use:
     def by_callback(self, patience: float) -> None:
         called = threading.Event()
         self.box[-1].add_done_callback(lambda _: called.set())
-        if not called.wait(patience):
+        self.box[-1].exception(patience)
+        # It is not, of a task that is left to the next life.
+        if self.box[-1].done() and not called.wait(patience):
             raise TimeoutError
 
     def by_as_completed(self, patience: float) -> None:
@@ -437,7 +439,8 @@ class Use:
             task.exception()
 
     async def a_wrap(self) -> None:
-        await asyncio.wrap_future(self.box[-1].future())
+        with suppress(asyncio.CancelledError):
+            await asyncio.wrap_future(self.box[-1].future())
 
     async def a_completed(self) -> None:
         for each in asyncio.as_completed(self.box):
