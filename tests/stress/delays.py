@@ -8,8 +8,8 @@ library itself knows nothing of them.
 from __future__ import annotations
 
 import functools
-import sys
 import time
+from collections.abc import Callable
 from random import Random
 
 from taskorch.executors._programs import _run
@@ -57,17 +57,20 @@ CHANCE = 0.03
 LONGEST = 0.02
 
 
-def plant(random: Random) -> None:
-    """For the rest of this process: delays at all points, and threads that switch."""
-    sys.setswitchinterval(1e-6)
+def plant(
+    random: Random,
+    put: Callable[[object, str, object], None] = setattr,
+    chance: float = CHANCE,
+) -> None:
+    """Have delays at all points: *put* puts them there."""
     for owner, name in POINTS:
-        setattr(owner, name, _delayed(getattr(owner, name), random))
+        put(owner, name, _delayed(getattr(owner, name), random, chance))
 
 
-def _delayed(function, random):
+def _delayed(function, random, chance):
     @functools.wraps(function)
     def delayed(*args, **kwargs):
-        if random.random() < CHANCE:
+        if random.random() < chance:
             time.sleep(LONGEST * random.random())
         return function(*args, **kwargs)
 

@@ -642,6 +642,7 @@ def main(plan: Plan) -> int:
     )
     wall = time.time_ns
     time.time_ns = lambda: wall() + int(plan.skew * 1e9)
+    sys.setswitchinterval(1e-6)
     delays.plant(Random(f"{plan.seed}/delays"))
     asyncio.run(asyncio.sleep(0))
     files = open_files()

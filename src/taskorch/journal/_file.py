@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -143,9 +145,13 @@ def create(path: Path) -> None:
 
     It gets its name when it is complete: it is there whole, or not at all.
     """
-    fresh = Path(f"{path}.new")
-    fresh.unlink(missing_ok=True)
-    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    # Some may have been killed as they made one.
+    for left in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
+        left.unlink(missing_ok=True)
+    # Not of one name for all: others may take over and make it at the same moment.
+    file, name = tempfile.mkstemp(prefix=f"{path.name}.new-", dir=path.parent)
+    os.close(file)
+    fresh = Path(name)
     db = connect(fresh, "rw")
     try:
         db.execute("PRAGMA journal_mode = MEMORY")
