@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against mutants fast coverage at-length others others-ready wheel soak soak-ci \
-        stress
+        stress stress-ci
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
@@ -135,6 +135,11 @@ soak-ci: $(READY)
 stress: $(READY)
 	@$(BIN)/python -m tests.stress --minutes $(MINUTES) \
 	    --seed $(or $(SEED),$(shell date +%s)) $(if $(TIMES),--rounds 1 --times $(TIMES))
+
+# A minute, from a seed that the commit chooses, as soak-ci.
+stress-ci: $(READY)
+	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
+	$(BIN)/python -m tests.stress --minutes 1 --seed $$((0x$$seed))
 
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench

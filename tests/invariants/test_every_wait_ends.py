@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 from tests.invariants import use
+from tests.stress import delays
 
 from taskorch import (
     JournalError,
@@ -119,6 +120,26 @@ def stop_in_time(orch: Any, random: Random) -> None:
     began = time.monotonic()
     orch.stop(drain=drain, timeout=timeout)
     assert time.monotonic() - began < timeout + SLACK
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tasks_that_wait_for_others_end_however_few_slots_there_are(seed, monkeypatch):
+    """Threads are held up, now and then, where they hand things to one another."""
+    random = Random(seed)
+    monkeypatch.setattr(delays, "LONGEST", 2 * use.MOMENT)
+    delays.plant(random, monkeypatch.setattr, chance=0.3)
+    with TaskOrchestrator(concurrency=1 + seed % 2, stop_timeout=1) as orch:
+        use.ORCH.set(orch)
+        ways = [use.branches] * 4 + [
+            use.above,
+            use.above_later,
+            use.hand_over,
+            use.give,
+        ]
+        things = [use.Thing(number) for number in range(12)]
+        handles = [orch.submit(random.choice(ways), thing) for thing in things]
+        for handle in handles:
+            handle.result(PATIENCE)
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])

@@ -111,15 +111,16 @@ async def above_later(thing):
 
 
 async def branches(thing):
-    """Waits for several at once, each of which takes another time."""
+    """Waits for several at once, again and again, and is at work in between."""
+    random = Random(thing.number)
 
-    async def branch(pauses):
-        for _ in range(2):
-            for _ in range(pauses):
-                await asyncio.sleep(0)
-            await (await ORCH.get().aio.submit(give, thing))
+    async def branch():
+        for _ in range(4):
+            await asyncio.sleep(MOMENT * random.random())
+            below = Task.call(give, thing, priority=random.randrange(3))
+            await (await ORCH.get().aio.submit_task(below))
 
-    await asyncio.gather(*map(branch, range(3)), return_exceptions=True)
+    await asyncio.gather(branch(), branch(), branch(), return_exceptions=True)
     return thing
 
 

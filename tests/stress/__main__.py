@@ -34,6 +34,8 @@ from taskorch.executors._programs import _guardian
 
 PR_SET_CHILD_SUBREAPER = 36
 CLONE3 = 435
+#: Processes that get numbers of ended programs when a life is killed.
+STRANGERS = 5
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 
 
@@ -66,12 +68,15 @@ class Round:
             while time.monotonic() < end and self.look() and pids[0] in self.living:
                 time.sleep(self.random.expovariate(1 / 0.1))
                 self.meddle(plan)
-            if plan.end == "kill":
+            if plan.end in ("kill", "forgotten"):
+                # What ends its programs now must not meet others.
+                for _ in range(STRANGERS):
+                    self.reuse_number()
                 self.killed.update(self.living)
                 for pid in self.living:
                     os.kill(pid, signal.SIGKILL)
             if plan.end != "takeover":
-                self.await_end()
+                self.await_end(is_last=plan.end == "forgotten")
         self.check_ledger()
         self.check_strangers()
         left = list((self.journal.parent / "tmp").iterdir())
@@ -84,6 +89,8 @@ class Round:
         random, seed, end = self.random, self.seed, ""
         if random.random() < 0.4:
             end = random.choice(["memory", "disk"])
+            if end == "memory" and random.random() < 0.5:
+                yield life.Plan(f"{seed}/-", self.journal, "forgotten", 0.5)
             yield life.Plan(f"{seed}/0", self.journal, end, 2.0)
             return
         for number in range(random.choice([1, 2, 3])):
@@ -130,6 +137,7 @@ class Round:
     def meddle(self, plan: life.Plan) -> None:
         """Do something to a life, its programs or its guardian, from outside."""
         self.look()
+        self.note_free()
         if self.random.random() < 0.3:
             self.reuse_number()
         for pid in tuple(self.living):
@@ -154,14 +162,19 @@ class Round:
                     # Whether it was to go on is not for us to say.
                     os.kill(target, signal.SIGKILL)
 
-    def reuse_number(self) -> None:
-        """The number of a program that ended a while ago goes to another process."""
+    def note_free(self) -> None:
         now = time.monotonic()
-        numbers = {int(pid) for _, pid in ledger.of(self.journal, "pid")}
-        for pid in numbers:
+        for pid in {int(pid) for _, pid in ledger.of(self.journal, "pid")}:
             if _guardian.state_of(pid) is None:
                 self.free.setdefault(pid, now)
-        free = [pid for pid in numbers if now - self.free.get(pid, now) > 0.5]
+            else:
+                self.free.pop(pid, None)
+
+    def reuse_number(self) -> None:
+        """The number of a program that ended a while ago goes to another process."""
+        self.note_free()
+        now = time.monotonic()
+        free = [pid for pid, since in self.free.items() if now - since > 0.5]
         if free and (pid := fork_as(self.random.choice(free))):
             self.strangers.append(pid)
 
@@ -175,8 +188,11 @@ class Round:
                 os.kill(pid, signal.SIGKILL)
         self.look()
 
-    def await_end(self) -> None:
-        """All lives end, and nothing of theirs is left."""
+    def await_end(self, *, is_last: bool) -> None:
+        """All lives end, and nothing of theirs is left.
+
+        What nobody watches over any more is left to the next life, if there is one.
+        """
         end = time.monotonic() + 4 * life.PATIENCE
         while self.look():
             if time.monotonic() > end:
@@ -189,12 +205,12 @@ class Round:
             self.look()
             return [c for c in self.children(os.getpid()) if c not in self.strangers]
 
-        if self.unwatched:
-            self.unwatched = False
+        unwatched, self.unwatched = self.unwatched, False
+        if unwatched and not is_last:
             return
-        left = life.until(orphans, life.PATIENCE)
-        for pid in left:
-            self.faults.append(f"an orphan: {name_of(pid)}")
+        for pid in orphans() if unwatched else life.until(orphans, life.PATIENCE):
+            if not unwatched:
+                self.faults.append(f"an orphan: {name_of(pid)}")
             os.kill(pid, signal.SIGKILL)
 
     def check_ledger(self) -> None:

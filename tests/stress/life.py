@@ -84,7 +84,8 @@ class Plan:
     seed: str
     journal: Path | None
     #: How it ends: `drain`, `stop`, `hurry`; or by others: `kill`, `takeover`. Those in
-    #: `memory` and on a `disk` that fails now and then have no next life.
+    #: `memory` and on a `disk` that fails now and then have no next life; nor has one
+    #: in memory that is killed, and so `forgotten`.
     end: str
     seconds: float
     #: What the wall clock is ahead.
@@ -173,7 +174,7 @@ class Life:
         folder = plan.journal.parent
         self.locks, self.ledger = folder / "lock", folder / "ledger"
         journal = None
-        if plan.end != "memory":
+        if plan.end not in ("memory", "forgotten"):
             journal = SqliteJournal(
                 plan.journal,
                 durability="power" if plan.end == "disk" else "process",
@@ -537,6 +538,8 @@ class Life:
     def run(self):
         self.orch.start()
         if self.plan.end == "memory":
+            # Its logs need a folder: whatever others have left there goes.
+            self.begin_program(0, "")
             gc.collect()
             gc.disable()
             counts = Counter()
@@ -544,7 +547,7 @@ class Life:
                 self.round(self.plan.seconds / 4, f"{self.plan.seed}/{number}")
                 self.check_stopped()
                 counts = self.check_growth(counts if number > 1 else Counter())
-        elif self.plan.end in ("kill", "takeover"):
+        elif self.plan.end in ("kill", "takeover", "forgotten"):
             self.round(PATIENCE, self.plan.seed)
         elif self.plan.end == "disk":
             self.check_power_loss()

@@ -1,13 +1,14 @@
 """
 Faults that were there once, put back one at a time: would they be found?
 
-`python -m tests.stress.put_back` says of each whether the stress finds it, and whether
-the simulator does, neither of which knows of it; and how long that took. Names after it
-choose some.
+`python -m tests.stress.put_back` says of each which of those finds it who know of none:
+the stress, the simulator, and each of the tests of what must hold whatever is done. Words
+after it choose some.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -109,8 +110,8 @@ def guardian_not_told(patch):
 
 
 def grace_unbounded(patch):
-    old = "drained = self._drain() if drain and self._rt.started else False"
-    plant(patch, Lifecycle._stop, old, f"{old}\n    self._end = None")
+    old = "left: list[_Left] = rt.step(self._close)"
+    plant(patch, Lifecycle._finish, old, f"{old}\n    self._end = None")
 
 
 def waits_pile_up(patch):
@@ -178,35 +179,78 @@ BUGS = {
 }
 
 
-def stress(name: str, seed: int, minutes: float) -> tuple[bool, float, str]:
-    """Whether the stress finds a bug, after how many seconds, and what it says."""
+#: What looks for them, by its name: words for Python, after which it gives another exit
+#: code than 0 if it has found something. None of them knows of any fault.
+FINDERS = {
+    name: [
+        "-m",
+        "tests.stress.put_back",
+        "--within",
+        "{bug}",
+        f"tests/invariants/{file}",
+    ]
+    for name, file in {
+        "nothing is kept": "test_nothing_is_kept.py",
+        "every wait ends": "test_every_wait_ends.py",
+        "one of two": "test_one_of_two.py",
+        "time": "test_time.py",
+        "consumers": "test_consumers.py",
+    }.items()
+}
+FINDERS["stress"] = [
+    *("-m", "tests.stress", "--bug", "{bug}", "--seed", "1"),
+    *("--minutes", str(MINUTES)),
+]
+FINDERS["simulator"] = ["-m", "tests.stress.put_back", "--simulated", "{bug}"]
+
+
+def look(finder: str, bug: str) -> tuple[bool, float, str]:
+    """Whether *finder* finds *bug*, after how many seconds, and what it says."""
     began = time.monotonic()
-    words = ["--bug", name, "--seed", str(seed), "--minutes", str(minutes)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.stress", *words],
+        [sys.executable, *(word.format(bug=bug) for word in FINDERS[finder])],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    said = done.stdout.splitlines()
-    what = said[1].strip() if len(said) > 1 else done.stderr[-200:]
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+    said = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "  "))]
+    what = (said or [""])[0].removeprefix("E").strip()
     return done.returncode == 1, time.monotonic() - began, what
 
 
-def main() -> None:
-    chosen = [n for n in BUGS if any(w in n for w in sys.argv[1:] or [""])]
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.stress.put_back")
+    parser.add_argument("words", nargs="*", help="of the names of faults; all without")
+    parser.add_argument("--finder", action="append", help="only this one, or these")
+    parser.add_argument("--within", help="put this one back, and run the tests named")
+    parser.add_argument("--simulated", help="put this one back, and simulate")
+    given = parser.parse_args()
+    if given.within:
+        BUGS[given.within](pytest.MonkeyPatch())
+        # The library is there already, to have its fault.
+        quietly = ["-q", "-x", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        return pytest.main([*quietly, "-p", "no:cacheprovider", *given.words])
+    if given.simulated:
+        BUGS[given.simulated](pytest.MonkeyPatch())
+        found = hunt(30)
+        print(f"  {found and found[1:]}")
+        return found is not None
+    chosen = [n for n in BUGS if any(w in n for w in given.words or [""])]
+    missed = set(chosen)
     for name in chosen:
-        with pytest.MonkeyPatch.context() as patch:
-            BUGS[name](patch)
-            simulated = hunt(30)
-        found, seconds, what = stress(name, 1, MINUTES)
-        print(
-            f"{name}\n    stress: {found} after {seconds:.0f} s: {what[:150]}\n"
-            f"    simulator: {simulated and simulated[1]}",
-            flush=True,
-        )
+        print(name, flush=True)
+        for finder in given.finder or FINDERS:
+            found, seconds, what = look(finder, name)
+            if found:
+                missed.discard(name)
+            said = f"found: {what[:110]}" if found else "-"
+            print(f"    {finder:16}{seconds:4.0f} s  {said}", flush=True)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} are found", *sorted(missed))
+    return len(missed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -72,7 +72,7 @@ from taskorch.runtime._work import (
     names_above,
     note_given,
     place_under,
-    task_of_work,
+    task_of,
 )
 
 __all__ = ("Entry", "Submission")
@@ -537,7 +537,7 @@ class Submission:
         old = self._ended(task_id)
         row = old._row
         again = rt.directory.reruns.next_id(row.id)
-        task = task_of_work(old, row)
+        task = task_of(row, old)
         task = attrs.evolve(task, id=again, idempotency_key=None, after=())
         # What it waited for may have been run again since: these are what counts.
         above = names_above(old)

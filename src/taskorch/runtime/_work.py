@@ -299,9 +299,10 @@ def let_go_of_handle(work: Work, attempt: int) -> None:
         control.detach()
 
 
-def task_of(row: TaskRow) -> Task:
+def task_of(row: TaskRow, left: Work | None = None) -> Task:
     """The task of *row* as the user's policies see it: with its id."""
-    work: Work = row.cargo
+    # Of one that has left memory, the row does not lead there.
+    work: Work = row.cargo if left is None else left
     task = work._task
     if task is None:
         fn = work._fn
