@@ -1,4 +1,6 @@
-"""`python -m taskorch` is the command line."""
+"""`python -m taskorch`: the command line."""
+
+from __future__ import annotations
 
 import sys
 

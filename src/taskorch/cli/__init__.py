@@ -23,10 +23,11 @@ __all__ = ("COMMANDS", "main")
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
-_INTERRUPTED: Final = 130
+INTERRUPTED: Final = 130
 
 #: Of each command: what it is for, and the module that has it.
 COMMANDS: Final = {
+    "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
 }
 
@@ -47,17 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     try:
         code: int = args.run(args)
-    except TaskorchError as error:
-        print(f"taskorch: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("taskorch: interrupted", file=sys.stderr)
-        return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
         # exit, either.
         sys.stdout = None
         return FAILED
+    except (TaskorchError, OSError, ImportError) as error:
+        print(f"taskorch: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("taskorch: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return code
 
 

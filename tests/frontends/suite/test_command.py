@@ -7,7 +7,7 @@ import sys
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch.frontends.suite._command import main
+from taskorch import cli
 
 SUITE = """\
 templates:
@@ -19,6 +19,10 @@ orchestrator:
     unit_tests: [{id: A, template: sh, name: Ada}, {id: B, template: sh}]
     slow_tests: [{id: C, template: sh, dependencies: [A]}]
 """
+
+
+def main(words):
+    return cli.main(["suite", *words])
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
 
 def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     (here / "B.sh").write_text("echo > began; sleep 600")
-    command = [sys.executable, "-m", "taskorch.frontends.suite", "run", "suite.yaml"]
+    command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         eventually((here / "began").exists)
@@ -142,8 +146,8 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(here):
 def test_what_is_not_installed_is_said(module, here):
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
-        "from taskorch.frontends.suite import main\n"
-        "sys.exit(main(['run', 'suite.yaml']))"
+        "from taskorch.cli import main\n"
+        "sys.exit(main(['suite', 'run', 'suite.yaml']))"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False

@@ -5,12 +5,11 @@ Test suites: a configuration of phases and tasks, run by a fleet of agents.
     report = suite.run(configuration, "out")
 
 It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and coverage.py
-are needed where the tests run. `main` is the command line.
+are needed where the tests run. `taskorch suite` is its command line.
 """
 
 from __future__ import annotations
 
-from taskorch.frontends.suite._command import main
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._measures import Counts
@@ -52,7 +51,6 @@ __all__ = (
     "Template",
     "check_message",
     "load",
-    "main",
     "message_schema",
     "plan",
     "run",

@@ -1,15 +1,15 @@
-"""The commands: run, plan and report."""
+"""`taskorch suite`: a test suite, from the command line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Final
 
-from taskorch.errors import JournalTakenError, UsageError
+from taskorch.cli import FAILED, INTERRUPTED, OK, USAGE
+from taskorch.errors import JournalTakenError
 from taskorch.frontends.suite._markdown import headline, status
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
@@ -17,45 +17,16 @@ from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import Ended, read_report, run
 from taskorch.workflows._words import duration
 
-#: What programs exit with: a task failed, the question was wrong, it runs already.
-_FAILED, _USAGE, _TAKEN = 1, 2, 75
-_INTERRUPTED: Final = 130
+#: The exit code where another process runs the suite: EX_TEMPFAIL of sysexits.h.
+_TAKEN: Final = 75
 #: Where a run keeps its files, beside the first file of its configuration.
 _FOLDER: Final = ".taskorch"
 _FORMATS: Final = ("md", "json", "xml", "html")
 _SHOWN: Final = 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run, plan or report on a test suite.
-
-    Args:
-        argv: The arguments; None takes those of the process.
-
-    Returns:
-        0: all is well; 1: a task failed; 2: the question was wrong; 75: it runs
-        already; 130: it was interrupted.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        code: int = arguments.act(arguments)
-    except JournalTakenError as error:
-        print(error, file=sys.stderr)
-        return _TAKEN
-    except (UsageError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
-        return _USAGE
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on from here", file=sys.stderr)
-        return _INTERRUPTED
-    return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="taskorch suite", description="Run a test suite with a fleet of agents."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the commands."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, act, about in (
         ("run", _run, "run a suite, or go on with the run that was interrupted"),
@@ -63,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         ("report", _show, "show the report of the run that has ended"),
     ):
         command = commands.add_parser(name, help=about, description=f"{about}.")
-        command.set_defaults(act=act)
+        command.set_defaults(run=_do, act=act)
         command.add_argument(
             "config", nargs="+", type=Path, help="the files of the configuration"
         )
@@ -87,7 +58,19 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--format", choices=_FORMATS, default="md", help="how to write it"
             )
-    return parser
+
+
+def _do(arguments: argparse.Namespace) -> int:
+    """What was asked for; the exit code, which is 75 if the suite runs already."""
+    try:
+        code: int = arguments.act(arguments)
+    except JournalTakenError as error:
+        print(f"taskorch: {error}", file=sys.stderr)
+        return _TAKEN
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return code
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
@@ -115,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     print(_summary(report))
     print(f"{folder / 'report.html'} has it all")
-    return 0 if report.passed else _FAILED
+    return OK if report.passed else FAILED
 
 
 def _line(event: Ended, ended: int, total: int) -> str:
@@ -161,9 +144,9 @@ def _summary(report: SuiteReport) -> str:
 def _plan(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
     print(plan(suite, _folder(arguments)), end="")
-    return _USAGE if suite.missing else 0
+    return USAGE if suite.missing else OK
 
 
 def _show(arguments: argparse.Namespace) -> int:
     print(read_report(_folder(arguments), arguments.format), end="")
-    return 0
+    return OK
