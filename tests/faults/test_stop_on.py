@@ -177,7 +177,7 @@ def test_what_is_no_signal_is_refused(wrong):
 def test_it_is_for_the_main_thread_and_for_those_that_live():
     """Elsewhere, Python has no signals."""
     orch = TaskOrchestrator()
-    with pytest.raises(UsageError, match="main thread"):
+    with pytest.raises(UsageError, match="is for the main"):
         asyncio.run(asyncio.to_thread(orch.stop_on, signal.SIGTERM))
     orch.stop()
     with pytest.raises(NotRunningError):

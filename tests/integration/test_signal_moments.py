@@ -135,7 +135,10 @@ def test_one_is_sent_again_after_its_pause_only(
 def test_only_the_main_thread_may_say_at_which_signals_one_stops() -> None:
     """It is told so by an error, and not by Python's."""
     orch = TaskOrchestrator()
-    with ThreadPoolExecutor(1) as pool, pytest.raises(UsageError, match="main thread"):
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(UsageError, match="is for the main"),
+    ):
         pool.submit(orch.stop_on, signal.SIGUSR1).result(PATIENCE)
 
 
