@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tests.frontends.workspace.tools import write
@@ -120,6 +121,9 @@ def test_what_a_dead_runner_has_left_must_end_first(claims, tmp_path):
     first.close()
     left = subprocess.Popen(["sleep", "60"], env={**os.environ, "TASK_ID": "a/one"})
     write(tmp_path, {"workspace/pids/a/one.pid": str(left.pid)})
+    # A program that has just begun has no variables for an instant.
+    while b"TASK_ID" not in Path(f"/proc/{left.pid}/environ").read_bytes():
+        time.sleep(0.001)
 
     held = second.claim(running("a/one"))
     assert held == Held(None, left.pid)
