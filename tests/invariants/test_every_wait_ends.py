@@ -20,14 +20,13 @@ from tests.invariants import use
 from tests.stress import delays
 
 from taskorch import (
-    JournalError,
     JournalTakenError,
-    JournalUnavailableError,
     SqliteJournal,
     Task,
     TaskorchError,
     TaskOrchestrator,
 )
+from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.runtime import _committer
 
 #: Seconds that nobody waits in a test.

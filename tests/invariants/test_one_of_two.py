@@ -18,13 +18,8 @@ from tests.integration.tools import PATIENCE, eventually
 from tests.invariants import use
 from tests.stress import delays
 
-from taskorch import (
-    JournalTakenError,
-    JournalUnavailableError,
-    SqliteJournal,
-    TaskorchError,
-    TaskOrchestrator,
-)
+from taskorch import JournalTakenError, SqliteJournal, TaskorchError, TaskOrchestrator
+from taskorch.errors import JournalUnavailableError
 from taskorch.events import TaskCompleted, TaskSubmitted
 
 #: Orchestrators that want it at one moment, and how often that happens.
