@@ -52,8 +52,8 @@ SEEDS = 400
 BUGS = {
     "what a failed attempt held is not released": (
         _application._free,
-        "_give_back(kernel, agent, alloc, slots)",
-        "_give_back(kernel, agent, (), slots)",
+        "_give_back(kernel, agent_of(row), alloc, slots)",
+        "_give_back(kernel, agent_of(row), (), slots)",
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,
@@ -90,18 +90,18 @@ BUGS = {
     ),
     "the timeout of a program is lost when it is continued": (
         _application._continue_attempt,
-        "_timers.arm(kernel, more.timer, _timers.TIMEOUT, row, row.attempt)",
+        "_timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)",
         "pass",
     ),
     "the delay of a task is lost when it is resumed": (
         _application._resume_unstarted,
-        "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
+        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),
     "timers of tasks that wait are cleaned up": (
         _timers.is_alive,
-        "return more.due_ns == when",
-        "return more.due_ns == when and row.state is TaskState.RETRYING",
+        "return extra.due_ns == when",
+        "return extra.due_ns == when and row.state is TaskState.RETRYING",
     ),
     "who waits for a slot is not woken": (
         _parking.wake,
@@ -190,12 +190,12 @@ BUGS = {
     ),
     "an event that is kept is not looked for": (
         _waits.begin,
-        "kept.until_ns > now",
+        "known.until_ns > now",
         "False",
     ),
     "the time of a wait is not counted": (
         _application._await,
-        "_timers.arm(kernel, more.due_ns, _timers.DUE, row, row.attempt)",
+        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)",
         "pass",
     ),
     "a ring that is closed later is accepted": (

@@ -241,16 +241,25 @@ echo x > "$TASK_OUTPUTS/x"
 """
 
 
+#: Two thousand take minutes: they are for whoever changes what holds a claim.
+_MANY = pytest.mark.skipif("TASKORCH_MANY" not in os.environ, reason="takes minutes")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flock") is None, reason="the witnesses need flock")
 @pytest.mark.timeout(900)
-def test_sixteen_runners_that_are_killed_do_two_thousand_tasks(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "kills"), [(200, 12), pytest.param(2_000, 24, marks=_MANY)]
+)
+def test_sixteen_runners_that_are_killed_do_all_tasks(
+    tmp_path, monkeypatch, count, kills
+):
     """
     Two living claims never exist, and what is run again had a runner that died.
 
     The programs are witnesses: each says by whose hand, and under which fence, it runs.
     """
-    count, runners, kills = 2_000, 16, 24
+    runners = 16
     root, ledger = tmp_path / "ws", tmp_path / "ledger"
     write(root, {f"tasks/a/{n}.md": "outputs: [x]" for n in range(count)})
     (tmp_path / "ledger.d/a").mkdir(parents=True)
@@ -262,8 +271,12 @@ def test_sixteen_runners_that_are_killed_do_two_thousand_tasks(tmp_path, monkeyp
     out = (tmp_path / "out").open("w")
     command = [sys.executable, "-m", "taskorch", "workspace", "run", str(root)]
 
+    started: set[str] = set()
+
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*command, "--agent", str(agent)], stdout=out)
+        process = subprocess.Popen([*command, "--agent", str(agent)], stdout=out)
+        started.add(str(process.pid))
+        return process
 
     dice = random.Random(17)
     alive = [start() for _ in range(runners)]
@@ -293,8 +306,10 @@ def test_sixteen_runners_that_are_killed_do_two_thousand_tasks(tmp_path, monkeyp
     again = {task_id: them for task_id, them in begun.items() if len(them) > 1}
     for task_id, them in again.items():
         assert [fence for fence, _ in them] == sorted({fence for fence, _ in them})
-        # All but the last had a runner that was killed.
-        assert {runner for _, runner in them[:-1]} <= killed, (task_id, them)
+        # All but the last had a runner that was killed; before it could be told which,
+        # if the program belonged to another process by then.
+        had = {runner for _, runner in them[:-1]}
+        assert had & started <= killed, (task_id, them)
     lines = (tmp_path / "out").read_text().splitlines()
     told = collections.Counter(line for line in lines if line.startswith("Completed:"))
     names = collections.Counter(line.split()[1] for line in told.elements())

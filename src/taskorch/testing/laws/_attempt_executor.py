@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from random import Random
 from typing import Any, Final, Literal, TypeAlias
 
@@ -226,9 +227,34 @@ class _Site:
         return Call(call_home if self.work == "call" else call_home_async, args)
 
     def begin(self, attempt: Try) -> Try:
-        """Have *attempt* begun."""
-        attempt.begun = self.executor.begin(attempt)
+        """Have *attempt* begun, which must return."""
+        error = self._in_time(partial(self.begin_here, attempt), "begin()", 1)
+        if error is not None:
+            raise error
         return attempt
+
+    def begin_here(self, attempt: Try) -> None:
+        """On this thread: have *attempt* begun."""
+        attempt.begun = self.executor.begin(attempt)
+
+    def _in_time(
+        self, act: Callable[[], object], name: str, law: int
+    ) -> BaseException | None:
+        """Do *act*, which must return; what it raised."""
+        raised: list[BaseException] = []
+
+        def catch() -> None:
+            try:
+                act()
+            except BaseException as error:  # noqa: BLE001 - it is told
+                raised.append(error)
+
+        actor = threading.Thread(target=catch, daemon=True)
+        actor.start()
+        actor.join(self.patience)
+        did = f"{name} did not return within {self.patience:g} s."
+        self.case.expect(not actor.is_alive(), law, did)
+        return raised[0] if raised else None
 
     def start(self, value: Any = None, error: Exception | None = None) -> Try:
         """One more attempt, that is begun."""
@@ -242,29 +268,12 @@ class _Site:
 
     def ask(self, what: str, attempt: Try, law: int) -> None:
         """*what* is asked of the executor about *attempt*, and must return."""
-        executor = self.executor
-        raised: list[BaseException] = []
-
-        def act() -> None:
-            try:
-                if what == "stop":
-                    attempt.cancelled = True
-                    executor.stop(attempt.begun, _GRACE)
-                elif what == "hold":
-                    executor.hold(attempt.begun)
-                else:
-                    executor.resume(attempt.begun)
-            except BaseException as error:  # noqa: BLE001 - it is told
-                raised.append(error)
-
-        asker = threading.Thread(target=act, daemon=True)
-        asker.start()
-        asker.join(self.patience)
-        did = f"{what}() did not return within {self.patience:g} s."
-        self.case.expect(not asker.is_alive(), law, did)
-        for error in raised:
-            did = f"{what}() raised {error!r}."
-            self.case.fail(7 if attempt.ends else law, did)
+        attempt.cancelled |= what == "stop"
+        grace = (_GRACE,) if what == "stop" else ()
+        act = partial(getattr(self.executor, what), attempt.begun, *grace)
+        error = self._in_time(act, f"{what}()", law)
+        if error is not None:
+            self.case.fail(7 if attempt.ends else law, f"{what}() raised {error!r}.")
 
     def ends(self, attempt: Try, law: int) -> None:
         """*attempt* ends, and not twice."""
@@ -339,11 +348,7 @@ def _check_begin(site: _Site) -> None:
     """Law 1: an attempt that is kept does not keep `begin`."""
     site.home.shut()
     attempt = site.make()
-    beginner = threading.Thread(target=site.begin, args=(attempt,), daemon=True)
-    beginner.start()
-    beginner.join(site.patience)
-    did = f"It did not return within {site.patience:g} s, while the attempt was kept."
-    site.case.expect(not beginner.is_alive(), 1, did)
+    site.begin(attempt)
     site.has_begun(attempt)
     site.case.expect(not attempt.ends, 2, "An end was told while the attempt was kept.")
     site.home.open()
@@ -383,7 +388,7 @@ def _check_chain(site: _Site) -> None:
     chain = [last]
     for n in range(3):
         after = chain[-1]
-        chain.append(site.make(n, on_end=lambda after=after: site.begin(after)))  # type: ignore[misc]
+        chain.append(site.make(n, on_end=partial(site.begin_here, after)))
     site.begin(chain[-1])
     for attempt in reversed(chain):
         if not attempt.wait(site.patience):
