@@ -133,7 +133,8 @@ class AsyncOrchestrator:
         """
         end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
-        works = await _on_thread(self._orch._rt.submit_calls, fn, calls, capture())
+        ctx = capture(self._orch._rt.spans)
+        works = await _on_thread(self._orch._rt.submit_calls, fn, calls, ctx)
         works.reverse()
         try:
             while works:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import os
     from datetime import timedelta
 
+    from opentelemetry.trace import TracerProvider
+
     from taskorch.model import Resources
     from taskorch.protocols import (
         AgentRegistry,
@@ -75,6 +77,7 @@ class _Options(TypedDict, total=False):
     rerun_failed: bool
     seed: int | None
     monitor_interval: float | timedelta
+    tracer_provider: TracerProvider | None
 
 
 class TaskExecutor(Executor):

@@ -72,6 +72,7 @@ from taskorch.runtime._interrupts import (
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._tracing import look_for_sdk
 from taskorch.runtime._translation import (
     BUILT_IN,
     executor_for,
@@ -80,6 +81,8 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from taskorch._aio import AsyncOrchestrator
     from taskorch._managers import WorkflowManager
     from taskorch.protocols import (
@@ -146,6 +149,9 @@ class TaskOrchestrator:
             same life it stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
+        tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
+            has been set for the process by now, or by the start. If none has, no spans
+            are made, and nothing of OpenTelemetry is imported.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -174,6 +180,7 @@ class TaskOrchestrator:
         rerun_failed: bool = False,
         seed: int | None = None,
         monitor_interval: float | timedelta = 10.0,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
@@ -233,6 +240,8 @@ class TaskOrchestrator:
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
         self._rt.manager_of = _manager_of
+        self._tracer_provider = tracer_provider
+        look_for_sdk(self._rt, tracer_provider)
 
     # -- submitting ----------------------------------------------------------------
 
@@ -264,7 +273,8 @@ class TaskOrchestrator:
             UsageError: The task was refused.
         """
         return cast(
-            "TaskHandle[Any]", self._rt.submit_call(fn, args, kwargs, capture())
+            "TaskHandle[Any]",
+            self._rt.submit_call(fn, args, kwargs, capture(self._rt.spans)),
         )
 
     def submit_task(self, task: Task[T], *, replace: bool = False) -> TaskHandle[T]:
@@ -342,7 +352,7 @@ class TaskOrchestrator:
         """
         end = None if timeout is None else monotonic() + to_seconds(timeout)
         calls = list(zip(*iterables, strict=False))
-        works = self._rt.submit_calls(fn, calls, capture())
+        works = self._rt.submit_calls(fn, calls, capture(self._rt.spans))
         return _results(cast("list[TaskHandle[Any]]", works), end)
 
     # -- agents --------------------------------------------------------------------
@@ -835,6 +845,7 @@ class TaskOrchestrator:
         if self._rt.closed:
             msg = "the orchestrator has stopped, and cannot be started again"
             raise InvalidTransitionError(msg, hint="make a new one")
+        look_for_sdk(self._rt, self._tracer_provider)
         self._lifecycle.start(self._restore_limits)
 
     def _restore_limits(self) -> None:

@@ -100,6 +100,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "join": "all",
             "on_parent_failure": "block",
             "wait": None,
+            "trace": None,
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {

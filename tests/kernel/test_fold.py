@@ -886,3 +886,34 @@ def test_each_fact_about_a_task_is_applied():
     for cls, apply in APPLY.items():
         _, _, event = signature(apply).parameters.values()
         assert event.annotation == cls.__name__
+
+
+@pytest.mark.parametrize("join", ["all", "finished"])
+def test_for_whose_trace_a_task_was_submitted_is_no_matter_of_the_kernels(join):
+    """The runtime says it at the end of the fact."""
+    common = (
+        1,
+        5,
+        "t",
+        "x",
+        0,
+        (),
+        None,
+        (),
+        None,
+        None,
+        True,
+        5,
+        None,
+        None,
+        None,
+        True,
+    )
+    plain = (TaskSubmitted, *common, *((join, "block") if join != "all" else ()))
+    traced = TaskSubmitted, *common, join, "block", None, "00-…-01"
+    made = []
+    for fact in (plain, traced):
+        machine = Machine()
+        fold(machine.kernel, fact, object())
+        made.append(machine.kernel)
+    assert differences(*made) == []

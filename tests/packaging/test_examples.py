@@ -101,3 +101,25 @@ def test_own_executor_holds_and_kills():
     lines = output_of("own_executor.py")
 
     assert lines == ["1024", "running", "suspended", "cancelled"]
+
+
+def test_spans_show_where_the_time_went():
+    assert output_of("spans.py") == [
+        "uploaded taskorch.whl",
+        "nightly",
+        "  RUN release",
+        "    submit",
+        "      compile_wheel v1/wheel:1 success",
+        "        allocate",
+        "        route",
+        "        read sources",
+        "      validate",
+        "      validate",
+        "      upload v1/upload:1 failure",
+        "        allocate",
+        "        route",
+        "        retry",
+        "      upload v1/upload:2 success",
+        "        allocate",
+        "        route",
+    ]

@@ -19,7 +19,7 @@ NOT_LOADED = (
     "http.server",
     "multiprocessing",
     "networkx",
-    "opentelemetry.sdk",
+    "opentelemetry",
     "rich",
     "sqlite3",
     "ssl",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -28,6 +29,7 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._tracing import workflow_span
 from taskorch.runtime._work import (
     ended_earlier,
     failed_earlier,
@@ -163,13 +165,15 @@ class WorkflowManager:
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
         had_failed = not is_new and rt.rerun_failed and self._had_failed(run_id)
+        begun = workflow_span(rt, workflow.name, run_id) if is_new else nullcontext()
         try:
-            works = rt.submit_run(run_id, drafts, parents) if is_new else None
-            if works is None:
-                # A journal, or something in it, asks for more.
-                del drafts
-                tasks = [_real(task) for task in workflow.tasks(run_id)]
-                works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
+            with begun:
+                works = rt.submit_run(run_id, drafts, parents) if is_new else None
+                if works is None:
+                    # A journal, or something in it, asks for more.
+                    del drafts
+                    tasks = [_real(task) for task in workflow.tasks(run_id)]
+                    works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
         except BaseException as error:
             if is_new:
                 del self._records[run_id]

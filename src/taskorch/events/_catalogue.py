@@ -87,6 +87,8 @@ class TaskSubmitted(TaskEvent):
             `fail` or `run`.
         wait: It is a wait: for what event, for how many ns, and whether there is a
             default.
+        trace: The span in which it was submitted, as a `traceparent` of W3C Trace
+            Context: its attempts belong to that trace, in later lives too.
     """
 
     type: str
@@ -105,6 +107,7 @@ class TaskSubmitted(TaskEvent):
     join: str | int = "all"
     on_parent_failure: str = "block"
     wait: tuple[str | None, int | None, bool] | None = None
+    trace: str | None = None
 
 
 @attrs.frozen

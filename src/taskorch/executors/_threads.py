@@ -56,7 +56,7 @@ class WorkerThreads(AttemptExecutor[None]):
         crashed: Callable[[BaseException], object],
     ) -> None:
         self._name = name
-        self._run = run
+        self.run = run
         self._local = local
         self._crashed = crashed
         self._count = 0
@@ -123,7 +123,7 @@ class WorkerThreads(AttemptExecutor[None]):
 
     def _loop(self, worker: Worker) -> None:
         self._local.worker = worker
-        run = self._run
+        run = self.run
         park = worker.lock.acquire
         while True:
             item, worker.item = worker.item, None

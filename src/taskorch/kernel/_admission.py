@@ -56,8 +56,12 @@ def decode_terms(fields: Sequence[Any]) -> Terms | None:
     """The terms that `encode_terms` wrote as *fields*."""
     if not fields:
         return None
-    join, on_failure, *wait = fields
-    return Terms(join, on_failure, wait=wait[0] if wait else None)
+    join, on_failure, *more = fields
+    # For whose trace it is, which may follow, is no matter of the kernel's.
+    wait = more[0] if more else None
+    if join == "all" and on_failure == "block" and wait is None:
+        return None
+    return Terms(join, on_failure, wait=wait)
 
 
 def submit(

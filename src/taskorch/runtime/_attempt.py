@@ -24,6 +24,7 @@ from taskorch.runtime._driver import Driver
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
+from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
 from taskorch.runtime._work import Work, after_of, task_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Begins(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class Owner(Driver, Traced, Protocol):
     """What an attempt asks of its runtime."""
 
     epoch: int
@@ -138,9 +139,10 @@ class Attempt:
     @property
     def task(self) -> Task[Any]:
         task = task_of(self._row)
-        if self._program is None:
-            return task
-        return attrs.evolve(task, payload=self._program)
+        program = task.payload if self._program is None else self._program
+        if isinstance(program, Program):
+            program = in_trace(program, self._rt, *self)
+        return task if program is task.payload else attrs.evolve(task, payload=program)
 
     @property
     def cancelled(self) -> bool:
@@ -177,7 +179,7 @@ class Attempt:
         return handler, (task, context), {}
 
     def variables(self) -> Context:
-        variables = self._work._ctx.copy()
+        variables = variables_of(self._rt, *self)
         variables.run(CURRENT.set, context_of(self._work, self.number))
         return variables
 
@@ -188,6 +190,7 @@ class Attempt:
             context = args[1]
         else:
             context = context_of(self._work, self.number).remote_of_call()
+        context.trace = trace_of(self._rt, *self)
         return RemoteCall(call_with, (context, fn, args, kwargs))
 
     # -- what came of it -----------------------------------------------------------

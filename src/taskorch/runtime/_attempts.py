@@ -39,6 +39,7 @@ from taskorch.runtime._driver import Driver
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._tracing import Traced, variables_of
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     Control,
@@ -107,7 +108,7 @@ class AgentRunner:
     program: bool = False
 
 
-class Owner(Driver, Protocol):
+class Owner(Driver, Traced, Protocol):
     """What attempts ask of their runtime."""
 
     loops: LoopHost
@@ -227,7 +228,8 @@ class Attempts:
         if context.cancelled:
             return False, None, AttemptInterrupted("stopped before it began")
         try:
-            variables = work._ctx.copy() if variables is None else variables
+            if variables is None:
+                variables = variables_of(self._rt, row, number, work)
             value = variables.run(self._call, row, number, work, context)
         except BaseException as error:  # noqa: BLE001 - it is the task's
             return False, None, error

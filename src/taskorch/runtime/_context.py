@@ -20,6 +20,7 @@ from taskorch.errors import (
 from taskorch.model import Missing, Resources, TaskState
 from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._tracing import inside
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,
@@ -354,6 +355,8 @@ class RemoteContext:
         # The clock is the machine's, so it goes on for the other process.
         self._ends = None if time_left is None else monotonic() + time_left
         self._in_workflow = in_workflow
+        #: The `traceparent` of the attempt's span, if it has one.
+        self.trace: str | None = None
         #: Cancellation does not reach another process.
         self.cancelled = False
 
@@ -418,7 +421,8 @@ def call_with(
     """In the other process: call *fn*, which may ask for its *context*."""
     token = CURRENT.set(cast("TaskContext", context))
     try:
-        return fn(*args, **kwargs)
+        with inside(context.trace):
+            return fn(*args, **kwargs)
     finally:
         CURRENT.reset(token)
 

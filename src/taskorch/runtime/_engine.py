@@ -15,7 +15,7 @@ from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said
 from taskorch.errors import (
@@ -87,6 +87,7 @@ from taskorch.runtime._recovery import Recovery
 from taskorch.runtime._room import Room
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     NEVER,
@@ -99,6 +100,9 @@ from taskorch.runtime._work import (
     task_of,
 )
 from taskorch.signals import Signals
+
+if TYPE_CHECKING:
+    from taskorch.telemetry._spans import Spans
 
 _LOG: Final = logging.getLogger("taskorch")
 #: Events that are reported at an interval, while somebody listens.
@@ -185,6 +189,8 @@ class Engine:
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None
         self.started = False
+        #: Makes spans, if there is an SDK for them.
+        self.spans: Spans | None = None
 
         self._seed = seed
         self.name_life()
@@ -504,6 +510,8 @@ class Engine:
         items = self.kernel.sink
         if not items:
             return
+        if self.spans is not None:
+            signed(items)
         if self.committer is not None:
             self.committer.take(items)
             items.clear()

@@ -49,6 +49,7 @@ from taskorch.runtime._work import (
 
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
+_TRACE: Final = place_of(TaskSubmitted, "trace")
 #: Facts that change nothing but what is kept beside a task.
 _BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed})
 
@@ -131,6 +132,8 @@ class Folding:
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = work_of(self._owner, task)
         work._after = fact[_AFTER]
+        if len(fact) > _TRACE and fact[_TRACE] is not None:
+            extra_of(work).trace = fact[_TRACE]
         self._owner.directory.reruns.note(fact[TASK_ID])
         if task.idempotency_key is not None:
             self._owner.directory.keys[task.idempotency_key] = fact[TASK_ID]

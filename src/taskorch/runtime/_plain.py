@@ -24,6 +24,7 @@ from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._restored import MakesWork
+from taskorch.runtime._tracing import Traced
 from taskorch.runtime._translation import (
     executor_for,
     is_default,
@@ -37,7 +38,7 @@ from taskorch.runtime._work import NO_KWARGS, Work, capture
 __all__ = ("Batch", "Plain")
 
 
-class Owner(MakesWork, Protocol):
+class Owner(MakesWork, Traced, Protocol):
     """What the plain path asks of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -161,7 +162,7 @@ class Plain:
     ) -> bool:
         """Make the works of *tasks*; whether that is all that they need."""
         rt = self._rt
-        context = capture()
+        context = capture(rt.spans)
         make = rt.work_class
         works, buckets, documents = batch.works, batch.buckets, batch.documents
         committer = rt.committer

@@ -157,6 +157,8 @@ class Recollection:
                 event: TaskSubmitted = make(fact)
                 work = works[event.task_id] = work_of(rt, document)
                 work._after = event.after
+                if event.trace is not None:
+                    extra_of(work).trace = event.trace
                 bucket = Bucket(Spec(event.type), TypeRow())
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
                 work._row = row

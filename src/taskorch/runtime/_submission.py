@@ -68,6 +68,7 @@ from taskorch.runtime._work import (
     Work,
     after_of,
     capture,
+    extra_of,
     failed_earlier,
     names_above,
     note_given,
@@ -199,7 +200,7 @@ class Submission:
 
     def _entry(self, task: Task, bucket: Bucket) -> Entry:
         rt = self._rt
-        context = capture()
+        context = capture(rt.spans)
         payload = task.payload
         refs: tuple[Any, ...] = tuple(task.after)
         if isinstance(payload, Call):
@@ -553,6 +554,8 @@ class Submission:
         if rt.committer is not None:
             document = self._document(task, lambda ref: Reference(_id_of(ref)))
             rt.committer.documents[work] = document
+        if old._extra is not None and old._extra.trace is not None:
+            extra_of(work).trace = old._extra.trace
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks

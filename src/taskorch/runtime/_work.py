@@ -30,6 +30,7 @@ from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.protocols import AttemptExecutor
+    from taskorch.telemetry._spans import Spans
 
 __all__ = (
     "Emitted",
@@ -108,6 +109,7 @@ class Extra:
         "is_watched",
         "late",
         "progress",
+        "trace",
     )
 
     def __init__(self) -> None:
@@ -119,6 +121,8 @@ class Extra:
         self.control: Control | None = None
         #: What attempts brought that did not count any more: see `_late`.
         self.late: Mapping[int, Any] = NOTHING_LATE
+        #: The `traceparent` of its submission in an earlier life.
+        self.trace: str | None = None
         #: Ids of parents that came later: the submission did not name them.
         self.added: tuple[str, ...] = ()
 
@@ -204,12 +208,15 @@ NO_KWARGS: Final[dict[str, Any]] = {}
 NO_VARIABLES: Final = Context()
 
 
-def capture() -> Context:
+def capture(spans: Spans | None) -> Context:
     """
     The caller's context variables, for tasks that it submits.
 
-    What is returned is never entered, only copied, so many tasks may share it.
+    What is returned is never entered, only copied, so many tasks may share it. With
+    *spans*, the span of the submission is the current one in them.
     """
+    if spans is not None:
+        return spans.capture()
     found = copy_context()
     # Mostly there are none: one object less for each task.
     return found if len(found) else NO_VARIABLES

@@ -1,0 +1,88 @@
+"""
+A span's context as text: the `traceparent` of W3C Trace Context.
+
+What is read here comes from environments and journals, which anybody may have written:
+what is not well formed is no context.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Final
+
+from opentelemetry import context, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_FORMAT: Final = TraceContextTextMapPropagator()
+#: Variables by which a process says whose trace its child belongs to.
+_PARENT: Final = "TRACEPARENT"
+_STATE: Final = "TRACESTATE"
+#: Characters that a well-formed one may have, and more: versions to come have more.
+_LONGEST: Final = 512
+#: Contexts that are remembered once they were read: attempts of one batch share theirs.
+_MANY: Final = 1_024
+_NONE: Final = context.Context()
+
+
+def text_of(found: trace.SpanContext) -> str | None:
+    """*found* as text; None if it is no context."""
+    if not found.is_valid:
+        return None
+    flags = int(found.trace_flags) & 1
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{flags:02x}"
+
+
+def parsed(text: object, state: str = "") -> trace.SpanContext | None:
+    """The context that *text* says, with its vendors' *state*; None if it is none."""
+    if not isinstance(text, str) or len(text) > _LONGEST or len(state) > _LONGEST:
+        return None
+    return _parsed(text, state)
+
+
+@lru_cache(maxsize=_MANY)
+def _parsed(text: str, state: str) -> trace.SpanContext | None:
+    carrier = {"traceparent": text, "tracestate": state}
+    found = trace.get_current_span(_FORMAT.extract(carrier, _NONE)).get_span_context()
+    return found if found.is_valid else None
+
+
+def inherited(environ: Mapping[str, str] = os.environ) -> trace.SpanContext | None:
+    """
+    The context that whoever started this process has handed down, if there is one.
+
+    Raises:
+        ValueError: There is something, and it is no context.
+    """
+    text = environ.get(_PARENT, "")
+    if not text:
+        return None
+    found = parsed(text, environ.get(_STATE, ""))
+    if found is None:
+        msg = f"{_PARENT} is no traceparent of W3C Trace Context"
+        raise ValueError(msg)
+    return found
+
+
+@contextmanager
+def inside(text: str) -> Iterator[None]:
+    """Let the context that *text* says be the current one within; if it is one."""
+    found = parsed(text)
+    if found is None:
+        yield
+        return
+    span = trace.NonRecordingSpan(found)
+    token = context.attach(trace.set_span_in_context(span))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def environment_of(span: trace.Span) -> dict[str, str]:
+    """The variables that hand the context of *span* down to a program."""
+    carrier: dict[str, str] = {}
+    _FORMAT.inject(carrier, trace.set_span_in_context(span, _NONE))
+    return {name.upper(): text for name, text in carrier.items()}

@@ -1,0 +1,66 @@
+"""
+Names of spans' and metrics' attributes.
+
+Those that begin with `cicd.`, and `error.type`, are OpenTelemetry's semantic
+conventions (`opentelemetry-semantic-conventions` has them under a private name, so they
+are written out here); those of ours begin with `taskorch.`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- OpenTelemetry's ---------------------------------------------------------------
+
+#: Of a run of a workflow: the name of the workflow, its id, and how it ended.
+PIPELINE: Final = "cicd.pipeline.name"
+ACTION: Final = "cicd.pipeline.action.name"
+RUN_ID: Final = "cicd.pipeline.run.id"
+PIPELINE_RESULT: Final = "cicd.pipeline.result"
+#: Of an attempt: the type of the task, `id:attempt`, and how it ended.
+TASK_NAME: Final = "cicd.pipeline.task.name"
+TASK_RUN_ID: Final = "cicd.pipeline.task.run.id"
+TASK_RESULT: Final = "cicd.pipeline.task.run.result"
+#: The agent.
+AGENT: Final = "cicd.worker.name"
+#: The class of what was raised, or the cause if nothing was.
+ERROR_TYPE: Final = "error.type"
+
+# -- ours --------------------------------------------------------------------------
+
+#: The id of the task, and the number of the attempt.
+TASK_ID: Final = "taskorch.task.id"
+ATTEMPT: Final = "taskorch.attempt"
+#: Why something was decided; the kind of failure; seconds before the next attempt.
+REASON: Final = "taskorch.reason"
+CAUSE: Final = "taskorch.cause"
+DELAY: Final = "taskorch.retry.delay"
+#: What an attempt holds: this, a dot, and the name of a resource.
+HELD: Final = "taskorch.allocation"
+
+# -- how something ended -----------------------------------------------------------
+
+SUCCESS: Final = "success"
+#: The work itself failed.
+FAILURE: Final = "failure"
+#: Something else did: its worker died, a part of the orchestrator raised.
+ERROR: Final = "error"
+TIMEOUT: Final = "timeout"
+CANCELLATION: Final = "cancellation"
+SKIP: Final = "skip"
+
+#: How an attempt ended, by the cause that a fact gives for its failure.
+RESULTS: Final = {
+    "error": FAILURE,
+    "dependency": FAILURE,
+    "decision": FAILURE,
+    "timeout": TIMEOUT,
+    "deadline": TIMEOUT,
+    "expired": TIMEOUT,
+    "stopped": CANCELLATION,
+}
+
+
+def result_of(cause: str) -> str:
+    """How an attempt ended that failed for *cause*."""
+    return RESULTS.get(cause, ERROR)

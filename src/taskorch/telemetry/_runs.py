@@ -1,0 +1,254 @@
+"""Spans of runs of workflows, and of their phases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, Final
+
+import attrs
+from opentelemetry import context, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from taskorch.events import (
+    Event,
+    OrchestratorStopped,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskParentsAdded,
+    TaskStarted,
+    TaskSubmitted,
+    TaskUnblocked,
+)
+from taskorch.telemetry import _conventions as names
+
+_LOG: Final = logging.getLogger(__name__)
+
+#: The type of the task that ends a phase, and how its id, and that of an approval, end.
+_GATE: Final = "gate"
+_APPROVAL: Final = "approval"
+
+
+@attrs.define(eq=False)
+class _Phase:
+    """A phase under way."""
+
+    name: str
+    #: When the first of its tasks began; 0: none has.
+    began: int = 0
+    error: str = ""
+
+
+@attrs.define(eq=False)
+class _Run:
+    """A run under way."""
+
+    span: Span
+    name: str
+    #: Ids of its tasks that may still proceed.
+    live: dict[str, None] = attrs.field(factory=dict[str, None])
+    #: By the ids of the tasks, gates and approvals too.
+    phases: dict[str, _Phase] = attrs.field(factory=dict[str, _Phase])
+    #: Why its tasks failed or are blocked, by their ids.
+    errors: dict[str, str] = attrs.field(factory=dict[str, str])
+    cancelled: bool = False
+
+
+def start(tracer: trace.Tracer, *args: Any, **kwargs: Any) -> Span:
+    """
+    A new span of *tracer*; one that stands for nothing, if that raises.
+
+    Samplers and processors are the user's, and a task must not fail for them.
+    """
+    try:
+        return tracer.start_span(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - whatever they do
+        _LOG.warning("a span could not be begun", exc_info=True)
+        return trace.INVALID_SPAN
+
+
+class Runs:
+    """
+    Makes the spans of the runs that are begun in this life.
+
+    Args:
+        tracer: What makes spans.
+    """
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+        self._lock = Lock()
+        self._runs: dict[str, _Run] = {}
+        #: What is received; a stop besides.
+        self.takes: dict[type[Event], Callable[[_Run, Any], None]] = {
+            TaskSubmitted: self._submitted,
+            TaskParentsAdded: self._added,
+            TaskStarted: self._started,
+            TaskCompleted: self._completed,
+            TaskFailed: self._failed,
+            TaskCancelled: self._cancelled,
+            TaskBlocked: self._blocked,
+            TaskUnblocked: self._unblocked,
+        }
+
+    def begin(
+        self, name: str, run_id: str, caller: context.Context | None, now: int
+    ) -> Span:
+        """The span of a run that begins."""
+        span = start(
+            self._tracer,
+            f"RUN {name}",
+            caller,
+            SpanKind.SERVER,
+            {names.ACTION: "RUN", names.PIPELINE: name, names.RUN_ID: run_id},
+            start_time=now,
+        )
+        with self._lock:
+            self._runs[run_id] = _Run(span, name)
+        return span
+
+    def refused(self, run_id: str, error: str, now: int) -> None:
+        """The tasks of a run that was about to begin were refused."""
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+        if run is not None:
+            run.errors[""] = error
+            _end(run, now)
+
+    def attributes_of(self, task_id: str) -> Mapping[str, str]:
+        """What the span of an attempt says of the run of which the task is part."""
+        run_id, slash, _ = task_id.partition("/")
+        if not slash:
+            return {}
+        run = self._runs.get(run_id)
+        more = {} if run is None else {names.PIPELINE: run.name}
+        return {names.RUN_ID: run_id, **more}
+
+    # -- what happens --------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Receive an event."""
+        if isinstance(event, OrchestratorStopped):
+            self._stopped(event.at_ns)
+            return
+        name = getattr(event, "task_id", "")
+        run_id, slash, _ = name.partition("/")
+        taking = self.takes.get(type(event))
+        if not slash or taking is None:
+            return
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                return
+            taking(run, event)
+            if run.live:
+                return
+            del self._runs[run_id]
+        _end(run, event.at_ns)
+
+    def _submitted(self, run: _Run, event: TaskSubmitted) -> None:
+        name = event.task_id
+        run.live[name] = None
+        before, _, last = _stem(name).rpartition("/")
+        if event.type == _GATE and last == _GATE and "/" in before:
+            phase = _Phase(before.partition("/")[2])
+            run.phases[name] = phase
+            self._join(run, phase, event.after)
+        elif last == _APPROVAL and len(event.after) == 1:
+            of_gate = run.phases.get(event.after[0])
+            if of_gate is not None:
+                run.phases[name] = of_gate
+
+    def _join(self, run: _Run, phase: _Phase, members: tuple[str, ...]) -> None:
+        """Of what the gate of *phase* waits for, all is of it that is of no other."""
+        for member in members:
+            run.phases.setdefault(member, phase)
+
+    def _added(self, run: _Run, event: TaskParentsAdded) -> None:
+        phase = run.phases.get(event.task_id)
+        if phase is not None and _is(event.task_id, _GATE):
+            self._join(run, phase, event.after)
+
+    def _started(self, run: _Run, event: TaskStarted) -> None:
+        phase = run.phases.get(event.task_id)
+        if phase is not None and not phase.began:
+            phase.began = event.at_ns
+
+    def _completed(self, run: _Run, event: TaskCompleted) -> None:
+        self._over(run, event)
+
+    def _failed(self, run: _Run, event: TaskFailed) -> None:
+        self._over(run, event, event.error_type or event.cause)
+
+    def _cancelled(self, run: _Run, event: TaskCancelled) -> None:
+        run.cancelled = run.cancelled or not event.root_causes
+        self._over(run, event)
+
+    def _blocked(self, run: _Run, event: TaskBlocked) -> None:
+        if event.blocked_by:
+            self._over(run, event, "DependencyFailedError")
+
+    def _unblocked(self, run: _Run, event: TaskUnblocked) -> None:
+        run.live[event.task_id] = None
+        run.errors.pop(event.task_id, None)
+
+    def _over(self, run: _Run, event: Any, error: str = "") -> None:
+        """A task can proceed no more, and with a gate or an approval, a phase."""
+        name = event.task_id
+        run.live.pop(name, None)
+        phase = run.phases.get(name)
+        if error:
+            run.errors[name] = error
+            if phase is not None:
+                phase.error = phase.error or error
+        if phase is None or not (_is(name, _GATE) or _is(name, _APPROVAL)):
+            return
+        if any(run.phases.get(other) is phase for other in run.live):
+            # An approval comes still, or a task that the gate did not wait for.
+            return
+        self._end_phase(run, phase, event.at_ns)
+
+    def _end_phase(self, run: _Run, phase: _Phase, at: int) -> None:
+        span = start(
+            self._tracer,
+            f"phase {phase.name}",
+            trace.set_span_in_context(run.span, context.Context()),
+            attributes={
+                names.TASK_NAME: phase.name,
+                names.TASK_RESULT: names.FAILURE if phase.error else names.SUCCESS,
+            },
+            start_time=phase.began or at,
+        )
+        if phase.error:
+            span.set_attribute(names.ERROR_TYPE, phase.error)
+            span.set_status(Status(StatusCode.ERROR, phase.error))
+        span.end(at)
+
+    def _stopped(self, at: int) -> None:
+        with self._lock:
+            runs, self._runs = self._runs, {}
+        for run in runs.values():
+            run.cancelled = True
+            _end(run, at)
+
+
+def _stem(task_id: str) -> str:
+    return task_id.partition("~")[0]
+
+
+def _is(task_id: str, kind: str) -> bool:
+    return _stem(task_id).endswith(f"/{kind}")
+
+
+def _end(run: _Run, at: int) -> None:
+    result = names.CANCELLATION if run.cancelled else names.SUCCESS
+    if run.errors:
+        result = names.FAILURE
+        error = next(iter(run.errors.values()))
+        run.span.set_attribute(names.ERROR_TYPE, error)
+        run.span.set_status(Status(StatusCode.ERROR, error))
+    run.span.set_attribute(names.PIPELINE_RESULT, result)
+    run.span.end(at)

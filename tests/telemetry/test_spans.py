@@ -1,0 +1,646 @@
+"""The spans that a run leaves: their names, attributes, parents and links."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+from tests.telemetry.tools import Tracing, is_child, linked
+
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
+from taskorch.errors import InvalidTaskError, TaskCancelledError, WorkflowFailedError
+from taskorch.events import TaskSubmitted
+from taskorch.model import call_type
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def tracing() -> Tracing:
+    return Tracing()
+
+
+def here() -> trace.SpanContext:
+    return trace.get_current_span().get_span_context()
+
+
+def double(n: int = 1) -> int:
+    return 2 * n
+
+
+# -- one task ----------------------------------------------------------------------
+
+
+def test_a_task_has_a_span_for_its_submission_its_attempt_and_each_decision(tracing):
+    with tracing.orchestrator() as orch, tracing.tracer.start_as_current_span("caller"):
+        handle = orch.submit_task(Task.call(double, id="sum", resources={"cpu": 1}))
+        handle.result()
+
+    caller, submit = tracing.only("caller"), tracing.only("submit")
+    attempt = tracing.only("double")
+    assert is_child(submit, caller)
+    assert is_child(attempt, submit)
+    assert tracing.under(submit) == ["validate", "double"]
+    assert tracing.under(attempt) == ["route", "allocate"]
+    assert linked(attempt) == [submit.context.span_id]
+    assert (submit.kind, attempt.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
+    assert dict(submit.attributes) == {"cicd.pipeline.task.name": "double"}
+    assert dict(attempt.attributes) == {
+        "cicd.pipeline.task.name": "double",
+        "cicd.pipeline.task.run.id": "sum:1",
+        "cicd.pipeline.task.run.result": "success",
+        "cicd.worker.name": "local",
+        "taskorch.task.id": "sum",
+        "taskorch.attempt": 1,
+    }
+    assert dict(tracing.only("allocate").attributes) == {"taskorch.allocation.cpu": 1.0}
+    assert dict(tracing.only("route").attributes) == {
+        "cicd.worker.name": "local",
+        "taskorch.reason": "the only candidate",
+    }
+
+
+def test_spans_have_the_times_of_their_events(tracing):
+    seen = []
+    with tracing.orchestrator() as orch:
+        for name in ("task_submitted", "task_started", "task_completed"):
+            getattr(orch.signals, name).connect(seen.append)
+        orch.submit(double).result()
+
+    submitted, started, completed = (event.at_ns for event in seen)
+    attempt = tracing.only("double")
+    assert tracing.only("submit").end_time == submitted
+    assert (attempt.start_time, attempt.end_time) == (started, completed)
+    assert tracing.only("submit").start_time <= submitted
+
+
+def test_what_comes_after_is_linked_to_what_it_waited_for(tracing):
+    with tracing.orchestrator() as orch:
+        first, second = orch.submit(double, 1), orch.submit(double, 2)
+        orch.submit(max, first, second).result()
+
+    waited = [span.context.span_id for span in tracing.named("double")]
+    after = tracing.only("max")
+    assert linked(after)[0] == after.parent.span_id
+    assert sorted(linked(after)[1:]) == sorted(waited)
+
+
+def test_a_batch_is_one_submission(tracing):
+    with tracing.orchestrator() as orch:
+        assert list(orch.map(double, range(3))) == [0, 2, 4]
+
+    submit = tracing.only("submit")
+    assert sorted(tracing.under(submit)) == ["double"] * 3 + ["validate"] * 3
+
+
+def test_what_an_attempt_does_is_inside_of_it_and_so_is_what_it_submits(tracing):
+    orch = tracing.orchestrator()
+
+    def outer() -> int:
+        with tracing.tracer.start_as_current_span("of the user's"):
+            return orch.submit(double, 4).result()
+
+    with orch:
+        assert orch.submit(outer).result() == 8
+
+    inner = tracing.only("of the user's")
+    assert is_child(inner, tracing.only(call_type(outer)))
+    assert [s.parent.span_id for s in tracing.named("submit") if s.parent] == [
+        inner.context.span_id
+    ]
+
+
+# -- failures ----------------------------------------------------------------------
+
+
+def test_a_retry_is_a_decision_and_each_attempt_says_how_it_ended(tracing):
+    calls = []
+
+    def flaky() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            msg = "not yet"
+            raise ConnectionError(msg)
+
+    with tracing.orchestrator() as orch:
+        retry = RetryPolicy(2, wait="fixed", base=0.01, jitter=0)
+        orch.submit_task(Task.call(flaky, type="fetch", retry=retry)).result()
+
+    failed, passed = tracing.named("fetch")
+    assert tracing.under(failed) == ["route", "allocate", "retry"]
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.status.description == "not yet"
+    assert failed.attributes["error.type"] == "ConnectionError"
+    assert failed.attributes["cicd.pipeline.task.run.result"] == "failure"
+    assert tracing.only("retry").attributes["taskorch.retry.delay"] == 0.01
+    assert tracing.only("retry").attributes["taskorch.cause"] == "error"
+    assert passed.status.status_code is StatusCode.UNSET
+    assert passed.attributes["taskorch.attempt"] == 2
+    assert passed.parent.span_id == failed.parent.span_id
+
+
+def test_a_timeout_and_a_cancellation_are_told_apart_from_a_failure(tracing):
+    async def endless() -> None:
+        await asyncio.sleep(PATIENCE)
+
+    with tracing.orchestrator() as orch:
+        began = threading.Event()
+        orch.signals.task_started.connect(lambda e: e.task_id == "b" and began.set())
+        late = orch.submit_task(Task.call(endless, type="late", timeout=0.01))
+        late.exception()
+        off = orch.submit_task(Task.call(endless, id="b", type="off"))
+        assert began.wait(PATIENCE)
+        orch.cancel_task("b")
+        assert isinstance(off.exception(), TaskCancelledError)
+
+    late, off = tracing.only("late"), tracing.only("off")
+    assert late.attributes["cicd.pipeline.task.run.result"] == "timeout"
+    assert [event.name for event in late.events] == ["stopping: timeout"]
+    assert late.status.status_code is StatusCode.ERROR
+    assert off.attributes["cicd.pipeline.task.run.result"] == "cancellation"
+    assert off.status.status_code is StatusCode.UNSET
+
+
+def test_a_refused_submission_leaves_no_span(tracing):
+    with tracing.orchestrator() as orch, pytest.raises(Exception, match="nobody"):
+        orch.submit_task(Task("nobody-can"))
+    assert tracing.spans == []
+
+
+def test_what_is_left_at_the_end_ends_there(tracing):
+    held = threading.Event()
+    began = threading.Event()
+
+    def stubborn() -> None:
+        began.set()
+        held.wait(PATIENCE)
+
+    orch = tracing.orchestrator(grace=0)
+    try:
+        with orch:
+            orch.submit_task(Task.call(stubborn, type="stubborn"))
+            assert began.wait(PATIENCE)
+            orch.stop(drain=False, timeout=1)
+    finally:
+        held.set()
+    result = tracing.only("stubborn").attributes["cicd.pipeline.task.run.result"]
+    assert result == "cancellation"
+
+
+def test_a_program_that_is_held_says_so_and_goes_on_in_its_span(tracing):
+    with tracing.orchestrator() as orch:
+        task = Task.program(["sleep", "0.5"], id="held")
+        began = threading.Event()
+        orch.signals.task_started.connect(lambda _: began.set())
+        handle = orch.submit_task(task)
+        assert began.wait(PATIENCE)
+        while not orch._rt.attempts.holdable(handle._row):
+            threading.Event().wait(0.001)
+        assert orch.suspend_task("held")
+        assert orch.resume_task("held")
+        handle.result()
+
+    names = [event.name for event in tracing.only("program").events]
+    assert names == ["suspended", "resumed"]
+
+
+# -- every way of running ----------------------------------------------------------
+
+
+def test_the_span_of_an_attempt_is_current_in_threads_coroutines_and_pools(tracing):
+    async def coroutine() -> trace.SpanContext:
+        await asyncio.sleep(0)
+        return here()
+
+    with ThreadPoolExecutor(1) as pool:
+        orch = tracing.orchestrator(executors={"pool": pool})
+
+        @orch.agent("asker", capabilities={"ask"})
+        def ask(task, context):
+            return here()
+
+        with orch:
+            found = {
+                "thread": orch.submit_task(Task.call(here, type="thread")).result(),
+                "loop": orch.submit_task(Task.call(coroutine, type="loop")).result(),
+                "pool": orch.submit_task(
+                    Task.call(here, type="pool", executor="pool")
+                ).result(),
+                "ask": orch.submit_task(Task("ask")).result(),
+            }
+    for name, seen in found.items():
+        assert seen.span_id == tracing.only(name).context.span_id, name
+
+
+def test_context_variables_and_baggage_come_along(tracing):
+    word = contextvars.ContextVar("word", default="")
+
+    def ask() -> tuple[object, str]:
+        return baggage.get_baggage("tenant"), word.get()
+
+    with tracing.orchestrator() as orch:
+        word.set("said")
+        token = context.attach(baggage.set_baggage("tenant", "acme"))
+        handle = orch.submit(ask)
+        context.detach(token)
+        assert handle.result() == ("acme", "said")
+
+
+def test_the_callers_own_context_stays_as_it_was(tracing):
+    with tracing.orchestrator() as orch:
+        orch.submit(double).result()
+        assert here() == trace.INVALID_SPAN_CONTEXT
+
+
+def test_a_program_has_its_attempt_as_traceparent(tracing):
+    code = "import os; print(os.environ['TRACEPARENT'])"
+    with tracing.orchestrator() as orch:
+        done = orch.submit_task(Task.program([sys.executable, "-c", code])).result()
+        own = Task.program(
+            [sys.executable, "-c", code], env={"TRACEPARENT": "mine"}, id="own"
+        )
+        assert orch.submit_task(own).result().stdout_tail == "mine\n"
+
+    found = tracing.named("program")[0].context
+    assert done.stdout_tail == f"00-{found.trace_id:032x}-{found.span_id:016x}-01\n"
+
+
+def remote_context() -> tuple[int, int]:
+    found = here()
+    return found.trace_id, found.span_id
+
+
+@pytest.mark.slow
+def test_another_process_has_the_context_too(tracing):
+    with (
+        ProcessPoolExecutor(1) as pool,
+        tracing.orchestrator(executors={"cpu": pool}) as orch,
+    ):
+        task = Task.call(remote_context, type="far", executor="cpu")
+        found = orch.submit_task(task).result()
+
+    far = tracing.only("far").context
+    assert found == (far.trace_id, far.span_id)
+
+
+# -- workflows ---------------------------------------------------------------------
+
+
+def test_a_workflow_and_its_phases_have_spans(tracing):
+    wf = Workflow("release")
+    tests = wf.phase("tests")
+    for name in ("unit", "style"):
+        tests.task(double, id=name)
+    wf.phase("publish").task(double, id="upload")
+
+    with tracing.orchestrator() as orch:
+        orch.workflows.start(wf, id="v1").result()
+
+    run = tracing.only("RUN release")
+    first, second = tracing.only("phase tests"), tracing.only("phase publish")
+    assert run.kind is SpanKind.SERVER
+    assert dict(run.attributes) == {
+        "cicd.pipeline.action.name": "RUN",
+        "cicd.pipeline.name": "release",
+        "cicd.pipeline.run.id": "v1",
+        "cicd.pipeline.result": "success",
+    }
+    assert tracing.under(run) == ["submit", "phase tests", "phase publish"]
+    assert first.end_time <= second.start_time
+    assert second.end_time == run.end_time
+    began = [span.start_time for span in tracing.named("double")]
+    assert first.start_time == min(began)
+    assert second.start_time == max(began)
+    for span in tracing.named("double"):
+        assert span.attributes["cicd.pipeline.name"] == "release"
+        assert span.attributes["cicd.pipeline.run.id"] == "v1"
+        assert span.context.trace_id == run.context.trace_id
+
+
+def fail() -> None:
+    msg = "it is broken"
+    raise RuntimeError(msg)
+
+
+def test_a_workflow_that_fails_says_for_what(tracing):
+    wf = Workflow("release")
+    wf.phase("tests").task(fail, id="unit")
+    wf.phase("publish").task(double, id="upload")
+
+    with tracing.orchestrator() as orch:
+        run = orch.workflows.start(wf, id="v1")
+        with pytest.raises(WorkflowFailedError):
+            run.result()
+
+    run, phase = tracing.only("RUN release"), tracing.only("phase tests")
+    for span in (run, phase):
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.attributes["error.type"] == "RuntimeError"
+    assert run.attributes["cicd.pipeline.result"] == "failure"
+    assert phase.attributes["cicd.pipeline.task.run.result"] == "failure"
+
+
+def test_a_run_that_is_cancelled_left_or_refused_says_so(tracing):
+    wf = Workflow("waits")
+    wf.add(Task.wait_for("never", id="event"))
+    with tracing.orchestrator() as orch:
+        orch.workflows.start(wf, id="off")
+        orch.workflows.cancel("off")
+        orch.workflows.start(wf, id="left")
+        bad = Workflow("bad")
+        bad.add(Task("nobody-can", id="a"))
+        with pytest.raises(Exception, match="nobody"):
+            orch.workflows.start(bad, id="bad")
+        orch.stop(drain=False)
+
+    results = {
+        span.attributes["cicd.pipeline.run.id"]: span.attributes["cicd.pipeline.result"]
+        for span in tracing.spans
+        if span.name.startswith("RUN")
+    }
+    assert results == {"off": "cancellation", "left": "cancellation", "bad": "failure"}
+
+
+# -- later lives -------------------------------------------------------------------
+
+
+def durable_task(path: str) -> str:
+    return path.upper()
+
+
+def test_a_task_that_runs_in_a_later_life_belongs_to_its_callers_trace(tmp_path):
+    before, after = Tracing(), Tracing()
+    path = tmp_path / "runs.db"
+    with before.tracer.start_as_current_span("caller") as caller:
+        orch = before.orchestrator(journal=path)
+        # Accepted and not begun: it was never started.
+        orch.submit_task(Task.call(durable_task, "a", id="later"))
+        orch.submit_task(Task.call(durable_task, "b", id="again"))
+        orch.stop(drain=False)
+    with after.orchestrator(journal=path) as orch:
+        assert orch.handle("later").result() == "A"
+        orch.handle("again").result()
+        orch.rerun_task("again").result()
+
+    submits = {span.context.span_id for span in before.named("submit")}
+    attempts = after.named("durable_task")
+    assert len(attempts) == 3
+    for attempt in attempts:
+        assert attempt.context.trace_id == caller.get_span_context().trace_id
+        assert attempt.parent.span_id in submits
+        assert linked(attempt) == [attempt.parent.span_id]
+
+
+@pytest.mark.parametrize("keep", [0, 10_000])
+def test_a_journal_keeps_the_trace_through_a_snapshot(tmp_path, keep):
+    before, after = Tracing(), Tracing()
+    path = tmp_path / "runs.db"
+    with before.orchestrator(journal=path, keep_finished=keep) as orch:
+        orch.submit_task(Task.wait_for("go", id="event"))
+        orch.submit_task(Task.call(durable_task, "a", id="later", after=["event"]))
+        orch.stop(drain=False)
+    with after.orchestrator(journal=path, keep_finished=keep) as orch:
+        orch.emit("go")
+        assert orch.handle("later").result() == "A"
+
+    submits = {span.context.span_id for span in before.named("submit")}
+    assert after.only("durable_task").parent.span_id in submits
+
+
+def test_without_an_sdk_the_fact_says_nothing_of_a_trace():
+    seen = []
+    with TaskOrchestrator() as orch:
+        orch.signals.task_submitted.connect(seen.append)
+        orch.submit(double).result()
+    assert [event.trace for event in seen] == [None]
+    assert TaskSubmitted(1, 1, "a", "b", 0).trace is None
+
+
+# -- hostile surroundings ----------------------------------------------------------
+
+
+def test_processors_that_raise_fail_no_task(caplog):
+    class Raises(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            msg = "on_start"
+            raise RuntimeError(msg)
+
+    provider = TracerProvider()
+    provider.add_span_processor(Raises())
+    wf = Workflow("w")
+    wf.task(double, id="a")
+    with TaskOrchestrator(tracer_provider=provider) as orch:
+        assert orch.submit(double, 2).result() == 4
+        assert orch.workflows.start(wf, id="v1").result() == {"a": 2}
+    assert "a span could not be begun" in caplog.text
+
+
+class Breaks(SpanExporter):
+    def export(self, spans):
+        msg = "the collector is gone"
+        raise OSError(msg)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exporters_that_raise_fail_no_task():
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(Breaks()))
+    with TaskOrchestrator(tracer_provider=provider) as orch:
+        assert list(orch.map(double, range(20))) == [2 * n for n in range(20)]
+        assert orch.health().live
+
+
+class Blocks(SpanExporter):
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    def export(self, spans):
+        self.entered.set()
+        self.go.wait(PATIENCE)
+
+
+def test_exporters_that_block_hold_up_no_task():
+    exporter = Blocks()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    orch = TaskOrchestrator(tracer_provider=provider)
+    orch._rt.publisher.slow_after = 0.05
+    orch._rt.publisher.patience = 0.1
+    try:
+        with orch:
+            assert orch.submit(double, 2).result(PATIENCE) == 4
+            assert exporter.entered.wait(PATIENCE)
+            # It blocks, and all goes on: submissions, attempts, and other receivers.
+            heard = threading.Event()
+            orch.signals.orchestrator_stopped.connect(lambda _: heard.set())
+            assert list(orch.map(double, range(20), timeout=PATIENCE))
+        assert heard.wait(PATIENCE)
+    finally:
+        exporter.go.set()
+
+
+def test_events_that_come_late_begin_no_second_span(tracing):
+    """A receiver that is slow hears of a start after others have heard of the end."""
+    late = []
+    orch = tracing.orchestrator()
+    spans = orch._rt.spans
+    with orch:
+        orch.signals.task_started.disconnect(spans.take)
+        orch.signals.task_started.connect(late.append)
+        orch.submit(double).result()
+        orch.wait()
+        spans.take(late[0])
+    assert tracing.only("double").attributes["taskorch.attempt"] == 1
+    assert spans._open == {}
+
+
+def test_what_was_lost_is_forgotten(tracing, monkeypatch):
+    from taskorch.telemetry import _spans
+
+    monkeypatch.setattr(_spans, "_MANY", 2)
+    kept = _spans.Latest()
+    for n in range(5):
+        kept[n] = n
+    assert list(kept) == [3, 4]
+
+
+def test_what_is_not_sampled_is_not_exported():
+    tracing = Tracing(sampler=ALWAYS_OFF)
+    with tracing.orchestrator() as orch:
+        assert orch.submit(double).result() == 2
+    assert tracing.spans == []
+
+
+# -- whether there is an SDK -------------------------------------------------------
+
+
+def run(code: str, **env: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+USE = """
+from taskorch import TaskOrchestrator, Task, Workflow
+wf = Workflow("w")
+wf.task(int, 5, id="a")
+with TaskOrchestrator() as orch:
+    assert orch.submit(int, 3).result() == 3
+    assert list(orch.map(int, "12")) == [1, 2]
+    assert orch.workflows.start(wf).result() == {"a": 5}
+    assert orch.submit_task(Task.program(["true"])).result().exit_code == 0
+"""
+
+
+def test_all_works_where_the_api_cannot_be_imported():
+    blocked = (
+        "import sys\n"
+        "for name in ('opentelemetry', 'opentelemetry.trace'): sys.modules[name] = None\n"
+    )
+    assert run(f"{blocked}{USE}print('done')") == ["done"]
+
+
+def test_nothing_of_opentelemetry_is_imported_without_an_sdk():
+    ask = "import sys; print([n for n in sys.modules if n.startswith('opentelemetry')])"
+    assert run(USE + ask) == ["[]"]
+
+
+SETUP = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+kept = InMemorySpanExporter()
+provider = TracerProvider()
+if hasattr(provider, "add_span_processor"):
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+trace.set_tracer_provider(provider)
+"""
+ASK = "print(sorted({s.name for s in kept.get_finished_spans()}))"
+EXPECTED = [
+    "['RUN w', 'allocate', 'int', 'program', 'route', 'submit', 'validate']",
+]
+
+
+def test_an_sdk_that_is_set_for_the_process_is_found():
+    assert run(SETUP + USE + ASK) == EXPECTED
+
+
+def test_one_that_is_set_before_the_start_is_found():
+    late = USE.replace("with TaskOrchestrator() as orch:", "with orch:")
+    assert (
+        run(
+            f"from taskorch import TaskOrchestrator\norch = TaskOrchestrator()\n{SETUP}{late}{ASK}"
+        )
+        == EXPECTED
+    )
+
+
+def test_the_api_alone_and_a_disabled_sdk_are_none():
+    ask = "print(orch._rt.spans)"
+    assert run("import opentelemetry.trace\n" + USE + ask) == ["None"]
+    assert run(SETUP + USE + ask + "\n" + ASK, OTEL_SDK_DISABLED="true") == [
+        "None",
+        "[]",
+    ]
+
+
+def test_the_trace_of_whoever_started_the_process_is_gone_on_with():
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ask = "print({(hex(s.context.trace_id), hex(s.parent.span_id)) for s in kept.get_finished_spans() if s.name in ('submit', 'RUN w') and s.parent.is_remote})"
+    found = run(SETUP + USE + ask, TRACEPARENT=parent)
+    assert found == ["{('0xaf7651916cd43dd8448eb211c80319c', '0xb7ad6b7169203331')}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "x" * 100_000,
+        "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01",
+        "\N{SNOWMAN}\n\x1b[31m",
+    ],
+    ids=["word", "zeros", "version", "long", "upper", "control"],
+)
+def test_a_hostile_traceparent_is_said_and_ignored(text):
+    ask = "print(all(s.parent is None for s in kept.get_finished_spans() if s.name == 'submit'))"
+    log = "import logging, sys; logging.basicConfig(stream=sys.stdout)\n"
+    one = "from taskorch import TaskOrchestrator\nwith TaskOrchestrator() as orch: orch.submit(int).result()\n"
+    found = run(log + SETUP + one + ask, TRACEPARENT=text)
+    warning = (
+        "WARNING:taskorch.telemetry._spans:TRACEPARENT is no traceparent of W3C Trace "
+        "Context: it is ignored, and traces begin here"
+    )
+    assert found == [warning, "True"]
+
+
+def test_a_provider_is_one():
+    with pytest.raises(InvalidTaskError, match="TracerProvider"):
+        TaskOrchestrator(tracer_provider="otel")
+
+
+def test_a_provider_that_makes_none_is_none():
+    assert (
+        TaskOrchestrator(tracer_provider=trace.NoOpTracerProvider())._rt.spans is None
+    )
