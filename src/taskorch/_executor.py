@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import os
     from datetime import timedelta
 
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from taskorch.model import Resources
@@ -78,6 +79,7 @@ class _Options(TypedDict, total=False):
     seed: int | None
     monitor_interval: float | timedelta
     tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
 
 
 class TaskExecutor(Executor):

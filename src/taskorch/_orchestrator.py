@@ -71,6 +71,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._measuring import look_for_meters
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._tracing import look_for_sdk
 from taskorch.runtime._translation import (
@@ -81,6 +82,7 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from taskorch._aio import AsyncOrchestrator
@@ -152,6 +154,7 @@ class TaskOrchestrator:
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
             has been set for the process by now, or by the start. If none has, no spans
             are made, and nothing of OpenTelemetry is imported.
+        meter_provider: Whose OpenTelemetry metrics are measured; None likewise.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -181,6 +184,7 @@ class TaskOrchestrator:
         seed: int | None = None,
         monitor_interval: float | timedelta = 10.0,
         tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
     ) -> None:
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
@@ -240,8 +244,8 @@ class TaskOrchestrator:
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
         self._rt.manager_of = _manager_of
-        self._tracer_provider = tracer_provider
-        look_for_sdk(self._rt, tracer_provider)
+        self._providers = tracer_provider, meter_provider
+        self._look_for_sdk()
 
     # -- submitting ----------------------------------------------------------------
 
@@ -845,8 +849,13 @@ class TaskOrchestrator:
         if self._rt.closed:
             msg = "the orchestrator has stopped, and cannot be started again"
             raise InvalidTransitionError(msg, hint="make a new one")
-        look_for_sdk(self._rt, self._tracer_provider)
+        self._look_for_sdk()
         self._lifecycle.start(self._restore_limits)
+
+    def _look_for_sdk(self) -> None:
+        tracer_provider, meter_provider = self._providers
+        look_for_sdk(self._rt, tracer_provider)
+        look_for_meters(self._rt, meter_provider)
 
     def _restore_limits(self) -> None:
         """Before anything begins: phases of earlier lives may have limits."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from taskorch.errors import (
     JournalError,
@@ -58,6 +58,9 @@ from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import NEVER, Emitted, Work
+
+if TYPE_CHECKING:
+    from taskorch.telemetry._metrics import Metrics
 
 __all__ = ("Committer",)
 
@@ -104,6 +107,11 @@ class Owner(Driver, Protocol):
     notices: Notices
     publisher: Publisher
     waiting: Waiting
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What measures, if there is an SDK for it."""
+        ...
 
     def interrupted(self, error: BaseException) -> None:
         """An exception from outside has cut a step short."""
@@ -592,6 +600,7 @@ class Committer:
             group = self.commits.in_hand or self._begin()
         if not group:
             return False
+        began = monotonic()
         try:
             # What it has made itself, it takes.
             journal.append(rt.epoch, cast("Sequence[Entry]", group))
@@ -605,6 +614,8 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - nothing can be kept any more
             rt.fail_stop(error)
             return False
+        if rt.metrics is not None:
+            rt.metrics.committed(monotonic() - began)
         self._release()
         if self._state is not None:
             state, self._state = self._state, None

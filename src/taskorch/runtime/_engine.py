@@ -102,6 +102,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
 _LOG: Final = logging.getLogger("taskorch")
@@ -191,6 +192,8 @@ class Engine:
         self.started = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
+        #: Measures, likewise.
+        self.metrics: Metrics | None = None
 
         self._seed = seed
         self.name_life()

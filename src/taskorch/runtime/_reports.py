@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of
@@ -142,56 +144,51 @@ def since(row: TaskRow) -> int:
 
 def stats(runtime: Runtime) -> Stats:
     """Everything at one instant."""
-    kernel = runtime.kernel
     with runtime.lock:
-        now = runtime.now()
-        heads = [bucket.head() for bucket in kernel.buckets.values() if bucket.size]
-        ready = [row.ready_ns for row in heads if row is not None]
-        oldest = (now - min(ready)) / 1e9 if ready else None
-        samples = {name: (row, list(row.samples)) for name, row in kernel.types.items()}
-        found = Stats(
-            queue=QueueStats(kernel.queued, kernel.active, oldest),
-            state_machine=StateStats(
-                pending=kernel.pending,
-                queued=kernel.queued,
-                running=kernel.active,
-                retrying=kernel.retrying,
-                blocked=kernel.blocked,
-                suspended=kernel.suspended,
-                completed=kernel.completed,
-                failed=kernel.failed,
-                cancelled=kernel.cancelled,
-            ),
-            retries=RetryStats(
-                kernel.retries_scheduled,
-                kernel.retries_recovered,
-                kernel.retries_exhausted,
-            ),
-            resources=ReadOnly(kernel.pool_stats()),
-            agents=ReadOnly(
-                {name: _agent(agent) for name, agent in kernel.agents.items()}
-            ),
-            types={},
-            failures=ReadOnly(dict(kernel.causes)),
-            leaked=len(kernel.leaked),
-            events_lost=runtime.publisher.lost,
-        )
+        found = _totals(runtime)
+        kinds = runtime.kernel.types.items()
+        samples = {name: (row, list(row.samples)) for name, row in kinds}
     # The sorting is done without the lock.
     types = {name: _type(row, taken) for name, (row, taken) in samples.items()}
-    return _with_types(found, types)
+    return attrs.evolve(found, types=ReadOnly(types))
 
 
-def _with_types(found: Stats, types: Mapping[str, TypeStats]) -> Stats:
+def totals(runtime: Runtime) -> Stats:
+    """As `stats`, without what is known of each type: that takes sorting."""
+    with runtime.lock:
+        return _totals(runtime)
+
+
+def _totals(runtime: Runtime) -> Stats:
+    kernel = runtime.kernel
+    now = runtime.now()
+    heads = [bucket.head() for bucket in kernel.buckets.values() if bucket.size]
+    ready = [row.ready_ns for row in heads if row is not None]
+    oldest = (now - min(ready)) / 1e9 if ready else None
     return Stats(
-        found.queue,
-        found.state_machine,
-        found.retries,
-        found.resources,
-        found.agents,
-        ReadOnly(dict(types)),
-        found.failures,
-        found.leaked,
-        found.events_lost,
+        queue=QueueStats(kernel.queued, kernel.active, oldest),
+        state_machine=StateStats(
+            pending=kernel.pending,
+            queued=kernel.queued,
+            running=kernel.active,
+            retrying=kernel.retrying,
+            blocked=kernel.blocked,
+            suspended=kernel.suspended,
+            completed=kernel.completed,
+            failed=kernel.failed,
+            cancelled=kernel.cancelled,
+        ),
+        retries=RetryStats(
+            kernel.retries_scheduled,
+            kernel.retries_recovered,
+            kernel.retries_exhausted,
+        ),
+        resources=ReadOnly(kernel.pool_stats()),
+        agents=ReadOnly({name: _agent(agent) for name, agent in kernel.agents.items()}),
+        types=ReadOnly({}),
+        failures=ReadOnly(dict(kernel.causes)),
+        leaked=len(kernel.leaked),
+        events_lost=runtime.publisher.lost,
     )
 
 

@@ -1,0 +1,275 @@
+"""
+OpenTelemetry metrics: what there is now, and how long attempts and commits took.
+
+Most of it is asked for when a reader collects, and costs nothing in between; only
+durations are noted as events tell of them. Attributes have values of closed sets, or
+names, of which only the first hundred are told apart. Ids are never among them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import Lock
+from typing import Any, Final, Protocol, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Histogram,
+    Meter,
+    MeterProvider,
+    Observation,
+)
+
+from taskorch.events import (
+    Event,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSuspended,
+    signal_name,
+)
+from taskorch.model import Stats
+from taskorch.model._limits import NS
+from taskorch.telemetry import _conventions as names
+
+_LOG: Final = logging.getLogger(__name__)
+#: The names of one kind that are told apart: an attribute with more of them would make
+#: a time series of each.
+_MANY: Final = 100
+_OTHER: Final = "other"
+#: Seconds: from a function call to a build.
+_BOUNDS: Final = (
+    *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0),
+)
+#: States of tasks that have not ended, and of those that have.
+_LIVE: Final = ("pending", "queued", "running", "retrying", "blocked", "suspended")
+_ENDED: Final = ("completed", "failed", "cancelled")
+
+#: A value, and its attributes.
+_Told: TypeAlias = tuple[Mapping[str, str], float]
+
+
+class _Signals(Protocol):
+    def __getattr__(self, name: str) -> Any: ...
+
+
+def _tasks(stats: Stats) -> Iterator[_Told]:
+    for state in _LIVE:
+        yield {names.STATE: state}, getattr(stats.state_machine, state)
+
+
+def _tasks_ended(stats: Stats) -> Iterator[_Told]:
+    for state in _ENDED:
+        yield {names.STATE: state}, getattr(stats.state_machine, state)
+
+
+def _failures(stats: Stats) -> Iterator[_Told]:
+    for cause, count in stats.failures.items():
+        yield {names.CAUSE: cause}, count
+
+
+def _retries(stats: Stats) -> Iterator[_Told]:
+    for outcome in ("scheduled", "recovered", "exhausted"):
+        yield {names.OUTCOME: outcome}, getattr(stats.retries, outcome)
+
+
+def _pool_usage(stats: Stats) -> Iterator[_Told]:
+    for name, pool in stats.resources.items():
+        yield {names.RESOURCE: name}, pool.used
+
+
+def _pool_limit(stats: Stats) -> Iterator[_Told]:
+    for name, pool in stats.resources.items():
+        yield {names.RESOURCE: name}, pool.total
+
+
+def _agent_usage(stats: Stats) -> Iterator[_Told]:
+    for name, agent in stats.agents.items():
+        yield {names.AGENT: name}, agent.running
+
+
+def _agent_limit(stats: Stats) -> Iterator[_Told]:
+    for name, agent in stats.agents.items():
+        if agent.max_concurrency is not None:
+            yield {names.AGENT: name}, agent.max_concurrency
+
+
+def _leaked(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.leaked
+
+
+def _events_lost(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.events_lost
+
+
+def _oldest(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.queue.oldest or 0.0
+
+
+#: What is asked for at a collection: its name, unit, what it is, and what says it.
+_COUNTERS: Final = (
+    ("taskorch.tasks.ended", "{task}", "Tasks that have ended.", _tasks_ended),
+    ("taskorch.failures", "{failure}", "Tasks that failed, by cause.", _failures),
+    ("taskorch.retries", "{retry}", "What the retry handler did.", _retries),
+    ("taskorch.events.lost", "{event}", "Lost by slow receivers.", _events_lost),
+)
+_LEVELS: Final = (
+    ("taskorch.tasks", "{task}", "Tasks that have not ended, by state.", _tasks),
+    ("taskorch.pool.usage", "1", "What is held of a pool.", _pool_usage),
+    ("taskorch.pool.limit", "1", "What there is of a pool.", _pool_limit),
+    ("taskorch.agent.usage", "{attempt}", "Attempts that an agent runs.", _agent_usage),
+    ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
+    ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
+)
+_AGE: Final = (
+    "taskorch.queue.age",
+    "s",
+    "How long the oldest queued task has waited.",
+    _oldest,
+)
+
+
+class _Process:
+    """
+    The instruments of one provider.
+
+    An instrument may be made once, and so all orchestrators of the process share it:
+    what they say of the same attributes is added up.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.sources: WeakSet[Metrics] = WeakSet()
+        self._lock = Lock()
+        self._known: dict[str, dict[str, None]] = {}
+        for name, unit, words, ask in _COUNTERS:
+            meter.create_observable_counter(name, [self._asking(ask, sum)], unit, words)
+        for name, unit, words, ask in _LEVELS:
+            meter.create_observable_up_down_counter(
+                name, [self._asking(ask, sum)], unit, words
+            )
+        name, unit, words, ask = _AGE
+        meter.create_observable_gauge(name, [self._asking(ask, max)], unit, words)
+        self.attempts = _histogram(
+            meter, "taskorch.attempt.duration", "How long attempts took."
+        )
+        self.commits = _histogram(
+            meter, "taskorch.journal.commit.duration", "How long commits took."
+        )
+
+    def _asking(
+        self,
+        ask: Callable[[Stats], Iterable[_Told]],
+        combine: Callable[[list[float]], float],
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+            for source in list(self.sources):
+                for attributes, value in ask(source.totals()):
+                    key = tuple(
+                        (name, self.name(name, text))
+                        for name, text in attributes.items()
+                    )
+                    found.setdefault(key, []).append(value)
+            return [
+                Observation(combine(all_), dict(key)) for key, all_ in found.items()
+            ]
+
+        return observe
+
+    def name(self, attribute: str, text: str) -> str:
+        """*text*, or `other` if the attribute has too many values already."""
+        with self._lock:
+            known = self._known.setdefault(attribute, {})
+            if text not in known:
+                if len(known) >= _MANY:
+                    return _OTHER
+                known[text] = None
+        return text
+
+
+def _histogram(meter: Meter, name: str, words: str) -> Histogram:
+    try:
+        return meter.create_histogram(
+            name, "s", words, explicit_bucket_boundaries_advisory=_BOUNDS
+        )
+    except TypeError:  # pragma: no cover - an older API: a view of the user's says it
+        return meter.create_histogram(name, "s", words)
+
+
+_PROCESSES: Final[WeakKeyDictionary[MeterProvider, _Process]] = WeakKeyDictionary()
+_MAKING: Final = Lock()
+
+
+class Metrics:
+    """
+    One orchestrator, as far as it is measured.
+
+    Args:
+        provider: Whose instruments they are.
+        totals: What `get_stats` says, but for the times by type.
+        type_of: The type of a task, if it is known.
+    """
+
+    def __init__(
+        self,
+        provider: MeterProvider,
+        totals: Callable[[], Stats],
+        type_of: Callable[[str], str],
+    ) -> None:
+        with _MAKING:
+            process = _PROCESSES.get(provider)
+            if process is None:
+                process = _Process(provider.get_meter("taskorch"))
+                _PROCESSES[provider] = process
+        self._process = process
+        self.totals = totals
+        self._type_of = type_of
+        #: Of attempts under way, the type of the task, and when they began.
+        self._begun: dict[str, tuple[str, int]] = {}
+        self._takes: dict[type[Event], Callable[[Any], str | None]] = {
+            TaskCompleted: lambda _: names.SUCCESS,
+            TaskFailed: lambda event: names.result_of(event.cause),
+            TaskRetrying: lambda event: names.result_of(event.cause),
+            TaskBlocked: lambda _: names.ERROR,
+            TaskCancelled: lambda _: names.CANCELLATION,
+            # A program that is stopped where it stands goes on in the same attempt.
+            TaskSuspended: lambda event: None if event.held else names.CANCELLATION,
+        }
+        process.sources.add(self)
+
+    def connect(self, signals: _Signals) -> None:
+        """Receive the events of *signals*."""
+        wanted: tuple[type[Event], ...] = (TaskStarted, *self._takes)
+        for cls in wanted:
+            getattr(signals, signal_name(cls)).connect(self.take)
+
+    def take(self, event: TaskEvent) -> None:
+        """Receive an event that begins or ends an attempt."""
+        task_id = event.task_id
+        if isinstance(event, TaskStarted):
+            self._begun[task_id] = self._type_of(task_id), event.at_ns
+            return
+        result = self._takes[type(event)](event)
+        begun = None if result is None else self._begun.pop(task_id, None)
+        if begun is None or result is None:
+            return
+        kind, at = begun
+        attributes = {
+            names.TASK_NAME: self._process.name(names.TASK_NAME, kind or _OTHER),
+            names.TASK_RESULT: result,
+        }
+        self._process.attempts.record(max(0, event.at_ns - at) / NS, attributes)
+
+    def committed(self, seconds: float) -> None:
+        """A group of facts is kept, which took so long."""
+        try:
+            self._process.commits.record(seconds)
+        except Exception:  # noqa: BLE001 - a view of the user's; it is kept all the same
+            _LOG.warning("the duration of a commit was not noted", exc_info=True)

@@ -1,0 +1,267 @@
+"""What a reader of metrics collects."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from taskorch import RetryPolicy, Task, TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.telemetry import _metrics
+
+PATIENCE = 20.0
+
+
+class Measuring:
+    """An SDK whose metrics are collected when a test asks for them."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self._reader])
+
+    def orchestrator(self, **options) -> TaskOrchestrator:
+        return TaskOrchestrator(meter_provider=self.provider, **options)
+
+    def points(self, name: str) -> list:
+        data = self._reader.get_metrics_data()
+        found = [
+            metric
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+        ]
+        return [point for metric in found for point in metric.data.data_points]
+
+    def values(self, name: str) -> dict:
+        return {tuple(p.attributes.values()): p.value for p in self.points(name)}
+
+
+@pytest.fixture
+def measuring() -> Measuring:
+    return Measuring()
+
+
+def fail() -> None:
+    msg = "no"
+    raise ValueError(msg)
+
+
+def double(n: int = 1) -> int:
+    return 2 * n
+
+
+def test_tasks_pools_and_agents_are_told_as_they_are_now(measuring):
+    began, go = threading.Event(), threading.Event()
+
+    def hold(*_) -> None:
+        began.set()
+        go.wait(PATIENCE)
+
+    orch = measuring.orchestrator(resources={"cpu": 4}, concurrency=1)
+    orch.agent("worker", capabilities={"work"}, max_concurrency=3)(hold)
+    with orch:
+        orch.submit_task(Task("work", resources={"cpu": 3}))
+        assert began.wait(PATIENCE)
+        orch.submit(double)
+        orch.submit(double)
+        try:
+            assert measuring.values("taskorch.tasks") == {
+                ("pending",): 0,
+                ("queued",): 2,
+                ("running",): 1,
+                ("retrying",): 0,
+                ("blocked",): 0,
+                ("suspended",): 0,
+            }
+            assert measuring.values("taskorch.pool.usage") == {("cpu",): 3.0}
+            assert measuring.values("taskorch.pool.limit") == {("cpu",): 4.0}
+            assert measuring.values("taskorch.agent.usage") == {
+                ("local",): 0,
+                ("worker",): 1,
+            }
+            assert measuring.values("taskorch.agent.limit") == {("worker",): 3}
+            assert measuring.values("taskorch.queue.age")[()] > 0
+        finally:
+            go.set()
+        orch.wait()
+        assert measuring.values("taskorch.queue.age") == {(): 0.0}
+        assert measuring.values("taskorch.slots.leaked") == {(): 0}
+        assert measuring.values("taskorch.events.lost") == {(): 0}
+
+
+def test_what_has_ended_is_counted_by_outcome_and_by_cause(measuring):
+    with measuring.orchestrator() as orch:
+        orch.map(double, range(3))
+        retry = RetryPolicy(2, wait="fixed", base=0.001)
+        orch.submit_task(Task.call(fail, retry=retry)).exception()
+        late = Task.call(threading.Event().wait, 0.2, timeout=0.01, type="late")
+        orch.submit_task(late).exception()
+    assert measuring.values("taskorch.tasks.ended") == {
+        ("completed",): 3,
+        ("failed",): 2,
+        ("cancelled",): 0,
+    }
+    assert measuring.values("taskorch.failures") == {("error",): 1, ("timeout",): 1}
+    assert measuring.values("taskorch.retries") == {
+        ("scheduled",): 1,
+        ("recovered",): 0,
+        ("exhausted",): 1,
+    }
+    attempts = {
+        tuple(p.attributes.values()): p.count
+        for p in measuring.points("taskorch.attempt.duration")
+    }
+    assert attempts == {
+        ("double", "success"): 3,
+        ("fail", "failure"): 2,
+        ("late", "timeout"): 1,
+    }
+
+
+def test_how_long_attempts_took_has_buckets_of_seconds(measuring):
+    with measuring.orchestrator() as orch:
+        orch.submit_task(Task.call(threading.Event().wait, 0.02, type="nap")).result()
+    (point,) = measuring.points("taskorch.attempt.duration")
+    assert 0.02 <= point.sum < PATIENCE
+    assert point.explicit_bounds[0] == 0.001
+    assert dict(point.attributes) == {
+        "cicd.pipeline.task.name": "nap",
+        "cicd.pipeline.task.run.result": "success",
+    }
+
+
+def test_how_long_commits_took(measuring, tmp_path):
+    with measuring.orchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit(double).result()
+    (point,) = measuring.points("taskorch.journal.commit.duration")
+    assert point.count >= 1
+    assert point.sum > 0
+
+
+def test_a_histogram_that_raises_loses_no_commit(measuring, tmp_path, caplog):
+    orch = measuring.orchestrator(journal=tmp_path / "runs.db")
+
+    class Raises:
+        def record(self, _seconds):
+            raise OSError
+
+    orch._rt.metrics._process.commits = Raises()
+    with orch:
+        assert orch.submit(double, 3).result() == 6
+    assert "the duration of a commit was not noted" in caplog.text
+
+
+def test_all_orchestrators_of_a_process_are_added_up(measuring):
+    with measuring.orchestrator() as one, measuring.orchestrator() as other:
+        one.submit(double).result()
+        other.submit(double).result()
+        one.wait()
+        other.wait()
+        ended = measuring.values("taskorch.tasks.ended")
+    assert ended["completed",] == 2
+
+
+def test_an_orchestrator_that_is_gone_is_not_kept_for_its_metrics(measuring):
+    with measuring.orchestrator() as orch:
+        orch.submit(double).result()
+    process = orch._rt.metrics._process
+    assert len(process.sources) == 1
+    del orch
+    gc.collect()
+    assert len(process.sources) == 0
+
+
+def test_names_beyond_the_first_hundred_are_one(measuring, monkeypatch):
+    monkeypatch.setattr(_metrics, "_MANY", 2)
+    with measuring.orchestrator(resources={"a": 1, "b": 2, "c": 4, "d": 8}) as orch:
+        for name in "xyzx":
+            orch.submit_task(Task.call(double, type=name)).result()
+    types = {
+        p.attributes["cicd.pipeline.task.name"]
+        for p in measuring.points("taskorch.attempt.duration")
+    }
+    assert types == {"x", "y", "other"}
+    assert measuring.values("taskorch.pool.limit") == {
+        ("a",): 1,
+        ("b",): 2,
+        ("other",): 12,
+    }
+
+
+def test_an_attempt_that_is_put_aside_has_ended(measuring):
+    with measuring.orchestrator() as orch:
+        began = threading.Event()
+
+        def asks() -> None:
+            from taskorch import current_context
+
+            began.set()
+            context = current_context()
+            while True:
+                context.checkpoint()
+
+        handle = orch.submit_task(Task.call(asks, id="a", type="asks"))
+        assert began.wait(PATIENCE)
+        aside = threading.Event()
+        orch.signals.task_suspended.connect(lambda _: aside.set())
+        orch.suspend_task("a")
+        assert aside.wait(PATIENCE)
+        orch.cancel_task("a")
+        handle.exception()
+    (point,) = measuring.points("taskorch.attempt.duration")
+    assert point.attributes["cicd.pipeline.task.run.result"] == "cancellation"
+
+
+SETUP = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+"""
+USE = """
+from taskorch import TaskOrchestrator
+with TaskOrchestrator() as orch:
+    orch.submit(int, 3).result()
+"""
+ASK = """
+data = reader.get_metrics_data()
+print(sum(len(s.metrics) for r in data.resource_metrics for s in r.scope_metrics) if data else 0)
+"""
+
+
+def run(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_an_sdk_that_is_set_for_the_process_is_found():
+    assert int(run(SETUP + USE + ASK)) > 8
+
+
+def test_the_api_alone_is_none():
+    ask = "print(orch._rt.metrics)"
+    assert run("import opentelemetry.metrics\n" + USE + ask) == "None"
+    assert TaskOrchestrator(meter_provider=NoOpMeterProvider())._rt.metrics is None
+
+
+def test_a_provider_is_one():
+    with pytest.raises(InvalidTaskError, match="MeterProvider"):
+        TaskOrchestrator(meter_provider="otel")
