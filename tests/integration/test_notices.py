@@ -143,7 +143,7 @@ def test_a_failure_is_said_soon_after_the_last_handle_is_gone(
     if run is run_bad:
         assert "ValueError: seen by nobody" in log.text
         assert ", in say_bad" in log.text
-    assert [record.name for record in log.records] == ["taskorch"]
+    assert [record.name for record in log.records] == ["taskorch.runtime._notices"]
     orch.stop()
     assert len(unasked(log)) == 1
 

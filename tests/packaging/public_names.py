@@ -13,6 +13,7 @@ PACKAGES = (
     "errors",
     "events",
     "journal",
+    "logs",
     "model",
     "policies",
     "protocols",

@@ -49,7 +49,7 @@ from taskorch.runtime._work import (
     task_of,
 )
 
-_LOG: Final = logging.getLogger("taskorch")
+_LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
 #: Exceptions that mean something to the loop of whoever asks for a result.

@@ -17,7 +17,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import said
+from taskorch._visible import said, visible
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -105,7 +105,7 @@ if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
-_LOG: Final = logging.getLogger("taskorch")
+_LOG: Final = logging.getLogger(__name__)
 #: Events that are reported at an interval, while somebody listens.
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 #: What to do about a task of another orchestrator.
@@ -546,7 +546,7 @@ class Engine:
                 self.fault = InternalError(f"taskorch itself failed: {describe(error)}")
             self.fault.__cause__ = error
             message = self.fault.message
-            _LOG.critical(message, exc_info=error)
+            _LOG.critical("%s", visible(message), exc_info=error)
             kernel = self.kernel
             under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
             # Nothing more will be kept: what the state says now is told.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Notices",)
 
-_LOG: Final = logging.getLogger("taskorch")
+_LOG: Final = logging.getLogger(__name__)
 #: Seconds between two records of the same kind.
 _PAUSE: Final = 10.0
 #: Kinds that are remembered.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("end_block", "end_block_of_coroutine", "stop_on")
 
-_LOG: Final = logging.getLogger("taskorch")
+_LOG: Final = logging.getLogger(__name__)
 #: The part of the time of a stop that its drain has, on a loop.
 _DRAIN_SHARE: Final = 0.75
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ProgramEnd", "ProgramExecutor", "ProgramProcess")
 
-_log = logging.getLogger("taskorch.executors")
+_log = logging.getLogger(__name__)
 
 # Seconds that closing may take beyond its grace: killed processes need a moment to go,
 # and the last callbacks to return.

@@ -15,7 +15,7 @@ from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._fork import no_fork
 from taskorch.model._program import RUN_VARIABLE
 
-_log = logging.getLogger("taskorch.executors")
+_log = logging.getLogger(__name__)
 
 # What a Python needs to start; the mark of a run must not be among it, or the guardian
 # of an outer run would take ours for a program and kill it before its work is done.

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_log = logging.getLogger("taskorch.executors")
+_log = logging.getLogger(__name__)
 
 # The longest wait at a time: selectors cannot count further than a few weeks.
 _PATIENCE_SECONDS = 3600.0

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_log = logging.getLogger("taskorch.executors")
+_log = logging.getLogger(__name__)
 
 
 class PidFile:

@@ -31,7 +31,7 @@ from taskorch.executors._programs._spawn import Child, environment, explain, spa
 from taskorch.model import Program, ProgramResult
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
 
-_log = logging.getLogger("taskorch.executors")
+_log = logging.getLogger(__name__)
 
 # How often, in seconds, to ask for the end of a program where the system cannot tell.
 _POLL_SECONDS = 0.02
