@@ -18,10 +18,19 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.telemetry.tools import Tracing, is_child, linked
 
-from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
+from taskorch import (
+    Approval,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    current_context,
+)
 from taskorch.errors import InvalidTaskError, TaskCancelledError, WorkflowFailedError
 from taskorch.events import TaskSubmitted
 from taskorch.model import call_type
+from taskorch.runtime._tracing import inside
+from taskorch.telemetry._carrier import parsed
 
 PATIENCE = 20.0
 
@@ -644,3 +653,84 @@ def test_a_provider_that_makes_none_is_none():
     assert (
         TaskOrchestrator(tracer_provider=trace.NoOpTracerProvider())._rt.spans is None
     )
+
+
+# -- runs that go other ways -------------------------------------------------------
+
+
+def test_a_phase_lasts_until_somebody_has_approved(tracing):
+    wf = Workflow("release")
+    wf.phase("tests", gate=Approval()).task(double, id="unit")
+    wf.phase("publish").task(double, id="upload")
+    with tracing.orchestrator() as orch:
+        run = orch.workflows.start(wf, id="v1")
+        orch.wait()
+        assert tracing.named("phase tests") == []
+        orch.workflows.approve("v1", "tests", by="Ada")
+        run.result()
+        approved = orch.get_task_status("v1/tests/approval").ended
+
+    first = tracing.only("phase tests")
+    assert abs(first.end_time / 1e9 - approved.timestamp()) < 1e-3
+    assert tracing.only("RUN release").attributes["cicd.pipeline.result"] == "success"
+
+
+def test_what_was_run_again_counts_as_its_latest_run(tracing):
+    calls = []
+
+    def at_last() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            fail()
+
+    wf = Workflow("w")
+    first = wf.task(at_last, id="a")
+    wf.task(double, id="b", after=[first])
+    wf.add(Task.wait_for("go", id="c"))
+    with tracing.orchestrator() as orch:
+        blocked, free = threading.Event(), threading.Event()
+        orch.signals.task_blocked.connect(
+            lambda event: blocked.set() if event.blocked_by else None
+        )
+        orch.signals.task_unblocked.connect(lambda _: free.set())
+        run = orch.workflows.start(wf, id="v1")
+        assert blocked.wait(PATIENCE)
+        orch.rerun_task("v1/a").result()
+        assert free.wait(PATIENCE)
+        orch.emit("go")
+        run.result()
+
+    run = tracing.only("RUN w")
+    assert run.attributes["cicd.pipeline.result"] == "success"
+    assert run.status.status_code is StatusCode.UNSET
+    assert len(tracing.named(call_type(at_last))) == 2
+
+
+def add_one() -> None:
+    current_context().workflow.task(double, id="more")
+
+
+def test_what_is_added_to_a_phase_is_of_it(tracing):
+    wf = Workflow("w")
+    wf.phase("first").task(add_one, id="adds")
+    with tracing.orchestrator() as orch:
+        orch.workflows.start(wf, id="v1").result()
+
+    added, adds = tracing.only("double"), tracing.only("add_one")
+    assert added.attributes["cicd.pipeline.run.id"] == "v1"
+    assert added.context.trace_id == adds.context.trace_id
+    assert tracing.only("RUN w").end_time >= added.end_time
+
+
+def test_in_another_process_the_trace_is_the_one_that_was_sent():
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with inside(parent):
+        assert f"{here().trace_id:032x}" == parent.split("-")[1]
+    for nothing in (None, "no traceparent"):
+        with inside(nothing):
+            assert here() == trace.INVALID_SPAN_CONTEXT
+
+
+@pytest.mark.parametrize("text", [5, None, "x" * 10_000, "00-1-2-3"])
+def test_what_a_journal_says_of_a_trace_may_be_anything(text):
+    assert parsed(text) is None

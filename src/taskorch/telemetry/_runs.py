@@ -52,7 +52,7 @@ class _Run:
     live: dict[str, None] = attrs.field(factory=dict[str, None])
     #: By the ids of the tasks, gates and approvals too.
     phases: dict[str, _Phase] = attrs.field(factory=dict[str, _Phase])
-    #: Why its tasks failed or are blocked, by their ids.
+    #: Why its tasks failed or are blocked, by the ids of their first runs.
     errors: dict[str, str] = attrs.field(factory=dict[str, str])
     cancelled: bool = False
 
@@ -152,8 +152,11 @@ class Runs:
     def _submitted(self, run: _Run, event: TaskSubmitted) -> None:
         name = event.task_id
         run.live[name] = None
+        again = None if event.rerun_of is None else run.phases.get(event.rerun_of)
+        if again is not None:
+            run.phases[name] = again
         before, _, last = _stem(name).rpartition("/")
-        if event.type == _GATE and last == _GATE and "/" in before:
+        if again is None and event.type == _GATE == last and "/" in before:
             phase = _Phase(before.partition("/")[2])
             run.phases[name] = phase
             self._join(run, phase, event.after)
@@ -193,15 +196,17 @@ class Runs:
 
     def _unblocked(self, run: _Run, event: TaskUnblocked) -> None:
         run.live[event.task_id] = None
-        run.errors.pop(event.task_id, None)
+        run.errors.pop(_stem(event.task_id), None)
 
     def _over(self, run: _Run, event: Any, error: str = "") -> None:
         """A task can proceed no more, and with a gate or an approval, a phase."""
         name = event.task_id
         run.live.pop(name, None)
         phase = run.phases.get(name)
+        # What was run again counts as its latest run.
+        run.errors.pop(_stem(name), None)
         if error:
-            run.errors[name] = error
+            run.errors[_stem(name)] = error
             if phase is not None:
                 phase.error = phase.error or error
         if phase is None or not (_is(name, _GATE) or _is(name, _APPROVAL)):
