@@ -63,6 +63,7 @@ def test_a_task_has_a_span_for_its_submission_its_attempt_and_each_decision(trac
     assert tracing.under(submit) == ["validate", "double"]
     assert tracing.under(attempt) == ["route", "allocate"]
     assert linked(attempt) == [submit.context.span_id]
+    assert attempt.context.trace_flags == submit.context.trace_flags
     assert (submit.kind, attempt.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
     assert dict(submit.attributes) == {"cicd.pipeline.task.name": "double"}
     assert dict(attempt.attributes) == {
@@ -282,7 +283,9 @@ def test_a_program_has_its_attempt_as_traceparent(tracing):
         assert orch.submit_task(own).result().stdout_tail == "mine\n"
 
     found = tracing.named("program")[0].context
-    assert done.stdout_tail == f"00-{found.trace_id:032x}-{found.span_id:016x}-01\n"
+    assert parsed(done.stdout_tail.rstrip()) == trace.SpanContext(
+        found.trace_id, found.span_id, is_remote=True, trace_flags=found.trace_flags
+    )
 
 
 def remote_context() -> tuple[int, int]:

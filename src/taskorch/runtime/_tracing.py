@@ -110,6 +110,7 @@ def signed(items: list[tuple[Fact, Any]]) -> None:
             last, text = work._ctx, _trace_in(work._ctx)
         trace = text if work._extra is None else work._extra.trace or text
         if trace is not None:
+            extra_of(work).trace = trace
             event = make(fact)
             rest = event.join, event.on_parent_failure, event.wait, trace
             items[place] = (*fact[:_JOIN], *rest), work

@@ -121,7 +121,7 @@ class Extra:
         self.control: Control | None = None
         #: What attempts brought that did not count any more: see `_late`.
         self.late: Mapping[int, Any] = NOTHING_LATE
-        #: The `traceparent` of its submission in an earlier life.
+        #: The `traceparent` of its submission, once the fact of that says it.
         self.trace: str | None = None
         #: Ids of parents that came later: the submission did not name them.
         self.added: tuple[str, ...] = ()

@@ -31,8 +31,7 @@ def text_of(found: trace.SpanContext) -> str | None:
     """*found* as text; None if it is no context."""
     if not found.is_valid:
         return None
-    flags = int(found.trace_flags) & 1
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{flags:02x}"
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{int(found.trace_flags):02x}"
 
 
 def parsed(text: object, state: str = "") -> trace.SpanContext | None:

@@ -106,6 +106,8 @@ class Spans:
         self._lock = Lock()
         #: Spans of submissions that were not accepted yet, by their contexts as text.
         self._submitting: Latest[str, Span] = Latest()
+        #: The contexts of submissions of this life, by their texts.
+        self._contexts: Latest[str, SpanContext] = Latest()
         self._origins: Latest[str, Origin] = Latest()
         #: Attempts under way, by task and number.
         self._open: dict[str, dict[int, Span]] = {}
@@ -156,9 +158,11 @@ class Spans:
         )
         here = span.get_span_context()
         text = text_of(here)
-        if text is not None and span.is_recording():
+        if text is not None:
             with self._lock:
-                self._submitting[text] = span
+                self._contexts[text] = here
+                if span.is_recording():
+                    self._submitting[text] = span
         # Not the span itself: the context is kept for as long as the task is.
         context.attach(trace.set_span_in_context(NonRecordingSpan(here)))
 
@@ -217,7 +221,7 @@ class Spans:
             return span
 
     def _begin(self, task_id: str, attempt: int, origin: Origin, began: int) -> Span:
-        submitted = None if origin.trace is None else parsed(origin.trace)
+        submitted = self._context_of(origin.trace)
         linked = [] if submitted is None else [submitted]
         linked += [self._last[name][1] for name in origin.after if name in self._last]
         return self._start(
@@ -235,6 +239,12 @@ class Spans:
             began,
         )
 
+    def _context_of(self, text: str | None) -> SpanContext | None:
+        """The context of a submission, of an earlier life or of this one."""
+        if text is None:
+            return None
+        return self._contexts.get(text) or parsed(text)
+
     # -- what happens --------------------------------------------------------------
 
     def take(self, event: Event) -> None:
@@ -249,7 +259,7 @@ class Spans:
         with self._lock:
             self._origins[event.task_id] = origin
             span = self._submitting.pop(event.trace or "", None)
-        accepted = None if event.trace is None else parsed(event.trace)
+        accepted = self._context_of(event.trace)
         if accepted is not None:
             self._decision("validate", _in(accepted), event, {})
         if span is not None:
@@ -266,8 +276,10 @@ class Spans:
         if event.reason:
             agent[names.REASON] = event.reason
         self._decision("route", above, event, agent)
-        held = Resources.from_units(event.allocation)
-        amounts = {f"{names.HELD}.{name}": held[name] for name in held}
+        amounts: dict[str, float] = {}
+        if event.allocation:
+            held = Resources.from_units(event.allocation)
+            amounts = {f"{names.HELD}.{name}": held[name] for name in held}
         self._decision("allocate", above, event, amounts)
 
     def _decision(
