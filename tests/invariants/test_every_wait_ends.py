@@ -19,6 +19,7 @@ from tests.integration.tools import PATIENCE, eventually
 from tests.invariants import use
 from tests.stress import delays
 
+# Loaded now: pytest has each loaded module parsed, in which threads disturb each other.
 from taskorch import (
     JournalTakenError,
     SqliteJournal,

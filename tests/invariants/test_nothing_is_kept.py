@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import logging
 import sqlite3
 import threading
 import types
@@ -30,6 +31,8 @@ LOOKS = 4
 PASSED_BY = (
     *(str, int, float, bytes, type(None), type, types.ModuleType),
     sqlite3.Connection,
+    # What pytest catches of the log is its own.
+    *(logging.Logger, logging.Handler, logging.LogRecord),
 )
 #: What has run something, but for our own: see `has_run`.
 RUNNERS = (asyncio.Future, concurrent.futures.Future, threading.Thread)
