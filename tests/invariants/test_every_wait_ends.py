@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from random import Random
 from typing import Any
 
@@ -19,7 +20,6 @@ from tests.integration.tools import PATIENCE, eventually
 from tests.invariants import use
 from tests.stress import delays
 
-# Loaded now: pytest has each loaded module parsed, in which threads disturb each other.
 from taskorch import (
     JournalTakenError,
     SqliteJournal,
@@ -39,6 +39,8 @@ USERS = 4
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
+    # Loaded now: pytest parses what is loaded, in which threads disturb each other.
+    import_module("taskorch._aio")
     monkeypatch.setattr(_committer, "_PATIENCE", FOR_EVER)
     monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
     monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
@@ -113,6 +115,16 @@ def keep_busy(orch: Any, random: Random, go: Any) -> list[Any]:
     for _ in range(random.randrange(3)):
         handles.append(orch.submit(use.polite, use.Thing(0)))
     return handles
+
+
+def have_it_written(orch: Any) -> None:
+    """All users may wait for what has no end: then nothing else would be written."""
+
+    def write() -> None:
+        with suppress(TaskorchError):
+            orch.submit(int)
+
+    threading.Thread(target=write, daemon=True).start()
 
 
 def stop_in_time(orch: Any, random: Random) -> None:
@@ -193,11 +205,10 @@ def test_a_journal_that_is_lost_ends_all_waits(seed, error, trouble, tmp_path):
             # Nobody knows whether what they submit is kept, so they wait.
             journal.takes = 0.02
             journal.error = JournalUnavailableError("the disk is full")
+            have_it_written(orch)
             eventually(lambda: orch.health().status == "degraded")
         journal.error = error()
-        # All users may wait for what has no end: then nothing else is written.
-        with suppress(TaskorchError):
-            orch.submit(int)
+        have_it_written(orch)
         eventually(lambda: orch.health().status == "failed")
         users.end()
         assert orch.wait(PATIENCE)
