@@ -145,15 +145,17 @@ class Committer:
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )
         #: Whether it can be asked for the tasks that have left memory.
-        self.can_be_asked = self.journal is journal
+        self.can_be_asked: bool = self.journal is journal
         #: Entries, or what the journal has made of them already.
         self.commits: Commits[Group] = Commits(make=self.journal.new_group)
         #: Makes of a value what is kept of it, for a group.
         self.document: Callable[[Any], Any] = self.journal.text
         #: Likewise, of tasks that call a function, of the positional arguments.
-        self.call_documents = self.journal.call_texts
+        self.call_documents: Callable[
+            [str, Callable[..., Any]], Callable[[tuple[Any, ...]], Any]
+        ] = self.journal.call_texts
         #: Why the journal cannot be written; empty if it can.
-        self.trouble = ""
+        self.trouble: str = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
         self.documents: dict[Work | Emitted, Any] = {}
         #: Attempts that are held back until what they wait for is kept.
@@ -161,7 +163,7 @@ class Committer:
         #: Attempts that may begin now: what they waited for is kept.
         self.ready: list[tuple[TaskRow, int, Work]] = []
         #: The number of the last fact that is on its way.
-        self.last = 0
+        self.last: int = 0
         #: Whether the latest group was large: then the next can wait for more.
         self._is_busy = False
         #: The facts of this step have somebody who waits for them, and commits them.
@@ -190,7 +192,7 @@ class Committer:
         self._local = threading.local()
         #: The number of the fact up to which the latest snapshot goes. A journal that
         #: keeps no snapshots is never due one: no fact is ever so far beyond it.
-        self.snapshot_at = 0 if self.can_be_asked else sys.maxsize
+        self.snapshot_at: int = 0 if self.can_be_asked else sys.maxsize
         self._state: dict[str, Any] | None = None
 
     # -- under the lock ------------------------------------------------------------

@@ -34,7 +34,7 @@ class Directory:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         #: What the ids of tasks that were run again stand for.
-        self.reruns = Reruns()
+        self.reruns: Reruns = Reruns()
         #: What the journal knows of tasks that have left memory, if it can be asked.
         self.recovered: Recollection | None = None
         #: Idempotency keys.

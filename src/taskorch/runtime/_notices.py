@@ -112,7 +112,7 @@ class Notices:
         #: What held up all others when somebody last asked.
         self._blocked: set[str] = set()
         #: How the block ended, if its time was over.
-        self.cut_short = ""
+        self.cut_short: str = ""
         #: Of each kind, when it was said, and how often it was not since.
         self._said: dict[object, tuple[float, int]] = {}
         self._lock = threading.Lock()

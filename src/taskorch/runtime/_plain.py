@@ -87,7 +87,7 @@ class Batch:
         #: Where they have ids of the user's choice, these; None for each that has not.
         self.ids: Sequence[str | None] = ()
         #: The tasks are those of a workflow, which other runs have too.
-        self.are_shared = False
+        self.are_shared: bool = False
 
 
 _set_attribute: Final = object.__setattr__

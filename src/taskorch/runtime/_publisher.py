@@ -76,16 +76,16 @@ class Receiver:
     __slots__ = ("backlog", "busy", "call", "lost", "name", "own", "signal")
 
     def __init__(self, signal: str, call: Callable[..., Any]) -> None:
-        self.signal = signal
-        self.call = call
-        self.name = getattr(call, "__qualname__", None) or show(call)
+        self.signal: str = signal
+        self.call: Callable[..., Any] = call
+        self.name: str = getattr(call, "__qualname__", None) or show(call)
         #: Whether it has a thread of its own, because it was slow.
-        self.own = False
+        self.own: bool = False
         self.backlog: deque[Any] = deque()
         #: Whether that thread is at work.
-        self.busy = False
+        self.busy: bool = False
         #: Events dropped before it.
-        self.lost = 0
+        self.lost: int = 0
 
 
 class Notices(Protocol):
@@ -140,7 +140,7 @@ class Publisher:
         #: The calls that the item at hand makes.
         self._todo: deque[tuple[Receiver, Any]] = deque()
         self.receivers: dict[type[Event], tuple[Receiver, ...]] = {}
-        self.lost = 0
+        self.lost: int = 0
         self._wake = threading.Lock()
         self._wake.acquire()
         self._asleep = False

@@ -150,7 +150,7 @@ class Submission:
 
     def __init__(self, owner: Owner) -> None:
         self._rt = owner
-        self.plain = Plain(owner)
+        self.plain: Plain = Plain(owner)
 
     # -- outside the lock ----------------------------------------------------------
 

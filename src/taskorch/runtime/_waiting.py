@@ -129,7 +129,7 @@ class Waiting:
         #: Called once when nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
         #: The stop is in a hurry: nobody waits for quiet any more.
-        self.hurried = False
+        self.hurried: bool = False
         #: What wakes the attempts that wait inside a task: `(id, attempt)`.
         self._inside: dict[tuple[str, int], list[Callable[[], object]]] = {}
         #: The waits that one attempt is in: each is for any of a few tasks.

@@ -12,6 +12,7 @@ from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
 from taskorch.simulation._agents import InProcessAgent, Run
 from taskorch.simulation._attempt import SimulatedAttempt
+from taskorch.simulation._timeline import Timeline
 from taskorch.simulation._work import is_call, nanoseconds
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class InProcess(AttemptExecutor[Run]):
 
     def __init__(self, life: Life) -> None:
         self._life = life
-        self.timeline = life.timeline
+        self.timeline: Timeline = life.timeline
         #: What is under way, by task and number.
         self.runs: dict[tuple[str, int], Run] = {}
 
