@@ -13,8 +13,9 @@ BOTH   := $(MAKE) --no-print-directory --keep-going -j2 \
           $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 MINUTES ?= 10
-# The tests run in a few processes at once.
-MANY   := -n auto --maxprocesses=4 --dist worksteal
+# The tests run in a few processes at once; more than a small machine has cores, since
+# many of them wait for time to pass.
+MANY   := -n 4 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Without what is compiled already, each of the many processes of the tests would do it.
@@ -68,7 +69,7 @@ check: $(READY)
 	@$(MAKE) --no-print-directory fast
 
 test: $(READY)
-	@$(BOTH) static verifytypes others-ready wheel soak-ci
+	@$(BOTH) static verifytypes others-ready wheel soak-ci stress-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
@@ -100,20 +101,19 @@ verifytypes: $(READY)
 fast: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
 
-# Of the slow tests only those are measured that lead where the fast ones do not:
-# measuring doubles the time, and the others do at length what the fast ones do.
-MEASURED := tests/unit tests/integration tests/faults/test_crash_tools.py
-
+# Only the fast tests are measured, since measuring doubles their time and the slow ones
+# do at length what these do; nor those of tests/packaging, which read the sources and
+# run the pages and the examples.
 coverage: $(READY)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow'
-	@$(BIN)/coverage run -m pytest -q $(MANY) -m slow $(MEASURED)
+	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' --ignore=tests/packaging
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 at-length: $(READY)
-	@$(BIN)/python -m pytest -q $(MANY) -m slow $(addprefix --ignore=,$(MEASURED))
+	@$(BIN)/python -m pytest -q $(MANY) -m slow
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/packaging
 
 others others-ready: $(READY)
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)

@@ -119,11 +119,13 @@ def _watch(args: argparse.Namespace) -> int:
     workspace = Workspace(args.dir)
     shown = ""
     while True:
+        # Before the page, which then shows all that has ended.
+        complete = workspace.check_all_complete()
         page = workspace.status()
         if page != shown:
             print(f"{_CLEAR if sys.stdout.isatty() else ''}{page}\n", flush=True)
             shown = page
-        if workspace.check_all_complete():
+        if complete:
             print("All tasks complete!")
             return OK
         time.sleep(args.every)

@@ -309,6 +309,25 @@ def test_watch_ends_when_all_is_done(runs):
     assert "  Completed: 1 (100%)" in out
 
 
+def test_the_last_page_that_watch_shows_has_all_that_ended(runs, monkeypatch):
+    runs.write(a_one="x: 1")
+    read = Workspace.status
+
+    def status(workspace):
+        page = read(workspace)
+        if not runs.began():
+            runs.run()  # all of it, after the page was read
+        return page
+
+    monkeypatch.setattr(Workspace, "status", status)
+
+    code, out, _ = cli("watch", runs.root, "--every", "0.01")
+
+    assert code == 0
+    assert out.count("Completed: 0 (0%)") == 1
+    assert "  Completed: 1 (100%)" in out.split("=== ws Status ===")[-1]
+
+
 def test_watch_can_be_interrupted(runs):
     runs.write(a_one="x: 1")
     command = [sys.executable, "-m", "taskorch", "workspace", "watch", str(runs.root)]
