@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,9 @@ STDERR = pytest.StashKey()
 
 def pytest_configure(config):
     """Keep the real stderr: what pytest captures is lost with the process."""
+    # What a shell starts in the background ignores Ctrl-C, and so would all that the
+    # tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.dup(2)
 

@@ -154,6 +154,19 @@ def test_tasks_that_wait_for_others_end_however_few_slots_there_are(seed, monkey
             handle.result(PATIENCE)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_they_end_whoever_is_overtaken(seed, monkeypatch):
+    """Threads that have left the lock are held up while others take many steps."""
+    random = Random(seed)
+    delays.let_overtake(random, monkeypatch.setattr)
+    with TaskOrchestrator(concurrency=4, stop_timeout=1) as orch:
+        use.ORCH.set(orch)
+        things = [use.Thing(number) for number in range(12)]
+        handles = [orch.submit(use.branches, thing, 2, 20) for thing in things]
+        for handle in handles:
+            handle.result(PATIENCE)
+
+
 @pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_stop_ends_all_waits_and_is_in_time(seed, durable, tmp_path):

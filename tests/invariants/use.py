@@ -110,17 +110,17 @@ async def above_later(thing):
     return await (await ORCH.get().aio.submit(give, thing))
 
 
-async def branches(thing):
+async def branches(thing, many=3, times=4):
     """Waits for several at once, again and again, and is at work in between."""
     random = Random(thing.number)
 
     async def branch():
-        for _ in range(4):
+        for _ in range(times):
             await asyncio.sleep(MOMENT * random.random())
             below = Task.call(give, thing, priority=random.randrange(3))
             await (await ORCH.get().aio.submit_task(below))
 
-    await asyncio.gather(branch(), branch(), branch(), return_exceptions=True)
+    await asyncio.gather(*(branch() for _ in range(many)), return_exceptions=True)
     return thing
 
 

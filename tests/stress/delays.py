@@ -56,6 +56,11 @@ POINTS = (
 CHANCE = 0.03
 LONGEST = 0.02
 
+#: How often a thread is held up, for how many steps of others and seconds at most.
+CHANCE_TO_HOLD = 0.2
+MOST_STEPS = 200
+LONGEST_HOLD = 0.1
+
 
 def plant(
     random: Random,
@@ -65,6 +70,32 @@ def plant(
     """Have delays at all points: *put* puts them there."""
     for owner, name in POINTS:
         put(owner, name, _delayed(getattr(owner, name), random, chance))
+
+
+def let_overtake(random: Random, put: Callable[[object, str, object], None]) -> None:
+    """
+    Hold up some of the threads that leave the lock with something to do.
+
+    Each until others have left it up to MOST_STEPS times, or for LONGEST_HOLD seconds; the
+    thread of a loop never, which would hold up all of its coroutines. As in probabilistic
+    concurrency testing (Burckhardt et al., ASPLOS 2010): what is wrong only if one thread is
+    overtaken far is hardly ever met by delays that are all alike.
+    """
+    launch = Runtime.launch
+    steps = 0
+
+    @functools.wraps(launch)
+    def held_up(runtime, what):
+        nonlocal steps
+        steps += 1
+        if what and random.random() < CHANCE_TO_HOLD and not runtime.loops.is_mine():
+            until = steps + random.randint(1, MOST_STEPS)
+            end = time.monotonic() + LONGEST_HOLD
+            while steps < until and time.monotonic() < end:
+                time.sleep(0.0002)
+        launch(runtime, what)
+
+    put(Runtime, "launch", held_up)
 
 
 def _delayed(function, random, chance):
