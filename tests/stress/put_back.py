@@ -194,6 +194,7 @@ FINDERS = {
         "every wait ends": "test_every_wait_ends.py",
         "one of two": "test_one_of_two.py",
         "time": "test_time.py",
+        "guardian": "test_guardian.py",
         "consumers": "test_consumers.py",
     }.items()
 }
@@ -216,8 +217,10 @@ def look(finder: str, bug: str) -> tuple[bool, float, str]:
     )
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    said = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "  "))]
-    what = (said or [""])[0].removeprefix("E").strip()
+    lines = done.stdout.splitlines()
+    said = [line[1:] for line in lines if line.startswith("E  ")]
+    said += [line for line in lines if line.startswith("  ")]
+    what = (said or [""])[0].strip()
     return done.returncode == 1, time.monotonic() - began, what
 
 
