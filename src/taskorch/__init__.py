@@ -22,6 +22,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskorch._contexts import TaskContext as TaskContext
+    from taskorch._contexts import current_context as current_context
     from taskorch._decorators import task as task
     from taskorch._executor import TaskExecutor as TaskExecutor
     from taskorch._handles import TaskHandle as TaskHandle
@@ -65,8 +67,6 @@ if TYPE_CHECKING:
     from taskorch.protocols import TaskQueue as TaskQueue
     from taskorch.protocols import TaskRouter as TaskRouter
     from taskorch.protocols import Validator as Validator
-    from taskorch.runtime._context import TaskContext as TaskContext
-    from taskorch.runtime._context import current_context as current_context
     from taskorch.simulation._plans._report import ScheduledAttempt as ScheduledAttempt
     from taskorch.simulation._plans._report import SimulationReport as SimulationReport
     from taskorch.workflows import Approval as Approval
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "taskorch._contexts": ("TaskContext", "current_context"),
     "taskorch._decorators": ("task",),
     "taskorch._executor": ("TaskExecutor",),
     "taskorch._handles": ("TaskHandle", "as_completed"),
@@ -121,7 +122,6 @@ _WHERE = {
         "TaskRouter",
         "Validator",
     ),
-    "taskorch.runtime._context": ("TaskContext", "current_context"),
     "taskorch.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
     "taskorch.workflows": ("Approval", "Workflow"),
 }

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from taskorch import journal as journals
+from taskorch._contexts import TaskContext
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
 from taskorch.errors import (
@@ -238,12 +239,12 @@ class TaskOrchestrator:
             seed=seed,
             monitor_interval=monitor_interval,
             work_class=TaskHandle,
+            context_class=TaskContext,
             report=_reports.report,
             rerun_failed=rerun_failed,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
-        self._rt.manager_of = _manager_of
         self._providers = tracer_provider, meter_provider
         self._look_for_sdk()
 
@@ -839,7 +840,9 @@ class TaskOrchestrator:
     @property
     def workflows(self) -> WorkflowManager:
         """Starts workflows and controls their runs."""
-        return _manager_of(self._rt)
+        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
+
+        return manager_of(self._rt)
 
     # -- life ----------------------------------------------------------------------
 
@@ -995,20 +998,6 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
-
-
-def _manager_of(runtime: Runtime) -> WorkflowManager:
-    if runtime.manager is None:
-        from taskorch._managers import WorkflowManager  # noqa: PLC0415 - when needed
-
-        manager = WorkflowManager(runtime)
-        runtime.deciders.refuse_reentry()
-        with runtime.lock:
-            # One, whichever of two threads is the first.
-            if runtime.manager is None:
-                runtime.manager = manager
-    found: WorkflowManager = runtime.manager
-    return found
 
 
 # As an iterator goes that nobody has any more, Python prints what is raised and forgets

@@ -7,6 +7,7 @@ The contracts on imports themselves stand in pyproject.toml, under `importlinter
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,60 @@ def test_a_fault_would_be_seen():
     code = "def f():\n    global x\n    print(open('a'))\nfrom sys import path\n"
 
     assert len(faults(ast.parse(code))) == 4
+
+
+def for_annotations(tree: ast.AST) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING`."""
+    return {
+        inside
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for part in node.body
+        for inside in ast.walk(part)
+    }
+
+
+def imported_to_run(tree: ast.AST, name: str) -> list[int]:
+    """The lines that import *name*, or something of it, and not for annotations."""
+    annotations = for_annotations(tree)
+    found = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if node not in annotations and any(
+            f"{n}.".startswith(f"{name}.") for n in names
+        ):
+            found.append(node.lineno)
+    return found
+
+
+def test_what_the_contracts_ignore_is_imported_for_annotations():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    contracts = tomllib.loads(project.read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    ignored = [each for c in contracts for each in c.get("ignore_imports", ())]
+    assert ignored
+    for each in ignored:
+        module, name = each.split(" -> ")
+        path = SOURCE.parent / f"{module.replace('.', '/')}.py"
+        assert imported_to_run(ast.parse(path.read_text("utf-8")), name) == []
+
+
+def test_an_import_that_is_made_would_be_seen():
+    code = """
+import os
+from os.path import join
+if TYPE_CHECKING:
+    from os import PathLike
+else:
+    from os import fspath
+"""
+
+    assert imported_to_run(ast.parse(code), "os") == [2, 3, 7]
 
 
 def by_number(tree: ast.AST) -> list[int]:

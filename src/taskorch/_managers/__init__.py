@@ -12,4 +12,5 @@ The managers behind the orchestrator: `orch.workflows`, and what its runs are.
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
 from taskorch._managers._inside import WorkflowContext as WorkflowContext
 from taskorch._managers._manager import WorkflowManager as WorkflowManager
+from taskorch._managers._manager import manager_of as manager_of
 from taskorch._managers._run import WorkflowRun as WorkflowRun

@@ -20,7 +20,7 @@ from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 
 if TYPE_CHECKING:
-    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._work import Work
 
 #: Seconds between looks whether the gate itself is to stop, while it asks.
@@ -113,7 +113,7 @@ def _exists(path: Path) -> Finding:
 
 
 def _says(
-    context: TaskContext,
+    context: AttemptContext,
     predicate: Callable[[dict[str, Any]], Any],
     members: dict[str, Work],
     timeout: float | None,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from taskorch._managers._manager import Record, WorkflowManager
     from taskorch.model import InheritEnv
-    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._submission import Entry
 
@@ -52,7 +52,7 @@ class WorkflowContext:
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
         self._manager: WorkflowManager = manager
-        self._inside: TaskContext = inside
+        self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = _members.run_of(inside.task_id)
 

@@ -41,7 +41,7 @@ from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
@@ -343,7 +343,7 @@ class WorkflowManager:
 
     # -- from inside ---------------------------------------------------------------
 
-    def _inside(self, context: TaskContext) -> WorkflowContext:
+    def _inside(self, context: AttemptContext) -> WorkflowContext:
         """What a running task sees of its run."""
         return WorkflowContext(self, context)
 
@@ -351,7 +351,7 @@ class WorkflowManager:
         """The run, if somebody keeps it."""
         return self._runs.get(run_id)
 
-    def _counts_of(self, inside: TaskContext) -> dict[str, int]:
+    def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
         """How often an attempt has made up a name, by the word that it begins with."""
         attempt, counts = self._counts.get(inside.task_id, (0, {}))
         if attempt != inside.attempt:
@@ -615,6 +615,19 @@ class WorkflowManager:
         for part in slices(rows):
             done |= self._rt.step(partial(change, part), keep=True)
         return done, vetoes
+
+
+def manager_of(runtime: Any) -> WorkflowManager:
+    """The manager of the workflows of *runtime*, which is made when it is needed."""
+    if runtime.manager is None:
+        manager = WorkflowManager(runtime)
+        runtime.deciders.refuse_reentry()
+        with runtime.lock:
+            # One, whichever of two threads is the first.
+            if runtime.manager is None:
+                runtime.manager = manager
+    found: WorkflowManager = runtime.manager
+    return found
 
 
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:

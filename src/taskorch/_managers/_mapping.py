@@ -15,7 +15,7 @@ from taskorch.runtime._context import current_context, result_of
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
     from taskorch._managers._inside import WorkflowContext
-    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._context import AttemptContext
 
 #: Failures that a message shows.
 _SHOWN: Final = 3
@@ -36,7 +36,7 @@ async def mapped(
         NotRunningError: It is not part of a run.
     """
     context = current_context()
-    run = context.workflow
+    run: WorkflowContext | None = context.workflow
     if run is None:
         msg = "a map works in a run of its workflow only"
         raise NotRunningError(msg)
@@ -59,7 +59,7 @@ async def mapped(
 
 
 async def _all(
-    context: TaskContext, run: WorkflowContext, tasks: list[Task]
+    context: AttemptContext, run: WorkflowContext, tasks: list[Task]
 ) -> list[TaskHandle[Any]]:
     handles: list[TaskHandle[Any]] = []
     for part in slices(tasks):
@@ -77,7 +77,7 @@ async def _all(
 
 
 async def _some(
-    context: TaskContext, run: WorkflowContext, tasks: list[Task], at_once: int
+    context: AttemptContext, run: WorkflowContext, tasks: list[Task], at_once: int
 ) -> list[TaskHandle[Any]]:
     """As `_all`, with so many at once: the next is added when one has ended."""
     waiting = context._rt.waiting
@@ -101,7 +101,7 @@ async def _some(
 
 
 def _failed(
-    context: TaskContext, bad: list[TaskHandle[Any]], total: int
+    context: AttemptContext, bad: list[TaskHandle[Any]], total: int
 ) -> DependencyFailedError:
     shown = ", ".join(handle.task_id for handle in bad[:_SHOWN])
     more = ", …" if len(bad) > _SHOWN else ""

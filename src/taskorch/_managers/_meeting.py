@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._context import TaskContext
+    from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
 
 #: What tells that a task may not come any more.
@@ -67,7 +67,7 @@ class Meetings:
 
     def meet(
         self,
-        inside: TaskContext,
+        inside: AttemptContext,
         run_id: str,
         name: str,
         parties: int,
@@ -103,7 +103,7 @@ class Meetings:
 
     async def meet_async(
         self,
-        inside: TaskContext,
+        inside: AttemptContext,
         run_id: str,
         name: str,
         parties: int,
@@ -131,7 +131,7 @@ class Meetings:
 
     def _check(
         self,
-        inside: TaskContext,
+        inside: AttemptContext,
         name: str,
         parties: int,
         timeout: float | timedelta | None,
@@ -148,7 +148,7 @@ class Meetings:
     def _come(
         self,
         key: tuple[str, str, int],
-        inside: TaskContext,
+        inside: AttemptContext,
         value: Any,
         wake: Callable[[], object],
     ) -> _Party:
@@ -188,7 +188,7 @@ class Meetings:
 
     def _outcome(
         self,
-        inside: TaskContext,
+        inside: AttemptContext,
         party: _Party,
         name: str,
         timeout: float | None,

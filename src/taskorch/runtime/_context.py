@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from taskorch.errors import (
     AttemptInterrupted,
-    JournalUnavailableError,
     NotRunningError,
     ResultGoneError,
 )
@@ -32,14 +31,13 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch._managers import AsyncWorkflowContext, WorkflowContext
     from taskorch.executors._threads import Worker
 
-__all__ = ("RemoteContext", "TaskContext", "current_context")
+__all__ = ("AttemptContext", "RemoteContext", "current_context")
 
 LOCAL: Final = threading.local()
 #: The attempt that a coroutine belongs to.
-CURRENT: Final[ContextVar[TaskContext | None]] = ContextVar(
+CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(
     "taskorch_current", default=None
 )
 LOG: Final = logging.getLogger("taskorch.task")
@@ -92,12 +90,12 @@ class Results(Mapping[str, Any]):
         return f"Results({', '.join(self)})"
 
 
-class TaskContext:
+class AttemptContext:
     """
     What a task knows of itself while an attempt of it runs.
 
-    An agent's handler gets it as its second argument; a plain function asks
-    `taskorch.current_context()`.
+    What it may ask for besides, and cannot be known here, `TaskContext` adds: the
+    runtime is told to make that, as it is told what a handle is.
     """
 
     __slots__ = ("_control", "_row", "_rt", "_weak", "attempt")
@@ -144,17 +142,9 @@ class TaskContext:
         return Results(works_above(self._work))
 
     @property
-    def workflow(self) -> WorkflowContext | None:
-        """
-        The run of a workflow that the task is part of, or None.
-
-        It can add tasks to it, and meet others of it: see `WorkflowContext`.
-        """
-        rt = self._rt
-        if "/" not in self.task_id or rt.manager_of is None:
-            return None
-        found: WorkflowContext = rt.manager_of(rt)._inside(self)
-        return found
+    def workflow(self) -> Any:
+        """The run of a workflow that the task is part of: `TaskContext` knows it."""
+        return None
 
     @property
     def cancelled(self) -> bool:
@@ -191,11 +181,6 @@ class TaskContext:
         return logging.LoggerAdapter(
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
-
-    @property
-    def aio(self) -> AsyncTaskContext:
-        """The methods as awaitables, for a coroutine."""
-        return AsyncTaskContext(self)
 
     def progress(self, value: Any) -> None:
         """
@@ -293,44 +278,6 @@ class TaskContext:
         return f"<TaskContext {self.task_id} attempt {self.attempt}>"
 
 
-class AsyncTaskContext:
-    """`context.aio`: the methods of a TaskContext as awaitables."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: TaskContext) -> None:
-        self._context = context
-
-    @property
-    def workflow(self) -> AsyncWorkflowContext | None:
-        """See `TaskContext.workflow`."""
-        found = self._context.workflow
-        return None if found is None else found.aio
-
-    async def progress(self, value: Any) -> None:
-        """See `TaskContext.progress`."""
-        self._context.progress(value)
-
-    async def checkpoint(self, state: Any = None) -> None:
-        """See `TaskContext.checkpoint`."""
-        context = self._context
-        committer = context._work._rt.committer
-        if committer is None:
-            context.checkpoint(state)
-            return
-        with committer.deferred() as seqs:
-            context._keep(state)
-        while True:
-            try:
-                await committer.kept(seqs)
-                break
-            except JournalUnavailableError:
-                # See `Committer.keep_for`.
-                if context.cancelled:
-                    raise
-        context._look()
-
-
 class RemoteContext:
     """A read-only copy of a context, in another process."""
 
@@ -419,7 +366,7 @@ def call_with(
     kwargs: Mapping[str, Any],
 ) -> Any:
     """In the other process: call *fn*, which may ask for its *context*."""
-    token = CURRENT.set(cast("TaskContext", context))
+    token = CURRENT.set(cast("AttemptContext", context))
     try:
         with inside(context.trace):
             return fn(*args, **kwargs)
@@ -427,12 +374,13 @@ def call_with(
         CURRENT.reset(token)
 
 
-def context_of(work: Work, attempt: int) -> TaskContext:
+def context_of(work: Work, attempt: int) -> AttemptContext:
     """The context of the running attempt of *work*."""
-    return TaskContext(work, attempt, control_of(work, attempt))
+    make: type[AttemptContext] = work._rt.context_class
+    return make(work, attempt, control_of(work, attempt))
 
 
-def current_or_none() -> TaskContext | None:
+def current_or_none() -> AttemptContext | None:
     """The context of the task that the caller is part of, if it is part of one."""
     worker: Worker | None = getattr(LOCAL, "worker", None)
     if worker is not None and worker.current is not None:
@@ -441,11 +389,9 @@ def current_or_none() -> TaskContext | None:
     return CURRENT.get()
 
 
-def current_context() -> TaskContext:
+def current_context() -> AttemptContext:
     """
     The context of the task that the caller runs in.
-
-    In a process of an executor of processes it is a copy that can be read only.
 
     Raises:
         NotRunningError: The caller is not part of a task.

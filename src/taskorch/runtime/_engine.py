@@ -66,6 +66,7 @@ from taskorch.runtime._attempts import (
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
+from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
@@ -132,6 +133,7 @@ class Engine:
         seed: int | None,
         monitor_interval: float,
         work_class: type[Work],
+        context_class: type[AttemptContext],
         report: Callable[[Any], None],
         rerun_failed: bool = False,
     ) -> None:
@@ -147,7 +149,9 @@ class Engine:
         self.new_kernel()
         #: Which task an id means.
         self.directory = Directory(self)
+        #: What is handed out of a task, and what an attempt of one is given.
         self.work_class = work_class
+        self.context_class = context_class
         #: Says how things stand, to those who listen.
         self._report = report
         self.monitor_interval = monitor_interval
@@ -184,8 +188,7 @@ class Engine:
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
         self.closed = False
-        #: Gives the manager of workflows, which is made when it is needed.
-        self.manager_of: Callable[[Any], Any] | None = None
+        #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None

@@ -22,7 +22,7 @@ from taskorch.errors import (
 from taskorch.kernel import TaskRow, awaits, wanted
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
-from taskorch.runtime._context import TaskContext, current_or_none
+from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
@@ -211,7 +211,7 @@ class Waiting:
         with self.holding(inside, (row,), gate.set):
             return self._block_inside(inside, work, gate, timeout)
 
-    def _inside_of(self) -> TaskContext | None:
+    def _inside_of(self) -> AttemptContext | None:
         """The context of the task of ours that the caller is part of."""
         inside = current_or_none()
         if inside is None or inside._rt is not self._rt:
@@ -238,7 +238,7 @@ class Waiting:
 
     def _block_inside(
         self,
-        inside: TaskContext,
+        inside: AttemptContext,
         work: Work,
         gate: Gate,
         timeout: float | None,
@@ -287,7 +287,7 @@ class Waiting:
     # -- inside a task -------------------------------------------------------------
 
     @defers_interrupts
-    def enter(self, inside: TaskContext, targets: Targets) -> None:
+    def enter(self, inside: AttemptContext, targets: Targets) -> None:
         """
         The attempt of *inside* begins to wait for any of *targets*.
 
@@ -327,7 +327,7 @@ class Waiting:
 
     @contextmanager
     def holding(
-        self, inside: TaskContext, targets: Targets, wake: Callable[[], object]
+        self, inside: AttemptContext, targets: Targets, wake: Callable[[], object]
     ) -> Iterator[None]:
         """
         A wait on this thread for any of *targets*; *wake* ends it if it is to stop.
@@ -346,14 +346,14 @@ class Waiting:
             if not self.leave(inside, targets, gate.set):
                 gate.wait()
 
-    def note(self, inside: TaskContext, wake: Callable[[], object]) -> None:
+    def note(self, inside: AttemptContext, wake: Callable[[], object]) -> None:
         """Call *wake* if the attempt, which waits, is to stop."""
         key = (inside.task_id, inside.attempt)
         with self._rt.lock:
             self._inside.setdefault(key, []).append(wake)
 
     def forget(
-        self, inside: TaskContext, targets: Targets, wake: Callable[[], object]
+        self, inside: AttemptContext, targets: Targets, wake: Callable[[], object]
     ) -> None:
         """The wait is over, and so is the attempt: it needs no slot for that."""
         key = (inside.task_id, inside.attempt)
@@ -363,7 +363,7 @@ class Waiting:
 
     @defers_interrupts
     def leave(
-        self, inside: TaskContext, targets: Targets, returned: Callable[[], object]
+        self, inside: AttemptContext, targets: Targets, returned: Callable[[], object]
     ) -> bool:
         """
         The wait is over; whether the attempt goes on at once.
@@ -552,7 +552,7 @@ class Waiting:
             for loop, futures in woken.items():
                 settle_on(loop, futures)
 
-    async def _leave_async(self, inside: TaskContext, targets: Targets) -> None:
+    async def _leave_async(self, inside: AttemptContext, targets: Targets) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         if self.leave(inside, targets, lambda: settle_on(loop, [future])):

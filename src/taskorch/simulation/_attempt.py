@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskorch.errors import AttemptInterrupted, UsageError
 from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
-from taskorch.runtime._context import CURRENT, TaskContext, context_of
+from taskorch.runtime._context import CURRENT, AttemptContext, context_of
 from taskorch.runtime._work import Work, task_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SimulatedAttempt:
         return task is not None and isinstance(task.payload, Program)
 
     @property
-    def context(self) -> TaskContext:
+    def context(self) -> AttemptContext:
         """What its function may ask for."""
         return context_of(self._work, self.number)
 

@@ -49,8 +49,6 @@ class Hosting:
 
     def _host(self) -> None:
         """Begin: to be called when the life is made."""
-        world = self.world
-        self.manager_of: Callable[[Any], Any] | None = world.manager_of
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=self.holdable)
         self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
 

@@ -54,6 +54,7 @@ from taskorch.model._limits import NS
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
+from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
@@ -134,6 +135,7 @@ class Life(Hosting):
 
         # As a runtime:
         self.work_class: type[Work] = world.work_class
+        self.context_class: type[AttemptContext] = world.context_class
         self.directory: Directory = _Directory(self)
         self.submission: Submission = Submission(self)
         self.executors: dict[str, Any] = dict.fromkeys(

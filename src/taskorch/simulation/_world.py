@@ -29,6 +29,7 @@ from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
+from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import Parts
 from taskorch.runtime._work import Work
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
@@ -149,10 +150,9 @@ class World:
     def recovered(self, life: Life) -> None:
         """It lives again; nobody has been told."""
 
-    #: What a handle of a task is.
+    #: What a handle of a task is, and what an attempt is given.
     work_class: type[Work] = Work
-    #: Gives a life its manager of workflows.
-    manager_of: Callable[[Any], Any] | None = None
+    context_class: type[AttemptContext] = AttemptContext
 
     # -- the work ------------------------------------------------------------------
 

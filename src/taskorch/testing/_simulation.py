@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
 
 import attrs
 
+from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
-from taskorch._managers import WorkflowManager, _limits
+from taskorch._managers import WorkflowManager, _limits, manager_of
 from taskorch.errors import (
     InvalidTaskError,
     UnknownTaskError,
@@ -55,6 +56,7 @@ from taskorch.model._limits import (
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
+from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
@@ -127,19 +129,11 @@ class Observer(Protocol):
         ...
 
 
-def _manager_of(life: Any) -> WorkflowManager:
-    """What runs workflows in a life."""
-    if life.manager is None:
-        life.manager = WorkflowManager(life)
-    found: WorkflowManager = life.manager
-    return found
-
-
 class _Watched(World):
     """A world that keeps a log, and has an observer."""
 
     work_class: type[Work] = TaskHandle
-    manager_of: Callable[[Any], Any] | None = staticmethod(_manager_of)
+    context_class: type[AttemptContext] = TaskContext
 
     def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
         journal = SimulatedJournal()
@@ -609,7 +603,7 @@ class Simulation:
         Raises:
             NotRunningError: The orchestrator is dead at the moment.
         """
-        return _manager_of(self._life())
+        return manager_of(self._life())
 
     # -- asking --------------------------------------------------------------------
 

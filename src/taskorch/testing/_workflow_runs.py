@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._contexts import current_context
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTransitionError,
@@ -18,7 +19,6 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.policies import FifoQueue, PriorityQueue
-from taskorch.runtime._context import current_context
 from taskorch.simulation import Outcome
 from taskorch.testing._faults import Faults
 from taskorch.testing._opinion import (

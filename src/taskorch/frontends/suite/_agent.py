@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import RunFolder, write_json
 from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
@@ -26,7 +27,6 @@ from taskorch.frontends.suite._results import (
 )
 from taskorch.model import Task
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._context import TaskContext
 
 _NS: Final = 1_000_000_000
 #: Of the grace, what is left to us when a task has to be killed.

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._model import Suite, SuiteTask
@@ -17,7 +18,6 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.model import Task
-from taskorch.runtime._context import TaskContext
 from taskorch.simulation._plans._report import SimulationReport
 from taskorch.workflows._words import counted, duration
 

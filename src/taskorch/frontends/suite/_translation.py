@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
+from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.frontends.suite._placeholders import filled
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
-from taskorch.runtime._context import TaskContext
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Phase, Workflow
 

@@ -29,9 +29,9 @@ from taskorch.model import Program, ProgramResult, Task
 from taskorch.runtime._clock import MonotonicClock
 
 if TYPE_CHECKING:
+    from taskorch._contexts import TaskContext
     from taskorch._handles import TaskHandle
     from taskorch._orchestrator import TaskOrchestrator
-    from taskorch.runtime._context import TaskContext
 
 #: Seconds between two looks at what another runner does: more and more.
 _FIRST_LOOK: Final = 0.02

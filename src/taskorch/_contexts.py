@@ -1,0 +1,91 @@
+"""What a running task is given, as its author knows it: with the run it is part of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from taskorch.errors import JournalUnavailableError
+from taskorch.runtime import _context
+from taskorch.runtime._context import AttemptContext
+
+if TYPE_CHECKING:
+    from taskorch._managers import AsyncWorkflowContext, WorkflowContext
+
+
+class TaskContext(AttemptContext):
+    """
+    What a task knows of itself while an attempt of it runs.
+
+    An agent's handler gets it as its second argument; a plain function asks
+    `taskorch.current_context()`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def workflow(self) -> WorkflowContext | None:
+        """
+        The run of a workflow that the task is part of, or None.
+
+        It can add tasks to it, and meet others of it: see `WorkflowContext`.
+        """
+        if "/" not in self.task_id:
+            return None
+        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
+
+        return manager_of(self._rt)._inside(self)
+
+    @property
+    def aio(self) -> AsyncTaskContext:
+        """The methods as awaitables, for a coroutine."""
+        return AsyncTaskContext(self)
+
+
+class AsyncTaskContext:
+    """`context.aio`: the methods of a TaskContext as awaitables."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+
+    @property
+    def workflow(self) -> AsyncWorkflowContext | None:
+        """See `TaskContext.workflow`."""
+        found = self._context.workflow
+        return None if found is None else found.aio
+
+    async def progress(self, value: Any) -> None:
+        """See `TaskContext.progress`."""
+        self._context.progress(value)
+
+    async def checkpoint(self, state: Any = None) -> None:
+        """See `TaskContext.checkpoint`."""
+        context = self._context
+        committer = context._work._rt.committer
+        if committer is None:
+            context.checkpoint(state)
+            return
+        with committer.deferred() as seqs:
+            context._keep(state)
+        while True:
+            try:
+                await committer.kept(seqs)
+                break
+            except JournalUnavailableError:
+                # See `Committer.keep_for`.
+                if context.cancelled:
+                    raise
+        context._look()
+
+
+def current_context() -> TaskContext:
+    """
+    The context of the task that the caller runs in.
+
+    In a process of an executor of processes it is a copy that can be read only.
+
+    Raises:
+        NotRunningError: The caller is not part of a task.
+    """
+    return cast("TaskContext", _context.current_context())
