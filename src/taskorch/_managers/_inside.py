@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 import attrs
 
@@ -31,11 +31,32 @@ from taskorch.workflows._names import check_task_id, stem_of, unused
 if TYPE_CHECKING:
     import os
 
-    from taskorch._managers._manager import Record, WorkflowManager
+    from taskorch._managers._meeting import Meetings
+    from taskorch._managers._records import Record
+    from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._submission import Entry
+
+
+class Owner(Protocol):
+    """What `WorkflowContext` asks of the manager of workflows."""
+
+    _rt: Runtime
+    _meetings: Meetings
+
+    def _record(self, run_id: str) -> Record:
+        """What is remembered of a run."""
+        ...
+
+    def _held(self, run_id: str) -> WorkflowRun | None:
+        """The run, if somebody keeps it."""
+        ...
+
+    def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
+        """How often an attempt has made up a name, by the word that it begins with."""
+        ...
 
 
 class WorkflowContext:
@@ -51,7 +72,7 @@ class WorkflowContext:
 
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: WorkflowManager = manager
+        self._manager: Owner = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = _members.run_of(inside.task_id)

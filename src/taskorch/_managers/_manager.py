@@ -19,6 +19,7 @@ from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
 from taskorch._managers._members import slices
+from taskorch._managers._records import MAX_ADDED, WILD, Record, is_below
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
-#: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
-MAX_ADDED: Final = 100_000
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
 #: Runs with limits, and attempts with names, before those that are over are forgotten.
@@ -62,25 +61,6 @@ _OTHER_RUN: Final = (
 _GOING_ON: Final = frozenset(
     {TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING}
 )
-#: What makes a name a pattern.
-_WILD: Final = frozenset("*?[")
-
-
-@attrs.define
-class Record:
-    """What is remembered of a run in this life, beside its tasks."""
-
-    #: How many tasks the workflow had; None: it was started in an earlier life.
-    size: int | None = None
-    #: How many were added by tasks of its own, and how many may be.
-    added: int = 0
-    max_added: int = MAX_ADDED
-    #: Where it is paused: "" is all of it, else names below which it is.
-    paused: list[str] = attrs.field(factory=list[str])
-
-    def is_paused_at(self, name: str) -> bool:
-        """Whether a task called *name* is to be suspended when it is added."""
-        return any(_is_below(name, below) for below in self.paused)
 
 
 class WorkflowManager:
@@ -469,7 +449,7 @@ class WorkflowManager:
         done = False
         for run, below in self._targets(run_id):
             record = self._record(run.workflow_id)
-            kept = [part for part in record.paused if not _is_below(part, below)]
+            kept = [part for part in record.paused if not is_below(part, below)]
             done |= len(kept) < len(record.paused)
             record.paused[:] = kept
             done |= self._each(run, below, self._rt.kernel.resume)[0]
@@ -580,7 +560,7 @@ class WorkflowManager:
                 of that name in it.
         """
         run_id, _, below = str(pattern).partition("/")
-        if not _WILD.isdisjoint(str(pattern)):
+        if not WILD.isdisjoint(str(pattern)):
             self._rt.look_up()
             return [(run, below) for run in self._matching(run_id, only_live=True)]
         run = self.get(pattern if not below else run_id)
@@ -672,15 +652,8 @@ def _some(run: WorkflowRun, below: str) -> dict[str, TaskHandle[Any]]:
     handles = run.handles
     if not below:
         return dict(handles)
-    chosen = {name for name in handles if _is_below(name, below)}
+    chosen = {name for name in handles if is_below(name, below)}
     for phase, members in run._phases().items():
-        if _is_below(phase, below):
+        if is_below(phase, below):
             chosen.update(members)
     return {name: work for name, work in handles.items() if name in chosen}
-
-
-def _is_below(name: str, part: str) -> bool:
-    """Whether *name* is *part*, or begins with it; "" is all."""
-    if _WILD.isdisjoint(part):
-        return not part or name == part or name.startswith(f"{part}/")
-    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}/*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import name_of, slices
@@ -14,7 +14,6 @@ from taskorch.runtime._context import current_context, result_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._inside import WorkflowContext
     from taskorch.runtime._context import AttemptContext
 
 #: Failures that a message shows.
@@ -36,7 +35,7 @@ async def mapped(
         NotRunningError: It is not part of a run.
     """
     context = current_context()
-    run: WorkflowContext | None = context.workflow
+    run = context.workflow
     if run is None:
         msg = "a map works in a run of its workflow only"
         raise NotRunningError(msg)
@@ -49,9 +48,9 @@ async def mapped(
         for number, item in enumerate(items)
     ]
     if max_parallel is None:
-        handles = await _all(context, run, tasks)
+        handles = await _all(context, run.add_all, tasks)
     else:
-        handles = await _some(context, run, tasks, max_parallel)
+        handles = await _some(context, run.add, tasks, max_parallel)
     bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
     if bad:
         raise _failed(context, bad, len(tasks))
@@ -59,11 +58,13 @@ async def mapped(
 
 
 async def _all(
-    context: AttemptContext, run: WorkflowContext, tasks: list[Task]
+    context: AttemptContext,
+    add_all: Callable[[Iterable[Task]], list[TaskHandle[Any]]],
+    tasks: list[Task],
 ) -> list[TaskHandle[Any]]:
     handles: list[TaskHandle[Any]] = []
     for part in slices(tasks):
-        handles += await asyncio.to_thread(run.add_all, part)
+        handles += await asyncio.to_thread(add_all, part)
     waiting = context._rt.waiting
     # One wait for all: between two of them it would need its slot.
     targets = tuple(handle._row for handle in handles)
@@ -77,7 +78,10 @@ async def _all(
 
 
 async def _some(
-    context: AttemptContext, run: WorkflowContext, tasks: list[Task], at_once: int
+    context: AttemptContext,
+    add: Callable[[Task], TaskHandle[Any]],
+    tasks: list[Task],
+    at_once: int,
 ) -> list[TaskHandle[Any]]:
     """As `_all`, with so many at once: the next is added when one has ended."""
     waiting = context._rt.waiting
@@ -85,7 +89,7 @@ async def _some(
 
     async def lane(todo: Iterator[tuple[int, Task]]) -> None:
         for number, task in todo:
-            handle = await asyncio.to_thread(run.add, task)
+            handle = await asyncio.to_thread(add, task)
             handles[number] = handle
             await waiting._until_settled(handle)
 

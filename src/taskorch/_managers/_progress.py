@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch._managers._members import blockers, is_skipped
 from taskorch._managers._times import known_ends, spells_of
@@ -28,7 +28,6 @@ from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._run import WorkflowRun
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
@@ -39,7 +38,27 @@ _QUICK: Final = frozenset({"gate", "gather", "reduce"})
 _SAMPLES: Final = 101
 
 
-def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
+class Run(Protocol):
+    """What is asked of a run."""
+
+    _rt: Runtime
+    workflow_id: str
+
+    @property
+    def handles(self) -> Mapping[str, TaskHandle[Any]]:
+        """The handles of its tasks, by their ids in the workflow."""
+        ...
+
+    def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Of each task *among* its tasks, those of them that it waits for."""
+        ...
+
+    def _phases(self) -> dict[str, list[str]]:
+        """Its phases, and the tasks of each, its gate too."""
+        ...
+
+
+def status(run: Run, is_paused: bool) -> WorkflowStatus:
     """How far *run* is, at one instant."""
     rt = run._rt
     handles = run.handles
@@ -72,7 +91,7 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
     )
 
 
-def _phases(run: WorkflowRun, among: Collection[str]) -> dict[str, list[str]]:
+def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
     """The phases of *run*, and of the tasks of each those *among* the ones known."""
     return {
         phase: [name for name in names if name in among]
@@ -105,7 +124,7 @@ def is_asked(row: TaskRow) -> bool:
 
 
 def _phase(
-    run: WorkflowRun,
+    run: Run,
     name: str,
     members: Collection[str],
     rows: Mapping[str, TaskRow],
@@ -184,7 +203,7 @@ def _duration(runtime: Runtime, kind: str) -> float | None:
 # -- reports -----------------------------------------------------------------------
 
 
-def report(run: WorkflowRun) -> WorkflowReport:
+def report(run: Run) -> WorkflowReport:
     """What became of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
@@ -224,7 +243,7 @@ def report(run: WorkflowRun) -> WorkflowReport:
 
 
 def _phase_report(
-    run: WorkflowRun,
+    run: Run,
     name: str,
     tasks: list[TaskReport],
     rows: Mapping[str, TaskRow],
@@ -248,7 +267,7 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: WorkflowRun, work: TaskHandle[Any]) -> list[TaskRow]:
+def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
     """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
@@ -313,7 +332,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     return ()
 
 
-def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
+def _verdicts(run: Run, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
     found: list[Verdict] = []
     for name in (f"{phase}/gate", f"{phase}/approval"):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import islice
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
@@ -38,7 +38,6 @@ from taskorch.workflows._pictures import page
 from taskorch.workflows._report import WorkflowReport
 
 if TYPE_CHECKING:
-    from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
@@ -62,6 +61,16 @@ _ENDS: Final = (
 def _text_of(error: BaseException) -> str:
     """What *error* says, without what to do about it: the run says that."""
     return error.message if isinstance(error, TaskFailure) else str(error)
+
+
+class Owner(Protocol):
+    """What a run asks of the manager of workflows."""
+
+    _rt: Runtime
+
+    def _is_paused(self, run_id: str) -> bool:
+        """Whether all of a run was told to pause, and not to resume since."""
+        ...
 
 
 class WorkflowRun:
@@ -91,7 +100,7 @@ class WorkflowRun:
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: WorkflowManager = manager
+        self._manager: Owner = manager
         self._rt: Runtime = manager._rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
