@@ -94,6 +94,17 @@ def test_phases_come_one_after_another(orch):
     assert str(phases["unit"]) == "unit: passed, 4 of 4 tasks completed"
 
 
+def test_a_task_that_is_called_like_an_approval_is_none():
+    wf = Workflow("w")
+    first = wf.phase("first")
+    wf.task(zero, id="first/approval")
+
+    second = wf.phase("second")
+
+    assert first.end.id == "first/gate"
+    assert second.gate.after == ("first/gate",)
+
+
 def test_an_empty_phase_passes(orch):
     wf = Workflow("w")
     for name in ("one", "two", "three"):

@@ -14,7 +14,6 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 
 from taskorch.workflows._documents import document_schema as document_schema
 from taskorch.workflows._phases import Approval as Approval
-from taskorch.workflows._phases import Phase as Phase
 from taskorch.workflows._report import PhaseReport as PhaseReport
 from taskorch.workflows._report import TaskReport as TaskReport
 from taskorch.workflows._report import Verdict as Verdict
@@ -22,4 +21,5 @@ from taskorch.workflows._report import WorkflowReport as WorkflowReport
 from taskorch.workflows._status import PhaseStatus as PhaseStatus
 from taskorch.workflows._status import WorkflowStatus as WorkflowStatus
 from taskorch.workflows._workflow import Node as Node
+from taskorch.workflows._workflow import Phase as Phase
 from taskorch.workflows._workflow import Workflow as Workflow

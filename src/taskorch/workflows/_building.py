@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     import os
 
     from taskorch.model import InheritEnv
-    from taskorch.workflows._workflow import Node
+
+NodeT = TypeVar("NodeT")
 
 #: Of the options of a map, those of the map itself; the others are for its calls.
 _OWN: Final = ("id", "after", "join", "on_parent_failure")
 
 
-class Builder:
-    """Adds tasks: what `add` takes, and shorter ways to say it."""
+class Builder(Generic[NodeT]):
+    """Adds tasks, as nodes: what `add` takes, and shorter ways to say it."""
 
-    def add(self, task: Task) -> Node:
+    def add(self, task: Task) -> NodeT:
         """
         Add any task.
 
@@ -41,7 +42,7 @@ class Builder:
         """
         raise NotImplementedError
 
-    def _add_task(self, task: Task) -> Node:
+    def _add_task(self, task: Task) -> NodeT:
         """As `add`, of a task that was made here."""
         raise NotImplementedError
 
@@ -53,7 +54,7 @@ class Builder:
         kwargs: Mapping[str, Any] | None = None,
         executor: str | None = None,
         **task_options: Unpack[TaskOptions],
-    ) -> Node:
+    ) -> NodeT:
         """
         Add a task that calls *fn*, as `Task.call` describes it.
 
@@ -89,7 +90,7 @@ class Builder:
         stdin: str | bytes | None = None,
         check: bool = True,
         **task_options: Unpack[TaskOptions],
-    ) -> Node:
+    ) -> NodeT:
         """
         Add a task that runs a program, as `Task.program` describes it.
 
@@ -116,7 +117,7 @@ class Builder:
         timeout: float | timedelta | None = None,
         default: Any = RAISE,
         **task_options: Unpack[UntimedOptions],
-    ) -> Node:
+    ) -> NodeT:
         """
         Add a task that waits for an event, or a timer, as `Task.wait_for` describes it.
 
@@ -127,7 +128,9 @@ class Builder:
             Task.wait_for(event, timeout=timeout, default=default, **task_options)
         )
 
-    def gather(self, nodes: Sequence[Any], **task_options: Unpack[TaskOptions]) -> Node:
+    def gather(
+        self, nodes: Sequence[Any], **task_options: Unpack[TaskOptions]
+    ) -> NodeT:
         """
         Add a task that is complete when its parts are: its result is a list of theirs.
 
@@ -149,7 +152,7 @@ class Builder:
         *,
         max_parallel: int | None = None,
         **task_options: Unpack[TaskOptions],
-    ) -> Node:
+    ) -> NodeT:
         """
         Add a task that calls *fn* with each item of a result, as tasks of their own.
 
@@ -192,7 +195,7 @@ class Builder:
         over: Any,
         *start: Any,
         **task_options: Unpack[TaskOptions],
-    ) -> Node:
+    ) -> NodeT:
         """
         Add a task that puts the items of a result together, as `functools.reduce`.
 

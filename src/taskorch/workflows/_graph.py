@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import graphlib
 from collections import deque
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.errors import CycleError
@@ -26,6 +26,24 @@ Ring: TypeAlias = tuple[str, ...]
 _SHOWN: Final = 10
 #: Dependencies that are looked at in the search for the shortest ring.
 _BUDGET: Final = 1_000_000
+
+
+class ParentsView(Mapping[str, tuple[str, ...]]):
+    """Of each task, what it waits for: a view."""
+
+    __slots__ = ("_after",)
+
+    def __init__(self, after: Parents) -> None:
+        self._after = after
+
+    def __getitem__(self, task_id: str) -> tuple[str, ...]:
+        return tuple(self._after[task_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._after)
+
+    def __len__(self) -> int:
+        return len(self._after)
 
 
 def order(parents: Parents) -> list[str]:

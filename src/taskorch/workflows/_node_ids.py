@@ -1,13 +1,17 @@
-"""The ids of the tasks that the nodes of a graph stand for."""
+"""The tasks that the nodes of a graph stand for, and their ids."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
-from taskorch.model import id_problem
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Task, id_problem
+from taskorch.model._show import show
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.]+")
 #: Characters of what is made up: the whole id has room for more.
@@ -67,3 +71,34 @@ def _in_words(node: object) -> str:
         # Its default text contains a memory address, which differs from run to run.
         return cls.__name__
     return str(node)
+
+
+def tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str]]:
+    """
+    The tasks of the nodes of a graph, each after its predecessors; and the nodes' ids.
+
+    Raises:
+        InvalidTaskError: It is no directed graph, or a node has no task.
+    """
+    if not (hasattr(graph, "is_directed") and graph.is_directed()):
+        msg = f"a directed graph of networkx's is needed, not {show(graph)}"
+        raise InvalidTaskError(msg, hint="networkx.DiGraph has edges with a direction")
+    found: dict[Hashable, Task] = {}
+    for node, data in graph.nodes(data=True):
+        task = data.get(attribute)
+        if callable(task):
+            task = Task.call(task)
+        if not isinstance(task, Task):
+            msg = f"node {show(node)} has no task: its {attribute!r} is {show(task)}"
+            hint = f"graph.add_node(name, {attribute}=Task(…)), or a function"
+            raise InvalidTaskError(msg, hint=hint)
+        if isinstance(node, str) and task.id not in (None, node):
+            msg = f"node {show(node)} has a task with another id, {task.id!r}"
+            raise InvalidTaskError(msg, hint="the name of a node is the id")
+        found[node] = task
+    ids = ids_of(found, {node: task.id for node, task in found.items()})
+    tasks: list[Task] = []
+    for node, task in found.items():
+        above = dict.fromkeys(ids[parent] for parent in graph.predecessors(node))
+        tasks.append(attrs.evolve(task, id=ids[node], after=(*task.after, *above)))
+    return tasks, ids

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import attrs
 
@@ -24,10 +24,6 @@ from taskorch.model import (
 from taskorch.model._show import show
 from taskorch.model._wait import APPROVAL_OF
 from taskorch.workflows import _steps
-from taskorch.workflows._building import Builder
-
-if TYPE_CHECKING:
-    from taskorch.workflows._workflow import Node, Workflow
 
 #: What the failure of a phase does to what comes after it.
 OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
@@ -56,26 +52,19 @@ class Approval:
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 
-class Phase(Builder):
-    """
-    A named group of a workflow; made by `Workflow.phase`.
-
-    Its tasks begin when the gate of the phase before has opened, and its own gate
-    looks when they have ended.
-    """
+class PhaseRules:
+    """What a phase asks for, and what follows from it: all but its workflow."""
 
     def __init__(
         self,
-        workflow: Workflow,
         name: str,
         *,
         max_parallel: int | None,
         checks: Sequence[Check],
         gate_timeout: float | timedelta | None,
         on_failure: OnFailure,
-        before: Phase | None,
+        before: Self | None,
     ) -> None:
-        self.workflow: Workflow = workflow
         self.name: str = name
         #: How many of its tasks run at once; None is without limit.
         self.max_parallel: int | None = max_parallel
@@ -85,44 +74,19 @@ class Phase(Builder):
         self.gate_timeout: float | None = to_seconds(gate_timeout)
         self.on_failure: OnFailure = on_failure
         #: The phase before.
-        self.before: Phase | None = before
+        self.before: Self | None = before
         #: The ids of its tasks, without its gate.
         self.tasks: list[str] = []
 
     @property
-    def gate(self) -> Node:
-        """Its gate: a task whose result is the verdict."""
-        return self.workflow[f"{self.name}/gate"]
+    def _approval(self) -> Approval | None:
+        """The approval that the gate asks for, if it does."""
+        return next((c for c in self.checks if isinstance(c, Approval)), None)
 
     @property
-    def end(self) -> Node:
-        """What the next phase waits for: the approval, if there is one, or the gate."""
-        approval = f"{self.name}/approval"
-        has_one = approval in self.workflow
-        return self.workflow[approval if has_one else f"{self.name}/gate"]
-
-    def add(self, task: Task) -> Node:
-        """
-        Add any task to the phase.
-
-        Raises:
-            UsageError: As for `task`.
-        """
-        return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
-
-    def _add_task(self, task: Task) -> Node:
-        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
-
-    def include(
-        self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
-    ) -> list[Node]:
-        """
-        Take in the tasks of another workflow: see `Workflow.include`.
-
-        Raises:
-            UsageError: As for `Workflow.include`.
-        """
-        return self.workflow._include_in(self, other, name, after)  # noqa: SLF001
+    def end_id(self) -> str:
+        """The id of what the next phase waits for: see `end`."""
+        return f"{self.name}/{'gate' if self._approval is None else 'approval'}"
 
     @property
     def can_be_skipped(self) -> bool:
@@ -149,17 +113,17 @@ class Phase(Builder):
             checks,
             self.on_failure,
             self.gate_timeout,
-            None if self.before is None else self.before.end.id,
+            None if self.before is None else self.before.end_id,
             type="gate",
             id=f"{self.name}/gate",
-            after=() if self.before is None else [self.before.end],
+            after=() if self.before is None else [self.before.end_id],
             join="finished" if goes_on else "all",
             on_parent_failure="skip" if skips and not goes_on else "block",
         )
 
     def approval_task(self) -> Task | None:
         """The approval as a task, if the gate asks for one."""
-        approval = next((c for c in self.checks if isinstance(c, Approval)), None)
+        approval = self._approval
         if approval is None:
             return None
         default: Any = RAISE
@@ -175,11 +139,6 @@ class Phase(Builder):
             id=f"{self.name}/approval",
             after=[f"{self.name}/gate"],
             on_parent_failure="skip" if skips else "block",
-        )
-
-    def __repr__(self) -> str:
-        return (
-            f"<Phase {self.name!r} of {self.workflow.name!r}: {len(self.tasks)} tasks>"
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
@@ -32,11 +32,11 @@ from taskorch.workflows import (
 )
 from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
-from taskorch.workflows._node_ids import ids_of
+from taskorch.workflows._node_ids import tasks_of
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
-    Phase,
+    PhaseRules,
     approval_of_run,
     check_options,
     checks_of,
@@ -91,25 +91,75 @@ class Node:
 Step: TypeAlias = Node | str | Sequence[Node | str]
 
 
-class _Dependencies(Mapping[str, tuple[str, ...]]):
-    """Of each task, what it waits for: a view."""
+class Phase(PhaseRules, Builder[Node]):
+    """
+    A named group of a workflow; made by `Workflow.phase`.
 
-    __slots__ = ("_after",)
+    Its tasks begin when the gate of the phase before has opened, and its own gate
+    looks when they have ended.
+    """
 
-    def __init__(self, after: _graph.Parents) -> None:
-        self._after = after
+    def __init__(
+        self,
+        workflow: Workflow,
+        name: str,
+        *,
+        max_parallel: int | None,
+        checks: Sequence[Check],
+        gate_timeout: float | timedelta | None,
+        on_failure: OnFailure,
+        before: Self | None,
+    ) -> None:
+        super().__init__(
+            name,
+            max_parallel=max_parallel,
+            checks=checks,
+            gate_timeout=gate_timeout,
+            on_failure=on_failure,
+            before=before,
+        )
+        self.workflow: Workflow = workflow
 
-    def __getitem__(self, task_id: str) -> tuple[str, ...]:
-        return tuple(self._after[task_id])
+    @property
+    def gate(self) -> Node:
+        """Its gate: a task whose result is the verdict."""
+        return self.workflow[f"{self.name}/gate"]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._after)
+    @property
+    def end(self) -> Node:
+        """What the next phase waits for: the approval, if there is one, or the gate."""
+        return self.workflow[self.end_id]
 
-    def __len__(self) -> int:
-        return len(self._after)
+    def add(self, task: Task) -> Node:
+        """
+        Add any task to the phase.
+
+        Raises:
+            UsageError: As for `task`.
+        """
+        return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
+
+    def _add_task(self, task: Task) -> Node:
+        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
+
+    def include(
+        self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
+    ) -> list[Node]:
+        """
+        Take in the tasks of another workflow: see `Workflow.include`.
+
+        Raises:
+            UsageError: As for `Workflow.include`.
+        """
+        return self.workflow._include_in(self, other, name, after)  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        return (
+            f"<Phase {self.name!r} of {self.workflow.name!r}: {len(self.tasks)} tasks>"
+        )
 
 
-class Workflow(Builder):
+class Workflow(Builder[Node]):
     """
     Tasks with dependencies, which `orch.workflows.start` runs as one.
 
@@ -309,7 +359,7 @@ class Workflow(Builder):
     @property
     def dependencies(self) -> Mapping[str, tuple[str, ...]]:
         """Of each task, the ids of what it waits for: a view."""
-        return _Dependencies(self._after)
+        return _graph.ParentsView(self._after)
 
     def tasks(self, run_id: str) -> list[Task]:
         """
@@ -388,7 +438,7 @@ class Workflow(Builder):
             CycleError: The graph has a ring; the shortest one is named.
         """
         made = cls(name)
-        tasks, made.ids = _tasks_of(graph, task)
+        tasks, made.ids = tasks_of(graph, task)
         made._fill([(found, None) for found in tasks])
         return made
 
@@ -446,7 +496,9 @@ class Workflow(Builder):
         Raises:
             InvalidTaskError: A task has what a document cannot say.
         """
-        return _writing.write(self, functions or {})
+        return _writing.write(
+            self.name, self._phases, self._tasks, self.dependencies, functions or {}
+        )
 
     @classmethod
     def from_yaml(
@@ -790,34 +842,3 @@ def _refuse_hidden(payload: object, who: str) -> None:
             msg = f"{who}: its payload has {item!r}, as it is"
             hint = "name it in after=, and read its result from context.results"
             raise InvalidTaskError(msg, hint=hint)
-
-
-def _tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str]]:
-    """
-    The tasks of the nodes of a graph, each after its predecessors; and the nodes' ids.
-
-    Raises:
-        InvalidTaskError: It is no directed graph, or a node has no task.
-    """
-    if not (hasattr(graph, "is_directed") and graph.is_directed()):
-        msg = f"a directed graph of networkx's is needed, not {show(graph)}"
-        raise InvalidTaskError(msg, hint="networkx.DiGraph has edges with a direction")
-    found: dict[Hashable, Task] = {}
-    for node, data in graph.nodes(data=True):
-        task = data.get(attribute)
-        if callable(task):
-            task = Task.call(task)
-        if not isinstance(task, Task):
-            msg = f"node {show(node)} has no task: its {attribute!r} is {show(task)}"
-            hint = f"graph.add_node(name, {attribute}=Task(…)), or a function"
-            raise InvalidTaskError(msg, hint=hint)
-        if isinstance(node, str) and task.id not in (None, node):
-            msg = f"node {show(node)} has a task with another id, {task.id!r}"
-            raise InvalidTaskError(msg, hint="the name of a node is the id")
-        found[node] = task
-    ids = ids_of(found, {node: task.id for node, task in found.items()})
-    tasks: list[Task] = []
-    for node, task in found.items():
-        above = dict.fromkeys(ids[parent] for parent in graph.predecessors(node))
-        tasks.append(attrs.evolve(task, id=ids[node], after=(*task.after, *above)))
-    return tasks, ids

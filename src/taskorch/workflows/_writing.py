@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -33,12 +33,8 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
-from taskorch.workflows._phases import Approval
+from taskorch.workflows._phases import Approval, PhaseRules
 from taskorch.workflows._steps import gathered, mapped, reduced
-
-if TYPE_CHECKING:
-    from taskorch.workflows._phases import Phase
-    from taskorch.workflows._workflow import Workflow
 
 _USUAL: Final = Task("")
 #: How a document says that an option is as usual; of all others it cannot.
@@ -52,55 +48,62 @@ _SAID_USUAL: Final[dict[str, Any]] = {
 }
 
 
-def write(workflow: Workflow, functions: Functions) -> dict[str, Any]:
+def write(
+    name: str,
+    phases: Mapping[str, PhaseRules],
+    tasks: Mapping[str, Task],
+    dependencies: Mapping[str, Sequence[str]],
+    functions: Functions,
+) -> dict[str, Any]:
     """
     The document of a workflow.
 
     Args:
-        workflow: The workflow.
+        name: Its name.
+        phases: Its phases, by name.
+        tasks: Its tasks, by id.
+        dependencies: Of each task, the ids of what it waits for.
         functions: What it calls, by name.
 
     Raises:
         InvalidTaskError: A task, or a phase, has what a document cannot say.
     """
-    phase_of = {
-        name: phase for phase in workflow.phases.values() for name in phase.tasks
-    }
-    ends = {f"{name}/{end}" for name in workflow.phases for end in ("gate", "approval")}
+    phase_of = {task_id: phase for phase in phases.values() for task_id in phase.tasks}
+    ends = {f"{phase}/{end}" for phase in phases for end in ("gate", "approval")}
     made: dict[str, Any] = {}
-    for name in workflow:
-        if name in ends:
+    for task_id, each in tasks.items():
+        if task_id in ends:
             continue
-        task, after = workflow[name].task, list(workflow.dependencies[name])
-        phase = phase_of.get(name)
+        task, after = each, list(dependencies[task_id])
+        phase = phase_of.get(task_id)
         try:
             if phase is not None:
                 # Leave out what follows from the phase: the document says that once,
                 # there.
-                after, task = _within(phase, task, after)
+                after, task = _within(phase, after, task)
             said = _written(task, after, functions)
         except _UnsayableError as error:
-            msg = f"task {name!r} cannot be written down: {error.args[0]}"
-            raise InvalidTaskError(msg, hint=error.hint, task_id=name) from None
-        made[name] = said if phase is None else {"phase": phase.name, **said}
-    document: dict[str, Any] = {"workflow": workflow.name}
-    if workflow.phases:
+            msg = f"task {task_id!r} cannot be written down: {error.args[0]}"
+            raise InvalidTaskError(msg, hint=error.hint, task_id=task_id) from None
+        made[task_id] = said if phase is None else {"phase": phase.name, **said}
+    document: dict[str, Any] = {"workflow": name}
+    if phases:
         document["phases"] = {
-            name: _written_phase(phase, functions)
-            for name, phase in workflow.phases.items()
+            phase.name: _written_phase(phase, functions) for phase in phases.values()
         }
     return {**document, "tasks": made}
 
 
-def _within(phase: Phase, task: Task, after: list[str]) -> tuple[list[str], Task]:
-    if phase.before is not None and phase.before.end.id in after:
-        after.remove(phase.before.end.id)
+def _within(phase: PhaseRules, after: list[str], task: Task) -> tuple[list[str], Task]:
+    before = phase.before
+    if before is not None and before.end_id in after:
+        after.remove(before.end_id)
         if phase.can_be_skipped and task.on_parent_failure == "skip":
             task = attrs.evolve(task, on_parent_failure="block")
     return after, task
 
 
-def _written_phase(phase: Phase, functions: Functions) -> dict[str, Any]:
+def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if phase.max_parallel is not None:
         said["max_parallel"] = phase.max_parallel
