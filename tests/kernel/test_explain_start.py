@@ -290,7 +290,7 @@ def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
     agents = [kernel.agents[name] for name in ("a", "b")]
     stuck = "on-a (attempt 1, which would not stop)"
     unit = Resources(cpu=1).units[0][1]
-    assert [told.of_slots(1, agent) for agent in agents] == [
+    assert [told.of(None, 1, agent) for agent in agents] == [
         [(stuck, 1)],
         [("on-b", 1)],
     ]
@@ -298,7 +298,7 @@ def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
         [(stuck, unit)],
         [("on-b", unit)],
     ]
-    assert [name for name, _ in told.of_slots(2)] == ["on-b", stuck]
+    assert [name for name, _ in told.of(None, 2)] == ["on-b", stuck]
 
 
 def test_the_search_for_holders_ends_with_the_last_one() -> None:
@@ -311,7 +311,7 @@ def test_the_search_for_holders_ends_with_the_last_one() -> None:
     machine.submit_all(*(f"queued-{number}" for number in range(1_000)))
     looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
     told = holders.Holders(machine.kernel)
-    names = [name for name, _ in told.of_slots(2)]
+    names = [name for name, _ in told.of(None, 2)]
     assert names == ["b", "a (attempt 1, which would not stop)"]
     assert looked.many < 10
 

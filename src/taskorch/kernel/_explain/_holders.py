@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 from itertools import chain, islice
 from typing import Final, TypeAlias
 
-from taskorch.kernel._application import is_under_way
+from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
+from taskorch.model import TaskState, Units
 
 #: Tasks that are looked at, from the oldest on and from the youngest on: what runs is
 #: mostly among the oldest that have not ended, and 10,000 that have ended are kept.
@@ -18,13 +18,34 @@ REACH: Final = 20_000
 NAMED: Final = 100
 _HOLDING: Final = (TaskState.RUNNING, TaskState.SUSPENDED)
 
-#: Names, and what each holds: slots, or units of a resource.
+#: What one attempt holds: its name, where it runs, its slots, and its resources.
+Share: TypeAlias = tuple[str, AgentRow, int, Units]
+#: Names, and what each holds: slots, or units of one resource.
 Held: TypeAlias = list[tuple[str, int]]
+
+
+def share_of(row: TaskRow) -> Share:
+    """What *row*, which has an attempt under way, holds."""
+    slots = 0 if row.extra is not None and row.extra.yielded else 1
+    return row.id, agent_of(row), slots, row.alloc
+
+
+def leaked_shares(kernel: KernelState) -> list[Share]:
+    """What attempts still hold that would not stop."""
+    return [
+        (
+            f"{task_id} (attempt {attempt}, which would not stop)",
+            leak.agent,
+            leak.slots,
+            leak.alloc,
+        )
+        for (task_id, attempt), leak in kernel.leaked.items()
+    ]
 
 
 class Holders:
     """
-    The attempts that hold something, looked for as far as a question needs it.
+    The attempts that hold something, looked for once a question needs them.
 
     The kernel keeps no list of them, since that would cost every start. Where more
     than twice `REACH` tasks are in memory, some may be missing.
@@ -32,87 +53,42 @@ class Holders:
 
     def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
-        #: By agent; None is all.
-        self._found: dict[AgentRow | None, list[TaskRow]] = {None: []}
-        self._search = self._find_next()
 
-    def rows(self, agent: AgentRow | None = None) -> Iterator[TaskRow]:
-        """The tasks with an attempt under way, of *agent* or of all."""
-        found = self._found.setdefault(agent, [])
-        number = 0
-        while True:
-            while number == len(found):
-                if not next(self._search, False):
-                    return
-            yield found[number]
-            number += 1
-
-    def _find_next(self) -> Iterator[bool]:
-        """Find one more; whether there was one."""
+    @cached_property
+    def rows(self) -> list[TaskRow]:
+        """The tasks with an attempt under way."""
         kernel = self._kernel
         tasks = kernel.tasks.values()
-        seen: dict[TaskRow, None] = {}
+        found: dict[TaskRow, None] = {}
         # What has not been found yet: tasks that run, and slots of those that do not.
         running = kernel.active
         slots = kernel.running - sum(leak.slots for leak in kernel.leaked.values())
-        for rows in (islice(tasks, REACH), islice(reversed(tasks), REACH)):
-            for row in rows:
-                if not running and not slots:
-                    return
-                if row.state not in _HOLDING or row in seen or not is_under_way(row):
-                    continue
-                seen[row] = None
+        for row in chain(islice(tasks, REACH), islice(reversed(tasks), REACH)):
+            if not running and not slots:
+                break
+            if row.state in _HOLDING and row not in found and is_under_way(row):
+                found[row] = None
                 running -= row.state is TaskState.RUNNING
-                slots -= row.extra is None or not row.extra.yielded
-                self._found[None].append(row)
-                self._found.setdefault(row.agent, []).append(row)
-                yield True
+                slots -= share_of(row)[2]
+        return list(found)
 
-    def of_slots(self, need: int, agent: AgentRow | None = None) -> Held:
-        """Who has slots, of *agent* or of all: enough for *need*, and some more."""
-        held = (
-            (row.id, 1)
-            for row in self.rows(agent)
-            if not (row.extra is not None and row.extra.yielded)
-        )
-        leaked = (
-            (_leaked(*key), leak.slots)
-            for key, leak in self._kernel.leaked.items()
-            if leak.slots and (agent is None or leak.agent is agent)
-        )
-        return _some(chain(held, leaked), need)
+    def of(self, name: str | None, need: int, agent: AgentRow | None = None) -> Held:
+        """
+        Who holds the resource *name*, or slots if that is None, of *agent* or of all.
 
-    def of(self, name: str, need: int, agent: AgentRow | None = None) -> Held:
-        """Who holds the resource *name*, of *agent* or of all: as `of_slots`."""
-        held = (
-            (row.id, units)
-            for row in self.rows(agent)
-            for key, units in row.alloc
-            if key == name
-        )
-        leaked = (
-            (_leaked(*at), units)
-            for at, leak in self._kernel.leaked.items()
-            if agent is None or leak.agent is agent
-            for key, units in leak.alloc
-            if key == name
-        )
-        return _some(chain(held, leaked), need)
-
-
-def _some(held: Iterator[tuple[str, int]], need: int) -> Held:
-    """So many that there are enough to be named, and that together hold *need*."""
-    found: Held = []
-    for pair in held:
-        found.append(pair)
-        need -= pair[1]
-        if need <= 0 and len(found) >= NAMED:
-            break
-    return found
-
-
-def _leaked(task_id: str, attempt: int) -> str:
-    return f"{task_id} (attempt {attempt}, which would not stop)"
+        So many that there are enough to be named, and that together hold *need*.
+        """
+        held: Held = []
+        for holder, where, slots, alloc in chain(
+            map(share_of, self.rows), leaked_shares(self._kernel)
+        ):
+            units = slots if name is None else dict(alloc).get(name, 0)
+            if units and agent in (None, where):
+                held.append((holder, units))
+                need -= units
+                if need <= 0 and len(held) >= NAMED:
+                    break
+        return held
 
 
 def enough(held: Held, need: int) -> tuple[str, ...]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
-from taskorch.kernel._rows import Bucket
-
-if TYPE_CHECKING:
-    from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._rows import Bucket, TaskRow
 
 #: Tasks that are counted one by one.
 FAR: Final = 5_000
@@ -18,54 +16,42 @@ def ahead(bucket: Bucket, row: TaskRow, most: int | None = FAR) -> int | None:
     """
     How many tasks of *bucket* come before *row*, a queued task of this one or another.
 
-    Args:
-        bucket: Whose tasks are counted.
-        row: What they come before.
-        most: Tasks that are counted one by one: those that came in another order than
-            they stand in. None is all.
-
-    Returns:
-        None where more than *most* would have to be.
+    Those that came in another order than they stand in are counted one by one: None if
+    these are more than *most*, where there is a bound.
     """
     place = (row.key, row.seq)
-    straight = _in_fifo(bucket, place, most)
-    crossed = _in_heap(bucket, place, most)
+    if bucket.stale:
+        straight = _count(_in_fifo(bucket, place), most)
+    else:
+        straight = bisect_left(bucket.fifo, place, key=lambda row: (row.key, row.seq))
+    crossed = _count(_in_heap(bucket, place), most)
     return None if straight is None or crossed is None else straight + crossed
 
 
-def _in_fifo(bucket: Bucket, place: tuple[Any, int], most: int | None) -> int | None:
-    fifo = bucket.fifo
-    if not bucket.stale:
-        return bisect_left(fifo, place, key=lambda row: (row.key, row.seq))
-    # Stale ones stand anywhere, with a place that is not theirs any more.
-    count = seen = 0
-    for row in fifo:
-        seen += 1
-        if row.ticket:
-            continue
-        if (row.key, row.seq) >= place:
-            break
+def _count(entries: Iterator[bool], most: int | None) -> int | None:
+    """How many of *entries* are no stale ones; None if there are more than *most*."""
+    count = 0
+    for seen, is_queued in enumerate(entries, 1):
         if most is not None and seen > most:
             return None
-        count += 1
+        count += is_queued
     return count
 
 
-def _in_heap(bucket: Bucket, place: tuple[Any, int], most: int | None) -> int | None:
+def _in_fifo(bucket: Bucket, place: tuple[Any, int]) -> Iterator[bool]:
+    # Stale ones stand anywhere, with a place that is not theirs any more.
+    for row in bucket.fifo:
+        if not row.ticket and (row.key, row.seq) >= place:
+            return
+        yield not row.ticket
+
+
+def _in_heap(bucket: Bucket, place: tuple[Any, int]) -> Iterator[bool]:
     """What is not before it, nothing below is: only what counts is looked at."""
     heap = bucket.heap
-    if most is None:
-        return sum(e[:2] < place and e[2] == e[3].ticket for e in heap)
-    count = seen = 0
     todo = [0]
     while todo:
         number = todo.pop()
-        if number >= len(heap) or heap[number][:2] >= place:
-            continue
-        seen += 1
-        if seen > most:
-            return None
-        if heap[number][2] == heap[number][3].ticket:
-            count += 1
-        todo += (2 * number + 1, 2 * number + 2)
-    return count
+        if number < len(heap) and heap[number][:2] < place:
+            yield heap[number][2] == heap[number][3].ticket
+            todo += (2 * number + 1, 2 * number + 2)

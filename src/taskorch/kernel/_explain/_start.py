@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
+
+import attrs
 
 from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import in_pools, match, vetoed
-from taskorch.kernel._explain._shortages import Short, Words, of_one
-from taskorch.kernel._rows import AgentRow, Bucket, TaskRow
+from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
+from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import Blocker, Remedy, TaskState, Units
+from taskorch.model import Blocker, Remedy, Resources, TaskState, Units
+from taskorch.model._explanation import some
 
 #: Agents without room that are named: any one of them is enough.
 _MOST_AGENTS: Final = 5
@@ -23,6 +27,19 @@ NOT_STARTED: Final = Blocker(
     "The orchestrator starts nothing: it is not started, or it stops.",
     remedies=(Remedy("start", "Call orch.start(), or enter `with orch:`."),),
 )
+
+
+@attrs.frozen
+class _Short:
+    """Something that is short, or too small."""
+
+    #: Says so: only of what is told, since holders must be looked for.
+    blocker: Callable[[], Blocker]
+    #: Nobody's end helps.
+    hopeless: bool = False
+    #: Of a pool, its name, and how much is to be freed.
+    pool: str = ""
+    missing: int = 0
 
 
 class Start:
@@ -41,17 +58,17 @@ class Start:
     ) -> None:
         self._kernel = kernel
         self._row = row
-        self._bucket: Bucket = row.bucket
+        self._bucket = row.bucket
         self._now = now
         self._paused = paused
+        self._holders = Holders(kernel)
         #: Attempts that wait to have their slot again: they come first.
-        returning = [
+        self._returning = [
             other
             for other in dict.fromkeys(kernel.returning)
             if other.extra is not None and other.extra.yielded
         ]
-        self._ahead: Counter[AgentRow] = Counter(map(agent_of, returning))
-        self._words = Words(kernel, row.bucket, returning)
+        self._ahead = Counter(map(agent_of, self._returning))
         #: Agents without room that are not among the blockers.
         self.more_agents = 0
 
@@ -63,41 +80,37 @@ class Start:
             PolicyFault: A policy failed that was asked.
         """
         kernel, bucket = self._kernel, self._bucket
-        found: list[Blocker] = []
-        if kernel.paused:
-            found.append(self._paused)
+        found = [self._paused] if kernel.paused else []
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, self._row, self._now)
         agents = bucket.agents or bucket.matching
-        need = bucket.spec.resources
         # The shortages of pools that are the same for every agent.
-        shared = self._pools(need, None) if need and kernel.rigid else []
-        if not agents:
-            shared = [one for one in self._pools(need, None) if one.counts(kernel)]
+        shared = [
+            one
+            for one in self._pools(bucket.spec.resources)
+            if kernel.rigid or (one.hopeless and not agents)
+        ]
         # Which attempts come first that wait to go on, may depend on the agent.
-        slots = [self._slots(agent) for agent in agents] or [self._slots(None)]
-        if slots.count(slots[0]) == len(slots):
-            found += [self._words.slots(missing) for missing in slots[:1] if missing]
+        slots = [self._missing_slots(agent) for agent in agents]
+        slots = slots or [self._missing_slots(None)]
+        if len(set(slots)) == 1:
+            found += [self._slot(missing) for missing in slots[:1] if missing]
             slots = [0] * len(agents)
         found += self._veto()
         if not agents:
-            found.append(self._words.nobody())
+            found.append(self._nobody())
         found += self._on_any(agents, slots)
-        found += map(self._words.blocker, shared)
-        return found
+        return found + [one.blocker() for one in shared]
 
     def impossible(self) -> list[Blocker]:
         """What keeps the task from ever starting; of a task that no agent can do."""
         agents = self._bucket.matching
-        need = self._bucket.spec.resources
         shorts = [one for agent in agents for one in self._on(agent)]
-        shorts += self._pools(need, None)
-        found = [] if agents else [self._words.nobody()]
-        return found + [
-            self._words.blocker(one)
-            for one in shorts
-            if one.kind == "lost" or one.most is not None
-        ]
+        shorts += self._pools(self._bucket.spec.resources)
+        found = [] if agents else [self._nobody()]
+        return found + [one.blocker() for one in shorts if one.hopeless]
+
+    # -- questions -----------------------------------------------------------------
 
     def _on_any(self, agents: list[AgentRow], slots: list[int]) -> list[Blocker]:
         """What keeps the task from running on *agents*, unless one has room."""
@@ -105,40 +118,16 @@ class Start:
         for agent, missing in zip(agents, slots, strict=True):
             short = self._on(agent)
             if missing:
-                short.insert(0, Short("slot", "", 1, 0, agent, missing=missing))
+                short.insert(0, _Short(partial(self._slot, missing, agent.name)))
             if not short:
                 return []
             ways.append(short)
         # Those that lack least; of equals, the first.
         ways.sort(key=len)
         self.more_agents = max(0, len(ways) - _MOST_AGENTS)
-        return [self._words.blocker(one) for way in ways[:_MOST_AGENTS] for one in way]
+        return [one.blocker() for way in ways[:_MOST_AGENTS] for one in way]
 
-    # -- questions -----------------------------------------------------------------
-
-    def _veto(self) -> list[Blocker]:
-        kernel, row = self._kernel, self._row
-        veto = None if row.extra is None else row.extra.veto or None
-        if veto is None:
-            veto = vetoed(
-                kernel,
-                row,
-                TaskState.QUEUED,
-                TaskState.RUNNING,
-                "dispatched",
-                self._now,
-            )
-        if veto is None:
-            return []
-        why = veto or "no reason given"
-        detail = f"The state machine does not let it start: {why}."
-        words = (
-            "The state machine must allow it; it is asked whenever something changes."
-        )
-        remedy = Remedy("policy", words, name="state_machine")
-        return [Blocker("veto", detail, remedies=(remedy,))]
-
-    def _slots(self, agent: AgentRow | None) -> int:
+    def _missing_slots(self, agent: AgentRow | None) -> int:
         """
         How many slots of the orchestrator are missing.
 
@@ -153,26 +142,26 @@ class Start:
             first += min(many, room)
         return max(0, first + 1 + kernel.running - kernel.concurrency)
 
-    def _on(self, agent: AgentRow) -> list[Short]:
+    def _on(self, agent: AgentRow) -> list[_Short]:
         """What keeps the task from running on *agent*, but for what is shared."""
         kernel, bucket = self._kernel, self._bucket
-        found: list[Short] = []
+        found: list[_Short] = []
         if agent.lost:
-            found.append(Short("lost", agent.name, 0, 0, agent))
+            found.append(_Short(partial(self._lost, agent), hopeless=True))
         free = agent.limit - agent.running - self._ahead[agent]
         if free < 1:
-            found.append(Short("agent", "", 1, 0, agent, missing=1 - free))
+            found.append(_Short(partial(self._busy, agent, 1 - free)))
         need = _books.wanted(bucket, agent)
         for name, units in need:
             if name in agent.capacity:
                 total, used = agent.capacity[name], agent.used.get(name, 0)
-                found += of_one("agent", name, units, total, used, agent)
+                found += self._resource(name, units, total, used, agent, own=True)
             elif name not in kernel.pools:
-                found.append(Short("resource", name, units, 0, agent, most=0))
+                found += self._resource(name, units, 0, 0, agent)
         pools = self._pools(need, agent)
         if not kernel.rigid:
             # The allocator may grant less than is asked, so only its answer counts.
-            found += [one for one in pools if one.counts(kernel)]
+            found += [one for one in pools if one.hopeless]
             return found + self._refusal(agent, need, others=bool(found))
         if not bucket.spec.resources:
             found += pools
@@ -180,19 +169,19 @@ class Start:
         # fits.
         return found if found or pools else self._refusal(agent, need, others=False)
 
-    def _pools(self, need: Units, agent: AgentRow | None) -> list[Short]:
-        """The pools that have too little, or are too small."""
+    def _pools(self, need: Units, agent: AgentRow | None = None) -> list[_Short]:
+        """The pools that have too little, or are too small; of all, or for *agent*."""
         pools = self._kernel.pools
         return [
             short
             for name, units in need
             if name in pools
-            for short in of_one(
-                "resource", name, units, pools[name].total, pools[name].used, agent
+            for short in self._resource(
+                name, units, pools[name].total, pools[name].used, agent
             )
         ]
 
-    def _refusal(self, agent: AgentRow, need: Units, *, others: bool) -> list[Short]:
+    def _refusal(self, agent: AgentRow, need: Units, *, others: bool) -> list[_Short]:
         """
         Why the allocator grants nothing on *agent*, if it does not.
 
@@ -211,13 +200,13 @@ class Start:
             # If it has changed its mind, it is asked when something changes.
             known = "" if others or self._row is not bucket.head() else bucket.refusal
             if known and not any(place.has_room() for place in bucket.parked or ()):
-                return [Short("allocator", "", 0, 0, agent, reason=known)]
+                return [_Short(partial(_put_off, agent, known))]
             return []
-        short = [one for one in self._pools(pooled, agent) if one.most is None]
+        short = [one for one in self._pools(pooled, agent) if not one.hopeless]
         if short:
             refusal = self._ask(agent, pooled, short)
         if refusal is not None:
-            return [Short("allocator", "", 0, 0, agent, reason=refusal)]
+            return [_Short(partial(_put_off, agent, refusal))]
         # Of these pools, those without which it would refuse all the same.
         for one in list(short):
             rest = [other for other in short if other is not one]
@@ -226,17 +215,223 @@ class Start:
         return short
 
     def _ask(
-        self, agent: AgentRow, pooled: Units, freed: Sequence[Short] = ()
+        self, agent: AgentRow, pooled: Units, freed: Sequence[_Short] = ()
     ) -> str | None:
         """Why the allocator refuses, if as much were free as *freed* lack; or None."""
         kernel = self._kernel
         for one in freed:
-            kernel.pools[one.name].used -= one.missing
+            kernel.pools[one.pool].used -= one.missing
         try:
             granted, why, _ = kernel.deciders.allocate(
                 self._row, agent, pooled, self._now
             )
         finally:
             for one in freed:
-                kernel.pools[one.name].used += one.missing
+                kernel.pools[one.pool].used += one.missing
         return None if granted is not None else why or "no reason given"
+
+    # -- answers -------------------------------------------------------------------
+
+    def _veto(self) -> list[Blocker]:
+        row = self._row
+        why = None if row.extra is None else row.extra.veto or None
+        if why is None:
+            before, after = TaskState.QUEUED, TaskState.RUNNING
+            why = vetoed(self._kernel, row, before, after, "dispatched", self._now)
+        if why is None:
+            return []
+        detail = "The state machine does not let it start: "
+        detail += f"{why or 'no reason given'}."
+        words = (
+            "The state machine must allow it; it is asked whenever something changes."
+        )
+        remedy = Remedy("policy", words, name="state_machine")
+        return [Blocker("veto", detail, remedies=(remedy,))]
+
+    def _nobody(self) -> Blocker:
+        """No agent matches."""
+        reason = self._bucket.match_reason
+        detail = f"No agent can do it{f': {reason}' if reason else ''}."
+        needs = ", ".join(self._bucket.spec.requires or ())
+        return Blocker("capability", detail, needs, remedies=(self._add_agent(),))
+
+    def _slot(self, missing: int, agent: str = "") -> Blocker:
+        """So many slots of the orchestrator are missing, if *agent* is to do it."""
+        kernel = self._kernel
+        limit = kernel.concurrency
+        # A slot that is freed may go to an attempt that waits to go on, on that agent.
+        ends = max(missing, 1 + len(self._returning) + kernel.running - limit)
+        held = self._holders_of(None, ends)
+        remedies = _free(None, ends, held)
+        if limit < kernel.config.concurrency:
+            # To allow more would change nothing.
+            detail = (
+                f"The system has room for {limit} attempts at once, of "
+                f"{kernel.config.concurrency} that may run: see health()."
+            )
+        else:
+            detail = f"All {limit} slots are taken (concurrency={limit})."
+            if kernel.running < limit:
+                detail = "Attempts that wait to go on take all slots that are free."
+            more = limit + missing
+            words = f"Allow more in the next run: TaskOrchestrator(concurrency={more})."
+            remedies += (Remedy("raise_concurrency", words, amount=more),)
+        names = _names(held)
+        return Blocker(
+            "slot", detail, "concurrency", 1, 0, names, agent=agent, remedies=remedies
+        )
+
+    def _lost(self, agent: AgentRow) -> Blocker:
+        name = agent.name
+        words = f"Agent {name} must give a sign of life, or join again."
+        back = Remedy("agent_back", words, name=name)
+        detail = f"Agent {name} is lost: it is to be heard of again first."
+        return Blocker(
+            "agent", detail, name, agent=name, remedies=(back, *self._others())
+        )
+
+    def _busy(self, agent: AgentRow, missing: int) -> Blocker:
+        """*agent* lacks so many slots."""
+        name, held = agent.name, self._holders_of(None, missing, agent)
+        detail = f"Agent {name} runs {agent.running} of {agent.limit} already."
+        if agent.running < agent.limit:
+            detail = f"Attempts that wait to go on take the slots of agent {name}."
+        remedies = (*_free(None, missing, held), *self._others())
+        names = _names(held)
+        return Blocker(
+            "agent", detail, name, 1, 0, names, agent=name, remedies=remedies
+        )
+
+    def _resource(
+        self,
+        name: str,
+        need: int,
+        total: int,
+        used: int,
+        agent: AgentRow | None,
+        *,
+        own: bool = False,
+    ) -> list[_Short]:
+        """
+        What is wrong with one resource: too small, and then, too little is free.
+
+        Args:
+            name: The resource.
+            need: How much is needed.
+            total: The most there is.
+            used: How much of that is in use.
+            agent: Where it matters; None is everywhere.
+            own: Whether it is the capacity of *agent*, and else a pool.
+        """
+        where = "" if agent is None else agent.name
+        room = max(total, need)
+        missing = need - (room - used)
+        needs, free = need / 1e6, (room - used) / 1e6
+
+        def too_small() -> Blocker:
+            place = "in the pool" if name in self._kernel.pools else "in any pool"
+            remedy = _enlarge(name, need)
+            if own and agent is not None:
+                place = f"on agent {where}"
+                remedy = self._add_agent(_books.wanted(self._bucket, agent))
+            most = total / 1e6
+            detail = (
+                f"It asks for {needs:g} {name}, and the most there is, {place}, is "
+                f"{most:g}."
+            )
+            return Blocker(
+                "resource", detail, name, needs, most, agent=where, remedies=(remedy,)
+            )
+
+        def too_little() -> Blocker:
+            held = self._holders_of(name, missing, agent if own else None)
+            ends = _free(name, missing, held)
+            short = partial(Blocker, need=needs, have=free, holders=_names(held))
+            detail = f"It needs {needs:g} {name}, and "
+            if own:
+                detail += f"agent {where} has {free:g} free."
+                remedies = (*ends, *self._others())
+                return short(
+                    "agent",
+                    detail,
+                    where,
+                    resource=name,
+                    agent=where,
+                    remedies=remedies,
+                )
+            detail += f"{free:g} of {room / 1e6:g} is free."
+            remedies = (*ends, _enlarge(name, room + missing))
+            return short("resource", detail, name, agent=where, remedies=remedies)
+
+        found = []
+        if total < need:
+            found.append(_Short(too_small, hopeless=True))
+        if missing > 0:
+            found.append(_Short(too_little, pool=name, missing=missing))
+        return found
+
+    def _holders_of(
+        self, name: str | None, need: int, agent: AgentRow | None = None
+    ) -> Held:
+        """As `Holders.of`; slots are held as well by attempts that wait for theirs."""
+        held = self._holders.of(name, need, agent)
+        if name is None:
+            rows = [row for row in self._returning if agent in (None, row.agent)]
+            held += [(row.id, 1) for row in rows]
+        return held
+
+    def _others(self) -> tuple[Remedy, ...]:
+        """Where the registry goes by capabilities, an agent more is a way out."""
+        return () if self._bucket.spec.requires is None else (self._add_agent(),)
+
+    def _add_agent(self, capacity: Units | None = None) -> Remedy:
+        """An agent more that can do the task; None: with what no pool has."""
+        spec = self._bucket.spec
+        if capacity is None:
+            own = any(name not in self._kernel.pools for name, _ in spec.resources)
+            capacity = spec.resources if own else ()
+        needs = spec.requires or ()
+        skills = " of any kind, with any capabilities"
+        if needs:
+            skills = f" with capabilities={{{', '.join(map(repr, needs))}}}"
+        room = ", ".join(f"{units / 1e6:g} {name}" for name, units in capacity)
+        room = f" and a capacity of {room}" if room else ""
+        return Remedy(
+            "add_agent",
+            f"Add an agent{skills}{room}, by @orch.agent(…).",
+            capabilities=needs,
+            resources=Resources.from_units(capacity),
+        )
+
+
+def _put_off(agent: AgentRow, why: str) -> Blocker:
+    words = "The allocator must grant it; it is asked whenever something changes."
+    remedy = Remedy("policy", words, name="allocator")
+    detail = f"The allocator puts it off: {why}."
+    return Blocker("allocator", detail, agent=agent.name, remedies=(remedy,))
+
+
+def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
+    """The end of those who hold enough of a resource, or of slots, if that is None."""
+    ends = enough(held, units)
+    if sum(many for _, many in held) < units:
+        # Not all that hold it were found.
+        return ()
+    if name is None and units == 1 and len(held) > 1:
+        words = f"It is enough that one of {some(_names(held))} ends."
+    else:
+        words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
+    amount = units if name is None else units / 1e6
+    return (Remedy("free", words, ends, name or "slots", amount),)
+
+
+def _enlarge(name: str, units: int) -> Remedy:
+    words = (
+        "Let there be more in the next run: "
+        f"TaskOrchestrator(resources=Resources({name}={units / 1e6:g}, …))."
+    )
+    return Remedy("enlarge_pool", words, name=name, amount=units / 1e6)
+
+
+def _names(held: Held) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name, _ in held[:NAMED]))
