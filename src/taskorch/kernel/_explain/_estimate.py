@@ -43,43 +43,27 @@ def estimate(
     kernel: KernelState, row: TaskRow, now: int, blockers: Sequence[Blocker]
 ) -> Estimate:
     """
-    When *row*, which waits, may start.
+    When *row*, which waits because of *blockers*, may start.
 
     It takes the mean of what tasks of each type have taken, and supposes that what
     runs, and what comes before it, takes as long; that it finds a slot when what it
     depends on has completed; and that nothing new comes before it.
-
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        blockers: All that keeps it.
     """
+    for blocker in blockers:
+        why = _OUTSIDE.get(blocker.kind)
+        if blocker.kind in ("agent", "resource") and not blocker.holders:
+            why = blocker.detail.rstrip(".")
+        if why is not None:
+            return Estimate(None, why)
+    short = {blocker.kind for blocker in blockers}
+    if any(blocker.resource for blocker in blockers):
+        short.add("resource")
     guess = _Guess(kernel, now)
     try:
-        for blocker in blockers:
-            _check(blocker)
-        short = {blocker.kind for blocker in blockers}
-        if any(blocker.resource for blocker in blockers):
-            short.add("resource")
         seconds = guess.start(row, short)
     except _UnknownError as unknown:
         return Estimate(None, str(unknown))
     return Estimate(seconds, guess.basis())
-
-
-def _check(blocker: Blocker) -> None:
-    """
-    Refuse what does not pass by itself.
-
-    Raises:
-        _UnknownError: It does not.
-    """
-    why = _OUTSIDE.get(blocker.kind)
-    if why is not None:
-        raise _UnknownError(why)
-    if blocker.kind in ("agent", "resource") and not blocker.holders:
-        raise _UnknownError(blocker.detail.rstrip("."))
 
 
 class _Guess:
@@ -107,25 +91,18 @@ class _Guess:
         )
 
     def start(self, row: TaskRow, short: set[str]) -> float:
-        """
-        Seconds until *row* may start.
-
-        Raises:
-            _UnknownError: Nobody can say.
-        """
-        for other in self._above(row):
-            if other is not row:
-                self._ends[other] = self._end(other)
+        """Seconds until *row*, of whose blockers *short* are the kinds, may start."""
+        for other in self._above(row)[:-1]:
+            self._ends[other] = self._end(other)
         seconds = self._ready(row)
         if short & {"slot", "agent", "resource"} or row.state is _S.QUEUED:
-            wait = self._queue(row, short)
-            seconds = max(seconds, wait)
+            seconds = max(seconds, self._queue(row, short))
         return seconds
 
     def _above(self, row: TaskRow) -> list[TaskRow]:
-        """What *row* waits for, and so on up: what comes first is first."""
+        """What *row* waits for, and so on up: what comes first is first, *row* last."""
         order: list[TaskRow] = []
-        seen: dict[TaskRow, None] = {}
+        seen: set[TaskRow] = set()
         stack = [(row, False)]
         while stack:
             found, done = stack.pop()
@@ -134,7 +111,7 @@ class _Guess:
                 continue
             if found in seen:
                 continue
-            seen[found] = None
+            seen.add(found)
             waiting = 0 if found.links is None else found.links.waiting
             if len(seen) + waiting > _MOST:
                 msg = f"more than {_MOST:,} tasks come before it"
@@ -155,13 +132,16 @@ class _Guess:
         if row.state in (_S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED):
             msg = f"it needs {row.id}, which {how(row)}"
             raise _UnknownError(msg)
-        mean = self._mean(row)
         if row.state is _S.RUNNING:
-            return max(0.0, mean - (self._now - row.started_ns) / NS)
-        begin = self._ready(row)
+            return self._left(row)
+        mean, begin = self._mean(row), self._ready(row)
         if row.state is _S.QUEUED:
             begin = max(begin, self._queue(row, {"slot"}))
         return begin + mean
+
+    def _left(self, row: TaskRow) -> float:
+        """Seconds until *row*, which runs, completes."""
+        return max(0.0, self._mean(row) - (self._now - row.started_ns) / NS)
 
     def _ready(self, row: TaskRow) -> float:
         """Seconds until *row* waits for no time and no other task."""
@@ -172,11 +152,13 @@ class _Guess:
             return ready
         terms = links.terms
         ends = sorted(self._ends[parent] for parent in _open_parents(row))
-        lost = terms is not None and is_lost(row)
-        if lost and terms is not None and terms.on_failure != "run":
+        if terms is None:
+            return max([ready, *ends])
+        lost = is_lost(row)
+        if lost and terms.on_failure != "run":
             msg = "what it needs will not complete"
             raise _UnknownError(msg)
-        if terms is None or lost or terms.join in ("all", "finished"):
+        if lost or terms.join in ("all", "finished"):
             return max([ready, *ends])
         if terms.join == "asked":
             msg = "its own join decides"
@@ -198,7 +180,14 @@ class _Guess:
         if "resource" in short:
             many = min(many, self._fit(row, agents))
             running = [other for other in running if other.alloc]
-        left, unknown = self._left(running)
+        left: list[float] = []
+        unknown: list[_UnknownError] = []
+        for other in running:
+            if other.extra is None or not other.extra.yielded:
+                try:
+                    left.append(self._left(other))
+                except _UnknownError as why:
+                    unknown.append(why)
         if unknown and not left:
             raise unknown[0]
         together = len(left) + len(unknown)
@@ -208,20 +197,6 @@ class _Guess:
             note += f", and of {len(unknown):,} of them nothing is known"
         self._notes.append(note)
         return _pour(left, work, max(1, many - len(unknown)))
-
-    def _left(self, rows: list[TaskRow]) -> tuple[list[float], list[_UnknownError]]:
-        """Seconds until each of *rows* that has a slot ends; and what is not known."""
-        left, unknown = [], []
-        for row in rows:
-            if row.extra is not None and row.extra.yielded:
-                continue
-            try:
-                mean = self._mean(row)
-            except _UnknownError as why:
-                unknown.append(why)
-            else:
-                left.append(max(0.0, mean - (self._now - row.started_ns) / NS))
-        return left, unknown
 
     def _work_before(self, row: TaskRow, *, alone: bool) -> float:
         """Seconds of work that comes before *row*: of its bucket, or of all."""
@@ -258,12 +233,7 @@ class _Guess:
         return min(fits, default=1)
 
     def _mean(self, row: TaskRow) -> float:
-        """
-        Seconds that a task like *row* takes.
-
-        Raises:
-            _UnknownError: None has completed.
-        """
+        """Seconds that a task like *row* takes."""
         name = row.bucket.spec.type
         if name not in self._means:
             samples = row.bucket.type_row.samples

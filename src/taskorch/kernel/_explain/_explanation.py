@@ -15,8 +15,8 @@ from taskorch.kernel._books import wanted
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
-from taskorch.kernel._explain._parents import HEIGHT, to_rerun, wait_of, waits_for
-from taskorch.kernel._explain._position import ahead
+from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
+from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import Awaited, RowExtra, TaskRow
@@ -26,8 +26,8 @@ from taskorch.model import (
     Blocker,
     Explanation,
     Remedy,
-    Resources,
     TaskState,
+    Units,
 )
 from taskorch.model._explanation import in_words, some
 from taskorch.model._limits import NS
@@ -75,28 +75,28 @@ def explain(
     """
     blockers = _now(kernel, row, now, inside, HEIGHT if whole else _NEAR)
     then: list[Blocker] = []
-    position = None
+    position = guess = None
     more_agents = 0
+    extra, wait = row.extra, wait_of(row)
     waits = row.state not in TERMINAL and row.state is not _S.RUNNING
-    held = row.state is _S.SUSPENDED and row.extra is not None and row.extra.held
-    wait = wait_of(row)
+    suspended = row.state is _S.SUSPENDED
+    held = suspended and extra is not None and extra.held
     if waits and not held and (whole or row.state is _S.QUEUED):
-        then = _after(kernel, row, now)
+        if suspended:
+            then = waits_for(kernel, row, now) + _delay(row, now)
         if wait is None:
             start = Start(kernel, row, now, paused)
             then += start.blockers()
             more_agents = start.more_agents
-        elif not awaits(row) or row.state is _S.SUSPENDED:
+        elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)
     if row.state is _S.QUEUED:
         blockers, then = then, []
-        before = ahead(row.bucket, row, None) if estimates else ahead(row.bucket, row)
+        before = ahead(row.bucket, row, None if estimates else FAR)
         position = None if before is None else before + 1
-    guess = None
     if estimates and waits and wait is None:
         guess = estimate(kernel, row, now, [*blockers, *then])
-    extra = row.extra
-    kind, message, cause = ("", "", "")
+    kind = message = cause = ""
     if extra is not None and extra.error is not None:
         kind, message, cause = extra.error
     return Explanation(
@@ -132,20 +132,12 @@ def _now(
         return _running(kernel, row, inside)
     if row.state is _S.QUEUED:
         return []
-    extra = row.extra
-    wait = wait_of(row)
+    extra, wait = row.extra, wait_of(row)
     if wait is not None and awaits(row):
         return _event(kernel, row, wait, now)
     if row.state is _S.BLOCKED and extra is not None and not extra.blocked_by:
         return [_held(row, extra), *_delay(row, now)]
     return waits_for(kernel, row, now, height) + _delay(row, now)
-
-
-def _after(kernel: KernelState, row: TaskRow, now: int) -> list[Blocker]:
-    """What keeps *row*, which is suspended, once it is resumed; but for a start."""
-    if row.state is not _S.SUSPENDED:
-        return []
-    return waits_for(kernel, row, now) + _delay(row, now)
 
 
 def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
@@ -214,11 +206,7 @@ def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
     remedies: tuple[Remedy, ...] = ()
     if row.state is not _S.COMPLETED and extra.rerun_id is None:
         # If it needs what did not complete either, that comes first.
-        again, gone = to_rerun(kernel, [row])
-        calls = some([f"orch.rerun_task({name!r})" for name in again])
-        remedies = (Remedy("rerun", f"Call {calls}.", tuple(again)),)
-        if gone:
-            remedies = ()
+        remedies = reruns(kernel, [row])
     if row.state is _S.FAILED and extra.error is not None:
         kind, message, cause = extra.error
         many = f" after {row.attempt} attempts" if row.attempt > 1 else ""
@@ -236,28 +224,26 @@ def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[B
     if extra is not None and extra.stop:
         detail = f"It runs on {name}, and was asked to stop: {extra.stop_reason}."
         return [Blocker("stopping", detail, name=name)]
-    if extra is not None and extra.yielded:
-        detail = "It has given its slot back, and waits for "
-        if row in kernel.returning:
-            return [Blocker("slot", f"{detail}a free one to go on.", name=name)]
-        what = f": {some(inside)}" if inside else ""
-        words = f"{some(inside)} must complete: orch.explain(…) says how."
-        remedies = (Remedy("complete", words, tuple(inside)),) if inside else ()
-        detail += f"another task{what}."
-        return [Blocker("dependency", detail, some(inside), remedies=remedies)]
-    return []
+    if extra is None or not extra.yielded:
+        return []
+    detail = "It has given its slot back, and waits for "
+    if row in kernel.returning:
+        return [Blocker("slot", f"{detail}a free one to go on.", name=name)]
+    detail += f"another task: {some(inside)}." if inside else "another task."
+    words = f"{some(inside)} must complete: orch.explain(…) says how."
+    remedies = (Remedy("complete", words, tuple(inside)),) if inside else ()
+    return [Blocker("dependency", detail, some(inside), remedies=remedies)]
 
 
 def _delay(row: TaskRow, now: int) -> list[Blocker]:
     extra = row.extra
     if extra is None:
         return []
+    due = extra.due_ns
     if row.state is _S.SUSPENDED:
         # The rest of the delay when it was suspended; of a wait, the rest of its
         # timeout.
         due = now + (0 if awaits(row) else extra.resume_ns)
-    else:
-        due = extra.due_ns
     if due <= now:
         return []
     left = (due - now) / NS
@@ -279,29 +265,26 @@ def _granted(row: TaskRow) -> str:
     """What *row* holds or held, and why."""
     if row.agent is None:
         return ""
-    asked = row.bucket.spec.resources
     need = wanted(row.bucket, row.agent)
     if not need:
         return ""
-    verb = "holds" if row.alloc else "was given"
     granted = row.alloc or need
-    what = _amounts(granted)
+    told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted)}"
+    why = f"as agent {row.agent.name} says of tasks that do not say"
+    if row.bucket.spec.resources:
+        why = "as it asked for"
     if granted != need:
-        return f"It {verb} {what}: of {_amounts(need)}, that is what was granted."
-    if asked:
-        return f"It {verb} {what}, as it asked for."
-    return f"It {verb} {what}, as agent {row.agent.name} says of tasks that do not say."
+        return f"{told}: of {_amounts(need)}, that is what was granted."
+    return f"{told}, {why}."
 
 
-def _amounts(units: tuple[tuple[str, int], ...]) -> str:
-    resources = Resources.from_units(units)
-    return some([f"{many:g} {name}" for name, many in resources.items()])
+def _amounts(units: Units) -> str:
+    return some([f"{many / 1e6:g} {name}" for name, many in units])
 
 
 def _retries(row: TaskRow) -> tuple[str, ...]:
     """Why each attempt after the first was made."""
-    extra = row.extra
-    if extra is None or extra.past is None:
+    if row.extra is None or row.extra.past is None:
         return ()
     return tuple(
         detail or "no reason given"

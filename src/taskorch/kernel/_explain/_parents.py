@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import NAMED
@@ -39,11 +41,7 @@ def waits_for(
     """
     What *row* needs of the tasks that it depends on.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        height: How many tasks to go up through to where a failure began.
+    Through *height* tasks it is followed up to where a failure began.
 
     Raises:
         PolicyFault: The join is a function of the user's, and failed.
@@ -58,22 +56,19 @@ def waits_for(
             return []
         return [_join(kernel, row, links, terms, height)]
     broken = {} if row.extra is None else row.extra.blocked_by
+    many = len(links.parents) > NAMED
     # Parents that will not complete come first where there are too many to examine.
-    parents = dict.fromkeys(islice(broken.values(), NAMED))
-    reach = len(links.parents)
-    if reach > NAMED:
-        found = filter(_open, islice(links.parents, _REACH))
-        parents.update(dict.fromkeys(islice(found, NAMED)))
-    else:
-        parents = dict.fromkeys(filter(_open, links.parents))
-    blockers = [_need(kernel, parent, height) for parent in islice(parents, NAMED)]
+    first = broken.values() if many else ()
+    others = islice(filter(_open, islice(links.parents, _REACH)), NAMED)
+    parents = islice(dict.fromkeys(chain(first, others)), NAMED)
+    blockers = [_need(kernel, parent, height) for parent in parents]
     rest = links.waiting - len(blockers)
-    if reach > NAMED and rest > 0:
+    if many and rest > 0:
         detail = f"It needs {rest:,} more tasks that have not completed."
         words = f"They must complete, all {rest:,}."
-        remedy = Remedy("complete", words, amount=rest)
+        remedies = (Remedy("complete", words, amount=rest),)
         blockers.append(
-            Blocker("dependency", detail, need=rest, have=0, remedies=(remedy,))
+            Blocker("dependency", detail, need=rest, have=0, remedies=remedies)
         )
     return blockers
 
@@ -91,18 +86,12 @@ def how(row: TaskRow) -> str:
 
 def _need(kernel: KernelState, parent: TaskRow, height: int) -> Blocker:
     """*parent* must complete."""
-    if not is_broken(parent):
-        return Blocker(
-            "dependency",
-            f"It needs {parent.id}, which {how(parent)}.",
-            parent.id,
-            remedies=(_completion(parent),),
-        )
     detail = f"It needs {parent.id}, which {how(parent)}"
-    detail += ", and will not complete unless it is run again."
-    return Blocker(
-        "dependency", detail, parent.id, remedies=_mending(kernel, [parent], height)
-    )
+    remedies: tuple[Remedy, ...] = (_completion(parent),)
+    if is_broken(parent):
+        detail += ", and will not complete unless it is run again"
+        remedies = _mending(kernel, [parent], height)
+    return Blocker("dependency", f"{detail}.", parent.id, remedies=remedies)
 
 
 def _runs_all_the_same(row: TaskRow, terms: Terms) -> bool:
@@ -172,18 +161,15 @@ def _completions(live: list[TaskRow], amount: int) -> tuple[Remedy, ...]:
 def _completion(parent: TaskRow) -> Remedy:
     """*parent*, which still can, must complete."""
     name = parent.id
+    words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
     if parent.state is _S.SUSPENDED:
         words = f"Call orch.resume_task({name!r}), and let it complete."
-    elif awaits(parent):
-        words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
-    elif parent.state is _S.BLOCKED:
+    elif parent.state is _S.BLOCKED and not awaits(parent):
         words = f"Decide on it, by orch.decide({name!r}, …), and let it complete."
     elif parent.state is _S.RUNNING:
         words = f"{name} must complete; it runs."
         if parent.extra is not None and parent.extra.stop not in ("", "suspend"):
             words = f"{name} was asked to stop: run it again when it has."
-    else:
-        words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
     return Remedy("complete", words, (name,))
 
 
@@ -191,21 +177,19 @@ def _mending(
     kernel: KernelState, parents: Sequence[TaskRow], height: int, *, whole: bool = True
 ) -> tuple[Remedy, ...]:
     """What makes *parents* complete, which will not by themselves; or runs them."""
-    again, gone = to_rerun(kernel, parents, height)
-    found: list[Remedy] = []
-    if not gone and again:
-        calls = [f"orch.rerun_task({name!r})" for name in again]
-        words = f"Run again what failed, and let it complete: {some(calls)}."
-        nobody = [name for name in again if _is_hopeless(kernel, kernel.tasks[name])]
-        if nobody:
-            words += f" First of all, somebody must be able to do {some(nobody)}."
-        found.append(Remedy("rerun", words, tuple(again)))
+    lead = "Run again what failed, and let it complete:"
+    found = reruns(kernel, parents, height, lead)
+    tasks = [name for remedy in found for name in remedy.tasks]
+    nobody = [name for name in tasks if _is_hopeless(kernel, kernel.tasks[name])]
+    if nobody:
+        words = f" First of all, somebody must be able to do {some(nobody)}."
+        found = (attrs.evolve(found[0], detail=f"{found[0].detail}{words}"),)
     held = tuple(parent.id for parent in parents if parent.state is _S.BLOCKED)
     if whole and held and len(held) == len(parents):
         calls = [f"orch.decide({name!r}, 'complete')" for name in held]
         words = f"Do without it: {some(calls)} says that it is complete."
-        found.append(Remedy("decide", words, held))
-    return tuple(found)
+        found += (Remedy("decide", words, held),)
+    return found
 
 
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
@@ -214,25 +198,20 @@ def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
     return bucket.agents_version == kernel.agents_version and not bucket.agents
 
 
-def to_rerun(
-    kernel: KernelState, broken: Iterable[TaskRow], height: int = HEIGHT
-) -> tuple[list[str], list[str]]:
+def reruns(
+    kernel: KernelState,
+    broken: Iterable[TaskRow],
+    height: int = HEIGHT,
+    lead: str = "Call",
+) -> tuple[Remedy, ...]:
     """
-    What is to be run again so that *broken* can complete.
+    What is to be run again so that *broken* can complete: what comes first is first.
 
-    Args:
-        kernel: The state.
-        broken: Tasks that will not complete.
-        height: How many tasks to go up through: above, it began where it was known to
-            when they were blocked.
-
-    Returns:
-        Ids, those that come first above; and ids of those that have left memory, and
-        cannot be.
+    It is followed up through *height* tasks; above, it began where it was known to when
+    they were blocked. Nothing, where that has left memory.
     """
     again: dict[str, None] = {}
-    gone: dict[str, None] = {}
-    seen: dict[str, None] = {}
+    seen: set[str] = set()
     stack = [(row, False) for row in broken][::-1]
     while stack:
         row, below = stack.pop()
@@ -241,22 +220,21 @@ def to_rerun(
             continue
         if row.id in seen or not is_broken(row):
             continue
-        seen[row.id] = None
+        seen.add(row.id)
         if row.state in TERMINAL:
-            if row.id not in kernel.tasks:
-                gone[row.id] = None
-                continue
             stack.append((row, True))
         if len(seen) > height and row.extra is not None:
-            for name in row.extra.first_roots:
-                (again if name in kernel.tasks else gone)[name] = None
+            again.update(dict.fromkeys(row.extra.first_roots))
             continue
         parents = [] if row.links is None else row.links.parents
         if row.state in TERMINAL:
             # A re-run waits for the latest of these.
             parents = [_newest(kernel, parent) for parent in parents]
         stack += [(p, False) for p in parents if is_broken(p)][::-1]
-    return list(again), list(gone)
+    if not again or not again.keys() <= kernel.tasks.keys():
+        return ()
+    calls = some([f"orch.rerun_task({name!r})" for name in again])
+    return (Remedy("rerun", f"{lead} {calls}.", tuple(again)),)
 
 
 def _newest(kernel: KernelState, row: TaskRow) -> TaskRow:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final, TypeAlias
 
 import attrs
 
 from taskorch.kernel import _books
-from taskorch.kernel._application import agent_of, is_under_way
+from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import approve, why_held
-from taskorch.kernel._explain._parents import to_rerun, wait_of
+from taskorch.kernel._explain._holders import Share, leaked_shares, share_of
+from taskorch.kernel._explain._parents import reruns, wait_of
 from taskorch.kernel._explain._start import Start
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, Remedy, Stuck, TaskState, Units
+from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
 from taskorch.model._wait import asked_of
 
@@ -33,14 +35,14 @@ Waits: TypeAlias = Sequence[Sequence[TaskRow]]
 _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(cache_hash=True)
 class _Cause:
-    """Why some tasks are stuck."""
+    """Why some tasks are stuck: what has an equal cause is one group."""
 
     kind: str
-    #: What it is about: of the same kind, what is the same is one group.
+    #: What it is about.
     what: tuple[str, ...]
-    tell: _Tell
+    tell: _Tell = attrs.field(eq=False)
     outside: bool = False
 
 
@@ -62,11 +64,13 @@ class Search:
     ) -> None:
         self._kernel = kernel
         self._now = now
-        self._causes: dict[tuple[str, tuple[str, ...]], _Cause] = {}
+        #: One for all that are equal.
+        self._causes: dict[_Cause, _Cause] = {}
         #: Why each is stuck, the state that it was in, and whether the cause is its
         #: own: else it waits for such a task.
         self._stuck: dict[TaskRow, tuple[_Cause, TaskState, bool]] = {}
-        self._groups: list[Stuck] = []
+        #: What was found; once the search has ended.
+        self.groups: tuple[Stuck, ...] = ()
         #: Found, and not followed yet to what waits for it.
         self._todo: list[TaskRow] = []
         self._buckets: dict[Bucket, _Cause | None] = {}
@@ -85,12 +89,6 @@ class Search:
             for target in {row: None for any_of in every for row in any_of}:
                 self._awaited.setdefault(target, {})[row] = None
 
-    @property
-    def groups(self) -> tuple[Stuck, ...]:
-        """What was found: what waits for outside comes last, and large ones first."""
-        order = sorted(self._groups, key=lambda g: (g.outside, -len(g.tasks)))
-        return tuple(order)
-
     def slices(self) -> Iterator[None]:
         """
         Look at everything, a slice at a time.
@@ -99,9 +97,8 @@ class Search:
             PolicyFault: The registry failed.
         """
         rows = list(self._kernel.tasks.values())
-        for (task_id, attempt), leak in self._kernel.leaked.items():
-            name = f"{task_id} (attempt {attempt}, which would not stop)"
-            self._held.add_share(name, leak.agent, leak.alloc, leak.slots)
+        for share in leaked_shares(self._kernel):
+            self._held.add(share)
         yield
         for start in range(0, len(rows), SLICE):
             for row in rows[start : start + SLICE]:
@@ -125,7 +122,7 @@ class Search:
         if row.state is _S.BLOCKED and extra is not None:
             cause = self._blocked(row, extra)
         elif row.state is _S.SUSPENDED:
-            cause = self._cause("suspended", (), _resume, outside=True)
+            cause = _Cause("suspended", (), _resume, outside=True)
         elif row.state is not _S.RUNNING and wait_of(row) is None:
             bucket = row.bucket
             cause = self._impossible(bucket, row)
@@ -135,35 +132,23 @@ class Search:
             self._mark(row, cause, own=True)
 
     def _mark(self, row: TaskRow, cause: _Cause, *, own: bool = False) -> None:
+        cause = self._causes.setdefault(cause, cause)
         self._stuck[row] = cause, row.state, own
         self._todo.append(row)
         if is_under_way(row):
-            self._held.add(row)
-
-    def _cause(
-        self,
-        kind: str,
-        what: tuple[str, ...],
-        tell: _Tell,
-        *,
-        outside: bool = False,
-    ) -> _Cause:
-        found = self._causes.get((kind, what))
-        if found is None:
-            found = self._causes[kind, what] = _Cause(kind, what, tell, outside)
-        return found
+            self._held.add(share_of(row))
 
     def _blocked(self, row: TaskRow, extra: RowExtra) -> _Cause | None:
         if extra.blocked_by:
             roots = self._roots_of(row)
-            return self._cause("dependency", roots, lambda _: self._failed(roots))
+            return _Cause("dependency", roots, lambda _: self._failed(roots))
         wait = wait_of(row)
         if wait is not None and awaits(row):
             # A wait for a time, or with a timeout, ends by itself.
             name = wait[0]
             if name is None or extra.due_ns:
                 return None
-            return self._cause("event", (name,), partial(_emit, name), outside=True)
+            return _Cause("event", (name,), partial(_emit, name), outside=True)
         why = why_held(row)
         kind = "gone" if is_missing(row) else "decision"
 
@@ -172,7 +157,7 @@ class Search:
             words = f"Call orch.decide({ids[0]!r}, {verdicts}){_and_so_on(ids)}."
             return f"A person must decide: {why}.", (Remedy("decide", words, ids),)
 
-        return self._cause(kind, (why,), tell, outside=True)
+        return _Cause(kind, (why,), tell, outside=True)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
         """As `RowExtra.roots`, for all that is blocked in one go."""
@@ -188,11 +173,8 @@ class Search:
             stack.pop()
             found = [known[p] if p in known else _root(p) for p in parents]
             # Mostly they are the same: then it is one tuple for all.
-            known[top] = (
-                found[0]
-                if found.count(found[0]) == len(found)
-                else tuple(dict.fromkeys(name for each in found for name in each))
-            )
+            same = len(set(found)) == 1
+            known[top] = found[0] if same else tuple(dict.fromkeys(chain(*found)))
         return known[row]
 
     def _failed(self, roots: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
@@ -201,11 +183,7 @@ class Search:
         told = [_end(row) for row in rows]
         gone = [name for name in roots if name not in kernel.tasks]
         told += [f"{name} did not complete, and has left memory" for name in gone]
-        again, lost = to_rerun(kernel, rows)
-        remedies: tuple[Remedy, ...] = ()
-        if not gone and not lost:
-            calls = some([f"orch.rerun_task({name!r})" for name in again])
-            remedies = (Remedy("rerun", f"Call {calls}.", tuple(again)),)
+        remedies = () if gone else reruns(kernel, rows)
         return f"They need what did not complete: {some(told)}.", remedies
 
     def _impossible(self, bucket: Bucket, row: TaskRow) -> _Cause | None:
@@ -220,8 +198,7 @@ class Search:
             found = Start(kernel, row, self._now).impossible()
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
-            kind = found[0].kind
-            cause = self._cause(kind, (detail,), lambda _: (detail, remedies))
+            cause = _Cause(found[0].kind, (detail,), lambda _: (detail, remedies))
         if bucket.agents_version >= 0:
             self._buckets[bucket] = cause
         elif row is not bucket.head():
@@ -280,7 +257,7 @@ class Search:
             found = True
             del self._queued[bucket]
             names = tuple(held.holders)
-            cause = self._cause("waiting", names, partial(_free_holders, names))
+            cause = _Cause("waiting", names, partial(_free_holders, names))
             for row in rows:
                 # It may have started meanwhile.
                 if row.state is _S.QUEUED:
@@ -292,19 +269,22 @@ class Search:
     def _gather(self) -> Iterator[None]:
         names: dict[_Cause, list[str]] = {}
         owners: dict[_Cause, list[str]] = {}
-        stuck = enumerate(self._stuck.items(), 1)
-        for number, (row, (cause, state, own)) in stuck:
+        for number, row in enumerate(self._stuck, 1):
+            cause, state, own = self._stuck[row]
             if row.state is state:
                 names.setdefault(cause, []).append(row.id)
                 if own:
                     owners.setdefault(cause, []).append(row.id)
             if not number % SLICE:
                 yield
+        groups = []
         for cause, ids in names.items():
             detail, remedies = cause.tell(tuple(owners.get(cause, ids)))
-            self._groups.append(
-                Stuck(cause.kind, detail, tuple(ids), remedies, cause.outside)
-            )
+            found = Stuck(cause.kind, detail, tuple(ids), remedies, cause.outside)
+            groups.append(found)
+        # What waits for outside comes last, and large ones first.
+        groups.sort(key=lambda group: (group.outside, -len(group.tasks)))
+        self.groups = tuple(groups)
 
 
 class _Held:
@@ -317,13 +297,9 @@ class _Held:
         self._units: Counter[str] = Counter()
         self._of_agent: Counter[tuple[AgentRow, str]] = Counter()
 
-    def add(self, row: TaskRow) -> None:
-        """*row*, which is under way, keeps what it has."""
-        slots = 0 if row.extra is not None and row.extra.yielded else 1
-        self.add_share(row.id, agent_of(row), row.alloc, slots)
-
-    def add_share(self, name: str, agent: AgentRow, alloc: Units, slots: int) -> None:
-        """What is called *name* keeps what it has."""
+    def add(self, share: Share) -> None:
+        """What an attempt has, it keeps."""
+        name, agent, slots, alloc = share
         if slots or alloc:
             self.holders.append(name)
         self._slots[agent] += slots
@@ -346,12 +322,10 @@ class _Held:
         )
 
     def _fits(self, agent: AgentRow, name: str, units: int) -> bool:
-        pool = self._kernel.pools.get(name)
+        pool, own = self._kernel.pools.get(name), agent.capacity.get(name)
         if pool is not None and pool.total - self._units[name] < units:
             return False
-        if name not in agent.capacity:
-            return True
-        return agent.capacity[name] - self._of_agent[agent, name] >= units
+        return own is None or own - self._of_agent[agent, name] >= units
 
 
 def _is_blocked(row: TaskRow) -> bool:
