@@ -9,8 +9,9 @@ is to set `run`: a function of the parsed arguments that returns the exit code.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -29,6 +30,21 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
+}
+
+#: What to do if the system has refused something.
+_WHAT_NOW: Final[Mapping[int | None, str]] = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "who runs this must be allowed to use it",
+    errno.EPERM: "who runs this must be allowed to use it",
+    errno.EROFS: "name a folder that can be written",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a file stands where a folder is needed: name another, or move it",
+    errno.EEXIST: "a file stands where a folder is needed: name another, or move it",
+    errno.ENOSPC: "make room on the disk, then run the same command again",
+    errno.EDQUOT: "make room in your quota, then run the same command again",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "raise the limit of open files: ulimit -n",
 }
 
 
@@ -53,13 +69,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         # exit, either.
         sys.stdout = None
         return FAILED
-    except (TaskorchError, OSError, ImportError) as error:
+    except (TaskorchError, ImportError) as error:
         print(f"taskorch: {error}", file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        print(f"taskorch: {_refused(error)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("taskorch: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _refused(error: OSError) -> str:
+    """What the system has refused, for which file, and what to do about it."""
+    why = error.strerror or str(error) or "the system has refused it"
+    where = "" if error.filename is None else f"{error.filename!r}: "
+    what_now = _WHAT_NOW.get(error.errno, "mend that, then run the same command again")
+    return f"{where}{why[0].lower()}{why[1:]} ({what_now})"
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -340,7 +340,8 @@ class Workspace:
         known = self._plan.known
         if task_id not in known:
             msg = f"there is no task {task_id!r}{guess(task_id, known)}"
-            raise UnknownTaskError(msg, task_id=task_id)
+            hint = f"the id of a task is its path in {self._layout.tasks}/, without .md"
+            raise UnknownTaskError(msg, hint=hint, task_id=task_id)
 
     def _check_run(self, phase: str | None, *, force: bool) -> None:
         if self._faults:
@@ -352,7 +353,8 @@ class Workspace:
         phases: Mapping[str, Any] = self._plan.phases
         if phase not in phases:
             msg = f"there is no phase {phase!r}{guess(phase, phases)}"
-            raise UnknownTaskError(msg, task_id=phase)
+            hint = f"a phase is a folder in {self._layout.tasks}/"
+            raise UnknownTaskError(msg, hint=hint, task_id=phase)
         shut = self._progress().shut_before(phase)
         if shut and not force:
             lines = [f"{name}: {one}" for name, why in shut.items() for one in why]
