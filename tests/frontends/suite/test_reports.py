@@ -1,10 +1,15 @@
 """The final report: the same facts in JSON, JUnit XML, Markdown and on a page."""
 
 import json
+import re
+from datetime import datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskorch.frontends.suite import load
 from taskorch.frontends.suite._folder import RunFolder
@@ -103,39 +108,65 @@ def test_json_has_all_of_it():
 
 # -- JUnit -------------------------------------------------------------------------
 
-#: Of each element of the strictest schema in use: its attributes, and its children in
-#: order. https://github.com/windyroad/JUnit-Schema
-SUITE = ("name", "timestamp", "hostname", "tests", "failures", "errors", "time")
+#: The strictest schema in use, that of Apache Ant: which attributes an element has, and
+#: what stands in each; then which elements are in it, in this order, and how many.
+#: https://github.com/windyroad/JUnit-Schema
+INT, DECIMAL, ANY, SOME = (
+    r"-?[0-9]+",
+    r"-?[0-9]+(\.[0-9]+)?",
+    r"(?s:.*)",
+    r"(?s:.*\S.*)",
+)
+MARK = ({"message": ANY, "type": ANY}, "")
+SCHEMA = {
+    "testsuites": ({}, "(testsuite )*"),
+    "testsuite": (
+        {
+            "id": INT,
+            "package": ANY,
+            "name": SOME,
+            "hostname": SOME,
+            "timestamp": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}",
+            "tests": INT,
+            "failures": INT,
+            "errors": INT,
+            "skipped": INT,
+            "time": DECIMAL,
+        },
+        "properties (testcase )*system-out system-err ",
+    ),
+    "properties": ({}, "(property )*"),
+    "property": ({"name": SOME, "value": ANY}, ""),
+    "testcase": (
+        {"name": ANY, "classname": ANY, "time": DECIMAL},
+        "(skipped |error |failure )?",
+    ),
+    "skipped": ({"message": ANY}, ""),
+    "error": MARK,
+    "failure": MARK,
+    "system-out": ({}, ""),
+    "system-err": ({}, ""),
+}
 
 
 def check_junit(text):
     root = ET.fromstring(text)
     assert root.tag == "testsuites"
-    assert not root.attrib
+    for element in root.iter():
+        attributes, children = SCHEMA[element.tag]
+        assert element.attrib.keys() == attributes.keys()
+        for name, value in element.attrib.items():
+            assert re.fullmatch(attributes[name], value), (element.tag, name, value)
+        assert re.fullmatch(children, "".join(f"{child.tag} " for child in element))
     for number, suite in enumerate(root):
-        assert set(suite.attrib) == {*SUITE, "id", "package", "skipped"}
         assert suite.get("id") == str(number)
-        assert suite.get("timestamp").count("T") == 1
-        tags = [child.tag for child in suite]
-        assert tags[0] == "properties"
-        assert tags[-2:] == ["system-out", "system-err"]
-        assert set(tags[1:-2]) == {"testcase"}
-        cases = suite.findall("testcase")
-        assert int(suite.get("tests")) == len(cases)
-        assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
-        assert int(suite.get("errors")) == len(suite.findall("testcase/error"))
-        assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped"))
-        for case in cases:
-            assert set(case.attrib) == {"name", "classname", "time"}
-            assert all(case.attrib.values())
-            assert len(case) <= 1
-            for mark in case:
-                assert mark.tag in ("failure", "error", "skipped")
-                if mark.tag != "skipped":
-                    assert {"message", "type"} == set(mark.attrib)
-        for one in suite.find("properties"):
-            assert set(one.attrib) == {"name", "value"}
-            assert one.get("value")
+        datetime.fromisoformat(suite.get("timestamp"))
+        assert int(suite.get("tests")) == len(suite.findall("testcase"))
+        for name in ("failure", "error", "skipped"):
+            count = suite.get({"skipped": "skipped"}.get(name, f"{name}s"))
+            assert int(count) == len(suite.findall(f"testcase/{name}"))
+        assert all(case.get("name") for case in suite.findall("testcase"))
+        assert all(case.get("classname") for case in suite.findall("testcase"))
     return root
 
 
@@ -151,11 +182,32 @@ def test_junit_xml_is_as_the_strictest_schema_wants_it():
     by_name = {case.get("name"): case for case in root.iter("testcase")}
     assert by_name["D"].find("error").get("message") == "it exited with 3"
     assert by_name["C"].find("skipped").get("message") == "because of B"
-    assert by_name["test_z"].find("skipped").get("type") == "pytest.xfail"
+    assert by_name["test_z"].find("skipped").get("message") == "expected to fail: known"
     bad = by_name["test_bad"].find("failure")
     assert "<script>" in bad.text
     assert "\x1b" not in bad.text
     check_junit(junit(NOTHING))
+
+
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=20)
+TESTS = st.builds(
+    outcome_of,
+    ANYTHING,
+    st.sampled_from(["passed", "failed", "error", "skipped", "xfailed", "xpassed"]),
+    st.floats(0, 1e15),
+    message=ANYTHING,
+    text=ANYTHING,
+    output=ANYTHING,
+)
+
+
+@given(*([ANYTHING] * 5), st.lists(TESTS, max_size=3))
+def test_junit_xml_is_valid_whatever_tests_and_agents_are_called(
+    suite, name, phase, agent, error, tests
+):
+    part = TaskPart("A", name, phase, "completed_failure", agent, 1, error=error)
+    parts = (part, attrs.evolve(part, tests=tuple(tests)))
+    check_junit(junit(SuiteReport(suite, False, 0.0, 0.0, 0.0, {}, (), parts, ())))
 
 
 # -- Markdown ----------------------------------------------------------------------
