@@ -291,6 +291,25 @@ def test_the_page_shows_failures_tasks_and_the_timeline():
     assert "1 min 40 s" in page.text
 
 
+def test_a_long_name_pushes_nothing_out_of_its_place():
+    name = "agent-" + "x" * 60
+    slices = (attrs.evolve(REPORT.slices[0], agent=name),)
+    text = written(attrs.evolve(REPORT, slices=slices))["html"]
+    # The whole name is there, where the mouse points at it.
+    assert (
+        f'<g><title>{name}</title>\n<text x="0" y="15">agent-xxxx…</text></g>' in text
+    )
+    assert "overflow-wrap: anywhere" in text.split("h1")[0]
+
+
+def test_the_colours_of_the_timeline_are_explained():
+    page = Page(written(REPORT)["html"])
+    assert (
+        "4 attempts:\n\u25a0 completed\n\u25a0 retrying\n\u25a0 failed\n" in page.text
+    )
+    assert "\u25a0 cancelled" not in page.text
+
+
 # -- flaky tests, coverage and what later runs learn -------------------------------
 
 SUITE_YAML = """\

@@ -20,7 +20,8 @@ _STYLE: Final = """
   --line: #3d444d; --back: #0d1117; --soft: #151b23; --good: #3fb950; --bad: #ff7b72;
   --warn: #d29922; --other: #9198a1; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
-  background: var(--back); max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+  background: var(--back); max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
 p { margin: .4rem 0 } .dim { color: var(--dim) }
 .good { color: var(--good) } .bad { color: var(--bad) } .warn { color: var(--warn) }
@@ -28,8 +29,10 @@ p { margin: .4rem 0 } .dim { color: var(--dim) }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line) }
-th { color: var(--dim); font-weight: 600 } td.n, th.n { text-align: right }
-code, pre { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere }
+th { color: var(--dim); font-weight: 600 } td:not(.n) { min-width: 7.5rem }
+th, .n { white-space: nowrap } .n { text-align: right }
+summary code { word-break: break-all }
+code, pre { font: 13px/1.45 ui-monospace, monospace }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px;
   padding: .8rem; overflow: auto; white-space: pre-wrap; max-height: 30rem }
 summary { cursor: pointer; padding: .25rem 0 } details { margin: .2rem 0 }
@@ -44,6 +47,13 @@ svg .inside { fill: var(--back) }
 _WIDTH, _LEFT, _LANE, _BAR = 1_000, 90, 26, 20
 #: Pixels that a letter takes.
 _LETTER: Final = 7
+#: How attempts can end, with the class of their colour in a text.
+_OUTCOMES: Final = {
+    "completed": "good",
+    "retrying": "warn",
+    "failed": "bad",
+    "cancelled": "dim",
+}
 _NICE: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 21_600)
 _MARKS: Final = 8
 
@@ -171,18 +181,30 @@ def _timeline(report: SuiteReport) -> Iterator[str]:
     height = _LANE * len(agents) + 24
     scale = (_WIDTH - _LEFT - 10) / span
     yield f"<h2>Timeline</h2><p class=dim>{counted(len(agents), 'agent')}, "
-    yield f"{counted(len(report.slices), 'attempt')}</p>"
+    yield f"{counted(len(report.slices), 'attempt')}:"
+    seen = {one.outcome for one in report.slices}
+    for outcome, kind in _OUTCOMES.items():
+        if outcome in seen:
+            yield f'<span class="{kind}">\u25a0</span> {outcome}'
+    yield "</p>"
     yield f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
     yield 'aria-label="Which agent ran which task when">'
     for agent, number in lanes.items():
         y = _LANE * number
-        yield f'<text x="0" y="{y + 15}">{_text(agent)}</text>'
+        yield f"<g><title>{_text(agent)}</title>"
+        yield f'<text x="0" y="{y + 15}">{_text(_fitting(agent))}</text></g>'
         yield f'<line class="lane" x1="{_LEFT}" x2="{_WIDTH}" y1="{y + _LANE - 3}" '
         yield f'y2="{y + _LANE - 3}"/>'
     yield from _marks(span, scale, height)
     for one in report.slices:
         yield _bar(one, start, scale, _LANE * lanes[one.agent])
     yield "</svg></div>"
+
+
+def _fitting(agent: str) -> str:
+    """As much of a name as there is room for beside the bars."""
+    most = _LEFT // _LETTER - 1
+    return agent if len(agent) <= most else f"{agent[: most - 1]}…"
 
 
 def _marks(span: float, scale: float, height: int) -> Iterator[str]:
