@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -94,13 +95,14 @@ class Fields:
         found: list[str] = []
         for text, node in self._texts(name):
             problem = path_problem(text)
+            path = str(PurePosixPath(text))
             if problem is not None:
                 self._note(node, f"{name}: {show(text, 80)} {problem} ({base})")
-            elif str(PurePosixPath(text)) in found:
+            elif path in found:
                 self._note(node, f"{name}: {show(text, 80)} stands here twice")
             else:
-                found.append(str(PurePosixPath(text)))
-                self.items[f"{name}/{found[-1]}"] = self._place(node)
+                found.append(path)
+                self.items[f"{name}/{path}"] = self._place(node)
         return tuple(found)
 
     def command(self, name: str) -> tuple[str, ...] | None:
@@ -231,17 +233,15 @@ class Fields:
         Args:
             all_of_them: False notes only those that look like a slip of the pen.
         """
-        known: Iterable[str] = sorted(self._names)
+        known = tuple(sorted(self._names))
         for name, (line, column) in self._node.names.items():
             if name in self._names:
                 continue
-            near = get_close_matches(name.lower(), known, n=1, cutoff=0.8)
-            if not near and not all_of_them:
+            near = _nearest(name.lower(), known)
+            if near is None and not all_of_them:
                 continue
             text = f"there is no {show(name, 60)} here; "
-            text += (
-                f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            )
+            text += f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
             here = self._offset + line + 1
             self._problems.append(Problem(self._path, here, column + 1, text))
 
@@ -285,6 +285,12 @@ class Fields:
 
     def _note(self, node: Node, text: str) -> None:
         self._problems.append(Problem(self._path, *self._place(node), text))
+
+
+@lru_cache
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """Which of *known* is most like *name*: the files of a folder ask the same."""
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)
 
 
 def path_problem(text: str) -> str | None:

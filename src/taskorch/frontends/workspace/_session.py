@@ -125,9 +125,9 @@ class Session:
 
     def run(self) -> None:
         """Go on until nothing can proceed, and nothing new has come."""
-        self.look()
-        while not (self.orchestrator.wait(_LOOK) and not self.look()):
-            self.look()
+        idle = False
+        while self.look() or not idle:
+            idle = self.orchestrator.wait(_LOOK)
 
     def look(self) -> bool:
         """
@@ -167,7 +167,11 @@ class Session:
 
     def _is_again(self, task_id: str) -> bool:
         """Whether a task that has failed here is to be looked at again."""
-        if not _has_failed(self._handles[task_id]):
+        if task_id in self._completed or not self._handles[task_id].done():
+            return False
+        if self._handles[task_id].exception() is None:
+            # Nor need it be asked at every look how it has ended.
+            self._completed.add(task_id)
             return False
         try:
             status = self.claims.status(task_id)
