@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against mutants fast coverage at-length others others-ready wheel soak soak-ci \
+        bench-against bench-quick mutants fast coverage at-length others others-ready wheel soak soak-ci \
         stress stress-ci
 
 help:
@@ -35,7 +35,8 @@ help:
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
 	@echo 'make mutants     plant faults, and see that tests notice: make mutants PART=kernel'
-	@echo 'make bench       the benchmarks; make bench-against REV=… beside another commit'
+	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
+	@echo '                 make bench-against REV=… beside another commit'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make clean       remove all that was made here, the environment too'
 
@@ -73,6 +74,7 @@ test: $(READY)
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
+	@$(MAKE) --no-print-directory bench-quick
 
 static: style imports mypy pyright
 
@@ -141,9 +143,14 @@ stress-ci: $(READY)
 	@seed=$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1); \
 	$(BIN)/python -m tests.stress --minutes 1 --seed $$((0x$$seed))
 
+# Here, or on each Python named, and then the oldest and the newest side by side:
+# make bench PYTHONS="3.11 3.15" ONLY='map latency'
 bench: $(READY)
-	@$(BIN)/python -m pip install --quiet --group bench
-	@$(BIN)/python -m benchmarks
+	@PYTHONS='$(PYTHONS)' .ci/benchmarks $(addprefix --only ,$(ONLY))
+
+# Does everything that is measured work? Too small to judge by.
+bench-quick: $(READY)
+	@PYTHONS=newest .ci/benchmarks --quick
 
 # This tree by turns with another commit: make bench-against REV=main ONLY='map latency'
 bench-against: $(READY)
