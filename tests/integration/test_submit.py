@@ -1,5 +1,6 @@
 """Submitting: one, many, functions, batches, maps."""
 
+import asyncio
 import contextvars
 import functools
 import operator
@@ -22,6 +23,7 @@ from taskorch import (
     ValidationFailedError,
     as_completed,
     current_context,
+    task,
 )
 from taskorch.errors import UnsatisfiableError
 
@@ -576,3 +578,33 @@ def test_duplicate_ids_in_one_batch_are_refused() -> None:
                     Task.call(str, idempotency_key="k"),
                 ]
             )
+
+
+def test_what_is_said_of_a_function_between_two_calls_counts():
+    def work() -> object:
+        return "on a thread"
+
+    async def on_a_loop() -> object:
+        asyncio.get_running_loop()
+        return "on a loop"
+
+    def priority_of(handle):
+        handle.result()
+        return orch.get_task_status(handle.task_id).priority
+
+    with TaskOrchestrator() as orch:
+        assert orch.submit(work).result() == "on a thread"
+        assert priority_of(orch.submit(work)) == 0
+
+        task(priority=7)(work)
+        assert priority_of(orch.submit(work)) == 7
+        work.__dict__.clear()
+        assert priority_of(orch.submit(work)) == 0
+
+        work.__code__ = on_a_loop.__code__
+        assert orch.submit(work).result() == "on a loop"
+
+        work.__qualname__ = "renamed"
+        again = orch.submit(work)
+        assert orch.get_task_status(again.task_id).type == "renamed"
+        assert again.result() == "on a loop"

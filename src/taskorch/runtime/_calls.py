@@ -12,7 +12,7 @@ from contextvars import Context
 from functools import partial
 from itertools import chain
 from time import sleep
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._references import KINDS, may_refer, references, refuse_in
@@ -28,7 +28,7 @@ from taskorch.runtime._attempt import Attempt
 from taskorch.runtime._attempts import outcome_of, strip
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._driver import Launch
-from taskorch.runtime._engine import Engine
+from taskorch.runtime._engine import Engine, KnownCall
 from taskorch.runtime._gil import PAUSES, yield_gil
 from taskorch.runtime._intake import submit_tasks
 from taskorch.runtime._interrupts import (
@@ -45,8 +45,6 @@ from taskorch.runtime._work import NO_KWARGS, Work, let_go_of_handle, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from taskorch.protocols import AttemptExecutor
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
@@ -84,8 +82,11 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     Raises:
         UsageError: It was refused.
     """
-    if declared(fn) is not None:
-        return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
+    known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
+    if known is None or known[0] is not fn.__code__ or fn.__dict__:
+        known = None
+        if declared(fn) is not None:
+            return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
     kinds = KINDS
     for arg in (*args, *kwargs.values()) if kwargs else args:
         if kinds.get(type(arg), kinds) is not None:
@@ -94,7 +95,9 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             break
     if rt.committer is not None:
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
-    bucket, executor = _call_bucket(rt, fn)
+    if known is None or known[1].forgotten:
+        known = _known_call(rt, fn)
+    _, bucket, executor = known
     work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
@@ -151,7 +154,7 @@ def _submit_call(
 ) -> Work:
     """Submit a call of *fn* that is to be kept."""
     rt.durable()
-    bucket, executor = _call_bucket(rt, fn)
+    _, bucket, executor = _known_call(rt, fn)
     work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
@@ -181,7 +184,7 @@ def submit_calls(  # noqa: C901 - likewise
     if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
         return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
     committer = rt.durable()
-    bucket, executor = _call_bucket(rt, fn)
+    _, bucket, executor = _known_call(rt, fn)
     kernel = rt.kernel
     make = rt.work_class
     works: list[Work] = []
@@ -215,28 +218,37 @@ def submit_calls(  # noqa: C901 - likewise
     return works
 
 
-def _call_bucket(
-    rt: Engine, fn: Callable[..., Any]
-) -> tuple[Bucket, AttemptExecutor[Any]]:
+def _known_call(rt: Engine, fn: Callable[..., Any]) -> KnownCall:
+    """
+    What calls of *fn* come to.
+
+    Raises:
+        InvalidTaskError: *fn* cannot be called.
+    """
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
         raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
     if type(fn) is partial:
         refuse_in(fn)
     executor = executor_for(fn, None, rt.executors)
+    # Attributes of a function could say something else of it.
+    code = fn.__code__ if type(fn) is FunctionType and not fn.__dict__ else None
     name = call_type(fn)
-    bucket = rt._call_buckets.get(name)
-    if bucket is None or bucket.forgotten:
-        if len(rt._call_buckets) > _MANY:
-            rt._call_buckets.clear()
-        bucket = rt._call_buckets[name] = rt.kernel_bucket(Spec(name))
-    return bucket, executor
+    known = rt.known_calls.get(name)
+    if known is None or known[1].forgotten:
+        if len(rt.known_calls) > _MANY:
+            rt.known_calls.clear()
+        known = (code, rt.kernel_bucket(Spec(name)), executor)
+    else:
+        known = (code, known[1], executor)
+    rt.known_calls[name] = known
+    return known
 
 
 def knows(rt: Engine, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
-    bucket = rt._call_buckets.get(call_type(fn))
-    return bucket is not None and not bucket.forgotten and bucket.verdict is True
+    known = rt.known_calls.get(call_type(fn))
+    return known is not None and not known[1].forgotten and known[1].verdict is True
 
 
 def _validate_call(rt: Engine, bucket: Bucket, work: Work) -> None:

@@ -15,7 +15,8 @@ from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch._visible import said, visible
 from taskorch.errors import (
@@ -114,6 +115,10 @@ _FOREIGN: Final = "wait there, with handle.result(), and hand over what it retur
 #: Tasks of a batch for which it is worth while to let the garbage collector rest.
 _MANY: Final = 1_000
 
+#: What calls under one name come to: the code of the function, if that is a plain one
+#: without attributes; where its tasks wait; who calls it.
+KnownCall: TypeAlias = tuple[CodeType | None, Bucket, AttemptExecutor[Any]]
+
 
 class Engine:
     """
@@ -201,7 +206,8 @@ class Engine:
         self._seed = seed
         self.name_life()
         self._numbers = count(1)
-        self._call_buckets: dict[str, Bucket] = {}
+        #: What calls come to, by the names of their functions.
+        self.known_calls: dict[str, KnownCall] = {}
         self.submission = Submission(self)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
