@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
-from taskorch.journal._restoring import GoneError, imported, restore
+from taskorch.journal._restoring import GoneError, Reader, imported, restore
 from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
 from taskorch.journal._writing import RefusedError, Writer, plain
 
@@ -390,7 +390,7 @@ def _named_tuple(cls: type, fields: dict[str, Any]) -> Any:
     return tuple.__new__(cls, fields.values())
 
 
-def _to_instance(tag: str) -> Callable[[list[Any], type], Any]:
+def _to_instance(tag: str) -> Reader:
     def read(kept: list[Any], array: type) -> Any:
         path, fields = kept
         cls = _class_at(path)
@@ -408,7 +408,7 @@ _KINDS: Final = {
     "namedtuple": "named tuple",
 }
 #: By the tag, what reads it.
-READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
+READERS: Final[dict[str, Reader]] = {
     "enum": _to_enum,
     "own": _to_registered,
     **{tag: _to_instance(tag) for tag in _KINDS},

@@ -31,8 +31,15 @@ from taskorch.events import (
     TaskSubmitted,
     place_of,
 )
-from taskorch.journal._restoring import NEWER, restored
-from taskorch.journal._writing import RefusedError, dumps, import_path, plain
+from taskorch.journal._restoring import NEWER, Reader, find_other_readers, restored
+from taskorch.journal._writing import (
+    RefusedError,
+    Writer,
+    dumps,
+    find_other_writers,
+    import_path,
+    plain,
+)
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
 from taskorch.protocols import Entry
 
@@ -49,6 +56,27 @@ _INT64: Final = 2**63
 #: Is no value of any fact.
 _NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
+
+
+# -- values that few tasks have ----------------------------------------------------
+#
+# `_classes` is loaded when the first one comes: what it needs takes a while.
+
+
+def _rare_writer(cls: type) -> Writer:
+    from taskorch.journal._classes import writer_of  # noqa: PLC0415
+
+    return writer_of(cls)
+
+
+def _rare_reader(tag: str) -> Reader | None:
+    from taskorch.journal._classes import READERS  # noqa: PLC0415
+
+    return READERS.get(tag)
+
+
+find_other_writers(_rare_writer)
+find_other_readers(_rare_reader)
 
 
 # -- entries -----------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.journal._values import VALUE_WRITERS
+from taskorch.journal._writing import WRITERS
 from taskorch.model._show import show
 
 T = TypeVar("T")
@@ -66,8 +68,8 @@ def register(
         if not callable(function):
             msg = f"{what}: a function is needed, not {show(function)}"
             raise InvalidTaskError(msg)
-    path = f"{cls.__module__}:{cls.__qualname__}"
-    if _is_kept(cls):
+    path = _path(cls)
+    if cls in WRITERS or cls in VALUE_WRITERS:
         msg = f"{path} is kept exactly without being registered"
         raise InvalidTaskError(msg, hint="register classes of your own only")
     name = path if name is None else name
@@ -88,11 +90,3 @@ def register(
 
 def _path(cls: type[Any]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _is_kept(cls: type[Any]) -> bool:
-    # They load this module.
-    from taskorch.journal._values import VALUE_WRITERS  # noqa: PLC0415
-    from taskorch.journal._writing import WRITERS  # noqa: PLC0415
-
-    return cls in WRITERS or cls in VALUE_WRITERS

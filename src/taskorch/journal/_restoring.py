@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from taskorch.errors import JournalError
@@ -36,6 +36,9 @@ from taskorch.model import (
     TypeStats,
     Wait,
 )
+
+#: Makes a value of what was written behind its tag, and of what an array stands for.
+Reader: TypeAlias = Callable[[Any, type], Any]
 
 #: What to do about something that is not known.
 NEWER: Final = "open it with the taskorch that wrote it"
@@ -126,7 +129,7 @@ def _tagged(tag: str, inner: Any, array: type) -> Any:
             there = (cls for cls in fields["retry_on"] if not isinstance(cls, Missing))
             fields["retry_on"] = tuple(there)
         return known(**fields)
-    read = _READERS.get(tag) or _rare_reader(tag)
+    read = _READERS.get(tag) or _find_other(tag)
     if read is None:
         msg = f"${tag} is nothing that this taskorch knows"
         raise JournalError(msg, hint=NEWER)
@@ -140,13 +143,6 @@ def _of_task(name: str, kept: Any) -> Any:
     # What else is there is needed to find the task by.
     pairs = kept["$dict"] if kept.keys() == {"$dict"} else kept.items()
     return {restored(key, list): restored(item, list) for key, item in pairs}
-
-
-def _rare_reader(tag: str) -> Callable[[Any, type], Any] | None:
-    # Few tasks have such values, and what they need takes a while to load.
-    from taskorch.journal._classes import READERS  # noqa: PLC0415
-
-    return READERS.get(tag)
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -198,7 +194,7 @@ def _to_function(path: str) -> Any:
         return Missing(path)
 
 
-_READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
+_READERS: Final[dict[str, Reader]] = {
     "int": lambda text, _: int(text, 16),
     "float": lambda text, _: float(text),
     "str": lambda text, _: bytes.fromhex(text).decode(errors="surrogatepass"),
@@ -213,3 +209,12 @@ _READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
     "Resources": lambda pairs, _: Resources.from_units(tuple(map(tuple, pairs))),
     "import": lambda path, _: _to_function(path),
 }
+
+#: Asked for the reader of a tag that is not among these.
+_find_other: Callable[[str], Reader | None]
+
+
+def find_other_readers(find: Callable[[str], Reader | None]) -> None:
+    """Let *find* give the readers of tags that are not known here, or None."""
+    global _find_other  # noqa: PLW0603 - set once, by `_codec`, which stands above
+    _find_other = find

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
 
-from taskorch.journal._restoring import restore, zone_of
+from taskorch.journal._restoring import Reader, restore, zone_of
 from taskorch.journal._writing import Writer, plain, zoned
 
 _PURE_PATHS: Final = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath)}
@@ -61,7 +61,7 @@ def _to_pure_path(kept: list[Any], array: type) -> Any:
     return _PURE_PATHS[name](restore(text, array))
 
 
-def _from_parts(cls: Callable[..., Any]) -> Callable[[Any, type], Any]:
+def _from_parts(cls: Callable[..., Any]) -> Reader:
     return lambda parts, array: cls(*[restore(part, array) for part in parts])
 
 
@@ -77,7 +77,7 @@ VALUE_WRITERS: Final[dict[type, Writer]] = {
     PurePosixPath: _pure_path,
     PureWindowsPath: _pure_path,
 }
-VALUE_READERS: Final[dict[str, Callable[[Any, type], Any]]] = {
+VALUE_READERS: Final[dict[str, Reader]] = {
     "complex": _from_parts(complex),
     "date": lambda text, _: date.fromisoformat(text),
     "decimal": lambda text, _: Decimal(text),

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._restoring import VALUES, imported, to_datetime
+from taskorch.journal._restoring import VALUES, Reader, imported, to_datetime
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
@@ -112,18 +112,11 @@ def plain(value: Any, array: type, depth: int) -> Any:
             for base in bases:
                 if isinstance(value, cast("type", base)):
                     return plain(base(value), array, depth)
-        write = _rare_writer(cls)
+        write = _find_other(cls)
     if depth > _MAX_DEPTH:
         why = f"it is nested more than {_MAX_DEPTH} deep, or contains itself"
         _refuse(why, "keep such a structure in a file, and name that")
     return write(value, array, depth + 1)
-
-
-def _rare_writer(cls: type) -> Writer:
-    # Few tasks have such values, and what they need takes a while to load.
-    from taskorch.journal._classes import writer_of  # noqa: PLC0415
-
-    return writer_of(cls)
 
 
 def _int(value: int, _array: type, _depth: int) -> Any:
@@ -193,7 +186,7 @@ def _path(value: Path, array: type, depth: int) -> Any:
     return {"$path": _str(str(value), array, depth)}
 
 
-def zoned(name: str, read: Callable[[list[Any], type], Any]) -> Writer:
+def zoned(name: str, read: Reader) -> Writer:
     """What writes a time or a datetime, with its zone, for *read* to read back."""
 
     def write(value: Any, array: type, _depth: int) -> Any:
@@ -351,6 +344,16 @@ WRITERS: Final[dict[type, Writer]] = {
     type(Path()): _path,
     **dict.fromkeys(VALUES.values(), _attrs),
 }
+
+#: Asked for the writer of a class that is not among these.
+_find_other: Callable[[type], Writer]
+
+
+def find_other_writers(find: Callable[[type], Writer]) -> None:
+    """Let *find* give the writers of classes that are not known here, or refuse."""
+    global _find_other  # noqa: PLW0603 - set once, by `_codec`, which stands above
+    _find_other = find
+
 
 #: Fields that are written in a way of their own.
 _SPECIAL: Final[dict[type, dict[str, Writer]]] = {
