@@ -10,11 +10,11 @@ The kernel in virtual time: what a plan would come to, and how the code stands f
    checks or explores is in `testing`, never here.
 """
 
-from taskorch.simulation._agents import Attempt as Attempt
 from taskorch.simulation._journal import SimulatedJournal as SimulatedJournal
+from taskorch.simulation._life import Setup as Setup
 from taskorch.simulation._nature import Fate as Fate
 from taskorch.simulation._nature import Nature as Nature
+from taskorch.simulation._run import Attempt as Attempt
 from taskorch.simulation._work import Outcome as Outcome
 from taskorch.simulation._work import What as What
-from taskorch.simulation._world import Setup as Setup
 from taskorch.simulation._world import World as World

@@ -2,132 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.errors import AttemptInterrupted
 from taskorch.model import Agent, Task
-from taskorch.simulation._nature import Fence
-from taskorch.simulation._work import Outcome, end_of, nanoseconds
+from taskorch.simulation._nature import Nature
+from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._work import Outcome, nanoseconds
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from taskorch.simulation._attempt import SimulatedAttempt
-    from taskorch.simulation._timeline import Timeline
-    from taskorch.simulation._world import World
-
-__all__ = ("Attempt", "InProcessAgent", "RemoteAgent", "Report", "Run")
+__all__ = ("InProcessAgent", "Owner", "RemoteAgent", "Report")
 
 #: A lease is renewed three times before it would be over: two beats may be lost.
 _BEATS: Final = 3
 
 
-@attrs.frozen
-class Attempt:
-    """What an agent did: the truth, whatever the orchestrator knows of it."""
+class Owner(Protocol):
+    """What agents, and what sends them work, ask of the world."""
 
-    task_id: str
-    attempt: int
-    agent_id: str
-    #: Seconds since the beginning.
-    start: float
-    #: None: it has not ended.
-    end: float | None
-    #: `completed`, `failed`, `stopped` or `lost`; `died` with its agent or with the
-    #: orchestrator; `running`.
-    outcome: str
-    #: The life of the orchestrator that began it.
-    epoch: int
+    timeline: Timeline
+    nature: Nature
+    agents: dict[str, InProcessAgent | RemoteAgent]
 
+    def outcome(self, task: Task, fence: Fence) -> Outcome:
+        """What becomes of an attempt."""
+        ...
 
-class Run:
-    """One attempt under way."""
+    def began(self, run: Run) -> None:
+        """An agent has begun an attempt."""
+        ...
 
-    __slots__ = (
-        "agent",
-        "attempt",
-        "began_ns",
-        "due_ns",
-        "end",
-        "ended_ns",
-        "epoch",
-        "how",
-        "lease_ns",
-        "left_ns",
-        "next",
-        "outcome",
-        "task_id",
-        "told",
-    )
-
-    def __init__(
+    def send(
         self,
+        kind: str,
         agent: str,
-        fence: Fence,
-        outcome: Outcome,
-        now: int,
-        told: SimulatedAttempt | None = None,
+        fence: Fence | None,
+        act: Callable[[Any], object],
+        subject: Any,
+        idle: bool = False,
     ) -> None:
-        self.agent: str = agent
-        self.epoch: int = fence[0]
-        self.task_id: str = fence[1]
-        self.attempt: int = fence[2]
-        self.outcome: Outcome = outcome
-        #: Whom its end is told, if it runs in the process of the orchestrator.
-        self.told: SimulatedAttempt | None = told
-        self.began_ns: int = now
-        self.ended_ns: int = 0
-        #: When it ends; 0: nobody knows.
-        self.due_ns: int = 0
-        #: Of its time, what was left when it was stopped where it stands.
-        self.left_ns: int = 0
-        #: The number of what happens to it next on the timeline; 0: nothing does.
-        self.next: int = 0
-        #: How it will end: outcome, result, error.
-        self.end: tuple[str, Any, BaseException | None] = end_of(outcome, self.task_id)
-        #: How it has ended, or "".
-        self.how: str = ""
-        #: The lease of its agent; 0: it has none.
-        self.lease_ns: int = 0
+        """Send a message to an agent, or from one."""
+        ...
 
-    @property
-    def fence(self) -> Fence:
-        """Which try of which life it is."""
-        return self.epoch, self.task_id, self.attempt
-
-    @property
-    def is_endless(self) -> bool:
-        """Whether it will not end by itself."""
-        return not self.due_ns and not self.how
-
-    def ends_at(
-        self, when: int, timeline: Timeline, act: Callable[[Run], object]
-    ) -> None:
-        """It ends then, and not when it was to end."""
-        self.goes_on(timeline)
-        self.due_ns = when
-        self.next = timeline.at(when, act, self)
-
-    def goes_on(self, timeline: Timeline) -> None:
-        """Nobody knows when it ends."""
-        self.due_ns = 0
-        if self.next:
-            timeline.drop(self.next)
-            self.next = 0
-
-    def interrupt(self) -> bool:
-        """It is asked to stop; whether it does."""
-        if self.how or self.outcome.stubborn:
-            return False
-        self.end = ("stopped", None, AttemptInterrupted("it was asked to stop"))
-        return True
-
-    def over(self, how: str, now: int) -> None:
-        """It has ended."""
-        self.how = how
-        self.ended_ns = now
+    def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
+        """A message of an agent reaches the orchestrator."""
+        ...
 
 
 @attrs.frozen
@@ -152,7 +73,7 @@ class RemoteAgent:
     it does, as another instance.
     """
 
-    def __init__(self, world: World, info: Agent, speed: float) -> None:
+    def __init__(self, world: Owner, info: Agent, speed: float) -> None:
         self.world = world
         self.info = info
         self.speed = speed

@@ -5,18 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from taskorch.errors import AttemptInterrupted, UsageError
+from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
 from taskorch.runtime._work import Work, task_of
+from taskorch.simulation import _agents
+from taskorch.simulation._run import Fence
+from taskorch.simulation._timeline import Timeline
 
-if TYPE_CHECKING:
-    from taskorch.kernel import TaskRow
-    from taskorch.simulation._life import Life
-    from taskorch.simulation._nature import Fence
+
+class Owner(Protocol):
+    """What an attempt, and the executor that makes it, ask of their life."""
+
+    epoch: int
+    kernel: Kernel
+    timeline: Timeline
+
+    @property
+    def world(self) -> _agents.Owner:
+        """Where the agents are."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns, as the process has it."""
+        ...
+
+    def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
+        """An attempt says how far it is."""
+        ...
+
+    def end(
+        self,
+        row: TaskRow,
+        attempt: int,
+        how: str,
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        """An attempt has ended."""
+        ...
 
 
 class SimulatedAttempt:
@@ -31,7 +62,7 @@ class SimulatedAttempt:
 
     __slots__ = ("_life", "_work", "number", "row")
 
-    def __init__(self, life: Life, row: TaskRow, number: int) -> None:
+    def __init__(self, life: Owner, row: TaskRow, number: int) -> None:
         self._life = life
         self._work: Work = row.cargo
         self.row: TaskRow = row

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from taskorch.errors import (
     ComponentError,
@@ -20,25 +20,37 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.kernel import PolicyFault, TaskRow
-from taskorch.model import Program
 from taskorch.runtime import _intake
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._waiting import is_settled
+from taskorch.runtime._work import Work
 
-if TYPE_CHECKING:
-    from taskorch.runtime._deciders import PolicyDeciders
-    from taskorch.runtime._work import Work
-    from taskorch.simulation._agents import Run
-    from taskorch.simulation._world import World
+__all__ = ("Hosting", "Owner")
 
-__all__ = ("Hosting",)
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """What is asked of the world here."""
+
+    @property
+    def life(self) -> object:
+        """The life of the orchestrator, or None."""
+        ...
+
+    def do(self, act: Callable[[], T]) -> T:
+        """Do something with the orchestrator, as a step or as a part of one."""
+        ...
+
+    def run(self) -> None:
+        """Let time pass until nothing proceeds by itself."""
+        ...
 
 
 class Hosting:
     """The part of a life that stands for a runtime to the managers of workflows."""
 
-    world: World
     deciders: PolicyDeciders
-    runs: dict[tuple[str, int], Run]
 
     #: They take tasks in as a runtime does: by its own code.
     submit_run: Final = _intake.submit_run
@@ -47,9 +59,10 @@ class Hosting:
     halted: bool = False
     manager: Any = None
 
-    def _host(self) -> None:
+    def _host(self, world: Owner, holdable: Callable[[TaskRow], bool]) -> None:
         """Begin: to be called when the life is made."""
-        self.attempts: SimpleNamespace = SimpleNamespace(holdable=self.holdable)
+        self._world = world
+        self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)
         self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
 
     def now(self) -> int:
@@ -78,7 +91,7 @@ class Hosting:
         self.deciders.refuse_reentry()
         self.refuse_submission()
         try:
-            result = self.world.do(lambda: change(self.now()))
+            result = self._world.do(lambda: change(self.now()))
         except PolicyFault as fault:
             raise self.component_error(fault, None) from fault.error
         self.refuse_submission()
@@ -91,7 +104,7 @@ class Hosting:
         Raises:
             NotRunningError: The orchestrator has died.
         """
-        if self.world.life is not self:
+        if self._world.life is not self:
             msg = "this life of the orchestrator is over: it has crashed"
             hint = "let time pass, and ask simulation.workflows again"
             raise NotRunningError(msg, hint=hint)
@@ -109,14 +122,6 @@ class Hosting:
         """Whether the orchestrator was stopped, and *row* had ended by then: never."""
         return False
 
-    def holdable(self, row: TaskRow) -> bool:
-        """Whether *row* runs, and can be stopped where it stands."""
-        return (row.id, row.attempt) in self.runs and self._is_program(row)
-
-    def _is_program(self, row: TaskRow) -> bool:
-        job = row.cargo
-        return job is not None and isinstance(job._task.payload, Program)
-
     def _wait(self, work: Work, timeout: float | None) -> bool:
         """
         Let time pass until nothing proceeds by itself, and *work* is settled.
@@ -133,7 +138,7 @@ class Hosting:
             msg = "a wait in a simulation has no timeout"
             hint = "let time pass with simulation.run(until=…), and ask then"
             raise UsageError(msg, hint=hint)
-        self.world.run()
+        self._world.run()
         self.refuse_submission()
         if not is_settled(row):
             msg = f"task {row.id} is {row.state}, and nothing proceeds by itself"

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskorch.errors import AttemptLostError
+from taskorch.kernel import TaskRow
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
-from taskorch.simulation._agents import InProcessAgent, Run
-from taskorch.simulation._attempt import SimulatedAttempt
+from taskorch.simulation._agents import InProcessAgent
+from taskorch.simulation._attempt import Owner, SimulatedAttempt
+from taskorch.simulation._run import Run
 from taskorch.simulation._timeline import Timeline
-from taskorch.simulation._work import is_call, nanoseconds
-
-if TYPE_CHECKING:
-    from taskorch.simulation._life import Life
+from taskorch.simulation._work import Outcome, is_call, nanoseconds
 
 
-class InProcess(AttemptExecutor[Run]):
+class _Run(Run):
+    """One in the process of the orchestrator: its end is reported at once."""
+
+    __slots__ = ("reports_to",)
+
+    def __init__(
+        self, agent: str, attempt: SimulatedAttempt, outcome: Outcome, now: int
+    ) -> None:
+        super().__init__(agent, attempt.full_fence, outcome, now)
+        self.reports_to: SimulatedAttempt = attempt
+
+
+class InProcess(AttemptExecutor[_Run]):
     """
     Does the attempts of agents without a lease; it dies with its life.
 
@@ -27,15 +38,15 @@ class InProcess(AttemptExecutor[Run]):
         life: Whose attempts they are.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Owner) -> None:
         self._life = life
         self.timeline: Timeline = life.timeline
         #: What is under way, by task and number.
-        self.runs: dict[tuple[str, int], Run] = {}
+        self.runs: dict[tuple[str, int], _Run] = {}
 
     # -- as an executor ------------------------------------------------------------
 
-    def begin(self, attempt: Attempt) -> Run:
+    def begin(self, attempt: Attempt) -> _Run:
         """Say when it will end, and how."""
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
         row, world, timeline = attempt.row, self._life.world, self.timeline
@@ -44,7 +55,7 @@ class InProcess(AttemptExecutor[Run]):
         assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
         now = timeline.now
         outcome = world.outcome(row.cargo._task, attempt.full_fence)
-        run = Run(row.agent.name, attempt.full_fence, outcome, now, attempt)
+        run = _Run(row.agent.name, attempt, outcome, now)
         self.runs[row.id, attempt.number] = run
         world.began(run)
         nature = world.nature
@@ -66,7 +77,7 @@ class InProcess(AttemptExecutor[Run]):
             timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
         return run
 
-    def stop(self, begun: Run, grace: float) -> None:
+    def stop(self, begun: _Run, grace: float) -> None:
         """It ends now, unless it is stubborn."""
         del grace
         if begun.interrupt():
@@ -76,50 +87,55 @@ class InProcess(AttemptExecutor[Run]):
         """What is a program can be held; whoever asks looks whether it is one."""
         return True
 
-    def hold(self, begun: Run) -> None:
+    def holdable(self, row: TaskRow) -> bool:
+        """Whether *row* runs here, and can be stopped where it stands."""
+        run = self.runs.get((row.id, row.attempt))
+        return run is not None and run.reports_to.is_program
+
+    def hold(self, begun: _Run) -> None:
         """Its time does not pass."""
         begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
         begun.goes_on(self.timeline)
 
-    def resume(self, begun: Run) -> None:
+    def resume(self, begun: _Run) -> None:
         """What was left of its time passes."""
         is_held = not begun.due_ns and begun.left_ns >= 0
-        if is_held and _told(begun).is_program:
+        if is_held and begun.reports_to.is_program:
             self.go_on(begun)
 
     # -- what it does --------------------------------------------------------------
 
-    def go_on(self, run: Run) -> None:
+    def go_on(self, run: _Run) -> None:
         """*run* stood still, and does so no longer."""
         if run.end[0] != "stopped":
             run.ends_at(self.timeline.now + run.left_ns, self.timeline, self._over)
 
-    def _over(self, run: Run) -> None:
+    def _over(self, run: _Run) -> None:
         """An attempt has come to its end."""
         how, result, error = run.end
-        attempt = _told(run)
+        attempt = run.reports_to
         if how == "completed" and run.outcome.calls and is_call(attempt.task):
             how, result, error = _call(attempt)
         run.over(how, self.timeline.now)
         del self.runs[run.task_id, run.attempt]
         attempt.over(how, result, error)
 
-    def _progress(self, step: tuple[Run, Any]) -> None:
+    def _progress(self, step: tuple[_Run, Any]) -> None:
         run, value = step
         if not run.how:
-            self._life.note_progress(_told(run).row, run.attempt, value)
+            self._life.note_progress(run.reports_to.row, run.attempt, value)
 
-    def _pause(self, what: tuple[Run, int]) -> None:
+    def _pause(self, what: tuple[_Run, int]) -> None:
         """An attempt waits for other work, without its slot."""
         run, pause = what
         life = self._life
-        life.kernel.yield_slot(_told(run).row, run.attempt, life.now())
+        life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
         run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
 
-    def _return(self, run: Run) -> None:
+    def _return(self, run: _Run) -> None:
         life = self._life
         run.next = 0
-        if life.kernel.reclaim_slot(_told(run).row, run.attempt, life.now()):
+        if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
             self.go_on(run)
 
     def _kill(self, what: tuple[str, int | None]) -> None:
@@ -140,15 +156,9 @@ class InProcess(AttemptExecutor[Run]):
             else:
                 run.ends_at(run.due_ns + back_ns, self.timeline, self._over)
 
-    def cut(self, run: Run) -> None:
+    def cut(self, run: _Run) -> None:
         """*run* ends now."""
         run.ends_at(self.timeline.now, self.timeline, self._over)
-
-
-def _told(run: Run) -> SimulatedAttempt:
-    """Whom the end of *run* is told."""
-    assert run.told is not None  # noqa: S101 - it runs in our process
-    return run.told
 
 
 def _call(attempt: SimulatedAttempt) -> tuple[str, Any, BaseException | None]:

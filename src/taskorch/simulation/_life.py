@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
+
+import attrs
 
 from taskorch._visible import said
 from taskorch.errors import (
@@ -41,6 +43,7 @@ from taskorch.kernel import (
     Effect,
     HoldAttempt,
     Kernel,
+    KernelConfig,
     PolicyFault,
     ReleaseAttempt,
     ReturnSlot,
@@ -49,13 +52,13 @@ from taskorch.kernel import (
     TaskRow,
     is_alive,
 )
-from taskorch.model import TERMINAL, Task, TaskState
+from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.model._limits import NS
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._deciders import Parts, PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._submission import Submission
@@ -67,23 +70,64 @@ from taskorch.runtime._work import (
     result_of_wait,
     task_of,
 )
-from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
+from taskorch.simulation import _agents, _hosting
+from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._attempt import SimulatedAttempt
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._in_process import InProcess
+from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._remotes import Remotes
+from taskorch.simulation._timeline import Timeline
 
-if TYPE_CHECKING:
-    from taskorch.simulation._timeline import Timeline
-    from taskorch.simulation._world import World
-
-__all__ = ("Life",)
+__all__ = ("Life", "Owner", "Setup")
 
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
 #: Timers that bring nothing about by themselves.
 _IDLE: Final = frozenset({LEASE, RETAINED})
+
+
+@attrs.frozen(eq=False)
+class Setup:
+    """What an orchestrator is made with, in each of its lives."""
+
+    parts: Parts
+    config: KernelConfig
+    pools: Units
+    seed: int
+
+
+class Owner(_agents.Owner, _hosting.Owner, Protocol):
+    """What a life asks of the world, besides what its parts ask."""
+
+    setup: Setup
+    journal: SimulatedJournal | None
+    listens: bool
+    is_mortal: bool
+    id_parts: tuple[str, Iterator[int]]
+
+    @property
+    def work_class(self) -> type[Work]:
+        """What a handle of a task is."""
+        ...
+
+    @property
+    def context_class(self) -> type[AttemptContext]:
+        """What an attempt is given."""
+        ...
+
+    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+        """A step has made these facts, if any, which are in memory only."""
+        ...
+
+    def kept(self, group: list[Entry]) -> None:
+        """A group is in the journal."""
+        ...
+
+    def survive(self, stage: str, fact: Fact) -> None:
+        """The process is at a stage of *fact*, and may die here."""
+        ...
 
 
 class _Directory(Directory):
@@ -101,9 +145,9 @@ class Life(Hosting):
     its owner stands under "as a runtime".
     """
 
-    def __init__(self, world: World, epoch: int) -> None:
+    def __init__(self, world: Owner, epoch: int) -> None:
         setup = world.setup
-        self.world = world
+        self.world: Owner = world
         self.timeline: Timeline = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
@@ -122,8 +166,6 @@ class Life(Hosting):
         )
         self.in_process: InProcess = InProcess(self)
         self.remotes: Remotes = Remotes(self)
-        #: What runs in the process itself.
-        self.runs: dict[tuple[str, int], Run] = self.in_process.runs
         self._grace: float = setup.config.grace_ns / NS
         #: Attempts that wait for a commit before they begin.
         self.held_back: dict[tuple[str, int], TaskRow] = {}
@@ -149,7 +191,7 @@ class Life(Hosting):
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
-        self._host()
+        self._host(world, self.in_process.holdable)
 
     def publish(self) -> None:
         """Facts are handed over at the end of each step."""
@@ -367,7 +409,7 @@ class Life(Hosting):
 
     def _carry_out(self, effect: Effect) -> None:
         row, attempt = effect.row, effect.attempt
-        run = self.runs.get((row.id, attempt))
+        run = self.in_process.runs.get((row.id, attempt))
         executor: AttemptExecutor[Any] = self.remotes
         begun: Any = (row, attempt)
         if run is not None:
@@ -443,7 +485,7 @@ class Life(Hosting):
 
     def suspend(self, row: TaskRow, now: int) -> bool:
         """Put *row* aside; a program is stopped where it stands."""
-        return self.kernel.suspend(row, now, holdable=self.holdable(row))
+        return self.kernel.suspend(row, now, holdable=self.in_process.holdable(row))
 
     def emit(self, name: str, payload: Any, keep_ns: int) -> int:
         """An event has come from outside; how many tasks it let go."""

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 import attrs
 
 from taskorch.events import Fact
 from taskorch.protocols import Entry, Journal
+from taskorch.simulation._run import Fence, Run
 
-if TYPE_CHECKING:
-    from taskorch.simulation._agents import Run
-
-__all__ = ("Fate", "Fence", "Nature")
+__all__ = ("Fate", "Nature")
 
 _SECOND: Final = 1_000_000_000
-
-#: `(epoch, task id, attempt)`: which try of which life.
-Fence: TypeAlias = tuple[int, str, int]
 
 
 @attrs.frozen

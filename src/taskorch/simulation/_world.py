@@ -24,18 +24,18 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
 )
-from taskorch.kernel import LOCAL, KernelConfig, recover
-from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.kernel import LOCAL, recover
+from taskorch.model import TERMINAL, Agent, Task, TaskState
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts
 from taskorch.runtime._work import Work
-from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Run
+from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._journal import SimulatedJournal
-from taskorch.simulation._life import Life
-from taskorch.simulation._nature import Fence, Nature
+from taskorch.simulation._life import Life, Setup
+from taskorch.simulation._nature import Nature
+from taskorch.simulation._run import Fence, Run
 from taskorch.simulation._timeline import BEGINNING, Timeline
 from taskorch.simulation._work import (
     Outcome,
@@ -46,7 +46,7 @@ from taskorch.simulation._work import (
     nanoseconds,
 )
 
-__all__ = ("Setup", "World")
+__all__ = ("World",)
 
 T = TypeVar("T")
 
@@ -62,16 +62,6 @@ _PATIENCE: Final = 20
 _UNKNOWN: Final = Outcome()
 #: What happens more often at one instant happens for ever.
 _AT_ONCE: Final = 10_000_000
-
-
-@attrs.frozen(eq=False)
-class Setup:
-    """What an orchestrator is made with, in each of its lives."""
-
-    parts: Parts
-    config: KernelConfig
-    pools: Units
-    seed: int
 
 
 class _Crash(BaseException):
@@ -212,9 +202,10 @@ class World:
                     if run.is_endless:
                         agent.cut(run)
         if self.life is not None:
-            for run in self.life.runs.values():
+            executor = self.life.in_process
+            for run in executor.runs.values():
                 if run.is_endless:
-                    self.life.in_process.cut(run)
+                    executor.cut(run)
 
     def send(
         self,
@@ -391,7 +382,7 @@ class World:
         life, self.life = self.life, None
         self.crashes += 1
         assert life is not None  # noqa: S101 - only the living die
-        for run in life.runs.values():
+        for run in life.in_process.runs.values():
             run.over("died", self.timeline.now)
         self.timeline.forget(life)
         self.timeline.forget(life.in_process)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -14,11 +14,8 @@ from taskorch.events import CLS, SEQ, TASK_ID, Fact, TaskEvent
 from taskorch.model._limits import NS
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
-from taskorch.simulation._nature import Fence
+from taskorch.simulation._run import Fence, Run
 from taskorch.testing._dice import Dice
-
-if TYPE_CHECKING:
-    from taskorch.simulation._agents import Run
 
 __all__ = ("Chaos", "Faults")
 

@@ -60,9 +60,8 @@ from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
-from taskorch.simulation._agents import Run
 from taskorch.simulation._life import Life
-from taskorch.simulation._nature import Fence
+from taskorch.simulation._run import Fence, Run
 from taskorch.simulation._timeline import BEGINNING
 from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
@@ -212,8 +211,8 @@ class _Watched(World):
             self.survive("made", items[-1][0])
 
     def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
-        task_id, attempt = event.task_id, event.attempt
         """An attempt that ended with an error, or as it was asked to, really did."""
+        task_id, attempt = event.task_id, event.attempt
         run = self.runs.get((life.epoch, task_id, attempt))
         if event.cause in ("error", "stopped") and run is not None and not run.how:
             law = "fence"
