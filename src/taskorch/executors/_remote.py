@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -49,39 +49,34 @@ class RemoteCall:
     args: tuple[Any, ...]
 
     def __call__(self) -> RemoteEnd:
-        return call_remotely(self.fn, self.args, {})
+        """In the other process: whatever comes of the call can be sent back."""
+        try:
+            value = self.fn(*self.args)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            return RemoteEnd(
+                _error_data(error),
+                raised=True,
+                kind=type(error).__name__,
+                message=_said(error),
+                traceback="".join(_lines(error)),
+            )
+        kind = type(value).__name__
+        try:
+            return RemoteEnd(pickle.dumps(value), raised=False, kind=kind)
+        except BaseException as error:  # noqa: BLE001 - whatever its __reduce__ does
+            return RemoteEnd(None, raised=False, kind=kind, message=_said(error))
 
 
-def call_remotely(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> RemoteEnd:
-    """In the other process: call *fn*; whatever comes of it can be sent back."""
+def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
+    """Here: the value and the error of the task of which *end* is the end."""
     try:
-        value = fn(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
-        text = "".join(_lines(error))
-        kind = type(error).__name__
-        return RemoteEnd(
-            _error_data(error),
-            raised=True,
-            kind=kind,
-            message=_said(error),
-            traceback=text,
-        )
-    kind = type(value).__name__
-    try:
-        return RemoteEnd(pickle.dumps(value), raised=False, kind=kind)
-    except BaseException as error:  # noqa: BLE001 - whatever its __reduce__ does
-        return RemoteEnd(None, raised=False, kind=kind, message=_said(error))
+        value = _unpickled(end)
+    except BaseException as error:  # noqa: BLE001 - whatever its unpickling does
+        return None, _failure(end, task_id, error)
+    return (None, value) if end.raised else (value, None)
 
 
-def open_end(end: RemoteEnd) -> Any:
-    """
-    Here: what the call returned, or raised.
-
-    Raises:
-        Exception: It cannot be unpickled.
-    """
+def _unpickled(end: RemoteEnd) -> Any:
     if end.data is None:
         raise pickle.PicklingError(end.message)
     value = pickle.loads(end.data)  # noqa: S301 - from a process of our own
@@ -90,30 +85,27 @@ def open_end(end: RemoteEnd) -> Any:
     return value
 
 
-def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
-    """Here: the value and the error of the task of which *end* is the end."""
-    try:
-        value = open_end(end)
-    except BaseException as error:  # noqa: BLE001 - whatever its unpickling does
-        what = "raised" if end.raised else "returned"
-        if end.raised:
-            msg = f"task {task_id} raised {end.kind}: {end.message}"
-        else:
-            why = end.message or said(error)[1]
-            msg = (
-                f"task {task_id} returned {_a(end.kind)} that cannot be pickled: {why}"
-            )
-        hint = f"what is {what} in another process comes back pickled"
+def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedError:
+    """In the place of what cannot be unpickled, as *error* says."""
+    if end.raised:
         failed = TaskFailedError(
-            msg,
-            type=end.kind if end.raised else "PicklingError",
+            f"task {task_id} raised {end.kind}: {end.message}",
+            type=end.kind,
             traceback=end.traceback,
-            hint="" if end.raised else hint,
+            hint="",
             task_id=task_id,
         )
-        failed.__cause__ = RemoteTraceback(end.traceback) if end.raised else error
-        return None, failed
-    return (None, value) if end.raised else (value, None)
+        failed.__cause__ = RemoteTraceback(end.traceback)
+        return failed
+    why = end.message or said(error)[1]
+    failed = TaskFailedError(
+        f"task {task_id} returned {_a(end.kind)} that cannot be pickled: {why}",
+        type="PicklingError",
+        hint="what is returned in another process comes back pickled",
+        task_id=task_id,
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _a(kind: str) -> str:
