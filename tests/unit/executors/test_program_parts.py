@@ -86,7 +86,7 @@ def test_of_what_nobody_has_asked_children_are_asked_as_well():
     """
     with running(code) as (leader, child):
         left = Leftovers(Family(leader.pid, None), asked_at=None)
-        assert left.look(time.monotonic() + 3600) is not None
+        assert left.end(time.monotonic() + 3600) is not None
         eventually(lambda: is_gone(child))
 
 

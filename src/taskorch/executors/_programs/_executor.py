@@ -245,7 +245,7 @@ class ProgramExecutor:
         """End what carries the mark of the run and belongs to no program any more."""
         mark = os.fsencode(f"{RUN_VARIABLE}={self._common.run_id}")
         left = Leftovers(Family(None, mark), None)
-        while (when := left.look(self._close_by)) is not None:
+        while (when := left.end(self._close_by)) is not None:
             self._common.loop.at(when, _nothing)
             self._common.loop.run(partial(_is_past, when))
 
@@ -283,7 +283,7 @@ class ProgramExecutor:
 
 
 def _nothing() -> None:
-    """Wake the loop, so that it looks around."""
+    """Wake the loop, so that it asks again whether it is to run on."""
 
 
 def _is_past(when: float) -> bool:

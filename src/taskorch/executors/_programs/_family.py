@@ -9,9 +9,9 @@ import time
 
 from taskorch.executors._programs import _guardian
 
-# How soon, in seconds, to look again whether the rest has gone: at first, and at most.
-_FIRST_LOOK = 0.005
-_LONGEST_LOOK = 0.05
+# Seconds until it is checked again whether the rest has gone: at first, and at most.
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.05
 # Seconds after which a process that was killed, and does not die, is left alone.
 _GIVE_UP = 1.0
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -33,7 +33,7 @@ class Family:
         self._mark = mark
         #: How often nobody must be found: a process shows no environment, and so no
         #: mark, while it executes another program.
-        self.looks = 1 if mark is None else 2
+        self.checks = 1 if mark is None else 2
 
     def find(self) -> list[int]:
         """Their numbers; that of the group, negative, where single ones are unknown."""
@@ -80,24 +80,24 @@ class Leftovers:
         self._family = family
         self._asked_at = asked_at
         self._asked: set[int] = set()
-        self._pause = _FIRST_LOOK
+        self._pause = _FIRST_PAUSE
         self._first = True
         self._empty = 0
 
-    def look(self, kill_at: float) -> float | None:
+    def end(self, kill_at: float) -> float | None:
         """
-        See what is left, and do what is due.
+        See what is left, and send the signals that are due.
 
         Args:
             kill_at: When the time is up, in seconds of the monotonic clock.
 
         Returns:
-            When to look again; None if nothing is left, or nothing more can be done.
+            When to call it again; None if nothing is left, or nothing more can be done.
         """
         now = time.monotonic()
         pids = self._family.find()
         self._empty = 0 if pids else self._empty + 1
-        if self._empty >= self._family.looks or now >= kill_at + _GIVE_UP:
+        if self._empty >= self._family.checks or now >= kill_at + _GIVE_UP:
             return None
         for pid in pids:
             if now >= kill_at:
@@ -108,10 +108,7 @@ class Leftovers:
                 self._family.signal(pid, signal.SIGTERM, signal.SIGCONT)
         self._first = False
         # They are not our children, and tell nobody when they end.
-        pause, self._pause = (
-            self._pause,
-            min(self._pause * 2, _LONGEST_LOOK),
-        )
+        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
         return now + pause if now >= kill_at else min(now + pause, kill_at)
 
     def _should_ask(self, pid: int, family: list[int]) -> bool:

@@ -71,7 +71,7 @@ _owners: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
 def at_fork(owner: Owner) -> None:
-    """Have *owner* let go of its descriptors in every forked child."""
+    """Have *owner* close its descriptors in every forked child."""
     _owners.add(owner)
 
 

@@ -71,7 +71,7 @@ class Table:
         os.pwrite(self.fd, number, place * _guardian.PLACE)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self.fd)
 
 
@@ -164,7 +164,7 @@ class Guard:
         self._see_that_it_lives()
 
     def close(self) -> None:
-        """Send the guardian home: nothing is left to watch over."""
+        """End the guardian: nothing is left to watch over."""
         process, self._process = self._process, None
         if process is not None:
             self._say_quit()
@@ -181,7 +181,7 @@ class Guard:
             process.wait()
 
     def disown(self) -> None:
-        """In a forked child: let go of the guardian, which is not the child's."""
+        """In a forked child: close what leads to the guardian of the parent."""
         self._drop()
         if self._table is not None:
             self._table.close()

@@ -98,7 +98,7 @@ class Loop:
                 self._act(heapq.heappop(self._times)[2])
 
     def close(self) -> None:
-        """Let go of everything; what is still called never runs."""
+        """Close everything; what is still called never runs."""
         with self._lock:
             fds = self._wake_in, self._wake_out
             self._wake_in = self._wake_out = -1

@@ -67,11 +67,11 @@ class Output:
         return self._tails[0].text(), self._tails[1].text()
 
     def finish(self) -> None:
-        """Take what is left in the pipes, and close them."""
+        """Read what is left in the pipes, and close them."""
         for fd in list(self._streams):
             # No more than can be in it: somebody beyond our reach may still write.
             for _ in range(_PIPE_MOST_BYTES // _CHUNK):
-                if not self._take(fd):
+                if not self._read_some(fd):
                     break
         self.close()
 
@@ -81,16 +81,17 @@ class Output:
             self._close(fd)
 
     def forget(self) -> None:
-        """Let go of what has been read."""
+        """Drop what has been read."""
         self._tails = Tail(0), Tail(0)
 
     def _read(self, fd: int) -> None:
-        if self._take(fd) is None:
+        """*fd* can be read, or has come to its end."""
+        if self._read_some(fd) is None:
             self._close(fd)
             if not self._streams:
                 self._on_end()
 
-    def _take(self, fd: int) -> int | None:
+    def _read_some(self, fd: int) -> int | None:
         """How many bytes have come: 0 if there are none now, None at the end."""
         try:
             data = os.read(fd, _CHUNK)

@@ -130,7 +130,7 @@ class ProgramRun:
         #: Kills of the kernel's before it began.
         self._memory_kills = 0
         self._leftovers: Leftovers | None = None
-        self._clear_by = self._next_look = self._next_tick = math.inf
+        self._clear_by = self._next_check = self._next_tick = math.inf
 
     def start(self) -> None:
         """Start the program, or say why it cannot be; once."""
@@ -159,7 +159,7 @@ class ProgramRun:
         self._finish(ProgramEnd(None, error))
 
     def disown(self) -> None:
-        """In a forked child: let go of what would keep the program waiting."""
+        """In a forked child: close what would keep the program waiting."""
         self._input.disown()
 
     def _safe(self, action: Action) -> Action:
@@ -229,7 +229,7 @@ class ProgramRun:
         if self._phase is _Phase.DRAINING and now >= self._drained_at():
             self._clear()
         elif self._phase is _Phase.CLEARING:
-            self._look()
+            self._end_leftovers()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -245,7 +245,7 @@ class ProgramRun:
     def _due(self) -> float:
         """When `_tick` has something to do, if nothing happens before."""
         if self._phase is _Phase.CLEARING:
-            return self._next_look
+            return self._next_check
         if self._phase not in (_Phase.RUNNING, _Phase.DRAINING):
             return math.inf
         kill_at = self.process.kill_at
@@ -325,18 +325,18 @@ class ProgramRun:
         family = self._family(everywhere=self.process.kill_at is not None)
         self._leftovers = Leftovers(family, self.process.asked_at)
         self._clear_by = time.monotonic() + self._common.leftover_grace
-        self._look()
+        self._end_leftovers()
         self._schedule()
 
-    def _look(self) -> None:
+    def _end_leftovers(self) -> None:
         if self._leftovers is None:
             return
         kill_at = self.process.kill_at
-        next_look = self._leftovers.look(self._clear_by if kill_at is None else kill_at)
-        if next_look is None:
+        again = self._leftovers.end(self._clear_by if kill_at is None else kill_at)
+        if again is None:
             self._conclude()
         else:
-            self._next_look = next_look
+            self._next_check = again
 
     def _conclude(self) -> None:
         self._output.finish()
@@ -362,10 +362,11 @@ class ProgramRun:
     def _finish(self, end: ProgramEnd) -> None:
         self._phase = _Phase.OVER
         try:
-            self._let_go()
+            self._release()
         except Exception:  # noqa: BLE001 - the end must be told in any case
             _log.exception("taskorch: program %r leaves something open", self._name)
-        on_end, self._on_end = self._on_end, _told
+        # The user's function is told once, and not kept alive by the handle.
+        on_end, self._on_end = self._on_end, _ignore
         try:
             on_end(end)
         except BaseException:  # noqa: BLE001 - the other programs must go on
@@ -373,14 +374,14 @@ class ProgramRun:
         finally:
             self._on_over(self)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self.process.release()
         self._close_pidfd()
         self._pid_file.remove()
         self._input.close()
         self._output.close()
         self._log.close()
-        # The handle may be kept for long: let go of what may be large, or secret.
+        # The handle may live for long: what may be large, or secret, is dropped now.
         self._env = {}
         self._output.forget()
 
@@ -391,8 +392,8 @@ class ProgramRun:
             os.close(fd)
 
 
-def _told(end: ProgramEnd) -> None:
-    """In the place of what was told of the end: it leads to what is the user's."""
+def _ignore(end: ProgramEnd) -> None:
+    """The end was told already."""
 
 
 def check_name(name: str) -> None:

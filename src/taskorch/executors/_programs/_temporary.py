@@ -3,7 +3,7 @@ Temporary folders that go with the process that made them, however it ends.
 
 All those of one process are in one folder. A process that exits removes its own. One
 that is killed cannot: the next one that makes such a folder does. Whether an owner
-lives is told by a lock on a file in its folder, which the system lets go of when it
+lives is told by a lock on a file in its folder, which the system releases when it
 ends; process ids would not do, since they are given again, and mean nothing in another
 container that shares the disk.
 """
