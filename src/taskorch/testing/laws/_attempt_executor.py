@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from functools import partial
-from random import Random
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -20,8 +20,15 @@ from taskorch.executors._remote import RemoteCall, RemoteEnd, end_of
 from taskorch.model import Call, Program, Task
 from taskorch.protocols import AttemptExecutor
 from taskorch.testing.laws._case import Case, brief, cases, factory
-from taskorch.testing.laws._home import Address, Home, call_home
-from taskorch.testing.laws._worlds import some_data
+from taskorch.testing.laws._home import (
+    Address,
+    Home,
+    call_home,
+    elsewhere,
+    kind_of,
+    some_error,
+    some_value,
+)
 
 Work: TypeAlias = Literal["call", "coroutine", "program"]
 
@@ -52,7 +59,7 @@ def check_attempt_executor(
     Check the laws of AttemptExecutor, with an executor for each.
 
     What the attempts do says over a socket of this machine that it has begun, and waits
-    to be let go on, so it may be done in another process. Errors are of the builtin
+    for the answer, so it may be done in another process. Errors are of the builtin
     classes. The executors are not ended: *make* may hand out the same one again.
 
     How the laws are seen:
@@ -241,27 +248,18 @@ class _Site:
         self, act: Callable[[], object], name: str, law: int
     ) -> BaseException | None:
         """Do *act*, which must return; what it raised."""
-        raised: list[BaseException] = []
-
-        def catch() -> None:
-            try:
-                act()
-            except BaseException as error:  # noqa: BLE001 - it is told
-                raised.append(error)
-
-        actor = threading.Thread(target=catch, daemon=True)
-        actor.start()
-        actor.join(self.patience)
+        done = elsewhere(act)
+        wait([done], self.patience)
         did = f"{name} did not return within {self.patience:g} s."
-        self.case.expect(not actor.is_alive(), law, did)
-        return raised[0] if raised else None
+        self.case.expect(done.done(), law, did)
+        return done.exception()
 
     def start(self, value: Any = None, error: Exception | None = None) -> Try:
         """One more attempt, that is begun."""
         return self.begin(self.make(value, error))
 
-    def has_begun(self, attempt: Try) -> None:
-        """It does what it is to do, and waits to be let go on."""
+    def expect_begun(self, attempt: Try) -> None:
+        """It does what it is to do, and waits for the answer."""
         begun = self.home.has_heard_of([attempt.task_id])
         did = f"An attempt had not begun within {self.patience:g} s."
         self.case.expect(begun, 2, did)
@@ -275,15 +273,15 @@ class _Site:
         if error is not None:
             self.case.fail(7 if attempt.ends else law, f"{what}() raised {error!r}.")
 
-    def ends(self, attempt: Try, law: int) -> None:
-        """*attempt* ends, and not twice."""
+    def expect_end(self, attempt: Try, law: int) -> None:
+        """*attempt* ends."""
         ended = attempt.wait(self.patience)
         did = f"An attempt's end was not told within {self.patience:g} s."
         self.case.expect(ended, law, did)
 
-    def ends_well(self, attempt: Try, law: int, *, here: bool = False) -> None:
+    def expect_right_end(self, attempt: Try, law: int, *, here: bool = False) -> None:
         """*attempt* comes to the end that it was to have."""
-        self.ends(attempt, law)
+        self.expect_end(attempt, law)
         value, error = self.expected[attempt]
         got, raised = attempt.ends[0]
         told = f"was told with {brief(got)} and {raised!r}."
@@ -291,14 +289,14 @@ class _Site:
             right = (raised is None) == (error is None)
             right = right and (error is not None or got.exit_code == 0)
         elif error is not None:
-            right = raised is error if here else _kind(raised) == _kind(error)
+            right = raised is error if here else kind_of(raised) == kind_of(error)
             told = f"that raised {error!r} {told}"
         else:
             right = raised is None and (got is value if here else got == value)
             told = f"that returned {brief(value)} {told}"
         self.case.expect(right, law, f"An attempt {told}")
 
-    def all_once(self) -> None:
+    def expect_once(self) -> None:
         """Of each attempt that was begun, one end was told, and it was done once."""
         time.sleep(_TOO_EARLY)
         for attempt in self.tries.values():
@@ -313,7 +311,7 @@ class _Site:
             return self.work == "coroutine"
         found = Try(Task("law", Call(os.getpid, ()), id="pid"))
         self.begin(found)
-        self.ends(found, 2)
+        self.expect_end(found, 2)
         return bool(found.ends[0][0] == os.getpid())
 
 
@@ -330,7 +328,7 @@ def _site(
     try:
         yield site
         home.open()
-        site.all_once()
+        site.expect_once()
     finally:
         home.open()
         # Before the address is given away, nothing may be left that would call it.
@@ -349,18 +347,21 @@ def _check_begin(site: _Site) -> None:
     site.home.shut()
     attempt = site.make()
     site.begin(attempt)
-    site.has_begun(attempt)
+    site.expect_begun(attempt)
     site.case.expect(not attempt.ends, 2, "An end was told while the attempt was kept.")
     site.home.open()
-    site.ends_well(attempt, 2)
+    site.expect_right_end(attempt, 2)
 
 
 def _check_ends(site: _Site) -> None:
     """Law 2 of values and errors."""
     here, dice = site.is_here(), site.case.random
     for _ in range(max(1, site.examples // 4)):
-        for attempt in (site.start(_some_value(dice)), site.start(None, _error(dice))):
-            site.ends_well(attempt, 2, here=here)
+        for attempt in (
+            site.start(some_value(dice)),
+            site.start(None, some_error(dice)),
+        ):
+            site.expect_right_end(attempt, 2, here=here)
 
 
 def _check_refused(site: _Site) -> None:
@@ -374,12 +375,12 @@ def _check_refused(site: _Site) -> None:
         did = f"It raised, and told {brief(attempt.ends)}."
         site.case.expect(not attempt.ends, 3, did)
     else:
-        site.ends(attempt, 2)
+        site.expect_end(attempt, 2)
         error = attempt.ends[0][1]
         did = f"The attempt raised, and was told to have ended with {error!r}."
         site.case.expect(isinstance(error, _Refused), 2, did)
     after = site.start("after")
-    site.ends_well(after, 4)
+    site.expect_right_end(after, 4)
 
 
 def _check_chain(site: _Site) -> None:
@@ -394,7 +395,7 @@ def _check_chain(site: _Site) -> None:
         if not attempt.wait(site.patience):
             did = "An attempt that was begun from within `end` came to no end within"
             site.case.fail(1, f"{did} {site.patience:g} s.")
-    site.ends_well(last, 2)
+    site.expect_right_end(last, 2)
 
 
 def _check_others(site: _Site) -> None:
@@ -402,16 +403,16 @@ def _check_others(site: _Site) -> None:
     here, dice = site.is_here(), site.case.random
     site.home.shut()
     under_way = site.start("under way")
-    site.has_begun(under_way)
-    failing = site.start(None, _error(dice))
+    site.expect_begun(under_way)
+    failing = site.start(None, some_error(dice))
     stopped = site.start("stopped")
     site.ask("stop", stopped, 5)
     after = site.start("after")
     site.home.open()
-    site.ends_well(under_way, 4, here=here)
-    site.ends_well(failing, 4, here=here)
-    site.ends(stopped, 5)
-    site.ends_well(after, 4, here=here)
+    site.expect_right_end(under_way, 4, here=here)
+    site.expect_right_end(failing, 4, here=here)
+    site.expect_end(stopped, 5)
+    site.expect_right_end(after, 4, here=here)
 
 
 # ------------------------------------------------------------------------ laws 5 to 7
@@ -421,17 +422,17 @@ def _check_stop(site: _Site) -> None:
     """Law 5: one that waits is stopped, and others as soon as they were begun."""
     site.home.shut()
     attempt = site.start("stopped")
-    site.has_begun(attempt)
+    site.expect_begun(attempt)
     site.ask("stop", attempt, 5)
     # What cannot be stopped is let go on.
     attempt.wait(_GRACE)
     site.home.open()
-    site.ends(attempt, 5)
+    site.expect_end(attempt, 5)
     for _ in range(max(1, site.examples // 2)):
         attempt = site.start("stopped")
         site.ask("stop", attempt, 5)
-        site.ends(attempt, 5)
-    site.ends_well(site.start("after"), 4)
+        site.expect_end(attempt, 5)
+    site.expect_right_end(site.start("after"), 4)
 
 
 def _check_hold(site: _Site) -> None:
@@ -440,23 +441,23 @@ def _check_hold(site: _Site) -> None:
         return
     site.home.shut()
     held, killed = site.start("held"), site.start("stopped")
-    site.has_begun(held)
-    site.has_begun(killed)
+    site.expect_begun(held)
+    site.expect_begun(killed)
     for attempt in (held, killed):
         site.ask("hold", attempt, 6)
     site.ask("stop", killed, 6)
-    site.ends(killed, 6)
+    site.expect_end(killed, 6)
     site.home.open()
     held.wait(_TOO_EARLY)
     site.case.expect(not held.ends, 6, "An attempt that was held came to its end.")
     site.ask("resume", held, 6)
-    site.ends_well(held, 6)
+    site.expect_right_end(held, 6)
 
 
 def _check_ended(site: _Site) -> None:
     """Law 7: nothing is done to what has ended, or was stopped."""
     attempt = site.start("ended")
-    site.ends_well(attempt, 2)
+    site.expect_right_end(attempt, 2)
     site.home.shut()
     stopped = site.start("stopped")
     asked = ["stop", "stop"]
@@ -466,27 +467,7 @@ def _check_ended(site: _Site) -> None:
         site.ask(what, attempt, 7)
         site.ask(what, stopped, 7)
     site.home.open()
-    site.ends(stopped, 7)
+    site.expect_end(stopped, 7)
     for what in asked:
         site.ask(what, stopped, 7)
-    site.ends_well(site.start("after"), 7)
-
-
-def _kind(error: BaseException | None) -> tuple[object, ...]:
-    return (type(error), None if error is None else error.args)
-
-
-def _some_value(dice: Random) -> Any:
-    return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
-
-
-def _error(dice: Random) -> Exception:
-    return dice.choice(
-        (
-            ValueError("no good", dice.getrandbits(16)),
-            OSError(28, "no space left"),
-            KeyError(("a", 1)),
-            RuntimeError(),
-            TimeoutError("out of time"),
-        )
-    )
+    site.expect_right_end(site.start("after"), 7)

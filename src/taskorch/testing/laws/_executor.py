@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager, suppress
-from random import Random
 from typing import Any, Final
 
 import attrs
 
 from taskorch.protocols import Executor
 from taskorch.testing.laws._case import Case, brief, cases, factory
-from taskorch.testing.laws._home import Home, call_home
-from taskorch.testing.laws._worlds import some_data
+from taskorch.testing.laws._home import (
+    Home,
+    call_home,
+    elsewhere,
+    kind_of,
+    some_error,
+    some_value,
+)
 
 __all__ = ("check_executor",)
 
 #: Seconds that `shutdown` is given to return too early: one that waits costs that much.
 _TOO_EARLY: Final = 0.2
-#: Seconds between looks at futures that may begin to run, which nobody is told of.
-_GLANCE: Final = 0.01
+#: Seconds between checks of futures that may begin to run, which nobody is told of.
+_PAUSE: Final = 0.01
 #: Calls that are kept waiting, so that most executors have some left to begin.
 _MANY: Final = 40
 
@@ -110,7 +114,7 @@ class _Site:
         self.futures[name] = future
         return future
 
-    def resolved(self, future: Future[Any], law: int) -> None:
+    def expect_resolved(self, future: Future[Any], law: int) -> None:
         """*future* is resolved, if not soon then within our patience."""
         # Not `wait`: it does not see that a future was cancelled.
         with suppress(TimeoutError, CancelledError):
@@ -120,7 +124,7 @@ class _Site:
 
     def shut_down(self, **options: bool) -> Future[None]:
         """Shut the executor down, from another thread."""
-        return _elsewhere(lambda: self.executor.shutdown(**options))
+        return elsewhere(lambda: self.executor.shutdown(**options))
 
 
 @contextmanager
@@ -138,27 +142,13 @@ def _site(
         home.close()
 
 
-def _elsewhere(call: Callable[[], Any]) -> Future[Any]:
-    """The end of *call*, made on a thread of its own that nobody has to wait for."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="taskorch-laws", daemon=True).start()
-    return future
-
-
 # ----------------------------------------------------------------- laws 1, 2 and 3
 
 
 def _check_results(site: _Site) -> None:
     """Law 1 of results, and law 2 of calls that end well."""
     here = _is_here(site)
-    values = [_some_value(site.case.random) for _ in range(max(1, site.examples // 2))]
+    values = [some_value(site.case.random) for _ in range(max(1, site.examples // 2))]
     for value, future in [(value, site.submit(value)) for value in values]:
         _check_result(site, future, value, 1, here=here)
     _check_counts(site)
@@ -166,7 +156,7 @@ def _check_results(site: _Site) -> None:
 
 def _check_failure(site: _Site) -> None:
     """Law 1 of an error, and law 2 of a call that fails."""
-    error = _some_error(site.case.random)
+    error = some_error(site.case.random, StopIteration(3))
     here = _is_here(site)
     _check_error(site, site.submit(error=error), error, here=here)
     _check_counts(site)
@@ -178,13 +168,13 @@ def _check_mixed(site: _Site) -> None:
     site.home.shut()
     under_way = site.submit("under way")
     site.home.has_heard_of(["c0"])
-    error = _some_error(dice)
+    error = some_error(dice, StopIteration(3))
     failing = site.submit(error=error)
     site.home.open()
     _check_result(site, under_way, "under way", 3, here=here)
     _check_error(site, failing, error, here=here)
     for _ in range(max(1, site.examples // 4)):
-        value, error = _some_value(dice), _some_error(dice)
+        value, error = some_value(dice), some_error(dice, StopIteration(3))
         try:
             before, failing = site.submit(value), site.submit(error=error)
             after = site.submit(value)
@@ -200,14 +190,14 @@ def _check_mixed(site: _Site) -> None:
 def _is_here(site: _Site) -> bool:
     """Whether calls are made in this process."""
     future = site.executor.submit(os.getpid)
-    site.resolved(future, 1)
+    site.expect_resolved(future, 1)
     return bool(future.result() == os.getpid())
 
 
 def _check_result(
     site: _Site, future: Future[Any], value: Any, law: int, *, here: bool
 ) -> None:
-    site.resolved(future, law)
+    site.expect_resolved(future, law)
     if future.cancelled():
         site.case.fail(law, "It cancelled a call by itself.")
     error = future.exception()
@@ -223,15 +213,11 @@ def _check_result(
 def _check_error(
     site: _Site, future: Future[Any], error: Exception, *, here: bool
 ) -> None:
-    site.resolved(future, 1)
+    site.expect_resolved(future, 1)
     got = None if future.cancelled() else future.exception()
-    same = got is error if here else _kind(got) == _kind(error)
+    same = got is error if here else kind_of(got) == kind_of(error)
     did = f"A call that raised {error!r} was resolved with {got!r}."
     site.case.expect(same, 1, did)
-
-
-def _kind(error: BaseException | None) -> tuple[object, ...]:
-    return (type(error), None if error is None else error.args)
 
 
 def _check_counts(site: _Site) -> None:
@@ -250,7 +236,7 @@ def _check_counts(site: _Site) -> None:
 def _check_submit(site: _Site) -> None:
     """Law 4: a call that is kept does not keep `submit`."""
     site.home.shut()
-    submission = _elsewhere(site.submit)
+    submission = elsewhere(site.submit)
     wait([submission], site.patience)
     did = f"It did not return within {site.patience:g} s, while the call was kept."
     site.case.expect(submission.done(), 4, did)
@@ -302,8 +288,8 @@ def _check_cancelled(site: _Site) -> None:
     site.home.has_heard_of(site.futures)
     down = site.shut_down(wait=True, cancel_futures=True)
     # While the door is shut no call ends, so a future is resolved by being cancelled.
-    glances = range(max(1, round(site.patience / _GLANCE)))
-    if not any(_is_settled(site) for _ in glances):
+    checks = range(max(1, round(site.patience / _PAUSE)))
+    if not any(_none_is_pending(site) for _ in checks):
         did = "A call that had not begun was neither cancelled nor begun"
         site.case.fail(7, f"{did} within {site.patience:g} s.")
     site.home.open()
@@ -320,7 +306,7 @@ def _check_cancelled(site: _Site) -> None:
     down.result()
 
 
-def _is_settled(site: _Site) -> bool:
+def _none_is_pending(site: _Site) -> bool:
     """Whether each call has begun or is cancelled; waits a little if not."""
     begun = set(site.home.begun)
     pending = [
@@ -329,22 +315,5 @@ def _is_settled(site: _Site) -> bool:
         if name not in begun and not future.running() and not future.done()
     ]
     if pending:
-        time.sleep(_GLANCE)
+        time.sleep(_PAUSE)
     return not pending
-
-
-def _some_value(dice: Random) -> Any:
-    return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
-
-
-def _some_error(dice: Random) -> Exception:
-    return dice.choice(
-        (
-            ValueError("no good", dice.getrandbits(16)),
-            OSError(28, "no space left"),
-            KeyError(("a", 1)),
-            RuntimeError(),
-            TimeoutError("out of time"),
-            StopIteration(3),
-        )
-    )

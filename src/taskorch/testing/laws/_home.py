@@ -1,18 +1,30 @@
 """
-Calls that phone home: what an executor is given, and who hears of it.
+Calls that phone home: what an executor is given to do, and who hears of it.
 
-A call says that it has begun, and goes on when it is let. It does so over a socket, so
-that it may as well be made in another process.
+A call says that it has begun, and goes on when it is answered. It does so over a
+socket, so that it may as well be made in another process.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from random import Random
 from typing import Any, Final, TypeAlias
 
-__all__ = ("Address", "Home", "call_home")
+from taskorch.testing.laws._worlds import some_data
+
+__all__ = (
+    "Address",
+    "Home",
+    "call_home",
+    "elsewhere",
+    "kind_of",
+    "some_error",
+    "some_value",
+)
 
 Address: TypeAlias = tuple[str, int]
 
@@ -30,7 +42,7 @@ def call_home(
     **_others: Any,
 ) -> Any:
     """
-    Say that the call *name* has begun, wait to be let go on, and end.
+    Say that the call *name* has begun, wait for the answer, and end.
 
     Returns:
         *value*, unless there is an *error*, which is raised.
@@ -45,7 +57,7 @@ def call_home(
 
 class Home:
     """
-    Hears of every call, and lets it go on, or keeps it while the door is shut.
+    Hears of every call, and answers it, or lets it wait while the door is shut.
 
     Args:
         patience: Seconds to wait for anything.
@@ -59,7 +71,7 @@ class Home:
         # Guards all that follows, and tells of changes.
         self._changed = threading.Condition()
         self._begun: list[str] = []
-        self._kept: list[socket.socket] = []
+        self._waiting: list[socket.socket] = []
         self._is_shut = False
         self._is_over = False
         self._thread = threading.Thread(
@@ -74,17 +86,17 @@ class Home:
             return tuple(self._begun)
 
     def shut(self) -> None:
-        """Keep what calls from now on."""
+        """Let what calls from now on wait."""
         with self._changed:
             self._is_shut = True
 
     def open(self) -> None:
-        """Let go on what was kept, and what calls from now on."""
+        """Answer what waits, and what calls from now on."""
         with self._changed:
             self._is_shut = False
-            kept, self._kept = self._kept, []
-        for line in kept:
-            _let_go(line)
+            waiting, self._waiting = self._waiting, []
+        for line in waiting:
+            _answer(line)
 
     def has_heard_of(self, names: Iterable[str]) -> bool:
         """Whether one of these calls has begun; waits for it as long as is sensible."""
@@ -95,7 +107,7 @@ class Home:
             )
 
     def close(self) -> None:
-        """Let all go on, and hear of no more."""
+        """Answer all, and hear of no more."""
         self.open()
         with self._changed:
             self._is_over = True
@@ -117,12 +129,12 @@ class Home:
                     line.close()
                     return
                 self._begun.append(name)
-                kept = self._is_shut
-                if kept:
-                    self._kept.append(line)
+                is_to_wait = self._is_shut
+                if is_to_wait:
+                    self._waiting.append(line)
                 self._changed.notify_all()
-            if not kept:
-                _let_go(line)
+            if not is_to_wait:
+                _answer(line)
 
 
 def _read_line(line: socket.socket) -> str:
@@ -130,10 +142,48 @@ def _read_line(line: socket.socket) -> str:
         return text.readline().strip()
 
 
-def _let_go(line: socket.socket) -> None:
+def _answer(line: socket.socket) -> None:
     with line:
         try:
             line.sendall(b".")
         except OSError:
-            # The call has ended without leave: its process has died, say.
+            # The call has ended without the answer: its process has died, say.
             return
+
+
+def elsewhere(call: Callable[[], Any]) -> Future[Any]:
+    """The end of *call*, made on a thread of its own that nobody has to wait for."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="taskorch-laws", daemon=True).start()
+    return future
+
+
+def some_value(dice: Random) -> Any:
+    """What a call returns: something small, large, odd or empty."""
+    return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
+
+
+def some_error(dice: Random, *others: Exception) -> Exception:
+    """What a call raises: an error of a builtin class, or one of *others*."""
+    return dice.choice(
+        (
+            ValueError("no good", dice.getrandbits(16)),
+            OSError(28, "no space left"),
+            KeyError(("a", 1)),
+            RuntimeError(),
+            TimeoutError("out of time"),
+            *others,
+        )
+    )
+
+
+def kind_of(error: BaseException | None) -> tuple[object, ...]:
+    """What an error keeps on its way from another process."""
+    return (type(error), None if error is None else error.args)
