@@ -134,7 +134,7 @@ def for_every_crash_point(
             else:
                 crashes.all(recovery)
     except CrashFailure:
-        # It names the files: somebody will look at them.
+        # It names the files: somebody will want to read them.
         keep = True
         raise
     finally:
@@ -179,7 +179,7 @@ class _Crashes:
                 calm = 0
                 self._recover(n, recovery)
             else:
-                self._look(None)
+                self._run_check(None)
                 calm += 1
                 if calm == _CALM:
                     return
@@ -189,16 +189,16 @@ class _Crashes:
         first = list(self._crashes)
         if recovery:
             shutil.copytree(self._folder, self._saved)
-        points = self._end()
+        points = self._run_to_end()
         for m in _some(points, recovery, n):
             shutil.rmtree(self._folder)
             shutil.copytree(self._saved, self._folder)
             self._crashes = list(first)
             if self._crash(m):
-                self._end()
+                self._run_to_end()
             else:
                 # This time there were not so many.
-                self._look(None)
+                self._run_check(None)
         shutil.rmtree(self._saved, ignore_errors=True)
 
     def just(self, points: tuple[int, ...]) -> None:
@@ -208,7 +208,7 @@ class _Crashes:
             is_there = is_there and self._crash(m)
         if not is_there:
             self._fail(f"point {points[len(self._crashes)]} was not reached")
-        self._end()
+        self._run_to_end()
 
     def _crash_first(self, n: int) -> bool:
         """On a fresh journal: whether the run died at point *n*, or ended before."""
@@ -227,14 +227,14 @@ class _Crashes:
         if run.killed and len(run.points) == n:
             self._crashes.append((n, run.points[-1]))
             return True
-        self._see(run)
+        self._expect_end(run)
         return False
 
-    def _end(self) -> int:
+    def _run_to_end(self) -> int:
         """Run it to its end, and check; how many points there were."""
         run = self._run(0)
-        self._see(run)
-        self._look(run)
+        self._expect_end(run)
+        self._run_check(run)
         return len(run.points)
 
     def _run(self, crash: int) -> Run:
@@ -245,13 +245,13 @@ class _Crashes:
             self._fail(str(error))
             raise
 
-    def _see(self, run: Run) -> None:
+    def _expect_end(self, run: Run) -> None:
         if run.killed:
             self._fail("the run was killed by somebody else", run)
         if run.failure is not None:
             self._fail(f"the run failed: {run.failure}", run)
 
-    def _look(self, run: Run | None) -> None:
+    def _run_check(self, run: Run | None) -> None:
         if self._check is None:
             return
         try:

@@ -3,10 +3,10 @@ A second opinion of runs of workflows: what must become of one, from its plan al
 
 It knows the phases, tasks and gates as they were drawn, which of the runs of a task
 fail, and what somebody decided; nothing of how `orch.workflows` brings it about. What
-it holds, by the names that a breach is told by:
+it checks, by the names that a breach has:
 
     phases      nothing of a phase begins before the gate, or approval, before it opened
-    gates       a gate looks when all of its phase has ended, at just what completed
+    gates       a gate asks when all of its phase has ended, of just what completed
     parallel    no more tasks of a phase run at once than it allows
     paused      nothing begins of what is paused
     approvals   the first decision about an approval is the one that holds
@@ -162,15 +162,11 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
     skips = False
     for phase in plan.phases:
         members: list[str] = []
-
-        def stuck(skipping: bool) -> TaskState:
-            return _S.CANCELLED if skipping else _S.BLOCKED
-
         for task in phase.tasks:
             above = [*task.after, *([before] if before else [])]
             members.append(task.name)
             if any(states[name] is not _S.COMPLETED for name in above):
-                states[task.name] = stuck(skips)
+                states[task.name] = _not_begun(skips)
             else:
                 fails = known.runs[task.name] <= task.fails
                 states[task.name] = _S.FAILED if fails else _S.COMPLETED
@@ -185,20 +181,25 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
         if goes_on:
             states[gate] = _S.COMPLETED if begun else _S.FAILED
         elif not begun or len(done) < len(members):
-            states[gate] = stuck(skipping)
+            states[gate] = _not_begun(skipping)
         else:
             opens = passes(phase, len(done), known.runs[gate])
             states[gate] = _S.COMPLETED if opens else _S.FAILED
         if phase.gate.approval:
             name = phase.end
             if states[gate] is not _S.COMPLETED:
-                states[name] = stuck(skipping)
+                states[name] = _not_begun(skipping)
             elif known.decided[name] or goes_on:
                 states[name] = _S.COMPLETED
             else:
                 states[name] = _S.FAILED
         before, skips = phase.end, skipping
     return states
+
+
+def _not_begun(skips: bool) -> TaskState:
+    """The state of what cannot begin."""
+    return _S.CANCELLED if skips else _S.BLOCKED
 
 
 def passes(phase: PlannedPhase, completed: int, run: int) -> bool:
@@ -271,7 +272,7 @@ class Hearing:
             self._read(fact, held=True)
 
     def _read(self, fact: Fact, *, held: bool) -> None:
-        """Enter *fact*; *held*: it was looked at before."""
+        """Enter *fact*; *held*: it was checked before."""
         cls = fact[CLS]
         if cls is OrchestratorStarted:
             self._running.clear()
@@ -310,7 +311,7 @@ class Hearing:
             self._paused.add(name)
 
     def _pass(self, name: str, task_id: str) -> None:
-        """A gate has looked: whether its phase has passed."""
+        """A gate has asked: whether its phase has passed."""
         number = self._plan.index(name)
         phase = self._plan.phases[number]
         if name == f"{phase.name}/gate":
@@ -338,7 +339,7 @@ class Hearing:
         members = self._members(number)
         if is_gate:
             if not goes_on:
-                self._look(name, members, _S.COMPLETED)
+                self._expect_ended(name, members, _S.COMPLETED)
             return
         limit = phase.max_parallel
         running = [task_id for task_id in self._running if stem(task_id) in members]
@@ -346,12 +347,12 @@ class Hearing:
             _breach("parallel", f"{name} begins beside {', '.join(running)}")
 
     def _release(self, name: str) -> None:
-        """A gate that looks whatever has become of its phase is let go."""
+        """A gate is released that asks whatever has become of its phase."""
         number = self._plan.index(name)
         phase = self._plan.phases[number]
         if name == f"{phase.name}/gate" and phase.on_failure == "continue":
             ends = (_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED)
-            self._look(name, self._members(number), *ends)
+            self._expect_ended(name, self._members(number), *ends)
 
     def _members(self, number: int) -> list[str]:
         """The tasks of a phase, without its gate and approval."""
@@ -361,10 +362,12 @@ class Hearing:
             n for n in self._states if self._plan.index(n) == number if n not in ours
         ]
 
-    def _look(self, gate: str, members: Iterable[str], *ends: TaskState) -> None:
+    def _expect_ended(
+        self, gate: str, members: Iterable[str], *ends: TaskState
+    ) -> None:
         for name in members:
             if not self._is(name, *ends):
-                _breach("gates", f"{gate} looks, and {name} has not ended")
+                _breach("gates", f"{gate} asks, and {name} has not ended")
 
 
 _ENDS: Final[Mapping[type[Event], TaskState]] = {

@@ -510,11 +510,11 @@ class Simulation:
         )
 
     def suspend_task(self, task_id: str) -> bool:
-        """Put a task aside; False if it has ended or is suspended."""
+        """Suspend a task; False if it has ended or is suspended already."""
         return self._control(task_id, Life.suspend)
 
     def resume_task(self, task_id: str) -> bool:
-        """Let a suspended task go on; False if it is not suspended."""
+        """Resume a suspended task; False if it is not suspended."""
         return self._control(
             task_id, lambda life, row, now: life.kernel.resume(row, now)
         )
@@ -533,7 +533,7 @@ class Simulation:
         result: Any = None,
         reason: str = "",
     ) -> bool:
-        """Settle a task that is held for a decision, or waits; False if it ended."""
+        """Decide about a task that is held, or waits; False if it has ended."""
 
         def act(life: Life, row: Any, now: int) -> bool:
             if verdict == "complete" and row.state is TaskState.BLOCKED:
@@ -545,7 +545,7 @@ class Simulation:
 
     def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
         """
-        Say that an event has come; how many tasks that waited for it it let go.
+        Say that an event has come; how many tasks completed that waited for it.
 
         Args:
             name: Its name.

@@ -1,13 +1,13 @@
 """
 The guarantees, watched: after every step, from the facts alone.
 
-The watch keeps books of its own, by a second hand: who runs where and holds what, what
-has ended and how, what is due. It compares them with what the kernel says, folds the
-facts into a second kernel and compares that too, and looks whether anything that could
-run is left waiting. All of it looks only at what a step has touched, so that a run
+The watch keeps books of its own, apart from the kernel's: who runs where and holds
+what, what has ended and how, what is due. It compares them with what the kernel says,
+folds the facts into a second kernel and compares that too, and checks whether anything
+that could run is left waiting. Only what a step has touched is checked, so that a run
 under watch costs little more than one without.
 
-What it holds, by the names that a breach is told by:
+What it checks, by the names that a breach has:
 
     numbered        facts are numbered without a gap
     terminal        a task ends once, in one state, and nothing follows
@@ -16,7 +16,7 @@ What it holds, by the names that a breach is told by:
     cancelled       nothing begins after a task was cancelled
     dependencies    a task begins when its join holds: mostly, when all has completed
     ring            no tasks wait for each other
-    events          an event lets go all that wait for it, and who comes soon after
+    events          an event ends all waits for it, and those that begin soon after
     instant         what ends at an instant is applied before anything starts
     capacity        no pool, agent or concurrency limit is exceeded
     released        what an attempt held is given back, once
@@ -202,7 +202,7 @@ class _Seen:
 
 
 class _Queue:
-    """The queued tasks that are alike, in order, by a second hand."""
+    """The queued tasks that are alike, in order, apart from the kernel's buckets."""
 
     __slots__ = ("heap", "members")
 
@@ -215,8 +215,8 @@ class _Queue:
             self.members[task_id] = place
             heappush(self.heap, (*place, task_id))
 
-    def first(self, aside: Mapping[TaskRow, None], rows: Mapping[str, TaskRow]) -> Any:
-        """The first that is not set aside: `(key, number, task id)`, or None."""
+    def first(self, vetoed: Mapping[TaskRow, None], rows: Mapping[str, TaskRow]) -> Any:
+        """The first that is not *vetoed*: `(key, number, task id)`, or None."""
         heap, members = self.heap, self.members
         put_back = []
         found = None
@@ -225,7 +225,7 @@ class _Queue:
             if members.get(entry[2]) != entry[:2]:
                 heappop(heap)
                 continue
-            if aside and rows[entry[2]] in aside:
+            if vetoed and rows[entry[2]] in vetoed:
                 put_back.append(heappop(heap))
                 continue
             found = entry
@@ -258,7 +258,7 @@ class _Books:
         #: Tasks that wait, by their events; and until when events are kept.
         self.awaiting: dict[str, dict[str, None]] = {}
         self.kept: dict[str, int] = {}
-        #: What is to be let go in this step, because of an event.
+        #: Tasks whose wait is to end in this step, because of an event.
         self.heard: dict[str, str] = {}
         #: What the step has touched, and what it has started, with its place.
         self.touched: dict[str, None] = {}
@@ -382,7 +382,7 @@ class _Books:
         self.touched[event.task_id] = None
 
     def recall(self, event: TaskRecalled) -> None:
-        """What was let go waits again: all had ended, and that is so no more."""
+        """One that was released waits again: not all its parents have ended now."""
         seen = self.tasks[event.task_id]
         if not seen.joined or seen.join != "finished" or seen.attempt:
             _breach("dependencies", f"{event.task_id} is recalled, and may begin")
@@ -400,12 +400,12 @@ class _Books:
         """The attempt under way is over."""
         seen.under_way = False
         seen.timer = 0
-        self.let_go(seen.agent, seen.alloc, seen.slots)
+        self.give_back(seen.agent, seen.alloc, seen.slots)
         seen.alloc = ()
         seen.slots = 0
         self.touched[task_id] = None
 
-    def let_go(self, agent: str, alloc: Units, slots: int) -> None:
+    def give_back(self, agent: str, alloc: Units, slots: int) -> None:
         self.hold(agent, tuple((name, -units) for name, units in alloc), -slots)
         self.freed = True
 
@@ -535,13 +535,13 @@ class _Books:
             heappush(self.dues, (when, event.task_id, f"grace {seen.attempt}"))
         self.touched[event.task_id] = None
 
-    def wait(self, event: AttemptWaiting) -> None:
+    def yield_slot(self, event: AttemptWaiting) -> None:
         seen = self.tasks[event.task_id]
         seen.slots = 0
-        self.let_go(seen.agent, (), 1)
+        self.give_back(seen.agent, (), 1)
         self.touched[event.task_id] = None
 
-    def go_on(self, event: AttemptReturned) -> None:
+    def reclaim_slot(self, event: AttemptReturned) -> None:
         seen = self.tasks[event.task_id]
         seen.slots = 1
         self.hold(seen.agent, (), 1)
@@ -557,12 +557,12 @@ class _Books:
         seen.slots = 0
         self.touched[event.task_id] = None
 
-    def mend(self, event: SlotRecovered) -> None:
+    def recover_slot(self, event: SlotRecovered) -> None:
         leak = self.leaks.pop((event.task_id, event.attempt), None)
         if leak is None:
             _breach("released", f"{event.task_id}: {event.attempt} had not leaked")
         else:
-            self.let_go(*leak)
+            self.give_back(*leak)
 
     def ignore(self, event: LateResultIgnored) -> None:
         seen = self.tasks.get(event.task_id)
@@ -639,10 +639,10 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     TaskRepointed: _Books.repoint,
     TaskParentsAdded: _Books.extend,
     AttemptStopping: _Books.stop,
-    AttemptWaiting: _Books.wait,
-    AttemptReturned: _Books.go_on,
+    AttemptWaiting: _Books.yield_slot,
+    AttemptReturned: _Books.reclaim_slot,
     SlotLeaked: _Books.leak,
-    SlotRecovered: _Books.mend,
+    SlotRecovered: _Books.recover_slot,
     LateResultIgnored: _Books.ignore,
     OrchestratorStarted: _Books.live,
     EventEmitted: _Books.emit,
@@ -712,7 +712,7 @@ class Watch:
             fold(folded, fact, cargo)
         if books.seq != kernel.seq:
             _breach("numbered", f"{kernel.seq - books.seq} facts were not told")
-        self._look(kernel, now)
+        self._check_step(kernel, now)
         self._steps += 1
         if not self._steps % _EVERY:
             self.finished(kernel)
@@ -740,7 +740,7 @@ class Watch:
             elif not seen.idempotent and (epoch, attempt) > (books.epoch, seen.attempt):
                 _breach("committed", f"{task_id}: nobody knows of attempt {attempt}")
 
-    def _look(self, kernel: Kernel, now: int) -> None:
+    def _check_step(self, kernel: Kernel, now: int) -> None:
         books = self._books
         touched, books.touched = books.touched, {}
         started, books.started = books.started, []
@@ -762,17 +762,17 @@ class Watch:
             else:
                 queue.members.pop(task_id, None)
         if books.submitted:
-            self._look_for_rings()
-        self._look_at_books(kernel)
+            self._check_rings()
+        self._check_books(kernel)
         for task_id, seen in started:
-            self._look_at_order(kernel, task_id, seen)
+            self._check_order(kernel, task_id, seen)
         if (entered or books.freed) and not kernel.paused:
             books.freed = False
-            self._look_for_idle(kernel, now)
+            self._check_idle(kernel, now)
         if books.dues and books.dues[0][0] <= now:
-            self._look_at_dues(rows, now)
+            self._check_dues(rows, now)
 
-    def _look_at_books(self, kernel: Kernel) -> None:
+    def _check_books(self, kernel: Kernel) -> None:
         books = self._books
         if kernel.running != books.running or books.running > books.concurrency:
             law = "capacity" if books.running > books.concurrency else "released"
@@ -788,9 +788,9 @@ class Watch:
         for name, agent in kernel.agents.items():
             running = agent.running
             if running > agent.limit or agent.capacity or running != on.get(name, 0):
-                self._look_at_agent(name, agent)
+                self._check_agent(name, agent)
 
-    def _look_at_agent(self, name: str, agent: AgentRow) -> None:
+    def _check_agent(self, name: str, agent: AgentRow) -> None:
         books = self._books
         running = books.on.get(name, 0)
         if running != agent.running:
@@ -805,7 +805,7 @@ class Watch:
                 told = agent.used.get(what, 0)
                 _breach("released", f"{name}: {used} {what} is held, not {told}")
 
-    def _look_at_order(self, kernel: Kernel, task_id: str, seen: _Seen) -> None:
+    def _check_order(self, kernel: Kernel, task_id: str, seen: _Seen) -> None:
         queue = seen.queue
         assert queue is not None  # noqa: S101 - set at submission
         if not queue.members:
@@ -814,7 +814,7 @@ class Watch:
         if first is not None and first[:2] < seen.place:
             _breach("order", f"{task_id} has begun, and {first[2]} was before it")
 
-    def _look_for_idle(self, kernel: Kernel, now: int) -> None:
+    def _check_idle(self, kernel: Kernel, now: int) -> None:
         books = self._books
         if books.running >= books.concurrency:
             return
@@ -830,18 +830,18 @@ class Watch:
                 if told.runnable:
                     _breach("idle", f"{row.id} waits, and nothing keeps it: {told}")
 
-    def _look_for_rings(self) -> None:
+    def _check_rings(self) -> None:
         books = self._books
         submitted, books.submitted = books.submitted, []
         tasks = {name: books.tasks[name] for name in submitted}
-        # What was let go waits for nobody.
+        # What was released waits for nobody.
         ring = find_ring(
             {name: () if seen.joined else seen.parents for name, seen in tasks.items()}
         )
         if ring:
             _breach("ring", f"{' → '.join((*ring, ring[0]))} was accepted")
 
-    def _look_at_dues(self, rows: Mapping[str, TaskRow], now: int) -> None:
+    def _check_dues(self, rows: Mapping[str, TaskRow], now: int) -> None:
         books = self._books
         dues = books.dues
         while dues and dues[0][0] <= now:
@@ -855,7 +855,7 @@ class Watch:
             if what == "timeout":
                 late = seen.under_way and seen.timer == when and not stopping
             elif what == "delay":
-                # What ends at that instant may have let it go already.
+                # What ends at that instant may have released it already.
                 held = row.extra is not None and row.extra.due_ns == when
                 late = seen.due == when and held
             elif what == "deadline":

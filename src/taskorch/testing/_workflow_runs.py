@@ -108,7 +108,7 @@ def faults_of_runs(faults: Faults) -> Faults:
 
 class WorkflowRuns:
     """
-    A run of a random workflow, with commands that are settled beforehand.
+    A run of a random workflow, with commands that are drawn beforehand.
 
     Args:
         random: Where they come from.
@@ -258,7 +258,7 @@ class WorkflowRuns:
             "resume": lambda: self._resume(target, part),
             "decide": lambda: self._decide(phase, yes=yes),
             "restart": self._restart,
-            "look": self._look,
+            "look": self._ask_status,
         }
         return kind, detail.get(kind, ""), acts[kind]
 
@@ -335,8 +335,8 @@ class WorkflowRuns:
                 law = "kept"
                 raise Breach(law, f"{name} was {state}; after a restart it is {row.id}")
 
-    def _look(self) -> None:
-        """Whoever looks at any moment is told what is so."""
+    def _ask_status(self) -> None:
+        """Whoever asks for the status, at any moment, is told what is so."""
         manager = self._manager
         self._count(manager.get(_RUN))
 

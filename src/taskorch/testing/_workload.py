@@ -285,7 +285,7 @@ Maker: TypeAlias = Callable[[], Made]
 
 class Workload:
     """
-    Commands that are settled beforehand: leaving one out changes no other.
+    Commands that are drawn beforehand: leaving one out changes no other.
 
     Args:
         random: Where they come from.

@@ -120,7 +120,7 @@ class _Run:
         self._check_owner()
 
     def close(self) -> None:
-        """Let go of all objects."""
+        """Close all objects."""
         for journal in self._opened:
             journal.close()
 
@@ -325,7 +325,7 @@ class _Run:
         journals = self._journal, self._other()
         is_over = threading.Event()
 
-        def look() -> None:
+        def read_on() -> None:
             try:
                 while not is_over.is_set():
                     for journal in journals:
@@ -336,7 +336,7 @@ class _Run:
             except Exception as error:  # noqa: BLE001 - it is told by the caller
                 errors.append(error)
 
-        reader = threading.Thread(target=look, daemon=True)
+        reader = threading.Thread(target=read_on, daemon=True)
         reader.start()
         try:
             for _ in range(_GROUPS):

@@ -72,7 +72,7 @@ def check_journal(
         with case.noted():
             run = _Run(case, opened(), last)
             if case.number == 1:
-                run.look()
+                run.find_last()
             run.check(again)
             last = run.last
 
@@ -116,8 +116,8 @@ class _Run:
         self._latest: list[Entry] = []
         self._epoch = 0
 
-    def look(self) -> None:
-        """Learn what is in it already."""
+    def find_last(self) -> None:
+        """Find the last number of what is in it already."""
         for fact, _ in self._journal.read():
             self._start = self.last = max(self.last, fact[SEQ])
 
@@ -135,13 +135,13 @@ class _Run:
         self._check_again()
         self._journal.append(self._epoch, [])
         self._check_kept(1)
-        self._check_taken()
+        self._check_takeover()
         if reopen is not None:
             self._close()
             self._journal = reopen()
         self._check_kept(1)
         if reopen is not None:
-            self._check_taken()
+            self._check_takeover()
         self._close()
 
     # ---------------------------------------------------------------- what is done
@@ -279,7 +279,7 @@ class _Run:
             self._note(group)
         self._check_kept(3, f"{told}. ")
 
-    def _check_taken(self) -> None:
+    def _check_takeover(self) -> None:
         before = self._epoch
         self._claim()
         for group in (self._some_group(), self._latest):
