@@ -86,7 +86,7 @@ class RemoteAgent:
         self.reports: dict[Fence, Report] = {}
         self._seen: dict[Fence, None] = {}
         self._beat_ns = max(1, nanoseconds(info.lease or 0.0) // _BEATS)
-        #: The latest of its chains of beats; a dead instance's goes on no longer.
+        #: The latest of its chains of beats; that of a dead instance has ended.
         self._chain = 0
 
     def wake(self) -> None:
@@ -118,12 +118,9 @@ class RemoteAgent:
         self.runs[fence] = run
         world.began(run)
         ns = nanoseconds(run.outcome.seconds * world.nature.pace(run) / self.speed)
-        steps = run.outcome.progress
-        for number, value in enumerate(steps, 1):
-            when = now + ns * number // (len(steps) + 1)
-            world.timeline.at(when, self._progress, (run, value), idle=True)
+        run.schedule_progress(ns, world.timeline, self._progress)
         if not run.outcome.hang:
-            run.ends_at(now + ns, world.timeline, self._over)
+            run.schedule_end(now + ns, world.timeline, self._over)
         fate = world.nature.fate(run, ns)
         if fate is not None:
             act = self._die if fate.kind == "dies" else self._freeze
@@ -146,13 +143,13 @@ class RemoteAgent:
 
     def cut(self, run: Run) -> None:
         """*run* ends now."""
-        run.ends_at(self.world.timeline.now, self.world.timeline, self._over)
+        run.schedule_end(self.world.timeline.now, self.world.timeline, self._over)
 
     def _over(self, run: Run) -> None:
         run.next = 0
         if self._absent(None, run):
             if self.frozen_ns:
-                run.ends_at(self.frozen_ns, self.world.timeline, self._over)
+                run.schedule_end(self.frozen_ns, self.world.timeline, self._over)
             return
         how, result, error = run.end
         run.over(how, self.world.timeline.now)
@@ -204,15 +201,15 @@ class RemoteAgent:
         now = self.world.timeline.now
         for run in self.runs.values():
             run.over("died", now)
-            run.goes_on(self.world.timeline)
+            run.unschedule(self.world.timeline)
         self.runs.clear()
         self.reports.clear()
         self._seen.clear()
         self.is_up = False
         if back_ns is not None:
-            self.world.timeline.at(now + back_ns, self._rise)
+            self.world.timeline.at(now + back_ns, self._come_back)
 
-    def _rise(self, _: None) -> None:
+    def _come_back(self, _: None) -> None:
         self.instance += 1
         self.is_up = True
         self.frozen_ns = 0

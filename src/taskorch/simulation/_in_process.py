@@ -60,17 +60,13 @@ class InProcess(AttemptExecutor[_Run]):
         world.began(run)
         nature = world.nature
         ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
-        if outcome.progress:
-            steps = outcome.progress
-            for number, value in enumerate(steps, 1):
-                when = now + ns * number // (len(steps) + 1)
-                timeline.at(when, self._progress, (run, value), idle=True)
+        run.schedule_progress(ns, timeline, self._progress)
         if outcome.waits and not attempt.is_program:
             pause = min(ns, nanoseconds(outcome.waits))
             run.left_ns = (ns - pause) // 2
             run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
         elif not outcome.hang:
-            run.ends_at(now + ns, timeline, self._over)
+            run.schedule_end(now + ns, timeline, self._over)
         fate = nature.fate(run, ns)
         if fate is not None:
             act = self._kill if fate.kind == "dies" else self._delay
@@ -95,20 +91,20 @@ class InProcess(AttemptExecutor[_Run]):
     def hold(self, begun: _Run) -> None:
         """Its time does not pass."""
         begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
-        begun.goes_on(self.timeline)
+        begun.unschedule(self.timeline)
 
     def resume(self, begun: _Run) -> None:
-        """What was left of its time passes."""
+        """It is held no longer."""
         is_held = not begun.due_ns and begun.left_ns >= 0
         if is_held and begun.reports_to.is_program:
-            self.go_on(begun)
+            self.run_rest(begun)
 
     # -- what it does --------------------------------------------------------------
 
-    def go_on(self, run: _Run) -> None:
-        """*run* stood still, and does so no longer."""
+    def run_rest(self, run: _Run) -> None:
+        """What was left of the time of *run* when it stood still passes now."""
         if run.end[0] != "stopped":
-            run.ends_at(self.timeline.now + run.left_ns, self.timeline, self._over)
+            run.schedule_end(self.timeline.now + run.left_ns, self.timeline, self._over)
 
     def _over(self, run: _Run) -> None:
         """An attempt has come to its end."""
@@ -136,7 +132,7 @@ class InProcess(AttemptExecutor[_Run]):
         life = self._life
         run.next = 0
         if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
-            self.go_on(run)
+            self.run_rest(run)
 
     def _kill(self, what: tuple[str, int | None]) -> None:
         """The workers of an agent die; others take their place."""
@@ -152,13 +148,13 @@ class InProcess(AttemptExecutor[_Run]):
             if run.agent != name or not run.due_ns:
                 continue
             if back_ns is None:
-                run.goes_on(self.timeline)
+                run.unschedule(self.timeline)
             else:
-                run.ends_at(run.due_ns + back_ns, self.timeline, self._over)
+                run.schedule_end(run.due_ns + back_ns, self.timeline, self._over)
 
     def cut(self, run: _Run) -> None:
         """*run* ends now."""
-        run.ends_at(self.timeline.now, self.timeline, self._over)
+        run.schedule_end(self.timeline.now, self.timeline, self._over)
 
 
 def _call(attempt: SimulatedAttempt) -> tuple[str, Any, BaseException | None]:

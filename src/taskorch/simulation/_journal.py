@@ -81,7 +81,7 @@ class SimulatedJournal:
             group = []
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""
 
     @property
     def last(self) -> int:

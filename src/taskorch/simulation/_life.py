@@ -117,7 +117,7 @@ class Owner(_agents.Owner, _hosting.Owner, Protocol):
         """What an attempt is given."""
         ...
 
-    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """A step has made these facts, if any, which are in memory only."""
         ...
 
@@ -243,7 +243,7 @@ class Life(Hosting):
                 kernel.sink = []
                 if self.commits is not None:
                     self.commits.pending += map(self._entry, items)
-            self.world.heard(self, items)
+            self.world.stepped(self, items)
         starts, effects = kernel.starts, kernel.effects
         if effects:
             kernel.effects = []
@@ -338,11 +338,11 @@ class Life(Hosting):
             if seq > commits.committed:
                 attempt = row.attempt
                 self.held_back[row.id, attempt] = row
-                commits.when(seq, lambda: self._let_go(row, attempt))
+                commits.when(seq, lambda: self._begin_held_back(row, attempt))
                 return
         self._begin(row, row.attempt)
 
-    def _let_go(self, row: TaskRow, attempt: int) -> None:
+    def _begin_held_back(self, row: TaskRow, attempt: int) -> None:
         # It may have been stopped, or its agent lost, before it began.
         held_back = self.held_back.pop((row.id, attempt), None)
         if held_back and row.attempt == attempt and row.state is _RUNNING:
@@ -425,8 +425,8 @@ class Life(Hosting):
         elif isinstance(effect, ReleaseAttempt):
             executor.resume(begun)
         elif run is not None:
-            # Its slot is given back: it goes on.
-            self.in_process.go_on(run)
+            # It has a slot again.
+            self.in_process.run_rest(run)
 
     def _unbegun(self, what: tuple[TaskRow, int]) -> None:
         row, attempt = what
@@ -484,11 +484,11 @@ class Life(Hosting):
             raise self.component_error(fault, task_id) from fault.error
 
     def suspend(self, row: TaskRow, now: int) -> bool:
-        """Put *row* aside; a program is stopped where it stands."""
+        """Suspend *row*; a program is stopped where it stands."""
         return self.kernel.suspend(row, now, holdable=self.in_process.holdable(row))
 
     def emit(self, name: str, payload: Any, keep_ns: int) -> int:
-        """An event has come from outside; how many tasks it let go."""
+        """An event has come from outside; how many tasks completed by it."""
         return self.kernel.emit(name, Emitted(payload), keep_ns, self.now())
 
     def add_parents(self, row: TaskRow, after: Sequence[str]) -> bool:

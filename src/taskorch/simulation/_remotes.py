@@ -103,15 +103,15 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         abandoned = self._kernel.beat(name, ours, self._life.now())
         for fence in named:
             if fence[0] != self._epoch or fence[1:] in abandoned:
-                self._tell_stop(session, fence)
+                self._send_stop(session, fence)
         for key, row in list(session.sent.items()):
             if row.attempt != key[1] or row.state is not _RUNNING:
                 del session.sent[key]
             elif key not in ours:
                 # The order may not have come through: it does no harm twice.
-                self._tell_begin(session, row, key[1])
+                self._send_begin(session, row, key[1])
             elif row.extra is not None and row.extra.stop:
-                self._tell_stop(session, (self._epoch, *key))
+                self._send_stop(session, (self._epoch, *key))
 
     def _hear_report(self, agent: RemoteAgent, report: Report) -> None:
         _, fence, how, result, error = report
@@ -125,9 +125,9 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             kernel.apply(command, life.now())
         # It may forget what it has said once that is kept.
         if life.commits is None:
-            self._tell_understood(agent, fence)
+            self._send_understood(agent, fence)
         else:
-            life.commits.when(kernel.seq, lambda: self._tell_understood(agent, fence))
+            life.commits.when(kernel.seq, lambda: self._send_understood(agent, fence))
 
     # -- what is said --------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         assert row.agent is not None  # noqa: S101 - it has been started
         session = self._sessions[row.agent.name]
         session.sent[row.id, number] = row
-        self._tell_begin(session, row, number)
+        self._send_begin(session, row, number)
         return row, number
 
     def stop(self, begun: tuple[TaskRow, int], grace: float) -> None:
@@ -146,24 +146,24 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         row, number = begun
         session = None if row.agent is None else self._sessions.get(row.agent.name)
         if session is not None:
-            self._tell_stop(session, (self._epoch, row.id, number))
+            self._send_stop(session, (self._epoch, row.id, number))
 
-    def _tell_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
+    def _send_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
         agent = session.agent
         fence = (self._epoch, row.id, attempt)
         order = (session.instance, fence, task_of(row))
         self._send("start", agent.info.name, fence, agent.begin, order)
 
-    def _tell_stop(self, session: _Session, fence: Fence) -> None:
+    def _send_stop(self, session: _Session, fence: Fence) -> None:
         agent = session.agent
         self._send("stop", agent.info.name, fence, agent.stop, fence)
 
-    def _tell_understood(self, agent: RemoteAgent, fence: Fence) -> None:
+    def _send_understood(self, agent: RemoteAgent, fence: Fence) -> None:
         self._send("answer", agent.info.name, fence, agent.understood, fence)
 
     # -- whether there is something to wait for ------------------------------------
 
-    def is_unsettled(self) -> bool:
+    def awaits_signs(self) -> bool:
         """Whether signs of life, or their absence, will still change something."""
         kernel = self._kernel
         for name, session in self._sessions.items():

@@ -85,19 +85,28 @@ class Run:
         """Whether it will not end by itself."""
         return not self.due_ns and not self.how
 
-    def ends_at(
+    def schedule_end(
         self, when: int, timeline: Timeline, act: Callable[[Self], object]
     ) -> None:
-        """It ends then, and not when it was to end."""
-        self.goes_on(timeline)
+        """It ends at *when*, and not when it was to end."""
+        self.unschedule(timeline)
         self.due_ns = when
         self.next = timeline.at(when, act, self)
 
-    def goes_on(self, timeline: Timeline) -> None:
+    def schedule_progress(
+        self, ns: int, timeline: Timeline, act: Callable[[tuple[Self, Any]], object]
+    ) -> None:
+        """It takes *ns*, and reports on the way, at equal distances."""
+        steps = self.outcome.progress
+        for number, value in enumerate(steps, 1):
+            when = self.began_ns + ns * number // (len(steps) + 1)
+            timeline.at(when, act, (self, value), idle=True)
+
+    def unschedule(self, timeline: Timeline) -> None:
         """Nobody knows when it ends."""
         self.due_ns = 0
         if self.next:
-            timeline.drop(self.next)
+            timeline.cancel(self.next)
             self.next = 0
 
     def interrupt(self) -> bool:

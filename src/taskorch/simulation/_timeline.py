@@ -19,10 +19,10 @@ class Timeline:
     """
     What is to come, in order of time, and of entry at one instant.
 
-    What is *idle* (a heartbeat, say) comes again and again, and is no reason to go on.
+    What is *idle* (a heartbeat, say) comes again and again: a run ends in spite of it.
     """
 
-    __slots__ = ("_dropped", "_number", "heap", "now", "pressing")
+    __slots__ = ("_cancelled", "_number", "heap", "now", "pressing")
 
     def __init__(self) -> None:
         #: The time in ns.
@@ -32,7 +32,7 @@ class Timeline:
         self.pressing: int = 0
         self._number: int = 0
         #: What is on the heap still, and will not happen.
-        self._dropped: dict[int, None] = {}
+        self._cancelled: dict[int, None] = {}
 
     def at(
         self,
@@ -42,27 +42,27 @@ class Timeline:
         *,
         idle: bool = False,
     ) -> int:
-        """Call *act* with *subject* at *when*; a number, to `drop` it."""
+        """Call *act* with *subject* at *when*; a number, to `cancel` it."""
         self._number += 1
         if not idle:
             self.pressing += 1
         heappush(self.heap, (when, self._number, act, subject, idle))
         return self._number
 
-    def drop(self, number: int) -> None:
+    def cancel(self, number: int) -> None:
         """What is not idle, has this number and is still to come will not happen."""
-        self._dropped[number] = None
+        self._cancelled[number] = None
         self.pressing -= 1
 
     def next_due(self) -> int | None:
         """When the next of it comes."""
-        heap, dropped = self.heap, self._dropped
-        while dropped and heap and heap[0][1] in dropped:
-            del dropped[heappop(heap)[1]]
+        heap, cancelled = self.heap, self._cancelled
+        while cancelled and heap and heap[0][1] in cancelled:
+            del cancelled[heappop(heap)[1]]
         return heap[0][0] if heap else None
 
-    def take(self) -> Coming | None:
-        """Take out what comes now, if anything does."""
+    def pop_due(self) -> Coming | None:
+        """Remove and give what is due, if anything is."""
         due = self.next_due()
         if due is None or due > self.now:
             return None
@@ -72,13 +72,13 @@ class Timeline:
         return coming
 
     def forget(self, owner: object) -> None:
-        """Take out what the methods of *owner* were to do."""
+        """Remove what the methods of *owner* were to do."""
         self.heap = [
             coming
             for coming in self.heap
-            if coming[1] not in self._dropped
+            if coming[1] not in self._cancelled
             and getattr(coming[2], "__self__", None) is not owner
         ]
         heapify(self.heap)
-        self._dropped.clear()
+        self._cancelled.clear()
         self.pressing = sum(not coming[4] for coming in self.heap)

@@ -80,7 +80,7 @@ class World:
         setup: What the orchestrator is made with.
         nature: What the world does to it.
         journal: Where its facts are kept; None: nowhere, and it cannot crash.
-        listens: Whether `heard` wants to know of facts.
+        listens: Whether `stepped` wants to know of facts.
     """
 
     def __init__(
@@ -109,15 +109,16 @@ class World:
         #: How often the orchestrator has died.
         self.crashes: int = 0
         self.life: Life | None = None
-        self._doubts: dict[int, tuple[Sequence[Task], Sequence[str]]] = {}
+        #: Submissions that are not kept yet: their callers know nothing.
+        self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str]]] = {}
         self._numbers = count(1)
         self._inside = False
         #: Since when there are only signs of life.
         self._calm_since: int | None = None
         #: It crashes at this fact, at this stage, for so many ns.
-        self._doom: tuple[int, str, int] | None = None
+        self._planned_crash: tuple[int, str, int] | None = None
         #: It crashes at the end of this step, for so many ns.
-        self._falls: int | None = None
+        self._crash_after_step: int | None = None
         self._begin_life()
         self.add_agent(Agent(LOCAL))
 
@@ -126,7 +127,7 @@ class World:
     def began(self, run: Run) -> None:
         """An agent has begun an attempt."""
 
-    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:  # noqa: ARG002 - for subclasses
+    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:  # noqa: ARG002 - for subclasses
         """A step has made these facts, if any, which are in memory only."""
         if items and self.is_mortal:
             self.survive("made", items[-1][0])
@@ -255,13 +256,13 @@ class World:
             try:
                 return act()
             finally:
-                self._settle(life)
+                self._end_step(life)
         finally:
             self._inside = False
 
-    def _settle(self, life: Life) -> None:
-        if self._falls is not None:
-            down_ns, self._falls = self._falls, None
+    def _end_step(self, life: Life) -> None:
+        if self._crash_after_step is not None:
+            down_ns, self._crash_after_step = self._crash_after_step, None
             self._die(down_ns)
             return
         try:
@@ -292,7 +293,7 @@ class World:
                 raise InvalidTaskError(msg)
         if self.life is None:
             ids = [self._name(task) for task in given]
-            self._doubts[next(self._numbers)] = (given, ids)
+            self._unanswered[next(self._numbers)] = (given, ids)
             self._know(ids, what)
             return ids
         return self.do(lambda: self._know(self._submit(given), what))
@@ -308,7 +309,7 @@ class World:
         ids = life.submit(tasks)
         if life.commits is not None and ids:
             number = next(self._numbers)
-            self._doubts[number] = (tasks, ids)
+            self._unanswered[number] = (tasks, ids)
             life.commits.when(life.kernel.seq, lambda: self._answer(number))
             self._ask(life, ids)
         return ids
@@ -328,7 +329,7 @@ class World:
 
     def _answer(self, number: int) -> None:
         """The caller hears that its submission is kept."""
-        for task_id in self._doubts.pop(number)[1]:
+        for task_id in self._unanswered.pop(number)[1]:
             self.acknowledged.setdefault(task_id, None)
 
     def kept(self, group: list[Entry]) -> None:
@@ -347,10 +348,10 @@ class World:
         Raises:
             _Crash: The process dies here.
         """
-        doom = self._doom
-        if doom is not None and stage == doom[1] and fact[SEQ] >= doom[0]:
-            self._doom = None
-            raise _Crash(doom[2])
+        planned = self._planned_crash
+        if planned is not None and stage == planned[1] and fact[SEQ] >= planned[0]:
+            self._planned_crash = None
+            raise _Crash(planned[2])
         if self.nature.mortal:
             down_ns = self.nature.dies(stage, fact)
             if down_ns is not None:
@@ -358,7 +359,7 @@ class World:
 
     def crash_at(self, fact: int, stage: str, down_ns: int) -> None:
         """The process will die at a stage of the fact of this number."""
-        self._doom = (fact, stage, down_ns)
+        self._planned_crash = (fact, stage, down_ns)
         self.is_mortal = self.journal is not None
 
     def crash(self, down_ns: int) -> None:
@@ -374,7 +375,7 @@ class World:
             msg = "it has no journal: nothing would be left after a crash"
             raise UsageError(msg)
         if self._inside:
-            self._falls = down_ns
+            self._crash_after_step = down_ns
         else:
             self._die(down_ns)
 
@@ -392,14 +393,14 @@ class World:
             if frames:
                 self.journal.tear(life.epoch, group, frames)
         self.died()
-        self.timeline.at(self.timeline.now + down_ns, self._rise)
+        self.timeline.at(self.timeline.now + down_ns, self._restart)
 
-    def _rise(self, _: None) -> None:
+    def _restart(self, _: None) -> None:
         try:
             self._begin_life()
         except _Crash as crash:
             self.crashes += 1
-            self.timeline.at(self.timeline.now + crash.down_ns, self._rise)
+            self.timeline.at(self.timeline.now + crash.down_ns, self._restart)
 
     def _begin_life(self) -> None:
         """
@@ -423,8 +424,8 @@ class World:
             if isinstance(agent, InProcessAgent):
                 life.join(agent)
         life.kernel.unpause()
-        doubts, self._doubts = self._doubts, {}
-        for tasks, ids in doubts.values():
+        unanswered, self._unanswered = self._unanswered, {}
+        for tasks, ids in unanswered.values():
             named = [
                 attrs.evolve(task, id=task_id)
                 for task, task_id in zip(tasks, ids, strict=True)
@@ -508,17 +509,17 @@ class World:
         if self.timeline.pressing or (life is not None and life.is_busy()):
             self._calm_since = None
             return False
-        if life is None or not self._is_unsettled(life):
+        if life is None or not self._awaits_signs(life):
             return True
-        # Signs of life settle that in a lease or two, unless there is a fault.
+        # Signs of life come within a lease or two, unless there is a fault.
         if self._calm_since is None:
             self._calm_since = self.timeline.now
         leases = [a.info.lease for a in self.agents.values() if a.info.lease]
         patience = nanoseconds(_PATIENCE * max(leases, default=0.0))
         return self.timeline.now - self._calm_since > patience
 
-    def _is_unsettled(self, life: Life) -> bool:
-        return life.remotes.is_unsettled() or any(
+    def _awaits_signs(self, life: Life) -> bool:
+        return life.remotes.awaits_signs() or any(
             # Something was not understood yet; or it has not been heard of in this
             # life, and may have work to do.
             agent.reports or (life.kernel.queued and not life.remotes.knows(name))
@@ -535,7 +536,7 @@ class World:
             if self.life is not None:
                 self.life.begin()
             for _ in repeat(None, _AT_ONCE):
-                coming = timeline.take()
+                coming = timeline.pop_due()
                 if coming is None:
                     break
                 coming[2](coming[3])
@@ -546,6 +547,6 @@ class World:
         finally:
             try:
                 if self.life is not None:
-                    self._settle(self.life)
+                    self._end_step(self.life)
             finally:
                 self._inside = False

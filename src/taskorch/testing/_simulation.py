@@ -195,8 +195,8 @@ class _Watched(World):
         run = self.runs.get((epoch, task_id, attempt))
         return run is not None and run.how == "completed"
 
-    def heard(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
-        """See `World.heard`."""
+    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+        """See `World.stepped`."""
         if items:
             self.log += [item[0] for item in items]
         if self.observer is not None:
