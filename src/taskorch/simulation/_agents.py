@@ -13,8 +13,6 @@ from taskorch.simulation._run import Fence, Run
 from taskorch.simulation._timeline import Timeline
 from taskorch.simulation._work import Outcome, nanoseconds
 
-__all__ = ("InProcessAgent", "Owner", "RemoteAgent", "Report")
-
 #: A lease is renewed three times before it would be over: two beats may be lost.
 _BEATS: Final = 3
 

@@ -25,8 +25,6 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._waiting import is_settled
 from taskorch.runtime._work import Work
 
-__all__ = ("Hosting", "Owner")
-
 T = TypeVar("T")
 
 

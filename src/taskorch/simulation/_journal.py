@@ -9,8 +9,6 @@ from taskorch.errors import JournalTakenError
 from taskorch.events import SEQ
 from taskorch.protocols import Entry
 
-__all__ = ("SimulatedJournal",)
-
 
 class _Mark:
     """Closes a group: without it, what comes before was never kept."""

@@ -80,8 +80,6 @@ from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._remotes import Remotes
 from taskorch.simulation._timeline import Timeline
 
-__all__ = ("Life", "Owner", "Setup")
-
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
 #: Timers that bring nothing about by themselves.

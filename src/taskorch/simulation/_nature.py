@@ -11,8 +11,6 @@ from taskorch.events import Fact
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation._run import Fence, Run
 
-__all__ = ("Fate", "Nature")
-
 _SECOND: Final = 1_000_000_000
 
 

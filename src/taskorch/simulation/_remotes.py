@@ -20,8 +20,6 @@ from taskorch.simulation import _attempt
 from taskorch.simulation._agents import RemoteAgent, Report
 from taskorch.simulation._run import Fence
 
-__all__ = ("Remotes",)
-
 _RUNNING: Final = TaskState.RUNNING
 
 

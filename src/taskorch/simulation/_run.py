@@ -11,8 +11,6 @@ from taskorch.errors import AttemptInterrupted
 from taskorch.simulation._timeline import Timeline
 from taskorch.simulation._work import Outcome, end_of
 
-__all__ = ("Attempt", "Fence", "Run")
-
 #: `(epoch, task id, attempt)`: which try of which life.
 Fence: TypeAlias = tuple[int, str, int]
 

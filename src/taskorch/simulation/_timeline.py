@@ -6,8 +6,6 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, TypeAlias
 
-__all__ = ("BEGINNING", "Coming", "Timeline")
-
 #: Where virtual time begins, in ns: the first of January 2026.
 BEGINNING: Final = 1_767_225_600_000_000_000
 

@@ -14,8 +14,6 @@ from taskorch.model import Call, Task, check_seconds
 from taskorch.model._limits import NS
 from taskorch.model._show import show
 
-__all__ = ("Outcome", "What", "as_outcome", "as_what")
-
 #: Seconds that work takes of which nothing is known.
 _SECONDS: Final = 1.0
 

@@ -46,8 +46,6 @@ from taskorch.simulation._work import (
     nanoseconds,
 )
 
-__all__ = ("World",)
-
 T = TypeVar("T")
 
 #: How a task has ended, by the fact that says so.

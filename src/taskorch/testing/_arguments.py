@@ -9,15 +9,6 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, check_seconds
 from taskorch.model._show import show
 
-__all__ = (
-    "check_capabilities",
-    "check_chosen",
-    "check_kind",
-    "check_names",
-    "check_resources",
-    "check_speed",
-)
-
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:
     """

@@ -23,8 +23,6 @@ from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
 from taskorch.policies._words import count
 from taskorch.protocols import AgentView, Context, Failure, PoolView
 
-__all__ = ("make_agent", "make_context", "make_failure", "make_pool", "make_task")
-
 #: How well an agent has done: at everything, by type of task, or as a function of it.
 Record: TypeAlias = (
     Performance | Mapping[str, Performance] | Callable[[str], Performance]

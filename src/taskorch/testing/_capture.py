@@ -20,8 +20,6 @@ from taskorch.model._show import show
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
 
-__all__ = ("Capture", "capture_events")
-
 E = TypeVar("E", bound=Event)
 
 #: They come by the clock, and only while somebody listens.

@@ -18,8 +18,6 @@ from taskorch.model import check_count, check_seconds
 from taskorch.model._show import show
 from taskorch.testing._forks import Forks, Run, dying_at
 
-__all__ = ("CrashFailure", "CrashPoints", "crash_at", "for_every_crash_point")
-
 _JOURNAL: Final = "journal.db"
 #: Runs in a row that end before their point comes: threads make more groups of the
 #: same facts at one time than at another.

@@ -14,8 +14,6 @@ from typing import Final, TypeVar
 
 import attrs
 
-__all__ = ("Dice", "Hit", "Schedule")
-
 T = TypeVar("T")
 
 _ALL: Final = 1 << 64

@@ -22,8 +22,6 @@ from taskorch.testing._workflow_runs import (
 )
 from taskorch.testing._workload import Whims, Workload, options, people
 
-__all__ = ("FailedRun", "explore", "find_failure", "minimise")
-
 #: Commands in one run.
 STEPS: Final = 60
 #: Runs that the search for a smaller schedule may take.

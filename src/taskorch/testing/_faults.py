@@ -17,8 +17,6 @@ from taskorch.simulation import Fate, Nature
 from taskorch.simulation._run import Fence, Run
 from taskorch.testing._dice import Dice
 
-__all__ = ("Chaos", "Faults")
-
 #: Seconds, or a factor: from, to.
 Range = tuple[float, float]
 

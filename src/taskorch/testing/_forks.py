@@ -32,8 +32,6 @@ from taskorch.errors import InvalidTaskError
 from taskorch.journal import _points
 from taskorch.model._show import show
 
-__all__ = ("Forks", "Run", "dying_at", "serve")
-
 #: What the script itself is called in another process, as `multiprocessing` does.
 _MAIN: Final = "__mp_main__"
 #: Seconds that a run may take beyond its time, to say where it stands.

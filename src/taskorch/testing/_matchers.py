@@ -17,8 +17,6 @@ import attrs
 from taskorch.events import CATALOGUE, Event
 from taskorch.model._show import show
 
-__all__ = ("EventMatcher", "TextMatcher", "assert_events", "event", "matching")
-
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]
 
 _MISSING: Final = object()

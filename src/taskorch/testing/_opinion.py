@@ -46,18 +46,6 @@ from taskorch.events import (
 from taskorch.model import TaskState
 from taskorch.testing._watch import Breach
 
-__all__ = (
-    "Gate",
-    "Hearing",
-    "Known",
-    "Plan",
-    "PlannedPhase",
-    "PlannedTask",
-    "passes",
-    "predict",
-    "stem",
-)
-
 _S: Final = TaskState
 #: Facts after which an attempt does not run any more.
 _OVER: Final = (

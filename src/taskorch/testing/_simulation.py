@@ -90,8 +90,6 @@ if TYPE_CHECKING:
     )
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Observer", "Simulation")
-
 #: What there is if nothing is said.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
 _BY_USER: Final = "cancelled by the user"

@@ -91,8 +91,6 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.protocols import Entry
 
-__all__ = ("Breach", "Watch")
-
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED

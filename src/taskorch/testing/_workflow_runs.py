@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from taskorch._managers import WorkflowManager, WorkflowRun
     from taskorch.kernel import TaskRow
 
-__all__ = ("WorkflowRuns", "faults_of_runs", "options_of_runs")
-
 _RUN: Final = "run"
 #: The type of all tasks but gates and approvals.
 _TYPE: Final = "work"

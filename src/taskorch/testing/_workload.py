@@ -49,8 +49,6 @@ from taskorch.runtime._work import after_of
 from taskorch.simulation import Outcome
 from taskorch.testing._simulation import Simulation
 
-__all__ = ("Command", "Whims", "Workload", "options", "people")
-
 TYPES: Final = ("p", "q", "r", "s")
 NEEDS: Final = (("x",), ("x",), ("y",), ("z",), ("x", "y"), ())
 RESOURCES: Final = (

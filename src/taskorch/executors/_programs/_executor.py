@@ -24,8 +24,6 @@ from taskorch.model._program import RUN_VARIABLE
 if TYPE_CHECKING:
     from taskorch.model import Program
 
-__all__ = ("ProgramEnd", "ProgramExecutor", "ProgramProcess")
-
 _log = logging.getLogger(__name__)
 
 # Seconds that closing may take beyond its grace: killed processes need a moment to go,

@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ("MemoryKills",)
-
 _COUNT: Final = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 

@@ -10,8 +10,6 @@ from typing import Final
 from taskorch.executors._programs import _guardian
 from taskorch.model._program import RUN_VARIABLE
 
-__all__ = ("sweep",)
-
 #: Seconds between two looks, of which two must find nobody: a process shows no
 #: environment while it executes another program.
 _PAUSE: Final = 0.005

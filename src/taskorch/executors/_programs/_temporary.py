@@ -21,8 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ("make_temporary",)
-
 _PREFIX: Final = "taskorch-"
 _LOCK: Final = "lock"
 

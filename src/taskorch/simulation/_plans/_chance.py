@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from taskorch.protocols import Journal
     from taskorch.runtime._runtime import Runtime
 
-__all__ = (
-    "Chance",
-    "Durations",
-    "Failures",
-    "History",
-    "Odds",
-    "history_of",
-    "odds_of",
-)
-
 #: Seconds, or a function of the task, or of the task and a random source.
 Seconds: TypeAlias = float | Callable[..., float | None]
 #: What `durations=` may be: see `TaskOrchestrator.simulate`.

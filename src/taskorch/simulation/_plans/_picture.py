@@ -15,8 +15,6 @@ from taskorch.telemetry._slices import lanes
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 from taskorch.workflows._words import duration
 
-__all__ = ("page",)
-
 #: `(task, start, end, agent, attempt, outcome)`: times in ns.
 Bar: TypeAlias = tuple[str, int, int, str, int, str]
 

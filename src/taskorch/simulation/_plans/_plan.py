@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from taskorch.protocols import Context
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Means", "Plan", "means_of", "plan_of")
-
 #: The beginning of the name of the pool of a phase.
 PHASE: Final = "phase "
 #: How often a part is copied that changes while it is.

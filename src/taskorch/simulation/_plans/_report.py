@@ -23,8 +23,6 @@ from taskorch.workflows._words import counted, duration
 if TYPE_CHECKING:
     import os
 
-__all__ = ("Saving", "ScheduledAttempt", "SimulationReport", "Use")
-
 _UNITS: Final = 1_000_000
 #: Lines of one kind, and names in one line, that a text shows.
 _SHOWN: Final = 5

@@ -34,8 +34,6 @@ from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, Plan
 
-__all__ = ("Course", "Span", "carry_out")
-
 _RUNNING: Final = TaskState.RUNNING
 #: A task that is tried more often is tried for ever.
 _MOST_ATTEMPTS: Final = 10_000

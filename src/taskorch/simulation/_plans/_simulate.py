@@ -16,8 +16,6 @@ from taskorch.simulation._plans._study import Study
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-__all__ = ("simulate",)
-
 
 def simulate(
     runtime: Runtime,

@@ -14,8 +14,6 @@ from taskorch.simulation._plans._chance import Chance, Odds
 from taskorch.simulation._plans._plan import PHASE, Means, Plan
 from taskorch.simulation._plans._run import Course, carry_out
 
-__all__ = ("Change", "Study")
-
 
 @attrs.frozen
 class Change:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-__all__ = ("listed", "number", "percent")
-
 
 def number(value: float) -> str:
     """An amount, to three figures behind which nothing whole is lost."""

@@ -17,8 +17,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_agent_registry",)
-
 #: How often a question is repeated before a law 2 is said to be broken.
 _TIMES: Final = 30
 

@@ -17,17 +17,6 @@ from taskorch.model import Task
 from taskorch.model._show import show
 from taskorch.testing.laws._snapshot import snapshot
 
-__all__ = (
-    "Case",
-    "LawViolation",
-    "brief",
-    "cases",
-    "factory",
-    "laws_of",
-    "maker",
-    "twice",
-)
-
 T = TypeVar("T")
 
 #: Law 0 of every protocol: an answer is what its annotation says.

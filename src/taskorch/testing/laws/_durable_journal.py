@@ -30,8 +30,6 @@ from taskorch.testing.laws._case import Case, brief, cases, factory
 from taskorch.testing.laws._journal import check_journal, difference, fact_of
 from taskorch.testing.laws._worlds import some_data
 
-__all__ = ("check_durable_journal",)
-
 #: Seconds after which a thread that reads, or a close, has surely hung.
 _PATIENCE: Final = 60.0
 _HALF: Final = 0.5

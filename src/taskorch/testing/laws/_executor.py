@@ -23,8 +23,6 @@ from taskorch.testing.laws._home import (
     some_value,
 )
 
-__all__ = ("check_executor",)
-
 #: Seconds that `shutdown` is given to return too early: one that waits costs that much.
 _TOO_EARLY: Final = 0.2
 #: Seconds between checks of futures that may begin to run, which nobody is told of.

@@ -16,16 +16,6 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.testing.laws._worlds import some_data
 
-__all__ = (
-    "Address",
-    "Home",
-    "call_home",
-    "elsewhere",
-    "kind_of",
-    "some_error",
-    "some_value",
-)
-
 Address: TypeAlias = tuple[str, int]
 
 _HOST: Final = "127.0.0.1"

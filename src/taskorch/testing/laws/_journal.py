@@ -24,8 +24,6 @@ from taskorch.protocols import Entry, Journal
 from taskorch.testing.laws._case import Case, brief, cases, factory
 from taskorch.testing.laws._worlds import some_data
 
-__all__ = ("check_journal", "difference", "fact_of")
-
 #: Kinds of entries that are tried.
 _KINDS: Final = 5
 

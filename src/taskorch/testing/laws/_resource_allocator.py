@@ -26,8 +26,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_resource_allocator",)
-
 #: How often a request is repeated while all that it needs is free.
 _TIMES: Final = 50
 _MILLION: Final = 1_000_000

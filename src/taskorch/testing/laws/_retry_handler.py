@@ -21,8 +21,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_retry_handler",)
-
 #: Failures that are told one by one; after them, their number is doubled each time.
 _ONE_BY_ONE: Final = 20
 #: Seconds that each attempt of a task takes which fails again and again.

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ("snapshot",)
-
 _PLAIN: Final = (
     type(None),
     bool,

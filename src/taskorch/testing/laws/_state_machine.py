@@ -12,8 +12,6 @@ from taskorch.protocols._reuse import said_of
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import Tasks, agent_source, some_world, task_source
 
-__all__ = ("POSSIBLE", "check_state_machine")
-
 _Pair: TypeAlias = tuple[TaskState | None, TaskState]
 
 #: The fixed table: what it does not have is never asked about.

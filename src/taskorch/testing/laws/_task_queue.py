@@ -20,8 +20,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_task_queue",)
-
 #: Tasks that wait in one queue, each compared with each.
 _TOGETHER: Final = 5
 

@@ -15,8 +15,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_task_router",)
-
 
 def check_task_router(
     router: TaskRouter | Callable[[], TaskRouter],

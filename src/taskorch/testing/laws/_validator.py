@@ -26,8 +26,6 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-__all__ = ("check_validator",)
-
 #: Where a task can be changed: a field, or a key of its payload or metadata.
 _Place: TypeAlias = tuple[str, ...]
 _Change: TypeAlias = tuple[_Place, Any]

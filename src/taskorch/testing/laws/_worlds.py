@@ -21,18 +21,6 @@ from taskorch.model._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.protocols import AgentView, Context, PoolView
 from taskorch.testing._builders import make_agent, make_context, make_pool
 
-__all__ = (
-    "Agents",
-    "Tasks",
-    "World",
-    "agent_source",
-    "busier",
-    "some_data",
-    "some_task",
-    "some_world",
-    "task_source",
-)
-
 #: What tasks to ask about: these, or what this makes of a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
 #: Among which agents to choose, likewise.
