@@ -138,11 +138,11 @@ class AsyncOrchestrator:
         works.reverse()
         try:
             while works:
-                # In no variable: a long map holds only what is to come.
+                # Not kept in a variable: of a long map, no result stays in memory.
                 yield await _next_within(works, end)
         finally:
             cancel_pending(works, keep=False)
-            # As in the one of the orchestrator.
+            # As `_leave` of the orchestrator's map: no error leads to the handles.
             works.clear()
 
     async def cancel_task(self, task_id: str) -> bool:

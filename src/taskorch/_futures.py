@@ -141,7 +141,7 @@ def _give(
 
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
     """Cancel those of *futures*, all of one orchestrator, that have not begun."""
-    # An event loop is not made to wait for a journal.
+    # On an event loop, nothing waits until the journal has written it.
     keep = running_loop() is None
     gone = set(cancel_pending([future._handle for future in futures], keep=keep))
     for future in futures:

@@ -269,7 +269,7 @@ def as_completed(
                     raise TimeoutError(msg)
                 gate.clear()
             del left[settled[0]]
-            # In no variable: what was yielded is the caller's alone.
+            # Not kept in a variable: the caller alone holds what was yielded.
             yield settled.popleft()
     finally:
         for handle, waiter in left.items():

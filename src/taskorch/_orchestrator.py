@@ -959,7 +959,7 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # An exception in the block means: do not go on.
+        # After an exception in the block, what is queued does not begin any more.
         was_stopped = self._rt.closed
         report = _stop_signals.end_block(
             self._lifecycle, self._stop_timeout, failed=kind is not None
@@ -1016,9 +1016,11 @@ def _leave(handles: list[TaskHandle[Any]]) -> None:
     """If a map has ended early, nobody will ask for the others, or keep them."""
     for handle in handles:
         handle._rt.notices.ask(handle)
-    # Not kept: its caller is to hear why it ended, and not what ails the journal.
+    # The journal is not waited for: were it out of order, that error would take the
+    # place of the one that ended the map.
     cancel_pending(handles, keep=False)
-    # The frames of an error lead to this list, and the handle in it to the error.
+    # Else there would be a cycle: an error has frames, these have this list, and the
+    # list has the handle with the error.
     handles.clear()
 
 

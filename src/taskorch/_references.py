@@ -478,7 +478,8 @@ def _replaced(
     if not holds.get(key):
         return value
     if key not in made:
-        # No function of its own that calls itself: it would keep the results.
+        # Not by a nested function that calls itself: its closure would be a cycle,
+        # which keeps the results.
         items = [_replaced(item, change, holds, made) for item in kind.items(value)]
         made[key] = _made(kind, value, items)
     return made[key]

@@ -57,7 +57,7 @@ def decode_terms(fields: Sequence[Any]) -> Terms | None:
     if not fields:
         return None
     join, on_failure, *more = fields
-    # For whose trace it is, which may follow, is no matter of the kernel's.
+    # A trace context may come after the wait: the kernel does not read it.
     wait = more[0] if more else None
     if join == "all" and on_failure == "block" and wait is None:
         return None
@@ -363,10 +363,10 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     for agent in bucket.matching:
         short = _books.too_small(kernel, bucket, agent)
         if short is None:
-            # It is large enough, and lost: it may return.
+            # The agent is large enough. It is lost, and may return.
             return
         shorts.append(short)
-    # The one that comes nearest.
+    # Of all agents, the one that has the most.
     name, need, most, where = max(shorts, key=itemgetter(2))
     msg = (
         f"task {row.id} asks for {need / 1e6:g} {name}, "

@@ -159,7 +159,8 @@ def _take_away(row: TaskRow) -> tuple[Units, int]:
     extra.first_ns = began_ns(row)
     if agent.seen:
         agent.seen.pop(row, None)
-    # One that waits for another task holds no slot, but its resources.
+    # An attempt that waits for another task has given its slot back, and holds its
+    # resources.
     slots = 0 if extra.yielded else 1
     extra.yielded = False
     alloc, row.alloc = row.alloc, ()
@@ -297,7 +298,7 @@ def complete(
         row.links.parents = ()
         _dependencies.release(kernel, row, now)
     if extra.past is None and not (extra.priority or extra.rerun_of):
-        # A timeout or a date, and nothing that anybody could still want to know.
+        # They were there for a timeout, a date or the like: nobody asks for it now.
         row.extra = None
     _finish(kernel, row)
 
@@ -483,7 +484,7 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)
         return
-    # Its date may not have come; and a wait is never queued.
+    # Not queued at once: its `not_before` may be to come, or it may be a wait.
     kernel.move(row, _S.PENDING, now, reason)
     if not _dependencies.is_waiting(row):
         _dependencies.ready(kernel, row, now)
@@ -505,7 +506,7 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
         _queue.remove(kernel, row)
         kernel.move(row, _S.PENDING, event.at_ns, event.reason)
     elif row.state is _S.PENDING:
-        # It waited for its date only.
+        # It waited only for its `not_before`, and so was counted as delayed.
         kernel.delayed -= 1
     assert links.terms is not None  # noqa: S101 - that is its join
     links.terms.joined = False

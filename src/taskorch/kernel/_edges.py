@@ -31,7 +31,8 @@ def add_parents(
     """
     _refuse_late(row)
     links = row.links
-    # By their ids: what has left memory has no row of its own.
+    # Compared by their ids: each time that a parent which has left memory is named, it
+    # has another row.
     known = {} if links is None else {parent.id: None for parent in links.parents}
     found = {parent.id: parent for parent in parents if parent.id not in known}
     fresh = tuple(found.values())
@@ -99,7 +100,7 @@ def _ring(row: TaskRow, parents: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
     for search in cycle((up, down)):
         found = next(search)
         if found is not None:
-            # Upwards, the last on the way is *row*; downwards, it is the first.
+            # The way up ends with *row*, and the way down begins with it.
             others = found[:-1] if search is up else found[:0:-1]
             return (row, *others) if found else ()
     raise AssertionError  # pragma: no cover - a search ends
@@ -184,5 +185,5 @@ def turn(
         if child.state is TaskState.PENDING:
             kernel.undecided.append((child, ""))
     if rerun.state is TaskState.COMPLETED:
-        # A wait whose event was there already.
+        # The re-run is a wait, and its event had come already.
         _dependencies.release(kernel, rerun, now)

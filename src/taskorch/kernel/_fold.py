@@ -227,10 +227,10 @@ def _about_task(kernel: KernelState, fact: Fact) -> None:
 
 def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
-    # Found by way of its dependents: it may have left memory, as in a life that keeps
-    # fewer finished tasks than the one that told this.
+    # The task that was run again is found through its dependents. It may have left
+    # memory: this life may keep fewer finished tasks than the one that noted the fact.
     found: dict[TaskRow, list[TaskRow]] = {}
-    # One that waits for it twice is named twice.
+    # A dependent that waits for it twice is named twice.
     ways: dict[str, Iterator[TaskRow]] = {}
     for name in event.dependents:
         if name in kernel.tasks:

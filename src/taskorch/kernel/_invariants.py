@@ -206,7 +206,7 @@ def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
     known: set[str] = set() if row.extra is None else set(row.extra.blocked_by)
     if broken != known:
         faults.append(f"{row.id} is blocked by {broken}, not {known}")
-    # One that runs in any case waits for the others to end.
+    # With on_failure="run" it is not blocked, and waits until all parents have ended.
     runs = terms is not None and terms.on_failure == "run"
     goes_on = runs and len(broken) < waiting
     if row.state is TaskState.PENDING and is_lost(row) and not goes_on:

@@ -75,7 +75,7 @@ def consider(
         raise InvalidTransitionError(msg, task_id=row.id, story=_control.story(row))
     _admission.check_doable(kernel, seen, now)
     if "priority" not in names:
-        # It may have been moved since it was submitted.
+        # `set_priority` may have changed it since the task was submitted.
         priority = 0 if row.extra is None else row.extra.priority
     key = _control.key_of(kernel, seen, priority, row.submitted_ns)
     return Change(row, seen.bucket, names, priority, key, not_before_ns, deadline_ns)
@@ -106,7 +106,7 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         due_ns,
         deadline_ns,
     )
-    # A date that has come already is not waited for any more.
+    # The new `not_before` or deadline may have come already.
     _tick.tick(kernel, now)
     _joins.decide(kernel, now)
     _queue.ask_again(kernel)

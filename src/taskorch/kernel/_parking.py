@@ -28,7 +28,8 @@ def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     known = bucket.entry
     if known is not None:
         if known[:2] <= (row.key, row.seq):
-            # Too early does no harm; and a wake-up that it carries may not be late.
+            # An entry that is too early only costs a look. It stays, since the bucket
+            # may have to wake the next one of a place (`caller`), and not later.
             return
         _forget_entry(kernel)
     bucket.entry = entry = (row.key, row.seq, bucket)
@@ -110,7 +111,7 @@ def pass_on(kernel: KernelState, bucket: Bucket) -> None:
 def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """*row* is the new head of *bucket*, which is parked."""
     places = bucket.parked or ()
-    # A wake-up that is on its way there may be behind this one.
+    # A bucket that a place with room has woken may come later than this one.
     if is_whimsical(bucket) or any(place.has_room() for place in places):
         reopen(kernel, bucket)
         return

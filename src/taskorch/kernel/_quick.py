@@ -65,7 +65,7 @@ def submit(  # noqa: C901 - written out for speed
     known = bucket.checked == kernel.agents_version and not kernel.watched
     max_age = None
     if known and not kernel.plain and not priority and not parents:
-        # A queue of the user's is asked, and nobody else.
+        # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
             _timers.arm(kernel, now + max_age, _timers.EXPIRE, row, 0)
@@ -194,7 +194,7 @@ def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out
         if (row.seq != entry[1] or row.key is not entry[0]) and (
             len(heap) > 1 or bucket.caller is not None
         ):
-            # The head has changed since: look again at where it belongs.
+            # The bucket has another head than when it was entered: enter it anew.
             bucket.entry = entry = (row.key, row.seq, bucket)
             heapreplace(heap, entry)
             if bucket.caller is not None:

@@ -272,7 +272,7 @@ class Restoration:
                 kernel.submissions = place
             fold(kernel, fact, cargo)
         elif cls is TaskRepointed:
-            # About those who waited for it.
+            # The task has no row; those that waited for it may have one.
             fold(kernel, fact)
         elif cls in _SEEN_BELOW:
             row = parent_of(kernel, fact[TASK_ID], fact[AT_NS])

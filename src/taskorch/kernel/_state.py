@@ -42,7 +42,7 @@ from taskorch.model._limits import (
 from taskorch.protocols import AgentView, PoolView
 
 if TYPE_CHECKING:
-    # The generator itself comes in from outside.
+    # For annotations only: the generator comes in from outside.
     from random import Random
 
 _QUEUED: Final = TaskState.QUEUED

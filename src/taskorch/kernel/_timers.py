@@ -74,6 +74,6 @@ def is_alive(timer: Timer) -> bool:
             and extra.stop != ""
         )
     if kind == DUE:
-        # Whatever ends a delay, or puts it off, forgets when it was due.
+        # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
         return extra.due_ns == when
     return row.state not in TERMINAL and extra.deadline_ns == when

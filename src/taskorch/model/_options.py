@@ -71,7 +71,7 @@ def declared(fn: Callable[..., Any]) -> Declared | None:
     """What was declared with *fn*, or with what an object, method or partial calls."""
     while True:
         found = getattr(fn, DECLARED, None)
-        # Of another class, an object answers whatever it is asked for.
+        # The class is compared, since a mock has every attribute that it is asked for.
         if type(found) is Declared:
             return found
         if type(fn) is FunctionType:

@@ -22,7 +22,7 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):
-        # Neither infinity nor what is no number has a word there.
+        # JSON has no infinity, and no NaN.
         return value if isinstance(value, int) or math.isfinite(value) else str(value)
     if isinstance(value, date):
         return value.isoformat()

@@ -33,7 +33,7 @@ def _durations(
 ) -> tuple[float, ...] | None:
     given: object = values
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        # None, or what is refused by its name.
+        # None; or no list, which the check of `delays` refuses, with its name.
         return cast("None", values)
     return tuple([to_seconds(value) for value in given])
 

@@ -33,7 +33,7 @@ def suggesting(cls: C) -> C:
         try:
             make(self, *args, **options)
         except TypeError:
-            # Looked for only then: mostly there is none.
+            # Checked only after a TypeError: mostly, every option is known.
             for name in options:
                 if name not in names:
                     raise unknown_option(cls.__name__, name, names) from None

@@ -121,7 +121,7 @@ def schema_checker(where: str, schema: object) -> Any:
     except jsonschema.SchemaError as error:
         _refuse(described(child(where, *error.absolute_path), error))
     _check_references(where, schema, cls)
-    # One that fetches nothing: the default would.
+    # Without a registry, jsonschema would fetch references from the network.
     return cls(schema, registry=REGISTRY)
 
 

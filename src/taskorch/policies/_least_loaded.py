@@ -55,7 +55,7 @@ class LeastLoadedRouter:
             return Route(name, "the only candidate", reusable=LeastLoadedRouter)
         total = count(len(candidates), "agent")
         compared, how = candidates, f"least of {total}"
-        # No draw where none is needed: it would shift all that follow.
+        # A draw that is not needed would change all later ones of the same seed.
         if self.choices is not None and self.choices < len(candidates):
             places = context.random.sample(range(len(candidates)), self.choices)
             compared = [candidates[place] for place in places]

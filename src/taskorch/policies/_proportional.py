@@ -79,7 +79,7 @@ class ProportionalAllocator:
         if not wanted.units:
             return _NOTHING
         waiting = max(1, context.view.queued)
-        # The factor, as a fraction: at most one.
+        # The part of the request that is granted: the fraction top / bottom.
         top, bottom = 1, 1
         for name, need in wanted.units:
             pool = pools.get(name)

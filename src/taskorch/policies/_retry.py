@@ -211,7 +211,8 @@ def _delay(
 ) -> tuple[float, str]:
     """The delay that *policy* asks for, and how it came about."""
     if policy.delays is not None:
-        # A custom handler above may ask for more attempts than there are of them.
+        # A handler of the user's that asks this one may allow more attempts than there
+        # are delays: the last delay goes on.
         number = min(failure.attempts, len(policy.delays))
         return policy.delays[number - 1], f"delay {number:,} of {len(policy.delays):,}"
     most, wait, jitter = policy.max_delay, policy.wait, policy.jitter

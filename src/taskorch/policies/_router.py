@@ -57,7 +57,7 @@ class PerformanceRouter:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=PerformanceRouter)
         total = count(len(candidates), "agent")
-        # No draw where none is needed: it would shift all that follow.
+        # A draw that is not needed would change all later ones of the same seed.
         if self.exploration and context.random.random() < self.exploration:
             agent = candidates[context.random.randrange(len(candidates))]
             done = agent.performance(task.type)

@@ -147,7 +147,7 @@ def _call(strategy: Callable[[Any], Any], state: RetryCallState) -> Any:
 
 
 def _chain(strategy: Any, state: RetryCallState, random: Random) -> Any:
-    # The last one stands for all that would follow.
+    # After the last strategy of the chain, that one goes on.
     place = min(max(state.attempt_number, 1), len(strategy.strategies))
     return _ask(strategy.strategies[place - 1], state, random)
 
