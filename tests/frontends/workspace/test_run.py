@@ -479,6 +479,36 @@ def start(runs, *words: str) -> subprocess.Popen[str]:
     )
 
 
+#: Bytes that a file may have: nothing at all; half of a claim; all but the last status.
+@pytest.mark.parametrize("most", [0, 60, 200])
+def test_a_disk_that_is_full_is_said_and_ends_the_run(runs, most):
+    runs.write(a_one="outputs: []", a_two="dependencies: [a/one]", b_three="x: 1")
+    code = (
+        "import resource, sys; from taskorch.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
+        f"sys.exit(main(['workspace', 'run', {str(runs.root)!r}, '--agent', 'true']))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    why = "its files cannot be written: "
+    told = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
+    assert len(told) == 1
+    assert told[0].startswith(f"ERROR: a/one: {why}")
+    assert f"  a/one  waiting: {why}" in done.stdout
+    # With room, it goes on.
+    assert runs.run()[0] == 0
+    assert set(runs.states().values()) == {"completed"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_in_any_way_it_goes_on(runs, number):
     stay = "do: if ! test -e ../go; then sleep 60; fi"

@@ -15,6 +15,7 @@ the latest one is refused: that is the fence.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -265,7 +266,7 @@ class Claims:
 
     def _write(self, task_id: str, said: dict[str, Any]) -> None:
         # In one piece, and always as long: whoever is killed has written all or none.
-        text = json.dumps(said).ljust(_CLAIM_BYTES) + "\n"
+        text = (json.dumps(said).ljust(_CLAIM_BYTES) + "\n").encode()
         path = self._layout.claim(task_id)
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
         try:
@@ -274,7 +275,9 @@ class Claims:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, flags, 0o644)
         try:
-            os.pwrite(file, text.encode(), 0)
+            if os.pwrite(file, text, 0) < len(text):
+                # A part of a claim is none, and another could have the task as well.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.ftruncate(file, len(text))
         finally:
             os.close(file)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import attrs
@@ -27,7 +28,7 @@ from taskorch.frontends.workspace._scan import Plan, Scanner
 from taskorch.frontends.workspace._status import StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
-from taskorch.frontends.workspace._work import Failed, Tell, Worker
+from taskorch.frontends.workspace._work import Failed, Tell, Worker, unkept
 from taskorch.model import Task
 
 #: Seconds between two looks at the files.
@@ -169,9 +170,14 @@ class Session:
         """Whether a task that has failed here is to be looked at again."""
         if task_id in self._completed or not self._handles[task_id].done():
             return False
-        if self._handles[task_id].exception() is None:
+        error = self._handles[task_id].exception()
+        if error is None:
             # Nor need it be asked at every look how it has ended.
             self._completed.add(task_id)
+            return False
+        if isinstance(error, OSError):
+            # Again at once, it would fail again at once.
+            self.held[task_id] = unkept(error)
             return False
         try:
             status = self.claims.status(task_id)
@@ -349,7 +355,9 @@ class Session:
             return
         by = self._blamed(event.root_causes)
         if by is not None:
-            self.claims.block(task_id, by)
+            # Where that cannot be written, it waits: the next run finds it out anew.
+            with suppress(OSError):
+                self.claims.block(task_id, by)
 
     def _unblocked(self, event: TaskUnblocked) -> None:
         task_id = self._file_of(event.task_id)

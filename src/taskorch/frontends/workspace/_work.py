@@ -103,7 +103,11 @@ class Worker:
         """What does tasks by *agent*."""
 
         def do(task: Task[Any], context: TaskContext) -> Status:
-            return self._do(task.payload, agent, context)
+            try:
+                return self._do(task.payload, agent, context)
+            except OSError as error:
+                self._tell("error", f"ERROR: {task.payload}: {unkept(error)}")
+                raise
 
         return do
 
@@ -329,6 +333,11 @@ class _Slot:
 
     def __exit__(self, *_: object) -> None:
         self.slots.free(self.name, self.number)
+
+
+def unkept(error: OSError) -> str:
+    """Why what becomes of a task could not be written down."""
+    return f"its files cannot be written: {error.strerror or error}"
 
 
 def _passed(status: Status) -> Status:
