@@ -11,6 +11,7 @@ from typing import Final
 
 from taskorch.cli import FAILED, OK
 from taskorch.frontends.workspace import Workspace
+from taskorch.frontends.workspace._config import FILE
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
@@ -83,7 +84,9 @@ def _run(args: argparse.Namespace) -> int:
         "retry_failed": args.retry_failed,
     }
     for problem in workspace.lint():
-        print(problem, file=sys.stderr)
+        # Those of the settings are an error, which says them.
+        if problem.path != FILE:
+            print(problem, file=sys.stderr)
     if args.dry_run:
         print(workspace.dry_run(**how))
         return OK

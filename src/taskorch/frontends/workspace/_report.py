@@ -48,6 +48,8 @@ class Report:
             lines += [f"  {task_id:<{width}}  {why}" for task_id, why in rest[:_SHOWN]]
             if len(rest) > _SHOWN:
                 lines.append(f"  and {len(rest) - _SHOWN} more {kind.rstrip(':,')}")
+        if "failed:" in by_kind:
+            lines.append("Once they are mended: taskorch workspace run --retry-failed")
         return "\n".join(lines)
 
 

@@ -345,7 +345,7 @@ class Workspace:
 
     def _check_run(self, phase: str | None, *, force: bool) -> None:
         if self._faults:
-            shown = "; ".join(map(str, sorted(self._faults)))
+            shown = "\n".join(map(str, sorted(self._faults)))
             findings = tuple((str(fault), fault.text) for fault in self._faults)
             raise ValidationFailedError(shown, findings=findings, hint="mend it first")
         if phase is None:
