@@ -15,6 +15,7 @@ from taskorch.frontends.workspace._progress import Progress
 from taskorch.frontends.workspace._scan import Plan, maker_of
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.model import Task
+from taskorch.workflows._words import duration
 
 #: Seconds for a task of which nothing is known.
 _UNKNOWN = 60.0
@@ -59,15 +60,15 @@ class DryRun:
         yield f"{len(self.steps)} tasks would be run{done}."
         if self.steps:
             yield ""
-            yield f"  {'after':>9}  {'takes':>9}  task"
+            yield f"  {'after':>10}  {'takes':>10}  task"
         for step in self.steps[:_SHOWN]:
-            start, takes = _time(step.start), _time(step.seconds)
-            yield f"  {start:>9}  {takes:>9}  {step.task_id}"
+            start, takes = duration(step.start), duration(step.seconds)
+            yield f"  {start:>10}  {takes:>10}  {step.task_id}"
         if len(self.steps) > _SHOWN:
             yield f"  and {len(self.steps) - _SHOWN} more"
         if self.steps:
             yield ""
-            yield f"All of it would take {_time(self.seconds)}."
+            yield f"All of it would take {duration(self.seconds)}."
         if self.guessed:
             yield (
                 f"There is no estimate for {self.guessed} of them: "
@@ -244,12 +245,3 @@ def _missing(
 
 def _nothing(*_: object) -> None:
     """In the place of what would be done."""
-
-
-def _time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 100:  # noqa: PLR2004 - a round number of seconds
-        return f"{seconds:.0f} s"
-    if minutes < 100:  # noqa: PLR2004 - likewise
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02} min"
