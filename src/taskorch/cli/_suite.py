@@ -65,7 +65,8 @@ def _do(arguments: argparse.Namespace) -> int:
     try:
         code: int = arguments.act(arguments)
     except JournalTakenError as error:
-        print(f"taskorch: {error}", file=sys.stderr)
+        what_now = "wait for its end, or stop it: the same command goes on from there"
+        print(f"taskorch: {error.message} ({what_now})", file=sys.stderr)
         return _TAKEN
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here", file=sys.stderr)
@@ -84,29 +85,30 @@ def _folder(arguments: argparse.Namespace) -> Path:
 def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
     folder = _folder(arguments)
-    total = sum(len(task.run) for task in suite.tasks)
-    ended = 0
+    is_told = False
 
     def tell(event: Ended) -> None:
-        nonlocal ended
-        ended += event.state != "retrying"
+        nonlocal is_told
+        is_told = True
         if not arguments.quiet:
-            print(_line(event, ended, total), flush=True)
+            print(_line(event), flush=True)
 
     report = run(
         suite, folder, failed=arguments.failed, fresh=arguments.fresh, tell=tell
     )
+    if not is_told:
+        print("Nothing was left to be run.")
     print(_summary(report))
     print(f"{folder / 'report.html'} has it all")
     return OK if report.passed else FAILED
 
 
-def _line(event: Ended, ended: int, total: int) -> str:
+def _line(event: Ended) -> str:
     word = {"completed": "passed", "retrying": "failed, once more"}.get(
         event.state, event.state
     )
-    width = len(str(total))
-    text = f"[{ended:{width}}/{total}] {event.name:10} {word}"
+    width = len(str(event.total))
+    text = f"[{event.ended:{width}}/{event.total}] {event.name:10} {word}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
     first = event.message.strip().splitlines()[:1]

@@ -56,6 +56,27 @@ def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
     said = capsys.readouterr().out
     assert "[" not in said
     assert "mine passed: 3 of 3 tasks succeeded" in said
+    assert "Nothing was left to be run." not in said
+    assert main(["run", "suite.yaml", "--output", "out", "--failed"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing was left to be run.\n")
+
+
+def test_what_has_ended_is_counted_of_all_that_there_is(here, capsys):
+    """Parts of a task are tasks, and those of an earlier life have ended."""
+    text = SUITE.replace("templates:", "templates:\n  t: {pytest: [-q]}", 1)
+    text += "    more_tests: [{id: D, template: t, arguments: [.], shards: 2}]\n"
+    (here / "suite.yaml").write_text(text)
+    for name in "xyz":
+        (here / f"test_{name}.py").write_text("def test_it(): pass\n")
+    (here / "C.sh").write_text("exit 1")
+    assert main(["run", "suite.yaml"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/5] ")
+    assert any(line.startswith("[3/5] C          failed (") for line in lines)
+    (here / "C.sh").unlink()
+    assert main(["run", "suite.yaml", "--failed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:6] for line in lines[:3]] == ["[3/5] ", "[4/5] ", "[5/5] "]
 
 
 def test_report_shows_what_has_ended(here, capsys):
@@ -128,15 +149,20 @@ def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
 def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     (here / "B.sh").write_text("echo > began; sleep 600")
     command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
     try:
         eventually((here / "began").exists)
         again = subprocess.run(command, capture_output=True, text=True, check=False)
         assert again.returncode == 75
+        assert "journal.db belongs to process " in again.stderr
+        assert "(wait for its end, or stop it: the same command goes" in again.stderr
     finally:
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        told, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
+    # B has not failed: it goes on in the next life.
+    assert "B " not in told
     assert said == "stopped: the same command goes on from here\n"
     (here / "B.sh").unlink()
     assert main(["run", "suite.yaml"]) == 0

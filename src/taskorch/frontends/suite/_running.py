@@ -37,6 +37,7 @@ from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._telling import Teller
 from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
 from taskorch.frontends.suite._writing import written
+from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
 
 #: The id of the run in its journal.
@@ -54,6 +55,8 @@ class Ended:
         agent: Who did it.
         attempt: The number of the attempt; 0: there was none.
         message: Why it did not complete.
+        ended: How many tasks of the suite have ended by now, in earlier lives too.
+        total: How many there are; the parts of one that is sharded are tasks.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Ended:
     agent: str
     attempt: int
     message: str = ""
+    ended: int = 0
+    total: int = 0
 
 
 def run(
@@ -128,7 +133,10 @@ def _run(
 ) -> SuiteReport:
     Teller(orchestrator, suite, RUN, place)
     clock = PhaseClock(orchestrator, suite, RUN)
-    _connect(orchestrator, suite, tell, JsonLines(place.attempts, 1 << 40, 1e6))
+    names = frozenset(part.id for task in suite.tasks for part in task.run)
+    ended: set[str] = set()
+    log = JsonLines(place.attempts, 1 << 40, 1e6)
+    _connect(orchestrator, names, ended, tell, log)
     place.report("json").unlink(missing_ok=True)
     since = MonotonicClock().now_ns() / 1e9
     try:
@@ -139,6 +147,9 @@ def _run(
         )
         hint = "begin anew: --fresh"
         raise InvalidTaskError(msg, hint=hint) from error
+    ended |= names.intersection(
+        task.name for task in started.report().tasks if task.state in TERMINAL
+    )
     try:
         started.result()
     except WorkflowFailedError:
@@ -199,11 +210,12 @@ _STAYS: Final = ("history.json",)
 
 def _connect(
     orchestrator: TaskOrchestrator,
-    suite: Suite,
+    names: frozenset[str],
+    ended: set[str],
     tell: Callable[[Ended], object],
     log: JsonLines,
 ) -> None:
-    names = {part.id for task in suite.tasks for part in task.run}
+    """Tell of what ends, and write each attempt down; *ended* takes the names."""
     began: dict[str, float] = {}
 
     def started(event: TaskStarted) -> None:
@@ -221,7 +233,12 @@ def _connect(
             start = began.pop(event.task_id)
             one = _report.Slice(name, attempt, agent, start, event.at, state)
             log.write(attrs.asdict(one))
-        tell(Ended(name, state, agent, attempt, message))
+        if getattr(event, "cause", "") == "interrupted":
+            # The orchestrator stops, and has not ended it: the next life goes on.
+            return
+        if state != "retrying":
+            ended.add(name)
+        tell(Ended(name, state, agent, attempt, message, len(ended), len(names)))
 
     signals = orchestrator.signals
     signals.task_started.connect(started)
