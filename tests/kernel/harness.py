@@ -5,28 +5,31 @@ from random import Random
 from typing import Any
 
 import attrs
-
-from taskorch.events import CATALOGUE, Event
-from taskorch.kernel import (
-    LOCAL,
+from tests.kernel.commands import (
     AddParents,
-    AgentRow,
     CancelTask,
     ChangeOptions,
     Command,
     DecideTask,
-    Effect,
     EmitEvent,
     EndAttempt,
     ExpireTasks,
+    ResumeTask,
+    SetPriority,
+    SubmitTask,
+    SuspendTask,
+    handle,
+)
+
+from taskorch.events import CATALOGUE, Event
+from taskorch.kernel import (
+    LOCAL,
+    AgentRow,
+    Effect,
     Kernel,
     KernelConfig,
     PolicyFault,
-    ResumeTask,
-    SetPriority,
     Spec,
-    SubmitTask,
-    SuspendTask,
     TaskRow,
     Terms,
     check_invariants,
@@ -200,7 +203,7 @@ class Machine:
     def do(self, *commands: Command) -> list[str]:
         """Handle *commands*; ids of the tasks that started."""
         try:
-            starts, effects = self.kernel.handle(commands, self.now)
+            starts, effects = handle(self.kernel, commands, self.now)
         finally:
             check_invariants(self.kernel)
         self.effects += effects

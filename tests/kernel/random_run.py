@@ -5,13 +5,12 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+from tests.kernel.commands import DecideTask, EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.errors import UsageError
 from taskorch.events import CATALOGUE
 from taskorch.kernel import (
-    DecideTask,
-    EndAttempt,
     FaultPoints,
     Kernel,
     Spec,

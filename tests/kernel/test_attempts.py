@@ -1,6 +1,7 @@
 """The end of an attempt: results, failures, retries, and work that would not stop."""
 
 import pytest
+from tests.kernel.commands import DecideTask, EndAttempt
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.events import (
@@ -15,7 +16,6 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import DecideTask, EndAttempt
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 

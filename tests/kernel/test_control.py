@@ -2,6 +2,7 @@
 
 import attrs
 import pytest
+from tests.kernel.commands import ChangeOptions, apply
 from tests.kernel.harness import AGING, SEC, Machine, Policies, S
 
 from taskorch.errors import (
@@ -19,7 +20,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import ChangeOptions, PolicyFault, Spec, check_invariants
+from taskorch.kernel import PolicyFault, Spec, check_invariants
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -421,7 +422,7 @@ def test_other_options_in_each_situation(situation):
     spec = Spec("task", ("x",), Resources(cpu=1).units, 7 * SEC, False)
     spec = attrs.evolve(spec, type=row.bucket.spec.type)
     machine.kernel.paused = True
-    machine.kernel.apply(ChangeOptions("t", ("priority",), spec, 3), machine.now)
+    apply(machine.kernel, ChangeOptions("t", ("priority",), spec, 3), machine.now)
     assert (row.state, row.alloc) == (state, alloc)
     assert row.bucket.spec == spec
     assert row.key == row.submitted_ns - 3 * AGING

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, SubmitTask, Terms, _explain, explain
+from taskorch.kernel import Spec, Terms, _explain, explain
 from taskorch.kernel._rows import Awaited
 from taskorch.model import Blocker, Remedy, Resources, Stuck
 from taskorch.model._explanation import in_words, some

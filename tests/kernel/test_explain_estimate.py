@@ -1,9 +1,10 @@
 """When a task may start: guesses that say what they rest on."""
 
 import pytest
+from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, SubmitTask, Terms, explain
+from taskorch.kernel import Spec, Terms, explain
 from taskorch.kernel._explain import _estimate as estimates
 from taskorch.model import Estimate, Resources
 

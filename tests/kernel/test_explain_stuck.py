@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Search, Spec, SubmitTask, TaskRow, Terms
+from taskorch.kernel import Search, Spec, TaskRow, Terms
 from taskorch.kernel._explain._stuck import SLICE, Waits
 from taskorch.model import Resources, Stuck
 

@@ -1,6 +1,7 @@
 """Facts: one for each change, in order, and none made where nobody listens."""
 
 import pytest
+from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, S
 from tests.kernel.random_run import run
 
@@ -13,7 +14,7 @@ from taskorch.events import (
     TaskSubmitted,
     make,
 )
-from taskorch.kernel import Spec, SubmitTask
+from taskorch.kernel import Spec
 
 
 def test_the_plain_story():

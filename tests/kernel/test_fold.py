@@ -5,6 +5,7 @@ from inspect import signature
 
 import attrs
 import pytest
+from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike
 from tests.kernel.test_control import TABLE, blocked, held, pending, retrying
 
@@ -40,14 +41,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import (
-    EndAttempt,
-    Spec,
-    TaskRow,
-    check_invariants,
-    differences,
-    fold,
-)
+from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
 from taskorch.model import Resources
 

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kernel.commands import AddParents
 from tests.kernel.harness import SEC, Policies, S, Twin
 
 from taskorch.events import (
@@ -18,7 +19,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import AddParents, PolicyFault
+from taskorch.kernel import PolicyFault
 from taskorch.kernel._deciders import PolicyGone
 
 #: What becomes of a parent, and the state of what waits for three of them.

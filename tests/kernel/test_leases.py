@@ -3,6 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Policies, S, Twin
 
 from taskorch.errors import UnknownCapabilityError, UnsatisfiableError
@@ -19,7 +20,7 @@ from taskorch.events import (
     TaskFailed,
     TaskRetrying,
 )
-from taskorch.kernel import EndAttempt, StopAttempt, check_invariants
+from taskorch.kernel import StopAttempt, check_invariants
 from taskorch.model import Resources
 
 LEASE = 5 * SEC

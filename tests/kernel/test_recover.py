@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S, Twin, unlike
 from tests.kernel.random_run import Run
 from tests.kernel.test_control import (
@@ -31,13 +32,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import (
-    LEFT_RUNNING,
-    EndAttempt,
-    check_invariants,
-    differences,
-    recover,
-)
+from taskorch.kernel import LEFT_RUNNING, check_invariants, differences, recover
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 

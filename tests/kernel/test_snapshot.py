@@ -10,6 +10,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
 
@@ -177,7 +178,7 @@ def told_by(kernel, now):
                 kernel.resume(row, now)
             elif row.state is S.BLOCKED:
                 kernel.decide(row, "fail" if number % 2 else "complete", now)
-        starts, _ = kernel.handle((), now)
+        starts, _ = handle(kernel, (), now)
         for row in starts:
             kernel.complete(row, row.attempt, now)
         if not any(row.state not in TERMINAL for row in kernel.tasks.values()):

@@ -1,6 +1,7 @@
 """Accepting tasks: everybody is asked first, and then everything is changed."""
 
 import pytest
+from tests.kernel.commands import CancelTask, EndAttempt, SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import (
@@ -11,14 +12,7 @@ from taskorch.errors import (
     UnsatisfiableError,
 )
 from taskorch.events import TaskBlocked, TaskSubmitted
-from taskorch.kernel import (
-    CancelTask,
-    EndAttempt,
-    PolicyFault,
-    Spec,
-    SubmitTask,
-    check_invariants,
-)
+from taskorch.kernel import PolicyFault, Spec, check_invariants
 from taskorch.model import Resources
 
 

@@ -1,11 +1,9 @@
 """Bugs to plant in a kernel, one at a time: each breaks a law that tests must hold."""
 
-import attrs
 from tests.simulation import small_world
 
 from taskorch.events import CLS, TaskRetrying, place_of
 from taskorch.kernel import (
-    EndAttempt,
     Kernel,
     _application,
     _attempts,
@@ -37,14 +35,12 @@ def accepts_late_results(monkeypatch):
 
 def accepts_results_of_another_life(monkeypatch):
     """The fence does not look at the epoch."""
-    apply = Kernel.apply
+    end = Kernel.end_reported
 
-    def wrong(self, command, now):
-        if isinstance(command, EndAttempt):
-            command = attrs.evolve(command, epoch=None)
-        apply(self, command, now)
+    def wrong(self, fence, *rest):
+        end(self, (None, *fence[1:]), *rest)
 
-    monkeypatch.setattr(Kernel, "apply", wrong)
+    monkeypatch.setattr(Kernel, "end_reported", wrong)
 
 
 def keeps_the_pool_on_failure(monkeypatch):

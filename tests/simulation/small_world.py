@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import attrs
+from tests.kernel.commands import CancelTask, Command, EndAttempt, SubmitTask, handle
 from tests.simulation.audit import (
     ALL,
     CUT,
@@ -42,14 +43,10 @@ from taskorch.events import (
 )
 from taskorch.kernel import (
     AgentRow,
-    CancelTask,
-    Command,
-    EndAttempt,
     Kernel,
     KernelConfig,
     Spec,
     StopAttempt,
-    SubmitTask,
     TaskRow,
     check_invariants,
     differences,
@@ -322,7 +319,7 @@ class World:
     def _settle(self, commands: list[Command]) -> None:
         """A step: the kernel handles *commands*, and what it says is done."""
         kernel = self.kernel
-        starts, effects = kernel.handle(commands, self.now)
+        starts, effects = handle(kernel, commands, self.now)
         if kernel.sink:
             self.facts += tuple(fact for fact, _ in kernel.sink)
             kernel.sink.clear()

@@ -23,21 +23,23 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.kernel.commands import (
+    CancelTask,
+    Command,
+    DecideTask,
+    EndAttempt,
+    ExpireTasks,
+    ResumeTask,
+    SetPriority,
+    SuspendTask,
+)
 from tests.kernel.harness import AGING, SEC, Machine, Policies
 from tests.simulation import kernel_bugs as bugs
 
 from taskorch.errors import InternalError, InvalidTransitionError
 from taskorch.events import CATALOGUE
 from taskorch.kernel import (
-    CancelTask,
-    Command,
-    DecideTask,
-    EndAttempt,
-    ExpireTasks,
     Kernel,
-    ResumeTask,
-    SetPriority,
-    SuspendTask,
     TaskRow,
     check_invariants,
     differences,

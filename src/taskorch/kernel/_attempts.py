@@ -108,6 +108,37 @@ def end(
     return True
 
 
+def end_reported(
+    kernel: KernelState,
+    fence: tuple[int | None, str, int],
+    outcome: str,
+    now: int,
+    error: BaseException | None = None,
+) -> None:
+    """
+    As `end`, of an attempt of which somebody says only which one it was.
+
+    Args:
+        kernel: The state.
+        fence: The life of the orchestrator that began it (None is this one), the id of
+            its task and its number: one of another life changes nothing.
+        outcome: As that of `end`.
+        now: The time in ns.
+        error: What it raised.
+    """
+    epoch, task_id, attempt = fence
+    # The task of an attempt that would not stop may have left memory.
+    leak = kernel.leaked.get((task_id, attempt))
+    row = kernel.tasks.get(task_id) if leak is None else leak.row
+    if row is None or epoch not in (None, kernel.epoch):
+        kernel.note(LateResultIgnored, now, task_id, attempt, outcome)
+        return
+    described = ("", "")
+    if error is not None:
+        described = (type(error).__name__, describe(error).partition(": ")[2])
+    end(kernel, row, attempt, outcome, now, error, described)
+
+
 def _suspend(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Suspend *row*, whose attempt has ended."""
     tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003

@@ -7,13 +7,8 @@ holds a lock around every call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import Final
 
-from attrs import evolve
-
-from taskorch.errors import DuplicateTaskError
-from taskorch.events import LateResultIgnored
 from taskorch.kernel import (
     _admission,
     _application,
@@ -30,23 +25,6 @@ from taskorch.kernel import (
     _quick,
     _tick,
 )
-from taskorch.kernel._commands import (
-    AddParents,
-    CancelTask,
-    ChangeOptions,
-    Command,
-    DecideTask,
-    EmitEvent,
-    EndAttempt,
-    ExpireTasks,
-    ResumeTask,
-    SetPriority,
-    SubmitTask,
-    SuspendTask,
-)
-from taskorch.kernel._effects import Effect
-from taskorch.kernel._faults import describe
-from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
 
 
@@ -80,6 +58,7 @@ class Kernel(KernelState):
 
     # An attempt waits, or ends.
     end_attempt: Final = _attempts.end
+    end_reported: Final = _attempts.end_reported
     yield_slot: Final = _attempts.yield_slot
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot
@@ -118,113 +97,3 @@ class Kernel(KernelState):
     remember_ended: Final = _driving.remember_ended
     forget_ended: Final = _driving.forget_ended
     collapse: Final = _driving.collapse
-
-    def handle(
-        self, commands: Sequence[Command], now: int
-    ) -> tuple[list[TaskRow], list[Effect]]:
-        """
-        Apply *commands*, all of the same instant, and then start what can start.
-
-        What is due at that instant comes before the commands: an attempt that ends
-        just as its timeout is over is too late.
-
-        Returns:
-            The rows whose attempts are to be started, and the other effects.
-
-        Raises:
-            UsageError: A command was refused, whole; those before it stand, and what
-                they let start is started by the next call.
-            KeyError: A command names a task that is not in memory, likewise; the end
-                of an attempt may.
-        """
-        self.tick(now)
-        for command in commands:
-            self.apply(command, now)
-        self.dispatch(now)
-        starts, effects = self.drain()
-        # Facts say it too, to those who drive the kernel by commands.
-        self.touched.clear()
-        self.dropped.clear()
-        return starts, effects
-
-    def apply(self, command: Command, now: int) -> None:  # noqa: C901 - one a command
-        """
-        Apply one *command*; what it lets start is started by `dispatch`.
-
-        Raises:
-            UsageError: It was refused, whole.
-            KeyError: It names a task that is not in memory; the end of an attempt may.
-        """
-        match command:
-            case SubmitTask():
-                self._apply_submit(command, now)
-            case EndAttempt():
-                self._apply_end(command, now)
-            case CancelTask():
-                self.cancel(self.row(command.task_id), now, command.reason)
-            case SuspendTask():
-                self.suspend(self.row(command.task_id), now, holdable=command.holdable)
-            case ResumeTask():
-                self.resume(self.row(command.task_id), now)
-            case SetPriority():
-                self.set_priority(self.row(command.task_id), command.priority, now)
-            case ChangeOptions():
-                self._apply_change(command, now)
-            case AddParents():
-                parents = [self.row(task_id) for task_id in command.after]
-                self.add_parents(self.row(command.task_id), parents, now)
-            case DecideTask():
-                row = self.row(command.task_id)
-                self.decide(row, command.verdict, now, command.reason)
-            case EmitEvent():
-                self.emit(command.name, command.cargo, command.keep_ns, now)
-            case ExpireTasks():
-                self.expire(command.older_than_ns, now)
-            case _:
-                assert_never(command)
-
-    def _apply_submit(self, command: SubmitTask, now: int) -> None:
-        if command.task_id in self.tasks or command.task_id in self.retired:
-            msg = f"there is a task {command.task_id} already"
-            raise DuplicateTaskError(msg, task_id=command.task_id)
-        self.submit_general(
-            command.task_id,
-            self.bucket(command.spec),
-            command.cargo,
-            now,
-            priority=command.priority,
-            parents=[self.row(task_id) for task_id in command.after],
-            not_before_ns=command.not_before_ns,
-            deadline_ns=command.deadline_ns,
-            terms=None if command.terms is None else evolve(command.terms),
-        )
-
-    def _apply_change(self, command: ChangeOptions, now: int) -> None:
-        row = self.row(command.task_id)
-        bucket = self.bucket(command.spec)
-        seen = TaskRow(row.id, row.seq, bucket, row.cargo, row.submitted_ns)
-        change = self.consider_change(
-            row,
-            seen,
-            now,
-            names=command.names,
-            priority=command.priority,
-            not_before_ns=command.not_before_ns,
-            deadline_ns=command.deadline_ns,
-        )
-        self.change_options(change, now)
-
-    def _apply_end(self, command: EndAttempt, now: int) -> None:
-        task_id, attempt = command.task_id, command.attempt
-        # The task of an attempt that would not stop may have left memory.
-        leak = self.leaked.get((task_id, attempt))
-        row = self.tasks.get(task_id) if leak is None else leak.row
-        if row is None or command.epoch not in (None, self.epoch):
-            # Of another life, or long over: there is nothing that it could change.
-            self.note(LateResultIgnored, now, task_id, attempt, command.outcome)
-            return
-        error = command.error
-        described = ("", "")
-        if error is not None:
-            described = (type(error).__name__, describe(error).partition(": ")[2])
-        self.end_attempt(row, attempt, command.outcome, now, error, described)

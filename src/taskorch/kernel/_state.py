@@ -294,12 +294,6 @@ class KernelState:
         self.tell_started = sink is not None and TaskStarted in classes
         self.tell_completed = sink is not None and TaskCompleted in classes
 
-    def drain(self) -> tuple[list[TaskRow], list[Effect]]:
-        """What is to be started, and the other effects: they are the caller's now."""
-        drained = self.starts, self.effects
-        self.starts, self.effects = [], []
-        return drained
-
     def type_row(self, name: str) -> TypeRow:
         """The row of a type of task."""
         found = self.types.get(name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from taskorch.kernel import EndAttempt, TaskRow
+from taskorch.kernel import TaskRow
 from taskorch.model import TaskState
 from taskorch.protocols import Attempt, AttemptExecutor, Entry
 from taskorch.runtime._commits import Commits
@@ -119,8 +119,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         if epoch == self._epoch and row is not None:
             life.end(row, attempt, how, result, error)
         else:
-            command = EndAttempt(task_id, attempt, how, error, epoch)
-            kernel.apply(command, life.now())
+            kernel.end_reported(fence, how, life.now(), error)
         # It may forget what it has said once that is kept.
         if life.commits is None:
             self._send_understood(agent, fence)
