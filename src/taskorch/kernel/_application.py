@@ -365,7 +365,7 @@ def _end_waits(kernel: KernelState, row: TaskRow) -> None:
     _forget_delay(kernel, row)
     if not _dependencies.awaits(row):
         return
-    terms, (name, _, _) = wait_of(row)
+    terms, (name, _, _) = terms_of_wait(row)
     terms.awaits = False
     if name is not None:
         rows = kernel.awaited[name]
@@ -451,7 +451,7 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
 
 def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """Move *row* to BLOCKED until its event comes, or its time is over."""
-    terms, (name, timeout, _) = wait_of(row)
+    terms, (name, timeout, _) = terms_of_wait(row)
     terms.awaits = True
     extra = row_extra(row)
     extra.decision = True
@@ -464,7 +464,7 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
         _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
 
 
-def wait_of(row: TaskRow) -> tuple[Terms, Awaited]:
+def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
     """The terms of *row*, which is a wait, and what it waits for."""
     terms = _dependencies.links_of(row).terms
     assert terms is not None  # noqa: S101 - a wait has terms

@@ -24,27 +24,26 @@ def has_slot(agent: AgentRow) -> bool:
     return agent.running < agent.limit
 
 
-def shortage(agent: AgentRow, need: Units) -> tuple[str, int, int] | None:
-    """The first resource that *agent* has too little of: `(name, need, free)`."""
+def shortage(agent: AgentRow, need: Units) -> tuple[str, int] | None:
+    """The first of *need* that *agent* has too little of: its name, and how much."""
     capacity = agent.capacity
     if not capacity:
         return None
     for name, units in need:
         # Of what its capacity does not name, the pools alone say how much there is.
-        if name in capacity and units > (free := agent.free(name)):
-            return name, units, free
+        if name in capacity and units > agent.free(name):
+            return name, units
     return None
 
 
-def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int, int] | None:
-    """The first pool that has too little: `(name, need, free)`."""
+def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
+    """The first of *need* that its pool has too little of: its name, and how much."""
     pools = kernel.pools
     for name, units in need:
         if name in pools:
             pool = pools[name]
-            free = pool.total - pool.used
-            if units > free:
-                return name, units, free
+            if units > pool.total - pool.used:
+                return name, units
     return None
 
 

@@ -24,6 +24,7 @@ from taskorch.kernel import (
 from taskorch.kernel._application import (
     CONTINUED,
     GONE,
+    is_under_way,
     state_after_resume,
     tell,
 )
@@ -50,14 +51,26 @@ def _ask(
     veto = vetoed(kernel, row, row.state, after, why, now)
     if veto is not None:
         msg = f"task {row.id} may not go from {row.state} to {after}: {veto}"
-        raise InvalidTransitionError(
-            msg, task_id=row.id, story=story(row), hint="the state machine said so"
-        )
+        raise refusal(row, msg, "the state machine said so")
 
 
-def story(row: TaskRow) -> tuple[tuple[str, float], ...]:
-    """The history of *row*, for an error."""
-    return tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
+def refusal(row: TaskRow, msg: str, hint: str = "") -> InvalidTransitionError:
+    """The error that *row* cannot do what is asked for, with its history."""
+    story = tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
+    return InvalidTransitionError(msg, task_id=row.id, story=story, hint=hint)
+
+
+def _stop_attempt(
+    kernel: KernelState, row: TaskRow, why: str, reason: str, now: int
+) -> bool:
+    """Ask the attempt of *row* to stop; False if none is under way."""
+    if not is_under_way(row):
+        return False
+    if row.state is _S.SUSPENDED:
+        # A stopped program: it must be continued to see that it is to end.
+        _continue(kernel, row, now)
+    _attempts.stop(kernel, row, why, reason, now)
+    return True
 
 
 def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
@@ -67,13 +80,7 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
     if row.extra is not None and row.extra.stop == "cancel":
         return True
     _ask(kernel, row, _S.CANCELLED, reason, now)
-    if row.state is _S.RUNNING:
-        _attempts.stop(kernel, row, "cancel", reason, now)
-        return True
-    if row.state is _S.SUSPENDED and row_extra(row).held:
-        # A stopped program: it must be continued to see that it is to end.
-        _continue(kernel, row, now)
-        _attempts.stop(kernel, row, "cancel", reason, now)
+    if _stop_attempt(kernel, row, "cancel", reason, now):
         return True
     _ends.cancel(kernel, row, reason, now)
     _joins.decide(kernel, now)
@@ -93,7 +100,7 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
         return False
     if state is _S.BLOCKED and not _dependencies.awaits(row):
         msg = f"task {row.id} is blocked: there is nothing to suspend"
-        raise InvalidTransitionError(msg, task_id=row.id, story=story(row))
+        raise refusal(row, msg)
     _ask(kernel, row, _S.SUSPENDED, "suspended", now)
     if state is _S.RUNNING:
         if extra.stop:
@@ -191,12 +198,7 @@ def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None
 
 def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The deadline of *row* has passed."""
-    if row.state is _S.RUNNING:
-        _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
-        return
-    if row.state is _S.SUSPENDED and row_extra(row).held:
-        _continue(kernel, row, now)
-        _attempts.stop(kernel, row, "deadline", "the deadline has passed", now)
+    if _stop_attempt(kernel, row, "deadline", "the deadline has passed", now):
         return
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _ends.fail(kernel, row, error, now)
@@ -241,29 +243,15 @@ def decide(
     extra = row_extra(row)
     if row.state is not _S.BLOCKED:
         msg = f"task {row.id} is {row.state}: there is nothing to decide"
-        raise InvalidTransitionError(
-            msg,
-            task_id=row.id,
-            story=story(row),
-            hint="orch.tasks('blocked') lists the tasks that are held",
-        )
+        raise refusal(row, msg, "orch.tasks('blocked') lists the tasks that are held")
     if verdict == "retry":
         if extra.blocked_by:
             msg = f"task {row.id} is blocked by {', '.join(extra.blocked_by)}"
-            raise InvalidTransitionError(
-                msg,
-                task_id=row.id,
-                story=story(row),
-                hint="orch.rerun_task(id) of what failed unblocks it",
-            )
+            raise refusal(row, msg, "orch.rerun_task(id) of what failed unblocks it")
         if _dependencies.awaits(row):
             msg = f"task {row.id} waits for what comes from outside: it does not run"
-            raise InvalidTransitionError(
-                msg,
-                task_id=row.id,
-                story=story(row),
-                hint="orch.emit(event) completes it; so does a decision to complete it",
-            )
+            hint = "orch.emit(event) completes it; so does a decision to complete it"
+            raise refusal(row, msg, hint)
         _ask(kernel, row, _S.QUEUED, "decided", now)
         reason = reason or "it runs again by decision"
         tell(kernel, TaskUnblocked, row, now, reason)

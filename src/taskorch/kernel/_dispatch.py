@@ -252,14 +252,14 @@ def _place_of(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Place:
     need = _books.wanted(bucket, agent)
     short = _books.shortage(agent, need)
     if short is not None:
-        name, units, _ = short
+        name, units = short
         places = agent.short.setdefault(name, {})
         if units not in places:
             places[units] = Place(agent=agent, name=name, need=units)
         return places[units]
     short = _books.pool_shortage(kernel, need)
     assert short is not None  # noqa: S101 - it has no room
-    name, units, _ = short
+    name, units = short
     pool = kernel.pools[name]
     if units not in pool.short:
         pool.short[units] = Place(pool=pool, name=name, need=units)

@@ -12,7 +12,6 @@ from typing import Any
 
 import attrs
 
-from taskorch.errors import InvalidTransitionError
 from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import (
     _admission,
@@ -72,7 +71,7 @@ def consider(
     """
     if row.state in TERMINAL:
         msg = f"task {row.id} is {row.state}: its options do not matter any more"
-        raise InvalidTransitionError(msg, task_id=row.id, story=_control.story(row))
+        raise _control.refusal(row, msg)
     _admission.check_doable(kernel, seen, now)
     if "priority" not in names:
         # `set_priority` may have changed it since the task was submitted.

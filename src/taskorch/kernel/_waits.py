@@ -11,7 +11,7 @@ from typing import Any
 
 from taskorch.events import TaskBlocked
 from taskorch.kernel import _ends, _timers
-from taskorch.kernel._application import EVENT, tell, wait_of
+from taskorch.kernel._application import EVENT, tell, terms_of_wait
 from taskorch.kernel._rows import Awaited, RetainedEvent, TaskRow
 from taskorch.kernel._state import KernelState
 
@@ -50,7 +50,7 @@ def deliver(kernel: KernelState, row: TaskRow, name: str, cargo: Any, now: int) 
 
 def time_out(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The time of *row*, which waits for its event, is over."""
-    _, (name, timeout, completes) = wait_of(row)
+    _, (name, timeout, completes) = terms_of_wait(row)
     if completes:
         kernel.hand_over(row.cargo, None)
         _ends.complete(kernel, row, now, "timeout", "its time is over")
