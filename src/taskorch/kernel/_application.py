@@ -583,7 +583,6 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
     if extra.left_ns:
         extra.timer = now + extra.left_ns
         _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
-        extra.left_ns = 0
 
 
 def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
