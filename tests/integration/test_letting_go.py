@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually, in_loop, short_grace
+from tests.integration.tools import (
+    PATIENCE,
+    Hold,
+    eventually,
+    in_loop,
+    short_grace,
+    uncollected,
+)
 
 from taskorch import ProgramFailedError, Task, TaskOrchestrator, as_completed
 
 
 @pytest.fixture(autouse=True)
-def uncollected() -> Iterator[None]:
-    """Without the collector, whatever is part of a ring stays for ever."""
-    gc.collect()
-    gc.disable()
-    try:
+def _uncollected() -> Iterator[None]:
+    with uncollected():
         yield
-    finally:
-        gc.enable()
 
 
 class Big:

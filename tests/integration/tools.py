@@ -2,15 +2,28 @@
 
 import asyncio
 import functools
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
 #: Seconds after which a test that should long be over fails.
 PATIENCE = 20.0
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of garbage, what is part of a ring stays for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Hold:

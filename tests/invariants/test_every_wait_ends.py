@@ -89,7 +89,7 @@ class Users:
             self.wrong.append(error)
         finally:
             with suppress(TaskorchError, use.Oops):
-                user.let_go()
+                user.drop_all()
 
     def end(self) -> None:
         """They go when what they wait for has come, and no later."""

@@ -1,5 +1,5 @@
 """
-Nothing is kept: what a user has let go of is gone, whatever was done with it.
+Nothing is kept: what a user has dropped is gone, whatever was done with it.
 
 The collector of garbage is off: what is part of a ring would stay for ever.
 """
@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, pass_time
+from tests.integration.tools import PATIENCE, eventually, pass_time, uncollected
 from tests.invariants import use
 
 from taskorch import Task
@@ -42,12 +42,8 @@ RUNNERS = (asyncio.Future, concurrent.futures.Future, threading.Thread)
 def _uncollected(monkeypatch):
     # A task that failed is kept until it is said that nobody has asked for it.
     monkeypatch.setattr(_notices, "_PACE", 10**6)
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         yield
-    finally:
-        gc.enable()
 
 
 def of_users() -> set[int]:
@@ -120,7 +116,7 @@ def test_what_users_let_go_of_is_gone(seed, acts, durable, tmp_path):
                 user.act()
             come_to_rest(orch, resident)
             eventually(lambda user=user: not any(ref() for ref in user.yielded))
-            user.let_go()
+            user.drop_all()
             come_to_rest(orch, resident)
             if acts is use.ON_LOOPS:
                 # Rings of asyncio's own: of an error with what awaited it, mostly.
@@ -163,7 +159,7 @@ def test_what_is_remembered_of_a_task_leads_to_nothing_that_has_run_it(
         user = use.Use(orch, seed)
         for _ in use.ALL:
             user.act()
-        user.let_go()
+        user.drop_all()
         come_to_rest(orch, None)
         ended = [row for row in orch._rt.kernel.tasks.values() if row.state.is_terminal]
         assert len(ended) > len(use.ALL)

@@ -36,7 +36,7 @@ def test_time_never_goes_back(seed, tmp_path, monkeypatch):
             user = use.Use(orch, f"{seed}/{life}")
             for _ in range(random.randrange(6)):
                 user.act()
-            user.let_go()
+            user.drop_all()
             report = orch.stop(drain=random.random() < 0.7, timeout=PATIENCE)
             assert report.leaked == ()
     times = [fact[2] for fact, _ in SqliteJournal(tmp_path / "runs.db").read()]

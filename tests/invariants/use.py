@@ -198,7 +198,7 @@ class Use:
         self.box: list[Any] = []
         #: Iterators that have not been gone through.
         self.begun: list[Any] = []
-        #: What they have yielded, and was let go of.
+        #: What they have yielded, and was dropped.
         self.yielded: list[weakref.ref[Any]] = []
         #: What it was told is accepted, and has completed.
         self.accepted: list[str] = []
@@ -217,8 +217,8 @@ class Use:
         finally:
             self.box.clear()
 
-    def let_go(self) -> None:
-        """Of all that it has still."""
+    def drop_all(self) -> None:
+        """Drop what it still has at hand."""
         while self.begun:
             self.begun.pop().close()
         self.yielded.clear()

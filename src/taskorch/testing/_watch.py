@@ -94,7 +94,6 @@ from taskorch.protocols import Entry
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED
-_RUNNING: Final = TaskState.RUNNING
 
 #: Facts that can follow a start in one step: what comes of a policy that failed.
 _AFTER_STARTS: Final = frozenset(
