@@ -40,7 +40,14 @@ class Part:
 PARTS = {
     "kernel": Part(("kernel",), ("tests/kernel", "tests/simulation")),
     "runtime": Part(
-        ("runtime", "_orchestrator.py", "_handles.py", "_aio.py"),
+        (
+            "runtime",
+            "_facade.py",
+            "_orchestrator.py",
+            "_contexts.py",
+            "_handles.py",
+            "_aio.py",
+        ),
         (
             "tests/integration",
             "tests/faults",
