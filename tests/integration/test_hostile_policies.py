@@ -53,7 +53,7 @@ from taskorch.protocols import (
     Route,
     Verdict,
 )
-from taskorch.runtime import _deciders, _engine, _notices
+from taskorch.runtime import _deciders, _notices, _runtime
 
 Answer = Callable[[], Any]
 
@@ -627,7 +627,7 @@ def test_a_slow_part_is_reported_by_name_and_in_seconds(world):
 @pytest.mark.parametrize("name", ["router", "validator"])
 def test_a_slow_part_is_named_in_the_log_each_time(name, monkeypatch, caplog):
     """Whoever listens to no signal learns of it too, and not of the first time only."""
-    for module in (_engine, _deciders):
+    for module in (_runtime, _deciders):
         monkeypatch.setattr(module, "BLOCKING_SECONDS", 0.02)
     monkeypatch.setattr(_notices, "_PAUSE", 0)
     world = World(name)

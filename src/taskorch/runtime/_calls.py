@@ -8,27 +8,34 @@ so that both can be read.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from itertools import chain
 from time import sleep
-from types import CoroutineType, FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType, CoroutineType, FunctionType
+from typing import Any, Final, Protocol, TypeAlias
 
 from taskorch._references import KINDS, may_refer, references, refuse_in
-from taskorch.errors import InternalError, InvalidTaskError, ProgramFailedError
+from taskorch.errors import (
+    ComponentError,
+    InternalError,
+    InvalidTaskError,
+    ProgramFailedError,
+)
 from taskorch.executors._ends import unawaited
-from taskorch.executors._threads import Worker
+from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
 from taskorch.model._options import declared
 from taskorch.model._show import show
+from taskorch.protocols import AttemptExecutor
+from taskorch.runtime import _intake, _returned
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempt import Attempt
-from taskorch.runtime._attempts import outcome_of, strip
+from taskorch.runtime._attempts import Attempts, outcome_of, strip
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._driver import Launch
-from taskorch.runtime._engine import Engine, KnownCall
 from taskorch.runtime._gil import PAUSES, yield_gil
 from taskorch.runtime._intake import submit_tasks
 from taskorch.runtime._interrupts import (
@@ -43,13 +50,58 @@ from taskorch.runtime._returned import end_as
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._work import NO_KWARGS, Work, let_go_of_handle, nothing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _SLICE: Final = 512
 _MANY: Final = 4_096
 #: Tasks that have left memory, before what else is kept of them is let go.
 _FEW: Final = 64
+
+
+#: What calls under one name come to: the code of the function, if that is a plain one
+#: without attributes; where its tasks wait; who calls it.
+KnownCall: TypeAlias = tuple[CodeType | None, Bucket, AttemptExecutor[Any]]
+
+
+class Owner(_intake.Owner, _returned.Owner, Protocol):
+    """What the plain path asks of a runtime: most of it, without a detour."""
+
+    attempts: Attempts
+    closed: bool
+    executors: Mapping[str, AttemptExecutor[Any]]
+    #: What calls come to, by the names of their functions.
+    known_calls: dict[str, KnownCall]
+    threads: WorkerThreads
+    work_class: type[Work]
+
+    _idle: list[Worker]
+    _numbers: Iterator[int]
+    _prefix: str
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps the facts, if they are kept."""
+        ...
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        ...
+
+    def interrupted(self, error: BaseException) -> None:
+        """An exception from outside has cut a step short."""
+        ...
+
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        ...
+
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
+        ...
+
+    def wake(self, work: Work) -> None:
+        """Tell those who wait for *work*."""
+        ...
 
 
 def _enter(lock: threading.Lock) -> None:
@@ -70,7 +122,7 @@ def _enter(lock: threading.Lock) -> None:
 
 @defers_interrupts
 def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Engine,
+    rt: Owner,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -145,7 +197,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _submit_call(
-    rt: Engine,
+    rt: Owner,
     committer: Committer,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -176,7 +228,7 @@ def _submit_call(
 
 
 def submit_calls(  # noqa: C901 - likewise
-    rt: Engine, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
+    rt: Owner, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
     if declared(fn) is not None:
@@ -218,7 +270,7 @@ def submit_calls(  # noqa: C901 - likewise
     return works
 
 
-def _known_call(rt: Engine, fn: Callable[..., Any]) -> KnownCall:
+def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
     """
     What calls of *fn* come to.
 
@@ -245,13 +297,13 @@ def _known_call(rt: Engine, fn: Callable[..., Any]) -> KnownCall:
     return known
 
 
-def knows(rt: Engine, fn: Callable[..., Any]) -> bool:
+def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     return known is not None and not known[1].forgotten and known[1].verdict is True
 
 
-def _validate_call(rt: Engine, bucket: Bucket, work: Work) -> None:
+def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
     payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
     task = Task(bucket.spec.type, payload)
     if rt.submission.validate(task, formed=True):
@@ -262,7 +314,7 @@ def _validate_call(rt: Engine, bucket: Bucket, work: Work) -> None:
 
 
 def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Engine, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
+    rt: Owner, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = item
@@ -356,7 +408,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _end_kept(  # noqa: C901, PLR0912 - likewise
-    rt: Engine,
+    rt: Owner,
     committer: Committer,
     worker: Worker,
     item: tuple[TaskRow, int, Work] | Attempt,
@@ -420,7 +472,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         del row, work, item, value, following, starts, launch, error
 
 
-def _first(rt: Engine, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+def _first(rt: Owner, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
@@ -431,7 +483,7 @@ def _first(rt: Engine, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: Engine, worker: Worker, following: Any) -> Any:
+def _next(rt: Owner, worker: Worker, following: Any) -> Any:
     worker.current = None
     with rt.lock:
         launch = rt.settle(rt.now())
@@ -440,7 +492,7 @@ def _next(rt: Engine, worker: Worker, following: Any) -> Any:
     return following
 
 
-def _rest(rt: Engine, worker: Worker) -> None:
+def _rest(rt: Owner, worker: Worker) -> None:
     """Under the lock: *worker* has nothing to do."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
@@ -449,7 +501,7 @@ def _rest(rt: Engine, worker: Worker) -> None:
 
 
 def end_badly(
-    rt: Engine, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+    rt: Owner, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
 ) -> None:
     """Under the lock: the attempt raised *error*."""
     control = None if work._extra is None else work._extra.control
@@ -478,7 +530,7 @@ def end_badly(
 
 @defers_interrupts
 def finish(  # noqa: C901 - likewise
-    rt: Engine,
+    rt: Owner,
     row: TaskRow,
     attempt: int,
     work: Work,
