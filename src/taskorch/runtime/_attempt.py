@@ -25,7 +25,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
-from taskorch.runtime._work import Work, after_of, task_of
+from taskorch.runtime._work import Work, after_of, gone_of, task_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -81,10 +81,6 @@ class Owner(Driver, Traced, Protocol):
         /,
     ) -> None:
         """The attempt has ended."""
-        ...
-
-    def hold_gone(self, row: TaskRow, attempt: int, work: Work) -> None:
-        """What the task calls is gone."""
         ...
 
 
@@ -233,7 +229,16 @@ class Attempt:
 
     def hold_gone(self) -> None:
         """What it calls is gone: a person decides, or it comes back."""
-        self._rt.hold_gone(self._row, self.number, self._work)
+        rt, row, described = (
+            self._rt,
+            self._row,
+            ("InvalidTaskError", gone_of(self._work)),
+        )
+        rt.step(
+            lambda now: rt.kernel.end_attempt(
+                row, self.number, "gone", now, None, described
+            )
+        )
 
 
 class _Gone(AttemptExecutor[None]):

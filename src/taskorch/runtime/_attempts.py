@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, Protocol
@@ -15,6 +16,7 @@ from taskorch._visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
+    InvalidTransitionError,
     TaskFailedError,
 )
 from taskorch.executors._programs._attempts import Programs
@@ -117,10 +119,6 @@ class Owner(Driver, Traced, Protocol):
     threads: WorkerThreads
     waiting: Waiting
 
-    def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
-        """A program has begun: it may have been suspended on its way."""
-        ...
-
 
 class Attempts:
     """
@@ -201,7 +199,21 @@ class Attempts:
         elif is_to_end:
             self._ask(executor.stop, begun, self._grace())
         elif executor.can_hold():
-            self._rt.hold_if_asked(row, number)
+            self._hold_if_asked(row, number)
+
+    def _hold_if_asked(self, row: TaskRow, attempt: int) -> None:
+        """It has begun: it may have been suspended while it was on its way."""
+
+        def change(now: int) -> None:
+            extra = row.extra
+            asked = extra is not None and extra.suspending and extra.stop == "suspend"
+            if asked and row.attempt == attempt:
+                # Not at a checkpoint, of which it has none, but where it stands.
+                self._rt.kernel.resume(row, now)
+                with suppress(InvalidTransitionError):
+                    self._rt.kernel.suspend(row, now, holdable=True)
+
+        self._rt.step(change)
 
     def _grace(self) -> float:
         """Seconds that an attempt has to end after it was asked to."""

@@ -8,35 +8,23 @@ the same step.
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import said, visible
+from taskorch._visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
     InvalidTaskError,
-    InvalidTransitionError,
     JournalError,
-    NotRunningError,
 )
 from taskorch.events import (
-    CATALOGUE,
-    VIEWS,
     Event,
-    HealthReported,
-    PerformanceReported,
     PolicySlow,
-    ReceiverFailed,
-    StatsReported,
-    TaskCheckpointed,
-    TaskProgressed,
 )
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
@@ -48,16 +36,13 @@ from taskorch.kernel import (
     KernelConfig,
     PolicyFault,
     Spec,
-    StopAttempt,
     TaskRow,
     describe,
-    is_under_way,
 )
 from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.model._limits import BLOCKING_SECONDS
-from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, Journal
-from taskorch.runtime import _calls, _intake
+from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
 from taskorch.runtime._attempts import (
     AgentRunner,
     Attempts,
@@ -73,29 +58,21 @@ from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
 from taskorch.runtime._interrupts import (
     DEFERRED,
-    INTERRUPTS,
     defers_interrupts,
-    guard,
     raise_deferred,
-    unguard,
 )
-from taskorch.runtime._kept import document_of
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, take_up
-from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._recovery import Recovery
+from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
-    NEVER,
     Emitted,
     Work,
-    extra_of,
-    gone_of,
     result_of_wait,
     set_result,
     task_of,
@@ -105,14 +82,6 @@ from taskorch.signals import Signals
 if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
-
-_LOG: Final = logging.getLogger(__name__)
-#: Events that are reported at an interval, while somebody listens.
-MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
-#: What to do about a task of another orchestrator.
-_FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
-#: Tasks of a batch for which it is worth while to let the garbage collector rest.
-_MANY: Final = 1_000
 
 
 class Runtime:
@@ -130,12 +99,31 @@ class Runtime:
     run = _calls.run
     finish = _calls.finish
 
+    # The journal.
+    open = _opening.open_journal
+    durable = _opening.durable
+    look_up: Final = _opening.look_up
+    recall = _opening.recall
+
     # What else comes in.
     submit_tasks: Final = _intake.submit_tasks
     submit_run: Final = _intake.submit_run
     rerun: Final = _intake.rerun
     add_parents: Final = _intake.add_parents
     emit: Final = _intake.emit
+
+    # What running tasks leave, and who listens.
+    checkpoint: Final = _checkpoints.checkpoint
+    progress: Final = _checkpoints.progress
+    receivers_changed = _listening.receivers_changed
+    receiver_failed = _listening.receiver_failed
+
+    # The end.
+    fail_stop = _end.fail_stop
+    interrupted = _end.interrupted
+    halt: Final = _end.halt
+    is_left: Final = _end.is_left
+    refuse_submission = _end.refuse_submission
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -255,57 +243,6 @@ class Runtime:
         seeded = Random(seed) if seed is not None else Random()  # noqa: S311
         self._prefix = f"{seeded.getrandbits(40):010x}-"
         self.run_id = self._prefix.rstrip("-")
-
-    @defers_interrupts
-    def open(self) -> None:
-        """
-        Read the journal, once, and take up what earlier lives have left.
-
-        Raises:
-            JournalError: It cannot be used; this orchestrator has ended.
-        """
-        with self._opening:
-            if self.opened:
-                return
-            self.refuse_submission()
-            assert self.committer is not None  # noqa: S101 - else nothing is opened
-            # A submission opens it, too, before the start.
-            guard(self)
-            try:
-                with self.lock:
-                    Recovery(self).run()
-                    self.opened = True
-                    self.settle(self.now())
-                    self.opened_at = self.committer.last
-                self.loops.opened_here()
-                # Before anything else is: that this life has begun.
-                self.committer.keep(self.committer.last)
-            except BaseException as error:
-                if self.opened and isinstance(error, INTERRUPTS):
-                    # Only the wait for the commit is over.
-                    raise
-                self.closed = True
-                unguard(self)
-                self.committer.abandon()
-                self.timer.close(0)
-                cause = None if self.fault is None else self.fault.__cause__
-                if isinstance(error, InternalError) and isinstance(cause, JournalError):
-                    raise cause from None
-                raise
-
-    def durable(self) -> Committer | None:
-        """
-        What keeps the facts, if they are kept: called before something is submitted.
-
-        Raises:
-            JournalError: The journal cannot be used, or not now.
-            WouldBlockError: The caller is on an event loop, and would block it.
-        """
-        if self.committer is not None:
-            if not self.opened:
-                self.open()
-            self.committer.refuse()
-        return self.committer
 
     def is_quiet(self) -> bool:
         """Whether nothing can proceed without input from outside."""
@@ -455,19 +392,6 @@ class Runtime:
             if DEFERRED:
                 raise_deferred()
 
-    def interrupted(self, error: BaseException) -> None:
-        """
-        An exception from outside has cut a step short: nobody knows where.
-
-        What was to start may have been lost, so it stops everything, as a fault does.
-        """
-        message = f"a step was cut short by {type(error).__name__}"
-        fault = InternalError(message, hint="make a new orchestrator")
-        fault.__cause__ = error
-        # It may have come on the way into a policy, or out of one.
-        self.deciders.asking = 0
-        self.fail_stop(fault)
-
     def _touch(self) -> None:
         touched, self.kernel.touched = self.kernel.touched, []
         for row, work in touched:
@@ -527,133 +451,7 @@ class Runtime:
             self.publisher.put(items)
         items.clear()
 
-    @defers_interrupts
-    def fail_stop(self, error: BaseException) -> None:
-        """
-        A fault of our own: nothing starts any more, and nobody waits for ever.
-
-        What the state says can no longer be trusted, so every task that has not ended
-        fails with an InternalError, as does every later submission; so does one whose
-        end is not kept, and will not be. If it is the journal that is lost, its error
-        takes the place of ours, and what is under way is asked to stop.
-        """
-        with self.lock:
-            if self.fault is not None:
-                return
-            if isinstance(error, InternalError | JournalError):
-                # What is wrong with a journal is no fault of ours.
-                self.fault = _again(error)
-            else:
-                self.fault = InternalError(f"taskorch itself failed: {describe(error)}")
-            self.fault.__cause__ = error
-            message = self.fault.message
-            _LOG.critical("%s", visible(message), exc_info=error)
-            kernel = self.kernel
-            under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
-            # Nothing more will be kept: what the state says now is told.
-            kept, self.committed = self.committed, NEVER
-            left = [
-                row
-                for row in kernel.tasks.values()
-                if row.state not in TERMINAL or row.cargo._settled > kept
-            ]
-            kernel.collapse(left, message, self.now())
-            for row in left:
-                work: Work | None = row.cargo
-                if work is not None:
-                    work._error = None
-                    if work._waiters is not None:
-                        self.wake(work)
-            self.waiting.say_quiet()
-            self.waiting.return_all()
-            if self.committer is not None:
-                self.committer.lost()
-            told = []
-            if isinstance(error, JournalError):
-                told = self.attempts.in_order(
-                    [StopAttempt(row, row.attempt, "stop") for row in under_way]
-                )
-        self.attempts.carry_out(told)
-
-    def is_left(self, row: TaskRow) -> bool:
-        """
-        Whether the orchestrator has stopped, and *row* had ended by then.
-
-        Raises:
-            NotRunningError: It has stopped, and left *row* to its next life.
-        """
-        if not self.closed or self.committer is None:
-            return False
-        if row.state not in TERMINAL:
-            msg = (
-                f"the orchestrator has stopped, and left task {row.id} to its next life"
-            )
-            hint = "open the journal again, and do it there"
-            raise NotRunningError(msg, hint=hint, task_id=row.id)
-        return True
-
-    @defers_interrupts
-    def halt(self) -> None:
-        """What has not ended is left to the next life: nobody here waits for it."""
-        if self.committer is None:
-            return
-        with self.lock:
-            self.halted = True
-            for row in self.kernel.tasks.values():
-                work: Work | None = row.cargo
-                if work is not None and work._waiters is not None:
-                    self.wake(work)
-
-    def refuse_submission(self) -> None:
-        """
-        Under the lock: called where tasks come in.
-
-        Raises:
-            NotRunningError: It has stopped.
-            InternalError: It has failed.
-        """
-        if self.fault is not None:
-            fault = self.fault
-            raise _again(fault) from fault
-        if self.closed:
-            msg = "the orchestrator has stopped"
-            raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
-
     # -- tasks ---------------------------------------------------------------------
-
-    def look_up(self, *names: str) -> None:
-        """
-        Called where something is asked for: the journal has been read by then.
-
-        Raises:
-            JournalError: It cannot be.
-            NotRunningError: It was not read before the end.
-        """
-        self.deciders.refuse_reentry()
-        self.recall(names)
-        committer = self.committer
-        if committer is not None and not committer.is_idle():
-            # What is told is what is kept, and mostly that is a matter of a moment.
-            committer.flush()
-
-    def recall(self, names: Sequence[str]) -> None:
-        """
-        Look in the journal for tasks of *names* that have left memory.
-
-        Raises:
-            JournalError: It cannot be read.
-        """
-        if not self.opened:
-            self.open()
-        directory = self.directory
-        recovered = directory.recovered
-        if recovered is None:
-            return
-        unknown = directory.unknown(names)
-        while unknown:
-            found = recovered.ends(unknown)
-            with self.lock:
-                unknown = directory.recalled(found)
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
@@ -698,77 +496,6 @@ class Runtime:
         if emitted.document is None:
             emitted.document = committer.journal.document(value)
         committer.documents[work] = emitted.document
-
-    def hold_if_asked(self, row: TaskRow, attempt: int) -> None:
-        """A program has begun: it may have been suspended while it was on its way."""
-
-        def change(now: int) -> None:
-            extra = row.extra
-            asked = extra is not None and extra.suspending and extra.stop == "suspend"
-            if asked and row.attempt == attempt:
-                # Not at a checkpoint, of which it has none, but where it stands.
-                self.kernel.resume(row, now)
-                with suppress(InvalidTransitionError):
-                    self.kernel.suspend(row, now, holdable=True)
-
-        self.step(change)
-
-    def hold_gone(self, row: TaskRow, attempt: int, work: Work) -> None:
-        """What the task calls is gone: a person decides, or it comes back."""
-        described = ("InvalidTaskError", gone_of(work))
-        self.step(
-            lambda now: self.kernel.end_attempt(
-                row, attempt, "gone", now, None, described
-            )
-        )
-
-    def checkpoint(self, work: Work, attempt: int, state: Any) -> None:
-        """
-        A running task leaves *state* for its next attempt; that is not waited for.
-
-        Raises:
-            InvalidTaskError: The journal cannot keep it.
-        """
-        committer = self.committer
-        document = None
-        if committer is not None:
-            document = document_of(committer.journal.document, "state", state)
-        row = work._row
-
-        def change(now: int) -> None:
-            if row.attempt == attempt:
-                if committer is not None:
-                    committer.documents[work] = document
-                self.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
-
-        self.step(change)
-
-    def progress(self, work: Work, attempt: int, value: Any) -> None:
-        """A task reported *value*."""
-        row = work._row
-        extra_of(work).progress = value
-        if self.committer is not None:
-            try:
-                self.committer.journal.document(value)
-            except InvalidTaskError:
-                # The status has it as it is.
-                value = show(value)
-
-        if self.kernel.sink is None:
-            # Nobody listens: it has its number, and that is all.
-            self.deciders.refuse_reentry()
-            with self.lock:
-                if row.attempt == attempt:
-                    self.kernel.note(TaskProgressed, self.now(), row.id, attempt)
-            return
-
-        def change(now: int) -> None:
-            if row.attempt == attempt:
-                self.kernel.note(
-                    TaskProgressed, now, row.id, attempt, value, cargo=work
-                )
-
-        self.step(change)
 
     # -- agents --------------------------------------------------------------------
 
@@ -815,56 +542,6 @@ class Runtime:
         if self.kernel.sink:
             self.publish()
 
-    def receivers_changed(self) -> None:
-        """A receiver came or went: listen for what is wanted, and for no more."""
-        self.deciders.refuse_reentry()
-        with self._changing:
-            self._listen()
-
-    @defers_interrupts
-    def _listen(self) -> None:
-        old = {
-            (cls, id(receiver.call)): receiver
-            for cls, receivers in self.publisher.receivers.items()
-            for receiver in receivers
-        }
-        wanted = {
-            cls: tuple(
-                old.get((cls, id(call))) or Receiver(name, call) for call in calls
-            )
-            for cls, (name, calls) in self.signals.connected().items()
-        }
-        facts = {
-            fact: None
-            for fact, views in VIEWS.items()
-            if any(view in wanted for view in views)
-        }
-        keep = self.memory is None or self.memory.keep_events
-        with self.lock:
-            self.publisher.receivers = wanted
-            self.wanted = frozenset(facts)
-            if not self.opened:
-                # The facts of earlier lives are told to nobody.
-                return
-            sink = self.kernel.sink
-            if sink is None and (facts or keep):
-                sink = []
-            elif not (facts or keep):
-                sink = None
-            classes = frozenset(CATALOGUE if keep else facts)
-            self.kernel.listen(sink, classes)
-        self.timer.monitor(any(cls in wanted for cls in MONITORING))
-
-    def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
-        """A receiver raised."""
-        self.notices.receiver_failed(receiver, error)
-        described = said(error)
-        self.step(
-            lambda now: self.kernel.note(
-                ReceiverFailed, now, receiver.signal, receiver.name, *described
-            )
-        )
-
     @defers_interrupts
     def component_error(
         self, fault: PolicyFault, task_id: str | None
@@ -893,8 +570,3 @@ class Runtime:
     def report(self) -> None:
         """Monitoring: say how things stand, to those who listen."""
         self._report(self)
-
-
-def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
-    """A copy of *fault*, for somebody else to raise."""
-    return type(fault)(fault.message, hint=fault.hint)

@@ -1,0 +1,165 @@
+"""The end of a runtime, by a fault or a stop, and what is refused from then on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final, Protocol
+
+from taskorch._visible import visible
+from taskorch.errors import InternalError, JournalError, NotRunningError
+from taskorch.kernel import Kernel, StopAttempt, TaskRow, describe, is_under_way
+from taskorch.model import TERMINAL
+from taskorch.runtime._attempts import Attempts
+from taskorch.runtime._committer import Committer
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._work import NEVER, Work
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """What the end of a runtime asks of it."""
+
+    attempts: Attempts
+    closed: bool
+    #: The last fact that is kept.
+    committed: int
+    deciders: PolicyDeciders
+    fault: InternalError | JournalError | None
+    halted: bool
+    kernel: Kernel
+    lock: threading.Lock
+    waiting: Waiting
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps the facts, if they are kept."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns."""
+        ...
+
+    def fail_stop(self, error: BaseException) -> None:
+        """Nothing starts any more, and nobody waits for ever."""
+        ...
+
+    def wake(self, work: Work) -> None:
+        """Tell those who wait for *work*."""
+        ...
+
+
+def interrupted(rt: Owner, error: BaseException) -> None:
+    """
+    An exception from outside has cut a step short: nobody knows where.
+
+    What was to start may have been lost, so it stops everything, as a fault does.
+    """
+    message = f"a step was cut short by {type(error).__name__}"
+    fault = InternalError(message, hint="make a new orchestrator")
+    fault.__cause__ = error
+    # It may have come on the way into a policy, or out of one.
+    rt.deciders.asking = 0
+    rt.fail_stop(fault)
+
+
+@defers_interrupts
+def fail_stop(rt: Owner, error: BaseException) -> None:
+    """
+    A fault of our own: nothing starts any more, and nobody waits for ever.
+
+    What the state says can no longer be trusted, so every task that has not ended
+    fails with an InternalError, as does every later submission; so does one whose
+    end is not kept, and will not be. If it is the journal that is lost, its error
+    takes the place of ours, and what is under way is asked to stop.
+    """
+    with rt.lock:
+        if rt.fault is not None:
+            return
+        if isinstance(error, InternalError | JournalError):
+            # What is wrong with a journal is no fault of ours.
+            rt.fault = _again(error)
+        else:
+            rt.fault = InternalError(f"taskorch itself failed: {describe(error)}")
+        rt.fault.__cause__ = error
+        message = rt.fault.message
+        _LOG.critical("%s", visible(message), exc_info=error)
+        kernel = rt.kernel
+        under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
+        # Nothing more will be kept: what the state says now is told.
+        kept, rt.committed = rt.committed, NEVER
+        left = [
+            row
+            for row in kernel.tasks.values()
+            if row.state not in TERMINAL or row.cargo._settled > kept
+        ]
+        kernel.collapse(left, message, rt.now())
+        for row in left:
+            work: Work | None = row.cargo
+            if work is not None:
+                work._error = None
+                if work._waiters is not None:
+                    rt.wake(work)
+        rt.waiting.say_quiet()
+        rt.waiting.return_all()
+        if rt.committer is not None:
+            rt.committer.lost()
+        told = []
+        if isinstance(error, JournalError):
+            told = rt.attempts.in_order(
+                [StopAttempt(row, row.attempt, "stop") for row in under_way]
+            )
+    rt.attempts.carry_out(told)
+
+
+def is_left(rt: Owner, row: TaskRow) -> bool:
+    """
+    Whether the orchestrator has stopped, and *row* had ended by then.
+
+    Raises:
+        NotRunningError: It has stopped, and left *row* to its next life.
+    """
+    if not rt.closed or rt.committer is None:
+        return False
+    if row.state not in TERMINAL:
+        msg = f"the orchestrator has stopped, and left task {row.id} to its next life"
+        hint = "open the journal again, and do it there"
+        raise NotRunningError(msg, hint=hint, task_id=row.id)
+    return True
+
+
+@defers_interrupts
+def halt(rt: Owner) -> None:
+    """What has not ended is left to the next life: nobody here waits for it."""
+    if rt.committer is None:
+        return
+    with rt.lock:
+        rt.halted = True
+        for row in rt.kernel.tasks.values():
+            work: Work | None = row.cargo
+            if work is not None and work._waiters is not None:
+                rt.wake(work)
+
+
+def refuse_submission(rt: Owner) -> None:
+    """
+    Under the lock: called where tasks come in.
+
+    Raises:
+        NotRunningError: It has stopped.
+        InternalError: It has failed.
+    """
+    if rt.fault is not None:
+        fault = rt.fault
+        raise _again(fault) from fault
+    if rt.closed:
+        msg = "the orchestrator has stopped"
+        raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
+
+
+def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
+    """A copy of *fault*, for somebody else to raise."""
+    return type(fault)(fault.message, hint=fault.hint)
