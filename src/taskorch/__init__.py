@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from taskorch._contexts import current_context as current_context
     from taskorch._decorators import task as task
     from taskorch._executor import TaskExecutor as TaskExecutor
-    from taskorch._facade import TaskOrchestrator as TaskOrchestrator
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
     from taskorch._managers import WorkflowContext as WorkflowContext
     from taskorch._managers import WorkflowRun as WorkflowRun
+    from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
     from taskorch.errors import CycleError as CycleError
     from taskorch.errors import DependencyFailedError as DependencyFailedError
     from taskorch.errors import DuplicateTaskError as DuplicateTaskError
@@ -78,9 +78,9 @@ _WHERE = {
     "taskorch._contexts": ("TaskContext", "current_context"),
     "taskorch._decorators": ("task",),
     "taskorch._executor": ("TaskExecutor",),
-    "taskorch._facade": ("TaskOrchestrator",),
     "taskorch._handles": ("TaskHandle", "as_completed"),
     "taskorch._managers": ("WorkflowContext", "WorkflowRun"),
+    "taskorch._orchestrator": ("TaskOrchestrator",),
     "taskorch.errors": (
         "CycleError",
         "DependencyFailedError",

@@ -20,7 +20,7 @@ from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._managers import WorkflowRun
-    from taskorch._orchestrator import BlockingOrchestrator
+    from taskorch._orchestrator import TaskOrchestrator
     from taskorch.model import (
         Explanation,
         Health,
@@ -49,7 +49,7 @@ class AsyncOrchestrator:
     Handles are awaitable themselves.
     """
 
-    def __init__(self, orchestrator: BlockingOrchestrator) -> None:
+    def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch = orchestrator
 
     async def _committed(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:

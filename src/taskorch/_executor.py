@@ -20,8 +20,8 @@ from typing import (
     overload,
 )
 
-from taskorch._facade import TaskOrchestrator
 from taskorch._futures import TaskFuture, cancel_all
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, WouldBlockError
 from taskorch.model import check_count
 from taskorch.model._show import show

@@ -1,4 +1,4 @@
-"""What threads ask of an orchestrator: composes the parts, and decides nothing."""
+"""The facade: composes the parts, and decides nothing."""
 
 from __future__ import annotations
 
@@ -58,9 +58,11 @@ from taskorch.model._limits import (
     SIGNAL_SECONDS,
 )
 from taskorch.model._show import show
+from taskorch.model._suggesting import suggesting
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
+from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
 from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._interrupts import (
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from taskorch._aio import AsyncOrchestrator
     from taskorch._managers import WorkflowManager
     from taskorch.protocols import (
         AgentRegistry,
@@ -99,7 +102,7 @@ if TYPE_CHECKING:
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow
 
-__all__ = ("BlockingOrchestrator",)
+__all__ = ("TaskOrchestrator",)
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -108,8 +111,55 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _BY_KIND: Final[Any] = object()
 
 
-class BlockingOrchestrator:
-    """`TaskOrchestrator`, but for what coroutines use of it."""
+@suggesting
+class TaskOrchestrator:
+    """
+    Validates, orders, routes, runs, retries, times and explains tasks.
+
+    Use it in a `with` or an `async with` block. Nothing is started, and no file or
+    clock is touched for work, before the block is entered or `start` is called; what
+    is submitted earlier waits until then. All methods may be called from any thread.
+
+    Ctrl-C never leaves an orchestrator that cannot be used; one that comes during a
+    step arrives at its end. For that, `start` on the main thread puts a handler in the
+    place of Python's own for SIGINT, and the last `stop` takes it back.
+
+    Args:
+        registry: Which agents match a task (`CapabilityRegistry`).
+        router: Which of them does it (`PerformanceRouter`).
+        validator: Whether a task is accepted (`StructuralValidator`).
+        state_machine: A view of the states of your own (`StandardStateMachine`).
+        queue: Order and admission (`PriorityQueue`).
+        retry_handler: What follows a failure (`BackoffRetryHandler`).
+        allocator: Who gets resources (`PoolAllocator`: all or nothing).
+        journal: None keeps all in memory. A path makes it durable: what was submitted
+            there survives the process, and goes on when the same path is opened again.
+            Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
+        resources: The pools; None is this machine's `cpu` and `memory_mb`.
+        concurrency: Attempts that run at once.
+        executors: Executors of your own, by name: of `concurrent.futures`, or each an
+            `AttemptExecutor`.
+        durability: Of a journal that is given by its path: `"power"` survives a loss
+            of power, `"process"` only the death of the process, and is much faster.
+        keep_finished: Finished tasks that stay in memory.
+        max_queued: Queued tasks beyond which none is admitted; None is without limit.
+        unknown_capability: Whether a task that no agent can do is refused
+            (`"refuse"`) or waits for one (`"wait"`).
+        stop_timeout: Seconds that the end of the block waits for work to finish;
+            None is for ever.
+        rerun_failed: Whether a task or a workflow that had failed in an earlier life
+            of a durable orchestrator runs again when it is submitted again. In the
+            same life it stays failed.
+        seed: Repeats every random choice.
+        monitor_interval: Seconds between monitoring events, while somebody listens.
+        tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
+            has been set for the process by now, or by the start. If none has, no spans
+            are made, and nothing of OpenTelemetry is imported.
+        meter_provider: Whose OpenTelemetry metrics are measured; None likewise.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range, or a part lacks a method.
+    """
 
     def __init__(
         self,
@@ -194,6 +244,7 @@ class BlockingOrchestrator:
             rerun_failed=rerun_failed,
         )
         self._lifecycle = Lifecycle(self._rt)
+        self._aio: AsyncOrchestrator | None = None
         self._providers = tracer_provider, meter_provider
         self._look_for_sdk()
 
@@ -778,6 +829,15 @@ class BlockingOrchestrator:
         return self._rt.signals
 
     @property
+    def aio(self) -> AsyncOrchestrator:
+        """The same methods as awaitables."""
+        if self._aio is None:
+            from taskorch._aio import AsyncOrchestrator  # noqa: PLC0415 - asyncio's world
+
+            self._aio = AsyncOrchestrator(self)
+        return self._aio
+
+    @property
     def workflows(self) -> WorkflowManager:
         """Starts workflows and controls their runs."""
         from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
@@ -903,6 +963,29 @@ class BlockingOrchestrator:
         was_stopped = self._rt.closed
         report = _stop_signals.end_block(
             self._lifecycle, self._stop_timeout, failed=kind is not None
+        )
+        if kind is None and not was_stopped:
+            self._rt.notices.block_ended(report)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio_loop("the start of an orchestrator", "orch.start")
+        self._rt.loops.adopt(loop)
+        if self._rt.committer is not None:
+            # A journal can take a while to read.
+            await asyncio.to_thread(self.start)
+        else:
+            self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        was_stopped = self._rt.closed
+        report = await _stop_signals.end_block_of_coroutine(
+            self._lifecycle, self.aio.stop, error
         )
         if kind is None and not was_stopped:
             self._rt.notices.block_ended(report)

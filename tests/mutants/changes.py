@@ -40,14 +40,7 @@ class Part:
 PARTS = {
     "kernel": Part(("kernel",), ("tests/kernel", "tests/simulation")),
     "runtime": Part(
-        (
-            "runtime",
-            "_facade.py",
-            "_orchestrator.py",
-            "_contexts.py",
-            "_handles.py",
-            "_aio.py",
-        ),
+        ("runtime", "_orchestrator.py", "_handles.py", "_aio.py"),
         (
             "tests/integration",
             "tests/faults",

@@ -21,7 +21,7 @@ from joblib import cpu_count
 from joblib.parallel import ParallelBackendBase, register_parallel_backend
 
 from taskorch._executor import TaskExecutor
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 
 __all__ = ("register",)
 

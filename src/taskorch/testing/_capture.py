@@ -18,7 +18,7 @@ from taskorch.events import (
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
-    from taskorch._facade import TaskOrchestrator
+    from taskorch._orchestrator import TaskOrchestrator
 
 E = TypeVar("E", bound=Event)
 

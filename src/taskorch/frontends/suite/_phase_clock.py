@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import TaskEvent
 from taskorch.frontends.suite._model import Suite, SuitePhase
 

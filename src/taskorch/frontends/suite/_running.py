@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,

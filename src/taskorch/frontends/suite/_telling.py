@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import (
     TaskCancelled,
     TaskCompleted,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from taskorch._contexts import TaskContext
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.frontends.suite._placeholders import filled
 from taskorch.frontends.suite._sharding import about_of, judged

@@ -16,8 +16,8 @@ from typing import Any, Final, Self
 
 import attrs
 
-from taskorch._facade import TaskOrchestrator
 from taskorch._handles import TaskHandle
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
 from taskorch.frontends.workspace._claims import Claims

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from taskorch._facade import TaskOrchestrator
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._agents import AgentProgram
 from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._task_file import TaskFile

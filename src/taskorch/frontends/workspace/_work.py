@@ -30,8 +30,8 @@ from taskorch.runtime._clock import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
-    from taskorch._facade import TaskOrchestrator
     from taskorch._handles import TaskHandle
+    from taskorch._orchestrator import TaskOrchestrator
 
 #: Seconds between two looks at what another runner does: more and more.
 _FIRST_LOOK: Final = 0.02
