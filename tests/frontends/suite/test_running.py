@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -236,3 +238,31 @@ def test_the_time_of_a_phase_in_virtual_time(over, tmp_path):
     clock._started(Event("other/x"))
     clock._ended(Event(f"{RUN}/B"))
     clock.stop()
+
+
+def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch):
+    """The journal cannot be written: it waits until it can, and says both."""
+    monkeypatch.setattr("taskorch.journal._file._PATIENCE", 0.02)
+    (here / "B.sh").write_text("while ! [ -e go ]; do sleep 0.01; done")
+    others = []
+
+    def lock(event):
+        if event.name == "A":
+            other = sqlite3.connect(
+                here / "out/journal.db", isolation_level=None, check_same_thread=False
+            )
+            other.execute("BEGIN IMMEDIATE")
+            others.append(other)
+            (here / "go").touch()
+
+    def let_go():
+        eventually(lambda: "nothing new begins until this is mended" in caplog.text)
+        others[0].close()
+
+    helper = threading.Thread(target=let_go)
+    helper.start()
+    done = go(here, tell=lock)
+    helper.join()
+    assert done.passed
+    assert "journal.db cannot be written now: database is locked" in caplog.text
+    assert "the journal can be written again: it goes on" in caplog.text

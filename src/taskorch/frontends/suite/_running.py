@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from taskorch.errors import (
     WorkflowFailedError,
 )
 from taskorch.events import (
+    JournalDegraded,
+    JournalRestored,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -40,6 +43,7 @@ from taskorch.frontends.suite._writing import written
 from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
 
+_LOG: Final = logging.getLogger(__name__)
 #: The id of the run in its journal.
 RUN: Final = "suite"
 
@@ -240,7 +244,16 @@ def _connect(
             ended.add(name)
         tell(Ended(name, state, agent, attempt, message, len(ended), len(names)))
 
+    def stuck(event: JournalDegraded) -> None:
+        text = "taskorch: nothing new begins until this is mended: %s"
+        _LOG.warning(text, event.reason)
+
+    def unstuck(_event: JournalRestored) -> None:
+        _LOG.warning("taskorch: the journal can be written again: it goes on")
+
     signals = orchestrator.signals
+    signals.journal_degraded.connect(stuck)
+    signals.journal_restored.connect(unstuck)
     signals.task_started.connect(started)
     for signal in (
         *(signals.task_completed, signals.task_retrying),
