@@ -174,7 +174,7 @@ class _Guess:
             return 0.0
         agents = row.bucket.agents
         many = min(self._kernel.concurrency, sum(agent.limit for agent in agents))
-        running = self._holders.rows
+        running = list(self._holders.rows())
         if alone:
             running = [other for other in running if other.agent in agents]
         if "resource" in short:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from itertools import chain, islice
+from collections.abc import Iterator
+from itertools import chain, islice, tee
 from typing import Final, TypeAlias
 
 from taskorch.kernel._application import agent_of, is_under_way
@@ -45,7 +45,7 @@ def leaked_shares(kernel: KernelState) -> list[Share]:
 
 class Holders:
     """
-    The attempts that hold something, looked for once a question needs them.
+    The attempts that hold something, looked for only as far as a question needs it.
 
     The kernel keeps no list of them, since that would cost every start. Where more
     than twice `REACH` tasks are in memory, some may be missing.
@@ -53,24 +53,13 @@ class Holders:
 
     def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
+        self._rows = _under_way(kernel)
 
-    @cached_property
-    def rows(self) -> list[TaskRow]:
+    def rows(self) -> Iterator[TaskRow]:
         """The tasks with an attempt under way."""
-        kernel = self._kernel
-        tasks = kernel.tasks.values()
-        found: dict[TaskRow, None] = {}
-        # What has not been found yet: tasks that run, and slots of those that do not.
-        running = kernel.active
-        slots = kernel.running - sum(leak.slots for leak in kernel.leaked.values())
-        for row in chain(islice(tasks, REACH), islice(reversed(tasks), REACH)):
-            if not running and not slots:
-                break
-            if row.state in _HOLDING and row not in found and is_under_way(row):
-                found[row] = None
-                running -= row.state is TaskState.RUNNING
-                slots -= share_of(row)[2]
-        return list(found)
+        # A copy of the iterator remembers what any other has found.
+        self._rows, rows = tee(self._rows)
+        return rows
 
     def of(self, name: str | None, need: int, agent: AgentRow | None = None) -> Held:
         """
@@ -79,9 +68,9 @@ class Holders:
         So many that there are enough to be named, and that together hold *need*.
         """
         held: Held = []
-        for holder, where, slots, alloc in chain(
-            map(share_of, self.rows), leaked_shares(self._kernel)
-        ):
+        there = (row for row in self.rows() if agent in (None, row.agent))
+        leaks = leaked_shares(self._kernel)
+        for holder, where, slots, alloc in chain(map(share_of, there), leaks):
             units = slots if name is None else dict(alloc).get(name, 0)
             if units and agent in (None, where):
                 held.append((holder, units))
@@ -89,6 +78,22 @@ class Holders:
                 if need <= 0 and len(held) >= NAMED:
                     break
         return held
+
+
+def _under_way(kernel: KernelState) -> Iterator[TaskRow]:
+    tasks = kernel.tasks.values()
+    seen: set[TaskRow] = set()
+    # What has not been found yet: tasks that run, and slots of those that do not.
+    running = kernel.active
+    slots = kernel.running - sum(leak.slots for leak in kernel.leaked.values())
+    for row in chain(islice(tasks, REACH), islice(reversed(tasks), REACH)):
+        if not running and not slots:
+            return
+        if row.state in _HOLDING and row not in seen and is_under_way(row):
+            seen.add(row)
+            running -= row.state is TaskState.RUNNING
+            slots -= share_of(row)[2]
+            yield row
 
 
 def enough(held: Held, need: int) -> tuple[str, ...]:
