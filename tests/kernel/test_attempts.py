@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kernel.commands import DecideTask, EndAttempt
-from tests.kernel.harness import SEC, Machine, S
+from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.events import (
     AttemptStopping,
@@ -114,6 +114,36 @@ def test_a_failure_for_good():
     assert kernel.types["call"].failures == {"KeyError": 1}
     assert kernel.agents["local"].failed == 1
     assert kernel.retries_exhausted == 0
+
+
+class Reading(Policies):
+    """A retry handler that reads the error of the task that it is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = []
+
+    def retry(self, row, error, cause, elapsed_ns, now):
+        self.read.append((row.attempt, row.extra.error, cause))
+        return super().retry(row, error, cause, elapsed_ns, now)
+
+
+def test_the_retry_handler_sees_the_failure_that_it_is_asked_about():
+    """In the task itself; and not the one before."""
+    policies = Reading()
+    machine = Machine(policies=policies)
+    policies.delays["t"] = [0, 0]
+    machine.submit("t", timeout_ns=SEC)
+    machine.end("t", "failed", error=KeyError("k"))
+    machine.end("t", "failed", error=ValueError("v"))
+    machine.after(SEC)
+    machine.end("t", "stopped")
+    words = "attempt 3 ran longer than its timeout of 1 s"
+    assert policies.read == [
+        (1, ("KeyError", "'k'", "error"), "error"),
+        (2, ("ValueError", "v", "error"), "error"),
+        (3, ("TaskTimeoutError", words, "timeout"), "timeout"),
+    ]
 
 
 def test_an_error_that_cannot_be_printed():

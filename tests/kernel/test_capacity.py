@@ -62,6 +62,20 @@ def test_what_it_names_bounds_it_although_the_pool_has_more(rigid):
 
 
 @RIGID
+@pytest.mark.parametrize("pools", [None, Resources(cpu=9)])
+def test_what_an_agent_says_of_tasks_that_do_not_say_bounds_it_too(rigid, pools):
+    """Its slots are unlimited; its capacity is for two of its requests, and a bit."""
+    machine = Machine(pools=pools, policies=Policies(rigid=rigid))
+    room = Resources(cpu=2.5)
+    machine.agent("w", "x", capacity=room, request=Resources(cpu=1))
+    machine.submit_all("t", "u", "v", requires=("x",))
+    assert running(machine) == ["t", "u"]
+    assert machine.kernel.agents["w"].view.used == Resources(cpu=2)
+    machine.end("t")
+    assert running(machine) == ["u", "v"]
+
+
+@RIGID
 def test_of_what_it_has_none_it_is_given_none(rigid):
     """A zero that is named bounds it, as any other amount does."""
     pools = Resources(cpu=4, gpu=4)

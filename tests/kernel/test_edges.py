@@ -166,6 +166,19 @@ def test_a_ring_is_named_in_order(task, after, ring):
     assert machine.told(TaskParentsAdded) == []
 
 
+@pytest.mark.parametrize("between", [0, 1, 2, 3])
+def test_a_ring_that_is_found_from_below_is_named_in_order(between):
+    """Where what it is to wait for waits for much else: that takes longer to look at."""
+    line = ["a", *(f"m{number}" for number in range(between)), "z"]
+    machine = chain("root", *line[:-1])
+    others = [f"other-{number}" for number in range(9)]
+    machine.submit_all(*others, after=["root"])
+    machine.submit("z", after=[line[-2], *others])
+    with pytest.raises(CycleError) as caught:
+        machine.add_parents("a", "z")
+    assert caught.value.cycle == ("a", *line[:0:-1])
+
+
 def test_joins_that_would_wait_for_each_other():
     """A ring is refused, whatever its joins would make of it."""
     machine = chain("root")

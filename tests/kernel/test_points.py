@@ -173,6 +173,19 @@ def test_tidying_up_changes_nothing(seed):
     assert points.seen
 
 
+def test_where_a_point_tidies_up_nothing_stale_is_left():
+    """Who leaves the queue by the side door leaves nothing behind in it."""
+    machine = Machine(concurrency=1)
+    machine.kernel.points = Only({"bucket.compact"})
+    machine.submit_all("runs", "a", "b", "c")
+    machine.submit("first", priority=1)
+    bucket = machine.row("a").bucket
+    for name in ("b", "first"):
+        machine.cancel(name)
+        assert len(bucket.fifo) + len(bucket.heap) == bucket.size
+    assert bucket.rows() == [machine.row("a"), machine.row("c")]
+
+
 def test_a_task_that_outlives_its_bucket():
     """Its place in the queue is kept, where it waits twice for one and the same thing."""
     machine = Machine()

@@ -574,6 +574,25 @@ def test_a_snapshot_is_json_and_says_what_the_facts_say(seed):
     assert take_snapshot(again, made.machine.now) == state
 
 
+def test_a_restoration_says_what_it_is_of():
+    """Which fact it holds for, when it was taken, and what it needs to be told."""
+    machine = Machine(keep_finished=0)
+    machine.submit_all("a", "b")
+    machine.end("a")
+    machine.emit("go", keep=9 * SEC)
+    event = machine.kernel.seq
+    machine.submit("c")
+    machine.after(3 * SEC)
+    restoration = Restoration(
+        new_like(machine.kernel), take_snapshot(machine.kernel, machine.now)
+    )
+    assert restoration.seq == machine.kernel.seq == event + 2
+    assert restoration.at_ns == machine.now == 4 * SEC
+    assert restoration.ids == ["b", "c"]
+    assert restoration.events == [event]
+    assert [restoration.is_kept(name) for name in "abc"] == [False, True, True]
+
+
 def test_a_snapshot_does_not_change_with_the_kernel():
     machine = Machine()
     machine.submit("a")

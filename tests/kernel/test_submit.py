@@ -13,6 +13,7 @@ from taskorch.errors import (
 )
 from taskorch.events import TaskBlocked, TaskSubmitted
 from taskorch.kernel import PolicyFault, Spec, check_invariants
+from taskorch.kernel._rows import RowExtra
 from taskorch.model import Resources
 
 
@@ -258,6 +259,61 @@ def test_first_state():
         ("waits", "parent"),
         ("parent",),
     )
+
+
+class Asked(Policies):
+    """Notes what the StateMachine is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.watches = None
+        self.about = {}
+
+    def check(self, row, before, after, reason, now):
+        if before is None:
+            self.about[row.id] = (after, reason)
+        return super().check(row, before, after, reason, now)
+
+
+@pytest.mark.parametrize("early", [None, -1, 0, 1])
+@pytest.mark.parametrize(
+    "parents", [[], ["done"], ["waits"], ["done", "waits"], ["bad"], ["bad", "done"]]
+)
+def test_the_state_machine_is_asked_about_the_first_state_that_it_has(parents, early):
+    """Whatever it waits for: a task or a date, which may have come or be over."""
+    policies = Asked()
+    machine = Machine(policies=policies, concurrency=3)
+    machine.submit_all("done", "bad", "waits")
+    machine.end("done")
+    machine.fail("bad")
+    machine.kernel.paused = True
+    date = None if early is None else machine.now + early
+    machine.submit("t", after=parents, not_before=date)
+    assert policies.about["t"] == (machine.state("t"), "submitted")
+    waits = "waits" in parents or early == 1
+    expected = S.PENDING if waits else S.QUEUED
+    assert machine.state("t") is (S.BLOCKED if "bad" in parents else expected)
+
+
+def test_a_new_task_has_neither_begun_nor_ended():
+    """Until it starts, and until it ends: what it says of that is nothing."""
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    row = machine.row("b")
+    assert (row.started_ns, row.ended_ns, row.attempt) == (0, 0, 0)
+    assert (row.submitted_ns, row.ready_ns, row.key) == (machine.now,) * 3
+    assert (row.agent, row.reason, row.alloc, row.ticket) == (None, "", (), 0)
+    assert (row.links, row.extra, row.named) == (None, None, False)
+    row = machine.row("a")
+    assert (row.started_ns, row.ended_ns, row.attempt) == (machine.now, 0, 1)
+
+
+def test_what_is_unusual_of_a_task_is_nothing_at_first():
+    """Whatever made room for it: no number, no time, no reason and no task."""
+    extra = RowExtra()
+    assert not any(getattr(extra, name) for name in extra.__slots__)
+    assert extra.past is extra.error is extra.deadline_ns is None
+    assert extra.rerun_of is extra.rerun_id is None
 
 
 def test_a_batch_may_refer_forward():
