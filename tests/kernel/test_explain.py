@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.commands import SubmitTask
+from tests.kernel.commands import CancelTask, SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Spec, Terms, _explain, explain
@@ -429,3 +429,153 @@ def test_a_wait_that_has_not_begun() -> None:
     assert kinds("w") == [["suspended", "event"]]
     event = explain(machine.kernel, machine.row("w"), machine.now, whole=True).then[0]
     assert event.until == 5
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_how_often_it_was_tried_before_it_failed(attempts: int) -> None:
+    """The number is told where there was more than one, and so is that it was enough."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0] * (attempts - 1)
+    machine.submit("t")
+    for _ in range(attempts):
+        machine.fail("t")
+    (blocker,) = machine.why("t").blockers
+    many, enough = "", ""
+    if attempts > 1:
+        many = f" after {attempts} attempts"
+        enough = " Its retry policy allowed no more."
+    told = f"It failed{many} (error): ValueError: it went wrong.{enough}"
+    assert blocker.detail == told
+    assert len(machine.why("t").retries) == attempts - 1
+
+
+def test_the_retry_policy_is_not_blamed_for_another_end() -> None:
+    """A decision, after two attempts, is nothing that it did not allow."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", idempotent=False)
+    machine.fail("t")
+    machine.end("t", "lost")
+    machine.decide("t", "fail", "given up")
+    (blocker,) = machine.why("t").blockers
+    assert blocker.detail.startswith("It failed after 2 attempts (decision): ")
+    assert "retry policy" not in blocker.detail
+
+
+class Silent(Policies):
+    """Its retry handler gives no reason."""
+
+    def retry(self, *asked: Any) -> tuple[bool, int, str]:
+        again, delay, _ = super().retry(*asked)
+        return again, delay, ""
+
+
+def test_a_retry_and_an_end_without_a_reason() -> None:
+    """A policy, or a person, may give none."""
+    machine = Machine(policies=Silent())
+    machine.policies.delays["t"] = [0]
+    machine.submit("t")
+    machine.fail("t")
+    assert machine.why("t").retries == ("no reason given",)
+    machine.do(CancelTask("t", ""))
+    machine.end("t", "stopped")
+    (blocker,) = machine.why("t").blockers
+    assert blocker.detail == "It has ended."
+
+
+def test_what_was_asked_to_stop_says_where_and_why() -> None:
+    machine = Machine()
+    machine.submit("t")
+    machine.cancel("t")
+    (blocker,) = machine.why("t").blockers
+    assert (blocker.kind, blocker.name) == ("stopping", "local")
+    assert blocker.detail == "It runs on local, and was asked to stop: called off."
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "running"])
+def test_of_what_runs_or_has_ended_nothing_comes_next(state: str) -> None:
+    """Though all slots are taken, and nobody could do it any more."""
+    machine = Machine(concurrency=1)
+    machine.agent("a", "x")
+    machine.submit("t", requires=("x",))
+    if state == "cancelled":
+        machine.cancel("t")
+        machine.end("t", "stopped")
+    elif state != "running":
+        machine.end("t", state)
+    machine.submit("other")
+    machine.policies.knows = lambda row, agent: False
+    machine.agent("b", "y")
+    told = explain(
+        machine.kernel, machine.row("t"), machine.now, whole=True, estimates=True
+    )
+    assert told.state == state
+    assert (told.then, told.estimate, told.position) == ((), None, None)
+    assert told.more_agents == 0
+
+
+def test_an_event_that_is_not_kept_any_more() -> None:
+    """From the instant on at which it is dropped, although nobody has dropped it yet."""
+    machine = Machine()
+    machine.submit("a")
+    wait(machine, "w", ("go", None, False), after=("a",))
+    machine.emit("go", keep=3 * SEC)
+    kinds = []
+    for _ in range(3):
+        machine.now += SEC
+        told = explain(machine.kernel, machine.row("w"), machine.now, whole=True)
+        kinds.append([blocker.kind for way in told.ways for blocker in way])
+    assert kinds == [["dependency"], ["dependency"], ["dependency", "event"]]
+
+
+def test_a_wait_for_an_approval() -> None:
+    """Somebody gives it by its run and its phase, once it is asked for."""
+    machine = Machine()
+    machine.submit("a")
+    asks = ("approval of run/plan", None, False)
+    wait(machine, "w", asks)
+    wait(machine, "later", asks, after=("a",))
+    (blocker,) = machine.why("w").blockers
+    assert blocker.detail == "It waits for somebody to approve."
+    assert (blocker.kind, blocker.name) == ("event", "approval of run/plan")
+    (remedy,) = blocker.remedies
+    assert (remedy.kind, remedy.tasks) == ("decide", ("w",))
+    assert str(remedy) == "Call orch.workflows.approve('run', 'plan', by=…)."
+    told = explain(machine.kernel, machine.row("later"), machine.now, whole=True)
+    assert [blocker.remedies for blocker in told.then] == [()]
+
+
+@pytest.mark.parametrize("left", [-1, 0, 1])
+def test_a_deadline_beside_a_date(left: int) -> None:
+    """It comes first if it comes at the same instant; and what is said of both."""
+    machine = Machine()
+    date = machine.now + 9 * SEC
+    machine.submit("t", not_before=date, deadline=date + left)
+    delay, *more = machine.why("t").blockers
+    assert delay.detail == "It may not start for another 9 s."
+    assert (delay.until, delay.remedies[0].seconds) == (9, 9)
+    assert delay.remedies[0].detail == "Wait for 9 s."
+    assert [blocker.kind for blocker in more] == (["deadline"] if left <= 0 else [])
+    assert all(blocker.until == pytest.approx(9) for blocker in more)
+
+
+def test_a_date_that_has_come_is_no_delay() -> None:
+    """From that instant on, and before anybody has looked at it."""
+    machine = Machine()
+    machine.submit("t", not_before=machine.now + SEC)
+    machine.now += SEC - 1
+    assert machine.kinds("t") == ["delay"]
+    machine.now += 1
+    assert machine.kinds("t") == []
+
+
+@pytest.mark.parametrize("many", [5, 6, 7])
+def test_a_few_attempts_are_told_one_by_one(many: int) -> None:
+    machine = Machine()
+    machine.policies.delays["t"] = [0] * many
+    machine.submit("t")
+    for _ in range(many):
+        machine.fail("t")
+    text = str(machine.why("t"))
+    assert text.count("It was tried again: once more.") == 5
+    assert (f"It was tried again {many - 5} time" in text) == (many > 5)

@@ -1,10 +1,14 @@
 """When a task may start: guesses that say what they rest on."""
 
+from dataclasses import dataclass
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, Terms, explain
+from taskorch.kernel import Spec, TaskRow, Terms, explain
 from taskorch.kernel._explain import _estimate as estimates
 from taskorch.model import Estimate, Resources
 
@@ -285,3 +289,276 @@ def test_what_runs_in_any_case_starts_when_its_parents_are_over() -> None:
     assert guess(machine, "runs").seconds == 6
     machine.submit("never", after=["bad", "good"], join=2, on_failure="run")
     assert guess(machine, "never").seconds == 6
+
+
+# -- with one slot, it is plain arithmetic ---------------------------------------------
+
+#: What tasks take, in seconds.
+MEAN = 10.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A task that is submitted: how urgent, how late, and after which of those before."""
+
+    priority: int = 0
+    #: In how many seconds it may start, if that is said.
+    date: int | None = None
+    after: tuple[int, ...] = ()
+    join: str | int = "all"
+    #: How many seconds later the next one comes.
+    pause: int = 0
+
+
+class Arithmetic:
+    """When tasks may start that share one slot: by the rule, and by nothing else."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        rows = machine.kernel.tasks.values()
+        queued = [row for row in rows if row.state is S.QUEUED]
+        self.order = sorted(queued, key=lambda row: (row.key, row.seq))
+
+    def left(self) -> float:
+        """Until the slot is free."""
+        (name,) = self.machine.running()
+        elapsed = (self.machine.now - self.machine.row(name).started_ns) / SEC
+        return max(0.0, MEAN - elapsed)
+
+    def ready(self, row: TaskRow) -> float:
+        """Until it waits for no date, and for no other task."""
+        date = 0 if row.extra is None else row.extra.due_ns
+        ready = max(0.0, (date - self.machine.now) / SEC)
+        if row.links is None:
+            return ready
+        open_ones = [p for p in row.links.parents if p.state is not S.COMPLETED]
+        terms = row.links.terms
+        if terms is not None and terms.joined:
+            return ready
+        ends = sorted(self.end(parent) for parent in dict.fromkeys(open_ones))
+        if terms is not None and terms.join != "finished":
+            ends = ends[: 1 if terms.join == "any" else int(terms.join)]
+        return max([ready, *ends])
+
+    def turn(self, row: TaskRow) -> float:
+        """Until the slot is its own, if it asked now."""
+        before = self.order.index(row) if row in self.order else 0
+        return self.left() + before * MEAN
+
+    def start(self, row: TaskRow) -> float:
+        return max(self.ready(row), self.turn(row))
+
+    def end(self, row: TaskRow) -> float:
+        if row.state is S.RUNNING:
+            return self.left()
+        begin = self.ready(row)
+        if row.state is S.QUEUED:
+            begin = max(begin, self.turn(row))
+        return begin + MEAN
+
+
+PIECES = st.lists(
+    st.builds(
+        Piece,
+        priority=st.sampled_from([0, 0, -1, 2]),
+        date=st.sampled_from([None, None, 1, 15, 40]),
+        after=st.lists(st.integers(0, 5), max_size=3, unique=True).map(tuple),
+        join=st.sampled_from(["all", "all", "any", "finished", 2]),
+        pause=st.sampled_from([0, 1, 4]),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@example([Piece(date=15, pause=1)])
+@example([Piece(date=1), Piece(priority=2), Piece()])
+@example([Piece(), Piece(after=(0,)), Piece(after=(0, 1), join=2)])
+@example([Piece(), Piece(pause=4), Piece(after=(0, 1), join="any", date=15)])
+@example([Piece(date=40), Piece(date=1), Piece(after=(0, 1), join="finished")])
+@given(PIECES)
+def test_with_one_slot_it_is_what_is_left_and_what_comes_before(
+    pieces: list[Piece],
+) -> None:
+    """The slot is taken by a task with a priority; what waits is of all kinds."""
+    machine = taught(Machine(concurrency=1))
+    machine.submit("runs", priority=3)
+    machine.after(2 * SEC)
+    for number, piece in enumerate(pieces):
+        after = [f"t{other}" for other in piece.after if other < number]
+        many = isinstance(piece.join, int) and piece.join > len(after)
+        machine.submit(
+            f"t{number}",
+            priority=piece.priority,
+            not_before=None if piece.date is None else machine.now + piece.date * SEC,
+            after=after,
+            join="all" if many else piece.join,
+        )
+        machine.after(piece.pause * SEC)
+    expected = Arithmetic(machine)
+    for number in range(len(pieces)):
+        name = f"t{number}"
+        row = machine.row(name)
+        found = guess(machine, name)
+        assert found.seconds == pytest.approx(expected.start(row)), name
+        before = expected.order.index(row) if row in expected.order else 0
+        told = "1 task comes before it" if before == 1 else f"{before} tasks come"
+        assert (told in found.basis) == (before > 0)
+
+
+# -- boundaries ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("running", "words"), [(1, "1 is running"), (2, "2 are running"), (3, "3 are")]
+)
+def test_how_many_run_in_words(running: int, words: str) -> None:
+    machine = taught(Machine(concurrency=running))
+    machine.submit_all(*(f"r{number}" for number in range(running)))
+    machine.submit("t")
+    basis = guess(machine, "t").basis
+    assert basis.startswith("call takes 10 s (mean of 2); ")
+    assert words in basis
+
+
+@pytest.mark.parametrize("types", [3, 4, 5])
+def test_three_types_are_named(types: int) -> None:
+    machine = Machine()
+    for number in range(types):
+        taught(machine, 5, type=f"kind{number}")
+        machine.submit(f"t{number}", type=f"kind{number}")
+    machine.submit("after", after=[f"t{number}" for number in range(types)])
+    basis = guess(machine, "after").basis
+    assert basis.count("takes 5 s (mean of 2)") == 3
+    more = f"; {types - 3} more types likewise"
+    assert basis.endswith(more) if types > 3 else "likewise" not in basis
+
+
+@pytest.mark.parametrize("bound", [2, 3, 4])
+def test_exactly_so_many_may_come_before_it(
+    monkeypatch: pytest.MonkeyPatch, bound: int
+) -> None:
+    """Itself, and two above it: with a bound of three, there is a guess."""
+    monkeypatch.setattr(estimates, "_MOST", bound)
+    machine = taught(Machine(concurrency=3))
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a", "b"])
+    found = guess(machine, "t")
+    assert found.seconds == (None if bound < 3 else 10)
+    assert (found.basis == "more than 2 tasks come before it") == (bound < 3)
+
+
+def test_it_is_said_once_what_it_waits_for_twice() -> None:
+    """Two ways lead up to what is looked at once."""
+    machine = taught(Machine(concurrency=9))
+    machine.submit("a")
+    machine.submit_all("b", "c", after=["a"])
+    machine.submit("d", after=["b", "c"])
+    assert guess(machine, "d").seconds == 20
+
+
+def test_a_wait_for_a_time_that_has_not_begun() -> None:
+    """It begins once it waits for nothing else: for no time, if none was said."""
+    machine = taught(Machine())
+    machine.submit("a")
+    machine.after(4 * SEC)
+    for seconds in (0, 1, 7):
+        wait = (None, seconds * SEC, True)
+        machine.submit(f"w{seconds}", after=["a"], wait=wait, type="wait")
+        machine.submit(f"after w{seconds}", after=[f"w{seconds}"])
+        assert guess(machine, f"after w{seconds}").seconds == 6 + seconds
+
+
+def test_work_that_runs_for_longer_than_others_is_over_at_any_moment() -> None:
+    """Neither it nor what waits for it is expected in the past."""
+    machine = taught(Machine(concurrency=1))
+    machine.submit("a")
+    machine.after(25 * SEC)
+    machine.submit("b")
+    machine.submit("c", after=["a"])
+    machine.submit("d", after=["b"])
+    assert [guess(machine, name).seconds for name in "bcd"] == [0, 0, 10]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_work_elsewhere_comes_before_it_as_far_as_its_agents_can_do_it(
+    limit: int,
+) -> None:
+    """Of those that wait for another agent, no more than it does at once."""
+    machine = taught(taught(Machine(concurrency=1)), 6, type="other")
+    machine.agent("x", "x", max_concurrency=limit)
+    machine.submit("runs")
+    machine.submit_all(*"abc"[:limit], type="other", requires=("x",))
+    machine.submit("more", type="other", requires=("x",), priority=-9)
+    machine.submit("t")
+    assert guess(machine, "t").seconds == 10 + 6 * limit
+
+
+def test_what_waits_only_for_its_date_waits_for_room_as_well() -> None:
+    """Whichever is later."""
+    machine = taught(Machine(concurrency=1))
+    machine.submit("runs")
+    for seconds in (3, 10, 17):
+        machine.submit(f"in {seconds}", not_before=machine.now + seconds * SEC)
+        assert guess(machine, f"in {seconds}").seconds == max(10, seconds)
+
+
+def test_on_an_agent_only_its_own_work_counts() -> None:
+    """Which is none of what runs elsewhere, and of what waits for others."""
+    machine = taught(Machine(concurrency=9))
+    machine.agent("x", "x", max_concurrency=2)
+    machine.submit_all("e1", "e2", "e3")
+    machine.after(6 * SEC)
+    machine.submit("a", requires=("x",), priority=1)
+    machine.after(1 * SEC)
+    machine.submit("b", requires=("x",))
+    machine.submit_all("c", "d", "e", requires=("x",))
+    assert [guess(machine, name).seconds for name in "cde"] == [9, 14.5, 19.5]
+    assert "2 are running" in guess(machine, "c").basis
+    assert "2 tasks come before it" in guess(machine, "e").basis
+
+
+def test_what_is_unknown_takes_its_place() -> None:
+    """Of two slots, one is never free as far as is known."""
+    machine = taught(Machine(concurrency=3))
+    machine.submit_all("a", "b")
+    machine.after(4 * SEC)
+    machine.submit("new", type="new")
+    machine.submit_all("c", "d", "e")
+    assert [guess(machine, name).seconds for name in "cde"] == [6, 11, 16]
+    words = "3 are running, and of 1 of them nothing is known"
+    assert words in guess(machine, "c").basis
+
+
+def test_it_is_the_turn_of_another_now() -> None:
+    """Nothing runs, and nothing is short; but the slot goes to the first."""
+    machine = taught(Machine())
+    machine.kernel.concurrency = 0
+    machine.submit_all("a", "b")
+    machine.kernel.concurrency = 1
+    assert [guess(machine, name).seconds for name in "ab"] == [0, 10]
+
+
+def test_what_has_completed_is_not_waited_for() -> None:
+    """Though it is a parent still, of one that waits for another as well."""
+    machine = taught(Machine())
+    machine.submit_all("done", "runs")
+    machine.submit("t", after=["done", "runs"])
+    machine.submit("w", after=["runs"], wait=(None, SEC, True), type="wait", priority=1)
+    machine.submit("u", after=["w"])
+    machine.after(4 * SEC)
+    machine.end("done")
+    # The mean of 10, 10 and 4 is 8.
+    assert guess(machine, "t").seconds == pytest.approx(4)
+    assert guess(machine, "u").seconds == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("cpu", "gpu"), [(4, 1), (1, 4)])
+def test_as_many_fit_as_of_what_is_scarcer(cpu: int, gpu: int) -> None:
+    """Of two resources, the one that is for fewer tasks says how many run at once."""
+    pools = Resources(cpu=cpu, gpu=gpu)
+    machine = taught(Machine(pools=pools, policies=Policies(rigid=True)))
+    each = {"resources": Resources(cpu=1, gpu=1)}
+    machine.submit_all("a", "b", "c", **each)
+    assert guess(machine, "b").seconds == 10
+    assert guess(machine, "c").seconds == 20

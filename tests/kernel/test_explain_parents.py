@@ -269,3 +269,118 @@ def test_what_is_to_be_run_again_is_named_once() -> None:
     machine.submit("e", after=["d"])
     machine.fail("a")
     assert only(machine, "e").remedies[0].tasks == ("a",)
+
+
+@pytest.mark.parametrize("join", ["all", "any"])
+def test_many_ways_lead_up_to_where_it_began(join: str) -> None:
+    """Each task on the way is looked at once: a billion ways lead through these."""
+    machine = Machine()
+    machine.submit("a")
+    below = ["a"]
+    for number in range(30):
+        level = [f"l{number}", f"r{number}"]
+        machine.submit_all(*level, after=below)
+        below = level
+    machine.submit("t", after=below, join=join)
+    machine.fail("a")
+    told = explain(machine.kernel, machine.row("t"), machine.now, whole=True)
+    assert {remedy.tasks for b in told.blockers for remedy in b.remedies[:1]} == {
+        ("a",)
+    }
+
+
+def test_beyond_the_bound_each_way_is_followed() -> None:
+    """Two long chains meet: both began somewhere."""
+    machine = Machine()
+    for chain in "xy":
+        machine.submit(f"{chain}0")
+        for number in range(1, 9):
+            machine.submit(f"{chain}{number}", after=[f"{chain}{number - 1}"])
+    machine.submit("z")
+    machine.submit("meets", after=["x8", "y8", "z"])
+    machine.submit("t", after=["meets"])
+    for name in ("x0", "y0", "z"):
+        machine.fail(name)
+    rerun, decide = only(machine, "t").remedies
+    assert set(rerun.tasks) == {"x0", "y0", "z"}
+    assert decide.tasks == ("meets",)
+
+
+def test_what_some_do_without_is_not_decided_by_the_rest() -> None:
+    """That a person calls them complete helps only if that is possible for all."""
+    machine = Machine(concurrency=2)
+    machine.submit_all("a", "b")
+    machine.submit("blocked", after=["a"])
+    machine.submit("one", after=["blocked"], join="any")
+    machine.submit("both", after=["blocked", "b"], join=2)
+    machine.submit("asked", after=["blocked"], join="asked")
+    machine.policies.joins = lambda name, states: False
+    machine.fail("a")
+    machine.fail("b")
+
+    def kinds(name: str) -> list[tuple[str, tuple[str, ...]]]:
+        return [(one.kind, one.tasks) for one in only(machine, name).remedies]
+
+    assert kinds("one") == [("rerun", ("a",)), ("decide", ("blocked",))]
+    assert kinds("both") == [("rerun", ("a", "b"))]
+    # Its join may say something else to a parent that a person calls complete.
+    assert kinds("asked") == [("rerun", ("a",))]
+
+
+def test_who_can_do_it_is_told_as_far_as_it_is_known() -> None:
+    """Not of an agent that has joined since anybody asked."""
+    machine = Machine()
+    machine.agent("far", "x", lease=5.0)
+    machine.submit("a", requires=("x",))
+    machine.submit("b", after=["a"])
+    machine.fail("a")
+    machine.after(6 * SEC)
+    machine.submit("other", requires=("x",))
+    assert "First of all" in words(machine, "b")[0]
+    machine.agent("near", "x")
+    assert "First of all" not in words(machine, "b")[0]
+
+
+@pytest.mark.parametrize("many", [99, 100, 101, 102])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_hundred_parents(many: int, twice: bool) -> None:
+    """The rest is counted where they are more; who is named twice is one of them."""
+    machine = Machine(concurrency=1)
+    ids = [f"t{number}" for number in range(many - twice)]
+    machine.submit_all(*ids)
+    machine.submit("all", after=[*ids, *ids[: int(twice)]])
+    blockers = machine.why("all").blockers
+    named = [blocker for blocker in blockers if blocker.name]
+    assert [blocker.name for blocker in named] == ids[:100]
+    rest = blockers[len(named) :]
+    assert len(rest) == (many > 100)
+    for blocker in rest:
+        assert (blocker.need, blocker.have) == (many - 100, 0)
+        assert blocker.remedies[0].amount == many - 100
+        assert f"all {many - 100}." in str(blocker.remedies[0])
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+@pytest.mark.parametrize("need", [1, 2, 3])
+def test_how_many_have_and_how_many_are_needed_in_words(need: int, done: int) -> None:
+    machine = Machine(concurrency=1)
+    names = ["a", "b", "c", "d"]
+    machine.submit_all(*names)
+    machine.submit("t", after=names, join=need)
+    for name in names[:done]:
+        machine.end(name)
+    if done >= need:
+        assert machine.state("t") is S.QUEUED
+        return
+    blocker = only(machine, "t")
+    has, is_needed = "has" if done == 1 else "have", "is" if need == 1 else "are"
+    assert blocker.detail == (
+        f"{done} of the 4 tasks that it depends on {has} completed, and {need} "
+        f"{is_needed} needed."
+    )
+    left = need - done
+    them = ", ".join(names[done:-1]) + " and d"
+    assert words(machine, "t") == [
+        f"It is enough that {left} of {them} complete{'s' if left == 1 else ''}."
+    ]
+    assert (blocker.need, blocker.have) == (need, done)

@@ -1,7 +1,9 @@
 """What can never proceed as things stand: by cause, each task once."""
 
 from collections.abc import Mapping
+from itertools import combinations
 
+import pytest
 from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
@@ -369,3 +371,201 @@ def test_what_starts_or_ends_in_between() -> None:
     for _ in slices:
         pass
     assert [group.tasks for group in search.groups] == [("child",)]
+
+
+# -- what needs those that are stuck, by a plain rule ----------------------------------
+
+#: What becomes of parents: they go on, never will, did not complete, or did.
+FATES = ("runs", "stuck", "bad", "done")
+PARENTS = [f"{fate}{number}" for fate in FATES for number in (1, 2)]
+#: One, two or three of them, in every combination.
+SOME = [names for many in (1, 2, 3) for names in combinations(PARENTS, many)]
+
+
+def name_of(after: tuple[str, ...]) -> str:
+    """The id of the task that waits for these."""
+    return f"after {' '.join(after)}"
+
+
+def family(machine: Machine) -> None:
+    """Two parents of each fate."""
+    for name in PARENTS:
+        late = machine.now + SEC if name.startswith("stuck") else None
+        machine.submit(name, not_before=late)
+    for number in (1, 2):
+        machine.fail(f"bad{number}")
+        machine.end(f"done{number}")
+        machine.suspend(f"stuck{number}")
+
+
+def may_go_on(join: str | int, fates: list[str], *, mortal: bool, runs: bool) -> bool:
+    """Whether a task may still start: what runs completes, what is stuck never ends."""
+    if "stuck" not in fates:
+        return True
+    if mortal and (runs or join in ("finished", "asked")):
+        # What is stuck may come to its deadline, and that is an end as well.
+        return True
+    if join in ("all", "finished"):
+        return False
+    if join == "asked":
+        return "runs" in fates
+    complete = fates.count("runs") + fates.count("done")
+    return complete >= (1 if join == "any" else int(join))
+
+
+@pytest.mark.parametrize("mortal", ["", "deadline", "max_age", "admission"])
+@pytest.mark.parametrize("on_failure", ["block", "run"])
+@pytest.mark.parametrize("join", ["all", "any", "finished", "asked", 2, 3])
+def test_who_needs_what_is_stuck(join: str | int, on_failure: str, mortal: str) -> None:
+    """Of all joins of one, two or three parents, whatever becomes of these."""
+    policies = Policies()
+    policies.joins = lambda name, states: False
+    policies.max_age_ns = 900 * SEC if mortal == "max_age" else None
+    policies.admits_all = mortal != "admission"
+    machine = Machine(policies=policies)
+    family(machine)
+    kernel = machine.kernel
+    for after in SOME:
+        kernel.submit_general(
+            name_of(after),
+            kernel.bucket(Spec("call")),
+            None,
+            machine.now,
+            parents=[machine.row(parent) for parent in after],
+            terms=Terms(join, on_failure),
+        )
+    if mortal == "deadline":
+        machine.submit("ends", deadline=machine.now + 99 * SEC)
+    machine.settle()
+    groups = [group for group in stuck(machine) if group.kind == "suspended"]
+    found = {name for group in groups for name in group.tasks}
+    waiting = [after for after in SOME if machine.state(name_of(after)) is S.PENDING]
+    assert len(waiting) > 5
+    for after in waiting:
+        fates = [parent[:-1] for parent in after]
+        runs = on_failure == "run"
+        goes_on = may_go_on(join, fates, mortal=bool(mortal), runs=runs)
+        assert (name_of(after) in found) is not goes_on, after
+
+
+# -- each for itself -------------------------------------------------------------------
+
+
+def test_a_wait_needs_nobody_who_can_do_it() -> None:
+    """Neither before nor after it has begun."""
+    machine = Machine(refuse_unknown=False)
+    machine.submit("runs")
+    nobody = {"type": "wait", "requires": ("nobody",)}
+    machine.submit("later", after=["runs"], wait=("go", 9 * SEC, True), **nobody)
+    machine.submit("now", wait=("go", 9 * SEC, True), **nobody)
+    assert machine.states("later", "now") == [S.PENDING, S.BLOCKED]
+    assert stuck(machine) == []
+
+
+def test_what_runs_is_not_stuck_although_nobody_could_do_it_now() -> None:
+    """The registry has changed its mind since: of what is queued, that is told."""
+    machine = Machine(refuse_unknown=False)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit_all("runs", "queued", requires=("x",))
+    machine.policies.knows = lambda row, agent: False
+    machine.agent("b", "y")
+    assert groups(machine) == [("capability", ("queued",))]
+
+
+def test_a_wait_that_is_held_for_a_decision_waits_for_no_event() -> None:
+    """Its join does not hold, so it has not begun: a person must say."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("w", after=["a"], join=2, wait=("go", None, False), type="wait")
+    machine.end("a")
+    assert machine.state("w") is S.BLOCKED
+    (group,) = stuck(machine)
+    assert (group.kind, group.outside, group.tasks) == ("decision", True, ("w",))
+
+
+def test_what_nobody_can_do_does_not_wait_for_those_who_hold_something() -> None:
+    """Their end would not help it; but it helps those that somebody can do."""
+    machine = Machine(concurrency=1, refuse_unknown=False)
+    machine.submit("p")
+    machine.suspend("p", holdable=True)
+    machine.submit("z", requires=("z",))
+    machine.submit("local")
+    assert groups(machine) == [
+        ("capability", ("z",)),
+        ("waiting", ("local",)),
+        ("suspended", ("p",)),
+    ]
+
+
+def test_of_those_of_whom_nothing_can_be_kept_nothing_is_told() -> None:
+    """They may wait for what is held, or not: only the first can be asked about."""
+    policies = Policies()
+    policies.keeps_match = False
+    machine = Machine(policies=policies, refuse_unknown=False)
+    machine.submit("p")
+    machine.suspend("p", holdable=True)
+    machine.submit_all("a", "b", requires=("z",))
+    assert groups(machine) == [("capability", ("a",)), ("suspended", ("p",))]
+
+
+def test_who_waits_for_two_that_are_stuck_holds_what_it_holds_once() -> None:
+    """One of two is held: another that needs one can have it."""
+    machine = Machine(pools=Resources(cpu=2), policies=Policies(rigid=True))
+    machine.submit("parent", resources=Resources(cpu=1))
+    machine.submit("runs", resources=Resources(cpu=1))
+    machine.submit("one", not_before=machine.now + SEC)
+    machine.submit("two", not_before=machine.now + SEC)
+    machine.submit("queued", resources=Resources(cpu=1))
+    machine.suspend("one")
+    machine.suspend("two")
+    assert groups(machine, parent=(("one",), ("two",))) == [
+        ("suspended", ("one", "two", "parent"))
+    ]
+
+
+def test_a_failure_that_was_decided_began_there() -> None:
+    """Although something else had blocked what a person gave up."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.fail("a")
+    machine.decide("b", "fail", "given up")
+    (group,) = stuck(machine)
+    assert (group.kind, group.tasks) == ("dependency", ("c",))
+    assert group.detail == (
+        "They need what did not complete: b failed (TaskFailedError: failed by "
+        "decision: given up)."
+    )
+    assert [remedy.tasks for remedy in group.remedies] == [("a", "b")]
+
+
+def test_what_needs_something_that_has_left_memory_cannot_be_run_again() -> None:
+    """Where it began is there; what that needs is not."""
+    machine = Machine(keep_finished=1)
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.submit("c", after=["b"])
+    machine.fail("a")
+    machine.cancel("b")
+    assert "a" not in machine.kernel.tasks
+    (group,) = stuck(machine)
+    assert "b is cancelled" in group.detail
+    assert group.remedies == ()
+
+
+def test_what_waits_for_an_approval() -> None:
+    """Somebody gives it by its run and its phase."""
+    machine = Machine()
+    for name, run in (("one", "r1"), ("two", "r2")):
+        event = f"approval of {run}/plan"
+        machine.submit(name, wait=(event, None, False), type="wait")
+    first, second = stuck(machine)
+    assert first.detail == second.detail == "They wait for somebody to approve."
+    told = {
+        str(group.remedies[0]): group.remedies[0].tasks for group in (first, second)
+    }
+    assert told == {
+        "Call orch.workflows.approve('r1', 'plan', by=…).": ("one",),
+        "Call orch.workflows.approve('r2', 'plan', by=…).": ("two",),
+    }
