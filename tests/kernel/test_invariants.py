@@ -104,3 +104,224 @@ def test_what_is_bent_is_found(fault):
     with pytest.raises(InternalError) as caught:
         check_invariants(made.kernel)
     assert said in str(caught.value)
+
+
+# -- each number, by one, either way ---------------------------------------------------
+
+
+def everything():
+    """A machine with a task in every state, and all that an attempt can hold."""
+    policies = Policies(rigid=True)
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    policies.vetoes["vetoed", S.RUNNING] = "not now"
+    policies.delays["retrying"] = [9 * SEC]
+    made = Machine(policies=policies, pools=Resources(cpu=9), concurrency=5)
+    made.agent("far", "x", lease=60.0, capacity=Resources(memory=9))
+    each = {"requires": ("x",), "resources": Resources(cpu=1, memory=1)}
+    made.submit_all("leaks", "held", "yielded", **each)
+    made.cancel("leaks")
+    made.after(11 * SEC)
+    made.suspend("held", holdable=True)
+    made.kernel.yield_slot(made.row("yielded"), 1, made.now)
+    made.submit_all("retrying", "completed", "failed")
+    made.fail("retrying")
+    made.fail("failed")
+    made.end("completed")
+    made.submit("vetoed")
+    made.submit("runs")
+    made.submit("date", not_before=made.now + 9 * SEC)
+    made.submit("suspended", not_before=made.now + 9 * SEC)
+    made.suspend("suspended")
+    made.submit("child", after=["runs", "held"])
+    made.submit("blocked", after=["failed"])
+    made.submit("waits", wait=("go", 9 * SEC, True), type="wait")
+    made.submit("lost", after=["failed", "runs"], on_failure="run")
+    made.submit("full", resources=Resources(cpu=8))
+    made.submit("queued", resources=Resources(cpu=8))
+    return made
+
+
+def state_of_all(made):
+    return {row.state for row in made.kernel.tasks.values()}
+
+
+COUNTS = {
+    **{state.value: f"tasks are {state}, not" for state in S if state is not S.RUNNING},
+    "active": "tasks are running, not",
+    "running": "slots are taken, not",
+    "delayed": "tasks are delayed, not",
+}
+
+
+def test_everything_is_there_and_sound():
+    made = everything()
+    assert state_of_all(made) == set(S)
+    assert made.kernel.leaked
+    assert made.kernel.vetoed
+    check_invariants(made.kernel)
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("name", COUNTS)
+def test_each_counter_is_counted_again(name, by):
+    made = everything()
+    right = getattr(made.kernel, name)
+    setattr(made.kernel, name, right + by)
+    with pytest.raises(InternalError, match=f"{right} {COUNTS[name]} {right + by}"):
+        check_invariants(made.kernel)
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_each_book_is_kept(by):
+    """What an agent runs, what it and the pools have given, what waits, what is queued."""
+
+    def agent(made):
+        return made.kernel.agents["far"]
+
+    for of, name, said in (
+        (agent, "running", "far runs 2, not"),
+        (lambda made: made.kernel.pools["cpu"], "used", "of cpu, 3000000 is held, not"),
+        (lambda made: made.row("child").links, "waiting", "child waits for 2, not"),
+        (lambda made: made.row("queued").bucket, "size", "call: 2 queued, not"),
+    ):
+        made = everything()
+        right = getattr(of(made), name)
+        setattr(of(made), name, right + by)
+        with pytest.raises(InternalError, match=f"{said} {right + by}"):
+            check_invariants(made.kernel)
+    made = everything()
+    agent(made).used["memory"] += by
+    with pytest.raises(InternalError, match=f"far: memory 3000000≠{3_000_000 + by}"):
+        check_invariants(made.kernel)
+
+
+def lose(made):
+    made.kernel.agents["far"].lost = True
+
+
+def end_silently(made):
+    """A task that waits for an event has ended, and still stands among those who wait."""
+    made.kernel.blocked -= 1
+    made.kernel.completed += 1
+    made.kernel.delayed -= 1
+    made.row("waits").state = S.COMPLETED
+
+
+def also_blocked_though_it_runs(made):
+    row = made.row("lost")
+    row.state = S.BLOCKED
+    made.kernel.pending -= 1
+    made.kernel.blocked += 1
+
+
+def pending_though_all_is_over(made):
+    """It runs in any case: all its parents have ended, and nobody lets it."""
+    links = made.row("lost").links
+    links.parents, links.waiting = links.parents[:1], 1
+
+
+#: How the state is bent, and all that is said of it.
+BENT = {
+    "lost": (lose, "far is lost, and runs 2"),
+    "lease": (
+        lambda m: m.kernel.agents["far"].seen.pop(m.row("held")),
+        "far runs [<TaskRow held suspended attempt 1>, <TaskRow yielded running ",
+    ),
+    "ended": (end_silently, "not all of [<TaskRow waits completed attempt 0>] wait"),
+    "caller": (
+        lambda m: setattr(
+            m.row("queued").bucket,
+            "caller",
+            m.row("queued").bucket.parked[0],
+        ),
+        "call: parked and open",
+    ),
+    "holds after its end": (
+        lambda m: setattr(m.row("completed"), "alloc", (("cpu", 1),)),
+        "completed is completed and holds (('cpu', 1),)",
+    ),
+    "runs in any case": (
+        also_blocked_though_it_runs,
+        "lost is blocked, and may be reached",
+    ),
+    "over in any case": (
+        pending_though_all_is_over,
+        "lost is pending, and cannot be reached",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BENT)
+def test_it_is_said_what_is_bent_and_nothing_else(how):
+    made = everything()
+    bend, said = BENT[how]
+    bend(made)
+    with pytest.raises(InternalError) as caught:
+        check_invariants(made.kernel)
+    assert str(caught.value).partition(" (this is a bug")[0].startswith(said)
+    assert "; " not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", [S.QUEUED, S.RUNNING, S.RETRYING])
+def test_who_waits_for_others_has_not_begun(state):
+    made = everything()
+    made.row("child").state = state
+    with pytest.raises(InternalError, match=f"child is {state} and waits for 2"):
+        check_invariants(made.kernel)
+
+
+# -- wake-ups --------------------------------------------------------------------------
+
+
+def parked():
+    """Two buckets wait for the slot of one agent, and another one is open."""
+    made = Machine(concurrency=9)
+    made.agent("a", "x", "y", max_concurrency=1)
+    made.agent("b", "z", max_concurrency=1)
+    made.submit("runs", requires=("x",))
+    made.now += 1
+    made.submit("first", requires=("x",))
+    made.now += 1
+    made.submit("second", requires=("y",))
+    made.kernel.paused = True
+    made.submit("open", requires=("z",))
+    return made
+
+
+def enter(made, name, key, where):
+    """The bucket of a task is open, at this place, and carries a wake-up."""
+    bucket = made.row(name).bucket
+    bucket.entry = (key, made.row(name).seq, bucket)
+    bucket.caller = where
+    made.kernel.open[:] = [bucket.entry]
+
+
+def lost_wake_ups(made):
+    with pytest.raises(InternalError) as caught:
+        check_invariants(made.kernel)
+    return str(caught.value).count("there is room, and nobody wakes it in its turn")
+
+
+def test_somebody_must_wake_those_who_wait_where_there_is_room():
+    """An open bucket that comes before them, and was woken by that place."""
+    made = parked()
+    check_invariants(made.kernel)
+    slots = made.kernel.agents["a"].slots
+    made.kernel.agents["a"].limit = 2
+    assert lost_wake_ups(made) == 2
+    early, late = made.row("first").key - 1, made.row("second").key + 1
+    # It carries no wake-up, or one of another place.
+    enter(made, "open", early, None)
+    assert lost_wake_ups(made) == 2
+    enter(made, "open", early, made.kernel.agents["b"].slots)
+    assert lost_wake_ups(made) == 2
+    # It comes too late: for all, for one; or the entry is none any more.
+    enter(made, "open", late, slots)
+    assert lost_wake_ups(made) == 2
+    enter(made, "open", made.row("second").key - 1, slots)
+    assert lost_wake_ups(made) == 1
+    enter(made, "open", early, slots)
+    check_invariants(made.kernel)
+    bucket = made.row("open").bucket
+    bucket.entry = (early, made.row("open").seq, bucket)
+    assert lost_wake_ups(made) == 2
