@@ -473,3 +473,149 @@ def test_a_veto_that_was_lifted_is_not_named_any_more() -> None:
     machine.prioritise("u", 1)
     assert not any("not now" in one.detail for one in machine.why("t").blockers)
     assert machine.end("u") == ["t"]
+
+
+@pytest.mark.parametrize("named", [2, 3, 4])
+@pytest.mark.parametrize("need", [0, 1, 2, 3, 4, 5, 9])
+def test_so_many_holders_as_are_named_and_are_enough(
+    monkeypatch: pytest.MonkeyPatch, need: int, named: int
+) -> None:
+    """And not one more: of slots, of a pool, and of an agent's own."""
+    monkeypatch.setattr(holders, "NAMED", named)
+    pools = Resources(cpu=12)
+    machine = Machine(pools=pools, policies=Policies(rigid=True))
+    agent = machine.agent("a", "x", capacity=Resources(gpu=6))
+    each = {"requires": ("x",), "resources": Resources(cpu=2, gpu=1)}
+    machine.submit_all(*"abcdef", **each)
+    many = min(6, max(named, need))
+    told = holders.Holders(machine.kernel)
+    unit = 1_000_000
+    held = [(name, 1) for name in "abcdef"[:many]]
+    assert told.of(None, need) == told.of(None, need, agent) == held
+    held = [(name, unit) for name in "abcdef"[:many]]
+    assert told.of("gpu", need * unit, agent) == held
+    many = min(6, max(named, (need + 1) // 2))
+    assert told.of("cpu", need * unit) == [(name, 2 * unit) for name in "abcdef"[:many]]
+    assert told.of("memory", unit) == told.of("gpu", unit, machine.agent("b")) == []
+
+
+def test_holders_of_every_kind_are_found_and_nothing_else_is_looked_at() -> None:
+    """Those that run, wait inside or are stopped; the search ends with the last one."""
+    machine = Machine(concurrency=9, pools=Resources(cpu=9))
+    each = {"resources": Resources(cpu=1)}
+    machine.submit("early", not_before=machine.now + SEC)
+    machine.suspend("early")
+    machine.submit_all("ended", "yields", "leaks", "held", **each)
+    machine.submit("asked", priority=3, **each)
+    machine.end("ended")
+    machine.cancel("leaks")
+    machine.after(11 * SEC)
+    machine.kernel.yield_slot(machine.row("yields"), 1, machine.now)
+    machine.suspend("held", holdable=True)
+    machine.submit("last", **each)
+    machine.kernel.paused = True
+    machine.submit_all(*(f"queued-{number}" for number in range(50)))
+    looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
+    told = holders.Holders(machine.kernel)
+    assert [row.id for row in told.rows] == ["yields", "held", "asked", "last"]
+    assert looked.many <= 8
+    leak = "leaks (attempt 1, which would not stop)"
+    assert told.of(None, 9) == [(name, 1) for name in ("held", "asked", "last", leak)]
+    unit = 1_000_000
+    names = ("yields", "held", "asked", "last", leak)
+    assert told.of("cpu", 9 * unit) == [(name, unit) for name in names]
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 4])
+def test_holders_among_the_oldest_and_the_youngest(
+    monkeypatch: pytest.MonkeyPatch, reach: int
+) -> None:
+    """Each once, although what is old may be young as well."""
+    monkeypatch.setattr(holders, "REACH", reach)
+    machine = Machine()
+    machine.submit_all(*"abcde")
+    names = [row.id for row in holders.Holders(machine.kernel).rows]
+    found = {1: "ae", 2: "abed", 3: "abced", 4: "abcde"}
+    assert names == list(found[reach])
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_how_many_ends_are_enough_in_words(held: int) -> None:
+    """Of one, of two; and where two are needed, both are named."""
+    machine = Machine(concurrency=3, pools=Resources(cpu=3))
+    machine.policies.rigid = machine.kernel.rigid = True
+    machine.submit_all("a", "b", "c", resources=Resources(cpu=1))
+    machine.submit("t", resources=Resources(cpu=held))
+    slot, cpu = machine.why("t").blockers
+    assert words(slot)[0] == "It is enough that one of a, b and c ends."
+    ends = {1: "a ends", 2: "a and b end", 3: "a, b and c end"}[held]
+    assert words(cpu)[0] == f"It is enough that {ends}."
+    assert (slot.need, slot.have, slot.remedies[0].amount) == (1, 0, 1)
+    assert (cpu.need, cpu.have, cpu.remedies[0].amount) == (held, 0, held)
+    assert cpu.remedies[0].tasks == tuple("abc"[:held])
+    assert cpu.remedies[-1].amount == 3 + held
+
+
+def test_what_is_said_of_a_busy_agent_and_its_slots() -> None:
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=2)
+    machine.submit_all("t", "u", "v", requires=("x",))
+    blocker = only(machine.why("v"))
+    assert blocker.detail == "Agent a runs 2 of 2 already."
+    assert (blocker.need, blocker.have, blocker.holders) == (1, 0, ("t", "u"))
+    assert (blocker.kind, blocker.name, blocker.agent) == ("agent", "a", "a")
+    assert words(blocker)[0] == "It is enough that one of t and u ends."
+
+
+def test_one_that_returns_and_one_that_starts_need_two_ends() -> None:
+    """A slot that is freed goes to the attempt that waits for its own."""
+    machine = Machine(concurrency=2)
+    machine.submit("waits")
+    machine.kernel.yield_slot(machine.row("waits"), 1, machine.now)
+    machine.submit_all("a", "b", "t")
+    assert not machine.kernel.reclaim_slot(machine.row("waits"), 1, machine.now)
+    slot = only(machine.why("t"))
+    free, more = slot.remedies
+    assert slot.holders == ("a", "b", "waits")
+    assert words(slot)[0] == "It is enough that a and b end."
+    assert (free.amount, more.amount) == (2, 4)
+    machine.end("a")
+    machine.end("b")
+    assert machine.state("t") is S.RUNNING
+
+
+def test_slots_that_are_short_on_one_agent_come_first() -> None:
+    """Before what else is short there, since they are of the orchestrator."""
+    machine = Machine(concurrency=2)
+    machine.agent("a", "x", max_concurrency=1)
+    machine.agent("b", "x", "y", max_concurrency=1)
+    machine.submit("t", requires=("x",))
+    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
+    machine.submit("u", requires=("x",))
+    machine.submit("v", requires=("y",))
+    machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
+    machine.submit("w", requires=("x",))
+    told = [(b.kind, b.agent, b.need, b.have) for b in machine.why("w").blockers]
+    agent = machine.agent_of("t")
+    assert ("slot", agent, 1, 0) in told
+    assert told.index(("slot", agent, 1, 0)) < told.index(("agent", agent, 1, 0))
+
+
+@RIGID
+def test_where_an_allocator_has_put_it_off_an_agent_with_room_is_asked(
+    rigid: bool,
+) -> None:
+    """What it said before counts where nothing has changed, and there only."""
+    machine = Machine(policies=Policies(rigid=rigid))
+    machine.agent("a", "x", max_concurrency=1)
+    machine.policies.refuses = lambda row, agent: "no"
+    machine.submit("t", requires=("x",))
+    machine.policies.refuses = lambda row, agent: None
+    assert only(machine.why("t")).detail == "The allocator puts it off: no."
+    assert only(machine.why("t")).need is None
+    assert only(machine.why("t")).have is None
+    machine.kernel.paused = True
+    machine.submit("u", requires=("x",))
+    machine.kernel.paused = False
+    # It is asked about another one, which is not the first.
+    assert machine.why("u").runnable

@@ -1,9 +1,19 @@
 """What a policy may see: read only, and live."""
 
-from tests.kernel.harness import SEC, Machine, S
+from random import Random
 
-from taskorch.kernel import PolicyFault, TaskRow
-from taskorch.model import Resources
+import pytest
+from tests.kernel.harness import SEC, Machine, Policies, S
+
+from taskorch.kernel import (
+    Kernel,
+    KernelConfig,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    take_snapshot,
+)
+from taskorch.model import Performance, PoolStats, Resources
 from taskorch.protocols import AgentView, Context, PoolView, StateView
 
 
@@ -54,3 +64,78 @@ def test_names_for_people():
     assert repr(row) == "<TaskRow t running attempt 1>"
     fault = PolicyFault("router", ValueError("x"))
     assert fault.args[0] == "router"
+
+
+def test_a_new_kernel_knows_of_nothing():
+    """Neither to a policy nor to who keeps snapshots; and it starts nothing yet."""
+    kernel = Kernel(KernelConfig(), Policies(), Random(1), Resources(cpu=4).units)
+    assert kernel.paused
+    assert not kernel.plain
+    assert kernel.quiescent()
+    assert kernel.next_due() is None
+    assert kernel.drain() == ([], [])
+    view = kernel.context.view
+    assert (view.queued, view.running, view.agents()) == (0, 0, [])
+    assert (view.pools()["cpu"].total, view.pools()["cpu"].free) == (4, 4)
+    assert kernel.pool_stats() == {"cpu": PoolStats(4, 0)}
+    assert kernel.context.now == 0
+    state = take_snapshot(kernel, 5)
+    counters = state.pop("counters")
+    assert counters.pop("epoch") == 1
+    assert set(counters.values()) == {0}
+    assert (state.pop("schema"), state.pop("at_ns")) == (3, 5)
+    assert not any(state.values())
+    listed = {name: value for name, value in vars(kernel).items() if value == 0}
+    assert listed.keys() >= {"bucket_no", "timer_no", "admitting", "stale_entries"}
+
+
+def test_an_agent_that_has_just_joined_has_done_nothing():
+    machine = Machine()
+    row = machine.agent("a", "x", capacity=Resources(cpu=2))
+    assert (row.running, row.completed, row.failed, row.leaked) == (0, 0, 0, 0)
+    assert (row.records, row.used, row.seen, row.lost) == ({}, {}, {}, False)
+    assert (row.heard_ns, row.lease_due_ns, row.lease_ns) == (machine.now, 0, 0)
+    assert row.view.performance("call") == Performance(0, 0, None)
+    machine.submit("t", requires=("x",), type="new")
+    kinds = machine.kernel.types["new"]
+    assert (kinds.completed, kinds.failed, kinds.cancelled) == (0, 0, 0)
+    assert (kinds.failures, list(kinds.samples)) == ({}, [])
+
+
+@pytest.mark.parametrize("seconds", [0.000000001, 0.5, 1.0, 7.25])
+def test_a_lease_is_whole_nanoseconds_and_at_least_one(seconds):
+    machine = Machine()
+    row = machine.agent("far", lease=seconds)
+    assert row.lease_ns == max(1, int(seconds * SEC))
+    assert row.lease_due_ns == machine.now + row.lease_ns
+
+
+def test_what_has_something_to_do_is_not_quiescent():
+    """It runs, is about to start, or waits for its time; what waits for others is."""
+    machine = Machine()
+    machine.submit("later", not_before=machine.now + SEC)
+    assert not machine.kernel.quiescent()
+    assert machine.kernel.next_due() == machine.now + SEC
+    machine.cancel("later")
+    assert machine.kernel.quiescent()
+    kernel = machine.kernel
+    kernel.submit("t", kernel.bucket(Spec("call")), None, machine.now)
+    assert kernel.quiescent()
+    kernel.dispatch(machine.now)
+    assert not kernel.quiescent()
+    starts, effects = kernel.drain()
+    assert ([row.id for row in starts], effects) == (["t"], [])
+    assert not kernel.quiescent()
+    assert kernel.drain() == ([], [])
+    machine.submit("waits", wait=("go", None, False), type="wait")
+    machine.fail("t")
+    assert kernel.quiescent()
+
+
+def test_how_a_task_is_that_has_left_memory():
+    machine = Machine(keep_finished=0)
+    machine.submit_all("good", "bad")
+    machine.end("good")
+    machine.fail("bad")
+    view = machine.kernel.context.view
+    assert [view.state_of(name) for name in ("good", "bad")] == [S.COMPLETED, S.FAILED]
