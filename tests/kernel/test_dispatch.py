@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.events import ComponentFailed, TaskFailed, TaskStarted
-from taskorch.kernel import _queue
+from taskorch.kernel import Spec, _queue
 from taskorch.model import Resources
 
 
@@ -375,3 +375,29 @@ def test_a_slot_goes_to_the_first_in_order_however_often_that_has_changed(data):
     for name in sorted(names, key=lambda name: -priorities[name]):
         assert machine.end(running) == [name]
         running = name
+
+
+def test_who_answers_for_all_like_it_is_asked_once():
+    """Router and allocator have said that their answers can be kept."""
+    machine = Machine(concurrency=9)
+    machine.submit_all("a", "b", "c")
+    assert machine.policies.asked.count("router") == 1
+    assert machine.policies.asked.count("allocator") == 1
+    machine.policies.asked.clear()
+    machine.agent("other", "x")
+    machine.submit_all("d", "e")
+    assert machine.policies.asked.count("router") == 1
+
+
+def test_of_like_keys_the_first_that_was_submitted_starts():
+    """In whatever bucket it is, and though another one stood before it there."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    kernel, now = machine.kernel, machine.now
+    one, other = (kernel.bucket(Spec(kind)) for kind in ("one", "other"))
+    for name, bucket in (("a", one), ("b", other), ("c", one), ("d", other)):
+        kernel.submit(name, bucket, None, now)
+    machine.cancel("a")
+    assert machine.end("runs") == ["b"]
+    assert machine.end("b") == ["c"]
+    assert machine.end("c") == ["d"]

@@ -10,6 +10,7 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Spec, TaskRow, Terms, explain
 from taskorch.kernel._explain import _estimate as estimates
+from taskorch.kernel._explain import _explanation
 from taskorch.model import Estimate, Resources
 
 
@@ -562,3 +563,53 @@ def test_as_many_fit_as_of_what_is_scarcer(cpu: int, gpu: int) -> None:
     machine.submit_all("a", "b", "c", **each)
     assert guess(machine, "b").seconds == 10
     assert guess(machine, "c").seconds == 20
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=6),
+    st.integers(0, 90),
+    st.integers(1, 6),
+)
+def test_work_is_shared_out_like_water(left: list[int], work: int, many: int) -> None:
+    """It rises to one level on all places that are free by then, and is all there."""
+    level = estimates._pour([float(one) for one in left], float(work), many)
+    floors = sorted(left)[:many]
+    floors += [0] * (many - len(floors))
+    assert level >= min(floors)
+    assert sum(max(0.0, level - floor) for floor in floors) == pytest.approx(work)
+
+
+def test_how_far_back_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one up to a bound; and to the end, for a guess."""
+    monkeypatch.setattr(_explanation, "FAR", 3)
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    for number in range(6):
+        machine.submit(f"t{number}", priority=-number % 3)
+    rows = machine.row("t0").bucket.rows()
+    machine.cancel(rows[-1].id)
+    positions = [machine.why(row.id).position for row in rows[:-1]]
+    assert positions[0] == 1
+    assert positions[-1] is None
+    told = [
+        explain(machine.kernel, row, machine.now, estimates=True).position
+        for row in rows[:-1]
+    ]
+    assert told == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("on_failure", ["block", "run"])
+@pytest.mark.parametrize("join", ["all", "any", "finished"])
+def test_what_will_not_complete_is_not_waited_for_where_it_need_not(
+    join: str, on_failure: str
+) -> None:
+    """Where all must complete, and it is blocked for that, nobody can say."""
+    machine = taught(Machine())
+    machine.submit_all("bad", "runs")
+    machine.submit("t", after=["bad", "runs"], join=join, on_failure=on_failure)
+    machine.fail("bad")
+    machine.after(4 * SEC)
+    if join == "all" and on_failure == "block":
+        assert guess(machine, "t").basis == "it needs bad, which has failed"
+    else:
+        assert guess(machine, "t").seconds == 6

@@ -1,10 +1,20 @@
 """Buckets that wait, and how they are woken: cheaply, and without a lost wake-up."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 
-from taskorch.kernel import Spec, _dispatch, check_invariants
-from taskorch.kernel._rows import FEW
+from taskorch.kernel import (
+    Bucket,
+    Spec,
+    TaskRow,
+    TypeRow,
+    _dispatch,
+    _rows,
+    check_invariants,
+)
+from taskorch.kernel._rows import FEW, Place
 from taskorch.model import Resources
 
 
@@ -252,3 +262,70 @@ def test_places_of_amounts_come_and_go():
     assert machine.kernel.pools["cpu"].short == {}
     assert machine.kernel.agents["a"].short == {"memory": {}}
     assert machine.kernel.completed == 20
+
+
+def test_who_waits_for_room_is_not_looked_at_because_another_left():
+    """It waits on, unless nobody is left; one that a policy put off is tried again."""
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.submit_all("runs", "t", "u", "v", requires=("x",))
+    bucket = machine.row("t").bucket
+    machine.kernel.cancel(machine.row("u"), machine.now, "")
+    machine.kernel.cancel(machine.row("t"), machine.now, "")
+    assert bucket.parked is not None
+    machine.kernel.cancel(machine.row("v"), machine.now, "")
+    assert bucket.parked is None
+    assert bucket not in machine.kernel.parked
+    machine = Machine()
+    machine.policies.refuses = lambda row, agent: "no"
+    machine.submit_all("t", "u")
+    bucket = machine.row("t").bucket
+    assert bucket.parked is not None
+    machine.kernel.cancel(machine.row("u"), machine.now, "")
+    assert bucket.parked is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "again", "raise", "pop"]), st.integers(0, 9)),
+        max_size=60,
+    )
+)
+def test_whoever_is_first_in_order_is_woken(steps):
+    """However the heads of those who wait have changed, and what was cleared away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows, "FEW", 1)
+        place = Place(name="cpu", need=1)
+        buckets = [Bucket(Spec(f"kind{n}"), TypeRow(), n) for n in range(10)]
+        waiting, seq = {}, 0
+        for what, number in steps:
+            bucket = buckets[number]
+            if what == "pop":
+                first = min(
+                    waiting.values(), key=lambda r: (r.key, r.seq), default=None
+                )
+                assert place.pop() is first
+                if first is not None:
+                    del waiting[first.bucket]
+                    first.bucket.parked = None
+                    first.bucket.pop(first)
+                continue
+            if what == "again":
+                # Whoever is there is there once.
+                many = len(place.heap)
+                if bucket in waiting:
+                    place.add(bucket, waiting[bucket])
+                    assert len(place.heap) <= many
+                continue
+            seq += 1
+            row = TaskRow(f"t{seq}", seq, bucket, None, 1)
+            row.key = seq if what == "add" else -seq
+            if bucket in waiting and what == "add":
+                continue
+            if bucket in waiting:
+                bucket.pop(waiting[bucket])
+            bucket.push(row)
+            bucket.parked = (place,)
+            waiting[bucket] = row
+            place.add(bucket, row)
+            assert len(place.heap) <= 2 + 2 * len(place.members)

@@ -414,3 +414,46 @@ def test_a_queue_that_refuses_the_first_is_asked_about_the_next():
             machine.kernel.submit(f"t{number}", bucket, None, machine.now)
     assert machine.kernel.tasks == {}
     assert machine.policies.asked.count("admission") == 3
+
+
+@pytest.mark.parametrize("option", ["", "aging", "admission", "age", "watches"])
+def test_a_submission_is_plain_where_nobody_is_to_be_asked(option):
+    """Any one policy with a say is asked about the second task as about the first."""
+    policies = Policies()
+    if option == "aging":
+        policies.aging_ns = None
+    elif option == "admission":
+        policies.admits_all = False
+    elif option == "age":
+        policies.max_age_ns = 5 * SEC
+    elif option == "watches":
+        policies.watches = frozenset({(None, S.QUEUED)})
+    machine = Machine(policies=policies, concurrency=1)
+    bucket = machine.kernel.bucket(Spec("call"))
+    machine.kernel.paused = True
+    for name in ("a", "b"):
+        policies.asked.clear()
+        machine.kernel.submit(name, bucket, None, machine.now)
+        asked = {"aging": ["queue"], "admission": ["admission"]}
+        asked |= {"watches": ["state_machine"]}
+        assert policies.asked == asked.get(option, [])
+    assert machine.kernel.plain is (option == "")
+    # That somebody can do it is known from then on.
+    assert bucket.checked == machine.kernel.agents_version
+    machine.after(6 * SEC)
+    assert machine.state("b") is (S.FAILED if option == "age" else S.QUEUED)
+
+
+@pytest.mark.parametrize(
+    ("needs", "missing"), [(("x", "nix"), "nix"), (("a", "x"), "a"), (("x", "y"), "x")]
+)
+def test_what_is_missing_is_what_no_agent_has(needs, missing):
+    """Or the first, where each has an agent of its own."""
+    machine = Machine()
+    machine.agent("one", "x")
+    machine.agent("two", "y")
+    with pytest.raises(UnknownCapabilityError) as caught:
+        machine.submit("t", requires=needs)
+    assert caught.value.capability == missing
+    has = "all of them" if missing == "x" else repr(missing)
+    assert f"no agent has {has}" in str(caught.value)

@@ -5,7 +5,7 @@ from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.events import AttemptStopping, TaskFailed
 from taskorch.kernel import Spec
-from taskorch.kernel._timers import FEW_TIMERS
+from taskorch.kernel._timers import FEW_TIMERS, LEASE, is_alive
 
 GRACE = 10 * SEC
 
@@ -253,3 +253,65 @@ def test_time_may_jump():
     machine.now += 100 * SEC
     assert machine.settle() == ["late", "soon"]
     assert machine.row("soon").ready_ns == machine.now
+
+
+def test_the_grace_of_one_attempt_is_not_that_of_the_next():
+    """Which was asked to stop as well, and later."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", timeout_ns=5 * SEC)
+    begin = machine.now
+    machine.after(5 * SEC)
+    machine.after(1 * SEC)
+    machine.end("t", "stopped")
+    assert machine.row("t").attempt == 2
+    machine.at(begin + 20 * SEC)
+    assert machine.state("t") is S.RUNNING
+    assert not machine.kernel.leaked
+    machine.at(begin + 21 * SEC)
+    assert machine.state("t") is S.FAILED
+    assert list(machine.kernel.leaked) == [("t", 2)]
+
+
+def test_an_attempt_that_is_held_just_as_its_timeout_is_over():
+    """The least that can be left of it is a nanosecond."""
+    machine = Machine()
+    machine.submit("t", timeout_ns=5 * SEC)
+    now = machine.now + 5 * SEC
+    row = machine.row("t")
+    machine.kernel.suspend(row, now, holdable=True)
+    assert machine.state("t") is S.SUSPENDED
+    machine.at(now + 9 * SEC)
+    machine.resume("t")
+    assert machine.kernel.next_due() == machine.now + 1
+    machine.submit("u")
+    machine.suspend("u", holdable=True)
+    machine.resume("u")
+    machine.after(1)
+    assert [row.id for row in machine.kernel.tasks.values() if row.extra.stop] == ["t"]
+
+
+def test_the_timers_of_an_agent_that_is_lost_have_lost_their_meaning():
+    """Until it is there again; and it has no other than its latest."""
+    machine = Machine()
+    far = machine.agent("far", "x", lease=5.0)
+
+    def alive():
+        timers = machine.kernel.timers
+        return [one[0] for one in timers if one[2] == LEASE and is_alive(one)]
+
+    assert alive() == [machine.now + 5 * SEC]
+    machine.after(2 * SEC)
+    machine.kernel.excuse(machine.now)
+    assert alive() == [machine.now + 5 * SEC]
+    assert far.lease_due_ns == machine.now + 5 * SEC
+    assert far.heard_ns == machine.now
+    machine.after(5 * SEC)
+    assert far.lost
+    assert alive() == []
+    heard = far.heard_ns
+    machine.after(SEC)
+    machine.kernel.excuse(machine.now)
+    assert (alive(), far.heard_ns) == ([], heard)
+    machine.beat("far")
+    assert alive() == [machine.now + 5 * SEC]
