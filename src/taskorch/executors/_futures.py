@@ -48,7 +48,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
             except Exception as error:
                 if not is_no_room(error):
                     raise
-                # What it was given it may do yet: it is not begun again.
+                # The executor may make the call all the same, so it is not begun again.
                 attempt.end(error=error)
                 return None
         if not hasattr(future, "add_done_callback"):

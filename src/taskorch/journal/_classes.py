@@ -338,14 +338,14 @@ def _shape(cls: type) -> _Shape | None:
     try:
         object.__new__(cls)
     except TypeError:
-        # Of a class whose instances have a state besides, such as a dict.
+        # Its instances have more than their fields: it is a subclass of dict, say.
         return None
     for name in defaults:
         member = _member(cls, name)
         if hasattr(type(member), "__set__") and type(member) is not (
             MemberDescriptorType
         ):
-            # A property in the place of a field: what it keeps is elsewhere.
+            # A property in the place of a field: the value is somewhere else.
             return None
     return _Shape(cls, tag, defaults, _with_fields)
 

@@ -113,8 +113,8 @@ class Rows:
         self._early: list[tuple[int, Fact]] = []
         #: Idempotency keys and the ids of their tasks, in turn.
         self.keys: list[str] = []
-        # Mostly that is as it was in the row before, and so is its text: of submissions
-        # type, key and priority, of attempts agent and reason.
+        # Mostly these are the same as in the row before (of a submission its type, key
+        # and priority, of an attempt its agent and reason): their text is made once.
         self._kind: tuple[Any, Any, Any] = _NONE, _NONE, _NONE
         self._rest = ""
         self._agent: Any = _NONE
@@ -612,7 +612,7 @@ def _refuse_size(text: str, what: str) -> NoReturn:
 
 
 def _simple(value: Any) -> str | None:
-    """The JSON of a number or a text, as most are; None: look more carefully."""
+    """The JSON of a number or a text, as most are; None: leave it to `plain`."""
     cls = type(value)
     if cls is int:
         return repr(value) if -_INT64 < value < _INT64 else None

@@ -145,10 +145,10 @@ def create(path: Path) -> None:
 
     It gets its name when it is complete: it is there whole, or not at all.
     """
-    # Some may have been killed as they made one.
+    # Those are left by processes that were killed while they made a journal.
     for left in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
         left.unlink(missing_ok=True)
-    # Not of one name for all: others may take over and make it at the same moment.
+    # With a name of its own: others may make the journal at the same moment.
     file, name = tempfile.mkstemp(prefix=f"{path.name}.new-", dir=path.parent)
     os.close(file)
     fresh = Path(name)
@@ -160,7 +160,7 @@ def create(path: Path) -> None:
         db.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         if may_be_unread(error):
-            # Nothing is there yet that could be damaged.
+            # A new journal cannot be damaged: it is the disk.
             msg = f"{fresh}: {error}"
             raise OSError(msg) from error
         raise

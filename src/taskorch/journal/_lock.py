@@ -61,7 +61,7 @@ class Lock:
                         time.sleep(_PAUSE)
                         continue
                     raise _taken(path, known) from None
-                # The old one keeps its lock, on a file that has no name any more.
+                # The old owner keeps its lock, on a file that has no name any more.
                 return cls(name, _put_another(name, known), known)
             except BaseException:
                 os.close(file)
@@ -117,7 +117,8 @@ def _is_dead(known: dict[str, Any]) -> bool:
 
 def _put_another(name: Path, known: dict[str, Any]) -> int:
     """A new file in the place of *name*, locked before anybody can find it."""
-    # Others may do the same now, also in this process.
+    # With a name of its own: others may take over at the same moment, in this process
+    # too.
     file, fresh = tempfile.mkstemp(prefix=f"{name.name}.", dir=name.parent)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -45,7 +45,7 @@ class MemoryJournal:
             raise JournalTakenError(msg)
         if not group:
             return
-        # First all of it is read, so that all of it is kept or nothing.
+        # A group that raises while it is read must leave nothing behind.
         entries = list(group)
         first = entries[0][0][SEQ]
         last = self._latest[-1][0][SEQ] if self._latest else 0

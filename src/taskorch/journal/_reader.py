@@ -225,7 +225,7 @@ class Reader:
 
     def ids(self, prefix: str) -> list[str]:
         """The ids that begin with *prefix*, in the order in which they came."""
-        # All that begins with it comes before it with its last character raised.
+        # In order, those with the prefix end where its last character is raised by one.
         above = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         found = self._db.execute(_IDS_FROM, (prefix, above))
         return [task_id for (task_id,) in found]
@@ -265,7 +265,7 @@ class Reader:
             for (seq,) in self._db.execute("SELECT seq FROM snapshots").fetchall():
                 if self._snapshot(seq) is None:
                     self.damaged(f"the snapshot at fact {seq} was changed")
-        # The indexes too, which are not read otherwise.
+        # This reads the indexes, too, which nothing above has used.
         ((found,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
         if found != "ok":
             self.damaged(found)
@@ -404,5 +404,5 @@ def _some(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
     """*names* in parts, each as long as a statement wants it."""
     rest = iter(names)
     while some := tuple(islice(rest, _IDS)):
-        # One that comes twice is found once.
+        # The last part is filled up with a name that is in it: it is found only once.
         yield some + some[-1:] * (_IDS - len(some))

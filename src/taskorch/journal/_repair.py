@@ -109,7 +109,7 @@ def _is_sound(path: Path) -> bool:
     SQLite calls a page damaged which the disk refused to read.
     """
     with contextlib.suppress(*_file.FAILURES):
-        # Where there is no log, none is left behind.
+        # Where there is no log, opening it must not make one.
         has_log = Path(f"{path}-wal").exists()
         db = _file.connect(path, "ro" if has_log else "immutable")
         with contextlib.closing(db):
@@ -153,7 +153,7 @@ def _descriptor(path: Path) -> Iterator[int]:
 def _open_already(path: Path) -> int | None:
     wanted = path.stat()
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - their names are numbers
-        # The one that listed them is closed by now.
+        # The descriptor of the listing itself is closed by now.
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(int(name)), wanted):
                 return int(name)

@@ -125,7 +125,7 @@ def _tagged(tag: str, inner: Any, array: type) -> Any:
                 raise
             fields = {name: _of_task(name, item) for name, item in inner.items()}
         if known is RetryPolicy and type(fields.get("retry_on")) is tuple:
-            # An exception class that is gone is raised by nobody.
+            # Nobody can raise an exception class that is gone: it needs no retry.
             there = (cls for cls in fields["retry_on"] if not isinstance(cls, Missing))
             fields["retry_on"] = tuple(there)
         return known(**fields)
@@ -140,7 +140,7 @@ def _of_task(name: str, kept: Any) -> Any:
     """A field of a task, of which only some part is missing."""
     if name != "metadata" or type(kept) is not dict:
         return restored(kept, list)
-    # What else is there is needed to find the task by.
+    # The other entries may be what the user finds the task by.
     pairs = kept["$dict"] if kept.keys() == {"$dict"} else kept.items()
     return {restored(key, list): restored(item, list) for key, item in pairs}
 

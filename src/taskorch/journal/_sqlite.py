@@ -154,7 +154,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             self._check_files()
             try:
                 if self._lock is not None and not self._lock.is_current():
-                    # Another has taken over: this is no owner that claims again.
+                    # Another process has taken over: the lock must be acquired anew.
                     self._release()
                 if self._lock is None:
                     _file.check_place(self.path)
@@ -184,11 +184,11 @@ class SqliteJournal(ReadableJournal, DurableJournal):
     def _begin_life(self, lock: Lock) -> int:
         reach("claim")
         db = self._connection()
-        # For people to read: nothing is decided by it.
+        # The date is for people to read: nothing is decided by it.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         me = (os.getpid(), socket.gethostname(), _started(), since)
         with _transaction(db):
-            # Of those who take it over at once, the last to put a lock there has it.
+            # Of several that take over at once, only the last one's lock is current.
             lock.check(self.path)
             layout = check_layout(db, self.path)
             latest = Reader(db, self.path, layout).check_latest()
@@ -254,7 +254,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             JournalError: The journal is damaged.
         """
         self._check_owner(epoch)
-        # First all of it is read, so that all of it is kept or nothing.
+        # A group that raises while it is read must leave nothing behind.
         rows = group if isinstance(group, Rows) else Rows(group)
         if not rows:
             return
@@ -498,9 +498,9 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._idle.close()
         db, self._db = self._db, None
         self._latest = None
-        # The last one to close the log empties it.
+        # SQLite empties the log and removes it when the last connection is closed: from
+        # here on a missing log is no trouble.
         self._logged = 0
-        # The last one to close the log removes it: first of all, nobody looks for it.
         self._files.pop(self._log, None)
         if db is not None:
             with contextlib.suppress(*FAILURES):

@@ -252,13 +252,13 @@ def _mapping(value: Any, array: type, depth: int) -> Any:
 
 
 def _inherited(value: Any, array: type, depth: int) -> Any:
-    # The names of ours are always among them.
+    # The default names are always among them, and need not be written.
     names = value if value is True else sorted(value - DEFAULT_ENV)
     return plain(names, array, depth)
 
 
 def _descriptors(_value: Any, _array: type, _depth: int) -> Any:
-    # None at all, which is the default, is not written.
+    # An empty tuple, which is the default, is not written: this is another.
     why = "numbers of open files mean nothing in another life"
     raise RefusedError(why, "hand over paths instead")
 
@@ -288,10 +288,10 @@ def _function(value: Any, array: type, depth: int) -> Any:
 
 
 def import_path(value: Any) -> str | None:
-    """The path of a function at the top of a module; None: look more carefully."""
+    """The path of a function at the top of a module; None: ask `_function`."""
     if type(value) in _FUNCTIONS:
         module, name = value.__module__, value.__qualname__
-        # A dot leads further down, or into another function.
+        # With a dot it is a method, or was made inside a function.
         if getattr(sys.modules.get(module), name, None) is value and "." not in name:
             return f"{module}:{name}"
     return None

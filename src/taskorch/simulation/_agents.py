@@ -223,7 +223,7 @@ class RemoteAgent:
             self.frozen_ns = None
         else:
             self.frozen_ns = max(self.frozen_ns, now + back_ns)
-            # That it comes back is something to wait for.
+            # Not idle: a simulation goes on until the agent is back.
             self.world.timeline.at(self.frozen_ns, _nothing)
 
 

@@ -45,12 +45,12 @@ class SimulatedJournal:
         self._check_owner(epoch)
         if not group:
             return
-        # First all of it is read, so that all of it is kept or nothing.
+        # A group that raises while it is read must leave nothing behind.
         group = list(group)
         first = group[0][0][SEQ]
         if first <= self.last:
             if group == self._latest:
-                # It was kept, and nobody knew.
+                # It was kept before, and the owner was not told.
                 return
             msg = f"fact {first} comes after fact {self.last} was kept"
             raise ValueError(msg)

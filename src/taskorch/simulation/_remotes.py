@@ -89,10 +89,10 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         if session is None or session.instance < instance:
             session = self.join(agent, instance)
         elif session.instance > instance:
-            # Said by one that has died since.
+            # It was sent by an instance that has died since.
             return
         ours = [fence[1:] for fence in named if fence[0] == self._epoch]
-        # It cannot name what it was not told yet: that is not its fault.
+        # It cannot name the attempts that wait for a commit before it hears of them.
         ours += [
             key
             for key, row in self._life.held_back.items()
@@ -106,7 +106,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             if row.attempt != key[1] or row.state is not _RUNNING:
                 del session.sent[key]
             elif key not in ours:
-                # The order may not have come through: it does no harm twice.
+                # The order may have been lost; an agent ignores one that it had before.
                 self._send_begin(session, row, key[1])
             elif row.extra is not None and row.extra.stop:
                 self._send_stop(session, (self._epoch, *key))
@@ -120,7 +120,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             life.end(row, attempt, how, result, error)
         else:
             kernel.end_reported(fence, how, life.now(), error)
-        # It may forget what it has said once that is kept.
+        # The agent may drop its report once the end is kept.
         if life.commits is None:
             self._send_understood(agent, fence)
         else:
@@ -173,7 +173,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             ):
                 return True
             if kernel.queued and kernel.agents[name].lost == agent.is_there:
-                # It will be heard of, or missed, and then others may start.
+                # Its next beat, or the end of its lease, may let queued tasks start.
                 return True
         for (task_id, attempt), leak in kernel.leaked.items():
             elsewhere = self._sessions.get(leak.agent.name)

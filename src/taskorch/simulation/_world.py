@@ -446,7 +446,7 @@ class World:
             if self.is_mortal:
                 self.survive("recovering", fact)
         life.folding.reconnect()
-        # Time that passed is the wall clock's difference, never negative.
+        # Between two lives passes what the wall clock shows, but never less than 0.
         wall = self.timeline.now + self.nature.jump()
         life.shift_ns = max(last_ns, wall) - self.timeline.now
         life.listen()

@@ -195,7 +195,7 @@ class _Crashes:
             if self._crash(m):
                 self._run_to_end()
             else:
-                # This time there were not so many.
+                # This run reached fewer points than the one before.
                 self._run_check(None)
         shutil.rmtree(self._saved, ignore_errors=True)
 

@@ -220,7 +220,7 @@ def find_failure(
     least = minimise(fails, names, tries)
     last, short = attempt(least)
     if last is None:
-        # It hangs on what has no name.
+        # The failure rests on something that is no part of the schedule.
         last, short = error, simulation
     return FailedRun(
         seed=seed,
@@ -261,7 +261,7 @@ def minimise(
     while len(left) > 1 and tries > 0:
         size = -(-len(left) // pieces)
         chunks = [left[i : i + size] for i in range(0, len(left), size)]
-        # Without a piece: what helps most, since most of it makes no difference.
+        # Leave one piece out: most of them make no difference.
         for chunk in chunks:
             gone = frozenset(chunk)
             rest = [name for name in left if name not in gone]

@@ -142,14 +142,14 @@ class Forks:
 
     def _ask(self, question: dict[str, Any]) -> None:
         stdin = _pipe(self._server.stdin)
-        # If it is gone, the answer says so.
+        # If the server is gone, `_answer` says so.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(question).encode() + b"\n")
             stdin.flush()
 
     def _answer(self, timeout: float) -> Any:
         stdout = _pipe(self._server.stdout)
-        # One line comes for each question, and nothing else: none lies in the buffer.
+        # Each question has one line for an answer: none waits in the buffer.
         if not select([stdout], [], [], timeout)[0]:
             msg = f"a run was still going on after {timeout:g} seconds"
             raise RuntimeError(msg)
@@ -163,7 +163,7 @@ class Forks:
         """End it, and a run that is under way."""
         server = self._server
         if server.poll() is None:
-            # It is not waited for yet, so its number is no other group's.
+            # Nobody has waited for it, so its number cannot be another group's.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -201,7 +201,7 @@ def _whereabouts(function: Callable[[Path], object]) -> list[str]:
         msg = f"{show(function)} is in no file, so no other process can import it"
         raise InvalidTaskError(msg, hint="put it into a module")
     if function.__module__ == "__main__":
-        # What a journal says of the functions of the script is found here as well.
+        # Journals of the runs name functions of the script by this module.
         sys.modules.setdefault(_MAIN, sys.modules["__main__"])
     return [function.__module__, str(Path(file).resolve()), name]
 
@@ -213,7 +213,7 @@ def serve() -> None:
     """Answer the questions on the standard input; see `Forks`."""
     global _serves  # noqa: PLW0603 - of this process, for good
     _serves = True
-    # What the function prints, or its module, is none of the answers.
+    # The answers keep the pipe to themselves: what the function prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -256,7 +256,7 @@ def _find(module: str, file: str, name: str) -> Callable[[Path], object]:
             found = _load(module, file)
         there = getattr(found, "__file__", None)
         if there is None or not Path(file).samefile(there):
-            # Of two with one name, the path leads to the other.
+            # Another module of the same name comes first on the path.
             found = _load(module, file)
     function: Callable[[Path], object] = getattr(found, name)
     return function

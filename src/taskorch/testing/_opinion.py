@@ -248,7 +248,7 @@ class Hearing:
                 p for p in self._parts if part and not (p and is_in(p, part))
             }
         elif what == "crash":
-            # It may have been lost that they were.
+            # The pause may not have been kept.
             self._paused.clear()
             self._parts.clear()
 

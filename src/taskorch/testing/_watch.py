@@ -463,7 +463,7 @@ class _Books:
         seen.blocked = event.cause == "dependency"
         if event.cause == "lost":
             seen.lost += 1
-        # A person says whether it may go on; its parents do not any more.
+        # From here on a person decides about it, and not its parents.
         seen.joined = seen.joined or event.cause == "join"
         if event.cause == "event" and seen.wait is not None:
             self.begin_wait(event, seen, *seen.wait[:2])
@@ -603,7 +603,7 @@ class _Books:
         like = event.requires, event.resources, event.timeout_ns, event.idempotent
         seen.queue = self.queue_of((seen.type, *like))
         seen.place = (event.key, seen.place[1])
-        # That of an attempt that runs goes on.
+        # The timeout of an attempt that runs is not changed.
         seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent
         if event.due_ns is not None:
             seen.due = event.due_ns

@@ -194,7 +194,7 @@ class WorkflowRuns:
         gate = self._latest()[f"{phase.name}/gate"]
         is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
-        # A life in which nobody has started it again knows of no limit.
+        # A life knows `max_added` once somebody has started the run again in it.
         most = self._plan.max_added if epoch == self._epoch else 100_000
         has_room = not fresh or len(added) + len(fresh) <= most
         try:
@@ -278,7 +278,7 @@ class WorkflowRuns:
     def _pause(self, target: str, part: str) -> None:
         self._is_paused = True
         manager = self._manager
-        # What is blocked stays so, and a decision about it is no business of a pause.
+        # A pause leaves blocked tasks as they are.
         names = [n for n, row in self._latest().items() if row.state is not _S.BLOCKED]
         if manager.pause(target):
             self._say("paused", part, names)

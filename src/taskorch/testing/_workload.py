@@ -628,7 +628,7 @@ def _shown(task: Task) -> str:
     plain = Task("")
     parts = [
         f"{field.name}={getattr(task, field.name)!r}"
-        # Where a function is in memory differs.
+        # The repr of a function has its address, which differs from run to run.
         if task.join is not _some_failed or field.name != "join"
         else "join=some failed"
         for field in attrs.fields(Task)

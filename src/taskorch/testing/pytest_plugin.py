@@ -106,7 +106,7 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def taskorch_seed(request: pytest.FixtureRequest) -> int:
     """The seed of this run of the test, which is run once for each of several."""
-    # Only for `request.getfixturevalue`: else it is a parameter.
+    # Only `request.getfixturevalue` comes here: a test gets it as a parameter.
     return _seeds(request.config, request.node, one=True)[0]
 
 
@@ -144,7 +144,7 @@ def make_simulation(
     yield make
     if run.passed:
         for simulation in run.made:
-            # Of one that is down at the end there is nothing to check.
+            # One that is down at the end has nothing to check.
             if simulation.is_up:
                 simulation.check()
 
@@ -213,7 +213,7 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
         chosen = 1 if one else _setting(config.getini(_INI))
     if isinstance(chosen, list):
         return chosen
-    # From the name of the test: each has its own, and the same in every run.
+    # From the name of the test, so that each has other seeds, the same in every run.
     found: dict[int, None] = {}
     for i in count():
         if len(found) == chosen:

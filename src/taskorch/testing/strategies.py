@@ -142,7 +142,7 @@ def retry_policies(**parts: Any) -> Strategy[RetryPolicy]:
     }
     fixed = _fixed("RetryPolicy", drawn, parts)
     if parts.get("delays") is not None:
-        # They say when and how often: what is drawn must not say it otherwise.
+        # `delays` says when and how often: these must keep their defaults.
         for name in ("max_attempts", "wait", "base", "max_delay", "jitter"):
             if name not in parts:
                 del fixed[name]
@@ -193,7 +193,7 @@ def tasks(**parts: Any) -> Strategy[Task]:
         "id": st.none(),
         "priority": priorities(),
         "after": st.just(()),
-        # Others need tasks to wait for, and make no difference without.
+        # The other joins are for tasks with parents.
         "join": st.sampled_from(("all", "finished")),
         "on_parent_failure": st.sampled_from(("block", "skip", "fail", "run")),
         "requires": st.none() | _some_types(),

@@ -222,7 +222,7 @@ class ProgramExecutor:
         self._common.guard.close()
         loop.close()
         if problem is not None:
-            # Another thread may begin with both of them from here on.
+            # From here on a next supervisor may start, which uses both again.
             self._give_up(problem)
 
     def _begin_all(self) -> None:

@@ -152,7 +152,7 @@ class Guard:
         try:
             self._table.add(group)
         except OSError as error:
-            # The mark finds what does not stand there, on Linux.
+            # On Linux the guardian finds by its mark what is missing in the table.
             _log.warning("the guardian of our programs cannot know one: %s", error)
         self._see_that_it_lives()
 

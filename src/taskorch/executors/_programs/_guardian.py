@@ -108,7 +108,7 @@ def send(pid: int, belongs: Belongs, *numbers: int) -> None:
             _kill(pid, numbers)
         return
     try:
-        # The handle holds on to one process; see that it is the one that was meant.
+        # From here on the handle means one process: see that it is the right one.
         if belongs(pid):
             for number in numbers:
                 signal.pidfd_send_signal(handle, number)
@@ -136,7 +136,7 @@ def _watch(parent: int) -> bool:
             poll.register(os.pidfd_open(parent), select.POLLIN)
             patience = None
     while True:
-        # It may have died before we could hold on to it.
+        # It may have died before we had a descriptor for it.
         gone = os.getppid() != parent
         ready = {fd for fd, _ in poll.poll(0 if gone else patience)}
         if 0 in ready:
@@ -155,7 +155,7 @@ def listed(table: int) -> set[int]:
         data += chunk
     places = range(0, len(data), PLACE)
     groups = {int.from_bytes(data[at : at + PLACE], "little") for at in places}
-    # What stands for a group of its own or for all processes is none of ours.
+    # As a group to kill, 0 would be our own, and 1 all processes.
     return {group for group in groups if group > 1}
 
 

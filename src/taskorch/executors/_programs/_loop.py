@@ -80,7 +80,7 @@ class Loop:
         self.watch(wake_out, self._drain)
         with self._lock:
             self._wake_out, self._wake_in = wake_out, wake_in
-            # What was called before had nothing to wake us with.
+            # For calls that came before there was a pipe.
             self._woken = True
             os.write(wake_in, b"!")
 

@@ -150,7 +150,7 @@ class ProgramRun:
         self.process.kill_group()
         if self._child is not None:
             if isinstance(error, OSError):
-                # Who reads an OSError takes it that the program never began.
+                # An OSError would say that the program never began.
                 error = _given_up(self._name, error)
             self._common.guard.remove(self._child.process.pid)
             # It has been killed; the rare one that cannot die must not hold us up.

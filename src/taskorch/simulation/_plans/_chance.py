@@ -87,7 +87,7 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
             types[fact[TASK_ID]] = make(fact).type
         elif fact[CLS] is TaskCompleted:
             kind = types.pop(fact[TASK_ID], None)
-            # One that no attempt completed took no time.
+            # What a wait or a decision completes has no attempt, and so no length.
             event: TaskCompleted = make(fact)
             if kind is not None and event.attempt:
                 known = found.setdefault(kind, deque(maxlen=SAMPLE_SIZE))

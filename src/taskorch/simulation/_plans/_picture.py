@@ -99,7 +99,7 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
         ]
         top += room * (_HEIGHT + _GAP)
     hidden = len(bars) - drawn
-    # Behind the bars.
+    # First, so that the axis is drawn behind the bars.
     shapes = [*_axis(end, left, top), *shapes]
     svg = frame(shapes, left + _WIDTH + _RIGHT, top + _AXIS, _FONT)
     many = "attempts, which are" if hidden > 1 else "attempt, which is"

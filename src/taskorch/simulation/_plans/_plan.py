@@ -142,13 +142,13 @@ def _parts(parts: Parts) -> Iterable[tuple[str, Any]]:
 
 def _copied(part: Any) -> Any:
     if isinstance(part, SourceRegistry):
-        # Not to be read again: time flies here.
+        # A copy of the registry itself would read its source again: hours pass here.
         return SourceRegistry(part._snapshot.records)
     for _ in range(_TRIES):
         try:
             return deepcopy(part)
         except RuntimeError:
-            # It changed meanwhile: its orchestrator may be at work.
+            # Its orchestrator may be at work, and have changed it while it was copied.
             continue
         except Exception:  # noqa: BLE001 - a lock, a connection, or whatever it holds
             break
@@ -183,7 +183,7 @@ def means_of(runtime: Runtime) -> Means:
         parts=runtime.deciders.parts,
         config=attrs.evolve(kernel.config, concurrency=concurrency),
         pools=pools,
-        # A lease is for agents that may be lost, and here nobody is.
+        # A lease is for agents that may be lost, and in a plan none is.
         agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
         records=records,
         begins_ns=runtime.now(),
@@ -260,7 +260,7 @@ def _check(task: Task) -> None:
     Raises:
         ValidationFailedError: It is not well formed.
     """
-    # It looks at the task alone.
+    # The validator of structures asks nothing of the context.
     verdict = _STRUCTURE.validate(task, cast("Context", None))
     if not verdict.accepted:
         findings = tuple((f.path, f.message) for f in verdict.findings)
@@ -342,7 +342,7 @@ def _refuse_rings(plan: Plan) -> None:
     Raises:
         CycleError: Some do; the shortest ring is named.
     """
-    # Mostly each comes after what it waits for, and then there is no ring.
+    # Where each task stands after those that it waits for, there is no ring.
     if any(
         max(above, default=-1) >= number for number, above in enumerate(plan.parents)
     ):

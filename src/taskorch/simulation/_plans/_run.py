@@ -76,7 +76,7 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
         InvalidTaskError: A task is tried for ever, or chance is malformed.
     """
     run = _Run(means, plan, chance)
-    # To look for what can go takes as long again.
+    # The collector of garbage would take as long again.
     with resting():
         return run.go()
 
@@ -116,7 +116,7 @@ class _Run:
             if kernel.starts:
                 self._begin(now)
             if kernel.touched:
-                self._look(now)
+                self._note_waits(now)
             if kernel.effects:
                 self._stop(now)
             due = self._next_due()
@@ -181,7 +181,7 @@ class _Run:
     def _parents(self, rows: list[TaskRow], place: int) -> list[TaskRow]:
         parents = [rows[above] for above in self.plan.parents[place]]
         for name in self.plan.outside.get(place, ()):
-            # It is no task of this kernel, only what a task can rely on.
+            # It is no task of this kernel: it stands for one that has completed.
             parent = TaskRow(name, 0, rows[place].bucket, None, self.begins)
             parent.state = TaskState.COMPLETED
             parents.append(parent)
@@ -189,7 +189,7 @@ class _Run:
 
     def _terms(self, place: int) -> Terms | None:
         terms = self.plan.terms.get(place)
-        # A kernel writes in it.
+        # The kernel writes in it, and the plan is run more than once.
         return None if terms is None else attrs.evolve(terms)
 
     def _without_refused(self, admitted: list[Any]) -> list[Any]:
@@ -271,7 +271,7 @@ class _Run:
         span = (row.cargo, start, end, agent.name, attempt, outcome, row.alloc)
         self.course.spans.append(span)
 
-    def _look(self, now: int) -> None:
+    def _note_waits(self, now: int) -> None:
         """Some tasks have begun to wait for what comes from outside, or have ended."""
         touched, self.kernel.touched = self.kernel.touched, []
         for row, _ in touched:
@@ -323,7 +323,7 @@ class _Run:
             elif row.state in TERMINAL:
                 course.never[row.id] = _end_of(row)
             elif row.state is TaskState.QUEUED:
-                # Like tasks wait for the like, and to look takes a while.
+                # Tasks of one bucket wait for the same, and explaining takes a while.
                 if row.bucket not in reasons:
                     reasons[row.bucket] = self._why(row, now)
                 course.never[row.id] = reasons[row.bucket]

@@ -64,7 +64,8 @@ class Study:
         #: What chance brings in the draw that is shown, and what came of it.
         self.chance: Chance = self._chance(median)
         if course is None or draws > 1:
-            # To keep all would be too much: it comes out again as it was.
+            # To keep the course of each draw takes too much memory: the same seed gives
+            # the same course again.
             course = carry_out(means, plan, self.chance)
         self.course: Course = course
 
@@ -95,7 +96,7 @@ class Study:
         at: int | None = last[0]
         while at is not None:
             chain.append(at)
-            # Nothing is short: it began when the one that it waited for had ended.
+            # With plenty of everything, a task begins when its last parent has ended.
             began = starts[at]
             above = self.plan.parents[at]
             at = next((p for p in above if ends.get(p) == began), None)
@@ -133,7 +134,7 @@ class Study:
             known = [limit for limit in slots if limit is not None]
             if slots and len(known) == len(slots):
                 bounds.append(_share(amount, sum(known)))
-        # Delays are drawn anew where nothing is short, and may be longer by chance.
+        # With plenty of everything, delays are drawn again, and may be longer.
         return min(max(bounds), self.course.makespan)
 
     # -- what more would save ------------------------------------------------------
@@ -165,7 +166,7 @@ class Study:
             more, plenty = means.more_slots(1), means.more_slots(tasks)
             yield Change("slot", "slot", 1, more, plenty)
         requests = [spec.resources for spec in self.plan.specs]
-        # What they take for a task that does not say itself.
+        # What agents take for a task that does not say what it needs.
         requests += [agent.request.units for agent in means.agents]
         for name, total in means.pools:
             asked = [n for units in requests for key, n in units if key == name]

@@ -424,7 +424,7 @@ def _check_stop(site: _Site) -> None:
     attempt = site.start("stopped")
     site.expect_begun(attempt)
     site.ask("stop", attempt, 5)
-    # What cannot be stopped is let go on.
+    # One that cannot be stopped goes on once it is answered.
     attempt.wait(_GRACE)
     site.home.open()
     site.expect_end(attempt, 5)

@@ -230,7 +230,7 @@ class _Run:
         group.keep(kept[-1][0], None)
         self._case.expect(group.last == number, 8, f"Its last is {group.last}.")
         self._case.expect(len(group) == len(kept), 8, f"Its length is {len(group)}.")
-        # It takes what it has made.
+        # What `new_group` makes must be taken by `append`.
         given: Any = group
         journal.append(self._epoch, given)
         self._note(kept)

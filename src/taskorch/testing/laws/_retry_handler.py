@@ -97,7 +97,7 @@ def _check_end(
 ) -> None:
     elapsed, delay, told, last = 0.0, 0.0, 0, ""
     for attempts in _counts():
-        # The attempts since the last one that was told of went as this one does.
+        # The attempts in between are taken to have had the same delay.
         elapsed = min(elapsed + (attempts - told) * (_TAKES + delay), MAX_SECONDS)
         told = attempts
         next_failure = make_failure(

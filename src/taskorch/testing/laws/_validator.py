@@ -173,7 +173,7 @@ class _Faults:
         pairs = [
             (one, other)
             for one, other in combinations(self._refused, 2)
-            # A field has everything to do with its own keys.
+            # A field and a key of it are not independent.
             if one[0] != other[0] or len(one) == len(other)
         ]
         self._case.random.shuffle(pairs)
