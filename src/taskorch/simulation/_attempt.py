@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor
 from contextvars import Context
 from typing import Any, Protocol
 
-from taskorch.errors import AttemptInterrupted, UsageError
+from taskorch.errors import UsageError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
+from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import _agents
@@ -128,12 +128,8 @@ class SimulatedAttempt:
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         how = "completed"
-        if isinstance(error, AttemptInterrupted):
-            how = "stopped"
-        elif isinstance(error, BrokenExecutor):
-            how = "lost"
-        elif error is not None:
-            how = "failed"
+        if error is not None:
+            how, error, _ = outcome_of(error, self.task_id, asked=True)
         self.over(how, value, error)
 
     def over(self, how: str, value: Any, error: BaseException | None) -> None:
