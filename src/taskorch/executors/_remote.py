@@ -17,6 +17,7 @@ import attrs
 
 from taskorch._visible import said
 from taskorch.errors import TaskFailedError
+from taskorch.model._show import with_article
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
@@ -99,17 +100,14 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
         return failed
     why = end.message or said(error)[1]
     failed = TaskFailedError(
-        f"task {task_id} returned {_a(end.kind)} that cannot be pickled: {why}",
+        f"task {task_id} returned {with_article(end.kind)} that cannot be pickled: "
+        f"{why}",
         type="PicklingError",
         hint="what is returned in another process comes back pickled",
         task_id=task_id,
     )
     failed.__cause__ = error
     return failed
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def _error_data(error: BaseException) -> bytes | None:

@@ -24,6 +24,11 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+def with_article(name: str) -> str:
+    """*name* after `a` or `an`."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def shown(self: Any) -> str:
     """As `__repr__` of an attrs class: what is not as usual, each within a line."""
     said: list[str] = []

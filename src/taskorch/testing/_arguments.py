@@ -7,7 +7,7 @@ from typing import Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, check_seconds
-from taskorch.model._show import show
+from taskorch.model._show import show, with_article
 
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:
@@ -19,8 +19,7 @@ def check_kind(name: str, value: object, kind: type[Any]) -> None:
     """
     # A bool is an int, and meant as a flag.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        article = "an" if kind.__name__[0] in "aeioO" else "a"
-        msg = f"{name} is {article} {kind.__name__}, not {show(value)}"
+        msg = f"{name} is {with_article(kind.__name__)}, not {show(value)}"
         raise InvalidTaskError(msg)
 
 

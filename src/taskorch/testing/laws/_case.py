@@ -14,7 +14,7 @@ import attrs
 from attrs.exceptions import FrozenInstanceError
 
 from taskorch.model import Task
-from taskorch.model._show import show
+from taskorch.model._show import show, with_article
 from taskorch.testing.laws._snapshot import snapshot
 
 T = TypeVar("T")
@@ -121,7 +121,9 @@ class Case:
 
     def malformed(self, cls: type, given: object) -> NoReturn:
         """*given* is not a *cls* as its protocol describes it."""
-        says = f"it answers with {_article(cls.__name__)} as its fields are annotated."
+        says = (
+            f"it answers with {with_article(cls.__name__)} as its fields are annotated."
+        )
         self.fail(_FORM, f"It answered {brief(given)}.", says=says)
 
     @contextmanager
@@ -189,7 +191,7 @@ def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
         TypeError: It cannot be called; or, when it is called, what it makes has not
             the methods of *protocol*.
     """
-    name = _article(protocol.__name__)
+    name = with_article(protocol.__name__)
     if not callable(make):
         why = _lacks(make, protocol) or ": give its class, or a function"
         msg = f"what makes {name} is needed, not {show(make)}{why}"
@@ -247,10 +249,6 @@ def _brief_task(task: Task) -> str:
 
 def _called(method: Callable[..., Any]) -> str:
     return f"{getattr(method, '__name__', 'it')}()"
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
 
 
 def _lower(text: str) -> str:
