@@ -21,7 +21,7 @@ class Worker:
     __slots__ = ("current", "item", "leaving", "lock")
 
     def __init__(self, item: Any) -> None:
-        #: What it is to do next; None sends it home.
+        #: What it is to do next; without one, it ends.
         self.item: Any = item
         #: What it is doing; the driver's own.
         self.current: Any = None
@@ -91,15 +91,15 @@ class WorkerThreads(AttemptExecutor[None]):
             del self._threads[thread]
             raise
 
-    def send_home(self, *, astray: bool = False) -> None:
+    def end_idle(self, *, unassigned: bool = False) -> None:
         """
         End all idle threads; the driver holds its lock.
 
         Args:
-            astray: Also those that were taken from `idle`, and never got an item.
+            unassigned: Also those that were taken from `idle`, and never got an item.
         """
         idle, self.idle = self.idle, []
-        if astray:
+        if unassigned:
             idle = [
                 worker
                 for worker in self._threads.values()

@@ -231,8 +231,8 @@ def identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def told_of_log(size: int) -> str:
-    """What there is to say of a log of so many bytes that cannot be moved."""
+def trouble_of_log(size: int) -> str:
+    """What `troubles` says of a log of so many bytes that cannot be moved."""
     return (
         f"the log beside the journal has {size / 2**20:.0f} MiB and grows: somebody "
         "has read the journal for so long that it cannot be emptied; end what reads it "

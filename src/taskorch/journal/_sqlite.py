@@ -424,7 +424,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
     def troubles(self) -> Sequence[str]:
         """See `DurableJournal.troubles`: a file that is gone, a log that is held."""
         lost, held = self.lost_file, self.held_log
-        return [words for words in (lost, held and _file.told_of_log(held)) if words]
+        return [words for words in (lost, held and _file.trouble_of_log(held)) if words]
 
     def _note_log(self, size: int) -> None:
         self._logged += _PAGES + size // _PAGE

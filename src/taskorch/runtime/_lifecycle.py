@@ -392,7 +392,7 @@ class Lifecycle:
         self._wait(rt.attempts.programs.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.
-            rt.threads.send_home(astray=rt.fault is not None)
+            rt.threads.end_idle(unassigned=rt.fault is not None)
             publisher = rt.publisher.close()
         # The timer still looks after the receivers.
         served = self._wait(rt.publisher.flush, _MARGIN)

@@ -1,4 +1,4 @@
-"""The threads that do the work of functions: begun as they are needed, and sent home."""
+"""The threads that do the work of functions: begun as they are needed, and ended."""
 
 import threading
 from typing import Any
@@ -40,16 +40,16 @@ class Pool:
         for _ in range(count):
             assert self.parked.acquire(timeout=PATIENCE)
 
-    def send_home(self, **options):
+    def end_idle(self, **options):
         with self.lock:
-            self.threads.send_home(**options)
+            self.threads.end_idle(**options)
 
 
 @pytest.fixture
 def pool():
     pool = Pool()
     yield pool
-    pool.send_home(astray=True)
+    pool.end_idle(unassigned=True)
     pool.threads.join(PATIENCE)
 
 
@@ -66,13 +66,13 @@ def test_an_idle_thread_does_what_comes_next(pool):
     assert len(alive()) == 1
 
 
-def test_those_that_are_sent_home_have_ended_once_they_were_waited_for(pool):
+def test_those_that_are_told_to_end_have_ended_once_they_were_waited_for(pool):
     meet = threading.Barrier(3)
     for _ in range(3):
         pool.start(lambda: meet.wait(PATIENCE))
     pool.wait(3)
     assert len(alive()) == 3
-    pool.send_home()
+    pool.end_idle()
     pool.threads.join(PATIENCE)
     assert alive() == set()
 
@@ -94,14 +94,14 @@ def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):
     pool.wait()
 
 
-def test_one_that_was_taken_and_never_got_an_item_goes_home_too(pool):
+def test_one_that_was_taken_and_never_got_an_item_ends_too(pool):
     pool.start(lambda: None)
     pool.wait()
     with pool.lock:
         pool.threads.idle.pop()
-    pool.send_home()
+    pool.end_idle()
     assert len(alive()) == 1
-    pool.send_home(astray=True)
+    pool.end_idle(unassigned=True)
     pool.threads.join(PATIENCE)
     assert alive() == set()
 
@@ -114,7 +114,7 @@ def test_each_has_a_number_of_its_own(pool):
     assert {one.name for one in alive()} == {"test-1", "test-2"}
 
 
-def test_who_works_is_not_sent_home_with_those_that_went_astray(pool):
+def test_who_works_is_not_ended_with_those_that_never_got_an_item(pool):
     go_on, begun = threading.Event(), threading.Event()
 
     def work():
@@ -123,7 +123,7 @@ def test_who_works_is_not_sent_home_with_those_that_went_astray(pool):
 
     pool.start(work)
     assert begun.wait(PATIENCE)
-    pool.send_home(astray=True)
+    pool.end_idle(unassigned=True)
     go_on.set()
     pool.wait()
     pool.start(lambda: None)
@@ -131,18 +131,18 @@ def test_who_works_is_not_sent_home_with_those_that_went_astray(pool):
     assert {one.name for one in alive()} == {"test-1"}
 
 
-def test_who_is_on_the_way_home_is_not_sent_twice(pool):
+def test_who_is_told_to_end_is_not_told_twice(pool):
     worker = Worker(None)
     pool.threads._threads[threading.Thread()] = worker
-    pool.send_home(astray=True)
-    pool.send_home(astray=True)
+    pool.end_idle(unassigned=True)
+    pool.end_idle(unassigned=True)
     assert not worker.lock.locked()
     # One that has not even begun is not waited for.
     pool.threads.join(PATIENCE)
     pool.threads._threads.clear()
 
 
-def test_those_that_are_on_their_way_home_are_waited_for():
+def test_those_that_are_about_to_end_are_waited_for():
     on_the_way = threading.Event()
 
     class Local:

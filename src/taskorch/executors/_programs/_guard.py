@@ -115,7 +115,7 @@ class Guard:
                 script,
             )
             return
-        self._drop()
+        self._close_socket()
         if self._table is None:
             self._table = Table()
         table = self._table.fd
@@ -154,21 +154,21 @@ class Guard:
         except OSError as error:
             # On Linux the guardian finds by its mark what is missing in the table.
             _log.warning("the guardian of our programs cannot know one: %s", error)
-        self._see_that_it_lives()
+        self._restart_if_dead()
 
     def remove(self, group: int) -> None:
         """A process group has ended, and its number may go to another."""
         if self._table is None:
             return
         self._table.remove(group)
-        self._see_that_it_lives()
+        self._restart_if_dead()
 
     def close(self) -> None:
         """End the guardian: nothing is left to watch over."""
         process, self._process = self._process, None
         if process is not None:
-            self._say_quit()
-        self._drop()
+            self._send_quit()
+        self._close_socket()
         table, self._table = self._table, None
         if table is not None:
             table.close()
@@ -182,23 +182,23 @@ class Guard:
 
     def disown(self) -> None:
         """In a forked child: close what leads to the guardian of the parent."""
-        self._drop()
+        self._close_socket()
         if self._table is not None:
             self._table.close()
             self._table = None
 
-    def _drop(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _see_that_it_lives(self) -> None:
+    def _restart_if_dead(self) -> None:
         try:
             self.start()
         except OSError as error:
             _log.warning("the guardian of our programs cannot be started: %s", error)
 
-    def _say_quit(self) -> None:
+    def _send_quit(self) -> None:
         # A process may have chosen to die of SIGPIPE. It is the only word ever said, so
         # there is room for it.
         flags = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
