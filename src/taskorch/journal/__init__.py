@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from taskorch.journal._registered import register as register
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
-#: What is loaded by those who use it, and where it is.
+#: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
     "Row": "_codec",
     "SqliteJournal": "_sqlite",

@@ -25,7 +25,7 @@ _CACHE: Final = 8 * 1024
 #: Pages in the write-ahead log at which they are moved into the journal once nobody
 #: waits: by then, many have been written more than once.
 LONG_LOG: Final = 4_000
-#: And at which a commit does that, whoever waits for it.
+#: And at which a commit does that itself, although its callers wait.
 _LONGEST_LOG: Final = 4 * LONG_LOG
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024

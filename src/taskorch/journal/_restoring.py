@@ -84,7 +84,7 @@ def restored(value: Any, array: type) -> Any:
     """
     As `restore`; a `Missing`, with *value*, if what that was made of is gone.
 
-    So only who needs it hears of that, and not everybody who opens the journal.
+    So the journal can be opened all the same, and only what needs the value fails.
     """
     try:
         return restore(value, array)

@@ -80,7 +80,7 @@ class InProcess(AttemptExecutor[_Run]):
             self.cut(begun)
 
     def can_hold(self) -> bool:
-        """What is a program can be held; whoever asks looks whether it is one."""
+        """Programs can be held: see `holdable`."""
         return True
 
     def holdable(self, row: TaskRow) -> bool:

@@ -290,13 +290,13 @@ class World:
                 msg = f"a Task is submitted, not {show(task)}"
                 raise InvalidTaskError(msg)
         if self.life is None:
-            ids = [self._name(task) for task in given]
+            ids = [self._id_of(task) for task in given]
             self._unanswered[next(self._numbers)] = (given, ids)
-            self._know(ids, what)
+            self._note_work(ids, what)
             return ids
-        return self.do(lambda: self._know(self._submit(given), what))
+        return self.do(lambda: self._note_work(self._submit(given), what))
 
-    def _know(self, ids: list[str], what: What | None) -> list[str]:
+    def _note_work(self, ids: list[str], what: What | None) -> list[str]:
         if what is not None:
             self.by_id.update(dict.fromkeys(ids, what))
         return ids
@@ -309,10 +309,10 @@ class World:
             number = next(self._numbers)
             self._unanswered[number] = (tasks, ids)
             life.commits.when(life.kernel.seq, lambda: self._answer(number))
-            self._ask(life, ids)
+            self._acknowledge_ends(life, ids)
         return ids
 
-    def _ask(self, life: Life, ids: Iterable[str]) -> None:
+    def _acknowledge_ends(self, life: Life, ids: Iterable[str]) -> None:
         """What is submitted again may have ended: the caller hears that as well."""
         for task_id in ids:
             state = life.state_of(task_id)
@@ -321,7 +321,7 @@ class World:
                 assert life.commits is not None  # noqa: S101 - the caller looked
                 life.commits.when(life.kernel.seq, tell)
 
-    def _name(self, task: Task) -> str:
+    def _id_of(self, task: Task) -> str:
         prefix, numbers = self.id_parts
         return task.id or prefix + str(next(numbers))
 
@@ -432,8 +432,10 @@ class World:
                 self._submit(named)
             except UsageError as error:
                 self.refused(ids, error)
-        # Whoever waits for a task asks again what has become of it.
-        self._ask(life, [name for name, end in self.acknowledged.items() if not end])
+        # Callers who wait for a task ask again what has become of it.
+        self._acknowledge_ends(
+            life, [name for name, end in self.acknowledged.items() if not end]
+        )
 
     def _recover(self, life: Life) -> None:
         journal = self.journal

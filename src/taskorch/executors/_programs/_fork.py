@@ -57,7 +57,7 @@ class _Gate:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, without what is the parent's."""
-        # Whoever held the old one, if a start did hang, is not here any more.
+        # If a start hung, the thread that held the old lock is not in this process.
         self._lock = threading.Lock()
         self._forking = None
         for owner in list(_owners):
