@@ -126,7 +126,8 @@ class Rows:
                 # one may do.
                 self._append_row(entry)
             else:
-                self.append(entry)
+                fact, value = entry
+                self.keep(fact, _documented(value))
 
     def _append_row(self, row: Row) -> None:
         self._values += row
@@ -135,27 +136,9 @@ class Rows:
             if key is not None:
                 self.keys += (column(key), row[3])
 
-    def append(self, entry: Entry) -> None:
-        """
-        Encode one more.
-
-        Raises:
-            InvalidTaskError, ValueError: See `encode`.
-        """
-        self.add(*entry)
-
-    def add(self, fact: Fact, value: Any) -> None:
-        """
-        As `append`, of a fact and of what is kept beside it.
-
-        Raises:
-            InvalidTaskError, ValueError: See `encode`.
-        """
-        self.keep(fact, _documented(value))
-
     def keep(self, fact: Fact, text: str | None) -> None:
         """
-        As `add`, where *text* is what `text_of` or `document` has made, or None.
+        Encode one more; *text* is what `text_of` or `document` has made, or None.
 
         Raises:
             InvalidTaskError, ValueError: See `encode`.

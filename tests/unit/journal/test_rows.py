@@ -113,7 +113,7 @@ def test_starts_that_are_left_stand_at_their_place():
     assert rows.numbers == [1, 2, 4, 5, 6]
     assert entries(rows) == read(group)
     # What comes after they were looked at is in order too.
-    rows.append(completed(7, "c"))
+    rows.keep(*completed(7, "c"))
     assert entries(rows) == [*read(group), completed(7, "c")]
 
 
@@ -191,7 +191,7 @@ def test_texts_are_kept_as_documents_are(value):
     texts, documents = Rows(), Rows()
     for fact in facts:
         texts.keep(fact, text)
-        documents.add(fact, document(value))
+        documents.keep(fact, document(value))
     assert list(texts) == list(documents) == list(Rows([(f, value) for f in facts]))
     # A subclass would be no better than any object to sqlite3.
     assert {type(item) for item in documents.values} == {int, str}
