@@ -35,7 +35,7 @@ from taskorch import (
     TaskState,
     TaskTimeoutError,
 )
-from taskorch.executors import ProgramExecutor
+from taskorch.executors._programs._executor import ProgramExecutor
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 SOURCES = pathlib.Path(__file__).parents[2] / "src"
