@@ -53,10 +53,12 @@ from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import SKIPPED as SKIPPED
 from taskorch.kernel._rows import AgentRow as AgentRow
+from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
 from taskorch.kernel._rows import Bucket as Bucket
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record
 from taskorch.kernel._rows import Spec as Spec
+from taskorch.kernel._rows import Stop as Stop
 from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow

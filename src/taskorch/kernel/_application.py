@@ -12,7 +12,7 @@ and `settle`, `_edges.extend` and `turn`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from taskorch.events import (
     AttemptReturned,
@@ -46,6 +46,7 @@ from taskorch.kernel._rows import (
     Leak,
     RowExtra,
     Spec,
+    Stop,
     TaskRow,
     Terms,
 )
@@ -63,7 +64,13 @@ EVENT: Final = "event"
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Reasons to stop: a stronger one replaces a weaker.
-_STRENGTH: Final = {"": 0, "suspend": 1, "timeout": 2, "deadline": 3, "cancel": 4}
+_STRENGTH: Final[dict[Stop, int]] = {
+    "": 0,
+    "suspend": 1,
+    "timeout": 2,
+    "deadline": 3,
+    "cancel": 4,
+}
 
 
 def tell(
@@ -212,7 +219,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
 
 def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
     """The running attempt of *row* is to stop, if that is a stronger why."""
-    why, now = event.why, event.at_ns
+    why, now = cast("Stop", event.why), event.at_ns
     extra = row_extra(row)
     if why == "suspend":
         extra.suspending = True
@@ -225,7 +232,7 @@ def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
         _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
 
 
-def is_stronger(why: str, other: str) -> bool:
+def is_stronger(why: Stop, other: Stop) -> bool:
     """Whether *why* replaces *other*, as a reason to stop."""
     return _STRENGTH[why] > _STRENGTH[other]
 

@@ -33,7 +33,7 @@ from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import LEFT_RUNNING, Leak, TaskRow
+from taskorch.kernel._rows import LEFT_RUNNING, AttemptOutcome, Leak, Stop, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 from taskorch.model._limits import NS
@@ -58,7 +58,7 @@ def end(
     kernel: KernelState,
     row: TaskRow,
     attempt: int,
-    outcome: str,
+    outcome: AttemptOutcome,
     now: int,
     error: BaseException | None = None,
     described: tuple[str, str] = ("", ""),
@@ -111,7 +111,7 @@ def end(
 def end_reported(
     kernel: KernelState,
     fence: tuple[int | None, str, int],
-    outcome: str,
+    outcome: AttemptOutcome,
     now: int,
     error: BaseException | None = None,
 ) -> None:
@@ -148,7 +148,7 @@ def _late(
     kernel: KernelState,
     row: TaskRow,
     attempt: int,
-    outcome: str,
+    outcome: AttemptOutcome,
     described: tuple[str, str],
     now: int,
 ) -> None:
@@ -252,7 +252,7 @@ def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> No
 # -- stopping ----------------------------------------------------------------------
 
 
-def stop(kernel: KernelState, row: TaskRow, why: str, reason: str, now: int) -> None:
+def stop(kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int) -> None:
     """Ask the running attempt of *row* to stop."""
     if is_stronger(why, row_extra(row).stop):
         tell(kernel, AttemptStopping, row, now, row.attempt, why, reason)

@@ -31,7 +31,7 @@ from taskorch.kernel._application import (
 from taskorch.kernel._dispatch import vetoed
 from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
 from taskorch.kernel._history import past_of, row_extra
-from taskorch.kernel._rows import RetainedEvent, TaskRow
+from taskorch.kernel._rows import RetainedEvent, Stop, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -61,7 +61,7 @@ def refusal(row: TaskRow, msg: str, hint: str = "") -> InvalidTransitionError:
 
 
 def _stop_attempt(
-    kernel: KernelState, row: TaskRow, why: str, reason: str, now: int
+    kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int
 ) -> bool:
     """Ask the attempt of *row* to stop; False if none is under way."""
     if not is_under_way(row):

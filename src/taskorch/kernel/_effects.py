@@ -6,11 +6,11 @@ Starts are so frequent that they are not objects: `Kernel.starts` lists the rows
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
-from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._rows import Stop, TaskRow
 
 
 @attrs.frozen(eq=False)
@@ -19,8 +19,8 @@ class StopAttempt:
 
     row: TaskRow
     attempt: int
-    #: `cancel`, `suspend`, `timeout` or `deadline`.
-    why: str
+    #: Or the orchestrator stops.
+    why: Stop | Literal["stop"]
 
 
 @attrs.frozen(eq=False)

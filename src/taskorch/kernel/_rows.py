@@ -14,11 +14,18 @@ from heapq import heappop as _heappop
 from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch.model import Agent, Performance, Resources, TaskState, Units
+from taskorch.model import (
+    Agent,
+    OnParentFailure,
+    Performance,
+    Resources,
+    TaskState,
+    Units,
+)
 from taskorch.model._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 
 #: The built-in agent, which runs plain functions and programs.
@@ -115,15 +122,32 @@ _NOBODY: Final[Mapping[str, TaskRow]] = MappingProxyType({})
 Awaited: TypeAlias = tuple[str | None, int | None, bool]
 
 
+#: Why a running attempt is to end, if it is; the stronger ones come later.
+Stop: TypeAlias = Literal["", "suspend", "timeout", "deadline", "cancel"]
+#: How an attempt ended. Of some nobody knows: their worker died (`lost`), their agent
+#: knows nothing of them (`missing`), or the orchestrator died (`interrupted`). Others
+#: never began: what they need is gone, or there was no room for them (`unstarted`).
+AttemptOutcome: TypeAlias = Literal[
+    "completed",
+    "failed",
+    "stopped",
+    "lost",
+    "missing",
+    "interrupted",
+    "gone",
+    "unstarted",
+]
+
+
 @attrs.define
 class Terms:
     """When a task may run, if not once all its parents have completed."""
 
     #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
     #: parents must complete.
-    join: str | int = "all"
+    join: Literal["all", "finished", "any", "asked"] | int = "all"
     #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
-    on_failure: str = "block"
+    on_failure: OnParentFailure = "block"
     #: The join has held: what becomes of the parents does not matter any more.
     joined: bool = False
     #: It is no work, but a wait from then on: for what event, for how many ns at the
@@ -228,7 +252,7 @@ class RowExtra:
         self.first_ns: int = 0
         self.last_delay_ns: int = 0
         #: Why the running attempt is to stop, or "".
-        self.stop: str = ""
+        self.stop: Stop = ""
         self.stop_reason: str = ""
         #: A program that is stopped where it stands.
         self.held: bool = False

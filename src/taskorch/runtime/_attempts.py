@@ -22,6 +22,7 @@ from taskorch.errors import (
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._threads import WorkerThreads
 from taskorch.kernel import (
+    AttemptOutcome,
     Effect,
     HoldAttempt,
     ReleaseAttempt,
@@ -62,7 +63,7 @@ _OURS: Final = ("taskorch.runtime.", "taskorch.executors.")
 
 def outcome_of(
     error: BaseException, task_id: str, *, asked: bool
-) -> tuple[str, BaseException, tuple[str, str]]:
+) -> tuple[AttemptOutcome, BaseException, tuple[str, str]]:
     """
     What *error* says of the attempt that raised it.
 

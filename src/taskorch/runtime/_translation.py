@@ -203,11 +203,8 @@ def terms_of(task: Task, parents: int) -> Terms | None:
 
 
 def unchecked_terms(task: Task) -> Terms | None:
-    join: Any = task.join
-    if isinstance(join, AtLeast):
-        join = join.count
-    elif not isinstance(join, str):
-        join = "asked"
+    asked = "asked" if callable(task.join) else task.join
+    join = asked.count if isinstance(asked, AtLeast) else asked
     wait = None
     payload = task.payload
     if isinstance(payload, Wait):

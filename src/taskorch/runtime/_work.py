@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -20,7 +20,7 @@ from taskorch.errors import (
     TaskFailedError,
     TaskFailure,
 )
-from taskorch.kernel import SKIPPED, TaskRow, is_waiting
+from taskorch.kernel import SKIPPED, Stop, TaskRow, is_waiting
 from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
@@ -52,6 +52,11 @@ NOTHING_LATE: Final[Mapping[int, Any]] = ReadOnly({})
 _MAKING: Final = Lock()
 
 
+#: Why an attempt is to stop, as it is told: the orchestrator may stop as well, or have
+#: begun a later attempt in its place.
+Told: TypeAlias = Stop | Literal["stop", "abandoned"]
+
+
 class Control:
     """What a running attempt is told: to stop, and why."""
 
@@ -59,7 +64,7 @@ class Control:
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
-        self.why: str = ""
+        self.why: Told = ""
         #: A checkpoint has told it so: what it was asked may be taken back since.
         self.interrupted: bool = False
         #: What stops and holds it, as far as it can, and what that finds it by; None
@@ -91,7 +96,7 @@ class Control:
         with _MAKING:
             self.executor = self.handle = None
 
-    def tell(self, why: str) -> tuple[AttemptExecutor[Any] | None, Any]:
+    def tell(self, why: Told) -> tuple[AttemptExecutor[Any] | None, Any]:
         """Tell it to stop: the caller has it stopped by what is returned."""
         with _MAKING:
             self.why = why
@@ -386,10 +391,17 @@ def ended_earlier(work: Work) -> bool:
 def failed_earlier(work: Work) -> bool:
     """Whether the task of *work* had failed by then, or was skipped for a failure."""
     row = work._row
-    if row.state is TaskState.CANCELLED:
-        skipped = row.extra is not None and row.extra.stop_reason.startswith(SKIPPED)
-        return skipped and ended_earlier(work)
-    return row.state is TaskState.FAILED and ended_earlier(work)
+    failed = row.state is TaskState.FAILED or is_skipped(row)
+    return failed and ended_earlier(work)
+
+
+def is_skipped(row: TaskRow) -> bool:
+    """Whether *row* was cancelled because what it needs did not complete."""
+    return (
+        row.state is TaskState.CANCELLED
+        and row.extra is not None
+        and row.extra.stop_reason.startswith(SKIPPED)
+    )
 
 
 def note_given(work: Work, error: BaseException | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
+from taskorch.kernel import AttemptOutcome
 from taskorch.model import Agent, Task
 from taskorch.simulation._nature import Nature
 from taskorch.simulation._run import Fence, Run
@@ -58,7 +59,7 @@ class InProcessAgent:
 
 
 #: `(instance, fence, outcome, result, error)`: what a remote agent says of an end.
-Report: TypeAlias = tuple[int, Fence, str, Any, "BaseException | None"]
+Report: TypeAlias = tuple[int, Fence, AttemptOutcome, Any, "BaseException | None"]
 
 
 class RemoteAgent:

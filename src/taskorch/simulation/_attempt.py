@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from taskorch.errors import UsageError
-from taskorch.kernel import Kernel, TaskRow
+from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
 from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
@@ -42,7 +42,7 @@ class Owner(Protocol):
         self,
         row: TaskRow,
         attempt: int,
-        how: str,
+        how: AttemptOutcome,
         result: Any,
         error: BaseException | None,
     ) -> None:
@@ -127,12 +127,14 @@ class SimulatedAttempt:
         raise UsageError(msg, hint="say what the work comes to")
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
-        how = "completed"
+        how: AttemptOutcome = "completed"
         if error is not None:
             how, error, _ = outcome_of(error, self.task_id, asked=True)
         self.over(how, value, error)
 
-    def over(self, how: str, value: Any, error: BaseException | None) -> None:
+    def over(
+        self, how: AttemptOutcome, value: Any, error: BaseException | None
+    ) -> None:
         """As `end`, in the words of the kernel: how it ended."""
         self._life.end(self.row, self.number, how, value, error)
 

@@ -15,7 +15,7 @@ from taskorch.simulation._agents import InProcessAgent
 from taskorch.simulation._attempt import Owner, SimulatedAttempt
 from taskorch.simulation._run import Run
 from taskorch.simulation._timeline import Timeline
-from taskorch.simulation._work import Outcome, is_call, nanoseconds
+from taskorch.simulation._work import End, Outcome, is_call, nanoseconds
 
 
 class _Run(Run):
@@ -157,7 +157,7 @@ class InProcess(AttemptExecutor[_Run]):
         run.schedule_end(self.timeline.now, self.timeline, self._over)
 
 
-def _call(attempt: SimulatedAttempt) -> tuple[str, Any, BaseException | None]:
+def _call(attempt: SimulatedAttempt) -> End:
     """Call the function of a task, which may ask for its context."""
     try:
         fn, args, kwargs = attempt.call()

@@ -39,6 +39,7 @@ from taskorch.events import (
 from taskorch.kernel import (
     LEASE,
     RETAINED,
+    AttemptOutcome,
     Bucket,
     Effect,
     HoldAttempt,
@@ -356,7 +357,7 @@ class Life(Hosting):
         self,
         row: TaskRow,
         attempt: int,
-        how: str,
+        how: AttemptOutcome,
         result: Any,
         error: BaseException | None,
     ) -> None:

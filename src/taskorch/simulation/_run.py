@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.errors import AttemptInterrupted
 from taskorch.simulation._timeline import Timeline
-from taskorch.simulation._work import Outcome, end_of
+from taskorch.simulation._work import End, Outcome, end_of
 
 #: `(epoch, task id, attempt)`: which try of which life.
 Fence: TypeAlias = tuple[int, str, int]
@@ -66,8 +66,8 @@ class Run:
         self.left_ns: int = 0
         #: The number of what happens to it next on the timeline; 0: nothing does.
         self.next: int = 0
-        #: How it will end: outcome, result, error.
-        self.end: tuple[str, Any, BaseException | None] = end_of(outcome, self.task_id)
+        #: How it will end.
+        self.end: End = end_of(outcome, self.task_id)
         #: How it has ended, or "".
         self.how: str = ""
         #: The lease of its agent; 0: it has none.

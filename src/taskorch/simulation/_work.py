@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 import attrs
 
 from taskorch.errors import AttemptLostError, InvalidTaskError
+from taskorch.kernel import AttemptOutcome
 from taskorch.model import Call, Task, check_seconds
 from taskorch.model._limits import NS
 from taskorch.model._show import show
@@ -101,8 +102,12 @@ def as_what(what: object) -> What:
     return cast("What", what)
 
 
-def end_of(outcome: Outcome, task_id: str) -> tuple[str, Any, BaseException | None]:
-    """How an attempt ends by itself: outcome, result, error."""
+#: The outcome of an attempt, its result and its error.
+End: TypeAlias = tuple[AttemptOutcome, Any, "BaseException | None"]
+
+
+def end_of(outcome: Outcome, task_id: str) -> End:
+    """How an attempt ends by itself."""
     if outcome.crash:
         msg = f"task {task_id}: its worker died"
         return "lost", None, AttemptLostError(msg, task_id=task_id)

@@ -15,6 +15,7 @@ import attrs
 
 from taskorch.errors import ComponentError, InvalidTaskError, UsageError
 from taskorch.kernel import (
+    AttemptOutcome,
     Bucket,
     Kernel,
     PolicyFault,
@@ -39,7 +40,7 @@ _RUNNING: Final = TaskState.RUNNING
 _MOST_ATTEMPTS: Final = 10_000
 
 #: The outcome of an attempt that was asked to stop.
-_STOPPED: Final = "stopped"
+_STOPPED: Final[AttemptOutcome] = "stopped"
 
 #: The outcome of a wait, which is no attempt: its number is 0, and nobody makes it.
 WAITED: Final = "waited"
@@ -99,7 +100,9 @@ class _Run:
         self.course = Course()
         #: Attempts under way: `(when, number, row, attempt, end)`; what ends them is
         #: an error, or that they are asked to stop, or nothing: they complete.
-        self.heap: list[tuple[int, int, TaskRow, int, BaseException | str | None]] = []
+        self.heap: list[
+            tuple[int, int, TaskRow, int, BaseException | AttemptOutcome | None]
+        ] = []
         self.number = 0
         #: Since when tasks wait for what comes from outside.
         self.waits: dict[TaskRow, int] = {}
@@ -250,7 +253,11 @@ class _Run:
                 heappush(self.heap, end)
 
     def _end(
-        self, row: TaskRow, attempt: int, end: BaseException | str | None, now: int
+        self,
+        row: TaskRow,
+        attempt: int,
+        end: BaseException | AttemptOutcome | None,
+        now: int,
     ) -> None:
         if end is None:
             self._note(row, attempt, "completed", now)
