@@ -8,7 +8,7 @@ from taskorch._managers._members import blockers
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
-from taskorch.workflows._phases import verdict_of
+from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -25,13 +25,13 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         InvalidTaskError: *by* or *note* is not well formed.
     """
     _check(by, note)
-    phase = str(gate).removesuffix("/gate").removesuffix("/approval")
-    work = run.handles.get(f"{phase}/approval")
+    phase = phase_of(str(gate))
+    work = run.handles.get(approval_of(phase))
     if work is None:
         msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
         raise UnknownTaskError(msg, hint="wf.phase(name, gate=Approval())")
     said = f"{'approved' if passed else 'rejected'} by {by}"
-    _, on_failure = run._gates.get(f"{phase}/gate", (None, "stop"))
+    _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
     if passed or on_failure == "continue":
         verdict = verdict_of(phase, by, note, passed=passed)
         return _end_approval(run, work, "complete", verdict, said)

@@ -18,6 +18,7 @@ from taskorch.runtime._context import current_context, result_of
 from taskorch.runtime._lent import lent
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
+from taskorch.workflows._phases import is_same_end
 
 if TYPE_CHECKING:
     from taskorch.runtime._context import AttemptContext
@@ -62,8 +63,7 @@ def gate(
     parents = works_above(context._work)
     members = {_members.name_of(name): work for name, work in parents.items()}
     for name in list(members):
-        # In a workflow that was included, it has another beginning.
-        if before is not None and f"/{name}".endswith(f"/{before}"):
+        if before is not None and is_same_end(name, before):
             work = members.pop(name)
             if work._row.state is not TaskState.COMPLETED:
                 msg = f"phase {phase} has not begun: {name} did not open"

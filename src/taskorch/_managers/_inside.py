@@ -27,6 +27,7 @@ from taskorch.model._show import show
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
 from taskorch.workflows._names import check_task_id, stem_of, unused
+from taskorch.workflows._phases import phase_of
 
 if TYPE_CHECKING:
     import os
@@ -344,7 +345,7 @@ class WorkflowContext:
             work = cast("TaskHandle[Any]", entry.work)
             if run is not None:
                 run._enter(work)
-            phases = [_members.name_of(g._row.id).removesuffix("/gate") for g in gates]
+            phases = [phase_of(_members.name_of(g._row.id)) for g in gates]
             parts = [_members.name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
                 _suspend(rt, work, now)

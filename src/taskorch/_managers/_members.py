@@ -117,12 +117,3 @@ def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:
     stem = stem_of(task_id)
     runtime.recall((stem,))
     return cast("TaskHandle[Any]", runtime.directory.latest(stem))
-
-
-def is_skipped(row: TaskRow) -> bool:
-    """Whether *row* was cancelled because what it needs did not complete."""
-    return (
-        row.state is TaskState.CANCELLED
-        and row.extra is not None
-        and row.extra.stop_reason.startswith("skipped")
-    )

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch._managers._members import blockers, is_skipped
+from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
 from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
@@ -16,8 +16,9 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import earlier_ids
-from taskorch.runtime._work import give_error
+from taskorch.runtime._work import give_error, is_skipped
 from taskorch.workflows._graph import longest_path, order
+from taskorch.workflows._phases import approval_of, gate_of
 from taskorch.workflows._report import (
     PhaseReport,
     TaskReport,
@@ -134,11 +135,11 @@ def _phase(
     verdict = ""
     if not all(said.passed for said in _verdicts(run, name)):
         verdict = "failed"
-    elif is_skipped(rows[f"{name}/gate"]):
+    elif is_skipped(rows[gate_of(name)]):
         verdict = "skipped"
     elif state is _S.COMPLETED:
         verdict = "passed"
-    elif f"{name}/approval" in rows and is_asked(rows[f"{name}/approval"]):
+    elif (end := approval_of(name)) in rows and is_asked(rows[end]):
         verdict = "waiting for approval"
     return PhaseStatus(
         name,
@@ -335,7 +336,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
 def _verdicts(run: Run, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
     found: list[Verdict] = []
-    for name in (f"{phase}/gate", f"{phase}/approval"):
+    for name in (gate_of(phase), approval_of(phase)):
         work = run.handles.get(name)
         if work is None or work._row.state not in TERMINAL:
             continue
@@ -354,13 +355,15 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
             elif not isinstance(error, DependencyFailedError):
                 extra = work._row.extra
                 said = None if extra is None else extra.error
-                found.append(_no(name, str(error) if said is None else said[1], at))
+                message = str(error) if said is None else said[1]
+                by = "gate" if name == gate_of(phase) else "nobody"
+                found.append(_no(by, message, at))
     return found
 
 
-def _no(name: str, message: str, at: float | None) -> Verdict:
-    """A verdict of which only the text is left."""
-    by, note = "gate" if name.endswith("/gate") else "nobody", message
+def _no(by: str, message: str, at: float | None) -> Verdict:
+    """A verdict of which only the text is left, which may name who gave it."""
+    note = message
     _, rejected, rest = message.partition("rejected by ")
     if rejected:
         by, _, note = rest.partition(": ")

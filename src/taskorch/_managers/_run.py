@@ -28,12 +28,14 @@ from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import (
     error_of,
     failed_earlier,
+    is_skipped,
     moment,
     names_above,
     note_given,
 )
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
+from taskorch.workflows._phases import approval_of, is_same_end, phase_of
 from taskorch.workflows._pictures import page
 from taskorch.workflows._report import WorkflowReport
 
@@ -212,15 +214,13 @@ class WorkflowRun:
         """Its phases, and the tasks of each, its gate too."""
         found: dict[str, list[str]] = {}
         for gate, (before, _) in self._gates.items():
-            phase = gate.rpartition("/")[0]
-            approval = f"{phase}/approval"
+            phase = phase_of(gate)
             found[phase] = [
                 name
                 for name in self._needs(gate)
-                # In a workflow that was included, it has another beginning.
-                if before is None or not f"/{name}".endswith(f"/{before}")
+                if before is None or not is_same_end(name, before)
             ]
-            found[phase] += [n for n in (gate, approval) if n in self._works]
+            found[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]
         return found
 
     def wait_paused(self, timeout: float | timedelta | None = None) -> bool:
@@ -332,7 +332,7 @@ class WorkflowRun:
                 if told and row.state is TaskState.COMPLETED:
                     results[name] = result_of(work)
                 elif told and row.state in TERMINAL:
-                    if _members.is_skipped(row):
+                    if is_skipped(row):
                         continue
                     error = error_of(work) or work._error
                     assert error is not None  # noqa: S101 - it did not complete

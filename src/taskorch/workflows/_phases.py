@@ -30,6 +30,27 @@ OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
 _ON_FAILURE: Final = get_args(OnFailure)
 
 
+def gate_of(phase: str) -> str:
+    """The id of the gate of a phase."""
+    return f"{phase}/gate"
+
+
+def approval_of(phase: str) -> str:
+    """The id of the approval that the gate of a phase may ask for."""
+    return f"{phase}/approval"
+
+
+def phase_of(end: str) -> str:
+    """The phase whose gate, or approval, has the id *end*; else *end* itself."""
+    phase, _, what = end.rpartition("/")
+    return phase if phase and what in ("gate", "approval") else end
+
+
+def is_same_end(name: str, end: str) -> bool:
+    """Whether *name* is *end*: in a workflow that was included, it begins otherwise."""
+    return f"/{name}".endswith(f"/{end}")
+
+
 @attrs.frozen
 class Approval:
     """
@@ -86,7 +107,8 @@ class PhaseRules:
     @property
     def end_id(self) -> str:
         """The id of what the next phase waits for: see `end`."""
-        return f"{self.name}/{'gate' if self._approval is None else 'approval'}"
+        named = gate_of if self._approval is None else approval_of
+        return named(self.name)
 
     @property
     def can_be_skipped(self) -> bool:
@@ -115,7 +137,7 @@ class PhaseRules:
             self.gate_timeout,
             None if self.before is None else self.before.end_id,
             type="gate",
-            id=f"{self.name}/gate",
+            id=gate_of(self.name),
             after=() if self.before is None else [self.before.end_id],
             join="finished" if goes_on else "all",
             on_parent_failure="skip" if skips and not goes_on else "block",
@@ -136,15 +158,15 @@ class PhaseRules:
             timeout=approval.timeout,
             default=default,
             type="approval",
-            id=f"{self.name}/approval",
-            after=[f"{self.name}/gate"],
+            id=approval_of(self.name),
+            after=[gate_of(self.name)],
             on_parent_failure="skip" if skips else "block",
         )
 
 
 def approval_of_run(task: Task, task_id: str) -> Task:
     """*task*, an approval, under its id in a run: there its event is its own."""
-    event = f"{APPROVAL_OF}{task_id.removesuffix('/approval')}"
+    event = f"{APPROVAL_OF}{phase_of(task_id)}"
     return attrs.evolve(task, payload=attrs.evolve(task.payload, event=event))
 
 

@@ -37,9 +37,11 @@ from taskorch.workflows._phases import (
     Check,
     OnFailure,
     PhaseRules,
+    approval_of,
     approval_of_run,
     check_options,
     checks_of,
+    gate_of,
     is_approval,
     limited,
 )
@@ -123,7 +125,7 @@ class Phase(PhaseRules, Builder[Node]):
     @property
     def gate(self) -> Node:
         """Its gate: a task whose result is the verdict."""
-        return self.workflow[f"{self.name}/gate"]
+        return self.workflow[gate_of(self.name)]
 
     @property
     def end(self) -> Node:
@@ -243,7 +245,7 @@ class Workflow(Builder[Node]):
         if name in self._phases:
             msg = f"workflow {self.name!r} has a phase {name!r} already"
             raise DuplicateTaskError(msg, hint="choose another name")
-        for taken in (f"{name}/gate", f"{name}/approval"):
+        for taken in (gate_of(name), approval_of(name)):
             if taken in self._tasks:
                 raise self._duplicate(taken)
         phase = Phase(
@@ -600,7 +602,7 @@ class Workflow(Builder[Node]):
                 self._limits.setdefault(name, (phase.name, limit))
         self._own()
         # A gate stands behind its phase.
-        for name in (gate, f"{phase.name}/approval"):
+        for name in (gate, approval_of(phase.name)):
             if name in self._tasks:
                 self._tasks[name] = self._tasks.pop(name)
                 self._after[name] = self._after.pop(name)

@@ -33,7 +33,7 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
-from taskorch.workflows._phases import Approval, PhaseRules
+from taskorch.workflows._phases import Approval, PhaseRules, approval_of, gate_of
 from taskorch.workflows._steps import gathered, mapped, reduced
 
 _USUAL: Final = Task("")
@@ -69,7 +69,7 @@ def write(
         InvalidTaskError: A task, or a phase, has what a document cannot say.
     """
     phase_of = {task_id: phase for phase in phases.values() for task_id in phase.tasks}
-    ends = {f"{phase}/{end}" for phase in phases for end in ("gate", "approval")}
+    ends = {end for phase in phases for end in (gate_of(phase), approval_of(phase))}
     made: dict[str, Any] = {}
     for task_id, each in tasks.items():
         if task_id in ends:
