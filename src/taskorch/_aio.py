@@ -61,7 +61,7 @@ class AsyncOrchestrator:
             await _on_thread(self._orch._rt.open)
         with committer.deferred() as seqs:
             result = call(*args, **kwargs)
-        await committer.kept(seqs)
+        await committer.wait_kept_async(seqs)
         return result
 
     async def _asked(self, call: Callable[..., T], *args: Any) -> T:

@@ -70,10 +70,10 @@ class AsyncTaskContext:
             context._keep(state)
         while True:
             try:
-                await committer.kept(seqs)
+                await committer.wait_kept_async(seqs)
                 break
             except JournalUnavailableError:
-                # See `Committer.keep_for`.
+                # See `Committer.wait_kept_unless`.
                 if context.cancelled:
                     raise
         context._look()

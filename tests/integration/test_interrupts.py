@@ -510,14 +510,16 @@ def test_one_ends_a_wait(wait):
 def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch):
     """It is open by then, and the next start goes on."""
     orch = TaskOrchestrator(journal=tmp_path / "runs.db")
-    keep = orch._rt.committer.keep
+    keep = orch._rt.committer.wait_kept
 
     def slow(seq):
         monkeypatch.undo()
         interrupt()
         keep(seq)
 
-    monkeypatch.setattr(orch._rt.committer, "keep", _interrupts.takes_interrupts(slow))
+    monkeypatch.setattr(
+        orch._rt.committer, "wait_kept", _interrupts.takes_interrupts(slow)
+    )
     with pytest.raises(KeyboardInterrupt):
         orch.start()
     with orch:

@@ -62,7 +62,7 @@ def look(orch: TaskOrchestrator) -> None:
     rt = orch._rt
     with rt.lock:
         rt.notices._look_at = 0
-        rt.notices.look(rt.now())
+        rt.notices.look_for_lost(rt.now())
         if rt.notices.due:
             rt.notices.hand_over()
     assert orch.wait(PATIENCE)
@@ -398,7 +398,7 @@ def test_one_whose_end_is_not_kept_yet_is_not_said(log: Any, tmp_path: Path) -> 
         with rt.lock:
             committed, rt.committed = rt.committed, 0
             rt.notices._look_at = 0
-            rt.notices.look(rt.now())
+            rt.notices.look_for_lost(rt.now())
             rt.committed = committed
             assert list(rt.notices._failed) == ["t"]
         assert not held(orch)

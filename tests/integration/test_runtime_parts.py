@@ -106,13 +106,13 @@ def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
         rt.now = room.due
         if number % 2:
             # Otherwise the refusal comes before the look.
-            room.look(rt.now)
+            room.try_more(rt.now)
         pauses.append(refuse())
     doubled = [_FIRST_PAUSE * 2**n for n in range(7)]
     assert pauses == [_FIRST_PAUSE] + [min(p, _LONGEST_PAUSE) for p in doubled]
     # All have begun since: the next time begins anew.
     rt.now, rt.kernel.concurrency = room.due, 8
-    assert room.look(rt.now)
+    assert room.try_more(rt.now)
     assert refuse() == _FIRST_PAUSE
 
 

@@ -117,7 +117,7 @@ def pass_time(orch: Any, seconds: int) -> None:
     now = orch._rt.now
     orch._rt.now = lambda: now() + seconds * 1_000_000_000
     with orch._rt.lock:
-        orch._rt.timer.look(0)
+        orch._rt.timer.wake_by(0)
 
 
 def short_grace(orch: Any, seconds: float = 0.05) -> Any:

@@ -140,7 +140,7 @@ def map_keeps(patch):
 
 
 def handles_stay(patch):
-    patch.setattr(_calls, "let_go_of_handle", lambda work, attempt: None)
+    patch.setattr(_calls, "detach_control", lambda work, attempt: None)
 
 
 def errors_lead_here(patch):

@@ -19,7 +19,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.model import check_count, check_seconds
-from taskorch.runtime._asyncio import settle_on
+from taskorch.runtime._asyncio import resolve_on
 from taskorch.runtime._waiting import is_settled
 from taskorch.workflows._names import check_name
 
@@ -118,7 +118,7 @@ class Meetings:
         waiting = self._rt.waiting
         waiting.enter(inside, ())
         try:
-            party = self._come(key, inside, value, lambda: settle_on(loop, [future]))
+            party = self._come(key, inside, value, lambda: resolve_on(loop, [future]))
             try:
                 await asyncio.wait([future], timeout=seconds)
             finally:

@@ -29,9 +29,9 @@ __all__ = (
     "asyncio_loop",
     "is_cancellation",
     "is_coroutine_task",
+    "resolve",
+    "resolve_on",
     "running_loop",
-    "settle",
-    "settle_on",
 )
 
 
@@ -76,24 +76,24 @@ def asyncio_loop(
     raise UsageError(msg, hint=hint)
 
 
-def settle(futures: Iterable[asyncio.Future[Any]], value: Any = None) -> None:
+def resolve(futures: Iterable[asyncio.Future[Any]], value: Any = None) -> None:
     """On their loop: resolve those of *futures* that are not done."""
     for future in futures:
         if not future.done():
             future.set_result(value)
 
 
-def settle_on(
+def resolve_on(
     loop: asyncio.AbstractEventLoop,
     futures: Iterable[asyncio.Future[Any]],
     value: Any = None,
 ) -> None:
     """From any thread: resolve *futures* of *loop*, with one call."""
     if asyncio._get_running_loop() is loop:
-        settle(futures, value)
+        resolve(futures, value)
         return
     try:
-        loop.call_soon_threadsafe(settle, futures, value)
+        loop.call_soon_threadsafe(resolve, futures, value)
     except RuntimeError:
         # The loop has been closed: nobody waits there any more.
         return

@@ -48,7 +48,7 @@ from taskorch.runtime._work import (
     Control,
     Work,
     control_of,
-    let_go_above,
+    forget_above,
     task_of,
 )
 
@@ -345,4 +345,4 @@ def tidy(row: TaskRow, work: Work) -> None:
     if row.state is TaskState.COMPLETED and type(work._value) is not Missing:
         # Of an earlier attempt.
         work._error = None
-    let_go_above(work)
+    forget_above(work)

@@ -35,6 +35,7 @@ from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempt import Attempt
 from taskorch.runtime._attempts import Attempts, outcome_of, strip
 from taskorch.runtime._committer import Committer
+from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import PAUSES, yield_gil
 from taskorch.runtime._intake import submit_tasks
@@ -43,12 +44,11 @@ from taskorch.runtime._interrupts import (
     defers_interrupts,
     raise_deferred,
 )
-from taskorch.runtime._kept import kept_end
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._work import NO_KWARGS, Work, let_go_of_handle, nothing
+from taskorch.runtime._work import NO_KWARGS, Work, detach_control, nothing
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
@@ -266,7 +266,7 @@ def submit_calls(  # noqa: C901 - likewise
         rt.step(change)
         works += part
     if committer is not None and works:
-        committer.keep(works[-1]._born)
+        committer.wait_kept(works[-1]._born)
     return works
 
 
@@ -419,7 +419,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     row, attempt, work = item
     document = None
     if value is not None or error is not None:
-        document, error = kept_end(committer.document, row.id, value, error)
+        document, error = document_of_end(committer.document, row.id, value, error)
     lock = rt.lock
     kernel = rt.kernel
     following = launch = None
@@ -547,7 +547,7 @@ def finish(  # noqa: C901 - likewise
         committer = rt.committer
         document = None
         if committer is not None:
-            document, error = kept_end(committer.document, row.id, value, error)
+            document, error = document_of_end(committer.document, row.id, value, error)
         lock = rt.lock
         if lock.locked():
             yield_gil(lock)
@@ -562,7 +562,7 @@ def finish(  # noqa: C901 - likewise
                     keep_late(work, attempt, value)
             else:
                 end_badly(rt, row, attempt, work, error, now)
-            let_go_of_handle(work, attempt)
+            detach_control(work, attempt)
             if (
                 committer is None
                 and work._waiters is not None

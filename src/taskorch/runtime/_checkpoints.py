@@ -9,8 +9,8 @@ from taskorch.events import TaskCheckpointed, TaskProgressed
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._documents import document_of
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._kept import document_of
 from taskorch.runtime._work import Work, extra_of
 
 

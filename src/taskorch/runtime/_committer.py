@@ -46,7 +46,7 @@ from taskorch.events import (
 from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.model import TaskState
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
-from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle, settle_on
+from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._driver import Driver
@@ -169,8 +169,8 @@ class Committer:
         #: The facts of this step have somebody who waits for them, and commits them.
         self.hush = False
         #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
-        self._untold: list[tuple[Fact, Any]] = []
-        self._told: list[tuple[Fact, Any]] = []
+        self._unpublished: list[tuple[Fact, Any]] = []
+        self._publishing: list[tuple[Fact, Any]] = []
         #: Likewise, the works of which somebody may wait for what they tell.
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
@@ -197,7 +197,7 @@ class Committer:
 
     # -- under the lock ------------------------------------------------------------
 
-    def take(  # noqa: C901, PLR0912 - hot
+    def accept(  # noqa: C901, PLR0912 - hot
         self, items: list[tuple[Fact, Any]]
     ) -> None:
         """Facts of a step: they are kept soon, and then told."""
@@ -236,14 +236,14 @@ class Committer:
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
         if self._rt.wanted:
-            self._untold += items
+            self._unpublished += items
         if pending:
             if not self.hush:
-                waited_for = self._untold or self._rt.waiting.quiet
+                waited_for = self._unpublished or self._rt.waiting.quiet
                 self.poke(hurry=hurry or bool(waited_for))
         elif not commits.in_hand:
-            untold, self._untold = self._untold, []
-            self._tell(untold)
+            unpublished, self._unpublished = self._unpublished, []
+            self._publish(unpublished)
 
     def may_begin(self, row: TaskRow) -> bool:
         """Whether the attempt of *row* may begin, and no other is to be let go."""
@@ -272,16 +272,16 @@ class Committer:
                 begun.append((row, attempt, work))
             else:
                 self.held[row, attempt] = None
-                commits.when(seq, self._letting_go(row, attempt, work))
+                commits.when(seq, self._beginning_of(row, attempt, work))
                 held_back = True
         if held_back and not self.hush:
             self.poke()
         return begun
 
-    def _letting_go(
+    def _beginning_of(
         self, row: TaskRow, attempt: int, work: Work
     ) -> Callable[[], object]:
-        def let_go() -> None:
+        def begin() -> None:
             if (row, attempt) not in self.held:
                 return
             del self.held[row, attempt]
@@ -292,7 +292,7 @@ class Committer:
                 rt = self._rt
                 rt.kernel.end_attempt(row, attempt, "stopped", rt.now())
 
-        return let_go
+        return begin
 
     def call_off(self, now: int) -> None:
         """It stops: attempts that were held back end before they have begun."""
@@ -370,15 +370,15 @@ class Committer:
             )
             raise WouldBlockError(msg, hint=hint)
 
-    def keep_for(self, seq: int, is_over: Callable[[], bool]) -> None:
+    def wait_kept_unless(self, seq: int, is_over: Callable[[], bool]) -> None:
         """
-        As `keep`, for an attempt: through any trouble, until *is_over*.
+        As `wait_kept`, for an attempt: through any trouble, until *is_over*.
 
         A disk that is full for a while is no failure of the task's.
         """
         while True:
             try:
-                self.keep(seq)
+                self.wait_kept(seq)
             except JournalUnavailableError:
                 if is_over():
                     raise
@@ -386,7 +386,7 @@ class Committer:
                 return
 
     @takes_interrupts
-    def keep(self, seq: int) -> None:
+    def wait_kept(self, seq: int) -> None:
         """
         Wait until the fact number *seq* is kept.
 
@@ -429,7 +429,7 @@ class Committer:
         self._local.deferred = None
         try:
             if not self.trouble:
-                self.keep(self.last)
+                self.wait_kept(self.last)
         except TaskorchError:
             # Whoever needs it will be told.
             return
@@ -495,7 +495,7 @@ class Committer:
         finally:
             self._local.deferred = None
 
-    async def kept(self, seqs: list[int]) -> None:
+    async def wait_kept_async(self, seqs: list[int]) -> None:
         """
         Wait on the running loop until the facts of these numbers are kept.
 
@@ -515,7 +515,7 @@ class Committer:
             if rt.fault is not None:
                 rt.refuse_submission()
             self._loops.append((seq, loop, future))
-        patience = loop.call_later(_PATIENCE, settle, [future], False)  # noqa: FBT003
+        patience = loop.call_later(_PATIENCE, resolve, [future], False)  # noqa: FBT003
         try:
             if not await future:
                 with rt.lock:
@@ -628,7 +628,7 @@ class Committer:
         group = self.commits.begin()
         if group is not None:
             self._is_busy = len(group) > _MANY
-            self._told, self._untold = self._untold, []
+            self._publishing, self._unpublished = self._unpublished, []
             self._settling, self._unsettled = self._unsettled, []
             facts = self.last - self.snapshot_at
             kernel = self._rt.kernel
@@ -649,7 +649,7 @@ class Committer:
                 restored, self.trouble = bool(self.trouble), ""
                 releases = self.commits.succeeded(self.commits.in_hand.last)
                 rt.committed = committed = self.commits.committed
-                told, self._told = self._told, []
+                publishing, self._publishing = self._publishing, []
                 settling, self._settling = self._settling, []
                 if restored:
                     if rt.started and not rt.closed:
@@ -661,8 +661,8 @@ class Committer:
                     for work in settling:
                         if work._waiters is not None:
                             rt.wake(work)
-                if told:
-                    self._tell(told)
+                if publishing:
+                    self._publish(publishing)
                 if self._loops:
                     self._tell_loops(committed)
                 more = self._retire()
@@ -694,7 +694,7 @@ class Committer:
             retire()
         return len(finished) > keep
 
-    def _tell(self, items: list[tuple[Fact, Any]]) -> None:
+    def _publish(self, items: list[tuple[Fact, Any]]) -> None:
         """Under the lock: those who listen hear of *items*."""
         rt = self._rt
         if rt.publisher.receivers:
@@ -721,7 +721,7 @@ class Committer:
         for _, loop, future in waiting:
             by_loop.setdefault(loop, []).append(future)
         for loop, futures in by_loop.items():
-            settle_on(loop, futures, value=value)
+            resolve_on(loop, futures, value=value)
 
     def _degrade(self, why: str) -> None:
         rt = self._rt
@@ -735,7 +735,7 @@ class Committer:
             self.commits.pending.keep(fact, None)
             self.last = fact[SEQ]
             # Whoever waits for all to be kept before he hears of it waits for long.
-            self._tell([(fact, None)])
+            self._publish([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():
                 rt.waiting.say_quiet()
             self.poke()

@@ -219,7 +219,7 @@ class AttemptContext:
                     committer.refuse_to_block()
                 rt.checkpoint(self._work, self.attempt, state)
                 if committer is not None:
-                    committer.keep_for(committer.last, lambda: self.cancelled)
+                    committer.wait_kept_unless(committer.last, lambda: self.cancelled)
             extra.checkpoint = state
             extra.has_checkpoint = True
 

@@ -10,7 +10,7 @@ from taskorch.errors import UnknownTaskError
 from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
-from taskorch.runtime._late import told_late
+from taskorch.runtime._late import describe_late
 from taskorch.runtime._runtime import Runtime
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
             paused=_paused(runtime),
             inside=tuple(inside),
         )
-        return attrs.evolve(found, late=told_late(row.cargo))
+        return attrs.evolve(found, late=describe_late(row.cargo))
 
     explanation: Explanation = runtime.step(ask)
     return explanation

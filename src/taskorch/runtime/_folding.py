@@ -35,8 +35,8 @@ from taskorch.model import (
 from taskorch.protocols import Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import Directory
+from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
-from taskorch.runtime._kept import kept_error
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
@@ -102,7 +102,9 @@ class Folding:
         elif cls is TaskCompleted:
             set_result(kernel.tasks[fact[TASK_ID]].cargo, document)
         elif cls is TaskFailed:
-            kernel.tasks[fact[TASK_ID]].cargo._error = kept_error(make(fact), document)
+            kernel.tasks[fact[TASK_ID]].cargo._error = error_of_document(
+                make(fact), document
+            )
         elif cls is TaskOptionsChanged:
             work = kernel.tasks[fact[TASK_ID]].cargo
             work._task = with_options(work._task, document)

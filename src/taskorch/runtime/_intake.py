@@ -19,7 +19,7 @@ from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
-from taskorch.runtime._kept import document_of
+from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from taskorch.events import LateResultIgnored
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._kept import kept_error
+from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
-__all__ = ("keep_late", "late_of", "recall_late", "told_late")
+__all__ = ("describe_late", "keep_late", "late_of", "recall_late")
 
 #: Of one task, as many are kept as this; the earliest go first.
 _MOST: Final = 10
@@ -43,7 +43,7 @@ def recall_late(work: Work, event: LateResultIgnored, document: Any) -> None:
     value = document
     if event.outcome == "failed":
         # Older journals do not say what was raised.
-        value = kept_error(event, document) if event.error_type else None
+        value = error_of_document(event, document) if event.error_type else None
     # None is as good as nothing; and what came after its task had left memory, no
     # journal has.
     if value is not None:
@@ -55,7 +55,7 @@ def late_of(work: Work) -> Mapping[int, Any]:
     return NOTHING_LATE if work._extra is None else work._extra.late
 
 
-def told_late(work: Work) -> tuple[str, ...]:
+def describe_late(work: Work) -> tuple[str, ...]:
     """What of that an explanation says, without the values."""
     return tuple(
         f"attempt {attempt}, which had been given up, {_did(value)} later"

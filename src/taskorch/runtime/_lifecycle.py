@@ -126,12 +126,12 @@ class Lifecycle:
         return max(0.0, came + self.signal_timeout - monotonic())
 
     @_interrupts.defers_interrupts
-    def start(self, take_up: Callable[[], object]) -> None:
+    def start(self, restore: Callable[[], object]) -> None:
         """
         Begin work; what was submitted before starts now.
 
         Args:
-            take_up: Called before that, once the journal has been read, if there is
+            restore: Called before that, once the journal has been read, if there is
                 one.
         """
         rt = self._rt
@@ -147,7 +147,7 @@ class Lifecycle:
                 if rt.committer is None:
                     rt.note(OrchestratorStarted)
                 else:
-                    take_up()
+                    restore()
             except BaseException:
                 _OPEN.discard(rt)
                 _interrupts.unguard(rt)

@@ -22,7 +22,7 @@ from taskorch._visible import visible
 from taskorch.events import TaskFailed
 from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
 from taskorch.model._limits import NS
-from taskorch.runtime._kept import trace_of
+from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
@@ -133,7 +133,7 @@ class Notices:
             return
         if not self._failed:
             self._look_at = self._rt.now() + _PACE
-            self._rt.timer.look(self._look_at)
+            self._rt.timer.wake_by(self._look_at)
         self._enter(_Failed(row, work))
 
     def _enter(self, found: _Failed) -> None:
@@ -157,7 +157,7 @@ class Notices:
             if away is not None:
                 away.detach()
 
-    def look(self, now: int) -> int:
+    def look_for_lost(self, now: int) -> int:
         """
         Under the lock: find a few of those whose error nobody can be given any more.
 

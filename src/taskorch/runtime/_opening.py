@@ -67,7 +67,7 @@ def open_journal(rt: Owner) -> None:
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()
             # Before anything else is: that this life has begun.
-            rt.committer.keep(rt.committer.last)
+            rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:
             if rt.opened and isinstance(error, INTERRUPTS):
                 # Only the wait for the commit is over.

@@ -40,7 +40,7 @@ def hold_orphans(owner: Owner, now: int) -> None:
             kernel.miss(row, why, now)
 
 
-def take_up(kernel: Kernel, row: TaskRow, now: int) -> None:
+def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Let *row* go on if it is held for what was gone, and that is back."""
     if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
         # A veto of the user's StateMachine leaves it where it is.

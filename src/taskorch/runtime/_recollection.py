@@ -44,8 +44,8 @@ from taskorch.model import (
 )
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._committer import Committer
+from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
-from taskorch.runtime._kept import kept_error
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._work import (
@@ -197,7 +197,7 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         if cls is TaskCompleted:
             set_result(work, document)
         elif cls is TaskFailed:
-            work._error = kept_error(event, document)
+            work._error = error_of_document(event, document)
             _fail(row, event)
             detail = f"{event.error_type}: {event.message}"
         else:

@@ -32,7 +32,7 @@ from taskorch.runtime import _folding, _orphans, _recollection
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._folding import Folding
-from taskorch.runtime._orphans import no_agent, take_up
+from taskorch.runtime._orphans import no_agent, release_if_back
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._work import (
     NEVER,
@@ -112,7 +112,7 @@ class Recovery:
         for info in joining:
             kernel.add_agent(info, now_ns())
         for row in list(kernel.tasks.values()):
-            self._look(row, now_ns())
+            self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
         kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
         for spec, row in kinds.items():
@@ -183,7 +183,7 @@ class Recovery:
             rt.run_id = f"{identity}.{rt.epoch}"
         rt.attempts.programs.logs = None if logs is None else Path(logs)
 
-    def _look(self, row: TaskRow, now: int) -> None:
+    def _check_needs(self, row: TaskRow, now: int) -> None:
         """Hold *row* if what it needs is gone; let it go if that is back."""
         kernel = self._rt.kernel
         if row.state is TaskState.QUEUED:
@@ -191,4 +191,4 @@ class Recovery:
             if why:
                 kernel.miss(row, why, now)
         else:
-            take_up(kernel, row, now)
+            release_if_back(kernel, row, now)

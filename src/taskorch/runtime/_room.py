@@ -15,7 +15,7 @@ from taskorch.model._limits import NS
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._timer import TimerThread
-from taskorch.runtime._work import NEVER, Work, let_go_of_handle
+from taskorch.runtime._work import NEVER, Work, detach_control
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -59,7 +59,7 @@ class Room:
         def change(now: int) -> bool:
             described = (type(error).__name__, why)
             rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
-            let_go_of_handle(work, attempt)
+            detach_control(work, attempt)
             rt.kernel.limit(min(rt.kernel.concurrency, rt.kernel.running))
             is_new, self._why = not self._why, why
             if is_new:
@@ -68,13 +68,13 @@ class Room:
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self._step = 1
             self.due = now + self._pause
-            rt.timer.look(self.due)
+            rt.timer.wake_by(self.due)
             return is_new
 
         if rt.step(change):
             rt.notices.no_room(f"{why}; {_HINT}")
 
-    def look(self, now: int) -> bool:
+    def try_more(self, now: int) -> bool:
         """Under the lock: try more, if it is time to; whether there is room again."""
         if now < self.due:
             return False

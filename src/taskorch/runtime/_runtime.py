@@ -63,7 +63,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
-from taskorch.runtime._orphans import hold_orphans, take_up
+from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
 from taskorch.runtime._submission import Submission
@@ -294,7 +294,7 @@ class Runtime:
             # Of what was refused, or ended for nothing.
             self.committer.documents.clear()
         if kernel.timers:
-            self.timer.look(kernel.timers[0][0])
+            self.timer.wake_by(kernel.timers[0][0])
         if self.waiting.quiet and self.is_quiet():
             self.waiting.say_quiet()
         if self.committer is not None:
@@ -347,7 +347,7 @@ class Runtime:
             if keep:
                 committer.refuse()
                 result, last = self._step(change, committer)
-                committer.keep(last)
+                committer.wait_kept(last)
                 return result
         return self._step(change, None)[0]
 
@@ -441,7 +441,7 @@ class Runtime:
         if self.spans is not None:
             signed(items)
         if self.committer is not None:
-            self.committer.take(items)
+            self.committer.accept(items)
             items.clear()
             return
         if self.memory is not None and self.memory.keep_events:
@@ -516,7 +516,7 @@ class Runtime:
             joined = self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
-                    take_up(self.kernel, row, now)
+                    release_if_back(self.kernel, row, now)
             return joined
 
         if not self.opened:

@@ -45,7 +45,7 @@ class Room(Protocol):
 
     due: int
 
-    def look(self, now: int) -> bool:
+    def try_more(self, now: int) -> bool:
         """Under the lock: try more, if it is time to; whether there is room again."""
         ...
 
@@ -53,7 +53,7 @@ class Room(Protocol):
 class Notices(Protocol):
     """What there is to say."""
 
-    def look(self, now: int) -> int:
+    def look_for_lost(self, now: int) -> int:
         """Under the lock: look for what nobody asks for; when to look again."""
         ...
 
@@ -107,7 +107,7 @@ class TimerThread:
         self._monitoring = False
         self._next_report = NEVER
 
-    def look(self, due: int) -> None:
+    def wake_by(self, due: int) -> None:
         """Under the driver's lock: something is due at *due*."""
         if due < self._until:
             self._until = due
@@ -124,11 +124,11 @@ class TimerThread:
             every = int(self._rt.monitor_interval * NS)
             self._next_report = self._rt.now() + every if on else NEVER
             if on:
-                self.look(self._next_report)
+                self.wake_by(self._next_report)
 
     def watch(self, seconds: float) -> None:
         """Under the driver's lock: look after the publisher in *seconds*."""
-        self.look(self._rt.now() + int(seconds * NS))
+        self.wake_by(self._rt.now() + int(seconds * NS))
 
     def begin(self) -> None:
         """
@@ -166,8 +166,8 @@ class TimerThread:
                 now = rt.now()
                 pulse = self._see_that_we_ran(now)
                 rt.kernel.tick(now)
-                has_room = rt.room.look(now)
-                notices = rt.notices.look(now)
+                has_room = rt.room.try_more(now)
+                notices = rt.notices.look_for_lost(now)
                 launch = rt.settle(now)
                 if now >= self._next_report:
                     report = True

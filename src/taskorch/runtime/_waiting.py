@@ -21,7 +21,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import TaskRow, awaits, wanted
 from taskorch.model import TERMINAL, TaskState
-from taskorch.runtime._asyncio import asyncio, asyncio_loop, settle_on
+from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
@@ -530,7 +530,7 @@ class Waiting:
 
             def wake(future: asyncio.Future[None] = future) -> None:
                 if self._together is None:
-                    settle_on(loop, [future])
+                    resolve_on(loop, [future])
                 else:
                     self._together.setdefault(loop, []).append(future)
 
@@ -550,12 +550,12 @@ class Waiting:
         finally:
             woken, self._together = self._together, None
             for loop, futures in woken.items():
-                settle_on(loop, futures)
+                resolve_on(loop, futures)
 
     async def _leave_async(self, inside: AttemptContext, targets: Targets) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        if self.leave(inside, targets, lambda: settle_on(loop, [future])):
+        if self.leave(inside, targets, lambda: resolve_on(loop, [future])):
             return
         cancelled: asyncio.CancelledError | None = None
         while not future.done():

@@ -281,7 +281,7 @@ def add_above(work: Work, parents: Mapping[str, Work]) -> None:
         work._above += tuple(parents.values())
 
 
-def let_go_above(work: Work) -> None:
+def forget_above(work: Work) -> None:
     """Under the lock: *work* has ended, and needs the results of no others."""
     if work._above:
         work._after = after_of(work)
@@ -304,7 +304,7 @@ def control_of(work: Work, attempt: int) -> Control:
         return control
 
 
-def let_go_of_handle(work: Work, attempt: int) -> None:
+def detach_control(work: Work, attempt: int) -> None:
     """The attempt has ended; what stopped it leads to the work."""
     control = None if work._extra is None else work._extra.control
     if control is not None and control.attempt == attempt:

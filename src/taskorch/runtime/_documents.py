@@ -17,14 +17,14 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed
 from taskorch.model import ProgramResult
 
-__all__ = ("document_of", "kept_end", "kept_error", "trace_of")
+__all__ = ("document_of", "document_of_end", "error_of_document", "trace_of")
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
 _MAX_TRACE: Final = 20_000
 
 
-def kept_end(
+def document_of_end(
     document: Callable[[Any], Any],
     task_id: str,
     value: Any,
@@ -80,7 +80,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def kept_error(
+def error_of_document(
     event: TaskFailed | LateResultIgnored, document: Any
 ) -> BaseException | None:
     """What an attempt raised of whose end *event* tells, as far as that was kept."""
