@@ -40,6 +40,31 @@ class TaskContext(AttemptContext):
         """The methods as awaitables, for a coroutine."""
         return AsyncTaskContext(self)
 
+    def progress(self, value: Any) -> None:
+        """
+        Report how far the attempt is.
+
+        Args:
+            value: Anything: a fraction, a text, a mapping. The latest one stands in
+                the task's status.
+        """
+        self._rt.progress(self._work, self.attempt, value)
+
+    def checkpoint(self, state: Any = None) -> None:
+        """
+        Keep *state* for the next attempt, and stop here if the attempt is to stop.
+
+        The next attempt finds the state in `restored`: of a durable orchestrator also
+        after a crash, once this has returned. While its journal cannot be written, this
+        waits.
+
+        Raises:
+            InvalidTaskError: The journal cannot keep *state*.
+            AttemptInterrupted: The task is being cancelled or suspended, or is out
+                of time. Let it pass.
+        """
+        self._checkpoint(state)
+
 
 class AsyncTaskContext:
     """`context.aio`: the methods of a TaskContext as awaitables."""
@@ -76,7 +101,7 @@ class AsyncTaskContext:
                 # See `Committer.wait_kept_unless`.
                 if context.cancelled:
                     raise
-        context._look()
+        context._stop_if_asked()
 
 
 def current_context() -> TaskContext:

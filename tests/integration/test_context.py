@@ -199,3 +199,13 @@ def test_asking_for_the_context_at_once_with_the_cancellation() -> None:
         for handle in handles:
             handle.exception(PATIENCE)
             assert handle.cancelled()
+
+
+def test_python_calls_the_context_by_its_name_where_a_call_of_it_is_wrong() -> None:
+    with TaskOrchestrator() as orch:
+        wrong = orch.submit(lambda: current_context().progress())
+        with pytest.raises(TypeError, match=r"^TaskContext\.progress\(\) missing"):
+            wrong.result(PATIENCE)
+        wrong = orch.submit(lambda: current_context().checkpoint(1, 2))
+        with pytest.raises(TypeError, match=r"^TaskContext\.checkpoint\(\) takes"):
+            wrong.result(PATIENCE)

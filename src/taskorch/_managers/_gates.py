@@ -145,7 +145,7 @@ def _says(
         # The system may have had none.
         begun = begun or _begun(run, name)
         if context.cancelled:
-            context.checkpoint()
+            context._checkpoint(None)
         if end is not None and monotonic() >= end:
             return name, False, f"{name} has not answered within {timeout:g} s"
     if errors:

@@ -94,8 +94,8 @@ class AttemptContext:
     """
     What a task knows of itself while an attempt of it runs.
 
-    What it may ask for besides, and cannot be known here, `TaskContext` adds: the
-    runtime is told to make that, as it is told what a handle is.
+    `TaskContext` adds what it may do, and what cannot be known here: the runtime is
+    told to make that, as it is told what a handle is.
     """
 
     __slots__ = ("_control", "_row", "_rt", "_weak", "attempt")
@@ -182,31 +182,10 @@ class AttemptContext:
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
 
-    def progress(self, value: Any) -> None:
-        """
-        Report how far the attempt is.
-
-        Args:
-            value: Anything: a fraction, a text, a mapping. The latest one stands in
-                the task's status.
-        """
-        self._rt.progress(self._work, self.attempt, value)
-
-    def checkpoint(self, state: Any = None) -> None:
-        """
-        Keep *state* for the next attempt, and stop here if the attempt is to stop.
-
-        The next attempt finds the state in `restored`: of a durable orchestrator also
-        after a crash, once this has returned. While its journal cannot be written, this
-        waits.
-
-        Raises:
-            InvalidTaskError: The journal cannot keep *state*.
-            AttemptInterrupted: The task is being cancelled or suspended, or is out
-                of time. Let it pass.
-        """
+    def _checkpoint(self, state: Any) -> None:
+        """See `TaskContext.checkpoint`."""
         self._keep(state)
-        self._look()
+        self._stop_if_asked()
 
     def _keep(self, state: Any) -> None:
         extra = extra_of(self._work)
@@ -223,7 +202,7 @@ class AttemptContext:
             extra.checkpoint = state
             extra.has_checkpoint = True
 
-    def _look(self) -> None:
+    def _stop_if_asked(self) -> None:
         if self._control.why:
             self._control.interrupted = True
             raise AttemptInterrupted(self._control.why)
