@@ -55,11 +55,11 @@ def progress(rt: Owner, work: Work, attempt: int, value: Any) -> None:
         try:
             rt.committer.journal.document(value)
         except InvalidTaskError:
-            # The status has it as it is.
+            # The journal cannot keep it: the fact has its text, the status the value.
             value = show(value)
 
     if rt.kernel.sink is None:
-        # Nobody listens: it has its number, and that is all.
+        # Nobody listens, and no journal keeps it: the fact only takes its number.
         rt.deciders.refuse_reentry()
         with rt.lock:
             if row.attempt == attempt:

@@ -61,7 +61,7 @@ def interrupted(rt: Owner, error: BaseException) -> None:
     message = f"a step was cut short by {type(error).__name__}"
     fault = InternalError(message, hint="make a new orchestrator")
     fault.__cause__ = error
-    # It may have come on the way into a policy, or out of one.
+    # The exception may have come between the call of a policy and its count.
     rt.deciders.asking = 0
     rt.fail_stop(fault)
 
@@ -80,7 +80,7 @@ def fail_stop(rt: Owner, error: BaseException) -> None:
         if rt.fault is not None:
             return
         if isinstance(error, InternalError | JournalError):
-            # What is wrong with a journal is no fault of ours.
+            # The error of a journal is told as it is, not as a fault of taskorch.
             rt.fault = _again(error)
         else:
             rt.fault = InternalError(f"taskorch itself failed: {describe(error)}")

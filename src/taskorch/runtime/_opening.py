@@ -66,7 +66,7 @@ def open_journal(rt: Owner) -> None:
                 rt.settle(rt.now())
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()
-            # Before anything else is: that this life has begun.
+            # The fact that this life has begun is kept before anything is done in it.
             rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:
             if rt.opened and isinstance(error, INTERRUPTS):
@@ -109,7 +109,7 @@ def look_up(rt: Owner, *names: str) -> None:
     rt.recall(names)
     committer = rt.committer
     if committer is not None and not committer.is_idle():
-        # What is told is what is kept, and mostly that is a matter of a moment.
+        # Answers say what is kept; what is on its way mostly is in a moment.
         committer.flush()
 
 

@@ -64,5 +64,5 @@ def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
 
 
 def _may_come(agent: AgentRow) -> bool:
-    # One in another process comes back by itself.
+    # An agent in another process, which has a lease, may register again.
     return not agent.lost or agent.info.lease is not None

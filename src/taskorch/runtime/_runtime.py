@@ -248,7 +248,7 @@ class Runtime:
         """Whether nothing can proceed without input from outside."""
         kernel, committer = self.kernel, self.committer
         if committer is not None and committer.trouble:
-            # Nothing starts, and what has not begun yet does not either.
+            # Attempts that are held back for the journal count as active, and wait.
             return kernel.active == len(committer.held)
         if self.closed:
             # What is due later is for the next life.
@@ -291,7 +291,7 @@ class Runtime:
         if kernel.sink:
             self.publish()
         if self.committer is not None and self.committer.documents:
-            # Of what was refused, or ended for nothing.
+            # Documents of a submission that was refused, or an end that did not count.
             self.committer.documents.clear()
         if kernel.timers:
             self.timer.wake_by(kernel.timers[0][0])
@@ -380,7 +380,7 @@ class Runtime:
                 self.fail_stop(error)
                 raise
             finally:
-                # Even if the change was refused: others may have been let go by it.
+                # Even if the change was refused: it may have freed what others need.
                 self.launch(launch)
         except Exception:
             raise
@@ -417,9 +417,9 @@ class Runtime:
             if row.state is TaskState.FAILED:
                 self.notices.forget(row.id, work)
             if self.committer is None:
-                # A journal remembers better.
+                # A journal would be asked for what has left memory.
                 self.submission.remember(row, work)
-            # Whoever has the handle keeps the result, and not what led to it.
+            # The handle, if somebody has it, keeps the result, but not the arguments.
             work._task = work._extra = None
             work._above = work._after = ()
             work._args, work._kwargs = (), {}
@@ -429,7 +429,7 @@ class Runtime:
         for component, seconds in slow:
             self.kernel.note(PolicySlow, now, component, seconds)
             if seconds > BLOCKING_SECONDS:
-                # Handlers of the log's are the user's, and this is under the lock.
+                # To log runs code of the user, which must not run under the lock.
                 slow_one = component, seconds
                 self.publisher.put([(self.notices.policy_was_slow, slow_one)])
 
@@ -445,7 +445,7 @@ class Runtime:
             items.clear()
             return
         if self.memory is not None and self.memory.keep_events:
-            # What belongs to the facts stays with the tasks.
+            # Without the cargo, which would keep tasks in memory.
             self.memory.append(self.epoch, [(fact, None) for fact, _ in items])
         if self.publisher.receivers:
             self.publisher.put(items)
@@ -488,7 +488,7 @@ class Runtime:
         if committer is None:
             return
         if work in committer.documents:
-            # Of its submission, in this very step: that is handed over first.
+            # The document of its submission, from this step: its fact goes first.
             self.publish()
         if emitted is None:
             committer.documents[work] = committer.journal.document(value)

@@ -142,7 +142,7 @@ class TimerThread:
 
     def _poke(self) -> None:
         if self._thread is None:
-            # Without one nothing is due yet: the start has it, or raises.
+            # If the system has no thread left, the start tries again, or raises.
             with suppress(RuntimeError):
                 self.begin()
         elif self._wake.locked():
@@ -179,7 +179,7 @@ class TimerThread:
                     until = min(until, now + int(watch * NS))
                 self._until = self._planned = until
             rt.launch(launch)
-            # It may sleep for long, and is not to keep alive what it has let go.
+            # The thread may sleep for long, and would keep these tasks in memory.
             del launch
             if has_room:
                 rt.notices.has_room()
