@@ -88,7 +88,7 @@ def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
             config=SimpleNamespace(concurrency=8),
             limit=lambda slots: setattr(rt.kernel, "concurrency", min(slots, 8)),
         ),
-        timer=SimpleNamespace(look=lambda _: None),
+        timer=SimpleNamespace(wake_by=lambda _: None),
         notices=SimpleNamespace(no_room=lambda _: None),
         step=lambda change: change(rt.now),
         now=0,
