@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -12,7 +11,7 @@ import attrs
 from taskorch._visible import visible
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
-from taskorch.workflows._words import counted, duration
+from taskorch.workflows._words import counted, duration, moment
 
 #: Tasks that the text of a report lists, of those that did not complete.
 _SHOWN: Final = 50
@@ -152,13 +151,13 @@ class WorkflowReport:
             ]
             lines += [
                 f"| {p.name} | {p.state} | {p.completed} of {p.total} | "
-                f"{_time(p.duration)} | {_cell('; '.join(_verdicts(p)))} |"
+                f"{_time(p.duration)} | {cell('; '.join(_verdicts(p)))} |"
                 for p in self.phases
             ]
             lines.append("")
         for title, tasks in self._troubles():
             lines += [f"## {title}", ""]
-            lines += [f"- {_cell(line)}" for line in _task_lines(tasks)]
+            lines += [f"- {cell(line)}" for line in _task_lines(tasks)]
             lines.append("")
         lines += ["| task | state | attempts | time |", "|---|---|---|---|"]
         lines += [
@@ -221,8 +220,7 @@ def _verdict(verdict: Verdict) -> str:
         text = "approved" if verdict.passed else "rejected"
     text += f" by {verdict.by}" if verdict.by != "nobody" else ""
     if verdict.at is not None:
-        moment = datetime.fromtimestamp(verdict.at, UTC)
-        text += f" at {moment:%Y-%m-%d %H:%M:%S} UTC"
+        text += f" at {moment(verdict.at)}"
     why = [detail or check for check, holds, detail in verdict.checks if not holds]
     said = "; ".join([*why, verdict.note] if verdict.note else why)
     return f"{text}: {said}" if said else text
@@ -246,6 +244,6 @@ def _task_lines(tasks: tuple[TaskReport, ...]) -> list[str]:
     return lines
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """*text* as it is nothing but text in Markdown."""
     return _SIGNS.sub(r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,7 +1,8 @@
-"""How numbers stand in what people read."""
+"""How numbers and moments stand in what people read, and in files."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 #: What is less than a second, in its units; the largest first.
@@ -34,6 +35,16 @@ def duration(seconds: float) -> str:
 
 def _both(whole: int, name: str, rest: int, below: str) -> str:
     return f"{whole:,} {name} {rest} {below}" if rest else f"{whole:,} {name}"
+
+
+def moment(at: float) -> str:
+    """The moment *at*, in seconds since the epoch, for people."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def stamp(at: float) -> str:
+    """The moment *at*, in seconds since the epoch, as files and messages have it."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -26,9 +26,9 @@ from taskorch.frontends.suite._results import (
     read_junit,
 )
 from taskorch.model import Task
+from taskorch.model._limits import NS
 from taskorch.runtime._clock import MonotonicClock
 
-_NS: Final = 1_000_000_000
 #: Of the grace, what is left to us when a task has to be killed.
 _SHARE: Final = 0.8
 #: What a benchmark records of itself, as a property of a test.
@@ -76,7 +76,7 @@ class Agent:
             ResultsError: It has left no results.
             AgentDiedError: The process of this agent has died.
         """
-        attempt = _Attempt(self, task, context, self._clock.now_ns() / _NS)
+        attempt = _Attempt(self, task, context, self._clock.now_ns() / NS)
         process = self._process_for(attempt.payload)
         attempt.clear()
         end = process.run(
@@ -87,7 +87,7 @@ class Agent:
         )
         # One that is being cancelled, or is out of time, stops here.
         context.checkpoint()
-        return attempt.end(end, self._clock.now_ns() / _NS)
+        return attempt.end(end, self._clock.now_ns() / NS)
 
     def _process_for(self, payload: Mapping[str, Any]) -> AgentProcess:
         python = payload.get("python") or sys.executable
@@ -179,7 +179,7 @@ class _Attempt:
         if event["event"] not in ("collected", "test"):
             return
         done, total = event["done"], event["total"]
-        now = self.agent._clock.now_ns() / _NS  # noqa: SLF001 - its other half
+        now = self.agent._clock.now_ns() / NS  # noqa: SLF001 - its other half
         left = None
         if done:
             left = (now - self.began) / done * (total - done)

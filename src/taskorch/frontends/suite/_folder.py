@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from taskorch.frontends._staged import Staged
+
 
 @attrs.frozen
 class RunFolder:
@@ -93,6 +95,4 @@ class RunFolder:
 
 def write_json(path: Path, value: Any) -> None:
     """Write *value* to *path*: a reader finds all of it, or what was there before."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    Staged(path, json.dumps(value, indent=1) + "\n").commit()

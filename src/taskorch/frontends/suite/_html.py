@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
 from taskorch._visible import visible
 from taskorch.frontends.suite._markdown import headline, status
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
-from taskorch.workflows._words import counted, duration
+from taskorch.workflows._words import counted, duration, moment
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #59636e; --line: #d1d9e0;
@@ -92,7 +91,7 @@ def _text(text: str) -> str:
 def _when(report: SuiteReport) -> str:
     if report.started is None:
         return "Nothing was begun."
-    return f"Begun {datetime.fromtimestamp(report.started, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"Begun {moment(report.started)}"
 
 
 def _failures(report: SuiteReport) -> Iterator[str]:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from taskorch.model._limits import NS
 from taskorch.runtime._clock import MonotonicClock
 
 _DAY: Final = 86_400
-_NS: Final = 1_000_000_000
 
 
 class JsonLines:
@@ -79,7 +79,7 @@ class JsonLines:
         return b""
 
     def _put_aside(self) -> None:
-        now = self._clock.now_ns() / _NS
+        now = self._clock.now_ns() / NS
         moment = datetime.fromtimestamp(now, UTC)
         for number in range(1_000):
             name = (

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from taskorch._visible import visible
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.workflows._report import cell
 from taskorch.workflows._words import counted, duration
 
-#: What Markdown reads as more than text, wherever it stands.
-_SIGNS: Final = re.compile(r"[\\|*`\[\]~]")
 #: Failures that are shown at length, and lines of each.
 _SHOWN: Final = 20
 _LINES: Final = 30
@@ -99,6 +97,5 @@ def _first(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """*text* as it is nothing but text in Markdown."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    return _SIGNS.sub(r"\\\g<0>", escaped).replace("\n", " ")
+    """*text* as nothing but text, in one line."""
+    return cell(text).replace("\n", " ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from taskorch.frontends.suite._criteria import SYNONYMS
 from taskorch.frontends.suite._model import SuiteTask
 from taskorch.model import TaskState
 from taskorch.policies._json import schema_checker
+from taskorch.workflows._words import stamp
 
 _CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
 #: Figures of a rate and of a percentage.
@@ -67,11 +67,6 @@ def check_message(message: object) -> None:
         said = "; ".join(f"{path}: {what}" for path, what in sorted(found))
         msg = f"the {kind} was refused: {said}"
         raise ValidationFailedError(msg, findings=tuple(sorted(found)))
-
-
-def stamp(at: float) -> str:
-    """A time in seconds since the epoch, as messages write it."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _head(kind: str, number: int, at: float) -> dict[str, Any]:

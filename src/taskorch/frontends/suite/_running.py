@@ -27,6 +27,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
 )
+from taskorch.frontends._staged import Staged
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent, name_of
 from taskorch.frontends.suite._folder import RunFolder
@@ -166,7 +167,7 @@ def _run(
     report = _report.made(suite, place, started.report(), clock.over)
     _learn(suite, place, since)
     for suffix, text in written(report).items():
-        place.report(suffix).write_text(text, encoding="utf-8")
+        Staged(place.report(suffix), text).commit()
     return report
 
 

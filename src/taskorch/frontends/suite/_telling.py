@@ -25,6 +25,7 @@ from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask
 from taskorch.model import TaskState
+from taskorch.workflows._words import stamp
 
 #: What the name of an error is called in a message, where it is no word of its own.
 _ERRORS: Final = {
@@ -125,7 +126,7 @@ class Teller:
                 "agent_id": event.agent_id,
                 "memory_mb": task.resources.get("memory_mb", 0.0),
                 "cpu_cores": task.resources.get("cpu", 0.0),
-                "timestamp": _messages.stamp(event.at),
+                "timestamp": stamp(event.at),
             }
         )
 
@@ -179,7 +180,7 @@ class Teller:
                 "status": _words.FINAL_STATUS[state],
                 "test_pass_rate": found.get("pass_rate"),
                 "coverage": found.get("coverage"),
-                "timestamp": _messages.stamp(event.at),
+                "timestamp": stamp(event.at),
             }
         )
 

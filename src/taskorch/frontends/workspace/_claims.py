@@ -28,7 +28,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.workspace._layout import Layout, Staged
+from taskorch.frontends._staged import Staged
+from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._status import Status, read_status
 
 #: The variable by which a program is found that has outlived its runner.

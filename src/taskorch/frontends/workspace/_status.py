@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -12,6 +11,7 @@ import attrs
 
 from taskorch.frontends.workspace._layout import to_json
 from taskorch.model._show import show
+from taskorch.workflows._words import stamp
 
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
@@ -66,12 +66,6 @@ class Status:
     def to_json(self) -> str:
         """The file."""
         return to_json(self.to_dict())
-
-
-def stamp(ns: int) -> str:
-    """The moment *ns*, in nanoseconds since the epoch, as it is written."""
-    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def read_status(path: Path, task_id: str) -> Status | None:
@@ -141,5 +135,5 @@ def _text(value: object) -> str | None:
 def _moment(value: Any) -> str | None:
     """A moment as it is written; other tools write seconds since the epoch."""
     if _is_number(value) and 0 <= value < 1 << 33:
-        return stamp(int(value * 1_000_000_000))
+        return stamp(int(value))
     return _text(value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,10 +25,12 @@ from taskorch.frontends.workspace._claims import (
 )
 from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._layout import Layout
-from taskorch.frontends.workspace._status import Status, StatusRefusedError, stamp
+from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
+from taskorch.model._limits import NS
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.workflows._words import stamp
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
@@ -38,7 +42,6 @@ _FIRST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 0.5
 #: Seconds that what a dead runner has left may take to end by itself.
 _LEFTOVER_SECONDS: Final = 5.0
-_NS: Final = 1_000_000_000
 
 #: Told to people: what kind of line it is, and the line.
 Tell = Callable[[Literal["launch", "end", "error", "alert"], str], object]
@@ -120,7 +123,7 @@ class Worker:
         with self._slots.taken(agent.name) as agent_id:
             now = self._clock.now_ns()
             started = Status(
-                task_id, "running", started_at=stamp(now), agent_id=agent_id
+                task_id, "running", started_at=stamp(now // NS), agent_id=agent_id
             )
             claim = self._claim(started, context)
             if isinstance(claim, Status):
@@ -250,9 +253,9 @@ class Worker:
         status = attrs.evolve(
             started,
             status="completed" if outcome.error is None else "failed",
-            completed_at=stamp(now),
+            completed_at=stamp(now // NS),
             outputs_validated=ran and not outcome.lines,
-            duration_seconds=round((now - began) / _NS, 3),
+            duration_seconds=round((now - began) / NS, 3),
             exit_code=outcome.exit_code,
             error=outcome.error,
         )
@@ -303,36 +306,18 @@ class _Slots:
         self._lock = threading.Lock()
         self._taken: dict[str, set[int]] = {}
 
-    def taken(self, name: str) -> _Slot:
-        """A number, while the block lasts."""
-        return _Slot(self, name)
-
-    def take(self, name: str) -> int:
+    @contextmanager
+    def taken(self, name: str) -> Iterator[str]:
+        """An agent of that name with a number, while the block lasts."""
         with self._lock:
             taken = self._taken.setdefault(name, set())
-            number = 1
-            while number in taken:
-                number += 1
+            number = next(n for n in count(1) if n not in taken)
             taken.add(number)
-            return number
-
-    def free(self, name: str, number: int) -> None:
-        with self._lock:
-            self._taken[name].discard(number)
-
-
-@attrs.define
-class _Slot:
-    slots: _Slots
-    name: str
-    number: int = 0
-
-    def __enter__(self) -> str:
-        self.number = self.slots.take(self.name)
-        return f"{self.name}-{self.number}"
-
-    def __exit__(self, *_: object) -> None:
-        self.slots.free(self.name, self.number)
+        try:
+            yield f"{name}-{number}"
+        finally:
+            with self._lock:
+                taken.discard(number)
 
 
 def unkept(error: OSError) -> str:

@@ -193,9 +193,7 @@ class Workspace:
 
     def close(self) -> None:
         """Wait for what was launched, and be done."""
-        session, self._launching = self._launching, None
-        if session is not None:
-            session.__exit__(None)
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
