@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,14 @@ import threading
 
 import pytest
 from tests.frontends.workspace.tools import cli, write
+from tests.integration.tools import PATIENCE, eventually
 
-from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    TaskCancelledError,
+    UnknownTaskError,
+)
 from taskorch.frontends.workspace import Workspace
 
 
@@ -398,6 +405,25 @@ def test_what_cannot_be_launched_says_so(runs):
     workspace.close()
     with pytest.raises(ValueError, match="this file cannot be read"):
         workspace.parse_frontmatter("nothing.md")
+
+
+def test_a_launched_task_that_is_cancelled_has_failed_and_its_program_is_gone(runs):
+    runs.write(a_one="do: sleep 600")
+    pid_file = runs.root / "workspace/pids/a/one.pid"
+    with Workspace(runs.root, agent=runs.agent) as workspace:
+        handle = workspace.launch_task("a/one")
+        eventually(lambda: runs.began() == ["a/one"] and pid_file.exists())
+        pid = int(pid_file.read_text())
+        assert handle.cancel()
+        # Nobody else has the task as long as its program runs.
+        eventually(lambda: runs.states() == {"a/one": "failed"})
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert not pid_file.exists()
+        assert isinstance(handle.exception(PATIENCE), TaskCancelledError)
+    status = runs.status("a/one")
+    assert (status["error"], status["outputs_validated"]) == ("Cancelled", False)
+    assert "exit_code" not in status
 
 
 def test_settings_that_cannot_be_used_stop_a_run(runs):

@@ -119,6 +119,7 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.worker.is_stopping = kind is not None
         try:
             self.orchestrator.stop(drain=kind is None)
         finally:

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch.errors import TaskCancelledError, TaskFailure, TaskTimeoutError
+from taskorch.errors import (
+    AttemptInterrupted,
+    TaskCancelledError,
+    TaskFailure,
+    TaskTimeoutError,
+)
 from taskorch.frontends.workspace._agents import AgentProgram, filled
 from taskorch.frontends.workspace._claims import (
     TASK_VARIABLE,
@@ -34,7 +39,6 @@ from taskorch.workflows._words import stamp
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
-    from taskorch._handles import TaskHandle
     from taskorch._orchestrator import TaskOrchestrator
 
 #: Seconds between two looks at what another runner does: more and more.
@@ -92,13 +96,8 @@ class Worker:
         self._held_up = held_up
         self._clock = MonotonicClock()
         self._slots = _Slots()
-        #: The programs that run now, by the ids of their tasks.
-        self._running: dict[str, TaskHandle[Any]] = {}
-
-    def cancel(self, task_id: str) -> bool:
-        """Call a task off that runs here; False if none does."""
-        handle = self._running.get(task_id)
-        return handle is not None and handle.cancel()
+        #: What is cancelled from now on has not ended: all is to stop.
+        self.is_stopping: bool = False
 
     def handler(
         self, agent: AgentProgram
@@ -130,7 +129,7 @@ class Worker:
                 # Another runner has done it, or an earlier one.
                 return _passed(claim)
             try:
-                outcome = self._run(task, agent, timeout, claim, context)
+                outcome = self._run(task, agent, timeout, claim)
             except BaseException:
                 # We are to stop: it has not ended, and is done again.
                 self._give_back(claim)
@@ -168,7 +167,6 @@ class Worker:
         agent: AgentProgram,
         timeout: float | None,
         claim: Claim,
-        context: TaskContext,
     ) -> _Outcome:
         missing = missing_inputs(self._layout, task)
         if missing:
@@ -182,21 +180,26 @@ class Worker:
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
         handle = self._orch.submit_task(Task("program", program, timeout=timeout))
-        self._running[task.task_id] = handle
         try:
             result = handle.result()
-        except TaskCancelledError:
-            if context.cancelled:
-                # All is to stop, and not this task alone.
+        except AttemptInterrupted as why:
+            if self.is_stopping or why.args[0] != "cancel":
+                # All is to stop, programs too: the task has not ended.
                 raise
+            ended = threading.Event()
+            handle.add_done_callback(lambda _: ended.set())
+            handle.cancel()
+            # Only then may another have the task.
+            ended.wait()
             return _Outcome("Cancelled")
+        except TaskCancelledError:
+            # Likewise: it had not even begun.
+            raise
         except TaskTimeoutError:
             return _Outcome("Timeout")
         except (TaskFailure, OSError) as error:
             said = str(error).partition("\n")[0]
             return _Outcome(said.removeprefix(f"task {handle.task_id}: "))
-        finally:
-            del self._running[task.task_id]
         return self._look(task, result)
 
     def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
