@@ -35,15 +35,13 @@ Waits: TypeAlias = Sequence[Sequence[TaskRow]]
 _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
 
 
-@attrs.frozen(cache_hash=True)
+@attrs.frozen(eq=False)
 class _Cause:
-    """Why some tasks are stuck: what has an equal cause is one group."""
+    """Why some tasks are stuck, which are one group."""
 
     kind: str
-    #: What it is about.
-    what: tuple[str, ...]
-    tell: _Tell = attrs.field(eq=False)
-    outside: bool = False
+    tell: _Tell
+    outside: bool
 
 
 class Search:
@@ -64,8 +62,8 @@ class Search:
     ) -> None:
         self._kernel = kernel
         self._now = now
-        #: One for all that are equal.
-        self._causes: dict[_Cause, _Cause] = {}
+        #: By their kind, and what they are about.
+        self._causes: dict[tuple[str, tuple[str, ...]], _Cause] = {}
         #: Why each is stuck, the state that it was in, and whether the cause is its
         #: own: else it waits for such a task.
         self._stuck: dict[TaskRow, tuple[_Cause, TaskState, bool]] = {}
@@ -122,7 +120,7 @@ class Search:
         if row.state is _S.BLOCKED and extra is not None:
             cause = self._blocked(row, extra)
         elif row.state is _S.SUSPENDED:
-            cause = _Cause("suspended", (), _resume, outside=True)
+            cause = self._cause("suspended", (), _resume, outside=True)
         elif row.state is not _S.RUNNING and wait_of(row) is None:
             bucket = row.bucket
             cause = self._impossible(bucket, row)
@@ -132,23 +130,31 @@ class Search:
             self._mark(row, cause, own=True)
 
     def _mark(self, row: TaskRow, cause: _Cause, *, own: bool = False) -> None:
-        cause = self._causes.setdefault(cause, cause)
         self._stuck[row] = cause, row.state, own
         self._todo.append(row)
         if is_under_way(row):
             self._held.add(share_of(row))
 
+    def _cause(
+        self, kind: str, what: tuple[str, ...], tell: _Tell, *, outside: bool = False
+    ) -> _Cause:
+        """The cause of this kind that is about *what*; made if there is none yet."""
+        found = self._causes.get((kind, what))
+        if found is None:
+            found = self._causes[kind, what] = _Cause(kind, tell, outside)
+        return found
+
     def _blocked(self, row: TaskRow, extra: RowExtra) -> _Cause | None:
         if extra.blocked_by:
             roots = self._roots_of(row)
-            return _Cause("dependency", roots, lambda _: self._failed(roots))
+            return self._cause("dependency", roots, lambda _: self._failed(roots))
         wait = wait_of(row)
         if wait is not None and awaits(row):
             # A wait for a time, or with a timeout, ends by itself.
             name = wait[0]
             if name is None or extra.due_ns:
                 return None
-            return _Cause("event", (name,), partial(_emit, name), outside=True)
+            return self._cause("event", (name,), partial(_emit, name), outside=True)
         why = why_held(row)
         kind = "gone" if is_missing(row) else "decision"
 
@@ -157,7 +163,7 @@ class Search:
             words = f"Call orch.decide({ids[0]!r}, {verdicts}){_and_so_on(ids)}."
             return f"A person must decide: {why}.", (Remedy("decide", words, ids),)
 
-        return _Cause(kind, (why,), tell, outside=True)
+        return self._cause(kind, (why,), tell, outside=True)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
         """As `RowExtra.roots`, for all that is blocked in one go."""
@@ -173,7 +179,7 @@ class Search:
             stack.pop()
             found = [known[p] if p in known else _root(p) for p in parents]
             # Mostly they are the same: then it is one tuple for all.
-            same = len(set(found)) == 1
+            same = found.count(found[0]) == len(found)
             known[top] = found[0] if same else tuple(dict.fromkeys(chain(*found)))
         return known[row]
 
@@ -198,7 +204,7 @@ class Search:
             found = Start(kernel, row, self._now).impossible()
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
-            cause = _Cause(found[0].kind, (detail,), lambda _: (detail, remedies))
+            cause = self._cause(found[0].kind, (detail,), lambda _: (detail, remedies))
         if bucket.agents_version >= 0:
             self._buckets[bucket] = cause
         elif row is not bucket.head():
@@ -257,7 +263,7 @@ class Search:
             found = True
             del self._queued[bucket]
             names = tuple(held.holders)
-            cause = _Cause("waiting", names, partial(_free_holders, names))
+            cause = self._cause("waiting", names, partial(_free_holders, names))
             for row in rows:
                 # It may have started meanwhile.
                 if row.state is _S.QUEUED:
@@ -269,8 +275,8 @@ class Search:
     def _gather(self) -> Iterator[None]:
         names: dict[_Cause, list[str]] = {}
         owners: dict[_Cause, list[str]] = {}
-        for number, row in enumerate(self._stuck, 1):
-            cause, state, own = self._stuck[row]
+        stuck = enumerate(self._stuck.items(), 1)
+        for number, (row, (cause, state, own)) in stuck:
             if row.state is state:
                 names.setdefault(cause, []).append(row.id)
                 if own:
