@@ -34,7 +34,7 @@ def test_an_attempt_is_stopped_for_the_sake_of_the_driver():
     machine.submit("t")
     before = machine.names()
     machine.kernel.stop_attempt(machine.row("t"))
-    _, (effect,) = machine.kernel.drain()
+    (effect,) = machine.kernel.effects
     assert isinstance(effect, StopAttempt)
     assert (effect.row, effect.attempt, effect.why) == (machine.row("t"), 1, "stop")
     assert machine.names() == before
