@@ -579,3 +579,25 @@ def test_a_few_attempts_are_told_one_by_one(many: int) -> None:
     text = str(machine.why("t"))
     assert text.count("It was tried again: once more.") == 5
     assert (f"It was tried again {many - 5} time" in text) == (many > 5)
+
+
+def test_what_was_held_and_is_not_gone() -> None:
+    """A person must say, and nothing comes back by itself."""
+    machine = Machine()
+    machine.submit("t", idempotent=False)
+    machine.end("t", "lost")
+    (blocker,) = machine.why("t").blockers
+    assert blocker.detail.startswith("A person must decide: its worker died")
+    assert [remedy.kind for remedy in blocker.remedies] == ["decide"]
+
+
+def test_a_wait_without_any_time() -> None:
+    """For an event that must be there at once, it fails otherwise: that is told."""
+    machine = Machine()
+    machine.submit("a")
+    wait(machine, "w", ("go", 0, False), after=("a",))
+    wait(machine, "time", (None, 3 * SEC, True), after=("a",))
+    told = explain(machine.kernel, machine.row("w"), machine.now, whole=True).then[0]
+    assert (told.kind, told.name, told.until) == ("event", "go", 0)
+    told = explain(machine.kernel, machine.row("time"), machine.now, whole=True).then[0]
+    assert (told.kind, told.name, told.until) == ("event", "", 3)

@@ -613,3 +613,50 @@ def test_what_will_not_complete_is_not_waited_for_where_it_need_not(
         assert guess(machine, "t").basis == "it needs bad, which has failed"
     else:
         assert guess(machine, "t").seconds == 6
+
+
+def test_one_of_several_joins_that_has_held_waits_for_its_date_only() -> None:
+    """A function that has said yes is not asked any more."""
+    machine = taught(Machine())
+    machine.submit_all("a", "b")
+    date = machine.now + 3 * SEC
+    machine.policies.joins = lambda name, states: True
+    for join in ("asked", "any", 1, "finished"):
+        after = ["a"] if join == "finished" else ["a", "b"]
+        machine.submit(f"{join}", after=after, join=join, not_before=date)
+    machine.end("a")
+    for join in ("asked", "any", 1, "finished"):
+        assert guess(machine, f"{join}").seconds == 3
+
+
+def test_what_is_missing_is_what_has_not_completed_yet() -> None:
+    """Of two that are needed one is there: the next to end is enough."""
+    machine = taught(Machine())
+    machine.submit("done")
+    for name in "abc":
+        machine.submit(name)
+        machine.after(2 * SEC)
+    machine.submit("t", after=["done", "a", "b", "c"], join=2)
+    assert guess(machine, "t").seconds == 4
+    machine.end("done")
+    means = (10 + 10 + 6) / 3
+    assert guess(machine, "t").seconds == pytest.approx(means - 6)
+
+
+def test_work_that_nobody_can_do_comes_before_nothing() -> None:
+    """Though it is queued, and of its kind nothing is known."""
+    machine = taught(Machine(concurrency=1, refuse_unknown=False))
+    machine.submit("runs")
+    machine.submit_all("x", "y", type="new", requires=("z",), priority=5)
+    machine.submit("t")
+    assert guess(machine, "t").seconds == 10
+    assert "before it" not in guess(machine, "t").basis
+
+
+def test_a_capacity_that_is_for_fewer_than_the_pool() -> None:
+    """Of four in the pool, the agents have two."""
+    machine = taught(Machine(pools=Resources(cpu=4), policies=Policies(rigid=True)))
+    machine.agent("x", "x", capacity=Resources(cpu=2))
+    each = {"requires": ("x",), "resources": Resources(cpu=1)}
+    machine.submit_all("a", "b", "c", "d", "e", **each)
+    assert [guess(machine, name).seconds for name in "cde"] == [10, 15, 20]

@@ -384,3 +384,81 @@ def test_how_many_have_and_how_many_are_needed_in_words(need: int, done: int) ->
         f"It is enough that {left} of {them} complete{'s' if left == 1 else ''}."
     ]
     assert (blocker.need, blocker.have) == (need, done)
+
+
+def test_what_waits_for_no_other_any_more_is_not_said_to() -> None:
+    """Its join has held, and it waits for its next attempt, or to be resumed."""
+    machine = Machine()
+    machine.submit_all("a", "b")
+    for join in ("any", "all"):
+        machine.submit(join, after=["a", "b"] if join == "any" else ["a"], join=join)
+        machine.policies.delays[join] = [9 * SEC]
+    machine.end("a")
+    for join in ("any", "all"):
+        machine.fail(join)
+        assert machine.kinds(join) == ["delay"]
+        machine.suspend(join)
+        told = explain(machine.kernel, machine.row(join), machine.now, whole=True)
+        assert [blocker.kind for blocker in told.then] == ["delay"]
+
+
+def test_the_join_of_what_is_not_suspended_is_not_asked_again() -> None:
+    """It is asked when something changes; what it says of that stands."""
+    machine = Machine()
+    machine.policies.joins = lambda name, states: False
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a", "b"], join="asked")
+    machine.policies.asked.clear()
+    assert machine.kinds("t") == ["dependency"]
+    assert "join" not in machine.policies.asked
+
+
+def test_how_many_have_ended_of_those_that_must() -> None:
+    """However they did."""
+    machine = Machine(concurrency=9)
+    machine.submit_all("a", "b", "c", "d")
+    machine.submit("t", after=["a", "b", "c", "d"], join="finished")
+    for number, name in enumerate("abc", 1):
+        machine.end(name) if name == "b" else machine.fail(name)
+        blocker = only(machine, "t")
+        has = "has" if number == 1 else "have"
+        assert blocker.detail == (
+            f"{number} of the 4 tasks that it depends on {has} ended, and all must "
+            "have, however they do."
+        )
+        assert (blocker.need, blocker.have) == (4, number)
+
+
+def test_where_two_ways_meet_all_on_both_is_run_again() -> None:
+    """What they have in common comes first, and once."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit_all("b", "c", after=["a"])
+    machine.submit("d", after=["b", "c"])
+    machine.submit("e", after=["d"])
+    machine.fail("a")
+    machine.cancel("b")
+    machine.cancel("c")
+    told = explain(machine.kernel, machine.row("e"), machine.now, whole=True)
+    assert told.blockers[0].remedies[0].tasks == ("a", "b", "c")
+
+
+def test_all_that_is_there_is_to_be_run_again() -> None:
+    """A single task that has failed, and nothing else in memory."""
+    machine = Machine()
+    machine.submit("a")
+    machine.fail("a")
+    assert words(machine, "a") == ["Call orch.rerun_task('a')."]
+
+
+@pytest.mark.parametrize("length", [5, 6, 7, 8, 9])
+def test_how_far_up_it_is_looked(length: int) -> None:
+    """Through five; above, it began where it was known to when it was blocked."""
+    machine = Machine()
+    machine.submit("t0")
+    for number in range(1, length + 1):
+        machine.submit(f"t{number}", after=[f"t{number - 1}"])
+    machine.fail("t0")
+    machine.cancel("t1")
+    near = only(machine, f"t{length}").remedies[0]
+    assert set(near.tasks) == ({"t0", "t1"} if length <= 7 else {"t0"})

@@ -517,7 +517,7 @@ def test_holders_of_every_kind_are_found_and_nothing_else_is_looked_at() -> None
     machine.submit_all(*(f"queued-{number}" for number in range(50)))
     looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
     told = holders.Holders(machine.kernel)
-    assert [row.id for row in told.rows] == ["yields", "held", "asked", "last"]
+    assert [row.id for row in told.rows()] == ["yields", "held", "asked", "last"]
     assert looked.many <= 8
     leak = "leaks (attempt 1, which would not stop)"
     assert told.of(None, 9) == [(name, 1) for name in ("held", "asked", "last", leak)]
@@ -534,7 +534,7 @@ def test_holders_among_the_oldest_and_the_youngest(
     monkeypatch.setattr(holders, "REACH", reach)
     machine = Machine()
     machine.submit_all(*"abcde")
-    names = [row.id for row in holders.Holders(machine.kernel).rows]
+    names = [row.id for row in holders.Holders(machine.kernel).rows()]
     found = {1: "ae", 2: "abed", 3: "abced", 4: "abcde"}
     assert names == list(found[reach])
 
@@ -619,3 +619,145 @@ def test_where_an_allocator_has_put_it_off_an_agent_with_room_is_asked(
     machine.kernel.paused = False
     # It is asked about another one, which is not the first.
     assert machine.why("u").runnable
+
+
+@RIGID
+def test_nobody_can_do_it_and_all_else_that_is_known_besides(rigid: bool) -> None:
+    """No slot is free; a pool is too small, and another one has too little."""
+    pools = Resources(cpu=4, gpu=4)
+    machine = Machine(
+        concurrency=1,
+        pools=pools,
+        policies=Policies(rigid=rigid),
+        refuse_unknown=False,
+    )
+    machine.submit("holds", resources=Resources(gpu=3))
+    machine.submit("t", requires=("x",), resources=Resources(cpu=5, gpu=2))
+    told = [(b.kind, b.name) for b in machine.why("t").blockers]
+    assert told[:2] == [("slot", "concurrency"), ("capability", "x")]
+    short = [("resource", "cpu"), ("resource", "gpu")]
+    assert told[2:] == (short if rigid else short[:1])
+    assert machine.why("t").more_agents == 0
+
+
+def test_what_is_too_small_for_all_is_told_once() -> None:
+    """And by the agent that the allocator is to be asked about."""
+    machine = Machine(pools=Resources(cpu=4), refuse_unknown=False)
+    machine.submit("t", resources=Resources(cpu=4))
+    machine.end("t")
+    machine.kernel.pools["cpu"].total = 3_000_000
+    machine.kernel.paused = True
+    machine.kernel.submit("u", machine.row("t").bucket, None, machine.now)
+    machine.kernel.paused = False
+    machine.kernel.agents_version += 1
+    told = [(b.kind, b.name, b.agent) for b in machine.why("u").blockers]
+    assert told.count(("resource", "cpu", "local")) == 1
+    assert ("resource", "cpu", "") not in told
+
+
+def test_without_the_built_in_agent_nobody_can_do_a_plain_task() -> None:
+    machine = Machine()
+    machine.kernel.paused = True
+    machine.submit("t")
+    machine.kernel.paused = False
+    machine.kernel.agents.clear()
+    machine.kernel.agents_version += 1
+    blocker = only(machine.why("t"))
+    assert (blocker.kind, blocker.name) == ("capability", "")
+    assert words(blocker) == [
+        "Add an agent of any kind, with any capabilities, by @orch.agent(…)."
+    ]
+
+
+def test_of_two_agents_each_is_kept_by_its_own() -> None:
+    """What the other one's attempts hold would free nothing there."""
+    machine = Machine(policies=Policies(rigid=True))
+    each = {"requires": ("x",), "resources": Resources(gpu=2)}
+    for name in ("a", "b"):
+        machine.agent(name, "x", capacity=Resources(gpu=2))
+    machine.submit_all("t", "u", "v", **each)
+    where = {machine.agent_of(name): name for name in ("t", "u")}
+    for blocker in machine.why("v").blockers:
+        name = blocker.agent
+        assert blocker.detail == f"It needs 2 gpu, and agent {name} has 0 free."
+        assert (blocker.need, blocker.have, blocker.resource) == (2, 0, "gpu")
+        assert blocker.holders == (where[name],)
+        assert words(blocker)[0] == f"It is enough that {where[name]} ends."
+
+
+def test_a_millionth_is_missing() -> None:
+    """It is short of that, and the end of any one is enough."""
+    pools = Resources(cpu=2)
+    machine = Machine(pools=pools, policies=Policies(rigid=True))
+    machine.submit_all("a", "b", resources=Resources(cpu=0.5))
+    machine.submit("t", resources=Resources(cpu=1.000001))
+    blocker = only(machine.why("t"))
+    assert (blocker.need, blocker.have) == (1.000001, 1)
+    assert words(blocker)[0] == "It is enough that a ends."
+    machine.submit("fits", resources=Resources(cpu=1))
+    assert machine.state("fits") is S.RUNNING
+
+
+def test_an_agent_more_needs_all_that_is_asked_for_where_a_pool_lacks_some() -> None:
+    """What there is a pool of, and what there is none of."""
+    machine = Machine(pools=Resources(cpu=4), refuse_unknown=False)
+    machine.submit("t", requires=("x",), resources=Resources(cpu=1, licence=1))
+    (remedy,) = machine.why("t").blockers[0].remedies
+    assert remedy.resources == Resources(cpu=1, licence=1)
+    machine.submit("u", requires=("x",), resources=Resources(cpu=1))
+    (remedy,) = machine.why("u").blockers[0].remedies
+    assert remedy.resources == Resources()
+
+
+def test_who_has_ended_while_he_waited_for_his_slot_comes_first_no_more() -> None:
+    machine = Machine(concurrency=2)
+    machine.submit_all("waits", "also")
+    kernel = machine.kernel
+    kernel.yield_slot(machine.row("waits"), 1, machine.now)
+    machine.submit("a")
+    assert not kernel.reclaim_slot(machine.row("waits"), 1, machine.now)
+    kernel.end_attempt(machine.row("waits"), 1, "completed", machine.now)
+    assert machine.row("waits") in kernel.returning
+    kernel.paused = True
+    kernel.submit("t", machine.row("a").bucket, None, machine.now)
+    kernel.paused = False
+    slot = only(machine.why("t"))
+    assert slot.holders == ("also", "a")
+    assert slot.remedies[0].amount == 1
+
+
+def test_what_can_start_has_no_agents_left_over() -> None:
+    machine = Machine()
+    machine.agent("a", "x", max_concurrency=1)
+    machine.agent("b", "x", max_concurrency=1)
+    machine.submit("t", requires=("x",))
+    machine.kernel.paused = True
+    machine.submit("u", requires=("x",))
+    machine.kernel.paused = False
+    told = machine.why("u")
+    assert told.runnable
+    assert told.more_agents == 0
+
+
+def test_an_old_route_is_not_taken_for_an_answer() -> None:
+    """Since another agent has joined, the allocator is asked again: what it would say."""
+    machine = Machine()
+    machine.submit("t")
+    machine.agent("other", "x")
+    machine.kernel.paused = True
+    machine.submit("u")
+    machine.kernel.paused = False
+    machine.policies.refuses = lambda row, agent: "no"
+    assert only(machine.why("u")).detail == "The allocator puts it off: no."
+
+
+def test_of_two_pools_that_are_short_the_one_that_counts_is_named() -> None:
+    """The allocator is content without the others."""
+    for counts in ("cpu", "gpu"):
+        machine = Machine(pools=Resources(cpu=2, gpu=2))
+        machine.submit("a", resources=Resources(cpu=2, gpu=2))
+        machine.policies.grants = lambda row, request, counts=counts: tuple(
+            pair for pair in request if pair[0] == counts
+        )
+        machine.submit("t", resources=Resources(cpu=1, gpu=1))
+        assert only(machine.why("t")).name == counts

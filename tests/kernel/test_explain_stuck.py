@@ -8,8 +8,10 @@ from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Search, Spec, TaskRow, Terms
+from taskorch.kernel._explain import _stuck
+from taskorch.kernel._explain._start import Start
 from taskorch.kernel._explain._stuck import SLICE, Waits
-from taskorch.model import Resources, Stuck
+from taskorch.model import Blocker, Resources, Stuck
 
 
 def stuck(
@@ -569,3 +571,59 @@ def test_what_waits_for_an_approval() -> None:
         "Call orch.workflows.approve('r1', 'plan', by=…).": ("one",),
         "Call orch.workflows.approve('r2', 'plan', by=…).": ("two",),
     }
+
+
+def test_one_that_is_stuck_is_enough_where_all_are_waited_for() -> None:
+    """Though the other one goes on."""
+    machine = Machine()
+    machine.submit("parent")
+    machine.submit("stops", not_before=machine.now + SEC)
+    machine.submit("goes", not_before=machine.now + SEC)
+    machine.suspend("stops")
+    waits = (("stops",), ("goes",))
+    assert groups(machine, parent=waits) == [("suspended", ("stops", "parent"))]
+    assert groups(machine, parent=waits[::-1]) == [("suspended", ("stops", "parent"))]
+
+
+def test_a_task_that_had_failed_before_it_was_cancelled_is_cancelled() -> None:
+    machine = Machine()
+    machine.policies.delays["a"] = [9 * SEC]
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.fail("a")
+    machine.cancel("a")
+    (group,) = stuck(machine)
+    assert group.detail == "They need what did not complete: a is cancelled."
+
+
+def test_like_tasks_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can do them, what is said of one is said of all."""
+    looked = []
+
+    class Looked(Start):
+        def impossible(self) -> list[Blocker]:
+            looked.append(self)
+            return super().impossible()
+
+    monkeypatch.setattr(_stuck, "Start", Looked)
+    machine = Machine(refuse_unknown=False)
+    machine.submit_all(*"abcdef", requires=("z",))
+    assert groups(machine) == [("capability", tuple("abcdef"))]
+    assert len(looked) == 1
+
+
+@pytest.mark.parametrize("many", [1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+def test_how_many_slices_there_are(many: int) -> None:
+    """As many as it takes, and no more: the lock is let go between two of them."""
+    machine = Machine(listening=False)
+    bucket = machine.kernel.bucket(Spec("call"))
+    date = machine.now + SEC
+    for number in range(many):
+        row = machine.kernel.submit_general(
+            f"t{number}", bucket, None, machine.now, not_before_ns=date
+        )
+        machine.kernel.suspend(row, machine.now, holdable=False)
+    slices = sum(1 for _ in Search(machine.kernel, machine.now, {}).slices())
+    each = -(-many // SLICE)
+    # One to begin with; to look, to follow up and to gather, and one may be empty.
+    assert 1 + 2 * each <= slices <= 2 + 3 * each
