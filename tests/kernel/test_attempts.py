@@ -710,3 +710,25 @@ def test_a_waiting_attempt_is_suspended_at_its_checkpoint():
     machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
     machine.suspend("t", holdable=True)
     assert machine.effect_names() == ["StopAttempt"]
+
+
+def test_what_was_lost_is_remembered_when_it_runs_again_and_what_was_gone_is_not():
+    """A decision does not undo what has happened; what is back is no failure."""
+    machine = Machine()
+    machine.submit("lost", idempotent=False)
+    machine.submit("gone")
+    machine.end("lost", "lost")
+    machine.end("gone", "gone")
+    assert machine.error("gone")[2] == "gone"
+    machine.decide("lost", "retry")
+    machine.decide("gone", "retry")
+    assert machine.error("lost") == ("ValueError", "it went wrong", "lost")
+    assert machine.extra("gone").error is None
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_why_this_agent_is_said_of_each(name):
+    """Whether the router was asked, or its answer kept."""
+    machine = Machine()
+    machine.submit_all("a", "b", "c")
+    assert machine.row(name).reason == "first of 1"

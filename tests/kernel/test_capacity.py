@@ -171,3 +171,23 @@ def test_neither_bound_is_ever_broken_and_nothing_waits_for_no_reason(
         machine.end(name)
         ended.add(name)
     assert ended == set(accepted)
+
+
+def test_a_pool_that_comes_later():
+    """What was refused for want of it is accepted, and starts."""
+    machine = Machine(pools=Resources(cpu=1))
+    for _ in range(2):
+        with pytest.raises(UnsatisfiableError):
+            machine.submit("t", resources=Resources(gpu=1))
+    machine.kernel.add_pools(Resources(gpu=1, cpu=9).units)
+    assert machine.submit("t", resources=Resources(gpu=1)) == ["t"]
+    assert {name: pool.total for name, pool in machine.kernel.pools.items()} == {
+        "cpu": 1_000_000,
+        "gpu": 1_000_000,
+    }
+    # What is in use stays.
+    machine.kernel.drop_pools(["gpu"])
+    assert "gpu" in machine.kernel.pools
+    machine.end("t")
+    machine.kernel.drop_pools(["gpu"])
+    assert list(machine.kernel.pools) == ["cpu"]

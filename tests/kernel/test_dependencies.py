@@ -6,7 +6,13 @@ import pytest
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.errors import CycleError
-from taskorch.events import TaskBlocked, TaskRepointed, TaskUnblocked, make
+from taskorch.events import (
+    TaskBlocked,
+    TaskRepointed,
+    TaskSubmitted,
+    TaskUnblocked,
+    make,
+)
 from taskorch.kernel import Spec, Terms, check_invariants, differences, take_snapshot
 from taskorch.kernel._history import past_of
 
@@ -389,3 +395,39 @@ def test_one_of_two_failures_is_undone():
     machine.rerun("b")
     assert machine.states("t", "below") == [S.PENDING] * 2
     assert [told[0] for told in machine.told(TaskUnblocked)] == ["t", "below"]
+
+
+def test_a_date_that_comes_while_it_is_blocked():
+    """It counted as delayed neither then nor before, since it waited for others."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("t", after=["a"], not_before=machine.now + 5 * SEC)
+    machine.fail("a")
+    assert machine.state("t") is S.BLOCKED
+    machine.after(9 * SEC)
+    assert machine.kernel.delayed == 0
+    machine.end(machine.rerun("a"))
+    assert machine.state("t") is S.RUNNING
+
+
+def test_what_nobody_waits_for_is_repointed_by_no_fact():
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("b", after=["a"])
+    machine.end("a")
+    machine.fail("b")
+    machine.rerun("b")
+    assert machine.told(TaskRepointed) == []
+
+
+def test_a_parent_that_is_named_twice():
+    """Is told as it was named; where terms count them, it is there once."""
+    machine = Machine()
+    machine.submit("a")
+    machine.submit("plain", after=["a", "a"])
+    machine.submit("any", after=["a", "a"], join="any")
+    after = {told[0]: told[3] for told in machine.told(TaskSubmitted)}
+    assert after == {"a": (), "plain": ("a", "a"), "any": ("a",)}
+    assert machine.row("plain").links.waiting == 2
+    assert machine.row("any").links.waiting == 1
+    assert machine.end("a") == ["plain", "any"]

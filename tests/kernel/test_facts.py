@@ -1,5 +1,7 @@
 """Facts: one for each change, in order, and none made where nobody listens."""
 
+from itertools import combinations
+
 import pytest
 from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, S
@@ -15,6 +17,10 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import Spec
+from taskorch.kernel._history import moves_of, past_of
+
+#: Those that most facts are of.
+FREQUENT = (TaskSubmitted, TaskStarted, TaskCompleted)
 
 
 def test_the_plain_story():
@@ -113,3 +119,48 @@ def test_commands_are_values():
     """Commands can be compared and printed."""
     assert SubmitTask("t", Spec("call")) == SubmitTask("t", Spec("call"))
     assert "t" in repr(SubmitTask("t", Spec("call")))
+
+
+@pytest.mark.parametrize(
+    "classes", [*combinations(FREQUENT, 1), *combinations(FREQUENT, 2)]
+)
+def test_of_the_frequent_facts_those_are_told_that_somebody_listens_for(classes):
+    """The others are always told; and each has its number, whoever hears of it."""
+    machine = Machine()
+    machine.kernel.listen(machine.sink, frozenset(classes))
+    before = machine.kernel.seq
+    machine.submit("t", priority=1)
+    machine.end("t")
+    machine.submit("u")
+    machine.end("u")
+    machine.submit("v")
+    machine.fail("v")
+    told = [fact[0] for fact, _ in machine.sink[1:]]
+    frequent = [cls for cls in told if cls in FREQUENT]
+    assert set(frequent) == set(classes)
+    assert told.count(TaskFailed) == 1
+    assert machine.kernel.seq == before + 3 + 3 + 2 + 1
+    machine.kernel.listen(None, frozenset(FREQUENT))
+    many = len(machine.sink)
+    machine.submit("w")
+    machine.end("w")
+    assert len(machine.sink) == many
+    assert machine.kernel.seq == before + 12
+
+
+def test_a_history_has_one_entry_for_each_state_and_what_happened_there():
+    """What happened in a state is told in the history, and is no move."""
+    machine = Machine()
+    machine.submit("t", not_before=machine.now + 5 * SEC)
+    for priority in (1, 2):
+        machine.now += 1
+        machine.change("t", "priority", priority=priority)
+    row = machine.row("t")
+    assert [state for state, _, _ in past_of(row)] == [S.PENDING] * 3
+    assert [state for state, _, _ in moves_of(row)] == [S.PENDING]
+    machine.after(5 * SEC)
+    machine.change("t", "priority", priority=3)
+    machine.end("t")
+    states = [S.PENDING, S.QUEUED, S.RUNNING, S.COMPLETED]
+    assert [state for state, _, _ in moves_of(row)] == states
+    assert len(past_of(row)) == len(states) + 3

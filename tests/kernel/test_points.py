@@ -202,3 +202,15 @@ def test_a_task_that_outlives_its_bucket():
     machine.submit("next", requires=("x",))
     assert machine.end("runs") == ["t"]
     assert machine.end("t") == ["next"]
+
+
+def test_where_a_point_rebuilds_what_is_open_nothing_piles_up():
+    machine = Machine(concurrency=1)
+    machine.kernel.points = Only({"open.rebuild"})
+    machine.submit("runs")
+    for number in range(9):
+        machine.submit(f"t{number}", priority=number)
+        assert machine.kernel.stale_entries == 0
+        # The one that is being replaced is still there.
+        assert len(machine.kernel.open) <= 2
+    assert machine.end("runs") == ["t8"]

@@ -384,3 +384,18 @@ def test_nothing_but_the_ways_is_different():
     """What is asserted of the two rests on their being two."""
     for verb in ("submit", "complete", "dispatch"):
         assert getattr(Kernel, verb) is not getattr(Defined, verb)
+
+
+def test_the_quick_way_of_a_submission_considers_nothing_again(monkeypatch):
+    """Once it is known that nobody is to be asked, with a priority or parents as well."""
+    machine = Machine()
+    bucket = machine.kernel.bucket(Spec("call"))
+    first = machine.kernel.submit("a", bucket, None, machine.now)
+    asked = []
+    monkeypatch.setattr(_admission, "consider", lambda *args, **kw: asked.append(args))
+    machine.kernel.submit("b", bucket, None, machine.now)
+    machine.kernel.submit("c", bucket, None, machine.now, 3)
+    machine.kernel.submit("d", bucket, None, machine.now, parents=(first,))
+    assert asked == []
+    assert machine.settle() == ["c", "a", "b"]
+    assert machine.end("a") == ["d"]
