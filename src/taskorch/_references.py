@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -31,7 +32,7 @@ _MANY: Final = 4_096
 _Rebuild: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Kind:
     """How to look into the objects of a class, and to make others of their kind."""
 

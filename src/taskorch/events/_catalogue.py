@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
 
 #: `(event class, sequence number, time in ns, …)`: the fields of the class in order.
 Fact: TypeAlias = tuple[Any, ...]
 
 
-@attrs.frozen
+@frozen
 class Event:
     """
     A fact: something that has happened.
@@ -47,7 +48,7 @@ class Event:
         return datetime.fromtimestamp(self.at_ns / 1e9, UTC)
 
 
-@attrs.frozen
+@frozen
 class TaskEvent(Event):
     """
     A fact about one task.
@@ -62,7 +63,7 @@ class TaskEvent(Event):
 # -- the life of a task ------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class TaskSubmitted(TaskEvent):
     """
     A task was accepted.
@@ -110,7 +111,7 @@ class TaskSubmitted(TaskEvent):
     trace: str | None = None
 
 
-@attrs.frozen
+@frozen
 class TaskValidated(TaskEvent):
     """
     The validator found nothing wrong; a view of `TaskSubmitted`.
@@ -122,7 +123,7 @@ class TaskValidated(TaskEvent):
     type: str
 
 
-@attrs.frozen
+@frozen
 class TaskRouted(TaskEvent):
     """
     An agent was chosen; a view of `TaskStarted`.
@@ -138,7 +139,7 @@ class TaskRouted(TaskEvent):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class TaskStarted(TaskEvent):
     """
     An attempt began.
@@ -160,7 +161,7 @@ def _no_result() -> object:
     return None
 
 
-@attrs.frozen
+@frozen
 class TaskCompleted(TaskEvent):
     """
     The task ended well.
@@ -212,7 +213,7 @@ def _completed(result: object, *values: Any) -> TaskCompleted:
     return TaskCompleted(*values, load=lambda: result)
 
 
-@attrs.frozen
+@frozen
 class TaskFailed(TaskEvent):
     """
     The task ended badly, for good.
@@ -240,7 +241,7 @@ class TaskFailed(TaskEvent):
     root_causes: tuple[str, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class TaskRetrying(TaskEvent):
     """
     An attempt failed, and there will be another.
@@ -273,7 +274,7 @@ class TaskRetrying(TaskEvent):
         return self.delay_ns / 1e9
 
 
-@attrs.frozen
+@frozen
 class TaskBlocked(TaskEvent):
     """
     The task cannot go on by itself.
@@ -297,7 +298,7 @@ class TaskBlocked(TaskEvent):
     message: str = ""
 
 
-@attrs.frozen
+@frozen
 class TaskReleased(TaskEvent):
     """
     The join of a task with terms of its own holds: it waits for no other task.
@@ -309,7 +310,7 @@ class TaskReleased(TaskEvent):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class TaskRecalled(TaskEvent):
     """
     The task was released since all its parents had ended, and waits for them again.
@@ -323,7 +324,7 @@ class TaskRecalled(TaskEvent):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class TaskUnblocked(TaskEvent):
     """
     What blocked the task is gone: it waits as before.
@@ -335,7 +336,7 @@ class TaskUnblocked(TaskEvent):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class TaskSuspended(TaskEvent):
     """
     The task was suspended.
@@ -348,7 +349,7 @@ class TaskSuspended(TaskEvent):
     held: bool
 
 
-@attrs.frozen
+@frozen
 class TaskResumed(TaskEvent):
     """
     A suspended task was resumed.
@@ -362,12 +363,12 @@ class TaskResumed(TaskEvent):
     reason: str = ""
 
 
-@attrs.frozen
+@frozen
 class TaskDue(TaskEvent):
     """A delay of the task is over: `not_before`, or before a retry, or of a wait."""
 
 
-@attrs.frozen
+@frozen
 class TaskCancelled(TaskEvent):
     """
     The task was cancelled, and its work has ended or was given up.
@@ -381,7 +382,7 @@ class TaskCancelled(TaskEvent):
     root_causes: tuple[str, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class TaskReprioritised(TaskEvent):
     """
     The priority was changed.
@@ -395,7 +396,7 @@ class TaskReprioritised(TaskEvent):
     key: Any = None
 
 
-@attrs.frozen
+@frozen
 class TaskOptionsChanged(TaskEvent):
     """
     The task was submitted again with other options: these hold from now on.
@@ -424,7 +425,7 @@ class TaskOptionsChanged(TaskEvent):
     deadline_ns: int | None = None
 
 
-@attrs.frozen
+@frozen
 class TaskRepointed(TaskEvent):
     """
     Dependents of the task now wait for its re-run.
@@ -438,7 +439,7 @@ class TaskRepointed(TaskEvent):
     dependents: tuple[str, ...]
 
 
-@attrs.frozen
+@frozen
 class TaskParentsAdded(TaskEvent):
     """
     The task waits for more tasks than it was submitted with.
@@ -452,7 +453,7 @@ class TaskParentsAdded(TaskEvent):
     after: tuple[str, ...]
 
 
-@attrs.frozen
+@frozen
 class TaskRejected(TaskEvent):
     """
     The validator refused a task; nothing was accepted.
@@ -469,7 +470,7 @@ class TaskRejected(TaskEvent):
 # -- attempts ----------------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class AttemptStopping(TaskEvent):
     """
     A running attempt was asked to stop.
@@ -485,7 +486,7 @@ class AttemptStopping(TaskEvent):
     reason: str = ""
 
 
-@attrs.frozen
+@frozen
 class TaskTimedOut(TaskEvent):
     """
     An attempt ran out of time; a view of `AttemptStopping`.
@@ -499,7 +500,7 @@ class TaskTimedOut(TaskEvent):
     why: str
 
 
-@attrs.frozen
+@frozen
 class AttemptWaiting(TaskEvent):
     """
     An attempt waits for another task, and gave its slot back meanwhile.
@@ -511,7 +512,7 @@ class AttemptWaiting(TaskEvent):
     attempt: int
 
 
-@attrs.frozen
+@frozen
 class AttemptReturned(TaskEvent):
     """
     An attempt that waited has its slot again.
@@ -523,7 +524,7 @@ class AttemptReturned(TaskEvent):
     attempt: int
 
 
-@attrs.frozen
+@frozen
 class LateResultIgnored(TaskEvent):
     """
     An attempt that is not the current one ended: nothing comes of it.
@@ -543,7 +544,7 @@ class LateResultIgnored(TaskEvent):
     message: str = ""
 
 
-@attrs.frozen
+@frozen
 class SlotLeaked(TaskEvent):
     """
     Work would not stop in its grace: its slot and resources stay taken.
@@ -557,7 +558,7 @@ class SlotLeaked(TaskEvent):
     agent_id: str
 
 
-@attrs.frozen
+@frozen
 class SlotRecovered(TaskEvent):
     """
     Work that would not stop has ended after all: its slot is free again.
@@ -571,7 +572,7 @@ class SlotRecovered(TaskEvent):
     agent_id: str
 
 
-@attrs.frozen
+@frozen
 class TaskProgressed(TaskEvent):
     """
     A task reported how far it is.
@@ -585,7 +586,7 @@ class TaskProgressed(TaskEvent):
     value: Any
 
 
-@attrs.frozen
+@frozen
 class TaskCheckpointed(TaskEvent):
     """
     A running task left a state for its next attempt.
@@ -600,7 +601,7 @@ class TaskCheckpointed(TaskEvent):
 # -- from outside ------------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class EventEmitted(Event):
     """
     Something has happened outside, for which tasks may wait.
@@ -620,7 +621,7 @@ class EventEmitted(Event):
 # -- agents, parts and receivers ---------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class AgentJoined(Event):
     """
     An agent was added.
@@ -632,7 +633,7 @@ class AgentJoined(Event):
     agent: Agent
 
 
-@attrs.frozen
+@frozen
 class AgentLost(Event):
     """
     Nothing is heard of an agent: its attempts are lost, and it gets no others.
@@ -646,7 +647,7 @@ class AgentLost(Event):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class AgentReturned(Event):
     """
     An agent that was lost is heard of again.
@@ -658,7 +659,7 @@ class AgentReturned(Event):
     agent_id: str
 
 
-@attrs.frozen
+@frozen
 class ComponentFailed(Event):
     """
     A part of the user's raised, or returned what its protocol does not allow.
@@ -676,7 +677,7 @@ class ComponentFailed(Event):
     task_id: str | None
 
 
-@attrs.frozen
+@frozen
 class PolicySlow(Event):
     """
     A policy took long, while all waited for it; the validator alone holds up nobody.
@@ -690,7 +691,7 @@ class PolicySlow(Event):
     seconds: float
 
 
-@attrs.frozen
+@frozen
 class ReceiverFailed(Event):
     """
     A receiver of a signal, or a done-callback, raised.
@@ -708,7 +709,7 @@ class ReceiverFailed(Event):
     message: str
 
 
-@attrs.frozen
+@frozen
 class EventsLost(Event):
     """
     A receiver was so slow that events were dropped before it.
@@ -727,7 +728,7 @@ class EventsLost(Event):
 # -- the orchestrator --------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class OrchestratorStarted(Event):
     """
     It starts to run tasks.
@@ -739,12 +740,12 @@ class OrchestratorStarted(Event):
     epoch: int = 1
 
 
-@attrs.frozen
+@frozen
 class OrchestratorStopped(Event):
     """It has stopped."""
 
 
-@attrs.frozen
+@frozen
 class JournalDegraded(Event):
     """
     The journal cannot be written: nothing new starts until it can.
@@ -756,12 +757,12 @@ class JournalDegraded(Event):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class JournalRestored(Event):
     """The journal can be written again; nothing was lost."""
 
 
-@attrs.frozen
+@frozen
 class StatsReported(Event):
     """
     Monitoring: the statistics, at an interval while somebody listens.
@@ -773,7 +774,7 @@ class StatsReported(Event):
     stats: Stats
 
 
-@attrs.frozen
+@frozen
 class HealthReported(Event):
     """
     Monitoring: the health, at an interval while somebody listens.
@@ -785,7 +786,7 @@ class HealthReported(Event):
     health: Health
 
 
-@attrs.frozen
+@frozen
 class PerformanceReported(Event):
     """
     Monitoring: times by type, at an interval while somebody listens.

@@ -13,8 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch._visible import said
 from taskorch.errors import TaskFailedError
 from taskorch.model._show import with_article
@@ -27,7 +26,7 @@ class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
         return f"\n{self.args[0]}"
 
 
-@attrs.frozen
+@frozen
 class RemoteEnd:
     """How a call ended in another process: pickled there, not yet unpickled here."""
 
@@ -42,7 +41,7 @@ class RemoteEnd:
     traceback: str = ""
 
 
-@attrs.frozen
+@frozen
 class RemoteCall:
     """A call that is sent to another process, and made there: it raises nothing."""
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.kernel._rows import Stop, TaskRow
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class StopAttempt:
     """Ask the work to stop; the kernel waits for its end, for a grace."""
 
@@ -23,7 +22,7 @@ class StopAttempt:
     why: Stop | Literal["stop"]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class HoldAttempt:
     """Hold a program (SIGSTOP)."""
 
@@ -31,7 +30,7 @@ class HoldAttempt:
     attempt: int
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ReleaseAttempt:
     """Continue a program that is held (SIGCONT)."""
 
@@ -39,7 +38,7 @@ class ReleaseAttempt:
     attempt: int
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ReturnSlot:
     """An attempt that waited for another task may go on."""
 

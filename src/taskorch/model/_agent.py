@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.model._resources import Resources
 from taskorch.model._show import shown
 from taskorch.model._task import NO_RESOURCES
@@ -17,7 +18,7 @@ def _as_said(capacity: Resources | None) -> Resources | None:
     return Resources.from_units(tuple(sorted([*capacity.units, *none_of])))
 
 
-@attrs.frozen
+@frozen
 class Agent:
     """
     What is known of an agent when it joins.
@@ -46,7 +47,7 @@ class Agent:
     __repr__ = shown
 
 
-@attrs.frozen
+@frozen
 class Performance:
     """
     How well an agent has done at one type of task: a projection of events.

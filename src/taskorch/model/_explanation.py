@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch._visible import visible
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
@@ -26,7 +27,7 @@ _BREAK: Final = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _NOTHING: Final = Resources()
 
 
-@attrs.frozen
+@frozen
 class Remedy:
     """
     A change that lifts what keeps a task from running.
@@ -66,7 +67,7 @@ class Remedy:
         return visible(self.detail)
 
 
-@attrs.frozen
+@frozen
 class Blocker:
     """
     One thing that keeps a task from running.
@@ -105,7 +106,7 @@ class Blocker:
         return visible(self.detail)
 
 
-@attrs.frozen
+@frozen
 class Estimate:
     """
     When a task may start: a guess, and what it rests on.
@@ -131,7 +132,7 @@ class Estimate:
         return visible(f"It may start {when} (estimated: {self.basis}).")
 
 
-@attrs.frozen
+@frozen
 class Explanation:
     """
     Why a task does not run, from the predicates that schedule it; or why it did.
@@ -252,7 +253,7 @@ class Explanation:
         return lines
 
 
-@attrs.frozen
+@frozen
 class Stuck:
     """
     Tasks that cannot proceed as things stand, all for one reason.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model._checks import check_count
 from taskorch.model._states import TaskState
 
 
-@attrs.frozen
+@frozen
 class AtLeast:
     """
     The join of a task that waits until so many of its parents have completed.

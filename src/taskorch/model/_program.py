@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import shown
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
     from os import PathLike
-    from pathlib import Path  # noqa: TC004 - attrs does not evaluate it either
+    from pathlib import Path
 
 #: The variables of ours that every program gets. A name that ends in `*` stands for
 #: every name that begins so.
@@ -211,7 +212,7 @@ def _show_stdin(stdin: str | bytes) -> str:
     return f"<{len(stdin)} {'characters' if isinstance(stdin, str) else 'bytes'}>"
 
 
-@attrs.frozen
+@frozen
 class Program:
     """
     A program to run, from an argument list and without a shell.
@@ -279,7 +280,7 @@ class Program:
         )
 
 
-@attrs.frozen
+@frozen
 class ProgramResult:
     """
     What a program left behind when it ended.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
+from taskorch._frozen import frozen
 
 
-@attrs.frozen
+@frozen
 class Reference:
     """
     Stands for the handle of a task among the arguments of a `Call`.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch._visible import visible
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
 
-@attrs.frozen
+@frozen
 class QueueStats:
     """
     The queue: what waits and what runs.
@@ -28,7 +27,7 @@ class QueueStats:
     oldest: float | None
 
 
-@attrs.frozen
+@frozen
 class StateStats:
     """
     How many tasks are in each state, finished ones counted for ever.
@@ -61,7 +60,7 @@ class StateStats:
         return sum(getattr(self, state.value) for state in TaskState)
 
 
-@attrs.frozen
+@frozen
 class RetryStats:
     """
     What the retry handler did.
@@ -77,7 +76,7 @@ class RetryStats:
     exhausted: int
 
 
-@attrs.frozen
+@frozen
 class Durations:
     """
     Quantiles of a duration in seconds, over the latest 1,024 attempts.
@@ -91,7 +90,7 @@ class Durations:
     p95: float
 
 
-@attrs.frozen
+@frozen
 class TypeStats:
     """
     One type of task.
@@ -115,7 +114,7 @@ class TypeStats:
     failures: Mapping[str, int]
 
 
-@attrs.frozen
+@frozen
 class AgentStats:
     """
     One agent.
@@ -141,7 +140,7 @@ class AgentStats:
     leaked: int
 
 
-@attrs.frozen
+@frozen
 class PoolStats:
     """
     One resource.
@@ -160,7 +159,7 @@ class PoolStats:
         return self.total - self.used
 
 
-@attrs.frozen
+@frozen
 class Stats:
     """
     Everything that `get_stats()` says, at one instant.
@@ -211,7 +210,7 @@ class Stats:
         return visible("\n".join(lines))
 
 
-@attrs.frozen
+@frozen
 class HealthCheck:
     """
     One component's health.
@@ -227,7 +226,7 @@ class HealthCheck:
     detail: str = ""
 
 
-@attrs.frozen
+@frozen
 class Health:
     """
     Whether the orchestrator is fit for work.
@@ -256,7 +255,7 @@ class Health:
         return visible("\n".join(lines))
 
 
-@attrs.frozen
+@frozen
 class Unfinished:
     """
     A task that was left when the orchestrator stopped.
@@ -272,7 +271,7 @@ class Unfinished:
     reason: str
 
 
-@attrs.frozen
+@frozen
 class StopReport:
     """
     What became of the tasks when the orchestrator stopped: each is counted once.

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model._plain import plain
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
@@ -16,10 +15,10 @@ from taskorch.model._states import TaskState
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.
-    from pathlib import Path  # noqa: TC004 - attrs does not look it up
+    from pathlib import Path
 
 
-@attrs.frozen
+@frozen
 class HistoryEntry:
     """
     One step in the life of a task.
@@ -37,7 +36,7 @@ class HistoryEntry:
     detail: str = ""
 
 
-@attrs.frozen
+@frozen
 class TaskStatus:
     """
     The state of a task at one moment, with its history.

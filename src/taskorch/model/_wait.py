@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
@@ -55,7 +56,7 @@ def asked_of(event: str) -> tuple[str, str] | None:
     return (run_id, phase) if event.startswith(APPROVAL_OF) and slash else None
 
 
-@attrs.frozen
+@frozen
 class Wait:
     """
     A wait for an event from outside, as the payload of a task: see `Task.wait_for`.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds
 from taskorch.model._show import show
@@ -25,7 +26,7 @@ Records: TypeAlias = Mapping[str, Iterable[str]]
 _MAX_SHOWN = 120
 
 
-@attrs.frozen
+@frozen
 class _Snapshot:
     """What was read last, and how the latest reading went."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import Resources, Task
 from taskorch.protocols._context import AgentView, Context, PoolView
 from taskorch.protocols._reuse import Reuse
 
 
-@attrs.frozen
+@frozen
 class AllocationRequest:
     """
     What a task asks for, on the agent that would run it.
@@ -28,7 +27,7 @@ class AllocationRequest:
     resources: Resources
 
 
-@attrs.frozen
+@frozen
 class Allocation:
     """
     The answer of a ResourceAllocator: what is granted, or nothing yet.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import Context
 
 
-@attrs.frozen
+@frozen
 class Failure:
     """
     An attempt that failed.
@@ -32,7 +31,7 @@ class Failure:
     agent: str
 
 
-@attrs.frozen
+@frozen
 class RetryDecision:
     """
     The answer of a RetryHandler.

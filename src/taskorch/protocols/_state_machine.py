@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import TaskState
 from taskorch.protocols._context import Context
 
 
-@attrs.frozen
+@frozen
 class Transition:
     """
     A change of state that is about to be made.
@@ -30,7 +29,7 @@ class Transition:
     reason: str = ""
 
 
-@attrs.frozen
+@frozen
 class Permit:
     """
     The answer of a StateMachine.

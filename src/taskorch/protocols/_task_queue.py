@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import Context
 from taskorch.protocols._reuse import Reuse
 
 
-@attrs.frozen
+@frozen
 class Order:
     """
     The place of a task in the queue.
@@ -32,7 +31,7 @@ class Order:
     reusable: Reuse = False
 
 
-@attrs.frozen
+@frozen
 class Admission:
     """
     Whether a task may join the queue.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import AgentView, Context
 from taskorch.protocols._reuse import Reuse
 
 
-@attrs.frozen
+@frozen
 class Route:
     """
     The answer of a TaskRouter.

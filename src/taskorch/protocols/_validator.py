@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import Context
 from taskorch.protocols._reuse import Reuse
 
 
-@attrs.frozen
+@frozen
 class Finding:
     """
     One thing that is wrong with a task.
@@ -25,7 +24,7 @@ class Finding:
     message: str
 
 
-@attrs.frozen
+@frozen
 class Verdict:
     """
     The answer of a Validator: accepted if there are no findings.

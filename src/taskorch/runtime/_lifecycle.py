@@ -12,8 +12,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, TypeVar
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTransitionError, NotRunningError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
@@ -406,7 +405,7 @@ class Lifecycle:
         self._wait(rt.loops.close, _MARGIN)
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Left:
     """A task that had not ended when the orchestrator was closed."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import TaskRow
 from taskorch.model import TERMINAL, TaskState, TaskStatus, check_seconds
@@ -26,7 +27,7 @@ __all__ = ("Wanted", "listed", "wanted")
 _PAGE: Final = 200
 
 
-@attrs.frozen
+@frozen
 class Wanted:
     """Which tasks are asked for: all of which all that is said holds."""
 
