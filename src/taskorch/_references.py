@@ -8,11 +8,9 @@ classes, partials and namespaces. Classes of these say so: `stands_for_result = 
 
 from __future__ import annotations
 
-import dataclasses
 from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any, Final, TypeAlias
@@ -180,7 +178,7 @@ KINDS: Final[dict[type, _Kind | None]] = {
         (
             *(int, str, float, bool, bytes, bytearray, complex, range, slice),
             *(type(None), type, FunctionType, BuiltinFunctionType),
-            *(date, datetime, time, timedelta, Decimal),
+            *(date, datetime, time, timedelta),
         )
     ),
 }
@@ -224,7 +222,9 @@ def _learn(cls: type) -> _Kind | None:
         fields = {field.name: field for field in attrs.fields(cls)}
         given = {name: f.alias for name, f in fields.items() if f.init}
         return _record(cls, tuple(fields), given, attrs.evolve)
-    if dataclasses.is_dataclass(cls):
+    if hasattr(cls, "__dataclass_fields__"):
+        import dataclasses  # noqa: PLC0415 - somebody has loaded it
+
         found = dataclasses.fields(cls)
         own = {field.name: field.name for field in found if field.init}
         names = tuple(field.name for field in found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -399,8 +398,10 @@ def _unknown_capability(
         missing = ""
         msg = f"task {row.id} can be done by any agent, and there is none"
     else:
+        from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
         missing = next((need for need in needs if need not in known), needs[0])
-        near = difflib.get_close_matches(missing, known, n=1)
+        near = get_close_matches(missing, known, n=1)
         guess = f" (did you mean {near[0]!r}?)" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, TypeVar
@@ -13,6 +12,8 @@ C = TypeVar("C", bound=type)
 
 def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
     known = tuple(names)
     close = get_close_matches(name, known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

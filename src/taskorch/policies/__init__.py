@@ -9,27 +9,58 @@ The policies that come with the library: a default for each protocol, and a seco
 3. Time is `context.now` and chance is `context.random`; they ask for no other.
 4. Every answer says why, in one short phrase with the numbers in it.
 5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
-   and neither before.
+   and neither before; a policy that is no default is loaded by those who use it.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
-from taskorch.policies._deadline_queue import DeadlineQueue as DeadlineQueue
-from taskorch.policies._four_states import FourStateMachine as FourStateMachine
-from taskorch.policies._json_schema import JsonSchemaValidator as JsonSchemaValidator
-from taskorch.policies._least_loaded import LeastLoadedRouter as LeastLoadedRouter
-from taskorch.policies._proportional import (
-    ProportionalAllocator as ProportionalAllocator,
-)
 from taskorch.policies._queue import FifoQueue as FifoQueue
 from taskorch.policies._queue import PriorityQueue as PriorityQueue
-from taskorch.policies._quota_retry import QuotaRetryHandler as QuotaRetryHandler
 from taskorch.policies._registry import CapabilityRegistry as CapabilityRegistry
 from taskorch.policies._retry import BackoffRetryHandler as BackoffRetryHandler
 from taskorch.policies._retry import TenacityRetryHandler as TenacityRetryHandler
 from taskorch.policies._router import PerformanceRouter as PerformanceRouter
-from taskorch.policies._source_registry import SourceRegistry as SourceRegistry
 from taskorch.policies._state_machine import (
     StandardStateMachine as StandardStateMachine,
 )
 from taskorch.policies._validator import StructuralValidator as StructuralValidator
 from taskorch.policies._validator import ValidatorChain as ValidatorChain
+
+if TYPE_CHECKING:
+    from taskorch.policies._deadline_queue import DeadlineQueue as DeadlineQueue
+    from taskorch.policies._four_states import FourStateMachine as FourStateMachine
+    from taskorch.policies._json_schema import (
+        JsonSchemaValidator as JsonSchemaValidator,
+    )
+    from taskorch.policies._least_loaded import LeastLoadedRouter as LeastLoadedRouter
+    from taskorch.policies._proportional import (
+        ProportionalAllocator as ProportionalAllocator,
+    )
+    from taskorch.policies._quota_retry import QuotaRetryHandler as QuotaRetryHandler
+    from taskorch.policies._source_registry import SourceRegistry as SourceRegistry
+
+#: What is loaded by those who use it, and where it is.
+_LATE = {
+    "DeadlineQueue": "_deadline_queue",
+    "FourStateMachine": "_four_states",
+    "JsonSchemaValidator": "_json_schema",
+    "LeastLoadedRouter": "_least_loaded",
+    "ProportionalAllocator": "_proportional",
+    "QuotaRetryHandler": "_quota_retry",
+    "SourceRegistry": "_source_registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATE:
+        found = getattr(import_module(f"taskorch.policies.{_LATE[name]}"), name)
+        globals()[name] = found
+        return found
+    msg = f"module 'taskorch.policies' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LATE]

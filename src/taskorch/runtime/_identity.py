@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -276,4 +275,6 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
     except Exception:  # noqa: BLE001 - any object of the user's
         return None
     # The largest that fits into a small integer.
+    from hashlib import blake2b  # noqa: PLC0415 - OpenSSL, for those with journals
+
     return int.from_bytes(blake2b(kept, digest_size=7).digest())

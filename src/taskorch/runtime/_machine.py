@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from taskorch.model import Resources
 
 __all__ = ("machine_resources",)
 
-_CGROUP: Final = Path("/sys/fs/cgroup")
+_CGROUP: Final = "/sys/fs/cgroup"
 #: cgroup v1 says "no limit" with a number near 2 ** 63.
 _NO_LIMIT: Final = 1 << 60
 
@@ -26,7 +25,7 @@ def _cores() -> float:
     except AttributeError:
         # Not on macOS.
         cores = float(os.cpu_count() or 1)
-    quota = _read(_CGROUP / "cpu.max").split()
+    quota = _read("cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():  # noqa: PLR2004 - "quota period"
         cores = min(cores, max(0.01, int(quota[0]) / int(quota[1])))
     return cores
@@ -38,14 +37,15 @@ def _memory_mb() -> float:
     except (ValueError, OSError):
         total = 1 << 30
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(_CGROUP / name).strip()
+        text = _read(name).strip()
         if text.isdigit() and int(text) < _NO_LIMIT:
             total = min(total, int(text))
     return total // (1 << 20)
 
 
-def _read(path: Path) -> str:
+def _read(name: str) -> str:
     try:
-        return path.read_text()
+        with open(f"{_CGROUP}/{name}", encoding="utf-8") as file:  # noqa: PTH123 - cheaper
+            return file.read()
     except OSError:
         return ""

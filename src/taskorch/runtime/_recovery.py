@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from taskorch.errors import (
@@ -181,7 +180,10 @@ class Recovery:
             if rt.epoch > 1:
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
-        rt.attempts.programs.logs = None if logs is None else Path(logs)
+        if logs is not None:
+            from pathlib import Path  # noqa: PLC0415 - for programs with a journal
+
+            rt.attempts.programs.logs = Path(logs)
 
     def _check_needs(self, row: TaskRow, now: int) -> None:
         """Hold *row* if what it needs is gone; let it go if that is back."""

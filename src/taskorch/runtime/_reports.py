@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -39,6 +38,8 @@ from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, give_error, note_given
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from taskorch.kernel import TypeRow
 
 __all__ = ("health", "since", "stats", "status", "status_of")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import ProgramFailedError
@@ -13,6 +12,8 @@ from taskorch.executors._ends import is_no_room
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
     from taskorch.model import Program, ProgramResult
