@@ -294,7 +294,7 @@ class WorkflowManager:
     ) -> WorkflowRun:
         rt = self._rt
         # Of an earlier life, re-runs that have ended are in the journal only.
-        rt.recall([stem_of(work.task_id) for work in works.values()])
+        rt.recall(stem_of(work.task_id) for work in works.values())
         run = WorkflowRun(self, run_id, works, parents)
         run = self._runs.setdefault(run_id, run)
         record = self._records.get(run_id)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
+#: How the id of the gate of a phase ends.
+_GATE: Final = "/gate"
 #: Failures that a message shows.
 _SHOWN: Final = 3
 #: What tells that an attempt may be over.
@@ -116,7 +118,8 @@ class WorkflowRun:
         #: what follows if it does not open.
         self._gates: dict[str, tuple[str | None, str]] = {}
         for name, work in works.items():
-            self._note_gate(name, work)
+            if name.endswith(_GATE):
+                self._note_gate(name, work)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:
@@ -301,7 +304,7 @@ class WorkflowRun:
         self._note_gate(name, work)
 
     def _note_gate(self, name: str, work: TaskHandle[Any]) -> None:
-        if name.endswith("/gate") and is_gate(work):
+        if name.endswith(_GATE) and is_gate(work):
             self._gates[name] = work._args[4], work._args[2]
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:

@@ -92,13 +92,11 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 
 
 def _limit(value: float | timedelta | None) -> float | None:
-    seconds: float | None = to_seconds(value)
-    return seconds
+    return None if value is None else to_seconds(value)
 
 
 def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
-    moment: float | datetime | None = to_seconds(value)
-    return moment
+    return None if value is None else to_seconds(value)
 
 
 @suggesting
@@ -226,18 +224,7 @@ class Task(Generic[T]):
         Raises:
             InvalidTaskError: *fn* is not callable.
         """
-        if not callable(fn):
-            msg = f"Task.call needs something that can be called, not {fn!r}"
-            raise InvalidTaskError(msg)
-        noted = declared(fn)
-        if noted is not None:
-            task_options = {**noted.options, **task_options}
-            executor = noted.executor if executor is None else executor
-        payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)
-        if not task_options:
-            return cls(call_type(fn), payload)
-        task_options.setdefault("type", call_type(fn))
-        return cls(payload=payload, **task_options)
+        return call_of(cls, fn, args, kwargs, executor, task_options)
 
     @classmethod
     def wait_for(
@@ -308,3 +295,45 @@ class Task(Generic[T]):
         )
         task_options.setdefault("type", "program")
         return cls(payload=payload, **task_options)  # type: ignore[return-value]
+
+
+#: As attrs has made it.
+_init: Callable[..., None] = Task.__init__.__wrapped__  # type: ignore[attr-defined]
+
+
+def call_of(
+    cls: type[Task[Any]],
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    executor: str | None,
+    options: TaskOptions,
+) -> Task[Any]:
+    """
+    `Task.call`, of what was given to it; *options* are its own.
+
+    Raises:
+        InvalidTaskError: *fn* is not callable.
+    """
+    if not callable(fn):
+        msg = f"Task.call needs something that can be called, not {fn!r}"
+        raise InvalidTaskError(msg)
+    noted = declared(fn)
+    if noted is not None:
+        options = {**noted.options, **options}
+        executor = noted.executor if executor is None else executor
+    payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)
+    if not options:
+        return cls(call_type(fn), payload)
+    options.setdefault("type", call_type(fn))
+    if cls is Task:
+        # What names an option that was meant comes in between otherwise, and hands on
+        # all options: a third of the time.
+        task = object.__new__(Task)
+        try:
+            _init(task, payload=payload, **options)
+        except TypeError:
+            pass
+        else:
+            return task
+    return cls(payload=payload, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from taskorch.errors import InternalError, JournalError
@@ -113,7 +113,7 @@ def look_up(rt: Owner, *names: str) -> None:
         committer.flush()
 
 
-def recall(rt: Owner, names: Sequence[str]) -> None:
+def recall(rt: Owner, names: Iterable[str]) -> None:
     """
     Look in the journal for tasks of *names* that have left memory.
 

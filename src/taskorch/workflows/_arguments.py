@@ -28,8 +28,10 @@ def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
 def refers(task: Task) -> bool:
     """Whether there is a reference to another task among the arguments of *task*."""
     call = task.payload
-    return type(call) is Call and any(
-        type(item) is Reference for item in references(call.args, call.kwargs)
+    return (
+        type(call) is Call
+        and bool(call.args or call.kwargs)
+        and any(type(item) is Reference for item in references(call.args, call.kwargs))
     )
 
 

@@ -17,6 +17,7 @@ from taskorch.model import (
     check_count,
 )
 from taskorch.model._options import Declared, declared
+from taskorch.model._task import call_of
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ class Builder(Generic[NodeT]):
             DuplicateTaskError: The id is taken.
             CycleError: It is to come after itself.
         """
-        return self._add_task(
-            Task.call(fn, *args, kwargs=kwargs, executor=executor, **task_options)
-        )
+        return self._add_task(call_of(Task, fn, args, kwargs, executor, task_options))
 
     def program(
         self,

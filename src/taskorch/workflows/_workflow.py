@@ -14,11 +14,11 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 import attrs
 
-from taskorch._references import references
+from taskorch._references import references, refuse_in
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
 from taskorch.model._show import show
@@ -47,6 +47,11 @@ from taskorch.workflows._phases import (
 )
 
 _FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
+
+#: How a task that was made here, and that nobody else has, is given what it has here.
+_set_id: Final = vars(Task)["id"].__set__
+_set_after: Final = vars(Task)["after"].__set__
+_set_payload: Final = vars(Task)["payload"].__set__
 
 
 class Node:
@@ -331,7 +336,8 @@ class Workflow(Builder[Node]):
             parents = [f"{prefix}/{parent}" for parent in above] or list(first)
             waits = node.task.after if above else (*node.task.after, *outside)
             task_id = f"{prefix}/{node.id}"
-            self._enter(prefixed(node.task, task_id, prefix, waits), task_id, parents)
+            made = prefixed(node.task, task_id, prefix, waits)
+            self._enter(made, task_id, dict.fromkeys(parents))
             if node.id in other._limits:
                 phase, limit = other._limits[node.id]
                 self._limits[task_id] = f"{prefix}/{phase}", limit
@@ -662,24 +668,17 @@ class Workflow(Builder[Node]):
         parents, outside = self._waits(task.after, who, name, known)
         payload = task.payload
         if isinstance(payload, Call):
-
-            def bound(arg: Any) -> Any:
-                parent = self._named(arg, who, name, known)
-                if parent is None:
-                    return arg
-                parents[parent] = None
-                return Reference(parent)
-
-            payload = with_references(payload, bound)
+            if payload.args or payload.kwargs:
+                payload = self._bound(payload, who, name, known, parents)
+            else:
+                refuse_in(payload.fn)
         elif not isinstance(payload, Program):
             _refuse_hidden(payload, who)
         if is_ours:
-            for field, value in (
-                ("id", name),
-                ("after", outside),
-                ("payload", payload),
-            ):
-                object.__setattr__(task, field, value)
+            _set_id(task, name)
+            _set_after(task, outside)
+            if payload is not task.payload:
+                _set_payload(task, payload)
             made = task
         else:
             self._added[id(task)] = (task, name)
@@ -687,10 +686,30 @@ class Workflow(Builder[Node]):
         self._enter(made, name, parents)
         return Node(self, name)
 
-    def _enter(self, task: Task, name: str, parents: Iterable[str]) -> None:
+    def _bound(
+        self,
+        call: Call,
+        who: str,
+        name: str,
+        known: Container[str],
+        parents: dict[str, None],
+    ) -> Call:
+        """*call* with references for the nodes in it, which are noted as *parents*."""
+
+        def bound(arg: Any) -> Any:
+            parent = self._named(arg, who, name, known)
+            if parent is None:
+                return arg
+            parents[parent] = None
+            return Reference(parent)
+
+        return with_references(call, bound)
+
+    def _enter(self, task: Task, name: str, parents: dict[str, None]) -> None:
         self._tasks[name] = task
-        self._own()
-        self._after[name] = above = tuple(dict.fromkeys(parents))
+        if self._is_shared:
+            self._own()
+        self._after[name] = above = tuple(parents)
         if self._needed is not None:
             self._needed.update(above)
         if self._graph is not None:
@@ -738,13 +757,21 @@ class Workflow(Builder[Node]):
         self, after: object, who: str, name: str, known: Container[str] | None = None
     ) -> tuple[dict[str, None], tuple[Any, ...]]:
         """What *after* names: tasks of this workflow, and what is from outside."""
-        if isinstance(after, str | bytes | Node) or not isinstance(after, Iterable):
+        if type(after) is not list and (
+            isinstance(after, str | bytes | Node) or not isinstance(after, Iterable)
+        ):
             msg = f"{who}: after is a list of nodes and ids, not {show(after)}"
             raise InvalidTaskError(msg, hint="put it in a list: after=[…]")
         inside: dict[str, None] = {}
         outside: list[Any] = []
-        refs: list[Any] = [Reference(r) if isinstance(r, str) else r for r in after]
-        for ref in refs:
+        tasks = self._tasks
+        for given in after:
+            # Most are ids of tasks that are here, or their nodes.
+            task = tasks.get(given) if type(given) is str else None
+            if task is not None and given != name:
+                inside[cast("str", task.id)] = None
+                continue
+            ref: Any = Reference(given) if isinstance(given, str) else given
             parent = self._named(ref, who, name, known)
             if parent is not None:
                 inside[parent] = None
