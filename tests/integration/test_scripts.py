@@ -944,3 +944,32 @@ def test_what_is_blocked_by_an_earlier_failure_says_when_that_was(path: Path) ->
         assert "in an earlier life, on 20" in error.hint
         assert "rerun_task('boom')" in error.hint
         assert "rerun_failed=True" in error.hint
+
+
+def of_module(*_args: object) -> None:
+    """Found by its name, as most functions of tasks."""
+
+
+def test_of_calls_each_part_makes_them_another():
+    """Those without arguments are not pickled each time; with them, they are."""
+    calls = [
+        Task.call(fn, *args, executor=executor, **options)
+        for fn in (of_module, both)
+        for args in ((), (1,), (True,))
+        for executor in (None, "thread")
+        for options in ({}, {"type": "t"}, {"join": "any"}, {"idempotency_key": "k"})
+    ]
+    above = [(), ("a",), ("a", "b")]
+
+    found = [digest(task, after) for task in calls for after in above]
+
+    assert len(set(found)) == len(found)
+    assert found == [digest(task, after) for task in calls for after in above]
+    assert digest(calls[0], ("b", "a~2", "a")) == digest(calls[0], ("a", "b"))
+
+
+def test_calls_of_functions_that_nothing_can_find_are_never_the_same():
+    """Two of the same name may be two functions, with arguments and without."""
+    here = [Task.call(lambda *_: None, *args) for args in ((), (1,))]
+
+    assert [digest(task, ()) for task in here] == [None, None]

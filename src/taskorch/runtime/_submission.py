@@ -620,10 +620,12 @@ class Submission:
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
         if row.named:
-            assert work._task is not None  # noqa: S101 - it gave the name
-            self._rt.directory.digests[row.id] = digest(
-                _bare(work._task), after_of(work)
-            )
+            task = work._task
+            assert task is not None  # noqa: S101 - it gave the name
+            payload = task.payload
+            if type(payload) is not Call or payload.args or payload.kwargs:
+                task = _bare(task)
+            self._rt.directory.digests[row.id] = digest(task, after_of(work))
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
