@@ -440,7 +440,7 @@ def references(
         InvalidTaskError: One is where it could not be replaced; the message has its
             path.
     """
-    if not may_refer(args) and not (kwargs and may_refer(kwargs.values())):
+    if not (args and may_refer(args)) and not (kwargs and may_refer(kwargs.values())):
         return []
     return _search(args, kwargs).found
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Container, Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -63,8 +64,13 @@ def stem_of(task: Task) -> str:
         word = _function_name(fn)
     elif isinstance(payload, Program):
         word = os.path.basename(os.fsdecode(payload.args[0]))  # noqa: PTH119 - or bytes
-    word = _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-")
-    return word or "task"
+    return _safe(word)
+
+
+@lru_cache(256)
+def _safe(word: str) -> str:
+    """*word* as the beginning of an id; many tasks call the same function."""
+    return _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-") or "task"
 
 
 def _function_name(fn: Callable[..., object]) -> str:

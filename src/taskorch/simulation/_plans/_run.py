@@ -153,19 +153,19 @@ class _Run:
             rows.append(TaskRow(name, number, bucket, number, now))
         admitted: list[Any] = []
         refused = self.course.never
-        for row in rows:
-            place: int = row.cargo
-            task = plan.tasks[place]
+        consider = kernel.consider
+        for place, (row, task) in enumerate(zip(rows, plan.tasks, strict=True)):
+            start, end = task.not_before, task.deadline
             try:
                 admitted.append(
-                    kernel.consider(
+                    consider(
                         row,
                         now,
                         priority=task.priority,
                         parents=self._parents(rows, place),
-                        not_before_ns=when(task.not_before, now),
-                        deadline_ns=when(task.deadline, now),
-                        terms=self._terms(place),
+                        not_before_ns=None if start is None else when(start, now),
+                        deadline_ns=None if end is None else when(end, now),
+                        terms=self._terms(place) if plan.terms else None,
                         beside=len(admitted),
                     )
                 )
@@ -183,6 +183,8 @@ class _Run:
 
     def _parents(self, rows: list[TaskRow], place: int) -> list[TaskRow]:
         parents = [rows[above] for above in self.plan.parents[place]]
+        if not self.plan.outside:
+            return parents
         for name in self.plan.outside.get(place, ()):
             # It is no task of this kernel: it stands for one that has completed.
             parent = TaskRow(name, 0, rows[place].bucket, None, self.begins)
