@@ -78,7 +78,9 @@ class _Class:
         made = self.made
         plain = type(made)(made.__name__, made.__bases__, dict(self._body))
         written = vars(attrs.frozen(plain, **self._options))
-        for name in _WRITTEN:
+        # What another version of attrs writes besides is there from now on.
+        others = written.keys() - vars(made).keys()
+        for name in (*_WRITTEN, *others):
             if name in self._body:
                 continue
             if name in written:
