@@ -30,7 +30,7 @@ from taskorch import (
 )
 from taskorch.errors import InternalError, TaskorchError
 from taskorch.policies import PerformanceRouter
-from taskorch.runtime import _committer, _lifecycle, _work
+from taskorch.runtime import _committer, _lifecycle, _waiting, _work
 
 HOLDS: dict[str, Hold] = {}
 
@@ -653,3 +653,27 @@ def test_without_anybody_who_listens_no_facts_are_made() -> None:
     assert orch._rt.kernel.sink is not None
     orch.signals.task_completed.disconnect(receive)
     assert orch._rt.kernel.sink is None
+
+
+def test_a_drain_that_is_hurried_before_it_waits_does_not_wait(monkeypatch):
+    """A thread can be held up between a look and its wait for longer than a signal allows."""
+    hold = Hold()
+    with TaskOrchestrator(grace=0) as orch:
+        orch.submit(hold)
+        hold.wait()
+
+        class Threading:
+            """What the drain asks for before it waits; only then it is hurried."""
+
+            @staticmethod
+            def Lock() -> Any:
+                monkeypatch.setattr(_waiting, "threading", threading)
+                orch._lifecycle.hurry()
+                return threading.Lock()
+
+        monkeypatch.setattr(_waiting, "threading", Threading)
+        stop = threading.Thread(target=orch.stop, daemon=True)
+        stop.start()
+        stop.join(PATIENCE)
+        assert not stop.is_alive()
+        hold.release()

@@ -595,10 +595,13 @@ class Waiting:
         rt = self._rt
         self.refuse_within("wait()")
         end = None if timeout is None else monotonic() + timeout
-        while not self.hurried:
+        while True:
             gate = threading.Lock()
             gate.acquire()
             with rt.lock:
+                # Not before the lock is held: `hurry` wakes those that it finds.
+                if self.hurried:
+                    return False
                 calm = rt.is_quiet()
                 if not calm:
                     self.quiet.append(gate.release)
@@ -616,7 +619,6 @@ class Waiting:
             with rt.publisher.excused(), rt.lock:
                 if rt.is_quiet() and rt.publisher.is_served():
                     return True
-        return False
 
     def refuse_within(self, what: str) -> None:
         """
