@@ -732,3 +732,16 @@ def test_why_this_agent_is_said_of_each(name):
     machine = Machine()
     machine.submit_all("a", "b", "c")
     assert machine.row(name).reason == "first of 1"
+
+
+@pytest.mark.parametrize("words", ["", "too late"])
+def test_a_late_failure_is_noted_with_its_error(words):
+    """Whether or not it says more than its type."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t")
+    machine.fail("t")
+    machine.end("t", "failed", attempt=1, error=OSError(words))
+    assert machine.told(LateResultIgnored) == [("t", 1, "failed", "OSError", words)]
+    machine.end("t", "stopped", attempt=1)
+    assert machine.told(LateResultIgnored)[1:] == [("t", 1, "stopped")]

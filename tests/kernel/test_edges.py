@@ -270,3 +270,18 @@ def test_exactly_the_rings_are_refused(edges):
         else:
             assert not ring
             parents[task].append(above)
+
+
+def test_what_waits_for_its_date_alone_by_now_may_wait_for_more():
+    """All that it was submitted after has completed: nothing has let it go."""
+    machine = Twin()
+    machine.submit_all("a", "b")
+    machine.submit("t", after=["a"], not_before=machine.now + 5 * SEC)
+    machine.end("a")
+    assert machine.kernel.delayed == 1
+    machine.add_parents("t", "b")
+    assert machine.told(TaskParentsAdded) == [("t", ("b",))]
+    assert machine.kernel.delayed == 0
+    machine.after(9 * SEC)
+    assert machine.state("t") is S.PENDING
+    assert machine.end("b") == ["t"]

@@ -462,3 +462,16 @@ def test_how_far_up_it_is_looked(length: int) -> None:
     machine.cancel("t1")
     near = only(machine, f"t{length}").remedies[0]
     assert set(near.tasks) == ({"t0", "t1"} if length <= 7 else {"t0"})
+
+
+def test_what_has_completed_need_not_be_run_again() -> None:
+    """Of the parents of what was cancelled, only the one that failed."""
+    machine = Machine()
+    machine.submit_all("good", "bad")
+    machine.submit("t", after=["good", "bad"])
+    machine.submit("u", after=["t"])
+    machine.end("good")
+    machine.fail("bad")
+    machine.cancel("t")
+    assert only(machine, "t").remedies[0].tasks == ("bad", "t")
+    assert only(machine, "u").remedies[0].tasks == ("bad", "t")
