@@ -16,6 +16,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
+from taskorch.kernel import ReturnSlot, StopAttempt
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -745,3 +746,21 @@ def test_a_late_failure_is_noted_with_its_error(words):
     assert machine.told(LateResultIgnored) == [("t", 1, "failed", "OSError", words)]
     machine.end("t", "stopped", attempt=1)
     assert machine.told(LateResultIgnored)[1:] == [("t", 1, "stopped")]
+
+
+def test_who_has_its_slot_at_once_is_told_nothing_and_nothing_else_is_lost():
+    """Another attempt is told that it has its own, and this one still that it is to stop."""
+    machine = Machine(concurrency=2)
+    kernel, now = machine.kernel, machine.now
+    machine.submit_all("a", "b")
+    a, b = machine.row("a"), machine.row("b")
+    for row in (a, b):
+        kernel.yield_slot(row, 1, now)
+    machine.submit_all("c", "d")
+    assert not kernel.reclaim_slot(b, 1, now)
+    kernel.complete(machine.row("c"), 1, now)
+    kernel.complete(machine.row("d"), 1, now)
+    kernel.cancel(a, now, "called off")
+    assert kernel.reclaim_slot(a, 1, now)
+    told = [(type(effect), effect.row) for effect in kernel.effects]
+    assert told == [(StopAttempt, a), (ReturnSlot, b)]
