@@ -74,7 +74,7 @@ def is_lost(row: TaskRow) -> bool:
     return total - broken < least(terms)
 
 
-def blame(row: TaskRow, parent: TaskRow) -> RowExtra:
+def blame(row: TaskRow, parent: TaskRow) -> None:
     """
     Enter *parent*, which will not complete, in the `blocked_by` of *row*.
 
@@ -82,11 +82,10 @@ def blame(row: TaskRow, parent: TaskRow) -> RowExtra:
     """
     extra = row_extra(row)
     if extra.decision:
-        return extra
+        return
     if not extra.blocked_by:
         extra.blocked_by = {}
     cast("dict[str, TaskRow]", extra.blocked_by)[parent.id] = parent
-    return extra
 
 
 def blame_anew(row: TaskRow) -> None:
