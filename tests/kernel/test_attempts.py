@@ -764,3 +764,21 @@ def test_who_has_its_slot_at_once_is_told_nothing_and_nothing_else_is_lost():
     assert kernel.reclaim_slot(a, 1, now)
     told = [(type(effect), effect.row) for effect in kernel.effects]
     assert told == [(StopAttempt, a), (ReturnSlot, b)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        ("gone", "it went away"),
+        ("lost", "its worker died, and it is not safe to run twice: decide()"),
+    ],
+)
+def test_why_it_is_held_is_in_the_fact_and_in_its_history(outcome, why):
+    """What the driver said, or what follows from how the attempt ended."""
+    machine = Machine()
+    machine.submit("t", idempotent=False)
+    machine.end("t", outcome, error=OSError("it went away"))
+    ((name, _, _, reason, cause, *error),) = machine.told(TaskBlocked)
+    assert (name, reason, cause) == ("t", why, outcome)
+    assert error == ["OSError", "it went away"]
+    assert past_of(machine.row("t"))[-1][2] == why

@@ -285,3 +285,23 @@ def test_what_waits_for_its_date_alone_by_now_may_wait_for_more():
     machine.after(9 * SEC)
     assert machine.state("t") is S.PENDING
     assert machine.end("b") == ["t"]
+
+
+def test_a_rerun_takes_over_all_who_wait():
+    """One that looks how it ended is called back; one that it had blocked waits again."""
+    machine = Twin(concurrency=1)
+    machine.submit("a")
+    machine.submit("looks", after=["a"], join="finished")
+    machine.submit("needs", after=["a"])
+    machine.submit("asks", after=["a"], join="any", on_failure="block")
+    machine.submit("busy", priority=9)
+    machine.fail("a")
+    assert machine.states("looks", "needs", "asks") == [S.QUEUED, S.BLOCKED, S.BLOCKED]
+    again = machine.rerun("a")
+    names = ("looks", "needs", "asks")
+    assert machine.states(*names) == [S.PENDING] * 3
+    for name in names:
+        assert [row.id for row in machine.row(name).links.parents] == [again]
+    machine.end("busy")
+    machine.end(again)
+    assert machine.states("looks", "needs", "asks") == [S.RUNNING, S.QUEUED, S.QUEUED]

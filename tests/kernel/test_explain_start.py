@@ -761,3 +761,16 @@ def test_of_two_pools_that_are_short_the_one_that_counts_is_named() -> None:
         )
         machine.submit("t", resources=Resources(cpu=1, gpu=1))
         assert only(machine.why("t")).name == counts
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_who_is_stopped_is_found_before_or_after_who_runs(order: str) -> None:
+    machine = Machine(concurrency=2)
+    machine.submit_all("a", "b")
+    machine.suspend(order[0], holdable=True)
+    machine.submit("t")
+    assert only(machine.why("t")).holders == ("a", "b")
+    # And where nothing runs but what has given its slot back.
+    machine.kernel.yield_slot(machine.row(order[1]), 1, machine.now)
+    machine.submit("u")
+    assert [row.id for row in holders.Holders(machine.kernel).rows()] == ["a", "b", "t"]

@@ -115,3 +115,20 @@ def test_the_room_of_those_that_have_left_is_given_back():
     assert len(kernel.tasks) == 0
     assert len(kernel.retired) == 10_000
     assert sys.getsizeof(kernel.tasks) < large / 4
+
+
+def test_what_others_depended_on_is_handed_to_the_driver():
+    """It may have to record something of it; of a task alone there is nothing."""
+    machine = Machine(keep_finished=0)
+    kernel = machine.kernel
+    machine.submit("a", cargo="of a")
+    machine.submit("b", after=["a"], cargo="of b")
+    machine.submit("alone", cargo="of none")
+    rows = [machine.row(name) for name in ("a", "b", "alone")]
+    kernel.complete(rows[0], 1, machine.now)
+    assert (kernel.dropped, rows[0].cargo) == ([rows[0]], "of a")
+    kernel.complete(rows[2], 1, machine.now)
+    assert (kernel.dropped, rows[2].cargo) == ([rows[0]], None)
+    kernel.dispatch(machine.now)
+    kernel.complete(rows[1], 1, machine.now)
+    assert (kernel.dropped, rows[1].cargo) == ([rows[0], rows[1]], "of b")
