@@ -540,3 +540,39 @@ def test_a_task_can_be_suspended_in_each_of_its_attempts(checkpoints):
         assert machine.resume("t") == ["t"]
     machine.end("t")
     assert machine.state("t") is S.COMPLETED
+
+
+def test_a_refusal_tells_what_has_become_of_the_task():
+    """Its states so far, each with its time in seconds."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    machine.after(2 * SEC)
+    machine.submit("t")
+    machine.after(SEC // 2)
+    with pytest.raises(InvalidTransitionError) as caught:
+        machine.decide("t", "fail")
+    assert caught.value.story == (("queued", 3.0),)
+    machine.end("runs")
+    machine.after(SEC)
+    machine.fail("t")
+    with pytest.raises(InvalidTransitionError) as caught:
+        machine.change("t", timeout_ns=SEC)
+    assert caught.value.story == (("queued", 3.0), ("running", 3.5), ("failed", 4.5))
+    assert caught.value.task_id == "t"
+
+
+def test_what_was_queued_for_too_long_says_for_how_long():
+    """Longer than that, and not just as long."""
+    machine = Machine(concurrency=1)
+    machine.submit("runs")
+    machine.submit("t")
+    machine.after(7 * SEC)
+    machine.expire(7 * SEC)
+    assert machine.state("t") is S.QUEUED
+    machine.now += SEC // 2
+    machine.expire(7 * SEC)
+    assert machine.error("t") == (
+        "TaskExpiredError",
+        "it was queued for 7.5 s",
+        "expired",
+    )

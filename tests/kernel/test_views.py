@@ -138,3 +138,11 @@ def test_how_a_task_is_that_has_left_memory():
     machine.fail("bad")
     view = machine.kernel.context.view
     assert [view.state_of(name) for name in ("good", "bad")] == [S.COMPLETED, S.FAILED]
+
+
+def test_how_much_of_a_pool_is_in_use():
+    machine = Machine(pools=Resources(cpu=4, gpu=2))
+    machine.submit("t", resources=Resources(cpu=1.5))
+    stats = machine.kernel.pool_stats()
+    assert stats == {"cpu": PoolStats(4, 1.5), "gpu": PoolStats(2, 0)}
+    assert stats["cpu"].free == 2.5

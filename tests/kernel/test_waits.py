@@ -443,3 +443,15 @@ def test_a_rerun_that_ends_at_once():
     assert machine.states("b~2", "w") == [S.CANCELLED, S.PENDING]
     machine.fail("c")
     assert machine.error("w")[2] == "dependency"
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 2.5])
+def test_how_long_it_has_waited_in_vain(seconds):
+    machine = Twin()
+    machine.submit("w", wait=("go", int(seconds * SEC), False), type="wait")
+    machine.after(9 * SEC)
+    assert machine.error("w") == (
+        "TaskTimeoutError",
+        f"go did not come within {seconds:g} s",
+        "timeout",
+    )
