@@ -334,7 +334,7 @@ BUGS_OF_RUNS = {
     ),
     "of a run, all but one part is resumed": (
         WorkflowManager.resume,
-        "if not _is_below(part, below)]",
+        "if not is_below(part, below)]",
         "if part != below]",
     ),
     "to resume all does not resume what is added": (
@@ -349,7 +349,7 @@ BUGS_OF_RUNS = {
     ),
     "a part that is paused leaves out its gate": (
         WorkflowRun._phases,
-        "found[phase] += [n for n in (gate, approval) if n in self._works]",
+        "found[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]",
         "pass",
     ),
     "a restart runs again what completed": (
@@ -409,6 +409,12 @@ def hunt(seeds=SEEDS, **options):
         except Exception as error:
             return seed, type(error).__name__, str(error)
     return None
+
+
+@pytest.mark.parametrize("name", [*BUGS, *BUGS_OF_RUNS])
+def test_a_bug_can_be_planted(monkeypatch, name):
+    """What it replaces is in the code: that is known before the slow tests run."""
+    plant(monkeypatch, *(BUGS | BUGS_OF_RUNS)[name])
 
 
 @pytest.mark.slow
