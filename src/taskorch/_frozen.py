@@ -49,7 +49,14 @@ class _Unwritten:
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         self._class.write()
-        return getattr(owner if instance is None else instance, self._name)
+        try:
+            found = vars(self._class.made)[self._name]
+        except KeyError:
+            # It has none of its own: its base has, or nobody.
+            return getattr(owner if instance is None else instance, self._name)
+        # `inspect` asks for it with the class in place of an object.
+        get = getattr(type(found), "__get__", None)
+        return found if get is None else get(found, instance, owner)
 
 
 class _Class:

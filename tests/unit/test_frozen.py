@@ -165,6 +165,14 @@ def test_whatever_is_looked_at_first_writes_it(look):
         derived(1, 2)
 
 
+@pytest.mark.parametrize("number", range(len(ARGUMENTS)))
+def test_the_first_look_at_what_it_takes_is_answered_as_any_other(number):
+    """`inspect` takes what stands in the class, and asks that for a method."""
+    ours = family(_frozen.frozen)[number]
+
+    assert str(inspect.signature(ours)) == str(inspect.signature(THEIRS[number]))
+
+
 def test_those_of_another_process_are_read_by_one_that_has_used_none():
     written = pickle.dumps(events.TaskDue(1, 2, "a"))
     fresh = """if True:
