@@ -225,7 +225,9 @@ def _learn(cls: type) -> _Kind | None:
     if hasattr(cls, "__dataclass_fields__"):
         import dataclasses  # noqa: PLC0415 - somebody has loaded it
 
-        found = dataclasses.fields(cls)
+        # Any: a class that is no tuple is one of dataclasses for no checker.
+        record: Any = cls
+        found = dataclasses.fields(record)
         own = {field.name: field.name for field in found if field.init}
         names = tuple(field.name for field in found)
         return _record(cls, names, own, dataclasses.replace)

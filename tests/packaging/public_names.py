@@ -26,7 +26,8 @@ def public_names() -> dict[str, object]:
     found = {name: getattr(taskorch, name) for name in taskorch.__all__}
     for package in PACKAGES:
         module = import_module(f"taskorch.{package}")
-        for name, value in vars(module).items():
+        for name in dir(module):  # what is loaded when it is asked for, too
+            value = getattr(module, name)
             if inspect.isclass(value) and value.__module__.startswith("taskorch."):
                 found[f"{package}.{name}"] = value
     return found
