@@ -356,7 +356,8 @@ class Machine:
         """Run a finished task again, and let its dependents wait for that."""
         kernel, row = self.kernel, self.row(task_id)
         number = 2
-        while (name := f"{task_id}~{number}") in kernel.tasks:
+        # One that has left memory keeps its id.
+        while (name := f"{task_id}~{number}") in {**kernel.tasks, **kernel.retired}:
             number += 1
         parents = [] if row.links is None else row.links.parents
         terms = None if row.links is None else row.links.terms
