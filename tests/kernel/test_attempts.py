@@ -782,3 +782,27 @@ def test_why_it_is_held_is_in_the_fact_and_in_its_history(outcome, why):
     assert (name, reason, cause) == ("t", why, outcome)
     assert error == ["OSError", "it went away"]
     assert past_of(machine.row("t"))[-1][2] == why
+
+
+def test_how_it_came_to_be_suspended_is_in_its_history():
+    """At a checkpoint, after an attempt that failed, where it stands, or in the queue."""
+    machine = Machine(concurrency=3)
+    machine.policies.delays["fails"] = [0]
+    machine.submit_all("stops", "fails", "held", "queued")
+    machine.suspend("stops")
+    machine.suspend("fails")
+    machine.suspend("held", holdable=True)
+    machine.suspend("queued")
+    machine.end("stops", "stopped")
+    machine.fail("fails")
+    told = {
+        name: past_of(machine.row(name))[-1]
+        for name in ("stops", "fails", "held", "queued")
+    }
+    assert {state for state, _, _ in told.values()} == {S.SUSPENDED}
+    assert {name: detail for name, (_, _, detail) in told.items()} == {
+        "stops": "at a checkpoint",
+        "fails": "as it was asked to while it ran",
+        "held": "stopped where it stands",
+        "queued": "by the user",
+    }

@@ -191,3 +191,13 @@ def test_a_pool_that_comes_later():
     machine.end("t")
     machine.kernel.drop_pools(["gpu"])
     assert list(machine.kernel.pools) == ["cpu"]
+
+
+def test_who_waits_for_a_pool_starts_when_it_comes():
+    """An agent has joined that can do it, and there was no such pool."""
+    machine = Machine(refuse_unknown=False)
+    machine.submit("t", requires=("x",), resources=Resources(gpu=1))
+    machine.agent("a", "x")
+    assert machine.settle() == []
+    machine.kernel.add_pools(Resources(gpu=1).units)
+    assert machine.settle() == ["t"]
