@@ -82,7 +82,11 @@ def test_all_that_is_wrong_is_named():
 SUITE = """\
 templates:
   good: {pytest: [-q], coverage: [pkg], arguments: {A1: [test_a.py], A2: [test_b.py]}}
-  sh: {command: [sh, -c, "{arguments}"], arguments: {B: [exit 0], C: [exit 3], D: [""]}}
+  sh:
+    command: [sh, -c, "{arguments}"]
+    # B ends once it was told that it can begin: what is told is how things stand then.
+    arguments: {B: ["until grep -q can.proceed */logs/messages.jsonl; do sleep 0.02; done"],
+                C: [exit 3], D: [""]}
 failure_handling: {max_retries: 1, escalation_threshold: 2}
 orchestrator:
   name: told
