@@ -806,3 +806,15 @@ def test_how_it_came_to_be_suspended_is_in_its_history():
         "held": "stopped where it stands",
         "queued": "by the user",
     }
+
+
+def test_what_was_gone_before_it_began_runs_by_decision():
+    """It was queued, and waits for nothing else."""
+    machine = Machine()
+    machine.kernel.pause()
+    machine.submit("t")
+    machine.kernel.miss(machine.row("t"), "no such function", machine.now)
+    machine.kernel.unpause()
+    assert machine.settle() == []
+    assert machine.state("t") is S.BLOCKED
+    assert machine.decide("t", "retry") == ["t"]

@@ -660,3 +660,13 @@ def test_a_capacity_that_is_for_fewer_than_the_pool() -> None:
     each = {"requires": ("x",), "resources": Resources(cpu=1)}
     machine.submit_all("a", "b", "c", "d", "e", **each)
     assert [guess(machine, name).seconds for name in "cde"] == [10, 15, 20]
+
+
+def test_where_nothing_is_short_work_of_other_kinds_comes_before_it_too() -> None:
+    machine = taught(taught(Machine()), 30, type="other")
+    machine.kernel.concurrency = 0
+    machine.submit("a", type="other")
+    machine.now += 1
+    machine.submit("b")
+    machine.kernel.concurrency = 1
+    assert guess(machine, "b").seconds == 30

@@ -329,3 +329,15 @@ def test_whoever_is_first_in_order_is_woken(steps):
             waiting[bucket] = row
             place.add(bucket, row)
             assert len(place.heap) <= 2 + 2 * len(place.members)
+
+
+def test_what_a_policy_put_off_is_not_tried_again_for_ever():
+    """Once it has started, nothing is remembered of that."""
+    machine = Machine()
+    machine.policies.refuses = lambda row, agent: "no"
+    machine.submit("t")
+    assert list(machine.kernel.parked_any) == [machine.row("t").bucket]
+    machine.policies.refuses = lambda row, agent: None
+    machine.submit("u", type="other")
+    assert machine.end("u") == ["t"]
+    assert machine.kernel.parked_any == {}
