@@ -580,6 +580,7 @@ def test_duplicate_ids_in_one_batch_are_refused() -> None:
             )
 
 
+@pytest.mark.filterwarnings("ignore:Assigning a code object")
 def test_what_is_said_of_a_function_between_two_calls_counts():
     def work() -> object:
         return "on a thread"
