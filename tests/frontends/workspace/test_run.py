@@ -482,6 +482,7 @@ def start(runs, *words: str) -> subprocess.Popen[str]:
 
 #: Bytes that a file may have: nothing at all; half of a claim; all but the last status.
 @pytest.mark.parametrize("most", [0, 60, 200])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_disk_that_is_full_is_said_and_ends_the_run(runs, most):
     runs.write(a_one="outputs: []", a_two="dependencies: [a/one]", b_three="x: 1")
     code = (
