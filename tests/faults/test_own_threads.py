@@ -79,7 +79,7 @@ async def sleep_long() -> None:
 
 def note_later(orch: TaskOrchestrator) -> None:
     """The timer has something to do from now on."""
-    orch._rt.step(orch._rt.timer.look)
+    orch._rt.step(orch._rt.timer.wake_by)
 
 
 def note_now(orch: TaskOrchestrator) -> None:
