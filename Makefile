@@ -7,9 +7,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CORE   := src/taskorch/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*
 
-# Two at a time, and to the end even if one fails; each one's output in one piece where
+# A few at a time, and to the end even if one fails; each one's output in one piece where
 # this make can do that.
-BOTH   := $(MAKE) --no-print-directory --keep-going -j2 \
+AT_ONCE := $(MAKE) --no-print-directory --keep-going -j3 \
           $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 MINUTES ?= 10
@@ -66,11 +66,11 @@ demo-check: $(READY)
 # ----------------------------------------------------------------------- checks
 
 check: $(READY)
-	@$(BOTH) static
+	@$(AT_ONCE) static
 	@$(MAKE) --no-print-directory fast
 
 test: $(READY)
-	@$(BOTH) static verifytypes others-ready wheel soak-ci stress-ci
+	@$(AT_ONCE) static verifytypes others-ready wheel soak-ci stress-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length

@@ -34,6 +34,11 @@ STDERR = pytest.StashKey()
 
 def pytest_configure(config):
     """Keep the real stderr: what pytest captures is lost with the process."""
+    if hasattr(config, "workerinput"):
+        # This process is measured for coverage, if they are; what the tests start is not,
+        # which would make up half of the time, and reach little that they do not.
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            del os.environ[name]
     # What a shell starts in the background ignores Ctrl-C, and so would all that the
     # tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)

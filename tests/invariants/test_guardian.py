@@ -50,13 +50,6 @@ def would_end(guardian: int) -> set[int]:
     return {int.from_bytes(place, "little") for place in places} - {0}
 
 
-def is_right(others: frozenset[int]) -> bool:
-    """Whether it would end the programs that run: none of them has left its group."""
-    found = children(others).items()
-    running = {pid for pid, words in found if words[:1] == ["sleep"]}
-    return [would_end(pid) for pid in guardians(others)] == [running]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_it_would_end_what_runs_and_nothing_else(seed):
     random, others = Random(seed), frozenset(children())
@@ -72,6 +65,14 @@ def test_it_would_end_what_runs_and_nothing_else(seed):
         for pid in guardians(others):
             os.kill(pid, number)
 
+    def is_right() -> bool:
+        # One that was killed is started again with the next program.
+        orch.submit_task(Task.program(["sleep", "0"])).exception()
+        # None of them has left its group.
+        found = children(others).items()
+        running = {pid for pid, words in found if words[:1] == ["sleep"]}
+        return [would_end(pid) for pid in guardians(others)] == [running]
+
     acts = [begin, begin, end, partial(meet_with, signal.SIGCONT)]
     acts += [partial(meet_with, number) for number in (signal.SIGSTOP, signal.SIGKILL)]
     with TaskOrchestrator(concurrency=8, stop_timeout=0, grace=0.1) as orch:
@@ -79,7 +80,4 @@ def test_it_would_end_what_runs_and_nothing_else(seed):
         for _ in range(8):
             for act in random.choices(acts, k=4):
                 act()
-            # One that was killed is started again with the next program.
-            handles.append(orch.submit_task(Task.program(["sleep", "0"])))
-            handles[-1].exception()
-            eventually(partial(is_right, others))
+            eventually(is_right)

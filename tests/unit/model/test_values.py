@@ -171,3 +171,13 @@ def test_reports():
     assert str(report) == (
         "1 completed, 2 failed, 3 cancelled, 1 left\n  t (blocked): It needs a."
     )
+
+
+def test_a_task_of_a_class_of_its_own_is_called_with_options():
+    class Report(Task):
+        pass
+
+    report = Report.call(print, "x", priority=3)
+
+    assert type(report) is Report
+    assert (report.type, report.priority) == ("print", 3)
