@@ -1,6 +1,7 @@
 """What holds at moments that come rarely: between an end and its commit, in a stop, …."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -490,6 +491,13 @@ def test_a_journal_on_which_somebody_still_writes_is_closed_by_its_thread(
         orch.submit(int).result(PATIENCE)
         monkeypatch.setattr(_lifecycle, "_JOURNAL_MARGIN", 0.1)
         committer: Any = orch._rt.committer
+
+        def sleeps() -> bool:
+            frame = sys._current_frames()[committer._thread.ident]
+            return frame.f_code.co_name == "_sleep"
+
+        # If it still had to write, it would not wait to be woken.
+        eventually(sleeps)
         with committer._writing:
             # The thread is on its way to write, and was woken once more.
             committer.poke()
