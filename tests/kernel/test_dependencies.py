@@ -122,9 +122,13 @@ def test_a_rerun_mends_in_part():
     machine.fail("b")
     machine.rerun("a")
     assert machine.states("c", "d") == [S.BLOCKED] * 2
+    # Nobody tells of a change.
+    assert machine.told(TaskUnblocked) == []
+    assert list(machine.extra("c").blocked_by) == ["b"]
     assert machine.extra("d").roots == ("b",)
     again = machine.rerun("b")
     assert machine.states("c", "d") == [S.PENDING] * 2
+    assert [told[0] for told in machine.told(TaskUnblocked)] == ["c", "d"]
     machine.end(again)
     assert machine.end("a~2") == ["c"]
 
@@ -378,23 +382,6 @@ def test_a_blocked_task_that_ends_by_itself_is_where_the_failure_began():
     assert machine.state("task") is S.FAILED
     assert machine.error("task")[2] == "deadline"
     assert machine.extra("child").roots == ("task",)
-
-
-def test_one_of_two_failures_is_undone():
-    """Then it is blocked by the other still, and nobody tells of a change."""
-    machine = Machine()
-    machine.submit_all("a", "b")
-    machine.submit("t", after=["a", "b"])
-    machine.submit("below", after=["t"])
-    machine.fail("a")
-    machine.fail("b")
-    machine.rerun("a")
-    assert machine.states("t", "below") == [S.BLOCKED] * 2
-    assert machine.told(TaskUnblocked) == []
-    assert list(machine.extra("t").blocked_by) == ["b"]
-    machine.rerun("b")
-    assert machine.states("t", "below") == [S.PENDING] * 2
-    assert [told[0] for told in machine.told(TaskUnblocked)] == ["t", "below"]
 
 
 def test_a_date_that_comes_while_it_is_blocked():

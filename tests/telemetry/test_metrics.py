@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from tests.telemetry.tools import run
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
@@ -225,6 +223,7 @@ SETUP = """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from tests.telemetry.tools import run
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 """
@@ -239,26 +238,14 @@ print(sum(len(s.metrics) for r in data.resource_metrics for s in r.scope_metrics
 """
 
 
-def run(code: str, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_an_sdk_that_is_set_for_the_process_is_found():
-    assert int(run(SETUP + USE + ASK)) > 8
+    (count,) = run(SETUP + USE + ASK)
+    assert int(count) > 8
 
 
 def test_the_api_alone_is_none():
     ask = "print(orch._rt.metrics)"
-    assert run("import opentelemetry.metrics\n" + USE + ask) == "None"
+    assert run("import opentelemetry.metrics\n" + USE + ask) == ["None"]
     assert TaskOrchestrator(meter_provider=NoOpMeterProvider())._rt.metrics is None
 
 

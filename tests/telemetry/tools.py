@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -51,3 +54,17 @@ def is_child(span: ReadableSpan, parent: ReadableSpan) -> bool:
 
 def linked(span: ReadableSpan) -> list[int]:
     return [link.context.span_id for link in span.links]
+
+
+def run(code: str, **env: str) -> list[str]:
+    """The lines that a program prints, in a process with these variables besides."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

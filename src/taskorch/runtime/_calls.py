@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from time import sleep
 from types import CodeType, CoroutineType, FunctionType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from taskorch._references import KINDS, may_refer, references, refuse_in
 from taskorch.errors import (
@@ -56,9 +56,20 @@ _MANY: Final = 4_096
 _FEW: Final = 64
 
 
-#: What calls under one name come to: the code of the function, if that is a plain one
-#: without attributes; where its tasks wait; who calls it.
-KnownCall: TypeAlias = tuple[CodeType | None, Bucket, AttemptExecutor[Any]]
+class KnownCall(NamedTuple):
+    """
+    What calls under one name come to.
+
+    Attributes:
+        code: That of the function, if it is a plain one without attributes, which could
+            say something else of it.
+        bucket: Where its tasks wait.
+        executor: Who calls it.
+    """
+
+    code: CodeType | None
+    bucket: Bucket
+    executor: AttemptExecutor[Any]
 
 
 class Owner(_intake.Owner, _returned.Owner, Protocol):
@@ -135,7 +146,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         UsageError: It was refused.
     """
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
-    if known is None or known[0] is not fn.__code__ or fn.__dict__:
+    if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
         if declared(fn) is not None:
             return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
@@ -147,7 +158,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             break
     if rt.committer is not None:
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
-    if known is None or known[1].forgotten:
+    if known is None or known.bucket.forgotten:
         known = _known_call(rt, fn)
     _, bucket, executor = known
     work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
@@ -283,24 +294,25 @@ def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
     if type(fn) is partial:
         refuse_in(fn)
     executor = executor_for(fn, None, rt.executors)
-    # Attributes of a function could say something else of it.
     code = fn.__code__ if type(fn) is FunctionType and not fn.__dict__ else None
     name = call_type(fn)
     known = rt.known_calls.get(name)
-    if known is None or known[1].forgotten:
+    if known is None or known.bucket.forgotten:
         if len(rt.known_calls) > _MANY:
             rt.known_calls.clear()
-        known = (code, rt.kernel_bucket(Spec(name)), executor)
+        bucket = rt.kernel_bucket(Spec(name))
     else:
-        known = (code, known[1], executor)
-    rt.known_calls[name] = known
+        bucket = known.bucket
+    known = rt.known_calls[name] = KnownCall(code, bucket, executor)
     return known
 
 
 def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
-    return known is not None and not known[1].forgotten and known[1].verdict is True
+    if known is None or known.bucket.forgotten:
+        return False
+    return known.bucket.verdict is True
 
 
 def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
