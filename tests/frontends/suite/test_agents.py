@@ -99,7 +99,8 @@ def run(process, tmp_path):
             **more,
         }
         end = process.run(job, hear=heard.append, is_to_end=is_to_end, grace=grace)
-        return end, heard
+        # The first job of a process hears that it is ready, whichever test that is.
+        return end, [event for event in heard if event["event"] != "ready"]
 
     run.folder = tmp_path
     run.log = (tmp_path / "log").read_text
@@ -232,6 +233,31 @@ def test_lines_that_are_run_are_measured(run):
     totals = json.loads((run.folder / "coverage.json").read_text())["totals"]
     assert (totals["covered_lines"], totals["num_statements"]) == (3, 4)
     assert (run.folder / "data").exists()
+
+
+def test_a_project_may_measure_in_parallel_and_what_its_tests_start(run):
+    (run.folder / "pkg").mkdir()
+    (run.folder / "pkg/__init__.py").write_text(
+        "def f(x):\n    if x:\n        return 1\n    return 2\n"
+    )
+    write(
+        run.folder,
+        ".coveragerc",
+        "[run]\nparallel = true\npatch = subprocess\n",
+    )
+    write(
+        run.folder,
+        "test_f.py",
+        "import subprocess, sys\n"
+        "from pkg import f\n"
+        "def test(): assert f(1) == 1\n"
+        "def test_program():\n"
+        "    subprocess.run([sys.executable, '-c', 'import pkg; pkg.f(0)'], check=True)\n",
+    )
+    run(["-q"], coverage=["pkg"])
+    totals = json.loads((run.folder / "coverage.json").read_text())["totals"]
+    assert (totals["covered_lines"], totals["num_statements"]) == (4, 4)
+    assert [path.name for path in run.folder.glob("data*")] == ["data"]
 
 
 def test_what_ends_at_exit_is_called(run):

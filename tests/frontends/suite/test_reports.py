@@ -15,6 +15,7 @@ from taskorch.frontends.suite import load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._junit import junit
+from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._measures import Counts
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._running import run
@@ -355,6 +356,16 @@ def test_coverage_is_that_of_all_tasks_together(flaky):
     assert [task.coverage for task in report.tasks] == [0.75, 0.75]
     assert report.covered == (4, 4)
     assert (folder.path / "coverage.json").exists()
+
+
+def test_coverage_that_was_asked_for_and_not_measured_is_said(tmp_path):
+    (tmp_path / "suite.yaml").write_text(SUITE_YAML.replace("[pkg]", "[elsewhere]"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_a.py").write_text("def test_a(): pass\n")
+    (tmp_path / "test_b.py").write_text("def test_b(): pass\n")
+    report = run(load(tmp_path / "suite.yaml"), tmp_path / "out")
+    assert (report.passed, report.coverage) == (True, None)
+    assert "2 passed; no coverage was measured of A, B; " in headline(report)
 
 
 def test_later_runs_know_how_long_things_took(flaky):

@@ -10,6 +10,7 @@ from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import load, run
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._sharding import dealt, sharded
 
 SUITE = """\
@@ -91,6 +92,7 @@ def test_first_the_number_of_tests_decides_and_then_recorded_durations(
 def test_shards_are_judged_together(suite_of, tmp_path):
     """One of ten tests fails: 0.9, although a shard has 0.8."""
     report = run(suite_of("{pass_rate: 0.9, coverage: 1.0}"), tmp_path / "out")
+    xml = (tmp_path / "out/report.xml").read_text()
     assert report.passed
     assert report.counts.total == 11  # 10, and that of B
     parts = {task.id: task for task in report.tasks}
@@ -98,12 +100,16 @@ def test_shards_are_judged_together(suite_of, tmp_path):
     assert (parts["A-1"].coverage, parts["A-2"].coverage) == (1.0, 0.75)
     said = json.loads((tmp_path / "out/artifacts/A_coverage.json").read_text())
     assert said["totals"]["covered_lines"] == 4
+    # The tests stand once in what other tools read, and the task once in the sentence.
+    assert xml.count("<testcase") == 11
+    assert headline(report).startswith("2 of 2 tasks succeeded: ")
 
 
 def test_a_whole_that_does_not_meet_its_criteria_blocks_what_depends_on_it(
     suite_of, tmp_path
 ):
     report = run(suite_of("{pass_rate: 0.91}"), tmp_path / "out")
+    assert 'name="A"' in (tmp_path / "out/report.xml").read_text()
     states = {task.id: task.status for task in report.tasks}
     assert states == {
         "A-1": "completed_success",
@@ -128,7 +134,7 @@ def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path
     [
         ("[-q]", "name no files and folders alone"),
         ("[tests/test_0.py::test_0]", "name no files and folders alone"),
-        ("[tests, nothing.py]", "pytest finds no tests"),
+        ("[tests, nothing.py]", "pytest exits with 4"),
         ("[tests, -knothing]", "pytest finds no tests"),
     ],
 )

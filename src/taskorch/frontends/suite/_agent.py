@@ -148,7 +148,8 @@ class _Attempt:
         """Let nothing lie there that an earlier attempt has left."""
         folder = self.agent.folder
         data = folder.coverage_data(self.name)
-        for path in (self.results, folder.coverage(self.name), data):
+        started = data.parent.glob(f"{data.name}.*")
+        for path in (self.results, folder.coverage(self.name), data, *started):
             if path is not None:
                 path.unlink(missing_ok=True)
 

@@ -19,11 +19,14 @@ def junit(report: SuiteReport) -> str:
     The report as JUnit XML: a suite for each task, and a case for each test.
 
     A task that is a command without tests is one case, and so is a failure of a task
-    that none of its tests explains. It follows the strictest schema that is in use:
-    each suite has all attributes, and its parts stand in order.
+    that none of its tests explains. Of a task in shards the tests stand with these; it
+    stands there itself only if it has failed. It follows the strictest schema that is
+    in use: each suite has all attributes, and its parts stand in order.
     """
     root = ET.Element("testsuites")
-    for number, task in enumerate(report.tasks):
+    split = {task.part_of for task in report.tasks}
+    told = [one for one in report.tasks if one.id not in split or not one.has_passed]
+    for number, task in enumerate(told):
         _suite(root, number, task, report)
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")

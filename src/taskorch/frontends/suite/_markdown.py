@@ -17,12 +17,14 @@ _LINES: Final = 30
 
 def headline(report: SuiteReport) -> str:
     """The report in a sentence."""
-    good = sum(task.has_passed for task in report.tasks)
-    text = f"{good} of {counted(len(report.tasks), 'task')} succeeded"
+    good = sum(task.has_passed for task in report.whole)
+    text = f"{good} of {counted(len(report.whole), 'task')} succeeded"
     if report.counts.total:
         text += f": {report.counts}"
     if report.coverage is not None:
         text += f"; {report.coverage:.1%} of the lines are covered"
+    if report.unmeasured:
+        text += f"; no coverage was measured of {', '.join(report.unmeasured)}"
     return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -64,6 +64,7 @@ class TaskPart:
         tests: Its tests, as they stand in its results.
         flaky: Tests that have failed, and then passed, without a change.
         log: What it has printed.
+        part_of: The task that it is a shard of.
     """
 
     id: str
@@ -80,6 +81,7 @@ class TaskPart:
     tests: tuple[Mapping[str, Any], ...] = ()
     flaky: tuple[str, ...] = ()
     log: str = ""
+    part_of: str = ""
 
     @property
     def has_passed(self) -> bool:
@@ -103,6 +105,8 @@ class SuiteReport:
         tasks: The tasks, in order.
         slices: All attempts, as bars.
         covered: Lines that any task has run, and lines that there are.
+        unmeasured: The tasks that ran without the coverage that was asked for: their
+            logs say why.
     """
 
     suite: str
@@ -115,6 +119,12 @@ class SuiteReport:
     tasks: tuple[TaskPart, ...]
     slices: tuple[Slice, ...]
     covered: tuple[int, int] | None = None
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> list[TaskPart]:
+        """The tasks as the configuration has them: no shards."""
+        return [task for task in self.tasks if not task.part_of]
 
     @property
     def counts(self) -> Counts:
@@ -196,7 +206,10 @@ def made(
     lines = JsonLines(folder.attempts, 1 << 40, 1e6)
     slices = tuple(Slice(**line) for line in lines.read())
     tasks = tuple(
-        _part(phase.name, part, told.get(part.id), folder)
+        attrs.evolve(
+            _part(phase.name, part, told.get(part.id), folder),
+            part_of="" if part is task or task.shards == 1 else task.id,
+        )
         for phase in suite.phases
         for task in phase.tasks
         for part in (*task.run, *((task,) if task.shards > 1 else ()))
@@ -215,7 +228,17 @@ def made(
         tasks,
         slices,
         _coverage.combined(suite, folder),
+        tuple(_unmeasured(suite, tasks)),
     )
+
+
+def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:
+    ran = {one.id for one in parts if one.counts is not None and one.coverage is None}
+    for task in suite.tasks:
+        for part in task.run:
+            template = suite.templates.get(part.template or "")
+            if part.id in ran and template is not None and template.coverage:
+                yield part.id
 
 
 def _part(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heapreplace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -24,6 +24,9 @@ from taskorch.frontends.suite._model import Suite, SuiteTask, Template
 from taskorch.frontends.suite._placeholders import filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._tasks import shard_ids
+
+#: pytest's exit code where it finds no tests.
+_NO_TESTS: Final = 5
 
 
 def sharded(suite: Suite, folder: RunFolder) -> Suite:
@@ -176,14 +179,16 @@ def _collected(
         "results": str(results),
         "coverage": [],
     }
-    process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
+    ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
     try:
         found = json.loads(results.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
         found = {}
     results.unlink(missing_ok=True)
     if not found:
-        msg = f"{task.id} cannot be split: pytest finds no tests"
+        none = ended["exit_code"] in (0, _NO_TESTS)
+        why = "finds no tests" if none else f"exits with {ended['exit_code']}"
+        msg = f"{task.id} cannot be split: pytest {why}"
         raise InvalidTaskError(msg, hint=f"see {log}")
     return {name: (path, count) for name, (path, count) in found.items()}
 

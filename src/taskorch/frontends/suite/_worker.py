@@ -215,8 +215,9 @@ class _Coverage:
         if other is not None:
             # Whoever measures us does not measure the tests.
             other.stop()
+        # In the file of that name, even where the project's settings say `parallel`.
         self.measure = coverage.Coverage(
-            data_file=job["coverage_data"], source=job["coverage"]
+            data_file=job["coverage_data"], data_suffix=False, source=job["coverage"]
         )
         self.measure.start()
 
@@ -227,6 +228,11 @@ class _Coverage:
         import coverage  # noqa: PLC0415 - it is there
 
         self.measure.stop()
+        # Processes that the tests have started, where these are measured as well.
+        data = Path(self.job["coverage_data"])
+        others = [str(path) for path in data.parent.glob(f"{data.name}.*")]
+        if others:
+            self.measure.combine(others)
         self.measure.save()
         try:
             self.measure.json_report(outfile=self.job["coverage_json"])
