@@ -260,6 +260,20 @@ def test_a_project_may_measure_in_parallel_and_what_its_tests_start(run):
     assert [path.name for path in run.folder.glob("data*")] == ["data"]
 
 
+def test_what_pytest_itself_needs_is_measured_from_its_import(run):
+    import pluggy
+
+    write(run.folder, "test_it.py", "import pluggy\ndef test(): pass\n")
+    end, heard = run(["-q"], coverage=["pluggy"])
+    assert end["exit_code"] == 0
+    assert [event["done"] for event in heard if event["event"] == "test"][-1] == 1
+    files = json.loads((run.folder / "coverage.json").read_text())["files"]
+    whole = next(f for name, f in files.items() if Path(name).name == "_manager.py")
+    source = Path(pluggy.__file__).with_name("_manager.py").read_text().splitlines()
+    line = next(n for n, text in enumerate(source, 1) if text.startswith("class "))
+    assert line in whole["executed_lines"]
+
+
 def test_what_ends_at_exit_is_called(run):
     text = """
 import atexit, pathlib

@@ -2,8 +2,10 @@
 The process of an agent: it runs one test task after another.
 
 It has loaded pytest already, and each task is a fork of it, so that starting costs
-next to nothing and no task sees what another left behind. It reads requests from its
-standard input, a line of JSON each, and writes events to its standard output, likewise:
+next to nothing and no task sees what another left behind. Where something that it has
+loaded is to be measured, the fork begins anew as another interpreter. It reads requests
+from its standard input, a line of JSON each, and writes events to its standard output,
+likewise:
 
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
     {"stop": 10.0}
@@ -27,6 +29,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -49,10 +52,9 @@ def _plugin() -> Any:
 class Worker:
     """Runs what it is asked to, one at a time."""
 
-    def __init__(self) -> None:
-        # What is printed by accident is no event.
-        self.events = os.dup(1)
-        os.dup2(2, 1)
+    def __init__(self, events: int) -> None:
+        #: Where events go.
+        self.events = events
         self.plugin = _plugin()
         self.child = 0
         self.began = 0.0
@@ -153,25 +155,40 @@ class Worker:
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):
                     signal.signal(number, signal.SIG_DFL)
                 os.execvp(job["args"][0], job["args"])  # noqa: S606 - the configuration's
-            code = self._pytest(job)
+            if any(map(_is_loaded, job["coverage"])):
+                self._begin_anew(job)
+            code = self.run_pytest(job)
         except OSError as error:
             name = error.filename or job["args"][0]
             sys.stderr.write(f"taskorch: {name}: {error.strerror}\n")
         # The interpreter ends as any: what tests have registered for that is called.
         sys.exit(code)
 
-    def _pytest(self, job: dict[str, Any]) -> int:
+    def _begin_anew(self, job: dict[str, Any]) -> None:
+        """Run the task in an interpreter that has not loaded what is to be measured."""
+        with tempfile.TemporaryFile("w") as kept:
+            json.dump(job, kept)
+            kept.flush()
+            files = (kept.fileno(), self.events)
+            for file in files:
+                os.set_inheritable(file, True)  # noqa: FBT003 - the system's
+            os.execv(  # noqa: S606 - this file
+                sys.executable, [sys.executable, __file__, *map(str, files)]
+            )
+
+    def run_pytest(self, job: dict[str, Any]) -> int:
+        """Run a task of pytest in this process; the exit code."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # As `python -m pytest` has it.
         sys.path[0] = os.getcwd()  # noqa: PTH109 - a text
         sys.argv = ["pytest", *job["args"]]
+        measure = _Coverage(job) if job["coverage"] else None
         try:
             import pytest  # noqa: PLC0415 - it may be missing
         except ImportError:
             sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
             return 4
         recorder = self.plugin.Recorder(self.emit)
-        measure = _Coverage(job) if job["coverage"] else None
         code = 3
         try:
             code = int(pytest.main(job["args"], plugins=[recorder]))
@@ -240,6 +257,15 @@ class _Coverage:
             sys.stderr.write(f"taskorch: coverage: {error}\n")
 
 
+def _is_loaded(source: str) -> bool:
+    """Whether there are modules of *source*, a package or a folder, already."""
+    if source in sys.modules:
+        return True
+    folder = os.path.abspath(source) + os.sep  # noqa: PTH100 - a text
+    files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
+    return any(file is not None and file.startswith(folder) for file in files)
+
+
 def _write(path: str, value: Any) -> None:
     target = Path(path)
     part = target.with_name(target.name + ".part")
@@ -251,5 +277,18 @@ def _ignore(*_: object) -> None:
     """A signal of which only the pipe is to hear."""
 
 
+def _main() -> int:
+    if len(sys.argv) > 1:
+        kept, events = map(int, sys.argv[1:])
+        with open(kept) as file:  # noqa: PTH123 - a descriptor
+            file.seek(0)
+            job = json.load(file)
+        return Worker(events).run_pytest(job)
+    events = os.dup(1)
+    # What is printed by accident is no event.
+    os.dup2(2, 1)
+    return Worker(events).serve()
+
+
 if __name__ == "__main__":
-    sys.exit(Worker().serve())
+    sys.exit(_main())
