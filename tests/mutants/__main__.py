@@ -16,7 +16,9 @@ stay as they are. Some changes change nothing that anybody could see: those are 
 """
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -48,6 +50,8 @@ NEEDED = (
 KEPT = ROOT / "build/mutants"
 #: Seconds that a test may take longer than ten times what it takes without a change.
 SLACK = 15.0
+#: The parts that end processes.
+ENDING = ("executors", "runtime")
 #: Seconds of tests that run what stands beside a change.
 BESIDE = 10.0
 
@@ -65,6 +69,26 @@ def copied(folder: Path) -> Path:
     return folder
 
 
+@functools.cache
+def isolation() -> list[str]:
+    """
+    What a command begins with that is to see, and can end, none but its own processes.
+
+    Nothing, where the system does not offer that. A change in what ends programs may
+    end any: so it did with the shell of whoever planted it.
+    """
+    init = ["sh", "-c", '"$@"; exit $?', "sh"]
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    for begin in (alone, [*alone, "--user", "--map-root-user"]):
+        with contextlib.suppress(OSError):
+            tried = subprocess.run(
+                [*begin, *init, "true"], capture_output=True, check=False
+            )
+            if not tried.returncode:
+                return [*begin, *init]
+    return []
+
+
 class Helper:
     """A worker in *folder*, which nobody else works in, and *tests* of those there."""
 
@@ -72,7 +96,7 @@ class Helper:
         (folder / "tmp").mkdir()
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.mutants.worker", *tests],
+            [*isolation(), sys.executable, "-m", "tests.mutants.worker", *tests],
             cwd=folder,
             env={
                 # Nobody else measures here.
@@ -240,6 +264,11 @@ def main() -> int:
         for mutant in drawn:
             print(f"{mutant.file}:{mutant.lines[0]} {mutant.name}\n")
         return 0
+    if given.part in ENDING and not isolation():
+        parser.error(
+            f"a change in {given.part} may end any process of yours, and there is no "
+            "unshare here that keeps it among its own"
+        )
     fast = [] if given.slow else ["-m", "not slow"]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         helpers = [

@@ -2,10 +2,12 @@
 
 import ast
 import dataclasses
+import subprocess
+import sys
 import textwrap
 
 import pytest
-from tests.mutants.__main__ import Footprints, Helper, chosen
+from tests.mutants.__main__ import Footprints, Helper, chosen, isolation
 from tests.mutants.changes import LIBRARY as WHERE
 from tests.mutants.changes import PARTS, ROOT, draw, known_equal, mutants_of
 
@@ -260,3 +262,11 @@ def test_what_is_said_to_change_nothing_is_there_and_has_a_reason():
     there = {mutant.name for file in files for mutant in mutants_of(file)}
     assert all(reasons.values())
     assert set(reasons) - there == set()
+
+
+@pytest.mark.skipif(not isolation(), reason="there is no unshare here")
+def test_what_is_changed_sees_none_but_its_own_processes():
+    look = "import os; print(*(name for name in os.listdir('/proc') if name.isdigit()))"
+    command = [*isolation(), sys.executable, "-c", look]
+    seen = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert set(map(int, seen.split())) <= {1, 2, 3}
