@@ -13,6 +13,7 @@ import attrs
 
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import Effect, Kernel, Spec, TaskRow, Terms
+from taskorch.model import Units
 
 
 @attrs.frozen
@@ -110,6 +111,14 @@ class ExpireTasks:
 
 
 @attrs.frozen
+class ChangePools:
+    """Let there be more or less of some resources."""
+
+    totals: Units
+    gone: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class EndAttempt:
     """
     An attempt has ended: `completed`, `failed`, `stopped`, `lost` or `missing`.
@@ -137,6 +146,7 @@ Command: TypeAlias = (
     | DecideTask
     | EmitEvent
     | ExpireTasks
+    | ChangePools
     | EndAttempt
 )
 
@@ -171,7 +181,7 @@ def handle(
     return starts, effects
 
 
-def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901 - one a command
+def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PLR0912 - one a command
     """
     Apply one *command*; what it lets start is started by `dispatch`.
 
@@ -205,6 +215,8 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901 - o
             kernel.emit(command.name, command.cargo, command.keep_ns, now)
         case ExpireTasks():
             kernel.expire(command.older_than_ns, now)
+        case ChangePools():
+            kernel.change_pools(command.totals, now, command.gone)
         case _:
             assert_never(command)
 

@@ -9,6 +9,7 @@ from tests.kernel.commands import (
     AddParents,
     CancelTask,
     ChangeOptions,
+    ChangePools,
     Command,
     DecideTask,
     EmitEvent,
@@ -185,8 +186,10 @@ class Machine:
         **config: Any,
     ) -> None:
         self.policies = policies or Policies()
-        units = () if pools is None else pools.units
-        self.kernel = kernel(KernelConfig(**config), self.policies, Random(7), units)
+        #: What there is before the first fact.
+        self.pools = () if pools is None else pools.units
+        settings = KernelConfig(**config)
+        self.kernel = kernel(settings, self.policies, Random(7), self.pools)
         self.policies.kernel = self.kernel
         self.now = SEC
         self.sink: list[tuple[tuple[Any, ...], Any]] = []
@@ -346,6 +349,12 @@ class Machine:
     def expire(self, older_than: int) -> list[str]:
         return self.do(ExpireTasks(older_than))
 
+    def change_pools(self, *, gone: tuple[str, ...] = (), **totals: float) -> list[str]:
+        """Let there be so much; ids of what starts."""
+        said = Resources(**totals)
+        units = (*said.units, *((name, 0) for name in said.zeros))
+        return self.do(ChangePools(units, gone))
+
     def beat(self, name: str, *attempts: tuple[str, int]) -> list[tuple[str, int]]:
         """An agent gives a sign of life; what it is to stop."""
         abandoned = self.kernel.beat(name, attempts, self.now)
@@ -383,8 +392,7 @@ class Machine:
     ) -> Kernel:
         """Another kernel, to which the first so many facts (or all) were told."""
         old = self.kernel
-        pools = tuple((pool.name, pool.total) for pool in old.pools.values())
-        kernel = Kernel(old.config, policies or Nobody(), Random(7), pools)
+        kernel = Kernel(old.config, policies or Nobody(), Random(7), self.pools)
         for fact, cargo in self.sink[:facts]:
             fold(kernel, fact, cargo)
         return kernel

@@ -104,7 +104,7 @@ class Run:
         self.ended: dict[str, TaskState] = {}
         self.facts_seen = 0
         kernel = self.machine.kernel
-        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+        pools = self.machine.pools
         #: What the facts so far lead to: it must be the same.
         self.shadow = Kernel(kernel.config, Policies(), Random(0), pools)
 
@@ -303,6 +303,11 @@ class Run:
             )
             self.machine.settle()
 
+    def change_pools(self) -> None:
+        """There is more or less than before, maybe less than what is held."""
+        name = self.dice.choice(["cpu", "gpu", "memory_mb"])
+        self.machine.change_pools(**{name: self.dice.choice([0, 1, 2, 4])})
+
     def beat(self) -> None:
         """The agent that lives elsewhere gives a sign of life, complete or not."""
         kernel, now = self.machine.kernel, self.machine.now
@@ -322,8 +327,7 @@ class Run:
         """We die, and begin anew with nothing but the facts."""
         machine = self.machine
         old = machine.kernel
-        pools = tuple((pool.name, pool.total) for pool in old.pools.values())
-        kernel = Kernel(old.config, machine.policies, Random(3), pools)
+        kernel = Kernel(old.config, machine.policies, Random(3), machine.pools)
         for fact, cargo in machine.sink:
             fold(kernel, fact, cargo)
         assert not differences(old, kernel), differences(old, kernel)
@@ -395,6 +399,7 @@ class Run:
             + [self.crash]
             + [self.add_parents] * 2
             + [self.emit] * 2
+            + [self.change_pools] * 2
             + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
             + [self.join, self.whims, self.fault, self.explained]
         )()
@@ -486,6 +491,7 @@ class Run:
         machine, kernel = self.machine, self.machine.kernel
         machine.policies.vetoes.clear()
         machine.policies.refuses = lambda row, agent: None
+        machine.change_pools(cpu=4, gpu=1, memory_mb=3)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
         machine.agent("all", "x", "y", "z", capacity=plenty)
         for _ in range(1_000):

@@ -179,17 +179,17 @@ def test_a_pool_that_comes_later():
     for _ in range(2):
         with pytest.raises(UnsatisfiableError):
             machine.submit("t", resources=Resources(gpu=1))
-    machine.kernel.add_pools(Resources(gpu=1, cpu=9).units)
+    machine.change_pools(gpu=1, cpu=9)
     assert machine.submit("t", resources=Resources(gpu=1)) == ["t"]
     assert {name: pool.total for name, pool in machine.kernel.pools.items()} == {
-        "cpu": 1_000_000,
+        "cpu": 9_000_000,
         "gpu": 1_000_000,
     }
     # What is in use stays.
-    machine.kernel.drop_pools(["gpu"])
+    machine.change_pools(gone=("gpu",))
     assert "gpu" in machine.kernel.pools
     machine.end("t")
-    machine.kernel.drop_pools(["gpu"])
+    machine.change_pools(gone=("gpu",))
     assert list(machine.kernel.pools) == ["cpu"]
 
 
@@ -199,5 +199,4 @@ def test_who_waits_for_a_pool_starts_when_it_comes():
     machine.submit("t", requires=("x",), resources=Resources(gpu=1))
     machine.agent("a", "x")
     assert machine.settle() == []
-    machine.kernel.add_pools(Resources(gpu=1).units)
-    assert machine.settle() == ["t"]
+    assert machine.change_pools(gpu=1) == ["t"]

@@ -21,6 +21,7 @@ from taskorch.events import (
     AttemptWaiting,
     EventEmitted,
     OrchestratorStarted,
+    PoolsChanged,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -376,6 +377,18 @@ def more_to_wait_for(m):
 
 
 #: Of each class of fact that changes something, the stories that tell it.
+def less_than_is_held(m):
+    m.submit_all("one", "two", "three", resources=Resources(cpu=1))
+    m.change_pools(cpu=1)
+
+
+def other_pools(m):
+    m.agent("smith", "iron", capacity=Resources(anvil=1))
+    m.submit("forge", requires=("iron",), resources=Resources(anvil=1))
+    m.change_pools(anvil=1, coal=5)
+    m.change_pools(gone=("coal", "anvil"))
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -403,6 +416,7 @@ STORIES = {
     AgentJoined: [anew],
     AgentLost: [away, anew],
     AgentReturned: [back],
+    PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }
 QUIET = [cls for cls in CATALOGUE if cls not in STORIES]
@@ -807,6 +821,7 @@ BENDS = {
         lambda k: k.retired.update(gone=S.FAILED), "what has left memory is not the same"
     ),
     "pool": (bend("used", lambda k: k.pools["cpu"]), "pool cpu: "),
+    "pool total": (bend("total", lambda k: k.pools["cpu"]), "pool cpu: "),
     "no pool": (lambda k: k.pools.clear(), "pool cpu: "),
     "no agents": (lambda k: k.agents.pop("a"), "agent a: "),
     "agent used": (lambda k: k.agents["a"].used.update(cpu=1), "agent a: "),

@@ -45,9 +45,10 @@ from taskorch.testing import explore
 # -- what a driver does --------------------------------------------------------------
 
 
-def new_like(kernel, policies=None, **config):
+def new_like(kernel, policies=None, pools=None, **config):
     """An empty kernel, with the same resources and the same settings but for *config*."""
-    pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+    if pools is None:
+        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
     settings = attrs.evolve(kernel.config, **config)
     return Kernel(settings, policies or Nobody(), Random(0), pools)
 
@@ -133,7 +134,7 @@ def assert_alike(full, short):
     short.retired = known
 
 
-def both_ways(live, state, facts):
+def both_ways(live, state, facts, pools=None):
     """
     The two kernels to which *facts* lead, by way of *state* and without it.
 
@@ -143,7 +144,8 @@ def both_ways(live, state, facts):
     seq = state["counters"]["seq"]
     # The next life begins no earlier, whatever its clock says.
     assert state["at_ns"] >= max((f[2] for f in facts if f[1] <= seq), default=0)
-    full = folded(new_like(live), [fact for fact in facts if fact[1] <= seq])
+    new = new_like(live, pools=pools)
+    full = folded(new, [fact for fact in facts if fact[1] <= seq])
     short = restore(new_like(live), state, journal)
     assert_alike(full, short)
     for fact in journal.read(seq):
@@ -168,6 +170,7 @@ def told_by(kernel, now):
         kernel.add_agent(agent.info, now)
     plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
     kernel.add_agent(Agent("all", ("x", "y", "z"), capacity=plenty), now)
+    kernel.change_pools(Resources(cpu=4, gpu=1, memory_mb=3).units, now)
     kernel.paused = False
     for number in range(400):
         now += SEC
@@ -218,7 +221,7 @@ def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
     facts = [fact for fact, _ in machine.sink]
     for place in when:
         state = states[int(place * len(states))]
-        full, short = both_ways(machine.kernel, state, facts)
+        full, short = both_ways(machine.kernel, state, facts, machine.pools)
         assert differences(machine.kernel, full) == []
         assert_same_sequel(full, short, machine.now + SEC)
 

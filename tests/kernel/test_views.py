@@ -83,7 +83,8 @@ def test_a_new_kernel_knows_of_nothing():
     counters = state.pop("counters")
     assert counters.pop("epoch") == 1
     assert set(counters.values()) == {0}
-    assert (state.pop("schema"), state.pop("at_ns")) == (3, 5)
+    assert (state.pop("schema"), state.pop("at_ns")) == (4, 5)
+    assert state.pop("pools") == [["cpu", 4_000_000]]
     assert not any(state.values())
     listed = {name: value for name, value in vars(kernel).items() if value == 0}
     assert listed.keys() >= {"bucket_no", "timer_no", "admitting", "stale_entries"}

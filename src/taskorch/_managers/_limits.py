@@ -1,14 +1,13 @@
 """
 How many tasks of a phase run at once: a pool for each phase of a run that has a limit.
 
-The name of the pool says how large it is, and each task takes one of it. So nothing
-else has to be remembered of it: the tasks of an earlier life bring their pool along.
+The name of the pool says how large it is, and each task takes one of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from taskorch._managers._mapping import mapped
@@ -42,7 +41,7 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
     if not missing:
         return
     pools = [(name, to_units(name, float(_size_of(name)))) for name in missing]
-    runtime.step(lambda _now: runtime.kernel.add_pools(pools))
+    runtime.step(lambda now: runtime.kernel.change_pools(pools, now))
 
 
 def _size_of(name: str) -> str:
@@ -52,20 +51,33 @@ def _size_of(name: str) -> str:
 
 
 def restore(runtime: Runtime) -> None:
-    """Let there be the pools that the tasks of earlier lives need."""
+    """
+    Let there be the pools that unfinished tasks of earlier lives need, and no other.
+
+    A run may have ended before its pools were gone. That there are those that are
+    needed is a fact of the last life, but not in journals that are older than such
+    facts.
+    """
     with runtime.lock:
         rows = list(runtime.kernel.tasks.values())
     works = (row.cargo for row in rows if row.state not in TERMINAL)
-    ensure(runtime, of_tasks(w._task for w in works if w._task is not None))
+    needed = of_tasks(w._task for w in works if w._task is not None)
+    ensure(runtime, needed)
+    _drop(runtime, lambda name: name not in needed)
 
 
-def forget(runtime: Runtime, run_id: str) -> None:
-    """A run has ended: its pools go, unless something holds of them."""
+def forget(runtime: Runtime, run_ids: Iterable[str]) -> None:
+    """Runs have ended: their pools go, unless something holds of them."""
+    ended = dict.fromkeys(run_ids)
+    _drop(runtime, lambda name: name.partition("/")[0] in ended)
+
+
+def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:
     kernel = runtime.kernel
 
-    def change(_now: int) -> None:
-        ours = [name for name in kernel.pools if name.startswith(f"{run_id}/")]
-        kernel.drop_pools(filter(_POOL.fullmatch, ours))
+    def change(now: int) -> None:
+        gone = [n for n in kernel.pools if _POOL.fullmatch(n) and is_meant(n)]
+        kernel.change_pools((), now, gone)
 
     runtime.step(change)
 

@@ -317,8 +317,9 @@ class WorkflowManager:
                 rows = rt.kernel.tasks.values()
                 live = {_members.run_of(r.id) for r in rows if r.state not in TERMINAL}
             over = [i for i in self._limited if i not in live and i != run_id]
-            for each in over[: _MANY // 2]:
-                _limits.forget(rt, each)
+            del over[_MANY // 2 :]
+            _limits.forget(rt, over)
+            for each in over:
                 del self._limited[each]
 
     # -- from inside ---------------------------------------------------------------

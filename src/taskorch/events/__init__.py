@@ -32,6 +32,7 @@ from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarte
 from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
 from taskorch.events._catalogue import PerformanceReported as PerformanceReported
 from taskorch.events._catalogue import PolicySlow as PolicySlow
+from taskorch.events._catalogue import PoolsChanged as PoolsChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered

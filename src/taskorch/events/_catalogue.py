@@ -660,6 +660,24 @@ class AgentReturned(Event):
 
 
 @frozen
+class PoolsChanged(Event):
+    """
+    There is more or less of some resources than before, or they are new.
+
+    Attributes:
+        totals: The pools that are new or of another size, each with its total, in
+            millionths.
+        gone: The pools that are not there any more.
+        before: Of those in `totals`, what the total was, in millionths; a pool that is
+            not named is new.
+    """
+
+    totals: Units
+    gone: tuple[str, ...] = ()
+    before: Units = ()
+
+
+@frozen
 class ComponentFailed(Event):
     """
     A part of the user's raised, or returned what its protocol does not allow.
@@ -832,6 +850,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    PoolsChanged,
     ComponentFailed,
     PolicySlow,
     ReceiverFailed,

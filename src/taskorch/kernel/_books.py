@@ -6,10 +6,8 @@ What is held and what is free: the predicates of scheduling, and the books.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from taskorch.kernel import _parking, _queue
-from taskorch.kernel._rows import AgentRow, Bucket, PoolRow
+from taskorch.kernel import _parking
+from taskorch.kernel._rows import AgentRow, Bucket
 from taskorch.kernel._state import KernelState
 from taskorch.model import Units
 
@@ -66,22 +64,6 @@ def too_small(
             here = f" or on agent {agent.name}" if agent.capacity else ""
             return name, need, 0, f"in any pool{here}"
     return None
-
-
-def add_pools(kernel: KernelState, pools: Iterable[tuple[str, int]]) -> None:
-    """Let there be *pools*, each of so many millionths."""
-    # Another mapping, so that whoever keeps something of these sees that it is old.
-    kernel.pools = kernel.pools | {
-        name: PoolRow(name, units) for name, units in pools if name not in kernel.pools
-    }
-    kernel.agents_version += 1
-    _queue.unpark_all(kernel)
-
-
-def drop_pools(kernel: KernelState, names: Iterable[str]) -> None:
-    """Remove those pools of *names* of which nothing is in use."""
-    idle = [name for name in names if not kernel.pools[name].used]
-    kernel.pools = {k: pool for k, pool in kernel.pools.items() if k not in idle}
 
 
 def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:

@@ -27,6 +27,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     OrchestratorStarted,
+    PoolsChanged,
     SlotRecovered,
     TaskCompleted,
     TaskParentsAdded,
@@ -42,6 +43,7 @@ from taskorch.kernel import (
     _dependencies,
     _edges,
     _leases,
+    _pools,
     _queue,
     _quick,
     _tick,
@@ -280,6 +282,7 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentJoined: _joined,
     AgentLost: _lost,
     AgentReturned: _back,
+    PoolsChanged: _pools.changed,
     OrchestratorStarted: _epoch,
 }
 
@@ -437,7 +440,8 @@ def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
 def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
     def books(kernel: KernelState) -> dict[str, Any]:
         said: dict[str, Any] = {
-            f"pool {name}": pool.used for name, pool in kernel.pools.items()
+            f"pool {name}": (pool.used, pool.total)
+            for name, pool in kernel.pools.items()
         }
         for name, agent in kernel.agents.items():
             used = {k: v for k, v in agent.used.items() if v}

@@ -104,7 +104,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
     for name, pool in kernel.pools.items():
         if pool.used != pools[name]:
             faults.append(f"of {name}, {pools[name]} is held, not {pool.used}")
-        if pool.used > pool.total:
+        if pool.used > pool.total + pool.owed:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
 
 

@@ -13,7 +13,6 @@ from taskorch.kernel import (
     _admission,
     _application,
     _attempts,
-    _books,
     _control,
     _dispatch,
     _driving,
@@ -21,6 +20,7 @@ from taskorch.kernel import (
     _faults,
     _leases,
     _options,
+    _pools,
     _queue,
     _quick,
     _tick,
@@ -40,7 +40,7 @@ class Kernel(KernelState):
         config: What does not change.
         deciders: The answers of the policies.
         random: The only source of randomness, for policies.
-        pools: The resources that there are, in millionths.
+        pools: The resources that there are before the first fact, in millionths.
     """
 
     # The path of nearly every task.
@@ -78,14 +78,15 @@ class Kernel(KernelState):
 
     # Agents, time, and what leaves memory.
     add_agent: Final = _leases.add
-    add_pools: Final = _books.add_pools
-    drop_pools: Final = _books.drop_pools
     match: Final = _dispatch.match
     note_fault: Final = _faults.note_fault
     beat: Final = _leases.beat
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
     retire: Final = _application.retire
+
+    # How much there is.
+    change_pools: Final = _pools.change
 
     # The state of the driver itself.
     pause: Final = _driving.pause

@@ -395,12 +395,14 @@ class AgentRow:
 class PoolRow:
     """One resource."""
 
-    __slots__ = ("name", "parked", "short", "total", "used", "view")
+    __slots__ = ("name", "owed", "parked", "short", "total", "used", "view")
 
     def __init__(self, name: str, total: int) -> None:
         self.name: str = name
         self.total: int = total
         self.used: int = 0
+        #: How much more than the total was held when that became less.
+        self.owed: int = 0
         #: Who waits for some of it, by amount.
         self.short: dict[int, Place] = {}
         #: Buckets that an allocator of the user's put off: asked at every release.
@@ -717,8 +719,8 @@ class PoolView:
 
     @property
     def free(self) -> float:
-        """How much nobody holds."""
-        return (self._row.total - self._row.used) / 1_000_000
+        """How much nobody holds; 0 where more is held than there is any more."""
+        return max(0, self._row.total - self._row.used) / 1_000_000
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"

@@ -36,13 +36,13 @@ from taskorch.events import (
 from taskorch.kernel import _application, _dependencies
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import AgentRow, Record, TaskRow, TypeRow
+from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
 
 #: Rises when what a snapshot consists of changes.
 _AFTER: Final = place_of(TaskSubmitted, "after")
-_SCHEMA: Final = 3
+_SCHEMA: Final = 4
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
 _SUMS: Final = (
@@ -89,6 +89,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "gone": list(gone),
         "gone_places": [row.seq for row in gone.values()],
         "agents": [_agent_out(agent) for agent in kernel.agents.values()],
+        "pools": [[name, pool.total] for name, pool in kernel.pools.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -185,6 +186,7 @@ class Restoration:
             kernel.agents_version += 1
         for name in state["types"]:
             kernel.types[name] = TypeRow()
+        kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
 
     @property
     def seq(self) -> int:
@@ -306,6 +308,8 @@ class Restoration:
             _count_agent(kernel.agents[told["name"]], told)
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
+        for pool in kernel.pools.values():
+            pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])
 
     def _retire(self) -> list[str]:

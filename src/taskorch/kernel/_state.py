@@ -140,7 +140,7 @@ class KernelState:
         config: What does not change.
         deciders: The answers of the policies.
         random: The only source of randomness, for policies.
-        pools: The resources that there are, in millionths.
+        pools: The resources that there are before the first fact, in millionths.
     """
 
     def __init__(  # noqa: PLR0915 - all that there is

@@ -130,6 +130,10 @@ class Resources(Mapping[str, float]):
             total[name] = total.get(name, 0) + units
         return Resources.from_units(tuple(sorted(total.items())))
 
+    def totals(self) -> Units:
+        """The amounts of all that was named, 0 too, in whole millionths."""
+        return tuple(sorted((*self.units, *((name, 0) for name in self.zeros))))
+
     def fits_in(self, room: Resources) -> bool:
         """Whether no amount is larger than the one in *room*."""
         have = dict(room.units)

@@ -155,8 +155,8 @@ class PoolStats:
 
     @property
     def free(self) -> float:
-        """What is left."""
-        return self.total - self.used
+        """What is left; 0 where more is held than there is any more."""
+        return max(0.0, self.total - self.used)
 
 
 @frozen

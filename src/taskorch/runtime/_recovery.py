@@ -25,6 +25,7 @@ from taskorch.model import (
     TERMINAL,
     Agent,
     TaskState,
+    Units,
 )
 from taskorch.protocols import Entry
 from taskorch.runtime import _folding, _orphans, _recollection
@@ -54,14 +55,16 @@ class Owner(_folding.Owner, _recollection.Owner, _orphans.Owner, Protocol):
     epoch: int
     joining: list[Agent]
     now: Callable[[], int]
+    #: The pools that this life was given.
+    pools: Units
     run_id: str
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
         ...
 
-    def new_kernel(self) -> None:
-        """Begin with nothing."""
+    def new_kernel(self, pools: Units = ()) -> None:
+        """Begin with nothing, but for *pools*."""
         ...
 
 
@@ -73,6 +76,8 @@ class Recovery:
         self._rt = owner
         self._committer = owner.committer
         self._journal = owner.committer.journal
+        # The facts say what there is, up to the end of the last life.
+        owner.new_kernel()
         self._folding = Folding(owner)
         self._last = self._at_ns = 0
 
@@ -83,12 +88,13 @@ class Recovery:
         Raises:
             JournalError: It cannot be used.
         """
-        rt, kernel, journal = self._rt, self._rt.kernel, self._journal
+        rt, journal = self._rt, self._journal
         rt.epoch = journal.claim()
         rt.name_life()
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
         self._fold()
+        kernel = rt.kernel
         now_ns = MonotonicClock(not_before=self._at_ns).now_ns
         rt.now = now_ns
         self._sweep()
@@ -107,6 +113,7 @@ class Recovery:
         kernel.keep_finished()
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
+        kernel.change_pools(rt.pools, now_ns())
         joining, rt.joining = rt.joining, []
         for info in joining:
             kernel.add_agent(info, now_ns())

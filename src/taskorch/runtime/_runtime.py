@@ -148,8 +148,9 @@ class Runtime:
         self.deciders = PolicyDeciders(parts, task_of)
         self._random = random
         self._config = config
-        self._pools = pools
-        self.new_kernel()
+        #: What there is as far as this life is asked: an earlier one may have had more.
+        self.pools: Units = pools
+        self.new_kernel(pools)
         #: Which task an id means.
         self.directory = Directory(self)
         #: What is handed out of a task, and what an attempt of one is given.
@@ -229,9 +230,9 @@ class Runtime:
         if self.opened:
             self.kernel.add_agent(self.joining.pop(), self.now())
 
-    def new_kernel(self) -> None:
-        """Begin with nothing."""
-        self.kernel = Kernel(self._config, self.deciders, self._random, self._pools)
+    def new_kernel(self, pools: Units = ()) -> None:
+        """Begin with nothing, but for *pools*."""
+        self.kernel = Kernel(self._config, self.deciders, self._random, pools)
         self.kernel.hand_over = self._hand_over
         self.deciders.bind(self.kernel)
 

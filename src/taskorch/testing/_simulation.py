@@ -225,12 +225,12 @@ class _Watched(World):
     def recovered(self, life: Life) -> None:
         """See `World.recovered`."""
         self.log.append(f"life {life.epoch}, from fact {life.kernel.seq}")
-        _limits.restore(cast("Runtime", life))
         self._safe.clear()
         if self.journal is not None:
             self._note_safe(self.journal.read())
         if self.observer is not None:
             self.observer.recovered(life.kernel, life.now())
+        _limits.restore(cast("Runtime", life))
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """See `World.refused`."""
@@ -580,6 +580,22 @@ class Simulation:
             return [row.id for row in life.kernel.expire(ns, life.now())]
 
         return self.world.do(act)
+
+    def resize(self, resources: Resources | Mapping[str, float]) -> None:
+        """
+        Let there be so much of what is named; the other pools stay as they are.
+
+        Raises:
+            InvalidTaskError: They are no resources.
+            NotRunningError: The orchestrator is dead at the moment.
+        """
+        totals = Resources.of(resources).totals()
+
+        def act() -> None:
+            life = self._life()
+            life.kernel.change_pools(totals, life.now())
+
+        self.world.do(act)
 
     def _control(self, task_id: str, act: Callable[[Life, Any, int], bool]) -> bool:
         def step() -> bool:

@@ -53,6 +53,7 @@ from taskorch.events import (
     Fact,
     LateResultIgnored,
     OrchestratorStarted,
+    PoolsChanged,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -235,7 +236,9 @@ class _Queue:
 class _Books:
     """What the facts say so far."""
 
-    def __init__(self, concurrency: int, grace_ns: int, poison: int) -> None:
+    def __init__(
+        self, concurrency: int, grace_ns: int, poison: int, totals: dict[str, int]
+    ) -> None:
         self.concurrency = concurrency
         self.grace_ns = grace_ns
         self.poison = poison
@@ -247,6 +250,8 @@ class _Books:
         self.queues: dict[Any, _Queue] = {}
         self.running = 0
         self.on: dict[str, int] = {}
+        #: How much there is in the pools.
+        self.totals = totals
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
@@ -344,6 +349,7 @@ class _Books:
             seen.timer = now + seen.timeout
             heappush(self.dues, (seen.timer, task_id, "timeout"))
         self.hold(agent, alloc, 1)
+        self.grant(task_id, alloc)
         self.touched[task_id] = None
         self.started.append((task_id, seen))
 
@@ -392,6 +398,14 @@ class _Books:
         for name, units in alloc:
             self.used[name] = self.used.get(name, 0) + units
             self.used_on[agent, name] = self.used_on.get((agent, name), 0) + units
+
+    def grant(self, who: str, alloc: Units) -> None:
+        """*who* has been granted *alloc*: so much must have been free."""
+        for name, _ in alloc:
+            total = self.totals.get(name)
+            if total is not None and self.used[name] > total:
+                held = f"{self.used[name]} is held, and {total} is"
+                _breach("capacity", f"{who} was granted {name}, of which {held}")
 
     def free(self, task_id: str, seen: _Seen) -> None:
         """The attempt under way is over."""
@@ -619,6 +633,14 @@ class _Books:
     def change_agent(self, _: Event) -> None:
         self.freed = True
 
+    def change_pools(self, event: PoolsChanged) -> None:
+        for name in event.gone:
+            if self.used.get(name):
+                _breach("released", f"{name} is gone, and {self.used[name]} is held")
+            del self.totals[name]
+        self.totals.update(event.totals)
+        self.freed = True
+
 
 _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     TaskFailed: _Books.fail,
@@ -646,6 +668,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AgentJoined: _Books.change_agent,
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
+    PoolsChanged: _Books.change_pools,
 }
 
 
@@ -678,7 +701,10 @@ class Watch:
 
     def _new_books(self) -> _Books:
         config = self._folded.config
-        return _Books(config.concurrency, config.grace_ns, config.poison_attempts)
+        totals = {name: pool.total for name, pool in self._folded.pools.items()}
+        return _Books(
+            config.concurrency, config.grace_ns, config.poison_attempts, totals
+        )
 
     def step(self, kernel: Kernel, items: Iterable[tuple[Fact, Any]], now: int) -> None:
         """
@@ -693,7 +719,6 @@ class Watch:
             Breach: A guarantee does not hold.
         """
         books = self._books
-        self._note_pools(kernel)
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
         for fact, cargo in items:
@@ -713,13 +738,6 @@ class Watch:
         self._steps += 1
         if not self._steps % _EVERY:
             self.finished(kernel)
-
-    def _note_pools(self, kernel: Kernel) -> None:
-        """Limits of phases come and go, and are no facts: tasks say which they need."""
-        folded = self._folded
-        if kernel.pools.keys() != folded.pools.keys():
-            folded.add_pools((name, pool.total) for name, pool in kernel.pools.items())
-            folded.pools = {name: folded.pools[name] for name in kernel.pools}
 
     def _check_end(self, fact: Fact, epoch: int, truth: Truth) -> None:
         task_id, attempt = fact[TASK_ID], fact[_ATTEMPT]
@@ -775,12 +793,11 @@ class Watch:
             law = "capacity" if books.running > books.concurrency else "released"
             _breach(law, f"{books.running} slots are taken, not {kernel.running}")
         for name, pool in kernel.pools.items():
-            used = books.used.get(name, 0)
-            if used == pool.used <= pool.total:
-                continue
-            if used > pool.total:
-                _breach("capacity", f"of {name}, {used} is held, and {pool.total} is")
-            _breach("released", f"of {name}, {used} is held, not {pool.used}")
+            used, total = books.used.get(name, 0), books.totals.get(name)
+            if total != pool.total:
+                _breach("capacity", f"of {name}, there is {total}, not {pool.total}")
+            if used != pool.used:
+                _breach("released", f"of {name}, {used} is held, not {pool.used}")
         on = books.on
         for name, agent in kernel.agents.items():
             running = agent.running
@@ -884,9 +901,8 @@ class Watch:
         Raises:
             Breach: A guarantee does not hold.
         """
-        self._books = self._new_books()
         self._folded = self._new_kernel()
-        self._note_pools(kernel)
+        self._books = self._new_books()
         for fact, cargo in self._entries():
             self._books.read(fact)
             fold(self._folded, fact, cargo)

@@ -326,6 +326,24 @@ class Workload:
                 maker = self._soon.pop(0)
             kind, detail, act = maker()
             self.commands.append(Command(number, now, kind, detail, act))
+        if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
+            self._resize_sometimes(steps)
+
+    def _resize_sometimes(self, steps: int) -> None:
+        """There is more or less than before, often while tasks wait for it."""
+        random = self._random
+        for number in range(steps, steps + max(1, steps // 10)):
+            name, amount = random.choice([*_POOLS]), random.choice([0, 1, 2, 4])
+            self.commands.append(
+                Command(
+                    number,
+                    random.random() * self.end,
+                    "resize",
+                    f"{name} {amount}",
+                    partial(self._simulation.resize, {name: amount}),
+                )
+            )
+        self.commands.sort(key=lambda command: command.at)
 
     @property
     def end(self) -> float:
@@ -569,6 +587,7 @@ class Workload:
         simulation = self._simulation
         simulation.nature.on = False
         simulation.run()
+        simulation.resize(_POOLS)
         simulation.agent(
             "all",
             capabilities={"x", "y", "z"},

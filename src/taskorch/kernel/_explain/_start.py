@@ -37,7 +37,7 @@ class _Short:
     blocker: Callable[[], Blocker]
     #: Nobody's end helps.
     hopeless: bool = False
-    #: Of a pool, its name, and how much is to be freed.
+    #: Of a pool, its name, and how much is to be freed, or how much too small it is.
     pool: str = ""
     missing: int = 0
 
@@ -195,27 +195,30 @@ class Start:
             # The router's answer was reusable, so it is not asked.
             return []
         pooled = in_pools(kernel, need)
-        refusal = self._ask(agent, pooled)
+        pools = self._pools(pooled, agent)
+        # A pool that is too small says so itself: were it large enough, what then?
+        small = [one for one in pools if one.hopeless]
+        refusal = self._ask(agent, pooled, small)
         if refusal is None:
             # If it has changed its mind, it is asked when something changes.
             known = "" if others or self._row is not bucket.head() else bucket.refusal
             if known and not any(place.has_room() for place in bucket.parked or ()):
                 return [_Short(partial(_put_off, agent, known))]
             return []
-        short = [one for one in self._pools(pooled, agent) if not one.hopeless]
+        short = [one for one in pools if not one.hopeless]
         if short:
-            refusal = self._ask(agent, pooled, short)
+            refusal = self._ask(agent, pooled, [*small, *short])
         if refusal is not None:
             return [_Short(partial(_put_off, agent, refusal))]
         # Of these pools, those without which it would refuse all the same.
         for one in list(short):
             rest = [other for other in short if other is not one]
-            if self._ask(agent, pooled, rest) is None:
+            if self._ask(agent, pooled, [*small, *rest]) is None:
                 short = rest
         return short
 
     def _ask(
-        self, agent: AgentRow, pooled: Units, freed: Sequence[_Short] = ()
+        self, agent: AgentRow, pooled: Units, freed: Sequence[_Short]
     ) -> str | None:
         """Why the allocator refuses, if as much were free as *freed* lack; or None."""
         kernel = self._kernel
@@ -365,7 +368,8 @@ class Start:
 
         found = []
         if total < need:
-            found.append(_Short(too_small, hopeless=True))
+            small = need - total
+            found.append(_Short(too_small, hopeless=True, pool=name, missing=small))
         if missing > 0:
             found.append(_Short(too_little, pool=name, missing=missing))
         return found

@@ -1,0 +1,84 @@
+"""
+How much there is: pools come, go, and change their size while work goes on.
+
+Nothing is taken from what is granted. A pool that has become smaller than what is held
+of it grants nothing until enough has been given back; one that has grown wakes those
+who wait. A request that is larger than the pool has become waits, and is explained: the
+pool may grow again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taskorch.events import PoolsChanged
+from taskorch.kernel import _queue
+from taskorch.kernel._rows import PoolRow
+from taskorch.kernel._state import KernelState
+from taskorch.model import Units
+
+
+def change(
+    kernel: KernelState,
+    totals: Iterable[tuple[str, int]],
+    now: int,
+    gone: Iterable[str] = (),
+) -> Units:
+    """
+    Let there be so much of some resources.
+
+    Args:
+        kernel: The state.
+        totals: The pools that are to be there, each with its total in millionths; the
+            others stay as they are.
+        now: The time in ns.
+        gone: Pools that are not to be there any more; one that is in use stays.
+
+    Returns:
+        Those of *totals* that are new, or were of another size.
+    """
+    pools = kernel.pools
+    wanted = sorted(dict(totals).items())
+    changed = tuple(
+        (name, total)
+        for name, total in wanted
+        if name not in pools or pools[name].total != total
+    )
+    idle = tuple(
+        sorted(
+            name
+            for name in dict.fromkeys(gone)
+            if name in pools and not pools[name].used
+        )
+    )
+    if changed or idle:
+        before = tuple((n, pools[n].total) for n, _ in changed if n in pools)
+        kernel.note(PoolsChanged, now, changed, idle, before)
+        apply(kernel, changed, idle)
+    return changed
+
+
+def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
+    """What the fact does to the state."""
+    apply(kernel, event.totals, event.gone)
+
+
+def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
+    """Set the size of the pools in *totals*, and remove those in *gone*."""
+    # Another mapping, so that whoever keeps something of these sees that it is old.
+    pools = {name: pool for name, pool in kernel.pools.items() if name not in gone}
+    for name, total in totals:
+        pool = pools.get(name)
+        if pool is None:
+            pool = pools[name] = PoolRow(name, total)
+            pool.used = _held(kernel, name)
+        pool.total = total
+        pool.owed = max(0, pool.used - total)
+    kernel.pools = pools
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def _held(kernel: KernelState, name: str) -> int:
+    """How much of *name* was granted while there was no pool of it."""
+    return sum(agent.used.get(name, 0) for agent in kernel.agents.values())
