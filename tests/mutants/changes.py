@@ -57,7 +57,9 @@ PARTS = {
     "executors": Part(
         ("executors",), ("tests/unit/executors", "tests/faults", "tests/integration")
     ),
-    "policies": Part(("policies",), ("tests/unit/policies",)),
+    "policies": Part(
+        ("policies",), ("tests/unit/policies", "tests/packaging/test_exports.py")
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 from pathlib import Path
@@ -47,8 +48,13 @@ def test_public_names_are_listed_once_and_are_public():
     assert [n for n in taskorch.__all__ if n.startswith("_") and n[:2] != "__"] == []
 
 
-def test_dir_shows_every_public_name():
-    assert set(taskorch.__all__) <= set(dir(taskorch))
+@pytest.mark.parametrize("name", ["", "policies.", "journal."])
+def test_dir_shows_every_public_name(name):
+    package = importlib.import_module(f"taskorch.{name}".rstrip("."))
+    exported = re.compile(re.escape(name) + r"(\w+)")
+    names = {found[1] for one in golden() if (found := exported.fullmatch(one))}
+    assert names
+    assert names <= set(dir(package))
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -190,7 +190,7 @@ def described(path: str, error: Any) -> list[Finding]:
         # all.
         missing = [name for name in rule if name not in value]
         return [Finding(child(path, n), "it is required, and missing") for n in missing]
-    if keyword == "additionalProperties" and rule is False:
+    if keyword == "additionalProperties":
         return _unknown_names(path, error)
     if keyword in ("anyOf", "oneOf"):
         return [Finding(path, _no_form(path, error))]

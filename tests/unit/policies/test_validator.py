@@ -407,3 +407,10 @@ def test_only_a_word_that_nobody_knows_is_a_finding(join, on_parent_failure):
     wrong = ["on_parent_failure"] if on_parent_failure == "no" else []
 
     assert paths(task) == wrong
+
+
+@pytest.mark.parametrize("on_parent_failure", ["block", "run"])
+def test_a_join_that_nobody_knows_is_a_finding(on_parent_failure):
+    task = Task("t", after=["a"], join="most", on_parent_failure=on_parent_failure)
+
+    assert paths(task) == ["join"]
