@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check test bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick mutants fast coverage at-length others others-ready wheel soak soak-ci \
+        bench-against bench-quick docs mutants fast coverage at-length others others-ready wheel soak soak-ci \
         stress stress-ci
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make mutants     plant faults, and see that tests notice: make mutants PART=kernel'
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
 	@echo '                 make bench-against REV=… beside another commit'
+	@echo 'make docs        the documentation as a site'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make clean       remove all that was made here, the environment too'
 
@@ -162,6 +163,13 @@ bench-against: $(READY)
 mutants: $(READY)
 	@$(BIN)/python -m tests.mutants --part $(or $(PART),kernel) --count $(or $(N),100) \
 	    --seed $(or $(SEED),1)
+
+# The documentation as a site: build/docs/html/index.html
+docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --group docs
+	@rm -rf build/docs && mkdir -p build/docs && cp -R docs build/docs/source
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html build/docs/source build/docs/html
+	@echo 'build/docs/html/index.html'
 
 # ------------------------------------------------------------------- housekeeping
 

@@ -1,0 +1,153 @@
+"""
+The documentation as a site: `make docs`.
+
+The pages are those that stand here, and read well without a site. What a site needs
+beside them is made of them as it is built: the tree of pages of the links of the index,
+and the reference of the docstrings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskorch import __version__ as release  # noqa: F401 - Sphinx reads it
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "taskorch"
+author = "the taskorch maintainers"
+project_copyright = author
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.mermaid",
+]
+myst_fence_as_directive = ["mermaid"]
+html_theme = "furo"
+html_title = "taskorch"
+exclude_patterns = ["**/_*"]
+suppress_warnings = [
+    # A link to a file that is no page leads to the repository.
+    "myst.xref_missing",
+    # Annotations name classes that several packages offer.
+    "ref.python",
+]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "separated"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_attr_annotations = False
+
+#: The packages of the reference, and what each is for.
+PACKAGES = {
+    "taskorch": "A first program",
+    "taskorch.model": "Tasks, resources and what is said of them",
+    "taskorch.protocols": "Protocols",
+    "taskorch.policies": "Policies",
+    "taskorch.workflows": "Workflows",
+    "taskorch.events": "Events, as classes",
+    "taskorch.errors": "Errors",
+    "taskorch.journal": "Journals",
+    "taskorch.logs": "Logs",
+    "taskorch.telemetry": "Telemetry",
+    "taskorch.testing": "Testing",
+    "taskorch.testing.laws": "Laws",
+    "taskorch.frontends.workspace": "Task files",
+    "taskorch.frontends.suite": "Test suites",
+}
+_GROUP = re.compile(
+    r"- \*\*(?P<caption>[^*]+)\*\*: (?P<links>.*?)(?=\n- |\Z)", re.DOTALL
+)
+_LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
+
+
+def _tree(caption: str, pages: list[str]) -> str:
+    inside = "\n".join([f":caption: {caption}", ":hidden:", "", *pages])
+    return f"\n```{{toctree}}\n{inside}\n```\n"
+
+
+def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
+    """Give the index the tree of the pages that it names."""
+    if page != "index":
+        return
+    for group in _GROUP.finditer(source[0]):
+        pages = _LINK.findall(group["links"])
+        if group["caption"] == "Reference":
+            pages += [f"reference/api/{name}" for name in PACKAGES]
+        source[0] += _tree(group["caption"], pages)
+    decisions = sorted(Path(app.srcdir).glob("decisions/[0-9]*.md"))
+    names = ["glossary", *(f"decisions/{one.stem}" for one in decisions)]
+    source[0] += _tree("Words and decisions", names)
+
+
+def public_names(package: str) -> list[str]:
+    """What is to be imported from *package*, in the order of the alphabet."""
+    module = import_module(package)
+    names = getattr(module, "__all__", None) or dir(module)
+    return sorted(
+        name
+        for name in names
+        if name[0] != "_"
+        and getattr(getattr(module, name), "__module__", "").startswith("taskorch")
+    )
+
+
+def write_reference(app: Sphinx) -> None:
+    """Write a page of the reference for each package."""
+    folder = Path(app.srcdir) / "reference/api"
+    folder.mkdir(exist_ok=True)
+    #: What another page has already, and is to be found there.
+    told: set[int] = set()
+    for package, title in PACKAGES.items():
+        module = import_module(package)
+        lines = [title, "=" * len(title), "", f"``{package}``", ""]
+        lines += [*for_sphinx((inspect.getdoc(module) or "").splitlines()), ""]
+        for name in public_names(package):
+            value = getattr(module, name)
+            again = id(value) in told
+            told.add(id(value))
+            if inspect.isclass(value):
+                lines += [f".. autoclass:: {package}.{name}", "   :members:"]
+                if getattr(value, "_is_protocol", False):
+                    # Nobody makes one.
+                    lines += ["   :exclude-members: __init__"]
+            elif callable(value):
+                lines += [f".. autofunction:: {package}.{name}"]
+            else:
+                continue
+            lines += ["   :no-index:", ""] if again else [""]
+        (folder / f"{package}.rst").write_text("\n".join(lines), encoding="utf-8")
+
+
+def for_sphinx(lines: list[str]) -> list[str]:
+    """Our docstrings set code as Markdown does: `so`, and by indenting it."""
+    found: list[str] = []
+    for line in lines:
+        if line[:1] == " " and found and not found[-1]:
+            before = next(filter(None, reversed(found)), "")
+            if before[:1] != " ":
+                found += ["::", ""]
+        found.append(re.sub(r"(?<![`:])`([^`]+)`(?!`)", r"``\1``", line))
+    return found
+
+
+def change_docstring(_app: Sphinx, *rest: Any) -> None:
+    """Let a docstring be read as it is meant."""
+    lines: list[str] = rest[-1]
+    lines[:] = for_sphinx(lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Take part in building."""
+    app.connect("builder-inited", write_reference)
+    app.connect("source-read", add_trees)
+    # Before napoleon.
+    app.connect("autodoc-process-docstring", change_docstring, priority=400)
