@@ -89,14 +89,23 @@ def isolation() -> list[str]:
     return []
 
 
+class WorkerDiedError(SystemExit):
+    """A worker has ended by itself."""
+
+
 class Helper:
     """A worker in *folder*, which nobody else works in, and *tests* of those there."""
 
     def __init__(self, folder: Path, tests: list[str]) -> None:
-        (folder / "tmp").mkdir()
         self.folder = folder
+        self.tests = tests
+        self._begin()
+
+    def _begin(self) -> None:
+        folder = self.folder
+        (folder / "tmp").mkdir()
         self.process = subprocess.Popen(
-            [*isolation(), sys.executable, "-m", "tests.mutants.worker", *tests],
+            [*isolation(), sys.executable, "-m", "tests.mutants.worker", *self.tests],
             cwd=folder,
             env={
                 # Nobody else measures here.
@@ -112,12 +121,31 @@ class Helper:
             text=True,
         )
 
+    def attempt(self, order: Any) -> Any:
+        """The answer to *order*; a change may end all processes there, this one too."""
+        began = time.monotonic()
+        try:
+            return self.tell(order)
+        except (WorkerDiedError, OSError):
+            self.end()
+            shutil.rmtree(self.folder)
+            copied(self.folder)
+            self._begin()
+            self.hear()
+        took = time.monotonic() - began
+        return {
+            "by": "all tests",
+            "how": "lose their process",
+            "ran": 0,
+            "seconds": took,
+        }
+
     def hear(self) -> Any:
         line = self.process.stdout.readline()
         if not line:
             log = (self.folder / "log").read_text(errors="replace")
             self.end()
-            raise SystemExit(f"the tests cannot be run here:\n{log[-3000:]}")
+            raise WorkerDiedError(f"the tests cannot be run here:\n{log[-3000:]}")
         return json.loads(line)
 
     def tell(self, order: Any) -> Any:
@@ -210,7 +238,8 @@ def in_parallel(helpers: list[Helper], orders: list[Any]) -> Iterator[tuple[int,
         try:
             while not waiting.empty():
                 number, order = waiting.get_nowait()
-                done.put((number, helper.tell(order)))
+                ask = helper.attempt if "mutant" in order else helper.tell
+                done.put((number, ask(order)))
         except BaseException as error:
             done.put((-1, error))
 
