@@ -288,7 +288,7 @@ class TaskOrchestrator:
 
         Under an id, or an idempotency key, that is known, it is the task that is there:
         the one with the same type, payload and dependencies. Its options may be others
-        (priority, requires, resources, timeout, deadline, not_before, retry,
+        (priority, requires, resources, timeout, expected, deadline, not_before, retry,
         idempotent, metadata): if it has not ended it takes them, from its next attempt.
 
         Args:
@@ -308,7 +308,9 @@ class TaskOrchestrator:
         """
         Submit tasks, all or none. `after` may name later tasks of the same batch.
 
-        What is known already is taken as `submit_task` takes it.
+        They are submitted at one instant: where it is known how long they take, those
+        of equal priority start in the order of their latest finish times, the critical
+        path first. What is known already is taken as `submit_task` takes it.
 
         Raises:
             UsageError: One was refused, and so none was accepted.

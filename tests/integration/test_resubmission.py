@@ -33,6 +33,7 @@ OPTIONS = {
     "requires": ("gpu",),
     "resources": Resources(cpu=0.5),
     "timeout": 30.0,
+    "expected": 20.0,
     "deadline": 60.0,
     "not_before": 0.001,
     "retry": RetryPolicy(3),

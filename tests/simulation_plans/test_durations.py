@@ -10,6 +10,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
+from taskorch.policies import FifoQueue
 
 
 def lengths(report):
@@ -139,3 +140,24 @@ def test_events_kept_in_memory_are_no_hindrance():
     orch = TaskOrchestrator(journal=MemoryJournal(keep_events=True))
     orch.simulate(chain("a"), 1)
     assert list(orch._rt.memory.events()) == []
+
+
+def test_what_must_end_first_starts_first():
+    """The median of a distribution counts; what is drawn from it does not."""
+    kinds = ("short", "drawn", "long")
+    tasks = [Task.call(work, id=kind, type=kind) for kind in kinds]
+    drawn = {"short": 1, "drawn": lambda task, random: random.choice([3, 5]), "long": 9}
+    report = TaskOrchestrator(concurrency=1).simulate(tasks, drawn)
+    assert [one.task_id for one in report.schedule] == ["long", "drawn", "short"]
+    fifo = TaskOrchestrator(concurrency=1, queue=FifoQueue()).simulate(tasks, drawn)
+    assert [one.task_id for one in fifo.schedule] == list(kinds)
+
+
+def test_what_a_task_is_expected_to_take():
+    """Where `durations` does not name it; and before what was measured."""
+    tasks = [Task.call(work, id=name, expected=7) for name in "ab"]
+    report = TaskOrchestrator().simulate(tasks)
+    assert lengths(report) == {"a": 7, "b": 7}
+    assert lengths(TaskOrchestrator().simulate(tasks, {"a": 1})) == {"a": 1, "b": 7}
+    unsaid = TaskOrchestrator().simulate(tasks, lambda task: None)
+    assert lengths(unsaid) == {"a": 7, "b": 7}

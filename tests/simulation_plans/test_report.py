@@ -136,22 +136,22 @@ def test_the_sentences():
     ]
     text = str(orch.simulate(tasks, {"work": 60, **{f"x{n}": 30 for n in range(7)}}))
     assert text.splitlines() == [
-        "10 tasks would take 4 min.",
+        "10 tasks would take 3 min 30 s.",
         "Its critical path takes 1 min 30 s: t2 → x0.",
         (
             "No schedule takes less than 3 min 15 s with what there is: this one is "
-            "23 % above that."
+            "7.7 % above that."
         ),
         "In use, at the peak and on average:",
-        "  slots     2 of 2  1.62",
-        "  cpu       3 of 8  1.12",
-        "  agent a0  1 of 1  0.125",
-        "  agent a1  1 of 1  0.125",
-        "  agent a2  1 of 1  0.125",
-        "  agent a3  1 of 1  0.125",
-        "  agent a4  1 of 1  0.125",
+        "  slots     2 of 2  1.86",
+        "  cpu       3 of 8  1.29",
+        "  agent a0  1 of 1  0.143",
+        "  agent a1  1 of 1  0.143",
+        "  agent a2  1 of 1  0.143",
+        "  agent a3  1 of 1  0.143",
+        "  agent a4  1 of 1  0.143",
         "  … and 2 more agents",
-        "One more slot would save 38 %: it would take 2 min 30 s.",
+        "One more slot would save 29 %: it would take 2 min 30 s.",
         (
             "One more agent for x0 or one more agent for x1 or one more agent for x2 or "
             "one more agent for x3 or one more agent for x4 or … would save nothing by "

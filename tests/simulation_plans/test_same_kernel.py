@@ -16,6 +16,7 @@ def plans(draw):
     tasks, lengths, flaky = [], {}, {}
     for n in range(draw(st.integers(1, 9))):
         name = f"t{n}"
+        lengths[name] = float(draw(st.integers(0, 5)))
         above = draw(st.sets(st.integers(0, n - 1), max_size=2)) if n else []
         tasks.append(
             Task(
@@ -28,9 +29,10 @@ def plans(draw):
                 retry=_TWICE,
                 join=draw(st.sampled_from(["all", "finished"])),
                 not_before=draw(st.sampled_from([None, None, 4.0])),
+                # What a simulation is told, the orchestrator has to know, too.
+                expected=lengths[name],
             )
         )
-        lengths[name] = float(draw(st.integers(0, 5)))
         flaky[name] = draw(st.booleans())
     return tasks, lengths, flaky
 

@@ -56,6 +56,7 @@ def everything() -> Workflow:
             requires=["gpu", "kind"],
             resources=Resources(cpu=0.5, licence=1),
             timeout=5,
+            expected=0,
             deadline=datetime(2100, 1, 31, 12, 30, tzinfo=UTC),
             not_before=0,
             retry=RetryPolicy(
@@ -197,6 +198,7 @@ BAD = [
     ),
     ({"tasks": {"a": {"type": "x", "resources": [1]}}}, "tasks.a.resources", True),
     ({"tasks": {"a": {"type": "x", "timeout": 0}}}, "tasks.a.timeout", True),
+    ({"tasks": {"a": {"type": "x", "expected": -1}}}, "tasks.a.expected", True),
     ({"tasks": {"a": {"type": "x", "timeout": "1"}}}, "tasks.a.timeout", True),
     ({"tasks": {"a": {"type": "x", "deadline": 0}}}, "tasks.a.deadline", True),
     ({"tasks": {"a": {"type": "x", "deadline": "tomorrow"}}}, "tasks.a.deadline", True),

@@ -707,6 +707,7 @@ def _is_bare(task: Task) -> bool:
         and task.resources is NO_RESOURCES
         and task.timeout is None
         and task.retry is NO_RETRY
+        and task.expected is None
         and task.deadline is None
         and task.not_before is None
         and task.idempotency_key is None

@@ -48,6 +48,9 @@ from taskorch.kernel._history import remember as remember
 from taskorch.kernel._history import row_extra as row_extra
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import Kernel as Kernel
+from taskorch.kernel._latest_finish import assumed as assumed
+from taskorch.kernel._latest_finish import latest_finish_first as latest_finish_first
+from taskorch.kernel._latest_finish import typical_ns as typical_ns
 from taskorch.kernel._options import Change as Change
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL

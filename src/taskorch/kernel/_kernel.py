@@ -18,6 +18,7 @@ from taskorch.kernel import (
     _driving,
     _edges,
     _faults,
+    _latest_finish,
     _leases,
     _options,
     _pools,
@@ -51,6 +52,7 @@ class Kernel(KernelState):
     # A task comes, or is to wait for more.
     bucket: Final = _queue.bucket_of
     consider: Final = _admission.consider
+    in_order: Final = _latest_finish.in_order
     accept: Final = _admission.accept
     submit_general: Final = _admission.submit
     add_parents: Final = _edges.add_parents

@@ -159,6 +159,8 @@ class Explanation:
         cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
         retries: Why each attempt after the first was made, as the retry policy said.
+        order: What puts it behind the first of those with the same requirements, if
+            that was submitted at the same time.
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
     """
@@ -178,6 +180,7 @@ class Explanation:
     cause: str = ""
     retries: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    order: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -205,6 +208,8 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self._first_line()]
+        if self.order:
+            lines.append(f"{self.order}.")
         if self.state is not TaskState.COMPLETED:
             lines += _sentences(self.blockers, self.more_agents)
         if self.then:

@@ -27,6 +27,7 @@ class _Shared(TypedDict, total=False):
     on_parent_failure: OnParentFailure
     requires: Iterable[str] | None
     resources: Resources | Mapping[str, float]
+    expected: float | timedelta | None
     deadline: float | timedelta | datetime | None
     not_before: float | timedelta | datetime | None
     retry: RetryPolicy

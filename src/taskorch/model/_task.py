@@ -126,6 +126,9 @@ class Task(Generic[T]):
             type.
         resources: What it holds while it runs.
         timeout: Seconds that one attempt may run.
+        expected: Seconds that an attempt is expected to take: what must end first of a
+            batch starts first, and `simulate` knows how long it takes. None: as long as
+            those of its type have taken.
         deadline: When it must have ended: seconds from submission, or an aware
             datetime.
         not_before: When it may start: seconds from submission, or an aware datetime.
@@ -150,6 +153,7 @@ class Task(Generic[T]):
         default=NO_RESOURCES, kw_only=True, converter=_resources
     )
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
+    expected: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
     deadline: float | datetime | None = attrs.field(
         default=None, kw_only=True, converter=_moment
     )

@@ -21,6 +21,11 @@ class PriorityQueue:
     Tasks of equal standing run in the order of their submission; with `aging=0` all
     do.
 
+    Tasks of one batch, or one workflow, are submitted at one instant. Where it is known
+    how long they take, those of equal priority run in the order of their latest finish
+    times: first what the rest of the batch waits for longest, the critical path, and
+    of equals the longest. Not with `aging=0`.
+
     Args:
         aging: Seconds of waiting that one level of priority is worth.
         max_queued: How many tasks may wait for an agent or for resources; one more is

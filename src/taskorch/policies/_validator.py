@@ -136,6 +136,7 @@ def _is_plain(task: Task) -> bool:
         task.id is None
         and isinstance(task.after, tuple | list)
         and not task.after
+        and task.expected is None
         and task.deadline is None
         and task.not_before is None
         and task.idempotency_key is None
@@ -264,6 +265,10 @@ def _timeout_problem(value: object) -> str | None:
     return None if value is None else _seconds_problem(value, zero=False)
 
 
+def _expected_problem(value: object) -> str | None:
+    return None if value is None else _seconds_problem(value, zero=True)
+
+
 def _deadline_problem(value: object) -> str | None:
     return None if value is None else _moment_problem(value, zero=False)
 
@@ -306,6 +311,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("priority", _priority_problem),
     ("resources", _resources_problem),
     ("timeout", _timeout_problem),
+    ("expected", _expected_problem),
     ("deadline", _deadline_problem),
     ("not_before", _not_before_problem),
     ("retry", _retry_problem),

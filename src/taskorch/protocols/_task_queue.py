@@ -17,7 +17,9 @@ class Order:
 
     Lower keys start first, equal ones in the order of submission. It is either a
     *key*, or a rule: with `aging`, the key is the time of submission less priority
-    times `aging` seconds; with `aging=0` that is first in, first out.
+    times `aging` seconds; with `aging=0` that is first in, first out. Under the rule
+    tasks of one batch have equal keys, and come in the order of their latest finish
+    times, where it is known how long they take; but not with `aging=0`.
 
     Attributes:
         key: A number, or a tuple of numbers and strings; all keys of one queue must be

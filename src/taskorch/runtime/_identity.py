@@ -39,6 +39,7 @@ OPTIONS: Final = (
     "requires",
     "resources",
     "timeout",
+    "expected",
     "deadline",
     "not_before",
     "retry",

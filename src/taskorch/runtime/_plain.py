@@ -15,7 +15,16 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 
 from taskorch.errors import UsageError
-from taskorch.kernel import Bucket, Kernel, PolicyFault, Spec, TaskRow
+from taskorch.kernel import (
+    Bucket,
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    assumed,
+    latest_finish_first,
+    typical_ns,
+)
 from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH
@@ -31,6 +40,7 @@ from taskorch.runtime._translation import (
     is_simple,
     needs_of,
     options_of,
+    said_ns,
     spec_of,
 )
 from taskorch.runtime._work import NO_KWARGS, Work, capture
@@ -77,7 +87,15 @@ class Batch:
     collector.
     """
 
-    __slots__ = ("are_shared", "buckets", "documents", "ids", "works")
+    __slots__ = (
+        "are_expected",
+        "are_linked",
+        "are_shared",
+        "buckets",
+        "documents",
+        "ids",
+        "works",
+    )
 
     def __init__(self) -> None:
         self.works: list[Work] = []
@@ -88,6 +106,10 @@ class Batch:
         self.ids: Sequence[str | None] = ()
         #: The tasks are those of a workflow, which other runs have too.
         self.are_shared: bool = False
+        #: Of some it is said how long they take.
+        self.are_expected: bool = False
+        #: Some wait for others.
+        self.are_linked: bool = False
 
 
 _set_attribute: Final = object.__setattr__
@@ -157,7 +179,7 @@ class Plain:
         rt = self._rt
         return rt.committer is None and rt.deciders.is_structural
 
-    def _fill(  # noqa: C901, PLR0912 - the hot path, written out
+    def _fill(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         self, batch: Batch, tasks: Sequence[Task], link: Link | None
     ) -> bool:
         """Make the works of *tasks*; whether that is all that they need."""
@@ -208,8 +230,11 @@ class Plain:
                     return False
                 if above:
                     work._above, work._after = above, None
+                    batch.are_linked = True
             work._task = task
-            if write is not None and not work._kwargs:
+            expects = task.expected is not None
+            batch.are_expected |= expects
+            if write is not None and not work._kwargs and not expects:
                 documents.append(write(work._args))
             elif committer is not None:
                 documents.append(committer.journal.document(task))
@@ -247,7 +272,8 @@ class Plain:
         rt = self._rt
         kernel = rt.kernel
         works, buckets = batch.works, batch.buckets
-        if not self._is_agreed(batch, now):
+        kinds = dict(zip(buckets, works, strict=True))
+        if not self._is_agreed(kinds, now):
             return None
         known, gone = kernel.tasks.keys(), kernel.retired.keys()
         if not (known.isdisjoint(batch.ids) and gone.isdisjoint(batch.ids)):
@@ -256,7 +282,13 @@ class Plain:
             rt.committer.documents.update(zip(works, batch.documents, strict=True))
         submit = kernel.submit
         prefix, numbers = rt.id_parts
-        ids = batch.ids or repeat(None)
+        ids: Iterable[str | None] = batch.ids or repeat(None)
+        order = self._order_of(batch, kinds)
+        if order is not None:
+            works = [works[place] for place in order]
+            buckets = [buckets[place] for place in order]
+            if batch.ids:
+                ids = [batch.ids[place] for place in order]
         for number, (work, bucket, name) in enumerate(
             zip(works, buckets, ids, strict=False), 1
         ):
@@ -277,17 +309,42 @@ class Plain:
             if not number % _SLICE:
                 # So that not all of its facts are there at once.
                 rt.publish()
-        return works
+        return batch.works
 
-    def _is_agreed(self, batch: Batch, now: int) -> bool:
+    def _order_of(
+        self, batch: Batch, kinds: Mapping[Bucket, Work]
+    ) -> Sequence[int] | None:
+        """The places of *batch* in the order to take it in; None: as it stands."""
+        if not self._rt.kernel.deciders.aging_ns or len(batch.works) == 1:
+            return None
+        measured = {bucket: typical_ns(bucket.type_row) for bucket in kinds}
+        works = batch.works
+        known: list[int | None]
+        if batch.are_expected:
+            known = [
+                measured[bucket] if (said := said_ns(work._task)) is None else said
+                for work, bucket in zip(works, batch.buckets, strict=True)
+            ]
+        elif not any(measured.values()) or (
+            len(set(measured.values())) == 1 and not batch.are_linked
+        ):
+            return None
+        else:
+            known = [measured[bucket] for bucket in batch.buckets]
+        lengths = assumed(known)
+        if lengths is None:
+            return None
+        return latest_finish_first(works, [work._above for work in works], lengths)
+
+    def _is_agreed(self, kinds: Mapping[Bucket, Work], now: int) -> bool:
         """
-        Under the lock: whether nobody need be asked about any of *batch*.
+        Under the lock: whether nobody need be asked about any task of *kinds*.
 
         Our own policies are asked once about each kind of task; those of the user's
         see every task until they say that they need not.
         """
         kernel = self._rt.kernel
-        for bucket, work in dict(zip(batch.buckets, batch.works, strict=True)).items():
+        for bucket, work in kinds.items():
             if bucket.forgotten:
                 return False
             if kernel.plain and bucket.checked == kernel.agents_version:
@@ -306,9 +363,7 @@ class Plain:
                 # It is asked about properly, and refused by its name.
                 return False
         version = kernel.agents_version
-        return kernel.plain and all(
-            bucket.checked == version for bucket in dict.fromkeys(batch.buckets)
-        )
+        return kernel.plain and all(bucket.checked == version for bucket in kinds)
 
 
 def _any_named(tasks: Iterable[Task]) -> bool:

@@ -30,6 +30,7 @@ from taskorch.kernel import (
     Terms,
     find_ring,
     hangs_on,
+    typical_ns,
 )
 from taskorch.model import (
     TERMINAL,
@@ -59,6 +60,7 @@ from taskorch.runtime._translation import (
     needs_of_task,
     options_of,
     portable,
+    said_ns,
     spec_of,
     terms_of,
     unchecked_terms,
@@ -303,7 +305,9 @@ class Submission:
             self._note_names(entry, admitted.row)
             if committer is not None:
                 committer.documents[entry.work] = entry.document
+        for admitted in kernel.in_order(accepted, list(map(_length, fresh))):
             kernel.accept(admitted, now)
+        for entry in fresh:
             if entry.again is not None:
                 self._replace(entry.again, entry.work, now)
         for entry in entries:
@@ -635,6 +639,17 @@ class Submission:
             row.named = True
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = row.id
+
+
+def _length(entry: Entry) -> int | None:
+    """How long the task of *entry* takes, in ns, if that is known."""
+    wait = None if entry.terms is None else entry.terms.wait
+    if wait is None:
+        said = said_ns(entry.task)
+        return typical_ns(entry.bucket.type_row) if said is None else said
+    # When an event comes, nobody knows; the time of a timer is known.
+    event, timeout, _ = wait
+    return 0 if event is not None or timeout is None else timeout
 
 
 def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[str]:

@@ -29,7 +29,7 @@ from taskorch.model import (
     Task,
     Wait,
 )
-from taskorch.model._limits import NS
+from taskorch.model._limits import MAX_SECONDS, NS
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
@@ -169,19 +169,40 @@ def options_of(task: Task) -> Any:
 
 def is_bare(task: Task) -> bool:
     """Whether nothing of *task* is its own but the payload."""
-    return task.id is None and task.after == () and is_simple(task)
+    return (
+        task.id is None
+        and task.after == ()
+        and task.expected is None
+        and is_simple(task)
+    )
 
 
 def is_simple(task: Task) -> bool:
-    """Whether nothing of *task* is its own but payload, id, and what it waits for."""
+    """
+    Whether little of *task* is its own.
+
+    It is its payload, its id, what it waits for, and how long it is expected to take.
+    """
     return (
-        task.deadline is None
+        (task.expected is None or _is_expected(task.expected))
+        and task.deadline is None
         and task.not_before is None
         and task.idempotency_key is None
         and task.metadata is None
         and task.join == "all"
         and task.on_parent_failure == "block"
     )
+
+
+def _is_expected(seconds: object) -> bool:
+    """Whether *seconds* is well formed as what a task is expected to take."""
+    return type(seconds) in (int, float) and 0 <= seconds <= MAX_SECONDS  # type: ignore[operator]
+
+
+def said_ns(task: Task | None) -> int | None:
+    """How long *task* takes, in ns, if the user has said so."""
+    expected = None if task is None else task.expected
+    return None if expected is None else round(expected * NS)
 
 
 def terms_of(task: Task, parents: int) -> Terms | None:

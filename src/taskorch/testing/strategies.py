@@ -199,6 +199,7 @@ def tasks(**parts: Any) -> Strategy[Task]:
         "requires": st.none() | _some_types(),
         "resources": st.just(Resources()) | resources(),
         "timeout": st.none() | _seconds(zero=False),
+        "expected": st.none() | _seconds(),
         "deadline": st.none() | _seconds(zero=False),
         "not_before": st.none() | _seconds(),
         "retry": st.just(RetryPolicy()) | retry_policies(),

@@ -363,9 +363,9 @@ class _Reader:
         known = {name: said[name] for name in said if name in RETRY}
         return self._made(path, RetryPolicy, known) or NO_RETRY
 
-    def seconds(self, path: str, value: object) -> float | None:
+    def seconds(self, path: str, value: object, *, zero: bool = False) -> float | None:
         try:
-            return check_seconds("it", value, zero=False)
+            return check_seconds("it", value, zero=zero)
         except InvalidTaskError as error:
             self._fault(path, error.message.removeprefix("it: "))
             return None
@@ -459,6 +459,7 @@ _OPTIONS: Final[dict[str, Callable[[_Reader, str, object], Any]]] = {
     "requires": _Reader.names,
     "resources": _Reader.resources,
     "timeout": _Reader.seconds,
+    "expected": partial(_Reader.seconds, zero=True),
     "deadline": partial(_Reader.moment, zero=False),
     "not_before": partial(_Reader.moment, zero=True),
     "retry": _Reader.retry,

@@ -114,6 +114,18 @@ def explain(
         f"{kind}: {message}" if kind else "",
         cause,
         _retries(row),
+        order="" if position is None or position == 1 else _order(kernel, row),
+    )
+
+
+def _order(kernel: KernelState, row: TaskRow) -> str:
+    """Why *row* comes after the first of its bucket, if that came at the same time."""
+    head = row.bucket.head()
+    if head is None or head.key != row.key or not kernel.deciders.aging_ns:
+        return ""
+    return (
+        f"{head.id} came at the same time: of such tasks that one is first which must "
+        "end first, where it is known how long they take, and then the longest"
     )
 
 

@@ -46,6 +46,8 @@ Length: TypeAlias = int | Callable[[Random], int]
 
 #: What the tasks call that a workflow adds by itself, and that do no work.
 _IDLE: Final = (_steps.gate, _steps.gathered)
+#: Draws by which a distribution is known.
+_DRAWS: Final = 5
 #: Types that a message names.
 _SHOWN: Final = 5
 
@@ -103,6 +105,8 @@ class Odds:
     """What is known of every task of a plan, before anything is drawn."""
 
     lengths: Sequence[Length]
+    #: How long each is expected to take, in ns: what is known before it is done.
+    expected: Sequence[int]
     failures: Sequence[Callable[[int], Failing] | None] | None
 
 
@@ -127,8 +131,10 @@ def odds_of(
     Raises:
         InvalidTaskError: Something in it is malformed, or nothing is known of a type.
     """
+    lengths = _Lengths(durations, history, spread=spread).of(plan)
     return Odds(
-        _Lengths(durations, history, spread=spread).of(plan),
+        lengths,
+        _expected(lengths),
         None if failures is None else _failures(plan, failures),
     )
 
@@ -163,7 +169,7 @@ class _Lengths:
                 self._called(given, plan.task(number)) for number in range(len(plan))
             ]
         elif given is None:
-            found = [self._by_type(task.type) for task in plan.tasks]
+            found = [self._unsaid(task) for task in plan.tasks]
         else:
             found = [nanoseconds("durations", given)] * len(plan)
         missing: dict[str, None] = {}
@@ -194,7 +200,7 @@ class _Lengths:
             name = plan.tasks[number].type
             what = given.get(name)
         if what is None:
-            return self._by_type(name)
+            return self._unsaid(plan.tasks[number])
         if callable(what):
             return self._called(what, plan.task(number))
         return nanoseconds(f"durations[{name!r}]", what)
@@ -208,8 +214,13 @@ class _Lengths:
             return lambda random: nanoseconds(what, fn(task, random))
         seconds = fn(task)
         if seconds is None:
-            return self._by_type(task.type)
+            return self._unsaid(task)
         return nanoseconds(what, seconds)
+
+    def _unsaid(self, task: Task) -> Length | None:
+        if task.expected is not None:
+            return nanoseconds("expected", task.expected)
+        return self._by_type(task.type)
 
     def _by_type(self, kind: str) -> Length | None:
         if kind not in self._measured:
@@ -259,6 +270,24 @@ def _measured(lengths: Sequence[int] | None, spread: bool) -> Length | None:
     if spread:
         return lambda random: lengths[random.randrange(last + 1)]
     return lengths[round(last * 0.5)]
+
+
+def _expected(lengths: Sequence[Length]) -> list[int]:
+    """
+    How long each is expected to take.
+
+    Of what is drawn it is the median of a few draws that no attempt makes; they are the
+    same for like distributions, so chance puts none of these before another.
+    """
+    random = Random()  # noqa: S311 - for chance, not for secrets
+    found: list[int] = []
+    for length in lengths:
+        if isinstance(length, int):
+            found.append(length)
+            continue
+        random.seed("expected")
+        found.append(sorted(length(random) for _ in range(_DRAWS))[_DRAWS // 2])
+    return found
 
 
 # -- which fail --------------------------------------------------------------------
@@ -338,6 +367,7 @@ class Chance:
             length if isinstance(length, int) else self._draw(length, number, 1)
             for number, length in enumerate(odds.lengths)
         ]
+        self.expected: Sequence[int] = odds.expected
         self.may_fail: bool = odds.failures is not None
 
     def again(self, number: int, attempt: int) -> int:

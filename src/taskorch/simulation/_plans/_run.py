@@ -178,7 +178,8 @@ class _Run:
                 ) from fault.error
         if refused:
             admitted = self._without_refused(admitted)
-        for consent in admitted:
+        expected = [self.chance.expected[consent.row.cargo] for consent in admitted]
+        for consent in kernel.in_order(admitted, expected):
             kernel.accept(consent, now)
 
     def _parents(self, rows: list[TaskRow], place: int) -> list[TaskRow]:

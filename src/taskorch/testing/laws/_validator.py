@@ -54,6 +54,7 @@ _FIELDS: Final[dict[str, tuple[Any, ...]]] = {
     "requires": ("gpu", ("",), None, (), ("gpu",)),
     "resources": ({"cpu": 1}, Resources(), Resources(cpu=1), Resources(cpu=1e9)),
     "timeout": (-1, "soon", None, 5.0, 1e6),
+    "expected": (-1, "soon", None, 0, 5.0),
     "deadline": (-1, datetime(2100, 1, 1), None, 100.0, 1e6),  # noqa: DTZ001 - a fault
     "not_before": (-1, "now", None, 0, 10.0),
     "retry": (3, RetryPolicy(), RetryPolicy(2), RetryPolicy(1_000)),

@@ -147,6 +147,7 @@ def some_task(random: Random) -> Task:
     not_before = random.choice((None, None, 0, 2.5, 60))
     limits: dict[str, Any] = {
         "timeout": random.choice((None, None, 0.001, 30, 86_400.0)),
+        "expected": random.choice((None, None, 0, 30)),
         "not_before": not_before,
         "deadline": random.choice(
             (None, None, 100.0, 1e6, datetime(2100, 1, 1, tzinfo=UTC))
