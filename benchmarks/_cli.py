@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{entry.name:16} {_first_line(entry)}")
         return 0
     chosen = [cases[name] for name in options.only or cases]
-    run = Run(quick=options.quick)
+    run = Run(quick=options.quick, psplib=options.psplib)
     began = perf_counter()
     print(_report.machine_line())
     print(_report.heading(), flush=True)
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for entry in chosen:
         if entry.missing:
             print(f"{_report.title(entry.name)} skipped: needs {_list(entry.missing)}")
+            continue
+        if entry.given and run.psplib is None:
+            print(f"{_report.title(entry.name)} skipped: needs --psplib FOLDER")
             continue
         print(_report.title(entry.name), flush=True)
         faulthandler.dump_traceback_later(_LIMIT, exit=True)
@@ -85,6 +88,12 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all samples to FILE as well"
+    )
+    parser.add_argument(
+        "--psplib",
+        type=Path,
+        metavar="FOLDER",
+        help="projects in Patterson's format with their optimum.csv, to be scheduled",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the cases, run nothing"

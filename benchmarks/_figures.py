@@ -21,6 +21,7 @@ class Unit(enum.Enum):
     BYTES = "B"
     MEGABYTES = "MB"
     RATIO = "x"
+    PER_CENT = "%"
     PER_SECOND = "/s"
     PER_MINUTE = "/min"
 
@@ -37,6 +38,8 @@ class Unit(enum.Enum):
             return f"{_digits(value)} MB"
         if self is Unit.RATIO:
             return f"{_digits(value)}x"
+        if self is Unit.PER_CENT:
+            return f"{_digits(value)} %"
         for factor, letter in ((1e6, " M"), (1e3, " k")):
             if value >= factor:
                 return f"{_digits(value / factor)}{letter}{self.value}"

