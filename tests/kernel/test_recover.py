@@ -198,7 +198,8 @@ def test_what_a_new_life_tells():
         "TaskRetrying",
         "TaskSuspended",
     ]
-    assert machine.told(OrchestratorStarted) == [(2,)]
+    slots = machine.kernel.config.concurrency
+    assert machine.told(OrchestratorStarted) == [(2, slots)]
     assert machine.told(AgentLost) == [
         ("local", "the orchestrator has started anew"),
         ("a", "the orchestrator has started anew"),

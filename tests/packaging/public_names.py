@@ -17,6 +17,7 @@ PACKAGES = (
     "model",
     "policies",
     "protocols",
+    "reading",
     "workflows",
 )
 

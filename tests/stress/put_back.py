@@ -28,7 +28,7 @@ from taskorch.runtime._committer import Committer
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._recovery import Recovery
+from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._waiting import Waiting, _Watch
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +70,9 @@ def cut_short(patch):
 def clock_of_tasks_in_memory(patch):
     plant(
         patch,
-        Recovery._restore,
-        "self._last, self._at_ns = until, restoration.at_ns",
-        "self._last = until",
+        Rereading._restore,
+        "self.last, self.at_ns = until, restoration.at_ns",
+        "self.last = until",
     )
 
 

@@ -753,9 +753,11 @@ class OrchestratorStarted(Event):
 
     Attributes:
         epoch: The number of this life; with the number of an attempt, its fence.
+        concurrency: How many attempts run at once at the most; 0: nobody has said it.
     """
 
     epoch: int = 1
+    concurrency: int = 0
 
 
 @frozen

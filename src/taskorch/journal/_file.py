@@ -17,7 +17,7 @@ from taskorch.journal._layout import RESTORE, create_tables
 Durability: TypeAlias = Literal["power", "process"]
 
 #: How every file of SQLite begins.
-_MAGIC: Final = b"SQLite format 3\0"
+MAGIC: Final = b"SQLite format 3\0"
 #: How long to wait for a lock of somebody else's, in seconds.
 _PATIENCE: Final = 5.0
 #: Memory for pages, in KiB: what a large group changes is written but once then.
@@ -51,6 +51,7 @@ _PASSING: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 #: What a page that the disk refused to read is called too.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: How SQLite and the disk complain: damaged text does not decode, and SQLITE_NOMEM is
@@ -70,27 +71,77 @@ def may_be_unread(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _kind(error) in _DAMAGE
 
 
+def advice(error: BaseException) -> str:
+    """What to do if *error* keeps somebody from reading."""
+    if isinstance(error, sqlite3.Error) and _kind(error) in _LOCKED:
+        return "another program has locked it: end that one, then ask again"
+    return "ask again; if that does not help, look at the disk and the permissions"
+
+
 def _kind(error: sqlite3.Error) -> int:
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     # The low byte is the kind of error, the rest its details.
     return code & 0xFF
 
 
-def connect(path: Path, mode: Literal["ro", "rw", "immutable"]) -> sqlite3.Connection:
+#: How a file is opened: `"shared"`, `"alone"` and `"immutable"` by those who do not own
+#: it; they make no file beside it, and change none.
+Mode: TypeAlias = Literal["ro", "rw", "shared", "alone", "immutable"]
+_HOW: Final[dict[Mode, str]] = {
+    "ro": "mode=ro",
+    "rw": "mode=rw",
+    "shared": "mode=ro&readonly_shm=1",
+    "alone": "mode=ro&vfs=unix-none",
+    "immutable": "mode=ro&immutable=1",
+}
+
+
+def mode_for_readers(path: Path) -> Mode:
+    """
+    How a reader that does not own the journal at *path* opens it now.
+
+    SQLite would make a log and an index of it if there are none, and leave them there.
+    """
+    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+    if not log.exists():
+        return "immutable"
+    if index.exists():
+        # Its owner lives, or was killed: then each reader has an index of its own.
+        return "shared"
+    # It was copied with its log, and nobody can have it open.
+    return "alone" if log.stat().st_size else "immutable"
+
+
+def state_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Of the journal at *path* and its log: what changes if somebody writes to them."""
+    return _stamp(str(path)), _stamp(f"{path}-wal")
+
+
+def _stamp(name: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(name)  # noqa: PTH116 - as in `identity`
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def connect(path: Path, mode: Mode) -> sqlite3.Connection:
     """
     A connection to a file that is there: no mode makes one.
 
-    That to one which is immutable takes no lock, and makes no log.
+    Those to one that is immutable, or read alone, take no lock.
     """
-    how = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     db = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{how}",
+        f"file:{quote(os.fsencode(path))}?{_HOW[mode]}",
         uri=True,
         timeout=_PATIENCE,
         isolation_level=None,
         check_same_thread=False,
     )
     try:
+        if mode == "alone":
+            # The index of the log is in memory then.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("PRAGMA mmap_size = 0")
@@ -191,16 +242,26 @@ def check_place(path: Path) -> None:
         raise JournalError(msg, hint="make the folder, or choose another path")
     if not path.exists():
         return
+    check_kind(path)
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+    if head not in (b"", MAGIC):
+        msg = f"{path} is damaged, or something else: it is not a database"
+        hint = "choose another path; a journal that was damaged is restored from a copy"
+        raise JournalError(msg, hint=hint)
+
+
+def check_kind(path: Path) -> None:
+    """
+    Look whether what is at *path* is a file.
+
+    Raises:
+        JournalError: It is something else.
+    """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no ordinary file"
         msg = f"{path} is {what}"
         raise JournalError(msg, hint="name a file, as in folder/runs.db")
-    with path.open("rb") as file:
-        head = file.read(len(_MAGIC))
-    if head not in (b"", _MAGIC):
-        msg = f"{path} is damaged, or something else: it is not a database"
-        hint = "choose another path; a journal that was damaged is restored from a copy"
-        raise JournalError(msg, hint=hint)
 
 
 def is_absent(path: Path) -> bool:

@@ -45,12 +45,12 @@ _SNAPSHOTS: Final = f"""
         state TEXT NOT NULL
     ){_STRICT}
 """
-_IS_RARE: Final = (
+IS_RARE: Final = (
     "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
 )
-_FACTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {_IS_RARE}"
+_FACTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {IS_RARE}"
 _RARE_FACTS: Final = f"""
-    CREATE VIEW rare_facts AS SELECT * FROM facts WHERE {_IS_RARE}
+    CREATE VIEW rare_facts AS SELECT * FROM facts WHERE {IS_RARE}
 """  # noqa: S608 - of our own words
 _TABLES: Final = (
     f"""

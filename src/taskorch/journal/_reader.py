@@ -18,7 +18,7 @@ from taskorch.events import CLS, TASK_ID, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._file import FAILURES, is_passing
-from taskorch.journal._layout import LAYOUT, RESTORE
+from taskorch.journal._layout import IS_RARE, LAYOUT, RESTORE
 from taskorch.protocols import Entry
 
 #: Rows that are taken at once; between them the writer can checkpoint.
@@ -47,6 +47,12 @@ _ENDS: Final = f"""
     SELECT task_id, kind FROM facts {_OF_IDS}
     AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled')
 """  # noqa: S608 - of our own words
+#: The condition is that of the index, which is used only if it is said.
+_LATEST_OF: Final = f"{_FACTS}WHERE kind = ? AND {IS_RARE} ORDER BY seq DESC LIMIT 1"
+_ENDS_BY_TIME: Final = """
+    SELECT at_ns / ?, kind, count(*) FROM facts
+    WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
+"""
 _IDS_FROM: Final = """
     SELECT task_id FROM facts WHERE task_id >= ? AND task_id < ?
     GROUP BY task_id ORDER BY min(seq)
@@ -233,6 +239,22 @@ class Reader:
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
         """The next *most* submissions above *after*, to *until*: number and id."""
         return self._db.execute(_SUBMITTED, (after, min(until, _MOST), most)).fetchall()
+
+    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
+        """How many ended, by the period of *every_ns* and the class of the fact."""
+        found = self._db.execute(_ENDS_BY_TIME, (every_ns,))
+        return {(period, kind): count for period, kind, count in found}
+
+    def owner(self) -> dict[str, Any]:
+        """Who has claimed it last."""
+        rows = self._db.execute("SELECT epoch, pid, host, since, started FROM meta")
+        names = ("epoch", "pid", "host", "since", "started")
+        return dict(zip(names, next(iter(rows), ()), strict=False))
+
+    def latest_of(self, kind: str) -> Entry | None:
+        """The latest fact of a class that is rare, by its index and without a check."""
+        rows = self._db.execute(_LATEST_OF, (kind,)).fetchall()
+        return next(iter(_codec.entries(rows)), None)
 
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""

@@ -21,6 +21,10 @@ from taskorch.protocols import Entry
 _WAL_RESET_FIXED: Final = (3, 51, 3)
 
 
+#: How a journal is opened that nobody has open.
+_WITHOUT_LOCK: Final = ("alone", "immutable")
+
+
 class ReadableJournal:
     """
     What can be asked of a journal without owning it, from any thread.
@@ -176,6 +180,58 @@ class ReadableJournal:
         with self._reading() as reader:
             return 0 if reader is None else reader.verify()
 
+    def latest_of(self, kind: str) -> Entry | None:
+        """
+        The latest fact of a class of which there are few, without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return None if reader is None else reader.latest_of(kind)
+
+    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
+        """
+        How many tasks have ended, by when and how; without a check.
+
+        Args:
+            every_ns: What is told apart, in ns.
+
+        Returns:
+            How many, by the number of the period since 1970 and the class of the fact.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return {} if reader is None else reader.ends_by_time(every_ns)
+
+    def owner(self) -> dict[str, Any]:
+        """
+        Who has claimed it last: `epoch`, `pid`, `host`, `since` and `started`.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            return {} if reader is None else reader.owner()
+
+    def check_readable(self) -> None:
+        """
+        See whether there is a journal to read.
+
+        Raises:
+            JournalUnavailableError: Whoever asks may not read it.
+            JournalError: There is none, or something else, or of another version.
+        """
+        if not self._files:
+            _repair.check_readable(self.path)
+        with self._reading():
+            pass
+
     @property
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
@@ -199,13 +255,18 @@ class ReadableJournal:
     def _reading(self) -> Iterator[Reader | None]:
         """What reads, over a connection of its own; None if there is no journal yet."""
         self._check_process()
+        mode: _file.Mode = "ro"
+        before = None
         try:
             if self._files:
                 self._check_names()
             elif _file.is_absent(self.path):
                 yield None
                 return
-            reader = self._idle.borrow() or self._reader()
+            else:
+                before = _file.state_of(self.path)
+                mode = _file.mode_for_readers(self.path)
+            reader = self._idle.borrow() or self._reader(mode)
             try:
                 yield reader
             except BaseException:
@@ -214,11 +275,22 @@ class ReadableJournal:
                 reader.close()
                 raise
             self._idle.give_back(reader)
+            self._check_undisturbed(mode, before)
         except FAILURES as error:
+            self._check_undisturbed(mode, before)
             raise self._error(error, "read") from error
+        except JournalError:
+            self._check_undisturbed(mode, before)
+            raise
 
-    def _reader(self) -> Reader:
-        db = _file.connect(self.path, "ro")
+    def _check_undisturbed(self, mode: _file.Mode, before: object) -> None:
+        """Nobody may have written to what was read without a lock."""
+        if mode in _WITHOUT_LOCK and _file.state_of(self.path) != before:
+            msg = f"{self.path} was opened by its owner while it was read"
+            raise JournalUnavailableError(msg, outcome="refused", hint="ask again")
+
+    def _reader(self, mode: _file.Mode) -> Reader:
+        db = _file.connect(self.path, mode)
         try:
             return Reader(db, self.path, check_layout(db, self.path))
         except BaseException:
@@ -270,5 +342,6 @@ class ReadableJournal:
             outcome = "unknown" if self._in_doubt else "refused"
             why = str(error) or "out of memory"
             msg = f"{self.path} cannot be {what} now: {why}"
-            return JournalUnavailableError(msg, outcome=outcome)
+            hint = _file.advice(error) if what == "read" else None
+            return JournalUnavailableError(msg, outcome=outcome, hint=hint)
         return JournalError(f"{self.path} is damaged: {error}", hint=RESTORE)

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.journal import _file
+from taskorch.journal._layout import RESTORE
 
 #: Bytes that are read and written at once.
 _PART: Final = 1024 * 1024
@@ -83,6 +85,41 @@ def mend_modes(path: Path) -> None:
                 beside.chmod(mode)
 
 
+# ------------------------------------------------------------- is there one to read?
+
+
+def check_readable(path: Path) -> None:
+    """
+    See whether a journal is there for somebody who only reads.
+
+    Raises:
+        JournalUnavailableError: Whoever asks may not read it.
+        JournalError: There is none, or something else.
+    """
+    try:
+        size = path.stat().st_size
+        _file.check_kind(path)
+        with _descriptor(path) as file:
+            head = os.pread(file, len(_file.MAGIC), 0)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if Path(f"{path}-wal").exists():
+            msg = f"{path} is gone, and its log {path}-wal is still there"
+            raise JournalError(msg, hint=RESTORE) from error
+        msg = f"there is no journal {path}"
+        hint = "check the path: an orchestrator makes its journal when it first starts"
+        raise JournalError(msg, hint=hint) from error
+    except PermissionError as error:
+        msg = f"{path} may not be read by this user"
+        hint = "a journal is private: read it as the user who runs the orchestrator"
+        raise JournalUnavailableError(msg, outcome="refused", hint=hint) from error
+    if not size:
+        msg = f"{path} is empty: it is no journal yet, or not any more"
+        raise JournalError(msg, hint=f"check the path, or {RESTORE}")
+    if head != _file.MAGIC:
+        msg = f"{path} is no journal, or a damaged one: it is no database of SQLite's"
+        raise JournalError(msg, hint=f"check the path, or {RESTORE}")
+
+
 # ------------------------------------------------------------------- is it damage?
 
 
@@ -109,9 +146,7 @@ def _is_sound(path: Path) -> bool:
     SQLite calls a page damaged which the disk refused to read.
     """
     with contextlib.suppress(*_file.FAILURES):
-        # Where there is no log, opening it must not make one.
-        has_log = Path(f"{path}-wal").exists()
-        db = _file.connect(path, "ro" if has_log else "immutable")
+        db = _file.connect(path, _file.mode_for_readers(path))
         with contextlib.closing(db):
             ((found,),) = db.execute("PRAGMA integrity_check(1)").fetchall()
             return bool(found == "ok")

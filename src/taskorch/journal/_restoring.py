@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -186,7 +188,23 @@ def imported(path: str) -> Any:
     return found
 
 
+#: Whether whoever reads only looks: what is named by a path is not imported then.
+_only_looks: Final = ContextVar("_only_looks", default=False)
+
+
+@contextlib.contextmanager
+def only_looking() -> Iterator[None]:
+    """What is to be called is `Missing`, and not imported, if it is restored here."""
+    token = _only_looks.set(True)
+    try:
+        yield
+    finally:
+        _only_looks.reset(token)
+
+
 def _to_function(path: str) -> Any:
+    if _only_looks.get():
+        return Missing(path)
     try:
         return imported(path)
     except Exception:  # noqa: BLE001 - a module that is imported may raise anything

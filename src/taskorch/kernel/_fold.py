@@ -112,7 +112,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
         now: The time in ns, not before the last fact.
     """
     kernel.epoch = epoch
-    kernel.note(OrchestratorStarted, now, epoch)
+    kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
     why = "the orchestrator has started anew"
     for agent in kernel.agents.values():
         if not agent.lost:

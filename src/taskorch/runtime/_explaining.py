@@ -16,7 +16,7 @@ from taskorch.runtime._runtime import Runtime
 if TYPE_CHECKING:
     from taskorch.kernel import Waits
 
-__all__ = ("explain", "stuck")
+__all__ = ("explain", "explanation", "stuck")
 
 _NOT_STARTED: Final = Blocker(
     "not_started",
@@ -38,25 +38,39 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
     """
 
     def ask(now: int) -> Explanation:
-        row = runtime.kernel.tasks.get(runtime.directory.reruns.latest(task_id))
-        if row is None:
-            msg = f"no task in memory has the id {task_id!r}"
-            raise UnknownTaskError(msg, task_id=str(task_id))
-        waits = runtime.waiting._waits.get((row.id, row.attempt), ())
-        inside = {target.id: None for any_of in waits for target in any_of}
-        found = explain_row(
-            runtime.kernel,
-            row,
-            now,
-            whole=True,
-            estimates=estimates,
-            paused=_paused(runtime),
-            inside=tuple(inside),
+        return explanation(
+            runtime, task_id, now, estimates=estimates, paused=_paused(runtime)
         )
-        return attrs.evolve(found, late=describe_late(row.cargo))
 
-    explanation: Explanation = runtime.step(ask)
-    return explanation
+    found: Explanation = runtime.step(ask)
+    return found
+
+
+def explanation(
+    runtime: Runtime, task_id: str, now: int, *, estimates: bool, paused: Blocker
+) -> Explanation:
+    """
+    Under the lock: as `explain`; *paused* says why nothing starts, if nothing does.
+
+    Raises:
+        UnknownTaskError: No task has this id in memory.
+    """
+    row = runtime.kernel.tasks.get(runtime.directory.reruns.latest(task_id))
+    if row is None:
+        msg = f"no task in memory has the id {task_id!r}"
+        raise UnknownTaskError(msg, task_id=str(task_id))
+    waits = runtime.waiting._waits.get((row.id, row.attempt), ())
+    inside = {target.id: None for any_of in waits for target in any_of}
+    found = explain_row(
+        runtime.kernel,
+        row,
+        now,
+        whole=True,
+        estimates=estimates,
+        paused=paused,
+        inside=tuple(inside),
+    )
+    return attrs.evolve(found, late=describe_late(row.cargo))
 
 
 def _paused(runtime: Runtime) -> Blocker:

@@ -139,7 +139,9 @@ class Folding:
         self._owner.directory.reruns.note(fact[TASK_ID])
         if task.idempotency_key is not None:
             self._owner.directory.keys[task.idempotency_key] = fact[TASK_ID]
-        if fact[_IS_NAMED] and self._owner.committer is None:
+        owner = self._owner
+        can_be_asked = owner.committer is not None or owner.directory.recovered
+        if fact[_IS_NAMED] and not can_be_asked:
             self._named.append(work)
         return work
 

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from taskorch.errors import (
-    InternalError,
-)
-from taskorch.events import (
-    AT_NS,
-    CATALOGUE,
-    SEQ,
-    TASK_ID,
-)
+from taskorch.events import CATALOGUE
 from taskorch.executors._programs._sweep import sweep
-from taskorch.kernel import (
-    Restoration,
-    TaskRow,
-    recover,
-)
+from taskorch.kernel import TaskRow, recover
 from taskorch.model import (
     TERMINAL,
     Agent,
     TaskState,
     Units,
 )
-from taskorch.protocols import Entry
-from taskorch.runtime import _folding, _orphans, _recollection
+from taskorch.runtime import _orphans, _recollection, _rereading
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._folding import Folding
 from taskorch.runtime._orphans import no_agent, release_if_back
 from taskorch.runtime._recollection import Recollection
+from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._work import (
     NEVER,
     gone_of,
@@ -48,7 +34,7 @@ _SETTLED: Final = frozenset(
 )
 
 
-class Owner(_folding.Owner, _recollection.Owner, _orphans.Owner, Protocol):
+class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
     """What recovery asks of its runtime."""
 
     attempts: Attempts
@@ -63,10 +49,6 @@ class Owner(_folding.Owner, _recollection.Owner, _orphans.Owner, Protocol):
         """Ids of one life differ from those of any other."""
         ...
 
-    def new_kernel(self, pools: Units = ()) -> None:
-        """Begin with nothing, but for *pools*."""
-        ...
-
 
 class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
@@ -76,10 +58,6 @@ class Recovery:
         self._rt = owner
         self._committer = owner.committer
         self._journal = owner.committer.journal
-        # The facts say what there is, up to the end of the last life.
-        owner.new_kernel()
-        self._folding = Folding(owner)
-        self._last = self._at_ns = 0
 
     def run(self) -> None:
         """
@@ -93,14 +71,16 @@ class Recovery:
         rt.name_life()
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
-        self._fold()
+        past = Rereading(rt, journal)
+        past.run()
         kernel = rt.kernel
-        now_ns = MonotonicClock(not_before=self._at_ns).now_ns
+        now_ns = MonotonicClock(not_before=past.at_ns).now_ns
         rt.now = now_ns
         self._sweep()
         committer = self._committer
-        committer.commits.committed = committer.last = rt.committed = self._last
-        self._folding.reconnect()
+        committer.snapshot_at = past.snapshot_at or committer.snapshot_at
+        committer.commits.committed = committer.last = rt.committed = past.last
+        past.folding.reconnect()
         if rt.directory.recovered is not None:
             # It knows them all, and takes less room.
             kernel.forget_ended()
@@ -124,60 +104,6 @@ class Recovery:
         for spec, row in kinds.items():
             if no_agent(kernel, row, now_ns()):
                 rt.orphans[spec] = None
-
-    def _fold(self) -> None:
-        journal = self._journal
-        found = journal.snapshot()
-        if found is not None and self._restore(found[1]):
-            self._committer.snapshot_at = self._last
-        fold = self._folding.fold
-        for entry in journal.read(after=self._last):
-            fold(entry)
-            self._last, self._at_ns = entry[0][SEQ], max(self._at_ns, entry[0][AT_NS])
-
-    def _restore(self, state: dict[str, Any]) -> bool:
-        """Begin with a snapshot; whether that worked."""
-        rt, journal = self._rt, self._journal
-        try:
-            restoration = Restoration(rt.kernel, state)
-        except ValueError:
-            return False
-        until = restoration.seq
-        entries: list[Entry] = list(journal.select(restoration.ids, until))
-        later = (entry[0] for entry in journal.read(after=until))
-        missing = restoration.missing(chain((fact for fact, _ in entries), later))
-        while missing:
-            more = list(journal.select(missing, until))
-            entries += more
-            missing = restoration.missing(fact for fact, _ in more)
-        entries.sort(key=lambda entry: entry[0][SEQ])
-        for entry in entries:
-            if restoration.is_kept(entry[0][TASK_ID]):
-                self._folding.fold(entry, restoration.fold)
-            else:
-                restoration.fold(entry[0])
-        self._keep_events(restoration)
-        try:
-            restoration.finish()
-        except (InternalError, LookupError):
-            rt.new_kernel()
-            self._folding = Folding(rt)
-            return False
-        self._last, self._at_ns = until, restoration.at_ns
-        return True
-
-    def _keep_events(self, restoration: Restoration) -> None:
-        """Fold the events from outside that nobody had waited for."""
-        numbers = dict.fromkeys(restoration.events)
-        if not numbers:
-            return
-        # They are kept for a while only, so they are among the last.
-        for entry in self._journal.read(after=min(numbers) - 1):
-            number = entry[0][SEQ]
-            if number > restoration.seq:
-                break
-            if number in numbers:
-                self._folding.fold(entry, restoration.fold)
 
     def _sweep(self) -> None:
         """End the programs of earlier lives, before anything is run again."""

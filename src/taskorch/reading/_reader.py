@@ -1,0 +1,501 @@
+"""What a journal says, by the code that answers an orchestrator."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from taskorch._frozen import frozen
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.events import (
+    AT_NS,
+    CLS,
+    SEQ,
+    TASK_ID,
+    AgentJoined,
+    Event,
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskParentsAdded,
+    TaskStarted,
+    TaskSubmitted,
+    make,
+    place_of,
+)
+from taskorch.journal import MemoryJournal, SqliteJournal
+from taskorch.journal._restoring import only_looking
+from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
+from taskorch.model import (
+    Agent,
+    Blocker,
+    Explanation,
+    Remedy,
+    Stats,
+    Stuck,
+    TaskState,
+    TaskStatus,
+    check_seconds,
+)
+from taskorch.model._limits import NS
+from taskorch.model._show import show
+from taskorch.protocols import DurableJournal, Entry
+from taskorch.runtime import _explaining, _listing, _reports
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._context import AttemptContext
+from taskorch.runtime._deciders import parts_of
+from taskorch.runtime._folding import Folding
+from taskorch.runtime._recollection import Recollection
+from taskorch.runtime._rereading import Rereading, apply_in_order
+from taskorch.runtime._reruns import next_id
+from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._work import Work
+
+__all__ = ("JournalOwner", "JournalReader", "Outcomes")
+
+_AFTER: Final = place_of(TaskSubmitted, "after")
+_AGENT: Final = place_of(TaskStarted, "agent_id")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Facts that are applied at once.
+_SLICE: Final = 20_000
+#: Tasks of a page.
+_PAGE: Final = 200
+#: More attempts than ever run at once: how many may is not known.
+_ANY: Final = 1_000_000
+_NOBODY: Final = Blocker(
+    "not_started",
+    "No orchestrator has its journal open: nothing starts.",
+    remedies=(Remedy("start", "Run the program again that has this journal."),),
+)
+_UNKNOWN_LIMITS: Final = Blocker(
+    "not_started",
+    "An earlier taskorch wrote its journal, which does not say how many slots and "
+    "resources there are: ask its orchestrator.",
+)
+_ENDS: Final = {
+    "TaskCompleted": "completed",
+    "TaskFailed": "failed",
+    "TaskCancelled": "cancelled",
+}
+
+
+@frozen
+class JournalOwner:
+    """
+    Who has opened a journal last.
+
+    Attributes:
+        epoch: The number of its life; 0: nobody has yet.
+        pid: Its process.
+        host: The machine of that.
+        since: When it began, in UTC, as in `2026-11-21T20:12:10Z`.
+        lives: Whether it still has it open; None: nobody can say from here.
+    """
+
+    epoch: int
+    pid: int | None
+    host: str
+    since: str
+    lives: bool | None
+
+
+@frozen
+class Outcomes:
+    """
+    How many tasks ended within a time.
+
+    Attributes:
+        begin: When it began.
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were cancelled.
+    """
+
+    begin: datetime
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class JournalReader:
+    """
+    Reads a journal, as of its last commit: while its owner runs, and without a claim.
+
+    It writes nothing: neither into the journal nor beside it. Each question is answered
+    as of the last commit before it, by the code that answers an orchestrator; the
+    policies are those that come with the library. What a task calls is not imported.
+    It may be used from any thread.
+
+    Args:
+        journal: The path of one in a file, or a `DurableJournal`, which is not claimed.
+
+    Raises:
+        JournalUnavailableError: It cannot be read now, or not by this user.
+        JournalError: There is none, or it is damaged, or of a newer taskorch.
+        InvalidTaskError: *journal* is neither.
+    """
+
+    def __init__(self, journal: str | os.PathLike[str] | DurableJournal) -> None:
+        self._file: SqliteJournal | None = None
+        if isinstance(journal, str | os.PathLike):
+            journal = SqliteJournal(journal)
+        if isinstance(journal, SqliteJournal):
+            journal.check_readable()
+            self._file = journal
+        elif not isinstance(journal, DurableJournal):
+            msg = f"{show(journal)} is no path, and no journal that can be asked"
+            raise InvalidTaskError(msg, hint="JournalReader('runs.db')")
+        self._journal: DurableJournal = journal
+        self._mutex = threading.RLock()
+        self._past: _Past | None = None
+
+    # -- one task ------------------------------------------------------------------
+
+    def events(self, task_id: str) -> list[Event]:
+        """
+        All that has happened to one task, in order.
+
+        Args:
+            task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            JournalError: See `JournalReader`.
+        """
+        with only_looking():
+            name = self._latest(task_id)
+            facts = self._facts(name)
+        if not facts:
+            raise _unknown(name)
+        return [make(fact) for fact, _ in facts]
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """
+        The state of a task, with its history.
+
+        Only its own facts are read, and those of the tasks that it waits for.
+
+        Args:
+            task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            JournalError: See `JournalReader`.
+        """
+        with only_looking():
+            name = self._latest(task_id)
+            runtime = _runtime(self._journal)
+            _fold_one(runtime, name, self._facts)
+            return _reports.status(runtime, name)
+
+    def _latest(self, task_id: str) -> str:
+        """The run that *task_id* means."""
+        if not isinstance(task_id, str):
+            msg = f"an id is a text, not {show(task_id)}"
+            raise UnknownTaskError(msg)
+        found, tilde, number = task_id.partition("~")
+        if tilde:
+            return found if number == "1" else task_id
+        while self._facts(later := next_id(found)):
+            found = later
+        return found
+
+    def _facts(self, task_id: str) -> list[Entry]:
+        """The facts about one run of a task."""
+        if self._file is not None:
+            return list(self._file.task_facts(task_id))
+        return list(self._journal.select((task_id,), sys.maxsize))
+
+    # -- all of them ---------------------------------------------------------------
+
+    def tasks(
+        self,
+        state: TaskState | str | None = None,
+        *,
+        type: str | None = None,  # noqa: A002 - the names that tasks have for it
+        id: str | None = None,  # noqa: A002
+        agent: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        since: float | timedelta | datetime | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> Iterator[TaskStatus]:
+        """
+        Go through all tasks of which all that is said holds; see `TaskOrchestrator`.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed, or there is no such state.
+            JournalError: See `JournalReader`; while iterating, too.
+        """
+        with self._mutex:
+            runtime = self._current().runtime
+            which = _listing.wanted(
+                runtime,
+                state,
+                type=type,
+                id=id,
+                agent=agent,
+                metadata=metadata,
+                since=since,
+                older_than=older_than,
+            )
+            return self._pages(_listing.listed(runtime, which))
+
+    def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
+        while True:
+            # Whoever goes through them is not only looking himself.
+            with self._mutex, only_looking():
+                page = list(islice(statuses, _PAGE))
+            yield from page
+            if len(page) < _PAGE:
+                return
+
+    def get_stats(self) -> Stats:
+        """
+        Counts, times and resources, as of the last commit.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        with self._mutex:
+            return _reports.stats(self._current().runtime)
+
+    def explain(self, task_id: str) -> Explanation:
+        """
+        Why a task does not run, or what became of it, as of the last commit.
+
+        The router, and all that is of the user's own in its orchestrator, is not asked.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            JournalError: See `JournalReader`.
+        """
+        with self._mutex, only_looking():
+            past, lives = self._current(), self.owner.lives is not False
+            runtime = past.runtime
+            name = self._latest(task_id)
+            if name not in runtime.kernel.tasks:
+                # It has left memory: what became of it, its own facts say.
+                runtime = _runtime(self._journal)
+                _fold_one(runtime, name, self._facts)
+            elif lives and past.knows_limits:
+                runtime.kernel.unpause()
+            else:
+                runtime.kernel.pause()
+            return _explaining.explanation(
+                runtime,
+                name,
+                runtime.now(),
+                estimates=lives and past.knows_limits,
+                paused=_UNKNOWN_LIMITS if lives else _NOBODY,
+            )
+
+    def stuck(self) -> tuple[Stuck, ...]:
+        """
+        What can never proceed as things stand, and why: groups with one cause each.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        with self._mutex:
+            return _explaining.stuck(self._current().runtime)
+
+    def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
+        """
+        Results over time: how many tasks ended, and how.
+
+        Args:
+            every: What is told apart, in seconds or as a timedelta: an hour.
+
+        Returns:
+            Of each time in which one ended, in order.
+
+        Raises:
+            InvalidTaskError: *every* is no time above zero.
+            JournalError: See `JournalReader`.
+        """
+        length = int(check_seconds("every", every, zero=False) * NS)
+        found: dict[int, dict[str, int]] = {}
+        for (period, kind), count in self._ends_by_time(length).items():
+            found.setdefault(period, {})[_ENDS[kind]] = count
+        return [
+            Outcomes(
+                _EPOCH + timedelta(microseconds=period * length // 1_000), **counts
+            )
+            for period, counts in sorted(found.items())
+        ]
+
+    def _ends_by_time(self, length: int) -> dict[tuple[int, str], int]:
+        if self._file is not None:
+            return self._file.ends_by_time(length)
+        found: dict[tuple[int, str], int] = {}
+        for fact, _ in self._journal.read():
+            if fact[CLS] in (TaskCompleted, TaskFailed, TaskCancelled):
+                key = fact[AT_NS] // length, fact[CLS].__name__
+                found[key] = found.get(key, 0) + 1
+        return found
+
+    # -- the journal ---------------------------------------------------------------
+
+    @property
+    def last(self) -> int:
+        """
+        The number of the last fact that is kept: it rises when something happens.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        if self._file is not None:
+            return self._file.last
+        return max((fact[SEQ] for fact, _ in self._journal.read()), default=0)
+
+    @property
+    def owner(self) -> JournalOwner:
+        """
+        Who has opened it last, as far as the journal says.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        told = {} if self._file is None else self._file.owner()
+        if not told.get("epoch"):
+            lives = None if self._file is None else False
+            return JournalOwner(0, None, "", "", lives)
+        lives = None
+        if self._file is not None and told["host"] == socket.gethostname():
+            # Whoever has it open has a log beside it.
+            log = Path(f"{self._file.path}-wal")
+            lives = log.exists() and _lives(told["pid"], told["started"])
+        return JournalOwner(
+            told["epoch"], told["pid"], told["host"], told["since"], lives
+        )
+
+    def _current(self) -> _Past:
+        """All that is kept, folded."""
+        with only_looking():
+            if self._past is None:
+                self._past = _Past(self._journal, self._file)
+            self._past.catch_up()
+            return self._past
+
+
+class _Past:
+    """The state that a journal leads to, in a runtime that does nothing."""
+
+    def __init__(self, journal: DurableJournal, file: SqliteJournal | None) -> None:
+        latest = None if file is None else file.latest_of("OrchestratorStarted")
+        began: OrchestratorStarted | None = None if latest is None else make(latest[0])
+        self.knows_limits = began is not None and began.concurrency > 0
+        slots = _ANY if began is None else began.concurrency or _ANY
+        self.runtime = _runtime(journal, slots)
+        self._journal = journal
+        self._rereading = Rereading(self.runtime, journal)
+        self._rereading.begin()
+
+    def catch_up(self) -> None:
+        """Apply what was kept since."""
+        rereading, runtime = self._rereading, self.runtime
+        entries = self._journal.read(after=rereading.last)
+        while some := list(islice(entries, _SLICE)):
+            # Those that have left memory are known by their ends only.
+            runtime.directory.recall(_parents(some))
+            rereading.apply(some)
+        runtime.committed = rereading.last
+        runtime.now = MonotonicClock(not_before=rereading.at_ns).now_ns
+
+
+def _parents(entries: Iterable[Entry]) -> list[str]:
+    """What tasks wait for that were submitted in *entries*, and is not in these."""
+    names: dict[str, None] = {}
+    here: set[str] = set()
+    for fact, _ in entries:
+        if fact[CLS] is TaskSubmitted:
+            here.add(fact[TASK_ID])
+            names.update(dict.fromkeys(fact[_AFTER]))
+        elif fact[CLS] is TaskParentsAdded:
+            names.update(dict.fromkeys(make(fact).after))
+    return [name for name in names if name not in here]
+
+
+def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
+    """A runtime that is never started."""
+    runtime = Runtime(
+        parts=parts_of(
+            registry=None,
+            router=None,
+            validator=None,
+            state_machine=None,
+            queue=None,
+            retry_handler=None,
+            allocator=None,
+        ),
+        config=KernelConfig(concurrency=slots),
+        pools=(),
+        executors={},
+        journal=MemoryJournal(),
+        seed=0,
+        monitor_interval=_ANY,
+        work_class=Work,
+        context_class=AttemptContext,
+        report=_reports.report,
+    )
+    # Without an agent of its own.
+    runtime.new_kernel()
+    runtime.directory.recovered = Recollection(runtime, journal)
+    return runtime
+
+
+def _fold_one(runtime: Runtime, task_id: str, facts_of: Any) -> None:
+    """
+    Fold the facts about one task, and those about others that it needs.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    entries: list[Entry] = facts_of(task_id)
+    if not entries or entries[0][0][CLS] is not TaskSubmitted:
+        raise _unknown(task_id)
+    state = take_snapshot(runtime.kernel, entries[-1][0][AT_NS])
+    state |= {"tasks": [task_id], "places": [1]}
+    state["counters"]["seq"] = sys.maxsize
+    restoration = Restoration(runtime.kernel, state)
+    missing = restoration.missing(fact for fact, _ in entries)
+    while missing:
+        more = [entry for name in missing for entry in facts_of(name)]
+        entries += more
+        missing = restoration.missing(fact for fact, _ in more)
+    for fact, _ in entries:
+        if fact[CLS] is TaskStarted and fact[_AGENT] not in runtime.kernel.agents:
+            # What else is said of it does not matter here.
+            joined = (AgentJoined, 0, fact[AT_NS], Agent(fact[_AGENT]))
+            fold(runtime.kernel, joined)
+    apply_in_order(Folding(runtime), restoration, entries)
+    runtime.committed = sys.maxsize
+
+
+def _unknown(task_id: str) -> UnknownTaskError:
+    msg = f"no task has the id {task_id!r}"
+    hint = "look for it: reader.tasks(id='part of it*')"
+    return UnknownTaskError(msg, hint=hint, task_id=task_id)
+
+
+def _lives(pid: Any, started: Any) -> bool:
+    """Whether the process *pid* of this machine lives, and is the one that began so."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError, TypeError):
+        pass
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return True
+    return started is None or int(stat.rpartition(")")[2].split()[19]) == started
