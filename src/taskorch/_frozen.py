@@ -130,3 +130,24 @@ if not TYPE_CHECKING:
         if plain is None:
             return partial(frozen, **options)
         return _Class(plain, options).made
+
+
+def draft_of(cls: type) -> Any:
+    """
+    The class of drafts of *cls*, a frozen class: its objects in a quarter of the time.
+
+    A frozen class lets no field be set plainly, not even by its own `__init__`: each
+    costs a call. A draft is of a subclass that adds nothing and forbids nothing. Who
+    makes one sets every field, converts what a converter would, and then its
+    `__class__` to *cls*, before anybody else has it.
+    """
+    body = {
+        "__slots__": (),
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__init__": object.__init__,
+        # Fields are set without a call only if both are Python's own.
+        "__setattr__": object.__setattr__,
+        "__delattr__": object.__delattr__,
+    }
+    return type(cls)(cls.__name__, (cls,), body)

@@ -204,3 +204,22 @@ def test_threads_that_use_it_first_at_the_same_moment_all_get_theirs():
 
         assert len(made) == 8
         assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_draft_becomes_what_the_class_would_have_made(written):
+    derived = family(_frozen.frozen)[1]
+    if written:
+        derived(1, "a")
+    draft = _frozen.draft_of(derived)()
+    draft.number, draft.text, draft.items, draft.loose = 1, "a", (2,), None
+    draft.__class__ = derived
+
+    assert type(draft) is derived
+    assert draft == derived(1, "a", [2])
+    assert hash(draft) == hash(derived(1, "a", [2]))
+    assert copy.copy(draft) == draft
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        draft.text = "b"
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        del draft.text

@@ -7,7 +7,7 @@ one cpu, and when they have ended it is exactly free again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -113,6 +113,10 @@ class Resources(Mapping[str, float]):
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.units)
+
+    def items(self) -> ItemsView[str, float]:
+        """Names and amounts: an allocator asks for them at every start."""
+        return {name: units / _SCALE for name, units in self.units}.items()
 
     def __len__(self) -> int:
         return len(self.units)

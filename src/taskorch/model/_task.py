@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 import attrs
 
+from taskorch._frozen import draft_of
 from taskorch._visible import masked
 from taskorch.errors import InvalidTaskError
 from taskorch.model._joins import Join, OnParentFailure
@@ -299,6 +300,52 @@ class Task(Generic[T]):
         )
         task_options.setdefault("type", "program")
         return cls(payload=payload, **task_options)  # type: ignore[return-value]
+
+
+_TaskDraft = draft_of(Task)
+_CallDraft = draft_of(Call)
+
+
+def task_of_call(
+    task_type: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    task_id: str | None = None,
+) -> Task[Any]:
+    """
+    The task of a plain call: `Task(task_type, Call(fn, args, kwargs), id=task_id)`.
+
+    Policies of the user's are shown one for every call.
+    """
+    call = _CallDraft()
+    call.fn = fn
+    call.args = args
+    call.kwargs = dict(kwargs) if kwargs else _NONE
+    call.executor = None
+    call.__class__ = Call
+    task: Task[Any] = _TaskDraft()
+    draft: Any = task
+    draft.type = task_type
+    draft.payload = call
+    draft.id = task_id
+    draft.priority = 0
+    draft.after = ()
+    draft.join = "all"
+    draft.on_parent_failure = "block"
+    draft.requires = None
+    draft.resources = NO_RESOURCES
+    draft.timeout = None
+    draft.expected = None
+    draft.deadline = None
+    draft.not_before = None
+    draft.retry = NO_RETRY
+    draft.idempotency_key = None
+    draft.idempotent = True
+    draft.metadata = None
+    draft._submitted_as = None  # noqa: SLF001 - of this very class
+    draft.__class__ = Task
+    return task
 
 
 #: As attrs has made it.

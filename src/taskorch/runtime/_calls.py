@@ -26,7 +26,14 @@ from taskorch.errors import (
 from taskorch.executors._ends import unawaited
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
-from taskorch.model import TERMINAL, Call, Task, TaskState, call_type
+from taskorch.model import (
+    TERMINAL,
+    Call,
+    Task,
+    TaskState,
+    call_type,
+    task_of_call,
+)
 from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
@@ -316,8 +323,8 @@ def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
 
 
 def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
-    payload = Call(work._fn or nothing, work._args, dict(work._kwargs))
-    task = Task(bucket.spec.type, payload)
+    fn = work._fn or nothing
+    task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
     if rt.submission.validate(task, formed=True):
         bucket.verdict = True
     else:

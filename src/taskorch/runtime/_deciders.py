@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 import attrs
 
+from taskorch._frozen import draft_of
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -96,6 +97,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NO_FINDINGS: Final[tuple[()]] = ()
 #: How often a policy is asked once more that a handler of signals has cut short.
 _ASKED_AGAIN: Final = 8
+#: Of what the allocator is asked at every start.
+_Request: Final = draft_of(AllocationRequest)
 #: What every task must satisfy, whatever a validator of the user's says.
 _STRUCTURE: Final = StructuralValidator()
 
@@ -301,17 +304,26 @@ class PolicyDeciders:
 
     @defers_interrupts
     def _ask(
-        self, component: str, cls: type[T], now: int, ask: Callable[..., T], *args: Any
+        self,
+        component: str,
+        cls: type[T],
+        now: int,
+        ask: Callable[..., T],
+        about: Any,
+        given: Any = None,
     ) -> T:
         context = self.context
+        context.now_ns = now
         cut_short = 0
         while True:
-            context.now_ns = now
             began = monotonic()
             self._asked = component, began
             self.asking = get_ident()
             try:
-                answer = ask(*args, context)
+                if given is None:
+                    answer = ask(about, context)
+                else:
+                    answer = ask(about, given, context)
                 break
             except BaseException as error:
                 if _is_from_outside(error):
@@ -338,6 +350,12 @@ class PolicyDeciders:
         task = self.task_of(row)
         return lent_task(task) if component in self._foreign else task
 
+    def _is_trusted(self, method: str, answer: Any) -> bool:
+        """Whether *answer*, of *method* of a part, says rightly that it is reusable."""
+        # Mostly it says nothing.
+        said = answer.reusable
+        return said is not False and said in self._trusted[method]
+
     # -- the seven -----------------------------------------------------------------
 
     def validate(self, task: Task, now: int, *, formed: bool = False) -> Verdict:
@@ -354,7 +372,7 @@ class PolicyDeciders:
         verdict = self._ask_unlocked(task, now)
         if not isinstance(verdict, Verdict):
             _refuse("validator", f"it returned {show(verdict)}, not a Verdict")
-        if verdict.reusable not in self._trusted["validate"]:
+        if verdict.reusable is not False and not self._is_trusted("validate", verdict):
             verdict = attrs.evolve(verdict, reusable=False)
         findings: object = verdict.findings
         if findings is _NO_FINDINGS:
@@ -421,7 +439,7 @@ class PolicyDeciders:
         for name in names:
             if name not in known:
                 _refuse("registry", f"it named {name!r}, which is no agent")
-        return names, answer.reason, answer.reusable in self._trusted["matches"]
+        return names, answer.reason, self._is_trusted("matches", answer)
 
     @_guarded("router")
     def route(
@@ -439,8 +457,7 @@ class PolicyDeciders:
         )
         for agent in candidates:
             if agent.name == answer.agent:
-                reusable = answer.reusable in self._trusted["route"]
-                return agent, answer.reason, reusable
+                return agent, answer.reason, self._is_trusted("route", answer)
         names = ", ".join(agent.name for agent in candidates)
         return _refuse("router", f"it chose {show(answer.agent)}, not one of {names}")
 
@@ -454,13 +471,13 @@ class PolicyDeciders:
         if answer.aging is not None:
             aging = int(check_seconds("aging", answer.aging) * NS)
             key = self._check_key(now - priority * aging)
-            if answer.reusable in self._trusted["order"]:
+            if self._is_trusted("order", answer):
                 self.aging_ns = aging
             return key
         return self._check_key(answer.key)
 
     def _check_key(self, key: Any) -> Any:
-        shape = _shape(key)
+        shape = "number" if type(key) is int else _shape(key)
         if shape is None:
             _refuse("queue", f"{show(key)} is no key: use a number, or a tuple of them")
         if self._first_key is None:
@@ -484,11 +501,13 @@ class PolicyDeciders:
         max_age = None
         if answer.max_age is not None:
             max_age = int(check_seconds("max_age", answer.max_age) * NS)
-        _check_flag("queue", "admitted", answer.admitted)
-        if answer.admitted and answer.reusable in self._trusted["admit"]:
+        if answer.admitted is not True:
+            _check_flag("queue", "admitted", answer.admitted)
+            return answer.reason or "no reason given", max_age
+        if self._is_trusted("admit", answer):
             self.admits_all = True
             self.max_age_ns = max_age
-        return None if answer.admitted else answer.reason or "no reason given", max_age
+        return None, max_age
 
     @_guarded("state_machine")
     def check(
@@ -528,7 +547,9 @@ class PolicyDeciders:
         if isinstance(predicate, Missing):
             component = "join"
             raise PolicyGone(component, InvalidTaskError(predicate.why))
-        answer = self._ask("join", object, now, lambda _: predicate(states))
+        answer = self._ask(
+            "join", object, now, lambda about, _: predicate(about), states
+        )
         _check_flag("join", "its answer", answer)
         return answer is True
 
@@ -570,8 +591,11 @@ class PolicyDeciders:
     ) -> tuple[Units | None, str, bool]:
         """See `Deciders.allocate`."""
         wants = Resources.from_units(request) if request else NO_RESOURCES
-        task = self._task_for("allocator", row)
-        question = AllocationRequest(task, agent.view, wants)
+        question = _Request()
+        question.task = self._task_for("allocator", row)
+        question.agent = agent.view
+        question.resources = wants
+        question.__class__ = AllocationRequest
         known, pools = self._pools
         if known is not self.kernel.pools:
             known = self.kernel.pools
@@ -581,11 +605,11 @@ class PolicyDeciders:
             "allocator", Allocation, now, self.parts.allocator.allocate, question, pools
         )
         granted = answer.granted
-        reusable = answer.reusable in self._trusted["allocate"]
         if granted is None:
             return None, answer.reason, False
-        if not isinstance(granted, Resources):
+        if type(granted) is not Resources and not isinstance(granted, Resources):
             _refuse("allocator", f"it granted {show(granted)}, not Resources")
+        reusable = self._is_trusted("allocate", answer)
         if not granted.units:
             return (), answer.reason, reusable
         asked = dict(request)

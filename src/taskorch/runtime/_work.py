@@ -21,7 +21,15 @@ from taskorch.errors import (
     TaskFailure,
 )
 from taskorch.kernel import SKIPPED, Stop, TaskRow, is_waiting
-from taskorch.model import TERMINAL, Call, Missing, Task, TaskState, Wait, call_type
+from taskorch.model import (
+    TERMINAL,
+    Missing,
+    Task,
+    TaskState,
+    Wait,
+    call_type,
+    task_of_call,
+)
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._deciders import METHODS, failure_of
@@ -320,8 +328,9 @@ def task_of(row: TaskRow, left: Work | None = None) -> Task:
         fn = work._fn
         if fn is None:  # pragma: no cover - only plain calls come without a task
             return Task(row.bucket.spec.type, id=row.id)
-        payload = Call(fn, work._args, dict(work._kwargs))
-        task = work._task = Task(call_type(fn), payload, id=row.id)
+        name = call_type(fn)
+        task = task_of_call(name, fn, work._args, work._kwargs, row.id)
+        work._task = task
     elif task.id != row.id:
         # It was given none, or is that of a workflow, which other runs have too.
         after = task.after if task.id is None else after_of(work)

@@ -23,6 +23,7 @@ def test_a_mapping():
     r = Resources(memory_mb=512, cpu=1.5, gpu=0)
     assert dict(r) == {"cpu": 1.5, "memory_mb": 512}
     assert list(r) == ["cpu", "memory_mb"]
+    assert list(r.items()) == [("cpu", 1.5), ("memory_mb", 512)]
     assert len(r) == 2
     assert (r["gpu"], r["licence"]) == (0, 0)
     assert "cpu" in r

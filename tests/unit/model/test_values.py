@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from taskorch.errors import InvalidTaskError
@@ -24,6 +25,7 @@ from taskorch.model import (
     call_type,
     check_id,
     id_problem,
+    task_of_call,
 )
 from taskorch.model._limits import MAX_ID_LENGTH
 
@@ -38,6 +40,30 @@ class Callable:
 
 
 # -- tasks -------------------------------------------------------------------------
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """All of them, also those that a comparison leaves out."""
+    return {
+        field.name: getattr(value, field.name) for field in attrs.fields(type(value))
+    }
+
+
+@pytest.mark.parametrize("args", [(), (1, [2])])
+@pytest.mark.parametrize("kwargs", [{}, {"a": [1]}])
+@pytest.mark.parametrize("task_id", [None, "one"])
+def test_the_task_of_a_plain_call_is_made_as_any_other(args, kwargs, task_id):
+    plain = Task("name", Call(function, args, dict(kwargs)), id=task_id)
+    made = task_of_call("name", function, args, kwargs, task_id)
+
+    assert type(made) is Task
+    assert type(made.payload) is Call
+    assert fields(made.payload) == fields(plain.payload)
+    assert fields(made) == fields(plain)
+    assert made.payload.kwargs is not kwargs
+    assert repr(made) == repr(plain)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        made.type = "another"
 
 
 def test_a_task_is_a_description():
