@@ -61,6 +61,7 @@ from taskorch.events._catalogue import TaskSuspended as TaskSuspended
 from taskorch.events._catalogue import TaskTimedOut as TaskTimedOut
 from taskorch.events._catalogue import TaskUnblocked as TaskUnblocked
 from taskorch.events._catalogue import TaskValidated as TaskValidated
+from taskorch.events._catalogue import completion as completion
 from taskorch.events._catalogue import make as make
 from taskorch.events._catalogue import place_of as place_of
 from taskorch.events._catalogue import signal_name as signal_name

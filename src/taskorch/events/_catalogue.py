@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
-from taskorch._frozen import frozen
+from taskorch._frozen import draft_of, frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
 
 #: `(event class, sequence number, time in ns, …)`: the fields of the class in order.
@@ -157,6 +157,10 @@ class TaskStarted(TaskEvent):
     reason: str = ""
 
 
+#: Fields of the fact that a task has completed, if an attempt ended it.
+_BY_AN_ATTEMPT: Final = 7
+
+
 def _no_result() -> object:
     return None
 
@@ -203,6 +207,34 @@ class TaskCompleted(TaskEvent):
         # A copy in another process has the result itself, and nowhere to fetch it from.
         values = attrs.astuple(self, recurse=False, filter=_is_no_load)
         return _completed, (self.result, *values)
+
+
+_CompletedDraft: Final = draft_of(TaskCompleted)
+
+
+def completion(fact: Fact, load: Callable[[], object]) -> TaskCompleted:
+    """
+    The event of *fact*, that a task has completed: the most frequent of all.
+
+    Args:
+        fact: The fact.
+        load: Fetches the result.
+    """
+    if len(fact) != _BY_AN_ATTEMPT:
+        return TaskCompleted(*fact[SEQ:], load=load)
+    _, seq, at_ns, task_id, attempt, agent_id, latency_ns = fact
+    event: Any = _CompletedDraft()
+    event.seq = seq
+    event.at_ns = at_ns
+    event.task_id = task_id
+    event.attempt = attempt
+    event.agent_id = agent_id
+    event.latency_ns = latency_ns
+    event.cause = event.reason = ""
+    event._load = load  # noqa: SLF001 - of this very class
+    event.__class__ = TaskCompleted
+    made: TaskCompleted = event
+    return made
 
 
 def _is_no_load(field: attrs.Attribute[object], _: object) -> bool:

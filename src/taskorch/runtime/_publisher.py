@@ -19,13 +19,13 @@ from typing import Any, Final, Protocol
 
 from taskorch.events import (
     CLS,
-    SEQ,
     VIEWS,
     Event,
     EventsLost,
     Fact,
     ReceiverFailed,
     TaskCompleted,
+    completion,
     signal_name,
     view_of,
 )
@@ -59,13 +59,13 @@ RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
 
 
 class Call:
-    """One call of a receiver."""
+    """One call of a receiver; a thread that makes many has one for all of them."""
 
     __slots__ = ("excused", "receiver", "since")
 
     def __init__(self, receiver: Receiver) -> None:
-        self.receiver = receiver
-        self.since = monotonic()
+        self.receiver: Receiver = receiver
+        self.since: float = monotonic()
         #: It waits for all to be served: nobody waits for it.
         self.excused = False
 
@@ -86,6 +86,13 @@ class Receiver:
         self.busy: bool = False
         #: Events dropped before it.
         self.lost: int = 0
+
+
+def _nobody(event: object) -> None:
+    """For a call that is over."""
+
+
+_NOBODY: Final = Receiver("", _nobody)
 
 
 class Notices(Protocol):
@@ -224,12 +231,14 @@ class Publisher:
     def _publish(self) -> None:
         me = threading.current_thread()
         todo = self._todo
+        call = Call(_NOBODY)
         while self._thread is me:
             if todo:
-                receiver, arg = todo.popleft()
-                self._deliver(receiver, arg)
+                call.receiver, arg = todo.popleft()
+                self._deliver(call, arg)
                 # The thread may have nothing to do for long: it keeps neither alive.
-                del receiver, arg
+                call.receiver = _NOBODY
+                del arg
                 continue
             try:
                 item = self.queue.popleft()
@@ -290,11 +299,13 @@ class Publisher:
                 for receiver in receivers:
                     self._todo.append((receiver, event))
 
-    def _deliver(self, receiver: Receiver, arg: Any) -> None:
+    def _deliver(self, call: Call, arg: Any) -> None:
+        receiver = call.receiver
         if receiver.own:
             self._hand_over(receiver, arg)
             return
-        self._calling = call = Call(receiver)
+        call.since = monotonic()
+        self._calling = call
         self._call_timed(call, arg)
         with self._lock:
             if self._calling is call:
@@ -525,5 +536,5 @@ class Publisher:
 
 def _event(cls: type[Event], fact: Fact, cargo: Any) -> Event | None:
     if cls is TaskCompleted:
-        return TaskCompleted(*fact[SEQ:], load=lambda: cargo._value)
+        return completion(fact, cargo._kept_value)
     return view_of(cls, fact)

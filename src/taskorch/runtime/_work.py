@@ -214,6 +214,9 @@ class Work:
         self._born = 0
         self._settled = 0
 
+    def _kept_value(self) -> Any:
+        return self._value
+
 
 #: Shared by all calls without keyword arguments; never handed out, only unpacked.
 NO_KWARGS: Final[dict[str, Any]] = {}
