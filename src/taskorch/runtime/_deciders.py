@@ -190,22 +190,27 @@ def _watches(machine: StateMachine) -> Any:
     return frozenset(pairs)
 
 
-def _guarded(component: str) -> Callable[[F], F]:
+def _blame(component: str, error: Exception) -> NoReturn:
     """
     Whatever an answer of *component* does when it is looked at is its fault.
 
     Its attributes may be of any kind, and comparing or showing them may raise.
     """
+    if isinstance(error, PolicyFault):
+        raise error
+    raise PolicyFault(component, error) from error
+
+
+def _guarded(component: str) -> Callable[[F], F]:
+    """As `_blame`, of all that a method raises: for what is not asked of every task."""
 
     def wrap(method: F) -> F:
         @wraps(method)
         def ask(*args: Any) -> Any:
             try:
                 return method(*args)
-            except PolicyFault:
-                raise
-            except Exception as error:
-                raise PolicyFault(component, error) from error
+            except Exception as error:  # noqa: BLE001 - it is its fault
+                _blame(component, error)
 
         return cast("F", ask)
 
@@ -350,11 +355,9 @@ class PolicyDeciders:
         task = self.task_of(row)
         return lent_task(task) if component in self._foreign else task
 
-    def _is_trusted(self, method: str, answer: Any) -> bool:
-        """Whether *answer*, of *method* of a part, says rightly that it is reusable."""
-        # Mostly it says nothing.
-        said = answer.reusable
-        return said is not False and said in self._trusted[method]
+    def _is_trusted(self, method: str, said: Any) -> bool:
+        """Whether an answer of *method* that *said* it is reusable is so indeed."""
+        return said in self._trusted[method]
 
     # -- the seven -----------------------------------------------------------------
 
@@ -372,7 +375,8 @@ class PolicyDeciders:
         verdict = self._ask_unlocked(task, now)
         if not isinstance(verdict, Verdict):
             _refuse("validator", f"it returned {show(verdict)}, not a Verdict")
-        if verdict.reusable is not False and not self._is_trusted("validate", verdict):
+        said = verdict.reusable
+        if said is not False and not self._is_trusted("validate", said):
             verdict = attrs.evolve(verdict, reusable=False)
         findings: object = verdict.findings
         if findings is _NO_FINDINGS:
@@ -439,45 +443,48 @@ class PolicyDeciders:
         for name in names:
             if name not in known:
                 _refuse("registry", f"it named {name!r}, which is no agent")
-        return names, answer.reason, self._is_trusted("matches", answer)
+        return names, answer.reason, self._is_trusted("matches", answer.reusable)
 
-    @_guarded("router")
     def route(
         self, row: TaskRow, candidates: Sequence[AgentRow], now: int
     ) -> tuple[AgentRow, str, bool]:
         """See `Deciders.route`."""
+        task = self._task_for("router", row)
         views = [agent.view for agent in candidates]
-        answer = self._ask(
-            "router",
-            Route,
-            now,
-            self.parts.router.route,
-            self._task_for("router", row),
-            views,
-        )
-        for agent in candidates:
-            if agent.name == answer.agent:
-                return agent, answer.reason, self._is_trusted("route", answer)
-        names = ", ".join(agent.name for agent in candidates)
-        return _refuse("router", f"it chose {show(answer.agent)}, not one of {names}")
+        try:
+            ask = self.parts.router.route
+            answer = self._ask("router", Route, now, ask, task, views)
+            chosen, said = answer.agent, answer.reusable
+            for agent in candidates:
+                if agent.name == chosen:
+                    reusable = said is not False and self._is_trusted("route", said)
+                    return agent, answer.reason, reusable
+            names = ", ".join(agent.name for agent in candidates)
+            _refuse("router", f"it chose {show(chosen)}, not one of {names}")
+        except Exception as error:  # noqa: BLE001 - it is the router's
+            _blame("router", error)
 
-    @_guarded("queue")
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
         """See `Deciders.order`."""
         task = self._task_for("queue", row)
         if task.priority != priority:
             task = attrs.evolve(task, priority=priority)
-        answer = self._ask("queue", Order, now, self.parts.queue.order, task)
-        if answer.aging is not None:
+        try:
+            answer = self._ask("queue", Order, now, self.parts.queue.order, task)
+            if answer.aging is None:
+                key = answer.key
+                is_number = type(key) is int and self._first_key == "number"
+                return key if is_number else self._check_key(key)
             aging = int(check_seconds("aging", answer.aging) * NS)
             key = self._check_key(now - priority * aging)
-            if self._is_trusted("order", answer):
+            if self._is_trusted("order", answer.reusable):
                 self.aging_ns = aging
-            return key
-        return self._check_key(answer.key)
+        except Exception as error:  # noqa: BLE001 - it is the queue's
+            _blame("queue", error)
+        return key
 
     def _check_key(self, key: Any) -> Any:
-        shape = "number" if type(key) is int else _shape(key)
+        shape = _shape(key)
         if shape is None:
             _refuse("queue", f"{show(key)} is no key: use a number, or a tuple of them")
         if self._first_key is None:
@@ -488,25 +495,23 @@ class PolicyDeciders:
             )
         return key
 
-    @_guarded("queue")
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         """See `Deciders.admit`."""
-        answer = self._ask(
-            "queue",
-            Admission,
-            now,
-            self.parts.queue.admit,
-            self._task_for("queue", row),
-        )
-        max_age = None
-        if answer.max_age is not None:
-            max_age = int(check_seconds("max_age", answer.max_age) * NS)
-        if answer.admitted is not True:
-            _check_flag("queue", "admitted", answer.admitted)
-            return answer.reason or "no reason given", max_age
-        if self._is_trusted("admit", answer):
-            self.admits_all = True
-            self.max_age_ns = max_age
+        task = self._task_for("queue", row)
+        try:
+            answer = self._ask("queue", Admission, now, self.parts.queue.admit, task)
+            max_age = None
+            if answer.max_age is not None:
+                max_age = int(check_seconds("max_age", answer.max_age) * NS)
+            if answer.admitted is not True:
+                _check_flag("queue", "admitted", answer.admitted)
+                return answer.reason or "no reason given", max_age
+            said = answer.reusable
+            if said is not False and self._is_trusted("admit", said):
+                self.admits_all = True
+                self.max_age_ns = max_age
+        except Exception as error:  # noqa: BLE001 - it is the queue's
+            _blame("queue", error)
         return None, max_age
 
     @_guarded("state_machine")
@@ -585,41 +590,43 @@ class PolicyDeciders:
         delay = int(check_seconds("delay", answer.delay) * NS)
         return answer.retry, delay, answer.reason
 
-    @_guarded("allocator")
     def allocate(
         self, row: TaskRow, agent: AgentRow, request: Units, now: int
     ) -> tuple[Units | None, str, bool]:
         """See `Deciders.allocate`."""
-        wants = Resources.from_units(request) if request else NO_RESOURCES
         question = _Request()
         question.task = self._task_for("allocator", row)
         question.agent = agent.view
-        question.resources = wants
+        question.resources = Resources.from_units(request) if request else NO_RESOURCES
         question.__class__ = AllocationRequest
         known, pools = self._pools
         if known is not self.kernel.pools:
             known = self.kernel.pools
             pools = MappingProxyType({name: pool.view for name, pool in known.items()})
             self._pools = known, pools
-        answer = self._ask(
-            "allocator", Allocation, now, self.parts.allocator.allocate, question, pools
-        )
-        granted = answer.granted
-        if granted is None:
-            return None, answer.reason, False
-        if type(granted) is not Resources and not isinstance(granted, Resources):
-            _refuse("allocator", f"it granted {show(granted)}, not Resources")
-        reusable = self._is_trusted("allocate", answer)
-        if not granted.units:
-            return (), answer.reason, reusable
-        asked = dict(request)
-        for name, units in granted.units:
+        try:
+            ask = self.parts.allocator.allocate
+            answer = self._ask("allocator", Allocation, now, ask, question, pools)
+            granted, reason = answer.granted, answer.reason
+            if granted is None:
+                return None, reason, False
+            if type(granted) is not Resources and not isinstance(granted, Resources):
+                _refuse("allocator", f"it granted {show(granted)}, not Resources")
+            if granted.units:
+                self._check_grant(granted.units, dict(request))
+            said = answer.reusable
+            reusable = said is not False and self._is_trusted("allocate", said)
+        except Exception as error:  # noqa: BLE001 - it is the allocator's
+            _blame("allocator", error)
+        return granted.units, reason, reusable
+
+    def _check_grant(self, granted: Units, asked: Mapping[str, int]) -> None:
+        for name, units in granted:
             pool = self.kernel.pools.get(name)
             if pool is None or units > pool.total - pool.used:
                 _refuse("allocator", f"it granted more {name} than is free")
             if units > asked.get(name, 0):
                 _refuse("allocator", f"it granted more {name} than was asked")
-        return granted.units, answer.reason, reusable
 
 
 def _shape(key: object) -> object:

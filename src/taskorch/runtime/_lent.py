@@ -27,15 +27,17 @@ def is_foreign(part: object) -> bool:
 
 def lent_task(task: Task) -> Task:
     """*task* as a policy of the user's may have it; itself, if nobody can change it."""
-    changed: dict[str, object] = {}
     payload = task.payload
+    changed: dict[str, object] = {}
     if type(payload) is Call:
-        if not (
-            task.metadata
-            or _can_change(payload.args)
-            or (payload.kwargs and _can_change(payload.kwargs.values()))
-        ):
-            return task
+        for arg in payload.args:
+            if type(arg) in _MAKERS:
+                break
+        else:
+            # Nearly every task is such a one.
+            kwargs = payload.kwargs
+            if not task.metadata and not (kwargs and _can_change(kwargs.values())):
+                return task
         args, kwargs = lent(payload.args), lent(dict(payload.kwargs))
         changed["payload"] = Call(payload.fn, args, kwargs, payload.executor)
     else:
@@ -50,11 +52,7 @@ def lent_task(task: Task) -> Task:
 
 
 def _can_change(values: Iterable[Any]) -> bool:
-    makers = _MAKERS
-    for value in values:  # noqa: SIM110 - a generator would take twice the time
-        if type(value) in makers:
-            return True
-    return False
+    return not _MAKERS.keys().isdisjoint(map(type, values))
 
 
 def lent(value: Any) -> Any:
