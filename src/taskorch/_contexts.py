@@ -108,7 +108,8 @@ def current_context() -> TaskContext:
     """
     The context of the task that the caller runs in.
 
-    In a process of an executor of processes it is a copy that can be read only.
+    In another process it is a copy. In a worker process of ours, `executor="process"`,
+    it reports and keeps checkpoints as elsewhere; in others it can be read only.
 
     Raises:
         NotRunningError: The caller is not part of a task.

@@ -29,6 +29,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.executors._futures import FuturesExecutor
+from taskorch.executors._processes._attempts import Processes
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import KernelConfig
 from taskorch.model import (
@@ -138,7 +139,8 @@ class TaskOrchestrator:
         resources: The pools; None is this machine's `cpu` and `memory_mb`.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
-            `AttemptExecutor`.
+            `AttemptExecutor`. A number by the name `"process"` says how many worker
+            processes there are at the most, instead of one for each core.
         durability: Of a journal that is given by its path: `"power"` survives a loss
             of power, `"process"` only the death of the process, and is much faster.
         keep_finished: Finished tasks that stay in memory.
@@ -174,7 +176,7 @@ class TaskOrchestrator:
         journal: str | os.PathLike[str] | Journal | None = None,
         resources: Resources | Mapping[str, float] | None = None,
         concurrency: int = CONCURRENCY,
-        executors: Mapping[str, Executor | AttemptExecutor[Any]] | None = None,
+        executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None = None,
         durability: Literal["power", "process"] = "power",
         keep_finished: int = KEEP_FINISHED,
         max_queued: int | None = None,
@@ -385,8 +387,8 @@ class TaskOrchestrator:
             capacity: What it has, as Resources or a mapping. It bounds what it names,
                 and leaves all else to the pools; None names nothing.
             request: What a task takes on it that does not say itself.
-            executor: `"auto"`, `"thread"`, `"asyncio"`, `"program"` (the handler
-                returns a `Program`), or a name in `executors`.
+            executor: `"auto"`, `"thread"`, `"asyncio"`, `"process"`, `"program"` (the
+                handler returns a `Program`), or a name in `executors`.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is out of its range.
@@ -1081,7 +1083,7 @@ def _journal(
 
 
 def _check_executors(
-    executors: Mapping[str, Executor | AttemptExecutor[Any]],
+    executors: Mapping[str, Executor | AttemptExecutor[Any] | int],
 ) -> dict[str, AttemptExecutor[Any]]:
     """*executors*, each as what runs attempts."""
     if not isinstance(executors, Mapping):
@@ -1093,9 +1095,16 @@ def _check_executors(
         if not isinstance(name, str) or not name.strip():
             msg = f"executors: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
+        if name == "process" and type(executor) is int:
+            check_count("executors: process", executor, least=1)
+            checked[name] = Processes(executor)
+            continue
         if name in BUILT_IN:
             msg = f"executors: the name {name!r} is taken"
-            raise InvalidTaskError(msg, hint="choose another name")
+            hint = "choose another name"
+            if name == "process":
+                hint = "a number says how many worker processes: {'process': 4}"
+            raise InvalidTaskError(msg, hint=hint)
         if isinstance(executor, type):
             msg = f"executors: {name} is the class {executor.__name__}, not an executor"
             raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")

@@ -628,7 +628,7 @@ def test_an_iterable_that_raises_submits_nothing(orch):
         orch.handle("never")
 
 
-@pytest.mark.parametrize("name", ["cpu", "process", "program", "ray", ""])
+@pytest.mark.parametrize("name", ["cpu", "program", "ray", ""])
 def test_an_executor_that_does_not_exist_is_refused(orch, name):
     """The ones that there are stand in the error."""
     error = refused(orch, Task.call(pow, 2, 3, executor=name))
@@ -807,7 +807,7 @@ def test_an_empty_journal_is_not_taken_for_none():
         ({"capacity": 5}, "capacity"),
         ({"request": {5: 1}}, "request"),
         ({"executor": "cpu"}, "executor"),
-        ({"executor": "process"}, "executor"),
+        ({"executor": "ray"}, "executor"),
         ({"executor": 5}, "executor"),
     ],
 )

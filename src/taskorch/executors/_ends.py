@@ -10,6 +10,20 @@ from typing import Any, Final
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: What Python says when there is no thread.
 _NO_THREAD: Final = "can't start new thread"
+#: Of the grace, what something may need to go, and to be read, once it was killed; and
+#: the most of that in seconds.
+_KILL_SHARE: Final = 0.25
+_KILL_SECONDS: Final = 1.5
+#: What there is to say of a signal 9 that we did not send.
+KILLED_BY_OTHERS: Final = (
+    "taskorch did not send signal 9: it may have been the system, for want of memory "
+    "(its log, dmesg, says so), or somebody's kill -9"
+)
+
+
+def until_kill(grace: float) -> float:
+    """Seconds of *grace* after which what can be killed is killed."""
+    return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
 
 
 def is_no_room(error: BaseException) -> bool:

@@ -8,9 +8,9 @@ from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final
 
-from taskorch._visible import said
-from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.errors import AttemptInterrupted
 from taskorch.executors._ends import is_no_room, unawaited
+from taskorch.executors._remote import unsendable
 from taskorch.model._show import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor
 
@@ -120,19 +120,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
             return None, unawaited(value, task_id)
         if error is None or not is_remote or isinstance(error, _GIVEN_UP):
             return value, error
-        kind, message = said(error)
-        msg = (
-            f"task {task_id} cannot be sent to executor {self.name!r}: {kind}: "
-            f"{message}"
-        )
-        wrapped = InvalidTaskError(
-            msg,
-            hint="what goes to another process is pickled: use a function of a module, "
-            "and arguments that can be pickled",
-            task_id=task_id,
-        )
-        wrapped.__cause__ = error
-        return None, wrapped
+        return None, unsendable(error, task_id, self.name)
 
 
 def _call(

@@ -11,12 +11,104 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Protocol
 
 from taskorch._frozen import frozen
 from taskorch._visible import said
-from taskorch.errors import TaskFailedError
+from taskorch.errors import InvalidTaskError, TaskFailedError
 from taskorch.model._show import with_article
+
+#: Characters of an error, and of its traceback, that come back where it cannot itself.
+_MOST_SAID: Final = 100_000
+
+
+class Link(Protocol):
+    """How a task in a worker process reaches the orchestrator."""
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether the attempt that runs here was told to end."""
+        ...
+
+    def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
+        """Have *what* done with *value* there: see `Attempt.told`; nobody answers."""
+        ...
+
+    def ask(self, what: str, task: tuple[str, int], value: Any) -> None:
+        """As `tell`, and wait until it is done; raises what it raised there."""
+        ...
+
+
+class Here:
+    """What a worker process says of itself; in other processes, nothing."""
+
+    #: How its tasks reach the orchestrator.
+    link: Link | None = None
+    #: Bytes that something may have, pickled, which goes to another process.
+    most_bytes: int | None = None
+    #: The main module of its parent is being brought in.
+    is_importing_main: bool = False
+
+
+HERE: Final = Here()
+
+
+class TooLargeError(pickle.PicklingError):
+    """Something has more bytes, pickled, than may go to another process."""
+
+
+class _Limited:
+    """A file of so many bytes at most."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._most = most
+        self.parts: list[bytes] = []
+
+    def write(self, data: bytes | memoryview | pickle.PickleBuffer) -> int:
+        size = memoryview(data).nbytes
+        self._left -= size
+        if self._left < 0:
+            msg = f"it has more than {self._most / 2**20:g} MiB, pickled"
+            raise TooLargeError(msg)
+        # The pickler may use it again.
+        self.parts.append(data if isinstance(data, bytes) else bytes(data))
+        return size
+
+
+def pickled(value: Any, most: int | None = None) -> bytes:
+    """
+    *value* pickled, for another process.
+
+    Args:
+        value: What is sent.
+        most: Bytes that it may have; None: as many as what is sent from here.
+
+    Raises:
+        TooLargeError: It has more: it is not even made.
+        Exception: It cannot be pickled.
+    """
+    most = HERE.most_bytes if most is None else most
+    if most is None:
+        return pickle.dumps(value)
+    file = _Limited(most)
+    pickle.Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    return b"".join(file.parts)
+
+
+def unsendable(error: BaseException, task_id: str, name: str) -> InvalidTaskError:
+    """What to say of a task that cannot be sent to executor *name*, as *error* says."""
+    kind, message = said(error)
+    wrapped = InvalidTaskError(
+        f"task {task_id} cannot be sent to executor {name!r}: {kind}: {message}",
+        hint="what goes to another process is pickled: use a function of a module, "
+        "and arguments that can be pickled"
+        if not isinstance(error, TooLargeError)
+        else "write it to a file, and send its path",
+        task_id=task_id,
+    )
+    wrapped.__cause__ = error
+    return wrapped
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
@@ -39,6 +131,8 @@ class RemoteEnd:
     #: What it said, or why it cannot be pickled.
     message: str = ""
     traceback: str = ""
+    #: What it returned is larger than what may come back.
+    is_too_large: bool = False
 
 
 @frozen
@@ -58,13 +152,19 @@ class RemoteCall:
                 raised=True,
                 kind=type(error).__name__,
                 message=_said(error),
-                traceback="".join(_lines(error)),
+                traceback="".join(_lines(error))[-_MOST_SAID:],
             )
         kind = type(value).__name__
         try:
-            return RemoteEnd(pickle.dumps(value), raised=False, kind=kind)
+            return RemoteEnd(pickled(value), raised=False, kind=kind)
         except BaseException as error:  # noqa: BLE001 - whatever its __reduce__ does
-            return RemoteEnd(None, raised=False, kind=kind, message=_said(error))
+            return RemoteEnd(
+                None,
+                raised=False,
+                kind=kind,
+                message=_said(error),
+                is_too_large=isinstance(error, TooLargeError),
+            )
 
 
 def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
@@ -98,11 +198,15 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
         failed.__cause__ = RemoteTraceback(end.traceback)
         return failed
     why = end.message or said(error)[1]
+    what = "that cannot be pickled"
+    hint = "what is returned in another process comes back pickled"
+    if end.is_too_large:
+        what = "that is too large to come back from a worker process"
+        hint = "write it to a file, and return its path"
     failed = TaskFailedError(
-        f"task {task_id} returned {with_article(end.kind)} that cannot be pickled: "
-        f"{why}",
+        f"task {task_id} returned {with_article(end.kind)} {what}: {why}",
         type="PicklingError",
-        hint="what is returned in another process comes back pickled",
+        hint=hint,
         task_id=task_id,
     )
     failed.__cause__ = error
@@ -112,7 +216,7 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
 def _error_data(error: BaseException) -> bytes | None:
     """*error* pickled, if what comes out of that is *error* again."""
     try:
-        data = pickle.dumps(error)
+        data = pickled(error)
         same = type(pickle.loads(data)) is type(error)  # noqa: S301 - our own
     except BaseException:  # noqa: BLE001 - whatever its __reduce__ does
         return None
@@ -128,6 +232,6 @@ def _lines(error: BaseException) -> list[str]:
 
 def _said(error: BaseException) -> str:
     try:
-        return str(error)
+        return str(error)[:_MOST_SAID]
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         return "(it cannot be printed)"

@@ -221,8 +221,8 @@ class Task(Generic[T]):
             fn: What to call.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            executor: `"thread"`, `"asyncio"`, or a name in `executors=`; None
-                chooses by the kind of function.
+            executor: `"thread"`, `"asyncio"`, `"process"`, or a name in `executors=`;
+                None chooses by the kind of function.
             task_options: The keyword arguments of `Task`. They come before those that
                 `@taskorch.task` gave to *fn*.
 

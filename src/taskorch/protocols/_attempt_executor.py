@@ -87,6 +87,21 @@ class Attempt(Protocol):
         """
         ...
 
+    def told(self, what: str, value: Any) -> None:
+        """
+        In another process, its function has called a method of its context.
+
+        Args:
+            what: `"progress"` or `"checkpoint"`. A checkpoint returns once it is kept:
+                call it where others need not wait.
+            value: What the method was given.
+
+        Raises:
+            Exception: What the method is to raise there, such as an
+                `AttemptInterrupted`.
+        """
+        ...
+
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         """
         It has ended; only the first end counts.

@@ -71,6 +71,10 @@ class Owner(Driver, Traced, Protocol):
         """What begins attempts."""
         ...
 
+    def progress(self, work: Work, attempt: int, value: Any, /) -> None:
+        """A task reported *value*."""
+        ...
+
     def finish(
         self,
         row: TaskRow,
@@ -188,6 +192,12 @@ class Attempt:
             context = context_of(self._work, self.number).remote_of_call()
         context.trace = trace_of(self._rt, *self)
         return RemoteCall(call_with, (context, fn, args, kwargs))
+
+    def told(self, what: str, value: Any) -> None:
+        if what == "progress":
+            self._rt.progress(self._work, self.number, value)
+        else:
+            context_of(self._work, self.number)._checkpoint(value)
 
     # -- what came of it -----------------------------------------------------------
 

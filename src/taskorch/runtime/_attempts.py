@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import attrs
@@ -19,6 +20,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     TaskFailedError,
 )
+from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._threads import WorkerThreads
 from taskorch.kernel import (
@@ -42,6 +44,7 @@ from taskorch.runtime._driver import Driver
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._machine import whole_cores
 from taskorch.runtime._tracing import Traced, variables_of
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
@@ -135,14 +138,23 @@ class Attempts:
     ) -> None:
         self._rt = owner
         self.programs = Programs(lambda: owner.run_id)
+        given = executors.get("process")
+        #: They can be given by their number.
+        self.processes: Processes = (
+            given if isinstance(given, Processes) else Processes()
+        )
+        self.processes.bind(lambda: owner.run_id, whole_cores)
         #: All, by the names that tasks and agents give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
             "thread": owner.threads,
             "asyncio": Coroutines(owner.loops),
             "program": self.programs,
             **executors,
+            "process": self.processes,
         }
-        self._named = tuple(executors.items())
+        self._named = tuple(
+            (name, own) for name, own in executors.items() if own is not given
+        )
 
     # -- which executor ------------------------------------------------------------
 
@@ -329,6 +341,20 @@ class Attempts:
             method(*arguments)
         except Exception:  # noqa: BLE001 - it harms no other attempt
             _LOG.exception("%s() of an executor failed", method.__qualname__)
+
+    # -- the end -------------------------------------------------------------------
+
+    def end_all(self, grace: float) -> None:
+        """Have programs, and calls in processes, end within *grace* seconds."""
+        self.programs.end_all(grace)
+        self.processes.end_all(grace)
+
+    def close(self, patience: float) -> None:
+        """Kill all programs and processes, and wait for that for *patience* seconds."""
+        end = monotonic() + patience
+        # The programs come last: with them goes all that carries the mark of the run.
+        self.processes.close(patience)
+        self.programs.close(max(0.0, end - monotonic()))
 
     def holdable(self, row: TaskRow) -> bool:
         """Whether the running attempt of *row* can be stopped where it stands."""

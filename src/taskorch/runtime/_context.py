@@ -16,6 +16,7 @@ from taskorch.errors import (
     NotRunningError,
     ResultGoneError,
 )
+from taskorch.executors._remote import HERE
 from taskorch.model import Missing, Resources, TaskState
 from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
@@ -224,7 +225,7 @@ class AttemptContext:
         return state
 
     def remote(self) -> RemoteContext:
-        """A read-only copy for another process."""
+        """A copy for another process."""
         return RemoteContext(
             self.task_id,
             self.attempt,
@@ -258,7 +259,12 @@ class AttemptContext:
 
 
 class RemoteContext:
-    """A read-only copy of a context, in another process."""
+    """
+    A copy of a context, in another process.
+
+    In worker processes of ours its methods reach the orchestrator; in others it can be
+    read only.
+    """
 
     def __init__(
         self,
@@ -283,8 +289,11 @@ class RemoteContext:
         self._in_workflow = in_workflow
         #: The `traceparent` of the attempt's span, if it has one.
         self.trace: str | None = None
-        #: Cancellation does not reach another process.
-        self.cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """See `TaskContext.cancelled`: of other processes than ours it is not known."""
+        return HERE.link is not None and HERE.link.is_to_end
 
     @property
     def time_left(self) -> float | None:
@@ -309,14 +318,17 @@ class RemoteContext:
         self._refuse("aio")
 
     def progress(self, value: Any) -> None:
-        """Not from another process."""
-        del value
-        self._refuse("progress()")
+        """See `TaskContext.progress`; only from worker processes of ours."""
+        if HERE.link is None:
+            self._refuse("progress()")
+        HERE.link.tell("progress", (self.task_id, self.attempt), value)
 
     def checkpoint(self, state: Any = None) -> None:
-        """Not from another process."""
-        del state
-        self._refuse("checkpoint()")
+        """See `TaskContext.checkpoint`; only from worker processes of ours."""
+        if HERE.link is None:
+            self._refuse("checkpoint()")
+        HERE.link.ask("checkpoint", (self.task_id, self.attempt), state)
+        self.restored = state
 
     def _refuse(self, what: str, hint: str = "return what you have to say") -> NoReturn:
         msg = f"context.{what} does not reach the orchestrator from another process"

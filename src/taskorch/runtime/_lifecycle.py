@@ -60,7 +60,7 @@ os.register_at_fork(after_in_child=_after_fork)
 @atexit.register
 def _at_exit() -> None:
     for runtime in list(_OPEN):
-        runtime.attempts.programs.close(_PROGRAM_MARGIN)
+        runtime.attempts.close(_PROGRAM_MARGIN)
         runtime.notices.close()
         # Not a ResourceWarning, which nobody sees unless he asks for it.
         warnings.warn(
@@ -252,7 +252,7 @@ class Lifecycle:
             return
         left: list[_Left] = rt.step(self._close)
         grace = rt.kernel.config.grace_ns / 1e9
-        rt.attempts.programs.end_all(self._left(grace))
+        rt.attempts.end_all(self._left(grace))
         # The kernel itself gives up what does not end in its grace.
         self._wait(self._await_end, grace + _MARGIN)
         given_up: list[str] = rt.step(self._give_up)
@@ -388,7 +388,7 @@ class Lifecycle:
 
     def _end_threads(self) -> None:
         rt = self._rt
-        self._wait(rt.attempts.programs.close, _PROGRAM_MARGIN)
+        self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.
             rt.threads.end_idle(unassigned=rt.fault is not None)

@@ -7,7 +7,7 @@ from typing import Final
 
 from taskorch.model import Resources
 
-__all__ = ("machine_resources",)
+__all__ = ("machine_resources", "whole_cores")
 
 _CGROUP: Final = "/sys/fs/cgroup"
 #: cgroup v1 says "no limit" with a number near 2 ** 63.
@@ -17,6 +17,11 @@ _NO_LIMIT: Final = 1 << 60
 def machine_resources() -> Resources:
     """`cpu` in cores and `memory_mb` in MiB."""
     return Resources(cpu=_cores(), memory_mb=_memory_mb())
+
+
+def whole_cores() -> int:
+    """How many cores there are, at least one."""
+    return max(1, int(_cores()))
 
 
 def _cores() -> float:

@@ -17,6 +17,7 @@ import attrs
 
 from taskorch._references import references, refuse_in, replaced
 from taskorch.errors import InvalidTaskError
+from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
 from taskorch.model import (
     NO_RESOURCES,
@@ -34,7 +35,7 @@ from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
 
-#: Names of executors that are ours, or will be.
+#: Names of executors that are ours.
 BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _LOCAL: Final = (Call, Program, Wait)
@@ -89,12 +90,14 @@ def executor_for(
         msg = f"executor='asyncio' needs an async def, and {show(fn)} is none"
         raise InvalidTaskError(msg)
     own = [other for other in executors if other not in BUILT_IN]
-    if name in ("thread", *own) and is_async:
+    if name in ("thread", "process", *own) and is_async:
         msg = f"an async def runs on the loop, not with executor={name!r}"
         raise InvalidTaskError(msg, hint="use executor='asyncio', or a plain def")
-    if name in ("thread", "asyncio", *own):
+    if name == "process":
+        refuse_unsendable(fn)
+    if name in ("thread", "asyncio", "process", *own):
         return executors[name]
-    known = ", ".join(map(repr, ("auto", "thread", "asyncio", *own)))
+    known = ", ".join(map(repr, ("auto", "thread", "asyncio", "process", *own)))
     msg = f"there is no executor {name!r}: there are {known}"
     raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
 

@@ -180,7 +180,7 @@ class Life(Hosting):
         self.directory: Directory = _Directory(self)
         self.submission: Submission = Submission(self)
         self.executors: dict[str, Any] = dict.fromkeys(
-            ("thread", "asyncio", "program"), self.in_process
+            ("thread", "asyncio", "program", "process"), self.in_process
         )
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import ProgramFailedError
-from taskorch.executors._ends import is_no_room
+from taskorch.executors._ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 _MAX_LINE: Final = 500
 #: Names of variables that the error of a program mentions.
 _SOME_NAMES: Final = 3
-#: Of the grace, what a program may need to go, and its output to be read, once it has
-#: been killed; and the most of that in seconds.
-_KILL_SHARE: Final = 0.25
-_KILL_SECONDS: Final = 1.5
-#: What there is to say of a signal 9 that we did not send.
-_NOT_OURS: Final = (
-    "taskorch did not send signal 9: it may have been the system, for want of memory "
-    "(its log, dmesg, says so), or somebody's kill -9"
-)
 
 
 class Programs(AttemptExecutor["ProgramProcess"]):
@@ -82,7 +73,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         It is killed before the grace is over, or the kernel would give it up in the
         moment in which it is killed.
         """
-        begun.terminate(_grace_of_program(grace))
+        begun.terminate(until_kill(grace))
 
     def can_hold(self) -> bool:
         """SIGSTOP reaches all of its group."""
@@ -103,7 +94,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
     def end_all(self, grace: float) -> None:
         """Ask all programs to end within *grace* seconds, of which they know less."""
         if self._executor is not None:
-            self._executor.terminate(_grace_of_program(grace))
+            self._executor.terminate(until_kill(grace))
 
     def close(self, patience: float) -> None:
         """Kill all programs, and wait for their ends for *patience* seconds."""
@@ -119,10 +110,6 @@ class Programs(AttemptExecutor["ProgramProcess"]):
 
                 self._executor = ProgramExecutor(run_id=self._run_id(), logs=self.logs)
             return self._executor
-
-
-def _grace_of_program(grace: float) -> float:
-    return grace - min(grace * _KILL_SHARE, _KILL_SECONDS)
 
 
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
@@ -154,7 +141,7 @@ def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
         how += f": {who} was killed by the system for want of memory"
         return how, "let fewer run at once, by resources=, or give them more memory"
     if code == -signal.SIGKILL and not was_asked:
-        return how, _NOT_OURS
+        return how, KILLED_BY_OTHERS
     return how, ""
 
 

@@ -23,7 +23,8 @@ _ENV = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _QUIT_SECONDS = 2.0
 
 
-def _is_python(path: str | None) -> bool:
+def is_python(path: str | None) -> bool:
+    """Whether *path*, which is `sys.executable`, is a Python interpreter."""
     # Where Python is embedded this can be the application, which must not be started.
     name = Path(path or "").name.lower()
     return "python" in name or "pypy" in name
@@ -107,7 +108,7 @@ class Guard:
         if self._impossible or (self._process and self._process.poll() is None):
             return
         script = Path(_guardian.__file__)
-        if not _is_python(sys.executable) or not script.is_file():
+        if not is_python(sys.executable) or not script.is_file():
             self._impossible = True
             _log.warning(
                 "programs may outlive this process if it is killed: there is no Python "

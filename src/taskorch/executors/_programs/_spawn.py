@@ -68,24 +68,29 @@ class Child:
     stderr: int
 
     def exit_code(self) -> int | None:
-        """
-        Its exit code, if it has ended; negative for a signal.
+        """See `exit_code_of`."""
+        return exit_code_of(self.process)
 
-        It stays a zombie, so that its number goes to nobody else.
 
-        Raises:
-            ChildProcessError: Somebody else has waited for it.
-        """
-        pid = self.process.pid
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                self.process.returncode = os.waitstatus_to_exitcode(status)
-            return self.process.returncode
-        info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if info is None:
-            return None
-        return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
+    """
+    The exit code of *process*, if it has ended; negative for a signal.
+
+    It stays a zombie, so that its number goes to nobody else.
+
+    Raises:
+        ChildProcessError: Somebody else has waited for it.
+    """
+    pid = process.pid
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode
+    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if info is None:
+        return None
+    return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
 
 def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Child:

@@ -178,6 +178,9 @@ class Try:
         fn, args, _ = self.call()
         return RemoteCall(fn, args)
 
+    def told(self, what: str, value: Any) -> None:
+        """What its function does tells nothing."""
+
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)

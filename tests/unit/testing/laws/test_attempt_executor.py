@@ -18,6 +18,7 @@ from tests.unit.testing.laws.tools import Planted, each, violation
 from taskorch import TaskHandle, TaskOrchestrator
 from taskorch.errors import AttemptInterrupted, TaskCancelledError
 from taskorch.executors._futures import FuturesExecutor
+from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.protocols import Attempt, AttemptExecutor
@@ -78,6 +79,19 @@ def programs() -> Iterator[AttemptExecutor[Any]]:
 
 
 @contextmanager
+def processes() -> Iterator[AttemptExecutor[Any]]:
+    executor = Processes(2)
+    yield executor
+    executor.close(PATIENCE)
+
+
+@contextmanager
+def orchestrator_of_processes() -> Iterator[AttemptExecutor[Any]]:
+    with TaskOrchestrator(concurrency=50, executors={"process": 2}, grace=1) as orch:
+        yield Through(orch, can_hold=False, executor="process")
+
+
+@contextmanager
 def thread_pool() -> Iterator[AttemptExecutor[Any]]:
     with ThreadPoolExecutor(2) as pool:
         yield FuturesExecutor("pool", pool)
@@ -97,11 +111,18 @@ def like_a_pool() -> Iterator[AttemptExecutor[Any]]:
 class Through(AttemptExecutor["TaskHandle[Any]"]):
     """All that an orchestrator does for an attempt, as if it were an executor."""
 
-    def __init__(self, orch: TaskOrchestrator, *, can_hold: bool) -> None:
+    def __init__(
+        self, orch: TaskOrchestrator, *, can_hold: bool, executor: str | None = None
+    ) -> None:
         self._orch, self._can_hold = orch, can_hold
+        self._executor = executor
 
     def begin(self, attempt: Attempt) -> TaskHandle[Any]:
-        handle = self._orch.submit_task(attrs.evolve(attempt.task, id=None))
+        task = attrs.evolve(attempt.task, id=None)
+        if self._executor is not None:
+            payload = attrs.evolve(task.payload, executor=self._executor)
+            task = attrs.evolve(task, payload=payload)
+        handle = self._orch.submit_task(task)
 
         def done(handle: TaskHandle[Any]) -> None:
             error: BaseException | None = TaskCancelledError("")
@@ -154,6 +175,8 @@ def shortest() -> Iterator[AttemptExecutor[Any]]:
         (orchestrator, "coroutine"),
         (programs, "program"),
         (orchestrator_of_programs, "program"),
+        (processes, "call"),
+        (orchestrator_of_processes, "call"),
     ],
 )
 def test_ours_keep_the_laws(opened: Any, work: Any) -> None:

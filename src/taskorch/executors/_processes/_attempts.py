@@ -1,0 +1,155 @@
+"""Attempts that are calls in worker processes, as the orchestrator knows them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.errors import InvalidTaskError
+from taskorch.executors._ends import until_kill
+from taskorch.model._show import show
+from taskorch.protocols import Attempt, AttemptExecutor
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from taskorch.executors._processes._pool import WorkerPool
+    from taskorch.executors._processes._process import WorkerProcess
+
+#: What tasks, agents and errors call it.
+NAME: Final = "process"
+
+
+class Assignment:
+    """An attempt that waits for a worker, or is made by one."""
+
+    __slots__ = (
+        "attempt",
+        "call",
+        "has_begun",
+        "is_asked",
+        "is_over",
+        "variables",
+        "worker",
+    )
+
+    def __init__(self, attempt: Attempt, call: bytes) -> None:
+        self.attempt: Attempt = attempt
+        #: What a worker is sent; empty once it is not needed any more.
+        self.call: bytes = call
+        self.worker: WorkerProcess | None = None
+        #: Its worker has said something of it.
+        self.has_begun: bool = False
+        #: It was asked to end.
+        self.is_asked: bool = False
+        self.is_over: bool = False
+        #: In which what it logs is handled, once it has logged anything.
+        self.variables: Context | None = None
+
+
+class Processes(AttemptExecutor[Assignment]):
+    """
+    Makes calls in worker processes, each of which makes one at a time.
+
+    They are started as they are needed, and kept: a new one takes as long as a new
+    interpreter. All they need is loaded with the first.
+
+    Args:
+        count: How many there are at the most; None: as many as there are cores.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self._count = count
+        self._run_id: Callable[[], str] = _own_id
+        self._cores: Callable[[], int] = _cores
+        self._making = threading.Lock()
+        self._pool: WorkerPool | None = None
+
+    def bind(self, run_id: Callable[[], str], cores: Callable[[], int]) -> None:
+        """They belong to a life of an orchestrator; *cores* counts those there are."""
+        self._run_id, self._cores = run_id, cores
+
+    def begin(self, attempt: Attempt) -> Assignment:
+        """Have the call made by a worker that is idle, or by the next one that is."""
+        pool = self._pool
+        if pool is None:
+            pool = self._opened()
+        return pool.begin(attempt)
+
+    def stop(self, begun: Assignment, grace: float) -> None:
+        """
+        Tell the call that it is to end, and kill its worker if it does not in time.
+
+        One that has not begun never does.
+        """
+        if self._pool is not None:
+            self._pool.stop(begun, until_kill(grace))
+
+    def end_all(self, grace: float) -> None:
+        """Have all calls end within *grace* seconds, of which they know less."""
+        if self._pool is not None:
+            self._pool.end_all(until_kill(grace))
+
+    def close(self, patience: float) -> None:
+        """Let all workers go, kill what does not, and wait so many seconds for it."""
+        if self._pool is not None:
+            self._pool.close(patience)
+
+    def _opened(self) -> WorkerPool:
+        with self._making:
+            if self._pool is None:
+                # With the first call.
+                from taskorch.executors._processes._pool import (  # noqa: PLC0415
+                    WorkerPool,
+                )
+
+                self._pool = WorkerPool(self._run_id(), self._count or self._cores())
+            return self._pool
+
+
+def refuse_unsendable(fn: Any) -> None:
+    """
+    Refuse what a worker process cannot find, as far as that can be seen at once.
+
+    Raises:
+        InvalidTaskError: A lambda, a function inside another one, or one of a session.
+    """
+    # A functools.partial is sent with what it calls.
+    while not isinstance(fn, FunctionType) and callable(getattr(fn, "func", None)):
+        fn = fn.func
+    if not isinstance(fn, FunctionType):
+        return
+    why = ""
+    if "<lambda>" in fn.__qualname__:
+        why = "is a lambda"
+    elif "<locals>" in fn.__qualname__:
+        why = "is defined inside another function"
+    elif fn.__module__ == "__main__" and not _has_file():
+        why = "is defined in an interactive session"
+    if why:
+        msg = (
+            f"{show(fn)} {why}, and a worker process could not find it: it imports "
+            "functions by their names"
+        )
+        hint = "define it with def at the top level of a module, and give it arguments"
+        raise InvalidTaskError(msg, hint=hint)
+
+
+def _has_file() -> bool:
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    return getattr(main, "__spec__", None) is not None or (
+        path is not None and os.path.isfile(path)  # noqa: PTH113 - loads nothing
+    )
+
+
+def _own_id() -> str:
+    return f"processes-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -1,0 +1,376 @@
+"""Gives calls to worker processes: one thread looks after all of them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import Any, Final
+
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors._ends import is_no_room
+from taskorch.executors._processes import _wire
+from taskorch.executors._processes._attempts import NAME, Assignment
+from taskorch.executors._processes._process import WorkerProcess
+from taskorch.executors._processes._telling import (
+    IN_A_SCRIPT,
+    Telling,
+    handle_record,
+    lost,
+    unborn,
+    unreadable,
+)
+from taskorch.executors._programs._fork import at_fork
+from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._loop import Loop
+from taskorch.executors._remote import HERE, pickled, unsendable
+from taskorch.protocols import Attempt
+
+_log = logging.getLogger(__name__)
+
+_numbers = itertools.count(1)
+#: Bytes of a call that are kept while it is made, in case its worker never read them.
+_FEW: Final = 2**16
+
+
+class WorkerPool:
+    """
+    As many workers as there are calls, up to a number.
+
+    Calls beyond that wait here, in the order in which they came. An idle worker gets
+    its call from the thread that brings it, and a busy one its next from ours.
+
+    Args:
+        run_id: The id of this life of the orchestrator, unlike all others.
+        count: How many workers there are at the most.
+    """
+
+    def __init__(self, run_id: str, count: int) -> None:
+        self._run_id = run_id
+        self._count = count
+        self._loop = Loop()
+        self._guard = Guard(run_id)
+        # Guards all below; never held while anything of others is called.
+        self._lock = threading.Lock()
+        self._workers: set[WorkerProcess] = set()
+        self._idle: list[WorkerProcess] = []
+        self._waiting: deque[Assignment] = deque()
+        #: Workers that there are, or are to be; and those that cannot begin yet.
+        self._there = 0
+        self._coming = 0
+        self._thread: threading.Thread | None = None
+        self._owner: int | None = None
+        self._closed = False
+
+    # -- from any thread -----------------------------------------------------------
+
+    def begin(self, attempt: Attempt) -> Assignment:
+        """
+        Have a call made.
+
+        Raises:
+            InvalidTaskError: It cannot be sent.
+            RuntimeError: There can be no more here.
+        """
+        if HERE.is_importing_main:
+            msg = "a worker process has run the script that started it, once more"
+            raise InvalidTaskError(msg, hint=IN_A_SCRIPT, task_id=attempt.task_id)
+        portable = attempt.portable()
+        try:
+            call = pickled(portable, _wire.MOST_BYTES)
+        except Exception as error:
+            raise unsendable(error, attempt.task_id, NAME) from error
+        assignment = Assignment(attempt, call)
+        worker: WorkerProcess | None = None
+        is_short = False
+        with self._lock:
+            self._check()
+            if self._thread is None:
+                self._launch()
+            if self._idle:
+                worker = self._idle.pop()
+                worker.assignment, assignment.worker = assignment, worker
+            else:
+                self._waiting.append(assignment)
+                is_short = self._order()
+        if worker is not None:
+            _send(worker, assignment)
+        elif is_short:
+            self._loop.call(self._start_worker)
+        return assignment
+
+    def stop(self, assignment: Assignment, seconds: float) -> None:
+        """Tell a call that it is to end, and kill its worker after so many seconds."""
+        with self._lock:
+            if assignment.is_over or self._is_forked():
+                return
+            first, assignment.is_asked = not assignment.is_asked, True
+            worker = assignment.worker
+            if worker is None:
+                self._waiting.remove(assignment)
+                assignment.is_over = True
+        if worker is None:
+            interrupted = AttemptInterrupted("stopped before it began")
+            assignment.attempt.end(error=interrupted)
+            return
+        if first:
+            worker.send(_wire.STOP, b"")
+        when = time.monotonic() + max(0.0, seconds)
+        kill = partial(self._kill_if_under_way, assignment)
+        self._loop.call(partial(self._loop.at, when, kill))
+
+    def end_all(self, seconds: float) -> None:
+        """Stop all calls, with so many seconds until they are killed."""
+        with self._lock:
+            running = [worker.assignment for worker in self._workers]
+            found = [*self._waiting, *filter(None, running)]
+        for assignment in found:
+            self.stop(assignment, seconds)
+
+    def close(self, patience: float) -> None:
+        """Let all workers go, and wait so many seconds; can be called again."""
+        if self._is_forked():
+            return
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        self._loop.call(self._let_go)
+        thread.join(min(patience, threading.TIMEOUT_MAX))
+        if thread.is_alive():
+            _log.error("taskorch: %d workers cannot be ended in time", self._there)
+
+    def _order(self) -> bool:
+        """Under the lock: whether one more worker is to be started; it is counted."""
+        is_short = self._coming < len(self._waiting) and self._there < self._count
+        if is_short:
+            self._coming += 1
+            self._there += 1
+        return is_short
+
+    def _check(self) -> None:
+        if self._is_forked():
+            msg = (
+                f"these worker processes belong to process {self._owner}, of which "
+                "this one is a fork; make a new orchestrator here"
+            )
+            raise RuntimeError(msg)
+        if self._closed:
+            msg = "the worker processes were ended, and take no more calls"
+            raise RuntimeError(msg)
+
+    # -- on its thread -------------------------------------------------------------
+
+    def _launch(self) -> None:
+        thread = threading.Thread(
+            target=self._supervise, name="taskorch-processes", daemon=True
+        )
+        at_fork(self)
+        self._thread, self._owner = thread, os.getpid()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
+
+    def _supervise(self) -> None:
+        problem: BaseException | None = None
+        try:
+            self._loop.open()
+            self._loop.run(self._is_over)
+        except BaseException as error:  # noqa: BLE001 - every call must be told
+            _log.exception("taskorch: what looks after worker processes has to give up")
+            problem = error
+        self._guard.close()
+        self._loop.close()
+        if problem is not None:
+            self._give_up(problem)
+
+    def _is_over(self) -> bool:
+        return self._closed and not self._there and not self._waiting
+
+    def _give_up(self, problem: BaseException) -> None:
+        """There are no descriptors left: the next call may find better times."""
+        with self._lock:
+            self._thread = None
+            workers, self._workers = list(self._workers), set()
+            self._idle, self._there, self._coming = [], 0, 0
+        for worker in workers:
+            worker.kill()
+            worker.disown()
+            if worker.assignment is not None:
+                self._end(worker.assignment, error=BrokenExecutor(str(problem)))
+        self._refuse_waiting(problem)
+
+    def _refuse_waiting(self, problem: BaseException) -> None:
+        with self._lock:
+            waiting, self._waiting = list(self._waiting), deque()
+            for assignment in waiting:
+                assignment.is_over = True
+        for assignment in waiting:
+            assignment.attempt.unstarted(problem)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            workers, self._idle = list(self._workers), []
+            waiting = list(self._waiting)
+        for assignment in waiting:
+            self.stop(assignment, 0)
+        for worker in workers:
+            if worker.assignment is None and worker.is_ready:
+                worker.leave()
+            else:
+                worker.kill()
+
+    def _start_worker(self) -> None:
+        with self._lock:
+            if self._closed or not self._waiting:
+                self._there -= 1
+                self._coming -= 1
+                return
+        mark = f"{self._run_id}.{os.getpid()}.w{next(_numbers)}"
+        worker = WorkerProcess(
+            self._loop, mark, self._run_id, self._heard, self._worker_ended
+        )
+        try:
+            self._guard.start()
+            worker.start()
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            self._cannot_start(error)
+            return
+        with self._lock:
+            self._workers.add(worker)
+        self._guard.add(worker.pid)
+
+    def _cannot_start(self, error: Exception) -> None:
+        with self._lock:
+            self._there -= 1
+            self._coming -= 1
+            others_come = self._there > 0 and is_no_room(error)
+        if not others_come:
+            self._refuse_waiting(error)
+
+    def _kill_if_under_way(self, assignment: Assignment) -> None:
+        worker = assignment.worker
+        if worker is not None and not assignment.is_over:
+            worker.kill()
+
+    # -- what workers say ----------------------------------------------------------
+
+    def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
+        assignment = worker.assignment
+        if kind == _wire.END:
+            self._hear_end(worker, body)
+        elif kind == _wire.READY:
+            worker.is_ready = True
+            with self._lock:
+                self._coming -= 1
+            self._next(worker)
+        elif kind == _wire.UNREADABLE and assignment is not None:
+            kind_of_error, message = pickle.loads(body)  # noqa: S301 - our own worker
+            task_id = assignment.attempt.task_id
+            self._next(worker, error=unreadable(task_id, kind_of_error, message))
+        else:
+            if assignment is not None:
+                assignment.has_begun = True
+            if kind == _wire.LOGGED:
+                handle_record(assignment, body)
+            else:
+                Telling(worker, assignment, body).begin()
+
+    def _hear_end(self, worker: WorkerProcess, body: bytes) -> None:
+        try:
+            value = pickle.loads(body)  # noqa: S301 - our own worker
+        except Exception as error:  # noqa: BLE001 - whatever its unpickling does
+            self._next(worker, error=error)
+        else:
+            self._next(worker, value)
+
+    def _next(
+        self,
+        worker: WorkerProcess,
+        value: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """*worker* has come to the end of its call, if it had one: it gets the next."""
+        following: Assignment | None = None
+        with self._lock:
+            ended, worker.assignment = worker.assignment, None
+            if ended is not None:
+                ended.is_over = True
+            if self._waiting and not worker.is_leaving:
+                following = self._waiting.popleft()
+                worker.assignment, following.worker = following, worker
+            elif not (self._closed or worker.is_leaving):
+                self._idle.append(worker)
+        if following is not None:
+            _send(worker, following)
+        elif self._closed and not worker.is_leaving:
+            worker.leave()
+        if ended is not None:
+            self._end(ended, value, error)
+
+    def _end(
+        self,
+        assignment: Assignment,
+        value: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        assignment.is_over = True
+        assignment.variables = None
+        assignment.call = b""
+        assignment.attempt.end(value, error)
+
+    def _worker_ended(self, worker: WorkerProcess) -> None:
+        """A worker has gone, and all that it has left."""
+        self._guard.remove(worker.pid)
+        unserved: Assignment | None = None
+        with self._lock:
+            self._workers.discard(worker)
+            self._there -= 1
+            if worker in self._idle:
+                self._idle.remove(worker)
+            ended, worker.assignment = worker.assignment, None
+            if not worker.is_ready:
+                self._coming -= 1
+                # Or one after the other would end so, and nobody would be told.
+                unserved = self._waiting.popleft() if self._waiting else None
+            elif ended is not None and worker.has_left_unread(ended):
+                # It had gone before: it is not its fault.
+                ended.worker = None
+                self._waiting.appendleft(ended)
+                ended = None
+            for over in filter(None, (ended, unserved)):
+                over.is_over = True
+            is_short = not self._closed and self._order()
+        if is_short:
+            self._start_worker()
+        if ended is not None:
+            self._end(ended, error=lost(ended, worker))
+        if unserved is not None:
+            self._end(unserved, error=unborn(unserved, worker))
+
+    # -- forked --------------------------------------------------------------------
+
+    def _is_forked(self) -> bool:
+        return self._owner is not None and os.getpid() != self._owner
+
+    def disown(self) -> None:
+        """In a forked child: close what would keep the parent's workers waiting."""
+        for worker in list(self._workers):
+            worker.disown()
+        self._guard.disown()
+
+
+def _send(worker: WorkerProcess, assignment: Assignment) -> None:
+    call = assignment.call
+    if len(call) > _FEW:
+        assignment.call = b""
+    worker.send(_wire.CALL, call)

@@ -1,0 +1,340 @@
+"""One worker process, as we see it: its start, its wire, its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch.executors._processes import _wire
+from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._fork import no_fork
+from taskorch.executors._programs._guard import is_python
+from taskorch.executors._programs._spawn import exit_code_of
+from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
+
+if TYPE_CHECKING:
+    from taskorch.executors._processes._attempts import Assignment
+    from taskorch.executors._programs._loop import Loop
+
+#: What the interpreter of a worker does first: it finds modules where we find them.
+_FIRST: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from taskorch.executors._processes._worker import main; main(int(sys.argv[2]))"
+)
+_CHUNK: Final = 2**18
+#: Neither waits, nor raises SIGPIPE.
+_FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+#: Seconds that a worker may need to exit by itself once it has closed the wire.
+_MOMENT: Final = 0.5
+#: How often, in seconds, it is looked for its end where the system cannot tell.
+_POLL: Final = 0.02
+
+
+class WorkerProcess:
+    """
+    A worker. `send` and `kill` are for every thread, all else is for the loop's.
+
+    Args:
+        loop: Whose thread looks after it.
+        mark: What it carries in its environment, unlike all others.
+        run_id: The run that it belongs to.
+        heard: Called with each frame that comes.
+        ended: Called once it and all that it has left is gone or killed.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        mark: str,
+        run_id: str,
+        heard: Callable[[WorkerProcess, int, bytes], object],
+        ended: Callable[[WorkerProcess], object],
+    ) -> None:
+        self._loop = loop
+        self._mark = mark
+        self._run_id = run_id
+        self._heard = heard
+        self._ended = ended
+        self._frames = _wire.Frames()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        # Guards the wire, and that its number is its own when it is killed.
+        self._lock = threading.Lock()
+        self._wire: socket.socket | None = None
+        self._writer: socket.socket | None = None
+        self._unsent = memoryview(b"")
+        self._is_over = False
+        #: What it does now; guarded by the lock of whoever gives it work.
+        self.assignment: Assignment | None = None
+        #: It has said that it can be given work.
+        self.is_ready: bool = False
+        #: It was told to go, or is about to end: it can be given nothing more.
+        self.is_leaving: bool = False
+        #: What has come was no frame.
+        self.is_garbled: bool = False
+        #: It had closed the wire, and was killed for that.
+        self.is_mute: bool = False
+        #: It has ended before it had read all that it was sent.
+        self._has_left: bool = False
+        #: Its exit code once it has ended, negative for a signal; None if it is lost.
+        self.exit_code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its group's and session's too."""
+        assert self._process is not None  # noqa: S101 - it was started
+        return self._process.pid
+
+    # -- its start -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """
+        Start it.
+
+        Raises:
+            OSError: The system has no process or descriptor left.
+        """
+        if not is_python(sys.executable):
+            msg = (
+                "worker processes need a Python interpreter, and sys.executable "
+                f"is {sys.executable!r}"
+            )
+            raise OSError(msg)
+        ours, theirs = socket.socketpair()
+        try:
+            with no_fork, theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own words
+                    [
+                        sys.executable,
+                        *_flags(),
+                        "-c",
+                        _FIRST,
+                        json.dumps(sys.path, default=str),
+                        str(theirs.fileno()),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={
+                        **os.environ,
+                        RUN_VARIABLE: self._run_id,
+                        PROGRAM_VARIABLE: self._mark,
+                    },
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        self._wire = ours
+        self._loop.watch(ours.fileno(), self._read)
+        self._watch_end()
+        self.send(_wire.BEGIN, pickle.dumps(_surroundings()))
+
+    def _watch_end(self) -> None:
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                self._pidfd = os.pidfd_open(self.pid)
+        if self._pidfd >= 0:
+            self._loop.watch(self._pidfd, self._look)
+        else:
+            self._loop.at(time.monotonic() + _POLL, self._look_again)
+
+    # -- the wire ------------------------------------------------------------------
+
+    def send(self, kind: int, body: bytes) -> None:
+        """Send a frame, without waiting; if it is dying, that is seen by its end."""
+        data = memoryview(_wire.frame(kind, body))
+        with self._lock:
+            if self._wire is None:
+                return
+            if not self._unsent:
+                try:
+                    data = data[self._wire.send(data, _FLAGS) :]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self._has_left = True
+                    return
+                if not data:
+                    return
+                self._unsent = data
+                self._loop.call(self._watch_room)
+            else:
+                self._unsent = memoryview(bytes(self._unsent) + data)
+
+    def _watch_room(self) -> None:
+        """The rest is written once there is room for it."""
+        with self._lock:
+            if self._wire is None or self._writer is not None or not self._unsent:
+                return
+            # A descriptor is watched for one thing only.
+            self._writer = self._wire.dup()
+            self._loop.watch(self._writer.fileno(), self._write, write=True)
+
+    def _write(self) -> None:
+        with self._lock:
+            assert self._writer is not None  # noqa: S101 - it is watched
+            try:
+                self._unsent = self._unsent[self._writer.send(self._unsent, _FLAGS) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._unsent = memoryview(b"")
+            if not self._unsent:
+                self._close_writer()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._loop.unwatch(self._writer.fileno())
+            self._writer.close()
+            self._writer = None
+
+    def _read(self) -> bool:
+        """Take in what has come; whether there may be more."""
+        if self._wire is None:
+            return False
+        try:
+            data = self._wire.recv(_CHUNK, _FLAGS)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._has_left |= isinstance(error, ConnectionResetError)
+            data = b""
+        if not data:
+            self.is_leaving = True
+            self._loop.unwatch(self._wire.fileno())
+            # Either it is about to end, or something in it has closed the wire.
+            self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
+            return False
+        try:
+            frames = self._frames.feed(data)
+        except _wire.WireError:
+            self.is_garbled = self.is_leaving = True
+            self._loop.unwatch(self._wire.fileno())
+            self.kill()
+            return False
+        for kind, body in frames:
+            self._heard(self, kind, body)
+        return True
+
+    def has_left_unread(self, assignment: Assignment) -> bool:
+        """Whether it has ended, and cannot have begun with what it was given last."""
+        was_told = assignment.has_begun or assignment.is_asked
+        return self._has_left and bool(assignment.call) and not was_told
+
+    # -- its end -------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Let it go once it has done what it does, but not for ever."""
+        self.is_leaving = True
+        with self._lock:
+            if self._wire is not None:
+                with suppress(OSError):
+                    self._wire.shutdown(socket.SHUT_WR)
+        self._loop.at(time.monotonic() + 2 * _MOMENT, self.kill)
+
+    def kill(self) -> None:
+        """Kill it, with its group; from any thread."""
+        with self._lock:
+            if self._process is not None and not self._is_over:
+                with suppress(OSError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _kill_mute(self) -> None:
+        self.is_mute = self._wire is not None and self.assignment is not None
+        self.kill()
+
+    def _look_again(self) -> None:
+        if not self._look():
+            self._loop.at(time.monotonic() + _POLL, self._look_again)
+
+    def _look(self) -> bool:
+        """Whether it has ended; then what it said last is heard, and all is closed."""
+        assert self._process is not None  # noqa: S101 - it is watched
+        try:
+            code = exit_code_of(self._process)
+            if code is None:
+                return False
+            self.exit_code = code
+        except ChildProcessError:
+            # Somebody else has waited for it.
+            self.exit_code = None
+        self.is_leaving = True
+        while not self.is_garbled and self._read():
+            pass
+        self._close()
+        family = Family(self.pid, os.fsencode(f"{PROGRAM_VARIABLE}={self._mark}"))
+        self._clear(Leftovers(family, None))
+        return True
+
+    def _clear(self, left: Leftovers) -> None:
+        """Kill what it has left behind; it stays a zombie until then."""
+        when = left.end(time.monotonic())
+        if when is not None:
+            self._loop.at(when, partial(self._clear, left))
+            return
+        with self._lock:
+            self._is_over = True
+            assert self._process is not None  # noqa: S101 - it was started
+            self._process.wait()
+        self._ended(self)
+
+    def _close(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        with self._lock:
+            self._close_writer()
+            wire, self._wire = self._wire, None
+            self._unsent = memoryview(b"")
+        if wire is not None:
+            self._loop.unwatch(wire.fileno())
+            wire.close()
+
+    def disown(self) -> None:
+        """In a forked child: close what would keep the worker waiting for us."""
+        for there in (self._wire, self._writer):
+            if there is not None:
+                there.close()
+
+
+def _flags() -> list[str]:
+    """What our own interpreter was told: -O, -W, -X and the like."""
+    found: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    return found
+
+
+def _surroundings() -> dict[str, Any]:
+    """What a worker has of ours: arguments, the main module, the levels of loggers."""
+    main: Any = sys.modules["__main__"]
+    # What it sends back of the main module has this name.
+    sys.modules.setdefault("__mp_main__", main)
+    spec = getattr(main, "__spec__", None)
+    path = getattr(main, "__file__", None)
+    root = logging.getLogger()
+    # Loggers are made by other threads meanwhile.
+    loggers = list(root.manager.loggerDict.items())
+    levels = {
+        name: logger.level
+        for name, logger in [("", root), *loggers]
+        if isinstance(logger, logging.Logger) and logger.level
+    }
+    return {
+        "argv": list(sys.argv),
+        "main_name": None if spec is None else spec.name,
+        "main_path": None if path is None else os.path.abspath(path),  # noqa: PTH100
+        "levels": levels,
+        "disabled": root.manager.disable,
+    }

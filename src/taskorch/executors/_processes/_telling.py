@@ -1,0 +1,160 @@
+"""What workers say of tasks besides their ends, and what is said of workers."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import signal
+import threading
+from concurrent.futures import BrokenExecutor
+from typing import TYPE_CHECKING, Final
+
+from taskorch._visible import visible
+from taskorch.errors import AttemptInterrupted, TaskFailedError
+from taskorch.executors._ends import KILLED_BY_OTHERS
+from taskorch.executors._processes import _wire
+
+if TYPE_CHECKING:
+    from taskorch.executors._processes._attempts import Assignment
+    from taskorch.executors._processes._process import WorkerProcess
+    from taskorch.protocols import Attempt
+
+_log = logging.getLogger(__name__)
+
+#: What to do about a script that is run once more by its own workers.
+IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
+
+
+class Telling:
+    """
+    Something that a task has said through its context, and may wait for.
+
+    Args:
+        worker: Where it runs.
+        assignment: What that does now.
+        body: What it has said.
+    """
+
+    def __init__(
+        self, worker: WorkerProcess, assignment: Assignment | None, body: bytes
+    ) -> None:
+        self._worker = worker
+        task, self._what, number, self._data = pickle.loads(body)  # noqa: S301 - ours
+        #: By which the answer is found; None if nobody waits for it.
+        self._number: int | None = number
+        self._attempt: Attempt | None = None
+        if assignment is not None:
+            attempt = assignment.attempt
+            # Else a thread of an earlier task has said it.
+            is_of_it = task == (attempt.task_id, attempt.number)
+            self._attempt = attempt if is_of_it else None
+
+    def begin(self) -> None:
+        """Have it done."""
+        if self._number is None or self._attempt is None:
+            self._do()
+            return
+        # It may wait until that is kept.
+        thread = threading.Thread(
+            target=self._do, name="taskorch-processes-told", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._answer(error)
+
+    def _do(self) -> None:
+        error: BaseException | None = None
+        try:
+            if self._attempt is None:
+                error = AttemptInterrupted("its attempt is over")
+            else:
+                self._attempt.told(self._what, pickle.loads(self._data))  # noqa: S301
+        except BaseException as raised:  # noqa: BLE001 - it is the task's
+            error = raised
+        if self._number is not None:
+            self._answer(error)
+        elif error is not None and self._attempt is not None:
+            name = visible(self._attempt.task_id)
+            _log.warning("%s() of task %s: %s", self._what, name, visible(str(error)))
+
+    def _answer(self, error: BaseException | None) -> None:
+        try:
+            answer = pickle.dumps((self._number, error))
+            pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
+        except Exception:  # noqa: BLE001 - a class of the user's
+            answer = pickle.dumps((self._number, RuntimeError(str(error))))
+        self._worker.send(_wire.ANSWER, answer)
+
+
+def handle_record(assignment: Assignment | None, body: bytes) -> None:
+    """Hand a record of a worker's to our loggers, in the context of its task."""
+    try:
+        record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301 - ours
+    except Exception:  # noqa: BLE001 - something in `extra`
+        _log.warning("a record of a worker process cannot be read", exc_info=True)
+        return
+    logger = logging.getLogger(record.name)
+    if not logger.isEnabledFor(record.levelno):
+        return
+    if assignment is None:
+        logger.handle(record)
+        return
+    if assignment.variables is None:
+        assignment.variables = assignment.attempt.variables()
+    assignment.variables.run(logger.handle, record)
+
+
+def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
+    """What became of a call whose worker has ended."""
+    if assignment.is_asked:
+        return AttemptInterrupted("its worker process was killed")
+    task_id = assignment.attempt.task_id
+    if worker.is_garbled:
+        return BrokenExecutor(
+            f"the worker process of task {task_id} was killed: something in the task "
+            "wrote to the descriptor by which the worker speaks to taskorch"
+        )
+    if worker.is_mute:
+        return BrokenExecutor(
+            f"the worker process of task {task_id} was killed: something in the task "
+            "closed the descriptor by which the worker speaks to taskorch"
+        )
+    how = _how(worker.exit_code)
+    why = f"; {KILLED_BY_OTHERS}" if worker.exit_code == -signal.SIGKILL else ""
+    return BrokenExecutor(f"the worker process of task {task_id} {how}{why}")
+
+
+def unborn(assignment: Assignment, worker: WorkerProcess) -> BaseException:
+    """What to tell a call for which a worker was started that has ended at once."""
+    task_id = assignment.attempt.task_id
+    return TaskFailedError(
+        f"a worker process for task {task_id} {_how(worker.exit_code)} before it could "
+        "begin",
+        type="BrokenExecutor",
+        hint="its standard error says why, which is that of this process",
+        task_id=task_id,
+    )
+
+
+def unreadable(task_id: str, kind: str, message: str) -> BaseException:
+    """What to say of a call that its worker could not read."""
+    text = f"{kind}: {message}".removesuffix(": ")
+    return TaskFailedError(
+        f"task {task_id} could not be read in its worker process: {text}",
+        type=kind,
+        hint="its function and its arguments must be found by an interpreter that has "
+        f"just been started: in modules that it can import; of a script, {IN_A_SCRIPT}",
+        task_id=task_id,
+    )
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "ended, and somebody else has taken its exit code"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was ended by signal {-code}"

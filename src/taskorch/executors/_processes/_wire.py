@@ -1,0 +1,69 @@
+"""
+What goes between us and a worker: frames, over a pair of connected sockets.
+
+A frame is a mark, a kind, a length, and that many bytes. What a task writes into the
+descriptor by mistake is told from it by the mark.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+#: How frames begin; the number rises with what they mean.
+_MARK: Final = b"tko1"
+_HEAD: Final = struct.Struct("!4sBQ")
+#: Kinds of frames to a worker: what to do, that it is to end, and what it asked for.
+BEGIN, CALL, STOP, ANSWER = 1, 2, 3, 4
+#: Kinds of frames from a worker: it can be given something to do; what came of that, or
+#: that it could not be read; what a task says through its context; what it logs.
+READY, END, UNREADABLE, TOLD, LOGGED = 11, 12, 13, 14, 15
+_KINDS: Final = frozenset((*range(BEGIN, ANSWER + 1), *range(READY, LOGGED + 1)))
+#: Bytes that a call, or what came of it, may have, pickled.
+MOST_BYTES: Final = 256 * 2**20
+#: What stands around them.
+_AROUND: Final = 2**20
+
+
+class WireError(Exception):
+    """What has come is no frame."""
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    """*body* as a frame of a *kind*."""
+    return _HEAD.pack(_MARK, kind, len(body)) + body
+
+
+class Frames:
+    """Puts frames together again from what has come of them."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """
+        Take in *data*.
+
+        Returns:
+            The frames that are whole now, each its kind and its body.
+
+        Raises:
+            WireError: It is no frame.
+        """
+        buffer = self._buffer
+        buffer += data
+        found: list[tuple[int, bytes]] = []
+        at = 0
+        while len(buffer) - at >= _HEAD.size:
+            mark, kind, length = _HEAD.unpack_from(buffer, at)
+            if mark != _MARK or kind not in _KINDS or length > MOST_BYTES + _AROUND:
+                raise WireError
+            begin, end = at + _HEAD.size, at + _HEAD.size + length
+            if len(buffer) < end:
+                break
+            with memoryview(buffer) as view:
+                found.append((kind, bytes(view[begin:end])))
+            at = end
+        if at:
+            del buffer[:at]
+        return found

@@ -1,0 +1,254 @@
+"""
+What runs in a worker process: takes calls from the wire, one at a time, and makes them.
+
+What a task prints goes where ours goes; the wire is a descriptor of its own, and what
+comes on it is read when somebody asks: between two calls, and by what a task asks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pickle
+import runpy
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, Final, NoReturn, TypeVar
+
+from taskorch._visible import said
+from taskorch.errors import NotRunningError
+from taskorch.executors._processes import _wire
+from taskorch.executors._remote import HERE, pickled
+from taskorch.model._show import show
+
+T = TypeVar("T")
+
+#: The names of the main module, here and there.
+_MAIN: Final = "__mp_main__"
+_NAMES: Final = (b"__main__", _MAIN.encode())
+_CHUNK: Final = 2**16
+
+
+def main(fd: int) -> None:
+    """Take calls from the socket *fd* until it is closed."""
+    os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no name
+    worker = _Worker(socket.socket(fileno=fd))
+    worker.run()
+
+
+class _Worker:
+    """All there is in a worker process; also the link of its tasks to us."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._pid = os.getpid()
+        self._frames = _wire.Frames()
+        self._sending = threading.Lock()
+        self._receiving = threading.Lock()
+        self._calls: deque[bytes] = deque()
+        self._answers: dict[int, Any] = {}
+        self._questions = itertools.count(1)
+        self._stopped = False
+        self._main: tuple[str | None, str | None] | None = None
+        self._old_main: Any = None
+        os.register_at_fork(after_in_child=self._forked)
+
+    def run(self) -> None:
+        # Before it is told of anything, nothing can go wrong that is ours.
+        begin = self._await(lambda: self._calls.popleft() if self._calls else None)
+        self._begin(pickle.loads(begin))  # noqa: S301 - from our parent
+        HERE.link, HERE.most_bytes = self, _wire.MOST_BYTES
+        self._send(_wire.READY, b"")
+        while True:
+            call = self._await(lambda: self._calls.popleft() if self._calls else None)
+            self._do(call)
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        sys.argv[:] = given["argv"]
+        self._main = given["main_name"], given["main_path"]
+        root = logging.getLogger()
+        for name, level in given["levels"].items():
+            logging.getLogger(name).setLevel(level)
+        root.manager.disable = given["disabled"]
+        root.addHandler(_Forward(self))
+
+    def _do(self, call: bytes) -> None:
+        """Make one call, and say what came of it."""
+        try:
+            if self._main is not None and any(name in call for name in _NAMES):
+                self._import_main(*self._main)
+            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - likewise
+            del call
+        except BaseException as error:  # noqa: BLE001 - whatever an import does
+            self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
+            return
+        try:
+            end = pickle.dumps(made())
+        except BaseException as error:  # noqa: BLE001 - whatever it returned
+            self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
+            return
+        self._say(_wire.END, end)
+
+    def _say(self, kind: int, body: bytes) -> None:
+        """What came of a call: the last that is said of it."""
+        for stream in (sys.stdout, sys.stderr):
+            # Something may have been put in their place, or they may be closed.
+            with suppress(Exception):
+                stream.flush()
+        if os.getpid() != self._pid:
+            # The task has forked, and this is the child, which has come to its end.
+            os._exit(0)
+        self._send(kind, body)
+
+    # -- the main module -----------------------------------------------------------
+
+    def _import_main(self, name: str | None, path: str | None) -> None:
+        """
+        Bring in the main module of the parent, as multiprocessing does.
+
+        It is run under another name, so that what stands below
+        `if __name__ == "__main__":` is not done again. Only calls that need it bring
+        it in.
+        """
+        if name is not None and name.rpartition(".")[2] == "__main__":
+            # Of a package: nobody writes the condition there.
+            return
+        HERE.is_importing_main = True
+        try:
+            if name is not None:
+                content = runpy.run_module(name, run_name=_MAIN, alter_sys=True)
+            elif path is not None:
+                content = runpy.run_path(path, run_name=_MAIN)
+            else:
+                return
+        finally:
+            HERE.is_importing_main = False
+        module = ModuleType(_MAIN)
+        module.__dict__.update(content)
+        # What it has lost may still be needed by somebody.
+        self._old_main = sys.modules["__main__"]
+        sys.modules["__main__"] = sys.modules[_MAIN] = module
+        self._main = None
+
+    # -- the wire ------------------------------------------------------------------
+
+    def _send(self, kind: int, body: bytes) -> None:
+        with self._sending:
+            try:
+                self._wire.sendall(_wire.frame(kind, body))
+            except OSError:
+                self._lose()
+
+    def _await(self, take: Callable[[], T | None]) -> T:
+        """Read on until *take* finds something."""
+        while True:
+            with self._receiving:
+                found = take()
+                if found is not None:
+                    return found
+                self._receive(0)
+
+    def _receive(self, flags: int) -> None:
+        """Read what has come; `_receiving` is held."""
+        try:
+            data = self._wire.recv(_CHUNK, flags)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+        for kind, body in self._frames.feed(data):
+            if kind == _wire.STOP:
+                self._stopped = True
+            elif kind == _wire.ANSWER:
+                number, error = pickle.loads(body)  # noqa: S301 - from our parent
+                self._answers[number] = (error,)
+            else:
+                self._stopped = False
+                self._calls.append(body)
+
+    def _lose(self) -> NoReturn:
+        """The parent has gone, or wants us to go: what was begun has no sense."""
+        if threading.current_thread() is threading.main_thread():
+            sys.exit(0)
+        os._exit(1)
+
+    def _forked(self) -> None:
+        """In a child that a task has forked: the wire is the parent's."""
+        with suppress(OSError):
+            self._wire.close()
+        HERE.link = None
+
+    # -- what a task asks: see taskorch.executors._remote.Link -----------------------
+
+    @property
+    def is_to_end(self) -> bool:
+        if not self._stopped and self._receiving.acquire(blocking=False):
+            try:
+                self._receive(socket.MSG_DONTWAIT)
+            finally:
+                self._receiving.release()
+        return self._stopped
+
+    def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
+        self._send(_wire.TOLD, _sendable(what, task, None, value))
+
+    def ask(self, what: str, task: tuple[str, int], value: Any) -> None:
+        number = next(self._questions)
+        self._send(_wire.TOLD, _sendable(what, task, number, value))
+        (error,) = self._await(lambda: self._answers.pop(number, None))
+        if error is not None:
+            raise error
+
+    def log(self, record: bytes) -> None:
+        """Hand a record up, pickled."""
+        if os.getpid() == self._pid:
+            self._send(_wire.LOGGED, record)
+
+
+def _sendable(
+    what: str, task: tuple[str, int], number: int | None, value: Any
+) -> bytes:
+    try:
+        return pickled((task, what, number, pickled(value)))
+    except Exception as error:
+        msg = f"context.{what}() cannot be sent from a worker process: {said(error)[1]}"
+        raise NotRunningError(msg, hint="give it what can be pickled") from error
+
+
+class _Forward(logging.Handler):
+    """Hands all records up to the loggers of the parent."""
+
+    def __init__(self, worker: _Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = {**record.__dict__, "msg": record.getMessage(), "args": None}
+            if record.exc_info and not record.exc_text:
+                formatter = self.formatter or logging.Formatter()
+                fields["exc_text"] = formatter.formatException(record.exc_info)
+            fields["exc_info"] = None
+            self._worker.log(_record(fields))
+        except Exception:  # noqa: BLE001 - its arguments are the user's: as logging does
+            self.handleError(record)
+
+
+def _record(fields: dict[str, Any]) -> bytes:
+    try:
+        return pickled(fields)
+    except Exception:  # noqa: BLE001 - something in `extra`
+        return pickled({name: _plain(value) for name, value in fields.items()})
+
+
+def _plain(value: Any) -> Any:
+    kept = value is None or isinstance(value, str | int | float)
+    return value if kept else show(value)

@@ -1,0 +1,531 @@
+"""executor="process": calls in worker processes, and what they do to themselves."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration import in_workers
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import (
+    InvalidTaskError,
+    NotRunningError,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskOrchestrator,
+    TaskState,
+    TaskTimeoutError,
+)
+from taskorch.logs import ContextFilter
+
+#: Workers are started by hand, so a second one costs what an interpreter costs.
+ONE: dict[str, Any] = {"process": 1}
+
+
+def in_worker(fn: Any, *args: Any, **options: Any) -> Task[Any]:
+    return Task.call(fn, *args, executor="process", **options)
+
+
+def pid_of(orch: TaskOrchestrator, handle: Any) -> Any:
+    """The process in which a task runs that says so."""
+    eventually(lambda: orch.get_task_status(handle.task_id).progress is not None)
+    return orch.get_task_status(handle.task_id).progress
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+# -- the same code as on threads -----------------------------------------------------
+
+
+def test_a_task_has_its_context() -> None:
+    with TaskOrchestrator(executors=ONE, resources={"cpu": 2}) as orch:
+        first = orch.submit_task(Task.call(pow, 2, 3, id="first"))
+        task = in_worker(
+            in_workers.about,
+            id="t",
+            after=[first],
+            timeout=1_000,
+            resources=Resources(cpu=1),
+        )
+        said = orch.submit_task(task).result(PATIENCE)
+    assert said.pop("pid") != os.getpid()
+    assert 900 < said.pop("time_left") <= 1_000
+    assert said == {
+        "task_id": "t",
+        "attempt": 1,
+        "fence": (1, 1),
+        "results": {"first": 8},
+        "allocation": {"cpu": 1.0},
+        "restored": None,
+        "cancelled": False,
+        "workflow": None,
+        "log": {"task_id": "t", "attempt": 1},
+        "multiprocessing": False,
+    }
+
+
+def test_workers_are_kept() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        tasks = [in_worker(os.getpid) for _ in range(20)]
+        pids = {handle.result(PATIENCE) for handle in orch.submit_tasks(tasks)}
+    assert len(pids) == 1
+    assert os.getpid() not in pids
+
+
+def test_there_are_no_more_than_was_said(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors={"process": 2}) as orch:
+        tasks = [in_worker(in_workers.wait_for, str(go)) for _ in range(5)]
+        handles = orch.submit_tasks(tasks)
+        eventually(lambda: sum(progress_of(orch, h) is not None for h in handles) == 2)
+        go.touch()
+        assert len({handle.result(PATIENCE) for handle in handles}) == 2
+
+
+def progress_of(orch: TaskOrchestrator, handle: Any) -> Any:
+    return orch.get_task_status(handle.task_id).progress
+
+
+def test_an_agent_works_there() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        add = orch.agent("a", capabilities={"x"}, executor="process")
+        add(in_workers.handler)
+        task = Task("x", [1], id="t")
+        found = orch.submit_task(task).result(PATIENCE)
+        assert found == ("x", [1], "t", True)
+
+
+def test_a_checkpoint_is_there_for_the_next_attempt() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        task = in_worker(in_workers.counts, 10, retry=RetryPolicy(2, base=0))
+        assert orch.submit_task(task).result(PATIENCE) == (5, 10)
+
+
+def test_a_checkpoint_outlives_the_orchestrator(tmp_path: Path) -> None:
+    journal, go = tmp_path / "runs.db", tmp_path / "go"
+    task = in_worker(in_workers.checkpoints, str(go), id="t")
+    with TaskOrchestrator(journal=journal, executors=ONE) as orch:
+        first = orch.submit_task(task)
+        pid = pid_of(orch, first)
+        orch.stop(drain=False, timeout=PATIENCE)
+    go.touch()
+    with TaskOrchestrator(journal=journal, executors=ONE) as orch:
+        assert orch.submit_task(task).result(PATIENCE) == str(pid)
+
+
+def test_a_checkpoint_suspends(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors=ONE) as orch:
+        handle = orch.submit_task(in_worker(in_workers.checkpoints, str(go)))
+        pid = pid_of(orch, handle)
+        assert orch.suspend_task(handle.task_id)
+        eventually(
+            lambda: orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
+        )
+        # Its worker is free for others.
+        assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) == pid
+        go.touch()
+        orch.resume_task(handle.task_id)
+        assert handle.result(PATIENCE) == str(pid)
+
+
+def test_what_cannot_be_sent_is_refused_where_it_is_said() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        task = in_worker(in_workers.checkpoints_what_cannot_be_sent)
+        error = orch.submit_task(task).exception(PATIENCE)
+        assert isinstance(error, NotRunningError)
+        assert "checkpoint() cannot be sent" in str(error)
+
+
+def test_what_a_thread_says_after_the_end_is_not_of_the_next(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    said = tmp_path / "go.said"
+    with TaskOrchestrator(executors=ONE) as orch:
+        orch.submit_task(in_worker(in_workers.speaks_late, str(go))).result(PATIENCE)
+        after = orch.submit_task(in_worker(in_workers.wait_for, str(said)))
+        pid = pid_of(orch, after)
+        go.touch()
+        assert after.result(PATIENCE) == pid
+        assert progress_of(orch, after) == pid
+    assert said.read_text(encoding="utf-8") == "its attempt is over"
+
+
+def test_records_are_handed_up(caplog: pytest.LogCaptureFixture) -> None:
+    """As its loggers are set here, with what there is to say of the task."""
+    caplog.set_level("INFO")
+    caplog.handler.addFilter(ContextFilter())
+    with TaskOrchestrator(executors=ONE) as orch:
+        orch.submit_task(in_worker(in_workers.logs, "text", id="t")).result(PATIENCE)
+    records = [r for r in caplog.records if getattr(r, "task_id", "") == "t"]
+    said = [(r.name, r.levelname, r.getMessage()) for r in records]
+    assert said == [
+        ("tests.workers", "WARNING", "text of tests"),
+        ("taskorch.task", "INFO", "adapted"),
+        ("tests.workers", "WARNING", "strange"),
+        ("tests.workers", "ERROR", "caught"),
+    ]
+    found: Any = records
+    assert {(r.attempt, r.agent) for r in found} == {(1, "local")}
+    assert found[2].number == 5
+    assert "lock" in found[2].lock
+    assert "ValueError: text" in found[3].exc_text
+    assert all(r.process != os.getpid() for r in records)
+
+
+def test_what_it_prints_goes_where_ours_goes(capfd: pytest.CaptureFixture[str]) -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        assert orch.submit_task(in_worker(in_workers.prints, "said")).result(20) is None
+        out, err = capfd.readouterr()
+    assert sorted(out.split()) == ["raw", "said"]
+    assert err == "said\n"
+
+
+# -- what is refused -----------------------------------------------------------------
+
+
+async def coroutine() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("fn", "why"),
+    [
+        (lambda: 1, "is a lambda"),
+        (functools.partial(lambda n: n, 1), "is a lambda"),
+        (coroutine, "an async def runs on the loop"),
+    ],
+)
+def test_what_a_worker_cannot_find_is_refused(fn: Any, why: str) -> None:
+    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match=why) as got:
+        orch.submit_task(in_worker(fn))
+    assert got.value.hint
+
+
+def test_so_is_a_closure() -> None:
+    def inner() -> None:
+        pass
+
+    add = TaskOrchestrator().agent("a", executor="process")
+    with pytest.raises(InvalidTaskError, match="inside another function") as got:
+        add(inner)
+    assert "top level of a module" in got.value.hint
+
+
+def test_and_what_a_session_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = type(sys)("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exec("def f(): pass", main.__dict__)
+    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="session"):
+        orch.submit_task(in_worker(main.f))
+    main.__file__ = __file__
+    TaskOrchestrator().agent("a", executor="process")(main.f)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (0, "executors: process"),
+        (True, "the name 'process' is taken"),
+        (subprocess, "the name 'process' is taken"),
+    ],
+)
+def test_their_number_is_one(given: Any, why: str) -> None:
+    with pytest.raises(InvalidTaskError, match=why):
+        TaskOrchestrator(executors={"process": given})
+
+
+def test_arguments_that_cannot_be_sent_fail_the_task() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        lock = orch.submit_task(in_worker(id, threading.Lock()))
+        large = orch.submit_task(in_worker(in_workers.size_of, bytes(2**30)))
+        for handle, hint in ((lock, "function of a module"), (large, "to a file")):
+            error = handle.exception(PATIENCE)
+            assert isinstance(error, InvalidTaskError)
+            assert "cannot be sent to executor 'process'" in str(error)
+            assert hint in error.hint
+        # Less than that goes through, in pieces.
+        size = 10 * 2**20
+        half = orch.submit_task(in_worker(in_workers.size_of, bytes(size)))
+        assert half.result(PATIENCE) == size
+
+
+# -- what tasks do to their workers ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "kind", "text"),
+    [
+        (in_workers.returns_lock, (), TaskFailedError, "a lock that cannot be pickled"),
+        (in_workers.returns_bytes, (2**30,), TaskFailedError, "too large to come back"),
+        (in_workers.raises_bytes, (2**28,), TaskFailedError, "raised LargeError: xxx"),
+        (in_workers.exit_politely, (), TaskFailedError, "raised SystemExit: 4"),
+        (id, (in_workers.Explodes(),), TaskFailedError, "RuntimeError: not here"),
+    ],
+)
+def test_a_worker_goes_on(fn: Any, args: Any, kind: Any, text: str) -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        pid = orch.submit_task(in_worker(os.getpid)).result(PATIENCE)
+        error = orch.submit_task(in_worker(fn, *args)).exception(PATIENCE)
+        assert type(error) is kind
+        assert text in str(error)
+        assert len(str(error)) < 2**20
+        assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) == pid
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "text"),
+    [
+        (in_workers.leave, (3,), "exited with code 3"),
+        (in_workers.leave, (0,), "exited with code 0"),
+        (in_workers.kill_self, (), "signal 9 (SIGKILL); taskorch did not send"),
+        (in_workers.kill_self, (signal.SIGSEGV,), "signal 11 (SIGSEGV)"),
+        (in_workers.kill_self, (signal.SIGRTMIN + 1,), "was ended by signal"),
+        (in_workers.on_all_descriptors, ("write",), "wrote to the descriptor"),
+        (in_workers.on_all_descriptors, ("close",), "closed the descriptor"),
+        (id, (in_workers.LeavesAsItComes(),), "exited with code 7"),
+    ],
+)
+def test_a_worker_is_replaced(fn: Any, args: Any, text: str, tmp_path: Path) -> None:
+    """And nothing but its own attempt is lost."""
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors={"process": 2}) as orch:
+        beside = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid = pid_of(orch, beside)
+        task = in_worker(fn, *args)
+        behind = [in_worker(os.getpid) for _ in range(3)]
+        broken, *others = orch.submit_tasks([task, *behind])
+        error = broken.exception(PATIENCE)
+        assert isinstance(error, BrokenExecutor)
+        assert broken.task_id in str(error)
+        assert text in str(error)
+        assert pid not in {handle.result(PATIENCE) for handle in others}
+        assert {orch.get_task_status(h.task_id).attempts for h in others} == {1}
+        go.touch()
+        assert beside.result(PATIENCE) == pid
+
+
+def test_what_is_lost_is_made_again_but_not_for_ever(tmp_path: Path) -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        poison = orch.submit_task(in_worker(in_workers.leave, 5))
+        error = poison.exception(2 * PATIENCE)
+        assert "exited with code 5" in str(error)
+        assert orch.get_task_status(poison.task_id).attempts > 1
+
+
+def test_one_that_was_killed_while_it_was_idle_costs_no_attempt() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        pid = orch.submit_task(in_worker(os.getpid)).result(PATIENCE)
+        # It reads nothing any more, and is given something.
+        os.kill(pid, signal.SIGSTOP)
+        handle = orch.submit_task(in_worker(os.getpid, idempotent=False))
+        os.kill(pid, signal.SIGKILL)
+        assert handle.result(PATIENCE) != pid
+        assert orch.get_task_status(handle.task_id).attempts == 1
+
+
+def test_one_that_cannot_begin_is_told_to_one_each(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from taskorch.executors._processes import _process
+
+    monkeypatch.setattr(_process, "_FIRST", "import sys; sys.exit('no way')")
+    with TaskOrchestrator(executors={"process": 2}) as orch:
+        handles = orch.submit_tasks([in_worker(os.getpid) for _ in range(3)])
+        for handle in handles:
+            error = handle.exception(PATIENCE)
+            assert isinstance(error, TaskFailedError)
+            assert "exited with code 1 before it could begin" in str(error)
+    assert capfd.readouterr().err.count("no way") == 3
+
+
+def test_a_child_that_a_task_forks_is_not_the_worker() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        assert orch.submit_task(in_worker(in_workers.forks)).result(PATIENCE) == 12
+        sleeper = orch.submit_task(in_worker(in_workers.forks_a_sleeper))
+        pid = sleeper.result(PATIENCE)
+        assert orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE) == 8
+        assert is_alive(pid)
+    assert not is_alive(pid)
+
+
+# -- the end -------------------------------------------------------------------------
+
+
+def test_a_call_that_asks_ends_by_itself(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with TaskOrchestrator(executors=ONE) as orch:
+        task = in_worker(in_workers.asks_until_cancelled, str(told))
+        handle = orch.submit_task(task)
+        pid = pid_of(orch, handle)
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        # What it was told is not meant for the next.
+        said = orch.submit_task(in_worker(in_workers.about)).result(PATIENCE)
+        assert (said["pid"], said["cancelled"]) == (pid, False)
+    assert told.read_text(encoding="utf-8") == "was told"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_one_that_does_not_is_killed(*, stopped: bool) -> None:
+    with TaskOrchestrator(executors=ONE, grace=0.2) as orch:
+        handle = orch.submit_task(in_worker(in_workers.ignores_the_end))
+        pid = pid_of(orch, handle)
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        eventually(lambda: not is_alive(pid))
+        assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) != pid
+        assert orch.get_stats().leaked == 0
+
+
+def test_a_timeout_kills() -> None:
+    with TaskOrchestrator(executors=ONE, grace=0.2) as orch:
+        task = in_worker(in_workers.ignores_the_end, timeout=0.5)
+        assert isinstance(orch.submit_task(task).exception(PATIENCE), TaskTimeoutError)
+        assert orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE) == 8
+
+
+def test_a_stop_kills_and_nothing_is_left() -> None:
+    before = set(threading.enumerate())
+    with TaskOrchestrator(grace=0.2, executors={"process": 2}) as orch:
+        # The first use of the system's things is not ours.
+        orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE)
+    fds = len(list(Path("/proc/self/fd").iterdir()))
+    orch = TaskOrchestrator(grace=0.2, executors={"process": 2})
+    orch.start()
+    handles = orch.submit_tasks(
+        [in_worker(in_workers.ignores_the_end), in_worker(in_workers.forks_a_sleeper)]
+    )
+    pids = {pid_of(orch, handles[0]), handles[1].result(PATIENCE)}
+    waiting = orch.submit_tasks([in_worker(in_workers.sleep) for _ in range(3)])
+    orch.stop(drain=False, timeout=PATIENCE)
+    assert all(handle.cancelled() for handle in waiting)
+    assert not any(map(is_alive, pids))
+    assert len(list(Path("/proc/self/fd").iterdir())) == fds
+    left = [t.name for t in threading.enumerate() if t not in before]
+    assert not [name for name in left if "processes" in name]
+
+
+def run(tmp_path: Path, script: str, **options: Any) -> subprocess.Popen[str]:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_none_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    script = """
+        import os, subprocess, sys, time
+        from taskorch import Task, TaskOrchestrator
+
+        def work():
+            child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+            print(os.getpid(), child.pid, flush=True)
+            time.sleep(3600)
+
+        if __name__ == "__main__":
+            with TaskOrchestrator(executors={"process": 2}) as orch:
+                orch.submit_task(Task.call(work, executor="process"))
+                idle = orch.submit_task(Task.call(os.getpid, executor="process"))
+                print(idle.result(), flush=True)
+                time.sleep(3600)
+    """
+    parent = run(tmp_path, script)
+    try:
+        assert parent.stdout is not None
+        words = (parent.stdout.readline() + parent.stdout.readline()).split()
+        pids = [int(word) for word in words]
+        assert len(pids) == 3
+    finally:
+        parent.kill()
+        parent.communicate(timeout=PATIENCE)
+    eventually(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_script_finds_its_own_functions_and_classes(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from dataclasses import dataclass
+        from taskorch import Task, TaskOrchestrator
+
+        @dataclass
+        class Point:
+            x: int
+
+        def moved(point):
+            return Point(point.x + 1), sys.argv[1:]
+
+        if __name__ == "__main__":
+            sys.argv.append("argument")
+            with TaskOrchestrator() as orch:
+                print(*orch.submit_task(
+                    Task.call(moved, Point(1), executor="process")).result())
+            assert "multiprocessing" not in sys.modules
+    """
+    out, err = run(tmp_path, script).communicate(timeout=PATIENCE)
+    assert (out, err) == ("Point(x=2) ['argument']\n", "")
+
+
+def test_a_script_without_the_condition_is_told(tmp_path: Path) -> None:
+    script = """
+        import os
+        from taskorch import Task, TaskOrchestrator
+
+        def f():
+            pass
+
+        with TaskOrchestrator(executors={"process": 1}) as orch:
+            # What is not of the script does not bring it in.
+            orch.submit_task(Task.call(os.getpid, executor="process")).result()
+            error = orch.submit_task(Task.call(f, executor="process")).exception()
+            print(error)
+            print(error.hint)
+    """
+    out, _ = run(tmp_path, script).communicate(timeout=2 * PATIENCE)
+    assert "could not be read in its worker process: InvalidTaskError" in out
+    assert 'if __name__ == "__main__":' in out
+
+
+def test_a_fork_has_no_workers() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE)
+        pool: Any = orch._rt.attempts.processes._pool
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with suppress(RuntimeError):
+                pool.close(1)
+                pool.end_all(1)
+                pool._check()
+                code = 2
+            os._exit(0 if code == 1 else code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert orch.submit_task(in_worker(pow, 2, 4)).result(PATIENCE) == 16
