@@ -4,6 +4,7 @@ MODULES = (
     "throughput",
     "parts",
     "coroutines",
+    "processes",
     "durable",
     "latency",
     "memory",

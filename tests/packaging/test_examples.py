@@ -123,3 +123,14 @@ def test_spans_show_where_the_time_went():
         "        allocate",
         "        route",
     ]
+
+
+@pytest.mark.slow
+def test_processes_lose_a_worker_and_kill_one():
+    lines = output_of("processes.py")
+
+    assert lines[:2] == [
+        "1229 primes in 4 parts",
+        "attempt 2 went on with half of it",
+    ]
+    assert lines[2].endswith("attempt 1 ran longer than its timeout of 1 s")

@@ -230,7 +230,7 @@ class AttemptContext:
             self.task_id,
             self.attempt,
             self.fence,
-            dict(self.results),
+            dict(self.results) if self._work._above else {},
             self.allocation,
             self.restored,
             self.time_left,
@@ -245,12 +245,13 @@ class AttemptContext:
         is among its arguments, and what it does not must not keep it from running.
         """
         copy = self.remote()
-        copy.results = {
-            task_id: result
-            for task_id, result in copy.results.items()
-            if _can_be_pickled(result)
-        }
-        if not _can_be_pickled(copy.restored):
+        if copy.results:
+            copy.results = {
+                task_id: result
+                for task_id, result in copy.results.items()
+                if _can_be_pickled(result)
+            }
+        if copy.restored is not None and not _can_be_pickled(copy.restored):
             copy.restored = None
         return copy
 
