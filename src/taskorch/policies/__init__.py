@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ProportionalAllocator as ProportionalAllocator,
     )
     from taskorch.policies._quota_retry import QuotaRetryHandler as QuotaRetryHandler
+    from taskorch.policies._score_queue import ScoreQueue as ScoreQueue
     from taskorch.policies._source_registry import SourceRegistry as SourceRegistry
 
 #: What is loaded by those who use it, and where it is.
@@ -49,6 +50,7 @@ _LATE = {
     "LeastLoadedRouter": "_least_loaded",
     "ProportionalAllocator": "_proportional",
     "QuotaRetryHandler": "_quota_retry",
+    "ScoreQueue": "_score_queue",
     "SourceRegistry": "_source_registry",
 }
 
