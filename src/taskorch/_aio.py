@@ -19,11 +19,13 @@ from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
-    from taskorch._managers import WorkflowRun
+    from taskorch._managers import HeldResources, WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.model import (
         Explanation,
         Health,
+        PoolUsage,
+        Resources,
         Stats,
         StopReport,
         Stuck,
@@ -273,6 +275,11 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.workflows`."""
         return AsyncWorkflows(self)
 
+    @property
+    def resources(self) -> AsyncResources:
+        """See `TaskOrchestrator.resources`."""
+        return AsyncResources(self)
+
     async def start(self) -> None:
         """See `TaskOrchestrator.start`; coroutines run on the running loop."""
         self._orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
@@ -364,6 +371,69 @@ class AsyncWorkflows:
     async def restart(self, run_id: str) -> WorkflowRun:
         """See `WorkflowManager.restart`."""
         return await self._aio._asked(self._manager.restart, run_id)
+
+
+class AsyncResources:
+    """`orch.resources` for coroutines."""
+
+    def __init__(self, aio: AsyncOrchestrator) -> None:
+        self._aio = aio
+        self._manager = aio._orch.resources
+
+    async def resize(self, resources: Resources | Mapping[str, float]) -> None:
+        """See `ResourceManager.resize`."""
+        await self._aio._asked(self._manager.resize, resources)
+
+    async def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
+        """See `ResourceManager.usage`."""
+        return await self._aio._asked(partial(self._manager.usage, holders=holders))
+
+    async def allocate(
+        self,
+        resources: Resources | Mapping[str, float],
+        *,
+        owner: str,
+        timeout: float | timedelta | None = 0.0,  # noqa: ASYNC109 - as there
+        id: str | None = None,  # noqa: A002 - as there
+    ) -> HeldResources:
+        """
+        See `ResourceManager.allocate`.
+
+        Cancelled while it waits, it takes nothing.
+        """
+        manager = self._manager
+        claim = manager._claim(resources, owner, id)
+        granting = asyncio.ensure_future(_on_thread(manager._obtain, claim, timeout))
+        try:
+            return await asyncio.shield(granting)
+        except asyncio.CancelledError:
+            claim.cargo.end()
+            granting.add_done_callback(_let_go)
+            raise
+
+    async def release(
+        self, allocation: HeldResources | str, *, owner: str | None = None
+    ) -> None:
+        """See `ResourceManager.release`."""
+        release = partial(self._manager.release, allocation, owner=owner)
+        await self._aio._asked(release)
+
+    async def allocations(
+        self,
+        *,
+        owner: str | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> list[HeldResources]:
+        """See `ResourceManager.allocations`."""
+        ask = partial(self._manager.allocations, owner=owner, older_than=older_than)
+        return await self._aio._asked(ask)
+
+
+def _let_go(granting: asyncio.Future[HeldResources]) -> None:
+    """Nobody is there any more who wants what was granted."""
+    if not granting.cancelled() and granting.exception() is None:
+        release = granting.result().release
+        asyncio.get_running_loop().run_in_executor(None, release)
 
 
 async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from taskorch._aio import AsyncOrchestrator
-    from taskorch._managers import WorkflowManager
+    from taskorch._managers import ResourceManager, WorkflowManager
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -847,6 +847,13 @@ class TaskOrchestrator:
         from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
 
         return manager_of(self._rt)
+
+    @property
+    def resources(self) -> ResourceManager:
+        """Changes the pools, says who has what, and takes from them by hand."""
+        from taskorch._managers import ResourceManager  # noqa: PLC0415 - when needed
+
+        return ResourceManager(self._rt)
 
     # -- life ----------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ Every error that taskorch raises, in one tree.
     │   ├── UnknownAgentError         (LookupError) no agent has this name
     │   ├── UnknownCapabilityError    no agent can do it; .capability, .known
     │   ├── UnsatisfiableError        more than there will ever be; .need, .most
+    │   ├── ResourcesTakenError       too little is free now; .resource, .holders
+    │   ├── AllocationError           it is released already, or somebody else's
     │   ├── CycleError                dependencies in a ring; .cycle
     │   ├── InvalidTransitionError    not from this state; .story
     │   ├── NotRunningError           (RuntimeError) not started yet, or stopped
@@ -53,6 +55,7 @@ from typing import Any, ClassVar, Self
 from taskorch._visible import visible
 
 __all__ = (
+    "AllocationError",
     "AttemptInterrupted",
     "AttemptLostError",
     "ComponentError",
@@ -71,6 +74,7 @@ __all__ = (
     "ProgramFailedError",
     "QueueFullError",
     "ReentryError",
+    "ResourcesTakenError",
     "ResultGoneError",
     "TaskCancelledError",
     "TaskExpiredError",
@@ -304,6 +308,63 @@ class UnsatisfiableError(UsageError):
         self.resource = resource
         self.need = need
         self.most = most
+
+
+class ResourcesTakenError(UsageError):
+    """
+    There is enough of what was asked for by hand, and too little of it is free.
+
+    Attributes:
+        resource: The resource that is short.
+        need: How much was asked for.
+        free: How much is free.
+        holders: Who holds it: ids of tasks, and allocations by hand.
+    """
+
+    code = "resources_taken"
+    default_hint = "allocate(…, timeout=…) waits for it"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str = "",
+        need: float = 0.0,
+        free: float = 0.0,
+        holders: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.resource = resource
+        self.need = need
+        self.free = free
+        self.holders = holders
+
+
+class AllocationError(UsageError):
+    """
+    The allocation is not there any more, or is not the caller's.
+
+    Attributes:
+        allocation_id: Its id.
+        owner: Whose it is, if it is there.
+    """
+
+    code = "allocation"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        allocation_id: str = "",
+        owner: str = "",
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.allocation_id = allocation_id
+        self.owner = owner
 
 
 class CycleError(UsageError):

@@ -1,13 +1,33 @@
 """Pools: how much there is, who has it, and what becomes of that in another life."""
 
+import asyncio
+import threading
 from contextlib import closing
+from datetime import UTC, timedelta
+from functools import partial
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Resources, Task, TaskOrchestrator, Workflow
-from taskorch.events import PoolsChanged, make
+from taskorch import (
+    InvalidTaskError,
+    NotRunningError,
+    Resources,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    _aio,
+)
+from taskorch._managers import _resources
+from taskorch.errors import (
+    AllocationError,
+    ResourcesTakenError,
+    UnsatisfiableError,
+    WouldBlockError,
+)
+from taskorch.events import PoolsChanged, ResourcesReleased, make
 from taskorch.journal import SqliteJournal
+from taskorch.runtime import _held
 
 
 @pytest.fixture
@@ -72,3 +92,279 @@ def test_the_limit_of_a_phase_is_a_fact(path):
     orch = TaskOrchestrator(journal=path, resources={"cpu": 1})
     assert totals(orch) == {"cpu": 1, "r/p:1": 1}
     orch.stop(drain=False, timeout=0)
+
+
+# -- how much there is ---------------------------------------------------------------
+
+
+def holding(orch, **amounts):
+    """A task that holds so much until its gate opens."""
+    gate = threading.Event()
+    task = Task.call(gate.wait, PATIENCE, resources=Resources(**amounts))
+    handle = orch.submit_task(task)
+    eventually(lambda: orch.get_task_status(handle.task_id).attempts == 1)
+    return handle, gate
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator(resources={"cpu": 4, "gpu": 1}) as made:
+        yield made
+
+
+def test_a_pool_grows_and_who_waits_starts(orch):
+    _, gate = holding(orch, cpu=4)
+    waits = orch.submit_task(Task.call(pow, 2, 3, resources={"cpu": 2}))
+    orch.resources.resize(Resources(cpu=6))
+    assert waits.result(timeout=PATIENCE) == 8
+    gate.set()
+
+
+def test_a_pool_shrinks_below_what_is_held(orch):
+    _, gate = holding(orch, cpu=4)
+    orch.resources.resize({"cpu": 1})
+    usage = orch.resources.usage()["cpu"]
+    assert (usage.total, usage.used, usage.free) == (1, 4, 0)
+    waits = orch.submit_task(Task.call(pow, 2, 3, resources={"cpu": 1}))
+    assert not waits.done()
+    gate.set()
+    assert waits.result(timeout=PATIENCE) == 8
+
+
+def test_a_name_that_is_new_is_a_new_pool(orch):
+    with pytest.raises(UnsatisfiableError):
+        orch.submit_task(Task.call(pow, 2, 3, resources={"licence": 1}))
+    orch.resources.resize({"licence": 1})
+    task = Task.call(pow, 2, 3, resources={"licence": 1})
+    assert orch.submit_task(task).result(timeout=PATIENCE) == 8
+
+
+@pytest.mark.parametrize("wrong", [{"cpu": -1}, {"cpu": float("nan")}, {1: 2}, 3, None])
+def test_what_is_no_resources_is_refused(orch, wrong):
+    for call in (orch.resources.resize, partial(orch.resources.allocate, owner="ann")):
+        with pytest.raises(InvalidTaskError):
+            call(wrong)
+    assert totals(orch) == {"cpu": 4, "gpu": 1}
+
+
+def test_usage_says_who_holds_what(orch):
+    handle, gate = holding(orch, cpu=1)
+    orch.resources.allocate({"cpu": 2}, owner="ann", id="lab")
+    usage = orch.resources.usage(holders=True)
+    assert usage["cpu"].holders == {handle.task_id: 1, "allocation lab (of ann)": 2}
+    said = f"3 of 4 in use ({handle.task_id}: 1, allocation lab (of ann): 2)"
+    assert str(usage["cpu"]) == said
+    assert (usage["gpu"].used, usage["gpu"].holders) == (0, {})
+    assert str(orch.resources.usage()["gpu"]) == "0 of 1 in use"
+    assert orch.resources.usage()["cpu"].holders == {}
+    gate.set()
+
+
+def test_what_was_resized_is_there_in_the_next_life(path):
+    with TaskOrchestrator(journal=path, resources={"cpu": 1}) as orch:
+        orch.resources.resize({"cpu": 7, "gpu": 3})
+    with TaskOrchestrator(journal=path, resources={"cpu": 1}) as orch:
+        assert totals(orch) == {"cpu": 1, "gpu": 3}
+
+
+# -- by hand -------------------------------------------------------------------------
+
+
+def test_by_hand_and_in_a_block(orch):
+    with orch.resources.allocate({"gpu": 1}, owner="ann") as lab:
+        assert (lab.owner, lab.resources) == ("ann", Resources(gpu=1))
+        assert lab.since.tzinfo is UTC
+        waits = orch.submit_task(Task.call(pow, 2, 3, resources={"gpu": 1}))
+        told = orch.explain(waits.task_id)
+        assert f"allocation {lab.id} (of ann)" in str(told)
+        (group,) = orch.stuck()
+        assert (group.kind, group.tasks) == ("allocation", (waits.task_id,))
+    assert waits.result(timeout=PATIENCE) == 8
+    assert orch.resources.allocations() == []
+
+
+def test_what_was_released_in_the_block_is_not_released_again(orch):
+    with orch.resources.allocate({"gpu": 1}, owner="ann") as lab:
+        lab.release()
+    assert orch.resources.usage()["gpu"].used == 0
+
+
+def test_what_is_taken_is_refused_at_once_or_waited_for(orch):
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    for timeout in (0, 0.01):
+        with pytest.raises(ResourcesTakenError) as caught:
+            orch.resources.allocate({"gpu": 1}, owner="bob", timeout=timeout)
+        assert (caught.value.resource, caught.value.free) == ("gpu", 0)
+        assert caught.value.holders == ("allocation lab (of ann)",)
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(
+            orch.resources.allocate({"gpu": 1}, owner="bob", timeout=None)
+        )
+    )
+    thread.start()
+    eventually(lambda: orch._rt.kernel.claims)
+    lab.release()
+    thread.join(PATIENCE)
+    assert found[0].owner == "bob"
+
+
+def test_more_than_there_is_is_refused_with_the_most_there_is(orch):
+    with pytest.raises(UnsatisfiableError) as caught:
+        orch.resources.allocate({"gpu": 2}, owner="ann", timeout=None)
+    assert (caught.value.resource, caught.value.most) == ("gpu", 1)
+    assert "resize({'gpu': 2})" in caught.value.hint
+    with pytest.raises(UnsatisfiableError):
+        orch.resources.allocate({"unicorn": 1}, owner="ann")
+    with pytest.raises(InvalidTaskError):
+        orch.resources.allocate({"gpu": 0}, owner="ann")
+
+
+@pytest.mark.parametrize("owner", ["", None, 3, "a\nb"])
+def test_an_owner_is_somebody(orch, owner):
+    with pytest.raises(InvalidTaskError, match="owner"):
+        orch.resources.allocate({"gpu": 1}, owner=owner)
+
+
+def test_it_is_released_once_and_by_its_owner(orch):
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    with pytest.raises(AllocationError, match="is of 'ann', not of 'bob'"):
+        orch.resources.release(lab, owner="bob")
+    with pytest.raises(InvalidTaskError, match="owner"):
+        orch.resources.release("lab")
+    orch.resources.release("lab", owner="ann")
+    with pytest.raises(AllocationError, match="there is no allocation 'lab'") as caught:
+        lab.release()
+    assert caught.value.allocation_id == "lab"
+    assert "released before" in caught.value.hint
+
+
+def test_the_same_again_is_what_there_is(orch):
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    again = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    assert (again.id, again.since) == (lab.id, lab.since)
+    assert repr(again) == "<HeldResources 'lab', owner='ann', {'gpu': 1.0}>"
+    with pytest.raises(AllocationError, match="'ann' holds"):
+        orch.resources.allocate({"cpu": 1}, owner="ann", id="lab")
+
+
+def test_who_has_held_for_long_is_listed(orch):
+    orch.resources.allocate({"gpu": 1}, owner="ann")
+    orch.resources.allocate({"cpu": 1}, owner="bob")
+    owners = [each.owner for each in orch.resources.allocations()]
+    assert owners == ["ann", "bob"]
+    assert [each.owner for each in orch.resources.allocations(owner="bob")] == ["bob"]
+    assert orch.resources.allocations(older_than=timedelta(hours=1)) == []
+
+
+def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
+    assert "resources" not in [check.component for check in orch.health().checks]
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    orch.resources.allocate({"cpu": 1}, owner="bob")
+    monkeypatch.setattr(_held, "HELD_SECONDS", 0.0)
+    (check,) = [each for each in orch.health().checks if each.component == "resources"]
+    assert check.status == "ok"
+    waits = orch.submit_task(Task.call(pow, 2, 3, resources={"gpu": 1}))
+    eventually(lambda: orch.health().status == "degraded")
+    (check,) = [each for each in orch.health().checks if each.component == "resources"]
+    said = "allocation lab has been held by ann for 0.0 h, and tasks wait for gpu"
+    assert check.detail == said
+    lab.release()
+    assert waits.result(timeout=PATIENCE) == 8
+
+
+def test_it_survives_the_process_until_it_is_released(path):
+    with TaskOrchestrator(journal=path, resources={"gpu": 1}) as orch:
+        orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    with TaskOrchestrator(journal=path, resources={"gpu": 1}) as orch:
+        with pytest.raises(ResourcesTakenError):
+            orch.resources.allocate({"gpu": 1}, owner="bob")
+        # The script that took it is run again.
+        orch.resources.allocate({"gpu": 1}, owner="ann", id="lab").release()
+    with TaskOrchestrator(journal=path, resources={"gpu": 1}) as orch:
+        assert orch.resources.allocations() == []
+    (told,) = facts(path, ResourcesReleased)
+    assert (told.owner, told.resources) == ("ann", (("gpu", 1_000_000),))
+
+
+def test_who_waits_when_it_ends_is_told(orch):
+    orch.resources.allocate({"gpu": 1}, owner="ann")
+    found = []
+
+    def wait():
+        with pytest.raises(NotRunningError) as caught:
+            orch.resources.allocate({"gpu": 1}, owner="bob", timeout=None)
+        found.append(caught.value)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    eventually(lambda: orch._rt.kernel.claims)
+    orch.stop()
+    thread.join(PATIENCE)
+    assert found
+    with pytest.raises(NotRunningError):
+        orch.resources.allocate({"gpu": 1}, owner="bob")
+
+
+def test_who_is_interrupted_while_they_wait_takes_nothing(orch, monkeypatch):
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann")
+
+    def interrupted(self, timeout=None):
+        # It is granted in the very moment in which the wait is broken off.
+        lab.release()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_resources.Gate, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        orch.resources.allocate({"gpu": 1}, owner="bob", timeout=None)
+    assert orch.resources.usage()["gpu"].used == 0
+    assert not orch._rt.kernel.claims
+
+
+# -- for coroutines ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_same_for_coroutines(path, durable):
+    async def main():
+        journal = path if durable else None
+        async with TaskOrchestrator(journal=journal, resources={"gpu": 1}) as orch:
+            resources = orch.aio.resources
+            await resources.resize({"gpu": 2})
+            lab = await resources.allocate({"gpu": 2}, owner="ann")
+            with pytest.raises(WouldBlockError, match="block"):
+                orch.resources.allocate({"gpu": 1}, owner="bob", timeout=None)
+            waiting = asyncio.ensure_future(
+                resources.allocate({"gpu": 1}, owner="bob", timeout=None)
+            )
+            called_off = asyncio.ensure_future(
+                resources.allocate({"gpu": 1}, owner="eve", timeout=None)
+            )
+            claims = orch._rt.kernel.claims
+            await asyncio.to_thread(eventually, lambda: len(claims) == 2)
+            called_off.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await called_off
+            usage = await resources.usage(holders=True)
+            assert usage["gpu"].holders == {f"allocation {lab.id} (of ann)": 2}
+            await resources.release(lab)
+            assert (await waiting).owner == "bob"
+            await asyncio.to_thread(eventually, lambda: not claims)
+            (held,) = await resources.allocations()
+            assert held.owner == "bob"
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_what_was_granted_too_late_is_let_go(orch):
+    """The coroutine was cancelled after the grant, and before it was told."""
+
+    async def main():
+        lab = orch.resources.allocate({"gpu": 1}, owner="ann")
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(lab)
+        _aio._let_go(future)
+        gone = partial(eventually, lambda: not orch.resources.allocations())
+        await asyncio.to_thread(gone)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))

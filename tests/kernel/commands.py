@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, assert_never
 import attrs
 
 from taskorch.errors import DuplicateTaskError
-from taskorch.kernel import Effect, Kernel, Spec, TaskRow, Terms
+from taskorch.kernel import Claim, Effect, Kernel, Spec, TaskRow, Terms
 from taskorch.model import Units
 
 
@@ -119,6 +119,22 @@ class ChangePools:
 
 
 @attrs.frozen
+class Allocate:
+    """Take from the pools by hand, or wait for it."""
+
+    allocation_id: str
+    owner: str
+    units: Units
+
+
+@attrs.frozen
+class ReleaseAllocation:
+    """Give back what was taken by hand."""
+
+    allocation_id: str
+
+
+@attrs.frozen
 class EndAttempt:
     """
     An attempt has ended: `completed`, `failed`, `stopped`, `lost` or `missing`.
@@ -147,6 +163,8 @@ Command: TypeAlias = (
     | EmitEvent
     | ExpireTasks
     | ChangePools
+    | Allocate
+    | ReleaseAllocation
     | EndAttempt
 )
 
@@ -172,6 +190,7 @@ def handle(
     kernel.tick(now)
     for command in commands:
         apply(kernel, command, now)
+    kernel.serve_claims(now)
     kernel.dispatch(now)
     starts, effects = kernel.starts, kernel.effects
     kernel.starts, kernel.effects = [], []
@@ -217,6 +236,13 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
             kernel.expire(command.older_than_ns, now)
         case ChangePools():
             kernel.change_pools(command.totals, now, command.gone)
+        case Allocate():
+            claim = Claim(command.allocation_id, command.owner, command.units)
+            if not kernel.allocate(claim, now):
+                kernel.await_allocation(claim)
+        case ReleaseAllocation():
+            row = kernel.allocations[command.allocation_id]
+            kernel.release_allocation(row, now)
         case _:
             assert_never(command)
 

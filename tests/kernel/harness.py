@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from tests.kernel.commands import (
     AddParents,
+    Allocate,
     CancelTask,
     ChangeOptions,
     ChangePools,
@@ -15,6 +16,7 @@ from tests.kernel.commands import (
     EmitEvent,
     EndAttempt,
     ExpireTasks,
+    ReleaseAllocation,
     ResumeTask,
     SetPriority,
     SubmitTask,
@@ -354,6 +356,17 @@ class Machine:
         said = Resources(**totals)
         units = (*said.units, *((name, 0) for name in said.zeros))
         return self.do(ChangePools(units, gone))
+
+    def allocate(
+        self, allocation_id: str, owner: str = "ann", **amounts: float
+    ) -> bool:
+        """Take by hand, or wait for it; whether it was granted."""
+        self.do(Allocate(allocation_id, owner, Resources(**amounts).units))
+        return allocation_id in self.kernel.allocations
+
+    def release(self, allocation_id: str) -> list[str]:
+        """Give back what was taken by hand; ids of what starts."""
+        return self.do(ReleaseAllocation(allocation_id))
 
     def beat(self, name: str, *attempts: tuple[str, int]) -> list[tuple[str, int]]:
         """An agent gives a sign of life; what it is to stop."""

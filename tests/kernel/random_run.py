@@ -308,6 +308,16 @@ class Run:
         name = self.dice.choice(["cpu", "gpu", "memory_mb"])
         self.machine.change_pools(**{name: self.dice.choice([0, 1, 2, 4])})
 
+    def by_hand(self) -> None:
+        """Somebody takes from the pools, or gives back what they hold."""
+        held = list(self.machine.kernel.allocations)
+        if held and self.dice.random() < 0.6:
+            self.machine.release(self.dice.choice(held))
+        else:
+            self.count += 1
+            name = self.dice.choice(["cpu", "gpu", "memory_mb"])
+            self.machine.allocate(f"h{self.count}", **{name: self.dice.choice([1, 2])})
+
     def beat(self) -> None:
         """The agent that lives elsewhere gives a sign of life, complete or not."""
         kernel, now = self.machine.kernel, self.machine.now
@@ -399,7 +409,7 @@ class Run:
             + [self.crash]
             + [self.add_parents] * 2
             + [self.emit] * 2
-            + [self.change_pools] * 2
+            + [self.change_pools, self.by_hand] * 2
             + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
             + [self.join, self.whims, self.fault, self.explained]
         )()
@@ -491,6 +501,9 @@ class Run:
         machine, kernel = self.machine, self.machine.kernel
         machine.policies.vetoes.clear()
         machine.policies.refuses = lambda row, agent: None
+        kernel.claims.clear()
+        for name in list(kernel.allocations):
+            machine.release(name)
         machine.change_pools(cpu=4, gpu=1, memory_mb=3)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
         machine.agent("all", "x", "y", "z", capacity=plenty)

@@ -238,6 +238,11 @@ class Oracle:
 
     def end(self, kernel: Kernel, name: str) -> None:
         """The attempt that is called *name* ends."""
+        if name.startswith("allocation "):
+            held = kernel.allocations.get(name.split(" ")[1])
+            if held is not None:
+                kernel.release_allocation(held, self.now)
+            return
         task_id, _, rest = name.partition(" (attempt ")
         if rest:
             attempt = int(rest.partition(",")[0])

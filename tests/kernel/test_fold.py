@@ -22,6 +22,8 @@ from taskorch.events import (
     EventEmitted,
     OrchestratorStarted,
     PoolsChanged,
+    ResourcesAllocated,
+    ResourcesReleased,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -389,6 +391,18 @@ def other_pools(m):
     m.change_pools(gone=("coal", "anvil"))
 
 
+def taken_by_hand(m):
+    m.allocate("lab", cpu=1)
+    m.allocate("later", "bob", cpu=2)
+    m.submit("t", resources=Resources(cpu=1))
+
+
+def given_back(m):
+    taken_by_hand(m)
+    m.release("lab")
+    m.end("t")
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -416,6 +430,8 @@ STORIES = {
     AgentJoined: [anew],
     AgentLost: [away, anew],
     AgentReturned: [back],
+    ResourcesAllocated: [taken_by_hand, given_back],
+    ResourcesReleased: [given_back],
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }
@@ -700,6 +716,7 @@ def state():
     machine.cancel("leaks")
     machine.after(GRACE)
     machine.submit("plain")
+    machine.allocate("lab", cpu=1)
     return machine
 
 
@@ -821,6 +838,7 @@ BENDS = {
         lambda k: k.retired.update(gone=S.FAILED), "what has left memory is not the same"
     ),
     "pool": (bend("used", lambda k: k.pools["cpu"]), "pool cpu: "),
+    "allocation": (lambda k: k.allocations.clear(), "allocation lab: "),
     "pool total": (bend("total", lambda k: k.pools["cpu"]), "pool cpu: "),
     "no pool": (lambda k: k.pools.clear(), "pool cpu: "),
     "no agents": (lambda k: k.agents.pop("a"), "agent a: "),

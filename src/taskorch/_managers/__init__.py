@@ -1,5 +1,5 @@
 """
-The managers behind the orchestrator: `orch.workflows`, and what its runs are.
+The managers behind the orchestrator: `orch.workflows`, and `orch.resources`.
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
    workflow. What is kept of a run beside them is convenience, and can be found again.
@@ -13,4 +13,6 @@ from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowCont
 from taskorch._managers._inside import WorkflowContext as WorkflowContext
 from taskorch._managers._manager import WorkflowManager as WorkflowManager
 from taskorch._managers._manager import manager_of as manager_of
+from taskorch._managers._resources import HeldResources as HeldResources
+from taskorch._managers._resources import ResourceManager as ResourceManager
 from taskorch._managers._run import WorkflowRun as WorkflowRun

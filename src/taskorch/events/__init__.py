@@ -34,6 +34,8 @@ from taskorch.events._catalogue import PerformanceReported as PerformanceReporte
 from taskorch.events._catalogue import PolicySlow as PolicySlow
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
+from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated
+from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered
 from taskorch.events._catalogue import StatsReported as StatsReported

@@ -710,6 +710,42 @@ class PoolsChanged(Event):
 
 
 @frozen
+class ResourcesAllocated(Event):
+    """
+    Somebody has taken resources from the pools by hand.
+
+    Attributes:
+        allocation_id: The id of the allocation.
+        owner: Whose it is.
+        resources: What it holds, in millionths.
+        before: How much of each of these was in use before, in millionths.
+    """
+
+    allocation_id: str
+    owner: str
+    resources: Units
+    before: Units
+
+
+@frozen
+class ResourcesReleased(Event):
+    """
+    What was taken by hand was given back.
+
+    Attributes:
+        allocation_id: The id of the allocation.
+        owner: Whose it was.
+        resources: What it held, in millionths.
+        before: How much of each of these was in use before, in millionths.
+    """
+
+    allocation_id: str
+    owner: str
+    resources: Units
+    before: Units
+
+
+@frozen
 class ComponentFailed(Event):
     """
     A part of the user's raised, or returned what its protocol does not allow.
@@ -885,6 +921,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AgentLost,
     AgentReturned,
     PoolsChanged,
+    ResourcesAllocated,
+    ResourcesReleased,
     ComponentFailed,
     PolicySlow,
     ReceiverFailed,

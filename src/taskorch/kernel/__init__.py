@@ -38,6 +38,7 @@ from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
 from taskorch.kernel._explain import explain as explain
+from taskorch.kernel._explain import holders_of as holders_of
 from taskorch.kernel._faults import describe as describe
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
@@ -56,8 +57,10 @@ from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import SKIPPED as SKIPPED
 from taskorch.kernel._rows import AgentRow as AgentRow
+from taskorch.kernel._rows import AllocationRow as AllocationRow
 from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
 from taskorch.kernel._rows import Bucket as Bucket
+from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record
 from taskorch.kernel._rows import Spec as Spec

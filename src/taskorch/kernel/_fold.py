@@ -28,6 +28,8 @@ from taskorch.events import (
     Fact,
     OrchestratorStarted,
     PoolsChanged,
+    ResourcesAllocated,
+    ResourcesReleased,
     SlotRecovered,
     TaskCompleted,
     TaskParentsAdded,
@@ -39,6 +41,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import (
     _admission,
+    _allocations,
     _attempts,
     _dependencies,
     _edges,
@@ -283,6 +286,8 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentLost: _lost,
     AgentReturned: _back,
     PoolsChanged: _pools.changed,
+    ResourcesAllocated: _allocations.allocated,
+    ResourcesReleased: _allocations.released,
     OrchestratorStarted: _epoch,
 }
 
@@ -443,6 +448,8 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             f"pool {name}": (pool.used, pool.total)
             for name, pool in kernel.pools.items()
         }
+        for name, row in kernel.allocations.items():
+            said[f"allocation {name}"] = (row.owner, row.units, row.since_ns)
         for name, agent in kernel.agents.items():
             used = {k: v for k, v in agent.used.items() if v}
             records = {

@@ -90,6 +90,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
         for agent, row in _holding(kernel)
     ]
     held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
+    held += [(kernel.by_hand, row.units, 0) for row in kernel.allocations.values()]
     for agent, alloc, taken in held:
         slots[agent.name] += taken
         for name, units in alloc:
@@ -99,7 +100,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
         faults.append(f"{sum(slots.values())} slots are taken, not {kernel.running}")
     if kernel.running > kernel.concurrency:
         faults.append(f"{kernel.running} run, and {kernel.concurrency} may")
-    for agent in kernel.agents.values():
+    for agent in (*kernel.agents.values(), kernel.by_hand):
         _agent_books(agent, slots[agent.name], used, faults)
     for name, pool in kernel.pools.items():
         if pool.used != pools[name]:

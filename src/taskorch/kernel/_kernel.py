@@ -11,6 +11,7 @@ from typing import Final
 
 from taskorch.kernel import (
     _admission,
+    _allocations,
     _application,
     _attempts,
     _control,
@@ -87,8 +88,13 @@ class Kernel(KernelState):
     tick: Final = _tick.tick
     retire: Final = _application.retire
 
-    # How much there is.
+    # How much there is, and what people take of it by hand.
     change_pools: Final = _pools.change
+    allocate: Final = _allocations.allocate
+    await_allocation: Final = _allocations.wait
+    withdraw: Final = _allocations.withdraw
+    serve_claims: Final = _allocations.serve
+    release_allocation: Final = _allocations.release
 
     # The state of the driver itself.
     pause: Final = _driving.pause

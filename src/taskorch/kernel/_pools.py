@@ -81,4 +81,5 @@ def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
 
 def _held(kernel: KernelState, name: str) -> int:
     """How much of *name* was granted while there was no pool of it."""
-    return sum(agent.used.get(name, 0) for agent in kernel.agents.values())
+    holders = (*kernel.agents.values(), kernel.by_hand)
+    return sum(agent.used.get(name, 0) for agent in holders)

@@ -493,6 +493,28 @@ class Leak:
     seen_ns: int
 
 
+@attrs.define(eq=False)
+class AllocationRow:
+    """What somebody has taken from the pools by hand."""
+
+    id: str
+    owner: str
+    units: Units
+    since_ns: int
+
+
+@attrs.define(eq=False)
+class Claim:
+    """What somebody wants to take from the pools, by hand."""
+
+    id: str
+    owner: str
+    units: Units
+    #: The driver's own: who is told.
+    cargo: Any = None
+    granted: AllocationRow | None = None
+
+
 class TypeRow:
     """One type of task: counts and samples."""
 

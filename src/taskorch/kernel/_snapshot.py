@@ -33,7 +33,7 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.kernel import _application, _dependencies
+from taskorch.kernel import _allocations, _application, _dependencies
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
@@ -90,6 +90,10 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "gone_places": [row.seq for row in gone.values()],
         "agents": [_agent_out(agent) for agent in kernel.agents.values()],
         "pools": [[name, pool.total] for name, pool in kernel.pools.items()],
+        "allocations": [
+            [row.id, row.owner, _units_out(row.units), row.since_ns]
+            for row in kernel.allocations.values()
+        ],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -187,6 +191,9 @@ class Restoration:
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
+        for name, owner, units, since_ns in state["allocations"]:
+            held = _resources_in(units).units
+            _allocations.grant(kernel, name, owner, held, since_ns)
 
     @property
     def seq(self) -> int:

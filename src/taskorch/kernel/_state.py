@@ -20,7 +20,9 @@ from taskorch.kernel._effects import Effect
 from taskorch.kernel._history import remember
 from taskorch.kernel._rows import (
     AgentRow,
+    AllocationRow,
     Bucket,
+    Claim,
     Leak,
     PoolRow,
     Record,
@@ -31,7 +33,7 @@ from taskorch.kernel._rows import (
     TypeRow,
 )
 from taskorch.kernel._transitions import TRANSITIONS
-from taskorch.model import PoolStats, TaskState, Units
+from taskorch.model import Agent, PoolStats, TaskState, Units
 from taskorch.model._limits import (
     CONCURRENCY,
     GRACE_SECONDS,
@@ -181,6 +183,11 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
+        #: What people hold, and as whose: as if they ran it on an agent.
+        self.allocations: dict[str, AllocationRow] = {}
+        self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
+        #: Who waits for that.
+        self.claims: dict[Claim, None] = {}
         self.buckets: dict[Spec, Bucket] = {}
         self.bucket_no: int = 0
         self.most_buckets: int = MANY

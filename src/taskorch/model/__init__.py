@@ -58,6 +58,7 @@ from taskorch.model._task import Call as Call
 from taskorch.model._task import Task as Task
 from taskorch.model._task import call_type as call_type
 from taskorch.model._task import task_of_call as task_of_call
+from taskorch.model._usage import PoolUsage as PoolUsage
 from taskorch.model._wait import RAISE as RAISE
 from taskorch.model._wait import Wait as Wait
 from taskorch.model._wait import check_event as check_event

@@ -34,12 +34,12 @@ class Remedy:
 
     Attributes:
         kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
-            `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`, `policy` or
-            `journal`.
+            `release`, `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`,
+            `policy` or `journal`.
         detail: One sentence, for people: what to do.
         tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
             order. `complete`: those that are to complete. `free`: those whose end is
-            enough.
+            enough, allocations by hand among them. `release`: the allocations.
         name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
             `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
         amount: `free`: how much more. `raise_concurrency`, `enlarge_pool`: the new
@@ -80,7 +80,8 @@ class Blocker:
         name: What is short: the name of a resource, an agent, a capability, a task.
         need: How much is needed; None if that is no amount.
         have: How much there is; None if that is no amount.
-        holders: Ids of the tasks that hold it; the first hundred.
+        holders: Ids of the tasks that hold it, and allocations by hand; the first
+            hundred.
         until: Seconds until it passes by itself, where that is known.
         resource: Of an agent's capacity, the resource that is short; "" are slots.
         agent: It counts on this agent only, and any one agent is enough; "": on all.
@@ -264,8 +265,8 @@ class Stuck:
     Tasks that cannot proceed as things stand, all for one reason.
 
     Attributes:
-        kind: `dependency`, `capability`, `resource`, `agent`, `waiting`, `suspended`,
-            `decision`, `event` or `gone`.
+        kind: `dependency`, `capability`, `resource`, `agent`, `waiting`, `allocation`,
+            `suspended`, `decision`, `event` or `gone`.
         detail: One sentence, for people: why.
         tasks: Ids of all of them, those that wait for others of them included.
         remedies: What would let them proceed: any one of these.

@@ -32,6 +32,7 @@ from taskorch.model._limits import NS
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
+from taskorch.runtime._held import held_for_long
 from taskorch.runtime._late import late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._waiting import blockade
@@ -277,6 +278,7 @@ def health(runtime: Runtime) -> Health:
         ),
         _journal(runtime),
         *blocked(runtime),
+        *held_for_long(runtime),
         *notices.checks(),
     ]
     order = ("ok", "degraded", "failed")

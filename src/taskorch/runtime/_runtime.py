@@ -277,6 +277,9 @@ class Runtime:
         kernel = self.kernel
         if self.fault is not None:
             return None
+        if kernel.claims:
+            for claim in kernel.serve_claims(now):
+                claim.cargo()
         if kernel.open or kernel.returning:
             kernel.dispatch(now)
         if self.orphans and kernel.parked:

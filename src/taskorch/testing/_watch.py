@@ -54,6 +54,8 @@ from taskorch.events import (
     LateResultIgnored,
     OrchestratorStarted,
     PoolsChanged,
+    ResourcesAllocated,
+    ResourcesReleased,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -252,6 +254,8 @@ class _Books:
         self.on: dict[str, int] = {}
         #: How much there is in the pools.
         self.totals = totals
+        #: What people hold.
+        self.allocations: dict[str, Units] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
@@ -633,6 +637,20 @@ class _Books:
     def change_agent(self, _: Event) -> None:
         self.freed = True
 
+    def allocate(self, event: ResourcesAllocated) -> None:
+        name = event.allocation_id
+        if name in self.allocations:
+            _breach("released", f"allocation {name} was granted twice")
+        self.allocations[name] = event.resources
+        self.hold("", event.resources, 0)
+        self.grant(name, event.resources)
+
+    def release_by_hand(self, event: ResourcesReleased) -> None:
+        name = event.allocation_id
+        if self.allocations.pop(name, None) != event.resources:
+            _breach("released", f"allocation {name} was not held")
+        self.give_back("", event.resources, 0)
+
     def change_pools(self, event: PoolsChanged) -> None:
         for name in event.gone:
             if self.used.get(name):
@@ -669,6 +687,8 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
     PoolsChanged: _Books.change_pools,
+    ResourcesAllocated: _Books.allocate,
+    ResourcesReleased: _Books.release_by_hand,
 }
 
 

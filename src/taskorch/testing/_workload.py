@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import UsageError
+from taskorch.kernel import Claim
 from taskorch.model import (
     TERMINAL,
     AtLeast,
@@ -327,23 +328,50 @@ class Workload:
             kind, detail, act = maker()
             self.commands.append(Command(number, now, kind, detail, act))
         if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
-            self._resize_sometimes(steps)
+            self._change_pools(steps)
 
-    def _resize_sometimes(self, steps: int) -> None:
-        """There is more or less than before, often while tasks wait for it."""
-        random = self._random
+    def _change_pools(self, steps: int) -> None:
+        """
+        There is more or less than before, often while tasks wait for it.
+
+        And people take of it by hand, and give it back.
+        """
+        random, end = self._random, self.end
         for number in range(steps, steps + max(1, steps // 10)):
             name, amount = random.choice([*_POOLS]), random.choice([0, 1, 2, 4])
-            self.commands.append(
-                Command(
-                    number,
-                    random.random() * self.end,
-                    "resize",
-                    f"{name} {amount}",
-                    partial(self._simulation.resize, {name: amount}),
-                )
-            )
+            act = partial(self._simulation.resize, {name: amount})
+            kind = "resize"
+            if amount and random.random() < 0.5:  # noqa: PLR2004 - half of them
+                kind, act = "take", partial(self._take, f"h{number}", name, amount)
+                later = random.random() * end
+                give = partial(self._give_back, f"h{number}")
+                made = Command(-number, later, "give back", f"h{number}", give)
+                self.commands.append(made)
+            when = random.random() * end
+            self.commands.append(Command(number, when, kind, f"{name} {amount}", act))
         self.commands.sort(key=lambda command: command.at)
+
+    def _take(self, allocation_id: str, name: str, amount: int) -> None:
+        """Somebody takes from a pool by hand, if it is free."""
+        claim = Claim(allocation_id, "ann", ((name, amount * 1_000_000),))
+
+        def act() -> None:
+            life = self._simulation.world.life
+            if life is not None and allocation_id not in life.kernel.allocations:
+                life.kernel.allocate(claim, life.now())
+
+        self._simulation.world.do(act)
+
+    def _give_back(self, allocation_id: str) -> None:
+        """And gives it back, if they have it; after a crash, too."""
+
+        def act() -> None:
+            life = self._simulation.world.life
+            row = None if life is None else life.kernel.allocations.get(allocation_id)
+            if life is not None and row is not None:
+                life.kernel.release_allocation(row, life.now())
+
+        self._simulation.world.do(act)
 
     @property
     def end(self) -> float:
@@ -588,6 +616,9 @@ class Workload:
         simulation.nature.on = False
         simulation.run()
         simulation.resize(_POOLS)
+        life = simulation.world.life
+        for allocation_id in [] if life is None else list(life.kernel.allocations):
+            self._give_back(allocation_id)
         simulation.agent(
             "all",
             capabilities={"x", "y", "z"},

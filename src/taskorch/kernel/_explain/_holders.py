@@ -43,9 +43,22 @@ def leaked_shares(kernel: KernelState) -> list[Share]:
     ]
 
 
+def shares_by_hand(kernel: KernelState) -> list[Share]:
+    """What people hold."""
+    return [
+        (f"allocation {row.id} (of {row.owner})", kernel.by_hand, 0, row.units)
+        for row in kernel.allocations.values()
+    ]
+
+
+def holders_of(kernel: KernelState, name: str) -> Held:
+    """Who holds the resource *name*, and how much: see `Holders`."""
+    return Holders(kernel).of(name, kernel.pools[name].used)
+
+
 class Holders:
     """
-    The attempts that hold something, looked for only as far as a question needs it.
+    Who holds something; attempts are looked for only as far as a question needs it.
 
     The kernel keeps no list of them, since that would cost every start. Where more
     than twice `REACH` tasks are in memory, some may be missing.
@@ -69,8 +82,8 @@ class Holders:
         """
         held: Held = []
         there = (row for row in self.rows() if agent in (None, row.agent))
-        leaks = leaked_shares(self._kernel)
-        for holder, where, slots, alloc in chain(map(share_of, there), leaks):
+        others = leaked_shares(self._kernel) + shares_by_hand(self._kernel)
+        for holder, where, slots, alloc in chain(map(share_of, there), others):
             units = slots if name is None else dict(alloc).get(name, 0)
             if units and agent in (None, where):
                 held.append((holder, units))

@@ -16,7 +16,12 @@ from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import approve, why_held
-from taskorch.kernel._explain._holders import Share, leaked_shares, share_of
+from taskorch.kernel._explain._holders import (
+    Share,
+    leaked_shares,
+    share_of,
+    shares_by_hand,
+)
 from taskorch.kernel._explain._parents import reruns, wait_of
 from taskorch.kernel._explain._start import Start
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow
@@ -78,6 +83,8 @@ class Search:
         #: Of each task, how many of those that it waits for are stuck.
         self._parents: Counter[TaskRow] = Counter()
         self._held = _Held(kernel)
+        #: What people hold, once nothing else holds anything up.
+        self._by_hand: list[Share] = []
         #: Whether a deadline may end a task, and so release who waits for ends only.
         deciders = kernel.deciders
         self._mortal = not deciders.admits_all or deciders.max_age_ns is not None
@@ -103,11 +110,20 @@ class Search:
                 if row.state not in TERMINAL:
                     self._classify(row)
             yield
-        while self._todo or self._hold_up():
+        while self._todo or self._hold_up() or self._take_hands():
             for _ in range(min(SLICE, len(self._todo))):
                 self._follow(self._todo.pop())
             yield
         yield from self._gather()
+
+    def _take_hands(self) -> bool:
+        """At last, what people hold counts too; whether there is any."""
+        if self._by_hand:
+            return False
+        for share in shares_by_hand(self._kernel):
+            self._by_hand.append(share)
+            self._held.add(share)
+        return bool(self._by_hand)
 
     # -- causes --------------------------------------------------------------------
 
@@ -262,13 +278,29 @@ class Search:
                 continue
             found = True
             del self._queued[bucket]
-            names = tuple(held.holders)
-            cause = self._cause("waiting", names, partial(_free_holders, names))
+            cause = self._held_by_hand(bucket)
+            if cause is None:
+                names = tuple(held.holders)
+                cause = self._cause("waiting", names, partial(_free_holders, names))
             for row in rows:
                 # It may have started meanwhile.
                 if row.state is _S.QUEUED:
                     self._mark(row, cause)
         return found
+
+    def _held_by_hand(self, bucket: Bucket) -> _Cause | None:
+        """The cause of the tasks of *bucket*, if people hold what they need."""
+        wants = {
+            name for agent in bucket.agents for name, _ in _books.wanted(bucket, agent)
+        }
+        names = tuple(
+            holder
+            for holder, _, _, alloc in self._by_hand
+            if any(name in wants for name, _ in alloc)
+        )
+        if not names:
+            return None
+        return self._cause("allocation", names, lambda _: _release(names), outside=True)
 
     # -- the answer ----------------------------------------------------------------
 
@@ -372,6 +404,12 @@ def _emit(name: str, ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
 
 def _and_so_on(ids: tuple[str, ...]) -> str:
     return f", and so on for {some(ids[1:])}" if len(ids) > 1 else ""
+
+
+def _release(names: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
+    detail = f"They need what was taken by hand: {some(names)}."
+    words = "Release it, by orch.resources.release(…)."
+    return detail, (Remedy("release", words, names),)
 
 
 def _free_holders(

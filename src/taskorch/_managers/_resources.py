@@ -1,0 +1,404 @@
+"""`orch.resources`: how much there is, who has it, and what is taken by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+
+from taskorch.errors import (
+    AllocationError,
+    InvalidTaskError,
+    NotRunningError,
+    ResourcesTakenError,
+    UnsatisfiableError,
+    WouldBlockError,
+)
+from taskorch.kernel import AllocationRow, Claim, holders_of, pool_shortage
+from taskorch.model import PoolUsage, Resources, Units, check_seconds, to_seconds
+from taskorch.model._ids import check_id
+from taskorch.model._limits import NS
+from taskorch.model._read_only import ReadOnly
+from taskorch.model._show import show
+from taskorch.runtime._gate import Gate
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from taskorch.runtime._runtime import Runtime
+
+_SCALE: Final = 1_000_000
+#: Seconds after which a wait looks whether the orchestrator has ended.
+_SLICE: Final = 1.0
+
+
+class HeldResources:
+    """
+    What somebody holds of the pools, by hand, until it is released.
+
+    It is a context manager: at the end of the block it is released, unless it was.
+
+    Attributes:
+        id: Its id.
+        owner: Whose it is.
+        resources: What it holds.
+        since: When it was granted, in UTC.
+    """
+
+    def __init__(self, manager: ResourceManager, row: AllocationRow) -> None:
+        self._manager = manager
+        self.id: str = row.id
+        self.owner: str = row.owner
+        self.resources: Resources = Resources.from_units(row.units)
+        self.since: datetime = datetime.fromtimestamp(row.since_ns / NS, UTC)
+
+    def release(self) -> None:
+        """
+        Give it back.
+
+        Raises:
+            AllocationError: That was done before.
+        """
+        self._manager.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._manager._is_held(self.id):
+            self.release()
+
+    def __repr__(self) -> str:
+        inner = f"{self.id!r}, owner={self.owner!r}, {dict(self.resources)}"
+        return f"<HeldResources {inner}>"
+
+
+class _Patience:
+    """Of somebody who waits for resources: it is called when they are granted."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.is_over = False
+
+    def __call__(self) -> None:
+        self.gate.set()
+
+    def end(self) -> None:
+        """Nobody wants them any more."""
+        self.is_over = True
+        self.gate.set()
+
+
+class ResourceManager:
+    """
+    `orch.resources`: changes the pools, says who has what, and takes from them by hand.
+
+    What is taken by hand counts as what tasks hold does. It is taken whole or not at
+    all, before any task that waits, and is a fact: an orchestrator with a journal has
+    it in its next life, until it is released.
+    """
+
+    def __init__(
+        self,
+        # Any: the public type does not drag the runtime along.
+        runtime: Any,
+    ) -> None:
+        self._rt: Runtime = runtime
+
+    def resize(self, resources: Resources | Mapping[str, float]) -> None:
+        """
+        Let there be so much of what is named; a name that is new is a new pool.
+
+        Nothing is taken from anybody. Of a pool that has become smaller than what is
+        held of it, nothing is granted until enough has been given back; what waits and
+        asks for more than there is any more goes on waiting, and `explain` says so.
+
+        Args:
+            resources: The new totals; the other pools stay as they are.
+
+        Raises:
+            InvalidTaskError: They are no resources.
+        """
+        totals = Resources.of(resources).totals()
+        rt = self._rt
+        rt.step(lambda now: rt.kernel.change_pools(totals, now), keep=True)
+
+    def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
+        """
+        How much of each pool is in use, all of one instant.
+
+        Args:
+            holders: Whether to say who holds how much: that takes a look at what is in
+                memory, for each pool.
+        """
+        rt = self._rt
+        rt.look_up()
+        found: dict[str, PoolUsage] = {}
+        with rt.lock:
+            for name, pool in rt.kernel.pools.items():
+                held = holders_of(rt.kernel, name) if holders and pool.used else []
+                found[name] = PoolUsage(
+                    pool.total / _SCALE,
+                    pool.used / _SCALE,
+                    ReadOnly({who: units / _SCALE for who, units in held}),
+                )
+        return ReadOnly(found)
+
+    def allocate(
+        self,
+        resources: Resources | Mapping[str, float],
+        *,
+        owner: str,
+        timeout: float | timedelta | None = 0.0,
+        id: str | None = None,  # noqa: A002 - as Task calls it
+    ) -> HeldResources:
+        """
+        Take from the pools by hand.
+
+        Args:
+            resources: What to take, all of it or nothing.
+            owner: Whose it is: only with this name it is released again.
+            timeout: Seconds, or a timedelta, to wait until it is free; 0 is not to
+                wait, None is for ever. Those who wait are served in the order in which
+                they came, before tasks.
+            id: A name for it, so that a script that is run again has it again: if the
+                same owner holds the same under this id, that is the answer.
+
+        Raises:
+            UnsatisfiableError: There is not so much, in use or not.
+            ResourcesTakenError: There is, and others hold it; or it was not free in
+                time.
+            AllocationError: There is another one of this id.
+            InvalidTaskError: Something is not well formed.
+            WouldBlockError: The caller runs on the event loop, and would wait.
+            NotRunningError: The orchestrator has stopped.
+        """
+        return self._obtain(self._claim(resources, owner, id), timeout)
+
+    def _claim(
+        self,
+        resources: Resources | Mapping[str, float],
+        owner: str,
+        allocation_id: str | None,
+    ) -> Claim:
+        """What `allocate` is to obtain."""
+        return Claim(
+            self._rt.new_id() if allocation_id is None else check_id(allocation_id),
+            _check_owner(owner),
+            _check_wanted(resources),
+            _Patience(),
+        )
+
+    def _obtain(self, claim: Claim, timeout: float | timedelta | None) -> HeldResources:
+        """As `allocate`; somebody may call off the wait."""
+        rt = self._rt
+        seconds: float | None = to_seconds(timeout)
+        if seconds is not None:
+            seconds = check_seconds("timeout", seconds)
+        rt.step(lambda now: self._try(claim, now, waits=seconds != 0), keep=True)
+        if claim.granted is None:
+            self._wait(claim, claim.cargo, seconds)
+        granted = claim.granted
+        assert granted is not None  # noqa: S101 - else it was refused
+        return HeldResources(self, granted)
+
+    def release(
+        self, allocation: HeldResources | str, *, owner: str | None = None
+    ) -> None:
+        """
+        Give back what was taken by hand.
+
+        Args:
+            allocation: What `allocate` gave, or its id.
+            owner: Whose it is; needed with an id.
+
+        Raises:
+            AllocationError: It was released before, or it is somebody else's.
+            InvalidTaskError: Something is not well formed.
+        """
+        if isinstance(allocation, HeldResources):
+            allocation_id = allocation.id
+            owner = allocation.owner if owner is None else owner
+        else:
+            allocation_id = check_id(allocation)
+        who = _check_owner(owner)
+
+        def change(now: int) -> None:
+            row = self._rt.kernel.allocations.get(allocation_id)
+            if row is None:
+                msg = f"there is no allocation {allocation_id!r}"
+                raise AllocationError(
+                    msg,
+                    allocation_id=allocation_id,
+                    hint="it was released before, or never made: "
+                    "orch.resources.allocations() lists those that are there",
+                )
+            if row.owner != who:
+                msg = (
+                    f"allocation {allocation_id!r} is of {row.owner!r}, not of {who!r}"
+                )
+                raise AllocationError(msg, allocation_id=allocation_id, owner=row.owner)
+            self._rt.kernel.release_allocation(row, now)
+
+        self._rt.step(change, keep=True)
+
+    def allocations(
+        self,
+        *,
+        owner: str | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> list[HeldResources]:
+        """
+        What is held by hand, the oldest first.
+
+        Args:
+            owner: Only what is theirs; None is everybody's.
+            older_than: Only what has been held for longer than so many seconds.
+        """
+        rt = self._rt
+        rt.look_up()
+        least = 0.0
+        if older_than is not None:
+            least = check_seconds("older_than", to_seconds(older_than))
+        with rt.lock:
+            until = rt.now() - int(least * NS)
+            return [
+                HeldResources(self, row)
+                for row in rt.kernel.allocations.values()
+                if owner in (None, row.owner) and row.since_ns <= until
+            ]
+
+    # -- under the lock ------------------------------------------------------------
+
+    def _try(self, claim: Claim, now: int, *, waits: bool) -> None:
+        """
+        Grant *claim*, or let it wait.
+
+        Raises:
+            UsageError: It is refused.
+        """
+        kernel = self._rt.kernel
+        self._rt.refuse_submission()
+        known = kernel.allocations.get(claim.id)
+        if known is not None:
+            if (known.owner, known.units) != (claim.owner, claim.units):
+                holds = dict(Resources.from_units(known.units))
+                msg = (
+                    f"there is an allocation {claim.id!r} already: "
+                    f"{known.owner!r} holds {holds}"
+                )
+                raise AllocationError(msg, allocation_id=claim.id, owner=known.owner)
+            claim.granted = known
+            return
+        for name, units in claim.units:
+            pool = kernel.pools.get(name)
+            if pool is None or units > pool.total:
+                _refuse_more(name, units, 0 if pool is None else pool.total)
+        if kernel.allocate(claim, now):
+            return
+        if not waits:
+            self._refuse(claim)
+        kernel.await_allocation(claim)
+
+    def _refuse(self, claim: Claim) -> NoReturn:
+        """
+        Say what is short.
+
+        Raises:
+            ResourcesTakenError: Always.
+        """
+        kernel = self._rt.kernel
+        short = pool_shortage(kernel, claim.units)
+        # What was short may have come free, a moment too late.
+        name, units = short or claim.units[0]
+        pool = kernel.pools[name]
+        free = max(0, pool.total - pool.used) / _SCALE
+        who = tuple(holder for holder, _ in holders_of(kernel, name))
+        msg = f"{units / _SCALE:g} {name} was asked for, and {free:g} of "
+        msg += f"{pool.total / _SCALE:g} is free"
+        raise ResourcesTakenError(
+            msg, resource=name, need=units / _SCALE, free=free, holders=who
+        )
+
+    # -- waiting -------------------------------------------------------------------
+
+    def _wait(self, claim: Claim, patience: _Patience, seconds: float | None) -> None:
+        """
+        Wait until *claim* is granted, and that is kept.
+
+        Raises:
+            ResourcesTakenError: It was not granted in time.
+            NotRunningError: The orchestrator has stopped.
+            WouldBlockError: The caller would block the loop.
+        """
+        rt = self._rt
+        end = None if seconds is None else monotonic() + seconds
+        done = False
+        try:
+            if rt.loops.is_mine():
+                msg = "allocate() would block the event loop"
+                hint = "use await orch.aio.resources.allocate(…)"
+                raise WouldBlockError(msg, hint=hint)
+            while not rt.closed and not patience.is_over:
+                left = _SLICE if end is None else min(_SLICE, end - monotonic())
+                if patience.gate.wait(max(0.0, left)) or left <= 0:
+                    break
+            done = not patience.is_over
+        finally:
+            rt.step(lambda now: self._settle(claim, now, wanted=done))
+        if claim.granted is None:
+            if rt.closed:
+                msg = "the orchestrator has stopped"
+                raise NotRunningError(msg)
+            with rt.lock:
+                self._refuse(claim)
+        if rt.committer is not None:
+            rt.committer.wait_kept(rt.committer.last)
+
+    def _settle(self, claim: Claim, now: int, *, wanted: bool) -> None:
+        """The wait is over: what was granted to somebody who has left is released."""
+        kernel = self._rt.kernel
+        kernel.withdraw(claim)
+        if claim.granted is not None and not wanted:
+            kernel.release_allocation(claim.granted, now)
+            claim.granted = None
+
+    def _is_held(self, allocation_id: str) -> bool:
+        with self._rt.lock:
+            return allocation_id in self._rt.kernel.allocations
+
+
+def _refuse_more(name: str, units: int, total: int) -> NoReturn:
+    needs, most = units / _SCALE, total / _SCALE
+    msg = (
+        f"{needs:g} {name} was asked for, and the most there is, in the pool, is "
+        f"{most:g}"
+    )
+    raise UnsatisfiableError(
+        msg,
+        resource=name,
+        need=needs,
+        most=most,
+        hint=f"orch.resources.resize({{{name!r}: {needs:g}}}) makes it larger",
+    )
+
+
+def _check_owner(owner: object) -> str:
+    if not isinstance(owner, str) or not owner or not owner.isprintable():
+        msg = f"owner: the name of somebody is needed, not {show(owner)}"
+        raise InvalidTaskError(msg)
+    return owner
+
+
+def _check_wanted(resources: Resources | Mapping[str, float]) -> Units:
+    units = Resources.of(resources).units
+    if not units:
+        msg = "allocate() takes something: no amount of the resources is above 0"
+        raise InvalidTaskError(msg)
+    return units

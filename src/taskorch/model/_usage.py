@@ -1,0 +1,38 @@
+"""What is in use of the pools, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskorch._frozen import frozen
+from taskorch._visible import visible
+from taskorch.model._read_only import ReadOnly
+
+_NOBODY: Mapping[str, float] = ReadOnly({})
+
+
+@frozen
+class PoolUsage:
+    """
+    How much of a pool is in use.
+
+    Attributes:
+        total: How much there is.
+        used: How much is held; more than the total, if that became less meanwhile.
+        holders: Who holds how much, where that was asked: ids of tasks, and
+            allocations by hand.
+    """
+
+    total: float
+    used: float
+    holders: Mapping[str, float] = _NOBODY
+
+    @property
+    def free(self) -> float:
+        """What is left; 0 where more is held than there is any more."""
+        return max(0.0, self.total - self.used)
+
+    def __str__(self) -> str:
+        said = f"{self.used:g} of {self.total:g} in use"
+        held = ", ".join(f"{name}: {much:g}" for name, much in self.holders.items())
+        return visible(f"{said} ({held})" if held else said)

@@ -1,0 +1,197 @@
+"""What people take from the pools by hand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine
+
+from taskorch.events import ResourcesAllocated, ResourcesReleased, TaskStarted, make
+from taskorch.kernel import Search, check_invariants, explain, holders_of
+from taskorch.model import Resources
+
+
+def held(machine):
+    return list(machine.kernel.allocations)
+
+
+def stuck(machine):
+    search = Search(machine.kernel, machine.now, {})
+    for _ in search.slices():
+        pass
+    return search.groups
+
+
+@pytest.fixture
+def machine():
+    return Machine(pools=Resources(cpu=4, gpu=1))
+
+
+def test_what_is_taken_by_hand_counts_as_what_tasks_hold(machine):
+    assert machine.allocate("lab", cpu=3, gpu=1)
+    assert machine.submit("large", resources=Resources(cpu=2)) == []
+    assert machine.submit("small", resources=Resources(cpu=1)) == ["small"]
+    assert machine.release("lab") == ["large"]
+    assert machine.kernel.pools["gpu"].used == 0
+
+
+def test_it_is_taken_whole_or_not_at_all(machine):
+    machine.submit("t", resources=Resources(gpu=1))
+    assert not machine.allocate("lab", cpu=1, gpu=1)
+    assert machine.kernel.pools["cpu"].used == 0
+    machine.end("t")
+    assert held(machine) == ["lab"]
+
+
+def test_who_waits_is_served_in_order_and_before_tasks(machine):
+    machine.allocate("all", cpu=4)
+    machine.submit("t", resources=Resources(cpu=1))
+    assert not machine.allocate("first", cpu=2)
+    assert not machine.allocate("second", "bob", cpu=2)
+    assert machine.release("all") == []
+    assert held(machine) == ["first", "second"]
+    assert machine.release("second") == ["t"]
+
+
+def test_who_needs_less_passes(machine):
+    machine.submit("t", resources=Resources(cpu=2))
+    machine.allocate("large", cpu=4)
+    assert machine.allocate("small", cpu=1)
+    machine.end("t")
+    assert held(machine) == ["small"]
+    machine.release("small")
+    assert held(machine) == ["large"]
+
+
+def test_who_withdraws_gets_nothing(machine):
+    machine.allocate("all", cpu=4)
+    machine.allocate("later", cpu=1)
+    (claim,) = machine.kernel.claims
+    machine.kernel.withdraw(claim)
+    machine.kernel.withdraw(claim)
+    machine.release("all")
+    assert held(machine) == []
+
+
+def test_nobody_is_served_while_nothing_starts(machine):
+    machine.allocate("all", cpu=4)
+    machine.allocate("later", cpu=1)
+    machine.kernel.pause()
+    machine.release("all")
+    assert held(machine) == []
+    machine.kernel.unpause()
+    machine.settle()
+    assert held(machine) == ["later"]
+
+
+def test_the_ledger_has_every_change_and_what_was_before(machine):
+    machine.submit("t", resources=Resources(cpu=1))
+    machine.allocate("lab", cpu=2)
+    machine.release("lab")
+    facts = [make(fact) for fact, _ in machine.sink]
+    (took,) = [each for each in facts if isinstance(each, ResourcesAllocated)]
+    (gave,) = [each for each in facts if isinstance(each, ResourcesReleased)]
+    assert (took.allocation_id, took.owner) == ("lab", "ann")
+    assert (took.resources, took.before) == ((("cpu", 2000000),), (("cpu", 1000000),))
+    assert (gave.resources, gave.before) == ((("cpu", 2000000),), (("cpu", 3000000),))
+
+
+def test_it_survives_a_crash_and_a_snapshot_until_it_is_released(machine):
+    machine.allocate("lab", cpu=3)
+    machine.allocate("waits", cpu=4)
+    machine.restart()
+    machine.agent("local")
+    machine.kernel.unpause()
+    (row,) = machine.kernel.allocations.values()
+    assert (row.id, row.owner, row.since_ns) == ("lab", "ann", SEC)
+    # Who waited died with the process.
+    assert not machine.kernel.claims
+    machine.submit("t", resources=Resources(cpu=2))
+    assert machine.release("lab") == ["t"]
+
+
+def test_a_pool_that_comes_back_knows_what_is_held_of_it(machine):
+    machine.allocate("lab", gpu=1)
+    machine.change_pools(gpu=0)
+    assert machine.change_pools(gone=("gpu",)) == []
+    assert machine.kernel.pools["gpu"].used == 1_000_000
+
+
+def test_explain_names_the_holder_and_what_would_help(machine):
+    machine.allocate("lab", "the night shift", cpu=4)
+    machine.submit("t", resources=Resources(cpu=1))
+    told = explain(machine.kernel, machine.row("t"), machine.now)
+    (blocker,) = told.blockers
+    assert blocker.holders == ("allocation lab (of the night shift)",)
+    assert holders_of(machine.kernel, "cpu") == [(blocker.holders[0], 4_000_000)]
+
+
+def test_tasks_that_need_it_wait_for_outside(machine):
+    """They are told apart from those that wait for what runs, and what is stuck."""
+    machine.allocate("lab", cpu=3)
+    machine.allocate("other", gpu=1)
+    machine.submit("t", resources=Resources(cpu=2))
+    machine.submit("child", after=["t"])
+    machine.submit("runs", resources=Resources(cpu=1))
+    machine.submit("soon", resources=Resources(cpu=1))
+    (group,) = stuck(machine)
+    assert (group.kind, group.outside) == ("allocation", True)
+    assert group.tasks == ("t", "child")
+    assert "allocation lab (of ann)" in group.detail
+    (remedy,) = group.remedies
+    assert remedy.kind == "release"
+    machine.release("lab")
+    assert stuck(machine) == ()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "give", "submit", "end", "resize", "restart"]),
+        st.integers(0, 5),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_conservation_at_every_event(steps):  # noqa: C901 - one kind of step a branch
+    """What is held is what was granted and not released, and never more than there is."""
+    machine = Machine(pools=Resources(cpu=5), refuse_unknown=False)
+    machine.change_pools(cpu=5)
+    books: dict[str, int] = {}
+    for number, (what, amount) in enumerate(steps):
+        seen = len(machine.sink)
+        running = [name for name, row in machine.kernel.tasks.items() if row.alloc]
+        if what == "take" and amount:
+            machine.allocate(f"h{number}", cpu=amount)
+        elif what == "give" and held(machine):
+            machine.release(held(machine)[amount % len(held(machine))])
+        elif what == "submit" and 0 < amount <= machine.kernel.pools["cpu"].total / 1e6:
+            machine.submit(f"t{number}", resources=Resources(cpu=amount))
+        elif what == "end" and running:
+            machine.end(running[amount % len(running)])
+        elif what == "resize":
+            machine.change_pools(cpu=amount)
+        elif what == "restart":
+            machine.restart()
+            machine.agent("local")
+            machine.kernel.unpause()
+            machine.settle()
+        pool = machine.kernel.pools["cpu"]
+        for fact, _ in machine.sink[seen:]:
+            if fact[0] is ResourcesAllocated:
+                told = make(fact)
+                assert told.before == (("cpu", told.before[0][1]),)
+                books[told.allocation_id] = told.resources[0][1]
+            elif fact[0] is ResourcesReleased:
+                del books[make(fact).allocation_id]
+        tasks = sum(u for row in machine.kernel.tasks.values() for _, u in row.alloc)
+        assert pool.used == sum(books.values()) + tasks
+        if any(
+            f[0] in (ResourcesAllocated, TaskStarted) for f, _ in machine.sink[seen:]
+        ):
+            assert pool.used <= pool.total
+        # Nobody waits who could have it.
+        for claim in machine.kernel.claims:
+            assert claim.units[0][1] > pool.total - pool.used
+        check_invariants(machine.kernel)
