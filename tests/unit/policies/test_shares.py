@@ -1,0 +1,313 @@
+"""The division of what there is: its laws, and cases that others have computed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import permutations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from taskorch.policies._shares import Claim, Share, divide, fitting
+
+MILLION = 1_000_000
+#: Small numbers, so that ties, bounds and pools that are used up are frequent.
+sizes = st.integers(1, 24)
+weights = st.integers(1, 4)
+
+
+def bounds(wanted, chunks, least):
+    """A least in whole chunks, or all that is wanted."""
+    return tuple(
+        need if not chunk else min(need, max(1, -(-part // chunk)) * chunk)
+        for need, chunk, part in zip(wanted, chunks, least, strict=True)
+    )
+
+
+@st.composite
+def divisions(draw, pools=None, most=6):
+    """What there is, its chunks, and claims: sound ones of any shape."""
+    pools = draw(st.integers(1, 3)) if pools is None else pools
+    chunks = tuple(draw(st.integers(1, 4)) for _ in range(pools))
+    there = tuple(draw(st.integers(0, 60)) for _ in range(pools))
+    claims = []
+    for _ in range(draw(st.integers(1, most))):
+        wanted = tuple(draw(sizes) for _ in range(pools))
+        least = tuple(draw(st.integers(0, need)) for need in wanted)
+        claims.append(
+            Claim(
+                wanted,
+                bounds(wanted, chunks, least),
+                draw(weights),
+                draw(st.integers(1, 3)),
+            )
+        )
+    return there, chunks, tuple(claims)
+
+
+def singles(claims):
+    """The same, with one claim each."""
+    return tuple(c._replace(times=1) for c in claims for _ in range(c.times))
+
+
+def left_over(there, shares):
+    """What nobody has."""
+    return tuple(
+        have - sum(s.amounts[pool] * s.times for found in shares for s in found)
+        for pool, have in enumerate(there)
+    )
+
+
+def exact(have, claims):
+    """The shares of one pool before they are cut, found by trying all bounds."""
+    lows = [claim.least[0] for claim in claims]
+    highs = [claim.wanted[0] for claim in claims]
+    rates = [claim.weight * claim.wanted[0] for claim in claims]
+
+    def filled(level):
+        return [
+            min(max(level * rate, low), high)
+            for rate, low, high in zip(rates, lows, highs, strict=True)
+        ]
+
+    if sum(highs) <= have:
+        return [Fraction(high) for high in highs]
+    turns = {Fraction(b, r) for b, r in zip(lows, rates, strict=True)}
+    turns |= {Fraction(b, r) for b, r in zip(highs, rates, strict=True)}
+    below = max((t for t in turns if sum(filled(t)) <= have), default=Fraction(0))
+    rate = sum(
+        r
+        for r, low, high in zip(rates, lows, highs, strict=True)
+        if low <= below * r < high
+    )
+    rest = have - sum(filled(below))
+    return filled(below + Fraction(rest, rate) if rate else below)
+
+
+def fit_all(there, claims):
+    """Whether all can have their least."""
+    return all(
+        sum(claim.least[pool] * claim.times for claim in claims) <= have
+        for pool, have in enumerate(there)
+    )
+
+
+# -- laws --------------------------------------------------------------------------
+
+
+@given(divisions())
+def test_no_more_is_given_than_there_is(division):
+    there, chunks, claims = division
+
+    assert min(left_over(there, divide(there, chunks, claims))) >= 0
+
+
+@given(divisions())
+def test_a_share_is_whole_chunks_between_the_least_and_the_request(division):
+    there, chunks, claims = division
+
+    for claim, found in zip(claims, divide(there, chunks, claims), strict=True):
+        assert sum(share.times for share in found) <= claim.times
+        assert sorted(found, reverse=True) == list(found)
+        for share in found:
+            for amount, need, low, chunk in zip(
+                share.amounts, claim.wanted, claim.least, chunks, strict=True
+            ):
+                assert low <= amount <= need
+                assert amount % chunk == 0 or amount == need
+
+
+@given(divisions())
+def test_all_have_their_least_or_those_that_come_first(division):
+    """One that has none would not fit beside the least of those before it."""
+    there, chunks, claims = division
+    claims = singles(claims)
+    shares = divide(there, chunks, claims)
+
+    left = list(there)
+    for claim, found in zip(claims, shares, strict=True):
+        fits = all(low <= have for low, have in zip(claim.least, left, strict=True))
+        assert bool(found) == fits
+        if fits:
+            left = [have - low for low, have in zip(claim.least, left, strict=True)]
+
+
+@given(divisions(pools=1))
+def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
+    there, chunks, claims = division
+    assume(fit_all(there, claims))
+    alone = singles(claims)
+    shares = divide(there, chunks, alone)
+
+    for found, share in zip(shares, exact(there[0], alone), strict=True):
+        assert abs(found[0].amounts[0] - share) < chunks[0]
+
+
+@given(divisions())
+def test_nothing_is_left_that_one_of_them_could_use(division):
+    there, chunks, claims = division
+    shares = divide(there, chunks, claims)
+    left = left_over(there, shares)
+
+    for claim, found in zip(claims, shares, strict=True):
+        for share in found:
+            room = tuple(a + b for a, b in zip(share.amounts, left, strict=True))
+            more = fitting(claim, room, chunks)
+            assert more is not None
+            gains = [a > b for a, b in zip(more, share.amounts, strict=True)]
+            loses = [a < b for a, b in zip(more, share.amounts, strict=True)]
+            assert not any(gains) or any(loses) or share.amounts == claim.wanted
+
+
+@given(divisions(pools=1), st.randoms(use_true_random=False))
+def test_the_order_of_claims_decides_only_between_equals(division, random):
+    there, chunks, claims = division
+    claims = tuple(dict.fromkeys(singles(claims)))
+    assume(fit_all(there, claims))
+    assume(all(claim.wanted[0] % chunks[0] == 0 for claim in claims))
+    rests = [share % chunks[0] for share in exact(there[0], claims)]
+    assume(len({*rests} - {0}) == sum(rest > 0 for rest in rests))
+    mixed = list(claims)
+    random.shuffle(mixed)
+
+    told = dict(zip(claims, divide(there, chunks, claims), strict=True))
+    again = dict(zip(mixed, divide(there, chunks, tuple(mixed)), strict=True))
+    assert told == again
+
+
+@given(divisions(pools=1), st.integers(0, 5), st.integers(1, 12))
+def test_asking_for_more_never_gets_less(division, number, more):
+    there, chunks, claims = division
+    assume(fit_all(there, claims))
+    claims = singles(claims)
+    number %= len(claims)
+    claim = claims[number]
+    larger = claim._replace(wanted=(claim.wanted[0] + more,))
+    larger = larger._replace(least=bounds(larger.wanted, chunks, claim.least))
+    asking = (*claims[:number], larger, *claims[number + 1 :])
+    assume(fit_all(there, asking))
+
+    (before, *_), (after, *_) = (
+        divide(there, chunks, asked)[number] for asked in (claims, asking)
+    )
+    # Its last piece may be less than a chunk if it asks for no more.
+    assert after.amounts[0] >= before.amounts[0] // chunks[0] * chunks[0]
+    assert after.amounts[0] >= min(before.amounts[0], claim.least[0])
+
+
+@given(divisions(pools=1))
+def test_like_claims_count_together_as_they_would_alone(division):
+    there, chunks, claims = division
+    together = divide(there, chunks, claims)
+    alone = iter(divide(there, chunks, singles(claims)))
+
+    for claim, found in zip(claims, together, strict=True):
+        each = [next(alone) for _ in range(claim.times)]
+        amounts = sorted((s.amounts for (s,) in filter(None, each)), reverse=True)
+        assert amounts == [s.amounts for s in found for _ in range(s.times)]
+
+
+@given(divisions())
+def test_what_fits_fits_and_keeps_the_proportions(division):
+    room, chunks, (claim, *_) = division
+    most = fitting(claim, room, chunks)
+
+    fits = all(low <= have for low, have in zip(claim.least, room, strict=True))
+    assert (most is not None) == fits
+    if most is not None:
+        parts = [Fraction(a, need) for a, need in zip(most, claim.wanted, strict=True)]
+        for amount, need, low, have, chunk in zip(
+            most, claim.wanted, claim.least, room, chunks, strict=True
+        ):
+            assert low <= amount <= min(need, have)
+            # Nothing is a chunk behind the part that the scarcest has.
+            assert amount + chunk > min(parts) * need
+
+
+# -- reference cases ---------------------------------------------------------------
+
+
+def seats(there, *requests, chunk=1):
+    claims = tuple(Claim((each,), (0,)) for each in requests)
+    return [share.amounts[0] for (share,) in divide((there,), (chunk,), claims)]
+
+
+def test_the_first_example_of_balinski_and_young():
+    """Their quotas are 51.17, 44.00, 1.62, 1.61 and 1.60: the method of Hamilton."""
+    votes = [5117, 4400, 162, 161, 160]
+
+    assert seats(100, *votes) == [51, 44, 2, 2, 1]
+
+
+@pytest.mark.parametrize("order", list(permutations([5117, 4400, 162, 161, 160]))[::17])
+def test_it_does_not_matter_who_is_named_first(order):
+    expected = dict(zip([5117, 4400, 162, 161, 160], [51, 44, 2, 2, 1], strict=True))
+
+    assert seats(100, *order) == [expected[votes] for votes in order]
+
+
+def test_a_share_of_each_of_three_pools_by_weight_and_request():
+    """256 compute units, 64 GB and 10 Gbps, in chunks of 2, 256 MB and 100 Mbps."""
+    there = tuple(n * MILLION for n in (256, 65_536, 10_000))
+    chunks = tuple(n * MILLION for n in (2, 256, 100))
+
+    def claim(units, memory, bandwidth, weight=1):
+        wanted = tuple(n * MILLION for n in (units, memory, bandwidth))
+        return Claim(wanted, chunks, weight)
+
+    shares = divide(
+        there,
+        chunks,
+        (
+            # 384 units are asked for at weight 1 or 2: the units are the scarcest.
+            claim(128, 16_384, 1_000),
+            claim(128, 16_384, 1_000, weight=2),
+            claim(128, 32_768, 4_000),
+        ),
+    )
+
+    got = [tuple(n // MILLION for n in share.amounts) for (share,) in shares]
+    # The second has all of its 128, so the others have 64 each: half of all they asked.
+    assert got == [
+        (64, 8_192, 500),
+        (128, 16_384, 1_000),
+        (64, 16_384, 2_000),
+    ]
+
+
+def test_what_a_pool_stops_leaves_the_others_to_those_who_can_use_them():
+    """The first two share the first pool; the third is not held up by that."""
+    claims = (
+        Claim((8, 4), (1, 1)),
+        Claim((8, 4), (1, 1)),
+        Claim((0, 9), (0, 1)),
+    )
+
+    assert divide((8, 12), (1, 1), claims) == (
+        (Share((4, 2), 1),),
+        (Share((4, 2), 1),),
+        (Share((0, 8), 1),),
+    )
+
+
+def test_what_is_not_divided_is_whole():
+    """One licence for each of two; of the cores, half."""
+    claim = Claim((8, 1), (1, 1), 1, 2)
+
+    assert divide((8, 2), (1, 0), (claim,)) == ((Share((4, 1), 2),),)
+    assert divide((8, 1), (1, 0), (claim,)) == ((Share((8, 1), 1),),)
+
+
+def test_the_rest_of_a_request_below_a_chunk_may_be_its_last_piece():
+    assert divide((7,), (2,), (Claim((7,), (2,)),)) == ((Share((7,), 1),),)
+    assert divide((6,), (2,), (Claim((7,), (2,)),)) == ((Share((6,), 1),),)
+
+
+def test_pools_that_hold_less_than_nothing_give_nothing():
+    assert divide((-3,), (1,), (Claim((4,), (1,)),)) == ((),)
+    assert fitting(Claim((4,), (1,)), (-3,), (1,)) is None
+
+
+def test_nobody_has_nothing():
+    assert divide((8,), (1,), ()) == ()
