@@ -119,7 +119,7 @@ def waits_pile_up(patch):
 
 
 def publisher_keeps(patch):
-    plant(patch, Publisher._publish, "del receiver, arg", "pass")
+    plant(patch, Publisher._publish, "del arg", "pass")
 
 
 def watchers_are_rings(patch):

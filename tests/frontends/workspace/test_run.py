@@ -71,7 +71,7 @@ def test_all_folders_are_there_from_the_start(runs):
 
 def test_while_it_runs_its_status_and_its_number_say_so(runs):
     runs.write(
-        a_one='do: cp -r workspace ../seen; echo $$ > ../number; ps -p $(cat "$PWD/workspace/pids/$TASK_ID.pid") > ../ps'
+        a_one='do: until [ -f workspace/pids/$TASK_ID.pid ]; do sleep 0.01; done; cp -r workspace ../seen; echo $$ > ../number; ps -p $(cat "$PWD/workspace/pids/$TASK_ID.pid") > ../ps'
     )
 
     assert runs.run()[0] == 0
