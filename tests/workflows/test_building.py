@@ -5,6 +5,7 @@ import itertools
 import pickle
 from types import SimpleNamespace
 
+import attrs
 import pytest
 from tests.workflows.functions import add, echo, total, zero
 
@@ -70,6 +71,21 @@ def test_after_takes_nodes_ids_and_tasks_with_repeats():
     node = wf.task(zero, after=[a, "a", added, "b"])
 
     assert node.after == ("a", "b")
+
+
+def test_a_task_that_is_added_stays_as_it_is():
+    """It is the user's, and may be added elsewhere."""
+    task = Task("kind", {"n": 1})
+    for name in ("one", "two"):
+        wf = Workflow(name)
+        first = wf.task(zero, id="first")
+        wf.add(task)
+        phase = wf.phase("later")
+        phase.add(task)
+        wf.phase("last").add(task)
+        assert phase.add(attrs.evolve(task, id="own", after=[first])).id == "own"
+        assert (task.id, list(task.after)) == (None, [])
+        assert {*wf} >= {"first", "kind", "kind-2", "kind-3", "own"}
 
 
 def test_a_task_that_was_added_can_be_an_argument():

@@ -22,7 +22,7 @@ from taskorch import (
     ValidationFailedError,
     Workflow,
 )
-from taskorch.workflows import document_schema
+from taskorch.workflows import _yaml, document_schema
 
 SCHEMA = jsonschema.Draft202012Validator(document_schema())
 
@@ -452,6 +452,23 @@ def test_a_deep_yaml_is_refused_where_it_is_too_deep(text):
     """With the place, and long before the end of it."""
     with pytest.raises(ValidationFailedError, match=r"100 levels.*line 1, column \d+"):
         Workflow.from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("a: 1\nb: [", "f.yaml:2:5", "node"),
+        ("a: !x 1", "f.yaml:1:4", "no tag '!x'"),
+        ("a: 1\n? [1]\n: 2", "f.yaml:2:3", "a name is text"),
+        ("[" * 2000, "f.yaml:1", "deep"),
+    ],
+)
+def test_a_plan_that_is_refused_has_the_place_of_the_fault(text, place, problem):
+    with pytest.raises(ValidationFailedError, match=problem) as caught:
+        _yaml.compose(text, "f.yaml")
+    ((where, said),) = caught.value.findings
+    assert where.startswith(place)
+    assert problem in said
 
 
 def test_a_text_is_needed(tmp_path):

@@ -23,6 +23,7 @@ from taskorch import (
 )
 from taskorch.errors import WouldBlockError
 from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
+from taskorch.signals._bus import TaskSignal
 
 
 @pytest.fixture
@@ -75,6 +76,30 @@ def test_alone_one_is_enough_at_a_barrier_for_one(orch):
     wf = Workflow("w")
     wf.task(lambda: inside().barrier("b", 1), id="a")
     assert orch.workflows.start(wf).result(PATIENCE) == {"a": 0}
+
+
+def test_ends_are_heard_of_once_and_while_somebody_waits(orch, monkeypatch):
+    heard: list[str] = []
+    connect = TaskSignal.connect
+
+    def connecting(self, receiver, *rest, **options):
+        if receiver == orch._rt.manager._meetings._break_hopeless:
+            heard.append(self.name)
+        return connect(self, receiver, *rest, **options)
+
+    monkeypatch.setattr(TaskSignal, "connect", connecting)
+
+    def met(parties: int) -> dict[str, int]:
+        wf = Workflow("w")
+        for n in range(parties):
+            wf.task(lambda: inside().barrier("b", parties), id=f"t{n}")
+        return orch.workflows.start(wf).result(PATIENCE)
+
+    met(1)
+    assert heard == []
+    met(5)
+    assert heard
+    assert len(heard) == len({*heard})
 
 
 def test_who_runs_out_of_time_calls_it_off_for_the_others(orch):
@@ -235,6 +260,29 @@ async def test_coroutines_meet_each_other_and_threads():
         assert isinstance(caught.value.failures["impatient"], late)
         assert run.handles["s0"].result() == 1
         assert run.status().counts[TaskState.COMPLETED] == 6
+
+
+@in_loop
+async def test_a_coroutine_that_has_met_has_a_slot_of_its_own_again():
+    """Those that go on are no more than may run at once."""
+    async with TaskOrchestrator(concurrency=1) as orch:
+        awake: set[str] = set()
+        most: list[int] = []
+
+        async def meet(name: str) -> None:
+            await current_context().aio.workflow.barrier("b", 3)
+            awake.add(name)
+            for _ in range(20):
+                most.append(len(awake))
+                await asyncio.sleep(0)
+            awake.remove(name)
+
+        wf = Workflow("w")
+        for name in "abc":
+            wf.task(meet, name, id=name)
+        await (await orch.aio.workflows.start(wf))
+        assert len(most) == 60
+        assert max(most) == 1
 
 
 @in_loop

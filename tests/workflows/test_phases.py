@@ -28,6 +28,7 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
+from taskorch._managers import _gates
 from taskorch.errors import GateFailedError, InvalidTransitionError
 from taskorch.workflows import _steps
 
@@ -278,6 +279,34 @@ def test_each_function_of_a_gate_has_time_of_its_own(orch):
     findings = failures(orch.workflows.start(wf))["first/gate"].findings
     hold.release()
     assert [holds for _, holds, _ in findings] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("refusals", [1, 3])
+def test_a_function_of_a_gate_is_asked_once_there_is_a_thread(
+    orch, monkeypatch, refusals
+):
+    """The system may have had none."""
+    left, asked = [None] * refusals, []
+
+    def begin(run, name):
+        if left:
+            left.pop()
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        begin_thread(run, name)
+
+    def fine(results: dict) -> bool:
+        asked.append(sorted(results))
+        return True
+
+    begin_thread = _gates.begin_thread
+    monkeypatch.setattr(_gates, "begin_thread", begin)
+    monkeypatch.setattr(_gates, "_LOOK", 0.01)
+    wf = Workflow("w")
+    wf.phase("first", gate=fine).task(zero, id="a")
+    assert orch.workflows.start(wf).result(PATIENCE)["first/gate"]["passed"]
+    assert asked == [["a"]]
+    assert not left
 
 
 def test_a_gate_that_never_answers_can_be_cancelled(orch):
@@ -586,6 +615,17 @@ def test_somebody_must_approve(orch):
     assert (gate.by, approval.by, approval.note) == ("gate", "Ada", "fine")
     assert approval.at >= gate.at
     assert "    approved by Ada at 20" in str(run.report())
+
+
+@pytest.mark.parametrize("result", ["fine", None, {}, {"ok": True}, {"by": "Ada"}])
+def test_an_approval_that_is_decided_by_hand_has_no_verdict(orch, result):
+    """Whatever was given for its result: that says not who has approved."""
+    run = asked(orch, asks())
+    assert orch.decide("x/one/approval", "complete", result)
+    assert run.result(PATIENCE)["one/approval"] == result
+    (verdict,) = run.report().phases[0].verdicts
+    assert verdict.by == "gate"
+    assert run.status().phases["one"].verdict == "passed"
 
 
 def test_an_approval_is_that_of_one_run(orch):

@@ -128,6 +128,12 @@ def test_what_leads_to_many_stands_at_their_middle():
     assert y["a"] - y["b"] == y["c"] - y["a"]
 
 
+def test_what_leads_to_the_same_stands_together():
+    parents = {"a": (), "b": (), "c": (), "x": ("a", "c"), "y": ("b",)}
+    y = {told: place[1] for told, place in boxes(page(parents)).items()}
+    assert y["b"] < min(y["a"], y["c"]) or y["b"] > max(y["a"], y["c"])
+
+
 def test_a_line_is_straight_where_there_is_room():
     parents = {"r": (), **{f"x{n}": ("r",) for n in range(6)}}
     root = page({**parents, "p": ("x0",), "q": ("x5",)})
@@ -201,6 +207,13 @@ def test_one_that_follows_from_others_is_left_out():
     assert "1 dependency is left out: the others imply as much" in "".join(
         root.itertext()
     )
+
+
+def test_one_that_follows_from_a_long_way_is_left_out():
+    chain = {"a": (), "b": ("a",), "c": ("b",), "d": ("c",), "e": ("a", "d")}
+    root = page(chain)
+    assert "1 dependency is left out" in "".join(root.itertext())
+    assert len(lines(root)[0]) == 4
 
 
 @pytest.mark.parametrize("wide", [True, False])

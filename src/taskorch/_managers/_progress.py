@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _S: Final = TaskState
 #: Steps that take no time of their own.
 _QUICK: Final = frozenset({"gate", "gather", "reduce"})
+#: What a verdict says in any case.
+_TOLD: Final = frozenset({"passed", "by"})
 #: Of the latest attempts of a type, those that an estimate looks at.
 _SAMPLES: Final = 101
 
@@ -343,7 +345,9 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
         ended = work._row.ended_ns
         at = ended / NS if ended else None
         said = work._value
-        if work._row.state is _S.COMPLETED and isinstance(said, dict):
+        if work._row.state is _S.COMPLETED:
+            if not isinstance(said, dict) or not _TOLD.issubset(said):
+                continue  # somebody has decided it with a result of his own
             checks = tuple(tuple(check) for check in said.get("checks", ()))
             found.append(
                 Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)

@@ -202,15 +202,17 @@ class _Reader:
 
     # -- what is done --------------------------------------------------------------
 
-    def _function(self, path: str, name: object) -> Callable[..., Any] | None:
+    def _function(self, path: str, name: object) -> Callable[..., Any]:
+        """The function of this name; where there is none, any is as good."""
         fn = self._functions.get(name) if isinstance(name, str) else None
-        if fn is None:
-            text = f"there is no function {show(name, MAX_SHOWN)}"
-            if isinstance(name, str):
-                text += guess(name, self._functions)
-            known = ", ".join(self._functions) or "none"
-            self._fault(path, f"{text}; functions= has {known}")
-        return fn
+        if fn is not None:
+            return fn
+        text = f"there is no function {show(name, MAX_SHOWN)}"
+        if isinstance(name, str):
+            text += guess(name, self._functions)
+        known = ", ".join(self._functions) or "none"
+        self._fault(path, f"{text}; functions= has {known}")
+        return read
 
     def _gather(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         parts = self._list(f"{path}.gather", said["gather"])
@@ -237,7 +239,7 @@ class _Reader:
             if name in said:
                 place = own if name in ("after", *JOINING) else options
                 place[name] = take(self, f"{path}.{name}", said[name])
-        return {"payload": Call(mapped, (Call(fn or read), over, options, most)), **own}
+        return {"payload": Call(mapped, (Call(fn), over, options, most)), **own}
 
     def _reduce(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         fn = self._function(f"{path}.reduce", said["reduce"])
@@ -245,8 +247,8 @@ class _Reader:
         start: tuple[Any, ...] = ()
         if "start" in said:
             start = (self._argument(f"{path}.start", said["start"]),)
-        noted = declared(fn or read) or Declared({})
-        args = (Call(fn or read), over, *start)
+        noted = declared(fn) or Declared({})
+        args = (Call(fn), over, *start)
         call = Call(reduced, args, executor=noted.executor)
         return {"type": "reduce", **noted.options, "payload": call}
 
@@ -281,9 +283,9 @@ class _Reader:
         executor = said.get("executor")
         if executor is not None:
             executor = self._text(f"{path}.executor", executor)
-        noted = declared(fn or read) or Declared({})
+        noted = declared(fn) or Declared({})
         call = Call(
-            fn or read,
+            fn,
             tuple(self._argument(f"{path}.args[{i}]", a) for i, a in enumerate(args)),
             {k: self._argument(f"{path}.kwargs.{k}", a) for k, a in kwargs.items()},
             noted.executor if executor is None else executor,

@@ -768,7 +768,7 @@ class Workflow(Builder[Node]):
         for given in after:
             # Most are ids of tasks that are here, or their nodes.
             task = tasks.get(given) if type(given) is str else None
-            if task is not None and given != name:
+            if task is not None:
                 inside[cast("str", task.id)] = None
                 continue
             ref: Any = Reference(given) if isinstance(given, str) else given
