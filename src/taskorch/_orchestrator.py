@@ -84,11 +84,14 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from taskorch._aio import AsyncOrchestrator
-    from taskorch._managers import ResourceManager, WorkflowManager
+    from taskorch._managers import ResourceManager, WorkflowManager, WorkflowRun
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -744,6 +747,39 @@ class TaskOrchestrator:
         """Counts, times and resources, all of one instant."""
         self._rt.look_up()
         return _reports.stats(self._rt)
+
+    def show_progress(
+        self,
+        of: WorkflowRun | Iterable[TaskHandle[Any]] | None = None,
+        *,
+        label: str = "",
+        file: TextIO | None = None,
+    ) -> AbstractContextManager[object]:
+        """
+        Show how far work is, on one line, within a `with` block.
+
+            with orch.show_progress():
+                results = list(orch.map(fetch, urls))
+
+        It says how many tasks have ended of those that there are, how many run, have
+        failed and are blocked, how many end in a second, how long the rest will take,
+        and which task runs longest. In a terminal and in a notebook the line is drawn
+        again and again; elsewhere one comes after 10 s, and others more and more
+        rarely. The last one, at the end of the block, stays. There are no colours if
+        `NO_COLOR` is set.
+
+        Args:
+            of: A run of a workflow, or handles; None is all that had not ended before
+                the block, and what comes.
+            label: What the line begins with.
+            file: Where it is written; None is the standard error.
+
+        Raises:
+            InvalidTaskError: It is neither a run nor handles.
+        """
+        from taskorch._show_progress import progress_of  # noqa: PLC0415 - few need it
+
+        return progress_of(self._rt, of, label, file)
 
     def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from taskorch.model._limits import NS
 from taskorch.runtime._driver import Driver
@@ -33,7 +33,11 @@ def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
 
 
 class Relieved(Protocol):
-    """The publisher, as far as it is looked after."""
+    """The publisher, as far as it is looked after, and given what is to be called."""
+
+    def put(self, items: list[tuple[Any, Any]]) -> None:
+        """Under the driver's lock: call what is among *items*."""
+        ...
 
     def relieve(self) -> float | None:
         """Let others go on if a receiver is slow; seconds to the next look."""
@@ -87,6 +91,24 @@ class Owner(Driver, Protocol):
         ...
 
 
+class _Repeated:
+    """A call that is made again and again, but not while it is under way."""
+
+    __slots__ = ("call", "due", "every", "is_under_way")
+
+    def __init__(self, call: Callable[[], object], every: int, due: int) -> None:
+        self.call = call
+        self.every = every
+        self.due = due
+        self.is_under_way = False
+
+    def __call__(self, _: object) -> None:
+        try:
+            self.call()
+        finally:
+            self.is_under_way = False
+
+
 class TimerThread:
     """
     Rings the kernel's timers, reports at an interval, and watches the publisher.
@@ -106,6 +128,7 @@ class TimerThread:
         self._closing = False
         self._monitoring = False
         self._next_report = NEVER
+        self._repeated: list[_Repeated] = []
 
     def wake_by(self, due: int) -> None:
         """Under the driver's lock: something is due at *due*."""
@@ -125,6 +148,38 @@ class TimerThread:
             self._next_report = self._rt.now() + every if on else NEVER
             if on:
                 self.wake_by(self._next_report)
+
+    @defers_interrupts
+    def repeat(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
+        """
+        Have *call* made every so many seconds, where receivers are called.
+
+        Returns:
+            What ends that.
+        """
+        every = int(seconds * NS)
+
+        @defers_interrupts
+        def end() -> None:
+            with self._rt.lock:
+                if repeated in self._repeated:
+                    self._repeated.remove(repeated)
+
+        with self._rt.lock:
+            repeated = _Repeated(call, every, self._rt.now() + every)
+            self._repeated.append(repeated)
+            self.wake_by(repeated.due)
+        return end
+
+    def _repeat(self, now: int) -> int:
+        """Under the driver's lock: have made what is due; when to look again."""
+        for repeated in self._repeated:
+            if now >= repeated.due:
+                repeated.due = now + repeated.every
+                if not repeated.is_under_way:
+                    repeated.is_under_way = True
+                    self._rt.publisher.put([(repeated, None)])
+        return min([repeated.due for repeated in self._repeated], default=NEVER)
 
     def watch(self, seconds: float) -> None:
         """Under the driver's lock: look after the publisher in *seconds*."""
@@ -175,6 +230,8 @@ class TimerThread:
                 due = rt.kernel.next_due()
                 until = NEVER if due is None else due
                 until = min(until, self._next_report, rt.room.due, notices, now + pulse)
+                if self._repeated:
+                    until = min(until, self._repeat(now))
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
                 self._until = self._planned = until

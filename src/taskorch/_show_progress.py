@@ -1,0 +1,458 @@
+"""
+One line that says how far work is, in a terminal, a notebook or a log.
+
+It is drawn where receivers are called, several times a second, and asks for what is
+counted anyhow: tasks pay nothing for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
+
+import attrs
+
+from taskorch._handles import TaskHandle
+from taskorch._managers import WorkflowRun
+from taskorch._visible import visible
+from taskorch.errors import InvalidTaskError
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model._limits import NS
+from taskorch.model._show import show
+from taskorch.runtime._reports import totals
+from taskorch.workflows._words import duration
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+#: Seconds between two looks, and between two of what takes longer.
+_LOOK: Final = 0.25
+_LONG_LOOK: Final = 1.0
+#: Where lines stay: seconds until the first, which double, and the longest of them.
+_FIRST: Final = 10.0
+_LONGEST: Final = 600.0
+#: The rate is that of so many seconds.
+_WINDOW: Final = 30.0
+#: Tasks among which is looked for the one that runs longest.
+_MANY: Final = 20_000
+#: Characters of the bar, of a line that has one, of a line if the terminal does not
+#: say, and of a name.
+_BAR: Final = 20
+_WIDE: Final = 99
+_USUAL: Final = 80
+_MOST_OF_A_NAME: Final = 32
+#: Seconds from which it is worth a word how long something runs.
+_WORTH: Final = 1.0
+
+_CLEAR: Final = "\x1b[K"
+_RED: Final = "\x1b[31m"
+_PLAIN: Final = "\x1b[0m"
+
+
+def progress_of(
+    runtime: Runtime,
+    of: WorkflowRun | Iterable[TaskHandle[Any]] | None,
+    label: str,
+    file: TextIO | None,
+) -> Progress:
+    """
+    What shows how far *of* is: see `TaskOrchestrator.show_progress`.
+
+    Raises:
+        InvalidTaskError: It is neither a run nor handles.
+    """
+    return Progress(runtime, _source_of(runtime, of), label, file)
+
+
+@attrs.frozen
+class Counts:
+    """
+    How far work is, at one instant.
+
+    Attributes:
+        ended: How many tasks have ended,
+        total: of so many;
+        running: so many run,
+        failed: have failed,
+        blocked: and cannot go on by themselves.
+        eta: Seconds that are left, if that is known better than by the rate.
+    """
+
+    ended: int
+    total: int
+    running: int
+    failed: int
+    blocked: int
+    eta: float | None = None
+
+
+class Source(Protocol):
+    """What progress is shown of."""
+
+    def counts(self, *, is_last: bool = False) -> Counts:
+        """How far it is; of the last time, exactly."""
+        ...
+
+    def rows(self) -> Iterable[TaskRow]:
+        """The tasks among which the slowest is found; under the lock of the runtime."""
+        ...
+
+
+class Progress:
+    """
+    A line about how far work is, while a `with` block goes on.
+
+    Args:
+        runtime: Whose timer is used.
+        source: What it is about.
+        label: What it begins with.
+        file: Where it is written; None is the standard error.
+    """
+
+    def __init__(
+        self, runtime: Runtime, source: Source, label: str, file: TextIO | None
+    ) -> None:
+        self._rt = runtime
+        self._source = source
+        self._label = " ".join(visible(label).split())
+        self._given = file
+        self._screen: Screen | None = None
+        self._end_timer: Callable[[], None] = _nothing
+        self._began = 0.0
+        #: How many had ended then.
+        self._first = 0
+        self._ended: deque[tuple[float, int]] = deque()
+        self._slowest: TaskRow | None = None
+        self._look_at = 0.0
+
+    def __enter__(self) -> Self:
+        file = sys.stderr if self._given is None else self._given
+        self._began = monotonic()
+        self._ended.append((self._began, self._source.counts().ended))
+        self._first = self._ended[0][1]
+        if file is not None:
+            self._screen = Screen(file, self._began)
+            self._end_timer = self._rt.timer.repeat(_LOOK, self._draw)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end_timer()
+        if self._screen is not None:
+            self._screen.finish(self._last_line())
+
+    def _draw(self) -> None:
+        """Say how far it is, if it is time to."""
+        screen = self._screen
+        now = monotonic()
+        if screen is not None and screen.is_due(now):
+            counts = self._source.counts()
+            share = counts.ended / counts.total if counts.total else 1.0
+            screen.draw(self._line(now, counts), share)
+
+    def _line(self, now: float, counts: Counts) -> list[str]:
+        """The parts of the line, the most important first."""
+        parts = [self._begin(counts), *_states(counts)]
+        rate = self._rate(now, counts.ended)
+        if rate:
+            parts.append(_per_second(rate))
+        left = counts.total - counts.ended
+        eta = counts.eta if counts.eta is not None else left / rate if rate else None
+        if eta is not None and left:
+            parts.append(f"about {_rounded(eta)} left")
+        slowest = self._slowest_of(now)
+        if slowest:
+            parts.append(slowest)
+        return parts
+
+    def _begin(self, counts: Counts) -> str:
+        return f"{self._label} {counts.ended:,} of {counts.total:,}".lstrip()
+
+    def _last_line(self) -> list[str]:
+        counts = self._source.counts(is_last=True)
+        took = monotonic() - self._began
+        parts = [f"{self._begin(counts)} in {_rounded(took)}", *_states(counts)]
+        done = counts.ended - self._first
+        if took > _WORTH and done > 0:
+            parts.append(_per_second(done / took))
+        return parts
+
+    def _rate(self, now: float, ended: int) -> float:
+        """Ends a second, of the last while."""
+        seen = self._ended
+        if ended < seen[-1][1]:
+            # Something is run again.
+            seen.clear()
+        seen.append((now, ended))
+        while now - seen[0][0] > _WINDOW:
+            seen.popleft()
+        since, before = seen[0]
+        return (ended - before) / (now - since) if now > since else 0.0
+
+    def _slowest_of(self, now: float) -> str:
+        """Which task runs longest, if that is worth a word."""
+        slowest = self._slowest
+        if now >= self._look_at or (
+            slowest is not None and slowest.state is not TaskState.RUNNING
+        ):
+            self._look_at = now + _LONG_LOOK
+            with self._rt.lock:
+                running = [
+                    row
+                    for row in islice(self._source.rows(), _MANY)
+                    if row.state is TaskState.RUNNING
+                ]
+            slowest = min(running, key=lambda row: row.started_ns, default=None)
+            self._slowest = slowest
+        if slowest is None:
+            return ""
+        seconds = (self._rt.now() - slowest.started_ns) / NS
+        if seconds < _WORTH:
+            return ""
+        name = visible(slowest.id)
+        if len(name) > _MOST_OF_A_NAME:
+            name = f"…{name[1 - _MOST_OF_A_NAME :]}"
+        return f"{name} for {_rounded(seconds)}"
+
+
+class Screen:
+    """
+    Where a line is written: on a terminal and in a notebook over the last one.
+
+    What cannot be written to any more is left alone.
+
+    Args:
+        file: The file.
+        now: The time, in seconds of the monotonic clock.
+    """
+
+    def __init__(self, file: TextIO, now: float) -> None:
+        self._file = file
+        self._is_notebook = type(file).__module__.startswith("ipykernel.")
+        self._is_terminal = not self._is_notebook and _is_terminal(file)
+        self._has_colors = self._is_terminal and not os.environ.get("NO_COLOR")
+        self._is_live = self._is_terminal or self._is_notebook
+        self._pause = _FIRST
+        self._due = now if self._is_live else now + _FIRST
+        self._drawn = 0
+        self._is_over = False
+
+    @property
+    def width(self) -> int:
+        """Characters of a line; 0 where lines stay."""
+        if not self._is_live:
+            return 0
+        try:
+            found = os.get_terminal_size(self._file.fileno()).columns
+        except (OSError, ValueError, AttributeError):
+            found = 0
+        # Some terminals do not know.
+        return found or _USUAL
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for a line."""
+        if self._is_over or now < self._due:
+            return False
+        if not self._is_live:
+            self._pause = min(2 * self._pause, _LONGEST)
+            self._due = now + self._pause
+        return True
+
+    def draw(self, parts: list[str], share: float) -> None:
+        """
+        Write a line of *parts*, as many as there is room for.
+
+        Args:
+            parts: The most important first.
+            share: How much of a bar is full, from 0 to 1: a wide line has one.
+        """
+        if not self._is_live:
+            self._write(f"{', '.join(parts)}\n")
+            return
+        # A line that is full would begin a new one.
+        room = self.width - 1
+        if room >= _WIDE:
+            bar = f"[{'#' * int(share * _BAR):.<{_BAR}}]"
+            parts = [f"{bar} {parts[0]}", *parts[1:]]
+        while len(parts) > 1 and len(", ".join(parts)) > room:
+            parts = parts[:-1]
+        line = ", ".join(parts)[:room]
+        self._write(f"\r{self._colored(line)}{self._rest(line)}")
+
+    def finish(self, parts: list[str]) -> None:
+        """Write the last line, which stays."""
+        line = ", ".join(parts)
+        if self._is_live:
+            self._write(f"\r{self._colored(line)}{self._rest(line)}\n")
+        else:
+            self._write(f"{line}\n")
+        self._is_over = True
+
+    def _rest(self, line: str) -> str:
+        """What removes the rest of a longer line before."""
+        if self._is_terminal:
+            return _CLEAR
+        # A notebook knows nothing but the beginning of a line.
+        left, self._drawn = self._drawn - len(line), len(line)
+        return " " * max(0, left)
+
+    def _colored(self, line: str) -> str:
+        if not self._has_colors:
+            return line
+        return ", ".join(
+            f"{_RED}{part}{_PLAIN}" if part.endswith(" failed") else part
+            for part in line.split(", ")
+        )
+
+    def _write(self, text: str) -> None:
+        if self._is_over:
+            return
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except UnicodeEncodeError:
+            self._write(text.encode("ascii", "replace").decode())
+        except (OSError, ValueError):
+            self._is_over = True
+
+
+# -- what it is about --------------------------------------------------------------
+
+
+class _OfOrchestrator:
+    """All tasks of an orchestrator that had not ended before."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        before = totals(runtime).state_machine
+        self._ended = before.completed + before.failed + before.cancelled
+        self._failed = before.failed
+
+    def counts(self, *, is_last: bool = False) -> Counts:
+        del is_last
+        found = totals(self._rt).state_machine
+        ended = found.completed + found.failed + found.cancelled
+        # Of what had ended before, something may be run again.
+        ended = max(0, ended - self._ended)
+        left = found.pending + found.queued + found.running + found.retrying
+        left += found.blocked + found.suspended
+        failed = max(0, found.failed - self._failed)
+        return Counts(ended, ended + left, found.running, failed, found.blocked)
+
+    def rows(self) -> Iterable[TaskRow]:
+        return self._rt.kernel.tasks.values()
+
+
+class _OfRun:
+    """A run of a workflow, which may grow."""
+
+    def __init__(self, run: WorkflowRun) -> None:
+        self._run = run
+        self._status = run.status()
+        self._look_at = 0.0
+
+    def counts(self, *, is_last: bool = False) -> Counts:
+        status, now = self._status, monotonic()
+        if is_last or now >= self._look_at:
+            # The estimate goes through all tasks.
+            self._status = status = self._run.status()
+            self._look_at = now + min(_LONG_LOOK, len(status.tasks) * 1e-4)
+        states = status.counts
+        return Counts(
+            sum(states.get(state, 0) for state in TERMINAL),
+            len(status.tasks),
+            status.running,
+            states.get(TaskState.FAILED, 0),
+            states.get(TaskState.BLOCKED, 0),
+            status.eta,
+        )
+
+    def rows(self) -> Iterable[TaskRow]:
+        return [work._row for work in self._run.handles.values()]
+
+
+class _OfHandles:
+    """Handles; those that have ended are not looked at again."""
+
+    def __init__(self, handles: list[TaskHandle[Any]]) -> None:
+        self._total = len(handles)
+        self._left = handles
+        self._ended = 0
+        self._failed = 0
+
+    def counts(self, *, is_last: bool = False) -> Counts:
+        del is_last
+        running = blocked = 0
+        left: list[TaskHandle[Any]] = []
+        for handle in self._left:
+            state = handle._row.state
+            if state in TERMINAL:
+                self._ended += 1
+                self._failed += state is TaskState.FAILED
+                continue
+            left.append(handle)
+            running += state is TaskState.RUNNING
+            blocked += state is TaskState.BLOCKED
+        self._left = left
+        return Counts(self._ended, self._total, running, self._failed, blocked)
+
+    def rows(self) -> Iterable[TaskRow]:
+        return (handle._row for handle in self._left)
+
+
+def _source_of(runtime: Runtime, of: Any) -> Source:
+    if of is None:
+        return _OfOrchestrator(runtime)
+    if isinstance(of, WorkflowRun):
+        return _OfRun(of)
+    handles = list(of) if isinstance(of, Iterable) else None
+    if handles is None or not all(isinstance(one, TaskHandle) for one in handles):
+        msg = f"show_progress is for a run of a workflow or for handles, not {show(of)}"
+        hint = "without an argument it is for all that the orchestrator does, as a map"
+        raise InvalidTaskError(msg, hint=hint)
+    return _OfHandles(handles)
+
+
+# -- words -------------------------------------------------------------------------
+
+
+def _states(counts: Counts) -> list[str]:
+    numbers = {
+        "running": counts.running,
+        "failed": counts.failed,
+        "blocked": counts.blocked,
+    }
+    return [f"{number:,} {state}" for state, number in numbers.items() if number]
+
+
+def _per_second(rate: float) -> str:
+    if rate >= 1:
+        return f"{rate:,.0f}/s"
+    per_minute = rate * 60
+    return f"{per_minute:.1f}/min" if per_minute >= 1 else f"{rate * 3600:.1f}/h"
+
+
+def _rounded(seconds: float) -> str:
+    return duration(round(seconds, 1) if seconds < 10 else round(seconds))  # noqa: PLR2004 - two figures
+
+
+def _is_terminal(file: TextIO) -> bool:
+    try:
+        return file.isatty() and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):
+        return False
+
+
+def _nothing() -> None:
+    """Nothing was begun."""
