@@ -11,25 +11,37 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
 import taskorch
-from taskorch.errors import TaskorchError
+from taskorch.errors import (
+    JournalTakenError,
+    JournalUnavailableError,
+    TaskorchError,
+)
 
 __all__ = ("COMMANDS", "main")
 
-#: The exit codes: all is well; something failed; what was asked for cannot be.
+#: The exit codes: all is well; something failed; what was asked for cannot be; it
+#: cannot be now, and may be later (EX_TEMPFAIL of sysexits.h).
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+NOT_NOW: Final = 75
 INTERRUPTED: Final = 130
 
 #: Of each command: what it is for, and the module that has it.
 COMMANDS: Final = {
+    "run": ("run a workflow or tasks that a file defines", "taskorch.cli._run"),
+    "simulate": ("say how long that would take", "taskorch.cli._simulate"),
+    "inspect": ("show what is in a journal", "taskorch.cli._inspect"),
+    "explain": ("say why a task does not run", "taskorch.cli._explain"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
+    "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
+    "completion": ("write what completes commands", "taskorch.cli._completion"),
 }
 
 #: What to do if the system has refused something.
@@ -57,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 if all is well, 1 if something failed, 2 if what was asked for
-        cannot be, 130 if it was interrupted.
+        cannot be, 75 if it cannot be now, 130 if it was interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(words)
@@ -71,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (TaskorchError, ImportError) as error:
         print(f"taskorch: {error}", file=sys.stderr)
-        return USAGE
+        is_passing = isinstance(error, JournalTakenError | JournalUnavailableError)
+        return NOT_NOW if is_passing else USAGE
     except OSError as error:
         print(f"taskorch: {_refused(error)}", file=sys.stderr)
         return USAGE
@@ -89,7 +102,12 @@ def _refused(error: OSError) -> str:
     return f"{where}{why[0].lower()}{why[1:]} ({what_now})"
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, with all that they take."""
+    return _parser(COMMANDS, every=True)
+
+
+def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="taskorch", description="Orchestrates tasks on this machine."
     )
@@ -100,6 +118,6 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     wanted = next((word for word in words if word in COMMANDS), None)
     for name, (purpose, module) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
-        if name == wanted:
+        if every or name == wanted:
             import_module(module).add_arguments(command)
     return parser

@@ -263,10 +263,10 @@ class ReadableJournal:
             elif _file.is_absent(self.path):
                 yield None
                 return
+            if self._files:
+                reader = self._idle.borrow() or self._reader(mode)
             else:
-                before = _file.state_of(self.path)
-                mode = _file.mode_for_readers(self.path)
-            reader = self._idle.borrow() or self._reader(mode)
+                mode, before, reader = self._reader_of_others()
             try:
                 yield reader
             except BaseException:
@@ -282,6 +282,18 @@ class ReadableJournal:
         except JournalError:
             self._check_undisturbed(mode, before)
             raise
+
+    def _reader_of_others(self) -> tuple[_file.Mode, object, Reader]:
+        """How it is opened by those who do not own it, what it was then, and that."""
+        while True:
+            before = _file.state_of(self.path)
+            mode = _file.mode_for_readers(self.path)
+            try:
+                return mode, before, self._reader(mode)
+            except sqlite3.Error:
+                # Its owner may come and go between two looks, and its log with him.
+                if _file.mode_for_readers(self.path) == mode:
+                    raise
 
     def _check_undisturbed(self, mode: _file.Mode, before: object) -> None:
         """Nobody may have written to what was read without a lock."""

@@ -177,6 +177,24 @@ class JournalReader:
             raise _unknown(name)
         return [make(fact) for fact, _ in facts]
 
+    def happened(self, after: int = 0) -> Iterator[Event]:
+        """
+        All that has happened, to all tasks, in order.
+
+        Args:
+            after: Only what came after the fact of this number: see `last`.
+
+        Raises:
+            JournalError: While iterating: see `JournalReader`.
+        """
+        entries = self._journal.read(after)
+        while True:
+            with only_looking():
+                some = list(islice(entries, _PAGE))
+            yield from (make(fact) for fact, _ in some)
+            if len(some) < _PAGE:
+                return
+
     def get_task_status(self, task_id: str) -> TaskStatus:
         """
         The state of a task, with its history.
@@ -482,7 +500,7 @@ def _fold_one(runtime: Runtime, task_id: str, facts_of: Any) -> None:
 
 def _unknown(task_id: str) -> UnknownTaskError:
     msg = f"no task has the id {task_id!r}"
-    hint = "look for it: reader.tasks(id='part of it*')"
+    hint = "look for it by a part of its id: tasks(id='*part*'), or --id '*part*'"
     return UnknownTaskError(msg, hint=hint, task_id=task_id)
 
 

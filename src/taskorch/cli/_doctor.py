@@ -1,0 +1,218 @@
+"""`taskorch doctor`: whether this machine, and some journals, are fit for work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import resource
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import taskorch
+from taskorch._visible import visible
+from taskorch.cli import FAILED, OK
+from taskorch.cli._terminal import add_json, coloured, line, print_json
+from taskorch.errors import JournalError
+from taskorch.executors._programs import _guardian
+from taskorch.journal import SqliteJournal
+from taskorch.journal._file import WAL_RESET, trouble_of_log
+from taskorch.model._program import RUN_VARIABLE
+from taskorch.reading import JournalReader
+from taskorch.runtime._machine import machine_resources
+
+#: Free bytes of a disk below which it is said, and below which work soon stops.
+_LITTLE: Final = 1 << 30
+_TOO_LITTLE: Final = 64 << 20
+#: Open files of a process that are few for many programs at once.
+_FEW_FILES: Final = 1_024
+_LIBRARIES: Final = {
+    "attrs": "attrs",
+    "blinker": "blinker",
+    "networkx": "networkx",
+    "tenacity": "tenacity",
+    "opentelemetry-api": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "pyyaml": "yaml",
+    "rich": "rich",
+    "jsonschema": "jsonschema",
+}
+_MARK: Final = f"{RUN_VARIABLE}=".encode()
+
+
+class Finding(NamedTuple):
+    """What was found about one thing: `ok`, `warning` or `error`."""
+
+    status: str
+    name: str
+    detail: str
+    what_now: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "journals", metavar="JOURNAL", nargs="*", help="look at these, too"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all of each journal, and check every checksum: minutes for a large "
+        "one",
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    found = [*_versions(), *_machine(), _disk(Path.cwd()), *_leftovers()]
+    for path in args.journals:
+        found += _journal(path, verify=args.verify)
+    if args.json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        for finding in found:
+            # A word for each line, for those who see no colours.
+            word = coloured(finding.status, f"{finding.status:7}")
+            print(f"{word}  {line(finding.name)}: {line(finding.detail)}")
+            if finding.what_now:
+                print(f"{'':9}→ {visible(finding.what_now)}")
+    return FAILED if any(finding.status == "error" for finding in found) else OK
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(
+        "ok", "taskorch", f"{taskorch.__version__}, {Path(taskorch.__file__)}"
+    )
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    yield Finding("ok", "python", f"{python}, {sys.executable}, {platform.platform()}")
+    version = sqlite3.sqlite_version
+    if SqliteJournal(os.devnull).wal_reset_bug:
+        advice = "let only taskorch write to it, or use a Python with a newer SQLite"
+        yield Finding("warning", "sqlite", f"{version}: {WAL_RESET}", advice)
+    else:
+        yield Finding("ok", "sqlite", version)
+    there, missing = [], []
+    for name, module in _LIBRARIES.items():
+        try:
+            is_there = importlib.util.find_spec(module) is not None
+        except ImportError:
+            is_there = False
+        if is_there:
+            there.append(f"{name} {_version_of(name)}".rstrip())
+        else:
+            missing.append(name)
+    yield Finding("ok", "libraries", ", ".join(there))
+    if missing:
+        yield Finding("ok", "not installed", ", ".join(missing))
+
+
+def _version_of(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _machine() -> Iterator[Finding]:
+    has = machine_resources()
+    cores, memory = has["cpu"], has["memory_mb"]
+    yield Finding("ok", "machine", f"{cores:g} cores and {memory:,.0f} MiB for us")
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _FEW_FILES:
+        advice = f"ulimit -n {_FEW_FILES * 4}"
+        yield Finding("warning", "open files", f"{files} at the most", advice)
+    else:
+        yield Finding("ok", "open files", f"{_limit(files)} at the most")
+    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    yield Finding("ok", "processes", f"{_limit(processes)} at the most")
+    if sys.platform != "linux":
+        why = "what programs leave behind is not looked for here"
+        yield Finding("warning", "platform", f"{sys.platform}: {why}")
+
+
+def _limit(number: int) -> str:
+    return "any number" if number == resource.RLIM_INFINITY else f"{number:,}"
+
+
+def _disk(where: Path) -> Finding:
+    free = shutil.disk_usage(where).free
+    said = f"{free / 2**30:,.1f} GiB are free at {where}"
+    advice = "make room: a full disk stops all that is durable"
+    if free < _TOO_LITTLE:
+        return Finding("error", "disk", said, advice)
+    if free < _LITTLE:
+        return Finding("warning", "disk", said, advice)
+    return Finding("ok", "disk", said)
+
+
+def _leftovers() -> Iterator[Finding]:
+    """Programs of ours whose orchestrator has gone."""
+    if sys.platform != "linux":
+        return
+    left = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
+    if left:
+        numbers = " ".join(map(str, left))
+        yield Finding(
+            "warning",
+            "leftovers",
+            f"programs of orchestrators that are gone: {numbers}",
+            "the next life of a durable orchestrator ends its own; or look at them, "
+            f"and end them: kill {numbers}",
+        )
+    else:
+        yield Finding("ok", "leftovers", "no program of a dead orchestrator runs")
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        content = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return any(entry.startswith(_MARK) for entry in content.split(b"\0"))
+
+
+def _is_left(pid: int) -> bool:
+    """Whether nobody is above it who is not of its run."""
+    while _is_ours(pid):
+        state = _guardian.state_of(pid)
+        if state is None or not state.alive:
+            return False
+        if state.parent <= 1:
+            return True
+        pid = state.parent
+    return False
+
+
+def _journal(path: str, *, verify: bool) -> Iterator[Finding]:
+    name = f"journal {path}"
+    try:
+        reader = JournalReader(path)
+        owner = reader.owner
+        who = "in use" if owner.lives else "not in use"
+        facts = f"{reader.last:,} facts, life {owner.epoch}, {who}"
+        if verify:
+            facts = f"{SqliteJournal(path).verify():,} facts checked, {who}"
+    except JournalError as error:
+        yield Finding("error", name, error.message, error.hint or "")
+        return
+    yield Finding("ok", name, facts)
+    journal = SqliteJournal(path)
+    if journal.held_log:
+        yield Finding("warning", name, trouble_of_log(journal.held_log))
+    folder = journal.path.parent
+    torn = sorted(folder.glob(f"{journal.path.name}.new-*"))
+    if torn and not owner.lives:
+        names = ", ".join(each.name for each in torn)
+        yield Finding("warning", name, f"left by a process that was killed: {names}")
+    if not os.access(folder, os.W_OK):
+        advice = "an orchestrator must be able to write there"
+        yield Finding("warning", name, f"{folder} may not be written", advice)
+    if folder.stat().st_dev != Path.cwd().stat().st_dev:
+        yield _disk(folder)

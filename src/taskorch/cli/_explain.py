@@ -1,0 +1,41 @@
+"""`taskorch explain`: why a task does not run, as of the last commit."""
+
+from __future__ import annotations
+
+import argparse
+
+from taskorch.cli import OK
+from taskorch.cli._terminal import add_json, print_json
+from taskorch.reading import JournalReader
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument(
+        "task",
+        metavar="TASK",
+        nargs="?",
+        help="its id; without one, all that can never proceed is told, by cause",
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    reader = JournalReader(args.journal)
+    if args.task is not None:
+        found = reader.explain(args.task)
+        if args.json:
+            print_json(found.to_dict())
+        else:
+            print(found)
+        return OK
+    stuck = reader.stuck()
+    if args.json:
+        print_json([group.to_dict() for group in stuck])
+    elif stuck:
+        print("\n\n".join(map(str, stuck)))
+    else:
+        print("Nothing is stuck.")
+    return OK

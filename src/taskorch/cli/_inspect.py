@@ -1,0 +1,320 @@
+"""`taskorch inspect`: what a journal says, while its owner runs or when nobody does."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+import attrs
+
+from taskorch._visible import visible
+from taskorch.cli import OK
+from taskorch.cli._terminal import (
+    add_json,
+    coloured,
+    fields,
+    line,
+    moment,
+    pairs,
+    print_json,
+    seconds,
+    since,
+    table,
+)
+from taskorch.errors import JournalUnavailableError
+from taskorch.events import Event, TaskEvent
+from taskorch.model import TaskState, TaskStatus
+from taskorch.model._explanation import in_words
+from taskorch.model._show import show
+from taskorch.reading import JournalOwner, JournalReader
+
+#: Tasks that are listed, unless it is said how many.
+_MANY: Final = 50
+#: The latest failures that are shown with the statistics.
+_FAILED: Final = 5
+#: Fields of an event that are said elsewhere, or only of use to programs.
+_SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
+    which = parser.add_argument_group("list the tasks of which all that is said holds")
+    which.add_argument("--tasks", action="store_true", help="all")
+    which.add_argument("--state", choices=[state.value for state in TaskState])
+    which.add_argument("--type", metavar="NAME", help="their type")
+    which.add_argument("--id", metavar="PATTERN", help="as in 'nightly/*'")
+    which.add_argument("--agent", metavar="NAME", help="who has run them last")
+    which.add_argument(
+        "--metadata", metavar="NAME=VALUE", action="append", default=[], help="theirs"
+    )
+    which.add_argument(
+        "--since", type=since, metavar="TIME", help="submitted since: 2h, 2026-11-21"
+    )
+    which.add_argument(
+        "--older-than", type=seconds, metavar="TIME", help="in their state for longer"
+    )
+    which.add_argument(
+        "--limit",
+        type=int,
+        default=_MANY,
+        metavar="N",
+        help=f"no more than so many; 0: all (default: {_MANY})",
+    )
+    parser.add_argument(
+        "--over-time", type=seconds, metavar="TIME", help="how many ended in each: 1h"
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on with what happens, until its orchestrator, or TASK, has ended",
+    )
+    parser.add_argument(
+        "--every", type=seconds, default=0.5, metavar="TIME", help="(default: 0.5s)"
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    reader = JournalReader(args.journal)
+    # What comes after the answer is followed, so its number comes first.
+    last = reader.last if args.follow else 0
+    if args.task is not None:
+        _show_task(args, reader)
+    elif args.over_time is not None:
+        _show_over_time(args, reader)
+    elif _lists(args):
+        _list(args, reader)
+    elif not (args.follow and args.json):
+        _show_all(args, reader)
+    if args.follow:
+        _follow(args, reader, last)
+    return OK
+
+
+def _lists(args: argparse.Namespace) -> bool:
+    words = args.state, args.type, args.id, args.agent, args.since, args.older_than
+    return bool(args.tasks or args.metadata or any(word is not None for word in words))
+
+
+# -- one task ------------------------------------------------------------------------
+
+
+def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
+    status = reader.get_task_status(args.task)
+    if args.json:
+        happened = [_plain(event) for event in reader.events(status.task_id)]
+        print_json({**status.to_dict(), "events": happened})
+        return
+    state = coloured(status.state.value)
+    print(f"{line(status.task_id)} is {state}" + _stale(reader, status))
+    took = "" if status.duration is None else f" ({in_words(status.duration)})"
+    metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
+    completed = status.state is TaskState.COMPLETED
+    told = {
+        "type": status.type,
+        "agent": status.agent_id or "",
+        "attempts": str(status.attempts) if status.attempts > 1 else "",
+        "priority": str(status.priority or ""),
+        "submitted": _utc(status.submitted),
+        "started": _utc(status.started),
+        "ended": _utc(status.ended) + took,
+        "metadata": ", ".join(metadata),
+        "result": show(status.result) if completed else "",
+        "error": str(status.error) if status.error is not None else "",
+        "log": str(status.log_path or ""),
+    }
+    print(fields({name: line(text) for name, text in told.items()}))
+    rows = [
+        (
+            f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
+            entry.state.value,
+            line(entry.detail),
+        )
+        for entry in status.history
+    ]
+    print()
+    print(table(("time (UTC)", "state", ""), rows, indent="  "))
+
+
+def _utc(at: datetime | None) -> str:
+    return f"{moment(at)} UTC" if at else ""
+
+
+def _stale(reader: JournalReader, status: TaskStatus) -> str:
+    """What is to be known of a state that only a living orchestrator can be in."""
+    if status.state is TaskState.RUNNING and reader.owner.lives is False:
+        return ", as far as is kept: its orchestrator is gone"
+    return ""
+
+
+# -- all of them ---------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace, reader: JournalReader) -> None:
+    found = reader.tasks(
+        args.state,
+        type=args.type,
+        id=args.id,
+        agent=args.agent,
+        metadata=pairs(args.metadata),
+        since=args.since,
+        older_than=args.older_than,
+    )
+    some = list(islice(found, args.limit + 1 if args.limit else None))
+    shown = some[: args.limit or None]
+    if args.json:
+        for status in shown:
+            print_json(status.to_dict())
+        return
+    if not shown:
+        print("No task is like that.")
+        return
+    print(table(("task", "state", "submitted (UTC)", "took", ""), map(_row, shown)))
+    if len(some) > len(shown):
+        print(f"There are more than {args.limit}: --limit 0 shows all.")
+
+
+def _row(status: TaskStatus) -> tuple[str, ...]:
+    detail = ""
+    if status.error is not None:
+        detail = str(status.error)
+    elif status.attempts > 1:
+        detail = f"attempt {status.attempts}"
+    took = "" if status.duration is None else in_words(status.duration)
+    return (
+        line(status.task_id),
+        status.state.value,
+        moment(status.submitted),
+        took,
+        line(detail),
+    )
+
+
+def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
+    stats, owner, stuck = reader.get_stats(), reader.owner, reader.stuck()
+    if args.json:
+        print_json(
+            {
+                "journal": args.journal,
+                "owner": owner,
+                "stats": stats,
+                "stuck": [group.to_dict() for group in stuck],
+            }
+        )
+        return
+    print(f"{args.journal}: {_who(owner)}")
+    print(stats)
+    types = [
+        (
+            line(name),
+            *(f"{count:,}" for count in (kind.completed, kind.failed, kind.cancelled)),
+            *(
+                ("", "")
+                if kind.running is None
+                else (in_words(kind.running.p50), in_words(kind.running.p95))
+            ),
+        )
+        for name, kind in stats.types.items()
+    ]
+    if types:
+        heads = ("type", "completed", "failed", "cancelled", "median", "95 % in")
+        print(f"\n{table(heads, types)}")
+    for group in stuck:
+        print(f"\n{group}")
+    if stats.state_machine.failed:
+        print(f"\nWhat failed: taskorch inspect {args.journal} --state failed")
+
+
+def _who(owner: JournalOwner) -> str:
+    if not owner.epoch:
+        return "no orchestrator has opened it yet" if owner.lives is False else "open"
+    who = f"process {owner.pid} on {owner.host}, since {owner.since}"
+    if owner.lives:
+        return visible(f"in use by {who}")
+    if owner.lives is None:
+        return visible(f"last opened by {who}")
+    return visible(f"nobody has it open; last opened by {who}")
+
+
+def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
+    found = reader.outcomes(args.over_time)
+    if args.json:
+        for one in found:
+            print_json(one)
+        return
+    rows = [
+        (
+            moment(one.begin),
+            f"{one.completed:,}",
+            f"{one.failed:,}",
+            f"{one.cancelled:,}",
+        )
+        for one in found
+    ]
+    print(table(("from (UTC)", "completed", "failed", "cancelled"), rows))
+
+
+# -- what happens --------------------------------------------------------------------
+
+
+def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
+    while True:
+        lives = reader.owner.lives
+        try:
+            for event in _news(args, reader, last):
+                last = event.seq
+                if isinstance(event, TaskEvent):
+                    _tell(args, event)
+        except JournalUnavailableError:
+            if lives is False:
+                raise
+        if _is_over(args, reader) or lives is False:
+            return
+        time.sleep(args.every)
+
+
+def _news(
+    args: argparse.Namespace, reader: JournalReader, last: int
+) -> Iterable[Event]:
+    if args.task is None:
+        return reader.happened(last)
+    return [event for event in reader.events(args.task) if event.seq > last]
+
+
+def _is_over(args: argparse.Namespace, reader: JournalReader) -> bool:
+    return args.task is not None and reader.get_task_status(args.task).is_terminal
+
+
+def _tell(args: argparse.Namespace, event: TaskEvent) -> None:
+    if args.json:
+        print_json(_plain(event))
+        return
+    told = [f"{name}={show(value)}" for name, value in _said(event).items()]
+    at = f"{event.timestamp:%H:%M:%S.%f}"[:-3]
+    name = type(event).__name__.removeprefix("Task").lower()
+    words = f"{at}  {line(event.task_id)}  {coloured(name)}  {line(' '.join(told))}"
+    print(words.rstrip(), flush=True)
+
+
+def _said(event: Event) -> dict[str, Any]:
+    """What is not said of every event, and is not as it always is."""
+    return {
+        field.name: value
+        for field in attrs.fields(type(event))
+        if field.name not in _SAID and not field.name.startswith("_")
+        if (value := getattr(event, field.name)) != field.default
+        and value not in ((), "", None)
+    }
+
+
+def _plain(event: Event) -> dict[str, Any]:
+    names = [field.name for field in attrs.fields(type(event))]
+    told = {name: getattr(event, name) for name in names if not name.startswith("_")}
+    return {"event": type(event).__name__, **told}

@@ -1,0 +1,381 @@
+"""`taskorch run`: a workflow or tasks that a file defines, to their end."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli import FAILED, INTERRUPTED, OK
+from taskorch.cli._target import Target, add_target, load, needed_for
+from taskorch.cli._terminal import (
+    add_json,
+    coloured,
+    is_terminal,
+    line,
+    pairs,
+    print_json,
+)
+from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskorchError
+from taskorch.model import StopReport, TaskState, TaskStatus
+from taskorch.model._explanation import in_words, some
+
+_S: Final = TaskState
+_SLOWEST: Final = 5
+#: The latest lines of a program that failed, if they are in no file.
+_OUTPUT: Final = 10
+#: Seconds between two looks whether all has ended, or somebody wants to stop.
+_LOOK: Final = 0.1
+#: What is said at each Ctrl-C.
+_SAID: Final = (
+    "Nothing new starts; what runs is finished. Ctrl-C again stops that, too.",
+    "What runs is asked to stop. Ctrl-C once more kills it.",
+    "What runs is killed.",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    add_target(parser)
+    parser.add_argument(
+        "--journal",
+        metavar="PATH",
+        help="keep all in this file: the same command goes on where it was, and runs "
+        "again what failed",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="TASK",
+        action="append",
+        default=[],
+        help="only this one, and what it needs; may be repeated",
+    )
+    parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
+    )
+    parser.add_argument(
+        "--resources",
+        metavar="NAME=AMOUNT",
+        action="append",
+        default=[],
+        help="what there is, instead of this machine's cpu and memory_mb",
+    )
+    parser.add_argument("--id", metavar="ID", help="of the run (default: its name)")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="say only how it ended"
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    target = load(args)
+    only = needed_for(target.workflow, args.only) if args.only else None
+    orch = _orchestrator(args, target)
+    args.is_durable = orch._rt.committer is not None  # noqa: SLF001 - to name logs
+    progress = _Progress(orch, args)
+    with _interrupts() as presses:
+        orch.start()
+        try:
+            names = _submit(args, orch, target, only)
+            progress.show(names)
+            stopped = _wait(orch, presses)
+            progress.end()
+            found = {name: orch.get_task_status(task) for task, name in names.items()}
+        except BaseException:
+            orch.stop(drain=False, timeout=0)
+            raise
+        report = stopped or orch.stop()
+    _tell_end(args, found, interrupted=bool(presses))
+    if presses:
+        _tell_rest(args, report)
+        return INTERRUPTED
+    return OK if _all_well(found) else FAILED
+
+
+def _orchestrator(args: argparse.Namespace, target: Target) -> TaskOrchestrator:
+    if target.orchestrator is not None:
+        given = {
+            f"--{name}": getattr(args, name)
+            for name in ("journal", "concurrency", "resources")
+        }
+        ignored = [name for name, value in given.items() if value]
+        if ignored:
+            msg = f"{args.target} defines an orchestrator: {ignored[0]} is not for that"
+            hint = f"write it there: TaskOrchestrator({ignored[0].lstrip('-')}=…)"
+            raise InvalidTaskError(msg, hint=hint)
+        return target.orchestrator
+    options: dict[str, Any] = {}
+    if args.concurrency is not None:
+        options["concurrency"] = args.concurrency
+    if args.resources:
+        options["resources"] = pairs(args.resources)
+    return TaskOrchestrator(
+        journal=args.journal, rerun_failed=args.journal is not None, **options
+    )
+
+
+def _submit(
+    args: argparse.Namespace,
+    orch: TaskOrchestrator,
+    target: Target,
+    only: set[str] | None,
+) -> dict[str, str]:
+    """Submit what is to run: the names in the workflow, by the ids of the tasks."""
+    workflow = target.workflow
+    run_id = args.id
+    if run_id is None and args.is_durable:
+        run_id = workflow.name
+    if only is not None:
+        run_id = run_id or workflow.name
+        tasks = [
+            task
+            for task in workflow.tasks(run_id)
+            if (task.id or "").removeprefix(f"{run_id}/") in only
+        ]
+        handles = orch.submit_tasks(tasks)
+        return {
+            handle.task_id: (task.id or "").removeprefix(f"{run_id}/")
+            for handle, task in zip(handles, tasks, strict=True)
+        }
+    run = orch.workflows.start(workflow, id=run_id)
+    return {handle.task_id: name for name, handle in run.handles.items()}
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Count Ctrl-C and SIGTERM."""
+    presses: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        presses.append(number)
+
+    before = {
+        each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield presses
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
+    """Until nothing can proceed; the report, if somebody stopped it."""
+    while not orch.wait(_LOOK):
+        if presses:
+            return _stop(orch, presses)
+    return None
+
+
+def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
+    """As patiently as whoever presses Ctrl-C."""
+    runtime = orch._rt  # noqa: SLF001 - nobody but a command drains without starting
+    runtime.step(lambda _now: runtime.kernel.pause())
+    _say(1)
+    pause = threading.Event()
+    while len(presses) == 1 and orch.get_stats().queue.processing:
+        pause.wait(_LOOK)
+    found: list[StopReport] = []
+    stopping = threading.Thread(target=lambda: found.append(orch.stop(drain=False)))
+    stopping.start()
+    if len(presses) > 1:
+        _say(2)
+    told = len(presses)
+    while stopping.is_alive():
+        stopping.join(_LOOK)
+        if told < min(len(presses), len(_SAID)):
+            told += 1
+            _say(told)
+        if len(presses) >= len(_SAID):
+            orch.stop(drain=False, timeout=0)
+    return found[0] if found else orch.stop(drain=False, timeout=0)
+
+
+def _say(press: int) -> None:
+    print(f"\ntaskorch: {_SAID[press - 1]}", file=sys.stderr, flush=True)
+
+
+class _Progress:
+    """A line for each end; in a terminal, one below that says how far it is."""
+
+    def __init__(self, orch: TaskOrchestrator, args: argparse.Namespace) -> None:
+        self._orch = orch
+        self._args = args
+        self._names: Mapping[str, str] = {}
+        self._ended: dict[str, str] = {}
+        self._mutex = threading.Lock()
+        self._early: list[Any] = []
+        self._is_over = False
+        self._bar = is_terminal() and not args.json
+        for kind in ("completed", "failed", "cancelled", "retrying"):
+            getattr(orch.signals, f"task_{kind}").connect(self._heard)
+
+    def show(self, names: Mapping[str, str]) -> None:
+        """From now on; what has ended meanwhile, too."""
+        with self._mutex:
+            self._names = names
+            early, self._early = self._early, []
+        for event in early:
+            self._heard(event)
+
+    def end(self) -> None:
+        """No more."""
+        with self._mutex:
+            if self._bar:
+                print("\r\x1b[K", end="", flush=True)
+            self._is_over = True
+
+    def _heard(self, event: Any) -> None:
+        with self._mutex:
+            if self._is_over:
+                return
+            if not self._names:
+                self._early.append(event)
+                return
+            name = self._names.get(event.task_id)
+            if name is None:
+                return
+            word = type(event).__name__.removeprefix("Task").lower()
+            if word != "retrying":
+                self._ended[event.task_id] = word
+            if not self._args.quiet:
+                self._tell(event, name, word)
+            if self._bar:
+                ended, all_ = len(self._ended), len(self._names)
+                failed = sum(word == "failed" for word in self._ended.values())
+                text = f"{ended} of {all_} ended" + (
+                    f", {failed} failed" if failed else ""
+                )
+                print(f"\r\x1b[K{text}", end="", flush=True)
+
+    def _tell(self, event: Any, name: str, word: str) -> None:
+        why = ""
+        if word in ("failed", "retrying"):
+            why = f"{event.error_type}: {event.message}".removesuffix(": ")
+            # What follows is said at the end, or the same for each.
+            why = why.partition(f" (task {event.task_id})")[0]
+        elif word == "cancelled":
+            why = event.reason
+        if self._args.json:
+            print_json({"task": name, "event": word, "at": event.timestamp, "why": why})
+            return
+        start = "\r\x1b[K" if self._bar else ""
+        detail = f": {line(why)}" if why else ""
+        print(f"{start}{coloured(word)} {line(name)}{detail}", flush=True)
+
+
+# -- the last block ------------------------------------------------------------------
+
+
+def _all_well(found: Mapping[str, TaskStatus]) -> bool:
+    return all(status.state is _S.COMPLETED for status in found.values())
+
+
+def _tell_end(
+    args: argparse.Namespace, found: Mapping[str, TaskStatus], *, interrupted: bool
+) -> None:
+    """What a person needs: the slowest, what never began, and at last what failed."""
+    failed = {n: s for n, s in found.items() if s.state is _S.FAILED}
+    left = {
+        name: _why_left(status, found)
+        for name, status in found.items()
+        if not status.is_terminal
+    }
+    counts = {
+        state.value: sum(status.state is state for status in found.values())
+        for state in TaskState
+    }
+    slow = sorted(
+        ((status.duration, name) for name, status in found.items() if status.duration),
+        reverse=True,
+    )[:_SLOWEST]
+    if args.json:
+        print_json(
+            {
+                "counts": {name: count for name, count in counts.items() if count},
+                "slowest": [{"task": name, "seconds": took} for took, name in slow],
+                "left": left,
+                "failed": {
+                    name: {**status.to_dict(), "repeat": _repeat(args, name)}
+                    for name, status in failed.items()
+                },
+                "interrupted": interrupted,
+            }
+        )
+        return
+    if slow:
+        print("\nslowest:")
+        for took, name in slow:
+            print(f"  {in_words(took or 0.0):>8}  {line(name)}")
+    by_reason: dict[str, list[str]] = {}
+    for name, why in left.items():
+        by_reason.setdefault(why, []).append(name)
+    if by_reason:
+        print("\nnot done:")
+        for why, names in by_reason.items():
+            print(f"  {line(some(names))}: {line(why)}")
+    if failed:
+        print("\nfailed:")
+        for name, status in failed.items():
+            _tell_failure(args, name, status)
+    said = [f"{count:,} {word}" for word, count in counts.items() if count]
+    word = "completed" if _all_well(found) else "failed"
+    head = {"completed": "completed", "failed": "FAILED"}[word]
+    print(f"\n{coloured(word, head)}: {', '.join(said) or 'there was nothing to do'}")
+
+
+def _why_left(status: TaskStatus, found: Mapping[str, TaskStatus]) -> str:
+    if not status.blocked_by:
+        return f"it is {status.state}"
+    names = {other.task_id: name for name, other in found.items()}
+    return f"waits for {some([names.get(one, one) for one in status.blocked_by])}"
+
+
+def _tell_failure(args: argparse.Namespace, name: str, status: TaskStatus) -> None:
+    error = status.error
+    print(f"  {coloured('failed', line(name))}")
+    if error is not None:
+        print(f"    cause   {line(_cause(error))}")
+    if status.attempts > 1:
+        print(f"    tried   {status.attempts} times")
+    if status.log_path is not None and args.is_durable:
+        print(f"    log     {line(str(status.log_path))}")
+    elif isinstance(error, ProgramFailedError) and error.result is not None:
+        # Without a journal, its log is gone by now.
+        output = error.result.stderr_tail or error.result.stdout_tail
+        for text in output.splitlines()[-_OUTPUT:]:
+            print(f"    output  {line(text)}")
+    print(f"    repeat  {_repeat(args, name)}")
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, TaskorchError):
+        return error.message
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _repeat(args: argparse.Namespace, name: str) -> str:
+    """The command that runs it again."""
+    words = ["taskorch", "run", *(["-m"] * args.is_module), args.target]
+    for option in ("functions", "journal", "id"):
+        if getattr(args, option) is not None:
+            words += [f"--{option}", getattr(args, option)]
+    for resource in args.resources:
+        words += ["--resources", resource]
+    return shlex.join([*words, "--only", name])
+
+
+def _tell_rest(args: argparse.Namespace, report: StopReport) -> None:
+    if report.leaked:
+        print(f"taskorch: given up: {line(some(report.leaked))}", file=sys.stderr)
+    what = "interrupted"
+    if args.journal is not None:
+        what += "; the same command goes on from here"
+    print(f"taskorch: {what}", file=sys.stderr)

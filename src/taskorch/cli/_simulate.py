@@ -1,0 +1,114 @@
+"""`taskorch simulate`: how long a plan would take, without running it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli import OK
+from taskorch.cli._target import add_target, load
+from taskorch.cli._terminal import add_json, pairs, print_json, seconds
+from taskorch.reading import JournalReader
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    add_target(parser)
+    parser.add_argument(
+        "--duration",
+        type=_duration,
+        metavar="[NAME=]TIME",
+        action="append",
+        default=[],
+        help="how long a task takes, by its id or type, or each that is not named: 90s",
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="PATH",
+        help="take the medians of its types from this journal, which is only read",
+    )
+    parser.add_argument(
+        "--failures", type=float, metavar="P", help="the probability that one fails"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=1, metavar="N", help="how often chance is asked"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="repeats it")
+    parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
+    )
+    parser.add_argument(
+        "--resources", metavar="NAME=AMOUNT", action="append", default=[]
+    )
+    parser.add_argument(
+        "--trace", metavar="PATH", help="write it for chrome://tracing or Perfetto"
+    )
+    add_json(parser)
+
+
+def _duration(text: str) -> tuple[str, float]:
+    """The name and the time of `NAME=90s`; no name, if there is none."""
+    name, _, value = text.rpartition("=")
+    return name, seconds(value)
+
+
+def _run(args: argparse.Namespace) -> int:
+    target = load(args)
+    options: dict[str, Any] = {}
+    if args.concurrency is not None:
+        options["concurrency"] = args.concurrency
+    if args.resources:
+        options["resources"] = pairs(args.resources)
+    orch = target.orchestrator
+    if orch is None or options:
+        orch = TaskOrchestrator(**options)
+    report = orch.simulate(
+        target.workflow,
+        _durations(args, target),
+        failures=args.failures,
+        draws=args.draws,
+        seed=args.seed,
+    )
+    if args.trace is not None:
+        report.write_trace(args.trace)
+    saving = report.bottleneck
+    if args.json:
+        print_json(
+            {
+                "seconds": report.makespan,
+                "p50": report.p50,
+                "p90": report.p90,
+                "tasks": report.tasks,
+                "critical_path": report.critical_path,
+                "lower_bound": report.lower_bound,
+                "bottleneck": None if saving is None else str(saving),
+            }
+        )
+        return OK
+    print(report)
+    if saving is not None:
+        print(saving)
+    return OK
+
+
+def _durations(args: argparse.Namespace, target: Any) -> Any:
+    """What is known of how long tasks take: by name, by type, or of all."""
+    found: dict[str, Any] = {}
+    if args.journal is not None:
+        for name, kind in JournalReader(args.journal).get_stats().types.items():
+            if kind.running is not None:
+                found[name] = kind.running.p50
+    rest: float | None = None
+    for name, time in args.duration:
+        if name:
+            found[name] = time
+        else:
+            rest = time
+    if rest is not None:
+        for task in target.workflow.tasks("run"):
+            name = (task.id or "").removeprefix("run/")
+            if name not in found and task.type not in found:
+                found[name] = rest
+    return found or None

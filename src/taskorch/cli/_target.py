@@ -1,0 +1,193 @@
+"""What `run` and `simulate` are given: a file or a module, and what it defines."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.model import Task
+from taskorch.workflows import Workflow
+
+_DOCUMENTS: Final = (".yaml", ".yml", ".json")
+#: What a name of tasks without a workflow becomes.
+_NAME: Final = "tasks"
+
+
+@attrs.frozen
+class Target:
+    """What is to be run: a workflow, and the orchestrator that was defined with it."""
+
+    workflow: Workflow
+    orchestrator: TaskOrchestrator | None
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is to be run."""
+    parser.add_argument(
+        "target",
+        metavar="FILE",
+        help="FILE.py, with a Workflow or a list of `tasks`; FILE.py:NAME, "
+        "one of several, or a function that makes one; FILE.yaml or FILE.json",
+    )
+    parser.add_argument(
+        "-m", dest="is_module", action="store_true", help="FILE is module:NAME"
+    )
+    parser.add_argument(
+        "--functions",
+        metavar="MODULE",
+        help="of FILE.yaml: the module with the functions that it calls",
+    )
+
+
+def load(args: argparse.Namespace) -> Target:
+    """
+    What the arguments mean.
+
+    Raises:
+        InvalidTaskError: There is nothing to run there, or more than one thing.
+        OSError: The file cannot be read.
+    """
+    text: str = args.target
+    if not args.is_module and Path(text).suffix in _DOCUMENTS:
+        return Target(_read_document(Path(text), args.functions), None)
+    where, _, name = text.partition(":")
+    if args.is_module:
+        sys.path.insert(0, "")
+        module = importlib.import_module(where)
+    else:
+        module = _import_file(Path(where))
+    names = vars(module)
+    found = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
+    orchestrators = list({id(one): one for one in found}.values())
+    if len(orchestrators) > 1:
+        msg = f"{where} defines {len(orchestrators)} orchestrators"
+        raise InvalidTaskError(msg, hint="define one in a file")
+    return Target(
+        _workflow(names, name, where), orchestrators[0] if orchestrators else None
+    )
+
+
+def _import_file(path: Path) -> Any:
+    """The module of a file, by the name under which others can import it."""
+    if not path.is_file():
+        # The system says what is wrong with it.
+        path.read_bytes()
+    name = path.stem
+    spec = None
+    if path.suffix == ".py" and name.isidentifier():
+        spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        msg = f"{path} is no Python module, and no workflow in YAML or JSON"
+        raise InvalidTaskError(msg, hint="name it as in flow.py or flow.yaml")
+    if name in sys.modules:
+        msg = f"{path} has the name of a module that is needed: {name}"
+        raise InvalidTaskError(msg, hint="give the file another name")
+    # Tasks name their functions as `flow:fetch`, in every run of it.
+    sys.path.insert(0, str(path.resolve().parent))
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
+    if name:
+        if name not in names:
+            msg = f"{where} does not define {name!r}"
+            raise InvalidTaskError(msg, hint=f"it defines: {_offer(names)}")
+        value = names[name]
+        made = _made_of(value() if callable(value) else value, name)
+        if made is None:
+            msg = f"{name} in {where} is no workflow, no task and no list of tasks"
+            raise InvalidTaskError(msg, hint="a function may return one, too")
+        return made
+    found = {
+        id(value): value for value in names.values() if isinstance(value, Workflow)
+    }
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if len(found) > 1:
+        msg = f"{where} defines {len(found)} workflows: {_offer(names)}"
+        raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")
+    made = _made_of(names.get(_NAME), Path(where).stem)
+    if made is None:
+        msg = f"{where} defines no workflow, and no list of tasks called {_NAME!r}"
+        raise InvalidTaskError(
+            msg, hint=f"define one, or name what returns one: {where}:NAME"
+        )
+    return made
+
+
+def _offer(names: Mapping[str, Any]) -> str:
+    """What could be named."""
+    fit = [name for name, value in names.items() if isinstance(value, Workflow)]
+    return ", ".join(fit) or "no workflow"
+
+
+def _made_of(value: Any, name: str) -> Workflow | None:
+    """A workflow of what stands for one."""
+    if isinstance(value, Workflow):
+        return value
+    if isinstance(value, Task):
+        value = [value]
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return None
+    tasks = list(value)
+    if not tasks or not all(isinstance(task, Task) for task in tasks):
+        return None
+    made = Workflow(name.replace(".", "-"))
+    for task in tasks:
+        made.add(task)
+    return made
+
+
+def _read_document(path: Path, functions: str | None) -> Workflow:
+    names: dict[str, Any] = {}
+    if functions is not None:
+        sys.path.insert(0, "")
+        found = vars(importlib.import_module(functions))
+        names = {name: value for name, value in found.items() if callable(value)}
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".json":
+        return Workflow.from_yaml(text, names, programs=True)
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        msg = f"{path} is no JSON: {error}"
+        raise InvalidTaskError(msg, hint="mend it there") from error
+    if not isinstance(document, dict):
+        msg = f"{path} is no workflow: a mapping is needed"
+        raise InvalidTaskError(msg, hint="see taskorch.workflows.document_schema")
+    return Workflow.from_dict(document, names, programs=True)
+
+
+def needed_for(workflow: Workflow, names: Iterable[str]) -> set[str]:
+    """
+    The tasks of *names*, and all that they need.
+
+    Raises:
+        TaskorchError: One is not in the workflow.
+    """
+    found: set[str] = set()
+    left = list(names)
+    for name in left:
+        if name not in workflow:
+            msg = f"{workflow.name} has no task {name!r}"
+            hint = f"it has: {', '.join(list(workflow)[:10])}"
+            raise TaskorchError(msg, hint=hint)
+    parents = workflow.dependencies
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += parents[name]
+    return found

@@ -1,0 +1,175 @@
+"""How commands read what they are given, and write for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from taskorch._visible import visible
+from taskorch.errors import InvalidTaskError
+from taskorch.model._explanation import in_a_line
+from taskorch.model._plain import plain
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+#: Between the columns of a table.
+_GAP: Final = "  "
+#: The narrowest last column: what is less would say nothing.
+_NARROW: Final = 20
+#: By the word that is said.
+_COLOURS: Final = {
+    "completed": "32",
+    "ok": "32",
+    "failed": "31",
+    "error": "31",
+    "warning": "33",
+    "blocked": "33",
+    "running": "36",
+}
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option that every command has."""
+    parser.add_argument(
+        "--json", action="store_true", help="write JSON, for other programs"
+    )
+
+
+def print_json(value: Any) -> None:
+    """*value* on one line."""
+    print(json.dumps(plain(_fields_of(value)), ensure_ascii=True), flush=True)
+
+
+def _fields_of(value: Any) -> Any:
+    """*value* with a mapping in the place of each value of ours that has fields."""
+    if isinstance(value, Mapping):
+        return {name: _fields_of(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fields_of(item) for item in value]
+    if attrs.has(type(value)) and not isinstance(value, BaseException):
+        names = [field.name for field in attrs.fields(type(value))]
+        return {
+            name: _fields_of(getattr(value, name))
+            for name in names
+            if not name.startswith("_")
+        }
+    return value
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at standard output, in colours and as it changes."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def coloured(word: str, text: str | None = None) -> str:
+    """*text*, or *word* itself, in the colour that *word* has, where there are any."""
+    text = word if text is None else text
+    colour = _COLOURS.get(word)
+    if colour is None or os.environ.get("NO_COLOR") or not is_terminal():
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def line(text: str) -> str:
+    """*text*, which a task or a user has supplied, on one line that harms nobody."""
+    return visible(in_a_line(text.strip()))
+
+
+def moment(at: datetime | None) -> str:
+    """A time for people, to the second."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "") -> str:
+    """
+    *rows* in columns; what comes from users is made visible before.
+
+    In a terminal, the last column is cut to its width.
+    """
+    lines = [list(heads), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1) + len(indent)
+    room = None
+    if is_terminal():
+        room = max(shutil.get_terminal_size().columns - before, _NARROW)
+    said: list[str] = []
+    for cells in lines:
+        *first, last = cells
+        padded = [
+            coloured(cell) + " " * (width - len(cell))
+            for cell, width in zip(first, widths, strict=False)
+        ]
+        if room is not None and len(last) > room:
+            last = f"{last[: room - 1]}…"
+        said.append(f"{indent}{_GAP.join([*padded, coloured(last)])}".rstrip())
+    return "\n".join(said)
+
+
+def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
+    """What has a name and a value, one on a line; empty ones are left out."""
+    told = {name: value for name, value in pairs.items() if value}
+    width = max(map(len, told), default=0)
+    return "\n".join(f"{indent}{name:{width}}  {value}" for name, value in told.items())
+
+
+def seconds(text: str) -> float:
+    """
+    A time as it is typed: `90`, `90s`, `1h30m`, `30d`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        return float(text) if float(text) >= 0 else _no_time(text)
+    except ValueError:
+        parts = _PART.findall(text)
+        if not parts or "".join(a + b for a, b in parts) != text:
+            return _no_time(text)
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _no_time(text: str) -> float:
+    msg = f"{text!r} is no time: write 90s, 15m, 1h30m or 30d"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def since(text: str) -> float | datetime:
+    """
+    When something began: how long ago, or a date, which is of here if it says nothing.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return seconds(text)
+
+
+def pairs(texts: Iterable[str]) -> dict[str, Any]:
+    """
+    `NAME=VALUE` of each; a value is JSON, or else a text.
+
+    Raises:
+        InvalidTaskError: One is none.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            msg = f"{text!r} says no value"
+            raise InvalidTaskError(msg, hint="write NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -1,0 +1,221 @@
+"""`taskorch inspect` and `taskorch explain`: what a stranger sees of a journal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import sys
+
+import pytest
+from tests.cli.tools import started, taskorch, told
+from tests.integration.tools import PATIENCE, Hold
+
+from taskorch import RetryPolicy, Task, TaskOrchestrator
+from taskorch.cli import _terminal
+
+HOLD = Hold()
+
+
+def fail():
+    raise ValueError("no way \x1b[31m\nout")
+
+
+def wait():
+    return HOLD("late")
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    path = tmp_path_factory.mktemp("journal") / "runs.db"
+    quick = RetryPolicy(max_attempts=2, delays=[0.001])
+    with TaskOrchestrator(journal=path) as orch:
+        for number in range(60):
+            meta = {"customer": "acme", "n": number}
+            task = Task.call(len, "abc", id=f"good/{number}", metadata=meta)
+            orch.submit_task(task)
+        orch.submit_task(Task.call(fail, id="bad", retry=quick))
+        orch.submit_task(Task.call(len, "x", id="after", after=["bad"]))
+        orch.submit_task(Task.program(["sh", "-c", "echo hi"], id="prog"))
+        orch.wait(PATIENCE)
+    return path
+
+
+def test_all_of_it_at_a_glance(journal, capsys):
+    code, out, err = taskorch(capsys, "inspect", journal)
+    assert (code, err) == (0, "")
+    assert "nobody has it open; last opened by process" in out
+    assert "63 tasks: 1 blocked, 61 completed, 1 failed" in out
+    assert "fail" in out
+    assert "1 task stuck: after." in out
+    assert f"taskorch inspect {journal} --state failed" in out
+    (found,) = told(taskorch(capsys, "inspect", journal, "--json")[1])
+    assert found["stats"]["state_machine"]["completed"] == 61
+    assert found["stats"]["types"]["fail"]["failures"] == {"ValueError": 1}
+    assert found["owner"]["lives"] is False
+    assert found["stuck"][0]["tasks"] == ["after"]
+
+
+def test_one_task_with_its_history(journal, capsys):
+    code, out, _ = taskorch(capsys, "inspect", journal, "bad")
+    assert code == 0
+    assert out.startswith("bad is failed\n")
+    assert "\x1b" not in out
+    assert out.count("retrying") == 1
+    assert out.count("running") == 2
+    assert r"ValueError: no way \x1b[31m out" in out
+    assert "  3\n" in taskorch(capsys, "inspect", journal, "good/1")[1]
+    assert "prog/1.log" in taskorch(capsys, "inspect", journal, "prog")[1]
+    (found,) = told(taskorch(capsys, "inspect", journal, "bad", "--json")[1])
+    assert found["state"] == "failed"
+    assert [event["event"] for event in found["events"]] == [
+        "TaskSubmitted",
+        "TaskStarted",
+        "TaskRetrying",
+        "TaskDue",
+        "TaskStarted",
+        "TaskFailed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--state", "failed"], ["bad"]),
+        (["--type", "fail"], ["bad"]),
+        (["--id", "good/1?"], [f"good/1{n}" for n in range(10)]),
+        (["--metadata", "n=7", "--metadata", "customer=acme"], ["good/7"]),
+        (["--agent", "local", "--state", "failed"], ["bad"]),
+        (["--since", "1h", "--state", "blocked"], ["after"]),
+        (["--since", "2020-01-01", "--state", "blocked"], ["after"]),
+        (["--older-than", "1d"], []),
+        (["--tasks", "--limit", "2"], ["good/0", "good/1"]),
+    ],
+)
+def test_tasks_by_the_words_of_the_orchestrator(words, names, journal, capsys):
+    code, out, _ = taskorch(capsys, "inspect", journal, *words, "--json")
+    assert code == 0
+    assert [one["task_id"] for one in told(out)] == names
+    _, out, _ = taskorch(capsys, "inspect", journal, *words)
+    assert [line.split()[0] for line in out.splitlines()[1 : len(names) + 1]] == names
+    if not names:
+        assert out == "No task is like that.\n"
+
+
+def test_a_list_says_if_there_are_more(journal, capsys):
+    assert taskorch(capsys, "inspect", journal, "--tasks")[1].endswith(
+        "There are more than 50: --limit 0 shows all.\n"
+    )
+    out = taskorch(capsys, "inspect", journal, "--tasks", "--limit", "0")[1]
+    assert len(out.splitlines()) == 64
+
+
+def test_results_over_time(journal, capsys):
+    out = taskorch(capsys, "inspect", journal, "--over-time", "365d")[1]
+    assert out.splitlines()[-1].split()[-3:] == ["61", "1", "0"]
+    (*_, last) = told(
+        taskorch(capsys, "inspect", journal, "--over-time", "365d", "--json")[1]
+    )
+    assert last["completed"] == 61
+
+
+def test_explain(journal, capsys):
+    code, out, _ = taskorch(capsys, "explain", journal, "after")
+    assert code == 0
+    assert "It needs bad, which has failed" in out
+    assert "1 task stuck: after." in taskorch(capsys, "explain", journal)[1]
+    (found,) = told(taskorch(capsys, "explain", journal, "after", "--json")[1])
+    assert found["blockers"][0]["kind"] == "dependency"
+    ((group,),) = told(taskorch(capsys, "explain", journal, "--json")[1])
+    assert group["tasks"] == ["after"]
+
+
+def test_nothing_is_stuck_where_nothing_is(tmp_path, capsys):
+    with TaskOrchestrator(journal=tmp_path / "runs.db"):
+        pass
+    assert taskorch(capsys, "explain", tmp_path / "runs.db")[1] == "Nothing is stuck.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["inspect", "none.db"], 2, "there is no journal"),
+        (["explain", "none.db", "x"], 2, "check the path"),
+        (["inspect", "."], 2, "is a folder"),
+        (["inspect", "JOURNAL", "nobody"], 2, "--id '*part*'"),
+        (["explain", "JOURNAL", "nobody"], 2, "no task has the id 'nobody'"),
+        (["inspect", "JOURNAL", "--since", "soon"], 2, "write 90s, 15m, 1h30m or 30d"),
+        (["inspect", "JOURNAL", "--older-than", "-1"], 2, "argument"),
+        (["inspect", "JOURNAL", "--metadata", "x"], 2, "write NAME=VALUE"),
+        (["inspect", "JOURNAL", "--state", "gone"], 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_is_said_with_what_to_do(
+    words, code, said, journal, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = [journal if word == "JOURNAL" else word for word in words]
+    got, _, err = taskorch(capsys, *given)
+    assert got == code
+    assert said in err
+
+
+def test_times_as_they_are_typed():
+    assert _terminal.seconds("90") == 90
+    assert _terminal.seconds("1h30m") == 5_400
+    assert _terminal.seconds("0.5d") == 43_200
+
+
+def test_it_follows_what_happens_until_the_end(tmp_path):
+    """One task until it has ended; all until nobody has the journal open."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(wait, id="late"))
+        HOLD.wait()
+        one = started("inspect", path, "late", "--follow", "--every", "0.01")
+        everything = started("inspect", path, "--follow", "--json", "--every", "0.01")
+        assert "late is" in one.stdout.readline()
+        HOLD.release()
+        orch.submit_task(Task.call(len, "abc", id="more")).result(PATIENCE)
+        out, err = one.communicate(timeout=PATIENCE)
+        assert "late  completed" in out, err
+        assert one.returncode == 0
+    out, err = everything.communicate(timeout=PATIENCE)
+    assert everything.returncode == 0, err
+    # It may have begun after that was submitted.
+    assert {event["task_id"] for event in told(out)} <= {"late", "more"}
+
+
+# -- in a terminal -------------------------------------------------------------------
+
+
+def in_a_terminal(*words, **env):
+    """What a command writes to a terminal of 80 columns."""
+    pid, file = pty.fork()
+    if pid == 0:
+        os.environ |= {"TERM": "xterm", "COLUMNS": "80", **env}
+        os.execv(sys.executable, [sys.executable, "-m", "taskorch", *map(str, words)])
+    out = b""
+    while True:
+        try:
+            part = os.read(file, 65_536)
+        except OSError:
+            break
+        if not part:
+            break
+        out += part
+    os.waitpid(pid, 0)
+    os.close(file)
+    return out.decode()
+
+
+def test_in_a_terminal_there_are_colours_and_no_line_is_longer(journal):
+    out = in_a_terminal("inspect", journal, "--state", "failed")
+    assert "\x1b[31mfailed\x1b[0m" in out
+    bare = out.replace("\x1b[31m", "").replace("\x1b[0m", "")
+    assert max(map(len, bare.splitlines())) <= 80
+    assert "…" in out
+
+
+def test_no_color_is_heeded(journal):
+    out = in_a_terminal("inspect", journal, "--state", "failed", NO_COLOR="1")
+    assert "\x1b" not in out
