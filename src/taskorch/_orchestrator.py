@@ -19,7 +19,7 @@ from typing import (
     overload,
 )
 
-from taskorch import journal as journals
+from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
@@ -1118,7 +1118,9 @@ def _journal(
         if not os.fspath(journal):
             msg = "journal='' is no path: name a file, such as 'runs.db'"
             raise InvalidTaskError(msg)
-        return journals.SqliteJournal(journal, durability=durability)
+        from taskorch.journal import SqliteJournal  # noqa: PLC0415 - it loads sqlite3
+
+        return SqliteJournal(journal, durability=durability)
     if isinstance(journal, type) or not isinstance(journal, Journal):
         msg = f"journal={show(journal)} is no journal, and no path of one"
         raise InvalidTaskError(msg, hint="journal='runs.db', or None for memory only")

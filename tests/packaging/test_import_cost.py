@@ -106,3 +106,15 @@ def test_the_import_writes_the_methods_of_few_classes():
 
     assert made >= 40
     assert written <= 6
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="Python loads all at once")
+def test_the_orchestrator_is_loaded_when_one_is_made():
+    code = """
+import sys
+from taskorch import TaskOrchestrator
+before = "taskorch.runtime._runtime" in sys.modules
+with TaskOrchestrator() as orch:
+    print(before, orch.submit(pow, 2, 10).result())
+"""
+    assert run(code).stdout.split() == ["False", "1024"]
