@@ -27,6 +27,7 @@ from taskorch.kernel import (
 from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
+from taskorch.model._limits import EWMA_WEIGHT
 
 _PENDING: Final = TaskState.PENDING
 _RUNNING: Final = TaskState.RUNNING
@@ -135,7 +136,12 @@ def complete(  # noqa: C901 - written out for speed
     record = agent.records.get(bucket.spec.type)
     if record is None:
         record = kernel.record(agent, bucket.spec.type)
-    record.add(now - started)
+    # As in `Record.add`.
+    if record.completed:
+        record.latency_ns += EWMA_WEIGHT * (now - started - record.latency_ns)
+    else:
+        record.latency_ns = float(now - started)
+    record.completed += 1
     type_row = bucket.type_row
     type_row.completed += 1
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))

@@ -124,13 +124,11 @@ class Owner(_intake.Owner, _returned.Owner, Protocol):
 
 def _enter(lock: threading.Lock) -> None:
     """
-    On a worker: acquire *lock*, without queueing for it as long as that goes.
+    On a worker: acquire *lock*, which was not free, without queueing for it if it can.
 
     `locked()` does not know of one that has it and waits for the GIL still. On a worker
     no interrupt comes between this and the `try` that follows.
     """
-    if lock.acquire(blocking=False):
-        return
     for pause in PAUSES:
         sleep(pause)
         if lock.acquire(blocking=False):
@@ -336,8 +334,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     rt: Owner, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
-    row, attempt, work = item
-    worker.current = (work, attempt)
+    row, attempt, work = worker.current = item
     value: Any = None
     error: BaseException | None = None
     args, kwargs = work._args, work._kwargs
@@ -373,7 +370,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     lock = rt.lock
     kernel = rt.kernel
     launch = None
-    _enter(lock)
+    if not lock.acquire(blocking=False):
+        _enter(lock)
     try:
         now = rt.now()
         if error is None:
@@ -410,8 +408,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             or kernel.effects
             or kernel.timers
             or rt.waiting.quiet
-            or len(kernel.dropped) > _FEW
-            or (kernel.dropped and not kernel.active)
+            or (kernel.dropped and (len(kernel.dropped) > _FEW or not kernel.active))
             or rt.deciders.slow
         ):
             launch = rt.settle(now)
@@ -442,7 +439,8 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     lock = rt.lock
     kernel = rt.kernel
     following = launch = None
-    _enter(lock)
+    if not lock.acquire(blocking=False):
+        _enter(lock)
     try:
         now = rt.now()
         if document is not None:

@@ -376,7 +376,7 @@ def current_or_none() -> AttemptContext | None:
     """The context of the task that the caller is part of, if it is part of one."""
     worker: Worker | None = getattr(LOCAL, "worker", None)
     if worker is not None and worker.current is not None:
-        work, attempt = worker.current
+        _, attempt, work = worker.current
         return context_of(work, attempt)
     return CURRENT.get()
 
