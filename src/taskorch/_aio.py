@@ -212,6 +212,7 @@ class AsyncOrchestrator:
         type: str | None = None,  # noqa: A002 - the contract's names
         id: str | None = None,  # noqa: A002
         agent: str | None = None,
+        owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         since: float | timedelta | datetime | None = None,
         older_than: float | timedelta | None = None,
@@ -223,6 +224,7 @@ class AsyncOrchestrator:
             type=type,
             id=id,
             agent=agent,
+            owner=owner,
             metadata=metadata,
             since=since,
             older_than=older_than,

@@ -294,7 +294,8 @@ class TaskOrchestrator:
         Under an id, or an idempotency key, that is known, it is the task that is there:
         the one with the same type, payload and dependencies. Its options may be others
         (priority, requires, resources, timeout, expected, deadline, not_before, retry,
-        idempotent, metadata): if it has not ended it takes them, from its next attempt.
+        idempotent, metadata, owner): if it has not ended it takes them, from its next
+        attempt.
 
         Args:
             task: The task.
@@ -702,6 +703,7 @@ class TaskOrchestrator:
         type: str | None = None,  # noqa: A002 - the names that tasks have for it
         id: str | None = None,  # noqa: A002
         agent: str | None = None,
+        owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         since: float | timedelta | datetime | None = None,
         older_than: float | timedelta | None = None,
@@ -720,6 +722,7 @@ class TaskOrchestrator:
             type: Their type.
             id: A pattern of their ids: `"nightly/*"`.
             agent: Who runs them, or ran them last.
+            owner: For whom they are done.
             metadata: What their metadata say, among other things.
             since: They were submitted since then: an aware datetime, or how long ago,
                 in seconds or as a timedelta.
@@ -737,6 +740,7 @@ class TaskOrchestrator:
             type=type,
             id=id,
             agent=agent,
+            owner=owner,
             metadata=metadata,
             since=since,
             older_than=older_than,

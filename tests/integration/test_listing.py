@@ -74,6 +74,7 @@ def shop(request, tmp_path, small_pages):
                     n,
                     id=f"{'ab'[n % 3 == 0]}/{n}",
                     metadata={"customer": "acme" if n < 4 else "other", "n": n},
+                    owner="acme" if n < 4 else None,
                 )
                 for n in range(8)
             ]
@@ -106,6 +107,8 @@ ALL = ["b/0", "a/1", "a/2", "b/3", "a/4", "a/5", "b/6", "a/7", "c/bad", "c/block
         ({"metadata": {"customer": "acme"}}, ["b/0", "a/1", "a/2", "b/3"]),
         ({"metadata": {"customer": "acme", "n": 2}}, ["a/2"]),
         ({"metadata": {}}, ALL),
+        ({"owner": "acme", "type": "cut"}, ["b/0", "a/2"]),
+        ({"owner": "nobody"}, []),
         ({"metadata": {"colour": "red"}}, []),
         ({"since": timedelta(hours=1)}, ALL),
         ({"since": 3600.0}, ALL),
@@ -275,6 +278,7 @@ def test_a_journal_that_cannot_be_read_says_so(tmp_path, monkeypatch):
         ({"type": 5}, "type: a text"),
         ({"id": 5}, "id: a text"),
         ({"agent": b"a"}, "agent: a text"),
+        ({"owner": 5}, "owner: a text"),
         ({"metadata": [1]}, "metadata: a mapping"),
         ({"since": "today"}, "since"),
         ({"since": datetime(2020, 1, 1)}, "no time zone"),  # noqa: DTZ001 - just that

@@ -39,6 +39,7 @@ OPTIONS = {
     "retry": RetryPolicy(3),
     "idempotent": False,
     "metadata": {"who": "me"},
+    "owner": "ann",
 }
 
 

@@ -64,6 +64,7 @@ def everything() -> Workflow:
             ),
             idempotent=False,
             metadata={"team": "x"},
+            owner="ann",
         )
     )
     wf.task(add, id="own", executor="cpu", type="adding")
@@ -232,6 +233,7 @@ BAD = [
     ),
     ({"tasks": {"a": {"type": "x", "idempotent": 1}}}, "tasks.a.idempotent", True),
     ({"tasks": {"a": {"type": "x", "metadata": []}}}, "tasks.a.metadata", True),
+    ({"tasks": {"a": {"type": "x", "owner": ""}}}, "tasks.a.owner", True),
     ({"tasks": {"a": {"type": "x", "payload": {1: 2}}}}, "tasks.a.payload", False),
     (
         {"tasks": {"a": {"type": "x", "payload": {"b": [float("nan")]}}}},

@@ -90,6 +90,7 @@ class TaskSubmitted(TaskEvent):
             default.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
             Context: its attempts belong to that trace, in later lives too.
+        owner: For whom it is done.
     """
 
     type: str
@@ -109,6 +110,7 @@ class TaskSubmitted(TaskEvent):
     on_parent_failure: str = "block"
     wait: tuple[str | None, int | None, bool] | None = None
     trace: str | None = None
+    owner: str | None = None
 
 
 @frozen
@@ -444,6 +446,7 @@ class TaskOptionsChanged(TaskEvent):
         due_ns: If it waits for a date, and that has changed: when that is, in ns since
             the epoch.
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
+        owner: For whom it is done.
     """
 
     changed: tuple[str, ...]
@@ -455,6 +458,7 @@ class TaskOptionsChanged(TaskEvent):
     idempotent: bool = True
     due_ns: int | None = None
     deadline_ns: int | None = None
+    owner: str | None = None
 
 
 @frozen

@@ -712,6 +712,7 @@ def _is_bare(task: Task) -> bool:
         and task.not_before is None
         and task.idempotency_key is None
         and task.idempotent is True
+        and task.owner is None
         and task.metadata is None
         and type(task.priority) is int
         and task.priority == 0

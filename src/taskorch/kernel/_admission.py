@@ -28,6 +28,10 @@ _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
 
 
+#: The fields of a submission from `join` to `trace` where nothing is said of them.
+_PLAIN_TERMS: Final = ("all", "block", None, None)
+
+
 @attrs.define(eq=False)
 class Admitted:
     """A task that everybody agreed to, about to be accepted."""
@@ -274,6 +278,8 @@ def tell_of_submission(
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns
         deadline_ns = admitted.deadline_ns
+    if spec.owner is not None:
+        terms = (*terms, *_PLAIN_TERMS[len(terms) :], spec.owner)
     fact = (
         TaskSubmitted,
         kernel.seq,

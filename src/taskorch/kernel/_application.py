@@ -639,6 +639,7 @@ def options_changed(
         event.resources,
         event.timeout_ns,
         event.idempotent,
+        event.owner,
     )
     extra.priority = event.priority
     _replace(kernel, row, event.key, spec)

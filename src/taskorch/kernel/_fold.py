@@ -67,6 +67,8 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
+#: Among the fields of a submission from `join` on, that of its owner.
+_OWNER: Final = place_of(TaskSubmitted, "owner") - place_of(TaskSubmitted, "join")
 
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
@@ -161,7 +163,8 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
         named,
         *terms,
     ) = fact
-    spec = Spec(task_type, requires, resources, timeout_ns, idempotent)
+    owner = terms[_OWNER] if len(terms) > _OWNER else None
+    spec = Spec(task_type, requires, resources, timeout_ns, idempotent, owner)
     bucket = _queue.bucket_of(kernel, spec)
     row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
     if row is None:

@@ -104,6 +104,7 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         spec.idempotent,
         due_ns,
         deadline_ns,
+        spec.owner,
     )
     # The new `not_before` or deadline may have come already.
     _tick.tick(kernel, now)

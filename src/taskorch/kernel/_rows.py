@@ -54,6 +54,8 @@ class Spec:
     resources: Units = ()
     timeout_ns: int | None = None
     idempotent: bool = True
+    #: For whom its tasks are done.
+    owner: str | None = None
 
 
 class TaskRow:

@@ -33,6 +33,7 @@ class _Shared(TypedDict, total=False):
     retry: RetryPolicy
     idempotent: bool
     metadata: Mapping[str, Any] | None
+    owner: str | None
 
 
 class FunctionOptions(_Shared, total=False):

@@ -64,6 +64,7 @@ class TaskStatus:
         late_results: What attempts returned, or the exceptions that they raised, after
             they had been given up, by their numbers: the latest ten. They changed
             nothing.
+        owner: For whom it is done.
     """
 
     task_id: str
@@ -85,6 +86,7 @@ class TaskStatus:
     metadata: Mapping[str, Any] = ReadOnly({})
     log_path: Path | None = None
     late_results: Mapping[int, Any] = ReadOnly({})
+    owner: str | None = None
 
     __repr__ = shown
 
@@ -145,6 +147,7 @@ class TaskStatus:
             "metadata": self.metadata,
             "log_path": None if self.log_path is None else str(self.log_path),
             "late_results": self.late_results,
+            "owner": self.owner,
         }
         return {name: plain(value) for name, value in said.items()}
 

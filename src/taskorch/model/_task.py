@@ -137,6 +137,8 @@ class Task(Generic[T]):
         idempotency_key: Submitting the same key again returns the first task's handle.
         idempotent: False: after an attempt whose end nobody knows, a person decides.
         metadata: Anything that the user wants to find again; a router may read it.
+        owner: For whom it is done: a person, a team, a tenant. With `FairShareQueue`,
+            owners share what there is.
     """
 
     #: Among the arguments of another task: see `taskorch._references`.
@@ -165,6 +167,7 @@ class Task(Generic[T]):
     idempotency_key: str | None = attrs.field(default=None, kw_only=True)
     idempotent: bool = attrs.field(default=True, kw_only=True)
     metadata: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
+    owner: str | None = attrs.field(default=None, kw_only=True)
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.
     _submitted_as: str | None = attrs.field(
@@ -343,6 +346,7 @@ def task_of_call(
     draft.idempotency_key = None
     draft.idempotent = True
     draft.metadata = None
+    draft.owner = None
     draft._submitted_as = None  # noqa: SLF001 - of this very class
     draft.__class__ = Task
     return task

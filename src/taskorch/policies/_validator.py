@@ -141,6 +141,7 @@ def _is_plain(task: Task) -> bool:
         and task.not_before is None
         and task.idempotency_key is None
         and task.metadata is None
+        and task.owner is None
         and task.join == "all"
         and task.on_parent_failure == "block"
     )
@@ -269,6 +270,10 @@ def _expected_problem(value: object) -> str | None:
     return None if value is None else _seconds_problem(value, zero=True)
 
 
+def _owner_problem(value: object) -> str | None:
+    return None if value is None else _name_problem(value)
+
+
 def _deadline_problem(value: object) -> str | None:
     return None if value is None else _moment_problem(value, zero=False)
 
@@ -318,6 +323,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("idempotency_key", _key_problem),
     ("idempotent", _idempotent_problem),
     ("metadata", _metadata_problem),
+    ("owner", _owner_problem),
 )
 
 

@@ -241,6 +241,7 @@ class JournalReader:
         type: str | None = None,  # noqa: A002 - the names that tasks have for it
         id: str | None = None,  # noqa: A002
         agent: str | None = None,
+        owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         since: float | timedelta | datetime | None = None,
         older_than: float | timedelta | None = None,
@@ -260,6 +261,7 @@ class JournalReader:
                 type=type,
                 id=id,
                 agent=agent,
+                owner=owner,
                 metadata=metadata,
                 since=since,
                 older_than=older_than,

@@ -45,6 +45,7 @@ OPTIONS: Final = (
     "retry",
     "idempotent",
     "metadata",
+    "owner",
 )
 #: Of these, what the kernel has made of them is compared.
 _IN_SPEC: Final = {
@@ -52,6 +53,7 @@ _IN_SPEC: Final = {
     "resources": "resources",
     "timeout": "timeout_ns",
     "idempotent": "idempotent",
+    "owner": "owner",
 }
 #: How it depends on what it comes after; and the other name that it has.
 _BESIDE: Final = ("join", "on_parent_failure", "idempotency_key")

@@ -36,6 +36,7 @@ class Wanted:
     #: A pattern.
     id: str | None = None
     agent: str | None = None
+    owner: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     #: Submitted then or later.
     since_ns: int = 0
@@ -51,6 +52,7 @@ class Wanted:
                 self.agent is None
                 or (row.agent is not None and row.agent.name == self.agent)
             )
+            and (self.owner is None or row.bucket.spec.owner == self.owner)
             and row.submitted_ns >= self.since_ns
             and (
                 self.older_than is None
@@ -80,6 +82,7 @@ def wanted(
     type: str | None,  # noqa: A002 - the facade's names
     id: str | None,  # noqa: A002
     agent: str | None,
+    owner: str | None,
     metadata: Mapping[str, Any] | None,
     since: object,
     older_than: object,
@@ -90,7 +93,8 @@ def wanted(
     Raises:
         InvalidTaskError: An argument is not well formed.
     """
-    for what, value in (("type", type), ("id", id), ("agent", agent)):
+    texts = {"type": type, "id": id, "agent": agent, "owner": owner}
+    for what, value in texts.items():
         if value is not None and not isinstance(value, str):
             msg = f"{what}: a text is needed, not {show(value)}"
             raise InvalidTaskError(msg)
@@ -103,6 +107,7 @@ def wanted(
         type=type,
         id=id,
         agent=agent,
+        owner=owner,
         metadata=dict(metadata or {}),
         since_ns=0 if since is None else _since_ns(runtime, since),
         older_than=(

@@ -159,7 +159,7 @@ class Recollection:
                 work._after = event.after
                 if event.trace is not None:
                     extra_of(work).trace = event.trace
-                bucket = Bucket(Spec(event.type), TypeRow())
+                bucket = Bucket(Spec(event.type, owner=event.owner), TypeRow())
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
                 work._row = row
                 extra = row_extra(row)

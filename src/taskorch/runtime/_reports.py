@@ -117,6 +117,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         metadata=_NOTHING if metadata is None else metadata,
         log_path=_log_path(row, work),
         late_results=late_of(work),
+        owner=row.bucket.spec.owner,
     )
 
 

@@ -104,7 +104,9 @@ def signed(items: list[tuple[Fact, Any]]) -> None:
     last: Context | None = None
     text: str | None = None
     for place, (fact, work) in enumerate(items):
-        if fact[CLS] is not TaskSubmitted or len(fact) > _TRACE:
+        if fact[CLS] is not TaskSubmitted or (
+            len(fact) > _TRACE and fact[_TRACE] is not None
+        ):
             continue
         if work._ctx is not last:
             last, text = work._ctx, _trace_in(work._ctx)
@@ -113,7 +115,7 @@ def signed(items: list[tuple[Fact, Any]]) -> None:
             extra_of(work).trace = trace
             event = make(fact)
             rest = event.join, event.on_parent_failure, event.wait, trace
-            items[place] = (*fact[:_JOIN], *rest), work
+            items[place] = (*fact[:_JOIN], *rest, *fact[_TRACE + 1 :]), work
 
 
 def _trace_in(variables: Context) -> str | None:

@@ -148,6 +148,7 @@ def options_of(task: Task) -> Any:
         and task.requires is None
         and task.timeout is None
         and task.idempotent is True
+        and task.owner is None
         and type(task.type) is str
         and type(task.priority) is int
     ):
@@ -161,6 +162,7 @@ def options_of(task: Task) -> Any:
         task.timeout,
         task.retry,
         task.idempotent,
+        task.owner,
         local,
     )
     try:
@@ -253,7 +255,14 @@ def spec_of(task: Task) -> Spec:
     else:
         requires = (task.type,)
     timeout = None if task.timeout is None else max(1, int(task.timeout * NS))
-    return Spec(task.type, requires, task.resources.units, timeout, task.idempotent)
+    return Spec(
+        task.type,
+        requires,
+        task.resources.units,
+        timeout,
+        task.idempotent,
+        task.owner,
+    )
 
 
 def when(value: float | datetime | None, now: int) -> int | None:

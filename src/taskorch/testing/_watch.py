@@ -305,6 +305,7 @@ class _Books:
                 event.resources,
                 event.timeout_ns,
                 event.idempotent,
+                event.owner,
             )
         )
         for parent in seen.parents:
@@ -619,7 +620,7 @@ class _Books:
         if seen.queue is not None:
             seen.queue.members.pop(task_id, None)
         like = event.requires, event.resources, event.timeout_ns, event.idempotent
-        seen.queue = self.queue_of((seen.type, *like))
+        seen.queue = self.queue_of((seen.type, *like, event.owner))
         seen.place = (event.key, seen.place[1])
         # The timeout of an attempt that runs is not changed.
         seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent

@@ -205,6 +205,7 @@ def tasks(**parts: Any) -> Strategy[Task]:
         "retry": st.just(RetryPolicy()) | retry_policies(),
         "idempotency_key": st.none(),
         "idempotent": st.sampled_from((True, False)),
+        "owner": st.none() | st.sampled_from(("ann", "bob")),
         "metadata": st.none(),
     }
     return st.builds(Task, **_fixed("Task", drawn, parts)).filter(_is_in_time)

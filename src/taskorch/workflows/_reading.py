@@ -467,6 +467,7 @@ _OPTIONS: Final[dict[str, Callable[[_Reader, str, object], Any]]] = {
     "retry": _Reader.retry,
     "idempotent": _Reader.flag,
     "metadata": _Reader.values,
+    "owner": _Reader._text,  # noqa: SLF001 - its own
 }
 
 

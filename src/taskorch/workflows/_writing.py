@@ -218,7 +218,7 @@ def _written_options(task: Task) -> dict[str, Any]:
         said["requires"] = sorted(task.requires)
     if task.resources:
         said["resources"] = dict(task.resources)
-    for name in ("timeout", "expected", "deadline", "not_before"):
+    for name in ("timeout", "expected", "deadline", "not_before", "owner"):
         value = getattr(task, name)
         if isinstance(value, datetime):
             value = value.isoformat()

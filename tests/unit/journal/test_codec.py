@@ -244,7 +244,7 @@ def test_a_number_of_a_class_of_its_own_is_kept_in_a_fact_by_its_value():
         Task.call(math.hypot, 3, (4,), kwargs={"a": [b"x"]}, executor="thread"),
         Task.call(Fraction.from_float, 0.5),
         Task.program(["ls"], timeout=3),
-        Task("x", 1, expected=2.5),
+        Task("x", 1, expected=2.5, owner="ann"),
         datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
         {"$tuple": 1},
         {"$x": 1, "y": 2},
@@ -349,6 +349,7 @@ called = st.builds(
     idempotency_key=st.sampled_from([None, None, "k", "\ud800"]),
     idempotent=st.sampled_from([True, True, False, 1]),
     metadata=st.sampled_from([None, None, {}, {"a": 1}]),
+    owner=st.sampled_from([None, None, "ann"]),
 )
 
 

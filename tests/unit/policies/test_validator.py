@@ -70,7 +70,8 @@ FULL = Task(
     retry=RetryPolicy(3),
     idempotency_key="nightly: 2030-01-01",
     idempotent=False,
-    metadata={"owner": "ann"},
+    metadata={"team": "blue"},
+    owner="ann",
 )
 
 
@@ -111,6 +112,7 @@ def test_a_plain_task_is_accepted_for_all_like_it(task):
         {"idempotency_key": "k" * 200},
         {"id": "i" * 200},
         {"metadata": {}},
+        {"owner": "ann"},
     ],
 )
 def test_what_is_the_tasks_own_is_checked_each_time(own):
@@ -166,6 +168,7 @@ BAD = {
     "idempotency_key": ["", " ", "a\tb", "x" * 201, 5, b"k"],
     "idempotent": [None, 1, "yes"],
     "metadata": [5, "x", [("a", 1)]],
+    "owner": ["", 5, "x" * 1000],
     "after": ["abc", b"abc", None, 5, 1.5, True, Task("x"), (x for x in ["a"])],
     "requires": ["abc", b"abc", 5, True, (x for x in ["a"])],
 }

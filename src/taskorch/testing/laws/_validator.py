@@ -60,6 +60,7 @@ _FIELDS: Final[dict[str, tuple[Any, ...]]] = {
     "retry": (3, RetryPolicy(), RetryPolicy(2), RetryPolicy(1_000)),
     "idempotency_key": ("", 5, None, "key-1"),
     "idempotent": ("yes", True, False),
+    "owner": ("", 5, None, "ann", "bob"),
     "metadata": (5, None, {}, {"a": 1}),
 }
 #: Of one task: the fields that are changed, beside all keys of payload and metadata;

@@ -155,6 +155,7 @@ def some_task(random: Random) -> Task:
         "retry": _some_retry(random),
         "idempotency_key": random.choice((None, None, f"key-{random.getrandbits(16)}")),
         "idempotent": random.choice((True, True, False)),
+        "owner": random.choice((None, None, "ann", "bob")),
     }
     return Task(
         random.choice(_TYPES),
