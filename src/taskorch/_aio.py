@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         Explanation,
         Health,
         PoolUsage,
+        Quota,
+        QuotaUsage,
         Resources,
         Stats,
         StopReport,
@@ -385,6 +387,14 @@ class AsyncResources:
     async def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """See `ResourceManager.resize`."""
         await self._aio._asked(self._manager.resize, resources)
+
+    async def set_quotas(self, *quotas: Quota) -> None:
+        """See `ResourceManager.set_quotas`."""
+        await self._aio._asked(self._manager.set_quotas, *quotas)
+
+    async def quotas(self) -> list[QuotaUsage]:
+        """See `ResourceManager.quotas`."""
+        return await self._aio._asked(self._manager.quotas)
 
     async def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
         """See `ResourceManager.usage`."""

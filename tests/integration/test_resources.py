@@ -27,6 +27,7 @@ from taskorch.errors import (
 )
 from taskorch.events import PoolsChanged, ResourcesReleased, make
 from taskorch.journal import SqliteJournal
+from taskorch.model import Quota
 from taskorch.runtime import _held
 
 
@@ -366,5 +367,93 @@ def test_what_was_granted_too_late_is_let_go(orch):
         _aio._let_go(future)
         gone = partial(eventually, lambda: not orch.resources.allocations())
         await asyncio.to_thread(gone)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+# -- quotas --------------------------------------------------------------------------
+
+
+def test_a_quota_bounds_what_a_type_has_at_once(orch):
+    orch.resources.set_quotas(Quota(type="render", resources={"cpu": 1}))
+    gate, began = threading.Event(), threading.Semaphore(0)
+
+    @orch.agent("ann", capabilities={"render"}, max_concurrency=None)
+    def render(task, context):
+        began.release()
+        return gate.wait(PATIENCE), context.allocation
+
+    handles = orch.submit_tasks(
+        [Task("render", id=name, resources={"cpu": 1}) for name in "ab"]
+    )
+    assert began.acquire(timeout=PATIENCE)
+    told = orch.explain("b")
+    assert "quota of type 'render' is 1 cpu at once" in str(told)
+    assert orch.get_task_status("a").allocation == {"cpu": 1}
+    (usage,) = orch.resources.quotas()
+    assert (usage.quota.type, usage.used, usage.running) == ("render", {"cpu": 1}, 0)
+    assert sorted(orch.resources.usage()) == ["cpu", "gpu"]
+    gate.set()
+    for handle in handles:
+        assert handle.result(timeout=PATIENCE) == (True, {"cpu": 1})
+
+
+def test_a_quota_holds_in_the_next_life(path):
+    quota = Quota(type="call", max_parallel=3, resources={"cpu": 2})
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        orch.resources.set_quotas(quota, Quota(owner="ann", resources={"cpu": 1}))
+        orch.resources.allocate({"cpu": 1}, owner="ann", id="lab")
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        one, other = orch.resources.quotas()
+        assert (one.quota, one.running) == (quota, 0)
+        assert (other.quota.owner, other.used) == ("ann", {"cpu": 1})
+        with pytest.raises(ResourcesTakenError, match="quota of 'ann'") as caught:
+            orch.resources.allocate({"cpu": 1}, owner="ann")
+        assert (caught.value.resource, caught.value.free) == ("cpu", 0)
+        orch.resources.release("lab", owner="ann")
+        orch.resources.set_quotas(Quota(owner="ann"))
+        assert [usage.quota for usage in orch.resources.quotas()] == [quota]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"type": "render", "owner": "ann"},
+        {"type": 3},
+        {"type": "a\nb"},
+        {"type": "render", "max_parallel": -1},
+        {"type": "render", "max_parallel": 1.5},
+        {"type": "render", "max_parallel": True},
+        {"type": "render", "resources": {"cpu": -1}},
+        {"type": "render", "resources": {"tasks": 1}},
+        {"type": "render", "resources": {"tasks": 0}},
+    ],
+)
+def test_what_is_no_quota_is_refused(wrong):
+    with pytest.raises(InvalidTaskError):
+        Quota(**wrong)
+
+
+def test_a_simulated_plan_keeps_quotas(orch):
+    tasks = [Task.call(pow, 2, n, type="render", id=f"t{n}") for n in range(4)]
+    assert orch.simulate(tasks, 10).makespan == 10
+    orch.resources.set_quotas(Quota(type="render", max_parallel=1))
+    assert orch.simulate(tasks, 10).makespan == 40
+
+
+def test_only_quotas_are_set(orch):
+    with pytest.raises(InvalidTaskError, match="takes quotas"):
+        orch.resources.set_quotas({"render": 1})
+    with pytest.raises(InvalidTaskError, match="no pool has a name"):
+        orch.resources.resize({"quota:type=render:cpu": 1})
+
+
+def test_quotas_for_coroutines():
+    async def main():
+        async with TaskOrchestrator(resources={"gpu": 1}) as orch:
+            await orch.aio.resources.set_quotas(Quota(type="t", max_parallel=2))
+            (usage,) = await orch.aio.resources.quotas()
+            assert usage.quota.max_parallel == 2
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))

@@ -119,6 +119,13 @@ class ChangePools:
 
 
 @attrs.frozen
+class ChangeQuotas:
+    """Let those who are named have these quotas."""
+
+    quotas: tuple[tuple[str, str, Units], ...]
+
+
+@attrs.frozen
 class Allocate:
     """Take from the pools by hand, or wait for it."""
 
@@ -163,6 +170,7 @@ Command: TypeAlias = (
     | EmitEvent
     | ExpireTasks
     | ChangePools
+    | ChangeQuotas
     | Allocate
     | ReleaseAllocation
     | EndAttempt
@@ -236,6 +244,8 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
             kernel.expire(command.older_than_ns, now)
         case ChangePools():
             kernel.change_pools(command.totals, now, command.gone)
+        case ChangeQuotas():
+            kernel.change_quotas(command.quotas, now)
         case Allocate():
             claim = Claim(command.allocation_id, command.owner, command.units)
             if not kernel.allocate(claim, now):

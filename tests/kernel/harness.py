@@ -11,6 +11,7 @@ from tests.kernel.commands import (
     CancelTask,
     ChangeOptions,
     ChangePools,
+    ChangeQuotas,
     Command,
     DecideTask,
     EmitEvent,
@@ -43,7 +44,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._rows import RowExtra
 from taskorch.kernel._timers import LEASE, is_alive
-from taskorch.model import Agent, Explanation, Resources, TaskState, Units
+from taskorch.model import Agent, Explanation, Quota, Resources, TaskState, Units
 
 S = TaskState
 #: A second.
@@ -350,6 +351,11 @@ class Machine:
 
     def expire(self, older_than: int) -> list[str]:
         return self.do(ExpireTasks(older_than))
+
+    def change_quotas(self, *quotas: Quota) -> list[str]:
+        """Let those who are named have these quotas; ids of what starts."""
+        changes = tuple((*quota.subject, quota.limits) for quota in quotas)
+        return self.do(ChangeQuotas(changes))
 
     def change_pools(self, *, gone: tuple[str, ...] = (), **totals: float) -> list[str]:
         """Let there be so much; ids of what starts."""

@@ -21,7 +21,7 @@ from taskorch.kernel import (
     fold,
     recover,
 )
-from taskorch.model import TERMINAL, Resources, TaskState
+from taskorch.model import TERMINAL, Quota, Resources, TaskState
 
 S = TaskState
 LIVE = tuple(state for state in S if state not in TERMINAL)
@@ -318,6 +318,17 @@ class Run:
             name = self.dice.choice(["cpu", "gpu", "memory_mb"])
             self.machine.allocate(f"h{self.count}", **{name: self.dice.choice([1, 2])})
 
+    def change_quotas(self) -> None:
+        """Some may have more or less than before, maybe less than they have."""
+        dice = self.dice
+        most = dice.choice([None, None, 0, 1, 2, 3])
+        cpu = dice.choice([{}, {"cpu": 1}, {"cpu": 3}, {"cpu": 4, "memory_mb": 2}])
+        if dice.random() < 0.2:
+            self.machine.change_quotas(Quota(owner="ann", resources=cpu))
+        else:
+            quota = Quota(type=dice.choice(NAMES), resources=cpu, max_parallel=most)
+            self.machine.change_quotas(quota)
+
     def beat(self) -> None:
         """The agent that lives elsewhere gives a sign of life, complete or not."""
         kernel, now = self.machine.kernel, self.machine.now
@@ -409,7 +420,7 @@ class Run:
             + [self.crash]
             + [self.add_parents] * 2
             + [self.emit] * 2
-            + [self.change_pools, self.by_hand] * 2
+            + [self.change_pools, self.by_hand, self.change_quotas] * 2
             + [self.end_again, self.cancel, self.decide, self.rerun, self.expire]
             + [self.join, self.whims, self.fault, self.explained]
         )()
@@ -504,6 +515,8 @@ class Run:
         kernel.claims.clear()
         for name in list(kernel.allocations):
             machine.release(name)
+        machine.change_quotas(*(Quota(type=name) for name in NAMES))
+        machine.change_quotas(Quota(owner="ann"))
         machine.change_pools(cpu=4, gpu=1, memory_mb=3)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
         machine.agent("all", "x", "y", "z", capacity=plenty)

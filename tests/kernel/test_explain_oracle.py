@@ -217,6 +217,14 @@ class Oracle:
         else:
             kernel.pools.setdefault(name, PoolRow(name, 0)).total = need - less
 
+    def lift_quota(
+        self, kernel: Kernel, _: TaskRow, blocker: Blocker, less: int
+    ) -> None:
+        need = round((blocker.need or 0) * 1e6)
+        pool = kernel.pools[f"quota:{blocker.name}"]
+        pool.total = pool.used + need - less
+        kernel.agents_version += 1
+
     def remedy(self, kernel: Kernel, row: TaskRow, remedy: Remedy) -> bool:
         """Do for real what *remedy* says, if there is more than one way to do it."""
         match remedy.kind:

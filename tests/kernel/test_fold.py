@@ -22,6 +22,7 @@ from taskorch.events import (
     EventEmitted,
     OrchestratorStarted,
     PoolsChanged,
+    QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
     SlotLeaked,
@@ -46,7 +47,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
-from taskorch.model import Resources
+from taskorch.model import Quota, Resources
 
 GRACE = 10 * SEC
 
@@ -391,6 +392,24 @@ def other_pools(m):
     m.change_pools(gone=("coal", "anvil"))
 
 
+def bounded(m):
+    m.submit_all("one", "two", "three", resources=Resources(cpu=0.5))
+    m.submit("leaks", requires=("x",))
+    m.cancel("leaks")
+    m.after(GRACE)
+    m.allocate("lab", cpu=0.5)
+    m.change_quotas(
+        Quota(type="call", resources={"cpu": 1}, max_parallel=2),
+        Quota(owner="ann", resources={"cpu": 1}),
+    )
+    m.end("one")
+
+
+def bounded_otherwise(m):
+    bounded(m)
+    m.change_quotas(Quota(type="call", max_parallel=2), Quota(owner="ann"))
+
+
 def taken_by_hand(m):
     m.allocate("lab", cpu=1)
     m.allocate("later", "bob", cpu=2)
@@ -432,6 +451,7 @@ STORIES = {
     AgentReturned: [back],
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
+    QuotasChanged: [bounded, bounded_otherwise],
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }

@@ -170,6 +170,7 @@ def told_by(kernel, now):
         kernel.add_agent(agent.info, now)
     plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
     kernel.add_agent(Agent("all", ("x", "y", "z"), capacity=plenty), now)
+    kernel.change_quotas([(*whose, ()) for whose in kernel.quotas], now)
     for row in list(kernel.allocations.values()):
         kernel.release_allocation(row, now)
     kernel.change_pools(Resources(cpu=4, gpu=1, memory_mb=3).units, now)

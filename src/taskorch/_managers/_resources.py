@@ -15,8 +15,23 @@ from taskorch.errors import (
     UnsatisfiableError,
     WouldBlockError,
 )
-from taskorch.kernel import AllocationRow, Claim, holders_of, pool_shortage
-from taskorch.model import PoolUsage, Resources, Units, check_seconds, to_seconds
+from taskorch.kernel import (
+    AllocationRow,
+    Claim,
+    holders_of,
+    limits_of,
+    pool_shortage,
+)
+from taskorch.model import (
+    TASKS,
+    PoolUsage,
+    Quota,
+    QuotaUsage,
+    Resources,
+    Units,
+    check_seconds,
+    to_seconds,
+)
 from taskorch.model._ids import check_id
 from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
@@ -29,6 +44,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _SCALE: Final = 1_000_000
+_QUOTA: Final = "quota:"
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -126,6 +142,10 @@ class ResourceManager:
             InvalidTaskError: They are no resources.
         """
         totals = Resources.of(resources).totals()
+        for name, _ in totals:
+            if name.startswith(_QUOTA):
+                msg = f"resource {name!r}: no pool has a name that begins so"
+                raise InvalidTaskError(msg, hint="set_quotas() sets quotas")
         rt = self._rt
         rt.step(lambda now: rt.kernel.change_pools(totals, now), keep=True)
 
@@ -142,6 +162,8 @@ class ResourceManager:
         found: dict[str, PoolUsage] = {}
         with rt.lock:
             for name, pool in rt.kernel.pools.items():
+                if pool.is_quota:
+                    continue
                 held = holders_of(rt.kernel, name) if holders and pool.used else []
                 found[name] = PoolUsage(
                     pool.total / _SCALE,
@@ -149,6 +171,50 @@ class ResourceManager:
                     ReadOnly({who: units / _SCALE for who, units in held}),
                 )
         return ReadOnly(found)
+
+    def set_quotas(self, *quotas: Quota) -> None:
+        """
+        Say how much all tasks of a type, or an owner, may have at once; from now on.
+
+        Nothing is taken from anybody: where more is in use already, nothing new is
+        granted until enough has been given back.
+
+        Args:
+            quotas: Each takes the place of the one that there was for the same type or
+                owner; one without limits lifts it. The others stay.
+
+        Raises:
+            InvalidTaskError: Something is no quota.
+        """
+        for quota in quotas:
+            if not isinstance(quota, Quota):
+                msg = f"set_quotas() takes quotas, not {show(quota)}"
+                hint = "set_quotas(Quota(type='render', resources={'cpu': 4}))"
+                raise InvalidTaskError(msg, hint=hint)
+        changes = [(*quota.subject, quota.limits) for quota in quotas]
+        rt = self._rt
+        rt.step(lambda now: rt.kernel.change_quotas(changes, now), keep=True)
+
+    def quotas(self) -> list[QuotaUsage]:
+        """The quotas, and how much of each is in use, all of one instant."""
+        rt = self._rt
+        rt.look_up()
+        found = []
+        with rt.lock:
+            kernel = rt.kernel
+            for (kind, subject), bounds in kernel.quotas.items():
+                used = {what: kernel.pools[name].used for name, what in bounds}
+                limits = dict(limits_of(kernel, (kind, subject)))
+                most = limits.pop(TASKS, None)
+                quota = Quota(
+                    **{kind: subject},
+                    resources={k: units / _SCALE for k, units in limits.items()},
+                    max_parallel=None if most is None else most // _SCALE,
+                )
+                running = used.pop(TASKS, 0) // _SCALE
+                amounts = {what: units / _SCALE for what, units in used.items()}
+                found.append(QuotaUsage(quota, Resources(**amounts), running))
+        return found
 
     def allocate(
         self,
@@ -314,14 +380,16 @@ class ResourceManager:
             ResourcesTakenError: Always.
         """
         kernel = self._rt.kernel
-        short = pool_shortage(kernel, claim.units)
+        short = pool_shortage(kernel, kernel.claimed(claim))
         # What was short may have come free, a moment too late.
-        name, units = short or claim.units[0]
-        pool = kernel.pools[name]
+        pool_name, units = short or claim.units[0]
+        pool = kernel.pools[pool_name]
         free = max(0, pool.total - pool.used) / _SCALE
-        who = tuple(holder for holder, _ in holders_of(kernel, name))
+        who = tuple(holder for holder, _ in holders_of(kernel, pool_name))
+        name = pool_name.rpartition(":")[2] if pool.is_quota else pool_name
+        whose = f" of the quota of {claim.owner!r}" if pool.is_quota else ""
         msg = f"{units / _SCALE:g} {name} was asked for, and {free:g} of "
-        msg += f"{pool.total / _SCALE:g} is free"
+        msg += f"{pool.total / _SCALE:g}{whose} is free"
         raise ResourcesTakenError(
             msg, resource=name, need=units / _SCALE, free=free, holders=who
         )

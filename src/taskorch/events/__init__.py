@@ -33,6 +33,7 @@ from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStoppe
 from taskorch.events._catalogue import PerformanceReported as PerformanceReported
 from taskorch.events._catalogue import PolicySlow as PolicySlow
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged
+from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
 from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated
 from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased

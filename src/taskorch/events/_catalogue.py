@@ -714,6 +714,20 @@ class PoolsChanged(Event):
 
 
 @frozen
+class QuotasChanged(Event):
+    """
+    Some may have more or less at once than before.
+
+    Attributes:
+        quotas: Whom each is for (`type` or `owner`, and which), and its limits, in
+            millionths, in which `tasks` is how many may run at once; without limits,
+            there is no quota any more.
+    """
+
+    quotas: tuple[tuple[str, str, Units], ...]
+
+
+@frozen
 class ResourcesAllocated(Event):
     """
     Somebody has taken resources from the pools by hand.
@@ -925,6 +939,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AgentLost,
     AgentReturned,
     PoolsChanged,
+    QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

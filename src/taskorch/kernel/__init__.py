@@ -20,6 +20,7 @@ from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted
+from taskorch.kernel._books import without_quotas as without_quotas
 from taskorch.kernel._control import is_missing as is_missing
 from taskorch.kernel._deciders import Deciders as Deciders
 from taskorch.kernel._deciders import PolicyFault as PolicyFault
@@ -53,6 +54,7 @@ from taskorch.kernel._latest_finish import assumed as assumed
 from taskorch.kernel._latest_finish import latest_finish_first as latest_finish_first
 from taskorch.kernel._latest_finish import typical_ns as typical_ns
 from taskorch.kernel._options import Change as Change
+from taskorch.kernel._quotas import limits_of as limits_of
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import SKIPPED as SKIPPED

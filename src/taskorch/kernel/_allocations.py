@@ -18,13 +18,18 @@ from taskorch.model import Units
 
 def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
     """Grant *claim* if there is all that it asks for; whether there is."""
-    if _books.pool_shortage(kernel, claim.units) is not None:
+    if _books.pool_shortage(kernel, need_of(kernel, claim)) is not None:
         return False
     before = _in_use(kernel, claim.units)
     fields = claim.id, claim.owner, claim.units
     kernel.note(ResourcesAllocated, now, *fields, before)
     claim.granted = grant(kernel, *fields, now)
     return True
+
+
+def need_of(kernel: KernelState, claim: Claim) -> Units:
+    """What *claim* would hold, of the quotas of its owner too."""
+    return _charged(kernel, claim.owner, claim.units)
 
 
 def wait(kernel: KernelState, claim: Claim) -> None:
@@ -71,16 +76,21 @@ def grant(
     kernel: KernelState, allocation_id: str, owner: str, units: Units, now: int
 ) -> AllocationRow:
     """*owner* holds *units* from now on."""
-    row = AllocationRow(allocation_id, owner, units, now)
+    alloc = _charged(kernel, owner, units)
+    row = AllocationRow(allocation_id, owner, alloc, now)
     kernel.allocations[allocation_id] = row
-    _books.acquire(kernel, kernel.by_hand, units)
+    _books.acquire(kernel, kernel.by_hand, alloc)
     return row
 
 
 def _give_back(kernel: KernelState, row: AllocationRow) -> None:
     del kernel.allocations[row.id]
-    _books.release(kernel, kernel.by_hand, row.units)
+    _books.release(kernel, kernel.by_hand, row.alloc)
     _queue.ask_again(kernel)
+
+
+def _charged(kernel: KernelState, owner: str, units: Units) -> Units:
+    return _books.charged(_books.bounds_of(kernel, (("owner", owner),)), units)
 
 
 def _in_use(kernel: KernelState, units: Units) -> Units:

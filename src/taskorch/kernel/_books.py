@@ -6,15 +6,60 @@ What is held and what is free: the predicates of scheduling, and the books.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from taskorch.kernel import _parking
-from taskorch.kernel._rows import AgentRow, Bucket
+from taskorch.kernel._rows import QUOTA, AgentRow, Bucket, Spec
 from taskorch.kernel._state import KernelState
-from taskorch.model import Units
+from taskorch.model import TASKS, Units
+
+#: One task, as a quota counts it.
+ONE: Final = 1_000_000
 
 
 def wanted(bucket: Bucket, agent: AgentRow) -> Units:
     """What a task of *bucket* holds on *agent*: its own request, or the agent's."""
-    return bucket.spec.resources or agent.request
+    need = bucket.spec.resources or agent.request
+    return charged(bucket.bounds, need) if bucket.bounds else need
+
+
+def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Those whose quotas hold for tasks of *spec*."""
+    return (("type", spec.type),)
+
+
+def bounds_of(
+    kernel: KernelState, whose: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """The pools of the quotas of *whose*, and of what each says how much."""
+    quotas = kernel.quotas
+    return tuple(bound for one in whose for bound in quotas.get(one, ()))
+
+
+def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
+    """*alloc*, and as much of the pools of the quotas that hold for it."""
+    found, held = list(alloc), dict(alloc)
+    for pool, resource in bounds:
+        units = ONE if resource == TASKS else held.get(resource, 0)
+        if units:
+            found.append((pool, units))
+    return tuple(sorted(found))
+
+
+def without_quotas(alloc: Units) -> Units:
+    """*alloc* without what it has of quotas."""
+    return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
+
+
+def of_quotas(alloc: Units) -> Units:
+    """What *alloc* has of quotas."""
+    return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
+
+
+def quota_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
+    """The first quota that *need* would exceed: the name of its pool, and how much."""
+    return pool_shortage(kernel, of_quotas(need))
 
 
 def has_slot(agent: AgentRow) -> bool:
@@ -54,7 +99,8 @@ def too_small(
     Returns:
         The resource, what is needed, the most there is, and where that is.
     """
-    for name, need in wanted(bucket, agent):
+    # A quota that is too small may be raised: its tasks wait.
+    for name, need in bucket.spec.resources or agent.request:
         pool, own = kernel.pools.get(name), agent.capacity.get(name)
         if own is not None and own < need:
             return name, need, own, f"on agent {agent.name}"

@@ -34,6 +34,8 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         names, reason, reusable = kernel.deciders.match(row, agents, now)
         bucket.matching = [kernel.agents[name] for name in names]
         bucket.match_reason = reason
+    whose = _books.subjects(bucket.spec) if kernel.quotas else ()
+    bucket.bounds = _books.bounds_of(kernel, whose)
     bucket.agents = [
         agent
         for agent in bucket.matching
@@ -95,7 +97,7 @@ def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
     One that may grant less than is asked is asked even if a pool has too little.
     """
     need = bucket.spec.resources
-    if not need:
+    if not need or bucket.bounds:
         return [agent for agent in bucket.agents if _has_room(kernel, bucket, agent)]
     if kernel.rigid and _books.pool_shortage(kernel, need) is not None:
         # A shortage of a pool is the same for all agents.
@@ -109,12 +111,14 @@ def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
 
 
 def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
-    """As `with_room`, of tasks that do not say what they need."""
+    """As `with_room`, of tasks that may need something else on each agent."""
     if agent.running >= agent.limit:
         return False
     need = _books.wanted(bucket, agent)
     if not need:
         return True
+    if bucket.bounds and _books.quota_shortage(kernel, need) is not None:
+        return False
     return _books.shortage(agent, need) is None and (
         not kernel.rigid or _books.pool_shortage(kernel, need) is None
     )
@@ -139,7 +143,8 @@ def _try(
     while left:
         agent, reason, keep_route = deciders.route(row, left, now)
         need = _books.wanted(bucket, agent)
-        pooled = in_pools(kernel, need)
+        asked = _books.without_quotas(need) if bucket.bounds else need
+        pooled = in_pools(kernel, asked)
         granted, refusal, keep_alloc = deciders.allocate(row, agent, pooled, now)
         if granted is not None:
             if (
@@ -154,9 +159,11 @@ def _try(
                 bucket.route = agent
                 bucket.route_reason = reason
                 bucket.route_version = kernel.agents_version
-            if len(pooled) < len(need):
-                own = (pair for pair in need if pair[0] not in kernel.pools)
+            if len(pooled) < len(asked):
+                own = (pair for pair in asked if pair[0] not in kernel.pools)
                 granted = tuple(sorted((*granted, *own)))
+            if bucket.bounds:
+                granted = _books.charged(bucket.bounds, granted)
             start(kernel, row, agent, granted, now, reason)
             return None
         left.remove(agent)
@@ -257,7 +264,9 @@ def _place_of(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Place:
         if units not in places:
             places[units] = Place(agent=agent, name=name, need=units)
         return places[units]
-    short = _books.pool_shortage(kernel, need)
+    # An allocator may do with less than the pools have, but no quota is exceeded.
+    short = _books.quota_shortage(kernel, need) if bucket.bounds else None
+    short = short or _books.pool_shortage(kernel, need)
     assert short is not None  # noqa: S101 - it has no room
     name, units = short
     pool = kernel.pools[name]

@@ -28,6 +28,7 @@ from taskorch.events import (
     Fact,
     OrchestratorStarted,
     PoolsChanged,
+    QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
     SlotRecovered,
@@ -49,6 +50,7 @@ from taskorch.kernel import (
     _pools,
     _queue,
     _quick,
+    _quotas,
     _tick,
     _waits,
 )
@@ -289,6 +291,7 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentLost: _lost,
     AgentReturned: _back,
     PoolsChanged: _pools.changed,
+    QuotasChanged: _quotas.changed,
     ResourcesAllocated: _allocations.allocated,
     ResourcesReleased: _allocations.released,
     OrchestratorStarted: _epoch,
@@ -452,7 +455,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             for name, pool in kernel.pools.items()
         }
         for name, row in kernel.allocations.items():
-            said[f"allocation {name}"] = (row.owner, row.units, row.since_ns)
+            said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
         for name, agent in kernel.agents.items():
             used = {k: v for k, v in agent.used.items() if v}
             records = {

@@ -90,7 +90,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
         for agent, row in _holding(kernel)
     ]
     held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
-    held += [(kernel.by_hand, row.units, 0) for row in kernel.allocations.values()]
+    held += [(kernel.by_hand, row.alloc, 0) for row in kernel.allocations.values()]
     for agent, alloc, taken in held:
         slots[agent.name] += taken
         for name, units in alloc:

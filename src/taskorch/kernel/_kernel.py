@@ -25,6 +25,7 @@ from taskorch.kernel import (
     _pools,
     _queue,
     _quick,
+    _quotas,
     _tick,
 )
 from taskorch.kernel._state import KernelState
@@ -90,6 +91,8 @@ class Kernel(KernelState):
 
     # How much there is, and what people take of it by hand.
     change_pools: Final = _pools.change
+    change_quotas: Final = _quotas.change
+    claimed: Final = _allocations.need_of
     allocate: Final = _allocations.allocate
     await_allocation: Final = _allocations.wait
     withdraw: Final = _allocations.withdraw

@@ -28,6 +28,8 @@ from taskorch.model import (
 )
 from taskorch.model._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 
+#: Pools whose names begin so are those of quotas.
+QUOTA: Final = "quota:"
 #: The built-in agent, which runs plain functions and programs.
 LOCAL: Final = "local"
 
@@ -397,10 +399,12 @@ class AgentRow:
 class PoolRow:
     """One resource."""
 
-    __slots__ = ("name", "owed", "parked", "short", "total", "used", "view")
+    __slots__ = ("is_quota", "name", "owed", "parked", "short", "total", "used", "view")
 
     def __init__(self, name: str, total: int) -> None:
         self.name: str = name
+        #: Whether it says how much those of a kind may have: see `_quotas`.
+        self.is_quota: bool = name.startswith(QUOTA)
         self.total: int = total
         self.used: int = 0
         #: How much more than the total was held when that became less.
@@ -501,8 +505,14 @@ class AllocationRow:
 
     id: str
     owner: str
-    units: Units
+    #: What it holds, of quotas too.
+    alloc: Units
     since_ns: int
+
+    @property
+    def units(self) -> Units:
+        """What was asked for."""
+        return tuple(pair for pair in self.alloc if not pair[0].startswith(QUOTA))
 
 
 @attrs.define(eq=False)
@@ -543,6 +553,7 @@ class Bucket:
     __slots__ = (
         "agents",
         "agents_version",
+        "bounds",
         "caller",
         "checked",
         "entry",
@@ -589,6 +600,8 @@ class Bucket:
         #: The version that they hold for; -1: they cannot be kept.
         self.agents_version: int = -1
         self.match_reason: str = ""
+        #: The quotas that hold for it: a pool, and of what it says how much.
+        self.bounds: tuple[tuple[str, str], ...] = ()
         #: The version for which it is known that somebody can do its tasks.
         self.checked: int = -1
         #: The agent, where router and allocator need not be asked again.

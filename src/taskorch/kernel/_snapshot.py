@@ -33,7 +33,7 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.kernel import _allocations, _application, _dependencies
+from taskorch.kernel import _allocations, _application, _dependencies, _quotas
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
@@ -89,7 +89,15 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "gone": list(gone),
         "gone_places": [row.seq for row in gone.values()],
         "agents": [_agent_out(agent) for agent in kernel.agents.values()],
-        "pools": [[name, pool.total] for name, pool in kernel.pools.items()],
+        "pools": [
+            [name, pool.total]
+            for name, pool in kernel.pools.items()
+            if not pool.is_quota
+        ],
+        "quotas": [
+            [*subject, [[what, kernel.pools[name].total] for name, what in bounds]]
+            for subject, bounds in kernel.quotas.items()
+        ],
         "allocations": [
             [row.id, row.owner, _units_out(row.units), row.since_ns]
             for row in kernel.allocations.values()
@@ -191,6 +199,13 @@ class Restoration:
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
+        _quotas.apply(
+            kernel,
+            [
+                (kind, subject, tuple((what, units) for what, units in limits))
+                for kind, subject, limits in state["quotas"]
+            ],
+        )
         for name, owner, units, since_ns in state["allocations"]:
             held = _resources_in(units).units
             _allocations.grant(kernel, name, owner, held, since_ns)
@@ -315,6 +330,8 @@ class Restoration:
             _count_agent(kernel.agents[told["name"]], told)
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
+        # Of what began before there was a quota, no fact that was folded says that.
+        _quotas.recharge(kernel)
         for pool in kernel.pools.values():
             pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])

@@ -122,7 +122,8 @@ class KernelView:
 
     def pools(self) -> dict[str, PoolView]:
         """All pools, by name."""
-        return {name: pool.view for name, pool in self._kernel.pools.items()}
+        pools = self._kernel.pools.items()
+        return {name: pool.view for name, pool in pools if not pool.is_quota}
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
@@ -183,6 +184,8 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
+        #: The quotas: of each that has one, its pools, and what each of them bounds.
+        self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: What people hold, and as whose: as if they ran it on an agent.
         self.allocations: dict[str, AllocationRow] = {}
         self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
@@ -339,6 +342,7 @@ class KernelState:
         return {
             name: PoolStats(pool.total / 1e6, pool.used / 1e6)
             for name, pool in self.pools.items()
+            if not pool.is_quota
         }
 
     def quiescent(self) -> bool:

@@ -30,6 +30,8 @@ from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._quota import TASKS as TASKS
+from taskorch.model._quota import Quota as Quota
 from taskorch.model._reference import Reference as Reference
 from taskorch.model._resources import Resources as Resources
 from taskorch.model._resources import Units as Units
@@ -60,6 +62,7 @@ from taskorch.model._task import Task as Task
 from taskorch.model._task import call_type as call_type
 from taskorch.model._task import task_of_call as task_of_call
 from taskorch.model._usage import PoolUsage as PoolUsage
+from taskorch.model._usage import QuotaUsage as QuotaUsage
 from taskorch.model._wait import RAISE as RAISE
 from taskorch.model._wait import Wait as Wait
 from taskorch.model._wait import check_event as check_event

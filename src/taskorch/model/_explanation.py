@@ -34,16 +34,16 @@ class Remedy:
 
     Attributes:
         kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
-            `release`, `raise_concurrency`, `enlarge_pool`, `add_agent`, `agent_back`,
-            `policy` or `journal`.
+            `release`, `raise_quota`, `raise_concurrency`, `enlarge_pool`, `add_agent`,
+            `agent_back`, `policy` or `journal`.
         detail: One sentence, for people: what to do.
         tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
             order. `complete`: those that are to complete. `free`: those whose end is
             enough, allocations by hand among them. `release`: the allocations.
         name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
             `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
-        amount: `free`: how much more. `raise_concurrency`, `enlarge_pool`: the new
-            value.
+        amount: `free`: how much more. `raise_quota`, `raise_concurrency`,
+            `enlarge_pool`: the new value.
         seconds: `wait`: for how long.
         capabilities: `add_agent`: what it can do.
         resources: `add_agent`: the capacity that it needs; nothing where the pools are
@@ -74,8 +74,8 @@ class Blocker:
 
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-            `resource`, `allocator`, `veto`, `suspended`, `decision`, `stopping`,
-            `not_started`, `journal` or `terminal`.
+            `resource`, `quota`, `allocator`, `veto`, `suspended`, `decision`,
+            `stopping`, `not_started`, `journal` or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, an agent, a capability, a task.
         need: How much is needed; None if that is no amount.
@@ -265,8 +265,8 @@ class Stuck:
     Tasks that cannot proceed as things stand, all for one reason.
 
     Attributes:
-        kind: `dependency`, `capability`, `resource`, `agent`, `waiting`, `allocation`,
-            `suspended`, `decision`, `event` or `gone`.
+        kind: `dependency`, `capability`, `resource`, `quota`, `agent`, `waiting`,
+            `allocation`, `suspended`, `decision`, `event` or `gone`.
         detail: One sentence, for people: why.
         tasks: Ids of all of them, those that wait for others of them included.
         remedies: What would let them proceed: any one of these.

@@ -6,9 +6,28 @@ from collections.abc import Mapping
 
 from taskorch._frozen import frozen
 from taskorch._visible import visible
+from taskorch.model._quota import Quota
 from taskorch.model._read_only import ReadOnly
+from taskorch.model._resources import Resources
 
 _NOBODY: Mapping[str, float] = ReadOnly({})
+
+
+@frozen
+class QuotaUsage:
+    """
+    A quota, and how much of it is in use.
+
+    Attributes:
+        quota: The quota.
+        used: How much is held of what it bounds; more than it allows, if it became less
+            meanwhile.
+        running: How many run, if it bounds that; else 0.
+    """
+
+    quota: Quota
+    used: Resources
+    running: int = 0
 
 
 @frozen

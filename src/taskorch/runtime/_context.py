@@ -17,6 +17,7 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.executors._remote import HERE
+from taskorch.kernel import without_quotas
 from taskorch.model import Missing, Resources, TaskState
 from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
@@ -174,7 +175,7 @@ class AttemptContext:
     @property
     def allocation(self) -> Resources:
         """What the attempt holds."""
-        return Resources.from_units(self._row.alloc)
+        return Resources.from_units(without_quotas(self._row.alloc))
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

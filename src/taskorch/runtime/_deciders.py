@@ -602,7 +602,7 @@ class PolicyDeciders:
         known, pools = self._pools
         if known is not self.kernel.pools:
             known = self.kernel.pools
-            pools = MappingProxyType({name: pool.view for name, pool in known.items()})
+            pools = MappingProxyType(self.kernel.context.view.pools())
             self._pools = known, pools
         try:
             ask = self.parts.allocator.allocate

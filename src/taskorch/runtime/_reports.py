@@ -10,7 +10,7 @@ import attrs
 
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
-from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of
+from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of, without_quotas
 from taskorch.model import (
     TERMINAL,
     AgentStats,
@@ -107,7 +107,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         attempts=row.attempt,
         history=history,
         agent_id=None if row.agent is None else row.agent.name,
-        allocation=Resources.from_units(row.alloc),
+        allocation=Resources.from_units(without_quotas(row.alloc)),
         blocked_by=blocked_by,
         priority=0 if extra is None else extra.priority,
         progress=None if work._extra is None else work._extra.progress,

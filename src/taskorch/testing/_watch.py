@@ -54,6 +54,7 @@ from taskorch.events import (
     LateResultIgnored,
     OrchestratorStarted,
     PoolsChanged,
+    QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
     SlotLeaked,
@@ -255,7 +256,8 @@ class _Books:
         #: How much there is in the pools.
         self.totals = totals
         #: What people hold.
-        self.allocations: dict[str, Units] = {}
+        self.allocations: dict[str, tuple[str, Units]] = {}
+        self.quotas: dict[tuple[str, str], Units] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
@@ -353,6 +355,8 @@ class _Books:
         if seen.timeout is not None:
             seen.timer = now + seen.timeout
             heappush(self.dues, (seen.timer, task_id, "timeout"))
+        if alloc != self.charged(alloc, "type", seen.type):
+            _breach("capacity", f"{task_id} began, and its quota does not know of it")
         self.hold(agent, alloc, 1)
         self.grant(task_id, alloc)
         self.touched[task_id] = None
@@ -642,15 +646,54 @@ class _Books:
         name = event.allocation_id
         if name in self.allocations:
             _breach("released", f"allocation {name} was granted twice")
-        self.allocations[name] = event.resources
-        self.hold("", event.resources, 0)
-        self.grant(name, event.resources)
+        alloc = self.charged(event.resources, "owner", event.owner)
+        self.allocations[name] = event.owner, alloc
+        self.hold("", alloc, 0)
+        self.grant(name, alloc)
 
     def release_by_hand(self, event: ResourcesReleased) -> None:
         name = event.allocation_id
-        if self.allocations.pop(name, None) != event.resources:
+        _, alloc = self.allocations.pop(name, ("", ()))
+        if _of_pools(alloc) != event.resources:
             _breach("released", f"allocation {name} was not held")
-        self.give_back("", event.resources, 0)
+        self.give_back("", alloc, 0)
+
+    def charged(self, alloc: Units, kind: str, who: str) -> Units:
+        """*alloc*, and what it has of the quota of *who*."""
+        held = dict(_of_pools(alloc))
+        for what, _ in self.quotas.get((kind, who), ()):
+            units = 1_000_000 if what == "tasks" else held.get(what, 0)
+            if units:
+                held[f"quota:{kind}={who}:{what}"] = units
+        return tuple(sorted(held.items()))
+
+    def change_quotas(self, event: QuotasChanged) -> None:
+        for kind, who, limits in event.quotas:
+            for what, _ in self.quotas.pop((kind, who), ()):
+                del self.totals[f"quota:{kind}={who}:{what}"]
+            if limits:
+                self.quotas[kind, who] = limits
+            for what, units in limits:
+                self.totals[f"quota:{kind}={who}:{what}"] = units
+        for task_id, seen in self.tasks.items():
+            if seen.under_way and (task_id, seen.attempt) not in self.leaks:
+                alloc = self.charged(seen.alloc, "type", seen.type)
+                self.swap(seen.agent, seen.alloc, alloc)
+                seen.alloc = alloc
+        for key, (agent, had, slots) in self.leaks.items():
+            alloc = self.charged(had, "type", self.tasks[key[0]].type)
+            self.swap(agent, had, alloc)
+            self.leaks[key] = agent, alloc, slots
+        for name, (owner, had) in self.allocations.items():
+            alloc = self.charged(had, "owner", owner)
+            self.swap("", had, alloc)
+            self.allocations[name] = owner, alloc
+        self.freed = True
+
+    def swap(self, agent: str, had: Units, has: Units) -> None:
+        """What counts against quotas is something else now."""
+        self.hold(agent, tuple((name, -units) for name, units in had), 0)
+        self.hold(agent, has, 0)
 
     def change_pools(self, event: PoolsChanged) -> None:
         for name in event.gone:
@@ -688,6 +731,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
     PoolsChanged: _Books.change_pools,
+    QuotasChanged: _Books.change_quotas,
     ResourcesAllocated: _Books.allocate,
     ResourcesReleased: _Books.release_by_hand,
 }
@@ -977,6 +1021,11 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
         and (not agent.capacity or shortage(agent, wanted(bucket, agent)) is None)
         for agent in bucket.agents
     )
+
+
+def _of_pools(alloc: Units) -> Units:
+    """What *alloc* has of pools, and not of quotas."""
+    return tuple(pair for pair in alloc if not pair[0].startswith("quota:"))
 
 
 def _breach(law: str, message: str) -> None:

@@ -19,6 +19,7 @@ from taskorch.model import (
     Join,
     OnParentFailure,
     Program,
+    Quota,
     Resources,
     RetryPolicy,
     Task,
@@ -347,9 +348,27 @@ class Workload:
                 give = partial(self._give_back, f"h{number}")
                 made = Command(-number, later, "give back", f"h{number}", give)
                 self.commands.append(made)
+            elif random.random() < 0.3:  # noqa: PLR2004 - some
+                quota = Quota(
+                    type=random.choice(TYPES),
+                    resources={name: amount},
+                    max_parallel=random.choice([None, 0, 1, 3]),
+                )
+                kind, act = "bound", partial(self._bound, quota)
             when = random.random() * end
             self.commands.append(Command(number, when, kind, f"{name} {amount}", act))
         self.commands.sort(key=lambda command: command.at)
+
+    def _bound(self, quota: Quota) -> None:
+        """A type of task may have more or less at once than before."""
+
+        def act() -> None:
+            life = self._simulation.world.life
+            if life is not None:
+                change = (*quota.subject, quota.limits)
+                life.kernel.change_quotas([change], life.now())
+
+        self._simulation.world.do(act)
 
     def _take(self, allocation_id: str, name: str, amount: int) -> None:
         """Somebody takes from a pool by hand, if it is free."""
@@ -617,6 +636,8 @@ class Workload:
         simulation.run()
         simulation.resize(_POOLS)
         life = simulation.world.life
+        for kind in TYPES:
+            self._bound(Quota(type=kind))
         for allocation_id in [] if life is None else list(life.kernel.allocations):
             self._give_back(allocation_id)
         simulation.agent(

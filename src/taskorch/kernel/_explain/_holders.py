@@ -46,7 +46,7 @@ def leaked_shares(kernel: KernelState) -> list[Share]:
 def shares_by_hand(kernel: KernelState) -> list[Share]:
     """What people hold."""
     return [
-        (f"allocation {row.id} (of {row.owner})", kernel.by_hand, 0, row.units)
+        (f"allocation {row.id} (of {row.owner})", kernel.by_hand, 0, row.alloc)
         for row in kernel.allocations.values()
     ]
 

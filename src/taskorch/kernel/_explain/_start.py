@@ -13,9 +13,9 @@ from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
-from taskorch.kernel._rows import AgentRow, TaskRow
+from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import Blocker, Remedy, Resources, TaskState, Units
+from taskorch.model import TASKS, Blocker, Remedy, Resources, TaskState, Units
 from taskorch.model._explanation import some
 
 #: Agents without room that are named: any one of them is enough.
@@ -158,6 +158,8 @@ class Start:
                 found += self._resource(name, units, total, used, agent, own=True)
             elif name not in kernel.pools:
                 found += self._resource(name, units, 0, 0, agent)
+        found += self._quotas(_books.of_quotas(need))
+        need = _books.without_quotas(need)
         pools = self._pools(need, agent)
         if not kernel.rigid:
             # The allocator may grant less than is asked, so only its answer counts.
@@ -180,6 +182,45 @@ class Start:
                 name, units, pools[name].total, pools[name].used, agent
             )
         ]
+
+    def _quotas(self, need: Units) -> list[_Short]:
+        """The quotas that *need* would exceed."""
+        found: list[_Short] = []
+        for name, units in need:
+            pool = self._kernel.pools[name]
+            if units > pool.total - pool.used:
+                hopeless = units > pool.total
+                blocker = partial(self._quota, pool, units)
+                found.append(_Short(blocker, hopeless=hopeless))
+        return found
+
+    def _quota(self, pool: PoolRow, units: int) -> Blocker:
+        """The quota of *pool* leaves less than *units*."""
+        subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
+        kind, _, who = subject.partition("=")
+        total, used, need = pool.total / 1e6, pool.used / 1e6, units / 1e6
+        detail = (
+            f"The quota of {kind} {who!r} is {total:g} {what} at once: {used:g} is in "
+            f"use, and it needs {need:g}."
+        )
+        missing = units - (max(pool.total, units) - pool.used)
+        held = self._holders_of(pool.name, missing) if missing > 0 else []
+        more = (pool.used + units) / 1e6
+        limit = f"resources={{{what!r}: {more:g}}}"
+        if what == TASKS:
+            limit = f"max_parallel={more:g}"
+        words = f"Raise it: orch.resources.set_quotas(Quota({kind}={who!r}, {limit}))."
+        remedy = Remedy("raise_quota", words, name=what, amount=more)
+        ends = () if pool.total < units else _free(what, missing, held)
+        return Blocker(
+            "quota",
+            detail,
+            pool.name.removeprefix(QUOTA),
+            need,
+            max(0.0, total - used),
+            _names(held),
+            remedies=(*ends, remedy),
+        )
 
     def _refusal(self, agent: AgentRow, need: Units, *, others: bool) -> list[_Short]:
         """
@@ -336,7 +377,9 @@ class Start:
             remedy = _enlarge(name, need)
             if own and agent is not None:
                 place = f"on agent {where}"
-                remedy = self._add_agent(_books.wanted(self._bucket, agent))
+                remedy = self._add_agent(
+                    _books.without_quotas(_books.wanted(self._bucket, agent))
+                )
             most = total / 1e6
             detail = (
                 f"It asks for {needs:g} {name}, and the most there is, {place}, is "

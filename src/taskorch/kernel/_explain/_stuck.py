@@ -216,7 +216,7 @@ class Search:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, self._now)
         cause = None
-        if not bucket.agents:
+        if not bucket.agents or self._is_beyond_quota(bucket):
             found = Start(kernel, row, self._now).impossible()
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
@@ -227,6 +227,14 @@ class Search:
             # Of the next one, the registry may say something else.
             return None
         return cause
+
+    def _is_beyond_quota(self, bucket: Bucket) -> bool:
+        """Whether every task of *bucket* is more than its quota allows at all."""
+        pools = self._kernel.pools
+        return bool(bucket.bounds) and all(
+            any(units > pools[name].total for name, units in _books.of_quotas(need))
+            for need in (_books.wanted(bucket, agent) for agent in bucket.agents)
+        )
 
     # -- what follows --------------------------------------------------------------
 

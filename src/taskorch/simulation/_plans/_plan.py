@@ -14,7 +14,7 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.kernel import KernelConfig, Spec, Terms
+from taskorch.kernel import KernelConfig, Spec, Terms, limits_of
 from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
@@ -96,6 +96,8 @@ class Means:
     records: Mapping[str, Mapping[str, tuple[int, int, float]]]
     #: When it begins, in ns since the epoch: some tasks have a date.
     begins_ns: int
+    #: Whom each quota is for, and its limits.
+    quotas: tuple[tuple[str, str, Units], ...] = ()
 
     def fresh_parts(self) -> Parts:
         """
@@ -109,7 +111,8 @@ class Means:
         """The same with so much of everything that no task waits for any of it."""
         names = [name for name, _ in self.pools]
         agents = [agent.name for agent in self.agents]
-        return self.more_slots(tasks).more_of(names, tasks).more_agents(agents, tasks)
+        more = self.more_slots(tasks).more_of(names, tasks).more_agents(agents, tasks)
+        return attrs.evolve(more, quotas=())
 
     def more_slots(self, count: int) -> Means:
         """The same with *count* more slots."""
@@ -177,7 +180,12 @@ def means_of(runtime: Runtime) -> Means:
             for row in rows
         }
         infos.update((info.name, info) for info in runtime.joining)
-        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+        pools = tuple(
+            (pool.name, pool.total)
+            for pool in kernel.pools.values()
+            if not pool.is_quota
+        )
+        quotas = tuple((*whose, limits_of(kernel, whose)) for whose in kernel.quotas)
         concurrency = kernel.config.concurrency
     return Means(
         parts=runtime.deciders.parts,
@@ -187,6 +195,7 @@ def means_of(runtime: Runtime) -> Means:
         agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
         records=records,
         begins_ns=runtime.now(),
+        quotas=quotas,
     )
 
 

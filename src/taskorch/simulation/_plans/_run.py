@@ -92,6 +92,7 @@ class _Run:
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
         self.kernel = Kernel(config, deciders, random, means.pools)
         deciders.bind(self.kernel)
+        self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
             agent = self.kernel.add_agent(info, self.begins)
             for kind, known in means.records.get(info.name, {}).items():
@@ -237,7 +238,7 @@ class _Run:
         self.number = number
         course.peak_slots = max(course.peak_slots, kernel.running)
         for pool in kernel.pools.values():
-            if pool.used > course.peak_pools.get(pool.name, 0):
+            if pool.used > course.peak_pools.get(pool.name, 0) and not pool.is_quota:
                 course.peak_pools[pool.name] = pool.used
 
     def _again(self, row: TaskRow) -> int:

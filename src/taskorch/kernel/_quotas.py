@@ -1,0 +1,108 @@
+"""
+Quotas: how much all tasks of a type, or all that is of an owner, may have at once.
+
+A quota is a pool for each resource that it bounds, and one for how many run. Whoever it
+is for holds as much of that pool as of the resource itself: so what would exceed it
+waits at the pool, is woken, explained and counted as for any other shortage, and where
+there is no quota nothing is looked at. Policies do not see these pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from taskorch.events import QuotasChanged
+from taskorch.kernel import _books, _queue
+from taskorch.kernel._application import agent_of, is_under_way
+from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow
+from taskorch.kernel._state import KernelState
+from taskorch.model import Units
+
+#: Whom a quota is for: `type` or `owner`, and which; and its limits.
+Change: TypeAlias = tuple[str, str, Units]
+#: Who holds something, where, and those whose quotas hold for it.
+_Holder: TypeAlias = tuple[Any, AgentRow, tuple[tuple[str, str], ...]]
+
+
+def change(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
+    """Let those who are named have these quotas; without limits, they have none."""
+    latest = {(kind, subject): limits for kind, subject, limits in quotas}
+    fresh = tuple(
+        (*whose, limits)
+        for whose, limits in latest.items()
+        if limits != limits_of(kernel, whose)
+    )
+    if fresh:
+        kernel.note(QuotasChanged, now, fresh)
+        apply(kernel, fresh)
+
+
+def changed(kernel: KernelState, event: QuotasChanged, _now: int) -> None:
+    """What the fact does to the state."""
+    apply(kernel, event.quotas)
+
+
+def apply(kernel: KernelState, quotas: Iterable[Change]) -> None:
+    """Set *quotas*: what is held already by those whom they are for counts."""
+    held = list(_held(kernel))
+    _discharge(kernel, held)
+    # Another mapping, so that whoever keeps something of these sees that it is old.
+    pools = dict(kernel.pools)
+    for kind, subject, limits in quotas:
+        for name, _ in kernel.quotas.pop((kind, subject), ()):
+            del pools[name]
+        bounds = [(f"{QUOTA}{kind}={subject}:{what}", what) for what, _ in limits]
+        for (name, _), (_, units) in zip(bounds, limits, strict=True):
+            pools[name] = PoolRow(name, units)
+        if bounds:
+            kernel.quotas[kind, subject] = tuple(bounds)
+    kernel.pools = pools
+    _charge(kernel, held)
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def recharge(kernel: KernelState) -> None:
+    """Count anew what is held: facts were folded without those of quotas."""
+    held = list(_held(kernel))
+    _discharge(kernel, held)
+    _charge(kernel, held)
+
+
+def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
+    """The limits of the quota of *whose*; none, if there is no quota."""
+    bounds = kernel.quotas.get(whose, ())
+    return tuple((what, kernel.pools[name].total) for name, what in bounds)
+
+
+def _held(kernel: KernelState) -> Iterator[_Holder]:
+    for row in kernel.tasks.values():
+        if is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
+            yield row, agent_of(row), _books.subjects(row.bucket.spec)
+    for leak in kernel.leaked.values():
+        yield leak, leak.agent, _books.subjects(leak.row.bucket.spec)
+    for held in kernel.allocations.values():
+        yield held, kernel.by_hand, (("owner", held.owner),)
+
+
+def _discharge(kernel: KernelState, held: list[_Holder]) -> None:
+    """All hold nothing of quotas."""
+    for holder, agent, _ in held:
+        for name, units in _books.of_quotas(holder.alloc):
+            agent.used[name] -= units
+            if name in kernel.pools:
+                kernel.pools[name].used -= units
+        holder.alloc = _books.without_quotas(holder.alloc)
+
+
+def _charge(kernel: KernelState, held: list[_Holder]) -> None:
+    """All hold of the quotas that hold for them what they have of the resources."""
+    if kernel.quotas:
+        for holder, agent, whose in held:
+            own = holder.alloc
+            holder.alloc = _books.charged(_books.bounds_of(kernel, whose), own)
+            _books.acquire(kernel, agent, _books.of_quotas(holder.alloc))
+    for pool in kernel.pools.values():
+        if pool.is_quota:
+            pool.owed = max(0, pool.used - pool.total)

@@ -1,0 +1,227 @@
+"""Quotas: how much all tasks of a type, or all that is of an owner, may have at once."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine
+from tests.kernel.test_allocations import stuck
+
+from taskorch.events import QuotasChanged, make
+from taskorch.kernel import LOCAL, check_invariants, explain
+from taskorch.model import Quota, Resources, TaskState
+
+ONE = Resources(cpu=1)
+GRACE = 10 * SEC
+
+
+@pytest.fixture
+def machine():
+    return Machine(pools=Resources(cpu=8, gpu=2))
+
+
+def running(machine, kind):
+    return [
+        name
+        for name, row in machine.kernel.tasks.items()
+        if row.state is TaskState.RUNNING and row.bucket.spec.type == kind
+    ]
+
+
+def test_what_would_exceed_it_waits_and_others_go_on(machine):
+    machine.change_quotas(Quota(type="render", resources={"cpu": 2}))
+    render = {"type": "render", "resources": ONE}
+    assert machine.submit_all("a", "b", "c", **render) == ["a", "b"]
+    assert machine.submit("other", type="upload", resources=ONE) == ["other"]
+    assert machine.end("a") == ["c"]
+
+
+def test_how_many_run_at_once(machine):
+    machine.change_quotas(Quota(type="render", max_parallel=1))
+    assert machine.submit_all("a", "b", type="render") == ["a"]
+    assert machine.end("a") == ["b"]
+
+
+def test_tasks_that_wait_for_a_quota_cost_nothing(machine):
+    machine.change_quotas(Quota(type="render", max_parallel=1))
+    machine.submit_all("a", *"bcdefgh", type="render")
+    asked = len(machine.policies.asked)
+    machine.submit("other", type="upload")
+    machine.end("other")
+    # The queue, the registry and so on for the other one, nobody for these.
+    assert "a" not in machine.policies.asked[asked:]
+    (bucket,) = {row.bucket for row in machine.kernel.tasks.values() if row.id == "b"}
+    (place,) = bucket.parked
+    assert place.pool.name == "quota:type=render:tasks"
+
+
+def test_below_what_is_in_use_nothing_is_taken_and_nothing_starts(machine):
+    machine.submit_all("a", "b", "c", type="render", resources=ONE)
+    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
+    assert running(machine, "render") == ["a", "b", "c"]
+    assert machine.submit("d", type="render", resources=ONE) == []
+    assert machine.end("a") == []
+    assert machine.end("b") == []
+    assert machine.end("c") == ["d"]
+
+
+def test_it_is_raised_and_lifted(machine):
+    machine.change_quotas(Quota(type="render", max_parallel=0))
+    machine.submit_all("a", "b", "c", type="render")
+    assert running(machine, "render") == []
+    assert machine.change_quotas(Quota(type="render", max_parallel=1)) == ["a"]
+    assert machine.change_quotas(Quota(type="render")) == ["b", "c"]
+    assert machine.kernel.quotas == {}
+    assert not any(name.startswith("quota:") for name in machine.kernel.pools)
+    machine.end("a")
+    assert not any(machine.kernel.agents[LOCAL].used.values())
+
+
+def test_what_an_agent_asks_for_by_default_counts(machine):
+    machine.agent("smith", "iron", request=Resources(cpu=2))
+    machine.change_quotas(Quota(type="forge", resources={"cpu": 3}))
+    asks = {"type": "forge", "requires": ("iron",)}
+    assert machine.submit_all("a", "b", **asks) == ["a"]
+    assert machine.end("a") == ["b"]
+
+
+def test_what_only_an_agent_has_counts(machine):
+    machine.agent("smith", "iron", capacity=Resources(anvil=4))
+    machine.change_quotas(Quota(type="forge", resources={"anvil": 1}))
+    asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}
+    assert machine.submit_all("a", "b", **asks) == ["a"]
+
+
+def test_an_allocator_that_grants_less_is_bound_as_well(machine):
+    """It does with less of a pool; a quota counts what was granted."""
+    machine.policies.grants = lambda row, request: tuple(
+        (name, min(units, 1_000_000)) for name, units in request
+    )
+    machine.change_quotas(Quota(type="render", resources={"cpu": 2}))
+    large = {"type": "render", "resources": Resources(cpu=2)}
+    assert machine.submit_all("a", "b", **large) == ["a"]
+    # One is left, and it asks for two: it waits at the quota, not at the pool.
+    assert machine.end("a") == ["b"]
+
+
+def test_what_leaked_counts_until_it_ends(machine):
+    machine.submit("a", type="render", resources=ONE)
+    machine.cancel("a")
+    machine.after(GRACE)
+    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
+    assert machine.submit("b", type="render", resources=ONE) == []
+    assert machine.end("a", attempt=1) == ["b"]
+
+
+def test_of_an_owner(machine):
+    machine.allocate("had", cpu=2)
+    machine.change_quotas(Quota(owner="ann", resources={"cpu": 3}))
+    assert not machine.allocate("large", cpu=2)
+    assert machine.allocate("small", cpu=1)
+    assert machine.allocate("other", "bob", cpu=2)
+    machine.release("had")
+    assert "large" in machine.kernel.allocations
+    machine.change_quotas(Quota(owner="ann"))
+    assert [row.units for row in machine.kernel.allocations.values()] == [
+        (("cpu", 1_000_000),),
+        (("cpu", 2_000_000),),
+        (("cpu", 2_000_000),),
+    ]
+
+
+def test_explain_names_the_quota_and_who_holds_it(machine):
+    machine.change_quotas(Quota(type="render", resources={"cpu": 2}, max_parallel=2))
+    render = {"type": "render", "resources": Resources(cpu=1)}
+    machine.submit_all("a", "b", "c", **render)
+    told = explain(machine.kernel, machine.row("c"), machine.now)
+    cpu, many = told.blockers
+    assert (cpu.kind, cpu.name, cpu.need, cpu.have) == (
+        "quota",
+        "type=render:cpu",
+        1,
+        0,
+    )
+    assert cpu.holders == many.holders == ("a", "b")
+    assert "quota of type 'render' is 2 cpu at once: 2 is in use" in cpu.detail
+    assert [remedy.kind for remedy in cpu.remedies] == ["free", "raise_quota"]
+    assert "Quota(type='render', resources={'cpu': 3})" in cpu.remedies[-1].detail
+    assert "Quota(type='render', max_parallel=3)" in many.remedies[-1].detail
+
+
+def test_what_is_more_than_its_quota_is_stuck(machine):
+    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
+    machine.submit("large", type="render", resources=Resources(cpu=2))
+    (group,) = stuck(machine)
+    assert (group.kind, group.tasks) == ("quota", ("large",))
+    assert [remedy.kind for remedy in group.remedies] == ["raise_quota"]
+
+
+def test_policies_do_not_see_quotas(machine):
+    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
+    assert sorted(machine.kernel.context.view.pools()) == ["cpu", "gpu"]
+    assert sorted(machine.kernel.pool_stats()) == ["cpu", "gpu"]
+
+
+def test_the_fact_names_what_has_changed(machine):
+    machine.change_quotas(Quota(type="render", max_parallel=1))
+    machine.change_quotas(Quota(type="render", max_parallel=1), Quota(owner="ann"))
+    machine.change_quotas(Quota(type="render"))
+    told = [make(fact).quotas for fact, _ in machine.sink if fact[0] is QuotasChanged]
+    assert told == [
+        (("type", "render", (("tasks", 1_000_000),)),),
+        (("type", "render", ()),),
+    ]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["quota", "many", "submit", "end", "take", "give", "restart"]),
+        st.integers(0, 3),
+        st.sampled_from(["r", "s"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_no_quota_is_exceeded(steps):  # noqa: C901 - one kind of step a branch
+    """By what was granted since it is so small; and what is free of it goes to who waits."""
+    machine = Machine(pools=Resources(cpu=9))
+    limits: dict[str, tuple[int | None, int | None]] = {}
+
+    def used(kind):
+        rows = [machine.row(name) for name in running(machine, kind)]
+        return len(rows), sum(dict(row.alloc).get("cpu", 0) // 10**6 for row in rows)
+
+    for number, (what, amount, kind) in enumerate(steps):
+        before = {name: used(name) for name in "rs"}
+        cpu, many = limits.get(kind, (None, None))
+        if what in ("quota", "many"):
+            cpu, many = (amount, many) if what == "quota" else (cpu, amount)
+            limits[kind] = cpu, many
+            bounded = {} if cpu is None else {"cpu": cpu}
+            machine.change_quotas(
+                Quota(type=kind, resources=bounded, max_parallel=many)
+            )
+        elif what == "submit":
+            asks = Resources(cpu=amount) if amount else Resources()
+            machine.submit(f"t{number}", type=kind, resources=asks)
+        elif what == "end" and running(machine, kind):
+            machine.end(running(machine, kind)[0])
+        elif what == "take" and amount:
+            machine.allocate(f"h{number}", kind, cpu=amount)
+        elif what == "give" and machine.kernel.allocations:
+            machine.release(next(iter(machine.kernel.allocations)))
+        elif what == "restart":
+            machine.restart()
+            machine.agent("local")
+            machine.kernel.unpause()
+            machine.settle()
+        check_invariants(machine.kernel)
+        for name, (cpu, many) in limits.items():
+            tasks, held = used(name)
+            assert many is None or tasks <= max(many, before[name][0])
+            assert cpu is None or held <= max(cpu, before[name][1])
+        for row in machine.kernel.tasks.values():
+            if row.state is TaskState.QUEUED:
+                assert not explain(machine.kernel, row, machine.now).runnable
