@@ -36,6 +36,9 @@ def path(tmp_path):
     return tmp_path / "runs.db"
 
 
+ONE = Resources(cpu=1)
+
+
 def totals(orch):
     return {name: pool.total for name, pool in orch.get_stats().resources.items()}
 
@@ -350,9 +353,13 @@ def test_the_same_for_coroutines(path, durable):
             assert usage["gpu"].holders == {f"allocation {lab.id} (of ann)": 2}
             await resources.release(lab)
             assert (await waiting).owner == "bob"
-            await asyncio.to_thread(eventually, lambda: not claims)
-            (held,) = await resources.allocations()
-            assert held.owner == "bob"
+
+            def is_bobs():
+                return [held.owner for held in orch.resources.allocations()] == ["bob"]
+
+            await asyncio.to_thread(eventually, is_bobs)
+            (held,) = await resources.allocations(owner="bob")
+            assert held.resources == Resources(gpu=1)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
@@ -389,13 +396,13 @@ def test_a_quota_bounds_what_a_type_has_at_once(orch):
     assert began.acquire(timeout=PATIENCE)
     told = orch.explain("b")
     assert "quota of type 'render' is 1 cpu at once" in str(told)
-    assert orch.get_task_status("a").allocation == {"cpu": 1}
+    assert orch.get_task_status("a").allocation == ONE
     (usage,) = orch.resources.quotas()
-    assert (usage.quota.type, usage.used, usage.running) == ("render", {"cpu": 1}, 0)
+    assert (usage.quota.type, usage.used, usage.running) == ("render", ONE, 0)
     assert sorted(orch.resources.usage()) == ["cpu", "gpu"]
     gate.set()
     for handle in handles:
-        assert handle.result(timeout=PATIENCE) == (True, {"cpu": 1})
+        assert handle.result(timeout=PATIENCE) == (True, ONE)
 
 
 def test_a_quota_holds_in_the_next_life(path):
@@ -406,7 +413,7 @@ def test_a_quota_holds_in_the_next_life(path):
     with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
         one, other = orch.resources.quotas()
         assert (one.quota, one.running) == (quota, 0)
-        assert (other.quota.owner, other.used) == ("ann", {"cpu": 1})
+        assert (other.quota.owner, other.used) == ("ann", ONE)
         with pytest.raises(ResourcesTakenError, match="quota of 'ann'") as caught:
             orch.resources.allocate({"cpu": 1}, owner="ann")
         assert (caught.value.resource, caught.value.free) == ("cpu", 0)
