@@ -72,7 +72,7 @@ from taskorch.runtime._interrupts import (
     takes_interrupts,
 )
 from taskorch.runtime._lifecycle import Lifecycle
-from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._machine import MEASURED, machine_resources
 from taskorch.runtime._measuring import look_for_meters
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._tracing import look_for_sdk
@@ -139,7 +139,8 @@ class TaskOrchestrator:
         journal: None keeps all in memory. A path makes it durable: what was submitted
             there survives the process, and goes on when the same path is opened again.
             Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
-        resources: The pools; None is this machine's `cpu` and `memory_mb`.
+        resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
+            as far as they are known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number by the name `"process"` says how many worker
@@ -217,6 +218,10 @@ class TaskOrchestrator:
             msg = f"seed is an integer or None, not {show(seed)}"
             raise InvalidTaskError(msg)
         self._stop_timeout = stop_timeout
+        unknown: tuple[str, ...] = ()
+        if resources is None:
+            resources = machine_resources()
+            unknown = tuple(name for name in MEASURED if name not in resources)
         if queue is None:
             queue = PriorityQueue(max_queued=max_queued)
         parts = parts_of(
@@ -235,10 +240,9 @@ class TaskOrchestrator:
                 grace_ns=int(grace * NS),
                 keep_finished=keep_finished,
                 refuse_unknown=unknown_capability == "refuse",
+                unknown=unknown,
             ),
-            pools=(
-                machine_resources() if resources is None else Resources.of(resources)
-            ).units,
+            pools=Resources.of(resources).units,
             executors=_check_executors({} if executors is None else executors),
             journal=_journal(journal, durability),
             seed=seed,

@@ -3,7 +3,10 @@
 import os
 
 import pytest
+from tests.integration.tools import PATIENCE
 
+from taskorch import Task, TaskOrchestrator
+from taskorch.errors import UnsatisfiableError
 from taskorch.runtime import _machine
 from taskorch.runtime._machine import machine_resources
 
@@ -12,7 +15,8 @@ from taskorch.runtime._machine import machine_resources
 def machine(tmp_path, monkeypatch):
     """A machine of 8 cores and 4096 MiB, and the folder of its cgroup."""
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 20}
-    monkeypatch.setattr(_machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(_machine, "_CGROUP", str(tmp_path))
+    monkeypatch.setattr(_machine, "_GROUPS", f"{tmp_path}/groups")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     return tmp_path
@@ -58,9 +62,64 @@ def test_memory_is_that_of_the_limit_if_there_is_one(machine, name, said, mib):
     assert machine_resources()["memory_mb"] == mib
 
 
-def test_a_machine_that_does_not_say_its_memory_has_one_gibibyte(machine, monkeypatch):
+@pytest.fixture
+def nobody_knows(machine, monkeypatch):
     def unknown(name):
         raise ValueError(name)
 
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
     monkeypatch.setattr(os, "sysconf", unknown)
-    assert machine_resources()["memory_mb"] == 1024
+    monkeypatch.delattr(os, "statvfs", raising=False)
+    return machine
+
+
+@pytest.mark.usefixtures("nobody_knows")
+def test_what_nobody_knows_is_left_out_and_who_asks_for_it_is_told():
+    assert dict(machine_resources()) == {}
+    with TaskOrchestrator() as orch:
+        for name in ("cpu", "memory_mb", "disk_mb"):
+            with pytest.raises(UnsatisfiableError) as caught:
+                orch.submit_task(Task.call(int, resources={name: 1}))
+            assert f"how much {name} this machine has is unknown" in caught.value.hint
+        orch.resources.resize({"memory_mb": 64})
+        task = Task.call(int, resources={"memory_mb": 1})
+        assert orch.submit_task(task).result(timeout=PATIENCE) == 0
+
+
+def test_a_limit_says_what_the_machine_does_not(nobody_knows):
+    (nobody_knows / "cpu.max").write_text("250000 100000\n")
+    (nobody_knows / "memory.max").write_text(f"{512 << 20}\n")
+    assert dict(machine_resources()) == {"cpu": 2.5, "memory_mb": 512}
+
+
+def test_disk_is_what_is_free_here():
+    disk = os.statvfs(".")
+    free = disk.f_bavail * disk.f_frsize >> 20
+    assert machine_resources()["disk_mb"] == pytest.approx(free, rel=0.1)
+
+
+def test_a_limit_of_any_group_that_we_are_in_holds(machine):
+    """Of ours, and of one that is around it; in both versions of cgroups."""
+    (machine / "groups").write_text(
+        "5:memory:/jobs/nightly\n4:cpu,cpuacct:/jobs\n3:pids:/x\n0::/slice/unit\n"
+    )
+    for path, text in (
+        ("slice/memory.max", f"{2048 << 20}\n"),
+        ("slice/unit/memory.max", "max\n"),
+        ("slice/unit/cpu.max", "600000 100000\n"),
+    ):
+        (machine / path).parent.mkdir(parents=True, exist_ok=True)
+        (machine / path).write_text(text)
+    found = machine_resources()
+    assert (found["cpu"], found["memory_mb"]) == (6, 2048)
+    for path, text in (
+        ("memory/jobs/nightly/memory.limit_in_bytes", f"{256 << 20}\n"),
+        ("cpu/jobs/cpu.cfs_quota_us", "150000\n"),
+        ("cpu/jobs/cpu.cfs_period_us", "100000\n"),
+        ("pids/x/cpu.max", "1 100000\n"),
+    ):
+        (machine / path).parent.mkdir(parents=True, exist_ok=True)
+        (machine / path).write_text(text)
+    found = machine_resources()
+    assert (found["cpu"], found["memory_mb"]) == (1.5, 256)

@@ -377,12 +377,16 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         f"task {row.id} asks for {need / 1e6:g} {name}, "
         f"and the most there is, {where}, is {most / 1e6:g}"
     )
+    hint = "ask for less, or give TaskOrchestrator(resources=…) or the agent more"
+    if name in kernel.config.unknown and name not in kernel.pools:
+        hint = f"how much {name} this machine has is unknown: TaskOrchestrator("
+        hint += f"resources={{{name!r}: …}}) says it"
     raise UnsatisfiableError(
         msg,
         resource=name,
         need=need / 1e6,
         most=most / 1e6,
-        hint="ask for less, or give TaskOrchestrator(resources=…) or the agent more",
+        hint=hint,
         task_id=row.id,
     )
 

@@ -67,6 +67,8 @@ class KernelConfig:
     poison_attempts: int = POISON_ATTEMPTS
     #: Whether a capability that no agent has is refused, or waited for.
     refuse_unknown: bool = True
+    #: Resources of which nobody could say how much there is.
+    unknown: tuple[str, ...] = ()
 
 
 class FaultPoints(Protocol):

@@ -182,7 +182,7 @@ def pools_of(suite: Suite) -> Resources:
     What the agents may hold together.
 
     What the configuration does not limit is as much as this machine has, or as the
-    largest task needs, if that is more. Of the disk nobody knows how much there is.
+    largest task needs, if that is more.
     """
     tasks = [part for task in suite.tasks for part in task.run]
     found = dict(suite.limits.resources)
