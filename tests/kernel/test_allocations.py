@@ -119,10 +119,13 @@ def test_a_pool_that_comes_back_knows_what_is_held_of_it(machine):
 def test_explain_names_the_holder_and_what_would_help(machine):
     machine.allocate("lab", "the night shift", cpu=4)
     machine.submit("t", resources=Resources(cpu=1))
-    told = explain(machine.kernel, machine.row("t"), machine.now)
+    told = explain(machine.kernel, machine.row("t"), machine.now, estimates=True)
     (blocker,) = told.blockers
     assert blocker.holders == ("allocation lab (of the night shift)",)
     assert holders_of(machine.kernel, "cpu") == [(blocker.holders[0], 4_000_000)]
+    assert told.estimate is not None
+    assert told.estimate.seconds is None
+    assert "when its owner likes" in told.estimate.basis
 
 
 def test_tasks_that_need_it_wait_for_outside(machine):

@@ -191,8 +191,7 @@ def test_what_is_too_small(rigid: bool) -> None:
     kernel.agents_version += 1
     first, *rest = machine.why("local").blockers
     assert (first.kind, first.need, first.have) == ("resource", 4, 3)
-    more = "TaskOrchestrator(resources=Resources(cpu=4, …))"
-    assert words(first) == [f"Let there be more in the next run: {more}."]
+    assert words(first) == ["Let there be more: orch.resources.resize({'cpu': 4})."]
     if rigid:
         (second,) = rest
         assert second.detail == "It needs 4 cpu, and 1 of 4 is free."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
-from taskorch.kernel._explain._holders import Holders
+from taskorch.kernel._explain._holders import Holders, shares_by_hand
 from taskorch.kernel._explain._parents import how, wait_of
 from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._rows import AgentRow, TaskRow
@@ -49,8 +49,11 @@ def estimate(
     runs, and what comes before it, takes as long; that it finds a slot when what it
     depends on has completed; and that nothing new comes before it.
     """
+    by_hand = {name for name, *_ in shares_by_hand(kernel)}
     for blocker in blockers:
         why = _OUTSIDE.get(blocker.kind)
+        if blocker.holders and by_hand.issuperset(blocker.holders):
+            why = "what is held by hand is released when its owner likes"
         if blocker.kind in ("agent", "resource") and not blocker.holders:
             why = blocker.detail.rstrip(".")
         if why is not None:

@@ -473,10 +473,7 @@ def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
 
 
 def _enlarge(name: str, units: int) -> Remedy:
-    words = (
-        "Let there be more in the next run: "
-        f"TaskOrchestrator(resources=Resources({name}={units / 1e6:g}, …))."
-    )
+    words = f"Let there be more: orch.resources.resize({{{name!r}: {units / 1e6:g}}})."
     return Remedy("enlarge_pool", words, name=name, amount=units / 1e6)
 
 
