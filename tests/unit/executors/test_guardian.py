@@ -254,3 +254,117 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         guard.add(4711)
         guard.remove(4711)
         assert descriptors() == before
+
+
+@linux
+def test_one_that_was_stopped_is_ended_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot hear that all is well, and leaves nothing behind."""
+    monkeypatch.setattr(_guard, "_QUIT_SECONDS", 0.01)
+    guard = Guard("stopped")
+    guard.start()
+    assert guard._process is not None
+    pid = guard._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: has_stopped(pid))
+    guard.close()
+    assert _guardian.state_of(pid) is None
+
+
+@linux
+@pytest.mark.parametrize("step", ["add", "remove"])
+def test_one_that_was_killed_is_replaced_at_every_step(step: str) -> None:
+    guard = Guard("replaced")
+    guard.start()
+    guard.add(4711)
+    first = guard._process
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    try:
+        if step == "add":
+            guard.add(4712)
+        else:
+            guard.remove(4711)
+        assert guard._process is not first
+        guard.remove(4711)
+        guard.remove(4712)
+    finally:
+        guard.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/usr/bin/python3.13", True),
+        ("/opt/PyPy/bin/pypy3", True),
+        ("C:/Python.exe", True),
+        ("/opt/python/bin/blender", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_is_a_python(path: str | None, is_one: bool) -> None:
+    """Any other program of ours would be started again, as itself."""
+    assert _guard._is_python(path) is is_one
+
+
+def test_without_its_file_there_is_none_and_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the library is imported from an archive."""
+    monkeypatch.setattr(_guardian, "__file__", "/nowhere/_guardian.py")
+    guard = Guard("archived")
+    guard.start()
+    guard.start()
+    guard.add(4711)
+    assert guard._process is None
+    assert caplog.text.count("may outlive this process") == 1
+    guard.close()
+
+
+# -- what it does in the end, in steps -------------------------------------------------
+
+
+class Steps:
+    """A guardian in this process, without processes: what it would do."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, rounds: list[list[int]], group: int
+    ) -> None:
+        self.groups: list[int] = []
+        self.sent: list[int] = []
+        self.pauses: list[float] = []
+        stat = b"7 (name) S 1 %d %d " % (group, group) + b"0 " * 16
+        left = iter(rounds)
+        for name, does in {
+            "find": lambda _: next(left, []),
+            "carries": lambda pid, mark: True,
+            "state_of": lambda pid: _guardian.State(stat),
+            "send": lambda pid, *_: self.sent.append(pid),
+            "_kill": lambda pid, _: self.groups.append(pid),
+        }.items():
+            monkeypatch.setattr(_guardian, name, does)
+        monkeypatch.setattr(_guardian.time, "sleep", self.pauses.append)
+        _guardian._end(set(), b"MARK=1")
+
+
+def test_it_looks_until_nobody_was_there_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is about to execute another program shows no mark for a moment."""
+    steps = Steps(monkeypatch, [[], [], [7], [8]], group=9)
+    assert steps.pauses == [0.01, 0.02, 0.005] + [0.005 * 2**n for n in range(8)]
+    assert steps.sent == [7, 8]
+    assert steps.groups == [-9, -9]
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_group_that_is_all_of_us_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch, group: int
+) -> None:
+    """To kill 0 is to kill our own, and -1 is everybody; it is of a container's host."""
+    steps = Steps(monkeypatch, [[7]], group)
+    assert steps.groups == []
+    assert steps.sent == [7]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.unit.executors.tools import PATIENCE, eventually, is_gone
 
-from taskorch.executors._programs import _guardian, _loop, _output, _spawn
+from taskorch.executors._programs import _family, _guardian, _loop, _output, _spawn
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._loop import Loop
@@ -88,6 +88,45 @@ def test_of_what_nobody_has_asked_children_are_asked_as_well():
         left = Leftovers(Family(leader.pid, None), asked_at=None)
         assert left.end(time.monotonic() + 3600) is not None
         eventually(lambda: is_gone(child))
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_of_a_group_that_is_gone_nobody_is_looked_for(system, monkeypatch):
+    """Most programs leave nothing, and to look through all processes takes long."""
+    looks = []
+    monkeypatch.setattr(_guardian, "find", lambda _: looks.append(1) or [])
+    monkeypatch.setattr(_family.sys, "platform", system)
+    with running(ALONE) as (leader, _):
+        there = Family(leader.pid, None)
+        assert there.find() == ([] if system == "linux" else [-leader.pid])
+        leader.kill()
+        leader.wait()
+        seen = len(looks)
+        assert there.find() == []
+        assert Family(None, None).find() == []
+    assert len(looks) == seen == (system == "linux")
+
+
+@linux
+@pytest.mark.parametrize("has_handles", [True, False])
+@pytest.mark.parametrize("belongs", [True, False])
+def test_a_signal_leaves_no_descriptor(has_handles, belongs, monkeypatch):
+    """It is sent to who is meant, where the system has handles and where it has none."""
+
+    def none_left(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if not has_handles:
+        monkeypatch.setattr(_guardian.os, "pidfd_open", none_left)
+    with running(ALONE) as (child, _):
+        before = descriptors()
+        _guardian.send(child.pid, lambda _: belongs, signal.SIGCONT)
+        _guardian.send(child.pid, lambda _: belongs, signal.SIGTERM)
+        assert descriptors() == before
+        if belongs:
+            assert child.wait(PATIENCE) == -signal.SIGTERM
+        else:
+            assert child.poll() is None
 
 
 @linux
@@ -173,6 +212,17 @@ def test_a_kill_needs_no_supervisor():
         assert child.wait(PATIENCE) == -signal.SIGKILL
 
 
+def test_who_has_not_begun_has_not_been_asked_to_end():
+    """That decides whom of its children we ask."""
+    process = ProgramProcess(lambda: None)
+    process.terminate(3600)
+    assert process.asked_at is None
+    with running(ALONE) as (child, _):
+        process.attach(child.pid)
+        assert (process.asked_at is not None) == (sys.platform == "linux")
+        assert child.wait(PATIENCE) == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("speaks", [True, False])
 def test_words_are_passed_on_whatever_the_locale_can_say(speaks, monkeypatch):
     monkeypatch.setattr(_spawn, "_SPEAKS_UTF_8", speaks)
@@ -203,6 +253,17 @@ def test_a_loop_that_was_closed_holds_nothing_and_watches_nothing():
     assert descriptors() == before
     with pytest.raises(RuntimeError, match="not open"):
         loop.watch(0, lambda: None)
+
+
+def test_an_action_that_fails_is_told_and_the_next_one_is_done(caplog):
+    loop, done = Loop(), []
+    loop.open()
+    loop.call(lambda: 1 // 0)
+    loop.call(lambda: done.append(1))
+    loop.run(lambda: bool(done))
+    loop.close()
+    assert "an action of the supervisor of programs failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_pipe_with_nothing_in_it_has_not_ended():
@@ -249,7 +310,60 @@ def test_a_log_that_cannot_be_closed_well_says_so(tmp_path, monkeypatch):
     assert "Disk quota exceeded" in (log.error or "")
 
 
+def test_what_a_log_lacks_is_what_went_wrong_first(tmp_path, monkeypatch):
+    log = OutputLog(100)
+    log.open(LogFolder(tmp_path), "one")
+    close = os.close
+
+    def no_space(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_quota(fd):
+        close(fd)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_output.os, "write", no_space)
+        patch.setattr(_output.os, "close", no_quota)
+        log.write(b"it is not written")
+    assert "No space left on device" in (log.error or "")
+    assert "quota" not in (log.error or "")
+    assert log.dropped == 17
+
+
+def test_a_log_may_have_the_number_of_our_standard_input(tmp_path):
+    """Of a process that was started without one, it is the first that is free."""
+    code = """if 1:
+        import os, sys
+        from taskorch.executors._programs._output import LogFolder, OutputLog
+        os.close(0)
+        log = OutputLog(100)
+        log.open(LogFolder(None), "one", sys.argv[1])
+        log.write(b"it was written")
+        assert os.fstat(0).st_size == 14
+        log.close()
+        try:
+            os.fstat(0)
+        except OSError:
+            print("closed")
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "one.log")],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout == "closed\n"
+
+
 # -- the executor ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run_id", ["", "a\0b"])
+def test_a_run_that_cannot_mark_its_programs_is_refused(run_id):
+    with pytest.raises(ValueError, match="cannot mark processes"):
+        ProgramExecutor(run_id=run_id)
 
 
 def run(programs, code, ends):

@@ -1083,6 +1083,84 @@ def test_a_fault_of_ours_ends_one_program_and_is_told(programs, monkeypatch, cap
     assert "is given up" in caplog.text
 
 
+@linux
+def test_a_program_that_is_given_up_leaves_no_descriptor(programs, monkeypatch):
+    assert programs.run("true").exit_code == 0
+    before = open_descriptors()
+    process, wait = programs.start("sleep", "60")
+    eventually(lambda: process.log_path is not None)
+
+    def fail(_child: object) -> int:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_run.Child, "exit_code", fail)
+        process.kill()
+        assert isinstance(wait().error, MemoryError)
+    assert open_descriptors() == before
+
+
+@linux
+def test_who_is_killed_is_killed_once(make, says, monkeypatch):
+    """Though its output stays open: what holds it is beyond our reach."""
+    kills = []
+    kill_group = ProgramProcess.kill_group
+
+    def counted(process: ProgramProcess) -> None:
+        kills.append(process)
+        kill_group(process)
+
+    monkeypatch.setattr(ProgramProcess, "kill_group", counted)
+    programs = make(drain_quiet=0.2, drain_limit=0.2)
+    script = (
+        "env -u TASKORCH_RUN -u TASKORCH_PROGRAM setsid sleep 60 & "
+        f"echo $! > {says.path}; {IDLE}"
+    )
+    process, wait = programs.start("sh", "-c", script)
+    daemon = int(says.line())
+    eventually(lambda: (s := _guardian.state_of(daemon)) and s.session == daemon)
+    try:
+        process.kill()
+        assert wait().result.exit_code == -signal.SIGKILL
+        assert is_alive(daemon)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+    assert kills == [process]
+
+
+class AlwaysOneMore:
+    """Of whoever asks, the system has killed one more for want of memory."""
+
+    claims = 0
+
+    def count(self) -> int:
+        return self.claims
+
+    def claim(self, since: int) -> bool:
+        self.claims += 1
+        return since < self.claims
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_whom_we_have_killed_the_system_has_not(programs, ours):
+    """And it takes nothing from another that the system has."""
+    kills = AlwaysOneMore()
+    programs.executor._common = attrs.evolve(
+        programs.executor._common, memory_kills=kills
+    )
+    process, wait = programs.start("sh", "-c", IDLE)
+    eventually(lambda: process.pid is not None)
+    if ours:
+        process.kill()
+    else:
+        os.kill(process.pid, signal.SIGKILL)
+    end = wait()
+    assert end.was_asked is ours
+    assert end.result.exit_code == -signal.SIGKILL
+    assert end.result.oom_killed is not ours
+    assert kills.claims == (not ours)
+
+
 # ----------------------------------------------------------- processes of our own
 
 

@@ -94,6 +94,26 @@ def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):
     pool.wait()
 
 
+def test_one_that_does_not_end_is_waited_for_so_long_only(pool, monkeypatch):
+    """As one that is idle, and was not told to end."""
+    waits = []
+    join = threading.Thread.join
+
+    def joining(thread, timeout=None):
+        waits.append(timeout)
+        join(thread, 0)
+
+    pool.start(lambda: None)
+    pool.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", joining)
+        pool.threads.join(0)
+        pool.threads.join(5)
+    at_once, later = waits
+    assert at_once == 0
+    assert 0 < later <= 5
+
+
 def test_one_that_was_taken_and_never_got_an_item_ends_too(pool):
     pool.start(lambda: None)
     pool.wait()

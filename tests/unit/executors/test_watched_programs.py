@@ -62,7 +62,7 @@ def test_a_link_is_not_followed_and_a_pipe_does_not_hold_it_up(run, tmp_path):
 
 
 def test_its_number_is_in_a_file_while_it_runs(run, tmp_path):
-    pid_file = tmp_path / "pids" / "one.pid"
+    pid_file = tmp_path / "pids" / "of" / "one.pid"
     # It may be quicker than the file is.
     code = f'while ! [ -s "{pid_file}" ]; do :; done; [ $$ = "$(cat {pid_file})" ]'
 

@@ -67,13 +67,12 @@ class Output:
         return self._tails[0].text(), self._tails[1].text()
 
     def finish(self) -> None:
-        """Read what is left in the pipes, and close them."""
+        """Read what is left in the pipes."""
         for fd in list(self._streams):
             # No more than can be in it: somebody beyond our reach may still write.
             for _ in range(_PIPE_MOST_BYTES // _CHUNK):
                 if not self._read_some(fd):
                     break
-        self.close()
 
     def close(self) -> None:
         """Close the pipes as they are."""
