@@ -68,7 +68,7 @@ class _Options(TypedDict, total=False):
     journal: str | os.PathLike[str] | Journal | None
     resources: Resources | Mapping[str, float] | None
     concurrency: int
-    executors: Mapping[str, Executor | AttemptExecutor[Any]] | None
+    executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     durability: Literal["power", "process"]
     keep_finished: int
     max_queued: int | None

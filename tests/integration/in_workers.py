@@ -54,7 +54,6 @@ def about() -> dict[str, Any]:
         "time_left": context.time_left,
         "workflow": context.workflow,
         "log": log_context(),
-        "multiprocessing": "multiprocessing" in sys.modules,
     }
 
 

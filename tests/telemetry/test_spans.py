@@ -304,6 +304,15 @@ def test_another_process_has_the_context_too(tracing):
     assert found == (far.trace_id, far.span_id)
 
 
+def test_a_worker_process_has_it(tracing):
+    with tracing.orchestrator(executors={"process": 1}) as orch:
+        task = Task.call(remote_context, type="far", executor="process")
+        found = orch.submit_task(task).result()
+
+    far = tracing.only("far").context
+    assert found == (far.trace_id, far.span_id)
+
+
 # -- workflows ---------------------------------------------------------------------
 
 
