@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from taskorch.journal import SqliteJournal as SqliteJournal
     from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
     from taskorch.model import AtLeast as AtLeast
+    from taskorch.model import Elastic as Elastic
     from taskorch.model import Explanation as Explanation
     from taskorch.model import Program as Program
     from taskorch.model import ProgramResult as ProgramResult
@@ -103,6 +104,7 @@ _WHERE = {
     "taskorch.model": (
         "DEFAULT_ENV",
         "AtLeast",
+        "Elastic",
         "Explanation",
         "Program",
         "ProgramResult",

@@ -58,6 +58,9 @@ class TaskContext(AttemptContext):
         after a crash, once this has returned. While its journal cannot be written, this
         waits.
 
+        What was granted of an elastic request shrinks here to its share, if others
+        contend: look at `allocation` after it, and use no more.
+
         Raises:
             InvalidTaskError: The journal cannot keep *state*.
             AttemptInterrupted: The task is being cancelled or suspended, or is out
@@ -93,6 +96,7 @@ class AsyncTaskContext:
             return
         with committer.deferred() as seqs:
             context._keep(state)
+            context._take_share()
         while True:
             try:
                 await committer.wait_kept_async(seqs)

@@ -135,7 +135,8 @@ class TaskOrchestrator:
         state_machine: A view of the states of your own (`StandardStateMachine`).
         queue: Order and admission (`PriorityQueue`).
         retry_handler: What follows a failure (`BackoffRetryHandler`).
-        allocator: Who gets resources (`PoolAllocator`: all or nothing).
+        allocator: Who gets resources (`ProportionalAllocator`: all or nothing, and of
+            elastic requests a share).
         journal: None keeps all in memory. A path makes it durable: what was submitted
             there survives the process, and goes on when the same path is opened again.
             Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.

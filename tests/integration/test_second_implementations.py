@@ -10,6 +10,7 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail
 
 from taskorch import (
+    Elastic,
     Resources,
     RetryPolicy,
     Task,
@@ -24,6 +25,7 @@ from taskorch.policies import (
     FourStateMachine,
     JsonSchemaValidator,
     LeastLoadedRouter,
+    PoolAllocator,
     ProportionalAllocator,
     QuotaRetryHandler,
     SourceRegistry,
@@ -43,7 +45,7 @@ PARTS = {
     "state_machine": FourStateMachine,
     "queue": lambda: DeadlineQueue(default=60),
     "retry_handler": lambda: QuotaRetryHandler(tokens=100, refill_per_second=0),
-    "allocator": lambda: ProportionalAllocator({"cpu": 0.5}),
+    "allocator": PoolAllocator,
 }
 
 
@@ -250,16 +252,18 @@ def test_a_storm_of_retries_is_cut_off() -> None:
 
 
 def test_what_is_free_is_shared_by_those_that_wait() -> None:
-    """Four tasks that want all four cpus run together, with one each."""
+    """Four tasks that could use all four cpus run together, with one each."""
     together = threading.Barrier(4)
 
     def work() -> float:
+        # Before any of them ends, and leaves its part to the others.
+        held = current_context().allocation["cpu"]
         together.wait(PATIENCE)
-        return current_context().allocation["cpu"]
+        return held
 
     allocator = ProportionalAllocator({"cpu": 1})
     with TaskOrchestrator(allocator=allocator, resources=Resources(cpu=4)) as orch:
-        wants = Resources(cpu=4)
+        wants = Elastic(Resources(cpu=4))
         handles = orch.submit_tasks([Task.call(work, resources=wants) for _ in "1234"])
         assert [handle.result(PATIENCE) for handle in handles] == [1, 1, 1, 1]
         alone = orch.submit_task(
@@ -268,16 +272,15 @@ def test_what_is_free_is_shared_by_those_that_wait() -> None:
         assert alone.result(PATIENCE) == 4
 
 
-def test_who_gets_less_than_the_least_share_waits_and_says_so() -> None:
+def test_a_pool_allocator_lets_who_wants_all_wait_for_all() -> None:
     """It runs when enough has been released."""
-    allocator = ProportionalAllocator({"cpu": 1}, least=0.5)
+    allocator = PoolAllocator()
     with TaskOrchestrator(allocator=allocator, resources=Resources(cpu=4)) as orch:
         hold = Hold()
-        orch.submit_task(Task.call(hold, id="first", resources=Resources(cpu=3)))
+        orch.submit_task(Task.call(hold, id="first", resources=Resources(cpu=1)))
         hold.wait()
-        second = orch.submit_task(
-            Task.call(int, id="second", resources=Resources(cpu=4))
-        )
+        wants = Elastic(Resources(cpu=4))
+        second = orch.submit_task(Task.call(int, id="second", resources=wants))
         blockers = orch.explain("second").blockers
         assert [(b.kind, b.name, b.holders) for b in blockers] == [
             ("resource", "cpu", ("first",))

@@ -158,6 +158,14 @@ class EndAttempt:
     epoch: int | None = None
 
 
+@attrs.frozen
+class ReachCheckpoint:
+    """A running attempt is at a checkpoint, where its grant may shrink."""
+
+    task_id: str
+    attempt: int
+
+
 Command: TypeAlias = (
     SubmitTask
     | CancelTask
@@ -174,6 +182,7 @@ Command: TypeAlias = (
     | Allocate
     | ReleaseAllocation
     | EndAttempt
+    | ReachCheckpoint
 )
 
 
@@ -253,6 +262,8 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
         case ReleaseAllocation():
             row = kernel.allocations[command.allocation_id]
             kernel.release_allocation(row, now)
+        case ReachCheckpoint():
+            kernel.adjust(kernel.row(command.task_id), command.attempt, now)
         case _:
             assert_never(command)
 

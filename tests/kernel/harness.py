@@ -17,6 +17,7 @@ from tests.kernel.commands import (
     EmitEvent,
     EndAttempt,
     ExpireTasks,
+    ReachCheckpoint,
     ReleaseAllocation,
     ResumeTask,
     SetPriority,
@@ -44,7 +45,15 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._rows import RowExtra
 from taskorch.kernel._timers import LEASE, is_alive
-from taskorch.model import Agent, Explanation, Quota, Resources, TaskState, Units
+from taskorch.model import (
+    Agent,
+    Explanation,
+    Quota,
+    Resources,
+    TaskState,
+    Units,
+    elasticity_of,
+)
 
 S = TaskState
 #: A second.
@@ -266,6 +275,7 @@ class Machine:
         if wait is not None or (join, on_failure) != USUAL:
             terms = Terms(join, on_failure, wait=wait)
         if "resources" in spec:
+            spec["elastic"] = elasticity_of(spec["resources"])
             spec["resources"] = spec["resources"].units
         return self.do(
             SubmitTask(
@@ -309,6 +319,10 @@ class Machine:
         """An attempt fails."""
         return self.end(task_id, "failed")
 
+    def checkpoint(self, task_id: str, attempt: int = 0) -> list[str]:
+        """A running attempt is at a checkpoint; ids of what starts."""
+        return self.do(ReachCheckpoint(task_id, attempt or self.row(task_id).attempt))
+
     def cancel(self, task_id: str) -> list[str]:
         return self.do(CancelTask(task_id, "called off"))
 
@@ -334,10 +348,11 @@ class Machine:
         **spec: Any,
     ) -> list[str]:
         """A task has other options, those of *names*; ids of what starts."""
+        names = (*names, *spec)
         if "resources" in spec:
+            spec["elastic"] = elasticity_of(spec["resources"])
             spec["resources"] = spec["resources"].units
         changed = attrs.evolve(self.row(task_id).bucket.spec, **spec)
-        names = (*names, *spec)
         return self.do(
             ChangeOptions(task_id, names, changed, priority, not_before, deadline)
         )

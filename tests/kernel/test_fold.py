@@ -5,7 +5,7 @@ from inspect import signature
 
 import attrs
 import pytest
-from tests.kernel.commands import EndAttempt
+from tests.kernel.commands import ChangePools, EndAttempt
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike
 from tests.kernel.test_control import TABLE, blocked, held, pending, retrying
 
@@ -16,6 +16,7 @@ from taskorch.events import (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    AllocationChanged,
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
@@ -47,7 +48,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
-from taskorch.model import Quota, Resources
+from taskorch.model import Elastic, Quota, Resources
 
 GRACE = 10 * SEC
 
@@ -385,6 +386,23 @@ def less_than_is_held(m):
     m.change_pools(cpu=1)
 
 
+def grow_and_shrink(m):
+    """What is elastic changes while it runs, and then makes room for a rigid one."""
+    m.do(ChangePools((("cpu", 8_000_000),)))
+    held = (("cpu", 4_000_000),)
+    m.policies.least = lambda request, elastic: held
+    answers = iter([held, (("cpu", 8_000_000),), held])
+
+    def allocate(_row, _agent, request, _now, least=None, _held=None):
+        return next(answers, least or request), "so much", False
+
+    m.policies.allocate = allocate
+    m.submit("e", resources=Elastic({"cpu": 8}, min={"cpu": 4}))
+    m.checkpoint("e")
+    m.checkpoint("e")
+    m.submit("rigid", resources=Resources(cpu=4))
+
+
 def other_pools(m):
     m.agent("smith", "iron", capacity=Resources(anvil=1))
     m.submit("forge", requires=("iron",), resources=Resources(anvil=1))
@@ -444,6 +462,7 @@ STORIES = {
     AttemptStopping: [hold_and_time_out, leak],
     AttemptWaiting: [wait_inside],
     AttemptReturned: [wait_inside],
+    AllocationChanged: [grow_and_shrink],
     SlotLeaked: [leak],
     SlotRecovered: [recover_leak],
     AgentJoined: [anew],

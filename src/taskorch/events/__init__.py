@@ -16,6 +16,7 @@ from taskorch.events._catalogue import VIEWS as VIEWS
 from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
 from taskorch.events._catalogue import AgentReturned as AgentReturned
+from taskorch.events._catalogue import AllocationChanged as AllocationChanged
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting

@@ -91,6 +91,8 @@ class TaskSubmitted(TaskEvent):
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
             Context: its attempts belong to that trace, in later lives too.
         owner: For whom it is done.
+        elastic: Of a request that may be granted in part: the least that was named, in
+            millionths; the weight, in millionths; and the fallback.
     """
 
     type: str
@@ -111,6 +113,7 @@ class TaskSubmitted(TaskEvent):
     wait: tuple[str | None, int | None, bool] | None = None
     trace: str | None = None
     owner: str | None = None
+    elastic: tuple[Units, int, str] | None = None
 
 
 @frozen
@@ -447,6 +450,7 @@ class TaskOptionsChanged(TaskEvent):
             the epoch.
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
         owner: For whom it is done.
+        elastic: As of `TaskSubmitted`.
     """
 
     changed: tuple[str, ...]
@@ -459,6 +463,7 @@ class TaskOptionsChanged(TaskEvent):
     due_ns: int | None = None
     deadline_ns: int | None = None
     owner: str | None = None
+    elastic: tuple[Units, int, str] | None = None
 
 
 @frozen
@@ -578,6 +583,24 @@ class LateResultIgnored(TaskEvent):
     outcome: str
     error_type: str = ""
     message: str = ""
+
+
+@frozen
+class AllocationChanged(TaskEvent):
+    """
+    What a running attempt holds of an elastic request has grown, or shrunk.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        before: What it held, in millionths.
+        after: What it holds from now on, in millionths.
+        reason: Why so much.
+    """
+
+    attempt: int
+    before: Units
+    after: Units
+    reason: str = ""
 
 
 @frozen
@@ -928,6 +951,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AttemptStopping,
     TaskTimedOut,
     AttemptWaiting,
+    AllocationChanged,
     AttemptReturned,
     LateResultIgnored,
     SlotLeaked,

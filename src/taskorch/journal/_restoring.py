@@ -20,6 +20,7 @@ from taskorch.model import (
     AtLeast,
     Call,
     Durations,
+    Elastic,
     Health,
     HealthCheck,
     Missing,
@@ -37,6 +38,7 @@ from taskorch.model import (
     Task,
     TypeStats,
     Wait,
+    requested,
 )
 
 #: Makes a value of what was written behind its tag, and of what an array stands for.
@@ -202,6 +204,12 @@ def only_looking() -> Iterator[None]:
         _only_looks.reset(token)
 
 
+def _to_elastic(parts: Any, _array: type) -> Elastic:
+    units, least, weight, fallback = parts
+    pairs = (tuple(map(tuple, units)), tuple(map(tuple, least)))
+    return requested(pairs[0], (pairs[1], weight, fallback))  # type: ignore[return-value]
+
+
 def _to_function(path: str) -> Any:
     if _only_looks.get():
         return Missing(path)
@@ -225,6 +233,7 @@ _READERS: Final[dict[str, Reader]] = {
     "datetime": lambda parts, _: to_datetime(parts),
     "path": lambda text, array: Path(restore(text, array)),
     "Resources": lambda pairs, _: Resources.from_units(tuple(map(tuple, pairs))),
+    "Elastic": _to_elastic,
     "import": lambda path, _: _to_function(path),
 }
 

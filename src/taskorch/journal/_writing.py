@@ -30,6 +30,7 @@ from taskorch.model import (
     AgentStats,
     AtLeast,
     Call,
+    Elastic,
     Missing,
     Program,
     Resources,
@@ -209,6 +210,12 @@ def _resources(value: Resources, _array: type, _depth: int) -> Any:
     return {"$Resources": [list(pair) for pair in value.units]}
 
 
+def _elastic(value: Elastic, _array: type, _depth: int) -> Any:
+    least, weight, fallback = value.elasticity
+    pairs = [[list(pair) for pair in units] for units in (value.units, least)]
+    return {"$Elastic": [*pairs, weight, fallback]}
+
+
 def _attrs(value: Any, array: type, depth: int) -> Any:
     cls: type = type(value)
     made: dict[str, Any] = {}
@@ -341,6 +348,7 @@ WRITERS: Final[dict[type, Writer]] = {
     datetime: zoned("datetime", lambda parts, _: to_datetime(parts)),
     Missing: _missing,
     Resources: _resources,
+    Elastic: _elastic,
     type(Path()): _path,
     **dict.fromkeys(VALUES.values(), _attrs),
 }

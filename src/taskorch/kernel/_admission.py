@@ -278,8 +278,10 @@ def tell_of_submission(
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns
         deadline_ns = admitted.deadline_ns
-    if spec.owner is not None:
+    if spec.owner is not None or spec.elastic is not None:
         terms = (*terms, *_PLAIN_TERMS[len(terms) :], spec.owner)
+    if spec.elastic is not None:
+        terms = (*terms, spec.elastic)
     fact = (
         TaskSubmitted,
         kernel.seq,

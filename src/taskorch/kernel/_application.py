@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from taskorch.events import (
+    AllocationChanged,
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
@@ -51,7 +52,7 @@ from taskorch.kernel._rows import (
     Terms,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import TaskState, Units
+from taskorch.model import Elasticity, TaskState, Units
 
 _S: Final = TaskState
 
@@ -111,6 +112,8 @@ def begin(
     if alloc:
         row.alloc = alloc
         _books.acquire(kernel, agent, alloc)
+        if row.bucket.spec.elastic is not None:
+            kernel.holders[row] = None
     if (
         row.extra is not None
         or row.bucket.spec.timeout_ns is not None
@@ -131,6 +134,13 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
         extra.limit_ns = timeout
         extra.timer = now + timeout
         _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
+
+
+def _hold(kernel: KernelState, row: TaskRow) -> None:
+    """*row* has another bucket: what it holds may be elastic now, or rigid."""
+    kernel.holders.pop(row, None)
+    if row.bucket.spec.elastic is not None and row.alloc:
+        kernel.holders[row] = None
 
 
 def is_under_way(row: TaskRow) -> bool:
@@ -155,13 +165,14 @@ def _free(kernel: KernelState, row: TaskRow) -> None:
     """Give back what *row* holds, if an attempt of its is under way."""
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
-    alloc, slots = _take_away(row)
+    alloc, slots = _take_away(kernel, row)
     row_extra(row).held = False
     _give_back(kernel, agent_of(row), alloc, slots)
 
 
-def _take_away(row: TaskRow) -> tuple[Units, int]:
+def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int]:
     """*row* holds nothing any more: what it held, and how many slots."""
+    kernel.holders.pop(row, None)
     extra, agent = row_extra(row), agent_of(row)
     extra.first_ns = began_ns(row)
     if agent.seen:
@@ -254,7 +265,7 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     """What the attempt holds stays taken, and is not its own."""
     agent = agent_of(row)
     agent.leaked += 1
-    alloc, slots = _take_away(row)
+    alloc, slots = _take_away(kernel, row)
     kernel.leaked[row.id, event.attempt] = Leak(agent, alloc, row, slots, event.at_ns)
 
 
@@ -263,6 +274,25 @@ def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> N
     leak = kernel.leaked.pop((row.id, event.attempt))
     leak.agent.leaked -= 1
     _give_back(kernel, leak.agent, leak.alloc, leak.slots)
+
+
+def allocation_changed(
+    kernel: KernelState, row: TaskRow, event: AllocationChanged
+) -> None:
+    """The attempt holds more than before, or less: the rest is for others."""
+    agent, before, after = agent_of(row), dict(event.before), dict(event.after)
+    row.alloc = event.after
+    _books.acquire(kernel, agent, _above(after, before))
+    less = _above(before, after)
+    if less:
+        _books.release(kernel, agent, less)
+        _queue.ask_again(kernel)
+
+
+def _above(one: dict[str, int], other: dict[str, int]) -> Units:
+    """By how much *one* is more than *other*, where it is."""
+    more = [(name, units - other.get(name, 0)) for name, units in one.items()]
+    return tuple([pair for pair in more if pair[1] > 0])
 
 
 # -- the end -----------------------------------------------------------------------
@@ -640,6 +670,7 @@ def options_changed(
         event.timeout_ns,
         event.idempotent,
         event.owner,
+        cast("Elasticity | None", event.elastic),
     )
     extra.priority = event.priority
     _replace(kernel, row, event.key, spec)
@@ -664,12 +695,14 @@ def _replace(
     row.key = key
     if spec is not None:
         row.bucket = _queue.bucket_of(kernel, spec)
+        _hold(kernel, row)
     if is_queued:
         _queue.enqueue(kernel, row)
 
 
 #: By the class of the fact.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
+    AllocationChanged: allocation_changed,
     AttemptReturned: returned,
     AttemptStopping: stopping,
     AttemptWaiting: waiting,

@@ -19,8 +19,12 @@ ONE: Final = 1_000_000
 
 
 def wanted(bucket: Bucket, agent: AgentRow) -> Units:
-    """What a task of *bucket* holds on *agent*: its own request, or the agent's."""
-    need = bucket.spec.resources or agent.request
+    """
+    What a task of *bucket* waits for on *agent*: its own request, or the agent's.
+
+    Of an elastic request that is the least; of all others, what it then holds.
+    """
+    need = bucket.need or agent.request
     return charged(bucket.bounds, need) if bucket.bounds else need
 
 
@@ -100,7 +104,7 @@ def too_small(
         The resource, what is needed, the most there is, and where that is.
     """
     # A quota that is too small may be raised: its tasks wait.
-    for name, need in bucket.spec.resources or agent.request:
+    for name, need in bucket.need or agent.request:
         pool, own = kernel.pools.get(name), agent.capacity.get(name)
         if own is not None and own < need:
             return name, need, own, f"on agent {agent.name}"
@@ -124,6 +128,8 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
 
 def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
     """Subtract *alloc* from what is in use, and wake the buckets that wait for it."""
+    if kernel.holders:
+        kernel.growing = True
     for name, units in alloc:
         pool = kernel.pools.get(name)
         if pool is not None:

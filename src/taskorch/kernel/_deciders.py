@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from taskorch.kernel._rows import AgentRow, TaskRow
-from taskorch.model import TaskState, Units
+from taskorch.model import Elasticity, TaskState, Units
 
 
 class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
@@ -95,7 +95,27 @@ class Deciders(Protocol):
         ...
 
     def allocate(
-        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+        self,
+        row: TaskRow,
+        agent: AgentRow,
+        request: Units,
+        now: int,
+        least: Units | None = None,
+        held: Units | None = None,
     ) -> tuple[Units | None, str, bool]:
-        """What is granted (None: nothing now), why, and whether that can be kept."""
+        """
+        What is granted (None: nothing now), why, and whether that can be kept.
+
+        Args:
+            row: The task.
+            agent: The agent that is to run it, or does.
+            request: What it asks for of the pools.
+            now: The time in ns.
+            least: Of an elastic request, what it cannot do without.
+            held: Of one that runs, what it holds of the pools.
+        """
+        ...
+
+    def least(self, request: Units, elastic: Elasticity) -> Units:
+        """What an elastic *request* cannot do without; what is not named, all of it."""
         ...

@@ -34,6 +34,8 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         names, reason, reusable = kernel.deciders.match(row, agents, now)
         bucket.matching = [kernel.agents[name] for name in names]
         bucket.match_reason = reason
+    if bucket.spec.elastic is not None:
+        kernel.size(bucket)
     whose = _books.subjects(bucket.spec) if kernel.quotas else ()
     bucket.bounds = _books.bounds_of(kernel, whose)
     bucket.agents = [
@@ -96,7 +98,7 @@ def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
 
     One that may grant less than is asked is asked even if a pool has too little.
     """
-    need = bucket.spec.resources
+    need = bucket.need
     if not need or bucket.bounds:
         return [agent for agent in bucket.agents if _has_room(kernel, bucket, agent)]
     if kernel.rigid and _books.pool_shortage(kernel, need) is not None:
@@ -145,7 +147,7 @@ def _try(
         need = _books.wanted(bucket, agent)
         asked = _books.without_quotas(need) if bucket.bounds else need
         pooled = in_pools(kernel, asked)
-        granted, refusal, keep_alloc = deciders.allocate(row, agent, pooled, now)
+        granted, refusal, keep_alloc = ask(kernel, row, agent, pooled, now)
         if granted is not None:
             if (
                 keep_route
@@ -168,6 +170,29 @@ def _try(
             return None
         left.remove(agent)
     return refusal or "no reason given"
+
+
+def ask(
+    kernel: KernelState, row: TaskRow, agent: AgentRow, pooled: Units, now: int
+) -> tuple[Units | None, str, bool]:
+    """
+    What the allocator grants *row*, which waits, on *agent*, of the pools.
+
+    Args:
+        kernel: The state.
+        row: The task.
+        agent: Where it would run.
+        pooled: What it waits for, of the pools.
+        now: The time in ns.
+
+    Raises:
+        PolicyFault: The allocator failed.
+    """
+    spec = row.bucket.spec
+    if spec.elastic is None:
+        return kernel.deciders.allocate(row, agent, pooled, now)
+    request = in_pools(kernel, spec.resources)
+    return kernel.deciders.allocate(row, agent, request, now, pooled)
 
 
 def start(

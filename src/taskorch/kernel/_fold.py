@@ -69,8 +69,9 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
-#: Among the fields of a submission from `join` on, that of its owner.
+#: Among the fields of a submission from `join` on, those of its spec.
 _OWNER: Final = place_of(TaskSubmitted, "owner") - place_of(TaskSubmitted, "join")
+_ELASTIC: Final = _OWNER + 1
 
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
@@ -166,7 +167,8 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
         *terms,
     ) = fact
     owner = terms[_OWNER] if len(terms) > _OWNER else None
-    spec = Spec(task_type, requires, resources, timeout_ns, idempotent, owner)
+    elastic = terms[_ELASTIC] if len(terms) > _ELASTIC else None
+    spec = Spec(task_type, requires, resources, timeout_ns, idempotent, owner, elastic)
     bucket = _queue.bucket_of(kernel, spec)
     row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
     if row is None:

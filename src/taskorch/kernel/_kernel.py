@@ -19,6 +19,7 @@ from taskorch.kernel import (
     _driving,
     _edges,
     _faults,
+    _grants,
     _latest_finish,
     _leases,
     _options,
@@ -67,6 +68,7 @@ class Kernel(KernelState):
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot
     give_up: Final = _attempts.give_up
+    adjust: Final = _grants.adjust
 
     # Control by the user.
     cancel: Final = _control.cancel

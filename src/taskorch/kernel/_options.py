@@ -105,6 +105,7 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         due_ns,
         deadline_ns,
         spec.owner,
+        spec.elastic,
     )
     # The new `not_before` or deadline may have come already.
     _tick.tick(kernel, now)

@@ -28,6 +28,8 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
         kernel.bucket_no += 1
         type_row = kernel.type_row(spec.type)
         found = kernel.buckets[spec] = Bucket(spec, type_row, kernel.bucket_no)
+        if spec.elastic is not None:
+            kernel.elastic[found] = None
     return found
 
 
@@ -35,6 +37,7 @@ def _forget_idle(kernel: KernelState) -> None:
     for spec, bucket in list(kernel.buckets.items()):
         if not bucket.size and bucket.parked is None and bucket.entry is None:
             del kernel.buckets[spec]
+            kernel.elastic.pop(bucket, None)
             bucket.forgotten = True
             # A caller that still has this bucket must not take the quick path.
             bucket.checked = -1
@@ -57,6 +60,9 @@ def enqueue(kernel: KernelState, row: TaskRow) -> None:
 def dequeue(kernel: KernelState, row: TaskRow) -> None:
     """Remove *row* from its bucket, though it is not the head."""
     kernel.queued -= 1
+    if kernel.holders:
+        # It may have contended with these.
+        kernel.growing = True
     bucket = row.bucket
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):
@@ -106,4 +112,5 @@ def unpark_all(kernel: KernelState) -> None:
     """An agent has joined, or was lost: try everything again."""
     for bucket in list(kernel.parked):
         _parking.reopen(kernel, bucket)
+    kernel.growing = bool(kernel.holders)
     ask_again(kernel)

@@ -19,6 +19,7 @@ from taskorch.kernel import (
     _books,
     _dependencies,
     _dispatch,
+    _grants,
     _joins,
     _parking,
     _queue,
@@ -146,6 +147,7 @@ def complete(  # noqa: C901 - written out for speed
     type_row.completed += 1
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
     if row.alloc:
+        kernel.holders.pop(row, None)
         _books.release(kernel, agent, row.alloc)
         row.alloc = ()
     if agent.slots.heap:
@@ -178,7 +180,9 @@ def complete(  # noqa: C901 - written out for speed
     return True
 
 
-def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out for speed
+def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
+    kernel: KernelState, now: int
+) -> None:
     """Start all that can start, the first in order first."""
     if kernel.returning:
         _attempts.serve_returning(kernel, now)
@@ -232,3 +236,5 @@ def dispatch(kernel: KernelState, now: int) -> None:  # noqa: C901 - written out
         kernel.starts.append(row)
         if bucket.caller is not None:
             _parking.pass_on(kernel, bucket)
+    if kernel.growing and not kernel.paused:
+        _grants.grow(kernel, now)

@@ -20,6 +20,7 @@ import attrs
 
 from taskorch.model import (
     Agent,
+    Elasticity,
     OnParentFailure,
     Performance,
     Resources,
@@ -58,6 +59,8 @@ class Spec:
     idempotent: bool = True
     #: For whom its tasks are done.
     owner: str | None = None
+    #: None: its resources are granted whole, or not yet.
+    elastic: Elasticity | None = None
 
 
 class TaskRow:
@@ -563,6 +566,7 @@ class Bucket:
         "last_key",
         "match_reason",
         "matching",
+        "need",
         "number",
         "parked",
         "refusal",
@@ -570,6 +574,7 @@ class Bucket:
         "route_reason",
         "route_version",
         "size",
+        "sized",
         "spec",
         "stale",
         "type_row",
@@ -580,6 +585,10 @@ class Bucket:
         self.spec: Spec = spec
         self.number: int = number
         self.type_row: TypeRow = type_row
+        #: What it waits for: its request, or the least of an elastic one, once that is
+        #: known.
+        self.need: Units = spec.resources
+        self.sized: bool = spec.elastic is None
         self.fifo: deque[TaskRow] = deque()
         self.heap: list[tuple[Any, int, int, TaskRow]] = []
         self.last_key: Any = None
@@ -758,6 +767,11 @@ class PoolView:
     def free(self) -> float:
         """How much nobody holds; 0 where more is held than there is any more."""
         return max(0, self._row.total - self._row.used) / 1_000_000
+
+    @property
+    def used(self) -> float:
+        """How much is held: more than there is, where that has become less."""
+        return self._row.used / 1_000_000
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"

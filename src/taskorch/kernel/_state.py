@@ -15,6 +15,7 @@ import attrs
 
 from taskorch.errors import InternalError
 from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
+from taskorch.kernel._contenders import contenders
 from taskorch.kernel._deciders import Deciders
 from taskorch.kernel._effects import Effect
 from taskorch.kernel._history import remember
@@ -41,7 +42,7 @@ from taskorch.model._limits import (
     NS,
     POISON_ATTEMPTS,
 )
-from taskorch.protocols import AgentView, PoolView
+from taskorch.protocols import AgentView, Contender, PoolView
 
 if TYPE_CHECKING:
     # For annotations only: the generator comes in from outside.
@@ -127,6 +128,15 @@ class KernelView:
         pools = self._kernel.pools.items()
         return {name: pool.view for name, pool in pools if not pool.is_quota}
 
+    def contenders(self) -> Sequence[Contender]:
+        """The elastic requests that contend; of those that wait, the first first."""
+        kernel = self._kernel
+        for bucket in kernel.elastic:
+            if not bucket.sized:
+                kernel.size(bucket)
+        slots = kernel.concurrency - kernel.running
+        return contenders(kernel.elastic, kernel.holders, kernel.pools, slots)
+
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
         row = self._kernel.tasks.get(task_id)
@@ -194,6 +204,12 @@ class KernelState:
         #: Who waits for that.
         self.claims: dict[Claim, None] = {}
         self.buckets: dict[Spec, Bucket] = {}
+        #: Those of elastic requests.
+        self.elastic: dict[Bucket, None] = {}
+        #: The tasks whose attempts hold what was granted of such requests.
+        self.holders: dict[TaskRow, None] = {}
+        #: Something has come free that these may use.
+        self.growing: bool = False
         self.bucket_no: int = 0
         self.most_buckets: int = MANY
         self.types: dict[str, TypeRow] = {}
@@ -323,6 +339,18 @@ class KernelState:
                 task_type = _OTHER
             found = agent.records.setdefault(task_type, Record())
         return found
+
+    def size(self, bucket: Bucket) -> None:
+        """Find out what the elastic requests of *bucket* wait for: their least."""
+        spec = bucket.spec
+        assert spec.elastic is not None  # noqa: S101 - all others wait for all
+        least = dict(self.deciders.least(spec.resources, spec.elastic))
+        # What no pool has is the agents' own, and nobody divides that.
+        bucket.need = tuple(
+            (name, least.get(name, units) if name in self.pools else units)
+            for name, units in spec.resources
+        )
+        bucket.sized = True
 
     # -- questions -----------------------------------------------------------------
 

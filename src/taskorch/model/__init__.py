@@ -11,6 +11,11 @@ from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._checks import check_fraction as check_fraction
+from taskorch.model._elastic import Elastic as Elastic
+from taskorch.model._elastic import Elasticity as Elasticity
+from taskorch.model._elastic import Fallback as Fallback
+from taskorch.model._elastic import elasticity_of as elasticity_of
+from taskorch.model._elastic import requested as requested
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation

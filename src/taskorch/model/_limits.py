@@ -43,6 +43,8 @@ MAX_SECONDS: Final = 100 * 365.25 * 86_400
 MAX_ID_LENGTH: Final = 200
 #: The largest amount of one resource, so that sums stay far below 2 ** 63 units.
 MAX_AMOUNT: Final = 1e12
+#: The largest weight of an elastic request.
+MAX_WEIGHT: Final = 1_000_000
 #: The largest priority, either way: it shifts the order by 60 s a level.
 MAX_PRIORITY: Final = 1_000_000
 #: The most attempts that a policy may ask for.

@@ -8,7 +8,7 @@ one cpu, and when they have ended it is exactly free again.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
@@ -65,6 +65,9 @@ class Resources(Mapping[str, float]):
     units: Units
     zeros: tuple[str, ...] = attrs.field(eq=False)
 
+    #: Whether a part of it may be granted: see `Elastic`.
+    is_elastic: ClassVar[bool] = False
+
     def __init__(self, **amounts: float) -> None:
         pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
         object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
@@ -94,6 +97,9 @@ class Resources(Mapping[str, float]):
             InvalidTaskError: It is none, or an amount is out of its range.
         """
         if isinstance(amounts, Resources):
+            if amounts.is_elastic:
+                msg = f"{what}: {amounts!r} is a request of a task"
+                raise InvalidTaskError(msg, hint="say how much it is: Resources(cpu=1)")
             return amounts
         given: object = amounts
         if not isinstance(given, Mapping):

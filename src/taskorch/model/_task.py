@@ -87,7 +87,7 @@ class Call:
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
     # A value of any other type is left to the validator, which reports all faults.
-    if type(value) is Resources or not isinstance(value, Mapping):
+    if isinstance(value, Resources) or not isinstance(value, Mapping):
         return value
     return Resources.of(value)
 
@@ -125,7 +125,7 @@ class Task(Generic[T]):
             fails it, and `"run"` runs it anyway once all have ended.
         requires: Capabilities that the agent must have; None means one: the task's
             type.
-        resources: What it holds while it runs.
+        resources: What it holds while it runs; `Elastic(…)` may be granted in part.
         timeout: Seconds that one attempt may run.
         expected: Seconds that an attempt is expected to take: what must end first of a
             batch starts first, and `simulate` knows how long it takes. None: as long as

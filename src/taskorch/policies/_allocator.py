@@ -9,12 +9,13 @@ from taskorch.model import NO_RESOURCES, to_units
 from taskorch.policies._words import amount
 from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
 
+_SCALE: Final = 1_000_000
 _DIGITS: Final = 6
 
 
 class PoolAllocator:
     """
-    The ResourceAllocator that grants a request whole, or not at all.
+    The ResourceAllocator that grants a request whole, or not at all: elastic ones too.
 
     Amounts are compared in whole millionths, so that ten tasks of 0.1 fill one cpu
     exactly. A refusal names the first resource, by name, that is short. A pool that
@@ -31,26 +32,36 @@ class PoolAllocator:
         context: Context,  # noqa: ARG002 - the protocol's
     ) -> Allocation:
         """All of *request* if every pool has it free, else nothing now."""
-        wanted = request.resources
-        if not wanted.units:
-            return _NOTHING
-        for name, need in wanted.units:
-            pool = pools.get(name)
-            if pool is None:
-                reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
-                return Allocation(None, reason)
-            # Rounded, so that what a sum of floats leaves behind is no amount.
-            free = max(0.0, round(pool.free, _DIGITS))
-            if need > to_units(name, free):
-                reason = (
-                    f"{name}: needs {amount(wanted[name])}, has {amount(free)} free "
-                    f"of {amount(pool.total)}"
-                )
-                return Allocation(None, reason)
-        return Allocation(wanted, "all of it was free")
+        return _NOTHING if not request.resources.units else whole(request, pools)
 
     def __repr__(self) -> str:
         return "PoolAllocator()"
+
+
+def whole(request: AllocationRequest, pools: Mapping[str, PoolView]) -> Allocation:
+    """All of *request* if every pool has it free, or the request holds it already."""
+    wanted = request.resources
+    for name, need in wanted.units:
+        pool = pools.get(name)
+        if pool is None:
+            reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
+            return Allocation(None, reason)
+        free = free_units(pool)
+        if request.held is not None:
+            free += to_units(name, request.held[name])
+        if need > free:
+            reason = (
+                f"{name}: needs {amount(wanted[name])}, has {amount(free / _SCALE)} "
+                f"free of {amount(pool.total)}"
+            )
+            return Allocation(None, reason)
+    return Allocation(wanted, "all of it was free")
+
+
+def free_units(pool: PoolView) -> int:
+    """What nobody holds, in millionths: nothing, where a pool was made smaller."""
+    # Rounded, so that what a sum of floats leaves behind is no amount.
+    return to_units(pool.name, max(0.0, round(pool.free, _DIGITS)))
 
 
 _NOTHING: Final = Allocation(

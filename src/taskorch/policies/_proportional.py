@@ -1,72 +1,76 @@
-"""Who gets what of the pools: a fair share, where there is not enough for all."""
+"""Who gets what of the pools: all, or of an elastic request a fair share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import NO_RESOURCES, Resources, check_fraction, to_units
+from taskorch.model import NO_RESOURCES, Resources, to_units
+from taskorch.policies._allocator import whole
+from taskorch.policies._shares import Amounts, Claim, Share, divide, fitting
 from taskorch.policies._words import amount, count
-from taskorch.protocols import Allocation, AllocationRequest, Context, PoolView
+from taskorch.protocols import (
+    Allocation,
+    AllocationRequest,
+    Contender,
+    Context,
+    PoolView,
+)
 
 _SCALE: Final = 1_000_000
-_DIGITS: Final = 6
-_CPU: Final[Mapping[str, float]] = MappingProxyType({"cpu": 1.0})
+_UNBOUNDED: Final = 1 << 62
+#: The pieces in which the usual resources are divided.
+DEFAULT_CHUNKS: Final[Mapping[str, float]] = MappingProxyType(
+    {"cpu": 1.0, "memory_mb": 256.0}
+)
 
 
 class ProportionalAllocator:
     """
-    The ResourceAllocator that divides what is free among those that wait.
+    The default ResourceAllocator: it divides what there is among elastic requests.
 
-    Where all that wait could be given what this one asks for, it gets all of it. Where
-    not, the request is scaled down by one factor, so that it keeps its proportions:
-    what is free of the scarcest resource, divided by what this request asks of it and
-    by the number of tasks that wait, this one included. What the others ask for it
-    cannot know; it takes them for alike. Shares are cut to whole chunks.
+    A rigid request is granted whole, or waits, as by `PoolAllocator`. What those do not
+    hold is divided among the elastic requests that contend, running and waiting, in
+    proportion to weight and request: in whole chunks by the method of the largest
+    remainder, never below the least of a request nor above all of it. Of several
+    resources a request is scaled by its scarcest. Where not all can have their least,
+    those have it that come first.
 
-    The least that is granted is the share *least* of the request, in whole chunks and
-    one at the least, or all of a request below a chunk. Where that is not free, the
-    task waits. A resource that *chunks* does not name is not divided: it is granted
-    whole. So more tasks run at once, each with less, and a task must look at
-    `current_context().allocation` to know what it may use.
-
-    Amounts are whole millionths, so that chunks add up exactly. It is not `rigid`,
-    since it grants less than is asked: while resources are short, tasks that wait for
-    them are asked about whenever some are released.
+    With `fallback="best_effort"` a task starts with what is free of its share, from its
+    least up; with `"all_or_nothing"` once its whole share is free. What others still
+    hold above their shares comes free at their next checkpoints, or ends. A resource
+    that *chunks* does not name is not divided: it is granted whole.
 
     Args:
-        chunks: The resources that may be divided, and the pieces in which they are:
-            `{"cpu": 2, "memory_mb": 256}`. None divides `cpu` into whole cores.
-        least: The least share of a request that is of use, from 0 to 1; 1 grants
-            requests whole.
+        chunks: The resources that are divided, and the pieces in which they are:
+            `{"cpu": 2, "memory_mb": 256}`. None divides `cpu` into single cores, and
+            `memory_mb` into pieces of 256.
 
     Raises:
-        InvalidTaskError: A chunk is no amount above 0, or *least* is no number from 0
-            to 1.
+        InvalidTaskError: A chunk is no amount above 0.
     """
 
-    #: It may grant less than is asked: see the protocol.
-    rigid = False
+    #: Rigid requests are granted if they fit: see the protocol.
+    rigid = True
 
-    def __init__(
-        self, chunks: Mapping[str, float] | None = None, *, least: float = 0.25
-    ) -> None:
-        check_fraction("least", least)
-        self.chunks: Mapping[str, float] = (
-            _CPU if chunks is None else MappingProxyType(dict(chunks))
-        )
-        self.least = least
-        #: Both in millionths.
-        self._chunks = {
-            name: to_units(name, size) for name, size in self.chunks.items()
-        }
-        self._least = round(least * _SCALE)
+    def __init__(self, chunks: Mapping[str, float] | None = None) -> None:
+        if chunks is None:
+            chunks = DEFAULT_CHUNKS
+        elif not isinstance(chunks, Mapping):
+            msg = f"chunks: a mapping of resources to sizes, not {chunks!r}"
+            raise InvalidTaskError(msg, hint="chunks={'cpu': 2, 'memory_mb': 256}")
+        else:
+            chunks = MappingProxyType(dict(chunks))
+        self.chunks: Mapping[str, float] = chunks
+        #: In millionths.
+        self._chunks = {name: to_units(name, size) for name, size in chunks.items()}
         for name, size in self._chunks.items():
             if not size:
                 msg = f"chunks: a chunk of {name!r} is more than 0"
-                raise InvalidTaskError(msg)
+                hint = "leave out what is not to be divided"
+                raise InvalidTaskError(msg, hint=hint)
 
     def allocate(
         self,
@@ -74,69 +78,187 @@ class ProportionalAllocator:
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """As much of *request* as is its share now, or nothing yet."""
-        wanted = request.resources
-        if not wanted.units:
+        """All of a rigid *request*, the share of an elastic one, or nothing yet."""
+        if not request.resources.units:
             return _NOTHING
-        waiting = max(1, context.view.queued)
-        # The part of the request that is granted: the fraction top / bottom.
-        top, bottom = 1, 1
-        for name, need in wanted.units:
-            pool = pools.get(name)
-            if pool is None:
-                reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
+        if request.least is None:
+            return whole(request, pools)
+        for name in request.resources:
+            if name not in pools:
+                reason = f"{name}: there is no pool"
                 return Allocation(None, reason)
-            free = _free_units(pool)
-            least = self._least_of(name, need)
-            if least > free:
-                reason = (
-                    f"{name}: needs {amount(least / _SCALE)} at the least, has "
-                    f"{amount(free / _SCALE)} free of {amount(pool.total)}"
-                )
-                return Allocation(None, reason)
-            if name in self._chunks and free * bottom < top * need * waiting:
-                top, bottom = free, need * waiting
-        if top == bottom:
-            return Allocation(wanted, "all of it was free")
-        units = tuple(
-            (name, self._part_of(name, need, top, bottom))
-            for name, need in wanted.units
-        )
-        if units == wanted.units:
-            return Allocation(wanted, "all of it was free")
-        granted = Resources.from_units(units)
-        parts = ", ".join(
-            f"{amount(granted[name])} of {amount(wanted[name])} {name}"
-            for name in granted
-            if granted[name] < wanted[name]
-        )
-        return Allocation(
-            granted, f"{parts}: {count(waiting, 'task')} share what is free"
-        )
-
-    def _least_of(self, name: str, need: int) -> int:
-        """The least that is granted of *need*; both in millionths."""
-        chunk = self._chunks.get(name, need)
-        # Rounded up to whole chunks.
-        chunks = -(-need * self._least // (_SCALE * chunk))
-        return min(need, max(1, chunks) * chunk)
-
-    def _part_of(self, name: str, need: int, top: int, bottom: int) -> int:
-        """What is granted of *need*, given the factor *top* / *bottom*."""
-        chunk = self._chunks.get(name)
-        if chunk is None:
-            return need
-        share = need * top // bottom
-        return max(share // chunk * chunk, self._least_of(name, need))
+        contenders = context.view.contenders()
+        return _Division(request, pools, contenders, self._chunks).answer()
 
     def __repr__(self) -> str:
-        return f"ProportionalAllocator({dict(self.chunks)!r}, least={self.least!r})"
+        told = "" if self.chunks is DEFAULT_CHUNKS else repr(dict(self.chunks))
+        return f"ProportionalAllocator({told})"
 
 
-def _free_units(pool: PoolView) -> int:
-    """What nobody holds, in millionths: nothing, where a pool was made smaller."""
-    # Rounded, so that what a sum of floats leaves behind is no amount.
-    return to_units(pool.name, max(0.0, round(pool.free, _DIGITS)))
+class _Division:
+    """What is divided, and what of it goes to one elastic request."""
+
+    def __init__(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        contenders: Sequence[Contender],
+        chunks: Mapping[str, int],
+    ) -> None:
+        assert request.least is not None  # noqa: S101 - it is elastic
+        self._request = request
+        self._pools = pools
+        asked = [kind.resources for kind in contenders] + [request.resources]
+        self._names = sorted({name for one in asked for name in one if name in pools})
+        self._chunks = tuple([chunks.get(name, 0) for name in self._names])
+        #: Less than nothing, where a pool was made smaller.
+        self._free = tuple([_rest_of(pools[name]) for name in self._names])
+        self._held = self._vector(request.held or NO_RESOURCES)
+        self._claim = self._claim_of(request.resources, request.least, request.weight)
+        self._contenders = contenders
+
+    def answer(self) -> Allocation:
+        """What the request gets now."""
+        request = self._request
+        share, others = self._share()
+        room = self._room()
+        least = self._claim.least
+        if request.held is None and request.fallback == "all_or_nothing":
+            share = self._on_agent(share)
+            if share is None or not _fit(share, room):
+                return Allocation(None, self._shortage(share or least, room, "share"))
+            granted = share
+        else:
+            part = self._claim._replace(wanted=share or least)
+            most = fitting(part, room, self._chunks)
+            if most is None:
+                return Allocation(None, self._shortage(least, room, "least"))
+            granted = most
+        return Allocation(self._resources(granted), self._reason(granted, others))
+
+    # -- the division --------------------------------------------------------------
+
+    def _share(self) -> tuple[Amounts | None, int]:
+        """Its share, or None if its least is not to be had; and how many contend."""
+        running: dict[Claim, list[Amounts]] = {}
+        waiting: dict[Claim, int] = {}
+        there = list(self._free)
+        for kind in self._contenders:
+            claim = self._claim_of(kind.resources, kind.least, kind.weight)
+            for one in kind.held:
+                held = self._vector(one)
+                there = [a + b for a, b in zip(there, held, strict=True)]
+                running.setdefault(claim, []).append(held)
+            if kind.waiting:
+                waiting[claim] = waiting.get(claim, 0) + kind.waiting
+        mine, is_running = self._claim, self._request.held is not None
+        if is_running:
+            if mine not in running:
+                there = [a + b for a, b in zip(there, self._held, strict=True)]
+                running[mine] = [self._held]
+            place = list(running).index(mine)
+        else:
+            waiting.setdefault(mine, 1)
+            place = len(running) + list(waiting).index(mine)
+        claims = [claim._replace(times=len(held)) for claim, held in running.items()]
+        claims += [claim._replace(times=times) for claim, times in waiting.items()]
+        total = sum(claim.times for claim in claims)
+        shares = divide(tuple(there), self._chunks, tuple(claims))[place]
+        if not shares:
+            return None, total
+        if is_running:
+            return _kept(shares, self._held, running[mine]), total
+        return shares[0].amounts, total
+
+    def _claim_of(self, wanted: Resources, least: Resources, weight: float) -> Claim:
+        return Claim(self._vector(wanted), self._vector(least), round(weight * _SCALE))
+
+    def _vector(self, resources: Resources) -> Amounts:
+        units = dict(resources.units)
+        return tuple([units.get(name, 0) for name in self._names])
+
+    # -- what fits -----------------------------------------------------------------
+
+    def _room(self) -> Amounts:
+        """What it could have: what is free, and its own."""
+        # What it holds it may keep, even of a pool that was made smaller.
+        room = [
+            held + max(0, free)
+            for free, held in zip(self._free, self._held, strict=True)
+        ]
+        agent = self._request.agent
+        if agent.capacity is not None:
+            used = dict(agent.used.units)
+            for place, name in enumerate(self._names):
+                if name in agent.capacity:
+                    own = to_units(name, agent.capacity[name]) - used.get(name, 0)
+                    room[place] = min(room[place], own + self._held[place])
+        return tuple(room)
+
+    def _on_agent(self, share: Amounts | None) -> Amounts | None:
+        """*share*, as far as the agent is large enough for it."""
+        capacity = self._request.agent.capacity
+        if share is None or capacity is None:
+            return share
+        room = tuple(
+            [
+                to_units(name, capacity[name]) if name in capacity else _UNBOUNDED
+                for name in self._names
+            ]
+        )
+        return fitting(self._claim._replace(wanted=share), room, self._chunks)
+
+    # -- words ---------------------------------------------------------------------
+
+    def _resources(self, amounts: Amounts) -> Resources:
+        pairs = zip(self._names, amounts, strict=True)
+        return Resources.from_units(tuple([pair for pair in pairs if pair[1]]))
+
+    def _reason(self, granted: Amounts, contend: int) -> str:
+        asked = self._request.resources
+        parts = [
+            f"{amount(part / _SCALE)} of {amount(asked[name])} {name}"
+            for name, part in zip(self._names, granted, strict=True)
+            if name in asked and part < to_units(name, asked[name])
+        ]
+        if not parts:
+            return "all of it was free"
+        why = f"{count(contend, 'request')} contend" if contend > 1 else "more is held"
+        return f"{', '.join(parts)}: {why}"
+
+    def _shortage(self, need: Amounts, room: Amounts, what: str) -> str:
+        for name, units, have in zip(self._names, need, room, strict=True):
+            if units > have:
+                total = amount(self._pools[name].total)
+                return (
+                    f"{name}: its {what} is {amount(units / _SCALE)}, has "
+                    f"{amount(have / _SCALE)} free of {total}"
+                )
+        return "others come first whose least takes all there is"
+
+
+def _rest_of(pool: PoolView) -> int:
+    """What is not held, in millionths; of a pool that was made smaller, below 0."""
+    return round(pool.total * _SCALE) - round(pool.used * _SCALE)
+
+
+def _fit(amounts: Amounts, room: Amounts) -> bool:
+    return all(part <= have for part, have in zip(amounts, room, strict=True))
+
+
+def _kept(shares: tuple[Share, ...], own: Amounts, held: list[Amounts]) -> Amounts:
+    """
+    Which of *shares* is that of one that holds *own*, among all those that hold *held*.
+
+    Who has a larger one already keeps it, so that nothing changes hands for nothing.
+    """
+    places = 0
+    for share in shares:
+        places += share.times
+        ahead = sum(_fit(share.amounts, other) for other in held)
+        if ahead - _fit(share.amounts, own) < places:
+            return share.amounts
+    return shares[-1].amounts
 
 
 _NOTHING: Final = Allocation(

@@ -15,6 +15,7 @@ from taskorch.protocols._agent_registry import Match as Match
 from taskorch.protocols._attempt_executor import Attempt as Attempt
 from taskorch.protocols._attempt_executor import AttemptExecutor as AttemptExecutor
 from taskorch.protocols._context import AgentView as AgentView
+from taskorch.protocols._context import Contender as Contender
 from taskorch.protocols._context import Context as Context
 from taskorch.protocols._context import PoolView as PoolView
 from taskorch.protocols._context import StateView as StateView

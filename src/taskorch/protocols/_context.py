@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from taskorch.model import Performance, Resources, TaskState
+from taskorch._frozen import frozen
+from taskorch.model import Fallback, Performance, Resources, TaskState
 
 if TYPE_CHECKING:
     from random import Random
@@ -67,6 +68,33 @@ class PoolView(Protocol):
         """How much nobody holds."""
         ...
 
+    @property
+    def used(self) -> float:
+        """How much is held: more than there is, where that has become less."""
+        ...
+
+
+@frozen
+class Contender:
+    """
+    Like elastic requests, which contend for what is divided.
+
+    Attributes:
+        resources: All that each of them asks for, of the pools.
+        least: What each cannot do without, of the pools.
+        weight: How much each counts, for what it asks for.
+        fallback: What follows where a whole share is not free.
+        waiting: How many wait that could start, as far as slots go.
+        held: What each of those holds of the pools that run, the first to start first.
+    """
+
+    resources: Resources
+    least: Resources
+    weight: float
+    fallback: Fallback
+    waiting: int = 0
+    held: tuple[Resources, ...] = ()
+
 
 class StateView(Protocol):
     """The orchestrator's state; read only, and live."""
@@ -87,6 +115,10 @@ class StateView(Protocol):
 
     def pools(self) -> Mapping[str, PoolView]:
         """All pools, by name."""
+        ...
+
+    def contenders(self) -> Sequence[Contender]:
+        """The elastic requests that contend; of those that wait, the first first."""
         ...
 
     def state_of(self, task_id: str) -> TaskState | None:

@@ -384,7 +384,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
         del value, work, args, kwargs
-        if kernel.open or kernel.returning:
+        if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         starts = kernel.starts
         following = None
@@ -452,7 +452,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
                 keep_late(work, attempt, value)
         else:
             end_badly(rt, row, attempt, work, error, now)
-        if kernel.open or kernel.returning:
+        if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if kernel.sink:
             rt.publish()

@@ -174,7 +174,11 @@ class AttemptContext:
 
     @property
     def allocation(self) -> Resources:
-        """What the attempt holds."""
+        """
+        What the attempt holds; of an elastic request, now.
+
+        That grows when resources come free, and shrinks only in `checkpoint`.
+        """
         return Resources.from_units(without_quotas(self._row.alloc))
 
     @property
@@ -187,6 +191,7 @@ class AttemptContext:
     def _checkpoint(self, state: Any) -> None:
         """See `TaskContext.checkpoint`."""
         self._keep(state)
+        self._take_share()
         self._stop_if_asked()
 
     def _keep(self, state: Any) -> None:
@@ -203,6 +208,12 @@ class AttemptContext:
                     committer.wait_kept_unless(committer.last, lambda: self.cancelled)
             extra.checkpoint = state
             extra.has_checkpoint = True
+
+    def _take_share(self) -> None:
+        """What was granted of an elastic request becomes its share."""
+        kernel, row, attempt = self._rt.kernel, self._row, self.attempt
+        if row in kernel.holders:
+            self._rt.step(lambda now: kernel.adjust(row, attempt, now))
 
     def _stop_if_asked(self) -> None:
         if self._control.why:

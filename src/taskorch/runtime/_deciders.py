@@ -38,6 +38,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import (
     NO_RESOURCES,
+    Elasticity,
     Missing,
     Resources,
     Task,
@@ -51,11 +52,12 @@ from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
     PerformanceRouter,
-    PoolAllocator,
     PriorityQueue,
+    ProportionalAllocator,
     StandardStateMachine,
     StructuralValidator,
 )
+from taskorch.policies._proportional import DEFAULT_CHUNKS
 from taskorch.protocols import (
     Admission,
     AgentRegistry,
@@ -137,7 +139,7 @@ def parts_of(
         ),
         queue=PriorityQueue() if queue is None else queue,
         retry_handler=BackoffRetryHandler() if retry_handler is None else retry_handler,
-        allocator=PoolAllocator() if allocator is None else allocator,
+        allocator=ProportionalAllocator() if allocator is None else allocator,
     )
 
 
@@ -238,6 +240,8 @@ class PolicyDeciders:
         self.watches: Any = _watches(parts.state_machine)
         #: Whether the allocator grants whatever fits, and nothing else.
         self.rigid: bool = bool(said_of(parts.allocator, "allocate", "rigid"))
+        #: The pieces, in millionths, in which it grants parts of elastic requests.
+        self._chunks: dict[str, int] = _chunks_of(parts.allocator)
         #: Of each method, what counts as `reusable` in its answers.
         self._trusted: dict[str, frozenset[Reuse]] = {
             method: trusted(getattr(parts, component), method)
@@ -590,14 +594,38 @@ class PolicyDeciders:
         delay = int(check_seconds("delay", answer.delay) * NS)
         return answer.retry, delay, answer.reason
 
+    def least(self, request: Units, elastic: Elasticity) -> Units:
+        """See `Deciders.least`."""
+        named, chunks = dict(elastic[0]), self._chunks
+        found = []
+        for name, need in request:
+            chunk = chunks.get(name, need)
+            # Rounded up to whole chunks.
+            least = max(1, -(-named.get(name, 0) // chunk)) * chunk
+            found.append((name, min(need, least)))
+        return tuple(found)
+
     def allocate(
-        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+        self,
+        row: TaskRow,
+        agent: AgentRow,
+        request: Units,
+        now: int,
+        least: Units | None = None,
+        held: Units | None = None,
     ) -> tuple[Units | None, str, bool]:
         """See `Deciders.allocate`."""
         question = _Request()
         question.task = self._task_for("allocator", row)
         question.agent = agent.view
         question.resources = Resources.from_units(request) if request else NO_RESOURCES
+        question.least = question.held = None
+        question.weight, question.fallback = 1.0, "best_effort"
+        elastic = row.bucket.spec.elastic
+        if elastic is not None and least is not None:
+            question.least = Resources.from_units(least)
+            question.weight, question.fallback = elastic[1] / 1_000_000, elastic[2]
+            question.held = None if held is None else Resources.from_units(held)
         question.__class__ = AllocationRequest
         known, pools = self._pools
         if known is not self.kernel.pools:
@@ -613,20 +641,75 @@ class PolicyDeciders:
             if type(granted) is not Resources and not isinstance(granted, Resources):
                 _refuse("allocator", f"it granted {show(granted)}, not Resources")
             if granted.units:
-                self._check_grant(granted.units, dict(request))
+                self._check_grant(granted.units, dict(request), dict(held or ()))
+            if least is not None:
+                _check_part(dict(granted.units), agent, least, dict(held or ()))
             said = answer.reusable
             reusable = said is not False and self._is_trusted("allocate", said)
         except Exception as error:  # noqa: BLE001 - it is the allocator's
             _blame("allocator", error)
         return granted.units, reason, reusable
 
-    def _check_grant(self, granted: Units, asked: Mapping[str, int]) -> None:
+    def _check_grant(
+        self, granted: Units, asked: Mapping[str, int], own: Mapping[str, int]
+    ) -> None:
         for name, units in granted:
             pool = self.kernel.pools.get(name)
-            if pool is None or units > pool.total - pool.used:
+            free = 0 if pool is None else max(0, pool.total - pool.used)
+            if units > free + own.get(name, 0):
                 _refuse("allocator", f"it granted more {name} than is free")
             if units > asked.get(name, 0):
                 _refuse("allocator", f"it granted more {name} than was asked")
+
+
+def _chunks_of(allocator: ResourceAllocator) -> dict[str, int]:
+    """
+    The pieces in which it grants parts of elastic requests, in millionths.
+
+    Raises:
+        InvalidTaskError: What it says of them is no mapping of names to amounts.
+    """
+    chunks = said_of(allocator, "allocate", "chunks")
+    if chunks is None:
+        return {}
+    found = dict(Resources.of(chunks, "allocator.chunks").units)
+    if len(found) < len(chunks):
+        msg = f"allocator.chunks: a chunk is more than 0, not in {show(chunks)}"
+        raise InvalidTaskError(msg, hint="leave out what is not to be divided")
+    return found
+
+
+def check_chunks(allocator: ResourceAllocator, pools: Units) -> None:
+    """
+    Refuse chunks that the user has chosen and that are larger than the *pools*.
+
+    Raises:
+        InvalidTaskError: One is: of that pool, no part could be granted.
+    """
+    if said_of(allocator, "allocate", "chunks") is DEFAULT_CHUNKS:
+        return
+    chunks = _chunks_of(allocator)
+    for name, total in pools:
+        if chunks.get(name, 0) > total:
+            chunk = f"{chunks[name] / 1e6:g}"
+            msg = f"a chunk of {name} is {chunk}, and the pool has {total / 1e6:g}"
+            hint = f"a chunk of at most {total / 1e6:g}, or a pool of {chunk} or more"
+            raise InvalidTaskError(msg, hint=hint)
+
+
+def _check_part(
+    granted: Mapping[str, int],
+    agent: AgentRow,
+    least: Units,
+    own: Mapping[str, int],
+) -> None:
+    """Refuse a part that is of no use, or too much for *agent*."""
+    for name, units in least:
+        if granted.get(name, 0) < units:
+            _refuse("allocator", f"it granted less {name} than its least")
+    for name, units in granted.items():
+        if name in agent.capacity and units > agent.free(name) + own.get(name, 0):
+            _refuse("allocator", f"it granted more {name} than {agent.name} has free")
 
 
 def _shape(key: object) -> object:

@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from operator import attrgetter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -48,12 +49,12 @@ OPTIONS: Final = (
     "owner",
 )
 #: Of these, what the kernel has made of them is compared.
-_IN_SPEC: Final = {
-    "requires": "requires",
-    "resources": "resources",
-    "timeout": "timeout_ns",
-    "idempotent": "idempotent",
-    "owner": "owner",
+_IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
+    "requires": attrgetter("requires"),
+    "resources": attrgetter("resources", "elastic"),
+    "timeout": attrgetter("timeout_ns"),
+    "idempotent": attrgetter("idempotent"),
+    "owner": attrgetter("owner"),
 }
 #: How it depends on what it comes after; and the other name that it has.
 _BESIDE: Final = ("join", "on_parent_failure", "idempotency_key")
@@ -137,7 +138,7 @@ def changed_options(
     found: list[str] = []
     for name in OPTIONS:
         if name in _IN_SPEC:
-            one, other = (getattr(spec, _IN_SPEC[name]) for spec in specs)
+            one, other = (_IN_SPEC[name](spec) for spec in specs)
         else:
             one, other = getattr(old, name), getattr(new, name)
         if not are_alike(one, other):

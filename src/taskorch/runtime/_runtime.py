@@ -52,7 +52,12 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts, PolicyDeciders, check_parts
+from taskorch.runtime._deciders import (
+    Parts,
+    PolicyDeciders,
+    check_chunks,
+    check_parts,
+)
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
@@ -146,6 +151,7 @@ class Runtime:
         self.lock = threading.Lock()
         self.now = MonotonicClock().now_ns
         self.deciders = PolicyDeciders(parts, task_of)
+        check_chunks(parts.allocator, pools)
         self._random = random
         self._config = config
         #: What there is as far as this life is asked: an earlier one may have had more.
@@ -280,7 +286,7 @@ class Runtime:
         if kernel.claims:
             for claim in kernel.serve_claims(now):
                 claim.cargo()
-        if kernel.open or kernel.returning:
+        if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if self.orphans and kernel.parked:
             hold_orphans(self, now)

@@ -29,6 +29,7 @@ from taskorch.model import (
     Reference,
     Task,
     Wait,
+    elasticity_of,
 )
 from taskorch.model._limits import MAX_SECONDS, NS
 from taskorch.model._show import show
@@ -262,6 +263,7 @@ def spec_of(task: Task) -> Spec:
         timeout,
         task.idempotent,
         task.owner,
+        elasticity_of(task.resources),
     )
 
 

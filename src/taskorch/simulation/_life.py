@@ -231,7 +231,7 @@ class Life(Hosting):
     def settle(self) -> None:  # noqa: C901 - the hot path, written out
         """The end of a step: start what can start, and do what follows from it all."""
         kernel = self.kernel
-        if kernel.open or kernel.returning:
+        if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(self.now())
         if kernel.touched or kernel.dropped:
             self._tidy()

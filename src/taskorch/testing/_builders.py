@@ -21,7 +21,7 @@ import attrs
 
 from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
 from taskorch.policies._words import count
-from taskorch.protocols import AgentView, Context, Failure, PoolView
+from taskorch.protocols import AgentView, Contender, Context, Failure, PoolView
 
 #: How well an agent has done: at everything, by type of task, or as a function of it.
 Record: TypeAlias = (
@@ -90,6 +90,7 @@ def make_context(
     queued: int = 0,
     running: int = 0,
     states: Mapping[str, TaskState] | None = None,
+    contenders: Iterable[Contender] = (),
 ) -> Context:
     """
     What a policy is given beside its question.
@@ -102,6 +103,7 @@ def make_context(
         queued: Tasks that wait for a slot, an agent or resources.
         running: Attempts under way.
         states: The states of tasks by id; all others are not known.
+        contenders: The elastic requests that contend.
     """
     given = pools.values() if isinstance(pools, Mapping) else pools or ()
     view = _View(
@@ -110,6 +112,7 @@ def make_context(
         tuple(agents),
         MappingProxyType({pool.name: pool for pool in given}),
         MappingProxyType(dict(states or {})),
+        tuple(contenders),
     )
     return _Context(now, Random(seed), view)  # noqa: S311 - repeatable, no secret
 
@@ -195,6 +198,10 @@ class _Pool:
     total: float
     free: float
 
+    @property
+    def used(self) -> float:
+        return self.total - self.free
+
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.free:,.15g} of {self.total:,.15g} free>"
 
@@ -206,12 +213,16 @@ class _View:
     _agents: tuple[AgentView, ...]
     _pools: Mapping[str, PoolView]
     _states: Mapping[str, TaskState]
+    _contenders: tuple[Contender, ...] = ()
 
     def agents(self) -> Sequence[AgentView]:
         return self._agents
 
     def pools(self) -> Mapping[str, PoolView]:
         return self._pools
+
+    def contenders(self) -> Sequence[Contender]:
+        return self._contenders
 
     def state_of(self, task_id: str) -> TaskState | None:
         return self._states.get(task_id)

@@ -45,6 +45,7 @@ from taskorch.events import (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    AllocationChanged,
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
@@ -104,6 +105,8 @@ _AFTER_STARTS: Final = frozenset(
     {
         "TaskStarted",
         "AttemptReturned",
+        # What is left over once nobody who waits can use it.
+        "AllocationChanged",
         "ComponentFailed",
         "TaskFailed",
         "TaskBlocked",
@@ -151,6 +154,7 @@ class _Seen:
         "blocked",
         "deadline",
         "due",
+        "elastic",
         "ended",
         "idempotent",
         "join",
@@ -161,6 +165,7 @@ class _Seen:
         "parents",
         "place",
         "queue",
+        "resources",
         "resume",
         "slots",
         "timeout",
@@ -172,6 +177,8 @@ class _Seen:
 
     def __init__(self, event: TaskSubmitted) -> None:
         self.type: str = event.type
+        self.elastic: Any = event.elastic
+        self.resources: Units = event.resources
         self.deadline: int | None = event.deadline_ns
         self.parents: tuple[str, ...] = event.after
         self.join: str | int = event.join
@@ -308,6 +315,7 @@ class _Books:
                 event.timeout_ns,
                 event.idempotent,
                 event.owner,
+                event.elastic,
             )
         )
         for parent in seen.parents:
@@ -350,6 +358,8 @@ class _Books:
         seen.under_way = True
         seen.agent = agent
         seen.alloc = alloc
+        if seen.elastic is not None:
+            self.check_part(f"{task_id}, attempt {attempt}", seen, alloc)
         seen.slots = 1
         seen.left = 0
         if seen.timeout is not None:
@@ -567,6 +577,31 @@ class _Books:
         self.hold(seen.agent, (), 1)
         self.touched[event.task_id] = None
 
+    def change_allocation(self, event: AllocationChanged) -> None:
+        seen = self.tasks[event.task_id]
+        what = f"{event.task_id}, attempt {event.attempt}"
+        if not seen.under_way or event.attempt != seen.attempt:
+            _breach("grants", f"{what}: its allocation changes, and it does not run")
+        if event.before != seen.alloc:
+            _breach("grants", f"{what} held {seen.alloc}, not {event.before}")
+        if seen.elastic is None:
+            _breach("grants", f"{what} is rigid, and its allocation changes")
+        self.check_part(what, seen, event.after)
+        self.give_back(seen.agent, seen.alloc, 0)
+        self.hold(seen.agent, event.after, 0)
+        seen.alloc = event.after
+        self.touched[event.task_id] = None
+
+    def check_part(self, what: str, seen: _Seen, alloc: Units) -> None:
+        """What is granted of an elastic request is part of it, and of some use."""
+        asked, held = dict(seen.resources), dict(alloc)
+        for name, units in alloc:
+            if units > asked.get(name, 0):
+                _breach("grants", f"{what} holds {units} {name} of {asked}")
+        for name, units in seen.elastic[0]:
+            if units > held.get(name, 0):
+                _breach("grants", f"{what} holds {held}, less {name} than {units}")
+
     def leak(self, event: SlotLeaked) -> None:
         seen = self.tasks[event.task_id]
         key = event.task_id, event.attempt
@@ -624,7 +659,8 @@ class _Books:
         if seen.queue is not None:
             seen.queue.members.pop(task_id, None)
         like = event.requires, event.resources, event.timeout_ns, event.idempotent
-        seen.queue = self.queue_of((seen.type, *like, event.owner))
+        seen.queue = self.queue_of((seen.type, *like, event.owner, event.elastic))
+        seen.elastic, seen.resources = event.elastic, event.resources
         seen.place = (event.key, seen.place[1])
         # The timeout of an attempt that runs is not changed.
         seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent
@@ -722,6 +758,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AttemptStopping: _Books.stop,
     AttemptWaiting: _Books.yield_slot,
     AttemptReturned: _Books.reclaim_slot,
+    AllocationChanged: _Books.change_allocation,
     SlotLeaked: _Books.leak,
     SlotRecovered: _Books.recover_slot,
     LateResultIgnored: _Books.ignore,
@@ -1012,7 +1049,7 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
     bucket = row.bucket
     if bucket.agents_version < 0:
         return True
-    need = bucket.spec.resources
+    need = bucket.need
     if need and kernel.rigid and pool_shortage(kernel, need) is not None:
         return False
     return any(

@@ -27,6 +27,8 @@ PROGRAM: Final = (
     "log",
     "pid_file",
 )
+#: What is said of resources that may be granted in part; the first must be.
+ELASTIC: Final = ("elastic", "min", "weight", "fallback")
 #: What a retry policy is made of, as far as a document can say it.
 RETRY: Final = (
     *("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after"),

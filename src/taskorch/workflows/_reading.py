@@ -16,6 +16,7 @@ from taskorch.model import (
     RAISE,
     AtLeast,
     Call,
+    Elastic,
     Program,
     Reference,
     Resources,
@@ -32,6 +33,7 @@ from taskorch.model._options import Declared, declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
+    ELASTIC,
     JOINING,
     MAX_SHOWN,
     PHASE,
@@ -353,7 +355,13 @@ class _Reader:
         return self._texts(path, value)
 
     def resources(self, path: str, value: object) -> Resources:
-        return self._made(path, Resources, self._mapping(path, value)) or NO_RESOURCES
+        said = self._mapping(path, value)
+        if not isinstance(said.get(ELASTIC[0]), Mapping):
+            return self._made(path, Resources, said) or NO_RESOURCES
+        self._refuse_others(path, said, ELASTIC)
+        options = {name: said[name] for name in ELASTIC[1:] if name in said}
+        made = partial(Elastic, said[ELASTIC[0]])
+        return self._made(path, made, options) or NO_RESOURCES
 
     def retry(self, path: str, value: object) -> RetryPolicy:
         said = self._mapping(path, value)

@@ -15,8 +15,10 @@ from taskorch.model import (
     RAISE,
     AtLeast,
     Call,
+    Elastic,
     Program,
     Reference,
+    Resources,
     RetryPolicy,
     Task,
     TaskOptions,
@@ -210,6 +212,20 @@ def _written_join(task: Task) -> dict[str, Any]:
     return said
 
 
+def _written_resources(resources: Resources) -> dict[str, Any]:
+    amounts = dict(resources)
+    if not isinstance(resources, Elastic):
+        return amounts
+    said: dict[str, Any] = {"elastic": amounts}
+    if resources.min:
+        said["min"] = dict(resources.min)
+    if resources.weight != 1:
+        said["weight"] = resources.weight
+    if resources.fallback != "best_effort":
+        said["fallback"] = resources.fallback
+    return said
+
+
 def _written_options(task: Task) -> dict[str, Any]:
     said = _written_join(task)
     if task.priority:
@@ -217,7 +233,7 @@ def _written_options(task: Task) -> dict[str, Any]:
     if task.requires is not None:
         said["requires"] = sorted(task.requires)
     if task.resources:
-        said["resources"] = dict(task.resources)
+        said["resources"] = _written_resources(task.resources)
     for name in ("timeout", "expected", "deadline", "not_before", "owner"):
         value = getattr(task, name)
         if isinstance(value, datetime):

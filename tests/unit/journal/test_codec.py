@@ -171,6 +171,8 @@ BY_TYPE = {
     "tuple[str, ...]": id_lists,
     "tuple[str, ...] | None": st.none() | id_lists,
     "tuple[tuple[str, str], ...]": pairs,
+    "tuple[Units, int, str] | None": st.none()
+    | st.tuples(units, st.integers(1), st.sampled_from(["best_effort", "x"])),
     "tuple[str | None, int | None, bool] | None": st.none()
     | st.tuples(st.none() | texts, st.none() | counts, st.booleans()),
 }

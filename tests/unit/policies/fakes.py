@@ -8,7 +8,7 @@ from random import Random
 import attrs
 
 from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
-from taskorch.protocols import AgentView, Failure, PoolView
+from taskorch.protocols import AgentView, Contender, Failure, PoolView
 
 
 @attrs.define
@@ -31,11 +31,19 @@ class FakePool:
     total: float
     free: float
 
+    @property
+    def used(self) -> float:
+        return self.total - self.free
+
 
 @attrs.define
 class FakeView:
     queued: int = 0
     running: int = 0
+    contending: tuple[Contender, ...] = ()
+
+    def contenders(self) -> Sequence[Contender]:
+        return self.contending
 
     def agents(self) -> Sequence[AgentView]:
         return ()

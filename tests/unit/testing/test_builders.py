@@ -72,7 +72,12 @@ def test_performance_may_depend_on_the_type():
 
 
 def test_a_pool_is_free_unless_told_otherwise():
-    assert attributes(make_pool("cpu", 4)) == {"name": "cpu", "total": 4, "free": 4}
+    assert attributes(make_pool("cpu", 4)) == {
+        "name": "cpu",
+        "total": 4,
+        "free": 4,
+        "used": 0,
+    }
     assert make_pool("cpu", 4, 0).free == 0
     assert make_pool("cpu", 4, -1.5).free == -1.5
     assert repr(make_pool("cpu", 4, 0.1)) == "<pool cpu: 0.1 of 4 free>"

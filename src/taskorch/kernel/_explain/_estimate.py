@@ -228,7 +228,7 @@ class _Guess:
         """How many like *row* fit into the pools, or on its agents, at once."""
         pools = self._kernel.pools
         fits = []
-        for name, units in row.bucket.spec.resources:
+        for name, units in row.bucket.need:
             limits = [pools[name].total] if name in pools else []
             if all(name in agent.capacity for agent in agents):
                 limits.append(sum(agent.capacity[name] for agent in agents))

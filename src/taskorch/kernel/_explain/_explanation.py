@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch.kernel._application import GONE
-from taskorch.kernel._books import wanted
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
@@ -277,13 +276,15 @@ def _granted(row: TaskRow) -> str:
     """What *row* holds or held, and why."""
     if row.agent is None:
         return ""
-    need = wanted(row.bucket, row.agent)
-    if not need:
+    spec = row.bucket.spec
+    need = spec.resources or row.agent.request
+    if not need or (spec.elastic is not None and not row.alloc):
+        # Of an elastic request that has ended nobody knows any more what it held.
         return ""
     granted = row.alloc or need
     told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted)}"
     why = f"as agent {row.agent.name} says of tasks that do not say"
-    if row.bucket.spec.resources:
+    if spec.resources:
         why = "as it asked for"
     if granted != need:
         return f"{told}: of {_amounts(need)}, that is what was granted."

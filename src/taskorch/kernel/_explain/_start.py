@@ -11,7 +11,7 @@ import attrs
 
 from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of
-from taskorch.kernel._dispatch import in_pools, match, vetoed
+from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
@@ -87,7 +87,7 @@ class Start:
         # The shortages of pools that are the same for every agent.
         shared = [
             one
-            for one in self._pools(bucket.spec.resources)
+            for one in self._pools(bucket.need)
             if kernel.rigid or (one.hopeless and not agents)
         ]
         # Which attempts come first that wait to go on, may depend on the agent.
@@ -106,7 +106,7 @@ class Start:
         """What keeps the task from ever starting; of a task that no agent can do."""
         agents = self._bucket.matching
         shorts = [one for agent in agents for one in self._on(agent)]
-        shorts += self._pools(self._bucket.spec.resources)
+        shorts += self._pools(self._bucket.need)
         found = [] if agents else [self._nobody()]
         return found + [one.blocker() for one in shorts if one.hopeless]
 
@@ -266,9 +266,7 @@ class Start:
         for one in freed:
             kernel.pools[one.pool].used -= one.missing
         try:
-            granted, why, _ = kernel.deciders.allocate(
-                self._row, agent, pooled, self._now
-            )
+            granted, why, _ = ask(kernel, self._row, agent, pooled, self._now)
         finally:
             for one in freed:
                 kernel.pools[one.pool].used += one.missing
@@ -393,7 +391,8 @@ class Start:
             held = self._holders_of(name, missing, agent if own else None)
             ends = _free(name, missing, held)
             short = partial(Blocker, need=needs, have=free, holders=_names(held))
-            detail = f"It needs {needs:g} {name}, and "
+            least = "" if self._bucket.spec.elastic is None else " at the least"
+            detail = f"It needs {needs:g} {name}{least}, and "
             if own:
                 detail += f"agent {where} has {free:g} free."
                 remedies = (*ends, *self._others())

@@ -115,7 +115,7 @@ class _Run:
         kernel.unpause()
         now = self.begins
         while True:
-            if kernel.open or kernel.returning:
+            if kernel.open or kernel.returning or kernel.growing:
                 kernel.dispatch(now)
             if kernel.starts:
                 self._begin(now)

@@ -1,0 +1,97 @@
+"""Who contends for what is divided: elastic requests, like ones counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from taskorch.kernel._rows import UNLIMITED, Bucket, PoolRow, Spec, TaskRow
+from taskorch.model import Resources, Units
+from taskorch.protocols import Contender
+
+_SCALE: Final = 1_000_000
+
+
+def contenders(
+    buckets: Iterable[Bucket],
+    holders: Iterable[TaskRow],
+    pools: Mapping[str, PoolRow],
+    slots: int,
+) -> list[Contender]:
+    """
+    The kinds of elastic requests that contend; of those that wait, the first first.
+
+    Of those that wait, only as many contend as there are *slots*, and slots of the
+    agents that may run them: what nobody could start takes nothing from others.
+
+    Args:
+        buckets: Those of elastic requests.
+        holders: The tasks whose attempts hold what was granted of elastic ones.
+        pools: The pools.
+        slots: How many more attempts may run at once.
+    """
+    held: dict[Spec, list[Resources]] = {}
+    kinds: dict[Spec, Bucket] = {}
+    for row in holders:
+        spec = row.bucket.spec
+        kinds[spec] = row.bucket
+        held.setdefault(spec, []).append(_of_pools(row.alloc, pools))
+    queue: list[tuple[Any, int, Bucket]] = []
+    for bucket in buckets:
+        head = bucket.head() if bucket.size else None
+        if head is not None:
+            queue.append((head.key, head.seq, bucket))
+    queue.sort()
+    waiting: dict[Spec, int] = {}
+    for bucket, count in _apportion([bucket for _, _, bucket in queue], slots):
+        kinds[bucket.spec] = bucket
+        waiting[bucket.spec] = count
+    return [
+        _contender(kinds[spec], held.get(spec, []), waiting.get(spec, 0), pools)
+        for spec in dict.fromkeys([*waiting, *held])
+    ]
+
+
+def _apportion(buckets: list[Bucket], slots: int) -> list[tuple[Bucket, int]]:
+    """How many of each may start, as far as slots go: in turns, the first first."""
+    most = {bucket: min(bucket.size, _room(bucket)) for bucket in buckets}
+    counts = dict.fromkeys(buckets, 0)
+    open_to_more = [bucket for bucket in buckets if most[bucket]]
+    while slots > 0 and open_to_more:
+        turn = max(1, slots // len(open_to_more))
+        for bucket in open_to_more:
+            more = min(turn, most[bucket] - counts[bucket], slots)
+            counts[bucket] += more
+            slots -= more
+        open_to_more = [b for b in open_to_more if counts[b] < most[b]]
+    return [(bucket, count) for bucket, count in counts.items() if count]
+
+
+def _room(bucket: Bucket) -> int:
+    """How many of *bucket* its agents have slots for; no limit if none is known yet."""
+    if bucket.checked < 0:
+        return UNLIMITED
+    return sum(max(0, agent.limit - agent.running) for agent in bucket.agents)
+
+
+def _contender(
+    bucket: Bucket,
+    held: list[Resources],
+    waiting: int,
+    pools: Mapping[str, PoolRow],
+) -> Contender:
+    spec = bucket.spec
+    assert spec.elastic is not None  # noqa: S101 - only such contend
+    _, weight, fallback = spec.elastic
+    return Contender(
+        _of_pools(spec.resources, pools),
+        _of_pools(bucket.need, pools),
+        weight / _SCALE,
+        fallback,
+        waiting,
+        tuple(held),
+    )
+
+
+def _of_pools(units: Units, pools: Mapping[str, PoolRow]) -> Resources:
+    return Resources.from_units(tuple([pair for pair in units if pair[0] in pools]))

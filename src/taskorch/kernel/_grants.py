@@ -1,0 +1,71 @@
+"""What running attempts hold of elastic requests: it grows, and it shrinks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskorch.events import AllocationChanged
+from taskorch.kernel._application import agent_of, tell
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._dispatch import in_pools
+from taskorch.kernel._faults import note_fault
+from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._state import KernelState
+from taskorch.model import TaskState, Units
+
+_RUNNING: Final = TaskState.RUNNING
+
+
+def grow(kernel: KernelState, now: int) -> None:
+    """Let running attempts have what has come free, and nobody who waits could use."""
+    kernel.growing = False
+    for row in list(kernel.holders):
+        if _could_use_more(kernel, row):
+            _review(kernel, row, now, only_more=True)
+
+
+def adjust(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> None:
+    """The attempt of *row* is at a checkpoint: from now on it holds its share."""
+    if row in kernel.holders and row.attempt == attempt and row.state is _RUNNING:
+        _review(kernel, row, now, only_more=False)
+
+
+def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
+    """Whether something is free of which *row*, which runs, holds less than it asks."""
+    if row.state is not _RUNNING or (row.extra is not None and row.extra.stop):
+        return False
+    held = dict(row.alloc)
+    for name, units in in_pools(kernel, row.bucket.spec.resources):
+        pool = kernel.pools[name]
+        if held.get(name, 0) < units and pool.used < pool.total:
+            return True
+    return False
+
+
+def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
+    """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
+    bucket = row.bucket
+    if not bucket.sized:
+        kernel.size(bucket)
+    held = in_pools(kernel, row.alloc)
+    request = in_pools(kernel, bucket.spec.resources)
+    least = in_pools(kernel, bucket.need)
+    try:
+        granted, reason, _ = kernel.deciders.allocate(
+            row, agent_of(row), request, now, least, held
+        )
+    except PolicyFault as fault:
+        # It holds what it holds.
+        note_fault(kernel, row.id, fault, now)
+        return
+    if granted is None or granted == held or (only_more and _less(held, granted)):
+        return
+    own = tuple([pair for pair in row.alloc if pair not in held])
+    after = tuple(sorted((*granted, *own)))
+    tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
+
+
+def _less(before: Units, after: Units) -> bool:
+    """Whether there is less of something in *after*."""
+    amounts = dict(after)
+    return any(units > amounts.get(name, 0) for name, units in before)
