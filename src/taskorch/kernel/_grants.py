@@ -45,8 +45,6 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    if not bucket.sized:
-        kernel.size(bucket)
     held = in_pools(kernel, row.alloc)
     request = in_pools(kernel, bucket.spec.resources)
     least = in_pools(kernel, bucket.need)

@@ -35,6 +35,7 @@ from taskorch.kernel import (
     PolicyFault,
     PolicyGone,
     TaskRow,
+    shortage,
 )
 from taskorch.model import (
     NO_RESOURCES,
@@ -707,6 +708,9 @@ def _check_part(
     for name, units in least:
         if granted.get(name, 0) < units:
             _refuse("allocator", f"it granted less {name} than its least")
+    if shortage(agent, tuple([(n, units - own.get(n, 0)) for n, units in least])):
+        # It could not start there: somebody wants to know why.
+        return
     for name, units in granted.items():
         if name in agent.capacity and units > agent.free(name) + own.get(name, 0):
             _refuse("allocator", f"it granted more {name} than {agent.name} has free")

@@ -16,6 +16,7 @@ from taskorch.kernel import Claim
 from taskorch.model import (
     TERMINAL,
     AtLeast,
+    Elastic,
     Join,
     OnParentFailure,
     Program,
@@ -61,6 +62,9 @@ RESOURCES: Final = (
     Resources(cpu=3, gpu=1),
     Resources(memory_mb=2),
     Resources(cpu=1, licence=1),
+    Elastic(Resources(cpu=4, memory_mb=3), min={"cpu": 2}, weight=2),
+    Elastic(Resources(cpu=3)),
+    Elastic(Resources(cpu=4, licence=1), fallback="all_or_nothing"),
 )
 _POOLS: Final = Resources(cpu=4, gpu=1, memory_mb=3)
 _PLENTY: Final = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
@@ -191,7 +195,7 @@ def options(random: Random, whims: Whims) -> dict[str, Any]:
         "queue": queue,
         "retry_handler": random.choice([None, None, QuotaRetryHandler(tokens=5)]),
         "allocator": random.choice(
-            [None, ProportionalAllocator({"cpu": 1.0}), _PuttingOff(whims)]
+            [None, ProportionalAllocator({"cpu": 2.0}), _PuttingOff(whims)]
         ),
         "resources": _POOLS,
         "concurrency": random.choice([1, 2, 4, 8]),
@@ -330,6 +334,8 @@ class Workload:
             self.commands.append(Command(number, now, kind, detail, act))
         if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
             self._change_pools(steps)
+        if random.random() < 0.5:  # noqa: PLR2004 - in the others, none ever comes
+            self._reach_checkpoints(steps)
 
     def _change_pools(self, steps: int) -> None:
         """
@@ -367,6 +373,27 @@ class Workload:
             if life is not None:
                 change = (*quota.subject, quota.limits)
                 life.kernel.change_quotas([change], life.now())
+
+        self._simulation.world.do(act)
+
+    def _reach_checkpoints(self, steps: int) -> None:
+        """What runs, and was granted a part of what it asks for, is at a checkpoint."""
+        random, end = self._random, self.end
+        for number in range(2 * steps, 2 * steps + max(1, steps // 4)):
+            act = partial(self._reach_checkpoint, random.getrandbits(16))
+            when = random.random() * end
+            self.commands.append(Command(number, when, "checkpoint", "", act))
+        self.commands.sort(key=lambda command: command.at)
+
+    def _reach_checkpoint(self, pick: int) -> None:
+        """One of those is."""
+
+        def act() -> None:
+            life = self._simulation.world.life
+            rows = [] if life is None else list(life.kernel.holders)
+            if life is not None and rows:
+                row = rows[pick % len(rows)]
+                life.kernel.adjust(row, row.attempt, life.now())
 
         self._simulation.world.do(act)
 
