@@ -81,6 +81,8 @@ class ResourceAllocator(Protocol):
            elastic one.
         3. A request that fits into what is free is not refused for ever.
         4. It changes none of its arguments.
+        5. A part of an elastic request is whole chunks of what `chunks` names, or all
+           that is asked for of it; of what that does not name it is all.
     """
 
     def allocate(

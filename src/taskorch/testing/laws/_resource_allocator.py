@@ -11,6 +11,7 @@ from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,
+    Contender,
     PoolView,
     ResourceAllocator,
 )
@@ -45,7 +46,7 @@ def check_resource_allocator(
 
     Law 3 is seen by asking the same object again, fifty times over three days,
     while everything is free and nobody else waits. An allocator that says it is `rigid`
-    is held to that, too.
+    is held to that, too; one that names its `chunks` is asked about elastic requests.
 
     Args:
         allocator: The allocator, or what makes one.
@@ -73,6 +74,9 @@ def check_resource_allocator(
             case.fail(0, did, says=_RIGID)
         if granted is None:
             _check_granted_at_last(case, asked, wanted, world)
+        chunks = said_of(asked, "allocate", "chunks")
+        if chunks and wanted.units:
+            _check_part(case, asked, dict(Resources.of(chunks).units), world)
 
 
 def _ask(
@@ -98,6 +102,51 @@ def _ask(
         if units > asked.get(name, 0):
             case.fail(2, f"It granted {answer.granted!r} of {wanted!r}.")
     return answer.granted
+
+
+def _check_part(
+    case: Case, allocator: ResourceAllocator, chunks: dict[str, int], world: World
+) -> None:
+    """What is granted of an elastic request, by itself or beside others."""
+    random, wanted = case.random, world.task.resources
+    least = tuple([(name, min(n, chunks.get(name, n))) for name, n in wanted.units])
+    kind = Contender(
+        wanted,
+        Resources.from_units(least),
+        random.choice((0.5, 1, 3)),
+        random.choice(("best_effort", "all_or_nothing")),
+    )
+    held = random.choice((None, None, kind.least, wanted))
+    others = [
+        attrs.evolve(kind, weight=weight, waiting=random.randrange(4))
+        for weight in random.sample((0.5, 1, 2, 3), random.randrange(4))
+    ]
+    request = AllocationRequest(
+        world.task, world.agents[0], wanted, *attrs.astuple(kind, recurse=False)[1:4]
+    )
+    request = attrs.evolve(request, held=held)
+    pools = {pool.name: pool for pool in world.pools}
+    answer = case.ask(
+        allocator.allocate,
+        Allocation,
+        request=request,
+        pools=pools,
+        context=attrs.evolve(world, contenders=tuple(others)).context(),
+    )
+    case.form(answer, granted=Resources | None, reason=str, reusable=bool | type)
+    if answer.granted is None:
+        return
+    granted = answer.granted
+    did = f"It granted {granted!r} of {request!r} with {brief(world.pools)}."
+    parts, own = dict(granted.units), dict(held.units if held else ())
+    for name, units in parts.items():
+        free = _free_units(pools[name]) if name in pools else 0
+        case.expect(units <= free + own.get(name, 0), 1, did)
+    case.expect(parts.keys() <= dict(wanted.units).keys(), 2, did)
+    for (name, need), (_, low) in zip(wanted.units, least, strict=True):
+        part, chunk = parts.get(name, 0), chunks.get(name, need)
+        case.expect(low <= part <= need, 2, did)
+        case.expect(part % chunk == 0 or part == need, 5, did)
 
 
 def _check_granted_at_last(

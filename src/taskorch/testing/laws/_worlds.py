@@ -18,7 +18,7 @@ from taskorch.model import (
     TaskState,
 )
 from taskorch.model._limits import MAX_AMOUNT, MAX_PRIORITY
-from taskorch.protocols import AgentView, Context, PoolView
+from taskorch.protocols import AgentView, Contender, Context, PoolView
 from taskorch.testing._builders import make_agent, make_context, make_pool
 
 #: What tasks to ask about: these, or what this makes of a generator.
@@ -45,6 +45,7 @@ class World:
     now: float
     seed: int
     queued: int
+    contenders: tuple[Contender, ...] = ()
 
     def context(self, agents: Sequence[AgentView] | None = None) -> Context:
         """A context that nobody has drawn from, maybe with the *agents* changed."""
@@ -57,6 +58,7 @@ class World:
             self.queued,
             sum(agent.running for agent in present),
             {} if self.task.id is None else {self.task.id: TaskState.QUEUED},
+            self.contenders,
         )
 
     def later(self, seconds: float) -> World:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 from tests.unit.testing.laws.tools import EXAMPLES, each, violation
 
 from taskorch.model import Resources, Task
+from taskorch.policies import ProportionalAllocator
 from taskorch.protocols import Allocation, ResourceAllocator
 from taskorch.testing.laws import check_resource_allocator
 from taskorch.testing.laws._case import laws_of
@@ -115,17 +118,68 @@ class BooksIt(Right):
         return answer
 
 
+# -- elastic requests -----------------------------------------------------------------
+
+
+class Parts(Right):
+    """Of an elastic request its least; of all others all."""
+
+    chunks = MappingProxyType({"cpu": 1, "memory_mb": 256})
+
+    def has(self, pool, need):
+        return need <= max(0, pool.free)
+
+    def grant(self, request):
+        return request.resources if request.least is None else self.part(request)
+
+    def part(self, request):
+        return request.least
+
+
+def InOtherPieces():
+    return ProportionalAllocator({"cpu": 0.5, "gpu": 2, "licence": 0.000_001})
+
+
+class GrantsNoneOfIt(Parts):
+    def part(self, request):
+        return Resources()
+
+
+class GrantsOneMillionthMore(Parts):
+    def part(self, request):
+        asked = dict(request.resources.units)
+        units = [(n, min(asked[n], u + 1)) for n, u in request.least.units]
+        return Resources.from_units(tuple(units))
+
+
+class GrantsSomethingElse(Parts):
+    def part(self, request):
+        return request.least + Resources(bandwidth_mbps=1)
+
+
+class GrantsWhatOthersHold(Parts):
+    def has(self, pool, need):
+        return True
+
+
 PLANTED = {
     0: (GrantsNumbers, SaysItIsRigid),
-    1: (LooksAtTheTotal, ForgetsThatLessThanNothingIsNothing),
-    2: (GrantsMore,),
+    1: (
+        LooksAtTheTotal,
+        ForgetsThatLessThanNothingIsNothing,
+        GrantsWhatOthersHold,
+    ),
+    2: (GrantsMore, GrantsNoneOfIt),
     3: (KeepsAReserve, RefusesTheUrgent),
     4: (TakesPoolsAway, BooksIt),
+    5: (GrantsOneMillionthMore,),
 }
 
 
 @EXAMPLES
-@pytest.mark.parametrize("made", [Right, Rigid, Halves, TakesTurns, WaitsAnHour])
+@pytest.mark.parametrize(
+    "made", [Right, Rigid, Halves, TakesTurns, WaitsAnHour, Parts, InOtherPieces]
+)
 def test_a_right_one_passes(made, examples):
     check_resource_allocator(made(), examples=examples)
     check_resource_allocator(made, seed=1, examples=examples // 4)
@@ -153,3 +207,7 @@ def test_there_is_a_pool_for_whatever_the_users_tasks_ask():
     check_resource_allocator(Watching, tasks=[Task("x", resources=Resources(tape=2))])
 
     assert "tape" in seen
+
+
+def test_a_part_has_nothing_that_was_not_asked_for():
+    assert violation(check_resource_allocator, GrantsSomethingElse).law in (1, 2)
