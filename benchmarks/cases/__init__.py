@@ -9,6 +9,7 @@ MODULES = (
     "latency",
     "memory",
     "backlog",
+    "elastic",
     "workflows",
     "explain",
     "published",

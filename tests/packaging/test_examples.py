@@ -33,6 +33,18 @@ def test_own_router_keeps_a_customer_with_one_agent():
     assert {agent for _, agent in pairs} == {"paris", "tokyo"}
 
 
+def test_elastic_shows_who_held_what():
+    """Never more than there is; alone it has all, and the rigid one four or none."""
+    lines = output_of("elastic.py")
+
+    assert lines[0] == "R render  I index  T totals  B backup"
+    bars = [line.split("|")[1] for line in lines[2:]]
+    assert all(len(bar) == 16 for bar in bars)
+    assert bars[0] == "R" * 16
+    assert {bar.count("B") for bar in bars} == {0, 4}
+    assert any({*"RIT"} <= {*bar} for bar in bars)
+
+
 @pytest.mark.slow
 def test_durable_goes_on_after_a_kill(tmp_path):
     command = [sys.executable, "-W", "error", EXAMPLES / "durable.py"]

@@ -138,8 +138,7 @@ class _Filling:
             if pool < every:
                 self._grow(number, pool)
             else:
-                self._done[number] = True
-                self._fix(number, self._claims[number].wanted)
+                self._complete(number)
 
     def _events(self, every: int) -> list[tuple[int, int, int]]:
         """When a claim has more than its least of a pool, and when all of *every*."""
@@ -165,33 +164,36 @@ class _Filling:
         self._growing[number].append(pool)
         self._look(pool)
 
+    def _complete(self, number: int) -> None:
+        """The claim has all that it asks for."""
+        self._done[number] = True
+        wanted, _, weight, _ = self._claims[number]
+        count = self._counts[number]
+        for pool in self._growing[number]:
+            self.amounts[number][pool] = wanted[pool]
+            self._rest[pool] -= count * wanted[pool]
+            self._rate[pool] -= count * weight * wanted[pool]
+            self._look(pool)
+
     def _use_up(self, pool: int) -> None:
         """Nothing is left of *pool*: it stops all that could use more of it."""
         level = self._limits[pool]
+        rest, rate = self._rest, self._rate
         for number in self._users[pool]:
             if self._done[number]:
                 continue
             self._done[number] = True
             self.stopped_by[number], self.stopped_at[number] = pool, level
             wanted, least, weight, _ = self._claims[number]
-            scale = level * weight
-            self._fix(
-                number,
-                tuple(
-                    max(low, (scale * need + _HALF) >> _BITS)
-                    for need, low in zip(wanted, least, strict=True)
-                ),
-            )
-
-    def _fix(self, number: int, amounts: Amounts) -> None:
-        """Where the claim grows, it has what *amounts* says, and no more."""
-        wanted, _, weight, _ = self._claims[number]
-        count = self._counts[number]
-        for pool in self._growing[number]:
-            self.amounts[number][pool] = amounts[pool]
-            self._rest[pool] -= count * amounts[pool]
-            self._rate[pool] -= count * weight * wanted[pool]
-            self._look(pool)
+            count, amounts = self._counts[number], self.amounts[number]
+            for other in self._growing[number]:
+                speed = weight * wanted[other]
+                amount = max(least[other], (level * speed + _HALF) >> _BITS)
+                amounts[other] = amount
+                rest[other] -= count * amount
+                rate[other] -= count * speed
+        for other in range(len(rest)):
+            self._look(other)
 
     def _look(self, pool: int) -> None:
         """Find out when *pool* is used up."""
