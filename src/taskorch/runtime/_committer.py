@@ -219,8 +219,7 @@ class Committer:
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._born = fact[SEQ]
-                work._settled = NEVER
+                work._settled = NEVER + fact[SEQ]
                 keep(fact, documents.pop(work))
             else:
                 if cls in _SETTLING:
@@ -228,11 +227,11 @@ class Committer:
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
-                    work._settled = NEVER
+                    work._settled = NEVER + fact[SEQ]
                     unsettled.append(work)
-                elif cls is TaskOptionsChanged:
+                elif cls is TaskOptionsChanged and work._settled >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._born = fact[SEQ]
+                    work._settled = NEVER + fact[SEQ]
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
         if self._rt.wanted:

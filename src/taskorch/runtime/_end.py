@@ -15,7 +15,7 @@ from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import NEVER, Work
+from taskorch.runtime._work import ALL_KEPT, Work
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def fail_stop(rt: Owner, error: BaseException) -> None:
         kernel = rt.kernel
         under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
         # Nothing more will be kept: what the state says now is told.
-        kept, rt.committed = rt.committed, NEVER
+        kept, rt.committed = rt.committed, ALL_KEPT
         left = [
             row
             for row in kernel.tasks.values()

@@ -50,6 +50,8 @@ __all__ = (
 
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
+#: As the number of the last fact that is kept: nothing is waited for any more.
+ALL_KEPT: Final = NEVER << 1
 
 #: What to do about a task that has ended because of what it needed.
 _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
@@ -166,7 +168,6 @@ class Work:
         "_above",
         "_after",
         "_args",
-        "_born",
         "_ctx",
         "_error",
         "_executor",
@@ -209,10 +210,17 @@ class Work:
         self._above: tuple[Work, ...] = ()
         #: The ids by which its submission named them; None: those that they have.
         self._after: tuple[str, ...] | None = ()
-        #: In a durable orchestrator, the facts that must be kept before an attempt may
-        #: begin, and before what became of the task may be told.
-        self._born = 0
+        #: In a durable orchestrator, the number of the fact that must be kept before
+        #: what became of the task may be told; until that comes, NEVER and the number
+        #: of the one that must be kept before an attempt may begin. In one integer,
+        #: since every task has it.
         self._settled = 0
+
+    @property
+    def _born(self) -> int:
+        """The number of the fact that must be kept before an attempt may begin."""
+        settled = self._settled
+        return settled - NEVER if settled >= NEVER else settled
 
     def _kept_value(self) -> Any:
         return self._value
