@@ -342,6 +342,66 @@ def test_one_that_was_killed_while_it_was_idle_costs_no_attempt() -> None:
         assert orch.get_task_status(handle.task_id).attempts == 1
 
 
+def test_what_waits_behind_a_call_is_not_lost_with_it(tmp_path: Path) -> None:
+    """Nor does it wait for it, once another worker has nothing to do."""
+    go, end = tmp_path / "go", tmp_path / "end"
+    with TaskOrchestrator(executors={"process": 2}) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(end)))
+        pid = pid_of(orch, first)
+        second = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid_of(orch, second)
+        # One of them is given to each worker in advance.
+        behind = [in_worker(os.getpid, idempotent=False) for _ in range(2)]
+        handles = orch.submit_tasks([in_worker(pow, 2, 3), *behind])
+        go.touch()
+        # All of them end, though one worker makes none.
+        assert handles[0].result(PATIENCE) == 8
+        assert {h.result(PATIENCE) for h in handles[1:]} == {second.result(PATIENCE)}
+        assert not first.done()
+        # And now behind both.
+        go.unlink()
+        second = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid_of(orch, second)
+        handles = orch.submit_tasks([in_worker(os.getpid) for _ in range(4)])
+        os.kill(pid, signal.SIGKILL)
+        go.touch()
+        assert pid not in {handle.result(PATIENCE) for handle in handles}
+        assert {orch.get_task_status(h.task_id).attempts for h in handles} == {1}
+        end.touch()
+        assert first.result(PATIENCE) != pid
+        assert orch.get_task_status(first.task_id).attempts == 2
+
+
+def test_what_waits_behind_a_call_can_be_called_off(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors=ONE) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid = pid_of(orch, first)
+        go.touch()
+        first.result(PATIENCE)
+        go.unlink()
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid_of(orch, first)
+        # The worker is given one as soon as it takes another.
+        pool: Any = orch._rt.attempts.processes._pool
+        (worker,) = pool._workers
+        handles = orch.submit_tasks(
+            [in_worker(in_workers.wait_for, str(go)) for _ in range(4)]
+        )
+        go.touch()
+        first.result(PATIENCE)
+        go.unlink()
+        eventually(lambda: progress_of(orch, handles[0]) == pid)
+        assert worker.following.attempt.task_id == handles[1].task_id
+        for handle in handles[1:]:
+            handle.cancel()
+            with pytest.raises(TaskCancelledError):
+                handle.result(PATIENCE)
+        assert worker.following is None
+        go.touch()
+        assert handles[0].result(PATIENCE) == pid
+
+
 def test_one_that_cannot_begin_is_told_to_one_each(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

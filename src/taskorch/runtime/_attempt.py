@@ -14,7 +14,7 @@ import attrs
 
 from taskorch.errors import AttemptInterrupted
 from taskorch.executors._ends import is_no_room, unawaited
-from taskorch.executors._remote import RemoteCall, RemoteEnd, end_of
+from taskorch.executors._remote import RemoteEnd, end_of, remote_call
 from taskorch.model import NO_RETRY, Program, Task
 from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor
@@ -25,7 +25,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
-from taskorch.runtime._work import Work, after_of, gone_of, task_of
+from taskorch.runtime._work import Work, after_of, control_of, gone_of, task_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -146,7 +146,7 @@ class Attempt:
 
     @property
     def cancelled(self) -> bool:
-        return context_of(self._work, self.number).cancelled
+        return control_of(self._work, self.number).is_to_end
 
     # -- what is to be done --------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Attempt:
         else:
             context = context_of(self._work, self.number).remote_of_call()
         context.trace = trace_of(self._rt, *self)
-        return RemoteCall(call_with, (context, fn, args, kwargs))
+        return remote_call(call_with, (context, fn, args, kwargs))
 
     def told(self, what: str, value: Any) -> None:
         if what == "progress":

@@ -34,6 +34,7 @@ from taskorch.runtime._work import (
 
 if TYPE_CHECKING:
     from taskorch.executors._threads import Worker
+    from taskorch.model import Units
 
 __all__ = ("AttemptContext", "RemoteContext", "current_context")
 
@@ -243,7 +244,7 @@ class AttemptContext:
             self.attempt,
             self.fence,
             dict(self.results) if self._work._above else {},
-            self.allocation,
+            self._row.alloc,
             self.restored,
             self.time_left,
             in_workflow=self.workflow is not None,
@@ -285,7 +286,7 @@ class RemoteContext:
         attempt: int,
         fence: tuple[int, int],
         results: Mapping[str, Any],
-        allocation: Resources,
+        held: Units,
         restored: Any,
         time_left: float | None = None,
         *,
@@ -295,7 +296,7 @@ class RemoteContext:
         self.attempt = attempt
         self.fence = fence
         self.results = results
-        self.allocation = allocation
+        self._held = held
         self.restored = restored
         # The clock is the machine's, so it goes on for the other process.
         self._ends = None if time_left is None else monotonic() + time_left
@@ -307,6 +308,11 @@ class RemoteContext:
     def cancelled(self) -> bool:
         """See `TaskContext.cancelled`: of other processes than ours it is not known."""
         return HERE.link is not None and HERE.link.is_to_end
+
+    @property
+    def allocation(self) -> Resources:
+        """See `TaskContext.allocation`."""
+        return Resources.from_units(self._held)
 
     @property
     def time_left(self) -> float | None:

@@ -30,20 +30,21 @@ class Assignment:
     __slots__ = (
         "attempt",
         "call",
-        "has_begun",
         "is_asked",
         "is_over",
+        "number",
         "variables",
         "worker",
     )
 
-    def __init__(self, attempt: Attempt, call: bytes) -> None:
+    def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
         self.attempt: Attempt = attempt
+        #: By which its worker knows it.
+        self.number: bytes = number
         #: What a worker is sent; empty once it is not needed any more.
         self.call: bytes = call
+        #: Who has it, begun or not.
         self.worker: WorkerProcess | None = None
-        #: Its worker has said something of it.
-        self.has_begun: bool = False
         #: It was asked to end.
         self.is_asked: bool = False
         self.is_over: bool = False

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import is_no_room
@@ -29,22 +29,21 @@ from taskorch.executors._processes._telling import (
 from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._guard import Guard
 from taskorch.executors._programs._loop import Loop
-from taskorch.executors._remote import HERE, pickled, unsendable
+from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
 from taskorch.protocols import Attempt
 
 _log = logging.getLogger(__name__)
 
 _numbers = itertools.count(1)
-#: Bytes of a call that are kept while it is made, in case its worker never read them.
-_FEW: Final = 2**16
 
 
 class WorkerPool:
     """
     As many workers as there are calls, up to a number.
 
-    Calls beyond that wait here, in the order in which they came. An idle worker gets
-    its call from the thread that brings it, and a busy one its next from ours.
+    Calls beyond that wait here, in the order in which they came. Once all workers are
+    busy, each is given one call more, to go on with at once; one that has nothing to do
+    gets what another was given, and has not begun with.
 
     Args:
         run_id: The id of this life of the orchestrator, unlike all others.
@@ -86,22 +85,19 @@ class WorkerPool:
             call = pickled(portable, _wire.MOST_BYTES)
         except Exception as error:
             raise unsendable(error, attempt.task_id, NAME) from error
-        assignment = Assignment(attempt, call)
-        worker: WorkerProcess | None = None
+        number = next(_numbers).to_bytes(_wire.NUMBER)
+        assignment = Assignment(attempt, number, call)
         is_short = False
         with self._lock:
             self._check()
             if self._thread is None:
                 self._launch()
+            self._waiting.append(assignment)
             if self._idle:
-                worker = self._idle.pop()
-                worker.assignment, assignment.worker = assignment, worker
+                self._serve(self._idle.pop())
             else:
-                self._waiting.append(assignment)
                 is_short = self._order()
-        if worker is not None:
-            _send(worker, assignment)
-        elif is_short:
+        if is_short:
             self._loop.call(self._start_worker)
         return assignment
 
@@ -115,12 +111,17 @@ class WorkerPool:
             if worker is None:
                 self._waiting.remove(assignment)
                 assignment.is_over = True
-        if worker is None:
+            elif first and self._take_back(worker, assignment):
+                assignment.is_over = True
+                if worker.assignment is None:
+                    self._serve(worker)
+        if assignment.is_over:
             interrupted = AttemptInterrupted("stopped before it began")
             assignment.attempt.end(error=interrupted)
             return
+        assert worker is not None  # noqa: S101 - it has begun
         if first:
-            worker.send(_wire.STOP, b"")
+            worker.send(_wire.STOP, assignment.number)
         when = time.monotonic() + max(0.0, seconds)
         kill = partial(self._kill_if_under_way, assignment)
         self._loop.call(partial(self._loop.at, when, kill))
@@ -128,8 +129,8 @@ class WorkerPool:
     def end_all(self, seconds: float) -> None:
         """Stop all calls, with so many seconds until they are killed."""
         with self._lock:
-            running = [worker.assignment for worker in self._workers]
-            found = [*self._waiting, *filter(None, running)]
+            given = [(w.following, w.assignment) for w in self._workers]
+            found = [*self._waiting, *filter(None, itertools.chain(*given))]
         for assignment in found:
             self.stop(assignment, seconds)
 
@@ -266,7 +267,11 @@ class WorkerPool:
 
     def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
         assignment = worker.assignment
-        if kind == _wire.END:
+        if kind == _wire.RETURNED:
+            begin = 1 + body[0]
+            name, data = body[1:begin].decode(errors="replace"), body[begin:]
+            self._next(worker, RemoteEnd(data, raised=False, kind=name))
+        elif kind == _wire.END:
             self._hear_end(worker, body)
         elif kind == _wire.READY:
             worker.is_ready = True
@@ -277,13 +282,10 @@ class WorkerPool:
             kind_of_error, message = pickle.loads(body)  # noqa: S301 - our own worker
             task_id = assignment.attempt.task_id
             self._next(worker, error=unreadable(task_id, kind_of_error, message))
+        elif kind == _wire.LOGGED:
+            handle_record(assignment, body)
         else:
-            if assignment is not None:
-                assignment.has_begun = True
-            if kind == _wire.LOGGED:
-                handle_record(assignment, body)
-            else:
-                Telling(worker, assignment, body).begin()
+            Telling(worker, assignment, body).begin()
 
     def _hear_end(self, worker: WorkerProcess, body: bytes) -> None:
         try:
@@ -300,22 +302,55 @@ class WorkerPool:
         error: BaseException | None = None,
     ) -> None:
         """*worker* has come to the end of its call, if it had one: it gets the next."""
-        following: Assignment | None = None
         with self._lock:
-            ended, worker.assignment = worker.assignment, None
+            ended, worker.assignment = worker.assignment, worker.following
+            worker.following = None
             if ended is not None:
                 ended.is_over = True
-            if self._waiting and not worker.is_leaving:
-                following = self._waiting.popleft()
-                worker.assignment, following.worker = following, worker
-            elif not (self._closed or worker.is_leaving):
-                self._idle.append(worker)
-        if following is not None:
-            _send(worker, following)
-        elif self._closed and not worker.is_leaving:
+            if not worker.is_leaving:
+                self._serve(worker)
+            is_to_leave = worker in self._idle and self._closed
+        if is_to_leave:
             worker.leave()
         if ended is not None:
             self._end(ended, value, error)
+
+    def _serve(self, worker: WorkerProcess) -> None:
+        """Under the lock: give *worker* what it can do, or let it be idle."""
+        waiting = self._waiting
+        if worker.assignment is None:
+            found = waiting.popleft() if waiting else self._given_to_others()
+            if found is None:
+                self._idle.append(worker)
+                return
+            worker.assignment, found.worker = found, worker
+            worker.give(found)
+        is_full = not self._coming and self._there >= self._count
+        # What is sent as a message would overtake what is not.
+        can_wait = is_full and waiting and worker.assignment.call
+        if can_wait and worker.give(waiting[0], ahead=True):
+            worker.following = waiting.popleft()
+            worker.following.worker = worker
+
+    def _given_to_others(self) -> Assignment | None:
+        """Under the lock: a call that a busy worker was given, and has not begun."""
+        for other in self._workers:
+            found = other.following
+            if found is not None and self._take_back(other, found):
+                return found
+        return None
+
+    def _take_back(self, worker: WorkerProcess, wanted: Assignment) -> bool:
+        """Under the lock: take back *wanted*; false if *worker* has begun with it."""
+        numbers = worker.take_back()
+        if wanted.number in numbers:
+            if wanted is worker.assignment:
+                worker.assignment = worker.following
+            worker.following = wanted.worker = None
+        for kept in (worker.assignment, worker.following):
+            if kept is not None and kept.number in numbers:
+                worker.give(kept)
+        return wanted.number in numbers
 
     def _end(
         self,
@@ -337,16 +372,11 @@ class WorkerPool:
             self._there -= 1
             if worker in self._idle:
                 self._idle.remove(worker)
-            ended, worker.assignment = worker.assignment, None
+            ended = self._recover(worker)
             if not worker.is_ready:
                 self._coming -= 1
                 # Or one after the other would end so, and nobody would be told.
                 unserved = self._waiting.popleft() if self._waiting else None
-            elif ended is not None and worker.has_left_unread(ended):
-                # It had gone before: it is not its fault.
-                ended.worker = None
-                self._waiting.appendleft(ended)
-                ended = None
             for over in filter(None, (ended, unserved)):
                 over.is_over = True
             is_short = not self._closed and self._order()
@@ -356,6 +386,20 @@ class WorkerPool:
             self._end(ended, error=lost(ended, worker))
         if unserved is not None:
             self._end(unserved, error=unborn(unserved, worker))
+
+    def _recover(self, worker: WorkerProcess) -> Assignment | None:
+        """Under the lock: what *worker* had begun; what it had not, waits again."""
+        numbers = worker.take_back()
+        worker.close_messages()
+        begun: Assignment | None = None
+        for given in (worker.following, worker.assignment):
+            if given is not None and given.number in numbers:
+                given.worker = None
+                self._waiting.appendleft(given)
+            elif given is not None:
+                begun = given
+        worker.assignment = worker.following = None
+        return begun
 
     # -- forked --------------------------------------------------------------------
 
@@ -367,10 +411,3 @@ class WorkerPool:
         for worker in list(self._workers):
             worker.disown()
         self._guard.disown()
-
-
-def _send(worker: WorkerProcess, assignment: Assignment) -> None:
-    call = assignment.call
-    if len(call) > _FEW:
-        assignment.call = b""
-    worker.send(_wire.CALL, call)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: What the interpreter of a worker does first: it finds modules where we find them.
 _FIRST: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from taskorch.executors._processes._worker import main; main(int(sys.argv[2]))"
+    "from taskorch.executors._processes._worker import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 _CHUNK: Final = 2**18
 #: Neither waits, nor raises SIGPIPE.
@@ -76,8 +77,13 @@ class WorkerProcess:
         self._writer: socket.socket | None = None
         self._unsent = memoryview(b"")
         self._is_over = False
-        #: What it does now; guarded by the lock of whoever gives it work.
+        # Messages to it: our end, and its own.
+        self._ours: socket.socket | None = None
+        self._theirs: socket.socket | None = None
+        #: What it does now or takes next, and what comes after that, if it was given
+        #: that already; guarded by the lock of whoever gives it work.
         self.assignment: Assignment | None = None
+        self.following: Assignment | None = None
         #: It has said that it can be given work.
         self.is_ready: bool = False
         #: It was told to go, or is about to end: it can be given nothing more.
@@ -86,8 +92,6 @@ class WorkerProcess:
         self.is_garbled: bool = False
         #: It had closed the wire, and was killed for that.
         self.is_mute: bool = False
-        #: It has ended before it had read all that it was sent.
-        self._has_left: bool = False
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
         self.exit_code: int | None = None
 
@@ -114,6 +118,8 @@ class WorkerProcess:
             raise OSError(msg)
         ours, theirs = socket.socketpair()
         try:
+            kind = socket.SOCK_DGRAM
+            self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, kind)
             with no_fork, theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - our own words
                     [
@@ -123,9 +129,10 @@ class WorkerProcess:
                         _FIRST,
                         json.dumps(sys.path, default=str),
                         str(theirs.fileno()),
+                        str(self._theirs.fileno()),
                     ],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), self._theirs.fileno()],
                     env={
                         **os.environ,
                         RUN_VARIABLE: self._run_id,
@@ -135,6 +142,7 @@ class WorkerProcess:
                 )
         except BaseException:
             ours.close()
+            self.close_messages()
             raise
         self._wire = ours
         self._loop.watch(ours.fileno(), self._read)
@@ -152,9 +160,9 @@ class WorkerProcess:
 
     # -- the wire ------------------------------------------------------------------
 
-    def send(self, kind: int, body: bytes) -> None:
+    def send(self, kind: int, *body: bytes) -> None:
         """Send a frame, without waiting; if it is dying, that is seen by its end."""
-        data = memoryview(_wire.frame(kind, body))
+        data = memoryview(_wire.frame(kind, *body))
         with self._lock:
             if self._wire is None:
                 return
@@ -164,7 +172,6 @@ class WorkerProcess:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    self._has_left = True
                     return
                 if not data:
                     return
@@ -208,8 +215,7 @@ class WorkerProcess:
             data = self._wire.recv(_CHUNK, _FLAGS)
         except BlockingIOError:
             return False
-        except OSError as error:
-            self._has_left |= isinstance(error, ConnectionResetError)
+        except OSError:
             data = b""
         if not data:
             self.is_leaving = True
@@ -228,10 +234,42 @@ class WorkerProcess:
             self._heard(self, kind, body)
         return True
 
-    def has_left_unread(self, assignment: Assignment) -> bool:
-        """Whether it has ended, and cannot have begun with what it was given last."""
-        was_told = assignment.has_begun or assignment.is_asked
-        return self._has_left and bool(assignment.call) and not was_told
+    # -- calls ---------------------------------------------------------------------
+
+    def give(self, assignment: Assignment, *, ahead: bool = False) -> bool:
+        """Send it a call; false if that cannot be *ahead*, while it makes another."""
+        call = assignment.call
+        if len(call) <= _wire.SMALL:
+            assert self._ours is not None  # noqa: S101 - it was started
+            try:
+                self._ours.send(assignment.number + call, _FLAGS)
+            except OSError:
+                # There are systems where a message is not to be so long.
+                pass
+            else:
+                return True
+        if not ahead:
+            assignment.call = b""
+            self.send(_wire.CALL, assignment.number, call)
+        return not ahead
+
+    def take_back(self) -> set[bytes]:
+        """The numbers of the calls that it has not begun, and never will."""
+        found: set[bytes] = set()
+        while self._theirs is not None:
+            try:
+                # The rest of the message is dropped.
+                found.add(self._theirs.recv(_wire.NUMBER, _FLAGS))
+            except OSError:
+                break
+        return found
+
+    def close_messages(self) -> None:
+        """It is given nothing any more."""
+        for there in (self._ours, self._theirs):
+            if there is not None:
+                there.close()
+        self._ours = self._theirs = None
 
     # -- its end -------------------------------------------------------------------
 
@@ -305,7 +343,7 @@ class WorkerProcess:
 
     def disown(self) -> None:
         """In a forked child: close what would keep the worker waiting for us."""
-        for there in (self._wire, self._writer):
+        for there in (self._wire, self._writer, self._ours, self._theirs):
             if there is not None:
                 there.close()
 

@@ -2,7 +2,9 @@
 What goes between us and a worker: frames, over a pair of connected sockets.
 
 A frame is a mark, a kind, a length, and that many bytes. What a task writes into the
-descriptor by mistake is told from it by the mark.
+descriptor by mistake is told from it by the mark. Small calls go another way, over a
+pair of sockets for messages, of which we keep both ends: what the worker has not taken
+can be taken back, and it is one of the two who has it.
 """
 
 from __future__ import annotations
@@ -13,12 +15,18 @@ from typing import Final
 #: How frames begin; the number rises with what they mean.
 _MARK: Final = b"tko1"
 _HEAD: Final = struct.Struct("!4sBQ")
-#: Kinds of frames to a worker: what to do, that it is to end, and what it asked for.
+#: Kinds of frames to a worker: what it begins with, a large call, that a call is to
+#: end, and what came of what it told.
 BEGIN, CALL, STOP, ANSWER = 1, 2, 3, 4
-#: Kinds of frames from a worker: it can be given something to do; what came of that, or
-#: that it could not be read; what a task says through its context; what it logs.
-READY, END, UNREADABLE, TOLD, LOGGED = 11, 12, 13, 14, 15
+#: Kinds of frames from a worker: it can be given something to do; what came of that,
+#: what it returned, or that it could not be read; what a task says through its context;
+#: what it logs.
+READY, END, RETURNED, UNREADABLE, TOLD, LOGGED = 11, 12, 13, 14, 15, 16
 _KINDS: Final = frozenset((*range(BEGIN, ANSWER + 1), *range(READY, LOGGED + 1)))
+#: Bytes of the number that each call has, before it and in what stops it.
+NUMBER: Final = 8
+#: Bytes of a call that is sent as a message.
+SMALL: Final = 2**16
 #: Bytes that a call, or what came of it, may have, pickled.
 MOST_BYTES: Final = 256 * 2**20
 #: What stands around them.
@@ -29,9 +37,9 @@ class WireError(Exception):
     """What has come is no frame."""
 
 
-def frame(kind: int, body: bytes) -> bytes:
-    """*body* as a frame of a *kind*."""
-    return _HEAD.pack(_MARK, kind, len(body)) + body
+def frame(kind: int, *body: bytes) -> bytes:
+    """The parts of *body* as a frame of a *kind*."""
+    return b"".join((_HEAD.pack(_MARK, kind, sum(map(len, body))), *body))
 
 
 class Frames:

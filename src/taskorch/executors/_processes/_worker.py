@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import runpy
+import select
 import socket
 import sys
 import threading
@@ -24,7 +25,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from taskorch._visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors._processes import _wire
-from taskorch.executors._remote import HERE, pickled
+from taskorch.executors._remote import HERE, RemoteEnd, pickled
 from taskorch.model._show import show
 
 T = TypeVar("T")
@@ -33,20 +34,26 @@ T = TypeVar("T")
 _MAIN: Final = "__mp_main__"
 _NAMES: Final = (b"__main__", _MAIN.encode())
 _CHUNK: Final = 2**16
+_LARGEST: Final = _wire.SMALL + _wire.NUMBER
 
 
-def main(fd: int) -> None:
-    """Take calls from the socket *fd* until it is closed."""
-    os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no name
-    worker = _Worker(socket.socket(fileno=fd))
+def main(wire: int, messages: int) -> None:
+    """Take calls from the sockets with these descriptors until *wire* is closed."""
+    for fd in (wire, messages):
+        os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no name
+    worker = _Worker(socket.socket(fileno=wire), socket.socket(fileno=messages))
     worker.run()
 
 
 class _Worker:
     """All there is in a worker process; also the link of its tasks to us."""
 
-    def __init__(self, wire: socket.socket) -> None:
+    def __init__(self, wire: socket.socket, messages: socket.socket) -> None:
         self._wire = wire
+        self._messages = messages
+        self._poll = select.poll()
+        self._poll.register(wire, select.POLLIN)
+        self._poll.register(messages, select.POLLIN)
         self._pid = os.getpid()
         self._frames = _wire.Frames()
         self._sending = threading.Lock()
@@ -54,7 +61,8 @@ class _Worker:
         self._calls: deque[bytes] = deque()
         self._answers: dict[int, Any] = {}
         self._questions = itertools.count(1)
-        self._stopped = False
+        #: The numbers of the call that is made, and of the last that is to end.
+        self._current = self._stopped = b""
         self._main: tuple[str | None, str | None] | None = None
         self._old_main: Any = None
         os.register_at_fork(after_in_child=self._forked)
@@ -66,8 +74,27 @@ class _Worker:
         HERE.link, HERE.most_bytes = self, _wire.MOST_BYTES
         self._send(_wire.READY, b"")
         while True:
-            call = self._await(lambda: self._calls.popleft() if self._calls else None)
-            self._do(call)
+            call = self._next_call()
+            self._current = call[: _wire.NUMBER]
+            self._do(memoryview(call)[_wire.NUMBER :], call)
+            del call
+
+    def _next_call(self) -> bytes:
+        """The next call: mostly it is there."""
+        while True:
+            try:
+                return self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                # A task has closed it: then it has closed the wire as well.
+                self._lose()
+            with self._receiving:
+                if self._calls:
+                    return self._calls.popleft()
+            if any(fd == self._wire.fileno() for fd, _ in self._poll.poll()):
+                with self._receiving:
+                    self._receive(socket.MSG_DONTWAIT)
 
     def _begin(self, given: dict[str, Any]) -> None:
         sys.argv[:] = given["argv"]
@@ -78,24 +105,30 @@ class _Worker:
         root.manager.disable = given["disabled"]
         root.addHandler(_Forward(self))
 
-    def _do(self, call: bytes) -> None:
-        """Make one call, and say what came of it."""
+    def _do(self, call: memoryview, whole: bytes) -> None:
+        """Make one *call*, the *whole* of which has its number too; say what came."""
         try:
-            if self._main is not None and any(name in call for name in _NAMES):
+            if self._main is not None and any(name in whole for name in _NAMES):
                 self._import_main(*self._main)
             made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - likewise
-            del call
+            del call, whole
         except BaseException as error:  # noqa: BLE001 - whatever an import does
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
             return
         try:
-            end = pickle.dumps(made())
+            end = made()
+            if type(end) is RemoteEnd and end.data is not None and not end.raised:
+                # Mostly: the rest of it is its type.
+                kind = end.kind.encode()[:255]
+                self._say(_wire.RETURNED, bytes((len(kind),)), kind, end.data)
+                return
+            end = pickle.dumps(end)
         except BaseException as error:  # noqa: BLE001 - whatever it returned
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
             return
         self._say(_wire.END, end)
 
-    def _say(self, kind: int, body: bytes) -> None:
+    def _say(self, kind: int, *body: bytes) -> None:
         """What came of a call: the last that is said of it."""
         for stream in (sys.stdout, sys.stderr):
             # Something may have been put in their place, or they may be closed.
@@ -104,7 +137,7 @@ class _Worker:
         if os.getpid() != self._pid:
             # The task has forked, and this is the child, which has come to its end.
             os._exit(0)
-        self._send(kind, body)
+        self._send(kind, *body)
 
     # -- the main module -----------------------------------------------------------
 
@@ -138,10 +171,10 @@ class _Worker:
 
     # -- the wire ------------------------------------------------------------------
 
-    def _send(self, kind: int, body: bytes) -> None:
+    def _send(self, kind: int, *body: bytes) -> None:
         with self._sending:
             try:
-                self._wire.sendall(_wire.frame(kind, body))
+                self._wire.sendall(_wire.frame(kind, *body))
             except OSError:
                 self._lose()
 
@@ -166,12 +199,11 @@ class _Worker:
             self._lose()
         for kind, body in self._frames.feed(data):
             if kind == _wire.STOP:
-                self._stopped = True
+                self._stopped = body
             elif kind == _wire.ANSWER:
                 number, error = pickle.loads(body)  # noqa: S301 - from our parent
                 self._answers[number] = (error,)
             else:
-                self._stopped = False
                 self._calls.append(body)
 
     def _lose(self) -> NoReturn:
@@ -182,20 +214,21 @@ class _Worker:
 
     def _forked(self) -> None:
         """In a child that a task has forked: the wire is the parent's."""
-        with suppress(OSError):
-            self._wire.close()
+        for there in (self._wire, self._messages):
+            with suppress(OSError):
+                there.close()
         HERE.link = None
 
     # -- what a task asks: see taskorch.executors._remote.Link -----------------------
 
     @property
     def is_to_end(self) -> bool:
-        if not self._stopped and self._receiving.acquire(blocking=False):
+        if self._stopped != self._current and self._receiving.acquire(blocking=False):
             try:
                 self._receive(socket.MSG_DONTWAIT)
             finally:
                 self._receiving.release()
-        return self._stopped
+        return self._stopped == self._current
 
     def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
         self._send(_wire.TOLD, _sendable(what, task, None, value))

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch.executors._remote import RemoteCall, RemoteEnd, end_of
+from taskorch.executors._remote import RemoteEnd, end_of, remote_call
 from taskorch.model import Call, Program, Task
 from taskorch.protocols import AttemptExecutor
 from taskorch.testing.laws._case import Case, brief, cases, factory
@@ -176,7 +176,7 @@ class Try:
 
     def portable(self) -> Callable[[], Any]:
         fn, args, _ = self.call()
-        return RemoteCall(fn, args)
+        return remote_call(fn, args)
 
     def told(self, what: str, value: Any) -> None:
         """What its function does tells nothing."""
