@@ -187,6 +187,20 @@ def test_verify_says_what_is_damaged(lives, path, statement, words):
         lives.verify()
 
 
+@pytest.mark.parametrize("column", ["first", "epoch", "crc", "form"])
+def test_a_group_with_a_text_for_a_number_is_named(lives, path, column):
+    """Where tables are not strict, it may have become one."""
+    edit(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'STRICT', '')"
+        " WHERE name = 'groups'",
+    )
+    edit(path, f"UPDATE groups SET {column} = 'many' WHERE last = 6")
+    with pytest.raises(JournalError, match="the group up to fact 6 cannot be read"):
+        lives.verify()
+
+
 def test_verify_reads_what_nothing_else_reads(lives, path):
     """An index that does not lead to all facts."""
 

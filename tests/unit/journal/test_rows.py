@@ -22,6 +22,7 @@ from taskorch.journal import SqliteJournal, _codec
 from taskorch.journal._codec import (
     Rows,
     call_texts,
+    column,
     document,
     encode,
     entries,
@@ -202,6 +203,42 @@ def test_the_key_of_a_task_goes_with_its_text():
     rows.keep(submitted(1)[0], text_of(Task("x", idempotency_key="k")))
     assert rows.keys == ["k", "t"]
     assert entries(rows)[0][1].idempotency_key == "k"
+
+
+@pytest.mark.parametrize("key", ["k", "é", "\ud800", None])
+def test_the_key_of_a_task_is_found_in_its_row(key):
+    """As a journal gives it that wraps this one; the word may be another's too."""
+    task = Task("x", idempotency_key=key, metadata={"idempotency_key": "another"})
+    rows = Rows([(submitted(1)[0], document(task))])
+    again = Rows(list(rows))
+    assert again.keys == rows.keys == ([] if key is None else [column(key), "t"])
+    assert entries(again)[0][1].idempotency_key == key
+
+
+def test_what_attempts_have_in_common_is_written_out_once(monkeypatch):
+    quoted, texts = _codec._quoted, []
+
+    def counted(text):
+        texts.append(text)
+        return quoted(text)
+
+    monkeypatch.setattr(_codec, "_quoted", counted)
+    agent, reason = "local", "because"
+    rows = Rows()
+    for number in range(1, 9, 2):
+        begun = (TaskStarted, number, 5, f"t{number}", 1, agent, (), reason)
+        rows.keep(begun, None)
+        rows.keep((TaskCompleted, number + 1, 6, f"t{number}", 1, agent, 9), None)
+    assert kinds(rows) == ["TaskCompleted"] * 4
+    assert [*filter("t".__ne__, (t[:1] for t in texts))] == [agent[0], reason[0]]
+
+
+@pytest.mark.parametrize("task_id", ["t", "é", "\udcff", "a\ud800"])
+def test_the_id_of_a_task_can_be_written_whatever_it_is(task_id):
+    row = encode(failed(1, task_id))
+    assert row[3] == column(task_id)
+    assert row[3].encode()
+    assert entries([row]) == [failed(1, task_id)]
 
 
 def test_the_journal_gives_both_facts_of_such_a_row(tmp_path):

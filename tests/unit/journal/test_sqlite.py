@@ -74,6 +74,13 @@ def test_it_keeps_the_laws_of_a_journal(tmp_path, durability, examples):
     check_journal(make, reopen=reopen, examples=examples)
 
 
+def test_all_is_read_that_is_not_asked_for_from_somewhere():
+    journal = MemoryJournal(keep_events=True)
+    journal.append(journal.claim(), GROUPS[0])
+    assert list(journal.read()) == GROUPS[0]
+    assert [event.seq for event in journal.events()] == [1, 2]
+
+
 def test_a_journal_in_memory_keeps_them_too():
     check_journal(lambda: MemoryJournal(keep_events=True), examples=30)
 
@@ -137,7 +144,8 @@ def test_the_connection_that_writes_is_set_up_as_promised(opened, durability, le
     values = {
         name: journal._db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in (
-            "synchronous", "trusted_schema", "cell_size_check", "busy_timeout", "journal_mode"
+            "synchronous", "trusted_schema", "cell_size_check", "busy_timeout", "journal_mode",
+            "cache_size",
         )
     }  # fmt: skip
     assert values == {
@@ -146,6 +154,8 @@ def test_the_connection_that_writes_is_set_up_as_promised(opened, durability, le
         "cell_size_check": 1,
         "busy_timeout": 5000,
         "journal_mode": "wal",
+        # 8 MiB, in KiB: SQLite's own are two.
+        "cache_size": -8192,
     }
 
 
@@ -258,6 +268,23 @@ def test_what_somebody_reads_stays_as_it_was(path, opened):
     assert without_log(path) == [1, 2, 3]
 
 
+def test_nobody_waits_for_readers_to_empty_a_log(path):
+    """They may take hours."""
+    filled(path)
+    waits = []
+
+    class Watched:
+        def execute(self, statement):
+            if "TRUNCATE" in statement:
+                waits.extend(db.execute("PRAGMA busy_timeout").fetchone())
+            return db.execute(statement)
+
+    with closing(_file.connect(path, "rw")) as db:
+        _file.move_log(Watched(), whole=True)
+        assert waits == [0]
+        assert db.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+
+
 def test_a_log_that_nobody_empties_is_bounded(path, monkeypatch):
     monkeypatch.setattr(_file, "_LONGEST_LOG", 20)
     with closing(SqliteJournal(path, durability="process")) as journal:
@@ -341,6 +368,17 @@ def test_a_second_opener_is_told_who_has_it(path, opened):
     assert "take_over=True" in caught.value.hint
     first.append(epoch, GROUPS[0])
     first.close()
+    assert opened().claim() == 2
+
+
+def test_who_is_refused_keeps_nobody_out(path, opened):
+    """Once it is mended, another may have it."""
+    filled(path)
+    edit(path, "PRAGMA user_version = 99")
+    first = opened()
+    with pytest.raises(JournalError, match="newer taskorch"):
+        first.claim()
+    edit(path, f"PRAGMA user_version = {LAYOUT}")
     assert opened().claim() == 2
 
 
