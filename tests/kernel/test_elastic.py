@@ -11,7 +11,12 @@ from tests.kernel.commands import ChangePools
 from tests.kernel.harness import SEC, Policies, S, Twin
 
 from taskorch.errors import UnsatisfiableError
-from taskorch.events import AllocationChanged, TaskOptionsChanged, TaskSubmitted
+from taskorch.events import (
+    AllocationChanged,
+    TaskOptionsChanged,
+    TaskSubmitted,
+    place_of,
+)
 from taskorch.kernel import AgentRow, TaskRow
 from taskorch.model import Elastic, Elasticity, Fallback, Resources, Task, Units
 from taskorch.policies import ProportionalAllocator
@@ -376,14 +381,13 @@ def test_the_facts_say_what_is_elastic():
     machine.submit("c", resources=Resources(cpu=1))
     told = [fact for fact, _ in machine.sink if fact[0] is TaskSubmitted]
 
-    assert told[0][-5:] == (
-        "all",
-        "block",
-        None,
-        None,
+    first = place_of(TaskSubmitted, "join")
+
+    assert told[0][first:] == (
+        *("all", "block", None, None, None),
         ((("cpu", 2 * MILLION),), 3 * MILLION, "best_effort"),
     )
-    assert told[1][-5:-1] == ("any", "run", None, None)
+    assert told[1][first:-1] == ("any", "run", None, None, None)
     assert len(told[2]) < len(told[0])
     # They are folded after every command: the tasks have their terms, and are elastic.
     shadow = machine.shadow
