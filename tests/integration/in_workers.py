@@ -13,6 +13,7 @@ from typing import Any
 
 from taskorch import current_context
 from taskorch.errors import AttemptInterrupted
+from taskorch.executors._remote import HERE
 from taskorch.logs import log_context
 
 _LOG = logging.getLogger("tests.workers")
@@ -212,5 +213,35 @@ def speaks_late(path: str) -> None:
             context.checkpoint("late")
         except AttemptInterrupted as error:
             Path(f"{path}.said").write_text(str(error), encoding="utf-8")
+
+    threading.Thread(target=late, daemon=True).start()
+
+
+def ignores_the_end_in_silence() -> None:
+    while True:
+        time.sleep(3600)
+
+
+def tells(task_id: str, attempt: int, path: str | None = None) -> str:
+    """As a context does, of which an attempt of a test has none."""
+    link = HERE.link
+    assert link is not None
+    if path is not None:
+        until(path)
+    else:
+        link.tell("progress", (task_id, attempt), 5)
+    try:
+        link.ask("checkpoint", (task_id, attempt), 6)
+    except RuntimeError as error:
+        return f"RuntimeError: {error}"
+    return ""
+
+
+def logs_later(path: str) -> None:
+    _LOG.info("cannot be read", extra={"thing": Explodes()})
+
+    def late() -> None:
+        until(path)
+        _LOG.info("after the end")
 
     threading.Thread(target=late, daemon=True).start()

@@ -174,6 +174,8 @@ class WorkerPool:
             target=self._supervise, name="taskorch-processes", daemon=True
         )
         at_fork(self)
+        # What one before it has left undone is not for this one.
+        self._loop = Loop()
         self._thread, self._owner = thread, os.getpid()
         try:
             thread.start()
@@ -183,14 +185,15 @@ class WorkerPool:
 
     def _supervise(self) -> None:
         problem: BaseException | None = None
+        loop = self._loop
         try:
-            self._loop.open()
-            self._loop.run(self._is_over)
+            loop.open()
+            loop.run(self._is_over)
         except BaseException as error:  # noqa: BLE001 - every call must be told
             _log.exception("taskorch: what looks after worker processes has to give up")
             problem = error
         self._guard.close()
-        self._loop.close()
+        loop.close()
         if problem is not None:
             self._give_up(problem)
 
@@ -204,8 +207,7 @@ class WorkerPool:
             workers, self._workers = list(self._workers), set()
             self._idle, self._there, self._coming = [], 0, 0
         for worker in workers:
-            worker.kill()
-            worker.disown()
+            worker.abandon()
             if worker.assignment is not None:
                 self._end(worker.assignment, error=BrokenExecutor(str(problem)))
         self._refuse_waiting(problem)

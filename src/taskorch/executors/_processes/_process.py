@@ -341,8 +341,20 @@ class WorkerProcess:
             self._loop.unwatch(wire.fileno())
             wire.close()
 
+    def abandon(self) -> None:
+        """Kill it, where there is no loop any more that would look after it."""
+        self.kill()
+        self.disown()
+        if self._process is not None:
+            # Or the system keeps it until we end.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_MOMENT)
+
     def disown(self) -> None:
-        """In a forked child: close what would keep the worker waiting for us."""
+        """Close all that leads to it: a forked child does so, too."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         for there in (self._wire, self._writer, self._ours, self._theirs):
             if there is not None:
                 there.close()

@@ -1,0 +1,344 @@
+"""Worker processes where the system, or somebody else, has no room for them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration import in_workers
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors._processes import _pool, _process
+from taskorch.executors._processes._attempts import Processes
+from taskorch.executors._remote import HERE
+from taskorch.model import Call, Task
+from taskorch.testing.laws._attempt_executor import Try
+
+
+class Made(Try):
+    """An attempt that says what becomes of it."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, number: int = 1) -> None:
+        super().__init__(Task("t", Call(fn, args), id=f"t{number}"))
+        self.number = number
+        self.refused: list[BaseException] = []
+        self.heard: list[tuple[str, Any]] = []
+        self.answer: BaseException | None = None
+
+    def unstarted(self, error: BaseException) -> None:
+        self.refused.append(error)
+        super().unstarted(error)
+
+    def told(self, what: str, value: Any) -> None:
+        self.heard.append((what, value))
+        if self.answer is not None:
+            raise self.answer
+
+    @property
+    def ended(self) -> tuple[Any, BaseException | None]:
+        assert self.wait(PATIENCE)
+        ((value, error),) = self.ends
+        return value, error
+
+
+class Bare(Made):
+    """One that sends its function as it is: what that returns comes back pickled."""
+
+    def portable(self) -> Callable[[], Any]:
+        fn, args, _ = self.call()
+        return partial(fn, *args)
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    executor = Processes(1)
+    yield executor
+    executor.close(PATIENCE)
+
+
+def begun(processes: Processes, attempt: Made) -> Made:
+    attempt.begun = processes.begin(attempt)
+    return attempt
+
+
+NO_ROOM = OSError(errno.EMFILE, "too many open files")
+
+
+def test_without_a_descriptor_it_is_made_later(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: Any) -> None:
+        raise NO_ROOM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_process.WorkerProcess, "start", start)
+        assert begun(processes, Made(pow, 2, 3)).ended == (None, NO_ROOM)
+    attempt = begun(processes, Made(pow, 2, 3))
+    assert attempt.ended == (8, None)
+    assert attempt.refused == []
+
+
+def test_if_there_is_another_worker_it_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    processes, go = Processes(2), tmp_path / "go"
+    try:
+        first = begun(processes, Made(in_workers.until, str(go)))
+        pool: Any = processes._pool
+        eventually(lambda: any(worker.is_ready for worker in pool._workers))
+
+        tried = threading.Event()
+
+        def start(self: Any) -> None:
+            tried.set()
+            raise NO_ROOM
+
+        monkeypatch.setattr(_process.WorkerProcess, "start", start)
+        second = begun(processes, Made(pow, 2, 3, number=2))
+        assert tried.wait(PATIENCE)
+        go.touch()
+        assert first.ended == (None, None)
+        assert second.ended == (8, None)
+    finally:
+        processes.close(PATIENCE)
+
+
+def test_without_a_python_there_are_none(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/application")
+    attempt = begun(processes, Made(pow, 2, 3))
+    assert "need a Python interpreter" in str(attempt.ended[1])
+
+
+def test_without_a_thread_it_is_refused(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: Any) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            processes.begin(Made(pow, 2, 3))
+    assert begun(processes, Made(pow, 2, 3)).ended == (8, None)
+
+
+def test_its_thread_gives_up_and_the_next_begins_anew(
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(self: Any) -> None:
+        raise NO_ROOM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_pool.Loop, "open", broken)
+        attempt = begun(processes, Made(pow, 2, 3))
+        assert attempt.ended == (None, NO_ROOM)
+        pool: Any = processes._pool
+        eventually(lambda: pool._thread is None)
+    assert "has to give up" in caplog.text
+    running = begun(processes, Made(time.sleep, 3600))
+    eventually(lambda: any(worker.is_ready for worker in pool._workers))
+    behind = begun(processes, Made(pow, 2, 3, number=2))
+
+    def wait() -> float:
+        raise NO_ROOM
+
+    pool._loop._patience = wait
+    pool._loop.call(lambda: None)
+    eventually(lambda: pool._thread is None)
+    assert "too many open files" in str(running.ended[1])
+    assert behind.ended[1] is not None
+    assert begun(processes, Made(pow, 2, 4)).ended == (16, None)
+
+
+def test_once_closed_it_takes_no_more(processes: Processes) -> None:
+    assert begun(processes, Made(pow, 2, 3)).ended == (8, None)
+    processes.close(PATIENCE)
+    processes.close(PATIENCE)
+    with pytest.raises(RuntimeError, match="take no more"):
+        processes.begin(Made(pow, 2, 3))
+
+
+def test_closed_at_once_all_are_told(processes: Processes) -> None:
+    attempts = [begun(processes, Made(pow, 2, n, number=n)) for n in range(5)]
+    processes.close(PATIENCE)
+    for attempt in attempts:
+        value, error = attempt.ended
+        assert isinstance(error, AttemptInterrupted) or value == 2**attempt.number
+
+
+def test_closed_from_an_end_it_does_not_wait_for_itself(processes: Processes) -> None:
+    attempt = Made(pow, 2, 3)
+    attempt._on_end = partial(processes.close, PATIENCE)
+    begun(processes, attempt)
+    assert attempt.ended == (8, None)
+
+
+def test_before_anything_was_begun_nothing_is_stopped() -> None:
+    processes = Processes()
+    processes.end_all(1)
+    processes.close(1)
+
+
+def test_stopped_again_it_is_only_killed_sooner(processes: Processes) -> None:
+    attempt = begun(processes, Made(in_workers.ignores_the_end_in_silence))
+    pool: Any = processes._pool
+    eventually(lambda: any(worker.is_ready for worker in pool._workers))
+    attempt.cancelled = True
+    processes.stop(attempt.begun, 3600)
+    processes.stop(attempt.begun, 0.1)
+    assert isinstance(attempt.ended[1], AttemptInterrupted)
+    processes.stop(attempt.begun, 0.1)
+
+
+def test_where_the_system_tells_no_end_it_is_looked_for(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert "code 3" in str(begun(processes, Made(in_workers.leave, 3)).ended[1])
+    assert begun(processes, Made(pow, 2, 3)).ended == (8, None)
+
+
+def test_somebody_else_may_take_its_exit_code(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(process: Any) -> int:
+        process.wait()
+        raise ChildProcessError
+
+    monkeypatch.setattr(_process, "exit_code_of", gone)
+    error = begun(processes, Made(in_workers.leave, 3)).ended[1]
+    assert "somebody else has taken its exit code" in str(error)
+
+
+def test_a_message_may_be_too_long_for_the_system(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then a call goes over the wire, and none ahead of its time."""
+
+    class Short:
+        def __init__(self, sock: Any) -> None:
+            self.close = sock.close
+
+        def send(self, *args: Any) -> int:
+            raise OSError(errno.EMSGSIZE, "too long")
+
+    go = tmp_path / "go"
+    first = begun(processes, Made(in_workers.until, str(go)))
+    pool: Any = processes._pool
+    eventually(lambda: any(worker.is_ready for worker in pool._workers))
+    (worker,) = pool._workers
+    worker._ours = Short(worker._ours)
+    others = [begun(processes, Made(pow, 2, n, number=n)) for n in range(4)]
+    go.touch()
+    assert first.ended == (None, None)
+    assert [other.ended[0] for other in others] == [1, 2, 4, 8]
+
+
+def test_what_cannot_be_read_here_fails_its_attempt(processes: Processes) -> None:
+    assert "not here" in str(begun(processes, Bare(in_workers.Explodes)).ended[1])
+    assert "invalid literal" in str(begun(processes, Bare(int, "x")).ended[1])
+    assert begun(processes, Bare(pow, 2, 3)).ended == (8, None)
+
+
+def test_what_a_task_tells_is_answered(
+    processes: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OwnError(Exception):
+        def __init__(self, lock: Any) -> None:
+            super().__init__("cannot be sent")
+            self.lock = lock
+
+    attempt = Made(in_workers.tells, "t1", 1)
+    attempt.answer = OwnError(threading.Lock())
+    begun(processes, attempt)
+    assert attempt.ended == ("RuntimeError: cannot be sent", None)
+    assert attempt.heard == [("progress", 5), ("checkpoint", 6)]
+    assert "progress() of task t1: cannot be sent" in caplog.text
+
+
+def test_without_a_thread_for_it_the_task_is_told(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    attempt = begun(processes, Made(in_workers.tells, "t1", 1, str(go)))
+    pool: Any = processes._pool
+    eventually(lambda: any(worker.is_ready for worker in pool._workers))
+
+    def start(self: Any) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    go.touch()
+    assert attempt.ended == ("RuntimeError: can't start new thread", None)
+
+
+def test_records_that_cannot_be_read_are_said(
+    processes: Processes, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO)
+    go = tmp_path / "go"
+    begun(processes, Made(in_workers.logs_later, str(go))).ended  # noqa: B018 - its end
+    go.touch()
+    eventually(lambda: "after the end" in caplog.text)
+    assert "a record of a worker process cannot be read" in caplog.text
+
+
+def test_a_worker_that_brings_in_its_script_begins_none(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HERE, "is_importing_main", True)
+    with pytest.raises(InvalidTaskError, match="once more") as got:
+        processes.begin(Made(pow, 2, 3))
+    assert "__main__" in got.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("ours.script", "8\n"), ("ours", "AttributeError")]
+)
+def test_a_module_may_be_the_script(name: str, says: str, tmp_path: Path) -> None:
+    """`python -m`; the main module of a package is not brought in."""
+    script = """
+        from taskorch import Task, TaskOrchestrator
+
+        def f():
+            return 8
+
+        if __name__ == "__main__":
+            with TaskOrchestrator(executors={"process": 1}) as orch:
+                handle = orch.submit_task(Task.call(f, executor="process"))
+                print(handle.exception() or handle.result())
+    """
+    package = tmp_path / "ours"
+    package.mkdir()
+    for file in ("script.py", "__main__.py"):
+        text = textwrap.dedent(script)
+        (package / file).write_text(text, encoding="utf-8")
+    (package / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=True,
+    )
+    assert says in done.stdout
