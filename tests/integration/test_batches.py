@@ -247,3 +247,20 @@ def test_who_does_a_batch_is_decided_by_what_its_tasks_require():
         tasks = [Task("x", requires=["y"]) for _ in range(3)]
         handles = orch.submit_tasks(tasks)
         assert [handle.result(PATIENCE) for handle in handles] == ["required"] * 3
+
+
+def test_needs_that_are_lists_are_those_of_each_task():
+    """Of what cannot be a key, nothing is remembered from one task to the next."""
+    ran: list[tuple[object, str]] = []
+    with TaskOrchestrator(concurrency=4) as orch:
+        for name in ("x", "y"):
+            orch.agent(name, capabilities={name})(
+                lambda task, context, name=name: ran.append((task.payload, name))
+            )
+        orch.submit_task(Task("t", "y", requires=("y",))).result(PATIENCE)
+        needs = ["x", "y", "x", "y"]
+        batch = [Task.call(int), *(Task("t", need, requires=[need]) for need in needs)]
+        for _ in range(2):
+            for work in orch.submit_tasks(batch):
+                work.result(PATIENCE)
+    assert sorted(ran) == [("x", "x")] * 4 + [("y", "y")] * 5

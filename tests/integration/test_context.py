@@ -166,6 +166,22 @@ def test_the_log_carries_the_task(caplog) -> None:
     assert (record.message, record.task_id, record.attempt) == ("hello", "x", 1)
 
 
+def logs() -> tuple[str, dict[str, object]]:
+    log = current_context().log
+    log.info("hello from elsewhere")
+    return log.logger.name, dict(log.extra or {})
+
+
+def test_the_log_of_another_process_carries_the_task() -> None:
+    with (
+        concurrent.futures.ProcessPoolExecutor(1) as pool,
+        TaskOrchestrator(executors={"pool": pool}) as orch,
+    ):
+        task = Task.call(logs, id="x", executor="pool")
+        said = orch.submit_task(task).result(PATIENCE)
+    assert said == ("taskorch.task", {"task_id": "x", "attempt": 1})
+
+
 def test_aio_of_the_context() -> None:
     """A coroutine may await progress and checkpoint."""
     with TaskOrchestrator() as orch:

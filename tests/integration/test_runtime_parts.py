@@ -1,8 +1,10 @@
 """Parts of the runtime, each by itself: what shows from outside only at rare moments."""
 
+import asyncio
 import signal
 import threading
 from asyncio.runners import Runner
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -11,13 +13,22 @@ from typing import Any
 import pytest
 from tests.integration.tools import PATIENCE, eventually, fail
 
-from taskorch import RetryPolicy, Task, TaskOrchestrator
+from taskorch import (
+    RetryPolicy,
+    SqliteJournal,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+)
+from taskorch.errors import JournalUnavailableError, ResultGoneError, WouldBlockError
+from taskorch.journal import MemoryJournal
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
-from taskorch.runtime import _blocked, _interrupts, _publisher, _work
-from taskorch.runtime._notices import _Failed
+from taskorch.runtime import _blocked, _interrupts, _publisher, _runtime, _work
+from taskorch.runtime._bare_journal import BareJournal
+from taskorch.runtime._notices import _PACE, _Failed
 from taskorch.runtime._publisher import RECEIVING, Call, Receiver
 from taskorch.runtime._room import _FIRST_PAUSE, _LONGEST_PAUSE, Room
-from taskorch.runtime._work import Work, control_of, extra_of
+from taskorch.runtime._work import NEVER, Work, control_of, extra_of
 
 # -- the publisher ---------------------------------------------------------------------
 
@@ -74,6 +85,32 @@ def test_a_publisher_that_sleeps_is_woken_once_to_end() -> None:
     assert not publisher._asleep
 
 
+def test_what_nobody_can_be_found_to_tell_has_not_been_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system may have no thread for the publisher, for a while."""
+
+    def none_left(_self: object) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    orch = TaskOrchestrator()
+    publisher = orch._rt.publisher
+    told = threading.Event()
+    assert publisher.is_served()
+    with monkeypatch.context() as patch:
+        patch.setattr(_publisher.Publisher, "_begin", none_left)
+        with orch._rt.lock:
+            publisher.put([(lambda _: told.set(), None)])
+        assert not publisher.is_served()
+        assert not told.is_set()
+    with orch:
+        orch.submit(int).result(PATIENCE)
+        publisher.begin()
+        assert told.wait(PATIENCE)
+        eventually(publisher.is_served)
+
+
 # -- room ------------------------------------------------------------------------------
 
 
@@ -110,6 +147,16 @@ def test_while_there_is_no_room_the_pauses_double_up_to_the_longest() -> None:
         pauses.append(refuse())
     doubled = [_FIRST_PAUSE * 2**n for n in range(7)]
     assert pauses == [_FIRST_PAUSE] + [min(p, _LONGEST_PAUSE) for p in doubled]
+    # Ever more are tried as long as there is room, and after a refusal one again.
+    steps = []
+    for refused in (False, False, True, False):
+        if refused:
+            rt.kernel.running = rt.kernel.concurrency = 0
+            refuse()
+        rt.now, before = room.due, rt.kernel.concurrency
+        assert not room.try_more(rt.now)
+        steps.append(rt.kernel.concurrency - before)
+    assert steps == [1, 2, 1, 2]
     # All have begun since: the next time begins anew.
     rt.now, rt.kernel.concurrency = room.due, 8
     assert room.try_more(rt.now)
@@ -157,6 +204,39 @@ def test_a_failure_that_somebody_was_just_given_is_not_noted() -> None:
         assert not notices._failed
 
 
+def test_failures_that_somebody_may_ask_for_are_looked_at_now_and_then() -> None:
+    with TaskOrchestrator() as orch:
+        notices, rt = orch._rt.notices, orch._rt
+        work: Any = orch.submit(fail, ValueError("unseen"))
+        eventually(lambda: notices._failed)
+        with rt.lock:
+            now = notices._look_at
+            later = notices.look_for_lost(now)
+            assert list(notices._failed) == [work.task_id]
+            assert later == now + _PACE
+            assert notices.look_for_lost(now) == later
+        assert isinstance(work.exception(PATIENCE), ValueError)
+        with rt.lock:
+            assert notices.look_for_lost(later) == NEVER
+
+
+def test_an_executor_of_ours_is_not_said_to_be_broken() -> None:
+    """What a function raises says nothing of where it ran."""
+
+    async def broken() -> None:
+        msg = "that of the function"
+        raise BrokenProcessPool(msg)
+
+    with TaskOrchestrator() as orch:
+        # One that must not run twice is held for a decision.
+        work = orch.submit_task(Task.call(broken, idempotent=False, id="x"))
+        eventually(lambda: work._row.state is TaskState.BLOCKED)
+        assert "broke" not in str(orch.health())
+        assert orch._rt.notices._broken == {}
+        orch.decide("x", "complete")
+        assert work.result(PATIENCE) is None
+
+
 def test_health_says_what_a_receiver_raised_last() -> None:
     def bad(_event: Any) -> None:
         raise LookupError
@@ -180,6 +260,25 @@ def test_a_stop_that_was_given_up_has_no_time_left() -> None:
     lifecycle._end = monotonic() + 1000
     assert lifecycle._left(5.0) == 5.0
     assert 5.0 < lifecycle._left(5000.0) <= 1000
+
+
+def test_the_end_waits_until_the_grace_is_over_and_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel gives up what does not end in its grace: the end waits for that."""
+    orch = TaskOrchestrator(grace=7.0, stop_timeout=PATIENCE)
+    lifecycle = orch._lifecycle
+    waits: list[tuple[str, float]] = []
+    wait = lifecycle._wait
+
+    def waiting(what: Any, most: float) -> Any:
+        waits.append((what.__name__, most))
+        return wait(what, most)
+
+    monkeypatch.setattr(lifecycle, "_wait", waiting)
+    with orch:
+        orch.submit(int).result(PATIENCE)
+    assert dict(waits)["_await_end"] > 7.0
 
 
 def test_the_end_waits_for_what_is_being_written(tmp_path: Path) -> None:
@@ -212,6 +311,92 @@ def test_the_end_waits_for_what_is_being_written(tmp_path: Path) -> None:
     with orch:
         orch.submit(int).result(PATIENCE)
     assert waited[-1] > 0
+
+
+def test_a_bare_journal_is_read_from_where_it_is_asked_for() -> None:
+    journal = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit(int).result(PATIENCE)
+    entries = list(journal.read())
+    assert len(entries) > 2
+    assert list(BareJournal(journal).read()) == entries
+    assert list(BareJournal(journal).read(2)) == entries[2:]
+
+
+class Gated(SqliteJournal):
+    """A journal that is not through with a group until the gate is open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, durability="process")
+        self.gate, self.came = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def append(self, epoch: int, group: Any) -> None:
+        if not self.gate.is_set():
+            self.came.set()
+        assert self.gate.wait(PATIENCE)
+        super().append(epoch, group)
+
+
+def test_an_end_that_is_on_its_way_is_not_said_to_be_lost(tmp_path: Path) -> None:
+    journal = Gated(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=journal, stop_timeout=PATIENCE) as orch:
+        orch.submit(int).result(PATIENCE)
+        recovered: Any = orch._rt.directory.recovered
+        commits: Any = orch._rt.committer.commits  # type: ignore[union-attr]
+        eventually(lambda: not (commits.pending or commits.in_hand))
+        with pytest.raises(ResultGoneError, match="not in the journal"):
+            recovered.recollect("nobody", TaskState.COMPLETED)
+        journal.gate.clear()
+        other = threading.Thread(target=orch.submit, args=(int,))
+        other.start()
+        assert journal.came.wait(PATIENCE)
+        assert commits.in_hand
+        assert not commits.pending
+        with pytest.raises(JournalUnavailableError, match="not kept yet"):
+            recovered.recollect("nobody", TaskState.COMPLETED)
+        journal.gate.set()
+        other.join(PATIENCE)
+
+
+def test_who_joins_releases_nobody_where_nobody_is_blocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a hundred thousand tasks, to look at each of them would take a while."""
+    looked: list[str] = []
+
+    def look(kernel: Any, row: Any, now: int) -> None:
+        looked.append(row.id)
+        release(kernel, row, now)
+
+    release = _runtime.release_if_back
+    monkeypatch.setattr(_runtime, "release_if_back", look)
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit(int).result(PATIENCE)
+        orch.agent("a", capabilities={"x"})(lambda task, context: None)
+        assert looked == []
+        held = orch.submit_task(Task.wait_for("go", id="w"))
+        eventually(lambda: orch._rt.kernel.blocked)
+        orch.agent("b", capabilities={"y"})(lambda task, context: None)
+        assert "w" in looked
+        orch.emit("go")
+        held.result(PATIENCE)
+
+
+def test_a_loop_that_does_the_work_is_not_blocked_though_it_opened_the_journal(
+    tmp_path: Path,
+) -> None:
+    """In a notebook a plain call opens it: later the loop may be the orchestrator's."""
+
+    async def main() -> None:
+        orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+        assert orch.submit(int).task_id
+        assert orch.submit(int).task_id
+        async with orch:
+            with pytest.raises(WouldBlockError):
+                orch.submit(int)
+
+    asyncio.run(main())
 
 
 # -- policies --------------------------------------------------------------------------

@@ -46,6 +46,7 @@ PARTS = {
             "tests/faults",
             "tests/simulation/test_commits.py",
             "tests/workflows",
+            "tests/telemetry",
         ),
     ),
     "journal": Part(
