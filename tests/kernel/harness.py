@@ -34,6 +34,7 @@ from taskorch.kernel import (
     Kernel,
     KernelConfig,
     PolicyFault,
+    Share,
     Spec,
     TaskRow,
     Terms,
@@ -66,8 +67,10 @@ USUAL = ("all", "block")
 class Policies:
     """The seven, as the kernel asks them; a test changes what it needs."""
 
-    def __init__(self, *, rigid: bool = False) -> None:
+    def __init__(self, *, rigid: bool = False, ranks: bool = False) -> None:
         self.kernel: Kernel
+        #: Whether owners are ranked.
+        self.ranks = ranks
         self.aging_ns: int | None = AGING
         self.admits_all = True
         self.max_age_ns: int | None = None
@@ -103,6 +106,11 @@ class Policies:
         self.joins: Callable[[str, dict[str, TaskState]], bool] = lambda name, states: (
             any(state is S.FAILED for state in states.values())
         )
+        #: Where an owner stands: ann may have twice as much.
+        self.ranking: Callable[[Share], float] = lambda share: (
+            (share.running + sum(share.held.values()) / 1e6)
+            / (2 if share.owner == "ann" else 1)
+        )
         self.asked: list[str] = []
 
     def _ask(self, component: str) -> None:
@@ -127,6 +135,10 @@ class Policies:
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
         self._ask("queue")
         return self.key(row, priority, now)
+
+    def standing(self, share: Share, now: int) -> float:
+        self._ask("standing")
+        return self.ranking(share)
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         self._ask("admission")
@@ -426,7 +438,8 @@ class Machine:
     ) -> Kernel:
         """Another kernel, to which the first so many facts (or all) were told."""
         old = self.kernel
-        kernel = Kernel(old.config, policies or Nobody(), Random(7), self.pools)
+        folding = policies or Nobody(ranks=self.policies.ranks)
+        kernel = Kernel(old.config, folding, Random(7), self.pools)
         for fact, cargo in self.sink[:facts]:
             fold(kernel, fact, cargo)
         return kernel

@@ -24,6 +24,7 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, Quota, Resources, TaskState
 
 S = TaskState
+OWNERS = (None, None, "ann", "ben")
 LIVE = tuple(state for state in S if state not in TERMINAL)
 NAMES = ("p", "q", "r", "s")
 NEEDS: tuple[tuple[str, ...] | None, ...] = (
@@ -63,9 +64,12 @@ def _free(policies: Policies, name: str) -> int:
 class Run:
     """A machine, and the dice."""
 
-    def __init__(self, dice: Random) -> None:
+    def __init__(self, dice: Random, *, ranks: bool | None = None) -> None:
         self.dice = dice
-        policies = Policies(rigid=dice.random() < 0.5)
+        drawn = dice.random() < 0.3
+        policies = Policies(
+            rigid=dice.random() < 0.5, ranks=drawn if ranks is None else ranks
+        )
         policies.keeps_match = dice.random() < 0.7
         policies.keeps_route = dice.random() < 0.7
         policies.keeps_alloc = dice.random() < 0.5
@@ -106,7 +110,8 @@ class Run:
         kernel = self.machine.kernel
         pools = self.machine.pools
         #: What the facts so far lead to: it must be the same.
-        self.shadow = Kernel(kernel.config, Policies(), Random(0), pools)
+        folding = Policies(ranks=policies.ranks)
+        self.shadow = Kernel(kernel.config, folding, Random(0), pools)
 
     # -- choices -------------------------------------------------------------------
 
@@ -140,6 +145,7 @@ class Run:
                     requires=dice.choice(NEEDS),
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
+                    owner=dice.choice(OWNERS),
                     not_before=dice.choice([None] * 5 + [machine.now + 9 * SEC]),
                     deadline=dice.choice(
                         [None] * 6 + [machine.now, machine.now + 30 * SEC]
@@ -154,7 +160,9 @@ class Run:
     def submit_plainly(self, task_id: str) -> None:
         """By the path that is written out for speed, as the runtime does it."""
         machine, kernel = self.machine, self.machine.kernel
-        spec = Spec(self.dice.choice(NAMES), self.dice.choice(NEEDS))
+        dice = self.dice
+        needs, owner = dice.choice(NEEDS), dice.choice(OWNERS)
+        spec = Spec(dice.choice(NAMES), needs, owner=owner)
         priority = self.dice.choice([0, 0, 1])
         kernel.submit(task_id, kernel.bucket(spec), None, machine.now, priority)
         check_invariants(kernel)
@@ -490,9 +498,7 @@ class Run:
                 kernel.end_attempt(row, row.attempt, "completed", machine.now)
         check_invariants(kernel)
         while True:
-            expected = min(
-                self.runnable(), key=lambda row: (row.key, row.seq), default=None
-            )
+            expected = min(self.runnable(), key=self.place, default=None)
             kernel.concurrency = min(real, kernel.running + 1)
             before = len(kernel.starts)
             kernel.dispatch(machine.now)
@@ -506,6 +512,14 @@ class Run:
             if expected is None:
                 break
         machine.settle()
+
+    def place(self, row: TaskRow) -> tuple[Any, ...]:
+        """Who has less comes first, where owners are ranked."""
+        share = row.bucket.share
+        place = (row.key, row.seq)
+        if share is None:
+            return place
+        return (self.machine.policies.ranking(share), share.served, *place)
 
     def finish(self) -> None:
         """In the end, everything comes to an end, and everything is free."""
@@ -546,9 +560,15 @@ class Run:
             assert not any(agent.used.values())
 
 
-def run(seed: int, steps: int, points: FaultPoints | None = None) -> Machine:
+def run(
+    seed: int,
+    steps: int,
+    points: FaultPoints | None = None,
+    *,
+    ranks: bool | None = None,
+) -> Machine:
     """A run of so many steps, with the laws checked after each."""
-    made = Run(Random(seed))
+    made = Run(Random(seed), ranks=ranks)
     made.machine.kernel.points = made.shadow.points = points
     for _ in range(steps):
         made.step()

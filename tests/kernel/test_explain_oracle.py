@@ -89,11 +89,13 @@ class Oracle:
         kernel.starts = []
         kernel.keep = 1_000_000
         policies = self.policies
-        saved = dict(policies.vetoes), policies.joins
+        saved = dict(policies.vetoes), policies.joins, policies.ranking
         machine, self.machine.kernel, policies.kernel = self.machine, kernel, kernel
         row = kernel.row(self.id)
         attempt = row.attempt
         self.again: dict[str, TaskRow] = {}
+        # Its turn has come among owners, too.
+        policies.ranking = lambda share: share is not row.bucket.share
         try:
             for blocker in sorted(blockers, key=turn):
                 self.lift(kernel, row, blocker, how, 1 if blocker is less else 0)
@@ -111,7 +113,7 @@ class Oracle:
         finally:
             policies.vetoes.clear()
             policies.vetoes.update(saved[0])
-            policies.joins = saved[1]
+            policies.joins, policies.ranking = saved[1:]
             vars(policies).pop("allocate", None)
             vars(policies).pop("match", None)
             machine.kernel = policies.kernel = self.original

@@ -50,7 +50,8 @@ def new_like(kernel, policies=None, pools=None, **config):
     if pools is None:
         pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
     settings = attrs.evolve(kernel.config, **config)
-    return Kernel(settings, policies or Nobody(), Random(0), pools)
+    folding = policies or Nobody(ranks=kernel.shares is not None)
+    return Kernel(settings, folding, Random(0), pools)
 
 
 def folded(kernel, facts):

@@ -65,6 +65,7 @@ from taskorch.kernel._rows import Bucket as Bucket
 from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record
+from taskorch.kernel._rows import Share as Share
 from taskorch.kernel._rows import Spec as Spec
 from taskorch.kernel._rows import Stop as Stop
 from taskorch.kernel._rows import TaskRow as TaskRow
@@ -76,6 +77,7 @@ from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
+from taskorch.kernel._state import ShareView as ShareView
 from taskorch.kernel._timers import LEASE as LEASE
 from taskorch.kernel._timers import RETAINED as RETAINED
 from taskorch.kernel._timers import is_alive as is_alive

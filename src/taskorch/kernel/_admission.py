@@ -159,6 +159,7 @@ def consider(
         and deciders.admits_all
         and deciders.max_age_ns is None
         and not kernel.watched
+        and kernel.shares is None
     )
     return Admitted(
         row,

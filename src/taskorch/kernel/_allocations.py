@@ -80,11 +80,15 @@ def grant(
     row = AllocationRow(allocation_id, owner, alloc, now)
     kernel.allocations[allocation_id] = row
     _books.acquire(kernel, kernel.by_hand, alloc)
+    if kernel.shares is not None:
+        _queue.hold(kernel, _queue.share_of(kernel, owner), alloc, 0)
     return row
 
 
 def _give_back(kernel: KernelState, row: AllocationRow) -> None:
     del kernel.allocations[row.id]
+    if kernel.shares is not None:
+        _queue.hold(kernel, _queue.share_of(kernel, row.owner), row.alloc, 0, -1)
     _books.release(kernel, kernel.by_hand, row.alloc)
     _queue.ask_again(kernel)
 

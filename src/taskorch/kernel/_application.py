@@ -46,6 +46,7 @@ from taskorch.kernel._rows import (
     Awaited,
     Leak,
     RowExtra,
+    Share,
     Spec,
     Stop,
     TaskRow,
@@ -109,6 +110,13 @@ def begin(
     agent.running += 1
     kernel.running += 1
     kernel.active += 1
+    share = row.bucket.share
+    if share is not None:
+        # Its end takes the general way, which gives back to the share.
+        row_extra(row).share = share
+        kernel.served += 1
+        share.served = kernel.served
+        _queue.hold(kernel, share, alloc, 1)
     if alloc:
         row.alloc = alloc
         _books.acquire(kernel, agent, alloc)
@@ -165,13 +173,13 @@ def _free(kernel: KernelState, row: TaskRow) -> None:
     """Give back what *row* holds, if an attempt of its is under way."""
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
-    alloc, slots = _take_away(kernel, row)
+    alloc, slots, share = _take_away(kernel, row)
     row_extra(row).held = False
-    _give_back(kernel, agent_of(row), alloc, slots)
+    _give_back(kernel, agent_of(row), alloc, slots, share)
 
 
-def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int]:
-    """*row* holds nothing any more: what it held, and how many slots."""
+def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | None]:
+    """*row* holds nothing any more: what it held, its slots, and whose share it was."""
     kernel.holders.pop(row, None)
     extra, agent = row_extra(row), agent_of(row)
     extra.first_ns = began_ns(row)
@@ -182,16 +190,27 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int]:
     slots = 0 if extra.yielded else 1
     extra.yielded = False
     alloc, row.alloc = row.alloc, ()
-    return alloc, slots
+    share, extra.share = extra.share, None
+    return alloc, slots, share
 
 
-def _give_back(kernel: KernelState, agent: AgentRow, alloc: Units, slots: int) -> None:
+def _give_back(
+    kernel: KernelState,
+    agent: AgentRow,
+    alloc: Units,
+    slots: int,
+    share: Share | None,
+) -> None:
     """Free what an attempt has held, and wake who waits for it."""
     kernel.running -= slots
     agent.running -= slots
+    if share is not None:
+        _queue.hold(kernel, share, alloc, slots, -1)
     _books.release(kernel, agent, alloc)
     if slots and agent.slots.heap:
         _parking.wake(kernel, agent.slots)
+    if slots and "" in agent.short:
+        _parking.wake_some(kernel, agent.short[""])
     _queue.ask_again(kernel)
 
 
@@ -250,13 +269,17 @@ def is_stronger(why: Stop, other: Stop) -> bool:
 
 def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
     """The attempt waits for another task: its slot is free meanwhile."""
-    row_extra(row).yielded = True
-    _give_back(kernel, agent_of(row), (), 1)
+    extra = row_extra(row)
+    extra.yielded = True
+    _give_back(kernel, agent_of(row), (), 1, extra.share)
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
     """The attempt has its slot again."""
-    row_extra(row).yielded = False
+    extra = row_extra(row)
+    extra.yielded = False
+    if extra.share is not None:
+        _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
     agent_of(row).running += 1
 
@@ -265,15 +288,16 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     """What the attempt holds stays taken, and is not its own."""
     agent = agent_of(row)
     agent.leaked += 1
-    alloc, slots = _take_away(kernel, row)
-    kernel.leaked[row.id, event.attempt] = Leak(agent, alloc, row, slots, event.at_ns)
+    alloc, slots, share = _take_away(kernel, row)
+    leak = Leak(agent, alloc, row, slots, event.at_ns, share)
+    kernel.leaked[row.id, event.attempt] = leak
 
 
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
     leak.agent.leaked -= 1
-    _give_back(kernel, leak.agent, leak.alloc, leak.slots)
+    _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
 
 
 def allocation_changed(
@@ -282,8 +306,12 @@ def allocation_changed(
     """The attempt holds more than before, or less: the rest is for others."""
     agent, before, after = agent_of(row), dict(event.before), dict(event.after)
     row.alloc = event.after
-    _books.acquire(kernel, agent, _above(after, before))
-    less = _above(before, after)
+    more, less = _above(after, before), _above(before, after)
+    share = None if row.extra is None else row.extra.share
+    if share is not None:
+        _queue.hold(kernel, share, more, 0)
+        _queue.hold(kernel, share, less, 0, -1)
+    _books.acquire(kernel, agent, more)
     if less:
         _books.release(kernel, agent, less)
         _queue.ask_again(kernel)

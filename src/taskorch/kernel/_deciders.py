@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from taskorch.kernel._rows import AgentRow, TaskRow
+from taskorch.kernel._rows import AgentRow, Share, TaskRow
 from taskorch.model import Elasticity, TaskState, Units
 
 
@@ -36,7 +36,8 @@ class PolicyGone(PolicyFault):
 class Deciders(Protocol):
     """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
-    # It may have a true attribute `rigid`, as a ResourceAllocator may.
+    # It may have a true attribute `rigid`, as a ResourceAllocator may; and `ranks`, if
+    # the queue says which owner is served first.
 
     #: Nanoseconds that one level of priority is worth, if that is the whole rule.
     aging_ns: int | None
@@ -62,6 +63,10 @@ class Deciders(Protocol):
 
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
         """The key of the task in the queue."""
+        ...
+
+    def standing(self, share: Share, now: int) -> float:
+        """Where an owner stands: the lowest is served first. Asked if it `ranks`."""
         ...
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:

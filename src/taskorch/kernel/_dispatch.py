@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from taskorch.events import TaskStarted
 from taskorch.kernel import _books, _ends, _joins, _parking
@@ -10,7 +10,7 @@ from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import LOCAL, AgentRow, Bucket, Place, TaskRow
+from taskorch.kernel._rows import LOCAL, AgentRow, Bucket, Place, Share, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -72,7 +72,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         if refusal is not None:
             _park(kernel, bucket, row, candidates, refusal)
     except PolicyFault as fault:
-        _component_failed(kernel, row, fault, now)
+        component_failed(kernel, row, fault, now)
     if bucket.caller is not None:
         _parking.pass_on(kernel, bucket)
 
@@ -154,6 +154,7 @@ def _try(
                 and keep_alloc
                 and not need
                 and not kernel.watched
+                and bucket.share is None
                 and not agent.lease_ns
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
@@ -230,7 +231,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     kernel.sink.append((fact, row.cargo))
 
 
-def _component_failed(
+def component_failed(
     kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
     """A policy failed over *row*: that task fails with it, and no other."""
@@ -279,22 +280,27 @@ def _park(
 
 def _place_of(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Place:
     """What keeps a task of *bucket* from running on *agent*, which has no room."""
+    share = bucket.share
     if not _books.has_slot(agent):
-        return agent.slots
+        if share is None:
+            return agent.slots
+        return _among(agent.short.setdefault("", {}), Place(agent=agent), share)
     need = _books.wanted(bucket, agent)
     short = _books.shortage(agent, need)
     if short is not None:
         name, units = short
-        places = agent.short.setdefault(name, {})
-        if units not in places:
-            places[units] = Place(agent=agent, name=name, need=units)
-        return places[units]
+        place = Place(agent=agent, name=name, need=units)
+        return _among(agent.short.setdefault(name, {}), place, share)
     # An allocator may do with less than the pools have, but no quota is exceeded.
     short = _books.quota_shortage(kernel, need) if bucket.bounds else None
     short = short or _books.pool_shortage(kernel, need)
     assert short is not None  # noqa: S101 - it has no room
     name, units = short
     pool = kernel.pools[name]
-    if units not in pool.short:
-        pool.short[units] = Place(pool=pool, name=name, need=units)
-    return pool.short[units]
+    return _among(pool.short, Place(pool=pool, name=name, need=units), share)
+
+
+def _among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
+    """The one of *places* where those of *share* wait: *place*, if there is none."""
+    key = place.need if share is None else (place.need, share.number)
+    return places.setdefault(key, place)

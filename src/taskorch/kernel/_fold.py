@@ -132,6 +132,9 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     for row in list(kernel.tasks.values()):
         if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
+    for share in (kernel.shares or {}).values():
+        # A snapshot does not say when an owner was served last.
+        share.served = 0
     # Timers that fell due meanwhile come before anything starts.
     _tick.tick(kernel, now)
 
@@ -329,9 +332,9 @@ _FIELDS: Final = tuple(
     for name in TaskRow.__slots__
     if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
-#: Likewise; a veto is a policy's word of the moment.
+#: Likewise; a veto is a policy's word of the moment, and shares are compared as books.
 _EXTRAS: Final = tuple(
-    name for name in RowExtra.__slots__ if name not in ("blocked_by", "veto")
+    name for name in RowExtra.__slots__ if name not in ("blocked_by", "veto", "share")
 )
 
 
@@ -458,6 +461,10 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         }
         for name, row in kernel.allocations.items():
             said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
+        for share in (kernel.shares or {}).values():
+            held = {k: v for k, v in share.held.items() if v}
+            if share.running or held:
+                said[f"share of {share.owner}"] = (share.running, held)
         for name, agent in kernel.agents.items():
             used = {k: v for k, v in agent.used.items() if v}
             records = {

@@ -25,6 +25,8 @@ def check_invariants(kernel: KernelState) -> None:
     faults: list[str] = []
     _counters(kernel, faults)
     _books(kernel, faults)
+    if kernel.shares is not None:
+        _shares(kernel, faults)
     _leases(kernel, faults)
     _queues(kernel, faults)
     for row in kernel.tasks.values():
@@ -109,6 +111,33 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
 
 
+def _shares(kernel: KernelState, faults: list[str]) -> None:
+    """What is held for each owner is what its attempts and its allocations hold."""
+    slots: Counter[str | None] = Counter()
+    held: Counter[tuple[str | None, str]] = Counter()
+    for _, row in _holding(kernel):
+        extra = row.extra
+        assert extra is not None  # noqa: S101 - its share stands there
+        owner = None if extra.share is None else extra.share.owner
+        slots[owner] += not extra.yielded
+        held.update({(owner, name): units for name, units in row.alloc})
+    for leak in kernel.leaked.values():
+        owner = None if leak.share is None else leak.share.owner
+        slots[owner] += leak.slots
+        held.update({(owner, name): units for name, units in leak.alloc})
+    for taken in kernel.allocations.values():
+        held.update({(taken.owner, name): units for name, units in taken.units})
+    for owner, share in (kernel.shares or {}).items():
+        if share.running != slots[owner]:
+            faults.append(f"{owner} has {slots[owner]} slots, not {share.running}")
+        for name, units in share.held.items():
+            if units != held[owner, name]:
+                faults.append(f"{owner} holds {held[owner, name]} {name}, not {units}")
+        known = share.entry is not None and share.entry in kernel.open
+        if any(e[2].entry is e for e in share.open) and not known:
+            faults.append(f"{owner} may have something to start, and nobody looks")
+
+
 def _leases(kernel: KernelState, faults: list[str]) -> None:
     for agent in kernel.agents.values():
         there = [row for owner, row in _holding(kernel) if owner is agent]
@@ -164,7 +193,7 @@ def _parking(
     if (bucket.parked is not None) != (bucket in kernel.parked):
         faults.append(f"{name}: parked, and not known as such")
     if bucket.parked is None:
-        if bucket.entry is None or not any(e is bucket.entry for e in kernel.open):
+        if bucket.entry is None or not any(e is bucket.entry for e in bucket.open):
             faults.append(f"{name}: queued tasks that nobody looks at")
         elif bucket.entry[:2] > place:
             faults.append(f"{name}: {head.id} is looked at too late")
@@ -176,7 +205,7 @@ def _parking(
             faults.append(f"{name}: {head.id} is woken too late")
         awake = any(
             e is e[2].entry and e[2].caller is where and e[:2] < place
-            for e in kernel.open
+            for e in bucket.open
         )
         if where.has_room() and not awake:
             faults.append(f"{name}: there is room, and nobody wakes it in its turn")

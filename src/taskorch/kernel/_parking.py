@@ -12,15 +12,23 @@ bucket that comes before them carries a wake-up of that place.
 What rests on the word of a policy (an allocator that puts off what would fit, a
 registry whose answer cannot be kept, a StateMachine that vetoes a start) is tried
 again, all of it, whenever something has changed.
+
+Where owners share, those of each wait at places of their own, so that a release wakes
+one of each, and the standing of the owners decides.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from heapq import heapify, heappush
+from typing import Any, Final
 
-from taskorch.kernel._rows import FEW, Bucket, Place, TaskRow
+from taskorch.kernel._rows import FEW, Bucket, Place, Share, TaskRow
 from taskorch.kernel._state import KernelState
+
+#: Before all that were ranked: an entry that is too early only costs a look.
+_FIRST: Final = (-math.inf,)
 
 
 def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
@@ -31,18 +39,32 @@ def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
             # An entry that is too early only costs a look. It stays, since the bucket
             # may have to wake the next one of a place (`caller`), and not later.
             return
-        _forget_entry(kernel)
+        _forget_entry(kernel, bucket.open)
     bucket.entry = entry = (row.key, row.seq, bucket)
+    heappush(bucket.open, entry)
+    if bucket.share is not None:
+        look_again(kernel, bucket.share)
+
+
+def look_again(kernel: KernelState, share: Share) -> None:
+    """What *share* holds, or what it may start, has changed: rank it again."""
+    share.is_ranked = False
+    known = share.entry
+    if not share.open or (known is not None and known[0] is _FIRST):
+        return
+    if known is not None:
+        _forget_entry(kernel, kernel.open)
+    share.entry = entry = (_FIRST, share.number, share)
     heappush(kernel.open, entry)
 
 
-def _forget_entry(kernel: KernelState) -> None:
-    """An entry of `open` is replaced; clean up if most have been."""
+def _forget_entry(kernel: KernelState, heap: list[tuple[Any, int, Any]]) -> None:
+    """An entry of *heap* is replaced; clean up if most have been."""
     kernel.stale_entries += 1
-    many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(kernel.open)
+    many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(heap)
     if many or (kernel.points is not None and kernel.points.hit("open.rebuild")):
-        kernel.open[:] = [entry for entry in kernel.open if entry[2].entry is entry]
-        heapify(kernel.open)
+        heap[:] = [entry for entry in heap if entry[2].entry is entry]
+        heapify(heap)
         kernel.stale_entries = 0
 
 
@@ -89,10 +111,12 @@ def wake(kernel: KernelState, place: Place) -> None:
     bucket.refusal = ""
     del kernel.parked[bucket]
     bucket.entry = entry = (row.key, row.seq, bucket)
-    heappush(kernel.open, entry)
+    heappush(bucket.open, entry)
+    if bucket.share is not None:
+        look_again(kernel, bucket.share)
 
 
-def wake_some(kernel: KernelState, places: dict[int, Place]) -> None:
+def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
     """Something was released: wake the first of each amount that fits now."""
     for need, place in list(places.items()):
         if not place.heap:

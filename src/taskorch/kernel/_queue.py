@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.kernel import _parking
-from taskorch.kernel._rows import Bucket, Spec, TaskRow
+from taskorch.kernel._rows import QUOTA, Bucket, Share, Spec, TaskRow
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import TaskState
+from taskorch.model import TaskState, Units
 
 _QUEUED: Final = TaskState.QUEUED
 
@@ -30,6 +30,21 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
         found = kernel.buckets[spec] = Bucket(spec, type_row, kernel.bucket_no)
         if spec.elastic is not None:
             kernel.elastic[found] = None
+        found.open = kernel.open
+        if kernel.shares is not None:
+            found.share = share_of(kernel, spec.owner)
+            found.share.buckets[found] = None
+            found.open = found.share.open
+    return found
+
+
+def share_of(kernel: KernelState, owner: str | None) -> Share:
+    """The share of *owner*, where owners share."""
+    assert kernel.shares is not None  # noqa: S101 - the queue ranks them
+    found = kernel.shares.get(owner)
+    if found is None:
+        kernel.share_no += 1
+        found = kernel.shares[owner] = Share(owner, kernel.share_no)
     return found
 
 
@@ -41,6 +56,29 @@ def _forget_idle(kernel: KernelState) -> None:
             bucket.forgotten = True
             # A caller that still has this bucket must not take the quick path.
             bucket.checked = -1
+            if bucket.share is not None:
+                del bucket.share.buckets[bucket]
+                forget_share(kernel, bucket.share)
+
+
+def forget_share(kernel: KernelState, share: Share) -> None:
+    """Forget *share*, if it has nothing and wants nothing."""
+    if kernel.shares is not None and not (
+        share.buckets or share.running or any(share.held.values())
+    ):
+        kernel.shares.pop(share.owner, None)
+
+
+def hold(
+    kernel: KernelState, share: Share, units: Units, slots: int, sign: int = 1
+) -> None:
+    """So much more is held for *share*; or less, with a *sign* of -1."""
+    share.running += sign * slots
+    held = share.held
+    for name, many in units:
+        if not name.startswith(QUOTA):
+            held[name] = held.get(name, 0) + sign * many
+    _parking.look_again(kernel, share)
 
 
 def enqueue(kernel: KernelState, row: TaskRow) -> None:
@@ -55,6 +93,8 @@ def enqueue(kernel: KernelState, row: TaskRow) -> None:
             _parking.head_came(kernel, bucket, row)
     elif first or bucket.entry is None:
         _parking.open_bucket(kernel, bucket, row)
+    if bucket.share is not None:
+        _parking.look_again(kernel, bucket.share)
 
 
 def dequeue(kernel: KernelState, row: TaskRow) -> None:
@@ -113,4 +153,6 @@ def unpark_all(kernel: KernelState) -> None:
     for bucket in list(kernel.parked):
         _parking.reopen(kernel, bucket)
     kernel.growing = bool(kernel.holders)
+    for share in (kernel.shares or {}).values():
+        _parking.look_again(kernel, share)
     ask_again(kernel)

@@ -23,6 +23,7 @@ from taskorch.kernel import (
     _joins,
     _parking,
     _queue,
+    _shares,
     _timers,
 )
 from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
@@ -66,7 +67,8 @@ def submit(  # noqa: C901 - written out for speed
     row.named = named
     known = bucket.checked == kernel.agents_version and not kernel.watched
     max_age = None
-    if known and not kernel.plain and not priority and not parents:
+    asks = known and not kernel.plain and kernel.shares is None
+    if asks and not priority and not parents:
         # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
@@ -184,6 +186,9 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     kernel: KernelState, now: int
 ) -> None:
     """Start all that can start, the first in order first."""
+    if kernel.shares is not None:
+        _shares.dispatch(kernel, now)
+        return
     if kernel.returning:
         _attempts.serve_returning(kernel, now)
     heap = kernel.open

@@ -226,6 +226,7 @@ class RowExtra:
         "rerun_id",
         "rerun_of",
         "resume_ns",
+        "share",
         "stop",
         "stop_reason",
         "suspending",
@@ -277,6 +278,8 @@ class RowExtra:
         self.yielded: bool = False
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
+        #: Of whose share what its attempt holds is.
+        self.share: Share | None = None
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -376,7 +379,8 @@ class AgentRow:
         #: Who waits for a slot here.
         self.slots: Place = Place(agent=self)
         #: Who waits for some of its capacity, by resource and amount.
-        self.short: dict[str, dict[int, Place]] = {}
+        # Where owners share, each has its own places, and for slots those of "".
+        self.short: dict[str, dict[Any, Place]] = {}
         self.view: AgentView = AgentView(self)
 
     def describe(self, info: Agent) -> None:
@@ -413,7 +417,7 @@ class PoolRow:
         #: How much more than the total was held when that became less.
         self.owed: int = 0
         #: Who waits for some of it, by amount.
-        self.short: dict[int, Place] = {}
+        self.short: dict[Any, Place] = {}
         #: Buckets that an allocator of the user's put off: asked at every release.
         self.parked: dict[Bucket, None] = {}
         self.view: PoolView = PoolView(self)
@@ -500,6 +504,7 @@ class Leak:
     slots: int
     #: When an agent with a lease last named it.
     seen_ns: int
+    share: Share | None = None
 
 
 @attrs.define(eq=False)
@@ -568,11 +573,13 @@ class Bucket:
         "matching",
         "need",
         "number",
+        "open",
         "parked",
         "refusal",
         "route",
         "route_reason",
         "route_version",
+        "share",
         "size",
         "sized",
         "spec",
@@ -595,7 +602,11 @@ class Bucket:
         #: Queued tasks; `fifo` and `heap` hold `stale` more.
         self.size: int = 0
         self.stale: int = 0
-        #: Its entry among the buckets that may have something to start, or None.
+        #: That of its owner, where owners share.
+        self.share: Share | None = None
+        #: The buckets that may have something to start, among them this one, if it may.
+        self.open: list[tuple[Any, int, Any]] = []
+        #: Its entry among these, or None.
         self.entry: tuple[Any, int, Bucket] | None = None
         #: Where it waits for room, or None if it does not.
         self.parked: tuple[Place, ...] | None = None
@@ -690,6 +701,54 @@ class Bucket:
         self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
         _heapify(self.heap)
         self.stale = 0
+
+
+class Share:
+    """
+    One owner, where owners share: what is held for it, and what it may start.
+
+    What there is no owner of is a share, too. It stands among the others as a bucket
+    does among buckets, but by a standing that changes with what it holds.
+    """
+
+    __slots__ = (
+        "buckets",
+        "entry",
+        "held",
+        "is_ranked",
+        "number",
+        "open",
+        "owner",
+        "running",
+        "served",
+        "standing",
+    )
+
+    def __init__(self, owner: str | None, number: int) -> None:
+        self.owner: str | None = owner
+        self.number: int = number
+        self.buckets: dict[Bucket, None] = {}
+        #: Those of them that may have something to start: `(key, seq, bucket)`.
+        self.open: list[tuple[Any, int, Any]] = []
+        #: Its entry among the shares that may: `((standing, served, key), seq, share)`.
+        self.entry: tuple[Any, int, Share] | None = None
+        #: What the queue has said of it: the lowest is served first.
+        self.standing: float = 0.0
+        #: Whether that still holds.
+        self.is_ranked: bool = False
+        #: When it was served last, as a number: of equals, the one longest ago.
+        self.served: int = 0
+        #: The slots that are taken for it, and what is held of each resource.
+        self.running: int = 0
+        self.held: dict[str, int] = {}
+
+    def __lt__(self, other: Share) -> bool:
+        return self.number < other.number
+
+    @property
+    def queued(self) -> int:
+        """How many of its tasks wait for an agent or for resources."""
+        return sum(bucket.size for bucket in self.buckets)
 
 
 def _place(row: TaskRow) -> tuple[Any, int]:

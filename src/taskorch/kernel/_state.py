@@ -28,13 +28,14 @@ from taskorch.kernel._rows import (
     PoolRow,
     Record,
     RetainedEvent,
+    Share,
     Spec,
     TaskRow,
     Timer,
     TypeRow,
 )
 from taskorch.kernel._transitions import TRANSITIONS
-from taskorch.model import Agent, PoolStats, TaskState, Units
+from taskorch.model import Agent, PoolStats, Resources, TaskState, Units
 from taskorch.model._limits import (
     CONCURRENCY,
     GRACE_SECONDS,
@@ -143,6 +144,72 @@ class KernelView:
         return self._kernel.retired.get(task_id) if row is None else row.state
 
 
+class ShareView:
+    """An owner as a policy sees it; read only, and live."""
+
+    __slots__ = ("_kernel", "_share")
+
+    def __init__(self, kernel: KernelState, share: Share) -> None:
+        self._kernel = kernel
+        self._share = share
+
+    @property
+    def name(self) -> str | None:
+        """Its name; None: of all tasks without an owner."""
+        return self._share.owner
+
+    @property
+    def running(self) -> int:
+        """Slots that its attempts take."""
+        return self._share.running
+
+    @property
+    def queued(self) -> int:
+        """Its tasks that wait for a slot, an agent or resources."""
+        return self._share.queued
+
+    @property
+    def held(self) -> Resources:
+        """What is held for it, by hand as well."""
+        return Resources.from_units(_sorted(self._share.held))
+
+    @property
+    def wanted(self) -> Resources:
+        """What is held for it, and what its queued tasks ask for."""
+        return Resources.from_units(_sorted(self._wanted()))
+
+    @property
+    def share(self) -> float:
+        """Of what it holds the most of, in proportion to what there is: how much."""
+        return self._largest(self._share.running, self._share.held)
+
+    @property
+    def demand(self) -> float:
+        """As `share`, of what it holds and wants; above 1, there is not enough."""
+        share = self._share
+        return self._largest(share.running + share.queued, self._wanted())
+
+    def _wanted(self) -> dict[str, int]:
+        found = dict(self._share.held)
+        for bucket in self._share.buckets:
+            for name, units in bucket.spec.resources:
+                found[name] = found.get(name, 0) + bucket.size * units
+        return found
+
+    def _largest(self, slots: int, units: dict[str, int]) -> float:
+        kernel = self._kernel
+        largest = slots / kernel.concurrency
+        for name, many in units.items():
+            pool = kernel.pools.get(name)
+            if pool is not None and many:
+                largest = max(largest, many / max(1, pool.total))
+        return largest
+
+
+def _sorted(units: dict[str, int]) -> Units:
+    return tuple(sorted(pair for pair in units.items() if pair[1]))
+
+
 def _nothing(cargo: Any, event: Any) -> None:
     """For a driver that keeps nothing."""
 
@@ -177,6 +244,13 @@ class KernelState:
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
         #: asked only about what fits.
         self.rigid: bool = bool(getattr(deciders, "rigid", False))
+        #: The owners, if the queue says which of them is served first.
+        self.shares: dict[str | None, Share] | None = (
+            {} if getattr(deciders, "ranks", False) else None
+        )
+        self.share_no: int = 0
+        #: How often one of them was served.
+        self.served: int = 0
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
@@ -213,8 +287,9 @@ class KernelState:
         self.bucket_no: int = 0
         self.most_buckets: int = MANY
         self.types: dict[str, TypeRow] = {}
-        #: Buckets that may have something to start: `(key, seq, bucket)`.
-        self.open: list[tuple[Any, int, Bucket]] = []
+        #: Buckets that may have something to start: `(key, seq, bucket)`. Where owners
+        #: share, it is their shares, and each has such a list of its own.
+        self.open: list[tuple[Any, int, Any]] = []
         #: How many of these have been replaced by others.
         self.stale_entries = 0
         #: Buckets that have something to start, and nowhere to start it.

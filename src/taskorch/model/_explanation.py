@@ -160,8 +160,8 @@ class Explanation:
         cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
         retries: Why each attempt after the first was made, as the retry policy said.
-        order: What puts it behind the first of those with the same requirements, if
-            that was submitted at the same time.
+        order: What puts a queued task behind others, if more than their age does: an
+            owner who has more than others, or a batch of which others must end first.
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
     """

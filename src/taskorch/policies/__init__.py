@@ -30,6 +30,7 @@ from taskorch.policies._validator import ValidatorChain as ValidatorChain
 
 if TYPE_CHECKING:
     from taskorch.policies._deadline_queue import DeadlineQueue as DeadlineQueue
+    from taskorch.policies._fair_share_queue import FairShareQueue as FairShareQueue
     from taskorch.policies._four_states import FourStateMachine as FourStateMachine
     from taskorch.policies._json_schema import (
         JsonSchemaValidator as JsonSchemaValidator,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 #: What is loaded by those who use it, and where it is.
 _LATE = {
     "DeadlineQueue": "_deadline_queue",
+    "FairShareQueue": "_fair_share_queue",
     "FourStateMachine": "_four_states",
     "JsonSchemaValidator": "_json_schema",
     "LeastLoadedRouter": "_least_loaded",

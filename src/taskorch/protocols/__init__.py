@@ -17,6 +17,7 @@ from taskorch.protocols._attempt_executor import AttemptExecutor as AttemptExecu
 from taskorch.protocols._context import AgentView as AgentView
 from taskorch.protocols._context import Contender as Contender
 from taskorch.protocols._context import Context as Context
+from taskorch.protocols._context import OwnerView as OwnerView
 from taskorch.protocols._context import PoolView as PoolView
 from taskorch.protocols._context import StateView as StateView
 from taskorch.protocols._durable_journal import DurableJournal as DurableJournal

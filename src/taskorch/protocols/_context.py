@@ -96,6 +96,50 @@ class Contender:
     held: tuple[Resources, ...] = ()
 
 
+class OwnerView(Protocol):
+    """An owner of tasks as it stands now; read only, and live."""
+
+    @property
+    def name(self) -> str | None:
+        """Its name; None: of all tasks without an owner."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Slots that its attempts take."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Its tasks that wait for a slot, an agent or resources."""
+        ...
+
+    @property
+    def held(self) -> Resources:
+        """What is held for it, by hand as well."""
+        ...
+
+    @property
+    def wanted(self) -> Resources:
+        """What is held for it, and what its queued tasks ask for."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """
+        Its dominant share.
+
+        Of each pool and of the slots, it holds a part of what there is, from 0 to 1:
+        this is the largest of these.
+        """
+        ...
+
+    @property
+    def demand(self) -> float:
+        """As `share`, of what it holds and wants; above 1, there is not enough."""
+        ...
+
+
 class StateView(Protocol):
     """The orchestrator's state; read only, and live."""
 

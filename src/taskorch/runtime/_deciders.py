@@ -34,6 +34,8 @@ from taskorch.kernel import (
     Kernel,
     PolicyFault,
     PolicyGone,
+    Share,
+    ShareView,
     TaskRow,
     shortage,
 )
@@ -243,6 +245,8 @@ class PolicyDeciders:
         self.rigid: bool = bool(said_of(parts.allocator, "allocate", "rigid"))
         #: The pieces, in millionths, in which it grants parts of elastic requests.
         self._chunks: dict[str, int] = _chunks_of(parts.allocator)
+        #: Whether the queue says which owner is served first.
+        self.ranks: bool = callable(getattr(parts.queue, "standing", None))
         #: Of each method, what counts as `reusable` in its answers.
         self._trusted: dict[str, frozenset[Reuse]] = {
             method: trusted(getattr(parts, component), method)
@@ -499,6 +503,18 @@ class PolicyDeciders:
                 "queue", f"the key {show(key)} cannot be compared with earlier ones"
             )
         return key
+
+    @_guarded("queue")
+    def standing(self, share: Share, now: int) -> float:
+        """See `Deciders.standing`."""
+        queue: Any = self.parts.queue
+        view = ShareView(self.kernel, share)
+        answer = self._ask("queue", object, now, queue.standing, view)
+        if isinstance(answer, bool) or not isinstance(answer, int | float):
+            _refuse("queue", f"a standing is a number, not {show(answer)}")
+        if math.isnan(answer):
+            _refuse("queue", "a standing is a number, not NaN")
+        return answer
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         """See `Deciders.admit`."""

@@ -18,7 +18,7 @@ from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
 from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._rows import Awaited, RowExtra, TaskRow
+from taskorch.kernel._rows import Awaited, RowExtra, Share, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
@@ -113,11 +113,38 @@ def explain(
         f"{kind}: {message}" if kind else "",
         cause,
         _retries(row),
-        order="" if position is None or position == 1 else _order(kernel, row),
+        order="" if position is None else _order(kernel, row, position, now),
     )
 
 
-def _order(kernel: KernelState, row: TaskRow) -> str:
+def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
+    """What puts *row*, a queued task, behind others, if more than their age does."""
+    share = row.bucket.share
+    if share is not None and (before := _owners_before(kernel, share, now)):
+        return (
+            f"owners share what there is, and {_named(share)} has more for its weight "
+            f"than {some(list(map(_named, before)))}, whose tasks come first"
+        )
+    return "" if position == 1 else _batch_order(kernel, row)
+
+
+def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
+    """The owners whose tasks are served before those of *share*."""
+    standing = kernel.deciders.standing(share, now)
+    return [
+        other
+        for other in (kernel.shares or {}).values()
+        if other is not share
+        and other.queued
+        and kernel.deciders.standing(other, now) < standing
+    ]
+
+
+def _named(share: Share) -> str:
+    return "what has no owner" if share.owner is None else share.owner
+
+
+def _batch_order(kernel: KernelState, row: TaskRow) -> str:
     """Why *row* comes after the first of its bucket, if that came at the same time."""
     head = row.bucket.head()
     if head is None or head.key != row.key or not kernel.deciders.aging_ns:

@@ -50,6 +50,7 @@ POLICIES = [
     (check_task_queue, partial(policies.PriorityQueue, 0.5, 10, 60.0)),
     (check_task_queue, policies.FifoQueue),
     (check_task_queue, policies.DeadlineQueue),
+    (check_task_queue, partial(policies.FairShareQueue, {"ann": 2})),
     (check_task_queue, partial(policies.ScoreQueue, {"n": 60, "m": -5})),
     (check_retry_handler, policies.BackoffRetryHandler),
     (

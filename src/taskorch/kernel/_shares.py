@@ -1,0 +1,75 @@
+"""
+Which owner is served next, where the queue ranks them.
+
+A queue with a method `standing` says of each owner where it stands, by what is held for
+it; the one that stands lowest is served first, and of equals the one that was served
+longest ago, so that none waits for ever. Which of its tasks that is, their keys say, as
+always. It is asked about an owner once something has changed for that one, and not
+before a choice is to be made.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heapreplace
+
+from taskorch.kernel import _attempts, _dispatch, _grants, _parking
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._rows import Share, TaskRow
+from taskorch.kernel._state import KernelState
+
+
+def dispatch(kernel: KernelState, now: int) -> None:
+    """Start all that can start, one of the lowest owner at a time."""
+    if kernel.returning:
+        _attempts.serve_returning(kernel, now)
+    heap = kernel.open
+    while heap and kernel.running < kernel.concurrency and not kernel.paused:
+        entry = heap[0]
+        share: Share = entry[2]
+        if share.entry is not entry:
+            heappop(heap)
+            continue
+        row = _head(kernel, share)
+        if row is None:
+            heappop(heap)
+            share.entry = None
+            continue
+        if not share.is_ranked:
+            try:
+                share.standing = kernel.deciders.standing(share, now)
+            except PolicyFault as fault:
+                _dispatch.component_failed(kernel, row, fault, now)
+                continue
+            share.is_ranked = True
+        place = (share.standing, share.served, row.key)
+        if (place, row.seq) != entry[:2]:
+            share.entry = entry = (place, row.seq, share)
+            heapreplace(heap, entry)
+            continue
+        _dispatch.place(kernel, row.bucket, row, now)
+    if kernel.growing and not kernel.paused:
+        _grants.grow(kernel, now)
+
+
+def _head(kernel: KernelState, share: Share) -> TaskRow | None:
+    """The first of the tasks of *share* that may start, as in `_quick.dispatch`."""
+    heap = share.open
+    while heap:
+        entry = heap[0]
+        bucket = entry[2]
+        if bucket.entry is not entry:
+            heappop(heap)
+            continue
+        row: TaskRow | None = bucket.head()
+        if row is None:
+            heappop(heap)
+            bucket.entry = None
+        elif row.seq == entry[1] and row.key is entry[0]:
+            return row
+        else:
+            # The bucket has another head than when it was entered: enter it anew.
+            bucket.entry = entry = (row.key, row.seq, bucket)
+            heapreplace(heap, entry)
+        if bucket.caller is not None:
+            _parking.pass_on(kernel, bucket)
+    return None

@@ -1,0 +1,164 @@
+"""Owners share: the one that stands lowest is served first."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.random_run import Run, run
+
+from taskorch.kernel import Spec, explain
+from taskorch.kernel._rows import FEW
+from taskorch.model import Resources, TaskState
+
+
+def sharing(**options):
+    machine = Machine(policies=Policies(ranks=True, rigid=True), **options)
+    machine.agent("x", "x")
+    return machine
+
+
+def submit(machine, owner, count, name=None, **options):
+    """So many tasks of *owner*; ids of what starts."""
+    first = len(machine.kernel.tasks)
+    return [
+        started
+        for number in range(first, first + count)
+        for started in machine.submit(
+            f"{name or owner}{number}", owner=owner, requires=("x",), **options
+        )
+    ]
+
+
+def test_who_has_least_is_served_first():
+    machine = sharing(concurrency=3)
+    assert submit(machine, "ben", 4) == ["ben0", "ben1", "ben2"]
+    assert submit(machine, "ann", 4) == []
+    # Of ann nothing runs; then ann may have twice as much.
+    assert machine.end("ben0") == ["ann4"]
+    assert machine.end("ben1") == ["ann5"]
+    assert machine.end("ben2") == ["ben3"]
+    assert machine.end("ben3") == ["ann6"]
+
+
+def test_within_an_owner_keys_decide():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 2)
+    submit(machine, "ann", 1, name="urgent", priority=9)
+    submit(machine, None, 1, name="nobody")
+    # Of those that were never served, the one whose first task is first.
+    assert machine.end("ben0") == ["urgent3"]
+    # Of equals, the one that was served longest ago.
+    assert machine.end("urgent3") == ["nobody4"]
+    assert machine.end("nobody4") == ["ann1"]
+
+
+def test_resources_count_and_what_is_taken_by_hand():
+    machine = sharing(concurrency=9, pools=Resources(cpu=4))
+    submit(machine, "ben", 3, resources=Resources(cpu=1))
+    submit(machine, "ann", 2, resources=Resources(cpu=2))
+    share = machine.kernel.shares["ann"]
+    assert machine.end("ben0") == ["ann3"]
+    assert (share.running, share.held, share.queued) == (1, {"cpu": 2_000_000}, 1)
+    machine.end("ben1")
+    machine.allocate("lab", "ann", cpu=1)
+    assert (share.running, share.held) == (1, {"cpu": 3_000_000})
+    machine.release("lab")
+    machine.end("ann3")
+    assert (share.running, share.held) == (1, {"cpu": 2_000_000})
+
+
+def test_a_queue_that_cannot_say_costs_one_task():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 2)
+    machine.policies.broken = {"standing"}
+    machine.end("ben0")
+    assert {row.state for row in machine.kernel.tasks.values()} == {
+        TaskState.COMPLETED,
+        TaskState.FAILED,
+    }
+
+
+def test_a_lower_standing_is_found_though_nothing_of_its_own_changed():
+    """A pool that grows makes what is held of it less: all are ranked again."""
+    machine = sharing(concurrency=9, pools=Resources(cpu=2, gpu=1))
+    machine.policies.ranking = lambda share: (
+        share.held.get("cpu", 0) / (machine.kernel.pools["cpu"].total)
+    )
+    submit(machine, "ann", 1, resources=Resources(cpu=1))
+    submit(machine, "ben", 1, resources=Resources(cpu=1))
+    submit(machine, "ann", 2, resources=Resources(cpu=2))
+    machine.change_pools(cpu=8)
+    assert len(machine.kernel.starts) == 0
+    assert machine.row("ann3").state is TaskState.RUNNING
+
+
+def test_shares_without_tasks_are_forgotten():
+    machine = sharing(concurrency=1)
+    kernel = machine.kernel
+    for number in range(3):
+        submit(machine, f"owner{number}", 1, name=f"t{number}-")
+    assert len(kernel.shares) == 3
+    kernel.most_buckets = 0
+    machine.end("t0-0")
+    kernel.bucket(Spec("new", owner="late"))
+    # The one runs, the other waits.
+    assert [*kernel.shares] == ["owner1", "owner2", "late"]
+
+
+def test_entries_of_shares_do_not_pile_up():
+    machine = sharing(concurrency=2)
+    for _ in range(4 * FEW):
+        for started in [*submit(machine, "ann", 2), *submit(machine, "ben", 2)]:
+            assert started
+        for row in list(machine.kernel.tasks.values()):
+            if row.state is TaskState.RUNNING:
+                machine.end(row.id)
+    assert len(machine.kernel.open) < 4 * FEW
+
+
+def test_explain_names_who_comes_first():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 2)
+    submit(machine, "ann", 1)
+    said = explain(machine.kernel, machine.row("ben1"), machine.now, whole=True)
+    assert said.order == (
+        "owners share what there is, and ben has more for its weight than ann, whose "
+        "tasks come first"
+    )
+    other = explain(machine.kernel, machine.row("ann2"), machine.now, whole=True)
+    assert other.order == ""
+
+
+@given(st.integers(0, 2**32))
+def test_each_start_is_of_the_lowest_owner(seed):
+    """Random tasks of a few owners wait; some attempts end, and others start."""
+    made = Run(Random(seed), ranks=True)
+    for _ in range(6):
+        made.submit()
+    for _ in range(6):
+        made.explained()
+        made.check()
+    made.finish()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_laws_hold_where_owners_share(seed):
+    run(seed, 40, ranks=True)
+
+
+def test_an_attempt_that_waits_has_given_its_slot_back():
+    machine = sharing(concurrency=2)
+    submit(machine, "ann", 1)
+    row, kernel = machine.row("ann0"), machine.kernel
+    share = kernel.shares["ann"]
+    assert kernel.yield_slot(row, 1, machine.now)
+    assert share.running == 0
+    assert kernel.reclaim_slot(row, 1, machine.now)
+    assert share.running == 1
+    machine.after(SEC)
+    machine.end("ann0")
+    assert share.running == 0
