@@ -71,7 +71,7 @@ check: $(READY)
 	@$(MAKE) --no-print-directory fast
 
 test: $(READY)
-	@$(AT_ONCE) static verifytypes others-ready wheel soak-ci stress-ci
+	@$(AT_ONCE) static verifytypes others-ready wheel docs soak-ci stress-ci
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
