@@ -101,6 +101,8 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "on_parent_failure": "block",
             "wait": None,
             "trace": None,
+            "owner": None,
+            "elastic": None,
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {

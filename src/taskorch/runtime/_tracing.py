@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from taskorch.telemetry._spans import Origin, Spans
 
 _TRACE: Final = place_of(TaskSubmitted, "trace")
+_OWNER: Final = place_of(TaskSubmitted, "owner")
 _JOIN: Final = place_of(TaskSubmitted, "join")
 
 
@@ -115,7 +116,7 @@ def signed(items: list[tuple[Fact, Any]]) -> None:
             extra_of(work).trace = trace
             event = make(fact)
             rest = event.join, event.on_parent_failure, event.wait, trace
-            items[place] = (*fact[:_JOIN], *rest, *fact[_TRACE + 1 :]), work
+            items[place] = (*fact[:_JOIN], *rest, *fact[_OWNER:]), work
 
 
 def _trace_in(variables: Context) -> str | None:
