@@ -373,32 +373,25 @@ def test_what_waits_behind_a_call_is_not_lost_with_it(tmp_path: Path) -> None:
 
 
 def test_what_waits_behind_a_call_can_be_called_off(tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    go, end = tmp_path / "go", tmp_path / "end"
     with TaskOrchestrator(executors=ONE) as orch:
         first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
         pid = pid_of(orch, first)
-        go.touch()
-        first.result(PATIENCE)
-        go.unlink()
-        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
-        pid_of(orch, first)
-        # The worker is given one as soon as it takes another.
         pool: Any = orch._rt.attempts.processes._pool
         (worker,) = pool._workers
-        handles = orch.submit_tasks(
-            [in_worker(in_workers.wait_for, str(go)) for _ in range(4)]
-        )
+        tasks = [in_worker(in_workers.wait_for, str(end)) for _ in range(4)]
+        handles = orch.submit_tasks(tasks)
         go.touch()
-        first.result(PATIENCE)
-        go.unlink()
+        # With the first of them it is given the second.
         eventually(lambda: progress_of(orch, handles[0]) == pid)
+        eventually(lambda: worker.following is not None)
         assert worker.following.attempt.task_id == handles[1].task_id
         for handle in handles[1:]:
             handle.cancel()
             with pytest.raises(TaskCancelledError):
                 handle.result(PATIENCE)
         assert worker.following is None
-        go.touch()
+        end.touch()
         assert handles[0].result(PATIENCE) == pid
 
 
