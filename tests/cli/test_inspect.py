@@ -171,16 +171,19 @@ def test_it_follows_what_happens_until_the_end(tmp_path):
     with TaskOrchestrator(journal=path) as orch:
         orch.submit_task(Task.call(wait, id="late"))
         HOLD.wait()
-        one = started("inspect", path, "late", "--follow", "--every", "0.01")
-        everything = started("inspect", path, "--follow", "--json", "--every", "0.01")
-        assert "late is" in one.stdout.readline()
-        HOLD.release()
-        orch.submit_task(Task.call(len, "abc", id="more")).result(PATIENCE)
-        out, err = one.communicate(timeout=PATIENCE)
-        assert "late  completed" in out, err
-        assert one.returncode == 0
-    out, err = everything.communicate(timeout=PATIENCE)
-    assert everything.returncode == 0, err
+        with (
+            started("inspect", path, "late", "--follow", "--every", "0.01") as one,
+            started("inspect", path, "--follow", "--json", "--every", "0.01") as every,
+        ):
+            assert "late is" in one.stdout.readline()
+            HOLD.release()
+            orch.submit_task(Task.call(len, "abc", id="more")).result(PATIENCE)
+            out, err = one.communicate(timeout=PATIENCE)
+            assert "late  completed" in out, err
+            assert one.returncode == 0
+            orch.stop()
+            out, err = every.communicate(timeout=PATIENCE)
+            assert every.returncode == 0, err
     # It may have begun after that was submitted.
     assert {event["task_id"] for event in told(out)} <= {"late", "more"}
 
@@ -219,3 +222,35 @@ def test_in_a_terminal_there_are_colours_and_no_line_is_longer(journal):
 def test_no_color_is_heeded(journal):
     out = in_a_terminal("inspect", journal, "--state", "failed", NO_COLOR="1")
     assert "\x1b" not in out
+
+
+# -- prune -----------------------------------------------------------------------------
+
+
+def test_prune(journal, tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    path.write_bytes(journal.read_bytes())
+    words = "prune", path, "--keep", "10"
+    assert taskorch(capsys, *words, "--dry-run")[1] == f"51 tasks would leave {path}.\n"
+    (told_,) = told(taskorch(capsys, *words, "--dry-run", "--json")[1])
+    assert told_["tasks"] == 51
+    code, out, _ = taskorch(capsys, *words)
+    assert code == 0
+    assert out.startswith(f"51 tasks left {path}: ")
+    assert "12 tasks" not in out
+    assert len(told(taskorch(capsys, "inspect", path, "--tasks", "--json")[1])) == 12
+    assert "0 tasks left" in taskorch(capsys, "prune", path, "--older-than", "1d")[1]
+    code, _, err = taskorch(capsys, "prune", path)
+    assert (code, "--older-than 30d, or --keep 10000" in err) == (2, True)
+    code, _, err = taskorch(capsys, "prune", tmp_path / "none.db", "--keep", "1")
+    assert (code, "there is no journal" in err) == (2, True)
+    assert not (tmp_path / "none.db").exists()
+    assert taskorch(capsys, "prune", path, "--keep", "-1")[0] == 2
+
+
+def test_prune_of_what_is_in_use_says_so(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path):
+        code, _, err = taskorch(capsys, "prune", path, "--keep", "0")
+    assert code == 75
+    assert "belongs to process" in err

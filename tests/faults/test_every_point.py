@@ -25,3 +25,13 @@ def test_nor_with_snapshots_and_tasks_that_have_left_memory():
     )
 
     assert set(seen.names) == POINTS
+
+
+def test_what_leaves_the_journal_is_gone_or_there_wherever_it_is_killed():
+    """Also while the file is written anew, and in the life that goes on from there."""
+    seen = for_every_crash_point(
+        workload.run_with_retention, check=workload.check_retention, recovery=1
+    )
+
+    # How many points come before them differs from run to run.
+    assert len({"forget", "rests", "forgotten", "smaller"} & set(seen.names)) > 1

@@ -17,6 +17,8 @@ from tests.faults import ledger
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskSubmitted
+from taskorch.journal import _forgetting
+from taskorch.reading import JournalReader
 from taskorch.runtime import _committer
 
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
@@ -146,3 +148,44 @@ def run_with_snapshots(journal: Path) -> None:
     _committer._SNAPSHOT_FACTS = 5
     _committer._SNAPSHOT_SHARE = 0
     run(journal, keep_finished=1)
+
+
+# -- what ended long ago leaves the journal ------------------------------------------
+
+
+def run_with_retention(journal: Path) -> None:
+    """Some lives, each of which begins by leaving out what the lives before have done."""
+    _forgetting._FREE_PAGES = 1
+    _forgetting._FREE_SHARE = 0
+    for life in range(2):
+        kept = SqliteJournal(journal, durability="process", keep_latest=2)
+        orch = TaskOrchestrator(journal=kept, unknown_capability="wait")
+        # All at once, so that there are few groups, and few points.
+        needed = Task.call(len, "need", id="needed")
+        never = Task("for nobody", id="never")
+        waits = Task.call(len, "x", id="waits", after=[needed, never])
+        pad = {"pad": "x" * 10_000}
+        tasks = [
+            Task.call(len, "x" * n, id=f"{life}/{n}", metadata=pad) for n in range(4)
+        ]
+        handles = orch.submit_tasks([needed, never, waits, *tasks])
+        with orch:
+            for handle in handles[3:]:
+                handle.result(timeout=30)
+            orch.stop(drain=False)
+
+
+def check_retention(journal: Path) -> None:
+    """It is whole, and what is not needed has gone whole, or is there whole."""
+    assert SqliteJournal(journal).verify()
+    reader = JournalReader(journal)
+    found = {one.task_id: one for one in reader.tasks()}
+    assert found.pop("needed").result == 4
+    assert found.pop("never").state in ("queued", "blocked")
+    assert found.pop("waits").state in ("pending", "blocked")
+    assert 4 <= len(found) <= 4 + 2
+    assert {f"1/{n}" for n in range(4)} <= set(found)
+    for name, status in found.items():
+        assert status.result == int(name.partition("/")[2])
+        assert type(reader.events(name)[0]) is TaskSubmitted
+    assert "never" in str(reader.explain("waits"))

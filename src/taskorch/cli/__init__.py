@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
     "inspect": ("show what is in a journal", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
+    "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),

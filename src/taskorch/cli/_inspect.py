@@ -266,16 +266,20 @@ def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
 
 def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
     while True:
+        # Looked at before the news, of which the last are told then.
         lives = reader.owner.lives
         try:
+            is_over = lives is False or _is_over(args, reader)
             for event in _news(args, reader, last):
                 last = event.seq
                 if isinstance(event, TaskEvent):
                     _tell(args, event)
         except JournalUnavailableError:
+            # Its owner comes or goes.
             if lives is False:
                 raise
-        if _is_over(args, reader) or lives is False:
+            is_over = False
+        if is_over:
             return
         time.sleep(args.every)
 

@@ -185,14 +185,12 @@ def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     found: list[StopReport] = []
     stopping = threading.Thread(target=lambda: found.append(orch.stop(drain=False)))
     stopping.start()
-    if len(presses) > 1:
-        _say(2)
-    told = len(presses)
-    while stopping.is_alive():
-        stopping.join(_LOOK)
+    told = 1
+    while stopping.is_alive() or told < min(len(presses), len(_SAID)):
         if told < min(len(presses), len(_SAID)):
             told += 1
             _say(told)
+        stopping.join(_LOOK)
         if len(presses) >= len(_SAID):
             orch.stop(drain=False, timeout=0)
     return found[0] if found else orch.stop(drain=False, timeout=0)

@@ -26,6 +26,9 @@ from taskorch.errors import JournalError
 _APPLICATION: Final = 0x74736B6F
 #: The number of the layout that is written.
 LAYOUT: Final = 2
+#: That of one from which something was left out: its tables are the same, and an
+#: earlier taskorch would take its groups for damaged.
+RESTS: Final = 3
 #: SQLite has tables with strict types from here on.
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
@@ -92,7 +95,7 @@ _TABLES: Final = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {LAYOUT}",
 )
-_KEY: Final = """json_extract(doc, '$."$Task".idempotency_key')"""
+KEY: Final = """json_extract(doc, '$."$Task".idempotency_key')"""
 #: What makes of a layout the next one. A step that was released never changes.
 _STEPS: Final[dict[int, tuple[str, ...]]] = {
     1: (
@@ -104,8 +107,8 @@ _STEPS: Final[dict[int, tuple[str, ...]]] = {
         _RARE_FACTS,
         _KEYS,
         f"""
-        INSERT OR REPLACE INTO keys SELECT {_KEY}, task_id FROM facts
-        WHERE kind = 'TaskSubmitted' AND {_KEY} IS NOT NULL ORDER BY seq
+        INSERT OR REPLACE INTO keys SELECT {KEY}, task_id FROM facts
+        WHERE kind = 'TaskSubmitted' AND {KEY} IS NOT NULL ORDER BY seq
         """,  # noqa: S608 - of our own words
         _SNAPSHOTS,
     ),
@@ -114,6 +117,7 @@ _STEPS: Final[dict[int, tuple[str, ...]]] = {
 _NAMES: Final = {
     1: frozenset({"facts", "groups", "meta"}),
     2: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
+    3: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
 }
 
 
@@ -135,8 +139,8 @@ def check_layout(db: sqlite3.Connection, path: Path) -> int:
     if application != _APPLICATION:
         msg = f"{path} is an SQLite file of something else, not a journal"
         raise JournalError(msg, hint="choose another path; nothing was changed")
-    if layout > LAYOUT:
-        msg = f"{path} has layout {layout}, of a newer taskorch; {LAYOUT} is known"
+    if layout > RESTS:
+        msg = f"{path} has layout {layout}, of a newer taskorch; {RESTS} is known"
         raise JournalError(msg, hint="open it with the taskorch that wrote it")
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if layout not in _NAMES or not names >= _NAMES[layout]:

@@ -40,6 +40,7 @@ _FACTS: Final = (
 _GROUPS: Final = {
     1: "SELECT last, first, epoch, crc, 1 FROM groups ",
     2: "SELECT last, first, epoch, crc, form FROM groups ",
+    3: "SELECT last, first, epoch, crc, form FROM groups ",
 }
 _OF_IDS: Final = f"WHERE task_id IN ({','.join('?' * _IDS)}) "
 _NUMBERS: Final = f"SELECT seq FROM facts {_OF_IDS} AND seq <= ?"  # noqa: S608
@@ -65,6 +66,24 @@ _SUBMITTED: Final = """
 """
 
 
+#: The form of a group from which something was left out.
+REST: Final = 4
+#: Its checksum is that of the group that it was, which the next one goes on from, and
+#: above that one of its own: with so many bits, it is no negative number.
+_HEAD_BITS: Final = 32
+_HEAD: Final = (1 << _HEAD_BITS) - 1
+_OWN: Final = (1 << 31) - 1
+
+
+def rest_checksum(
+    rows: Sequence[Row], first: int, last: int, epoch: int, head: int
+) -> int:
+    """Of what is left of a group, or of several, the last of which had *head*."""
+    start = crc32(f"{first} {last} {head}".encode())
+    own = checksum(rows, start, epoch) & _OWN
+    return own << _HEAD_BITS | head
+
+
 class Group(NamedTuple):
     """One commit: the facts from *first* to *last*."""
 
@@ -76,10 +95,12 @@ class Group(NamedTuple):
     crc: int
     #: How that was reckoned.
     form: int
+    #: As it is kept: with that of a rest over what is left.
+    kept: int
 
 
 #: The checksum before the first group.
-_NOTHING: Final = Group(0, 0, 0, 0, FORM)
+_NOTHING: Final = Group(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
@@ -350,10 +371,28 @@ class Reader:
         groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (number,))
         if not groups:
             self.damaged(f"fact {number} is in no group")
-        before = self._groups(
-            "WHERE last < ? ORDER BY last DESC LIMIT 1", (groups[0].last,)
+        return groups[0], self.before(groups[0].last)
+
+    def before(self, number: int) -> Group:
+        """The last group that ends before the fact *number*."""
+        groups = self._groups("WHERE last < ? ORDER BY last DESC LIMIT 1", (number,))
+        return groups[0] if groups else _NOTHING
+
+    def check(self, group: Group, before: Group) -> None:
+        """
+        See whether *group*, which comes after *before*, is as it was kept.
+
+        Raises:
+            JournalError: It is not.
+        """
+        self._whole(group, before)
+
+    def count(self, after: int, until: int) -> int:
+        """How many facts there are above *after*, to *until*."""
+        ((count,),) = self._db.execute(
+            "SELECT count(*) FROM facts WHERE seq > ? AND seq <= ?", (after, until)
         )
-        return groups[0], before[0] if before else _NOTHING
+        return int(count)
 
     def rows(self, after: int, until: int) -> list[Row]:
         """The facts above *after*, to *until*; taken in some short transactions."""
@@ -372,8 +411,12 @@ class Reader:
 
     def _whole(self, group: Group, before: Group) -> list[Row]:
         """The facts of *group*, which must be as they were kept."""
-        last, first, epoch, crc, form = group
+        last, first, epoch, crc, form, kept = group
         rows = self.rows(before.last, last)
+        if form == REST:
+            if rest_checksum(rows, first, last, epoch, crc) != kept:
+                self.damaged(f"what is left of facts {first} to {last} was changed")
+            return rows
         is_whole = rows and rows[0][0] == first and rows[-1][0] == last
         check = _CHECKSUMS.get(form)
         found = None
@@ -387,11 +430,13 @@ class Reader:
 
     def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[Group]:
         found = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
-        groups = [Group(*group) for group in found]
-        for group in groups:
+        for group in found:
             if not all(type(number) is int for number in group):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
-        return groups
+        return [
+            Group(last, first, epoch, crc & _HEAD if form == REST else crc, form, crc)
+            for last, first, epoch, crc, form in found
+        ]
 
     def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
         """A damaged tree may lead back to where one was: then nothing would end."""
@@ -403,7 +448,9 @@ class Reader:
         found = self._db.execute(
             "SELECT max(seq), (SELECT max(last) FROM groups) FROM facts"
         ).fetchone()
-        if found[0] != found[1]:
+        groups = self._groups("ORDER BY last DESC LIMIT 1")
+        is_rest = bool(groups) and groups[0].form == REST
+        if found[0] != found[1] and not (is_rest and (found[0] or 0) < found[1]):
             self.damaged(f"fact {found[0]} is the last, and not {found[1]}")
 
     def damaged(self, why: str) -> NoReturn:

@@ -15,14 +15,15 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
 from operator import lt
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import _codec, _file, _repair
+from taskorch.journal import _codec, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
@@ -31,6 +32,7 @@ from taskorch.journal._points import reach
 from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
 from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._writing import state_text
+from taskorch.model import Retention, check_count, check_seconds
 from taskorch.protocols import DurableJournal, Entry
 
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
@@ -79,9 +81,14 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             may take the latest groups, each as a whole; it is much faster.
         take_over: True claims the journal although its owner lives; the owner can
             write no more from then on.
+        keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
+            None: for ever. What is older leaves the file whenever an orchestrator
+            opens it, unless something that stays is bound to it.
+        keep_latest: Likewise, how many that have ended are kept, the latest.
 
     Raises:
         ValueError: *durability* is neither.
+        InvalidTaskError: *keep_for* or *keep_latest* is out of its range.
     """
 
     def __init__(
@@ -90,11 +97,18 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         *,
         durability: Durability = "power",
         take_over: bool = False,
+        keep_for: float | timedelta | None = None,
+        keep_latest: int | None = None,
     ) -> None:
         if durability not in ("power", "process"):
             msg = f"durability: 'power' or 'process', not {durability!r}"
             raise ValueError(msg)
+        if keep_for is not None:
+            keep_for = check_seconds("keep_for", keep_for)
+        if keep_latest is not None:
+            check_count("keep_latest", keep_latest, least=0)
         super().__init__(path)
+        self._retention = Retention(keep_for, keep_latest)
         self.durability: Durability = durability
         self.take_over: bool = take_over
         #: Held by whoever uses the connection that writes.
@@ -338,7 +352,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             # The log was written anew, and this is too: SQLite syncs nothing for an
             # UPDATE that changes no value.
             db.execute("DELETE FROM groups WHERE last = ?", (last,))
-            db.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", group)
+            db.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", group[:-1])
             return
         msg = f"fact {first} comes after fact {kept} was kept"
         raise ValueError(msg)
@@ -377,6 +391,32 @@ class SqliteJournal(ReadableJournal, DurableJournal):
                 )
             self._note_log(len(text))
             reach("saved")
+
+    def retention(self) -> Retention:
+        """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""
+        return self._retention
+
+    def forget(self, epoch: int, ids: Collection[str]) -> int:
+        """
+        See `DurableJournal.forget`; the file becomes smaller, if it is worth it.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was left out.
+            JournalError: The journal is damaged; nothing was left out.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as db:
+            with _transaction(db):
+                self._check_epoch(db)
+                count = _forgetting.forget(db, self.path, ids)
+            reach("forgotten")
+            if count and _forgetting.has_room(db):
+                db.execute("VACUUM")
+                reach("smaller")
+            if count:
+                _file.move_log(db, whole=True)
+        return count
 
     @property
     def log_is_long(self) -> bool:

@@ -73,6 +73,7 @@ from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._snapshot import Restoration as Restoration
 from taskorch.kernel._snapshot import take_snapshot as take_snapshot
+from taskorch.kernel._snapshot import without_tasks as without_tasks
 from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig

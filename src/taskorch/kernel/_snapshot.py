@@ -11,7 +11,7 @@ of them would have.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from taskorch.errors import InternalError
@@ -155,6 +155,25 @@ def _type_out(row: TypeRow) -> dict[str, Any]:
         "cancelled": row.cancelled,
         "failures": dict(row.failures),
         "samples": [list(sample) for sample in row.samples],
+    }
+
+
+def without_tasks(state: dict[str, Any], ids: Collection[str]) -> dict[str, Any]:
+    """
+    What `take_snapshot` gave, without tasks that have ended: their facts are gone.
+
+    The sums are those over all facts all the same.
+
+    Args:
+        state: The snapshot, which is not changed.
+        ids: The ids of these tasks, none of which still holds a slot.
+    """
+    names = zip(state["tasks"], state["places"], strict=True)
+    left = [(name, place) for name, place in names if name not in ids]
+    return {
+        **state,
+        "tasks": [name for name, _ in left],
+        "places": [place for _, place in left],
     }
 
 

@@ -41,6 +41,7 @@ from taskorch.model._reference import Reference as Reference
 from taskorch.model._resources import Resources as Resources
 from taskorch.model._resources import Units as Units
 from taskorch.model._resources import to_units as to_units
+from taskorch.model._retention import Retention as Retention
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_seconds as to_seconds

@@ -17,7 +17,7 @@ from taskorch.events import (
     TaskFailed,
     TaskSubmitted,
 )
-from taskorch.model import Call, Task
+from taskorch.model import Call, Retention, Task
 from taskorch.protocols._journal import Entry, Journal
 
 
@@ -80,6 +80,10 @@ class DurableJournal(Journal, Protocol):
            `JournalTakenError`, and another object may claim it.
         10. `identity` is the same for whoever opens the journal, and not that of any
             other journal; or always empty.
+        11. After `forget` of tasks, `read` gives what it gave before, but for their
+            entries, and with the same numbers; or it returned 0, and all is as it was.
+            A death in the middle leaves all of them or none. `snapshot` gives what was
+            saved last, or None.
     """
 
     # -- snapshots -----------------------------------------------------------------
@@ -173,6 +177,31 @@ class DurableJournal(Journal, Protocol):
             if fact[CLS] is TaskSubmitted and task.idempotency_key == key:
                 found = fact[TASK_ID]
         return found
+
+    # -- what it keeps no longer ---------------------------------------------------
+
+    def retention(self) -> Retention:
+        """How long to keep what has ended: asked whenever it has been claimed."""
+        return Retention()
+
+    def forget(self, epoch: int, ids: Collection[str]) -> int:
+        """
+        Leave out all that is kept about the tasks of *ids*, for good.
+
+        They have ended, and nothing that stays needs them. A snapshot may go with them.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+            ids: The ids of tasks.
+
+        Returns:
+            How many facts are gone; 0 also means that it can leave out none.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch, ids
+        return 0
 
     # -- what makes it quick -------------------------------------------------------
 

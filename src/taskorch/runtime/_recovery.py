@@ -20,6 +20,7 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._orphans import no_agent, release_if_back
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
+from taskorch.runtime._retention import prune
 from taskorch.runtime._work import (
     NEVER,
     gone_of,
@@ -69,6 +70,7 @@ class Recovery:
         rt, journal = self._rt, self._journal
         rt.epoch = journal.claim()
         rt.name_life()
+        prune(journal, rt.epoch, journal.retention(), rt.now())
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
         past = Rereading(rt, journal)

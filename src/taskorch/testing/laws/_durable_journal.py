@@ -16,6 +16,7 @@ from taskorch.events import (
     CLS,
     SEQ,
     TASK_ID,
+    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -115,6 +116,7 @@ class _Run:
         self._check_snapshot()
         self._check_upkeep()
         self._check_readers()
+        self._check_forgotten()
         self._check_owner()
 
     def close(self) -> None:
@@ -135,12 +137,11 @@ class _Run:
 
     def _note(self, group: list[Entry]) -> None:
         self._kept += group
-        self._ends.append(self._last)
+        self._ends.append(group[-1][0][SEQ])
 
     @property
     def _last(self) -> int:
-        number: int = self._kept[-1][0][SEQ] if self._kept else 0
-        return number
+        return self._ends[-1]
 
     def _some_history(self) -> list[Entry]:
         """What becomes of a task or two."""
@@ -356,6 +357,27 @@ class _Run:
                 did = f"{before} entries were kept, and it gave {len(entries)}."
                 self._case.fail(1, did)
 
+    def _check_forgotten(self) -> None:
+        """Law 11: of some tasks nothing is left, and all else is as it was."""
+        journal, dice = self._journal, self._case.random
+        for share in (0.3, 1.0):
+            names = {fact[TASK_ID] for fact, _ in self._kept if _is_about_task(fact)}
+            some = {name for name in sorted(names) if dice.random() < share}
+            if journal.forget(self._epoch, sorted(some)):
+                self._kept = [
+                    (fact, value)
+                    for fact, value in self._kept
+                    if not _is_about_task(fact) or fact[TASK_ID] not in some
+                ]
+            did = f"Of {len(names)} tasks, {len(some)} were to be forgotten. "
+            self._check_other(11, did)
+            if journal.snapshot() is None:
+                self._saved = None
+            self._check_saved(journal, did)
+            self._check_answers(journal)
+            self._append(self._some_history())
+            self._check_other(11, f"{did}More was appended. ")
+
     def _check_owner(self) -> None:
         """Law 2: of two objects, one writes."""
         first, other = self._journal, self._other()
@@ -439,6 +461,10 @@ def _some_end(dice: Random, number: int, name: str) -> list[Entry]:
     else:
         event = TaskCancelled(number, number, name, "no longer needed, said Zoë")
     return [(fact_of(event), None)]
+
+
+def _is_about_task(fact: Fact) -> bool:
+    return issubclass(fact[CLS], TaskEvent)
 
 
 def _is_task(value: object) -> bool:

@@ -162,6 +162,11 @@ class HasAnOddName(LinesJournal):
         return f"{self.path}"
 
 
+class ForgetsNothing(LinesJournal):
+    def forget(self, epoch, ids):
+        return len(ids)
+
+
 PLANTED = {
     0: (type("SaysNothing", (LinesJournal,), {"description": lambda _: None}),),
     1: (LosesTheLatest,),
@@ -180,6 +185,7 @@ PLANTED = {
     8: (LosesArguments, MiscountsItsGroups),
     9: (GoesOnAfterItsEnd,),
     10: (HasOneName, HasManyNames, HasAnOddName),
+    11: (ForgetsNothing,),
 }
 
 

@@ -1,0 +1,79 @@
+"""`taskorch prune`: what ended long ago leaves a journal that nobody uses."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from taskorch.cli import OK
+from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.errors import InvalidTaskError
+from taskorch.journal import SqliteJournal
+from taskorch.model import Retention, check_count
+from taskorch.reading import JournalReader
+from taskorch.runtime._retention import forgettable, prune
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument(
+        "--older-than",
+        type=seconds,
+        metavar="TIME",
+        help="what ended longer ago, unless something that stays is bound to it: 30d",
+    )
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="all that ended but the latest N tasks"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say how many tasks that would be"
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.older_than is None and args.keep is None:
+        msg = "nothing says what is to leave it"
+        raise InvalidTaskError(msg, hint="--older-than 30d, or --keep 10000")
+    if args.keep is not None:
+        check_count("--keep", args.keep, least=0)
+    retention = Retention(args.older_than, args.keep)
+    # It must be there: to claim one makes it.
+    JournalReader(args.journal)
+    journal = SqliteJournal(args.journal)
+    path = journal.path
+    before = path.stat().st_size
+    now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
+    if args.dry_run:
+        count = len(forgettable((fact for fact, _ in journal.read()), retention, now))
+    else:
+        epoch = journal.claim()
+        try:
+            count = prune(journal, epoch, retention, now)
+        finally:
+            journal.close()
+    _tell(args, path, count, before)
+    return OK
+
+
+def _tell(args: argparse.Namespace, path: Path, count: int, before: int) -> None:
+    after = path.stat().st_size
+    if args.json:
+        print_json(
+            {
+                "tasks": count,
+                "bytes_before": before,
+                "bytes_after": after,
+                "dry_run": args.dry_run,
+            }
+        )
+        return
+    tasks = f"{count:,} task{'s' * (count != 1)}"
+    if args.dry_run:
+        print(f"{tasks} would leave {path}.")
+        return
+    sizes = f"{before / 2**20:,.1f} MiB before, {after / 2**20:,.1f} MiB now"
+    print(f"{tasks} left {path}: {sizes}.")

@@ -1,0 +1,140 @@
+"""
+Retention: what has ended long ago leaves the journal, if nothing that stays needs it.
+
+Tasks that are bound together stay or go together: those that wait for each other, in
+however many steps, and the runs of one task. So whatever stays finds what it was given,
+and a new life folds what is left as if the rest had never been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from taskorch.events import (
+    AT_NS,
+    CLS,
+    TASK_ID,
+    Fact,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskParentsAdded,
+    TaskRepointed,
+    TaskSubmitted,
+    make,
+    place_of,
+)
+from taskorch.kernel import without_tasks
+from taskorch.model import Retention
+from taskorch.model._limits import NS
+from taskorch.protocols import DurableJournal
+from taskorch.runtime._reruns import stem_of
+
+__all__ = ("forgettable", "prune")
+
+_AFTER: Final = place_of(TaskSubmitted, "after")
+_ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
+
+
+def prune(journal: DurableJournal, epoch: int, retention: Retention, now: int) -> int:
+    """
+    Let what *retention* does not keep leave *journal*.
+
+    Args:
+        journal: It was claimed, and nobody works with what it keeps.
+        epoch: What `claim` gave.
+        retention: What is kept.
+        now: The time in ns.
+
+    Returns:
+        How many tasks have left it.
+
+    Raises:
+        JournalError: It cannot be read or written.
+    """
+    if retention == Retention():
+        return 0
+    saved = journal.snapshot()
+    facts = (fact for fact, _ in journal.read())
+    ids = forgettable(facts, retention, now)
+    if saved is not None:
+        # Of these, something still holds slots: its end is to come.
+        ids = ids.difference(saved[1].get("gone", ()))
+    if not ids or not journal.forget(epoch, ids):
+        return 0
+    if saved is not None and journal.snapshot() is None:
+        # It holds the sums over all that was, which facts no longer say.
+        seq, state = saved
+        journal.save(epoch, seq, without_tasks(state, ids))
+    return len(ids)
+
+
+def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
+    """The ids of the tasks that *retention* does not keep, and nothing needs."""
+    bound = _Bound()
+    ended: dict[str, int] = {}
+    for fact in facts:
+        cls = fact[CLS]
+        if not issubclass(cls, TaskEvent):
+            continue
+        task_id: str = fact[TASK_ID]
+        if cls is TaskSubmitted:
+            bound.bind(task_id, stem_of(task_id), *fact[_AFTER])
+            ended.pop(task_id, None)
+        elif cls is TaskParentsAdded or cls is TaskRepointed:
+            event: Any = make(fact)
+            others = event.after if cls is TaskParentsAdded else event.dependents
+            bound.bind(task_id, *others)
+        elif cls in _ENDS:
+            ended[task_id] = fact[AT_NS]
+    groups: dict[str, list[str]] = {}
+    for task_id in bound.names():
+        groups.setdefault(bound.root(task_id), []).append(task_id)
+    over = [
+        (max(ended[name] for name in names), names)
+        for names in groups.values()
+        if all(name in ended for name in names)
+    ]
+    # The latest first.
+    over.sort(key=lambda one: -one[0])
+    found: set[str] = set()
+    kept = 0
+    before = None if retention.age is None else now - int(retention.age * NS)
+    for at, names in over:
+        kept += len(names)
+        is_old = before is not None and at < before
+        is_many = retention.most is not None and kept > retention.most
+        if is_old or is_many:
+            found.update(names)
+    return found
+
+
+class _Bound:
+    """Which tasks are bound together."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+        #: Stems that no task may have, and parents that are gone, are only names.
+        self._tasks: dict[str, None] = {}
+
+    def bind(self, task_id: str, *others: str) -> None:
+        """The task is bound to *others*."""
+        self._tasks[task_id] = None
+        root = self.root(task_id)
+        for other in others:
+            self._above[self.root(other)] = root
+
+    def root(self, name: str) -> str:
+        """The name that stands for all that *name* is bound to."""
+        above = self._above.setdefault(name, name)
+        while above != name:
+            # Halve the way for those who come later.
+            self._above[name] = above = self._above[above]
+            name, above = above, self._above[above]
+        return name
+
+    def names(self) -> list[str]:
+        """All tasks."""
+        return list(self._tasks)

@@ -1,0 +1,346 @@
+"""What ended long ago leaves the journal, and nothing that somebody needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from tests.integration.tools import PATIENCE
+from tests.own_journal import LinesJournal
+
+from taskorch import SqliteJournal, Task, TaskOrchestrator
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    JournalError,
+    JournalTakenError,
+)
+from taskorch.journal import _forgetting, _layout, _points
+from taskorch.model import Retention
+from taskorch.reading import JournalReader
+from taskorch.runtime._retention import forgettable, prune
+
+ALL = Retention(age=0.0)
+LATER = 2**62
+
+
+def fail():
+    raise ValueError("no")
+
+
+def many(path, count, start=0, **options):
+    with TaskOrchestrator(journal=SqliteJournal(path, **options)) as orch:
+        tasks = [
+            Task.call(len, "x" * 500, id=f"n/{n}") for n in range(start, start + count)
+        ]
+        orch.submit_tasks(tasks)
+        orch.wait(PATIENCE)
+
+
+def pruned(path, retention=ALL, now=LATER):
+    journal = SqliteJournal(path)
+    epoch = journal.claim()
+    try:
+        return prune(journal, epoch, retention, now)
+    finally:
+        journal.close()
+
+
+def ids(path):
+    return [status.task_id for status in JournalReader(path).tasks()]
+
+
+def test_what_has_ended_goes_and_what_is_left_is_whole(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 200)
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(fail, id="bad"))
+        orch.submit_task(Task.call(len, "x", id="blocked", after=["bad", "n/7"]))
+        orch.wait(PATIENCE)
+    assert pruned(path) == 199
+    assert SqliteJournal(path).verify()
+    # What is live, and what that needs.
+    assert ids(path) == ["n/7", "bad", "blocked"]
+    # What was counted is counted for ever.
+    assert JournalReader(path).get_stats().state_machine.completed == 200
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.get_task_status("blocked").blocked_by == ("bad",)
+        assert orch.handle("n/7").result() == 500
+        assert orch.get_stats().state_machine.completed == 200
+        # What is gone may come again.
+        orch.submit_task(Task.call(len, "new", id="n/1")).result(PATIENCE)
+        assert orch.cancel_task("blocked")
+    assert SqliteJournal(path).verify()
+    assert pruned(path) == 4
+    assert ids(path) == []
+    assert SqliteJournal(path).verify()
+    many(path, 3)
+    assert len(ids(path)) == 3
+
+
+def test_a_journal_without_a_snapshot_leads_to_what_is_left(tmp_path):
+    """The facts alone do, too."""
+    path = tmp_path / "runs.db"
+    many(path, 20)
+    pruned(path, Retention(most=5))
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM snapshots")
+    db.commit()
+    db.close()
+    with TaskOrchestrator(journal=path) as orch:
+        assert len(list(orch.tasks("completed"))) == 5
+        assert orch.get_stats().state_machine.completed == 5
+
+
+def test_the_file_shrinks_and_stays_bounded(tmp_path):
+    path = tmp_path / "runs.db"
+    sizes = []
+    for number in range(5):
+        many(path, 500, start=number * 500, keep_latest=100)
+        sizes.append(path.stat().st_size)
+    assert len(ids(path)) == 600
+    assert max(sizes[2:]) < 1.5 * min(sizes)
+    pruned(path, Retention(most=10))
+    assert path.stat().st_size < min(sizes) / 3
+    assert SqliteJournal(path).verify()
+
+
+def test_groups_of_one_become_few(tmp_path, monkeypatch):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        for number in range(60):
+            orch.submit_task(Task.call(len, "x", id=f"{number}")).result(PATIENCE)
+    monkeypatch.setattr(_forgetting, "_MANY", 20)
+    assert pruned(path, Retention(most=30)) == 30
+    db = sqlite3.connect(path)
+    ((before,),) = db.execute("SELECT count(*) FROM groups WHERE form = 4")
+    assert before == 1
+    # Whatever is left out later is put to it.
+    assert pruned(path, Retention(most=29)) == 1
+    ((after,),) = db.execute("SELECT count(*) FROM groups WHERE form = 4")
+    ((version,),) = db.execute("PRAGMA user_version")
+    assert (after, version) == (1, _layout.RESTS)
+    db.close()
+    assert SqliteJournal(path).verify()
+    # Every third goes: what is left of many is in some.
+    journal = SqliteJournal(path)
+    epoch = journal.claim()
+    journal.forget(epoch, [f"{number}" for number in range(31, 60, 3)])
+    assert journal.verify()
+    journal.close()
+    assert len(ids(path)) == 19
+
+
+def test_age_and_number(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 10)
+    ends = [one.ended.timestamp() * 1e9 for one in JournalReader(path).tasks()]
+    facts = [fact for fact, _ in SqliteJournal(path).read()]
+    now = int(max(ends)) + 10**9
+    assert forgettable(facts, Retention(), now) == set()
+    assert forgettable(facts, Retention(age=3600), now) == set()
+    assert len(forgettable(facts, Retention(age=0), now)) == 10
+    assert len(forgettable(facts, Retention(most=4), now)) == 6
+    assert len(forgettable(facts, Retention(age=3600, most=4), now)) == 6
+    for wrong in ({"keep_for": -1}, {"keep_latest": -1}, {"keep_latest": True}):
+        with pytest.raises(InvalidTaskError, match="keep_"):
+            SqliteJournal(path, **wrong)
+    assert SqliteJournal(path, keep_for=timedelta(days=1)).retention().age == 86_400
+
+
+def test_what_is_bound_together_stays_together(tmp_path):
+    """Parents of what runs, in many steps, and the earlier runs of what is run again."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        one = orch.submit_task(Task.call(len, "x", id="one"))
+        two = orch.submit_task(Task.call(abs, one, id="two"))
+        orch.submit_task(Task.call(fail, id="again"))
+        orch.wait(PATIENCE)
+        orch.submit_task(Task.call(abs, two, id="late", not_before=timedelta(days=1)))
+        orch.suspend_task("late")
+        orch.rerun_task("again")
+        orch.wait(PATIENCE)
+        orch.submit_task(Task.call(len, "x", id="stays", after=["again~1"]))
+        orch.submit_task(Task.call(len, "x", id="goes"))
+        orch.wait(PATIENCE)
+        orch.stop(drain=False)
+    assert pruned(path) == 1
+    assert set(ids(path)) == {"one", "two", "late", "again", "again~2", "stays"}
+
+
+def test_keys_go_with_their_tasks(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        first = orch.submit_task(Task.call(len, "x", idempotency_key="k"))
+        first.result(PATIENCE)
+    assert SqliteJournal(path).id_of_key("k") == first.task_id
+    pruned(path)
+    assert SqliteJournal(path).id_of_key("k") is None
+    with TaskOrchestrator(journal=path) as orch:
+        again = orch.submit_task(Task.call(len, "x", idempotency_key="k"))
+        assert again.task_id != first.task_id
+
+
+def test_damage_gets_no_new_checksum(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 10)
+    db = sqlite3.connect(path)
+    db.execute("UPDATE facts SET at_ns = at_ns + 1 WHERE task_id = 'n/3'")
+    db.commit()
+    db.close()
+    with pytest.raises(JournalError, match="were changed"):
+        pruned(path)
+    journal = SqliteJournal(path)
+    epoch = journal.claim()
+    with pytest.raises(JournalError, match="were changed"):
+        journal.forget(epoch, ["n/1"])
+    journal.close()
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT count(*) FROM facts WHERE task_id = 'n/1'") is not None
+    db.close()
+
+
+def test_what_is_left_is_checked_as_before(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 10)
+    pruned(path, Retention(most=4))
+    db = sqlite3.connect(path)
+    db.execute("UPDATE facts SET doc = '9' WHERE doc = '500'")
+    db.commit()
+    db.close()
+    with pytest.raises(JournalError, match="what is left of facts"):
+        SqliteJournal(path).verify()
+
+
+def test_only_its_owner_leaves_something_out(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 3)
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalTakenError):
+        journal.forget(1, ["n/1"])
+    epoch = journal.claim()
+    assert journal.forget(epoch, ["nobody"]) == 0
+    assert journal.forget(epoch, []) == 0
+    assert journal.snapshot() is not None
+    journal.close()
+
+
+def test_a_journal_that_can_leave_out_nothing_keeps_all(tmp_path):
+    class Keeps(LinesJournal):
+        def retention(self):
+            return Retention(age=0.0)
+
+    for _ in range(2):
+        with TaskOrchestrator(journal=Keeps(tmp_path / "runs")) as orch:
+            orch.submit_task(Task.call(len, "x", id="one")).result(PATIENCE)
+    assert orch.get_task_status("one").state == "completed"
+
+
+class Forgets(LinesJournal):
+    """A journal of one's own that can leave something out."""
+
+    def retention(self):
+        return Retention(most=2)
+
+    def forget(self, epoch, ids):
+        known = list(self.read())
+        left = [
+            (fact, value)
+            for fact, value in known
+            if len(fact) < 4 or not isinstance(fact[3], str) or fact[3] not in ids
+        ]
+        fresh = LinesJournal(self.path.with_suffix(".new"))
+        numbers = fresh.claim()
+        for entry in left:
+            fresh.append(numbers, [entry])
+        fresh.close()
+        self.gone = len(known) - len(left)
+        self.left = left
+        return 0
+
+
+def test_another_journal_is_asked_with_the_tasks_that_may_go(tmp_path):
+    with TaskOrchestrator(journal=LinesJournal(tmp_path / "runs")) as orch:
+        for number in range(5):
+            orch.submit_task(Task.call(len, "x", id=f"{number}")).result(PATIENCE)
+    journal = Forgets(tmp_path / "runs")
+    with TaskOrchestrator(journal=journal):
+        pass
+    assert journal.gone == 9
+
+
+@settings(max_examples=12, deadline=None, phases=list(Phase)[:-2])
+@given(
+    plan=st.lists(
+        st.tuples(
+            st.sampled_from(["well", "ill", "suspended"]),
+            st.lists(st.integers(0, 11), max_size=2),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    most=st.integers(0, 8),
+)
+def test_all_that_stays_is_as_it_was(plan, most, tmp_path_factory):
+    """Of random plans: states, results, what waits for what, and it goes on."""
+    path = tmp_path_factory.mktemp("plan") / "runs.db"
+    with TaskOrchestrator(
+        journal=SqliteJournal(path, durability="process"), keep_finished=2
+    ) as orch:
+        for number, (kind, above) in enumerate(plan):
+            after = [f"{n}" for n in above if n < number]
+            call = fail if kind == "ill" else len
+            args = () if kind == "ill" else ("x" * number,)
+            task = Task.call(call, *args, id=f"{number}", after=after)
+            orch.submit_task(task)
+            if kind == "suspended":
+                with suppress(InvalidTransitionError):
+                    orch.suspend_task(f"{number}")
+        orch.wait(PATIENCE)
+        orch.stop(drain=False)
+    before = {one.task_id: one.to_dict() for one in JournalReader(path).tasks()}
+    pruned(path, Retention(most=most))
+    assert SqliteJournal(path).verify()
+    after_ = {one.task_id: one.to_dict() for one in JournalReader(path).tasks()}
+    assert after_ == {name: before[name] for name in after_}
+    gone = set(before) - set(after_)
+    assert all(before[name]["state"] in ("completed", "failed") for name in gone)
+    for name in after_:
+        above = plan[int(name)][1]
+        assert not gone & {f"{n}" for n in above if n < int(name)}
+    with TaskOrchestrator(journal=path) as orch:
+        states = {one.task_id: str(one.state) for one in orch.tasks()}
+        assert states == {name: one["state"] for name, one in after_.items()}
+        for name, state in states.items():
+            if state == "suspended":
+                orch.resume_task(name)
+        orch.wait(PATIENCE)
+        orch.stop(drain=False)
+    assert SqliteJournal(path).verify()
+
+
+@pytest.mark.parametrize("point", ["forget", "rests", "forgotten", "smaller"])
+def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatch):
+    path = tmp_path / "runs.db"
+    many(path, 50)
+    monkeypatch.setattr(_forgetting, "_FREE_PAGES", 0)
+    monkeypatch.setattr(_forgetting, "_FREE_SHARE", 0)
+
+    def strike(reached):
+        if reached == point:
+            raise OSError(28, "no space left on device")
+
+    _points.strike_with(strike)
+    try:
+        with pytest.raises(JournalError, match="no space left"):
+            pruned(path, Retention(most=20))
+    finally:
+        _points.strike_with(None)
+    assert SqliteJournal(path).verify()
+    assert len(ids(path)) == (50 if point in ("forget", "rests") else 20)
+    many(path, 1, start=100)
+    assert SqliteJournal(path).verify()
