@@ -142,6 +142,7 @@ class Run:
                     after=dice.choices(known, k=many) if known else (),
                     priority=dice.choice([0, 0, 0, 1, -1]),
                     resources=dice.choice(RESOURCES),
+                    owner=dice.choice([None, None, "ann"]),
                     requires=dice.choice(NEEDS),
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
@@ -332,7 +333,9 @@ class Run:
         most = dice.choice([None, None, 0, 1, 2, 3])
         cpu = dice.choice([{}, {"cpu": 1}, {"cpu": 3}, {"cpu": 4, "memory_mb": 2}])
         if dice.random() < 0.2:
-            self.machine.change_quotas(Quota(owner="ann", resources=cpu))
+            self.machine.change_quotas(
+                Quota(owner="ann", resources=cpu, max_parallel=most)
+            )
         else:
             quota = Quota(type=dice.choice(NAMES), resources=cpu, max_parallel=most)
             self.machine.change_quotas(quota)

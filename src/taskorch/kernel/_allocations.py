@@ -29,7 +29,7 @@ def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
 
 def need_of(kernel: KernelState, claim: Claim) -> Units:
     """What *claim* would hold, of the quotas of its owner too."""
-    return _charged(kernel, claim.owner, claim.units)
+    return _books.charged_by_hand(kernel, claim.owner, claim.units)
 
 
 def wait(kernel: KernelState, claim: Claim) -> None:
@@ -76,7 +76,7 @@ def grant(
     kernel: KernelState, allocation_id: str, owner: str, units: Units, now: int
 ) -> AllocationRow:
     """*owner* holds *units* from now on."""
-    alloc = _charged(kernel, owner, units)
+    alloc = _books.charged_by_hand(kernel, owner, units)
     row = AllocationRow(allocation_id, owner, alloc, now)
     kernel.allocations[allocation_id] = row
     _books.acquire(kernel, kernel.by_hand, alloc)
@@ -91,10 +91,6 @@ def _give_back(kernel: KernelState, row: AllocationRow) -> None:
         _queue.hold(kernel, _queue.share_of(kernel, row.owner), row.alloc, 0, -1)
     _books.release(kernel, kernel.by_hand, row.alloc)
     _queue.ask_again(kernel)
-
-
-def _charged(kernel: KernelState, owner: str, units: Units) -> Units:
-    return _books.charged(_books.bounds_of(kernel, (("owner", owner),)), units)
 
 
 def _in_use(kernel: KernelState, units: Units) -> Units:

@@ -30,7 +30,8 @@ def wanted(bucket: Bucket, agent: AgentRow) -> Units:
 
 def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Those whose quotas hold for tasks of *spec*."""
-    return (("type", spec.type),)
+    kind = ("type", spec.type)
+    return (kind,) if spec.owner is None else (kind, ("owner", spec.owner))
 
 
 def bounds_of(
@@ -51,6 +52,12 @@ def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
     return tuple(sorted(found))
 
 
+def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
+    """*units* that *owner* holds by hand, and as much of their quota: nothing runs."""
+    bounds = bounds_of(kernel, (("owner", owner),))
+    return charged([bound for bound in bounds if bound[1] != TASKS], units)
+
+
 def without_quotas(alloc: Units) -> Units:
     """*alloc* without what it has of quotas."""
     return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
@@ -59,6 +66,24 @@ def without_quotas(alloc: Units) -> Units:
 def of_quotas(alloc: Units) -> Units:
     """What *alloc* has of quotas."""
     return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
+
+
+def within_quotas(
+    kernel: KernelState, spec: Spec, request: Units, held: Units = ()
+) -> Units:
+    """*request* of a task that holds *held*, without what its quotas do not leave it."""
+    if not kernel.quotas:
+        return request
+    most = dict(held)
+    left: dict[str, int] = {}
+    for pool, resource in bounds_of(kernel, subjects(spec)):
+        row = kernel.pools[pool]
+        free = max(0, row.total - row.used)
+        left[resource] = min(free, left.get(resource, free))
+    return tuple(
+        (name, min(units, most.get(name, 0) + left.get(name, units)))
+        for name, units in request
+    )
 
 
 def quota_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:

@@ -94,4 +94,6 @@ def _contender(
 
 
 def _of_pools(units: Units, pools: Mapping[str, PoolRow]) -> Resources:
-    return Resources.from_units(tuple([pair for pair in units if pair[0] in pools]))
+    return Resources.from_units(
+        tuple([(n, u) for n, u in units if n in pools and not pools[n].is_quota])
+    )

@@ -193,6 +193,7 @@ def ask(
     if spec.elastic is None:
         return kernel.deciders.allocate(row, agent, pooled, now)
     request = in_pools(kernel, spec.resources)
+    request = _books.within_quotas(kernel, spec, request)
     return kernel.deciders.allocate(row, agent, request, now, pooled)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.events import AllocationChanged
+from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of, tell
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._dispatch import in_pools
@@ -45,8 +46,10 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    held = in_pools(kernel, row.alloc)
+    alloc = _books.without_quotas(row.alloc) if kernel.quotas else row.alloc
+    held = in_pools(kernel, alloc)
     request = in_pools(kernel, bucket.spec.resources)
+    request = _books.within_quotas(kernel, bucket.spec, request, held)
     least = in_pools(kernel, bucket.need)
     try:
         granted, reason, _ = kernel.deciders.allocate(
@@ -58,8 +61,11 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         return
     if granted is None or granted == held or (only_more and _less(held, granted)):
         return
-    own = tuple([pair for pair in row.alloc if pair not in held])
+    own = tuple([pair for pair in alloc if pair not in held])
     after = tuple(sorted((*granted, *own)))
+    if kernel.quotas:
+        whose = _books.subjects(bucket.spec)
+        after = _books.charged(_books.bounds_of(kernel, whose), after)
     tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
 
 

@@ -9,20 +9,27 @@ there is no quota nothing is looked at. Policies do not see these pools.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from taskorch.events import QuotasChanged
 from taskorch.kernel import _books, _queue
 from taskorch.kernel._application import agent_of, is_under_way
-from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow
+from taskorch.kernel._rows import (
+    QUOTA,
+    AgentRow,
+    AllocationRow,
+    Leak,
+    PoolRow,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
 from taskorch.model import Units
 
 #: Whom a quota is for: `type` or `owner`, and which; and its limits.
 Change: TypeAlias = tuple[str, str, Units]
-#: Who holds something, where, and those whose quotas hold for it.
-_Holder: TypeAlias = tuple[Any, AgentRow, tuple[tuple[str, str], ...]]
+#: Who holds something: a row, or a leak.
+_Holder: TypeAlias = TaskRow | Leak | AllocationRow
 
 
 def change(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
@@ -45,7 +52,7 @@ def changed(kernel: KernelState, event: QuotasChanged, _now: int) -> None:
 
 def apply(kernel: KernelState, quotas: Iterable[Change]) -> None:
     """Set *quotas*: what is held already by those whom they are for counts."""
-    held = list(_held(kernel))
+    held = _held(kernel)
     _discharge(kernel, held)
     # Another mapping, so that whoever keeps something of these sees that it is old.
     pools = dict(kernel.pools)
@@ -65,7 +72,7 @@ def apply(kernel: KernelState, quotas: Iterable[Change]) -> None:
 
 def recharge(kernel: KernelState) -> None:
     """Count anew what is held: facts were folded without those of quotas."""
-    held = list(_held(kernel))
+    held = _held(kernel)
     _discharge(kernel, held)
     _charge(kernel, held)
 
@@ -76,19 +83,20 @@ def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
     return tuple((what, kernel.pools[name].total) for name, what in bounds)
 
 
-def _held(kernel: KernelState) -> Iterator[_Holder]:
-    for row in kernel.tasks.values():
-        if is_under_way(row) and (row.id, row.attempt) not in kernel.leaked:
-            yield row, agent_of(row), _books.subjects(row.bucket.spec)
-    for leak in kernel.leaked.values():
-        yield leak, leak.agent, _books.subjects(leak.row.bucket.spec)
-    for held in kernel.allocations.values():
-        yield held, kernel.by_hand, (("owner", held.owner),)
+def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
+    """Whoever holds something, and where."""
+    found: list[tuple[_Holder, AgentRow]] = [
+        (row, agent_of(row))
+        for row in kernel.tasks.values()
+        if is_under_way(row) and (row.id, row.attempt) not in kernel.leaked
+    ]
+    found += [(leak, leak.agent) for leak in kernel.leaked.values()]
+    return found + [(row, kernel.by_hand) for row in kernel.allocations.values()]
 
 
-def _discharge(kernel: KernelState, held: list[_Holder]) -> None:
+def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """All hold nothing of quotas."""
-    for holder, agent, _ in held:
+    for holder, agent in held:
         for name, units in _books.of_quotas(holder.alloc):
             agent.used[name] -= units
             if name in kernel.pools:
@@ -96,13 +104,20 @@ def _discharge(kernel: KernelState, held: list[_Holder]) -> None:
         holder.alloc = _books.without_quotas(holder.alloc)
 
 
-def _charge(kernel: KernelState, held: list[_Holder]) -> None:
+def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """All hold of the quotas that hold for them what they have of the resources."""
     if kernel.quotas:
-        for holder, agent, whose in held:
-            own = holder.alloc
-            holder.alloc = _books.charged(_books.bounds_of(kernel, whose), own)
+        for holder, agent in held:
+            holder.alloc = _charged(kernel, holder)
             _books.acquire(kernel, agent, _books.of_quotas(holder.alloc))
     for pool in kernel.pools.values():
         if pool.is_quota:
             pool.owed = max(0, pool.used - pool.total)
+
+
+def _charged(kernel: KernelState, holder: _Holder) -> Units:
+    if isinstance(holder, AllocationRow):
+        return _books.charged_by_hand(kernel, holder.owner, holder.alloc)
+    row = holder.row if isinstance(holder, Leak) else holder
+    bounds = _books.bounds_of(kernel, _books.subjects(row.bucket.spec))
+    return _books.charged(bounds, holder.alloc)

@@ -29,7 +29,7 @@ class Quota:
 
     Attributes:
         type: It is for tasks of this type.
-        owner: It is for what this owner takes by hand.
+        owner: It is for the tasks of this owner, and for what they take by hand.
         resources: The most of each resource that is named; of the others, there is no
             limit but the pools.
         max_parallel: The most that may run at once; None is without limit.

@@ -162,6 +162,7 @@ class _Seen:
         "left",
         "lost",
         "on_failure",
+        "owner",
         "parents",
         "place",
         "queue",
@@ -179,6 +180,7 @@ class _Seen:
         self.type: str = event.type
         self.elastic: Any = event.elastic
         self.resources: Units = event.resources
+        self.owner: str | None = event.owner
         self.deadline: int | None = event.deadline_ns
         self.parents: tuple[str, ...] = event.after
         self.join: str | int = event.join
@@ -264,7 +266,7 @@ class _Books:
         self.totals = totals
         #: What people hold.
         self.allocations: dict[str, tuple[str, Units]] = {}
-        self.quotas: dict[tuple[str, str], Units] = {}
+        self.quotas: dict[tuple[str, str | None], Units] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
@@ -365,7 +367,7 @@ class _Books:
         if seen.timeout is not None:
             seen.timer = now + seen.timeout
             heappush(self.dues, (seen.timer, task_id, "timeout"))
-        if alloc != self.charged(alloc, "type", seen.type):
+        if alloc != self.charged(alloc, seen.type, seen.owner):
             _breach("capacity", f"{task_id} began, and its quota does not know of it")
         self.hold(agent, alloc, 1)
         self.grant(task_id, alloc)
@@ -589,11 +591,17 @@ class _Books:
         self.check_part(what, seen, event.after)
         self.give_back(seen.agent, seen.alloc, 0)
         self.hold(seen.agent, event.after, 0)
+        before = dict(event.before)
+        more = [pair for pair in event.after if pair[1] > before.get(pair[0], 0)]
+        self.grant(what, tuple(more))
         seen.alloc = event.after
         self.touched[event.task_id] = None
 
     def check_part(self, what: str, seen: _Seen, alloc: Units) -> None:
         """What is granted of an elastic request is part of it, and of some use."""
+        if alloc != self.charged(alloc, seen.type, seen.owner):
+            _breach("grants", f"{what} holds {alloc}, and its quotas do not know of it")
+        alloc = _of_pools(alloc)
         asked, held = dict(seen.resources), dict(alloc)
         for name, units in alloc:
             if units > asked.get(name, 0):
@@ -664,6 +672,7 @@ class _Books:
         seen.place = (event.key, seen.place[1])
         # The timeout of an attempt that runs is not changed.
         seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent
+        seen.owner = event.owner
         if event.due_ns is not None:
             seen.due = event.due_ns
             heappush(self.dues, (event.due_ns, task_id, "delay"))
@@ -682,7 +691,7 @@ class _Books:
         name = event.allocation_id
         if name in self.allocations:
             _breach("released", f"allocation {name} was granted twice")
-        alloc = self.charged(event.resources, "owner", event.owner)
+        alloc = self.charged(event.resources, None, event.owner)
         self.allocations[name] = event.owner, alloc
         self.hold("", alloc, 0)
         self.grant(name, alloc)
@@ -694,13 +703,16 @@ class _Books:
             _breach("released", f"allocation {name} was not held")
         self.give_back("", alloc, 0)
 
-    def charged(self, alloc: Units, kind: str, who: str) -> Units:
-        """*alloc*, and what it has of the quota of *who*."""
-        held = dict(_of_pools(alloc))
-        for what, _ in self.quotas.get((kind, who), ()):
-            units = 1_000_000 if what == "tasks" else held.get(what, 0)
-            if units:
-                held[f"quota:{kind}={who}:{what}"] = units
+    def charged(self, alloc: Units, kind: str | None, owner: str | None) -> Units:
+        """*alloc*, and what it has of quotas: by hand, if it is of no kind of task."""
+        had = held = dict(_of_pools(alloc))
+        for whose in (("type", kind), ("owner", owner)):
+            for what, _ in self.quotas.get(whose, ()):
+                units = had.get(what, 0)
+                if what == "tasks":
+                    units = 0 if kind is None else 1_000_000
+                if units:
+                    held = {**held, f"quota:{whose[0]}={whose[1]}:{what}": units}
         return tuple(sorted(held.items()))
 
     def change_quotas(self, event: QuotasChanged) -> None:
@@ -713,15 +725,16 @@ class _Books:
                 self.totals[f"quota:{kind}={who}:{what}"] = units
         for task_id, seen in self.tasks.items():
             if seen.under_way and (task_id, seen.attempt) not in self.leaks:
-                alloc = self.charged(seen.alloc, "type", seen.type)
+                alloc = self.charged(seen.alloc, seen.type, seen.owner)
                 self.swap(seen.agent, seen.alloc, alloc)
                 seen.alloc = alloc
         for key, (agent, had, slots) in self.leaks.items():
-            alloc = self.charged(had, "type", self.tasks[key[0]].type)
+            seen = self.tasks[key[0]]
+            alloc = self.charged(had, seen.type, seen.owner)
             self.swap(agent, had, alloc)
             self.leaks[key] = agent, alloc, slots
         for name, (owner, had) in self.allocations.items():
-            alloc = self.charged(had, "owner", owner)
+            alloc = self.charged(had, None, owner)
             self.swap("", had, alloc)
             self.allocations[name] = owner, alloc
         self.freed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,6 +13,7 @@ from taskorch.kernel import _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
+from taskorch.kernel._quotas import limits_of
 from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TASKS, Blocker, Remedy, Resources, TaskState, Units
@@ -90,6 +91,7 @@ class Start:
             for one in self._pools(bucket.need)
             if kernel.rigid or (one.hopeless and not agents)
         ]
+        shared += self._shared_quotas()
         # Which attempts come first that wait to go on, may depend on the agent.
         slots = [self._missing_slots(agent) for agent in agents]
         slots = slots or [self._missing_slots(None)]
@@ -106,7 +108,7 @@ class Start:
         """What keeps the task from ever starting; of a task that no agent can do."""
         agents = self._bucket.matching
         shorts = [one for agent in agents for one in self._on(agent)]
-        shorts += self._pools(self._bucket.need)
+        shorts += self._pools(self._bucket.need) + self._shared_quotas()
         found = [] if agents else [self._nobody()]
         return found + [one.blocker() for one in shorts if one.hopeless]
 
@@ -158,7 +160,10 @@ class Start:
                 found += self._resource(name, units, total, used, agent, own=True)
             elif name not in kernel.pools:
                 found += self._resource(name, units, 0, 0, agent)
-        found += self._quotas(_books.of_quotas(need))
+        if not bucket.spec.resources:
+            # How many run does not depend on the agent.
+            own = [p for p in _books.of_quotas(need) if not p[0].endswith(f":{TASKS}")]
+            found += self._quotas(own, agent)
         need = _books.without_quotas(need)
         pools = self._pools(need, agent)
         if not kernel.rigid:
@@ -183,18 +188,27 @@ class Start:
             )
         ]
 
-    def _quotas(self, need: Units) -> list[_Short]:
-        """The quotas that *need* would exceed."""
+    def _shared_quotas(self) -> list[_Short]:
+        """The quotas that the task would exceed on any agent."""
+        bucket = self._bucket
+        need = _books.charged(bucket.bounds, bucket.need)
+        return self._quotas(_books.of_quotas(need))
+
+    def _quotas(
+        self, need: Iterable[tuple[str, int]], agent: AgentRow | None = None
+    ) -> list[_Short]:
+        """The quotas that *need* would exceed; of all, or for *agent*."""
         found: list[_Short] = []
+        where = "" if agent is None else agent.name
         for name, units in need:
             pool = self._kernel.pools[name]
             if units > pool.total - pool.used:
                 hopeless = units > pool.total
-                blocker = partial(self._quota, pool, units)
+                blocker = partial(self._quota, pool, units, where)
                 found.append(_Short(blocker, hopeless=hopeless))
         return found
 
-    def _quota(self, pool: PoolRow, units: int) -> Blocker:
+    def _quota(self, pool: PoolRow, units: int, agent: str) -> Blocker:
         """The quota of *pool* leaves less than *units*."""
         subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
         kind, _, who = subject.partition("=")
@@ -206,10 +220,8 @@ class Start:
         missing = units - (max(pool.total, units) - pool.used)
         held = self._holders_of(pool.name, missing) if missing > 0 else []
         more = (pool.used + units) / 1e6
-        limit = f"resources={{{what!r}: {more:g}}}"
-        if what == TASKS:
-            limit = f"max_parallel={more:g}"
-        words = f"Raise it: orch.resources.set_quotas(Quota({kind}={who!r}, {limit}))."
+        raised = _raised(self._kernel, (kind, who), what, more)
+        words = f"Raise it: orch.resources.set_quotas({raised})."
         remedy = Remedy("raise_quota", words, name=what, amount=more)
         ends = () if pool.total < units else _free(what, missing, held)
         return Blocker(
@@ -219,6 +231,7 @@ class Start:
             need,
             max(0.0, total - used),
             _names(held),
+            agent=agent,
             remedies=(*ends, remedy),
         )
 
@@ -448,6 +461,19 @@ class Start:
             capabilities=needs,
             resources=Resources.from_units(capacity),
         )
+
+
+def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float) -> str:
+    """The quota of *whose* as one writes it, with *more* of *what*."""
+    limits = {n: units / 1e6 for n, units in limits_of(kernel, whose)} | {what: more}
+    most = limits.pop(TASKS, None)
+    parts = [f"{whose[0]}={whose[1]!r}"]
+    if limits:
+        amounts = ", ".join(f"{name!r}: {much:g}" for name, much in limits.items())
+        parts.append(f"resources={{{amounts}}}")
+    if most is not None:
+        parts.append(f"max_parallel={most:g}")
+    return f"Quota({', '.join(parts)})"
 
 
 def _put_off(agent: AgentRow, why: str) -> Blocker:
