@@ -396,6 +396,12 @@ class AsyncResources:
         """See `ResourceManager.quotas`."""
         return await self._aio._asked(self._manager.quotas)
 
+    async def set_saturation(
+        self, threshold: float, relief: float | None = None
+    ) -> None:
+        """See `ResourceManager.set_saturation`."""
+        await self._aio._asked(self._manager.set_saturation, threshold, relief)
+
     async def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
         """See `ResourceManager.usage`."""
         return await self._aio._asked(partial(self._manager.usage, holders=holders))

@@ -464,3 +464,83 @@ def test_quotas_for_coroutines():
             assert usage.quota.max_parallel == 2
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+# -- saturation ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def heard(orch):
+    found = []
+    for signal in (orch.signals.pool_saturated, orch.signals.pool_relieved):
+        signal.connect(lambda event: found.append((type(event).__name__, event.pool)))
+    return found
+
+
+def test_saturation_is_said_once_and_relief_with_hysteresis(orch, heard):
+    hands = [orch.resources.allocate({"cpu": 1}, owner="ann") for _ in range(3)]
+    last = orch.resources.allocate({"cpu": 0.4}, owner="ann")
+    orch.wait()
+    # 3.4 of 4 are 0.85.
+    assert heard == [("PoolSaturated", "cpu")]
+    # What hovers around the threshold is no news: 3, 3.4 and 3 again are 0.75 and more.
+    for _ in range(3):
+        last.release()
+        last = orch.resources.allocate({"cpu": 0.4}, owner="ann")
+    last.release()
+    orch.wait()
+    assert heard == [("PoolSaturated", "cpu")]
+    hands.pop().release()
+    orch.wait()
+    assert heard == [("PoolSaturated", "cpu"), ("PoolRelieved", "cpu")]
+
+
+def test_a_receiver_of_saturation_may_make_the_pool_larger(orch):
+    orch.signals.pool_saturated.connect(
+        lambda event: orch.resources.resize({event.pool: event.total / 1e6 * 2})
+    )
+    orch.resources.allocate({"gpu": 1}, owner="ann")
+    eventually(lambda: totals(orch)["gpu"] == 2)
+
+
+def test_a_pool_without_anything_is_saturated_only_while_something_is_held(orch, heard):
+    lab = orch.resources.allocate({"gpu": 1}, owner="ann")
+    orch.resources.resize({"gpu": 0})
+    lab.release()
+    orch.wait()
+    assert heard == [("PoolSaturated", "gpu"), ("PoolRelieved", "gpu")]
+
+
+def test_limits_are_there_to_be_used_up(orch, heard):
+    orch.resources.set_quotas(Quota(owner="ann", resources={"cpu": 1}))
+    orch.resources.allocate({"cpu": 1}, owner="ann")
+    wf = Workflow("w")
+    wf.phase("p", max_parallel=1).task(int, id="one")
+    orch.workflows.start(wf, id="r").result(timeout=PATIENCE)
+    orch.wait()
+    assert heard == []
+
+
+def test_from_where_on_it_is_saturated_can_be_said(orch, heard):
+    orch.resources.set_saturation(0.5, 0.25)
+    lab = orch.resources.allocate({"cpu": 2}, owner="ann")
+    lab.release()
+    orch.wait()
+    assert heard == [("PoolSaturated", "cpu"), ("PoolRelieved", "cpu")]
+
+
+@pytest.mark.parametrize(
+    "wrong", [(1.5,), (-1,), ("x",), (0.5, 0.5), (0.5, 2), (True,)]
+)
+def test_what_is_no_share_is_refused(orch, wrong):
+    with pytest.raises(InvalidTaskError):
+        orch.resources.set_saturation(*wrong)
+
+
+def test_saturation_for_coroutines():
+    async def main():
+        async with TaskOrchestrator(resources={"gpu": 1}) as orch:
+            await orch.aio.resources.set_saturation(0.9)
+            assert orch._rt.saturation.relief == pytest.approx(0.8)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))

@@ -37,6 +37,7 @@ from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
+from taskorch.runtime._saturation import HYSTERESIS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -215,6 +216,38 @@ class ResourceManager:
                 amounts = {what: units / _SCALE for what, units in used.items()}
                 found.append(QuotaUsage(quota, Resources(**amounts), running))
         return found
+
+    def set_saturation(self, threshold: float, relief: float | None = None) -> None:
+        """
+        Say from which share of a pool on it counts as saturated: 0.85 by default.
+
+        Then `PoolSaturated` is said, once; and `PoolRelieved` when less than *relief*
+        is in use. Both are said while somebody listens, and not of limits of phases,
+        nor of quotas.
+
+        Args:
+            threshold: The share, above 0 and up to 1.
+            relief: The share below which it is relieved; None is 0.1 less.
+
+        Raises:
+            InvalidTaskError: They are no such shares.
+        """
+        if relief is None and isinstance(threshold, int | float):
+            relief = max(0.0, threshold - HYSTERESIS)
+        for name, value in (("threshold", threshold), ("relief", relief)):
+            wrong = isinstance(value, bool) or not isinstance(value, int | float)
+            if wrong or not 0 <= value <= 1:
+                msg = f"{name} is a share from 0 to 1, not {show(value)}"
+                raise InvalidTaskError(msg)
+        if not relief < threshold:
+            msg = f"relief is {relief:g}, and the threshold {threshold:g}: it is below"
+            raise InvalidTaskError(msg)
+        saturation = self._rt.saturation
+
+        def change(_now: int) -> None:
+            saturation.threshold, saturation.relief = threshold, relief
+
+        self._rt.step(change)
 
     def allocate(
         self,

@@ -33,6 +33,8 @@ from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarte
 from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
 from taskorch.events._catalogue import PerformanceReported as PerformanceReported
 from taskorch.events._catalogue import PolicySlow as PolicySlow
+from taskorch.events._catalogue import PoolRelieved as PoolRelieved
+from taskorch.events._catalogue import PoolSaturated as PoolSaturated
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged
 from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed

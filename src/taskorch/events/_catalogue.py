@@ -737,6 +737,38 @@ class PoolsChanged(Event):
 
 
 @frozen
+class PoolSaturated(Event):
+    """
+    A pool is nearly used up; said while somebody listens, and once.
+
+    Attributes:
+        pool: The resource.
+        used: How much is held, in millionths.
+        total: How much there is, in millionths.
+    """
+
+    pool: str
+    used: int
+    total: int
+
+
+@frozen
+class PoolRelieved(Event):
+    """
+    A pool that was saturated has room again.
+
+    Attributes:
+        pool: The resource.
+        used: How much is held, in millionths.
+        total: How much there is, in millionths.
+    """
+
+    pool: str
+    used: int
+    total: int
+
+
+@frozen
 class QuotasChanged(Event):
     """
     Some may have more or less at once than before.
@@ -963,6 +995,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AgentLost,
     AgentReturned,
     PoolsChanged,
+    PoolSaturated,
+    PoolRelieved,
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,

@@ -71,6 +71,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
+from taskorch.runtime._saturation import Saturation
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
@@ -195,6 +196,8 @@ class Runtime:
         self.joining: list[Agent] = [Agent(LOCAL)]
         #: What those who listen want to hear of.
         self.wanted: frozenset[type[Event]] = frozenset()
+        #: Says when a pool is nearly used up.
+        self.saturation = Saturation()
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
         self.closed = False
@@ -296,6 +299,8 @@ class Runtime:
             self._drop()
         if self.deciders.slow:
             self._say_slow(now)
+        if self.wanted:
+            self.saturation.look(kernel, now, self.wanted)
         if self.notices.due:
             self.notices.hand_over()
         if kernel.sink:

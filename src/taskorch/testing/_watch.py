@@ -115,6 +115,9 @@ _AFTER_STARTS: Final = frozenset(
         "TaskReleased",
         # Known once the policies have been asked.
         "PolicySlow",
+        # What has come of all this for the pools.
+        "PoolSaturated",
+        "PoolRelieved",
     }
 )
 #: Steps between two complete counts.
