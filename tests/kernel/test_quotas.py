@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine
 from tests.kernel.test_allocations import stuck
+from tests.kernel.test_elastic import cpus, elastic, machine_of
 
 from taskorch.events import QuotasChanged, make
 from taskorch.kernel import LOCAL, check_invariants, explain
@@ -172,6 +173,49 @@ def test_what_is_more_than_its_quota_is_stuck(machine):
     (group,) = stuck(machine)
     assert (group.kind, group.tasks) == ("quota", ("large",))
     assert [remedy.kind for remedy in group.remedies] == ["raise_quota"]
+
+
+def test_an_elastic_task_begins_and_grows_within_its_quota():
+    machine = machine_of(cpu=16)
+    machine.change_quotas(Quota(type="call", resources={"cpu": 6}))
+    assert machine.submit("a", resources=elastic(16, 4)) == ["a"]
+    assert cpus(machine) == {"a": 6}
+    assert machine.submit("b", resources=elastic(16, 4)) == []
+    # Of another type: "b" cannot start, and so does not contend with it.
+    assert machine.submit("c", type="other", resources=elastic(16, 4)) == ["c"]
+    assert cpus(machine)["c"] >= 8
+    machine.end("c")
+    assert cpus(machine) == {"a": 6}
+    machine.change_quotas(Quota(type="call", resources={"cpu": 9}))
+    assert cpus(machine) == {"a": 9}
+    assert machine.kernel.pools["quota:type=call:cpu"].used == 9_000_000
+    machine.change_quotas(Quota(type="call"))
+    assert sum(cpus(machine).values()) == 16
+    machine.mirror()
+
+
+def test_all_or_nothing_waits_for_a_quota_that_leaves_all_of_it():
+    machine = machine_of(cpu=16)
+    machine.change_quotas(Quota(type="call", resources={"cpu": 6}))
+    whole = elastic(8, 2, fallback="all_or_nothing")
+    assert machine.submit("a", resources=whole) == []
+    assert machine.change_quotas(Quota(type="call", resources={"cpu": 8})) == ["a"]
+    assert cpus(machine) == {"a": 8}
+
+
+def test_a_grant_that_changes_counts_in_the_quota_of_its_owner_too():
+    machine = machine_of(cpu=8)
+    machine.submit("a", owner="ann", resources=elastic(8, 1))
+    machine.change_quotas(Quota(owner="ann", resources={"cpu": 8}))
+    machine.submit("rigid", type="other", owner="ann", resources=Resources(cpu=1))
+    assert cpus(machine) == {"a": 8}
+    machine.end("a")
+    assert cpus(machine) == {"rigid": 1}
+    machine.submit("b", owner="ann", resources=elastic(8, 1))
+    assert cpus(machine) == {"rigid": 1, "b": 7}
+    machine.end("rigid")
+    assert cpus(machine) == {"b": 8}
+    assert machine.kernel.pools["quota:owner=ann:cpu"].used == 8_000_000
 
 
 def test_policies_do_not_see_quotas(machine):

@@ -232,20 +232,17 @@ class ResourceManager:
         Raises:
             InvalidTaskError: They are no such shares.
         """
-        if relief is None and isinstance(threshold, int | float):
-            relief = max(0.0, threshold - HYSTERESIS)
-        for name, value in (("threshold", threshold), ("relief", relief)):
-            wrong = isinstance(value, bool) or not isinstance(value, int | float)
-            if wrong or not 0 <= value <= 1:
-                msg = f"{name} is a share from 0 to 1, not {show(value)}"
-                raise InvalidTaskError(msg)
-        if not relief < threshold:
-            msg = f"relief is {relief:g}, and the threshold {threshold:g}: it is below"
+        high = _check_share("threshold", threshold)
+        low = max(0.0, high - HYSTERESIS)
+        if relief is not None:
+            low = _check_share("relief", relief)
+        if not low < high:
+            msg = f"relief is {low:g}, and has to be below the threshold, {high:g}"
             raise InvalidTaskError(msg)
         saturation = self._rt.saturation
 
         def change(_now: int) -> None:
-            saturation.threshold, saturation.relief = threshold, relief
+            saturation.threshold, saturation.relief = high, low
 
         self._rt.step(change)
 
@@ -488,6 +485,17 @@ def _refuse_more(name: str, units: int, total: int) -> NoReturn:
         most=most,
         hint=f"orch.resources.resize({{{name!r}: {needs:g}}}) makes it larger",
     )
+
+
+def _check_share(name: str, value: object) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value <= 1
+    ):
+        msg = f"{name} is a share from 0 to 1, not {show(value)}"
+        raise InvalidTaskError(msg)
+    return float(value)
 
 
 def _check_owner(owner: object) -> str:

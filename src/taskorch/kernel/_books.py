@@ -69,11 +69,11 @@ def of_quotas(alloc: Units) -> Units:
 
 
 def within_quotas(
-    kernel: KernelState, spec: Spec, request: Units, held: Units = ()
+    kernel: KernelState, spec: Spec, granted: Units, held: Units = ()
 ) -> Units:
-    """*request* of a task that holds *held*, without what its quotas do not leave it."""
+    """As much of *granted* as its quotas leave a task that holds *held*."""
     if not kernel.quotas:
-        return request
+        return granted
     most = dict(held)
     left: dict[str, int] = {}
     for pool, resource in bounds_of(kernel, subjects(spec)):
@@ -82,7 +82,7 @@ def within_quotas(
         left[resource] = min(free, left.get(resource, free))
     return tuple(
         (name, min(units, most.get(name, 0) + left.get(name, units)))
-        for name, units in request
+        for name, units in granted
     )
 
 

@@ -43,13 +43,24 @@ def contenders(
             queue.append((head.key, head.seq, bucket))
     queue.sort()
     waiting: dict[Spec, int] = {}
-    for bucket, count in _apportion([bucket for _, _, bucket in queue], slots):
+    able = [b for _, _, b in queue if not _is_bounded(b, pools)]
+    for bucket, count in _apportion(able, slots):
         kinds[bucket.spec] = bucket
         waiting[bucket.spec] = count
     return [
         _contender(kinds[spec], held.get(spec, []), waiting.get(spec, 0), pools)
         for spec in dict.fromkeys([*waiting, *held])
     ]
+
+
+def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
+    """Whether a quota keeps the tasks of *bucket* from having their least."""
+    need = dict(bucket.need)
+    return any(
+        need.get(resource, 0) > pools[pool].total - pools[pool].used
+        for pool, resource in bucket.bounds
+        if pool in pools
+    )
 
 
 def _apportion(buckets: list[Bucket], slots: int) -> list[tuple[Bucket, int]]:

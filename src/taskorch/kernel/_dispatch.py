@@ -193,8 +193,13 @@ def ask(
     if spec.elastic is None:
         return kernel.deciders.allocate(row, agent, pooled, now)
     request = in_pools(kernel, spec.resources)
-    request = _books.within_quotas(kernel, spec, request)
-    return kernel.deciders.allocate(row, agent, request, now, pooled)
+    granted, reason, keeps = kernel.deciders.allocate(row, agent, request, now, pooled)
+    if granted is None or not kernel.quotas:
+        return granted, reason, keeps
+    allowed = _books.within_quotas(kernel, spec, granted)
+    if allowed != granted and spec.elastic[2] == "all_or_nothing":
+        return None, "its quota leaves less than that", False
+    return allowed, reason, keeps
 
 
 def start(

@@ -49,7 +49,6 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     alloc = _books.without_quotas(row.alloc) if kernel.quotas else row.alloc
     held = in_pools(kernel, alloc)
     request = in_pools(kernel, bucket.spec.resources)
-    request = _books.within_quotas(kernel, bucket.spec, request, held)
     least = in_pools(kernel, bucket.need)
     try:
         granted, reason, _ = kernel.deciders.allocate(
@@ -59,6 +58,8 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         # It holds what it holds.
         note_fault(kernel, row.id, fault, now)
         return
+    if granted is not None:
+        granted = _books.within_quotas(kernel, bucket.spec, granted, held)
     if granted is None or granted == held or (only_more and _less(held, granted)):
         return
     own = tuple([pair for pair in alloc if pair not in held])
