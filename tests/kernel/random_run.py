@@ -142,7 +142,6 @@ class Run:
                     after=dice.choices(known, k=many) if known else (),
                     priority=dice.choice([0, 0, 0, 1, -1]),
                     resources=dice.choice(RESOURCES),
-                    owner=dice.choice([None, None, "ann"]),
                     requires=dice.choice(NEEDS),
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
