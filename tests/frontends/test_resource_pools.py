@@ -1,0 +1,104 @@
+"""Pools as a configuration has them."""
+
+import pytest
+
+from taskorch import Elastic, Task, TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends import resource_pools
+
+CONFIGURATION = """
+other: whatever
+# Resource Management
+resource_pools:
+  compute_units_total: 256
+  memory_mb_total: 65536
+  bandwidth_mbps_total: 10000
+  thread_pool:
+    max_threads: 128
+    allocation_strategy: "proportional_chunking"
+    adaptive_throttling: "disabled"  # prefer full utilisation until saturation
+  allocation_algorithm:
+    fallback_policy: "best_effort"
+    min_chunk:
+      compute_units: 2
+      memory_mb: 256
+      bandwidth_mbps: 100
+    audit_logging: "population_state.job_resource_ledger"
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    found = tmp_path / "orchestrator.yaml"
+    found.write_text(CONFIGURATION)
+    return found
+
+
+def test_a_configuration_is_loaded_as_it_is(path):
+    pools = resource_pools.load(path)
+    assert dict(pools.resources) == {
+        "compute_units": 256,
+        "memory_mb": 65536,
+        "bandwidth_mbps": 10000,
+        "threads": 128,
+    }
+    chunks = {"compute_units": 2, "memory_mb": 256, "bandwidth_mbps": 100}
+    assert dict(pools.allocator.chunks) == chunks
+    assert pools.fallback == "best_effort"
+
+
+def test_tasks_run_in_it(path):
+    pools = resource_pools.load(path)
+    wants = Elastic({"compute_units": 300, "memory_mb": 1000}, min={"compute_units": 2})
+    with TaskOrchestrator(resources=pools.resources, allocator=pools.allocator) as orch:
+        rigid = Task.call(pow, 2, 3, resources={"threads": 128})
+        assert orch.submit_task(rigid).result() == 8
+        elastic = Task.call(pow, 2, 3, resources=wants)
+        assert orch.submit_task(elastic).result() == 8
+
+
+def test_totals_alone_will_do():
+    pools = resource_pools.parse({"cpu_total": 4})
+    assert dict(pools.resources) == {"cpu": 4}
+    assert dict(resource_pools.parse({"thread_pool": {}}).resources) == {}
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (None, "resource_pools: a mapping is needed"),
+        ({"cpu_total": -1}, "cpu"),
+        ({"cpu_total": "four"}, "cpu"),
+        ({"cpu": 4}, "resource_pools: cpu is not known here"),
+        ({"thread_pool": 3}, "thread_pool: a mapping"),
+        ({"thread_pool": {"most": 3}}, "thread_pool: most is not known"),
+        (
+            {"thread_pool": {"adaptive_throttling": "enabled"}},
+            "adaptive_throttling is 'enabled', and disabled is known",
+        ),
+        (
+            {"allocation_algorithm": {"fallback_policy": "none"}},
+            "best_effort or all_or_nothing is known",
+        ),
+        ({"allocation_algorithm": {"chunk": {}}}, "chunk is not known"),
+        (
+            {"cpu_total": 1, "allocation_algorithm": {"min_chunk": {"cpu": 2}}},
+            "a chunk of cpu is 2, and there is 1",
+        ),
+        (
+            {"cpu_total": 1, "allocation_algorithm": {"min_chunk": {"cpu": 0}}},
+            "more than 0",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(block, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        resource_pools.parse(block)
+
+
+def test_a_file_without_the_block_is_refused(tmp_path):
+    path = tmp_path / "other.yaml"
+    for text in ("other: 1\n", "3\n"):
+        path.write_text(text)
+        with pytest.raises(InvalidTaskError, match="no block resource_pools"):
+            resource_pools.load(path)
