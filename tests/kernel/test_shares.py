@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 from tests.kernel.random_run import Run, run
 
-from taskorch.kernel import Spec, explain
+from taskorch.errors import InternalError
+from taskorch.kernel import Spec, check_invariants, explain
 from taskorch.kernel._rows import FEW
 from taskorch.model import Resources, TaskState
 
@@ -162,3 +163,62 @@ def test_an_attempt_that_waits_has_given_its_slot_back():
     machine.after(SEC)
     machine.end("ann0")
     assert share.running == 0
+
+
+def test_an_attempt_that_waits_for_its_slot_goes_before_all_owners():
+    machine = sharing(concurrency=1)
+    submit(machine, "ann", 1)
+    row, kernel = machine.row("ann0"), machine.kernel
+    kernel.yield_slot(row, 1, machine.now)
+    assert submit(machine, "ben", 2) == ["ben1"]
+    assert not kernel.reclaim_slot(row, 1, machine.now)
+    assert machine.end("ben1") == []
+    assert kernel.shares["ann"].running == 1
+    assert machine.end("ann0") == ["ben2"]
+
+
+def test_what_has_left_its_queue_is_no_hindrance():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    for kind in ("one", "two"):
+        submit(machine, "ann", 1, name=kind, type=kind)
+    submit(machine, "ann", 1, name="three", type="two", priority=5)
+    machine.cancel("one1")
+    machine.cancel("three3")
+    assert machine.end("ben0") == ["two2"]
+
+
+def test_what_takes_long_to_stop_is_held_for_its_owner():
+    machine = sharing(concurrency=2)
+    submit(machine, "ann", 1)
+    row, share = machine.row("ann0"), machine.kernel.shares["ann"]
+    machine.cancel("ann0")
+    machine.kernel.give_up(row, machine.now)
+    check_invariants(machine.kernel)
+    assert (row.state, share.running) == (TaskState.CANCELLED, 1)
+    machine.end("ann0", "stopped", attempt=1)
+    assert share.running == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda share: setattr(share, "running", 3), "ann has 1 slots, not 3"),
+        (lambda share: share.held.update(cpu=7), "ann holds 1000000 cpu, not 7"),
+        (lambda share: setattr(share, "entry", None), "ann may have something to st"),
+    ],
+)
+def test_what_does_not_add_up_is_found(spoil, said):
+    machine = sharing(concurrency=1, pools=Resources(cpu=4))
+    submit(machine, "ann", 2, resources=Resources(cpu=1))
+    spoil(machine.kernel.shares["ann"])
+    with pytest.raises(InternalError, match=said):
+        check_invariants(machine.kernel)
+
+
+def test_what_has_no_owner_is_named_too():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 2)
+    submit(machine, None, 1, name="nobody")
+    said = explain(machine.kernel, machine.row("ben1"), machine.now, whole=True)
+    assert "than what has no owner, whose tasks come first" in said.order
