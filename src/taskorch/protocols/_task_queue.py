@@ -70,6 +70,8 @@ class TaskQueue(Protocol):
            it never changes while the task waits, except by `set_priority`.
         2. Keys can be compared with each other: a total order.
         3. It changes none of its arguments.
+        4. A standing is a number, and follows from the owner and the sizes of the pools
+           only: it is kept while these are the same, whatever the time.
     """
 
     def order(self, task: Task, context: Context) -> Order:

@@ -11,8 +11,8 @@ Tools for the tests of those who use taskorch.
 2. `explore`, `find_failure`: random worlds from a seed, and the few things that make
    one of them fail.
 3. `taskorch.testing.laws`: whether a class of yours keeps the laws of its protocol.
-4. `make_task`, `make_agent`, `make_pool`, `make_context`, `make_failure`: what a policy
-   is asked about, made by hand.
+4. `make_task`, `make_agent`, `make_pool`, `make_owner`, `make_context`, `make_failure`:
+   what a policy is asked about, made by hand.
 5. `event`, `matching`, `assert_events`, `capture_events`: what has happened.
 6. `for_every_crash_point`, `crash_at`: kill a process that writes a journal, for real.
 7. `taskorch.testing.strategies`: for hypothesis. `taskorch.testing.pytest_plugin`:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from taskorch.testing._builders import make_agent as make_agent
     from taskorch.testing._builders import make_context as make_context
     from taskorch.testing._builders import make_failure as make_failure
+    from taskorch.testing._builders import make_owner as make_owner
     from taskorch.testing._builders import make_pool as make_pool
     from taskorch.testing._builders import make_task as make_task
     from taskorch.testing._capture import Capture as Capture
@@ -64,6 +65,7 @@ _WHERE = {
         "make_agent",
         "make_context",
         "make_failure",
+        "make_owner",
         "make_pool",
         "make_task",
     ),
@@ -115,6 +117,7 @@ __all__ = (
     "make_agent",
     "make_context",
     "make_failure",
+    "make_owner",
     "make_pool",
     "make_task",
     "matching",

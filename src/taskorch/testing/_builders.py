@@ -21,7 +21,14 @@ import attrs
 
 from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
 from taskorch.policies._words import count
-from taskorch.protocols import AgentView, Contender, Context, Failure, PoolView
+from taskorch.protocols import (
+    AgentView,
+    Contender,
+    Context,
+    Failure,
+    OwnerView,
+    PoolView,
+)
 
 #: How well an agent has done: at everything, by type of task, or as a function of it.
 Record: TypeAlias = (
@@ -80,6 +87,38 @@ def make_pool(name: str, total: float, free: float | None = None) -> PoolView:
         free: How much nobody holds; None is all of it.
     """
     return _Pool(name, total, total if free is None else free)
+
+
+def make_owner(
+    name: str | None = None,
+    running: int = 0,
+    queued: int = 0,
+    held: Resources = NO_RESOURCES,
+    wanted: Resources | None = None,
+    share: float = 0.0,
+    demand: float | None = None,
+) -> OwnerView:
+    """
+    An owner as a policy sees it.
+
+    Args:
+        name: Its name; None: of all tasks without an owner.
+        running: Slots that its attempts take.
+        queued: Its tasks that wait.
+        held: What is held for it.
+        wanted: That, and what its queued tasks ask for; None: they ask for nothing.
+        share: Its dominant share.
+        demand: As *share*, of what it holds and wants; None: as much.
+    """
+    return _Owner(
+        name,
+        running,
+        queued,
+        held,
+        held if wanted is None else wanted,
+        share,
+        share if demand is None else demand,
+    )
 
 
 def make_context(
@@ -204,6 +243,20 @@ class _Pool:
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.free:,.15g} of {self.total:,.15g} free>"
+
+
+@attrs.frozen(repr=False)
+class _Owner:
+    name: str | None
+    running: int
+    queued: int
+    held: Resources
+    wanted: Resources
+    share: float
+    demand: float
+
+    def __repr__(self) -> str:
+        return f"<owner {self.name}: {self.share:g} of {self.demand:g}>"
 
 
 @attrs.frozen(repr=False)

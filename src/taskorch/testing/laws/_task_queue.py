@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any, Final
@@ -10,12 +11,13 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds
-from taskorch.protocols import Admission, Order, TaskQueue
+from taskorch.protocols import Admission, Order, OwnerView, TaskQueue
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
     Tasks,
     World,
     agent_source,
+    some_owner,
     some_world,
     task_source,
 )
@@ -42,6 +44,9 @@ def check_task_queue(
     - 2: the keys of a few tasks, submitted at several times, are compared, each with
       each, and all must be of one shape: numbers, texts, or tuples that are alike.
 
+    - 4: owners of all sorts are asked about, each again after the others, and at
+      another time.
+
     Args:
         queue: The queue, or what makes one.
         seed: Of the questions.
@@ -61,6 +66,8 @@ def check_task_queue(
         for world in worlds:
             _admit(case, asked, world)
         _check_comparable(case, list(zip(worlds, orders, strict=True)))
+        if hasattr(asked, "standing"):
+            _check_standings(case, asked, worlds)
         for world, order in zip(worlds, orders, strict=True):
             around = some_world(case.random, draw, draw_agents)
             other = attrs.evolve(around, task=world.task, now=world.now)
@@ -89,6 +96,29 @@ def _admit(case: Case, queue: TaskQueue, world: World) -> None:
     case.form(answer, admitted=bool, reason=str, reusable=bool | type)
     if answer.max_age is not None and not _is_duration(answer.max_age):
         case.malformed(Admission, answer)
+
+
+def _check_standings(case: Case, queue: Any, worlds: list[World]) -> None:
+    owners = [some_owner(case.random) for _ in worlds]
+    found = [
+        _standing(case, queue, owner, world)
+        for owner, world in zip(owners, worlds, strict=True)
+    ]
+    others = reversed(worlds)
+    for owner, standing, world, other in zip(
+        owners, found, worlds, others, strict=True
+    ):
+        around = attrs.evolve(other.later(60.0), pools=world.pools)
+        again = _standing(case, queue, owner, around)
+        did = f"For {owner!r} it answered {brief(standing)}, and later {brief(again)}."
+        case.expect(again == standing, 4, did)
+
+
+def _standing(case: Case, queue: Any, owner: OwnerView, world: World) -> Any:
+    found: Any = case.ask(queue.standing, object, owner=owner, context=world.context())
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    case.expect(is_number and not math.isnan(found), 4, f"It answered {brief(found)}.")
+    return found
 
 
 def _key(order: Order, world: World) -> Any:

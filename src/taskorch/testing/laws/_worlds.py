@@ -18,8 +18,19 @@ from taskorch.model import (
     TaskState,
 )
 from taskorch.model._limits import MAX_AMOUNT, MAX_PRIORITY
-from taskorch.protocols import AgentView, Contender, Context, PoolView
-from taskorch.testing._builders import make_agent, make_context, make_pool
+from taskorch.protocols import (
+    AgentView,
+    Contender,
+    Context,
+    OwnerView,
+    PoolView,
+)
+from taskorch.testing._builders import (
+    make_agent,
+    make_context,
+    make_owner,
+    make_pool,
+)
 
 #: What tasks to ask about: these, or what this makes of a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
@@ -142,6 +153,21 @@ def busier(random: Random, agent: AgentView) -> AgentView:
 
 
 # ------------------------------------------------------------------------- tasks
+
+
+def some_owner(random: Random) -> OwnerView:
+    """Somebody whose tasks wait, and for whom something may be held."""
+    names = random.sample(_RESOURCES, random.randint(0, 2))
+    held = Resources.from_units(tuple((name, _MILLION) for name in sorted(names)))
+    share = random.choice((0.0, 0.25, random.random(), 1.0))
+    return make_owner(
+        random.choice((None, *_NAMES)),
+        running=random.randint(0, 9),
+        queued=random.randint(1, 99),
+        held=held,
+        share=share,
+        demand=share + random.random(),
+    )
 
 
 def some_task(random: Random) -> Task:

@@ -136,6 +136,31 @@ class NotesTheAdmission(Right):
         return super().admit(task, context)
 
 
+class Shares(Right):
+    def standing(self, owner, context):
+        return owner.share
+
+
+class StandsByTheTime(Shares):
+    def standing(self, owner, context):
+        return context.now
+
+
+class StandsByTheQueue(Shares):
+    def standing(self, owner, context):
+        return owner.share / (1 + context.view.queued)
+
+
+class StandsNowhere(Shares):
+    def standing(self, owner, context):
+        return owner.name
+
+
+class HasNoStanding(Shares):
+    def standing(self, owner, context):
+        return math.nan
+
+
 PLANTED = {
     0: (
         AnswersAKey,
@@ -148,11 +173,12 @@ PLANTED = {
     1: (Counts, LooksAtTheQueue, LooksAtTheAgents, DrawsLots, DrawsOtherLots),
     2: (MixesNumbersAndTexts, MixesLengths, HasNoNumber, GoesRound),
     3: (RaisesThePriority, NotesTheAdmission),
+    4: (StandsByTheTime, StandsByTheQueue, StandsNowhere, HasNoStanding),
 }
 
 
 @EXAMPLES
-@pytest.mark.parametrize("made", [Right, Ages])
+@pytest.mark.parametrize("made", [Right, Ages, Shares])
 def test_a_right_one_passes(made, examples):
     check_task_queue(made(), examples=examples)
     check_task_queue(made, seed=1, examples=examples // 4)
