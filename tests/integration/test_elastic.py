@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from threading import Event
+from time import sleep
 
 import pytest
 
@@ -142,6 +143,37 @@ def test_a_coroutine_shrinks_at_its_checkpoint(tmp_path, durable):
         return meeting.seen
 
     assert asyncio.run(main()) == [8, 4, 4]
+
+
+def shrinks_elsewhere(folder):
+    context = current_context()
+    held = [context.allocation["cpu"]]
+    (folder / "began").touch()
+    while not (folder / "go").exists():
+        sleep(0.01)
+    context.checkpoint()
+    held.append(context.allocation["cpu"])
+    (folder / "shrunk").touch()
+    return held
+
+
+def test_a_task_in_a_worker_process_shrinks_at_its_checkpoint(tmp_path):
+    second = Worker()
+    with orchestrator() as orch:
+        wants = elastic()
+        far = Task.call(
+            shrinks_elsewhere, tmp_path, executor="process", resources=wants
+        )
+        one = orch.submit_task(far)
+        while not (tmp_path / "began").exists():
+            sleep(0.01)
+        two = orch.submit_task(call(second, "two"))
+        (tmp_path / "go").touch()
+        assert second.began.wait(WAIT)
+        assert one.result(WAIT) == [8, 4]
+        second.go.set()
+        second.end.set()
+        assert two.result(WAIT)[0] == 4
 
 
 def kept():

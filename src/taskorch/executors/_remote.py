@@ -35,8 +35,8 @@ class Link(Protocol):
         """Have *what* done with *value* there: see `Attempt.told`; nobody answers."""
         ...
 
-    def ask(self, what: str, task: tuple[str, int], value: Any) -> None:
-        """As `tell`, and wait until it is done; raises what it raised there."""
+    def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
+        """As `tell`, and wait for what it returned; raises what it raised there."""
         ...
 
 

@@ -87,7 +87,7 @@ class Attempt(Protocol):
         """
         ...
 
-    def told(self, what: str, value: Any) -> None:
+    def told(self, what: str, value: Any) -> Any:
         """
         In another process, its function has called a method of its context.
 
@@ -95,6 +95,10 @@ class Attempt(Protocol):
             what: `"progress"` or `"checkpoint"`. A checkpoint returns once it is kept:
                 call it where others need not wait.
             value: What the method was given.
+
+        Returns:
+            What that process is to know: of a checkpoint, what the attempt holds from
+            now on.
 
         Raises:
             Exception: What the method is to raise there, such as an

@@ -193,11 +193,13 @@ class Attempt:
         context.trace = trace_of(self._rt, *self)
         return remote_call(call_with, (context, fn, args, kwargs))
 
-    def told(self, what: str, value: Any) -> None:
+    def told(self, what: str, value: Any) -> Any:
         if what == "progress":
             self._rt.progress(self._work, self.number, value)
-        else:
-            context_of(self._work, self.number)._checkpoint(value)
+            return None
+        context = context_of(self._work, self.number)
+        context._checkpoint(value)
+        return context.allocation.units
 
     # -- what came of it -----------------------------------------------------------
 

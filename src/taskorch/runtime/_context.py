@@ -244,7 +244,7 @@ class AttemptContext:
             self.attempt,
             self.fence,
             dict(self.results) if self._work._above else {},
-            self._row.alloc,
+            without_quotas(self._row.alloc),
             self.restored,
             self.time_left,
             in_workflow=self.workflow is not None,
@@ -311,7 +311,7 @@ class RemoteContext:
 
     @property
     def allocation(self) -> Resources:
-        """See `TaskContext.allocation`."""
+        """See `TaskContext.allocation`: as of its start, or its last checkpoint."""
         return Resources.from_units(self._held)
 
     @property
@@ -346,7 +346,8 @@ class RemoteContext:
         """See `TaskContext.checkpoint`; only from worker processes of ours."""
         if HERE.link is None:
             self._refuse("checkpoint()")
-        HERE.link.ask("checkpoint", (self.task_id, self.attempt), state)
+        task = self.task_id, self.attempt
+        self._held = HERE.link.ask("checkpoint", task, state)
         self.restored = state
 
     def _refuse(self, what: str, hint: str = "return what you have to say") -> NoReturn:

@@ -65,25 +65,27 @@ class Telling:
 
     def _do(self) -> None:
         error: BaseException | None = None
+        told: object = None
         try:
             if self._attempt is None:
                 error = AttemptInterrupted("its attempt is over")
             else:
-                self._attempt.told(self._what, pickle.loads(self._data))  # noqa: S301
+                value = pickle.loads(self._data)  # noqa: S301 - ours
+                told = self._attempt.told(self._what, value)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
         if self._number is not None:
-            self._answer(error)
+            self._answer(error, told)
         elif error is not None and self._attempt is not None:
             name = visible(self._attempt.task_id)
             _log.warning("%s() of task %s: %s", self._what, name, visible(str(error)))
 
-    def _answer(self, error: BaseException | None) -> None:
+    def _answer(self, error: BaseException | None, told: object = None) -> None:
         try:
-            answer = pickle.dumps((self._number, error))
+            answer = pickle.dumps((self._number, error, told))
             pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
         except Exception:  # noqa: BLE001 - a class of the user's
-            answer = pickle.dumps((self._number, RuntimeError(str(error))))
+            answer = pickle.dumps((self._number, RuntimeError(str(error)), None))
         self._worker.send(_wire.ANSWER, answer)
 
 

@@ -201,8 +201,8 @@ class _Worker:
             if kind == _wire.STOP:
                 self._stopped = body
             elif kind == _wire.ANSWER:
-                number, error = pickle.loads(body)  # noqa: S301 - from our parent
-                self._answers[number] = (error,)
+                number, *answer = pickle.loads(body)  # noqa: S301 - from our parent
+                self._answers[number] = answer
             else:
                 self._calls.append(body)
 
@@ -233,12 +233,13 @@ class _Worker:
     def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
         self._send(_wire.TOLD, _sendable(what, task, None, value))
 
-    def ask(self, what: str, task: tuple[str, int], value: Any) -> None:
+    def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
         number = next(self._questions)
         self._send(_wire.TOLD, _sendable(what, task, number, value))
-        (error,) = self._await(lambda: self._answers.pop(number, None))
+        error, told = self._await(lambda: self._answers.pop(number, None))
         if error is not None:
             raise error
+        return told
 
     def log(self, record: bytes) -> None:
         """Hand a record up, pickled."""
