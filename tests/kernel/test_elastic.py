@@ -91,6 +91,12 @@ def cpus(machine):
     }
 
 
+def all_at_checkpoints(machine):
+    """All that run are at one: from now on they learn what they hold."""
+    for name in machine.running():
+        machine.checkpoint(name)
+
+
 def elastic(cpu=16, least=None, **options):
     return Elastic(
         {"cpu": cpu}, min=None if least is None else {"cpu": least}, **options
@@ -243,6 +249,7 @@ def test_grants_grow_when_nobody_who_waits_could_use_it():
     machine.submit("hold", resources=Resources(cpu=16))
     machine.submit_all("a", "b", "c", resources=elastic())
     machine.end("hold")
+    all_at_checkpoints(machine)
     assert cpus(machine) == {"a": 6, "b": 5, "c": 5}
 
     machine.end("c")
@@ -257,12 +264,31 @@ def test_one_who_waits_comes_before_one_who_runs():
     machine.submit("hold", resources=Resources(cpu=12))
     machine.submit("a", resources=elastic())
     machine.submit("r", resources=Resources(cpu=12))
+    all_at_checkpoints(machine)
     assert cpus(machine) == {"hold": 12, "a": 4}
 
     assert machine.end("hold") == ["r"]
     assert cpus(machine) == {"a": 4, "r": 12}
     machine.end("r")
     assert cpus(machine) == {"a": 16}
+
+
+def test_who_never_comes_to_a_checkpoint_keeps_what_it_began_with():
+    """It would not give back what it got, and may not even know of it."""
+    machine = machine_of()
+    machine.submit("hold", resources=Resources(cpu=8))
+    machine.submit_all("a", "b", resources=elastic())
+    machine.checkpoint("a")
+    machine.end("hold")
+    assert cpus(machine) == {"a": 8, "b": 4}
+    machine.end("a")
+    assert cpus(machine) == {"b": 4}
+
+    machine.checkpoint("b")
+    assert cpus(machine) == {"b": 16}
+    # With other options it is still the same attempt.
+    machine.change("b", resources=elastic(12))
+    assert list(machine.kernel.holders.values()) == [True]
 
 
 def test_what_leaves_the_queue_leaves_its_part_to_the_others():
@@ -319,6 +345,7 @@ def test_nothing_grows_while_nothing_may_start():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=12))
     machine.submit("a", resources=elastic())
+    machine.checkpoint("a")
     machine.kernel.pause()
     machine.end("hold")
     assert cpus(machine) == {"a": 4}
@@ -331,7 +358,8 @@ def test_nothing_grows_while_nothing_may_start():
 def test_a_pool_that_grows_lets_grants_grow_and_one_that_shrinks_takes_nothing():
     machine = machine_of(cpu=8)
     machine.submit_all("a", "b", resources=elastic())
-    machine.checkpoint("a")
+    all_at_checkpoints(machine)
+    machine.checkpoint("b")
     assert cpus(machine) == {"a": 4, "b": 4}
 
     machine.do(ChangePools((("cpu", 12 * MILLION),)))

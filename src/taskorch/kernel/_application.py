@@ -121,7 +121,7 @@ def begin(
         row.alloc = alloc
         _books.acquire(kernel, agent, alloc)
         if row.bucket.spec.elastic is not None:
-            kernel.holders[row] = None
+            kernel.holders[row] = False
     if (
         row.extra is not None
         or row.bucket.spec.timeout_ns is not None
@@ -146,9 +146,9 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
 
 def _hold(kernel: KernelState, row: TaskRow) -> None:
     """*row* has another bucket: what it holds may be elastic now, or rigid."""
-    kernel.holders.pop(row, None)
+    learns = kernel.holders.pop(row, False)
     if row.bucket.spec.elastic is not None and row.alloc:
-        kernel.holders[row] = None
+        kernel.holders[row] = learns
 
 
 def is_under_way(row: TaskRow) -> bool:

@@ -1,4 +1,9 @@
-"""What running attempts hold of elastic requests: it grows, and it shrinks."""
+"""
+What running attempts hold of elastic requests: it grows, and it shrinks.
+
+Both from the first checkpoint on. Who never comes to one would not give back what it
+got, or, as a program, would not even know of it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +25,15 @@ _RUNNING: Final = TaskState.RUNNING
 def grow(kernel: KernelState, now: int) -> None:
     """Let running attempts have what has come free, and nobody who waits could use."""
     kernel.growing = False
-    for row in list(kernel.holders):
-        if _could_use_more(kernel, row):
+    for row, learns in list(kernel.holders.items()):
+        if learns and _could_use_more(kernel, row):
             _review(kernel, row, now, only_more=True)
 
 
 def adjust(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> None:
     """The attempt of *row* is at a checkpoint: from now on it holds its share."""
     if row in kernel.holders and row.attempt == attempt and row.state is _RUNNING:
+        kernel.holders[row] = True
         _review(kernel, row, now, only_more=False)
 
 

@@ -280,8 +280,9 @@ class KernelState:
         self.buckets: dict[Spec, Bucket] = {}
         #: Those of elastic requests.
         self.elastic: dict[Bucket, None] = {}
-        #: The tasks whose attempts hold what was granted of such requests.
-        self.holders: dict[TaskRow, None] = {}
+        #: The tasks whose attempts hold what was granted of such requests, each with
+        #: whether it has come to a checkpoint: then it learns what it holds.
+        self.holders: dict[TaskRow, bool] = {}
         #: Something has come free that these may use.
         self.growing: bool = False
         self.bucket_no: int = 0

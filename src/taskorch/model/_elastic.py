@@ -31,9 +31,10 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
 
     It is granted in whole chunks, whose sizes are the allocator's, between its least
     and all of it. While others contend, each has a share in proportion to its weight
-    and its request. A grant grows when resources come free that nobody who waits could
-    use, and shrinks to its share at the task's next checkpoint: `context.allocation`
-    says at any time what it is. An allocator that knows no chunks grants it whole.
+    and its request. A grant shrinks to its share at the task's next checkpoint. From
+    the first one on it grows when resources come free that nobody who waits could use:
+    `context.allocation` says at any time what it is. An allocator that knows no chunks
+    grants it whole.
 
     Args:
         resources: All that it could use.

@@ -72,8 +72,9 @@ class ResourceAllocator(Protocol):
     the request names, rounded up to whole ones. What that does not name is granted
     whole; without it, so is every elastic request.
 
-    About an elastic request it is asked again while the task runs: when resources come
-    free (then only a larger grant counts) and at each of its checkpoints.
+    About an elastic request it is asked again while the task runs: at each of its
+    checkpoints and, after the first, when resources come free: then only a larger grant
+    counts.
 
     Laws:
         1. A grant never exceeds what is free in any pool, and what is held already.

@@ -178,7 +178,8 @@ class AttemptContext:
         """
         What the attempt holds; of an elastic request, now.
 
-        That grows when resources come free, and shrinks only in `checkpoint`.
+        That shrinks only in `checkpoint`, and grows, from the first one on, when
+        resources come free.
         """
         return Resources.from_units(without_quotas(self._row.alloc))
 
