@@ -179,6 +179,7 @@ def test_an_elastic_task_begins_and_grows_within_its_quota():
     machine = machine_of(cpu=16)
     machine.change_quotas(Quota(type="call", resources={"cpu": 6}))
     assert machine.submit("a", resources=elastic(16, 4)) == ["a"]
+    machine.checkpoint("a")
     assert cpus(machine) == {"a": 6}
     assert machine.submit("b", resources=elastic(16, 4)) == []
     # Of another type: "b" cannot start, and so does not contend with it.
@@ -212,6 +213,7 @@ def test_a_grant_that_changes_counts_in_the_quota_of_its_owner_too():
     machine.end("a")
     assert cpus(machine) == {"rigid": 1}
     machine.submit("b", owner="ann", resources=elastic(8, 1))
+    machine.checkpoint("b")
     assert cpus(machine) == {"rigid": 1, "b": 7}
     machine.end("rigid")
     assert cpus(machine) == {"b": 8}

@@ -61,6 +61,8 @@ def made(cls):
         return cls(int, ("1",), {"base": 10})
     if cls is model.Wait:
         return cls("x", 3.0)
+    if cls is model.Quota:
+        return cls(type="x", max_parallel=3)
     if cls is taskorch.Resources:
         return cls(cpu=1, gpu=2)
     where = vars(sys.modules[cls.__module__]) | {"Path": Path}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import AGING_SECONDS
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.policies._queue import PriorityQueue
 from taskorch.protocols import Context, OwnerView
@@ -61,7 +61,7 @@ class FairShareQueue(PriorityQueue):
         max_age: float | timedelta | None = None,
     ) -> None:
         super().__init__(aging, max_queued, max_age)
-        self.weights: Mapping[str | None, float] = MappingProxyType(_checked(weights))
+        self.weights: Mapping[str | None, float] = ReadOnly(_checked(weights))
         self.by_demand = by_demand
 
     def standing(

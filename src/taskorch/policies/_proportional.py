@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, to_units
+from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
 from taskorch.policies._shares import Amounts, Claim, Share, divide, fitting
 from taskorch.policies._words import amount, count
@@ -22,9 +22,7 @@ from taskorch.protocols import (
 _SCALE: Final = 1_000_000
 _UNBOUNDED: Final = 1 << 62
 #: The pieces in which the usual resources are divided.
-DEFAULT_CHUNKS: Final[Mapping[str, float]] = MappingProxyType(
-    {"cpu": 1.0, "memory_mb": 256.0}
-)
+DEFAULT_CHUNKS: Final[Mapping[str, float]] = ReadOnly({"cpu": 1.0, "memory_mb": 256.0})
 
 
 class ProportionalAllocator:
@@ -62,7 +60,7 @@ class ProportionalAllocator:
             msg = f"chunks: a mapping of resources to sizes, not {chunks!r}"
             raise InvalidTaskError(msg, hint="chunks={'cpu': 2, 'memory_mb': 256}")
         else:
-            chunks = MappingProxyType(dict(chunks))
+            chunks = ReadOnly(dict(chunks))
         self.chunks: Mapping[str, float] = chunks
         #: In millionths.
         self._chunks = {name: to_units(name, size) for name, size in chunks.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.model._limits import AGING_SECONDS, MAX_SECONDS
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.policies._queue import PriorityQueue
 from taskorch.protocols import Context, Order
@@ -52,7 +52,7 @@ class ScoreQueue(PriorityQueue):
         max_age: float | timedelta | None = None,
     ) -> None:
         super().__init__(aging, max_queued, max_age)
-        self.weights: Mapping[str, float] = MappingProxyType(_checked(weights))
+        self.weights: Mapping[str, float] = ReadOnly(_checked(weights))
         #: The most by which the scores of two tasks of one priority differ, in seconds.
         self.spread: float = math.fsum(map(abs, self.weights.values()))
 
@@ -82,7 +82,7 @@ class ScoreQueue(PriorityQueue):
         )
 
 
-_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_NOTHING: Final[Mapping[str, object]] = ReadOnly({})
 
 
 def _checked(weights: object) -> dict[str, float]:

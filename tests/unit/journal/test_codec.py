@@ -171,6 +171,9 @@ BY_TYPE = {
     "tuple[str, ...]": id_lists,
     "tuple[str, ...] | None": st.none() | id_lists,
     "tuple[tuple[str, str], ...]": pairs,
+    "tuple[tuple[str, str, Units], ...]": st.lists(
+        st.tuples(texts, texts, units), max_size=2
+    ).map(tuple),
     "tuple[Units, int, str] | None": st.none()
     | st.tuples(units, st.integers(1), st.sampled_from(["best_effort", "x"])),
     "tuple[str | None, int | None, bool] | None": st.none()

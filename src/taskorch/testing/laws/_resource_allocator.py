@@ -29,6 +29,8 @@ from taskorch.testing.laws._worlds import (
 
 #: How often a request is repeated while all that it needs is free.
 _TIMES: Final = 50
+#: Seconds that all questions of a case take at the most.
+_DAYS: Final = 4 * 86_400.0
 _MILLION: Final = 1_000_000
 _RIGID: Final = "it is rigid: it grants all of what fits and nothing of what does not."
 
@@ -62,8 +64,12 @@ def check_resource_allocator(
     """
     make, draw = maker(allocator, ResourceAllocator), task_source(tasks)
     draw_agents = agent_source(agents, ready=True)
+    now = 0.0
     for case in cases(ResourceAllocator, "check_resource_allocator", seed, examples, 4):
         world = some_world(case.random, draw, draw_agents)
+        # The clock of one object never goes back, and a case takes days.
+        world = attrs.evolve(world, now=max(now, world.now))
+        now = world.now + _DAYS
         asked = make()
         wanted = world.task.resources
         granted = _ask(case, asked, wanted, world)
