@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
+from operator import add, le
 from typing import Final, NamedTuple, TypeAlias
 
 #: An amount of each pool, in whole millionths.
@@ -25,8 +26,6 @@ Amounts: TypeAlias = tuple[int, ...]
 _BITS: Final = 160
 _REST: Final = 32
 _HALF: Final = 1 << (_BITS - _REST - 1)
-#: A part of a request, likewise.
-_PART: Final = 1 << 64
 #: A level that is never reached.
 _NEVER: Final = 1 << (2 * _BITS)
 
@@ -120,12 +119,12 @@ class _Filling:
         #: the others grow.
         self._rest = left
         self._rate = [0] * len(there)
-        #: By pool, who could use more of it; by claim, where it grows now.
-        self._users: list[list[int]] = [[] for _ in there]
+        #: By claim, where it grows now.
         self._growing: list[list[int]] = [[] for _ in claims]
         #: By pool, the level at which it is used up; and the lowest of these.
         self._limits: list[int] = [_NEVER] * len(there)
         self._limit = _NEVER
+        self._used_up: set[int] = set()
 
     def fill(self) -> None:
         """Raise the level until nothing grows any more."""
@@ -135,10 +134,12 @@ class _Filling:
                 self._use_up(self._limits.index(self._limit))
             if self._done[number]:
                 continue
-            if pool < every:
-                self._grow(number, pool)
-            else:
+            if pool == every:
                 self._complete(number)
+            elif pool in self._used_up:
+                self._stop(number, pool, level)
+            else:
+                self._grow(number, pool)
 
     def _events(self, every: int) -> list[tuple[int, int, int]]:
         """When a claim has more than its least of a pool, and when all of *every*."""
@@ -148,7 +149,6 @@ class _Filling:
                 continue
             for pool, need in enumerate(wanted):
                 if need > least[pool]:
-                    self._users[pool].append(number)
                     level = (least[pool] << _BITS) // (weight * need)
                     events.append((level, number, pool))
             events.append(((1 << _BITS) // weight, number, every))
@@ -176,23 +176,26 @@ class _Filling:
             self._look(pool)
 
     def _use_up(self, pool: int) -> None:
-        """Nothing is left of *pool*: it stops all that could use more of it."""
+        """Nothing is left of *pool*: it stops all that grow there."""
         level = self._limits[pool]
-        rest, rate = self._rest, self._rate
-        for number in self._users[pool]:
-            if self._done[number]:
-                continue
-            self._done[number] = True
-            self.stopped_by[number], self.stopped_at[number] = pool, level
-            wanted, least, weight, _ = self._claims[number]
-            count, amounts = self._counts[number], self.amounts[number]
-            for other in self._growing[number]:
-                speed = weight * wanted[other]
-                amount = max(least[other], (level * speed + _HALF) >> _BITS)
-                amounts[other] = amount
-                rest[other] -= count * amount
-                rate[other] -= count * speed
-        for other in range(len(rest)):
+        self._used_up.add(pool)
+        for number, grows in enumerate(self._growing):
+            # Whose least is more than its part so far still grows in the other pools.
+            if pool in grows and not self._done[number]:
+                self._stop(number, pool, level)
+
+    def _stop(self, number: int, pool: int, level: int) -> None:
+        """The claim could use more of *pool* from *level* on, and there is none."""
+        self._done[number] = True
+        self.stopped_by[number], self.stopped_at[number] = pool, level
+        wanted, least, weight, _ = self._claims[number]
+        count, amounts = self._counts[number], self.amounts[number]
+        for other in self._growing[number]:
+            speed = weight * wanted[other]
+            amount = max(least[other], (level * speed + _HALF) >> _BITS)
+            amounts[other] = amount
+            self._rest[other] -= count * amount
+            self._rate[other] -= count * speed
             self._look(other)
 
     def _look(self, pool: int) -> None:
@@ -237,9 +240,9 @@ def _cut(
         more = _step(claim, amounts, by, chunks)
         fits = _fits(left, count, amounts, more)
         if not fits:
-            # Perhaps the least of one pool is more than its part of the others.
-            more = _step(claim, amounts, _behind(claim, amounts), chunks)
-            fits = _fits(left, count, amounts, more)
+            # A chunk of that pool is more than is left: of others it may use some.
+            more = _topped_up(claim, amounts, left, chunks)
+            fits = int(more != amounts)
         if fits < count:
             shares[number].append(Share(amounts, count - fits))
         if fits:
@@ -266,13 +269,14 @@ def _fits(left: list[int], count: int, before: Amounts, after: Amounts) -> int:
     return count
 
 
-def _behind(claim: Claim, amounts: Amounts) -> int:
-    """The pool of which it has the smallest part of what it asks for."""
-    parts = [
-        (amount * _PART // need if need else _PART, pool)
-        for pool, (amount, need) in enumerate(zip(amounts, claim.wanted, strict=True))
-    ]
-    return min(parts)[1]
+def _topped_up(
+    claim: Claim, amounts: Amounts, left: list[int], chunks: Amounts
+) -> Amounts:
+    """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
+    room = tuple(map(add, amounts, left))
+    more = fitting(claim, room, chunks)
+    assert more is not None  # noqa: S101 - it has its least
+    return more if all(map(le, amounts, more)) else amounts
 
 
 def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:

@@ -161,6 +161,28 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
 
 
 @given(divisions())
+@example(
+    # The least of the last is more than its part of the third pool, which is used up.
+    (
+        *((4, 5, 7), (1, 1, 1)),
+        (
+            Claim((1, 1, 1), (1, 1, 1)),
+            Claim((1, 1, 2), (1, 1, 1)),
+            Claim((2, 4, 6), (1, 1, 5)),
+        ),
+    )
+)
+@example(
+    # What is left of the second pool is less than a chunk.
+    (
+        *((10, 10), (1, 3)),
+        (
+            Claim((8, 5), (1, 3)),
+            Claim((1, 1), (1, 1), times=3),
+            Claim((1, 5), (1, 3)),
+        ),
+    )
+)
 def test_nothing_is_left_that_one_of_them_could_use(division):
     there, chunks, claims = division
     shares = divide(there, chunks, claims)
