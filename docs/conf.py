@@ -56,6 +56,7 @@ PACKAGES = {
     "taskorch.events": "Events, as classes",
     "taskorch.errors": "Errors",
     "taskorch.journal": "Journals",
+    "taskorch.reading": "Journals, read by others",
     "taskorch.logs": "Logs",
     "taskorch.telemetry": "Telemetry",
     "taskorch.testing": "Testing",

@@ -17,6 +17,7 @@ from tests.kernel.random_run import Run
 from taskorch.errors import InternalError
 from taskorch.events import (
     CATALOGUE,
+    TASK_ID,
     TaskBlocked,
     TaskCompleted,
     TaskEvent,
@@ -36,6 +37,7 @@ from taskorch.kernel import (
     fold,
     recover,
     take_snapshot,
+    without_tasks,
 )
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._timers import LEASE, RETAINED, is_alive
@@ -307,6 +309,24 @@ def test_a_child_of_a_failed_parent_that_has_left_memory_is_blocked():
     assert "parent" not in short.tasks
     assert [short.row(name).state for name in ("child", "late")] == [S.BLOCKED] * 2
     assert row_extra(short.row("late")).roots == ("parent",)
+
+
+def test_what_has_ended_can_be_left_out_of_a_snapshot_and_counts_all_the_same():
+    """Its facts are gone; of the others, all is as it was."""
+    machine = Machine()
+    for name in ("gone", "kept", "also gone"):
+        machine.submit(name)
+        machine.end(name)
+    machine.submit("late", after=["kept"])
+    state = take_snapshot(machine.kernel, machine.now)
+    ids = {"gone", "also gone"}
+    gone = {(name,) for name in ids}
+    facts = [fact for fact, _ in machine.sink if fact[TASK_ID:][:1] not in gone]
+    short = restored(machine, without_tasks(state, ids), facts)
+    assert list(short.tasks) == ["kept", "late"]
+    assert short.completed == machine.kernel.completed == 3
+    assert sums(short)[:3] == sums(machine.kernel)[:3]
+    assert set(state["tasks"]) == {*ids, "kept", "late"}
 
 
 def run_again(m):
