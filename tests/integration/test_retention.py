@@ -344,3 +344,12 @@ def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatc
     assert len(ids(path)) == (50 if point in ("forget", "rests") else 20)
     many(path, 1, start=100)
     assert SqliteJournal(path).verify()
+
+
+def test_a_reader_forgets_what_has_left_the_journal(tmp_path):
+    path = tmp_path / "runs.db"
+    many(path, 5)
+    reader = JournalReader(path)
+    assert len(list(reader.tasks())) == 5
+    pruned(path, Retention(most=2))
+    assert len(list(reader.tasks())) == 2

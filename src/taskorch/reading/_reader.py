@@ -399,9 +399,11 @@ class JournalReader:
 
     def _current(self) -> _Past:
         """All that is kept, folded."""
+        life = 0 if self._file is None else self._file.owner().get("epoch", 0)
         with only_looking():
-            if self._past is None:
-                self._past = _Past(self._journal, self._file)
+            if self._past is None or self._past.life != life:
+                # What ended long ago may have left the journal when a life began.
+                self._past = _Past(self._journal, self._file, life)
             self._past.catch_up()
             return self._past
 
@@ -409,7 +411,11 @@ class JournalReader:
 class _Past:
     """The state that a journal leads to, in a runtime that does nothing."""
 
-    def __init__(self, journal: DurableJournal, file: SqliteJournal | None) -> None:
+    def __init__(
+        self, journal: DurableJournal, file: SqliteJournal | None, life: int
+    ) -> None:
+        #: The number of the life in which it was read.
+        self.life = life
         latest = None if file is None else file.latest_of("OrchestratorStarted")
         began: OrchestratorStarted | None = None if latest is None else make(latest[0])
         self.knows_limits = began is not None and began.concurrency > 0
