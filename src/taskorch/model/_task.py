@@ -319,7 +319,8 @@ def task_of_call(
     """
     The task of a plain call: `Task(task_type, Call(fn, args, kwargs), id=task_id)`.
 
-    Policies of the user's are shown one for every call.
+    Batches are made of such tasks, and policies of the user's are shown one for every
+    call.
     """
     call = _CallDraft()
     call.fn = fn
@@ -377,6 +378,8 @@ def call_of(
     if noted is not None:
         options = {**noted.options, **options}
         executor = noted.executor if executor is None else executor
+    if cls is Task and not options and kwargs is None and executor is None:
+        return task_of_call(call_type(fn), fn, args, _NONE)
     payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)
     if not options:
         return cls(call_type(fn), payload)

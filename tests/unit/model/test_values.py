@@ -62,6 +62,10 @@ def test_the_task_of_a_plain_call_is_made_as_any_other(args, kwargs, task_id):
     assert fields(made) == fields(plain)
     assert made.payload.kwargs is not kwargs
     assert repr(made) == repr(plain)
+    if not kwargs and task_id is None:
+        called = Task.call(function, *args)
+        assert type(called) is Task
+        assert fields(called) == fields(attrs.evolve(plain, type="function"))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         made.type = "another"
 
