@@ -507,15 +507,23 @@ class Leak:
     share: Share | None = None
 
 
-@attrs.define(eq=False)
 class AllocationRow:
     """What somebody has taken from the pools by hand."""
 
-    id: str
-    owner: str
-    #: What it holds, of quotas too.
-    alloc: Units
-    since_ns: int
+    __slots__ = ("alloc", "id", "owner", "since_ns")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - as of a task
+        owner: str,
+        alloc: Units,
+        since_ns: int,
+    ) -> None:
+        self.id: str = id
+        self.owner: str = owner
+        #: What it holds, of quotas too.
+        self.alloc: Units = alloc
+        self.since_ns: int = since_ns
 
     @property
     def units(self) -> Units:
@@ -523,16 +531,24 @@ class AllocationRow:
         return tuple(pair for pair in self.alloc if not pair[0].startswith(QUOTA))
 
 
-@attrs.define(eq=False)
 class Claim:
     """What somebody wants to take from the pools, by hand."""
 
-    id: str
-    owner: str
-    units: Units
-    #: The driver's own: who is told.
-    cargo: Any = None
-    granted: AllocationRow | None = None
+    __slots__ = ("cargo", "granted", "id", "owner", "units")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - as of a task
+        owner: str,
+        units: Units,
+        cargo: Any = None,
+    ) -> None:
+        self.id: str = id
+        self.owner: str = owner
+        self.units: Units = units
+        #: The driver's own: who is told.
+        self.cargo: Any = cargo
+        self.granted: AllocationRow | None = None
 
 
 class TypeRow:

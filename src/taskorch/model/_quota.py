@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._resources import Resources, Units
 from taskorch.model._show import show
@@ -18,7 +19,7 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
     return Resources.of(value)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Quota:
     """
     How much all tasks of a type, or all that is of an owner, may have at once.
