@@ -335,6 +335,7 @@ def test_a_task_that_is_to_stop_does_not_grow():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=12))
     machine.submit("a", resources=elastic())
+    machine.checkpoint("a")
     machine.cancel("a")
     machine.end("hold")
 

@@ -185,6 +185,7 @@ def test_an_elastic_task_begins_and_grows_within_its_quota():
     # Of another type: "b" cannot start, and so does not contend with it.
     assert machine.submit("c", type="other", resources=elastic(16, 4)) == ["c"]
     assert cpus(machine)["c"] >= 8
+    machine.checkpoint("a")
     machine.end("c")
     assert cpus(machine) == {"a": 6}
     machine.change_quotas(Quota(type="call", resources={"cpu": 9}))

@@ -147,7 +147,13 @@ def _try(
         need = _books.wanted(bucket, agent)
         asked = _books.without_quotas(need) if bucket.bounds else need
         pooled = in_pools(kernel, asked)
-        granted, refusal, keep_alloc = ask(kernel, row, agent, pooled, now)
+        # As `ask`, which a rigid request need not go through.
+        answer = (
+            deciders.allocate(row, agent, pooled, now)
+            if bucket.spec.elastic is None
+            else ask(kernel, row, agent, pooled, now)
+        )
+        granted, refusal, keep_alloc = answer
         if granted is not None:
             if (
                 keep_route

@@ -102,6 +102,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NO_FINDINGS: Final[tuple[()]] = ()
 #: How often a policy is asked once more that a handler of signals has cut short.
 _ASKED_AGAIN: Final = 8
+#: By one that is to start.
+_NOTHING_HELD: Final[Mapping[str, int]] = MappingProxyType({})
 #: Of what the allocator is asked at every start.
 _Request: Final = draft_of(AllocationRequest)
 #: What every task must satisfy, whatever a validator of the user's says.
@@ -658,7 +660,8 @@ class PolicyDeciders:
             if type(granted) is not Resources and not isinstance(granted, Resources):
                 _refuse("allocator", f"it granted {show(granted)}, not Resources")
             if granted.units:
-                self._check_grant(granted.units, dict(request), dict(held or ()))
+                own = dict(held) if held else _NOTHING_HELD
+                self._check_grant(granted.units, dict(request), own)
             if least is not None:
                 _check_part(dict(granted.units), agent, least, dict(held or ()))
             said = answer.reusable
