@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually, fail
+from tests.integration.tools import PATIENCE, Hold, eventually, fail, in_loop
 
 from taskorch import (
     InvalidTaskError,
@@ -134,6 +134,15 @@ def test_a_notebook_knows_no_codes(orch: TaskOrchestrator) -> None:
     # The rest of the longer line is written over.
     assert last.startswith("1 of 1 in ")
     assert len(last.rstrip("\n")) >= len(before.rstrip())
+
+
+@in_loop
+async def test_in_a_coroutine_it_is_the_same() -> None:
+    file = io.StringIO()
+    async with TaskOrchestrator() as orch:
+        with orch.show_progress(file=file):
+            assert await (await orch.aio.submit(pow, 2, 3)) == 8
+    assert file.getvalue().startswith("1 of 1 in ")
 
 
 def test_what_failed_is_red(
