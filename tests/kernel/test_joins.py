@@ -21,6 +21,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import PolicyFault
 from taskorch.kernel._deciders import PolicyGone
+from taskorch.kernel._history import past_of
 
 #: What becomes of a parent, and the state of what waits for three of them.
 GOOD, BAD = "completed", "failed"
@@ -343,6 +344,21 @@ def test_a_no_though_nothing_failed_is_for_a_person(verdict):
     assert machine.told(TaskBlocked)[0][4] == "join"
     started = machine.decide("t", verdict)
     assert started == {"retry": ["t"], "fail": [], "complete": ["u"]}[verdict]
+
+
+@pytest.mark.parametrize("join", ["all", "any", "finished"])
+def test_what_runs_again_by_decision_waits_for_nobody_anew(join):
+    """Its join has held once: in its history it is queued, and not pending again."""
+    machine = Twin()
+    machine.submit_all("a", "b")
+    machine.submit("t", after="ab", join=join, idempotent=False)
+    machine.end("a")
+    machine.end("b")
+    machine.end("t", "gone", error=OSError("it went away"))
+    assert machine.state("t") is S.BLOCKED
+    assert machine.decide("t", "retry") == ["t"]
+    past = [state for state, *_ in past_of(machine.row("t"))]
+    assert past[-4:] == [S.RUNNING, S.BLOCKED, S.QUEUED, S.RUNNING]
 
 
 # -- together with the rest --------------------------------------------------------

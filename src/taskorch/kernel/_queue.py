@@ -144,7 +144,6 @@ def unveto(kernel: KernelState, row: TaskRow) -> None:
     """Lift the veto from *row*, which is in no queue then."""
     assert row.extra is not None  # noqa: S101 - the veto stands there
     row.extra.veto = ""
-    row.ticket += 1
     kernel.queued -= 1
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 from tests.unit.executors.tools import PATIENCE, eventually, is_gone
 
-from taskorch.executors._programs import _family, _guardian, _loop, _output, _spawn
+from taskorch.errors import ProgramFailedError
+from taskorch.executors._programs import (
+    _family,
+    _guardian,
+    _loop,
+    _output,
+    _run,
+    _spawn,
+)
+from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._loop import Loop
@@ -26,7 +35,7 @@ from taskorch.executors._programs._pipes import Output
 from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._programs._spawn import Child, explain
 from taskorch.executors._programs._sweep import sweep
-from taskorch.model import Program
+from taskorch.model import Program, Task
 from taskorch.model._program import RUN_VARIABLE
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -202,6 +211,32 @@ def test_who_has_ended_keeps_its_number_until_it_is_waited_for(code, exit_code):
     assert state is not None
     assert state.letter == "Z"
     process.wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"), [("raise SystemExit(3)", 3), ("import os; os.abort()", -6)]
+)
+def test_an_exit_is_seen_where_the_system_cannot_leave_it_there(
+    code, exit_code, monkeypatch
+):
+    """Such as macOS, for older Pythons."""
+    monkeypatch.delattr(os, "waitid")
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.stdin.read(); {code}"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    child, seen = Child(process, -1, -1), []
+    assert child.exit_code() is None
+    assert process.stdin is not None
+    process.stdin.close()
+
+    def has_ended():
+        seen.append(child.exit_code())
+        return seen[-1] is not None
+
+    eventually(has_ended)
+    assert seen[-1] == process.returncode == exit_code
 
 
 def test_a_kill_needs_no_supervisor():
@@ -415,3 +450,52 @@ def test_a_supervisor_that_cannot_begin_says_so(tmp_path, monkeypatch, caplog):
     assert isinstance(ends[0].error, RuntimeError | OSError)
     assert "the supervisor of programs has to give up" in caplog.text
     programs.close(grace=1)
+
+
+class Begun:
+    """An attempt that is a program, and what is told of it."""
+
+    task_id, fence = "t", (1, 1)
+
+    def __init__(self):
+        self.task = Task("program", Program(["true"]))
+        self.told = []
+
+    def unstarted(self, error):
+        self.told.append(("unstarted", error))
+
+    def end(self, value=None, error=None):
+        self.told.append(("failed" if error else "ended", error))
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EAGAIN, "unstarted"),
+        (errno.EMFILE, "unstarted"),
+        (errno.ENOENT, "failed"),
+        (0, "ended"),
+    ],
+)
+def test_where_there_is_no_room_a_program_has_not_begun(
+    tmp_path, monkeypatch, number, told
+):
+    """It is begun later, and costs no attempt; what else is wrong fails it."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    if number:
+        monkeypatch.setattr(_run, "spawn", refuse)
+    programs = Programs(lambda: "no-room")
+    programs.logs = tmp_path
+    begun = Begun()
+    programs.begin(begun)
+    eventually(lambda: begun.told)
+    programs.close(PATIENCE)
+    ((what, error),) = begun.told
+    assert what == told
+    if told == "failed":
+        assert isinstance(error, ProgramFailedError)
+    elif number:
+        assert error.errno == number

@@ -26,6 +26,7 @@ from tests.unit.executors.tools import PATIENCE, eventually, is_alive, is_gone
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs import (
+    _executor,
     _fork,
     _guardian,
     _output,
@@ -1339,6 +1340,19 @@ def test_a_fork_of_ours_leaves_our_programs_alone(tmp_path):
     error, alive, exit_code = ours_says(code, tmp_path, measured=False)
     assert "make a new one here" in error
     assert (alive, exit_code) == ("None", str(-signal.SIGTERM))
+
+
+def test_to_the_child_of_a_fork_it_says_whose_it_is(programs, monkeypatch):
+    """And what is closed there stays open here."""
+    assert programs.run("true").exit_code == 0
+    ours = os.getpid()
+    with monkeypatch.context() as patch:
+        # As it is in the child.
+        patch.setattr(_executor.os, "getpid", lambda: 1)
+        with pytest.raises(RuntimeError, match=f"belongs to process {ours}, of which"):
+            programs.start("true")
+        programs.executor.close(0)
+    assert programs.run("true").exit_code == 0
 
 
 def test_an_executor_may_be_made_before_a_fork_and_used_after_it(tmp_path):
