@@ -20,6 +20,7 @@ from tests.unit.executors.tools import PATIENCE, eventually, is_gone
 from taskorch.errors import ProgramFailedError
 from taskorch.executors._programs import (
     _family,
+    _fork,
     _guardian,
     _loop,
     _output,
@@ -33,6 +34,7 @@ from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import LogFolder, OutputLog, Tail
 from taskorch.executors._programs._pipes import Output
 from taskorch.executors._programs._process import ProgramProcess
+from taskorch.executors._programs._run import ProgramRun
 from taskorch.executors._programs._spawn import Child, explain
 from taskorch.executors._programs._sweep import sweep
 from taskorch.model import Program, Task
@@ -166,6 +168,88 @@ def test_a_guardian_that_is_nobodys_child_any_more_knows_it():
         os.close(out)
         os.close(into)
     assert said.stdout == "True\n"
+
+
+@pytest.fixture
+def said_to_the_guardian():
+    """A pipe in the place of our standard input: its other end, and the end of it."""
+    ours = os.dup(0)
+    out, into = os.pipe()
+    os.dup2(out, 0)
+    os.close(out)
+    ends = [into]
+    yield into, lambda: os.close(ends.pop())
+    os.dup2(ours, 0)
+    os.close(ours)
+    for end in ends:
+        os.close(end)
+
+
+@pytest.mark.parametrize("has_handles", [True, False])
+def test_a_guardian_goes_at_the_word_and_stays_without_it(
+    said_to_the_guardian, has_handles, monkeypatch
+):
+    into, close = said_to_the_guardian
+    if not has_handles:
+        monkeypatch.delattr(_guardian.os, "pidfd_open", raising=False)
+    os.write(into, _guardian.QUIT)
+    assert _guardian._watch(os.getppid()) is False
+    close()
+    assert _guardian._watch(os.getppid()) is True
+
+
+@pytest.mark.usefixtures("said_to_the_guardian")
+def test_a_guardian_whose_parent_has_died_waits_for_nothing(monkeypatch):
+    """Though another child of the parent holds its input open."""
+    patience = []
+
+    class Poll:
+        def register(self, fd, event):
+            pass
+
+        def poll(self, most):
+            patience.append(most)
+            return []
+
+    monkeypatch.setattr(_guardian.select, "poll", Poll)
+    assert _guardian._watch(os.getpid()) is True
+    assert patience == [0]
+
+
+def test_a_forked_child_closes_what_is_not_its_own(monkeypatch):
+    """Every executor is told, and a start that hung in the parent holds up no other."""
+
+    class Owner:
+        told = 0
+
+        def disown(self):
+            self.told += 1
+
+    gate, owners = _fork._Gate(), [Owner(), Owner()]
+    monkeypatch.setattr(_fork, "_owners", owners)
+    gate._lock.acquire()
+    gate.after_fork_in_child()
+    assert [owner.told for owner in owners] == [1, 1]
+    assert not gate._lock.locked()
+
+
+def test_a_forked_child_does_not_hold_the_input_of_a_program():
+    executor = ProgramExecutor(run_id="disowned")
+    before = descriptors()
+    run = ProgramRun(
+        executor._common,
+        Program(["true"], stdin="x"),
+        name="one",
+        env={},
+        on_end=print,
+        on_over=print,
+    )
+    theirs = run._input.open()
+    executor._runs.add(run)
+    assert descriptors() == before + 2
+    executor.disown()
+    os.close(theirs)
+    assert descriptors() == before
 
 
 def test_a_group_may_have_the_number_two(monkeypatch):
