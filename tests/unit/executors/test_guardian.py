@@ -307,7 +307,7 @@ def test_one_that_was_killed_is_replaced_at_every_step(step: str) -> None:
 )
 def test_what_is_a_python(path: str | None, is_one: bool) -> None:
     """Any other program of ours would be started again, as itself."""
-    assert _guard._is_python(path) is is_one
+    assert _guard.is_python(path) is is_one
 
 
 def test_without_its_file_there_is_none_and_a_warning(
