@@ -50,7 +50,7 @@ def typical_ns(row: TypeRow) -> int | None:
     return 0 if typical < _SHORT else int(float(f"{typical:.0e}"))
 
 
-def assumed(lengths: Sequence[int | None]) -> list[int] | None:
+def assumed(lengths: Sequence[float | None]) -> list[float] | None:
     """
     *lengths* with the mean of the known ones for the others.
 
@@ -59,14 +59,14 @@ def assumed(lengths: Sequence[int | None]) -> list[int] | None:
     if not any(lengths):
         return None
     known = [length for length in lengths if length is not None]
-    mean = sum(known) // len(known)
+    mean = sum(known) / len(known)
     return [mean if length is None else length for length in lengths]
 
 
 def latest_finish_first(
     nodes: Sequence[N],
     parents: Sequence[Iterable[N]],
-    lengths: Sequence[int],
+    lengths: Sequence[float],
     order: Iterable[int] | None = None,
 ) -> list[int]:
     """
@@ -83,8 +83,8 @@ def latest_finish_first(
     """
     count = len(nodes)
     #: Of each task, the longest way from its end to the end of the batch.
-    ways = dict.fromkeys(nodes, 0)
-    after = [0] * count
+    ways = dict.fromkeys(nodes, 0.0)
+    after = [0.0] * count
     for number in reversed(range(count) if order is None else list(order)):
         after[number] = way = ways.pop(nodes[number])
         way += lengths[number]
@@ -98,7 +98,7 @@ def latest_finish_first(
 
 
 def in_order(
-    kernel: KernelState, batch: list[Admitted], known: Sequence[int | None]
+    kernel: KernelState, batch: list[Admitted], known: Sequence[float | None]
 ) -> list[Admitted]:
     """
     *batch*, which was considered, in the order in which it is to be accepted.

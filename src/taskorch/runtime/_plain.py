@@ -27,7 +27,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
-from taskorch.model._limits import MAX_ID_LENGTH
+from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
@@ -40,7 +40,6 @@ from taskorch.runtime._translation import (
     is_simple,
     needs_of,
     options_of,
-    said_ns,
     spec_of,
 )
 from taskorch.runtime._work import NO_KWARGS, Work, capture
@@ -233,7 +232,8 @@ class Plain:
                     batch.are_linked = True
             work._task = task
             expects = task.expected is not None
-            batch.are_expected |= expects
+            if expects:
+                batch.are_expected = True
             if write is not None and not work._kwargs and not expects:
                 documents.append(write(work._args))
             elif committer is not None:
@@ -248,7 +248,8 @@ class Plain:
         if (bucket is None or bucket.forgotten) and options is not None:
             if not self._rt.deciders.is_structural:
                 return None
-            bare = attrs.evolve(task, id=None, after=())
+            # What was looked at already: see `is_simple`.
+            bare = attrs.evolve(task, id=None, after=(), expected=None)
             verdict = self._rt.deciders.validate(bare, self._rt.now())
             if not (verdict.accepted and verdict.reusable):
                 return None
@@ -319,11 +320,13 @@ class Plain:
             return None
         measured = {bucket: typical_ns(bucket.type_row) for bucket in kinds}
         works = batch.works
-        known: list[int | None]
+        known: list[float | None]
         if batch.are_expected:
+            tasks = [work._task for work in works]
+            said = [None if task is None else task.expected for task in tasks]
             known = [
-                measured[bucket] if (said := said_ns(work._task)) is None else said
-                for work, bucket in zip(works, batch.buckets, strict=True)
+                measured[bucket] if seconds is None else seconds * NS
+                for bucket, seconds in zip(batch.buckets, said, strict=True)
             ]
         elif not any(measured.values()) or (
             len(set(measured.values())) == 1 and not batch.are_linked

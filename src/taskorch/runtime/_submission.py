@@ -641,7 +641,7 @@ class Submission:
             self._rt.directory.keys[task.idempotency_key] = row.id
 
 
-def _length(entry: Entry) -> int | None:
+def _length(entry: Entry) -> float | None:
     """How long the task of *entry* takes, in ns, if that is known."""
     wait = None if entry.terms is None else entry.terms.wait
     if wait is None:

@@ -39,6 +39,7 @@ from taskorch.runtime._work import Work
 #: Names of executors that are ours.
 BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
+_NUMBERS: Final = (int, float)
 _LOCAL: Final = (Call, Program, Wait)
 #: Options of a task that says no more than a type and a payload: see `options_of`.
 _FEW: Final = 3
@@ -189,8 +190,12 @@ def is_simple(task: Task) -> bool:
 
     It is its payload, its id, what it waits for, and how long it is expected to take.
     """
+    expected = task.expected
     return (
-        (task.expected is None or _is_expected(task.expected))
+        (
+            expected is None
+            or (type(expected) in _NUMBERS and 0 <= expected <= MAX_SECONDS)
+        )
         and task.deadline is None
         and task.not_before is None
         and task.idempotency_key is None
@@ -200,15 +205,9 @@ def is_simple(task: Task) -> bool:
     )
 
 
-def _is_expected(seconds: object) -> bool:
-    """Whether *seconds* is well formed as what a task is expected to take."""
-    return type(seconds) in (int, float) and 0 <= seconds <= MAX_SECONDS  # type: ignore[operator]
-
-
-def said_ns(task: Task | None) -> int | None:
+def said_ns(task: Task) -> float | None:
     """How long *task* takes, in ns, if the user has said so."""
-    expected = None if task is None else task.expected
-    return None if expected is None else round(expected * NS)
+    return None if task.expected is None else task.expected * NS
 
 
 def terms_of(task: Task, parents: int) -> Terms | None:
