@@ -105,8 +105,8 @@ def keeps_the_slot_of_a_lost_agent(monkeypatch):
     """What an agent ran is not given back when it is lost."""
     give_back = _application._give_back
 
-    def wrong(kernel, agent, alloc, slots):
-        give_back(kernel, agent, alloc, 0 if agent.lost else slots)
+    def wrong(kernel, agent, alloc, slots, share):
+        give_back(kernel, agent, alloc, 0 if agent.lost else slots, share)
 
     monkeypatch.setattr(_application, "_give_back", wrong)
 

@@ -52,8 +52,8 @@ SEEDS = 400
 BUGS = {
     "what a failed attempt held is not released": (
         _application._free,
-        "_give_back(kernel, agent_of(row), alloc, slots)",
-        "_give_back(kernel, agent_of(row), (), slots)",
+        "_give_back(kernel, agent_of(row), alloc, slots, share)",
+        "_give_back(kernel, agent_of(row), (), slots, share)",
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,
@@ -65,7 +65,7 @@ BUGS = {
         "_free(kernel, row)",
         (
             "_free(kernel, row)\n"
-            "    _give_back(kernel, row.agent, (), 1) if row.agent else None"
+            "    _give_back(kernel, row.agent, (), 1, None) if row.agent else None"
         ),
     ),
     "the result of an earlier attempt is accepted": (
@@ -105,7 +105,7 @@ BUGS = {
     ),
     "who waits for a slot is not woken": (
         _parking.wake,
-        "heappush(kernel.open, entry)",
+        "heappush(bucket.open, entry)",
         "pass",
     ),
     "a wake-up is not passed on": (
