@@ -65,10 +65,13 @@ def submit(  # noqa: C901 - written out for speed
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
     row.named = named
-    known = bucket.checked == kernel.agents_version and not kernel.watched
+    known = (
+        bucket.checked == kernel.agents_version
+        and not kernel.watched
+        and bucket.share is None
+    )
     max_age = None
-    asks = known and not kernel.plain and kernel.shares is None
-    if asks and not priority and not parents:
+    if known and not kernel.plain and not priority and not parents:
         # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
