@@ -11,6 +11,7 @@ from tests.kernel.random_run import Run, run
 from taskorch.errors import InternalError
 from taskorch.kernel import Spec, check_invariants, explain
 from taskorch.kernel._rows import FEW
+from taskorch.kernel._state import MANY
 from taskorch.model import Resources, TaskState
 
 
@@ -97,7 +98,7 @@ def test_a_lower_standing_is_found_though_nothing_of_its_own_changed():
     assert machine.row("ann3").state is TaskState.RUNNING
 
 
-def test_shares_without_tasks_are_forgotten():
+def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     machine = sharing(concurrency=1)
     kernel = machine.kernel
     for number in range(3):
@@ -106,7 +107,11 @@ def test_shares_without_tasks_are_forgotten():
     kernel.most_buckets = 0
     machine.end("t0-0")
     kernel.bucket(Spec("new", owner="late"))
-    # The one runs, the other waits.
+    assert [*kernel.shares] == ["owner0", "owner1", "owner2", "late"]
+    kernel.served += MANY
+    kernel.most_buckets = 0
+    kernel.bucket(Spec("newer", owner="late"))
+    # The one runs, the other waits, and the last was just named.
     assert [*kernel.shares] == ["owner1", "owner2", "late"]
 
 

@@ -58,15 +58,23 @@ def _forget_idle(kernel: KernelState) -> None:
             bucket.checked = -1
             if bucket.share is not None:
                 del bucket.share.buckets[bucket]
-                forget_share(kernel, bucket.share)
+    if kernel.shares is not None:
+        kernel.shares = {
+            share.owner: share
+            for share in kernel.shares.values()
+            if not _is_idle(kernel, share)
+        }
 
 
-def forget_share(kernel: KernelState, share: Share) -> None:
-    """Forget *share*, if it has nothing and wants nothing."""
-    if kernel.shares is not None and not (
-        share.buckets or share.running or any(share.held.values())
-    ):
-        kernel.shares.pop(share.owner, None)
+def _is_idle(kernel: KernelState, share: Share) -> bool:
+    """Whether *share* has nothing, wants nothing, and was served long ago."""
+    return not (
+        share.buckets
+        or share.running
+        or any(share.held.values())
+        # One that is forgotten counts as never served: it would come before others.
+        or kernel.served - share.served < MANY
+    )
 
 
 def hold(
