@@ -108,7 +108,8 @@ def test_what_is_read_back_leads_to_the_state_that_the_kernel_is_in(path, opened
     journal.close()
 
     pools = tuple((pool.name, pool.total) for pool in live.pools.values())
-    folded = Kernel(live.config, Policies(), Random(0), pools)
+    policies = Policies(ranks=made.machine.policies.ranks)
+    folded = Kernel(live.config, policies, Random(0), pools)
     for entry, cargo in SqliteJournal(path).read():
         fold(folded, entry, cargo)
     found = [line for line in differences(live, folded) if "cargo" not in line]
