@@ -298,7 +298,7 @@ class RemoteContext:
         self.fence = fence
         self.results = results
         self._held = held
-        self.restored = restored
+        self.restored: Any = restored
         # The clock is the machine's, so it goes on for the other process.
         self._ends = None if time_left is None else monotonic() + time_left
         self._in_workflow = in_workflow
