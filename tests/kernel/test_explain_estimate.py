@@ -670,3 +670,12 @@ def test_where_nothing_is_short_work_of_other_kinds_comes_before_it_too() -> Non
     machine.submit("b")
     machine.kernel.concurrency = 1
     assert guess(machine, "b").seconds == 30
+
+
+def test_nobody_knows_when_what_it_needs_completes_that_will_not():
+    machine = Machine()
+    machine.submit_all("x", "y", "z")
+    machine.submit("t", after=["x", "y"], join="any")
+    machine.fail("x")
+    machine.fail("y")
+    assert guess(machine, "t").basis == "what it needs will not complete"

@@ -8,7 +8,7 @@ from tests.kernel.test_allocations import stuck
 from tests.kernel.test_elastic import cpus, elastic, machine_of
 
 from taskorch.events import QuotasChanged, make
-from taskorch.kernel import LOCAL, check_invariants, explain
+from taskorch.kernel import LOCAL, _quotas, check_invariants, explain
 from taskorch.model import Quota, Resources, TaskState
 
 ONE = Resources(cpu=1)
@@ -291,3 +291,16 @@ def test_no_quota_is_exceeded(steps):  # noqa: C901 - one kind of step a branch
         for row in machine.kernel.tasks.values():
             if row.state is TaskState.QUEUED:
                 assert not explain(machine.kernel, row, machine.now).runnable
+
+
+def test_what_was_charged_to_a_quota_that_is_gone_is_charged_no_more(machine):
+    """As after a fold without the facts of quotas."""
+    machine.change_quotas(Quota(type="render", resources={"cpu": 2}))
+    machine.submit("a", type="render", resources=ONE)
+    kernel, row = machine.kernel, machine.row("a")
+    assert [name for name, _ in row.alloc] == ["cpu", "quota:type=render:cpu"]
+    del kernel.pools["quota:type=render:cpu"]
+    kernel.quotas.clear()
+    _quotas.recharge(kernel)
+    assert row.alloc == ONE.units
+    check_invariants(kernel)

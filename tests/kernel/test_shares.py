@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 from tests.kernel.random_run import Run, run
+from tests.kernel.test_elastic import Sharing, elastic
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Spec, check_invariants, explain
-from taskorch.kernel._rows import FEW
+from taskorch.kernel._rows import FEW, Share
 from taskorch.kernel._state import MANY
 from taskorch.model import Resources, TaskState
 
@@ -70,6 +71,28 @@ def test_resources_count_and_what_is_taken_by_hand():
     machine.release("lab")
     machine.end("ann3")
     assert (share.running, share.held) == (1, {"cpu": 2_000_000})
+
+
+def test_grants_that_change_count_for_their_owner():
+    policies = Sharing()
+    policies.ranks = True
+    machine = Machine(policies=policies, pools=Resources(cpu=8))
+    machine.submit("hold", owner="ben", resources=Resources(cpu=4))
+    machine.submit("a", owner="ann", resources=elastic(8, 1))
+    share = machine.kernel.shares["ann"]
+    assert share.held == {"cpu": 4_000_000}
+    machine.checkpoint("a")
+    machine.end("hold")
+    assert share.held == {"cpu": 8_000_000}
+    machine.submit("b", owner="ben", resources=elastic(8, 1))
+    machine.checkpoint("a")
+    assert share.held == {"cpu": 4_000_000}
+    check_invariants(machine.kernel)
+
+
+def test_shares_at_one_place_are_in_the_order_in_which_they_came():
+    assert Share("ben", 1) < Share("ann", 2)
+    assert not Share("ann", 2) < Share("ben", 1)
 
 
 def test_a_queue_that_cannot_say_costs_one_task():
