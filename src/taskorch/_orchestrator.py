@@ -788,6 +788,7 @@ class TaskOrchestrator:
         """
         from taskorch._show_progress import progress_of  # noqa: PLC0415 - few need it
 
+        self._rt.look_up()
         return progress_of(self._rt, of, label, file)
 
     def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:

@@ -329,8 +329,8 @@ BUGS_OF_RUNS = {
     ),
     "the limits of phases are lost in a crash": (
         _limits.restore,
-        "ensure(runtime,",
-        "set(",
+        "name not in needed",
+        "True",
     ),
     "of a run, all but one part is resumed": (
         WorkflowManager.resume,

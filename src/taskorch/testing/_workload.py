@@ -318,7 +318,7 @@ class Workload:
         #: is rare without them is less rare.
         self._has_terms = random.random() < 0.5  # noqa: PLR2004 - half of them
         if self._has_terms:
-            makers += [self._add_parents, self._emit, self._emit]
+            makers += [*[self._add_parents] * 3, self._emit, self._emit]
         now = 0.0
         self.commands: list[Command] = []
         #: What is to be done soon, because of what was done.
@@ -589,7 +589,10 @@ class Workload:
         )
 
     def _add_parents(self) -> Made:
-        after = tuple(self._pick() for _ in range(self._random.choice([1, 1, 2])))
+        count = self._random.choice([1, 1, 2])
+        # Those that came last, which may wait for it: rings are to be refused.
+        latest = self._ids[-6:] or [self._pick()]
+        after = tuple(self._random.choice(latest) for _ in range(count))
         return self._on_one(
             "add parents",
             lambda task_id: self._simulation.add_parents(task_id, after),
