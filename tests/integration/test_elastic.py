@@ -34,6 +34,8 @@ class Worker:
 
     def __init__(self):
         self.began, self.go, self.end = Event(), Event(), Event()
+        #: It has looked at what it holds after its checkpoint.
+        self.looked = Event()
         self.seen = []
 
     def __call__(self):
@@ -43,6 +45,7 @@ class Worker:
         assert self.go.wait(WAIT)
         context.checkpoint("here")
         self.seen.append(context.allocation["cpu"])
+        self.looked.set()
         assert self.end.wait(WAIT)
         self.seen.append(context.allocation["cpu"])
         return self.seen
@@ -81,6 +84,7 @@ def test_two_share_from_the_first_checkpoint_on_and_one_grows_when_the_other_end
         assert orch.get_task_status("one").allocation == Resources(cpu=4)
         assert "It holds 4 cpu: of 8 cpu" in str(orch.explain("one"))
 
+        assert first.looked.wait(WAIT)
         second.go.set()
         second.end.set()
         assert two.result(WAIT) == [4, 4, 4]
@@ -107,6 +111,7 @@ class Meeting:
             asyncio.Event(),
             asyncio.Event(),
         )
+        self.looked = asyncio.Event()
         self.seen = []
 
 
@@ -117,10 +122,13 @@ async def shrinks():
     await meeting.go.wait()
     await context.aio.checkpoint()
     meeting.seen.append(context.allocation["cpu"])
+    meeting.looked.set()
     await meeting.end.wait()
 
 
 async def follows():
+    # Once it ends, the other one grows.
+    await Meeting.now.looked.wait()
     Meeting.now.seen.append(current_context().allocation["cpu"])
     Meeting.now.end.set()
 
