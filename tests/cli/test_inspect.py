@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import sqlite3
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.cli.tools import started, taskorch, told
@@ -186,6 +189,21 @@ def test_it_follows_what_happens_until_the_end(tmp_path):
             assert every.returncode == 0, err
     # It may have begun after that was submitted.
     assert {event["task_id"] for event in told(out)} <= {"late", "more"}
+
+
+def test_it_follows_no_longer_though_a_log_stays_because_somebody_reads(tmp_path):
+    """SQLite removes it with the last connection only, whoever has that."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(len, "abc", id="one")).result(PATIENCE)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as other:
+            other.execute("SELECT count(*) FROM facts").fetchall()
+            orch.stop()
+            assert Path(f"{path}-wal").exists()
+            with started("inspect", path, "--follow", "--every", "0.01") as process:
+                out, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, err
+            assert "1 completed" in out
 
 
 # -- in a terminal -------------------------------------------------------------------

@@ -26,7 +26,7 @@ from taskorch.cli._terminal import (
     table,
 )
 from taskorch.errors import JournalUnavailableError
-from taskorch.events import Event, TaskEvent
+from taskorch.events import Event, OrchestratorStopped, TaskEvent
 from taskorch.model import TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
@@ -265,13 +265,16 @@ def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
 
 
 def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
+    has_stopped = any(map(_is_stop, reader.happened(max(0, last - 1))))
     while True:
         # Looked at before the news, of which the last are told then.
         lives = reader.owner.lives
         try:
-            is_over = lives is False or _is_over(args, reader)
+            is_over = lives is False or has_stopped or _is_over(args, reader)
             for event in _news(args, reader, last):
                 last = event.seq
+                # Its log may stay where somebody reads it just then.
+                has_stopped = _is_stop(event)
                 if isinstance(event, TaskEvent):
                     _tell(args, event)
         except JournalUnavailableError:
@@ -282,6 +285,10 @@ def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
         if is_over:
             return
         time.sleep(args.every)
+
+
+def _is_stop(event: Event) -> bool:
+    return isinstance(event, OrchestratorStopped)
 
 
 def _news(
