@@ -8,11 +8,13 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 from benchmarks import _report
 from benchmarks._figures import Row, Verdict
+from benchmarks._page import write_page
 from benchmarks._registry import Case, Run, load
 
 _LIMIT = 300.0
@@ -38,32 +40,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [cases[name] for name in options.only or cases]
     run = Run(quick=options.quick, psplib=options.psplib)
     began = perf_counter()
-    print(_report.machine_line())
-    print(_report.heading(), flush=True)
+    said: list[str] = []
+
+    def say(*lines: str) -> None:
+        said.extend(lines)
+        print(*lines, sep="\n", flush=True)
+
+    say(_report.machine_line(), _report.heading())
     results: list[tuple[Case, Row]] = []
     failed: list[Case] = []
     for entry in chosen:
-        if entry.missing:
-            print(f"{_report.title(entry.name)} skipped: needs {_list(entry.missing)}")
+        needed = _needed(entry, run)
+        if needed:
+            say(f"{_report.title(entry.name)} skipped: needs {needed}")
             continue
-        if entry.given and run.psplib is None:
-            print(f"{_report.title(entry.name)} skipped: needs --psplib FOLDER")
-            continue
-        print(_report.title(entry.name), flush=True)
+        say(_report.title(entry.name))
         faulthandler.dump_traceback_later(_LIMIT, exit=True)
         try:
             for row in entry.measure(run):
                 results.append((entry, row))
-                print(_report.lines(row), flush=True)
+                say(_report.lines(row))
         except Exception:
             failed.append(entry)
             traceback.print_exc(file=sys.stdout)
         finally:
             faulthandler.cancel_dump_traceback_later()
     missed = [row for _, row in results if row.verdict is Verdict.MISSED]
-    print("-" * _report.WIDTH)
-    print(_report.legend())
-    print(_summary(results, failed, perf_counter() - began, run))
+    say("-" * _report.WIDTH)
+    say(_report.legend())
+    say(_summary(results, failed, perf_counter() - began, run))
+    if options.page is not None:
+        write_page(options.page, said, datetime.now(UTC).date())
     if options.json is not None:
         _write(options.json, results, failed, run)
     return 1 if failed or (missed and not run.quick) else 0
@@ -90,6 +97,12 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write all samples to FILE as well"
     )
     parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="put the table into FILE, between its two marks, with the date",
+    )
+    parser.add_argument(
         "--psplib",
         type=Path,
         metavar="FOLDER",
@@ -99,6 +112,13 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
         "--list", action="store_true", help="list the cases, run nothing"
     )
     return parser
+
+
+def _needed(entry: Case, run: Run) -> str:
+    """What is not here, and the case cannot do without."""
+    if entry.given and run.psplib is None:
+        return "--psplib FOLDER"
+    return _list(entry.missing)
 
 
 def _first_line(entry: Case) -> str:

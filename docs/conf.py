@@ -33,8 +33,6 @@ html_theme = "furo"
 html_title = "taskorch"
 exclude_patterns = ["**/_*"]
 suppress_warnings = [
-    # A link to a file that is no page leads to the repository.
-    "myst.xref_missing",
     # Annotations name classes that several packages offer.
     "ref.python",
 ]
@@ -57,6 +55,7 @@ PACKAGES = {
     "taskorch.errors": "Errors",
     "taskorch.journal": "Journals",
     "taskorch.reading": "Journals, read by others",
+    "taskorch.client": "An orchestrator that is served",
     "taskorch.logs": "Logs",
     "taskorch.telemetry": "Telemetry",
     "taskorch.testing": "Testing",
@@ -68,11 +67,21 @@ _GROUP = re.compile(
     r"- \*\*(?P<caption>[^*]+)\*\*: (?P<links>.*?)(?=\n- |\Z)", re.DOTALL
 )
 _LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
+#: A link to an example, from a page in a folder, and to the folder of the decisions.
+_EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+)\.py\)")
+_DECISIONS = "](decisions/)"
 
 
 def _tree(caption: str, pages: list[str]) -> str:
     inside = "\n".join([f":caption: {caption}", ":hidden:", "", *pages])
     return f"\n```{{toctree}}\n{inside}\n```\n"
+
+
+def lead(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Let links to what is no page here lead to the page that is made of it."""
+    source[0] = _EXAMPLE.sub(r"](../examples/\1.rst)", source[0])
+    if page == "index":
+        source[0] = source[0].replace(_DECISIONS, "](decisions/index.rst)")
 
 
 def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
@@ -84,9 +93,9 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
         if group["caption"] == "Reference":
             pages += [f"reference/api/{name}" for name in PACKAGES]
         source[0] += _tree(group["caption"], pages)
-    decisions = sorted(Path(app.srcdir).glob("decisions/[0-9]*.md"))
-    names = ["glossary", *(f"decisions/{one.stem}" for one in decisions)]
-    source[0] += _tree("Words and decisions", names)
+    examples = sorted(Path(app.srcdir).glob("examples/*.rst"))
+    source[0] += _tree("Examples", [f"examples/{one.stem}" for one in examples])
+    source[0] += _tree("Words and decisions", ["glossary", "decisions/index"])
 
 
 def public_names(package: str) -> list[str]:
@@ -128,6 +137,37 @@ def write_reference(app: Sphinx) -> None:
         (folder / f"{package}.rst").write_text("\n".join(lines), encoding="utf-8")
 
 
+def write_examples(app: Sphinx) -> None:
+    """Write a page of each example, which is its text."""
+    here = Path(app.srcdir).resolve()
+    found = next(
+        above for above in here.parents if (above / "examples/quickstart.py").exists()
+    )
+    folder = here / "examples"
+    folder.mkdir(exist_ok=True)
+    for example in sorted(found.glob("examples/*.py")):
+        code = example.read_text(encoding="utf-8").splitlines()
+        lines = [
+            example.name,
+            "=" * len(example.name),
+            "",
+            ".. code-block:: python",
+            "",
+        ]
+        lines += [f"   {line}".rstrip() for line in code]
+        page = folder / f"{example.stem}.rst"
+        page.write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_decisions(app: Sphinx) -> None:
+    """Write the page that leads to all decisions."""
+    folder = Path(app.srcdir) / "decisions"
+    names = [one.stem for one in sorted(folder.glob("[0-9]*.md"))]
+    lines = ["Decisions", "=========", "", ".. toctree::", "   :maxdepth: 1", ""]
+    lines += [f"   {name}" for name in names]
+    (folder / "index.rst").write_text("\n".join(lines), encoding="utf-8")
+
+
 def for_sphinx(lines: list[str]) -> list[str]:
     """Our docstrings set code as Markdown does: `so`, and by indenting it."""
     found: list[str] = []
@@ -149,6 +189,9 @@ def change_docstring(_app: Sphinx, *rest: Any) -> None:
 def setup(app: Sphinx) -> None:
     """Take part in building."""
     app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", write_examples)
+    app.connect("builder-inited", write_decisions)
+    app.connect("source-read", lead)
     app.connect("source-read", add_trees)
     # Before napoleon.
     app.connect("autodoc-process-docstring", change_docstring, priority=400)

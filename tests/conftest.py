@@ -2,7 +2,9 @@
 
 import faulthandler
 import gc
+import importlib
 import os
+import pkgutil
 import signal
 
 import pytest
@@ -44,6 +46,19 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.dup(2)
+    import_executors()
+
+
+def import_executors():
+    """
+    Import what attempts would import at their first start, in threads of their own.
+
+    pytest parses a module that it imports for the first time, and Python 3.11 fails now
+    and then where two threads parse at once (python/cpython#106905).
+    """
+    executors = importlib.import_module("taskorch.executors")
+    for module in pkgutil.walk_packages(executors.__path__, "taskorch.executors."):
+        importlib.import_module(module.name)
 
 
 def end_process_after(config, seconds):

@@ -5,6 +5,8 @@ MODULES = (
     "parts",
     "coroutines",
     "processes",
+    "peers",
+    "telemetry",
     "durable",
     "latency",
     "memory",
@@ -17,6 +19,8 @@ MODULES = (
     "simulate",
     "projects",
     "workspace",
+    "service",
+    "agents",
     "imports",
 )
 """The modules, in the order of the table; a new one is entered here."""

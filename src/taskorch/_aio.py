@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from taskorch._managers import HeldResources, WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.model import (
+        Agent,
         Explanation,
         Health,
         PoolUsage,
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
+    from taskorch.protocols import AttemptExecutor
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
@@ -44,6 +53,17 @@ T = TypeVar("T")
 
 #: Statuses that are handed over at once.
 _PAGE: Final = 200
+
+
+def is_prompt(orch: TaskOrchestrator) -> bool:
+    """
+    Whether what concerns one task of *orch* can be done on an event loop.
+
+    It waits for nobody there, if there is no journal, no part of a user's, and nobody
+    to whom spans are exported; and the way to a thread would cost ten times as much.
+    """
+    rt = orch._rt
+    return rt.committer is None and rt.spans is None and rt.deciders.are_own
 
 
 class AsyncOrchestrator:
@@ -98,6 +118,8 @@ class AsyncOrchestrator:
         self, task: Task[T], *, replace: bool = False
     ) -> TaskHandle[T]:
         """See `TaskOrchestrator.submit_task`; a slow validator does not block."""
+        if is_prompt(self._orch):
+            return self._orch.submit_task(task, replace=replace)
         return await _on_thread(self._orch.submit_task, task, replace=replace)
 
     async def submit_tasks(self, tasks: Iterable[Task[T]]) -> list[TaskHandle[T]]:
@@ -284,6 +306,11 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.resources`."""
         return AsyncResources(self)
 
+    @property
+    def agents(self) -> AsyncAgents:
+        """See `TaskOrchestrator.agents`."""
+        return AsyncAgents(self)
+
     async def start(self) -> None:
         """See `TaskOrchestrator.start`; coroutines run on the running loop."""
         self._orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
@@ -377,6 +404,49 @@ class AsyncWorkflows:
         return await self._aio._asked(self._manager.restart, run_id)
 
 
+class AsyncAgents:
+    """`orch.agents` for coroutines."""
+
+    def __init__(self, aio: AsyncOrchestrator) -> None:
+        self._aio = aio
+        self._manager = aio._orch.agents
+
+    async def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
+        """See `AgentManager.join`."""
+        await self._aio._asked(self._manager.join, agent, executor)
+
+    async def beat(
+        self, name: str, attempts: Iterable[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        """See `AgentManager.beat`."""
+        return await self._aio._asked(self._manager.beat, name, attempts)
+
+    async def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:
+        """See `AgentManager.leave`."""
+        return await self._aio._asked(self._manager.leave, name, unbegun)
+
+    async def is_lost(self, name: str) -> bool:
+        """See `AgentManager.is_lost`."""
+        return await self._aio._asked(self._manager.is_lost, name)
+
+    async def keep(self) -> None:
+        """See `AgentManager.keep`."""
+        await self._aio._asked(self._manager.keep)
+
+    async def bring_late(
+        self,
+        task_id: str,
+        fence: tuple[int, int],
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        agent: str,
+    ) -> None:
+        """See `AgentManager.bring_late`."""
+        late = partial(self._manager.bring_late, value=value, error=error, agent=agent)
+        await self._aio._asked(late, task_id, fence)
+
+
 class AsyncResources:
     """`orch.resources` for coroutines."""
 
@@ -426,7 +496,7 @@ class AsyncResources:
             return await asyncio.shield(granting)
         except asyncio.CancelledError:
             claim.cargo.end()
-            granting.add_done_callback(_let_go)
+            granting.add_done_callback(_release_unwanted)
             raise
 
     async def release(
@@ -447,8 +517,8 @@ class AsyncResources:
         return await self._aio._asked(ask)
 
 
-def _let_go(granting: asyncio.Future[HeldResources]) -> None:
-    """Nobody is there any more who wants what was granted."""
+def _release_unwanted(granting: asyncio.Future[HeldResources]) -> None:
+    """Release what was granted to somebody who was cancelled meanwhile."""
     if not granting.cancelled() and granting.exception() is None:
         release = granting.result().release
         asyncio.get_running_loop().run_in_executor(None, release)

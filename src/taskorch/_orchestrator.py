@@ -43,6 +43,7 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
+    check_capabilities,
     check_count,
     check_event,
     check_id,
@@ -91,7 +92,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from taskorch._aio import AsyncOrchestrator
-    from taskorch._managers import ResourceManager, WorkflowManager, WorkflowRun
+    from taskorch._managers import (
+        AgentManager,
+        ResourceManager,
+        WorkflowManager,
+        WorkflowRun,
+    )
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -258,6 +264,37 @@ class TaskOrchestrator:
         self._providers = tracer_provider, meter_provider
         self._look_for_sdk()
 
+    @classmethod
+    def from_config(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        profile: str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """
+        An orchestrator with the settings of a file and of the environment.
+
+        A setting is an argument that is a plain value. What is given here comes first,
+        then `TASKORCH_NAME` in the environment, the profile, and the rest of the file.
+
+        Args:
+            path: The file; None is what `TASKORCH_CONFIG` names, or else the nearest
+                `taskorch.toml`, or `pyproject.toml` with a table `tool.taskorch`, in
+                the working directory or above it. There need not be one.
+            profile: Which table of `profiles` in the file lies over the rest of it;
+                None is what `TASKORCH_PROFILE` names.
+            arguments: Those of the class.
+
+        Raises:
+            InvalidTaskError: There is no such setting or profile, or a value is not
+                what is needed: it says in which line, or in which variable.
+            OSError: The file cannot be read.
+        """
+        from taskorch._configuration import read_configuration  # noqa: PLC0415 - when asked for
+
+        return cls(**read_configuration(path, profile).arguments(arguments))
+
     # -- submitting ----------------------------------------------------------------
 
     @overload
@@ -403,7 +440,7 @@ class TaskOrchestrator:
             InvalidTaskError: The name is taken, or an argument is out of its range.
         """
         check_id(name)
-        names = _check_capabilities(capabilities)
+        names = check_capabilities(capabilities)
         has = None if capacity is None else Resources.of(capacity, "capacity")
         takes = Resources.of({} if request is None else request, "request")
         if max_concurrency is not _BY_KIND and max_concurrency is not None:
@@ -901,6 +938,13 @@ class TaskOrchestrator:
 
         return ResourceManager(self._rt)
 
+    @property
+    def agents(self) -> AgentManager:
+        """Lets agents of other processes join, and hears of them."""
+        from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
+
+        return AgentManager(self._rt)
+
     # -- life ----------------------------------------------------------------------
 
     def start(self) -> None:
@@ -1174,26 +1218,3 @@ def _check_executors(
             )
         checked[name] = FuturesExecutor(name, executor)
     return checked
-
-
-def _check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
-        msg = (
-            "capabilities is a collection of names, as in {'code-review'}, not "
-            f"{show(capabilities)}"
-        )
-        raise InvalidTaskError(msg)
-    wanted: list[Any] = list(capabilities)
-    for capability in wanted:
-        if (
-            not isinstance(capability, str)
-            or not capability.isprintable()
-            or not capability
-            or capability != capability.strip()
-        ):
-            msg = (
-                "a capability is a name that can be printed, without a space at "
-                f"either end, not {show(capability)}"
-            )
-            raise InvalidTaskError(msg)
-    return tuple(sorted(set(wanted)))

@@ -7,6 +7,7 @@ import pty
 import sqlite3
 import sys
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tests.integration.tools import PATIENCE, Hold
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.cli import _terminal
+from taskorch.journal import _file
+from taskorch.reading import JournalReader
 
 HOLD = Hold()
 
@@ -206,6 +209,38 @@ def test_it_follows_no_longer_though_a_log_stays_because_somebody_reads(tmp_path
             assert "1 completed" in out
 
 
+@pytest.mark.parametrize(("disturbed", "code"), [(15, 0), (10**6, 75)])
+def test_who_follows_asks_again_while_an_owner_comes_or_goes(
+    tmp_path, capsys, monkeypatch, disturbed, code
+):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(len, "abc", id="one")).result(PATIENCE)
+    looks = count()
+    state_of = _file.state_of
+
+    def state_between_two_owners(name):
+        look = next(looks)
+        return look if look < disturbed else state_of(name)
+
+    reader_last = JournalReader.last.fget
+    # Before it follows, it is as quiet as ever.
+    monkeypatch.setattr(
+        JournalReader,
+        "last",
+        property(
+            lambda reader: (
+                reader_last(reader),
+                monkeypatch.setattr(_file, "state_of", state_between_two_owners),
+            )[0]
+        ),
+    )
+    words = ("inspect", path, "--follow", "--json", "--every", "0.001")
+    got, _, err = taskorch(capsys, *words)
+    assert got == code, err
+    assert ("was opened by its owner" in err) is (code == 75)
+
+
 # -- in a terminal -------------------------------------------------------------------
 
 
@@ -230,10 +265,10 @@ def in_a_terminal(*words, **env):
 
 
 def test_in_a_terminal_there_are_colours_and_no_line_is_longer(journal):
-    out = in_a_terminal("inspect", journal, "--state", "failed")
+    out = in_a_terminal("inspect", journal, "--state", "failed", COLUMNS="66")
     assert "\x1b[31mfailed\x1b[0m" in out
     bare = out.replace("\x1b[31m", "").replace("\x1b[0m", "")
-    assert max(map(len, bare.splitlines())) <= 80
+    assert max(map(len, bare.splitlines())) <= 66
     assert "…" in out
 
 

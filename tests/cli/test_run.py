@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from tests.cli.tools import FLOW, started, taskorch, told
+from tests.cli.tools import FLOW, forget, started, taskorch, told
 from tests.integration.tools import PATIENCE, eventually
 
 SLOW = """
@@ -37,19 +37,11 @@ STUBBORN = SLOW.replace(
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    known = set(sys.modules)
     path = list(sys.path)
     (tmp_path / "flow_file.py").write_text(FLOW, encoding="utf-8")
     yield tmp_path
-    for name in set(sys.modules) - known:
-        if "flow" in name or "made" in name:
-            del sys.modules[name]
+    forget(tmp_path)
     sys.path[:] = path
-
-
-def forget():
-    """As in another process."""
-    sys.modules.pop("flow_file", None)
 
 
 def test_the_last_block_is_what_a_person_needs(here, capsys):
@@ -73,7 +65,7 @@ def test_the_last_block_is_what_a_person_needs(here, capsys):
 
 def test_with_a_journal_it_goes_on_and_runs_again_what_failed(here, capsys):
     assert taskorch(capsys, "run", "flow_file.py", "--journal", "runs.db")[0] == 1
-    forget()
+    forget(here)
     (here / "flow_file.py").write_text(
         FLOW.replace("if n == 3", "if n == 7").replace("raise Conn", "return Conn"),
         encoding="utf-8",
@@ -84,7 +76,7 @@ def test_with_a_journal_it_goes_on_and_runs_again_what_failed(here, capsys):
     ended = [one["task"] for one in told(out)[:-1] if one["event"] == "completed"]
     assert ended == ["page-3", "total"]
     # The log of what failed is kept.
-    forget()
+    forget(here)
     code, out, _ = taskorch(capsys, "run", "flow_file.py", "--journal", "runs.db", "-q")
     assert code == 1
     assert "runs.db.logs/flow/prog" in out
@@ -210,16 +202,16 @@ def test_simulate(here, capsys):
     code, out, _ = taskorch(capsys, *words)
     assert code == 0
     assert "8 tasks would take 2 min 30 s." in out
-    forget()
+    forget(here)
     trace = here / "trace.json"
     (found,) = told(taskorch(capsys, *words, "--json", "--trace", trace)[1])
     assert found["seconds"] == 150.0
     assert trace.exists()
-    forget()
+    forget(here)
     slots = "--concurrency", "1", "--resources", "cpu=1"
     out = taskorch(capsys, *words, *slots)[1]
     assert "One more slot" in out
-    forget()
+    forget(here)
     code, _, err = taskorch(capsys, "simulate", "flow_file.py", "--duration", "x=soon")
     assert code == 2
     assert "is no time" in err
@@ -227,7 +219,7 @@ def test_simulate(here, capsys):
 
 def test_simulate_with_what_a_journal_has_measured(here, capsys):
     taskorch(capsys, "run", "flow_file.py", "--journal", "runs.db")
-    forget()
+    forget(here)
     words = "simulate", "flow_file.py", "--journal", "runs.db", "--duration", "5"
     (found,) = told(taskorch(capsys, *words, "--json")[1])
     assert 5 <= found["seconds"] < 20

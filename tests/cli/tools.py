@@ -44,6 +44,14 @@ def taskorch(capsys, *words):
     return code, said.out, said.err
 
 
+def forget(folder):
+    """What was imported from *folder*, as in another process."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+
+
 def told(text):
     """The JSON of each line."""
     return [json.loads(line) for line in text.splitlines()]

@@ -12,6 +12,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.pids import is_alive
+
 from taskorch.executors._programs import _guardian
 from taskorch.model._program import RUN_VARIABLE
 
@@ -126,11 +128,6 @@ def await_program(journal):
         time.sleep(0.002)
     (pid,) = found
     return pid
-
-
-def is_alive(pid):
-    state = _guardian.state_of(pid)
-    return state is not None and state.alive
 
 
 def guardian_of(pid):

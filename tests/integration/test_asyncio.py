@@ -203,7 +203,7 @@ async def test_aio_has_the_same_names() -> None:
         report = await aio.stop()
         assert report.completed == 4
     public = {n for n in dir(TaskOrchestrator) if not n.startswith("_")}
-    beside = {"agent", "aio", "show_progress", "signals", "stop_on"}
+    beside = {"agent", "aio", "from_config", "show_progress", "signals", "stop_on"}
     assert public - set(dir(type(aio))) - beside == set()
 
 

@@ -197,6 +197,18 @@ def test_it_says_so_if_nobody_works_on_it(tmp_path):
     )
 
 
+def test_the_id_of_a_journal_is_no_other_ones(tmp_path):
+    paths = [tmp_path / "a.db", tmp_path / "b.db"]
+    for path in paths:
+        with TaskOrchestrator(journal=path):
+            pass
+    found = {JournalReader(path).uid for path in paths}
+    assert len(found) == 2
+    moved = paths[0].rename(tmp_path / "c.db")
+    assert JournalReader(moved).uid in found
+    assert JournalReader(LinesJournal(tmp_path / "lines")).uid == ""
+
+
 def test_what_has_left_memory_is_found_and_runs_by_their_numbers(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path, keep_finished=2) as orch:

@@ -1,12 +1,10 @@
 """Beginning and end: with, start, stop, drain, reports, threads, quiet."""
 
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from tests.integration.tools import (
     short_grace,
     threads_since,
 )
+from tests.pids import is_alive
 
 from taskorch import (
     NotRunningError,
@@ -522,21 +521,7 @@ while not path.exists() or not path.read_text().strip():
     assert done.returncode == 0
     assert "never stopped" in done.stderr
     pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: not alive(pid))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        # It is gone by now, or this is not Linux.
-        return not Path("/proc/self").exists()
-    # A zombie of nobody's is as good as gone.
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    eventually(lambda: not is_alive(pid))
 
 
 def test_a_stopped_one_says_nothing_at_exit() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
+from tests.pids import is_alive
 
 from taskorch import (
     InvalidTaskError,
@@ -44,14 +45,6 @@ def pid_of(orch: TaskOrchestrator, handle: Any) -> Any:
     """The process in which a task runs that says so."""
     eventually(lambda: orch.get_task_status(handle.task_id).progress is not None)
     return orch.get_task_status(handle.task_id).progress
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 # -- the same code as on threads -----------------------------------------------------
@@ -417,7 +410,7 @@ def test_a_child_that_a_task_forks_is_not_the_worker() -> None:
         pid = sleeper.result(PATIENCE)
         assert orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE) == 8
         assert is_alive(pid)
-    assert not is_alive(pid)
+    eventually(lambda: not is_alive(pid))
 
 
 # -- the end -------------------------------------------------------------------------
@@ -475,7 +468,7 @@ def test_a_stop_kills_and_nothing_is_left() -> None:
     waiting = orch.submit_tasks([in_worker(in_workers.sleep) for _ in range(3)])
     orch.stop(drain=False, timeout=PATIENCE)
     assert all(handle.cancelled() for handle in waiting)
-    assert not any(map(is_alive, pids))
+    eventually(lambda: not any(map(is_alive, pids)))
     assert len(list(Path("/proc/self/fd").iterdir())) == fds
     left = [t.name for t in threading.enumerate() if t not in before]
     assert not [name for name in left if "processes" in name]

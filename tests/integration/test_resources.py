@@ -371,7 +371,7 @@ def test_what_was_granted_too_late_is_let_go(orch):
         lab = orch.resources.allocate({"gpu": 1}, owner="ann")
         future = asyncio.get_running_loop().create_future()
         future.set_result(lab)
-        _aio._let_go(future)
+        _aio._release_unwanted(future)
         gone = partial(eventually, lambda: not orch.resources.allocations())
         await asyncio.to_thread(gone)
 
@@ -435,6 +435,20 @@ def test_a_quota_holds_in_the_next_life(path):
         {"type": "render", "resources": {"cpu": -1}},
         {"type": "render", "resources": {"tasks": 1}},
         {"type": "render", "resources": {"tasks": 0}},
+        {"type": "render", "resources": {"burst": 1}},
+        {"type": "render", "resources": {"starts_per_second": 0}},
+        {"type": "render", "starts_per_second": 0},
+        {"type": "render", "starts_per_second": -1},
+        {"type": "render", "starts_per_second": 1e-9},
+        {"type": "render", "starts_per_second": float("nan")},
+        {"type": "render", "starts_per_second": float("inf")},
+        {"type": "render", "starts_per_second": "2"},
+        {"type": "render", "starts_per_second": True},
+        {"type": "render", "starts_per_second": 1, "burst": 0},
+        {"type": "render", "starts_per_second": 1, "burst": 1.5},
+        {"type": "render", "starts_per_second": 1, "burst": True},
+        {"type": "render", "starts_per_second": 1, "burst": 10**13},
+        {"type": "render", "burst": 2},
     ],
 )
 def test_what_is_no_quota_is_refused(wrong):
@@ -447,6 +461,55 @@ def test_a_simulated_plan_keeps_quotas(orch):
     assert orch.simulate(tasks, 10).makespan == 10
     orch.resources.set_quotas(Quota(type="render", max_parallel=1))
     assert orch.simulate(tasks, 10).makespan == 40
+
+
+def test_a_rate_lets_start_so_many_and_the_others_in_time(orch):
+    quota = Quota(type="fetch", starts_per_second=20, burst=2)
+    orch.resources.set_quotas(quota)
+    assert [usage.quota for usage in orch.resources.quotas()] == [quota]
+    tasks = [Task.call(pow, 2, n, type="fetch", id=f"t{n}") for n in range(6)]
+    handles = orch.submit_tasks(tasks)
+    assert orch.submit(pow, 2, 3).result(timeout=PATIENCE) == 8
+    assert [handle.result(timeout=PATIENCE) for handle in handles] == [
+        2**n for n in range(6)
+    ]
+    times = [orch.get_task_status(task.id).started for task in tasks]
+    # When they were started, and not when a thread came to it.
+    assert (times[5] - times[0]).total_seconds() >= 4 / 20 - 1e-3
+
+
+def test_who_waits_for_a_token_of_hours_is_told_and_goes_on_when_it_may(orch):
+    orch.resources.set_quotas(Quota(type="fetch", starts_per_second=1e-4))
+    tasks = [Task.call(pow, 2, n, type="fetch") for n in range(3)]
+    handles = orch.submit_tasks(tasks)
+    assert handles[0].result(timeout=PATIENCE) == 1
+    told = orch.explain(handles[2].task_id)
+    assert "lets 0.0001 start in a second: the next may in" in str(told)
+    assert not orch.stuck()
+    assert not orch.wait(timeout=0.01)
+    orch.resources.set_quotas(Quota(type="fetch"))
+    assert [handle.result(timeout=PATIENCE) for handle in handles] == [1, 2, 4]
+
+
+def test_what_is_left_of_a_rate_is_left_in_the_next_life(path):
+    quota = Quota(type="pow", starts_per_second=1e-4, burst=2, resources={"cpu": 2})
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        orch.resources.set_quotas(quota)
+        assert orch.submit(pow, 2, 3).result(timeout=PATIENCE) == 8
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        assert [usage.quota for usage in orch.resources.quotas()] == [quota]
+        assert orch.submit(pow, 2, 4).result(timeout=PATIENCE) == 16
+        waits = orch.submit(pow, 2, 5)
+        (blocker,) = orch.explain(waits.task_id).blockers
+        assert blocker.kind == "rate"
+        orch.resources.set_quotas(Quota(type="pow"))
+        assert waits.result(timeout=PATIENCE) == 32
+
+
+def test_a_simulated_plan_keeps_rates(orch):
+    tasks = [Task.call(pow, 2, n, type="fetch", id=f"t{n}") for n in range(5)]
+    orch.resources.set_quotas(Quota(type="fetch", starts_per_second=0.5, burst=3))
+    assert orch.simulate(tasks, 1).makespan == 5
 
 
 def test_only_quotas_are_set(orch):
@@ -464,6 +527,44 @@ def test_quotas_for_coroutines():
             assert usage.quota.max_parallel == 2
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+# -- keys ----------------------------------------------------------------------------
+
+
+def test_of_tasks_that_share_a_key_so_many_run_at_once_whatever_their_types(path):
+    gate, began = threading.Event(), threading.Semaphore(0)
+
+    def hold(task, context):
+        began.release()
+        return gate.wait(PATIENCE)
+
+    def keyed(name, kind, *keys):
+        return Task(kind, id=name, resources=dict.fromkeys(keys, 1))
+
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        skills = {"fetch", "push", "x"}
+        orch.agent("ann", capabilities=skills, max_concurrency=None)(hold)
+        # Each time one is submitted, as a program that does not know its keys would.
+        for _ in range(2):
+            orch.resources.resize({"host a": 1, "host b": 1})
+        tasks = [keyed("a1", "fetch", "host a"), keyed("a2", "push", "host a")]
+        tasks += [keyed("b1", "push", "host b"), keyed("both", "x", "host a", "host b")]
+        handles = orch.submit_tasks(tasks)
+        for _ in range(2):
+            assert began.acquire(timeout=PATIENCE)
+        for name, holders in (("a2", ["a1"]), ("both", ["a1", "b1"])):
+            blockers = orch.explain(name).blockers
+            assert {b.kind for b in blockers} == {"resource"}
+            assert sorted(h for b in blockers for h in b.holders) == holders
+        orch.resources.resize({"host a": 2})
+        assert began.acquire(timeout=PATIENCE)
+        assert orch.get_task_status("a2").state.value == "running"
+        gate.set()
+        assert all(handle.result(timeout=PATIENCE) for handle in handles)
+    assert len(facts(path, PoolsChanged)) == 3
+    with TaskOrchestrator(journal=path, resources={"cpu": 4}) as orch:
+        assert totals(orch) == {"cpu": 4, "host a": 2, "host b": 1}
 
 
 # -- saturation ----------------------------------------------------------------------

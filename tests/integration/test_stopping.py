@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
 import time
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, in_loop
+from tests.pids import is_alive
 
 from taskorch import (
     InvalidTaskError,
@@ -168,18 +167,6 @@ def test_programs_that_are_given_up_are_killed(tmp_path, durable):
     assert [u.state for u in report.left] == [TaskState.RUNNING]
     pid = int(pid_file.read_text())
     eventually(lambda: not is_alive(pid), "the program lives")
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return not Path("/proc/self").exists()
 
 
 class Hangs(SqliteJournal):

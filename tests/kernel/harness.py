@@ -67,8 +67,16 @@ USUAL = ("all", "block")
 class Policies:
     """The seven, as the kernel asks them; a test changes what it needs."""
 
-    def __init__(self, *, rigid: bool = False, ranks: bool = False) -> None:
+    def __init__(
+        self, *, rigid: bool = False, ranks: bool = False, backfills: bool = False
+    ) -> None:
         self.kernel: Kernel
+        self.backfills = backfills
+        #: How long tasks are expected to take, in seconds.
+        self.lengths: dict[str, float] = {}
+        self.length: Callable[[TaskRow], float | None] = lambda row: self.lengths.get(
+            row.id
+        )
         #: Whether owners are ranked.
         self.ranks = ranks
         self.aging_ns: int | None = AGING
@@ -139,6 +147,10 @@ class Policies:
     def standing(self, share: Share, now: int) -> float:
         self._ask("standing")
         return self.ranking(share)
+
+    def expected(self, row: TaskRow) -> int | None:
+        seconds = self.length(row)
+        return None if seconds is None else int(seconds * SEC)
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         self._ask("admission")
@@ -438,7 +450,9 @@ class Machine:
     ) -> Kernel:
         """Another kernel, to which the first so many facts (or all) were told."""
         old = self.kernel
-        folding = policies or Nobody(ranks=self.policies.ranks)
+        folding = policies or Nobody(
+            ranks=self.policies.ranks, backfills=self.policies.backfills
+        )
         kernel = Kernel(old.config, folding, Random(7), self.pools)
         for fact, cargo in self.sink[:facts]:
             fold(kernel, fact, cargo)

@@ -17,6 +17,7 @@ from taskorch.kernel import (
     TaskRow,
     check_invariants,
     differences,
+    exceeded,
     explain,
     fold,
     recover,
@@ -27,6 +28,8 @@ S = TaskState
 OWNERS = (None, None, "ann", "ben")
 LIVE = tuple(state for state in S if state not in TERMINAL)
 NAMES = ("p", "q", "r", "s")
+#: Whom soft quotas are for.
+WHOSE: tuple[dict[str, str], ...] = ({"owner": "ann"}, {"type": "s"}, {"workflow": "r"})
 NEEDS: tuple[tuple[str, ...] | None, ...] = (
     None,
     None,
@@ -64,12 +67,18 @@ def _free(policies: Policies, name: str) -> int:
 class Run:
     """A machine, and the dice."""
 
-    def __init__(self, dice: Random, *, ranks: bool | None = None) -> None:
+    def __init__(
+        self, dice: Random, *, ranks: bool | None = None, backfills: bool = False
+    ) -> None:
         self.dice = dice
         drawn = dice.random() < 0.3
         policies = Policies(
-            rigid=dice.random() < 0.5, ranks=drawn if ranks is None else ranks
+            rigid=dice.random() < 0.5,
+            ranks=drawn if ranks is None else ranks,
+            backfills=backfills,
         )
+        # Of every third task, nobody knows how long it takes.
+        policies.length = lambda row: row.seq % 7 if row.seq % 3 else None
         policies.keeps_match = dice.random() < 0.7
         policies.keeps_route = dice.random() < 0.7
         policies.keeps_alloc = dice.random() < 0.5
@@ -110,7 +119,7 @@ class Run:
         kernel = self.machine.kernel
         pools = self.machine.pools
         #: What the facts so far lead to: it must be the same.
-        folding = Policies(ranks=policies.ranks)
+        folding = Policies(ranks=policies.ranks, backfills=backfills)
         self.shadow = Kernel(kernel.config, folding, Random(0), pools)
 
     # -- choices -------------------------------------------------------------------
@@ -128,7 +137,8 @@ class Run:
         dice, machine = self.dice, self.machine
         for _ in range(dice.randint(1, 6)):
             self.count += 1
-            task_id = f"t{self.count}"
+            # Some are of a run.
+            task_id = f"r/t{self.count}" if self.count % 5 == 0 else f"t{self.count}"
             machine.policies.delays[task_id] = dice.choices([0, 1, 5 * SEC], k=2)
             known = [row.id for row in self.rows(*S)[-8:]]
             many = dice.choice([0, 0, 1, 2, 3])
@@ -331,13 +341,29 @@ class Run:
         dice = self.dice
         most = dice.choice([None, None, 0, 1, 2, 3])
         cpu = dice.choice([{}, {"cpu": 1}, {"cpu": 3}, {"cpu": 4, "memory_mb": 2}])
+        # No draw of its own: the others are what they have been.
+        rate = (None, None, 0.4, 3)[self.count % 4]
+        limits = {
+            "resources": cpu,
+            "max_parallel": most,
+            "starts_per_second": rate,
+            "burst": 1 if rate is None else 1 + self.count % 3,
+        }
         if dice.random() < 0.2:
+            self.machine.change_quotas(Quota(owner="ann", **limits))
+        else:
+            self.machine.change_quotas(Quota(type=dice.choice(NAMES), **limits))
+        # Soft ones likewise, beside these.
+        if self.count % 4:
+            whose = WHOSE[self.count % 3]
+            most = (None, 0, 1, 2, None)[self.count % 5]
             self.machine.change_quotas(
-                Quota(owner="ann", resources=cpu, max_parallel=most)
+                Quota(**whose, resources=cpu, max_parallel=most, soft=True),
+                Quota(type=NAMES[0], max_parallel=self.count % 3, soft=True),
             )
         else:
-            quota = Quota(type=dice.choice(NAMES), resources=cpu, max_parallel=most)
-            self.machine.change_quotas(quota)
+            most = (None, 0, 1, 2)[len(self.machine.kernel.tasks) % 4]
+            self.machine.change_quotas(Quota(workflow="r", max_parallel=most))
 
     def beat(self) -> None:
         """The agent that lives elsewhere gives a sign of life, complete or not."""
@@ -352,6 +378,22 @@ class Run:
         assert not far.lost
         assert all(attempt in named for attempt in abandoned)
         assert all(a in current for a in named if a not in abandoned)
+        self.machine.settle()
+
+    def leave(self) -> None:
+        """The agent that lives elsewhere goes, and another of its name comes."""
+        kernel, now = self.machine.kernel, self.machine.now
+        unbegun = {attempt for attempt in self.out if self.dice.random() < 0.5}
+        far = kernel.agents["far"]
+        was_there = not far.lost
+        assert kernel.leave("far", unbegun, now) is was_there
+        check_invariants(kernel)
+        assert far.lost
+        assert far.running == far.leaked == 0
+        assert not kernel.leave("far", unbegun, now)
+        self.machine.settle()
+        self.note_starts()
+        kernel.add_agent(far.info, now)
         self.machine.settle()
 
     def crash(self) -> None:
@@ -427,7 +469,7 @@ class Run:
             + [self.suspend, self.resume, self.prioritise, self.change] * 2
             + [self.slot] * 4
             + [self.beat] * 3
-            + [self.crash]
+            + [self.crash, self.leave]
             + [self.add_parents] * 2
             + [self.emit] * 2
             + [self.change_pools, self.by_hand, self.change_quotas] * 2
@@ -446,7 +488,8 @@ class Run:
         """
         What nothing keeps from running, and is the first of its bucket.
 
-        One that is vetoed is set aside: it holds nobody up.
+        One that is vetoed is set aside, and holds nobody up: unless there is more that
+        keeps it, as that keeps all that are like it.
         """
         kernel = self.machine.kernel
         found = []
@@ -455,7 +498,7 @@ class Run:
                 told = explain(kernel, row, self.machine.now)
                 if told.runnable:
                     found.append(row)
-                if not any(blocker.kind == "veto" for blocker in told.blockers):
+                if {blocker.kind for blocker in told.blockers} != {"veto"}:
                     break
         return found
 
@@ -516,12 +559,13 @@ class Run:
         machine.settle()
 
     def place(self, row: TaskRow) -> tuple[Any, ...]:
-        """Who has less comes first, where owners are ranked."""
+        """Who has less comes first, where owners are ranked; and who is above last."""
         share = row.bucket.share
+        above = exceeded(self.machine.kernel, row.bucket) is not None
         place = (row.key, row.seq)
         if share is None:
-            return place
-        return (self.machine.policies.ranking(share), share.served, *place)
+            return above, *place
+        return (above, self.machine.policies.ranking(share), share.served, *place)
 
     def finish(self) -> None:
         """In the end, everything comes to an end, and everything is free."""
@@ -532,7 +576,7 @@ class Run:
         for name in list(kernel.allocations):
             machine.release(name)
         machine.change_quotas(*(Quota(type=name) for name in NAMES))
-        machine.change_quotas(Quota(owner="ann"))
+        machine.change_quotas(Quota(owner="ann"), Quota(workflow="r"))
         machine.change_pools(cpu=4, gpu=1, memory_mb=3)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
         machine.agent("all", "x", "y", "z", capacity=plenty)
@@ -568,9 +612,10 @@ def run(
     points: FaultPoints | None = None,
     *,
     ranks: bool | None = None,
+    backfills: bool = False,
 ) -> Machine:
     """A run of so many steps, with the laws checked after each."""
-    made = Run(Random(seed), ranks=ranks)
+    made = Run(Random(seed), ranks=ranks, backfills=backfills)
     made.machine.kernel.points = made.shadow.points = points
     for _ in range(steps):
         made.step()

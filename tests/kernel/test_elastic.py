@@ -252,8 +252,16 @@ def test_grants_grow_when_nobody_who_waits_could_use_it():
     all_at_checkpoints(machine)
     assert cpus(machine) == {"a": 6, "b": 5, "c": 5}
 
+    machine.effects.clear()
     machine.end("c")
     assert cpus(machine) == {"a": 8, "b": 8}
+    # They are told, since they are at no checkpoint; who is at one asks by itself.
+    told = [(effect.row.id, effect.attempt) for effect in machine.effects]
+    assert told == [("a", 1), ("b", 1)]
+    assert machine.effect_names() == ["TellAllocation"] * 2
+    machine.effects.clear()
+    machine.checkpoint("a")
+    assert machine.effects == []
     machine.cancel("b")
     machine.end("b", "stopped")
     assert cpus(machine) == {"a": 16}

@@ -30,7 +30,7 @@ from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain._parents import wait_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._leases import heard
-from taskorch.kernel._rows import PoolRow, RetainedEvent
+from taskorch.kernel._rows import TOKEN, PoolRow, RetainedEvent
 from taskorch.model import Agent, Blocker, Explanation, Remedy
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
@@ -101,6 +101,9 @@ class Oracle:
                 self.lift(kernel, row, blocker, how, 1 if blocker is less else 0)
             if row.state not in (S.COMPLETED, S.FAILED, S.CANCELLED, S.RUNNING):
                 kernel.set_priority(row, 1_000, self.now)
+                # Nor does it come last: a soft quota keeps nobody from running.
+                for pool in kernel.pools.values():
+                    pool.beyond = 0
                 queue.unpark_all(kernel)
                 kernel.dispatch(self.now)
             if wait_of(row) is not None:
@@ -226,6 +229,11 @@ class Oracle:
         pool = kernel.pools[f"quota:{blocker.name}"]
         pool.total = pool.used + need - less
         kernel.agents_version += 1
+
+    def lift_rate(self, kernel: Kernel, _: TaskRow, blocker: Blocker, *__: Any) -> None:
+        kind, _, who = blocker.name.partition("=")
+        rate = kernel.rates[kind, who]
+        rate.spent, rate.at_ns = rate.total - TOKEN, self.now
 
     def remedy(self, kernel: Kernel, row: TaskRow, remedy: Remedy) -> bool:
         """Do for real what *remedy* says, if there is more than one way to do it."""

@@ -632,3 +632,55 @@ def test_who_starts_anew_loses_what_runs_there_and_nothing_else(lease):
     ]
     assert twin.row("runs").attempt == 2
     assert twin.row("beside").attempt == twin.row("local").attempt == 1
+
+
+# -- leaving -----------------------------------------------------------------------
+
+
+def test_what_an_agent_that_leaves_has_not_ended_is_for_others():
+    """It is made again at once, costs no attempt, and speaks for no poisoned task."""
+    m = machine()
+    submit(m, "begun", "unbegun")
+
+    assert m.kernel.leave("far", {("unbegun", 1)}, m.now)
+    m.settle()
+    check_invariants(m.kernel)
+
+    assert m.told(AgentLost) == [("far", "it has left")]
+    error = ("AttemptLostError", "agent far has left")
+    begun, unbegun = m.told(TaskRetrying)
+    assert begun[:7] == ("begun", 1, "far", *error, "missing", 0)
+    assert unbegun[:7] == ("unbegun", 1, "far", *error, "returned", 0)
+    assert not begun[7]
+    assert not unbegun[7]
+    assert m.row("begun").extra.crashes == m.row("unbegun").extra.crashes == 0
+    assert not m.kernel.leave("far", (), m.now)
+    m.agent("near", "x")
+    m.do()
+    assert m.row("begun").state is m.row("unbegun").state is S.RUNNING
+
+
+def test_what_must_not_run_twice_may_be_given_back_if_it_has_not_begun():
+    m = machine()
+    submit(m, "begun", "unbegun", idempotent=False)
+
+    m.kernel.leave("far", {("unbegun", 1)}, m.now)
+    m.settle()
+
+    assert [fields[0] for fields in m.told(TaskBlocked)] == ["begun"]
+    assert m.row("unbegun").state is S.QUEUED
+
+
+def test_a_slot_that_had_leaked_is_free_when_its_agent_leaves():
+    m = machine()
+    submit(m, "t")
+    m.cancel("t")
+    live(m, GRACE, ("t", 1))
+    assert m.told(SlotLeaked)
+
+    m.kernel.leave("far", (), m.now)
+    m.settle()
+    check_invariants(m.kernel)
+
+    assert len(m.told(SlotRecovered)) == 1
+    assert not m.kernel.leaked

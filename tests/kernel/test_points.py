@@ -11,7 +11,7 @@ from tests.kernel.random_run import Run, run
 
 import taskorch.kernel
 from taskorch.events import AgentLost, TaskRetrying, make
-from taskorch.kernel._timers import DEADLINE, DUE, LEASE, TIMEOUT
+from taskorch.kernel._timers import DEADLINE, DUE, LEASE, TIMEOUT, TOKEN
 from taskorch.model import Resources
 
 SOURCES = Path(taskorch.kernel.__file__).parent.glob("*.py")
@@ -25,7 +25,7 @@ POINTS = {
 }
 #: Those where only what nobody needs is let go of. (Without its dead timers, a kernel
 #: may do in another order what is due at one and the same instant.)
-TIDY = {"open.rebuild", "bucket.compact", "buckets.forget"}
+TIDY = {"open.rebuild", "above.rebuild", "bucket.compact", "buckets.forget"}
 
 
 class Only:
@@ -58,7 +58,7 @@ def facts(seed, points):
 def missing_timers(kernel, now):
     """What is to happen at a later time, and has no timer."""
     there = {
-        (when, kind, row.name if kind == LEASE else row.id)
+        (when, kind, row.name if kind in (LEASE, TOKEN) else row.id)
         for when, _, kind, row, _ in kernel.timers
     }
     due = set()

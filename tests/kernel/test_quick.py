@@ -70,13 +70,18 @@ class Defined(Kernel):
         if self.returning:
             _attempts.serve_returning(self, now)
         while self.running < self.concurrency and not self.paused:
-            heads = []
             for bucket in list(self.buckets.values()):
                 row = bucket.head()
-                if row is not None and bucket.parked is None:
-                    heads.append(row)
-                elif row is None and bucket.caller is not None:
+                if bucket.caller is not None and (
+                    row is None or bucket.entry[:2] != (row.key, row.seq)
+                ):
+                    # It was woken for another, which a veto, say, has set aside.
                     _parking.pass_on(self, bucket)
+            heads = [
+                row
+                for bucket in self.buckets.values()
+                if bucket.parked is None and (row := bucket.head()) is not None
+            ]
             if not heads:
                 return
             row = min(heads, key=lambda row: (row.key, row.seq))

@@ -55,6 +55,53 @@ def test_tasks_that_wait_for_a_quota_cost_nothing(machine):
     assert place.pool.name == "quota:type=render:tasks"
 
 
+def test_where_only_quotas_bound_it_nobody_is_asked_twice(machine):
+    machine.change_quotas(Quota(type="render", max_parallel=2))
+    assert machine.submit_all("a", "b", "c", type="render") == ["a", "b"]
+    assert machine.submit("a call") == ["a call"]
+    bucket = machine.row("c").bucket
+    assert (bucket.route, bucket.quota_route) == (None, machine.kernel.agents[LOCAL])
+    asked = len(machine.policies.asked)
+    assert machine.end("a") == ["c"]
+    assert machine.row("c").reason == machine.row("b").reason
+    assert machine.row("c").alloc == (("quota:type=render:tasks", 1_000_000),)
+    assert machine.policies.asked[asked:] == []
+    machine.end("b")
+    machine.end("c")
+    # What it has more of now, it is asked about anew.
+    machine.change_quotas(Quota(type="render", max_parallel=1))
+    assert machine.submit_all("d", "e", type="render") == ["d"]
+    assert machine.policies.asked[asked:].count("router") == 1
+    machine.change_quotas(Quota(type="render"))
+    machine.submit("f", type="render")
+    assert (bucket.route, bucket.quota_route) == (machine.kernel.agents[LOCAL], None)
+    assert machine.kernel.agents[LOCAL].running == 4
+
+
+def test_an_agent_without_a_slot_is_waited_for_within_a_quota_too(machine):
+    machine.agent("smith", "iron", max_concurrency=1)
+    machine.change_quotas(Quota(type="forge", max_parallel=9))
+    asks = {"type": "forge", "requires": ("iron",)}
+    assert machine.submit_all("a", "b", "c", **asks) == ["a"]
+    assert machine.row("b").bucket.quota_route is not None
+    assert machine.end("a") == ["b"]
+    assert machine.end("b") == ["c"]
+
+
+def test_one_quota_after_another_wakes_who_waits_behind(machine):
+    """Who is woken starts the quick way, and passes the wake-up on."""
+    machine.change_quotas(
+        Quota(owner="ann", max_parallel=4), Quota(type="render", max_parallel=9)
+    )
+    machine.submit_all("a", "b", "c", "d", owner="ann", type="render")
+    machine.submit_all("e", "f", owner="ann", type="render")
+    machine.submit_all("g", "h", owner="ann", type="upload")
+    assert machine.change_quotas(Quota(owner="ann", max_parallel=5)) == ["e"]
+    assert machine.end("a") == ["f"]
+    assert machine.end("b") == ["g"]
+    assert machine.end("c") == ["h"]
+
+
 def test_below_what_is_in_use_nothing_is_taken_and_nothing_starts(machine):
     machine.submit_all("a", "b", "c", type="render", resources=ONE)
     machine.change_quotas(Quota(type="render", resources={"cpu": 1}))

@@ -117,6 +117,17 @@ def test_the_room_of_those_that_have_left_is_given_back():
     assert sys.getsizeof(kernel.tasks) < large / 4
 
 
+def test_of_a_few_no_room_is_given_back():
+    """All that are there would be copied each time that one leaves."""
+    machine = Machine(keep_finished=2)
+    tasks = machine.kernel.tasks
+    for number in range(20):
+        machine.submit(f"t{number}")
+        machine.end(f"t{number}")
+    assert machine.kernel.tasks is tasks
+    assert list(tasks) == ["t18", "t19"]
+
+
 def test_what_others_depended_on_is_handed_to_the_driver():
     """It may have to record something of it; of a task alone there is nothing."""
     machine = Machine(keep_finished=0)

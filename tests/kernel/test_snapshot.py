@@ -50,7 +50,12 @@ from taskorch.testing import explore
 def new_like(kernel, policies=None, pools=None, **config):
     """An empty kernel, with the same resources and the same settings but for *config*."""
     if pools is None:
-        pools = tuple((pool.name, pool.total) for pool in kernel.pools.values())
+        # A quota comes with its fact.
+        pools = tuple(
+            (pool.name, pool.total)
+            for pool in kernel.pools.values()
+            if not pool.is_quota
+        )
     settings = attrs.evolve(kernel.config, **config)
     folding = policies or Nobody(ranks=kernel.shares is not None)
     return Kernel(settings, folding, Random(0), pools)

@@ -11,6 +11,17 @@ PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.m
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
 
+ANCHOR = re.compile(r"\]\((?!https?:|mailto:)([^)#]*)#([^)]+)\)")
+EXTERNAL = re.compile(r"\]\((https?:[^)]*)\)")
+
+
+def anchors_of(page):
+    """What a link may name of the page: GitHub and MyST make the same of a heading."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def links_of(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return [page.parent / link for link in LINK.findall(text)]
@@ -19,6 +30,21 @@ def links_of(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     assert [link for link in links_of(page) if not link.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_into_pages_name_a_heading(page):
+    found = ANCHOR.findall(page.read_text())
+    named = [((page.parent / path) if path else page, name) for path, name in found]
+    assert [name for there, name in named if name not in anchors_of(there)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_elsewhere_are_whole(page):
+    """There may be no network: they have a host, and no blanks."""
+    whole = re.compile(r"https?://[\w.-]+\.\w+(:\d+)?(/[^\s]*)?")
+    links = EXTERNAL.findall(page.read_text())
+    assert [link for link in links if not whole.fullmatch(link)] == []
 
 
 def test_the_index_leads_to_every_page():

@@ -146,3 +146,65 @@ def test_processes_lose_a_worker_and_kill_one():
         "attempt 2 went on with half of it",
     ]
     assert lines[2].endswith("attempt 1 ran longer than its timeout of 1 s")
+
+
+def test_quickstart_ends_well():
+    assert output_of("quickstart.py") == [
+        "longest word: orchestrator",
+        "squares: [0, 1, 4, 9, 16, 25]",
+        "review: a.py looks good (attempt 1)",
+        "review: engine.py looks good (attempt 2)",
+        "program: 42",
+        "flour: KeyError('flour')",
+        "bake is blocked.",
+        "It needs flour, which has failed, and will not complete unless it is run again.",
+        "  → Run again what failed, and let it complete: orch.rerun_task('flour').",
+        "bake: bread of 500 g of flour",
+    ]
+
+
+@pytest.mark.slow
+def test_program_agents_are_tried_again_and_ended():
+    good, flaky, broken, endless = output_of("program_agents.py")
+
+    assert good == "good.py looks good, attempts: 1"
+    assert flaky == "flaky.py looks good, attempts: 2"
+    assert broken.startswith("ProgramFailedError: ")
+    assert "line 7: unexpected end of file" in broken
+    assert endless.startswith("TaskTimeoutError: task endless.py: attempt 1 ran longer")
+
+
+def test_web_handler_answers_and_refuses():
+    lines = [line.split(maxsplit=3) for line in output_of("web_handler.py")]
+
+    assert lines[0] == ["GET", "/primes/1000", "200", "168"]
+    assert [status for _, path, status, _ in lines if "/reports/" in path] == [
+        *["202"] * 5,
+        "503",
+        *["200", "200", "404"],
+    ]
+    assert lines[-2][3] == "reports/may is completed"
+
+
+def test_own_policy_halves_the_wait_and_its_tests_pass():
+    *_, average = output_of("own_policy_tested.py")
+    _, first_come, _, shortest_first, _ = average.split()
+    assert int(shortest_first) < int(first_come) / 2
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", EXAMPLES / "own_policy_tested.py"],
+        cwd=EXAMPLES.parent,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_readme_leads_to_every_example():
+    """With what each shows; a new one is entered there."""
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    names = [path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"]
+    assert [name for name in names if f"(examples/{name})" not in readme] == []

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from taskorch import Task, TaskOrchestrator
+
 LIMIT_SECONDS = 0.090
 PAIRS = 10
 #: Heavy or optional: only what needs one of them may load it.
@@ -106,6 +108,24 @@ def test_the_import_writes_the_methods_of_few_classes():
 
     assert made >= 40
     assert written <= 6
+
+
+def test_a_look_at_one_task_loads_what_it_needs(tmp_path):
+    """Nearly all that `taskorch inspect JOURNAL TASK` costs are imports."""
+    path = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(len, "abc", id="one")).result(20)
+    code = f"""if True:
+        import sys
+        from taskorch import cli
+        cli.main(["inspect", {path!r}, "one"])
+        from taskorch.events import TaskSubmitted
+        print([name for name in ("socket", "tempfile", "zoneinfo") if name in sys.modules])
+        # Its facts are read as they are: to write the class is a millisecond.
+        print(vars(TaskSubmitted)["__init__"].__class__.__name__)
+    """
+
+    assert run(code).stdout.splitlines()[-2:] == ["[]", "_Unwritten"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="Python loads all at once")

@@ -3,11 +3,11 @@
 from math import ceil
 
 import pytest
+from tests.simulation.disasters import run_through_disasters
 
 from taskorch.model import Resources, Task, TaskState
-from taskorch.policies import FairShareQueue
-from taskorch.simulation import Outcome
-from taskorch.testing import Faults, Simulation
+from taskorch.policies import FairShareQueue, PriorityQueue
+from taskorch.testing import Simulation
 
 LONGEST = 10.0
 
@@ -64,7 +64,8 @@ def test_no_owner_waits_longer_than_the_formula_says(slots):
     assert waits["loud"] > 2 * max(waits["quiet"], waits["other"], waits["late"])
 
 
-def test_a_kind_that_waits_for_its_pool_starves_no_other():
+@pytest.mark.parametrize("backfill", [False, True])
+def test_a_kind_that_waits_for_its_pool_starves_no_other(backfill):
     """
     Two pools of 20; in one, 1,000 tasks of a higher priority wait for 19 that run.
 
@@ -72,7 +73,10 @@ def test_a_kind_that_waits_for_its_pool_starves_no_other():
     (apache/airflow#45636). Here those of the second start at once, all that fit.
     """
     simulation = Simulation(
-        seed=1, resources=Resources(first=20, second=20), concurrency=64
+        seed=1,
+        resources=Resources(first=20, second=20),
+        concurrency=64,
+        queue=PriorityQueue(backfill=backfill),
     )
     simulation.agent("here", capabilities={"x"}, max_concurrency=64)
     simulation.work("x", 5.0)
@@ -113,48 +117,13 @@ def test_a_kind_that_blocks_itself_starves_no_other_owner():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_goes_wrong_all_guarantees_hold(seed):
-    """Crashes, agents that die, commits that fail: the watch looks at every step."""
-    faults = Faults(
-        crash=0.02,
-        torn_commit=0.5,
-        agent_death=0.05,
-        agent_hang=0.05,
-        lose=0.05,
-        commit_failure=0.02,
-        points=0.2,
-    )
-    simulation = Simulation(
-        seed=seed,
-        queue=FairShareQueue({"ann": 2}, by_demand=seed % 2 == 0),
-        resources=Resources(cpu=4),
-        concurrency=4,
-        faults=faults,
-    )
-    simulation.agent("here", capabilities={"x"}, max_concurrency=3)
-    simulation.agent("far", capabilities={"x"}, max_concurrency=3, lease=5.0)
-    simulation.work(
-        "x", lambda task, attempt, random: Outcome(random.uniform(0.1, 3.0))
-    )
     owners = (None, "ann", "ben", "cy")
-    tasks = [
-        Task(
-            "x",
-            id=f"t{number}",
-            owner=owners[number % 4],
-            resources={"cpu": (1, 2, 0.5)[number % 3]},
-            after=[f"t{number - 4}"] if number % 5 == 4 else (),
-        )
-        for number in range(40)
-    ]
-    simulation.submit_tasks(tasks)
 
-    def act(at, command, number):
-        # While it is down there is nobody to be told.
-        simulation.at(at, lambda: simulation.is_up and command(f"t{number}"))
+    def options(number):
+        return {
+            "owner": owners[number % 4],
+            "resources": {"cpu": (1, 2, 0.5)[number % 3]},
+        }
 
-    for number in range(0, 40, 9):
-        act(3.0 + number, simulation.cancel_task, number)
-        act(4.0, simulation.suspend_task, number + 1)
-        act(9.0, simulation.resume_task, number + 1)
-    simulation.run(until=simulation.now + 2_000)
-    assert simulation.attempts
+    queue = FairShareQueue({"ann": 2}, by_demand=seed % 2 == 0)
+    run_through_disasters(seed, queue, options)

@@ -34,6 +34,8 @@ from taskorch.kernel import (
     _joins,
     _leases,
     _parking,
+    _rates,
+    _soft,
     _timers,
     _waits,
 )
@@ -54,6 +56,31 @@ BUGS = {
         _application._free,
         "_give_back(kernel, agent_of(row), alloc, slots, share)",
         "_give_back(kernel, agent_of(row), (), slots, share)",
+    ),
+    "a start of many takes no token": (
+        _rates.take,
+        "used_at(now) + TOKEN",
+        "used_at(now) + TOKEN * (now % 2)",
+    ),
+    "what has come back of a rate is counted twice": (
+        _rates.take,
+        "rate.spent = rate.used_at(now) + TOKEN",
+        "rate.spent = max(0, 2 * rate.used_at(now) - rate.spent) + TOKEN",
+    ),
+    "nobody is woken when a token comes": (
+        _rates.wake,
+        "_parking.wake_some(kernel, rate.short)",
+        "pass",
+    ),
+    "who is above a soft quota starts in its turn like all others": (
+        _soft.comes_last,
+        "where = places(kernel, bucket)",
+        "where = []",
+    ),
+    "who is above a soft quota is never tried": (
+        _soft.turn,
+        "while kernel.above and",
+        "while not kernel.above and",
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,

@@ -179,7 +179,7 @@ def test_an_orchestrator_that_is_gone_is_not_kept_for_its_metrics(measuring):
 
 
 def test_names_beyond_the_first_hundred_are_one(measuring, monkeypatch):
-    monkeypatch.setattr(_metrics, "_MANY", 2)
+    monkeypatch.setattr(_metrics, "MANY", 2)
     with measuring.orchestrator(resources={"a": 1, "b": 2, "c": 4, "d": 8}) as orch:
         for name in "xyzx":
             orch.submit_task(Task.call(double, type=name)).result()

@@ -27,7 +27,7 @@ from taskorch import (
 from taskorch.errors import InvalidTaskError, TaskCancelledError, WorkflowFailedError
 from taskorch.events import TaskSubmitted
 from taskorch.model import call_type
-from taskorch.runtime._tracing import inside
+from taskorch.runtime._tracing import inside, look_for_sdk
 from taskorch.telemetry._carrier import parsed
 
 PATIENCE = 20.0
@@ -525,11 +525,57 @@ def test_events_that_come_late_begin_no_second_span(tracing):
     assert spans._open == {}
 
 
-def test_what_was_lost_is_forgotten(tracing, monkeypatch):
+def test_each_attempt_of_a_plain_function_is_inside_its_own_span(tracing):
+    """It goes the plainest way, and the next attempt is not below the one before."""
+    seen = []
+
+    def flaky() -> None:
+        seen.append(trace.get_current_span().get_span_context())
+        if len(seen) == 1:
+            raise ConnectionError
+
+    retry = RetryPolicy(2, wait="fixed", base=0)
+    with tracing.orchestrator() as orch:
+        orch.submit(double).result()
+        orch.submit_task(Task.call(flaky, type="flaky", retry=retry)).result()
+
+    attempts = tracing.named("flaky")
+    assert [span.context.span_id for span in attempts] == [one.span_id for one in seen]
+    assert len({span.parent.span_id for span in attempts}) == 1
+    assert len({span.context.trace_id for span in attempts}) == 1
+
+
+def test_a_task_that_came_before_the_sdk_belongs_to_its_callers_trace(tracing):
+    """Its context was captured without a span of a submission."""
+    seen = []
+
+    def look() -> None:
+        seen.append(trace.get_current_span().get_span_context())
+
+    orch = TaskOrchestrator()
+    with tracing.tracer.start_as_current_span("caller") as caller:
+        handle = orch.submit(look)
+    look_for_sdk(orch._rt, tracing.provider)
+    with orch:
+        handle.result()
+
+    attempt = tracing.only(look.__qualname__)
+    assert attempt.context.span_id == seen[0].span_id
+    assert attempt.parent.span_id == caller.get_span_context().span_id
+
+
+def test_no_submission_is_forgotten_before_its_event_can_be_lost(tracing):
+    """Acceptances may be told late, of as many tasks as events wait for a receiver."""
+    spans = tracing.orchestrator()._rt.spans
+    texts = [spans.trace_in(spans.capture()) for _ in range(10_001)]
+    spans.take(TaskSubmitted(1, 2, "first", "noop", 0, trace=texts[0]))
+    assert [span.name for span in tracing.spans] == ["validate", "submit"]
+
+
+def test_what_was_lost_is_forgotten():
     from taskorch.telemetry import _spans
 
-    monkeypatch.setattr(_spans, "_MANY", 2)
-    kept = _spans.Latest()
+    kept = _spans.Latest(2)
     for n in range(5):
         kept[n] = n
     assert list(kept) == [3, 4]

@@ -1,5 +1,5 @@
 """
-The managers behind the orchestrator: `orch.workflows`, and `orch.resources`.
+The managers behind the orchestrator: `orch.workflows`, `orch.resources`, `orch.agents`.
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
    workflow. What is kept of a run beside them is convenience, and can be found again.
@@ -9,6 +9,7 @@ The managers behind the orchestrator: `orch.workflows`, and `orch.resources`.
    runtime, and a description needs none: `workflows` stands below it.
 """
 
+from taskorch._managers._agents import AgentManager as AgentManager
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
 from taskorch._managers._inside import WorkflowContext as WorkflowContext
 from taskorch._managers._manager import WorkflowManager as WorkflowManager

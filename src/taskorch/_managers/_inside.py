@@ -23,6 +23,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import can_wait
 from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
@@ -76,7 +77,7 @@ class WorkflowContext:
         self._manager: Owner = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
-        self.workflow_id: str = _members.run_of(inside.task_id)
+        self.workflow_id: str = run_of(inside.task_id)
 
     def task(
         self,

@@ -28,6 +28,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._tracing import workflow_span
@@ -274,14 +275,14 @@ class WorkflowManager:
         live: set[str] = set()
         with rt.lock:
             for row in rt.kernel.tasks.values():
-                run_id = _members.run_of(row.id)
+                run_id = run_of(row.id)
                 # Of earlier lives there is nothing but tasks.
                 if run_id in tasks or (run_id and rt.epoch > 1):
                     tasks.setdefault(run_id, []).append(row.id)
                     if row.state not in TERMINAL:
                         live.add(run_id)
             for task_id in rt.kernel.retired:
-                tasks.get(_members.run_of(task_id), []).append(task_id)
+                tasks.get(run_of(task_id), []).append(task_id)
         chosen = [i for i in tasks if fnmatchcase(i, pattern)]
         return [
             self._runs.get(i) or self._found(i, tasks[i])
@@ -315,7 +316,7 @@ class WorkflowManager:
         if len(self._limited) > _MANY:
             with rt.lock:
                 rows = rt.kernel.tasks.values()
-                live = {_members.run_of(r.id) for r in rows if r.state not in TERMINAL}
+                live = {run_of(r.id) for r in rows if r.state not in TERMINAL}
             over = [i for i in self._limited if i not in live and i != run_id]
             del over[_MANY // 2 :]
             _limits.forget(rt, over)

@@ -23,12 +23,6 @@ ADDED: Final = "added"
 _SLICE: Final = 500
 
 
-def run_of(task_id: str) -> str:
-    """The id of the run that a task is of; "" if it is on its own."""
-    run_id, slash, _ = task_id.partition("/")
-    return run_id if slash else ""
-
-
 def name_of(task_id: str) -> str:
     """The id in the workflow of a task of a run, whichever re-run of it this is."""
     return task_id.partition("/")[2].partition("~")[0]

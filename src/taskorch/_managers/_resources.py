@@ -16,6 +16,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.kernel import (
+    QUOTA,
     AllocationRow,
     Claim,
     holders_of,
@@ -29,6 +30,7 @@ from taskorch.model import (
     QuotaUsage,
     Resources,
     Units,
+    check_fraction,
     check_seconds,
     to_seconds,
 )
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _SCALE: Final = 1_000_000
-_QUOTA: Final = "quota:"
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -144,7 +145,7 @@ class ResourceManager:
         """
         totals = Resources.of(resources).totals()
         for name, _ in totals:
-            if name.startswith(_QUOTA):
+            if name.startswith(QUOTA):
                 msg = f"resource {name!r}: no pool has a name that begins so"
                 raise InvalidTaskError(msg, hint="set_quotas() sets quotas")
         rt = self._rt
@@ -175,14 +176,18 @@ class ResourceManager:
 
     def set_quotas(self, *quotas: Quota) -> None:
         """
-        Say how much all tasks of a type, or an owner, may have at once; from now on.
+        Say how much all tasks of a type, a run or an owner may have; from now on.
 
-        Nothing is taken from anybody: where more is in use already, nothing new is
-        granted until enough has been given back.
+        Or how many of them may start in a second. Nothing is taken from anybody: where
+        more is in use already, nothing new is granted until enough has been given back.
+        Of a soft one, it is granted when nobody within theirs can use what is free;
+        `QuotaExceeded` is said when that happens, and `QuotaRelieved` when less than
+        0.9 of the quota is in use again.
 
         Args:
-            quotas: Each takes the place of the one that there was for the same type or
-                owner; one without limits lifts it. The others stay.
+            quotas: Each takes the place of the one that there was for the same type,
+                run or owner, as soft as it is; one without limits lifts it. The others
+                stay.
 
         Raises:
             InvalidTaskError: Something is no quota.
@@ -203,15 +208,9 @@ class ResourceManager:
         found = []
         with rt.lock:
             kernel = rt.kernel
-            for (kind, subject), bounds in kernel.quotas.items():
+            for whose, bounds in kernel.quotas.items():
                 used = {what: kernel.pools[name].used for name, what in bounds}
-                limits = dict(limits_of(kernel, (kind, subject)))
-                most = limits.pop(TASKS, None)
-                quota = Quota(
-                    **{kind: subject},
-                    resources={k: units / _SCALE for k, units in limits.items()},
-                    max_parallel=None if most is None else most // _SCALE,
-                )
+                quota = Quota.of_limits(whose, limits_of(kernel, whose))
                 running = used.pop(TASKS, 0) // _SCALE
                 amounts = {what: units / _SCALE for what, units in used.items()}
                 found.append(QuotaUsage(quota, Resources(**amounts), running))
@@ -232,10 +231,11 @@ class ResourceManager:
         Raises:
             InvalidTaskError: They are no such shares.
         """
-        high = _check_share("threshold", threshold)
-        low = max(0.0, high - HYSTERESIS)
+        check_fraction("threshold", threshold)
         if relief is not None:
-            low = _check_share("relief", relief)
+            check_fraction("relief", relief)
+        high = float(threshold)
+        low = max(0.0, high - HYSTERESIS) if relief is None else float(relief)
         if not low < high:
             msg = f"relief is {low:g}, and has to be below the threshold, {high:g}"
             raise InvalidTaskError(msg)
@@ -485,17 +485,6 @@ def _refuse_more(name: str, units: int, total: int) -> NoReturn:
         most=most,
         hint=f"orch.resources.resize({{{name!r}: {needs:g}}}) makes it larger",
     )
-
-
-def _check_share(name: str, value: object) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= 1
-    ):
-        msg = f"{name} is a share from 0 to 1, not {show(value)}"
-        raise InvalidTaskError(msg)
-    return float(value)
 
 
 def _check_owner(owner: object) -> str:

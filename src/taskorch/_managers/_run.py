@@ -21,6 +21,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.model import TERMINAL, TaskState, to_seconds
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._gate import Gate
@@ -244,7 +245,7 @@ class WorkflowRun:
         """
         rt = self._rt
         inside = current_or_none()
-        if inside is not None and _members.run_of(inside.task_id) == self.workflow_id:
+        if inside is not None and run_of(inside.task_id) == self.workflow_id:
             msg = f"task {inside.task_id} would wait for itself to be paused"
             hint = "call it from outside of the workflow"
             raise WouldDeadlockError(msg, hint=hint, task_id=inside.task_id)
@@ -374,8 +375,7 @@ class WorkflowRun:
             name: error
             for name, error in failed.items()
             if not any(
-                _members.run_of(root) == self.workflow_id
-                and _members.name_of(root) != name
+                run_of(root) == self.workflow_id and _members.name_of(root) != name
                 for root in _progress.roots_of(self._works[name])
             )
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -40,6 +41,8 @@ COMMANDS: Final = {
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
+    "serve": ("run a test suite when somebody asks over HTTP", "taskorch.cli._serve"),
+    "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
@@ -73,9 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cannot be, 75 if it cannot be now, 130 if it was interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(words)
-    args = parser.parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What it has no letter for is shown as Python writes it.
+            stream.reconfigure(errors="backslashreplace")
     try:
+        # To load what a command needs takes a moment, which can be interrupted, too.
+        args = _parsed(words)
         code: int = args.run(args)
     except BrokenPipeError:
         # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
@@ -93,6 +100,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("taskorch: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    parser = _parser(words)
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(USAGE)
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
+        near = get_close_matches(words[0], COMMANDS, n=1)
+        what_now = f"did you mean {near[0]!r}?" if near else "see taskorch --help"
+        parser.error(f"there is no command {words[0]!r}: {what_now}")
+    args, rest = parser.parse_known_args(words)
+    # argparse takes an argument that may be left out only before the options.
+    if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
+        args.task = rest.pop(0)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def _refused(error: OSError) -> str:

@@ -1,4 +1,8 @@
-"""`taskorch doctor`: whether this machine, and some journals, are fit for work."""
+"""
+`taskorch doctor`: whether this machine, and some journals, are fit for work.
+
+And which settings hold here.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,17 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
+from taskorch._configuration import SETTINGS, read_configuration
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import visible
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import add_json, coloured, line, print_json
-from taskorch.errors import JournalError
+from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
 from taskorch.journal import SqliteJournal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
@@ -71,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    found = [*_versions(), *_machine(), _disk(Path.cwd()), *_leftovers()]
+    found = [*_versions(), *_machine(), _disk(Path.cwd()), *_leftovers(), *_settings()]
     for path in args.journals:
         found += _journal(path, verify=args.verify)
     if args.json:
@@ -188,6 +195,43 @@ def _is_left(pid: int) -> bool:
             return True
         pid = state.parent
     return False
+
+
+def _settings() -> Iterator[Finding]:
+    """What orchestrators that are made from the configuration have, and whence."""
+    try:
+        found = read_configuration()
+    except InvalidTaskError as error:
+        yield Finding("error", "configuration", error.message, error.hint or "")
+        return
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        yield Finding("error", "configuration", why, "check the path")
+        return
+    where = "there is no file" if found.file is None else str(found.file)
+    if found.profile is not None:
+        where += f", profile {found.profile}"
+    yield Finding("ok", "configuration", where)
+    for name, setting in found.settings.items():
+        yield Finding("ok", name, f"{_said(setting.value)} (from {setting.source})")
+    parameters = signature(TaskOrchestrator).parameters
+    left = {name: parameters[name].default for name in SETTINGS}
+    said = [
+        f"{name} {_said(left[name])}"
+        for name in SETTINGS
+        if name not in found.settings and left[name] is not None
+    ]
+    yield Finding("ok", "by default", ", ".join(said))
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each:g}" for name, each in value.items())
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def _journal(path: str, *, verify: bool) -> Iterator[Finding]:

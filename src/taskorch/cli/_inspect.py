@@ -15,6 +15,7 @@ from taskorch._visible import visible
 from taskorch.cli import OK
 from taskorch.cli._terminal import (
     add_json,
+    cause_of,
     coloured,
     fields,
     line,
@@ -36,6 +37,8 @@ from taskorch.reading import JournalOwner, JournalReader
 _MANY: Final = 50
 #: The latest failures that are shown with the statistics.
 _FAILED: Final = 5
+#: How often in succession a journal may be disturbed while it is followed.
+_MOST_REFUSALS: Final = 20
 #: Fields of an event that are said elsewhere, or only of use to programs.
 _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 
@@ -117,6 +120,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
+    error = "" if status.error is None else str(status.error)
     told = {
         "type": status.type,
         "agent": status.agent_id or "",
@@ -127,7 +131,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         "ended": _utc(status.ended) + took,
         "metadata": ", ".join(metadata),
         "result": show(status.result) if completed else "",
-        "error": str(status.error) if status.error is not None else "",
+        "error": error,
         "log": str(status.log_path or ""),
     }
     print(fields({name: line(text) for name, text in told.items()}))
@@ -135,7 +139,8 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         (
             f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
             entry.state.value,
-            line(entry.detail),
+            # What is said above is not said again.
+            "" if entry.detail == error else line(entry.detail),
         )
         for entry in status.history
     ]
@@ -182,10 +187,8 @@ def _list(args: argparse.Namespace, reader: JournalReader) -> None:
 
 
 def _row(status: TaskStatus) -> tuple[str, ...]:
-    detail = ""
-    if status.error is not None:
-        detail = str(status.error)
-    elif status.attempts > 1:
+    detail = cause_of(status)
+    if not detail and status.attempts > 1:
         detail = f"attempt {status.attempts}"
     took = "" if status.duration is None else in_words(status.duration)
     return (
@@ -265,11 +268,14 @@ def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
 
 
 def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
-    has_stopped = any(map(_is_stop, reader.happened(max(0, last - 1))))
+    has_stopped: bool | None = None
+    refusals = 0
     while True:
-        # Looked at before the news, of which the last are told then.
-        lives = reader.owner.lives
         try:
+            if has_stopped is None:
+                has_stopped = any(map(_is_stop, reader.happened(max(0, last - 1))))
+            # Looked at before the news, of which the last are told then.
+            lives = reader.owner.lives
             is_over = lives is False or has_stopped or _is_over(args, reader)
             for event in _news(args, reader, last):
                 last = event.seq
@@ -277,9 +283,11 @@ def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
                 has_stopped = _is_stop(event)
                 if isinstance(event, TaskEvent):
                     _tell(args, event)
+            refusals = 0
         except JournalUnavailableError:
-            # Its owner comes or goes.
-            if lives is False:
+            # Its owner came or went while it was read: no reason, unless it goes on.
+            refusals += 1
+            if refusals > _MOST_REFUSALS:
                 raise
             is_over = False
         if is_over:

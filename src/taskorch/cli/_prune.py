@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from taskorch.cli import OK
-from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.cli._terminal import add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal
 from taskorch.model import Retention, check_count
@@ -75,5 +75,5 @@ def _tell(args: argparse.Namespace, path: Path, count: int, before: int) -> None
     if args.dry_run:
         print(f"{tasks} would leave {path}.")
         return
-    sizes = f"{before / 2**20:,.1f} MiB before, {after / 2**20:,.1f} MiB now"
+    sizes = f"{size(before)} before, {size(after)} now"
     print(f"{tasks} left {path}: {sizes}.")

@@ -11,18 +11,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from taskorch._configuration import read_configuration
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import Target, add_target, load, needed_for
 from taskorch.cli._terminal import (
     add_json,
+    cause_of,
     coloured,
     is_terminal,
     line,
     pairs,
     print_json,
 )
-from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskorchError
+from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model._explanation import in_words, some
 
@@ -112,13 +114,15 @@ def _orchestrator(args: argparse.Namespace, target: Target) -> TaskOrchestrator:
             raise InvalidTaskError(msg, hint=hint)
         return target.orchestrator
     options: dict[str, Any] = {}
+    if args.journal is not None:
+        options["journal"] = args.journal
     if args.concurrency is not None:
         options["concurrency"] = args.concurrency
     if args.resources:
         options["resources"] = pairs(args.resources)
-    return TaskOrchestrator(
-        journal=args.journal, rerun_failed=args.journal is not None, **options
-    )
+    arguments = read_configuration().arguments(options)
+    arguments.setdefault("rerun_failed", arguments.get("journal") is not None)
+    return TaskOrchestrator(**arguments)
 
 
 def _submit(
@@ -231,6 +235,14 @@ class _Progress:
             self._is_over = True
 
     def _heard(self, event: Any) -> None:
+        try:
+            self._take(event)
+        except OSError:
+            # Nobody reads it any more, or there is no room: the work goes on, and the
+            # last block says so.
+            self._is_over = True
+
+    def _take(self, event: Any) -> None:
         with self._mutex:
             if self._is_over:
                 return
@@ -308,25 +320,24 @@ def _tell_end(
             }
         )
         return
+    blocks = [] if args.quiet else [""]
     if slow:
-        print("\nslowest:")
-        for took, name in slow:
-            print(f"  {in_words(took or 0.0):>8}  {line(name)}")
+        times = [f"  {in_words(took or 0.0):>8}  {line(name)}" for took, name in slow]
+        blocks.append("\n".join(["slowest:", *times]))
     by_reason: dict[str, list[str]] = {}
     for name, why in left.items():
         by_reason.setdefault(why, []).append(name)
     if by_reason:
-        print("\nnot done:")
-        for why, names in by_reason.items():
-            print(f"  {line(some(names))}: {line(why)}")
+        reasons = [f"  {line(some(n))}: {line(why)}" for why, n in by_reason.items()]
+        blocks.append("\n".join(["not done:", *reasons]))
     if failed:
-        print("\nfailed:")
-        for name, status in failed.items():
-            _tell_failure(args, name, status)
+        told = [_failure(args, name, status) for name, status in failed.items()]
+        blocks.append("\n".join(["failed:", *told]))
     said = [f"{count:,} {word}" for word, count in counts.items() if count]
     word = "completed" if _all_well(found) else "failed"
     head = {"completed": "completed", "failed": "FAILED"}[word]
-    print(f"\n{coloured(word, head)}: {', '.join(said) or 'there was nothing to do'}")
+    sums = ", ".join(said) or "there was nothing to do"
+    print("\n\n".join([*blocks, f"{coloured(word, head)}: {sums}"]).removeprefix("\n"))
 
 
 def _why_left(status: TaskStatus, found: Mapping[str, TaskStatus]) -> str:
@@ -336,27 +347,22 @@ def _why_left(status: TaskStatus, found: Mapping[str, TaskStatus]) -> str:
     return f"waits for {some([names.get(one, one) for one in status.blocked_by])}"
 
 
-def _tell_failure(args: argparse.Namespace, name: str, status: TaskStatus) -> None:
+def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
+    """What a person needs to know of a task that failed."""
     error = status.error
-    print(f"  {coloured('failed', line(name))}")
+    told = [f"  {coloured('failed', line(name))}"]
     if error is not None:
-        print(f"    cause   {line(_cause(error))}")
+        told.append(f"    cause   {line(cause_of(status))}")
     if status.attempts > 1:
-        print(f"    tried   {status.attempts} times")
+        told.append(f"    tried   {status.attempts} times")
     if status.log_path is not None and args.is_durable:
-        print(f"    log     {line(str(status.log_path))}")
+        told.append(f"    log     {line(str(status.log_path))}")
     elif isinstance(error, ProgramFailedError) and error.result is not None:
         # Without a journal, its log is gone by now.
         output = error.result.stderr_tail or error.result.stdout_tail
-        for text in output.splitlines()[-_OUTPUT:]:
-            print(f"    output  {line(text)}")
-    print(f"    repeat  {_repeat(args, name)}")
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, TaskorchError):
-        return error.message
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+        lines = output.splitlines()[-_OUTPUT:]
+        told += [f"    output  {line(text)}" for text in lines]
+    return "\n".join([*told, f"    repeat  {_repeat(args, name)}"])
 
 
 def _repeat(args: argparse.Namespace, name: str) -> str:
@@ -374,6 +380,6 @@ def _tell_rest(args: argparse.Namespace, report: StopReport) -> None:
     if report.leaked:
         print(f"taskorch: given up: {line(some(report.leaked))}", file=sys.stderr)
     what = "interrupted"
-    if args.journal is not None:
+    if args.is_durable:
         what += "; the same command goes on from here"
     print(f"taskorch: {what}", file=sys.stderr)

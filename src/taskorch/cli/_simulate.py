@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from taskorch._configuration import read_configuration
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import OK
 from taskorch.cli._target import add_target, load
@@ -63,7 +64,8 @@ def _run(args: argparse.Namespace) -> int:
         options["resources"] = pairs(args.resources)
     orch = target.orchestrator
     if orch is None or options:
-        orch = TaskOrchestrator(**options)
+        options["journal"] = None
+        orch = TaskOrchestrator(**read_configuration().arguments(options))
     report = orch.simulate(
         target.workflow,
         _durations(args, target),

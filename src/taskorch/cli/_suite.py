@@ -74,7 +74,8 @@ def _do(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _folder(arguments: argparse.Namespace) -> Path:
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Where the runs of a configuration keep their files."""
     given: Path | None = arguments.output
     if given is not None:
         return given
@@ -84,7 +85,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
-    folder = _folder(arguments)
+    folder = folder_of(arguments)
     is_told = False
 
     def tell(event: Ended) -> None:
@@ -145,10 +146,10 @@ def _summary(report: SuiteReport) -> str:
 
 def _plan(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
-    print(plan(suite, _folder(arguments)), end="")
+    print(plan(suite, folder_of(arguments)), end="")
     return USAGE if suite.missing else OK
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    print(read_report(_folder(arguments), arguments.format), end="")
+    print(read_report(folder_of(arguments), arguments.format), end="")
     return OK

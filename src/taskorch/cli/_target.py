@@ -6,7 +6,9 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Final
@@ -63,7 +65,8 @@ def load(args: argparse.Namespace) -> Target:
     where, _, name = text.partition(":")
     if args.is_module:
         sys.path.insert(0, "")
-        module = importlib.import_module(where)
+        with _importing(where):
+            module = importlib.import_module(where)
     else:
         module = _import_file(Path(where))
     names = vars(module)
@@ -95,8 +98,36 @@ def _import_file(path: Path) -> Any:
     # Tasks name their functions as `flow:fetch`, in every run of it.
     sys.path.insert(0, str(path.resolve().parent))
     module = sys.modules[name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _importing(str(path)):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _importing(where: str) -> Iterator[None]:
+    """
+    Say what its author must know of a file that cannot be imported: where in it.
+
+    Raises:
+        InvalidTaskError: It cannot.
+    """
+    try:
+        yield
+    except Exception as error:
+        name = error.name if isinstance(error, ImportError) else None
+        if name is not None and f"{where}.".startswith(f"{name}."):
+            raise
+        begin = error.__traceback__
+        while begin is not None and _is_ours(begin.tb_frame.f_code.co_filename):
+            begin = begin.tb_next
+        traceback.print_exception(error.with_traceback(begin))
+        msg = f"{where} cannot be imported: {type(error).__name__}"
+        raise InvalidTaskError(msg, hint="mend it there, as said above") from None
+
+
+def _is_ours(file: str) -> bool:
+    """Whether that is in what imports, and not in what is imported."""
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen import")
 
 
 def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
@@ -158,7 +189,8 @@ def _read_document(path: Path, functions: str | None) -> Workflow:
         names = {name: value for name, value in found.items() if callable(value)}
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
-        return Workflow.from_yaml(text, names, programs=True)
+        with _naming(path):
+            return Workflow.from_yaml(text, names, programs=True)
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -167,7 +199,18 @@ def _read_document(path: Path, functions: str | None) -> Workflow:
     if not isinstance(document, dict):
         msg = f"{path} is no workflow: a mapping is needed"
         raise InvalidTaskError(msg, hint="see taskorch.workflows.document_schema")
-    return Workflow.from_dict(document, names, programs=True)
+    with _naming(path):
+        return Workflow.from_dict(document, names, programs=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file it is that was refused."""
+    try:
+        yield
+    except TaskorchError as error:
+        error.message = f"{path}: {error.message}"
+        raise
 
 
 def needed_for(workflow: Workflow, names: Iterable[str]) -> set[str]:

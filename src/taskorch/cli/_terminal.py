@@ -10,12 +10,13 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import attrs
 
 from taskorch._visible import visible
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line
 from taskorch.model._plain import plain
 
@@ -67,7 +68,11 @@ def _fields_of(value: Any) -> Any:
 
 def is_terminal() -> bool:
     """Whether a person looks at standard output, in colours and as it changes."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    # There is none in a process that was started without.
+    stream: TextIO | None = sys.stdout
+    if stream is None or not stream.isatty():
+        return False
+    return os.environ.get("TERM") != "dumb"
 
 
 def coloured(word: str, text: str | None = None) -> str:
@@ -82,6 +87,25 @@ def coloured(word: str, text: str | None = None) -> str:
 def line(text: str) -> str:
     """*text*, which a task or a user has supplied, on one line that harms nobody."""
     return visible(in_a_line(text.strip()))
+
+
+def cause_of(status: TaskStatus) -> str:
+    """Why a task is as it is, where its id stands beside it."""
+    error = status.error
+    if error is None:
+        return ""
+    if not isinstance(error, TaskorchError):
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    task = f"task {status.task_id}"
+    text = error.message.partition(f" ({task})")[0].removeprefix(f"{task} ")
+    return text.removeprefix("raised ").removeprefix(f"is {status.state}: ")
+
+
+def size(number: int) -> str:
+    """So many bytes, for people."""
+    if number < 1 << 20:
+        return f"{number / 2**10:,.0f} KiB"
+    return f"{number / 2**20:,.1f} MiB"
 
 
 def moment(at: datetime | None) -> str:

@@ -83,13 +83,18 @@ def _run(args: argparse.Namespace) -> int:
         "force": args.force,
         "retry_failed": args.retry_failed,
     }
-    for problem in workspace.lint():
-        # Those of the settings are an error, which says them.
-        if problem.path != FILE:
-            print(problem, file=sys.stderr)
+    problems = workspace.lint()
+    # Those of the settings are an error, which says them.
+    shown = [problem for problem in problems if problem.path != FILE]
+    for problem in shown:
+        print(problem, file=sys.stderr)
     if args.dry_run:
         print(workspace.dry_run(**how))
         return OK
+    if shown and shown == problems and not workspace.task_ids:
+        # Somewhere else, most likely: nothing is to be made here.
+        print("There are no tasks.")
+        return FAILED
     # As Ctrl-C, which never comes in the middle of a step.
     came: list[int] = []
 

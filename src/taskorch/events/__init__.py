@@ -36,6 +36,8 @@ from taskorch.events._catalogue import PolicySlow as PolicySlow
 from taskorch.events._catalogue import PoolRelieved as PoolRelieved
 from taskorch.events._catalogue import PoolSaturated as PoolSaturated
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged
+from taskorch.events._catalogue import QuotaExceeded as QuotaExceeded
+from taskorch.events._catalogue import QuotaRelieved as QuotaRelieved
 from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
 from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated

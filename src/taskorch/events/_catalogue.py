@@ -289,8 +289,9 @@ class TaskRetrying(TaskEvent):
         error_type: The class of the error.
         message: What the error says.
         cause: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does
-            not know of it), `interrupted` (the orchestrator stopped), `stopped` or
-            `unstarted` (the system had no thread, process or descriptor for it).
+            not know of it, or has left), `interrupted` (the orchestrator stopped),
+            `stopped`, `unstarted` (the system had no thread, process or descriptor for
+            it) or `returned` (its agent gave it back before it began).
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.
@@ -695,7 +696,7 @@ class AgentJoined(Event):
 @frozen
 class AgentLost(Event):
     """
-    Nothing is heard of an agent: its attempts are lost, and it gets no others.
+    An agent is not heard of, or has left: it has no attempts any more, and gets none.
 
     Attributes:
         agent_id: The agent.
@@ -769,14 +770,56 @@ class PoolRelieved(Event):
 
 
 @frozen
+class QuotaExceeded(Event):
+    """
+    Some have more than their soft quota; said while somebody listens, and once.
+
+    Attributes:
+        kind: Whom the quota is for: `type`, `owner` or `workflow`.
+        subject: Which.
+        resource: What it bounds; `tasks` is how many run.
+        used: How much they have, in millionths.
+        limit: How much the quota is, in millionths.
+    """
+
+    kind: str
+    subject: str
+    resource: str
+    used: int
+    limit: int
+
+
+@frozen
+class QuotaRelieved(Event):
+    """
+    Those who had more than their soft quota are well within it again.
+
+    Attributes:
+        kind: Whom the quota is for: `type`, `owner` or `workflow`.
+        subject: Which.
+        resource: What it bounds; `tasks` is how many run.
+        used: How much they have, in millionths.
+        limit: How much the quota is, in millionths.
+    """
+
+    kind: str
+    subject: str
+    resource: str
+    used: int
+    limit: int
+
+
+@frozen
 class QuotasChanged(Event):
     """
     Some may have more or less at once than before.
 
     Attributes:
-        quotas: Whom each is for (`type` or `owner`, and which), and its limits, in
-            millionths, in which `tasks` is how many may run at once; without limits,
-            there is no quota any more.
+        quotas: Whom each is for (`type`, `owner` or `workflow`, or `soft type` and so
+            on; and which), and its limits, in millionths, in which `tasks` is how many
+            may run at once, `starts_per_second` how many may start in a second, and
+            `burst` how many of these at one moment; without limits, there is no quota
+            any more.
     """
 
     quotas: tuple[tuple[str, str, Units], ...]
@@ -997,6 +1040,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     PoolsChanged,
     PoolSaturated,
     PoolRelieved,
+    QuotaExceeded,
+    QuotaRelieved,
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
@@ -1028,7 +1073,13 @@ SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 def place_of(cls: type[Event], field: str) -> int:
     """Where a fact of *cls* has *field*: for readers to whom `make` is too slow."""
-    return 1 + [attribute.name for attribute in attrs.fields(cls)].index(field)
+    # By its slots: `attrs.fields` would have attrs write each class that is read so.
+    slots = [name for base in reversed(cls.__mro__) for name in _slots_of(base)]
+    return 1 + slots.index(field)
+
+
+def _slots_of(cls: type) -> list[str]:
+    return [name for name in vars(cls).get("__slots__", ()) if name != "__weakref__"]
 
 
 #: Where every fact has its class, its number and its time, and one about a task its id.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import sqlite3
-import tempfile
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -199,6 +198,8 @@ def create(path: Path) -> None:
     # Those are left by processes that were killed while they made a journal.
     for left in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
         left.unlink(missing_ok=True)
+    import tempfile  # noqa: PLC0415 - who only reads needs none
+
     # With a name of its own: others may make the journal at the same moment.
     file, name = tempfile.mkstemp(prefix=f"{path.name}.new-", dir=path.parent)
     os.close(file)

@@ -6,8 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -104,19 +102,39 @@ class Lock:
 
 def _is_dead(known: dict[str, Any]) -> bool:
     """Whether the owner has died: its lock goes with what it was about to start."""
-    if known.get("host") != socket.gethostname():
-        return False
+    return known.get("host") == host() and not is_there(known["pid"])
+
+
+def host() -> str:
+    """The name of this machine."""
+    # `socket.gethostname()` says the same; whoever only reads need not import sockets.
+    return os.uname().nodename
+
+
+def is_there(pid: Any) -> bool:
+    """Whether there is a process *pid* on this machine, or may be one."""
     try:
-        os.kill(known["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except (OSError, OverflowError, TypeError):
         pass
-    return False
+    return True
+
+
+def began_at(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; None off Linux."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])
 
 
 def _put_another(name: Path, known: dict[str, Any]) -> int:
     """A new file in the place of *name*, locked before anybody can find it."""
+    import tempfile  # noqa: PLC0415 - who only reads needs none
+
     # With a name of its own: others may take over at the same moment, in this process
     # too.
     file, fresh = tempfile.mkstemp(prefix=f"{name.name}.", dir=name.parent)

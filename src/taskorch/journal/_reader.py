@@ -267,9 +267,9 @@ class Reader:
         return {(period, kind): count for period, kind, count in found}
 
     def owner(self) -> dict[str, Any]:
-        """Who has claimed it last."""
-        rows = self._db.execute("SELECT epoch, pid, host, since, started FROM meta")
-        names = ("epoch", "pid", "host", "since", "started")
+        """Who has claimed it last, and its own id, if its layout has one."""
+        rows = self._db.execute("SELECT * FROM meta")
+        names = [column[0] for column in rows.description]
         return dict(zip(names, next(iter(rows), ()), strict=False))
 
     def latest_of(self, kind: str) -> Entry | None:

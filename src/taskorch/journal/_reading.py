@@ -212,6 +212,8 @@ class ReadableJournal:
         """
         Who has claimed it last: `epoch`, `pid`, `host`, `since` and `started`.
 
+        With `uid`, the id of the journal, if its layout has one.
+
         Raises:
             JournalError: The journal is damaged.
             JournalUnavailableError: It cannot be read now.

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.errors import JournalError
 from taskorch.model import (
@@ -40,6 +39,9 @@ from taskorch.model import (
     Wait,
     requested,
 )
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 #: Makes a value of what was written behind its tag, and of what an array stands for.
 Reader: TypeAlias = Callable[[Any, type], Any]
@@ -156,6 +158,8 @@ def zone_of(name: str) -> ZoneInfo:
     Raises:
         GoneError: This machine does not know it.
     """
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few values have one
+
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sqlite3
 import threading
 import time
@@ -27,7 +26,7 @@ from taskorch.journal import _codec, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
-from taskorch.journal._lock import Lock
+from taskorch.journal._lock import Lock, began_at, host
 from taskorch.journal._points import reach
 from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
 from taskorch.journal._reading import ReadableJournal
@@ -200,7 +199,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         db = self._connection()
         # The date is for people to read: nothing is decided by it.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        me = (os.getpid(), socket.gethostname(), _started(), since)
+        me = (os.getpid(), host(), began_at(os.getpid()), since)
         with _transaction(db):
             # Of several that take over at once, only the last one's lock is current.
             lock.check(self.path)
@@ -616,15 +615,6 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         with contextlib.suppress(*FAILURES):
             db.execute("ROLLBACK")
         raise
-
-
-def _started() -> int | None:
-    """When this process began, in ticks since the machine did; None off Linux."""
-    try:
-        text = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return int(text.rpartition(")")[2].split()[19])
 
 
 #: The journals of this process, and what a child of it must never close.

@@ -19,7 +19,6 @@ from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
 from typing import Any, Final, NoReturn, TypeAlias, cast
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -191,6 +190,8 @@ def zoned(name: str, read: Reader) -> Writer:
     """What writes a time or a datetime, with its zone, for *read* to read back."""
 
     def write(value: Any, array: type, _depth: int) -> Any:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - few values have one
+
         zone = value.tzinfo
         parts: list[Any] = [value.replace(fold=0).isoformat()]
         if type(zone) is ZoneInfo:

@@ -186,6 +186,8 @@ def check_doable(kernel: KernelState, row: TaskRow, now: int) -> None:
     bucket = row.bucket
     if bucket.forgotten:
         bucket = row.bucket = _queue.bucket_of(kernel, bucket.spec)
+    if kernel.workflows:
+        bucket = row.bucket = _queue.bucket_for(kernel, row.id, bucket)
     if bucket.checked != kernel.agents_version:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)

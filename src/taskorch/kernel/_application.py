@@ -33,17 +33,17 @@ from taskorch.events import (
     TaskReprioritised,
     TaskResumed,
     TaskRetrying,
-    TaskStarted,
     TaskSuspended,
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _books, _dependencies, _parking, _queue, _timers
+from taskorch.kernel import _books, _dependencies, _parking, _queue, _rates, _timers
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
     AgentRow,
     Awaited,
+    Bucket,
     Leak,
     RowExtra,
     Share,
@@ -86,13 +86,6 @@ def tell(
 # -- an attempt --------------------------------------------------------------------
 
 
-def started(kernel: KernelState, row: TaskRow, event: TaskStarted) -> None:
-    """See `begin`."""
-    agent, now = kernel.agents[event.agent_id], event.at_ns
-    row.attempt = event.attempt - 1
-    begin(kernel, row, agent, event.allocation, event.reason, now)
-
-
 def begin(
     kernel: KernelState,
     row: TaskRow,
@@ -117,6 +110,12 @@ def begin(
         kernel.served += 1
         share.served = kernel.served
         _queue.hold(kernel, share, alloc, 1)
+    if kernel.under_way is not None:
+        # Likewise.
+        row_extra(row)
+        kernel.under_way[row] = None
+    if kernel.rates:
+        _rates.take(kernel, row.bucket.spec, now)
     if alloc:
         row.alloc = alloc
         _books.acquire(kernel, agent, alloc)
@@ -160,7 +159,7 @@ def is_under_way(row: TaskRow) -> bool:
 
 def agent_of(row: TaskRow) -> AgentRow:
     """The agent of *row*, which runs or has run."""
-    assert row.agent is not None  # noqa: S101 - `started` sets it
+    assert row.agent is not None  # noqa: S101 - `begin` sets it
     return row.agent
 
 
@@ -181,6 +180,8 @@ def _free(kernel: KernelState, row: TaskRow) -> None:
 def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | None]:
     """*row* holds nothing any more: what it held, its slots, and whose share it was."""
     kernel.holders.pop(row, None)
+    if kernel.under_way is not None:
+        del kernel.under_way[row]
     extra, agent = row_extra(row), agent_of(row)
     extra.first_ns = began_ns(row)
     if agent.seen:
@@ -466,10 +467,10 @@ def retire(kernel: KernelState) -> None:
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
         kernel.most_tasks = len(tasks)
-    elif len(tasks) < kernel.most_tasks >> 3:
-        # A dict stays as large as it has been.
+    elif len(tasks) < kernel.most_tasks >> 3 and kernel.most_tasks > MANY:
+        # A dict stays as large as it has been; of a few, that is little.
         kernel.tasks = tasks = dict(tasks)
-        kernel.most_tasks = MANY + len(tasks)
+        kernel.most_tasks = max(MANY, len(tasks))
     del tasks[row.id]
     kernel.retired[row.id] = row.state
     if row.links is not None or row.named:
@@ -683,7 +684,7 @@ def state_after_resume(row: TaskRow, extra: RowExtra) -> TaskState:
 def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -> None:
     """*row* has another place in the queue."""
     row_extra(row).priority = event.priority
-    _replace(kernel, row, event.key)
+    replace(kernel, row, event.key)
 
 
 def options_changed(
@@ -701,7 +702,7 @@ def options_changed(
         cast("Elasticity | None", event.elastic),
     )
     extra.priority = event.priority
-    _replace(kernel, row, event.key, spec)
+    replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
     if event.due_ns is not None:
         extra.due_ns = event.due_ns
         _timers.arm(kernel, event.due_ns, _timers.DUE, row, 0)
@@ -713,16 +714,16 @@ def options_changed(
     remember(row, row.state, event.at_ns, f"options changed: {changed}")
 
 
-def _replace(
-    kernel: KernelState, row: TaskRow, key: Any, spec: Spec | None = None
+def replace(
+    kernel: KernelState, row: TaskRow, key: Any, bucket: Bucket | None = None
 ) -> None:
     """Give *row* its place in the queue, or in that of other tasks."""
     is_queued = row.state is _S.QUEUED
     if is_queued:
         _queue.remove(kernel, row)
     row.key = key
-    if spec is not None:
-        row.bucket = _queue.bucket_of(kernel, spec)
+    if bucket is not None:
+        row.bucket = _queue.bucket_for(kernel, row.id, bucket)
         _hold(kernel, row)
     if is_queued:
         _queue.enqueue(kernel, row)
@@ -747,7 +748,6 @@ APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     TaskReprioritised: reprioritised,
     TaskResumed: resumed,
     TaskRetrying: retrying,
-    TaskStarted: started,
     TaskSuspended: suspended,
     TaskUnblocked: unblocked,
 }

@@ -38,9 +38,12 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 from taskorch.model._limits import NS
 
-#: How long a task steps aside that the system had no room for: others may have more
-#: luck.
-_UNSTARTED_NS: Final = NS // 4
+#: Outcomes of what never began: how long its task steps aside, and what is told. Where
+#: the system had no room for one, others may have more luck.
+_UNBEGUN: Final = {
+    "unstarted": (NS // 4, "the system had no room for it"),
+    "returned": (0, "its agent gave it back before it began"),
+}
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
@@ -71,7 +74,8 @@ def end(
         row: Its task.
         attempt: Its number: with the row, the fence.
         outcome: `completed`, `failed`, `stopped` (as it was asked to), `lost` (its
-            worker died) or `unstarted` (the system had no room for it).
+            worker died), `unstarted` (the system had no room for it) or `returned` (its
+            agent has not begun it).
         now: The time in ns.
         error: What it raised; handed to the retry handler, not kept.
         described: The error's type and message.
@@ -96,10 +100,9 @@ def end(
         # The attempt stopped as asked, but the task had been resumed meanwhile.
         why = "it was resumed meanwhile"
         _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
-    elif outcome == "unstarted":
-        why = "the system had no room for it"
-        error_of_it = (*described, outcome)
-        _retry(kernel, row, error_of_it, _UNSTARTED_NS, why, now, charged=False)
+    elif outcome in _UNBEGUN:
+        delay, why = _UNBEGUN[outcome]
+        _retry(kernel, row, (*described, outcome), delay, why, now, charged=False)
     elif outcome in _GONE:
         _gone(kernel, row, (*described, outcome), now)
     else:

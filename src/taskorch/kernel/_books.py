@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from taskorch.kernel import _parking
-from taskorch.kernel._rows import QUOTA, AgentRow, Bucket, Spec
+from taskorch.kernel._rows import AgentRow, Bucket, Spec, of_quotas
 from taskorch.kernel._state import KernelState
-from taskorch.model import TASKS, Units
+from taskorch.model import SOFT, TASKS, Units
 
 #: One task, as a quota counts it.
 ONE: Final = 1_000_000
@@ -25,13 +25,26 @@ def wanted(bucket: Bucket, agent: AgentRow) -> Units:
     Of an elastic request that is the least; of all others, what it then holds.
     """
     need = bucket.need or agent.request
-    return charged(bucket.bounds, need) if bucket.bounds else need
+    return with_quotas(bucket, need)[0] if bucket.bounds else need
+
+
+def with_quotas(bucket: Bucket, need: Units) -> tuple[Units, Units]:
+    """*need*, with what a task of *bucket* takes of quotas then; and that alone."""
+    known = bucket.charges.get(need)
+    if known is None:
+        units = charged(bucket.bounds, need)
+        known = bucket.charges[need] = units, of_quotas(units)
+    return known
 
 
 def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Those whose quotas hold for tasks of *spec*."""
-    kind = ("type", spec.type)
-    return (kind,) if spec.owner is None else (kind, ("owner", spec.owner))
+    """Those whose quotas hold for tasks of *spec*, the soft ones last."""
+    found = [("type", spec.type)]
+    if spec.owner is not None:
+        found.append(("owner", spec.owner))
+    if spec.workflow is not None:
+        found.append(("workflow", spec.workflow))
+    return *found, *((f"{SOFT}{kind}", who) for kind, who in found)
 
 
 def bounds_of(
@@ -54,18 +67,8 @@ def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
 
 def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
     """*units* that *owner* holds by hand, and as much of their quota: nothing runs."""
-    bounds = bounds_of(kernel, (("owner", owner),))
+    bounds = bounds_of(kernel, (("owner", owner), (f"{SOFT}owner", owner)))
     return charged([bound for bound in bounds if bound[1] != TASKS], units)
-
-
-def without_quotas(alloc: Units) -> Units:
-    """*alloc* without what it has of quotas."""
-    return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
-
-
-def of_quotas(alloc: Units) -> Units:
-    """What *alloc* has of quotas."""
-    return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
 
 
 def within_quotas(
@@ -86,9 +89,17 @@ def within_quotas(
     )
 
 
-def quota_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
-    """The first quota that *need* would exceed: the name of its pool, and how much."""
-    return pool_shortage(kernel, of_quotas(need))
+def quota_shortage(
+    kernel: KernelState, bucket: Bucket, agent: AgentRow
+) -> tuple[str, int] | None:
+    """
+    The first quota that a task of *bucket* would exceed on *agent*.
+
+    Returns:
+        The name of its pool, and how much it takes of it.
+    """
+    _, own = with_quotas(bucket, bucket.need or agent.request)
+    return pool_shortage(kernel, own)
 
 
 def has_slot(agent: AgentRow) -> bool:

@@ -36,8 +36,8 @@ class PolicyGone(PolicyFault):
 class Deciders(Protocol):
     """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
-    # It may have a true attribute `rigid`, as a ResourceAllocator may; and `ranks`, if
-    # the queue says which owner is served first.
+    # It may have a true attribute `rigid`, as a ResourceAllocator may; `ranks`, if the
+    # queue says which owner is served first; and `backfills`, if it has `backfill`.
 
     #: Nanoseconds that one level of priority is worth, if that is the whole rule.
     aging_ns: int | None
@@ -119,6 +119,10 @@ class Deciders(Protocol):
             least: Of an elastic request, what it cannot do without.
             held: Of one that runs, what it holds of the pools.
         """
+        ...
+
+    def expected(self, row: TaskRow) -> int | None:
+        """How long an attempt takes, in ns, as its user said; None: nothing was."""
         ...
 
     def least(self, request: Units, elastic: Elasticity) -> Units:

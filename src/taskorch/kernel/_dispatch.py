@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from taskorch.events import TaskStarted
-from taskorch.kernel import _books, _ends, _joins, _parking
+from taskorch.kernel import _backfill, _books, _ends, _joins, _parking, _rates, _soft
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import LOCAL, AgentRow, Bucket, Place, Share, TaskRow
+from taskorch.kernel._rows import (
+    LOCAL,
+    TOKEN,
+    AgentRow,
+    Bucket,
+    Place,
+    RateRow,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -38,12 +46,15 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         kernel.size(bucket)
     whose = _books.subjects(bucket.spec) if kernel.quotas else ()
     bucket.bounds = _books.bounds_of(kernel, whose)
+    bucket.charges.clear()
+    bucket.soft = any(kernel.pools[name].beyond for name, _ in bucket.bounds)
+    bucket.rates = _rates.rates_of(kernel, bucket.spec) if kernel.rates else ()
     bucket.agents = [
         agent
         for agent in bucket.matching
         if not agent.lost and _books.too_small(kernel, bucket, agent) is None
     ]
-    bucket.route = None
+    bucket.route = bucket.quota_route = None
     if kernel.points is not None and kernel.points.hit("match.forget"):
         reusable = False
     bucket.agents_version = kernel.agents_version if reusable else -1
@@ -56,9 +67,15 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     It starts, or is set aside, or its bucket is parked, or it fails with the policy
     that failed: in any case the bucket's head or the bucket's place has changed.
     """
+    if bucket.quota_route is not None and _start_within_quotas(
+        kernel, bucket, row, bucket.quota_route, now
+    ):
+        return
     try:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
+        if bucket.soft and _soft.comes_last(kernel, bucket, row):
+            return
         veto = None
         if kernel.watched:
             veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
@@ -66,15 +83,57 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             row_extra(row).veto = veto or "no reason given"
             bucket.pop(row)
             kernel.vetoed[row] = None
+            if kernel.under_way is not None:
+                _backfill.blocked(kernel, row)
             return
-        candidates = with_room(kernel, bucket)
-        refusal = _try(kernel, bucket, row, candidates, now) if candidates else ""
-        if refusal is not None:
-            _park(kernel, bucket, row, candidates, refusal)
+        room = with_room(kernel, bucket)
+        rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
+        if rate is None:
+            _start_or_park(kernel, bucket, row, room, now)
+        else:
+            # The same for all agents: only the token is waited for.
+            _wait_for_token(kernel, bucket, row, rate)
     except PolicyFault as fault:
+        kernel.last = None
         component_failed(kernel, row, fault, now)
     if bucket.caller is not None:
         _parking.pass_on(kernel, bucket)
+
+
+def _start_or_park(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, room: list[AgentRow], now: int
+) -> None:
+    """Let *row* start on one of the agents with *room*, or its bucket wait."""
+    candidates = room
+    if room and kernel.under_way is not None:
+        candidates = [
+            agent
+            for agent in room
+            if _backfill.may_pass(kernel, row, agent, _books.wanted(bucket, agent), now)
+        ]
+    refusal: str | None = _backfill.BEHIND if room else ""
+    if candidates:
+        refusal = _try(kernel, bucket, row, candidates, now)
+    if refusal is not None:
+        _park(kernel, bucket, row, room, refusal)
+
+
+def _start_within_quotas(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, agent: AgentRow, now: int
+) -> bool:
+    """Start *row* on *agent* if its quotas, which alone bound it, leave room for it."""
+    if bucket.route_version != kernel.agents_version or agent.running >= agent.limit:
+        return False
+    need, _ = bucket.charges[()]
+    # As `_books.pool_shortage`.
+    for name, units in need:
+        pool = kernel.pools[name]
+        if units > pool.total - pool.used:
+            return False
+    start(kernel, row, agent, need, now, bucket.route_reason)
+    if bucket.caller is not None:
+        _parking.pass_on(kernel, bucket)
+    return True
 
 
 def vetoed(
@@ -119,7 +178,7 @@ def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
     need = _books.wanted(bucket, agent)
     if not need:
         return True
-    if bucket.bounds and _books.quota_shortage(kernel, need) is not None:
+    if bucket.bounds and _books.quota_shortage(kernel, bucket, agent) is not None:
         return False
     return _books.shortage(agent, need) is None and (
         not kernel.rigid or _books.pool_shortage(kernel, need) is None
@@ -145,7 +204,7 @@ def _try(
     while left:
         agent, reason, keep_route = deciders.route(row, left, now)
         need = _books.wanted(bucket, agent)
-        asked = _books.without_quotas(need) if bucket.bounds else need
+        asked = bucket.need or agent.request
         pooled = in_pools(kernel, asked)
         # As `ask`, which a rigid request need not go through.
         answer = (
@@ -158,21 +217,28 @@ def _try(
             if (
                 keep_route
                 and keep_alloc
-                and not need
+                and not asked
+                and not bucket.rates
                 and not kernel.watched
                 and bucket.share is None
+                and kernel.under_way is None
                 and not agent.lease_ns
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
             ):
-                bucket.route = agent
+                if not bucket.bounds:
+                    bucket.route = agent
+                elif not bucket.soft:
+                    bucket.quota_route = agent
                 bucket.route_reason = reason
                 bucket.route_version = kernel.agents_version
             if len(pooled) < len(asked):
                 own = (pair for pair in asked if pair[0] not in kernel.pools)
                 granted = tuple(sorted((*granted, *own)))
             if bucket.bounds:
-                granted = _books.charged(bucket.bounds, granted)
+                granted = (
+                    need if granted == asked else _books.charged(bucket.bounds, granted)
+                )
             start(kernel, row, agent, granted, now, reason)
             return None
         left.remove(agent)
@@ -200,11 +266,13 @@ def ask(
         return kernel.deciders.allocate(row, agent, pooled, now)
     request = in_pools(kernel, spec.resources)
     granted, reason, keeps = kernel.deciders.allocate(row, agent, request, now, pooled)
-    if granted is None or not kernel.quotas:
+    if granted is None:
         return granted, reason, keeps
     allowed = _books.within_quotas(kernel, spec, granted)
+    if kernel.under_way is not None:
+        allowed = _backfill.within(kernel, row, agent, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
-        return None, "its quota leaves less than that", False
+        return None, "its quota, or a reservation, leaves less than that", False
     return allowed, reason, keeps
 
 
@@ -272,13 +340,17 @@ def _park(
         refused: The agents that have room, where the allocator granted nothing.
         refusal: Why not.
     """
+    beyond = _soft.places(kernel, bucket)
     places = [
-        _place_of(kernel, bucket, agent)
+        _place_of(kernel, bucket, agent, above=bool(beyond))
         for agent in bucket.agents
         if agent not in refused
     ]
+    places += beyond
     bucket.refusal = refusal
     _parking.park(kernel, bucket, row, dict.fromkeys(places))
+    if kernel.under_way is not None:
+        _backfill.blocked(kernel, row)
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
     for agent in refused:
@@ -290,29 +362,38 @@ def _park(
             kernel.pools[name].parked[bucket] = None
 
 
-def _place_of(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Place:
+def _wait_for_token(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, rate: RateRow
+) -> None:
+    """Let *bucket*, whose head is *row*, wait for a token of *rate*."""
+    beyond = _soft.places(kernel, bucket)
+    place = Place(pool=rate, name=rate.name, need=TOKEN, above=bool(beyond))
+    place = _parking.among(rate.short, place, bucket.share)
+    _parking.park(kernel, bucket, row, (place, *beyond))
+    if bucket.agents_version < 0:
+        kernel.parked_any[bucket] = None
+
+
+def _place_of(
+    kernel: KernelState, bucket: Bucket, agent: AgentRow, *, above: bool
+) -> Place:
     """What keeps a task of *bucket* from running on *agent*, which has no room."""
-    share = bucket.share
+    share, among = bucket.share, _parking.among
     if not _books.has_slot(agent):
         if share is None:
             return agent.slots
-        return _among(agent.short.setdefault("", {}), Place(agent=agent), share)
+        return among(agent.short.setdefault("", {}), Place(agent=agent), share)
     need = _books.wanted(bucket, agent)
     short = _books.shortage(agent, need)
     if short is not None:
         name, units = short
-        place = Place(agent=agent, name=name, need=units)
-        return _among(agent.short.setdefault(name, {}), place, share)
+        place = Place(agent=agent, name=name, need=units, above=above)
+        return among(agent.short.setdefault(name, {}), place, share)
     # An allocator may do with less than the pools have, but no quota is exceeded.
-    short = _books.quota_shortage(kernel, need) if bucket.bounds else None
+    short = _books.quota_shortage(kernel, bucket, agent) if bucket.bounds else None
     short = short or _books.pool_shortage(kernel, need)
     assert short is not None  # noqa: S101 - it has no room
     name, units = short
     pool = kernel.pools[name]
-    return _among(pool.short, Place(pool=pool, name=name, need=units), share)
-
-
-def _among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
-    """The one of *places* where those of *share* wait: *place*, if there is none."""
-    key = place.need if share is None else (place.need, share.number)
-    return places.setdefault(key, place)
+    place = Place(pool=pool, name=name, need=units, above=above)
+    return among(pool.short, place, share)

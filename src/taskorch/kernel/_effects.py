@@ -46,4 +46,14 @@ class ReturnSlot:
     attempt: int
 
 
-Effect: TypeAlias = StopAttempt | HoldAttempt | ReleaseAttempt | ReturnSlot
+@frozen(eq=False)
+class TellAllocation:
+    """An attempt holds more than it did, though it was at no checkpoint."""
+
+    row: TaskRow
+    attempt: int
+
+
+Effect: TypeAlias = (
+    StopAttempt | HoldAttempt | ReleaseAttempt | ReturnSlot | TellAllocation
+)

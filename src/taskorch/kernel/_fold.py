@@ -54,7 +54,7 @@ from taskorch.kernel import (
     _tick,
     _waits,
 )
-from taskorch.kernel._application import APPLY, is_under_way
+from taskorch.kernel._application import APPLY, begin, is_under_way
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     LEFT_RUNNING,
@@ -70,8 +70,9 @@ from taskorch.kernel._state import KernelState
 
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 #: Among the fields of a submission from `join` on, those of its spec.
-_OWNER: Final = place_of(TaskSubmitted, "owner") - place_of(TaskSubmitted, "join")
-_ELASTIC: Final = _OWNER + 1
+_JOIN: Final = place_of(TaskSubmitted, "join")
+_OWNER: Final = place_of(TaskSubmitted, "owner") - _JOIN
+_ELASTIC: Final = place_of(TaskSubmitted, "elastic") - _JOIN
 
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
@@ -173,6 +174,8 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     elastic = terms[_ELASTIC] if len(terms) > _ELASTIC else None
     spec = Spec(task_type, requires, resources, timeout_ns, idempotent, owner, elastic)
     bucket = _queue.bucket_of(kernel, spec)
+    if kernel.workflows:
+        bucket = _queue.bucket_for(kernel, task_id, bucket)
     row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
     if row is None:
         row = TaskRow(task_id, 0, bucket, cargo, now)
@@ -214,8 +217,11 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
 
 
 def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    _queue.dequeue(kernel, kernel.tasks[fact[TASK_ID]])
-    _about_task(kernel, fact)
+    _, _, now, task_id, attempt, agent, alloc, reason = fact
+    row = kernel.tasks[task_id]
+    _queue.dequeue(kernel, row)
+    row.attempt = attempt - 1
+    begin(kernel, row, kernel.agents[agent], alloc, reason, now)
 
 
 def _completed(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
@@ -459,6 +465,9 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             f"pool {name}": (pool.used, pool.total)
             for name, pool in kernel.pools.items()
         }
+        for whose, rate in kernel.rates.items():
+            limits = rate.per_second, rate.total
+            said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)
         for name, row in kernel.allocations.items():
             said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
         for share in (kernel.shares or {}).values():

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.events import AllocationChanged
-from taskorch.kernel import _books
+from taskorch.kernel import _backfill, _books
 from taskorch.kernel._application import agent_of, tell
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._dispatch import in_pools
+from taskorch.kernel._effects import TellAllocation
 from taskorch.kernel._faults import note_fault
-from taskorch.kernel._rows import TaskRow
+from taskorch.kernel._rows import TaskRow, without_quotas
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -52,7 +53,7 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    alloc = _books.without_quotas(row.alloc) if kernel.quotas else row.alloc
+    alloc = without_quotas(row.alloc) if kernel.quotas else row.alloc
     held = in_pools(kernel, alloc)
     request = in_pools(kernel, bucket.spec.resources)
     least = in_pools(kernel, bucket.need)
@@ -66,6 +67,9 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         return
     if granted is not None:
         granted = _books.within_quotas(kernel, bucket.spec, granted, held)
+        if kernel.under_way is not None:
+            agent = agent_of(row)
+            granted = _backfill.within(kernel, row, agent, granted, now, held)
     if granted is None or granted == held or (only_more and _less(held, granted)):
         return
     own = tuple([pair for pair in alloc if pair not in held])
@@ -74,6 +78,9 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         whose = _books.subjects(bucket.spec)
         after = _books.charged(_books.bounds_of(kernel, whose), after)
     tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
+    if only_more:
+        # Who is at a checkpoint asks by itself.
+        kernel.effects.append(TellAllocation(row, row.attempt))
 
 
 def _less(before: Units, after: Units) -> bool:

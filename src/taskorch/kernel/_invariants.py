@@ -10,7 +10,7 @@ from collections import Counter
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._rows import AgentRow, Bucket, Links, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -25,6 +25,7 @@ def check_invariants(kernel: KernelState) -> None:
     faults: list[str] = []
     _counters(kernel, faults)
     _books(kernel, faults)
+    _rates(kernel, faults)
     if kernel.shares is not None:
         _shares(kernel, faults)
     _leases(kernel, faults)
@@ -109,6 +110,14 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"of {name}, {pools[name]} is held, not {pool.used}")
         if pool.used > pool.total + pool.owed:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
+
+
+def _rates(kernel: KernelState, faults: list[str]) -> None:
+    for rate in kernel.rates.values():
+        if rate.spent > rate.total:
+            faults.append(f"{rate.name}: more has started than its rate allows")
+        if rate.is_awaited() and rate.wait(rate.seen_ns) and not rate.until_ns:
+            faults.append(f"{rate.name}: no timer wakes who waits for a token")
 
 
 def _shares(kernel: KernelState, faults: list[str]) -> None:
@@ -200,15 +209,38 @@ def _parking(
         return
     if bucket.entry is not None or bucket.caller is not None:
         faults.append(f"{name}: parked and open")
-    for where in bucket.parked:
+    _places(kernel, bucket, head, faults)
+    # What keeps it is a soft quota alone: it may start when nobody else can.
+    if bucket.parked and not bucket.refusal and all(map(_is_soft, bucket.parked)):
+        entry = bucket.above
+        if entry is None or not any(e is entry for e in kernel.above):
+            faults.append(f"{name}: above its soft quota, and it has no turn")
+        elif entry[:2] > place:
+            faults.append(f"{name}: {head.id} has its turn too late")
+
+
+def _places(
+    kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
+) -> None:
+    """Where *bucket* is parked, it is woken in its turn."""
+    name = bucket.spec.type
+    place = (head.key, head.seq)
+    for where in bucket.parked or ():
         if where.members[bucket][:2] > place:
             faults.append(f"{name}: {head.id} is woken too late")
         awake = any(
             e is e[2].entry and e[2].caller is where and e[:2] < place
             for e in bucket.open
+        ) or any(
+            e is e[2].above and e[2].carried is where and e[:2] < place
+            for e in kernel.above
         )
         if where.has_room() and not awake:
             faults.append(f"{name}: there is room, and nobody wakes it in its turn")
+
+
+def _is_soft(place: Place) -> bool:
+    return isinstance(place.pool, PoolRow) and place.pool.beyond > 0
 
 
 def _dependencies(row: TaskRow, faults: list[str]) -> None:

@@ -87,6 +87,7 @@ class Kernel(KernelState):
     match: Final = _dispatch.match
     note_fault: Final = _faults.note_fault
     beat: Final = _leases.beat
+    leave: Final = _leases.leave
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
     retire: Final = _application.retire

@@ -9,12 +9,12 @@ there are signs of life: that something takes long is no reason to think it dead
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from taskorch.events import AgentJoined, AgentLost, AgentReturned
 from taskorch.kernel import _attempts, _queue, _timers
 from taskorch.kernel._application import is_under_way
-from taskorch.kernel._rows import AgentRow
+from taskorch.kernel._rows import AgentRow, AttemptOutcome, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Agent
 
@@ -137,12 +137,52 @@ def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
     """*agent* is lost: so is all that it ran, and nothing new goes there."""
     if agent.lost:
         return
+    described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
     kernel.note(AgentLost, now, agent.name, why)
     go(kernel, agent)
-    described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
-    there = agent.seen if agent.lease_ns else kernel.tasks.values()
-    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+    for row in _there(kernel, agent):
         _attempts.end(kernel, row, row.attempt, "lost", now, None, described)
+    _mend_leaks(kernel, agent, now)
+
+
+def leave(
+    kernel: KernelState, name: str, unbegun: Collection[tuple[str, int]], now: int
+) -> bool:
+    """
+    An agent with a lease says that it goes: what it has not ended is for others.
+
+    Args:
+        kernel: The state.
+        name: Its name.
+        unbegun: Task and number of attempts of this epoch that it has never begun.
+        now: The time in ns.
+
+    Returns:
+        Whether it was there.
+    """
+    agent = kernel.agents[name]
+    if agent.lost:
+        return False
+    why = "it has left"
+    described = ("AttemptLostError", f"agent {name} has left")
+    kernel.note(AgentLost, now, name, why)
+    go(kernel, agent)
+    for row in _there(kernel, agent):
+        begun = (row.id, row.attempt) not in unbegun
+        # It has ended what it had begun, as it should: that killed no worker.
+        how: AttemptOutcome = "missing" if begun else "returned"
+        _attempts.end(kernel, row, row.attempt, how, now, None, described)
+    _mend_leaks(kernel, agent, now)
+    return True
+
+
+def _there(kernel: KernelState, agent: AgentRow) -> list[TaskRow]:
+    """What is under way on *agent*."""
+    there = agent.seen if agent.lease_ns else kernel.tasks.values()
+    return [row for row in there if row.agent is agent and is_under_way(row)]
+
+
+def _mend_leaks(kernel: KernelState, agent: AgentRow, now: int) -> None:
     for (_, attempt), leak in list(kernel.leaked.items()):
         if leak.agent is agent:
             _attempts.mend_leak(kernel, leak, attempt, now)

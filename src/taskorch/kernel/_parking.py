@@ -99,6 +99,12 @@ def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
     buckets.clear()
 
 
+def among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
+    """The one of *places* where those of *share* wait: *place*, if there is none."""
+    key: Any = place.need if share is None else (place.need, share.number)
+    return places.setdefault((key, "above") if place.above else key, place)
+
+
 def wake(kernel: KernelState, place: Place) -> None:
     """*place* has room: wake the first that waits there."""
     row = place.pop()
@@ -125,6 +131,12 @@ def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
             wake(kernel, place)
 
 
+def wake_next(kernel: KernelState, place: Place) -> None:
+    """Wake the next that waits at *place*, if it has room."""
+    if place.heap and place.has_room():
+        wake(kernel, place)
+
+
 def pass_on(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket*, which was woken, has been looked at: wake the next if it has room."""
     place, bucket.caller = bucket.caller, None
@@ -141,6 +153,19 @@ def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         return
     for place in places:
         place.add(bucket, row)
+    if bucket.above is not None:
+        enter_above(kernel, bucket, row)
+
+
+def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """Enter *bucket*, whose head is *row*, among those above their soft quotas."""
+    heap = kernel.above
+    bucket.above = entry = (row.key, row.seq, bucket)
+    heappush(heap, entry)
+    many = len(heap) > FEW + 2 * len(kernel.buckets)
+    if many or (kernel.points is not None and kernel.points.hit("above.rebuild")):
+        heap[:] = [entry for entry in heap if entry[2].above is entry]
+        heapify(heap)
 
 
 def is_whimsical(bucket: Bucket) -> bool:

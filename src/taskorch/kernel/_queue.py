@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from taskorch.kernel import _parking
-from taskorch.kernel._rows import QUOTA, Bucket, Share, Spec, TaskRow
+from taskorch.kernel._rows import Bucket, Share, Spec, TaskRow, without_quotas
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import TaskState, Units
+from taskorch.model._ids import run_of
 
 _QUEUED: Final = TaskState.QUEUED
 
@@ -36,6 +39,15 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
             found.share.buckets[found] = None
             found.open = found.share.open
     return found
+
+
+def bucket_for(kernel: KernelState, task_id: str, bucket: Bucket) -> Bucket:
+    """*bucket*, or that of like tasks of the same run, if that has a quota."""
+    run_id = run_of(task_id)
+    workflow = run_id if run_id in kernel.workflows else None
+    if workflow == bucket.spec.workflow:
+        return bucket
+    return bucket_of(kernel, attrs.evolve(bucket.spec, workflow=workflow))
 
 
 def share_of(kernel: KernelState, owner: str | None) -> Share:
@@ -83,9 +95,8 @@ def hold(
     """So much more is held for *share*; or less, with a *sign* of -1."""
     share.running += sign * slots
     held = share.held
-    for name, many in units:
-        if not name.startswith(QUOTA):
-            held[name] = held.get(name, 0) + sign * many
+    for name, many in without_quotas(units):
+        held[name] = held.get(name, 0) + sign * many
     _parking.look_again(kernel, share)
 
 
@@ -111,6 +122,9 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.holders:
         # It may have contended with these.
         kernel.growing = True
+    if kernel.under_way is not None:
+        # It may have kept others from passing.
+        ask_again(kernel)
     bucket = row.bucket
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):

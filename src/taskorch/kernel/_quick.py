@@ -16,6 +16,7 @@ from taskorch.kernel import (
     _admission,
     _application,
     _attempts,
+    _backfill,
     _books,
     _dependencies,
     _dispatch,
@@ -24,6 +25,7 @@ from taskorch.kernel import (
     _parking,
     _queue,
     _shares,
+    _soft,
     _timers,
 )
 from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
@@ -68,6 +70,7 @@ def submit(  # noqa: C901 - written out for speed
     known = (
         bucket.checked == kernel.agents_version
         and not kernel.watched
+        and not kernel.workflows
         and bucket.share is None
     )
     max_age = None
@@ -196,7 +199,12 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         _attempts.serve_returning(kernel, now)
     heap = kernel.open
     concurrency = kernel.concurrency
-    while heap and kernel.running < concurrency and not kernel.paused:
+    backfills = kernel.under_way is not None
+    while (
+        (backfills and _backfill.again(kernel, now))
+        or (heap and kernel.running < concurrency and not kernel.paused)
+        or (kernel.above and _soft.turn(kernel))
+    ):
         entry = heap[0]
         bucket = entry[2]
         if bucket.entry is not entry:

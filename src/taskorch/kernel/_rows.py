@@ -41,6 +41,9 @@ SKIPPED: Final = "skipped"
 DEPENDENCY: Final = "dependency"
 #: What is said of an attempt that the end of an orchestrator has cut short.
 LEFT_RUNNING: Final = "the orchestrator stopped while it ran"
+#: One start, as a rate counts it: a millionth of a start a second comes to one of these
+#: in a nanosecond, so what has come back is always a whole number.
+TOKEN: Final = 10**15
 #: A limit that nothing reaches.
 UNLIMITED: Final = 1 << 60
 #: Stale entries that are not worth a clean-up.
@@ -61,6 +64,8 @@ class Spec:
     owner: str | None = None
     #: None: its resources are granted whole, or not yet.
     elastic: Elasticity | None = None
+    #: The run that they are of, if that has a quota: it follows from their ids.
+    workflow: str | None = None
 
 
 class TaskRow:
@@ -133,7 +138,8 @@ Awaited: TypeAlias = tuple[str | None, int | None, bool]
 Stop: TypeAlias = Literal["", "suspend", "timeout", "deadline", "cancel"]
 #: How an attempt ended. Of some nobody knows: their worker died (`lost`), their agent
 #: knows nothing of them (`missing`), or the orchestrator died (`interrupted`). Others
-#: never began: what they need is gone, or there was no room for them (`unstarted`).
+#: never began: what they need is gone, there was no room for them (`unstarted`), or
+#: their agent gave them back (`returned`).
 AttemptOutcome: TypeAlias = Literal[
     "completed",
     "failed",
@@ -143,6 +149,7 @@ AttemptOutcome: TypeAlias = Literal[
     "interrupted",
     "gone",
     "unstarted",
+    "returned",
 ]
 
 
@@ -406,13 +413,25 @@ class AgentRow:
 class PoolRow:
     """One resource."""
 
-    __slots__ = ("is_quota", "name", "owed", "parked", "short", "total", "used", "view")
+    __slots__ = (
+        "beyond",
+        "is_quota",
+        "name",
+        "owed",
+        "parked",
+        "short",
+        "total",
+        "used",
+        "view",
+    )
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, beyond: int = 0) -> None:
         self.name: str = name
         #: Whether it says how much those of a kind may have: see `_quotas`.
         self.is_quota: bool = name.startswith(QUOTA)
         self.total: int = total
+        #: How much of the total is above the quota, if that is soft; else nothing.
+        self.beyond: int = beyond
         self.used: int = 0
         #: How much more than the total was held when that became less.
         self.owed: int = 0
@@ -423,29 +442,92 @@ class PoolRow:
         self.view: PoolView = PoolView(self)
 
 
+class RateRow:
+    """
+    How many attempts of those of a kind may start in a time: tokens that come back.
+
+    A start takes a token. What is gone (`spent`) is known for a moment (`at_ns`), and
+    both are changed by facts only; it grows less from then on by itself.
+    """
+
+    __slots__ = (
+        "at_ns",
+        "name",
+        "per_second",
+        "seen_ns",
+        "short",
+        "spent",
+        "total",
+        "until_ns",
+    )
+
+    def __init__(self, name: str, per_second: int, burst: int, now: int) -> None:
+        #: Whom it is for.
+        self.name: str = name
+        #: How many come back in a second, in millionths.
+        self.per_second: int = per_second
+        #: How many there are at the most, in parts of a `TOKEN`.
+        self.total: int = burst * (TOKEN // 1_000_000)
+        self.spent: int = 0
+        self.at_ns: int = now
+        #: The latest time at which somebody has looked: whether there is room, is
+        #: whether there was then.
+        self.seen_ns: int = now
+        #: When the first of those who wait is woken; 0 if nobody does.
+        self.until_ns: int = 0
+        #: Who waits for a token.
+        self.short: dict[Any, Place] = {}
+
+    @property
+    def used(self) -> int:
+        """How much is gone, when it was last looked at."""
+        return self.used_at(self.seen_ns)
+
+    def used_at(self, now: int) -> int:
+        """How much is gone at *now*."""
+        return max(0, self.spent - max(0, now - self.at_ns) * self.per_second)
+
+    def wait(self, now: int, tokens: int = 1) -> int:
+        """Nanoseconds from *now* until so many have been there for somebody."""
+        missing = self.used_at(now) + tokens * TOKEN - self.total
+        return max(0, -(-missing // self.per_second))
+
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a token, and for nothing else."""
+        return any(
+            place in (bucket.parked or ())
+            for place in self.short.values()
+            for bucket in place.members
+        )
+
+
 class Place:
     """
     Something that is short, and the buckets that wait until there is enough of it.
 
-    It is the slots of an agent, or an amount of an agent's capacity or of a pool. An
-    entry may be older than its bucket's head, never later in order.
+    It is the slots of an agent, or an amount of an agent's capacity or of a pool, or a
+    token of a rate. An entry may be older than its bucket's head, never later in order.
+    Those above their soft quotas wait at places of their own: see `_soft`.
     """
 
-    __slots__ = ("agent", "heap", "members", "name", "need", "pool")
+    __slots__ = ("above", "agent", "heap", "members", "name", "need", "pool")
 
     def __init__(
         self,
         *,
         agent: AgentRow | None = None,
-        pool: PoolRow | None = None,
+        pool: PoolRow | RateRow | None = None,
         name: str = "",
         need: int = 0,
+        above: bool = False,
     ) -> None:
         self.agent: AgentRow | None = agent
-        self.pool: PoolRow | None = pool
+        self.pool: PoolRow | RateRow | None = pool
         #: The resource, or "" for slots.
         self.name: str = name
         self.need: int = need
+        #: Whether it is for those above their soft quotas.
+        self.above: bool = above
         self.heap: list[tuple[Any, int, Bucket]] = []
         #: The valid entries of the heap.
         self.members: dict[Bucket, tuple[Any, int, Bucket]] = {}
@@ -507,6 +589,23 @@ class Leak:
     share: Share | None = None
 
 
+#: What can be held: of an agent (or "": of all), a resource (or "": slots).
+Thing: TypeAlias = tuple[str, str]
+
+
+@attrs.frozen(eq=False)
+class Reservation:
+    """What is kept for the first task that cannot start: see `_backfill`."""
+
+    row: TaskRow
+    #: Where it is expected to start; None: nobody knows when, so on any that it can.
+    agent: AgentRow | None
+    #: When it is expected to start, in ns.
+    start_ns: int | None
+    #: Of what it needs, how much it leaves for others then.
+    spare: Mapping[Thing, int]
+
+
 class AllocationRow:
     """What somebody has taken from the pools by hand."""
 
@@ -528,7 +627,7 @@ class AllocationRow:
     @property
     def units(self) -> Units:
         """What was asked for."""
-        return tuple(pair for pair in self.alloc if not pair[0].startswith(QUOTA))
+        return without_quotas(self.alloc)
 
 
 class Claim:
@@ -575,10 +674,13 @@ class Bucket:
     """
 
     __slots__ = (
+        "above",
         "agents",
         "agents_version",
         "bounds",
         "caller",
+        "carried",
+        "charges",
         "checked",
         "entry",
         "fifo",
@@ -591,6 +693,8 @@ class Bucket:
         "number",
         "open",
         "parked",
+        "quota_route",
+        "rates",
         "refusal",
         "route",
         "route_reason",
@@ -598,6 +702,7 @@ class Bucket:
         "share",
         "size",
         "sized",
+        "soft",
         "spec",
         "stale",
         "type_row",
@@ -628,6 +733,12 @@ class Bucket:
         self.parked: tuple[Place, ...] | None = None
         #: Who woke it, and is to wake the next once this one has been looked at.
         self.caller: Place | None = None
+        #: Whether one of its quotas is soft.
+        self.soft: bool = False
+        #: Its entry among those above their soft quotas, or None; and who woke it, and
+        #: is to wake the next once its turn among these has come.
+        self.above: tuple[Any, int, Bucket] | None = None
+        self.carried: Place | None = None
         #: Why an allocator of the user's put it off though there was room, or "".
         self.refusal: str = ""
         #: The agents that match, and those of them that are large enough.
@@ -638,10 +749,16 @@ class Bucket:
         self.match_reason: str = ""
         #: The quotas that hold for it: a pool, and of what it says how much.
         self.bounds: tuple[tuple[str, str], ...] = ()
+        #: What its tasks ask for, with what they take of quotas; and the latter alone.
+        self.charges: dict[Units, tuple[Units, Units]] = {}
+        #: Those whose tokens its tasks take when they start.
+        self.rates: tuple[RateRow, ...] = ()
         #: The version for which it is known that somebody can do its tasks.
         self.checked: int = -1
         #: The agent, where router and allocator need not be asked again.
         self.route: AgentRow | None = None
+        #: Likewise, where tasks take of quotas and of nothing else.
+        self.quota_route: AgentRow | None = None
         self.route_version: int = -1
         self.route_reason: str = ""
         #: The driver's own: what the validator said of like tasks.
@@ -809,7 +926,7 @@ class AgentView:
         """What its attempts hold of what its capacity names."""
         row = self._row
         own = [pair for pair in row.used.items() if pair[0] in row.capacity]
-        return Resources.from_units(_nonzero(own))
+        return Resources.from_units(nonzero(own))
 
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""
@@ -852,9 +969,22 @@ class PoolView:
         return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"
 
 
+#: Whom a timer is for.
+Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_timers`.
-Timer: TypeAlias = tuple[int, int, int, TaskRow | AgentRow | RetainedEvent, int]
+Timer: TypeAlias = tuple[int, int, int, Timed, int]
 
 
-def _nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
+def without_quotas(alloc: Units) -> Units:
+    """*alloc* without what it has of quotas."""
+    return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
+
+
+def of_quotas(alloc: Units) -> Units:
+    """What *alloc* has of quotas."""
+    return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
+
+
+def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
+    """*pairs*, those that are something, by their names."""
     return tuple(sorted(pair for pair in pairs if pair[1]))

@@ -10,12 +10,17 @@ before a choice is to be made.
 
 from __future__ import annotations
 
+from functools import partial
 from heapq import heappop, heapreplace
+from typing import Any, Final
 
-from taskorch.kernel import _attempts, _dispatch, _grants, _parking
+from taskorch.kernel import _attempts, _dispatch, _grants, _parking, _soft
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._rows import Share, TaskRow
 from taskorch.kernel._state import KernelState
+from taskorch.model import TaskState
+
+_QUEUED: Final = TaskState.QUEUED
 
 
 def dispatch(kernel: KernelState, now: int) -> None:
@@ -23,7 +28,10 @@ def dispatch(kernel: KernelState, now: int) -> None:
     if kernel.returning:
         _attempts.serve_returning(kernel, now)
     heap = kernel.open
-    while heap and kernel.running < kernel.concurrency and not kernel.paused:
+    order = partial(_place, kernel, now)
+    while (heap and kernel.running < kernel.concurrency and not kernel.paused) or (
+        kernel.above and _soft.turn(kernel, order)
+    ):
         entry = heap[0]
         share: Share = entry[2]
         if share.entry is not entry:
@@ -34,14 +42,9 @@ def dispatch(kernel: KernelState, now: int) -> None:
             heappop(heap)
             share.entry = None
             continue
-        if not share.is_ranked:
-            try:
-                share.standing = kernel.deciders.standing(share, now)
-            except PolicyFault as fault:
-                _dispatch.component_failed(kernel, row, fault, now)
-                continue
-            share.is_ranked = True
-        place = (share.standing, share.served, row.key)
+        place = _place(kernel, now, row)
+        if row.state is not _QUEUED:
+            continue
         if (place, row.seq) != entry[:2]:
             share.entry = entry = (place, row.seq, share)
             heapreplace(heap, entry)
@@ -49,6 +52,19 @@ def dispatch(kernel: KernelState, now: int) -> None:
         _dispatch.place(kernel, row.bucket, row, now)
     if kernel.growing and not kernel.paused:
         _grants.grow(kernel, now)
+
+
+def _place(kernel: KernelState, now: int, row: TaskRow) -> tuple[float, int, Any]:
+    """Where *row*, the first of its owner, stands; it fails if the queue does."""
+    share = row.bucket.share
+    assert share is not None  # noqa: S101 - owners share
+    if not share.is_ranked:
+        try:
+            share.standing = kernel.deciders.standing(share, now)
+            share.is_ranked = True
+        except PolicyFault as fault:
+            _dispatch.component_failed(kernel, row, fault, now)
+    return share.standing, share.served, row.key
 
 
 def _head(kernel: KernelState, share: Share) -> TaskRow | None:

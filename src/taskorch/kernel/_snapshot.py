@@ -95,8 +95,11 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             if not pool.is_quota
         ],
         "quotas": [
-            [*subject, [[what, kernel.pools[name].total] for name, what in bounds]]
-            for subject, bounds in kernel.quotas.items()
+            [*subject, _units_out(_quotas.limits_of(kernel, subject))]
+            for subject in kernel.quotas
+        ],
+        "rates": [
+            [*subject, rate.spent, rate.at_ns] for subject, rate in kernel.rates.items()
         ],
         "allocations": [
             [row.id, row.owner, _units_out(row.units), row.since_ns]
@@ -224,6 +227,7 @@ class Restoration:
                 (kind, subject, tuple((what, units) for what, units in limits))
                 for kind, subject, limits in state["quotas"]
             ],
+            state["at_ns"],
         )
         for name, owner, units, since_ns in state["allocations"]:
             held = _resources_in(units).units
@@ -351,6 +355,10 @@ class Restoration:
             _count_type(kernel.types[name], told)
         # Of what began before there was a quota, no fact that was folded says that.
         _quotas.recharge(kernel)
+        # There were none before this.
+        for kind, subject, spent, at_ns in state.get("rates", ()):
+            rate = kernel.rates[kind, subject]
+            rate.spent, rate.at_ns = spent, at_ns
         for pool in kernel.pools.values():
             pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])

@@ -26,13 +26,16 @@ from taskorch.kernel._rows import (
     Claim,
     Leak,
     PoolRow,
+    RateRow,
     Record,
+    Reservation,
     RetainedEvent,
     Share,
     Spec,
     TaskRow,
     Timer,
     TypeRow,
+    nonzero,
 )
 from taskorch.kernel._transitions import TRANSITIONS
 from taskorch.model import Agent, PoolStats, Resources, TaskState, Units
@@ -171,12 +174,12 @@ class ShareView:
     @property
     def held(self) -> Resources:
         """What is held for it, by hand as well."""
-        return Resources.from_units(_sorted(self._share.held))
+        return Resources.from_units(nonzero(self._share.held.items()))
 
     @property
     def wanted(self) -> Resources:
         """What is held for it, and what its queued tasks ask for."""
-        return Resources.from_units(_sorted(self._wanted()))
+        return Resources.from_units(nonzero(self._wanted().items()))
 
     @property
     def share(self) -> float:
@@ -204,10 +207,6 @@ class ShareView:
             if pool is not None and many:
                 largest = max(largest, many / max(1, pool.total))
         return largest
-
-
-def _sorted(units: dict[str, int]) -> Units:
-    return tuple(sorted(pair for pair in units.items() if pair[1]))
 
 
 def _nothing(cargo: Any, event: Any) -> None:
@@ -251,6 +250,18 @@ class KernelState:
         self.share_no: int = 0
         #: How often one of them was served.
         self.served: int = 0
+        #: The tasks whose attempts hold something, each with when it is expected to
+        #: have ended, in ns, once that is known; None: the queue does not backfill.
+        self.under_way: dict[TaskRow, int | None] | None = (
+            {} if getattr(deciders, "backfills", False) else None
+        )
+        #: What is kept for whom, and of which moment that is: see `_backfill`.
+        self.reserved: Reservation | None = None
+        self.reserved_at: tuple[int, int] | None = None
+        #: It leaves more than when others were put off behind it; at which moment they
+        #: were looked at again.
+        self.leaves_more: bool = False
+        self.looked_again: tuple[int, int] | None = None
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
@@ -272,6 +283,14 @@ class KernelState:
         }
         #: The quotas: of each that has one, its pools, and what each of them bounds.
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+        #: The runs of workflows that have one.
+        self.workflows: dict[str, None] = {}
+        #: Buckets above their soft quotas, for when nobody else can start:
+        #: `(key, seq, bucket)`. And the one of them whose turn it is.
+        self.above: list[tuple[Any, int, Bucket]] = []
+        self.last: Bucket | None = None
+        #: Of each whose quota says so, how many may start in a time.
+        self.rates: dict[tuple[str, str], RateRow] = {}
         #: What people hold, and as whose: as if they ran it on an agent.
         self.allocations: dict[str, AllocationRow] = {}
         self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
@@ -453,4 +472,7 @@ class KernelState:
 
     def quiescent(self) -> bool:
         """Whether nothing can proceed without input from outside."""
-        return not (self.active or self.starts or self.delayed)
+        if self.active or self.starts or self.delayed:
+            return False
+        # A token comes by itself.
+        return not any(rate.is_awaited() for rate in self.rates.values())

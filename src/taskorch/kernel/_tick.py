@@ -11,11 +11,12 @@ from taskorch.kernel import (
     _dependencies,
     _joins,
     _leases,
+    _rates,
     _timers,
     _waits,
 )
 from taskorch.kernel._application import tell
-from taskorch.kernel._rows import AgentRow, RetainedEvent, Timer
+from taskorch.kernel._rows import AgentRow, RateRow, RetainedEvent, Timer
 from taskorch.kernel._state import KernelState
 
 
@@ -35,6 +36,8 @@ def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
         _leases.check(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _waits.forget(kernel, row)
+    elif isinstance(row, RateRow):
+        _rates.wake(kernel, row, now)
     elif kind == _timers.TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
     elif kind == _timers.GRACE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import Final
 
-from taskorch.kernel._rows import AgentRow, RetainedEvent, TaskRow, Timer
+from taskorch.kernel._rows import AgentRow, RateRow, RetainedEvent, Timed, Timer
 from taskorch.kernel._state import FEW_TIMERS, KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -28,13 +28,15 @@ EXPIRE: Final = 4
 LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
 RETAINED: Final = 6
+#: A token has come back that somebody waits for.
+TOKEN: Final = 7
 
 
 def arm(
     kernel: KernelState,
     when: int,
     kind: int,
-    row: TaskRow | AgentRow | RetainedEvent,
+    row: Timed,
     attempt: int,
 ) -> None:
     """Do what *kind* says at *when*."""
@@ -53,7 +55,7 @@ def is_alive(timer: Timer) -> bool:
     when, _, kind, row, attempt = timer
     if isinstance(row, AgentRow):
         return row.lease_due_ns == when and not row.lost
-    if isinstance(row, RetainedEvent):
+    if isinstance(row, (RetainedEvent, RateRow)):
         return row.until_ns == when
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL

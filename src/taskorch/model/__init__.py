@@ -9,6 +9,7 @@ Frozen values: what users write down and what they are told.
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._checks import check_capabilities as check_capabilities
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._checks import check_fraction as check_fraction
 from taskorch.model._elastic import Elastic as Elastic
@@ -35,6 +36,9 @@ from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._quota import BURST as BURST
+from taskorch.model._quota import SOFT as SOFT
+from taskorch.model._quota import STARTS as STARTS
 from taskorch.model._quota import TASKS as TASKS
 from taskorch.model._quota import Quota as Quota
 from taskorch.model._reference import Reference as Reference
@@ -66,6 +70,7 @@ from taskorch.model._task import NO_RETRY as NO_RETRY
 from taskorch.model._task import Call as Call
 from taskorch.model._task import Task as Task
 from taskorch.model._task import call_type as call_type
+from taskorch.model._task import named as named
 from taskorch.model._task import task_of_call as task_of_call
 from taskorch.model._usage import PoolUsage as PoolUsage
 from taskorch.model._usage import QuotaUsage as QuotaUsage

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -32,3 +35,32 @@ def check_fraction(name: str, value: object) -> None:
     ):
         msg = f"{name} is a number from 0 to 1, not {show(value)}"
         raise InvalidTaskError(msg)
+
+
+def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
+    """
+    *capabilities*, sorted, each once.
+
+    Raises:
+        InvalidTaskError: They are no names.
+    """
+    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
+        msg = (
+            "capabilities is a collection of names, as in {'code-review'}, not "
+            f"{show(capabilities)}"
+        )
+        raise InvalidTaskError(msg)
+    wanted: list[Any] = list(capabilities)
+    for capability in wanted:
+        if (
+            not isinstance(capability, str)
+            or not capability.isprintable()
+            or not capability
+            or capability != capability.strip()
+        ):
+            msg = (
+                "a capability is a name that can be printed, without a space at "
+                f"either end, not {show(capability)}"
+            )
+            raise InvalidTaskError(msg)
+    return tuple(sorted(set(wanted)))

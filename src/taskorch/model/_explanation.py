@@ -74,8 +74,8 @@ class Blocker:
 
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-            `resource`, `quota`, `allocator`, `veto`, `suspended`, `decision`,
-            `stopping`, `not_started`, `journal` or `terminal`.
+            `resource`, `quota`, `rate`, `reservation`, `allocator`, `veto`,
+            `suspended`, `decision`, `stopping`, `not_started`, `journal` or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, an agent, a capability, a task.
         need: How much is needed; None if that is no amount.
@@ -162,6 +162,8 @@ class Explanation:
         retries: Why each attempt after the first was made, as the retry policy said.
         order: What puts a queued task behind others, if more than their age does: an
             owner who has more than others, or a batch of which others must end first.
+            Of the first that cannot start, where the queue backfills, what is reserved
+            for it, and from when on.
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
     """

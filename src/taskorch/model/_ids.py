@@ -27,6 +27,12 @@ def id_problem(value: object) -> str | None:
     return None
 
 
+def run_of(task_id: str) -> str:
+    """The id of the run that a task is of; "" if it is on its own."""
+    run_id, slash, _ = task_id.partition("/")
+    return run_id if slash else ""
+
+
 def check_id(value: str) -> str:
     """
     Return *value* if it is a safe id.

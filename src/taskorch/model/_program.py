@@ -38,10 +38,38 @@ RUN_VARIABLE: Final = "TASKORCH_RUN"
 
 #: The variable that tells it to which program of the run it belongs, likewise.
 PROGRAM_VARIABLE: Final = "TASKORCH_PROGRAM"
+#: Of an elastic task: the file that says what it holds, and the pipe that it writes a
+#: line to when it is at a checkpoint.
+ALLOCATION_VARIABLE: Final = "TASKORCH_ALLOCATION"
+CHECKPOINT_VARIABLE: Final = "TASKORCH_CHECKPOINT"
+#: The task of which it is an attempt, and the fence of that: `epoch.number`.
+TASK_VARIABLE: Final = "TASKORCH_TASK"
+FENCE_VARIABLE: Final = "TASKORCH_FENCE"
+#: Of an agent elsewhere: the folder for the files that it is to send, and the file in
+#: which the program says how far it is.
+ARTIFACTS_VARIABLE: Final = "TASKORCH_ARTIFACTS"
+PROGRESS_VARIABLE: Final = "TASKORCH_PROGRESS"
+#: All that programs are told in this way.
+OUR_VARIABLES: Final = (
+    RUN_VARIABLE,
+    PROGRAM_VARIABLE,
+    ALLOCATION_VARIABLE,
+    CHECKPOINT_VARIABLE,
+    TASK_VARIABLE,
+    FENCE_VARIABLE,
+    ARTIFACTS_VARIABLE,
+    PROGRESS_VARIABLE,
+)
 
 #: Names that a program gets besides `DEFAULT_ENV` (`*` at the end of a name stands
 #: for any rest), or True for all that we have.
 InheritEnv: TypeAlias = Literal[True] | Iterable[str]
+
+
+def of_attempt(task_id: str, fence: tuple[int, int]) -> dict[str, str]:
+    """The variables that tell a program which attempt it is."""
+    epoch, number = fence
+    return {TASK_VARIABLE: task_id, FENCE_VARIABLE: f"{epoch}.{number}"}
 
 
 def _is_a(value: object, *kinds: type) -> bool:

@@ -1,4 +1,4 @@
-"""How much those of one kind may have at once."""
+"""How much those of one kind may have at once, and how many of them may start."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ import attrs
 
 from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
-from taskorch.model._resources import Resources, Units
+from taskorch.model._limits import MAX_AMOUNT
+from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model._show import show
 
-#: What a quota bounds besides resources: how many attempts run at once.
+#: What a quota bounds besides resources: how many attempts run at once,
 TASKS = "tasks"
+#: how many start in a second, and how many of these may do so at one moment.
+STARTS = "starts_per_second"
+BURST = "burst"
+
+_KINDS = ("type", "owner", "workflow")
+#: What stands before one of these if the quota is soft.
+SOFT = "soft "
+
+_SCALE = 1_000_000
 
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
@@ -22,42 +32,46 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 @frozen(kw_only=True)
 class Quota:
     """
-    How much all tasks of a type, or all that is of an owner, may have at once.
+    How much all tasks of a type or of a run, or all that is of an owner, may have.
 
-    What would exceed it waits, and `explain` says for what. One that becomes less than
-    what is in use takes nothing from anybody. A quota without limits lifts the one that
-    was there.
+    Or how many attempts of theirs may start in a second. What would exceed it waits,
+    and `explain` says for what. One that becomes less than what is in use takes nothing
+    from anybody. A quota without limits lifts the one that was there.
+
+    A soft quota holds nothing back: what a start would put above it begins once nothing
+    that stays within its quotas can use what is free. Whoever a quota is for may have
+    one of each kind.
 
     Attributes:
         type: It is for tasks of this type.
         owner: It is for the tasks of this owner, and for what they take by hand.
+        workflow: It is for the tasks of the run with this id, those that it adds while
+            it goes on included: all whose ids begin with it and a slash. It may be set
+            before the run is started, and stays when that has ended.
         resources: The most of each resource that is named; of the others, there is no
             limit but the pools.
         max_parallel: The most that may run at once; None is without limit.
+        starts_per_second: The most attempts that may start in a second, on average: of
+            `burst` starts that may come at one moment, each comes back after a while.
+            0.2 is one in five seconds; None is without limit.
+        burst: How many may start at one moment, after a pause; 1 keeps them apart.
+        soft: Whether it says who comes last, and not who waits.
 
     Raises:
-        InvalidTaskError: It is for nobody, or for both; or a limit is none.
+        InvalidTaskError: It is for nobody, or for several; or a limit is none.
     """
 
     type: str = ""
     owner: str = ""
+    workflow: str = ""
     resources: Resources = attrs.field(default=Resources(), converter=_resources)
     max_parallel: int | None = None
+    starts_per_second: float | None = None
+    burst: int = 1
+    soft: bool = False
 
     def __attrs_post_init__(self) -> None:
-        given: tuple[tuple[str, object], ...] = (
-            ("type", self.type),
-            ("owner", self.owner),
-        )
-        for name, value in given:
-            if not isinstance(value, str) or (value and not value.isprintable()):
-                msg = f"{name}: the {name} that the quota is for, not {show(value)}"
-                raise InvalidTaskError(msg)
-        if bool(self.type) == bool(self.owner):
-            msg = "a quota is for a type of task or for an owner: give one of the two"
-            raise InvalidTaskError(
-                msg, hint="Quota(type='render', resources={'cpu': 4})"
-            )
+        self._check_subject()
         most = self.max_parallel
         if isinstance(most, bool) or not isinstance(most, int | None):
             msg = f"max_parallel is a whole number or None, not {show(most)}"
@@ -65,19 +79,105 @@ class Quota:
         if most is not None and most < 0:
             msg = f"max_parallel is {most}, and 0 is the least"
             raise InvalidTaskError(msg, hint="None is without limit")
-        if TASKS in self.resources or TASKS in self.resources.zeros:
+        named = dict.fromkeys((*self.resources, *self.resources.zeros))
+        if TASKS in named:
             msg = "how many tasks run at once is max_parallel, and no resource"
             raise InvalidTaskError(msg)
+        for name in (STARTS, BURST):
+            if name in named:
+                msg = f"{name} is an argument of its own, and no resource"
+                raise InvalidTaskError(msg, hint=f"Quota(…, {name}=…)")
+        self._check_rate()
+        self._check_soft()
+
+    def _check_subject(self) -> None:
+        given: dict[str, object] = {name: getattr(self, name) for name in _KINDS}
+        for name, value in given.items():
+            if not isinstance(value, str) or (value and not value.isprintable()):
+                msg = f"{name}: the {name} that the quota is for, not {show(value)}"
+                raise InvalidTaskError(msg)
+        if sum(map(bool, given.values())) != 1:
+            msg = "a quota is for a type, an owner or a workflow: give one of the three"
+            raise InvalidTaskError(
+                msg, hint="Quota(type='render', resources={'cpu': 4})"
+            )
+        if "/" in self.workflow:
+            msg = (
+                f"workflow: the id of a run has no slash, as {show(self.workflow)} has"
+            )
+            hint = "Quota(workflow=run.workflow_id, …)"
+            raise InvalidTaskError(msg, hint=hint)
+
+    def _check_rate(self) -> None:
+        rate, burst = self.starts_per_second, self.burst
+        if isinstance(burst, bool) or not isinstance(burst, int):
+            msg = f"burst is a whole number, not {show(burst)}"
+            raise InvalidTaskError(msg)
+        if not 1 <= burst <= MAX_AMOUNT:
+            msg = f"burst is {show(burst)}, and not between 1 and {MAX_AMOUNT:g}"
+            raise InvalidTaskError(msg)
+        if rate is None:
+            if burst != 1:
+                msg = f"burst is {burst}, and starts_per_second says nothing"
+                raise InvalidTaskError(msg, hint="give both, or none of them")
+            return
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            msg = f"starts_per_second is a number or None, not {show(rate)}"
+            raise InvalidTaskError(msg)
+        if not 1 / _SCALE <= rate <= MAX_AMOUNT:
+            msg = (
+                f"starts_per_second is {show(rate)}, and not between 0.000001 and "
+                f"{MAX_AMOUNT:g}"
+            )
+            hint = "max_parallel=0 holds all of them back; None is without limit"
+            raise InvalidTaskError(msg, hint=hint)
+
+    def _check_soft(self) -> None:
+        if not isinstance(self.soft, bool):
+            msg = f"soft is True or False, not {show(self.soft)}"
+            raise InvalidTaskError(msg)
+        if self.soft and self.starts_per_second is not None:
+            msg = "a rate cannot be soft: nobody else could use what it holds back"
+            hint = "give the rate in a quota of its own, that is not soft"
+            raise InvalidTaskError(msg, hint=hint)
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Whom it is for: `type` or `owner`, and which."""
-        return ("type", self.type) if self.type else ("owner", self.owner)
+        """
+        Whom it is for: a kind and which.
+
+        The kind is `type`, `owner` or `workflow`, or `soft type` and so on.
+        """
+        kind = next(name for name in _KINDS if getattr(self, name))
+        return f"{SOFT}{kind}" if self.soft else kind, getattr(self, kind)
 
     @property
     def limits(self) -> Units:
-        """What it bounds, in millionths; `tasks` is how many run at once."""
-        found = self.resources.totals()
+        """
+        What it bounds, in millionths.
+
+        `tasks` is how many run at once, `starts_per_second` and `burst` are what they
+        are called here.
+        """
+        found = list(self.resources.totals())
         if self.max_parallel is not None:
-            found = tuple(sorted((*found, (TASKS, self.max_parallel * 1_000_000))))
-        return found
+            found.append((TASKS, self.max_parallel * _SCALE))
+        if self.starts_per_second is not None:
+            found.append((STARTS, to_units(STARTS, self.starts_per_second)))
+            found.append((BURST, self.burst * _SCALE))
+        return tuple(sorted(found))
+
+    @classmethod
+    def of_limits(cls, subject: tuple[str, str], limits: Units) -> Quota:
+        """The quota for *subject* whose `limits` are *limits*."""
+        amounts = dict(limits)
+        most, rate = amounts.pop(TASKS, None), amounts.pop(STARTS, None)
+        burst = amounts.pop(BURST, _SCALE)
+        return cls(
+            **{subject[0].removeprefix(SOFT): subject[1]},
+            resources={name: units / _SCALE for name, units in amounts.items()},
+            max_parallel=None if most is None else most // _SCALE,
+            starts_per_second=None if rate is None else rate / _SCALE,
+            burst=burst // _SCALE,
+            soft=subject[0].startswith(SOFT),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Unpack, overload
 
 import attrs
 
@@ -307,6 +307,9 @@ class Task(Generic[T]):
 
 _TaskDraft = draft_of(Task)
 _CallDraft = draft_of(Call)
+_FIELDS: Final = tuple(
+    field.name for field in attrs.fields(Task) if field.name != "_submitted_as"
+)
 
 
 def task_of_call(
@@ -351,6 +354,21 @@ def task_of_call(
     draft._submitted_as = None  # noqa: SLF001 - of this very class
     draft.__class__ = Task
     return task
+
+
+def named(task: Task[T], task_id: str, after: Iterable[Any]) -> Task[T]:
+    """*task* with another id, and what it waits for: all else is as it was checked."""
+    if type(task) is not Task:
+        return attrs.evolve(task, id=task_id, after=after)
+    copy: Task[T] = _TaskDraft()
+    draft: Any = copy
+    for name in _FIELDS:
+        setattr(draft, name, getattr(task, name))
+    draft.id = task_id
+    draft.after = after
+    draft._submitted_as = None  # noqa: SLF001 - of this very class
+    draft.__class__ = Task
+    return copy
 
 
 #: As attrs has made it.

@@ -20,8 +20,8 @@ class QuotaUsage:
 
     Attributes:
         quota: The quota.
-        used: How much is held of what it bounds; more than it allows, if it became less
-            meanwhile.
+        used: How much is held of what it bounds; more than it allows, if it is soft, or
+            became less meanwhile.
         running: How many run, if it bounds that; else 0.
     """
 

@@ -37,6 +37,7 @@ class DeadlineQueue(PriorityQueue):
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
+        backfill: As of PriorityQueue.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -47,8 +48,10 @@ class DeadlineQueue(PriorityQueue):
         default: float | timedelta | None = None,
         max_queued: int | None = None,
         max_age: float | timedelta | None = None,
+        *,
+        backfill: bool = False,
     ) -> None:
-        super().__init__(0.0, max_queued, max_age)
+        super().__init__(0.0, max_queued, max_age, backfill=backfill)
         if default is not None:
             default = check_seconds("default", default)
         self.default = default
@@ -67,5 +70,5 @@ class DeadlineQueue(PriorityQueue):
     def __repr__(self) -> str:
         return (
             f"DeadlineQueue(default={self.default!r}, max_queued={self.max_queued!r}, "
-            f"max_age={self.max_age!r})"
+            f"max_age={self.max_age!r}{self._extras()})"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import AGING_SECONDS
@@ -12,7 +13,7 @@ from taskorch.model._show import show
 from taskorch.policies._queue import PriorityQueue
 from taskorch.protocols import Context, OwnerView
 
-_LARGEST = 1e9
+_LARGEST: Final = 1e9
 
 
 class FairShareQueue(PriorityQueue):
@@ -98,5 +99,7 @@ def _checked(weights: object) -> dict[str | None, float]:
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not is_number or not 1 / _LARGEST <= weight <= _LARGEST:
             msg = f"weights[{owner!r}] is a number above 0, not {show(weight)}"
-            raise InvalidTaskError(msg, hint="who may wait for ever, has a small one")
+            raise InvalidTaskError(
+                msg, hint="a small weight, as 0.01, for whoever may wait long"
+            )
     return dict(weights)

@@ -32,6 +32,10 @@ class PriorityQueue:
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
+        backfill: Whether what the first task that cannot start needs is reserved for
+            it: later ones pass it only if they are expected to end before it could
+            start, or take what it leaves. Otherwise whatever fits starts, and a large
+            task may wait for long.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -42,6 +46,8 @@ class PriorityQueue:
         aging: float | timedelta = AGING_SECONDS,
         max_queued: int | None = None,
         max_age: float | timedelta | None = None,
+        *,
+        backfill: bool = False,
     ) -> None:
         aging = check_seconds("aging", aging)
         if max_queued is not None:
@@ -51,6 +57,7 @@ class PriorityQueue:
         self.aging = aging
         self.max_queued = max_queued
         self.max_age = max_age
+        self.backfill = backfill
         self._order = Order(aging=aging, reusable=PriorityQueue)
         self._admitted = Admission(
             admitted=True,
@@ -81,8 +88,12 @@ class PriorityQueue:
     def __repr__(self) -> str:
         return (
             f"PriorityQueue(aging={self.aging!r}, max_queued={self.max_queued!r}, "
-            f"max_age={self.max_age!r})"
+            f"max_age={self.max_age!r}{self._extras()})"
         )
+
+    def _extras(self) -> str:
+        """What is to be said of it only if it is so."""
+        return ", backfill=True" if self.backfill else ""
 
 
 class FifoQueue(PriorityQueue):
@@ -94,15 +105,23 @@ class FifoQueue(PriorityQueue):
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
+        backfill: As of PriorityQueue.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
     """
 
     def __init__(
-        self, max_queued: int | None = None, max_age: float | timedelta | None = None
+        self,
+        max_queued: int | None = None,
+        max_age: float | timedelta | None = None,
+        *,
+        backfill: bool = False,
     ) -> None:
-        super().__init__(0.0, max_queued, max_age)
+        super().__init__(0.0, max_queued, max_age, backfill=backfill)
 
     def __repr__(self) -> str:
-        return f"FifoQueue(max_queued={self.max_queued!r}, max_age={self.max_age!r})"
+        return (
+            f"FifoQueue(max_queued={self.max_queued!r}, max_age={self.max_age!r}"
+            f"{self._extras()})"
+        )

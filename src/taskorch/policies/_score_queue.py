@@ -39,6 +39,7 @@ class ScoreQueue(PriorityQueue):
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
+        backfill: As of PriorityQueue.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -50,8 +51,10 @@ class ScoreQueue(PriorityQueue):
         aging: float | timedelta = AGING_SECONDS,
         max_queued: int | None = None,
         max_age: float | timedelta | None = None,
+        *,
+        backfill: bool = False,
     ) -> None:
-        super().__init__(aging, max_queued, max_age)
+        super().__init__(aging, max_queued, max_age, backfill=backfill)
         self.weights: Mapping[str, float] = ReadOnly(_checked(weights))
         #: The most by which the scores of two tasks of one priority differ, in seconds.
         self.spread: float = math.fsum(map(abs, self.weights.values()))
@@ -78,7 +81,7 @@ class ScoreQueue(PriorityQueue):
     def __repr__(self) -> str:
         return (
             f"ScoreQueue({dict(self.weights)!r}, aging={self.aging!r}, "
-            f"max_queued={self.max_queued!r}, max_age={self.max_age!r})"
+            f"max_queued={self.max_queued!r}, max_age={self.max_age!r}{self._extras()})"
         )
 
 

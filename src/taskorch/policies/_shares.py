@@ -12,9 +12,10 @@ bounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
-from operator import add, le
+from itertools import compress
+from operator import le, mul
 from typing import Final, NamedTuple, TypeAlias
 
 #: An amount of each pool, in whole millionths.
@@ -26,8 +27,13 @@ Amounts: TypeAlias = tuple[int, ...]
 _BITS: Final = 160
 _REST: Final = 32
 _HALF: Final = 1 << (_BITS - _REST - 1)
+#: Bits that say of which claim: more than there are.
+_PLACE: Final = 40
+_PLACES: Final = (1 << _PLACE) - 1
 #: A level that is never reached.
 _NEVER: Final = 1 << (2 * _BITS)
+#: So many tries go where the last one says, before one goes to the middle.
+_PATIENCE: Final = 4
 
 
 class Claim(NamedTuple):
@@ -55,7 +61,6 @@ class Share(NamedTuple):
     times: int
 
 
-@lru_cache(maxsize=256)
 def divide(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
@@ -75,205 +80,416 @@ def divide(
     """
     left = list(there)
     counts = [_seat(claim, left) for claim in claims]
-    filling = _Filling(there, left, claims, counts)
-    filling.fill()
-    return _cut(there, chunks, claims, counts, filling)
+    # Nobody else takes part: what is divided stays the same while others come and go.
+    seated = tuple(
+        [
+            claim if count == claim.times else Claim(*claim[:3], count)
+            for claim, count in zip(claims, counts, strict=True)
+            if count
+        ]
+    )
+    cut = _cut_before if len(seated) <= _FEW else _cut
+    shares = iter(cut(there, chunks, seated))
+    return tuple([next(shares) if count else () for count in counts])
 
 
 def _seat(claim: Claim, left: list[int]) -> int:
     """How many of *claim* can have their least of what is *left*: they take it."""
-    fits = claim.times
-    for have, least in zip(left, claim.least, strict=True):
-        if least:
-            fits = min(fits, max(0, have) // least)
-    for pool, least in enumerate(claim.least):
-        left[pool] -= fits * least
+    _, lows, _, fits = claim
+    for have, least in zip(left, lows, strict=True):
+        if least and have < fits * least:
+            fits = max(0, have) // least
+    if fits:
+        for pool, least in enumerate(lows):
+            left[pool] -= fits * least
     return fits
+
+
+class _Pool:
+    """
+    What is filled of one pool, claim by claim.
+
+    Attributes:
+        there: How much there is.
+        wanted: All that each asks for.
+        lows: The least of each.
+        tops: What each has in the end, with bits after the point: all that it wants,
+            unless it is stopped.
+        speeds: What each gains with a level of 1: weight and request.
+        starts: The levels at which each has more than its least; mostly never, of what
+            is not divided.
+        earliest: The first of these.
+        latest: The last of these at which any begins to grow.
+        full: The level at which it is used up if all that ever grow do.
+    """
+
+    __slots__ = (
+        "earliest",
+        "full",
+        "latest",
+        "lows",
+        "speeds",
+        "starts",
+        "there",
+        "tops",
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        there: int,
+        wanted: Amounts,
+        lows: Amounts,
+        weights: Amounts,
+        times: list[int],
+    ) -> None:
+        self.there = there
+        self.wanted = wanted
+        self.lows = lows
+        self.tops: list[int] = [need << _BITS for need in wanted]
+        self.speeds: list[int] = list(map(mul, weights, wanted))
+        self.starts: list[int] = [
+            (low << _BITS) // speed if low < need else _NEVER
+            for low, need, speed in zip(lows, wanted, self.speeds, strict=True)
+        ]
+        self.earliest: int = min(self.starts)
+        self.latest: int = max(self.starts)
+        rates: Iterable[int] = map(mul, times, self.speeds)
+        if self.latest == _NEVER:
+            grows = [start < _NEVER for start in self.starts]
+            self.latest = max(compress(self.starts, grows), default=_NEVER)
+            there -= sum(
+                count * low
+                for count, low, grow in zip(times, lows, grows, strict=True)
+                if not grow
+            )
+            rates = compress(rates, grows)
+        rate = sum(rates)
+        self.full: int = (there << _BITS) // rate if rate else _NEVER
+
+    def cut(self, chunk: int) -> Sequence[int]:
+        """What each has of it, in whole chunks."""
+        if not chunk:
+            return self.wanted
+        # As `_whole`, written out, since this is done for all.
+        return [
+            need
+            if (amount := (top + _HALF) >> _BITS) >= need
+            else max(low, amount - amount % chunk)
+            for top, need, low in zip(self.tops, self.wanted, self.lows, strict=True)
+        ]
 
 
 class _Filling:
     """
     All claims, filled at one rate until they have all they want, or a pool is used up.
 
-    The level is what a claim of weight 1 has as a part of its request. Of each pool,
-    some claims hold a fixed amount, and the rest grows with the level, at the rate of
-    weight and request.
+    The level is what a claim of weight 1 has as a part of its request. A claim has its
+    least of a pool up to some level, then grows with the level, up to its end: that
+    where it has all it wants, or, once a pool is used up, that where it could use more
+    of it. So of each pool, some claims hold a fixed amount, and the rest grows.
+    """
+
+    def __init__(
+        self, there: Amounts, claims: tuple[Claim, ...], times: list[int]
+    ) -> None:
+        wanted, lows, weights, _ = zip(*claims, strict=True)
+        self.times = times
+        self.pools = [
+            _Pool(have, needs, least, weights, times)
+            for have, needs, least in zip(
+                there, zip(*wanted, strict=True), zip(*lows, strict=True), strict=True
+            )
+        ]
+        #: By claim, the pool that stopped it, or -1; and the level at which it ends.
+        self.stopped_by: list[int] = [-1] * len(claims)
+        self.ends: list[int] = [
+            0 if wanted == low else (1 << _BITS) // weight
+            for wanted, low, weight, _ in claims
+        ]
+        #: The first of the levels at which one ends that grows.
+        self._soonest = min(filter(None, self.ends), default=_NEVER)
+        #: Up to where all is known.
+        self._level = 0
+
+    def fill(self) -> None:
+        """Raise the level until nothing grows any more."""
+        left = [number for number, pool in enumerate(self.pools) if pool.full < _NEVER]
+        while left:
+            end = first = max(self.ends)
+            found = -1
+            for number in left:
+                level = self._used_up_at(self.pools[number], first)
+                if level < first:
+                    first, found = level, number
+            if first >= end:
+                return
+            self._use_up(found, first)
+            left.remove(found)
+
+    def _used_up_at(self, pool: _Pool, bound: int) -> int:
+        """
+        The level at which *pool* is used up, or *bound* if it is not below that.
+
+        From each level that is tried, the next is where it would be used up if all that
+        grow at this one did so from their beginning to their end.
+        """
+        low, high = self._level - 1, bound + 1
+        at_low = at_high = bound
+        level = min(max(pool.full, self._level), bound)
+        tries = 0
+        while True:
+            limit = self._limit(pool, level)
+            if limit < level:
+                high, at_high = level, limit
+            elif level in (limit, bound):
+                return level
+            else:
+                low, at_low = level, limit
+            tries += 1
+            if low < limit < high and tries % _PATIENCE:
+                level = limit
+                continue
+            # It goes astray, or slowly: half of what may be between is left out.
+            turns = (self._level, at_low, bound, *pool.starts, *self.ends)
+            between = sorted([turn for turn in turns if low < turn < high])
+            if not between:
+                return max(self._level, at_high)
+            level = between[len(between) // 2]
+
+    def _limit(self, pool: _Pool, level: int) -> int:
+        """Where *pool* is used up if all that grow at *level* grow on for ever."""
+        if level < self._soonest:
+            # Of few, mostly all have begun to grow, or none.
+            if pool.latest <= level:
+                return pool.full
+            if level < pool.earliest:
+                return _NEVER
+        held = grown = rate = 0
+        for start, end, low, top, speed, count in zip(
+            pool.starts,
+            self.ends,
+            pool.lows,
+            pool.tops,
+            pool.speeds,
+            self.times,
+            strict=True,
+        ):
+            if level < start:
+                held += count * low
+            elif level < end:
+                rate += count * speed
+            else:
+                grown += count * top
+        rest = ((pool.there - held) << _BITS) - grown
+        if rate:
+            return rest // rate
+        return _NEVER if rest >= 0 else -1
+
+    def _use_up(self, number: int, level: int) -> None:
+        """Nothing is left of a pool: it stops all that grow there, or would later."""
+        self._level = level
+        ends, stopped_by = self.ends, self.stopped_by
+        stopped = []
+        for claim, start in enumerate(self.pools[number].starts):
+            end = ends[claim]
+            # Of two pools that stop it at one level, the first does.
+            if level < end and (
+                start < end or (start == end and number < stopped_by[claim])
+            ):
+                ends[claim] = max(level, start)
+                stopped_by[claim] = number
+                stopped.append(claim)
+        self._soonest = min(self._soonest, level)
+        for pool in self.pools:
+            tops, lows, speeds = pool.tops, pool.lows, pool.speeds
+            for claim in stopped:
+                tops[claim] = max(lows[claim] << _BITS, ends[claim] * speeds[claim])
+
+
+def _cut(
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
+    """What all are filled to, in whole chunks, and the rest by remainders."""
+    if not claims:
+        return ()
+    first = claims[0]
+    alike = first.wanted, first.least, first.weight
+    times = []
+    is_alike = True
+    for wanted, least, weight, count in claims:
+        times.append(count)
+        is_alike = is_alike and (wanted, least, weight) == alike
+    cut = _cut_alike if is_alike else _cut_different
+    held, stopped_by, turn = cut(there, chunks, claims, times)
+    if turn:
+        left = [
+            have - sum(map(mul, times, column))
+            for have, column in zip(there, zip(*held, strict=True), strict=True)
+        ]
+        rest = _Rest(left, chunks, claims, stopped_by, held, times)
+        rest.hand_out(turn)
+        return rest.shares()
+    return tuple([(share,) for share in map(Share, held, times)])
+
+
+def _cut_alike(
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...], times: list[int]
+) -> tuple[list[Amounts], list[int], list[int]]:
+    """As `_cut_different`, at once: the scarcest pool says what each of them has."""
+    wanted, lows, weight, _ = claims[0]
+    many = len(claims)
+    rate = sum(times) * weight
+    end, by = (1 << _BITS) // weight, -1
+    for pool, need in enumerate(wanted):
+        if need > lows[pool]:
+            level = (there[pool] << _BITS) // (rate * need)
+            if level < end:
+                end, by = level, pool
+    if by < 0:
+        return [wanted] * many, [], []
+    speed = end * weight
+    each = tuple(
+        [
+            need
+            if not chunk
+            else max(low, ((speed * need + _HALF) >> _BITS) // chunk * chunk)
+            for need, low, chunk in zip(wanted, lows, chunks, strict=True)
+        ]
+    )
+    return [each] * many, [by] * many, list(range(many))
+
+
+def _cut_different(
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...], times: list[int]
+) -> tuple[list[Amounts], list[int], list[int]]:
+    """
+    What each claim has in whole chunks, and to whom the rest goes.
+
+    Returns:
+        What each has; by claim, the pool that it could use more of, or -1; and whose
+        turn it is to have a chunk of the rest: those with the largest remainders first.
+    """
+    filling = _Filling(there, claims, times)
+    filling.fill()
+    columns = [
+        pool.cut(chunk) for pool, chunk in zip(filling.pools, chunks, strict=True)
+    ]
+    # Each is its remainder, and in its last bits whose: the largest comes first.
+    rests: list[int] = []
+    for number, by in enumerate(filling.stopped_by):
+        if by >= 0:
+            exact = (filling.pools[by].tops[number] + _HALF) >> (_BITS - _REST)
+            rest = (exact - (columns[by][number] << _REST)) // chunks[by]
+            rests.append((-max(0, rest) << _PLACE) | number)
+    rests.sort()
+    turn = [rest & _PLACES for rest in rests]
+    return list(zip(*columns, strict=True)), filling.stopped_by, turn
+
+
+#: The division of some is remembered; one of many takes long to look for, and to keep.
+_FEW: Final = 100
+_cut_before: Final = lru_cache(maxsize=256)(_cut)
+
+
+class _Rest:
+    """
+    What is left once each has whole chunks, and those to whom it goes.
+
+    Args:
+        left: What is left, of each pool.
+        chunks: The pieces in which each is divided.
+        claims: Who contends.
+        stopped_by: By claim, the pool that it could use more of, or -1.
+        held: By claim, what each of it has.
+        counts: By claim, how many have that.
     """
 
     def __init__(
         self,
-        there: Amounts,
         left: list[int],
+        chunks: Amounts,
         claims: tuple[Claim, ...],
+        stopped_by: list[int],
+        held: list[Amounts],
         counts: list[int],
     ) -> None:
+        self._left = left
+        self._chunks = chunks
         self._claims = claims
+        self._stopped_by = stopped_by
+        self._held = held
         self._counts = counts
-        #: By claim, what each of it has, once that is fixed: its least until it grows.
-        self.amounts: list[list[int]] = [list(claim.least) for claim in claims]
-        #: By claim, the pool that stopped it, and at what level; -1: none has.
-        self.stopped_by: list[int] = [-1] * len(claims)
-        self.stopped_at: list[int] = [0] * len(claims)
-        self._done = [False] * len(claims)
-        #: By pool, what those leave that do not grow there now, and the rate at which
-        #: the others grow.
-        self._rest = left
-        self._rate = [0] * len(there)
-        #: By claim, where it grows now.
-        self._growing: list[list[int]] = [[] for _ in claims]
-        #: By pool, the level at which it is used up; and the lowest of these.
-        self._limits: list[int] = [_NEVER] * len(there)
-        self._limit = _NEVER
-        self._used_up: set[int] = set()
+        #: By claim, those of it that were given less than the others.
+        self._behind: dict[int, list[Share]] = {}
 
-    def fill(self) -> None:
-        """Raise the level until nothing grows any more."""
-        every = len(self._rest)
-        for level, number, pool in self._events(every):
-            while self._limit < level:
-                self._use_up(self._limits.index(self._limit))
-            if self._done[number]:
-                continue
-            if pool == every:
-                self._complete(number)
-            elif pool in self._used_up:
-                self._stop(number, pool, level)
-            else:
-                self._grow(number, pool)
+    def hand_out(self, turn: list[int]) -> None:
+        """A chunk more for each of *turn*, and again, while there is enough."""
+        while turn and any(self._left):
+            # Who has got a chunk comes again after all others.
+            turn = sorted([number for number in turn if self._gains(number)])
 
-    def _events(self, every: int) -> list[tuple[int, int, int]]:
-        """When a claim has more than its least of a pool, and when all of *every*."""
-        events: list[tuple[int, int, int]] = []
-        for number, (wanted, least, weight, _) in enumerate(self._claims):
-            if not self._counts[number] or wanted == least:
-                continue
-            for pool, need in enumerate(wanted):
-                if need > least[pool]:
-                    level = (least[pool] << _BITS) // (weight * need)
-                    events.append((level, number, pool))
-            events.append(((1 << _BITS) // weight, number, every))
-        events.sort()
-        return events
+    def shares(self) -> tuple[tuple[Share, ...], ...]:
+        """What all have."""
+        found: list[tuple[Share, ...]] = [
+            (share,) for share in map(Share, self._held, self._counts)
+        ]
+        for number, parts in self._behind.items():
+            found[number] = tuple(sorted([*parts, *found[number]], reverse=True))
+        return tuple(found)
 
-    def _grow(self, number: int, pool: int) -> None:
-        """The claim has more than its least of *pool* from here on."""
-        wanted, least, weight, _ = self._claims[number]
-        count = self._counts[number]
-        self._rest[pool] += count * least[pool]
-        self._rate[pool] += count * weight * wanted[pool]
-        self._growing[number].append(pool)
-        self._look(pool)
-
-    def _complete(self, number: int) -> None:
-        """The claim has all that it asks for."""
-        self._done[number] = True
-        wanted, _, weight, _ = self._claims[number]
-        count = self._counts[number]
-        for pool in self._growing[number]:
-            self.amounts[number][pool] = wanted[pool]
-            self._rest[pool] -= count * wanted[pool]
-            self._rate[pool] -= count * weight * wanted[pool]
-            self._look(pool)
-
-    def _use_up(self, pool: int) -> None:
-        """Nothing is left of *pool*: it stops all that grow there."""
-        level = self._limits[pool]
-        self._used_up.add(pool)
-        for number, grows in enumerate(self._growing):
-            # Whose least is more than its part so far still grows in the other pools.
-            if pool in grows and not self._done[number]:
-                self._stop(number, pool, level)
-
-    def _stop(self, number: int, pool: int, level: int) -> None:
-        """The claim could use more of *pool* from *level* on, and there is none."""
-        self._done[number] = True
-        self.stopped_by[number], self.stopped_at[number] = pool, level
-        wanted, least, weight, _ = self._claims[number]
-        count, amounts = self._counts[number], self.amounts[number]
-        for other in self._growing[number]:
-            speed = weight * wanted[other]
-            amount = max(least[other], (level * speed + _HALF) >> _BITS)
-            amounts[other] = amount
-            self._rest[other] -= count * amount
-            self._rate[other] -= count * speed
-            self._look(other)
-
-    def _look(self, pool: int) -> None:
-        """Find out when *pool* is used up."""
-        rate = self._rate[pool]
-        limits = self._limits
-        limits[pool] = (self._rest[pool] << _BITS) // rate if rate else _NEVER
-        self._limit = min(limits)
-
-
-def _cut(
-    there: Amounts,
-    chunks: Amounts,
-    claims: tuple[Claim, ...],
-    counts: list[int],
-    filling: _Filling,
-) -> tuple[tuple[Share, ...], ...]:
-    """What all have been filled to, in whole chunks, and the rest by remainders."""
-    left = list(there)
-    shares: list[list[Share]] = [[] for _ in claims]
-    rests: list[tuple[int, int, int, int, Amounts]] = []
-    for number, claim in enumerate(claims):
-        count = counts[number]
-        filled = filling.amounts[number]
-        base = tuple(map(_whole, filled, claim.wanted, claim.least, chunks))
-        _take(left, count, base)
-        by = filling.stopped_by[number]
-        if by >= 0:
-            level = filling.stopped_at[number] * claim.weight
-            exact = (level * claim.wanted[by] + _HALF) >> (_BITS - _REST)
-            rest = max(0, exact - (base[by] << _REST)) // chunks[by]
-            rests.append((0, -rest, number, count, base))
-        elif count:
-            shares[number].append(Share(base, count))
-    heapify(rests)
-    while rests:
-        turn, _, number, count, amounts = heappop(rests)
-        if not any(left):
-            shares[number].append(Share(amounts, count))
-            continue
-        claim, by = claims[number], filling.stopped_by[number]
+    def _gains(self, number: int) -> bool:
+        """Whether one of the claim has been given something."""
+        by, left, chunks = self._stopped_by[number], self._left, self._chunks
+        claim, amounts = self._claims[number], self._held[number]
+        have = left[by]
+        if have < chunks[by] and _is_all(claim.wanted, amounts, by, have, chunks):
+            return False
+        count = fits = self._counts[number]
         more = _step(claim, amounts, by, chunks)
-        fits = _fits(left, count, amounts, more)
-        if not fits:
+        for have, before, after in zip(left, amounts, more, strict=True):
+            if after > before and have < fits * (after - before):
+                fits = have // (after - before)
+        if not fits or more == amounts:
             # A chunk of that pool is more than is left: of others it may use some.
-            more = _topped_up(claim, amounts, left, chunks)
-            fits = int(more != amounts)
+            more, fits = _topped_up(claim, amounts, left, chunks), 1
+            if more == amounts:
+                return False
+        for pool, after in enumerate(more):
+            left[pool] -= fits * (after - amounts[pool])
         if fits < count:
-            shares[number].append(Share(amounts, count - fits))
-        if fits:
-            _take(left, fits, more, amounts)
-            heappush(rests, (turn + 1, 0, number, fits, more))
-    for found in shares:
-        found.sort(reverse=True)
-    return tuple(map(tuple, shares))
+            self._behind.setdefault(number, []).append(Share(amounts, count - fits))
+            self._counts[number] = fits
+        self._held[number] = more
+        return True
 
 
-def _take(left: list[int], count: int, after: Amounts, before: Amounts = ()) -> None:
-    """So many go from *before* to *after*: less is *left*."""
-    for pool, amount in enumerate(after):
-        left[pool] -= count * (amount - before[pool] if before else amount)
+def _is_all(
+    wanted: Amounts, amounts: Amounts, by: int, left: int, chunks: Amounts
+) -> bool:
+    """
+    Whether it is plain that nobody with *amounts* can have more.
 
-
-def _fits(left: list[int], count: int, before: Amounts, after: Amounts) -> int:
-    """How many of *count* can go from *before* to *after* with what is *left*."""
-    if before == after:
-        return 0
-    for have, low, high in zip(left, before, after, strict=True):
-        if high > low:
-            count = min(count, have // (high - low))
-    return count
+    Less than a chunk is *left* of the pool *by* that stopped it, and of none of the
+    others it lacks a chunk of what goes with all that there is for it of that one.
+    """
+    room, whole = amounts[by] + left, wanted[by]
+    if room >= whole:
+        return False
+    for want, amount, chunk in zip(wanted, amounts, chunks, strict=True):
+        if chunk and amount + chunk <= want * room // whole:
+            return False
+    return True
 
 
 def _topped_up(
     claim: Claim, amounts: Amounts, left: list[int], chunks: Amounts
 ) -> Amounts:
     """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
-    room = tuple(map(add, amounts, left))
+    # Of a pool that was made smaller it wants nothing, or its least would not be there.
+    room = tuple(
+        [have + max(0, rest) for have, rest in zip(amounts, left, strict=True)]
+    )
     more = fitting(claim, room, chunks)
     assert more is not None  # noqa: S101 - it has its least
     return more if all(map(le, amounts, more)) else amounts
@@ -293,7 +509,10 @@ def _step(claim: Claim, amounts: Amounts, by: int, chunks: Amounts) -> Amounts:
     part = min(whole, amounts[by] + chunks[by])
     return tuple(
         [
-            max(have, _whole(need * part // whole, need, 0, chunk))
+            # As `_whole`, written out.
+            max(have, need * part // whole // chunk * chunk)
+            if chunk and part < whole
+            else need
             for have, need, chunk in zip(amounts, wanted, chunks, strict=True)
         ]
     )

@@ -92,13 +92,14 @@ class Attempt(Protocol):
         In another process, its function has called a method of its context.
 
         Args:
-            what: `"progress"` or `"checkpoint"`. A checkpoint returns once it is kept:
-                call it where others need not wait.
+            what: `"progress"`, `"checkpoint"` or `"allocation"`. A checkpoint with a
+                value returns once that is kept: call it where others need not wait.
             value: What the method was given.
 
         Returns:
             What that process is to know: of a checkpoint, what the attempt holds from
-            now on.
+            now on; of `"allocation"`, what it holds. Both in whole millionths, as
+            `Resources.units` has it.
 
         Raises:
             Exception: What the method is to raise there, such as an
@@ -206,6 +207,14 @@ class AttemptExecutor(Protocol[B]):
 
     def resume(self, begun: B) -> None:
         """Let an attempt that is held go on."""
+        del begun
+
+    def allocation_changed(self, begun: B) -> None:
+        """
+        An attempt of an elastic task may hold more than it did, at no checkpoint.
+
+        How much that is, `Attempt.told("allocation", None)` says.
+        """
         del begun
 
     def log_path(self, begun: B) -> Path | None:

@@ -65,6 +65,10 @@ class TaskQueue(Protocol):
     longest ago. The keys then order the tasks of one owner. It is asked again when what
     is held for the owner has changed, or what it wants.
 
+    A queue may have a true attribute `backfill`: then the first task in order that
+    cannot start has a reservation, and later ones pass it only if that does not put it
+    off, as far as is known how long tasks take. It has no method `standing` then.
+
     Laws:
         1. The key of a task depends on the task and the time of its submission only:
            it never changes while the task waits, except by `set_priority`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,6 +31,7 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.journal import MemoryJournal, SqliteJournal
+from taskorch.journal._lock import began_at, host, is_there
 from taskorch.journal._restoring import only_looking
 from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
 from taskorch.model import (
@@ -377,6 +377,16 @@ class JournalReader:
         return max((fact[SEQ] for fact, _ in self._journal.read()), default=0)
 
     @property
+    def uid(self) -> str:
+        """
+        Its own id, 32 hexadecimal digits; empty: it has none, or has it from now on.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        return "" if self._file is None else self._file.owner().get("uid") or ""
+
+    @property
     def owner(self) -> JournalOwner:
         """
         Who has opened it last, as far as the journal says.
@@ -389,7 +399,7 @@ class JournalReader:
             lives = None if self._file is None else False
             return JournalOwner(0, None, "", "", lives)
         lives = None
-        if self._file is not None and told["host"] == socket.gethostname():
+        if self._file is not None and told["host"] == host():
             # Whoever has it open has a log beside it.
             log = Path(f"{self._file.path}-wal")
             lives = log.exists() and _lives(told["pid"], told["started"])
@@ -514,14 +524,6 @@ def _unknown(task_id: str) -> UnknownTaskError:
 
 def _lives(pid: Any, started: Any) -> bool:
     """Whether the process *pid* of this machine lives, and is the one that began so."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not is_there(pid):
         return False
-    except (OSError, OverflowError, TypeError):
-        pass
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return True
-    return started is None or int(stat.rpartition(")")[2].split()[19]) == started
+    return started is None or began_at(pid) in (None, started)

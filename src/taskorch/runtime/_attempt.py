@@ -198,7 +198,8 @@ class Attempt:
             self._rt.progress(self._work, self.number, value)
             return None
         context = context_of(self._work, self.number)
-        context._checkpoint(value)
+        if what == "checkpoint":
+            context._checkpoint(value)
         return context.allocation.units
 
     # -- what came of it -----------------------------------------------------------

@@ -160,9 +160,12 @@ class Attempts:
 
     def executor_of(self, row: TaskRow, work: Work) -> AttemptExecutor[Any]:
         """Where the attempt of *row* is made, on the agent that it was given to."""
-        executor = work._executor
-        if executor is None and row.agent is not None:
-            runner = self._rt.runners.get(row.agent.name)
+        executor, agent = work._executor, row.agent
+        if executor is self.programs and agent is not None and agent.lease_ns:
+            # It lives elsewhere, and so do the programs that need it.
+            executor = None
+        if executor is None and agent is not None:
+            runner = self._rt.runners.get(agent.name)
             executor = None if runner is None else runner.executor
         return self._rt.threads if executor is None else executor
 
@@ -213,6 +216,9 @@ class Attempts:
             self._ask(executor.stop, begun, self._grace())
         elif executor.can_hold():
             self._hold_if_asked(row, number)
+        if row in self._rt.kernel.holders:
+            # That may have come before it could be told.
+            self._ask(executor.allocation_changed, begun)
 
     def _hold_if_asked(self, row: TaskRow, attempt: int) -> None:
         """It has begun: it may have been suspended while it was on its way."""
@@ -334,6 +340,8 @@ class Attempts:
                 control.why = ""
             if executor is not None and executor.can_hold():
                 self._ask(executor.resume, begun)
+        elif executor is not None:
+            self._ask(executor.allocation_changed, begun)
 
     def _ask(self, method: Callable[..., object], *arguments: Any) -> None:
         """Ask an executor, which may be of the user's, to stop, hold or resume."""

@@ -176,6 +176,11 @@ def check_parts(parts: Parts) -> None:
             if not callable(getattr(part, method, None)):
                 msg = f"{name}={show(part)} has no method {method}()"
                 raise InvalidTaskError(msg, hint="see taskorch.protocols")
+    queue = parts.queue
+    if getattr(queue, "backfill", False) and callable(getattr(queue, "standing", None)):
+        msg = f"queue={show(queue)}: where owners share, there is no backfill"
+        hint = "it keeps room for the first task of one order: choose one of the two"
+        raise InvalidTaskError(msg, hint=hint)
 
 
 def _watches(machine: StateMachine) -> Any:
@@ -249,6 +254,8 @@ class PolicyDeciders:
         self._chunks: dict[str, int] = _chunks_of(parts.allocator)
         #: Whether the queue says which owner is served first.
         self.ranks: bool = callable(getattr(parts.queue, "standing", None))
+        #: Whether later tasks may pass one that cannot start, and never put it off.
+        self.backfills: bool = bool(getattr(parts.queue, "backfill", False))
         #: Of each method, what counts as `reusable` in its answers.
         self._trusted: dict[str, frozenset[Reuse]] = {
             method: trusted(getattr(parts, component), method)
@@ -271,6 +278,8 @@ class PolicyDeciders:
         self._foreign: frozenset[str] = frozenset(
             name for name in METHODS if is_foreign(getattr(parts, name))
         )
+        #: Whether none is: what is asked under the lock is answered in no time.
+        self.are_own: bool = not self._foreign
         self._first_key: Any = None
         #: The pools of the kernel, and as the allocator sees them.
         self._pools: tuple[Mapping[str, object], Mapping[str, PoolView]] = ({}, {})
@@ -517,6 +526,11 @@ class PolicyDeciders:
         if math.isnan(answer):
             _refuse("queue", "a standing is a number, not NaN")
         return answer
+
+    def expected(self, row: TaskRow) -> int | None:
+        """See `Deciders.expected`."""
+        seconds = self.task_of(row).expected
+        return None if seconds is None else int(seconds * NS)
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
         """See `Deciders.admit`."""

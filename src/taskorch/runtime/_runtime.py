@@ -454,7 +454,7 @@ class Runtime:
         if not items:
             return
         if self.spans is not None:
-            signed(items)
+            signed(items, self.spans)
         if self.committer is not None:
             self.committer.accept(items)
             items.clear()
@@ -524,7 +524,10 @@ class Runtime:
 
         def change(now: int) -> AgentRow:
             # The kernel knows those of earlier lives, too.
-            if info.name in [LOCAL, *self.runners]:
+            known = self.kernel.agents.get(info.name)
+            # One of another process may be back, once it counts as lost.
+            is_back = info.lease is not None and known is not None and known.lost
+            if info.name in [LOCAL, *self.runners] and not is_back:
                 msg = f"there is an agent {info.name!r} already"
                 raise InvalidTaskError(msg, hint="give it another name")
             self.runners[info.name] = runner

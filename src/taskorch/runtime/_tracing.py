@@ -11,28 +11,28 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
+from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
-from taskorch.events import CLS, Fact, TaskSubmitted, make, place_of
+from taskorch.events import CLS, Fact, TaskSubmitted, place_of
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program
 from taskorch.model._show import show
-from taskorch.runtime._work import NO_VARIABLES, Work, extra_of, names_above
+from taskorch.runtime._work import Work, extra_of, names_above
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-    from taskorch.telemetry._spans import Origin, Spans
+    from taskorch.telemetry._spans import Spans
 
 _TRACE: Final = place_of(TaskSubmitted, "trace")
-_OWNER: Final = place_of(TaskSubmitted, "owner")
-_JOIN: Final = place_of(TaskSubmitted, "join")
+_BEHIND_TRACE: Final = _TRACE + 1
 
 
 class Traced(Protocol):
@@ -81,14 +81,25 @@ def look_for_sdk(rt: Owner, given: TracerProvider | None) -> None:
     # A journal brings a clock of its own.
     rt.spans = Spans(found, lambda: rt.now(), partial(_about, rt))  # noqa: PLW0108
     rt.spans.connect(rt.signals)
-    rt.threads.run = partial(_run, rt.threads.run)
+    rt.threads.run = partial(_run, rt, rt.spans, rt.threads.run)
 
 
-def _run(run: Any, worker: Worker, item: tuple[TaskRow, int, Work]) -> Any:
-    """On a worker: no attempt goes the plainest way, which knows no spans."""
-    _, _, work = item
-    extra_of(work)
-    del work
+def _run(
+    rt: Owner,
+    spans: Spans,
+    run: Any,
+    worker: Worker,
+    item: tuple[TaskRow, int, Work],
+) -> Any:
+    """On a worker: do an attempt, in its span."""
+    row, attempt, work = item
+    if work._extra is None and work._executor is rt.threads:
+        # The plainest way knows no spans: it is given variables that do.
+        if spans.has_submission(work._ctx):
+            work._ctx = variables_of(rt, row, attempt, work)
+        else:
+            extra_of(work)
+    del row, work
     return run(worker, item)
 
 
@@ -100,52 +111,53 @@ def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[
 # -- the context of a submission ---------------------------------------------------
 
 
-def signed(items: list[tuple[Fact, Any]]) -> None:
+def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
     """Let the facts of submissions among *items* say for whose trace they are."""
-    last: Context | None = None
-    text: str | None = None
     for place, (fact, work) in enumerate(items):
         if fact[CLS] is not TaskSubmitted or (
             len(fact) > _TRACE and fact[_TRACE] is not None
         ):
             continue
-        if work._ctx is not last:
-            last, text = work._ctx, _trace_in(work._ctx)
-        trace = text if work._extra is None else work._extra.trace or text
+        trace = _trace_of(work, spans)
         if trace is not None:
-            extra_of(work).trace = trace
-            event = make(fact)
-            rest = event.join, event.on_parent_failure, event.wait, trace
-            items[place] = (*fact[:_JOIN], *rest, *fact[_OWNER:]), work
+            # Facts are as short as they can be: what they leave out is the default.
+            before = fact[:_TRACE] + _defaults()[len(fact) : _TRACE]
+            items[place] = (*before, trace, *fact[_BEHIND_TRACE:]), work
 
 
-def _trace_in(variables: Context) -> str | None:
-    """The context of the span that is the current one in *variables*, as text."""
-    if variables is NO_VARIABLES:
-        return None
-    from opentelemetry import trace  # noqa: PLC0415 - there are spans
-
-    from taskorch.telemetry._carrier import text_of  # noqa: PLC0415
-
-    # A context is entered by one at a time.
-    return text_of(variables.copy().run(trace.get_current_span).get_span_context())
+@cache
+def _defaults() -> tuple[Any, ...]:
+    """Of each place in the fact, what is there if the fact ends before it."""
+    return (None, *(field.default for field in attrs.fields(TaskSubmitted)))
 
 
-def _origin_of(row: TaskRow, work: Work) -> Origin:
-    from taskorch.telemetry._spans import Origin  # noqa: PLC0415 - there are spans
-
+def _trace_of(work: Work, spans: Spans) -> str | None:
+    """The context in which *work* was submitted, as text."""
     kept = None if work._extra is None else work._extra.trace
-    trace = kept or _trace_in(work._ctx)
-    return Origin(row.bucket.spec.type, trace, names_above(work))
+    return kept or spans.trace_in(work._ctx)
 
 
-def _about(rt: Owner, task_id: str) -> Origin:
+@frozen
+class _Origin:
+    """What is known of a task."""
+
+    type: str
+    trace: str | None = None
+    after: tuple[str, ...] = ()
+
+
+def _origin_of(row: TaskRow, work: Work, spans: Spans) -> _Origin:
+    trace = _trace_of(work, spans)
+    return _Origin(row.bucket.spec.type, trace, names_above(work))
+
+
+def _about(rt: Owner, task_id: str) -> _Origin:
     """What is known of a task that this life has not seen come."""
-    from taskorch.telemetry._spans import Origin  # noqa: PLC0415 - there are spans
-
     row = rt.kernel.tasks.get(task_id)
     work: Work | None = None if row is None else row.cargo
-    return Origin("") if row is None or work is None else _origin_of(row, work)
+    if row is None or work is None or rt.spans is None:
+        return _Origin("")
+    return _origin_of(row, work, rt.spans)
 
 
 # -- the context of an attempt -----------------------------------------------------
@@ -154,8 +166,10 @@ def _about(rt: Owner, task_id: str) -> Origin:
 def variables_of(rt: Traced, row: TaskRow, attempt: int, work: Work) -> Context:
     """The context variables of an attempt: its own, in which its span is current."""
     found = work._ctx.copy()
-    if rt.spans is not None:
-        rt.spans.enter(found, row.id, attempt, _origin_of(row, work), row.started_ns)
+    spans = rt.spans
+    if spans is not None:
+        origin = _origin_of(row, work, spans)
+        spans.enter(found, row.id, attempt, origin, row.started_ns)
     return found
 
 
@@ -173,10 +187,11 @@ def trace_of(rt: Traced, row: TaskRow, attempt: int, work: Work) -> str | None:
 
 
 def _carried(rt: Traced, row: TaskRow, attempt: int, work: Work) -> Mapping[str, str]:
-    if rt.spans is None:
+    spans = rt.spans
+    if spans is None:
         return {}
-    origin = _origin_of(row, work)
-    return rt.spans.environment(row.id, attempt, origin, row.started_ns)
+    origin = _origin_of(row, work, spans)
+    return spans.environment(row.id, attempt, origin, row.started_ns)
 
 
 def inside(text: str | None) -> AbstractContextManager[None]:

@@ -443,19 +443,21 @@ class Waiting:
             found = kernel.tasks.get(task_id)
             if found is not None and found.attempt == attempt:
                 waiting[task_id] = (found, waits)
+        if row.id not in waiting:
+            return ()
         free = _Free(kernel)
         for found, _ in waiting.values():
             free.take(found)
         progress = True
-        while progress and row.id in waiting:
+        while progress:
             progress = False
             for task_id, (found, waits) in list(waiting.items()):
                 if all(self._can_end(any_of, free, waiting) for any_of in waits):
+                    if task_id == row.id:
+                        return ()
                     del waiting[task_id]
                     free.give_back(found)
                     progress = True
-        if row.id not in waiting:
-            return ()
         return tuple(
             task_id for task_id, (found, _) in waiting.items() if found.alloc
         ) or tuple(waiting)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-import attrs
-
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -28,6 +26,7 @@ from taskorch.model import (
     TaskState,
     Wait,
     call_type,
+    named,
     task_of_call,
 )
 from taskorch.model._limits import NS
@@ -345,7 +344,7 @@ def task_of(row: TaskRow, left: Work | None = None) -> Task:
     elif task.id != row.id:
         # It was given none, or is that of a workflow, which other runs have too.
         after = task.after if task.id is None else after_of(work)
-        task = work._task = attrs.evolve(task, id=row.id, after=after)
+        task = work._task = named(task, row.id, after)
     return task
 
 

@@ -51,6 +51,7 @@ from taskorch.kernel import (
     Spec,
     StopAttempt,
     TaskRow,
+    TellAllocation,
     is_alive,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
@@ -392,6 +393,9 @@ class Life(Hosting):
         decided, and nothing is known of the order between two. That a slot is given
         back is done where it is decided.
         """
+        if isinstance(effect, TellAllocation):
+            # Nobody here has a copy of it.
+            return
         if isinstance(effect, ReturnSlot):
             self._carry_out(effect)
             return

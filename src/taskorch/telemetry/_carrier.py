@@ -36,9 +36,10 @@ def text_of(found: trace.SpanContext) -> str | None:
 
 def parsed(text: object, state: str = "") -> trace.SpanContext | None:
     """The context that *text* says, with its vendors' *state*; None if it is none."""
-    if not isinstance(text, str) or len(text) > _LONGEST or len(state) > _LONGEST:
+    if not isinstance(text, str) or len(text) > _LONGEST:
         return None
-    return _parsed(text, state)
+    # What vendors have to say may be left out; the trace is the same without it.
+    return _parsed(text, state if len(state) <= _LONGEST else "")
 
 
 @lru_cache(maxsize=_MANY)

@@ -41,8 +41,8 @@ from taskorch.telemetry import _conventions as names
 _LOG: Final = logging.getLogger(__name__)
 #: The names of one kind that are told apart: an attribute with more of them would make
 #: a time series of each.
-_MANY: Final = 100
-_OTHER: Final = "other"
+MANY: Final = 100
+OTHER: Final = "other"
 #: Seconds: from a function call to a build.
 _BOUNDS: Final = (
     *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -114,13 +114,13 @@ def _oldest(stats: Stats) -> Iterator[_Told]:
 
 
 #: What is asked for at a collection: its name, unit, what it is, and what says it.
-_COUNTERS: Final = (
+COUNTERS: Final = (
     ("taskorch.tasks.ended", "{task}", "Tasks that have ended.", _tasks_ended),
     ("taskorch.failures", "{failure}", "Tasks that failed, by cause.", _failures),
     ("taskorch.retries", "{retry}", "What the retry handler did.", _retries),
     ("taskorch.events.lost", "{event}", "Lost by slow receivers.", _events_lost),
 )
-_LEVELS: Final = (
+LEVELS: Final = (
     ("taskorch.tasks", "{task}", "Tasks that have not ended, by state.", _tasks),
     ("taskorch.pool.usage", "1", "What is held of a pool.", _pool_usage),
     ("taskorch.pool.limit", "1", "What there is of a pool.", _pool_limit),
@@ -128,7 +128,7 @@ _LEVELS: Final = (
     ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
 )
-_AGE: Final = (
+AGE: Final = (
     "taskorch.queue.age",
     "s",
     "How long the oldest queued task has waited.",
@@ -148,13 +148,13 @@ class _Process:
         self.sources: WeakSet[Metrics] = WeakSet()
         self._lock = Lock()
         self._known: dict[str, dict[str, None]] = {}
-        for name, unit, words, ask in _COUNTERS:
+        for name, unit, words, ask in COUNTERS:
             meter.create_observable_counter(name, [self._asking(ask, sum)], unit, words)
-        for name, unit, words, ask in _LEVELS:
+        for name, unit, words, ask in LEVELS:
             meter.create_observable_up_down_counter(
                 name, [self._asking(ask, sum)], unit, words
             )
-        name, unit, words, ask = _AGE
+        name, unit, words, ask = AGE
         meter.create_observable_gauge(name, [self._asking(ask, max)], unit, words)
         self.attempts = _histogram(
             meter, "taskorch.attempt.duration", "How long attempts took."
@@ -188,8 +188,8 @@ class _Process:
         with self._lock:
             known = self._known.setdefault(attribute, {})
             if text not in known:
-                if len(known) >= _MANY:
-                    return _OTHER
+                if len(known) >= MANY:
+                    return OTHER
                 known[text] = None
         return text
 
@@ -262,7 +262,7 @@ class Metrics:
             return
         kind, at = begun
         attributes = {
-            names.TASK_NAME: self._process.name(names.TASK_NAME, kind or _OTHER),
+            names.TASK_NAME: self._process.name(names.TASK_NAME, kind or OTHER),
             names.TASK_RESULT: result,
         }
         self._process.attempts.record(max(0, event.at_ns - at) / NS, attributes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 
 import attrs
 from opentelemetry import context, trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from taskorch.events import (
     Event,
@@ -57,14 +57,22 @@ class _Run:
     cancelled: bool = False
 
 
-def start(tracer: trace.Tracer, *args: Any, **kwargs: Any) -> Span:
+def start(
+    tracer: trace.Tracer,
+    name: str,
+    parent: context.Context | None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, Any] | None = None,
+    links: Sequence[Link] = (),
+    start_time: int | None = None,
+) -> Span:
     """
     A new span of *tracer*; one that stands for nothing, if that raises.
 
     Samplers and processors are the user's, and a task must not fail for them.
     """
     try:
-        return tracer.start_span(*args, **kwargs)
+        return tracer.start_span(name, parent, kind, attributes, links, start_time)
     except Exception:  # noqa: BLE001 - whatever they do
         _LOG.warning("a span could not be begun", exc_info=True)
         return trace.INVALID_SPAN
@@ -93,6 +101,11 @@ class Runs:
             TaskBlocked: self._blocked,
             TaskUnblocked: self._unblocked,
         }
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a run, to which an event may matter."""
+        return bool(self._runs)
 
     def begin(
         self, name: str, run_id: str, caller: context.Context | None, now: int

@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from threading import Lock
 from typing import Any, Final, Protocol, TypeVar
 
@@ -53,6 +53,9 @@ _LOG: Final = logging.getLogger(__name__)
 #: Of each kind of thing that is remembered, the most: an event that was lost may have
 #: been the one at which it would have been forgotten.
 _MANY: Final = 10_000
+#: Submissions whose acceptance was not heard of yet, the most: as many events as wait
+#: for one receiver.
+_PENDING: Final = 100_000
 #: Links of one span: those of an attempt to what it waited for.
 _LINKS: Final = 128
 
@@ -65,23 +68,72 @@ class _Signals(Protocol):
 
 
 class Latest(OrderedDict[K, V]):
-    """A mapping that forgets what came first once it has too much."""
+    """A mapping that forgets what came first once it has more than *most*."""
+
+    def __init__(self, most: int = _MANY) -> None:
+        super().__init__()
+        self._most = most
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
-        if len(self) > _MANY:
+        if len(self) > self._most:
             self.popitem(last=False)
 
 
-@attrs.frozen
-class Origin:
-    """What the span of an attempt must know of the task."""
+class Origin(Protocol):
+    """What the span of an attempt must know of the task; its `TaskSubmitted` knows."""
 
-    type: str
-    #: The context of the submission, as text, if there is one.
-    trace: str | None = None
-    #: Ids of what it waited for.
-    after: tuple[str, ...] = ()
+    @property
+    def type(self) -> str:
+        """The type of the task."""
+        ...
+
+    @property
+    def trace(self) -> str | None:
+        """The context of the submission, as text, if there is one."""
+        ...
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Ids of what it waited for."""
+        ...
+
+
+@attrs.define(eq=False)
+class Submission:
+    """The span of a submission, as its tasks and their attempts know it."""
+
+    #: Whose span it is.
+    spans: Spans | None
+    identity: SpanContext
+    #: The same as text; None: the SDK has failed, and there is none.
+    text: str | None
+    #: The caller's context, in which this is the current span.
+    within: context.Context
+    #: The span, until the first task was accepted.
+    span: Span | None = None
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """The span of an attempt under way."""
+
+    span: Span
+    #: A context in which it is the current one, once somebody needs that.
+    _within: context.Context | None = None
+
+    @property
+    def within(self) -> context.Context:
+        found = self._within
+        if found is None:
+            found = self._within = trace.set_span_in_context(self.span, _NOTHING)
+        return found
+
+
+#: A context in which no span is current.
+_NOTHING: Final = context.Context()
+#: The submission that a context was captured for.
+_SUBMISSION: Final[ContextVar[Submission]] = ContextVar("taskorch_submission")
 
 
 class Spans:
@@ -104,13 +156,13 @@ class Spans:
         self._now = now
         self._about = about
         self._lock = Lock()
-        #: Spans of submissions that were not accepted yet, by their contexts as text.
-        self._submitting: Latest[str, Span] = Latest()
-        #: The contexts of submissions of this life, by their texts.
-        self._contexts: Latest[str, SpanContext] = Latest()
+        #: Submissions that were not accepted yet, by their contexts as text.
+        self._submitting: Latest[str, Submission] = Latest(_PENDING)
+        #: Those that were, and the latest of earlier lives.
+        self._accepted: Latest[str, Submission] = Latest()
         self._origins: Latest[str, Origin] = Latest()
         #: Attempts under way, by task and number.
-        self._open: dict[str, dict[int, Span]] = {}
+        self._open: dict[str, dict[int, _Attempt]] = {}
         #: The latest attempt of each task: what comes after it is linked to that.
         self._last: Latest[str, tuple[int, SpanContext]] = Latest()
         self._runs = Runs(self._tracer)
@@ -153,18 +205,38 @@ class Spans:
         return found
 
     def _submit(self) -> None:
-        span = self._start(
-            "submit", self._caller(), SpanKind.PRODUCER, start_time=self._now()
+        span = start(
+            self._tracer,
+            "submit",
+            self._caller(),
+            SpanKind.PRODUCER,
+            start_time=self._now(),
         )
         here = span.get_span_context()
-        text = text_of(here)
-        if text is not None:
-            with self._lock:
-                self._contexts[text] = here
-                if span.is_recording():
-                    self._submitting[text] = span
         # Not the span itself: the context is kept for as long as the task is.
-        context.attach(trace.set_span_in_context(NonRecordingSpan(here)))
+        within = trace.set_span_in_context(NonRecordingSpan(here))
+        text = text_of(here)
+        submission = Submission(self, here, text, within)
+        if text is not None:
+            if span.is_recording():
+                submission.span = span
+            with self._lock:
+                self._submitting[text] = submission
+        context.attach(within)
+        _SUBMISSION.set(submission)
+
+    def trace_in(self, variables: Context) -> str | None:
+        """What says, in *variables*, for whose trace a task was submitted."""
+        submission = variables.get(_SUBMISSION)
+        if submission is not None and submission.spans is self:
+            return submission.text
+        # It came before there was an SDK. A context is entered by one at a time.
+        return text_of(variables.copy().run(trace.get_current_span).get_span_context())
+
+    def has_submission(self, variables: Context) -> bool:
+        """Whether *variables* say for ever for whose trace a task was submitted."""
+        submission = variables.get(_SUBMISSION)
+        return submission is not None and submission.spans is self
 
     def _caller(self) -> context.Context | None:
         """The context of the caller; None is the one at hand."""
@@ -196,54 +268,71 @@ class Spans:
         self, variables: Context, task_id: str, attempt: int, origin: Origin, began: int
     ) -> None:
         """Make the span of an attempt the current one in its *variables*."""
-        span = self._attempt(task_id, attempt, origin, began)
+        span = self._attempt(task_id, attempt, origin, began).span
         variables.run(_make_current, NonRecordingSpan(span.get_span_context()))
 
     def environment(
         self, task_id: str, attempt: int, origin: Origin, began: int
     ) -> Mapping[str, str]:
         """What hands the context of an attempt down to its program."""
-        return environment_of(self._attempt(task_id, attempt, origin, began))
+        return environment_of(self._attempt(task_id, attempt, origin, began).span)
 
-    def _attempt(self, task_id: str, attempt: int, origin: Origin, began: int) -> Span:
+    def _attempt(
+        self, task_id: str, attempt: int, origin: Origin, began: int
+    ) -> _Attempt:
         """The span of an attempt, begun by whoever comes first."""
         with self._lock:
-            span = self._open.get(task_id, {}).get(attempt)
-            if span is None:
-                latest, known = self._last.get(task_id, (0, None))
-                if known is not None and attempt <= latest:
-                    # It has ended: the event of its start was late, as events are
-                    # where exporting is slow.
-                    return NonRecordingSpan(known)
-                span = self._begin(task_id, attempt, origin, began)
-                self._open.setdefault(task_id, {})[attempt] = span
-                self._last[task_id] = attempt, span.get_span_context()
-            return span
+            attempts = self._open.get(task_id)
+            found = None if attempts is None else attempts.get(attempt)
+            if found is not None:
+                return found
+            latest, known = self._last.get(task_id, (0, None))
+            if known is not None and attempt <= latest:
+                # It has ended: the event of its start was late, as events are
+                # where exporting is slow.
+                return _Attempt(NonRecordingSpan(known))
+            found = _Attempt(self._begin(task_id, attempt, origin, began))
+            if attempts is None:
+                self._open[task_id] = {attempt: found}
+            else:
+                attempts[attempt] = found
+            self._last[task_id] = attempt, found.span.get_span_context()
+            return found
 
     def _begin(self, task_id: str, attempt: int, origin: Origin, began: int) -> Span:
-        submitted = self._context_of(origin.trace)
-        linked = [] if submitted is None else [submitted]
-        linked += [self._last[name][1] for name in origin.after if name in self._last]
-        return self._start(
+        submission = self._submission(origin.trace)
+        links = [] if submission is None else [Link(submission.identity)]
+        last = self._last
+        links += [Link(last[name][1]) for name in origin.after if name in last]
+        attributes = {
+            names.TASK_NAME: origin.type,
+            names.TASK_RUN_ID: f"{task_id}:{attempt}",
+            names.TASK_ID: task_id,
+            names.ATTEMPT: attempt,
+        }
+        attributes.update(self._runs.attributes_of(task_id))
+        return start(
+            self._tracer,
             origin.type or "task",
-            _in(submitted) or context.Context(),
+            _NOTHING if submission is None else submission.within,
             SpanKind.CONSUMER,
-            {
-                names.TASK_NAME: origin.type,
-                names.TASK_RUN_ID: f"{task_id}:{attempt}",
-                names.TASK_ID: task_id,
-                names.ATTEMPT: attempt,
-                **self._runs.attributes_of(task_id),
-            },
-            [Link(each) for each in linked[:_LINKS]],
+            attributes,
+            links[:_LINKS],
             began,
         )
 
-    def _context_of(self, text: str | None) -> SpanContext | None:
-        """The context of a submission, of an earlier life or of this one."""
+    def _submission(self, text: str | None) -> Submission | None:
+        """The submission with this context, of an earlier life or of this one."""
         if text is None:
             return None
-        return self._contexts.get(text) or parsed(text)
+        found = self._accepted.get(text) or self._submitting.get(text)
+        if found is None:
+            read = parsed(text)
+            if read is None:
+                return None
+            within = trace.set_span_in_context(NonRecordingSpan(read), _NOTHING)
+            found = self._accepted[text] = Submission(None, read, text, within)
+        return found
 
     # -- what happens --------------------------------------------------------------
 
@@ -252,50 +341,51 @@ class Spans:
         taking = self._takes.get(type(event))
         if taking is not None:
             taking(event)
-        self._runs.take(event)
+        if self._runs.under_way:
+            self._runs.take(event)
 
     def _submitted(self, event: TaskSubmitted) -> None:
-        origin = Origin(event.type, event.trace, event.after)
+        at = event.at_ns
+        text = event.trace
+        span = None
         with self._lock:
-            self._origins[event.task_id] = origin
-            span = self._submitting.pop(event.trace or "", None)
-        accepted = self._context_of(event.trace)
-        if accepted is not None:
-            self._decision("validate", _in(accepted), event, {})
+            self._origins[event.task_id] = event
+            submission = self._submitting.pop(text, None) if text else None
+            if submission is None:
+                submission = self._submission(text)
+            elif text:
+                self._accepted[text] = submission
+                span, submission.span = submission.span, None
+        if submission is not None:
+            self._decide("validate", submission.within, at)
         if span is not None:
             span.set_attribute(names.TASK_NAME, event.type)
-            span.end(event.at_ns)
+            span.end(at)
 
     def _started(self, event: TaskStarted) -> None:
-        name, attempt = event.task_id, event.attempt
+        name, attempt, at = event.task_id, event.attempt, event.at_ns
         origin = self._origins.get(name) or self._about(name)
-        span = self._attempt(name, attempt, origin, event.at_ns)
-        span.set_attribute(names.AGENT, event.agent_id)
-        above = trace.set_span_in_context(span, context.Context())
+        begun = self._attempt(name, attempt, origin, at)
+        begun.span.set_attribute(names.AGENT, event.agent_id)
         agent: dict[str, Any] = {names.AGENT: event.agent_id}
         if event.reason:
             agent[names.REASON] = event.reason
-        self._decision("route", above, event, agent)
-        amounts: dict[str, float] = {}
+        self._decide("route", begun.within, at, agent)
+        amounts: dict[str, Any] | None = None
         if event.allocation:
             held = Resources.from_units(event.allocation)
             amounts = {f"{names.HELD}.{name}": held[name] for name in held}
-        self._decision("allocate", above, event, amounts)
+        self._decide("allocate", begun.within, at, amounts)
 
-    def _decision(
+    def _decide(
         self,
         name: str,
-        above: context.Context | None,
-        event: Event,
-        attributes: Mapping[str, Any],
+        above: context.Context,
+        at: int,
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """A decision is a span without duration: facts have one time."""
-        at = event.at_ns
-        self._start(name, above, attributes=attributes, start_time=at).end(at)
-
-    def _start(self, *args: Any, **kwargs: Any) -> Span:
-        """A new span; one that stands for nothing, if the SDK fails."""
-        return start(self._tracer, *args, **kwargs)
+        start(self._tracer, name, above, SpanKind.INTERNAL, attributes, (), at).end(at)
 
     def _completed(self, event: TaskCompleted) -> None:
         self._end(event.task_id, event.attempt, event.at_ns, names.SUCCESS)
@@ -312,10 +402,9 @@ class Spans:
             names.REASON: event.reason,
         }
         with self._lock:
-            span = self._open.get(event.task_id, {}).get(event.attempt)
-        if span is not None:
-            above = trace.set_span_in_context(span, context.Context())
-            self._decision("retry", above, event, attributes)
+            begun = self._open.get(event.task_id, {}).get(event.attempt)
+        if begun is not None:
+            self._decide("retry", begun.within, event.at_ns, attributes)
         self._end_badly(event)
 
     def _end_badly(self, event: TaskFailed | TaskRetrying) -> None:
@@ -355,9 +444,9 @@ class Spans:
 
     def _say(self, task_id: str, words: str, event: Event) -> None:
         with self._lock:
-            spans = list(self._open.get(task_id, {}).values())
-        for span in spans:
-            span.add_event(words, timestamp=event.at_ns)
+            attempts = list(self._open.get(task_id, {}).values())
+        for begun in attempts:
+            begun.span.add_event(words, timestamp=event.at_ns)
 
     def _over(self, task_id: str) -> None:
         with self._lock:
@@ -389,11 +478,12 @@ class Spans:
     ) -> None:
         with self._lock:
             attempts = self._open.get(task_id, {})
-            span = attempts.pop(attempt, None)
+            begun = attempts.pop(attempt, None)
             if not attempts:
                 self._open.pop(task_id, None)
-        if span is None:
+        if begun is None:
             return
+        span = begun.span
         span.set_attribute(names.TASK_RESULT, result)
         if error:
             span.set_attribute(names.ERROR_TYPE, error)

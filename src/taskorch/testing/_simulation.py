@@ -30,6 +30,7 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
     make,
+    place_of,
 )
 from taskorch.kernel import Kernel, KernelConfig
 from taskorch.kernel import explain as explain_row
@@ -93,6 +94,8 @@ if TYPE_CHECKING:
 #: What there is if nothing is said.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
 _BY_USER: Final = "cancelled by the user"
+_ATTEMPT: Final = place_of(TaskStarted, "attempt")
+_IDEMPOTENT: Final = place_of(TaskSubmitted, "idempotent")
 #: A task that is tried more often is tried for ever.
 _MOST_ATTEMPTS: Final = 10_000
 #: A run that takes more steps has no end.
@@ -184,10 +187,13 @@ class _Watched(World):
     def _note_safe(self, group: Iterable[Entry]) -> None:
         safe = self._safe
         for fact, _ in group:
-            if fact[CLS] is TaskSubmitted or fact[CLS] is TaskOptionsChanged:
+            cls = fact[CLS]
+            if cls is TaskStarted:
+                safe[fact[TASK_ID], fact[_ATTEMPT]] = True
+            elif cls is TaskSubmitted:
+                safe[fact[TASK_ID]] = fact[_IDEMPOTENT]
+            elif cls is TaskOptionsChanged:
                 safe[fact[TASK_ID]] = make(fact).idempotent
-            elif fact[CLS] is TaskStarted:
-                safe[fact[TASK_ID], make(fact).attempt] = True
 
     def _has_completed(self, epoch: int, task_id: str, attempt: int) -> bool:
         run = self.runs.get((epoch, task_id, attempt))

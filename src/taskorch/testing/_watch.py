@@ -21,6 +21,7 @@ What it checks, by the names that a breach has:
     capacity        no pool, agent or concurrency limit is exceeded
     released        what an attempt held is given back, once
     order           of like tasks, the first in order begins first
+    soft            who is above a soft quota begins when nobody within theirs can
     idle            nothing waits while there is all that it needs
     due             what is due happens when it is due
     charged         what was not the task's fault is not counted against it
@@ -34,6 +35,7 @@ What it checks, by the names that a breach has:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
@@ -89,11 +91,13 @@ from taskorch.kernel import (
     explain,
     find_ring,
     fold,
+    passed_over,
     pool_shortage,
     shortage,
     wanted,
 )
 from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.model._ids import run_of
 from taskorch.protocols import Entry
 
 _ATTEMPT: Final = place_of(TaskCompleted, "attempt")
@@ -118,13 +122,15 @@ _AFTER_STARTS: Final = frozenset(
         # What has come of all this for the pools.
         "PoolSaturated",
         "PoolRelieved",
+        "QuotaExceeded",
+        "QuotaRelieved",
     }
 )
 #: Steps between two complete counts.
 _EVERY: Final = 1_000
 #: Causes of a retry that are not the task's fault.
 _BLAMELESS: Final = frozenset(
-    {"lost", "missing", "interrupted", "stopped", "unstarted"}
+    {"lost", "missing", "interrupted", "stopped", "unstarted", "returned"}
 )
 
 #: Causes that leave open what the attempt has done.
@@ -171,6 +177,7 @@ class _Seen:
         "queue",
         "resources",
         "resume",
+        "run_id",
         "slots",
         "timeout",
         "timer",
@@ -184,6 +191,8 @@ class _Seen:
         self.elastic: Any = event.elastic
         self.resources: Units = event.resources
         self.owner: str | None = event.owner
+        #: The run that it is of, or "".
+        self.run_id: str = run_of(event.task_id)
         self.deadline: int | None = event.deadline_ns
         self.parents: tuple[str, ...] = event.after
         self.join: str | int = event.join
@@ -269,7 +278,13 @@ class _Books:
         self.totals = totals
         #: What people hold.
         self.allocations: dict[str, tuple[str, Units]] = {}
-        self.quotas: dict[tuple[str, str | None], Units] = {}
+        self.quotas: dict[tuple[str, str], Units] = {}
+        #: How much the soft ones of them allow, by their pools; and what has begun last
+        #: and put one of them above that, or "".
+        self.soft: dict[str, int] = {}
+        self.last_above: str = ""
+        #: Of each rate, how many may start at the moment, and since when.
+        self.tokens: dict[tuple[str, str], tuple[Fraction, int]] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
@@ -321,6 +336,7 @@ class _Books:
                 event.idempotent,
                 event.owner,
                 event.elastic,
+                seen.run_id,
             )
         )
         for parent in seen.parents:
@@ -370,12 +386,27 @@ class _Books:
         if seen.timeout is not None:
             seen.timer = now + seen.timeout
             heappush(self.dues, (seen.timer, task_id, "timeout"))
-        if alloc != self.charged(alloc, seen.type, seen.owner):
+        # Who holds nothing has nothing of a quota, if there is none.
+        if (alloc or self.quotas) and alloc != self.charged(alloc, seen):
             _breach("capacity", f"{task_id} began, and its quota does not know of it")
+        if self.tokens:
+            self.take_tokens(task_id, seen, now)
         self.hold(agent, alloc, 1)
         self.grant(task_id, alloc)
+        soft = ((name, self.soft.get(name)) for name, _ in alloc)
+        above = any(limit is not None and self.used[n] > limit for n, limit in soft)
+        self.last_above = task_id if above else ""
         self.touched[task_id] = None
         self.started.append((task_id, seen))
+
+    def take_tokens(self, task_id: str, seen: _Seen, now: int) -> None:
+        """It takes one of each rate that holds for it."""
+        for whose in _subjects(seen):
+            if whose in self.tokens:
+                left = self.tokens_of(whose, now) - 1
+                self.tokens[whose] = left, now
+                if left < 0:
+                    _breach("rate", f"{task_id} begins, and {whose} may not yet")
 
     def check_parents(self, task_id: str, seen: _Seen) -> None:
         """A task that was not released begins: all its parents have completed."""
@@ -602,7 +633,7 @@ class _Books:
 
     def check_part(self, what: str, seen: _Seen, alloc: Units) -> None:
         """What is granted of an elastic request is part of it, and of some use."""
-        if alloc != self.charged(alloc, seen.type, seen.owner):
+        if alloc != self.charged(alloc, seen):
             _breach("grants", f"{what} holds {alloc}, and its quotas do not know of it")
         alloc = _of_pools(alloc)
         asked, held = dict(seen.resources), dict(alloc)
@@ -670,7 +701,9 @@ class _Books:
         if seen.queue is not None:
             seen.queue.members.pop(task_id, None)
         like = event.requires, event.resources, event.timeout_ns, event.idempotent
-        seen.queue = self.queue_of((seen.type, *like, event.owner, event.elastic))
+        seen.queue = self.queue_of(
+            (seen.type, *like, event.owner, event.elastic, seen.run_id)
+        )
         seen.elastic, seen.resources = event.elastic, event.resources
         seen.place = (event.key, seen.place[1])
         # The timeout of an attempt that runs is not changed.
@@ -694,7 +727,7 @@ class _Books:
         name = event.allocation_id
         if name in self.allocations:
             _breach("released", f"allocation {name} was granted twice")
-        alloc = self.charged(event.resources, None, event.owner)
+        alloc = self.charged(event.resources, event.owner)
         self.allocations[name] = event.owner, alloc
         self.hold("", alloc, 0)
         self.grant(name, alloc)
@@ -706,38 +739,59 @@ class _Books:
             _breach("released", f"allocation {name} was not held")
         self.give_back("", alloc, 0)
 
-    def charged(self, alloc: Units, kind: str | None, owner: str | None) -> Units:
-        """*alloc*, and what it has of quotas: by hand, if it is of no kind of task."""
+    def charged(self, alloc: Units, who: _Seen | str) -> Units:
+        """*alloc*, and what it has of quotas: of a task, or of an owner by hand."""
         had = held = dict(_of_pools(alloc))
-        for whose in (("type", kind), ("owner", owner)):
+        for whose in _subjects(who):
             for what, _ in self.quotas.get(whose, ()):
                 units = had.get(what, 0)
                 if what == "tasks":
-                    units = 0 if kind is None else 1_000_000
+                    units = 0 if isinstance(who, str) else 1_000_000
                 if units:
                     held = {**held, f"quota:{whose[0]}={whose[1]}:{what}": units}
         return tuple(sorted(held.items()))
 
+    def tokens_of(self, whose: tuple[str, str], now: int) -> Fraction:
+        """How many of *whose* attempts may start at *now*."""
+        left, since = self.tokens[whose]
+        limits = dict(self.quotas[whose])
+        more = Fraction(limits["starts_per_second"] * (now - since), 10**15)
+        return min(Fraction(limits["burst"], 10**6), left + more)
+
+    def change_rate(
+        self, whose: tuple[str, str], limits: dict[str, int], now: int
+    ) -> None:
+        """A rate that is new begins with all its tokens, another with what is left."""
+        left = Fraction(limits.get("burst", 0), 10**6)
+        if whose in self.tokens:
+            left = min(left, self.tokens_of(whose, now))
+            del self.tokens[whose]
+        if "burst" in limits:
+            self.tokens[whose] = left, now
+
     def change_quotas(self, event: QuotasChanged) -> None:
         for kind, who, limits in event.quotas:
+            self.change_rate((kind, who), dict(limits), event.at_ns)
+            limits_of = self.soft if kind.startswith("soft ") else self.totals
             for what, _ in self.quotas.pop((kind, who), ()):
-                del self.totals[f"quota:{kind}={who}:{what}"]
+                limits_of.pop(f"quota:{kind}={who}:{what}", None)
             if limits:
                 self.quotas[kind, who] = limits
             for what, units in limits:
-                self.totals[f"quota:{kind}={who}:{what}"] = units
+                if what not in ("starts_per_second", "burst"):
+                    limits_of[f"quota:{kind}={who}:{what}"] = units
         for task_id, seen in self.tasks.items():
             if seen.under_way and (task_id, seen.attempt) not in self.leaks:
-                alloc = self.charged(seen.alloc, seen.type, seen.owner)
+                alloc = self.charged(seen.alloc, seen)
                 self.swap(seen.agent, seen.alloc, alloc)
                 seen.alloc = alloc
         for key, (agent, had, slots) in self.leaks.items():
             seen = self.tasks[key[0]]
-            alloc = self.charged(had, seen.type, seen.owner)
+            alloc = self.charged(had, seen)
             self.swap(agent, had, alloc)
             self.leaks[key] = agent, alloc, slots
         for name, (owner, had) in self.allocations.items():
-            alloc = self.charged(had, None, owner)
+            alloc = self.charged(had, owner)
             self.swap("", had, alloc)
             self.allocations[name] = owner, alloc
         self.freed = True
@@ -839,6 +893,7 @@ class Watch:
         books = self._books
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
+        cls: Any = None
         for fact, cargo in items:
             cls = fact[CLS]
             if cls is TaskStarted:
@@ -853,6 +908,8 @@ class Watch:
         if books.seq != kernel.seq:
             _breach("numbered", f"{kernel.seq - books.seq} facts were not told")
         self._check_step(kernel, now)
+        if starting and cls is TaskStarted and books.last_above:
+            self._check_soft(kernel, kernel.tasks[books.last_above], now)
         self._steps += 1
         if not self._steps % _EVERY:
             self.finished(kernel)
@@ -911,9 +968,11 @@ class Watch:
             law = "capacity" if books.running > books.concurrency else "released"
             _breach(law, f"{books.running} slots are taken, not {kernel.running}")
         for name, pool in kernel.pools.items():
-            used, total = books.used.get(name, 0), books.totals.get(name)
-            if total != pool.total:
-                _breach("capacity", f"of {name}, there is {total}, not {pool.total}")
+            used = books.used.get(name, 0)
+            total = books.totals.get(name, books.soft.get(name))
+            limit = pool.total - pool.beyond
+            if total != limit:
+                _breach("capacity", f"of {name}, there is {total}, not {limit}")
             if used != pool.used:
                 _breach("released", f"of {name}, {used} is held, not {pool.used}")
         on = books.on
@@ -945,6 +1004,17 @@ class Watch:
         first = queue.first(kernel.vetoed, kernel.tasks)
         if first is not None and first[:2] < seen.place:
             _breach("order", f"{task_id} has begun, and {first[2]} was before it")
+
+    def _check_soft(self, kernel: Kernel, last: TaskRow, now: int) -> None:
+        firsts = [
+            kernel.tasks[first[2]]
+            for queue in self._books.queues.values()
+            if queue.members
+            and (first := queue.first(kernel.vetoed, kernel.tasks)) is not None
+        ]
+        row = passed_over(kernel, last, firsts, now)
+        if row is not None:
+            _breach("soft", f"{last.id} is above its quota, and {row.id} had to wait")
 
     def _check_idle(self, kernel: Kernel, now: int) -> None:
         books = self._books
@@ -1074,6 +1144,16 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
         and (not agent.capacity or shortage(agent, wanted(bucket, agent)) is None)
         for agent in bucket.agents
     )
+
+
+def _subjects(who: _Seen | str) -> list[tuple[str, str]]:
+    """Whose quotas count for a task, or for an owner; the soft ones too."""
+    if isinstance(who, str):
+        found = {"owner": who}
+    else:
+        found = {"type": who.type, "owner": who.owner or "", "workflow": who.run_id}
+    hard = [(kind, name) for kind, name in found.items() if name]
+    return hard + [(f"soft {kind}", name) for kind, name in hard]
 
 
 def _of_pools(alloc: Units) -> Units:

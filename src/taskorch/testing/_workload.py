@@ -53,6 +53,8 @@ from taskorch.simulation import Outcome
 from taskorch.testing._simulation import Simulation
 
 TYPES: Final = ("p", "q", "r", "s")
+#: The run that some of the tasks are of.
+_RUN: Final = "w"
 NEEDS: Final = (("x",), ("x",), ("y",), ("z",), ("x", "y"), ())
 RESOURCES: Final = (
     Resources(),
@@ -355,10 +357,17 @@ class Workload:
                 made = Command(-number, later, "give back", f"h{number}", give)
                 self.commands.append(made)
             elif random.random() < 0.3:  # noqa: PLR2004 - some
+                # Of some, and without a draw of its own: the others stay what they are.
+                rate = (None, None, 0.5)[number % 3]
+                kind = random.choice(TYPES)
+                whose = {"type": kind} if number % 4 else {"workflow": _RUN}
                 quota = Quota(
-                    type=random.choice(TYPES),
+                    **whose,
                     resources={name: amount},
                     max_parallel=random.choice([None, 0, 1, 3]),
+                    starts_per_second=rate,
+                    burst=1 if rate is None else 1 + 2 * (number % 2),
+                    soft=rate is None and number % 2 == 0,
                 )
                 kind, act = "bound", partial(self._bound, quota)
             when = random.random() * end
@@ -443,7 +452,9 @@ class Workload:
         tasks: list[Task] = []
         first = len(self._ids)
         many = random.choice([1, 1, 2, 6, 12])
-        ids = [f"t{first + i}" for i in range(many)]
+        # Half of them are of a run.
+        run = f"{_RUN}/" if first % 2 else ""
+        ids = [f"{run}t{first + i}" for i in range(many)]
         rings = random.random() < 0.1  # noqa: PLR2004 - a tenth
         for number, task_id in enumerate(ids):
             # Later ones of the same batch may be named as well as earlier ones.
@@ -668,6 +679,7 @@ class Workload:
         life = simulation.world.life
         for kind in TYPES:
             self._bound(Quota(type=kind))
+        self._bound(Quota(workflow=_RUN))
         for allocation_id in [] if life is None else list(life.kernel.allocations):
             self._give_back(allocation_id)
         simulation.agent(

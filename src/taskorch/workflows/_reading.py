@@ -73,19 +73,13 @@ def read(
     if not isinstance(given, Mapping) or not all(map(callable, functions.values())):
         msg = f"functions is a mapping of names to functions, not {show(given)}"
         raise InvalidTaskError(msg)
-    reader = _Reader(functions, programs=programs)
+    reader = DocumentReader(functions, programs=programs)
     name, phases, tasks = reader.workflow(document)
-    if reader.findings:
-        lines = "; ".join(
-            f"{path}: {text}".lstrip(": ") for path, text in reader.findings
-        )
-        msg = f"the document of the workflow was refused: {lines}"
-        hint = "document_schema() in taskorch.workflows says what it may have"
-        raise ValidationFailedError(msg, findings=tuple(reader.findings), hint=hint)
+    reader.refuse("the document of the workflow")
     return name, phases, tasks
 
 
-class _Reader:
+class DocumentReader:
     """Turns a document into tasks, and notes all that is wrong with it."""
 
     def __init__(self, functions: Functions, *, programs: bool) -> None:
@@ -97,6 +91,21 @@ class _Reader:
 
     def _fault(self, path: str, text: str) -> None:
         self.findings.append((path, text))
+
+    def refuse(self, what: str) -> None:
+        """
+        Refuse *what*, if anything is wrong with it.
+
+        Raises:
+            ValidationFailedError: All faults are named.
+        """
+        if self.findings:
+            lines = "; ".join(
+                f"{path}: {text}".lstrip(": ") for path, text in self.findings
+            )
+            msg = f"{what} was refused: {lines}"
+            hint = "document_schema() in taskorch.workflows says what it may have"
+            raise ValidationFailedError(msg, findings=tuple(self.findings), hint=hint)
 
     # -- the whole -----------------------------------------------------------------
 
@@ -305,7 +314,11 @@ class _Reader:
         name = cast("Mapping[str, object]", value)[RESULT]
         if len(value) > 1:
             self._fault(path, f"beside {RESULT} there is nothing else")
-        return Reference(self._other(f"{path}.{RESULT}", name))
+        return self._result_of(self._other(f"{path}.{RESULT}", name))
+
+    def _result_of(self, name: str) -> Any:
+        """What stands for the result of a task."""
+        return Reference(name)
 
     def _program(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         if not self._programs:
@@ -461,21 +474,21 @@ class _Reader:
                 self._fault(path, text)
 
 
-_OPTIONS: Final[dict[str, Callable[[_Reader, str, object], Any]]] = {
-    "after": _Reader.after,
-    "join": _Reader.join,
-    "on_parent_failure": _Reader.on_parent_failure,
-    "priority": _Reader.priority,
-    "requires": _Reader.names,
-    "resources": _Reader.resources,
-    "timeout": _Reader.seconds,
-    "expected": partial(_Reader.seconds, zero=True),
-    "deadline": partial(_Reader.moment, zero=False),
-    "not_before": partial(_Reader.moment, zero=True),
-    "retry": _Reader.retry,
-    "idempotent": _Reader.flag,
-    "metadata": _Reader.values,
-    "owner": _Reader._text,  # noqa: SLF001 - its own
+_OPTIONS: Final[dict[str, Callable[[DocumentReader, str, object], Any]]] = {
+    "after": DocumentReader.after,
+    "join": DocumentReader.join,
+    "on_parent_failure": DocumentReader.on_parent_failure,
+    "priority": DocumentReader.priority,
+    "requires": DocumentReader.names,
+    "resources": DocumentReader.resources,
+    "timeout": DocumentReader.seconds,
+    "expected": partial(DocumentReader.seconds, zero=True),
+    "deadline": partial(DocumentReader.moment, zero=False),
+    "not_before": partial(DocumentReader.moment, zero=True),
+    "retry": DocumentReader.retry,
+    "idempotent": DocumentReader.flag,
+    "metadata": DocumentReader.values,
+    "owner": DocumentReader._text,  # noqa: SLF001 - its own
 }
 
 

@@ -96,6 +96,29 @@ def write(
     return {**document, "tasks": made}
 
 
+def write_task(
+    task: Task, after: Iterable[str], functions: Functions
+) -> dict[str, Any]:
+    """
+    The document of a task by itself.
+
+    Args:
+        task: The task.
+        after: The ids of what it waits for.
+        functions: What it calls, by name.
+
+    Raises:
+        InvalidTaskError: It has what a document cannot say.
+    """
+    try:
+        said = _written(attrs.evolve(task, after=()), after, functions)
+    except _UnsayableError as error:
+        msg = f"the task cannot be written down: {error.args[0]}"
+        raise InvalidTaskError(msg, hint=error.hint, task_id=task.id) from None
+    own = {"id": task.id, "idempotency_key": task.idempotency_key}
+    return {**said, **{name: text for name, text in own.items() if text is not None}}
+
+
 def _within(phase: PhaseRules, after: list[str], task: Task) -> tuple[list[str], Task]:
     before = phase.before
     if before is not None and before.end_id in after:
@@ -128,6 +151,23 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
     if phase.on_failure != "stop":
         said["on_failure"] = phase.on_failure
     return said
+
+
+def write_work(task: Task) -> dict[str, Any]:
+    """
+    What *task*, which calls nothing, is to do: its type and its payload or program.
+
+    Raises:
+        InvalidTaskError: It has what cannot be said in JSON.
+    """
+    said: dict[str, Any] = {"type": task.type}
+    try:
+        if isinstance(task.payload, Program):
+            return said | _written_program(task.payload)
+        return said | {"payload": _value("payload", task.payload)}
+    except _UnsayableError as error:
+        msg = f"task {task.id} cannot be sent: {error.args[0]}"
+        raise InvalidTaskError(msg, hint=error.hint, task_id=task.id) from None
 
 
 class _UnsayableError(Exception):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tools import eventually
+from tests.pids import is_alive
 
 from taskorch import TaskState
 from taskorch.frontends.suite import _agent, _translation, load
@@ -323,16 +324,6 @@ def test_a_command_dies_of_a_pipe_that_nobody_reads(run):
 # -- the end -----------------------------------------------------------------------
 
 
-def ended(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    # A zombie of which its parent knows nothing yet is one that has ended.
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" in status.read_text()
-
-
 def begun(folder):
     """Whether the task in *folder* has said who it is."""
     return (folder / "pid").exists() and (folder / "pid").read_text().endswith("\n")
@@ -359,13 +350,13 @@ def test_one_that_ignores_the_signal_is_killed_with_all_its_children(run):
         ["sh", "-c", line], "command", is_to_end=lambda: begun(run.folder), grace=0.2
     )
     assert end["exit_code"] == -signal.SIGKILL
-    eventually(lambda: ended(int((run.folder / "pid").read_text())))
+    eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
 def test_what_a_task_leaves_running_ends_with_it(run):
     end, _ = run(["sh", "-c", "sleep 600 & echo $! > pid"], "command")
     assert end["exit_code"] == 0
-    eventually(lambda: ended(int((run.folder / "pid").read_text())))
+    eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
 def test_an_agent_that_dies_says_so_and_starts_again(run, process):
@@ -402,7 +393,7 @@ AgentProcess(sys.executable).run(job, hear=print, is_to_end=bool, grace=1)
     finally:
         orchestrator.kill()
         orchestrator.wait()
-    eventually(lambda: ended(int((tmp_path / "pid").read_text())))
+    eventually(lambda: not is_alive(int((tmp_path / "pid").read_text())))
 
 
 # -- the whole ---------------------------------------------------------------------

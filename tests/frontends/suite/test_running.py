@@ -6,11 +6,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from tests.frontends.suite.tools import RUN, Virtual
 from tests.integration.tools import PATIENCE, eventually
+from tests.pids import is_alive
 
 from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
 from taskorch.frontends.suite import _running, load
@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
         first.send_signal(number)
         first.wait(PATIENCE)
     pid = int((here / "pid").read_text())
-    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not is_alive(pid))
     (here / "B.sh").unlink()
     assert go(here).passed
     assert ran(here) == list("ABBCD")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import errno
+import json
 import multiprocessing
 import os
 import random
@@ -16,9 +18,10 @@ from pathlib import Path
 import pytest
 from tests.frontends.workspace.tools import write
 
-from taskorch.frontends.workspace import Workspace
+from taskorch.frontends.workspace import Workspace, _ledger
 from taskorch.frontends.workspace._claims import Claim, Claims, FencedOffError, Held
 from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._ledger import Entry
 from taskorch.frontends.workspace._status import Status
 
 PATIENCE = 30.0
@@ -140,16 +143,86 @@ def test_a_number_that_belongs_to_another_process_by_now_is_nobodys(claims, tmp_
     for number in (str(os.getpid()), "0", "-1", "x", "1" * 30):
         write(tmp_path, {"workspace/pids/a/one.pid": number})
         second.give_back(claim(second))
-        second._write("a/one", {"runner": "gone"})
+        second._ledger.add("a/one", Entry(9, "gone"))
 
 
-def test_claims_that_are_broken_count_as_none(claims, tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        '{"task": "a/one", "fence": "x"}',
+        '{"task": "a/one", "fence": -3}',
+    ],
+)
+def test_lines_of_the_ledger_that_are_broken_count_as_none(claims, tmp_path, line):
     one = claims()
-    for text in ("", "{", "[]", '{"fence": "x"}', '{"fence": -3, "runner": "gone"}'):
-        write(tmp_path, {"workspace/.taskorch/claims/a/one.json": text})
-        mine = claim(one)
-        assert mine.fence == 1
-        one.give_back(mine)
+    write(tmp_path, {"workspace/.taskorch/claims.jsonl": f"{line}\n"})
+    mine = claim(one)
+    assert mine.fence == 1
+    one.give_back(mine)
+    assert claim(claims()).fence == 2
+
+
+def test_what_was_begun_to_be_written_is_written_over(claims, tmp_path):
+    first, second = claims(), claims()
+    first.give_back(claim(first))
+    ledger = tmp_path / "workspace/.taskorch/claims.jsonl"
+    with ledger.open("a") as file:
+        file.write('{"task": "a/one", "fence": 7, "runner": "' + "x" * 200)
+    assert claim(second).fence == 2
+    assert first.holder("a/one") == second.runner
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [line["fence"] for line in lines] == [1, 1, 2]
+
+
+def test_a_claim_that_the_disk_has_no_room_for_is_none(claims, monkeypatch):
+    one, other = claims(), claims()
+    one.give_back(claim(one))
+    write_all = os.pwrite
+    half = lambda file, data, at: write_all(file, data[: len(data) // 2], at)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", half)
+        with pytest.raises(OSError, match="No space left") as caught:
+            one.claim(running("a/one"))
+    assert caught.value.errno == errno.ENOSPC
+    assert claim(other).fence == 2
+
+
+def test_a_ledger_that_is_removed_or_cut_begins_anew(claims, tmp_path):
+    one = claims()
+    ledger = tmp_path / "workspace/.taskorch/claims.jsonl"
+    one.give_back(claim(one))
+    one.give_back(claim(one))
+    ledger.unlink()
+    assert one.holder("a/one") is None
+    one.give_back(claim(one))
+    assert len(ledger.read_text().splitlines()) == 2
+    os.truncate(ledger, 0)
+    assert claim(one).fence == 1
+
+
+def test_a_ledger_is_shortened_by_who_comes_alone_and_keeps_its_fences(
+    claims, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_ledger, "_FEW_LINES", 4)
+    ledger = tmp_path / "workspace/.taskorch/claims.jsonl"
+    first = claims()
+    for _ in range(6):
+        first.give_back(claim(first))
+    first.give_back(claim(first, "a/two"))
+    claims().close()
+    assert len(ledger.read_text().splitlines()) == 14
+    first.close()
+    second = claims()
+    assert len(ledger.read_text().splitlines()) == 2
+    # Who only looks has the old file open.
+    assert first.holder("a/one") is None
+    mine = claim(second)
+    assert mine.fence == 7
+    assert first.holder("a/one") == second.runner
+    claim(second, "a/two")
 
 
 def test_nobody_is_blocked_who_runs_or_has_ended(claims):

@@ -299,6 +299,40 @@ def test_a_runner_takes_up_what_is_retried_meanwhile(runs):
     assert runs.began()[-1] == "b/three"
 
 
+def test_a_runner_takes_up_what_has_completed_and_is_retried_meanwhile(runs):
+    """Here, or before it began; what waited for it is not done again."""
+    runs.write(a_before="outputs: [x]")
+    assert runs.run()[0] == 0
+    runs.write(
+        a_one="x: 1",
+        a_two="dependencies: [a/one, a/before]",
+        a_stay="dependencies: [a/two]|do: while ! test -e ../go; do sleep 0.01; done",
+    )
+    stays = threading.Event()
+    workspace = Workspace(
+        runs.root,
+        agent=runs.agent,
+        tell=lambda line: stays.set() if line.endswith("task: a/stay") else None,
+    )
+    reports = []
+    thread = threading.Thread(
+        target=lambda: reports.append(workspace.run()), daemon=True
+    )
+    thread.start()
+    assert stays.wait(60)
+
+    other = Workspace(runs.root)
+    for task_id in ("a/before", "a/one"):
+        assert other.retry(task_id) == [task_id]
+    eventually(lambda: runs.began().count("a/before") == 2)
+    eventually(lambda: runs.began().count("a/one") == 2)
+    (runs.root.parent / "go").write_text("")
+    thread.join(60)
+
+    assert str(reports[0]) == "All tasks complete!"
+    assert runs.began().count("a/two") == 1
+
+
 def test_watch_ends_when_all_is_done(runs):
     runs.write(a_one="x: 1")
     command = [sys.executable, "-m", "taskorch", "workspace", "watch", str(runs.root)]

@@ -140,7 +140,7 @@ def test_files_without_problems_say_so(tmp_path):
         (b"---\nresources: {memory_gb: 9}\n---\n", "9 GB of memory: one agent has 8"),
         (b"---\nresources: {cpu: -1}\n---\n", "is not between 0"),
         (b"---\nresources: {gpu: 1}\n---\n", "there is no 'gpu' here; known: cpu,"),
-        (b"---\nagent: bob\n---\n", "2:8: there is no agent 'bob': there are agent"),
+        (b"---\nagent: bob\n---\n", "2:8: there is no agent 'bob', only 'agent'"),
         (b"---\ncapability: fly\n---\n", "2:13: no agent in workspace.yaml has the"),
         (b"---\ntimeout: 0\n---\n", "a duration is hours"),
     ],
@@ -358,7 +358,7 @@ def test_there_must_be_a_folder(tmp_path):
     code, _, err = cli("lint", tmp_path / "none")
     assert code == 2
     assert "taskorch workspace init makes one" in err
-    assert "this folder cannot be read" in only(tmp_path)
+    assert "taskorch workspace init makes it" in only(tmp_path)
 
 
 def test_the_help_is_there_without_what_a_command_needs():

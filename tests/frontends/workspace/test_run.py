@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from tests.frontends.workspace.tools import write
+from tests.pids import is_alive
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 PATIENCE = 30.0
@@ -181,14 +181,7 @@ def test_an_agent_prints_anything_and_leaves_nothing_behind(runs):
     assert log == b"\xff\0\x1b[31m"
     child = int((runs.root.parent / "child").read_text())
 
-    def is_gone():
-        try:
-            state = Path(f"/proc/{child}/stat").read_text()
-        except OSError:
-            return True
-        return state.rpartition(")")[2].split()[0] in "ZX"
-
-    until(is_gone)
+    until(lambda: not is_alive(child))
 
 
 # -- order -------------------------------------------------------------------------------
@@ -420,6 +413,19 @@ def test_a_status_that_cannot_be_believed_is_refused_and_kept(runs, text, told):
     assert (runs.root / "workspace/status/a/one.json").read_text() == text
 
 
+def test_a_status_file_that_is_a_pipe_holds_up_nobody(runs):
+    """To open one waits for whoever writes to it."""
+    runs.write(a_one="x: 1", a_two="x: 1")
+    (runs.root / "workspace/status/a").mkdir(parents=True)
+    os.mkfifo(runs.root / "workspace/status/a/one.json")
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.began() == ["a/two"]
+    assert any("it is empty" in line for line in printed), printed
+
+
 def test_the_word_of_other_tools_is_taken(runs):
     runs.write(a_one="outputs: [x]", a_two="dependencies: [a/one]", a_three="x: 1")
     write(
@@ -487,6 +493,8 @@ def test_a_disk_that_is_full_is_said_and_ends_the_run(runs, most):
     runs.write(a_one="outputs: []", a_two="dependencies: [a/one]", b_three="x: 1")
     code = (
         "import resource, sys; from taskorch.cli import main\n"
+        # Nor may it leave half of what it compiles, which others would load.
+        "sys.dont_write_bytecode = True\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
         f"sys.exit(main(['workspace', 'run', {str(runs.root)!r}, '--agent', 'true']))"
     )

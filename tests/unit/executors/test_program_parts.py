@@ -124,7 +124,7 @@ def test_of_a_group_that_is_gone_nobody_is_looked_for(system, monkeypatch):
 def test_a_signal_leaves_no_descriptor(has_handles, belongs, monkeypatch):
     """It is sent to who is meant, where the system has handles and where it has none."""
 
-    def none_left(_):
+    def none_left(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
     if not has_handles:

@@ -666,7 +666,7 @@ def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(programs, says
     child = int(says.line())
     process.terminate(0.05)
     assert wait().result.exit_code == -signal.SIGKILL
-    assert is_gone(child)
+    eventually(lambda: is_gone(child))
 
 
 def test_a_shorter_grace_counts_and_a_longer_one_does_not(programs, says):
@@ -690,7 +690,7 @@ def test_kill_ends_all_that_a_program_has_started(programs, says):
     pids = [int(says.line()), int(says.line())]
     process.kill()
     assert wait().result.exit_code == -signal.SIGKILL
-    assert all(is_gone(pid) for pid in pids)
+    eventually(lambda: all(is_gone(pid) for pid in pids))
 
 
 @linux
@@ -706,7 +706,7 @@ def test_what_has_left_the_group_is_asked_to_end_too(make, says):
     process.terminate(PATIENCE)
     assert wait().result.exit_code == -signal.SIGTERM
     assert says.line() == "bye"
-    assert is_gone(stray)
+    eventually(lambda: is_gone(stray))
 
 
 @linux
@@ -740,7 +740,8 @@ def test_children_started_after_the_question_are_asked_too(programs, says):
     says.line()
     process.terminate(PATIENCE)
     assert wait().result.exit_code == 3
-    assert is_gone(int(says.line()))
+    child = int(says.line())
+    eventually(lambda: is_gone(child))
 
 
 @linux
@@ -854,7 +855,8 @@ def test_a_child_that_keeps_the_pipe_does_not_hold_us_up(make, says):
         result = programs.run("sh", "-c", script)
         assert result.exit_code == 5
         assert result.stdout_tail == "out\n"
-        assert is_gone(int(says.line()))
+        child = int(says.line())
+        eventually(lambda child=child: is_gone(child))
 
 
 def test_a_child_that_never_stops_writing_does_not_hold_us_up(make):
@@ -870,7 +872,8 @@ def test_what_a_program_left_is_killed_if_it_ignores_sigterm(make, says):
     programs = make(drain_quiet=0.05, leftover_grace=0.05)
     script = f"trap '' TERM; sleep 60 & echo $! > {says.path}; exit 5"
     assert programs.run("sh", "-c", script).exit_code == 5
-    assert is_gone(int(says.line()))
+    child = int(says.line())
+    eventually(lambda: is_gone(child))
 
 
 def test_leftovers_can_be_killed_at_once(make, says):
@@ -888,7 +891,7 @@ def test_leftovers_can_be_killed_at_once(make, says):
     assert says.line() == "asked"
     process.kill()
     assert wait().result.exit_code == 0
-    assert is_gone(child)
+    eventually(lambda: is_gone(child))
 
 
 @linux
@@ -899,7 +902,7 @@ def test_a_daemon_may_outlive_its_program_but_not_the_run(programs, says):
     daemon = int(says.line())
     assert is_alive(daemon)
     programs.executor.close(5)
-    assert is_gone(daemon)
+    eventually(lambda: is_gone(daemon))
 
 
 @linux
@@ -1050,7 +1053,7 @@ def test_without_pidfds_ends_are_seen_all_the_same(programs, monkeypatch, how):
     process.terminate(5)
     assert wait().result.exit_code == -signal.SIGTERM
     result = programs.run("sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")
-    assert is_gone(int(result.stdout_tail))
+    eventually(lambda: is_gone(int(result.stdout_tail)))
 
 
 def test_an_exit_code_that_went_to_another_is_an_error(tmp_path):
@@ -1297,7 +1300,7 @@ def test_a_guardian_that_is_killed_is_replaced(programs, says):
     assert guard._process.pid != second
     third = guard._process.pid
     programs.executor.close(5)
-    assert is_gone(third)
+    eventually(lambda: is_gone(third))
 
 
 @linux

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from taskorch.executors._programs import _guardian
+from tests.pids import is_alive
 
 #: Seconds that no test should need, on however busy a machine.
 PATIENCE = 20.0
@@ -17,12 +17,11 @@ def eventually(what: Callable[[], object], patience: float = PATIENCE) -> None:
         time.sleep(0.005)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
-    state = _guardian.state_of(pid)
-    return state is not None and state.alive
-
-
 def is_gone(pid: int) -> bool:
-    """Whether there is none, or it has ended."""
+    """
+    Whether there is none, or it has ended.
+
+    What was killed goes once the machine gets to it; an end waits for that, but for a
+    second only.
+    """
     return not is_alive(pid)

@@ -22,6 +22,7 @@ from taskorch.events import (
 from taskorch.journal import SqliteJournal, _file
 from taskorch.journal._layout import LAYOUT
 from taskorch.model import Task
+from taskorch.reading import JournalReader
 
 #: What wrote layout 1, to the letter.
 FIRST = (
@@ -147,6 +148,7 @@ def test_a_journal_of_layout_1_is_read_as_it_is(first):
     with pytest.raises(JournalError, match="layout 1") as caught:
         journal.id_of_key("k")
     assert "claim" in caught.value.hint
+    assert JournalReader(first).uid == ""
     assert first.read_bytes() == before
 
 

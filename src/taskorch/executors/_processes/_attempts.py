@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._ends import until_kill
@@ -15,44 +15,11 @@ from taskorch.model._show import show
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
     from taskorch.executors._processes._pool import WorkerPool
-    from taskorch.executors._processes._process import WorkerProcess
-
-#: What tasks, agents and errors call it.
-NAME: Final = "process"
+    from taskorch.executors._processes._process import Assignment
 
 
-class Assignment:
-    """An attempt that waits for a worker, or is made by one."""
-
-    __slots__ = (
-        "attempt",
-        "call",
-        "is_asked",
-        "is_over",
-        "number",
-        "variables",
-        "worker",
-    )
-
-    def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
-        self.attempt: Attempt = attempt
-        #: By which its worker knows it.
-        self.number: bytes = number
-        #: What a worker is sent; empty once it is not needed any more.
-        self.call: bytes = call
-        #: Who has it, begun or not.
-        self.worker: WorkerProcess | None = None
-        #: It was asked to end.
-        self.is_asked: bool = False
-        self.is_over: bool = False
-        #: In which what it logs is handled, once it has logged anything.
-        self.variables: Context | None = None
-
-
-class Processes(AttemptExecutor[Assignment]):
+class Processes(AttemptExecutor["Assignment"]):
     """
     Makes calls in worker processes, each of which makes one at a time.
 

@@ -16,8 +16,7 @@ from typing import Any
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import is_no_room
 from taskorch.executors._processes import _wire
-from taskorch.executors._processes._attempts import NAME, Assignment
-from taskorch.executors._processes._process import WorkerProcess
+from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
     IN_A_SCRIPT,
     Telling,
@@ -84,7 +83,7 @@ class WorkerPool:
         try:
             call = pickled(portable, _wire.MOST_BYTES)
         except Exception as error:
-            raise unsendable(error, attempt.task_id, NAME) from error
+            raise unsendable(error, attempt.task_id, "process") from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
         assignment = Assignment(attempt, number, call)
         is_short = False
@@ -143,7 +142,7 @@ class WorkerPool:
             thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
-        self._loop.call(self._let_go)
+        self._loop.call(self._end_workers)
         thread.join(min(patience, threading.TIMEOUT_MAX))
         if thread.is_alive():
             _log.error("taskorch: %d workers cannot be ended in time", self._there)
@@ -220,7 +219,7 @@ class WorkerPool:
         for assignment in waiting:
             assignment.attempt.unstarted(problem)
 
-    def _let_go(self) -> None:
+    def _end_workers(self) -> None:
         with self._lock:
             workers, self._idle = list(self._workers), []
             waiting = list(self._waiting)

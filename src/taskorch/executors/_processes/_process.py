@@ -23,9 +23,11 @@ from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._spawn import exit_code_of
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
+from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
-    from taskorch.executors._processes._attempts import Assignment
+    from contextvars import Context
+
     from taskorch.executors._programs._loop import Loop
 
 #: What the interpreter of a worker does first: it finds modules where we find them.
@@ -41,6 +43,34 @@ _FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 _MOMENT: Final = 0.5
 #: How often, in seconds, it is looked for its end where the system cannot tell.
 _POLL: Final = 0.02
+
+
+class Assignment:
+    """An attempt that waits for a worker, or is made by one."""
+
+    __slots__ = (
+        "attempt",
+        "call",
+        "is_asked",
+        "is_over",
+        "number",
+        "variables",
+        "worker",
+    )
+
+    def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
+        self.attempt: Attempt = attempt
+        #: By which its worker knows it.
+        self.number: bytes = number
+        #: What a worker is sent; empty once it is not needed any more.
+        self.call: bytes = call
+        #: Who has it, begun or not.
+        self.worker: WorkerProcess | None = None
+        #: It was asked to end.
+        self.is_asked: bool = False
+        self.is_over: bool = False
+        #: In which what it logs is handled, once it has logged anything.
+        self.variables: Context | None = None
 
 
 class WorkerProcess:

@@ -15,8 +15,7 @@ from taskorch.executors._ends import KILLED_BY_OTHERS
 from taskorch.executors._processes import _wire
 
 if TYPE_CHECKING:
-    from taskorch.executors._processes._attempts import Assignment
-    from taskorch.executors._processes._process import WorkerProcess
+    from taskorch.executors._processes._process import Assignment, WorkerProcess
     from taskorch.protocols import Attempt
 
 _log = logging.getLogger(__name__)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from taskorch.errors import ProgramFailedError
+from taskorch.errors import AttemptInterrupted, ProgramFailedError
 from taskorch.executors._ends import KILLED_BY_OTHERS, is_no_room, until_kill
+from taskorch.model import Resources
+from taskorch.model._program import of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -46,7 +49,6 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         """Have the program started that is the payload of the task."""
         task_id, task = attempt.task_id, attempt.task
         program: Program = task.payload
-        epoch, number = attempt.fence
 
         def on_end(end: ProgramEnd) -> None:
             if end.error is not None and is_no_room(end.error):
@@ -56,14 +58,15 @@ class Programs(AttemptExecutor["ProgramProcess"]):
                 attempt.end(error=_unstarted(task_id, end.error))
                 return
             assert end.result is not None  # noqa: S101 - one of the two is there
-            error = _failure(task_id, program, end.result, was_asked=end.was_asked)
+            error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
         return self._opened().start(
             program,
-            name=f"{task_id}/{number}",
-            env={"TASKORCH_TASK": task_id, "TASKORCH_FENCE": f"{epoch}.{number}"},
+            name=f"{task_id}/{attempt.fence[1]}",
+            env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
+            holding=_Holding(attempt) if task.resources.is_elastic else None,
         )
 
     def stop(self, begun: ProgramProcess, grace: float) -> None:
@@ -86,6 +89,10 @@ class Programs(AttemptExecutor["ProgramProcess"]):
     def resume(self, begun: ProgramProcess) -> None:
         """Let it go on."""
         begun.resume()
+
+    def allocation_changed(self, begun: ProgramProcess) -> None:
+        """Have the file with what it holds written anew."""
+        begun.look_again()
 
     def log_path(self, begun: ProgramProcess) -> Path | None:
         """The file with what it writes, once that is there."""
@@ -112,12 +119,30 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             return self._executor
 
 
+class _Holding:
+    """What an attempt holds, for its program."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def held(self) -> Resources:
+        """What it holds now."""
+        return Resources.from_units(self._attempt.told("allocation", None))
+
+    def reach_checkpoint(self) -> Resources:
+        """It is at a checkpoint: what it holds from now on."""
+        # That it was asked to end, signals say.
+        with suppress(AttemptInterrupted):
+            self._attempt.told("checkpoint", None)
+        return self.held()
+
+
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ProgramFailedError(f"task {task_id}: {why}", task_id=task_id)
 
 
-def _failure(
+def failure_of(
     task_id: str, program: Program, result: ProgramResult, *, was_asked: bool
 ) -> ProgramFailedError | None:
     """What is to be said of a program that has failed; None if it has not."""

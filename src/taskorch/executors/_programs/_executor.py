@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import at_fork
+from taskorch.executors._programs._grant import Holding
 from taskorch.executors._programs._guard import Guard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
@@ -108,6 +109,7 @@ class ProgramExecutor:
         name: str,
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
+        holding: Holding | None = None,
     ) -> ProgramProcess:
         """
         Have a program started; from any thread, and without waiting for it.
@@ -120,6 +122,9 @@ class ProgramExecutor:
             on_end: Called once, on the supervisor's thread, when the program is over
                 or could not be started. While it runs no other program is served, so
                 it should only hand the end on. What it raises is logged.
+            holding: What the attempt holds, if that may change while it runs: then it
+                is in a file, and the program may say that it is at a checkpoint. Asked
+                on the supervisor's thread.
 
         Returns:
             The process, at once; its `pid` is known a little later.
@@ -136,6 +141,7 @@ class ProgramExecutor:
             env=env,
             on_end=on_end,
             on_over=self._forget,
+            holding=holding,
         )
         with self._lock:
             if self._closed:

@@ -8,11 +8,13 @@ stands for, is all the proof that there is: the signal itself says nothing.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+_MOST_BYTES: Final = 4096
 _COUNT: Final = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -39,7 +41,7 @@ class MemoryKills:
         if self._file is None:
             return 0
         try:
-            found = _COUNT.search(self._file.read_bytes())
+            found = _COUNT.search(_content(self._file))
         except OSError:
             return 0
         return 0 if found is None else int(found[1])
@@ -55,6 +57,15 @@ class MemoryKills:
             return False
         self._claimed = known + 1
         return True
+
+
+def _content(path: Path) -> bytes:
+    """What the system says, in one piece: it is asked before each program starts."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _MOST_BYTES)
+    finally:
+        os.close(file)
 
 
 def _file_of(own: Path, root: Path) -> Path | None:

@@ -176,9 +176,13 @@ class LogFolder:
 
 def _empty(path: Path) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    path.parent.mkdir(parents=True, exist_ok=True)
     # What is no plain file, such as a pipe without a reader, must not hold us up.
-    file = os.open(path, flags | os.O_NONBLOCK, 0o644)
+    flags |= os.O_NONBLOCK
+    try:
+        file = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, flags, 0o644)
     os.set_blocking(file, True)
     return file
 

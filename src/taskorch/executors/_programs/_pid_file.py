@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from taskorch._staged import Staged
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class PidFile:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = None if path is None else Path(path).absolute()
+        self._path = None if path is None else str(Path(path).absolute())
         self._is_there = False
 
     def write(self, pid: int) -> None:
@@ -29,12 +30,7 @@ class PidFile:
         if path is None:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with open(file, "w", encoding="ascii") as stream:  # noqa: PTH123 - a number
-                os.fchmod(file, 0o644)
-                stream.write(f"{pid}\n")
-            Path(name).replace(path)
+            Staged(path, f"{pid}\n").commit()
             self._is_there = True
         except OSError as error:
             _log.warning("taskorch: %s could not be written: %s", path, error)
@@ -44,4 +40,4 @@ class PidFile:
         if self._path is not None and self._is_there:
             self._is_there = False
             with suppress(OSError):
-                self._path.unlink()
+                os.unlink(self._path)  # noqa: PTH108

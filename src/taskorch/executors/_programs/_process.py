@@ -67,6 +67,10 @@ class ProgramProcess:
         # … and its number may go to another process: no signal any more.
         self._released = False
 
+    def look_again(self) -> None:
+        """Have the supervisor look whether there is something to do about it."""
+        self._changed()
+
     @property
     def pid(self) -> int | None:
         """Its process id, which is its group's and session's too; None before it."""

@@ -20,6 +20,7 @@ from typing import Final
 import attrs
 
 from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._grant import Grant, Holding
 from taskorch.executors._programs._guard import Guard
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
@@ -86,6 +87,7 @@ class ProgramRun:
         env: Variables that are set above all others.
         on_end: Told how it ended, once.
         on_over: Told after that.
+        holding: What its attempt holds, if that may change while it runs.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ProgramRun:
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
         on_over: Callable[[ProgramRun], object],
+        holding: Holding | None = None,
     ) -> None:
         self.process = ProgramProcess(partial(common.loop.call, self._safe(self._tick)))
         self._common = common
@@ -124,6 +127,9 @@ class ProgramRun:
             program.stdin.encode() if isinstance(program.stdin, str) else program.stdin
         )
         self._input = Input(common.loop, data or b"", safe=self._safe)
+        self._grant: Grant | None = None
+        if holding is not None:
+            self._grant = Grant(common.loop, holding, safe=self._safe)
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
         self._killed = self._was_asked = self._oom_killed = False
@@ -184,6 +190,8 @@ class ProgramRun:
             check_name(self._name)
             self._common.guard.start()
             self._memory_kills = self._common.memory_kills.count()
+            if self._grant is not None:
+                self._env |= self._grant.open()
             stdin = None if self._program.stdin is None else self._input
             child = spawn(self._program, self._env, stdin)
         except OSError as error:
@@ -224,6 +232,8 @@ class ProgramRun:
         now = time.monotonic()
         if self._phase in (_Phase.RUNNING, _Phase.DRAINING):
             self._kill_if_due(now)
+        if self._phase is _Phase.RUNNING and self._grant is not None:
+            self._grant.refresh()
         if self._phase is _Phase.RUNNING and self._pidfd < 0:
             self._see_exit()
         if self._phase is _Phase.DRAINING and now >= self._drained_at():
@@ -378,6 +388,8 @@ class ProgramRun:
         self.process.release()
         self._close_pidfd()
         self._pid_file.remove()
+        if self._grant is not None:
+            self._grant.close()
         self._input.close()
         self._output.close()
         self._log.close()

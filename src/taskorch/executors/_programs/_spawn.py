@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.executors._programs._fork import no_fork
+from taskorch.model._program import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._pipes import Input
     from taskorch.model import Program
 
 _SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"
+#: What is for one program only, and for none that it starts with us.
+_ONES_OWN: Final = (ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE)
 _HINTS = {
     errno.ENOEXEC: "it is no binary for this machine, and a script needs a first line "
     "such as #!/bin/sh",
@@ -49,14 +52,26 @@ def environment(
     Returns:
         Its variables, and the names of ours that it does not get, sorted.
     """
-    env: dict[str, str] = {}
-    for name in list(ours):
-        value = ours.get(name)
-        if value is not None and program.inherits(name):
-            env[name] = value
+    ours = _as_it_stands(ours)
+    if program.inherit_env is True:
+        env = ours.copy()
+    else:
+        env = {name: ours[name] for name in ours if program.inherits(name)}
+    for name in _ONES_OWN:
+        env.pop(name, None)
     env |= program.env
     env |= extra
-    return env, tuple(sorted(name for name in list(ours) if name not in env))
+    return env, tuple(sorted(name for name in ours if name not in env))
+
+
+def _as_it_stands(variables: Mapping[str, str]) -> dict[str, str]:
+    """A copy: each look into our environment decodes what it finds there."""
+    while True:
+        try:
+            return dict(variables)
+        except (KeyError, RuntimeError):
+            # Another thread has changed it meanwhile.
+            continue
 
 
 @attrs.frozen
@@ -106,7 +121,9 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
         OSError: It cannot be started; `explain` says why.
         ValueError: An argument or a variable can never be passed.
     """
-    variables: Any = {_encoded(k): _encoded(value) for k, value in env.items()}
+    variables: Any = env
+    if not _SPEAKS_UTF_8:
+        variables = {_encoded(name): _encoded(value) for name, value in env.items()}
     with no_fork, ExitStack() as theirs, ExitStack() as ours:
 
         def pipe() -> tuple[int, int]:

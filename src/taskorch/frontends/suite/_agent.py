@@ -27,6 +27,7 @@ from taskorch.frontends.suite._results import (
 )
 from taskorch.model import Task
 from taskorch.model._limits import NS
+from taskorch.model._program import of_attempt
 from taskorch.runtime._clock import MonotonicClock
 
 #: Of the grace, what is left to us when a task has to be killed.
@@ -158,15 +159,13 @@ class _Attempt:
         payload, folder, context = self.payload, self.agent.folder, self.context
         kind = "pytest" if "pytest" in payload else "command"
         env = payload.get("env", {})
-        fence = ".".join(map(str, context.fence))
         return {
             "kind": kind,
             "args": self._filled(payload[kind]),
             "cwd": payload["cwd"],
             "env": {
                 **dict(zip(env, self._filled(env.values()), strict=True)),
-                "TASKORCH_TASK": context.task_id,
-                "TASKORCH_FENCE": fence,
+                **of_attempt(context.task_id, context.fence),
             },
             "log": str(self.log.resolve()),
             "results": str(self.results and self.results.resolve()),

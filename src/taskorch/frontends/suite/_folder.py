@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from taskorch.frontends._staged import Staged
+from taskorch._staged import Staged
 
 
 @attrs.frozen

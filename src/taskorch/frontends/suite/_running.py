@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._staged import Staged
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -27,7 +28,6 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
 )
-from taskorch.frontends._staged import Staged
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent, name_of
 from taskorch.frontends.suite._folder import RunFolder
@@ -80,6 +80,7 @@ def run(
     failed: bool = False,
     fresh: bool = False,
     tell: Callable[[Ended], object] = lambda _: None,
+    begun: Callable[[TaskOrchestrator, Suite], object] = lambda _orch, _suite: None,
     **options: Any,
 ) -> SuiteReport:
     """
@@ -93,6 +94,8 @@ def run(
             waited for that, and nothing else.
         fresh: Whether to begin anew, whatever is there.
         tell: Is called with each task that has ended.
+        begun: Is called, before anything begins, with the orchestrator that has started
+            for it, and the suite with its shards.
         options: More keyword arguments of `TaskOrchestrator`.
 
     Raises:
@@ -100,6 +103,7 @@ def run(
         InvalidTaskError: There is no run of which something could have failed, or the
             run that was interrupted is one of another suite.
         JournalTakenError: It is running already.
+        NotRunningError: The orchestrator was stopped: the next run goes on from there.
         ImportError: jsonschema is not installed.
     """
     check_complete(suite)
@@ -124,6 +128,7 @@ def run(
     )
     try:
         with orchestrator:
+            begun(orchestrator, suite)
             return _run(orchestrator, suite, place, tell)
     finally:
         for one in agents:

@@ -15,27 +15,24 @@ the latest one is refused: that is the fence.
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
-from taskorch.frontends._staged import Staged
+from taskorch._staged import Staged
 from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._ledger import Entry, Ledger
 from taskorch.frontends.workspace._status import Status, read_status
 
 #: The variable by which a program is found that has outlived its runner.
 TASK_VARIABLE: Final = "TASK_ID"
-#: Of the file of a claim, which has a fence and the name of a runner.
-_CLAIM_BYTES: Final = 80
 
 
 class FencedOffError(Exception):
@@ -84,6 +81,7 @@ class Claims:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._own = layout.own
+        self._ledger = Ledger(layout.own / "claims.jsonl")
         self.runner: str = ""
         self._file = -1
         # What all runners lock; opened when it is needed first.
@@ -93,15 +91,19 @@ class Claims:
 
     def open(self) -> None:
         """Become one of the runners."""
-        for name in ("runners", "claims"):
-            (self._own / name).mkdir(parents=True, exist_ok=True)
+        (self._own / "runners").mkdir(parents=True, exist_ok=True)
         self.runner = f"{os.getpid()}-{os.urandom(4).hex()}"
         path = self._lock_of(self.runner)
         with self._shared():
+            is_alone = True
             for other in (self._own / "runners").iterdir():
-                # What a dead one has left.
-                if not _is_locked(other):
+                if _is_locked(other):
+                    is_alone = False
+                else:
+                    # What a dead one has left.
                     other.unlink(missing_ok=True)
+            if is_alone:
+                self._ledger.shorten()
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             # Whoever looks whether it is locked has it for an instant.
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -117,6 +119,7 @@ class Claims:
             # The file goes when the next one comes: its lock may still be held.
             os.close(self._file)
             self._file = -1
+        self._ledger.close()
         with self._mutex:
             if self._shared_file >= 0:
                 os.close(self._shared_file)
@@ -147,16 +150,16 @@ class Claims:
             status = self.status(task_id)
             if status is not None and status.has_ended:
                 return status
-            known = self._read(task_id)
-            runner = known.get("runner")
+            known = self._ledger.entry(task_id)
+            runner = known.runner
             if runner and runner != self.runner and self.is_alive(runner):
                 return Held(runner)
             if status is not None and status.status == "running":
                 pid = self._process_of(task_id, ours=runner is not None)
                 if pid is not None:
                     return Held(None, pid, is_ours=runner is not None)
-            fence = _count(known.get("fence")) + 1
-            self._write(task_id, {"fence": fence, "runner": self.runner})
+            fence = known.fence + 1
+            self._ledger.add(task_id, Entry(fence, self.runner))
             self._put(started)
             return Claim(task_id, fence)
 
@@ -164,7 +167,7 @@ class Claims:
         """Whether a task is most likely held as it was: a quick look, and no lock."""
         if held.runner is None or not self.is_alive(held.runner):
             return False
-        return self._read(task_id).get("runner") == held.runner
+        return self._ledger.entry(task_id).runner == held.runner
 
     def finish(self, claim: Claim, status: Status) -> None:
         """
@@ -179,7 +182,7 @@ class Claims:
             with self._shared():
                 self._check(claim)
                 staged.commit()
-                self._write(claim.task_id, {"fence": claim.fence})
+                self._ledger.add(claim.task_id, Entry(claim.fence))
         except BaseException:
             staged.discard()
             raise
@@ -193,8 +196,8 @@ class Claims:
         """
         with self._shared():
             self._check(claim)
-            self._layout.status(claim.task_id).unlink(missing_ok=True)
-            self._write(claim.task_id, {"fence": claim.fence})
+            _remove(self._layout.status(claim.task_id))
+            self._ledger.add(claim.task_id, Entry(claim.fence))
 
     def block(self, task_id: str, by: str) -> None:
         """Say that a task is blocked, unless somebody has it or has ended it."""
@@ -213,11 +216,11 @@ class Claims:
                 status = self.status(task_id)
             except ValueError:
                 # What cannot be believed is in nobody's way.
-                path.unlink(missing_ok=True)
+                _remove(path)
                 return True
             if status is None or status.status not in states:
                 return False
-            path.unlink(missing_ok=True)
+            _remove(path)
             return True
 
     def status(self, task_id: str) -> Status | None:
@@ -231,7 +234,7 @@ class Claims:
 
     def holder(self, task_id: str) -> str | None:
         """The living runner that has claimed a task, or None."""
-        runner = self._read(task_id).get("runner")
+        runner = self._ledger.entry(task_id).runner
         return runner if runner and self.is_alive(runner) else None
 
     def is_alive(self, runner: str) -> bool:
@@ -258,36 +261,11 @@ class Claims:
     def _lock_of(self, runner: str) -> Path:
         return self._own / "runners" / f"{runner}.lock"
 
-    def _read(self, task_id: str) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            said = json.loads(self._layout.claim(task_id).read_bytes())
-            if isinstance(said, dict):
-                return said
-        return {}
-
-    def _write(self, task_id: str, said: dict[str, Any]) -> None:
-        # In one piece, and always as long: whoever is killed has written all or none.
-        text = (json.dumps(said).ljust(_CLAIM_BYTES) + "\n").encode()
-        path = self._layout.claim(task_id)
-        flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
-        try:
-            file = os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, flags, 0o644)
-        try:
-            if os.pwrite(file, text, 0) < len(text):
-                # A part of a claim is none, and another could have the task as well.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.ftruncate(file, len(text))
-        finally:
-            os.close(file)
-
     def _put(self, status: Status) -> None:
         Staged(self._layout.status(status.task_id), status.to_json()).commit()
 
     def _check(self, claim: Claim) -> None:
-        if self._read(claim.task_id) != {"fence": claim.fence, "runner": self.runner}:
+        if self._ledger.entry(claim.task_id) != Entry(claim.fence, self.runner):
             msg = f"task {claim.task_id} was claimed by another runner meanwhile"
             raise FencedOffError(msg)
 
@@ -313,6 +291,10 @@ class Claims:
             return None
         # The number may belong to another process by now.
         return pid if f"{TASK_VARIABLE}={task_id}".encode() in variables else None
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
 
 
 def _is_process(pid: int) -> bool:
@@ -345,7 +327,3 @@ def _is_locked(path: Path) -> bool:
     finally:
         os.close(file)
     return False
-
-
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0

@@ -12,11 +12,15 @@ from taskorch.frontends.workspace._task_file import TaskFile
 
 def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
     """What a task needs and is not there: each path, and why it does not count."""
+    if not task.inputs:
+        return []
     return missing_files(layout, layout.folder("outputs"), task.inputs)
 
 
 def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
     """What a task should have made, likewise; what its gate asks for included."""
+    if not task.outputs and not task.gate:
+        return []
     return [
         *missing_files(layout, layout.outputs(task.task_id), task.outputs),
         *missing_files(layout, layout.root, task.gate),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -37,9 +35,9 @@ class Layout:
         """One of `KINDS`."""
         return Path(f"{self.root}/{self.workspace}/{kind}")
 
-    def status(self, task_id: str) -> Path:
-        """The status file of a task."""
-        return self.folder(f"status/{task_id}.json")
+    def status(self, task_id: str) -> str:
+        """The status file of a task: a text, as it is asked for often."""
+        return f"{self.root}/{self.workspace}/status/{task_id}.json"
 
     def outputs(self, task_id: str) -> Path:
         """The folder for what a task makes."""
@@ -53,22 +51,30 @@ class Layout:
         """The file with the process id of a task's program, while it runs."""
         return self.folder(f"pids/{task_id}.pid")
 
-    def claim(self, task_id: str) -> Path:
-        """The file that says which runner has a task."""
-        return self.folder(f".taskorch/claims/{task_id}.json")
-
     @property
     def own(self) -> Path:
         """What runners tell each other; nobody else's concern."""
         return self.folder(".taskorch")
 
-    def shown(self, path: Path) -> str:
+    def shown(self, path: str | os.PathLike[str]) -> str:
         """*path* as seen from `root`."""
-        with suppress(ValueError):
-            return str(path.relative_to(self.root))
-        return str(path)
+        return os.fspath(path).removeprefix(f"{str(self.root).rstrip('/')}/")
 
 
-def to_json(value: Mapping[str, Any]) -> str:
-    """*value* as people read it."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def read_start(path: str | os.PathLike[str], most: int) -> bytes:
+    """
+    The first *most* bytes of a file; all, if it has fewer.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    # What is no plain file, such as a pipe without a writer, must not hold us up.
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        data = chunk = os.read(file, most)
+        while chunk and len(data) < most:
+            chunk = os.read(file, most - len(data))
+            data += chunk
+        return data
+    finally:
+        os.close(file)

@@ -149,6 +149,8 @@ class Scanner:
             except OSError as error:
                 shown = f"{tasks}/{prefix}".rstrip("/")
                 what = f"this folder cannot be read: {error.strerror or error}"
+                if isinstance(error, FileNotFoundError) and not prefix:
+                    what = "there is no such folder: taskorch workspace init makes it"
                 problems.append(Problem(shown, 1, 1, what))
                 continue
             for entry in entries:
@@ -247,7 +249,8 @@ class Scanner:
             wrong.append(("resources", what))
         agents = {config.agent.name: config.agent, **config.agents}
         if task.agent is not None and task.agent not in agents:
-            what = f"there is no agent {task.agent!r}: there are {', '.join(agents)}"
+            known = ", ".join(map(repr, agents))
+            what = f"there is no agent {task.agent!r}, only {known}"
             wrong.append(("agent", what))
         else:
             named = agents.values() if task.agent is None else [agents[task.agent]]

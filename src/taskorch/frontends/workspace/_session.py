@@ -9,7 +9,9 @@ and looked at again.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -31,8 +33,11 @@ from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, tas
 from taskorch.frontends.workspace._work import Failed, Tell, Worker, unkept
 from taskorch.model import Task
 
-#: Seconds between two looks at the files.
+#: Seconds between two looks at the files, at least and at most …
 _LOOK: Final = 0.5
+_LONGEST_LOOK: Final = 2.0
+#: … and how many times as long as one takes: ten thousand files take a tenth of one.
+_REST: Final = 20
 
 
 class GateShutError(Failed):
@@ -128,8 +133,12 @@ class Session:
     def run(self) -> None:
         """Go on until nothing can proceed, and nothing new has come."""
         idle = False
-        while self.look() or not idle:
-            idle = self.orchestrator.wait(_LOOK)
+        while True:
+            began = time.monotonic()
+            if not self.look() and idle:
+                return
+            pause = _REST * (time.monotonic() - began)
+            idle = self.orchestrator.wait(min(max(pause, _LOOK), _LONGEST_LOOK))
 
     def look(self) -> bool:
         """
@@ -140,6 +149,7 @@ class Session:
         """
         with self._lock:
             self.plan = self._scanner.scan()
+            self._completed = set(filter(self._has_status, self._completed))
             again = [task_id for task_id in self._handles if self._is_again(task_id)]
             for task_id in again:
                 self._handles[task_id] = self._once_more(self._handles[task_id])
@@ -168,11 +178,11 @@ class Session:
         return opened
 
     def _is_again(self, task_id: str) -> bool:
-        """Whether a task that has failed here is to be looked at again."""
+        """Whether a task that has ended here is to be looked at again."""
         if task_id in self._completed or not self._handles[task_id].done():
             return False
         error = self._handles[task_id].exception()
-        if error is None:
+        if error is None and self._has_status(task_id):
             # Nor need it be asked at every look how it has ended.
             self._completed.add(task_id)
             return False
@@ -188,6 +198,10 @@ class Session:
             return self.claims.holder(task_id) != self.claims.runner
         is_failed = status is not None and status.status == "failed"
         return not is_failed and task_id in self.plan.tasks
+
+    def _has_status(self, task_id: str) -> bool:
+        """Whether a task that has ended has its file: to retry it removes that."""
+        return os.path.exists(self._layout.status(task_id))  # noqa: PTH110 - it is a text
 
     def launch(self, task_id: str) -> TaskHandle[Any]:
         """Hand one task over, and nothing else."""

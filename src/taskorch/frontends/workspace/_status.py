@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
-from taskorch.frontends.workspace._layout import to_json
+from taskorch.frontends.workspace._layout import read_start
 from taskorch.model._show import show
 from taskorch.workflows._words import stamp
 
@@ -18,6 +18,7 @@ State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
 _STATES: Final = get_args(State)
 #: Bytes: whatever is larger is no status.
 _MAX_BYTES: Final = 1 << 16
+_as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StatusRefusedError(ValueError):
@@ -60,15 +61,20 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         """What is written."""
-        said = attrs.asdict(self)
-        return {name: value for name, value in said.items() if value is not None}
+        said = ((name, getattr(self, name)) for name in _NAMES)
+        return {name: value for name, value in said if value is not None}
 
     def to_json(self) -> str:
-        """The file."""
-        return to_json(self.to_dict())
+        """The file, as people read it."""
+        said = self.to_dict().items()
+        lines = ",\n".join(f'  "{name}": {_as_json(value)}' for name, value in said)
+        return f"{{\n{lines}\n}}\n"
 
 
-def read_status(path: Path, task_id: str) -> Status | None:
+_NAMES: Final = tuple(attrs.fields_dict(Status))
+
+
+def read_status(path: str | os.PathLike[str], task_id: str) -> Status | None:
     """
     What the status file at *path* says; None if there is none.
 
@@ -76,8 +82,7 @@ def read_status(path: Path, task_id: str) -> Status | None:
         StatusRefusedError: It is there, and cannot be believed.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = read_start(path, _MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.workspace._fields import Fields, Place
+from taskorch.frontends.workspace._layout import read_start
 from taskorch.frontends.workspace._problems import Problem
 
 #: Bytes in which the head must end.
@@ -106,8 +107,7 @@ def body_of(file: Path) -> str:
         OSError: It cannot be read.
         ValueError: It is no UTF-8, or has more than 16 MiB.
     """
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_FILE + 1)
+    data = read_start(file, _MAX_FILE + 1)
     if len(data) > _MAX_FILE:
         msg = f"{file} has more than {_MAX_FILE:,} bytes"
         raise ValueError(msg)
@@ -124,8 +124,7 @@ def _head(file: Path, shown: str, problems: list[Problem]) -> Fields | None:
         problems.append(Problem(shown, line, 1, text))
 
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_HEAD + 1)
+        data = read_start(file, MAX_HEAD + 1)
     except OSError as error:
         note(f"this file cannot be read: {error.strerror or error}")
         return None

@@ -173,9 +173,8 @@ class Worker:
             lines = [f"ERROR: Missing input: {path}" for path in missing]
             return _Outcome("Missing inputs", lines=lines)
         self._tell("launch", f"Launching task: {task.task_id}")
-        outputs = self._layout.outputs(task.task_id)
         try:
-            outputs.mkdir(parents=True, exist_ok=True)
+            self._layout.outputs(task.task_id).mkdir(parents=True, exist_ok=True)
             program = self._program(task, agent, claim)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
@@ -204,7 +203,7 @@ class Worker:
 
     def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
         layout = self._layout
-        outputs = layout.shown(layout.outputs(task.task_id))
+        outputs = f"{layout.workspace}/outputs/{task.task_id}"
         names = {
             "task_file": task.path,
             "task_id": task.task_id,

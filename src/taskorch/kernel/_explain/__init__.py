@@ -11,3 +11,4 @@ from taskorch.kernel._explain._holders import holders_of as holders_of
 from taskorch.kernel._explain._start import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain._stuck import Search as Search
 from taskorch.kernel._explain._stuck import Waits as Waits
+from taskorch.kernel._explain._turns import passed_over as passed_over

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand
 from taskorch.kernel._explain._parents import how, wait_of
@@ -56,17 +57,24 @@ def estimate(
             why = "what is held by hand is released when its owner likes"
         if blocker.kind in ("agent", "resource") and not blocker.holders:
             why = blocker.detail.rstrip(".")
+        if blocker.kind == "reservation" and blocker.until is None:
+            why = f"nobody knows when {blocker.name} starts, which comes first"
         if why is not None:
             return Estimate(None, why)
     short = {blocker.kind for blocker in blockers}
     if any(blocker.resource for blocker in blockers):
         short.add("resource")
+    kept = reservation(kernel, now)
+    if kept is not None and kept.row is row and kept.start_ns is not None:
+        seconds = max(0.0, (kept.start_ns - now) / NS)
+        return Estimate(seconds, "what holds what is reserved for it ends as expected")
     guess = _Guess(kernel, now)
     try:
         seconds = guess.start(row, short)
     except _UnknownError as unknown:
         return Estimate(None, str(unknown))
-    return Estimate(seconds, guess.basis())
+    firsts = [b.until or 0.0 for b in blockers if b.kind == "reservation"]
+    return Estimate(max([seconds, *firsts]), guess.basis())
 
 
 class _Guess:
@@ -99,7 +107,13 @@ class _Guess:
             self._ends[other] = self._end(other)
         seconds = self._ready(row)
         if short & {"slot", "agent", "resource"} or row.state is _S.QUEUED:
-            seconds = max(seconds, self._queue(row, short))
+            seconds = max(seconds, self._queue(row, short - {"rate"}))
+        for rate in row.bucket.rates:
+            before = ahead(row.bucket, row) if row.state is _S.QUEUED else 0
+            wait = rate.wait(self._now, 1 + (before or 0)) / NS
+            if wait > seconds:
+                seconds = wait
+                self._notes.append(f"{rate.per_second / 1e6:g} may start in a second")
         return seconds
 
     def _above(self, row: TaskRow) -> list[TaskRow]:

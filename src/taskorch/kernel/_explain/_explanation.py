@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from taskorch.kernel import _soft
 from taskorch.kernel._application import GONE
+from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_missing
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
@@ -18,7 +20,15 @@ from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
 from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._rows import Awaited, RowExtra, Share, TaskRow
+from taskorch.kernel._quotas import meaning_of
+from taskorch.kernel._rows import (
+    Awaited,
+    PoolRow,
+    Reservation,
+    RowExtra,
+    Share,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
@@ -119,6 +129,12 @@ def explain(
 
 def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
     """What puts *row*, a queued task, behind others, if more than their age does."""
+    kept = reservation(kernel, now)
+    if kept is not None and kept.row is row:
+        return _kept(kept, now)
+    above = _soft.exceeded(kernel, row.bucket)
+    if above is not None:
+        return _above(*above)
     share = row.bucket.share
     if share is not None and (before := _owners_before(kernel, share, now)):
         return (
@@ -126,6 +142,30 @@ def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
             f"than {some(list(map(_named, before)))}, whose tasks come first"
         )
     return "" if position == 1 else _batch_order(kernel, row)
+
+
+def _above(pool: PoolRow, units: int) -> str:
+    """Why tasks come last that a start would put above the soft quota of *pool*."""
+    kind, who, what = meaning_of(pool)
+    limit, used = (pool.total - pool.beyond) / 1e6, pool.used / 1e6
+    return (
+        f"The soft quota of {kind} {who!r} is {limit:g} {what} at once: {used:g} is in "
+        f"use, and it needs {units / 1e6:g}. So it starts when nothing that stays "
+        "within its quotas can use what is free"
+    )
+
+
+def _kept(kept: Reservation, now: int) -> str:
+    """What is reserved for a task, and from when on."""
+    when = "when it is free, and nobody knows when that is"
+    if kept.start_ns is not None and kept.agent is not None:
+        left = (kept.start_ns - now) / NS
+        when = f"in about {in_words(left)}" if left > 0 else "now, and others are late"
+        when = f"on {kept.agent.name} {when}"
+    return (
+        f"It is the first that cannot start: what it needs is reserved for it, {when}; "
+        "others pass it only if that does not put it off"
+    )
 
 
 def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:

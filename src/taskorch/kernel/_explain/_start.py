@@ -7,17 +7,35 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-import attrs
-
-from taskorch.kernel import _books
+from taskorch._frozen import frozen
+from taskorch.kernel import _backfill, _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
-from taskorch.kernel._quotas import limits_of
-from taskorch.kernel._rows import QUOTA, AgentRow, PoolRow, TaskRow
+from taskorch.kernel._quotas import limits_of, meaning_of
+from taskorch.kernel._rows import (
+    QUOTA,
+    TOKEN,
+    AgentRow,
+    PoolRow,
+    Reservation,
+    TaskRow,
+    of_quotas,
+    without_quotas,
+)
 from taskorch.kernel._state import KernelState
-from taskorch.model import TASKS, Blocker, Remedy, Resources, TaskState, Units
-from taskorch.model._explanation import some
+from taskorch.model import (
+    BURST,
+    STARTS,
+    TASKS,
+    Blocker,
+    Remedy,
+    Resources,
+    TaskState,
+    Units,
+)
+from taskorch.model._explanation import in_words, some
+from taskorch.model._limits import NS
 
 #: Agents without room that are named: any one of them is enough.
 _MOST_AGENTS: Final = 5
@@ -30,7 +48,7 @@ NOT_STARTED: Final = Blocker(
 )
 
 
-@attrs.frozen
+@frozen
 class _Short:
     """Something that is short, or too small."""
 
@@ -72,6 +90,8 @@ class Start:
         self._ahead = Counter(map(agent_of, self._returning))
         #: Agents without room that are not among the blockers.
         self.more_agents = 0
+        #: Those on which it would put off a task that comes first.
+        self._behind: dict[AgentRow, None] = {}
 
     def blockers(self) -> list[Blocker]:
         """
@@ -85,6 +105,10 @@ class Start:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, self._row, self._now)
         agents = bucket.agents or bucket.matching
+        # Before the allocator is asked what it would say if more were free.
+        kept = _backfill.reservation(kernel, self._now)
+        if kept is not None:
+            self._behind = self._in_its_way(agents)
         # The shortages of pools that are the same for every agent.
         shared = [
             one
@@ -98,9 +122,12 @@ class Start:
         if len(set(slots)) == 1:
             found += [self._slot(missing) for missing in slots[:1] if missing]
             slots = [0] * len(agents)
-        found += self._veto()
+        found += self._veto() + self._rates()
         if not agents:
             found.append(self._nobody())
+        if kept is not None and agents and len(self._behind) == len(agents):
+            self._behind = {}
+            found.append(self._reserved(kept))
         found += self._on_any(agents, slots)
         return found + [one.blocker() for one in shared]
 
@@ -153,6 +180,9 @@ class Start:
         free = agent.limit - agent.running - self._ahead[agent]
         if free < 1:
             found.append(_Short(partial(self._busy, agent, 1 - free)))
+        kept = kernel.reserved
+        if kept is not None and agent in self._behind:
+            found.append(_Short(partial(self._reserved, kept, agent.name)))
         need = _books.wanted(bucket, agent)
         for name, units in need:
             if name in agent.capacity:
@@ -162,9 +192,9 @@ class Start:
                 found += self._resource(name, units, 0, 0, agent)
         if not bucket.spec.resources:
             # How many run does not depend on the agent.
-            own = [p for p in _books.of_quotas(need) if not p[0].endswith(f":{TASKS}")]
+            own = [p for p in of_quotas(need) if not p[0].endswith(f":{TASKS}")]
             found += self._quotas(own, agent)
-        need = _books.without_quotas(need)
+        need = without_quotas(need)
         pools = self._pools(need, agent)
         if not kernel.rigid:
             # The allocator may grant less than is asked, so only its answer counts.
@@ -192,7 +222,7 @@ class Start:
         """The quotas that the task would exceed on any agent."""
         bucket = self._bucket
         need = _books.charged(bucket.bounds, bucket.need)
-        return self._quotas(_books.of_quotas(need))
+        return self._quotas(of_quotas(need))
 
     def _quotas(
         self, need: Iterable[tuple[str, int]], agent: AgentRow | None = None
@@ -208,10 +238,30 @@ class Start:
                 found.append(_Short(blocker, hopeless=hopeless))
         return found
 
+    def _rates(self) -> list[Blocker]:
+        """The rates that have no token for it yet."""
+        found = []
+        for rate in self._bucket.rates:
+            ns = rate.wait(self._now)
+            if ns:
+                kind, _, who = rate.name.partition("=")
+                burst = rate.total // TOKEN
+                more = f" ({burst:,} at one moment)" if burst > 1 else ""
+                left = in_words(ns / NS)
+                detail = (
+                    f"The quota of {kind} {who!r} lets {rate.per_second / 1e6:g} start "
+                    f"in a second{more}: the next may in {left}."
+                )
+                remedy = Remedy("wait", f"Wait for {left}.", seconds=ns / NS)
+                blocker = Blocker(
+                    "rate", detail, rate.name, until=ns / NS, remedies=(remedy,)
+                )
+                found.append(blocker)
+        return found
+
     def _quota(self, pool: PoolRow, units: int, agent: str) -> Blocker:
         """The quota of *pool* leaves less than *units*."""
-        subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
-        kind, _, who = subject.partition("=")
+        kind, who, what = meaning_of(pool)
         total, used, need = pool.total / 1e6, pool.used / 1e6, units / 1e6
         detail = (
             f"The quota of {kind} {who!r} is {total:g} {what} at once: {used:g} is in "
@@ -235,6 +285,42 @@ class Start:
             remedies=(*ends, remedy),
         )
 
+    def _in_its_way(self, agents: Iterable[AgentRow]) -> dict[AgentRow, None]:
+        """Those of *agents* on which it would put off the task with a reservation."""
+        kernel, row, now = self._kernel, self._row, self._now
+        return {
+            agent: None
+            for agent in agents
+            if not _backfill.may_pass(
+                kernel, row, agent, _books.wanted(self._bucket, agent), now
+            )
+        }
+
+    def _reserved(self, kept: Reservation, agent: str = "") -> Blocker:
+        """It would put off the first task that cannot start."""
+        first = kept.row.id
+        left = None if kept.start_ns is None else (kept.start_ns - self._now) / NS
+        length = _backfill.length_of(self._kernel, self._row)
+        takes = "nobody knows how long this one takes"
+        if length is not None:
+            takes = f"this one takes about {in_words(length / NS)}"
+        if left is None:
+            when = "and nobody knows how long some of what holds it takes"
+        elif left <= 0:
+            when = "as soon as what holds it ends, which is due"
+        else:
+            when = f"in about {in_words(left)}; and {takes}"
+        detail = (
+            f"{first} comes first: what it needs is reserved for it, {when}. This one "
+            "passes it only if that does not put it off."
+        )
+        words = f"It is enough that {first} starts, or ends."
+        remedies = (Remedy("complete", words, (first,)),)
+        until = None if left is None else max(0.0, left)
+        return Blocker(
+            "reservation", detail, first, until=until, agent=agent, remedies=remedies
+        )
+
     def _refusal(self, agent: AgentRow, need: Units, *, others: bool) -> list[_Short]:
         """
         Why the allocator grants nothing on *agent*, if it does not.
@@ -256,6 +342,9 @@ class Start:
         if refusal is None:
             # If it has changed its mind, it is asked when something changes.
             known = "" if others or self._row is not bucket.head() else bucket.refusal
+            if known == _backfill.BEHIND:
+                # That is looked at by itself.
+                known = ""
             if known and not any(place.has_room() for place in bucket.parked or ()):
                 return [_Short(partial(_put_off, agent, known))]
             return []
@@ -389,7 +478,7 @@ class Start:
             if own and agent is not None:
                 place = f"on agent {where}"
                 remedy = self._add_agent(
-                    _books.without_quotas(_books.wanted(self._bucket, agent))
+                    without_quotas(_books.wanted(self._bucket, agent))
                 )
             most = total / 1e6
             detail = (
@@ -466,13 +555,15 @@ class Start:
 def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float) -> str:
     """The quota of *whose* as one writes it, with *more* of *what*."""
     limits = {n: units / 1e6 for n, units in limits_of(kernel, whose)} | {what: more}
-    most = limits.pop(TASKS, None)
+    most, rate, burst = (limits.pop(name, None) for name in (TASKS, STARTS, BURST))
     parts = [f"{whose[0]}={whose[1]!r}"]
     if limits:
         amounts = ", ".join(f"{name!r}: {much:g}" for name, much in limits.items())
         parts.append(f"resources={{{amounts}}}")
     if most is not None:
         parts.append(f"max_parallel={most:g}")
+    if rate is not None:
+        parts.append(f"{STARTS}={rate:g}, {BURST}={burst:.0f}")
     return f"Quota({', '.join(parts)})"
 
 

@@ -8,8 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
-import attrs
-
+from taskorch._frozen import frozen
 from taskorch.kernel import _books
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_missing
@@ -24,7 +23,7 @@ from taskorch.kernel._explain._holders import (
 )
 from taskorch.kernel._explain._parents import reruns, wait_of
 from taskorch.kernel._explain._start import Start
-from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
@@ -40,7 +39,7 @@ Waits: TypeAlias = Sequence[Sequence[TaskRow]]
 _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class _Cause:
     """Why some tasks are stuck, which are one group."""
 
@@ -232,7 +231,7 @@ class Search:
         """Whether every task of *bucket* is more than its quota allows at all."""
         pools = self._kernel.pools
         return bool(bucket.bounds) and all(
-            any(units > pools[name].total for name, units in _books.of_quotas(need))
+            any(units > pools[name].total for name, units in of_quotas(need))
             for need in (_books.wanted(bucket, agent) for agent in bucket.agents)
         )
 

@@ -243,6 +243,7 @@ class _Lengths:
             msg += ", and durations= does not name it"
             msg += f" (did you mean {near[0]!r}?)" if near else ""
         hint = f"durations={{{missing[0]!r}: seconds}}, or a number for all"
+        hint += f"; of the command line, --duration {missing[0]}=90s, or 90s for all"
         return InvalidTaskError(msg, hint=hint)
 
 

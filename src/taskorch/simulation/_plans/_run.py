@@ -30,7 +30,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting
-from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._deciders import Parts, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, Plan
@@ -82,12 +82,25 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
         return run.go()
 
 
+class _Deciders(PolicyDeciders):
+    """As in the runtime; how long tasks take is known from what is simulated."""
+
+    def __init__(self, parts: Parts, plan: Plan, chance: Chance) -> None:
+        super().__init__(parts, lambda row: plan.task(row.cargo))
+        self._expected = chance.expected
+
+    def expected(self, row: TaskRow) -> int | None:
+        """See `Deciders.expected`."""
+        place: int = row.cargo
+        return self._expected[place]
+
+
 class _Run:
     def __init__(self, means: Means, plan: Plan, chance: Chance) -> None:
         self.plan = plan
         self.chance = chance
         self.begins = means.begins_ns
-        deciders = PolicyDeciders(means.fresh_parts(), lambda row: plan.task(row.cargo))
+        deciders = _Deciders(means.fresh_parts(), plan, chance)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
         self.kernel = Kernel(config, deciders, random, means.pools)

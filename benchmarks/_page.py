@@ -1,0 +1,27 @@
+"""The table of one run, in a page of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+BEGIN = "<!-- measured: make bench PAGE=FILE writes what is below -->"
+END = "<!-- measured, to here -->"
+
+
+def write_page(page: Path, table: Sequence[str], day: date) -> None:
+    """
+    Put the lines of a table into the page, in place of those that are there.
+
+    Raises:
+        ValueError: The page does not say where.
+    """
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r}")
+    lines = "\n".join(table)
+    measured = f"Measured on {day.isoformat()}, in one run:\n\n```text\n{lines}\n```"
+    page.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,453 @@
+"""
+The settings of an orchestrator, from a file and from the environment.
+
+A setting is an argument of `TaskOrchestrator` that is a plain value. It comes from the
+variable `TASKORCH_NAME`, or else from the profile that was chosen, or else from the
+rest of the file. Each is checked where it stands, so that an error can say where that
+is. No error shows a text that it refuses: somebody may have put a secret there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Resources
+from taskorch.model._limits import MAX_AMOUNT, MAX_SECONDS
+from taskorch.model._program import OUR_VARIABLES
+
+__all__ = (
+    "SETTINGS",
+    "TOKEN_VARIABLE",
+    "Configuration",
+    "Setting",
+    "read_configuration",
+)
+
+_FILE: Final = "taskorch.toml"
+_PROJECT: Final = "pyproject.toml"
+#: Where the settings are in that.
+_TABLE: Final = ("tool", "taskorch")
+_PREFIX: Final = "TASKORCH_"
+#: Which file, and which of its profiles.
+_CONFIG: Final = "TASKORCH_CONFIG"
+_PROFILE: Final = "TASKORCH_PROFILE"
+#: The token of a service: an argument would be seen by every user of the machine.
+TOKEN_VARIABLE: Final = "TASKORCH_TOKEN"  # noqa: S105 - the name of a variable
+#: What is no setting: what a program of ours is told, which may read settings of its
+#: own, and what is for the service.
+_OTHERS: Final = (TOKEN_VARIABLE, *OUR_VARIABLES)
+#: What Kubernetes sets in every container, if there is a service with our name.
+_OF_A_SERVICE: Final = re.compile(
+    r"TASKORCH_(\w+_)?(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)"
+)
+_PROFILES: Final = "profiles"
+#: One of these is where a statement ends that has several lines.
+_CLOSING: Final = ("]", "}", '"""', "'''")
+#: What stands for None, which TOML has not.
+_NONE: Final = "none"
+_FLAGS: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+@attrs.frozen
+class _Kind:
+    """What a setting may be."""
+
+    needs: str
+    #: As it is written in a file.
+    example: str
+    fits: Callable[[Any], bool]
+    #: What the text of a variable means.
+    read: Callable[[str], object]
+    may_be_none: bool = False
+
+
+def _value(text: str) -> object:
+    """*text* as a value of TOML, or else itself."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if len(found) == 1 else text
+
+
+def _table(text: str) -> object:
+    """`cpu=4,memory_mb=2048` as a table."""
+    return _value(text if text.startswith("{") else f"{{{text}}}")
+
+
+def _flag(text: str) -> object:
+    return _FLAGS.get(text.lower(), text)
+
+
+def _count(least: int, *, none: bool = False) -> _Kind:
+    return _Kind(
+        f"a whole number of {least} or more",
+        "10",
+        lambda value: type(value) is int and value >= least,
+        _value,
+        none,
+    )
+
+
+def _seconds(*, zero: bool = True, none: bool = False) -> _Kind:
+    def fits(value: Any) -> bool:
+        return (
+            type(value) in (int, float)
+            and 0 <= value <= MAX_SECONDS
+            and (zero or value > 0)
+        )
+
+    least = "0 or more" if zero else "more than 0"
+    return _Kind(f"a number of seconds, {least}", "30", fits, _value, none)
+
+
+def _word(*words: str) -> _Kind:
+    said = [f'"{word}"' for word in words]
+    return _Kind(" or ".join(said), said[0], lambda value: value in words, str)
+
+
+def _are_amounts(value: Any) -> bool:
+    if not isinstance(value, dict) or any(
+        type(amount) not in (int, float) for amount in value.values()
+    ):
+        return False
+    try:
+        Resources.of(value)
+    except InvalidTaskError:
+        return False
+    return True
+
+
+def _are_workers(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and list(value) == ["process"]
+        and type(value["process"]) is int
+        and value["process"] >= 1
+    )
+
+
+#: By their names, which are those of the arguments.
+SETTINGS: Final[Mapping[str, _Kind]] = {
+    "journal": _Kind(
+        "the path of a file",
+        '"runs.db"',
+        lambda value: isinstance(value, str) and value != "" and "\0" not in value,
+        str,
+        may_be_none=True,
+    ),
+    "durability": _word("power", "process"),
+    "concurrency": _count(1),
+    "resources": _Kind(
+        "a table of names and amounts, each 0 or more",
+        "{ cpu = 4, memory_mb = 2048 }",
+        _are_amounts,
+        _table,
+        may_be_none=True,
+    ),
+    "executors": _Kind(
+        "a table that says how many worker processes there are at the most",
+        "{ process = 4 }",
+        _are_workers,
+        _table,
+    ),
+    "keep_finished": _count(0),
+    "max_queued": _count(0, none=True),
+    "unknown_capability": _word("refuse", "wait"),
+    "stop_timeout": _seconds(none=True),
+    "grace": _seconds(),
+    "rerun_failed": _Kind(
+        "true or false", "true", lambda value: isinstance(value, bool), _flag
+    ),
+    "seed": _Kind(
+        "a whole number",
+        "1",
+        lambda value: type(value) is int,
+        _value,
+        may_be_none=True,
+    ),
+    "monitor_interval": _seconds(zero=False),
+}
+
+
+@attrs.frozen
+class Setting:
+    """
+    What one argument is to be.
+
+    Attributes:
+        name: The argument.
+        value: What it is.
+        source: Where that stands: `taskorch.toml:3`, or a variable.
+    """
+
+    name: str
+    value: Any
+    source: str
+
+
+@attrs.frozen
+class Configuration:
+    """
+    The settings that hold.
+
+    Attributes:
+        file: Where the file is; None: there is none.
+        profile: Which profile was chosen.
+        settings: Those that are set, by their names.
+    """
+
+    file: Path | None
+    profile: str | None
+    settings: Mapping[str, Setting]
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of an orchestrator: those that are *given* come first."""
+        found = {name: setting.value for name, setting in self.settings.items()}
+        found |= given
+        if found.get("journal") is None and "durability" not in given:
+            # It says how a file is written, and there is none.
+            found.pop("durability", None)
+        return found
+
+
+def read_configuration(
+    path: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Configuration:
+    """
+    Read the settings that hold here.
+
+    Args:
+        path: The file; None is what `TASKORCH_CONFIG` names, or else the nearest
+            `taskorch.toml`, or `pyproject.toml` with a table `tool.taskorch`, in the
+            working directory or above it.
+        profile: Which table of `profiles` lies over the file; None is what
+            `TASKORCH_PROFILE` names.
+        environ: The variables; None are those of the process.
+
+    Raises:
+        InvalidTaskError: There is no such setting or profile, or a value is not what is
+            needed. It says where.
+        OSError: The file cannot be read.
+    """
+    # An empty variable is one that was not set.
+    variables = {
+        name: text
+        for name, text in (os.environ if environ is None else environ).items()
+        if name.startswith(_PREFIX) and text
+    }
+    path = path or variables.get(_CONFIG)
+    file = _nearest(Path.cwd()) if path is None else _File.read(Path(path))
+    profile = profile or variables.get(_PROFILE)
+    found: dict[str, Setting] = {}
+    if file is not None:
+        found |= file.settings(profile)
+    elif profile is not None:
+        msg = f"there is no profile {profile!r}: there is no file that has any"
+        raise InvalidTaskError(msg, hint=f"write [{_PROFILES}.{profile}] in {_FILE}")
+    for setting in _of_variables(variables):
+        found[setting.name] = setting
+    return Configuration(None if file is None else file.path, profile, found)
+
+
+def _of_variables(variables: Mapping[str, str]) -> Iterator[Setting]:
+    names = {f"{_PREFIX}{name.upper()}": name for name in SETTINGS}
+    for variable, text in sorted(variables.items()):
+        name = names.get(variable)
+        if name is not None:
+            meaning = SETTINGS[name].read(text.strip())
+            example = SETTINGS[name].example.strip('"{} ').replace(" ", "")
+            how = f"{variable}={example}"
+            yield Setting(name, _checked(name, meaning, variable, how), variable)
+        elif variable not in (_CONFIG, _PROFILE, *_OTHERS) and not (
+            _OF_A_SERVICE.fullmatch(variable)
+        ):
+            msg = f"there is no setting {variable} (in the environment)"
+            hint = _meant(variable, (*names, _CONFIG, _PROFILE))
+            raise InvalidTaskError(msg, hint=hint)
+
+
+def _checked(name: str, value: object, source: str, how: str) -> Any:
+    """*value* as the setting *name* is to be."""
+    kind = SETTINGS[name]
+    if kind.may_be_none and value == _NONE:
+        return None
+    if not kind.fits(value):
+        msg = f"{source}: {name} is {kind.needs}, not {_shown(value)}"
+        raise InvalidTaskError(msg, hint=f"as in {how}")
+    return value
+
+
+def _shown(value: object) -> str:
+    """What *value* is, in a word; only a number says which."""
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, int | float):
+        return "so large a number" if abs(value) > MAX_AMOUNT else f"{value:g}"
+    if isinstance(value, str):
+        return "this text" if value else "an empty text"
+    if isinstance(value, dict):
+        return "this table"
+    return "a list" if isinstance(value, list) else "a time"
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    """Which of *names* was meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
+    known = tuple(names)
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"there are {', '.join(known)}" if known else "there are none"
+
+
+# -- the file ------------------------------------------------------------------------
+
+
+def _nearest(folder: Path) -> _File | None:
+    """The file that holds in *folder*."""
+    for each in (folder, *folder.parents):
+        for path in (each / _FILE, each / _PROJECT):
+            if path.is_file():
+                file = _File.read(path)
+                if path.name == _FILE or file.table is not None:
+                    return file
+    return None
+
+
+@attrs.frozen
+class _File:
+    """A file of settings, as it was read."""
+
+    path: Path
+    #: Our table; None: it has none.
+    table: Mapping[str, Any] | None
+    #: Where that is in it, and the lines of all keys there.
+    at: tuple[str, ...]
+    lines: Mapping[tuple[str, ...], int]
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        path = path.absolute()
+        try:
+            text = path.read_bytes().decode().replace("\r\n", "\n")
+            content = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            why = str(error) or type(error).__name__
+            if isinstance(error, RecursionError):
+                why = "it is nested too deeply"
+            msg = f"{_in_short(path)} is no TOML: {why}"
+            raise InvalidTaskError(msg, hint="mend it there") from None
+        if path.name != _PROJECT:
+            return cls(path, content, (), _lines(text))
+        tool = content.get("tool")
+        table = tool.get("taskorch") if isinstance(tool, dict) else None
+        if table is None:
+            return cls(path, None, _TABLE, {})
+        file = cls(path, table, _TABLE, _lines(text))
+        if not isinstance(table, dict):
+            msg = f"{file.where()}: tool.taskorch is no table"
+            raise InvalidTaskError(msg, hint="write [tool.taskorch]")
+        return file
+
+    def settings(self, profile: str | None) -> dict[str, Setting]:
+        """Those of the file, and those of *profile* over them."""
+        table = dict(self.table or {})
+        profiles = table.pop(_PROFILES, {})
+        found = self._settings(table, ())
+        if not isinstance(profiles, dict):
+            msg = f"{self.where(_PROFILES)}: {_PROFILES} is a table of tables"
+            raise InvalidTaskError(msg, hint=f"write [{self._header(_PROFILES)}.ci]")
+        # Each is checked, not only the one that is chosen here.
+        by_name: dict[str, dict[str, Setting]] = {}
+        for name, each in profiles.items():
+            if not isinstance(each, dict):
+                msg = f"{self.where(_PROFILES, name)}: a profile is a table"
+                hint = f"write [{self._header(_PROFILES)}.{name}]"
+                raise InvalidTaskError(msg, hint=hint)
+            by_name[name] = self._settings(each, (_PROFILES, name))
+        if profile is None:
+            return found
+        if profile not in by_name:
+            msg = f"{_in_short(self.path)} has no profile {profile!r}"
+            raise InvalidTaskError(msg, hint=_meant(profile, by_name))
+        return found | by_name[profile]
+
+    def _settings(
+        self, table: Mapping[str, Any], at: tuple[str, ...]
+    ) -> dict[str, Setting]:
+        found: dict[str, Setting] = {}
+        for name, value in table.items():
+            source = self.where(*at, name)
+            if name not in SETTINGS:
+                msg = f"{source}: there is no setting {name!r}"
+                raise InvalidTaskError(msg, hint=_meant(name, (*SETTINGS, _PROFILES)))
+            how = f"{name} = {SETTINGS[name].example}"
+            meant = _checked(name, value, source, how)
+            if name == "journal" and meant is not None:
+                # Wherever somebody stands who uses the file.
+                meant = str(self.path.parent / meant)
+            found[name] = Setting(name, meant, source)
+        return found
+
+    def where(self, *keys: str) -> str:
+        """The place in the file: its path, and the line where that is written."""
+        line = self.lines.get((*self.at, *keys))
+        return _in_short(self.path) + (f":{line}" if line else "")
+
+    def _header(self, name: str) -> str:
+        return ".".join((*self.at, name))
+
+
+def _in_short(path: Path) -> str:
+    """*path*, as whoever is in the working directory would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """
+    The lines where the keys of *text* begin, which is TOML.
+
+    Each statement is read by itself, below the latest header: it ends with the first
+    line up to which it can be read. If that is a later one, it closes something.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    header, statement, begin = "", "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        statement += f"{line}\n"
+        if number > begin and not any(mark in line for mark in _CLOSING):
+            continue
+        try:
+            part = tomllib.loads(header + statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        for keys in _keys(part):
+            found.setdefault(keys, begin)
+        if statement.lstrip().startswith("["):
+            header = statement
+        statement, begin = "", number + 1
+    return found
+
+
+def _keys(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, value in table.items():
+        yield (name,)
+        inner = value[-1] if isinstance(value, list) and value else value
+        if isinstance(inner, dict):
+            for keys in _keys(inner):
+                yield (name, *keys)

@@ -1,0 +1,125 @@
+"""Connections to a service, of which those at rest are used again."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import weakref
+from collections.abc import Mapping
+from time import monotonic
+from typing import Final, TypeAlias
+
+#: Seconds for which one at rest is used again: well before the service ends it.
+_REST: Final = 2.0
+_MOST: Final = 32
+
+
+class _Http(http.client.HTTPConnection):
+    """It sends the head and the body of a request in one piece."""
+
+    _parts: bytes = b""
+
+    def send(self, data: object) -> None:
+        """Keep it until the answer is asked for."""
+        assert isinstance(data, bytes)  # noqa: S101 - we ask, and with bytes
+        self._parts += data
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Send what was kept, and read the answer."""
+        parts, self._parts = self._parts, b""
+        super().send(parts)
+        return super().getresponse()
+
+
+class _Https(_Http, http.client.HTTPSConnection):
+    """The same, with TLS."""
+
+
+_Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
+
+
+class Connections:
+    """
+    Those to one server; any thread may ask.
+
+    No request is sent twice. One that was at rest is used only if nothing has come
+    over it, such as its end, and if it did not rest for long: the server still has it.
+
+    Args:
+        scheme: `http` or `https`.
+        host: The server.
+        port: Its port; None is that of the scheme.
+    """
+
+    def __init__(self, scheme: str, host: str, port: int | None) -> None:
+        self._class = _Https if scheme == "https" else _Http
+        self._host = host
+        self._port = port
+        #: Since when, and in which process: a child has none of its parent's.
+        self._resting: list[_Rest] = []
+        weakref.finalize(self, _close, self._resting)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+    ) -> tuple[int, bytes]:
+        """
+        The status and the body of the answer.
+
+        Args:
+            method: The method.
+            target: The path, with the query.
+            body: What is sent.
+            headers: Beside those of every request.
+            timeout: Seconds that each step of it may take.
+
+        Raises:
+            OSError: The server is not there, or has ended the connection.
+        """
+        connection = self._rested(timeout)
+        if connection is None:
+            connection = self._class(self._host, self._port, timeout=timeout)
+        try:
+            connection.request(method, target, body, headers)
+            response = connection.getresponse()
+            found = response.status, response.read()
+        except BaseException:
+            connection.close()
+            raise
+        if connection.sock is None or len(self._resting) >= _MOST:
+            connection.close()
+        else:
+            self._resting.append((monotonic(), os.getpid(), connection))
+        return found
+
+    def _rested(self, timeout: float) -> http.client.HTTPConnection | None:
+        """The one that has rested least, if it can be used."""
+        while self._resting:
+            try:
+                since, process, connection = self._resting.pop()
+            except IndexError:
+                # Another thread has taken it.
+                break
+            is_ours = process == os.getpid()
+            if is_ours and monotonic() - since < _REST and _is_silent(connection):
+                connection.sock.settimeout(timeout)
+                return connection
+            connection.close()
+        return None
+
+
+def _is_silent(connection: http.client.HTTPConnection) -> bool:
+    """Whether nothing has come over it, not even its end."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _close(resting: list[_Rest]) -> None:
+    while resting:
+        resting.pop()[2].close()

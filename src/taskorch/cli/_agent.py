@@ -1,0 +1,143 @@
+"""`taskorch agent`: does the work of an orchestrator that is a service."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from taskorch._configuration import TOKEN_VARIABLE
+from taskorch.cli import OK
+from taskorch.errors import InvalidTaskError
+from taskorch.model import check_count, check_id, check_seconds
+
+_LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--agent-id", required=True, metavar="ID", help="its name: no other has it"
+    )
+    parser.add_argument(
+        "--orchestrator-endpoint",
+        required=True,
+        metavar="URL",
+        help="where the service is, such as http://127.0.0.1:8080; the token that it "
+        f"asks for is in {TOKEN_VARIABLE}",
+    )
+    parser.add_argument(
+        "--log-file", type=Path, metavar="F", help="where it writes what it does"
+    )
+    parser.add_argument(
+        "--can",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a capability, for programs that require it; may be given again",
+    )
+    parser.add_argument(
+        "--call",
+        action="append",
+        default=[],
+        metavar="TYPE=MODULE:FUNCTION",
+        help="call a function with the payload of a task of this type; likewise",
+    )
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        dest="commands",
+        metavar="TYPE=COMMAND",
+        help="run a program for a task of this type, with what its payload has by that "
+        "name for each {name}; likewise",
+    )
+    parser.add_argument(
+        "--max-concurrency",
+        type=int,
+        default=1,
+        metavar="N",
+        help="attempts at once (1)",
+    )
+    parser.add_argument(
+        "--lease",
+        type=float,
+        default=15.0,
+        metavar="S",
+        help="seconds of silence after which others get its work (15)",
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds that work has to end by itself after SIGTERM (0); then it is "
+        "ended, and others get it",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    # They take their time: help and completion do without.
+    from taskorch.frontends.agent import Abilities, Agent  # noqa: PLC0415
+
+    check_id(args.agent_id)
+    check_count("--max-concurrency", args.max_concurrency, least=1)
+    check_seconds("--lease", args.lease, zero=False)
+    check_seconds("--drain", args.drain)
+    if "" not in sys.path:
+        # The functions that it is to call are mostly those of the working directory.
+        sys.path.insert(0, "")
+    agent = Agent(
+        args.agent_id,
+        args.orchestrator_endpoint,
+        token=os.environ.get(TOKEN_VARIABLE),
+        abilities=Abilities.of(args.can, args.call, args.commands),
+        at_once=args.max_concurrency,
+        lease=args.lease,
+        drain=args.drain,
+    )
+    handler = _handler(args.log_file)
+    log = logging.getLogger("taskorch.agent")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    before = {
+        # On a thread: the one that is interrupted may hold what `stop` needs.
+        number: signal.signal(number, lambda *_: _on_thread(agent.stop))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        agent.run()
+    finally:
+        for number, handling in before.items():
+            signal.signal(number, handling)
+        log.removeHandler(handler)
+        handler.close()
+    return OK
+
+
+def _on_thread(call: Callable[[], None]) -> None:
+    threading.Thread(target=call, daemon=True).start()
+
+
+def _handler(path: Path | None) -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            msg = f"--log-file {path}: {error.strerror}"
+            raise InvalidTaskError(msg) from None
+    formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler

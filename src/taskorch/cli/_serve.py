@@ -1,0 +1,115 @@
+"""`taskorch serve`: a test suite as a service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from taskorch._configuration import TOKEN_VARIABLE
+from taskorch.cli import OK
+from taskorch.cli._suite import folder_of
+from taskorch.errors import InvalidTaskError
+from taskorch.model._limits import SIGNAL_SECONDS
+
+if TYPE_CHECKING:
+    from taskorch.frontends.service._suites import SuiteRuns
+
+_PORTS: Final = 1 << 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the files of the configuration of a suite",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where runs keep their files (.taskorch, beside the configuration)",
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="0: a free one (as configured: 8080)"
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="N",
+        help="of the metrics alone; 0: a free one (as configured: 9090)",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_true",
+        help="let all who can reach the port use it; otherwise a token is needed, that "
+        f"of {TOKEN_VARIABLE}, or one that is made and printed",
+    )
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text[:6]) < _PORTS:
+        return int(text)
+    msg = f"{text!r} is no port"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # They are of extras, and take their time: help and completion do without.
+    from taskorch.frontends.service import new_token, serve  # noqa: PLC0415
+    from taskorch.frontends.service._suites import (  # noqa: PLC0415
+        SuiteRuns,
+        metrics_app,
+        suite_app,
+    )
+    from taskorch.frontends.suite._reading import load  # noqa: PLC0415
+
+    suite = load(*args.config)
+    runs = SuiteRuns(suite, folder_of(args))
+    given = os.environ.get(TOKEN_VARIABLE)
+    if args.no_token and given is not None:
+        msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
+        raise InvalidTaskError(msg)
+    made = new_token() if given is None else given
+    token = None if args.no_token else made
+    watch = suite.monitoring
+    port = watch.api_port if args.port is None else args.port
+    metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
+    asked = threading.Event()
+    # Before anybody can know that it is there.
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        with ExitStack() as servers:
+            api = servers.enter_context(serve(suite_app(runs, token=token), port=port))
+            numbers = servers.enter_context(
+                serve(metrics_app(runs, token=token), port=metrics)
+            )
+            print(f"{suite.name}: {api.url}, metrics: {numbers.url}/metrics")
+            if token is not None and given is None:
+                print(f"token: {token}", flush=True)
+            sys.stdout.flush()
+            _wait(runs, asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return OK
+
+
+def _wait(runs: SuiteRuns, asked: threading.Event) -> None:
+    """Until somebody asks for the end; what runs has some time to end then."""
+    try:
+        asked.wait()
+        runs.stop(drain=True, timeout=SIGNAL_SECONDS)
+    except BaseException:
+        # Ctrl-C, also in the time that the end takes.
+        runs.stop(drain=False)
+        raise

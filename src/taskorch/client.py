@@ -1,0 +1,435 @@
+"""
+Asks an orchestrator that is a service, by the names that it has for those beside it.
+
+    client = Client("http://127.0.0.1:8080", token=token)
+    handle = client.submit_task(Task("code-review", {"path": "a.py"}))
+    print(handle.result())
+
+It needs nothing but taskorch: the standard library speaks HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import attrs
+
+from taskorch import errors
+from taskorch._connections import Connections
+from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
+from taskorch.model import Call, Reference, Task, TaskState, check_seconds, to_seconds
+from taskorch.model._show import show
+from taskorch.workflows._writing import write_task
+
+__all__ = ("Client", "RemoteHandle", "ServiceError")
+
+#: Seconds that the service may take to answer, beside those that it is to wait.
+_PATIENCE: Final = 30.0
+#: Seconds for which the service is asked to wait for a result, at a time.
+_WAIT: Final = 20.0
+_PAGE: Final = 500
+_OK: Final = range(200, 300)
+
+
+def _all_errors(cls: type[TaskorchError]) -> Iterator[type[TaskorchError]]:
+    for below in cls.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield below
+            yield from _all_errors(below)
+
+
+#: Classes of errors by their codes; a group needs what did not come over the wire.
+_ERRORS: Final[Mapping[str, type[TaskorchError]]] = {
+    cls.code: cls
+    for cls in _all_errors(TaskorchError)
+    if not issubclass(cls, BaseExceptionGroup)
+}
+
+
+class ServiceError(TaskorchError):
+    """
+    The service has refused a request, for a reason that only a service has.
+
+    Attributes:
+        status: Of HTTP.
+        problem: What the service has said of it.
+    """
+
+    code = "service"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        problem: Mapping[str, Any] | None = None,
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.status = status
+        self.problem: Mapping[str, Any] = {} if problem is None else problem
+
+
+@attrs.frozen
+class RemoteHandle:
+    """
+    A task of a service: wait for it, cancel it, depend on it.
+
+    Attributes:
+        task_id: The id of the task.
+    """
+
+    task_id: str
+    _client: Client = attrs.field(repr=False, eq=False)
+
+    def done(self) -> bool:
+        """Whether the task has ended."""
+        return TaskState(self.status()["state"]).is_terminal
+
+    def status(self) -> dict[str, Any]:
+        """See `Client.get_task_status`."""
+        return self._client.get_task_status(self.task_id)
+
+    def result(self, timeout: float | timedelta | None = None) -> Any:
+        """See `Client.result`."""
+        return self._client.result(self.task_id, timeout)
+
+    def cancel(self) -> bool:
+        """See `TaskOrchestrator.cancel_task`."""
+        return self._client.cancel_task(self.task_id)
+
+
+class Client:
+    """
+    The methods of a `TaskOrchestrator` that is served elsewhere.
+
+    What they raise is what these raise, as far as it can be told over the wire; besides
+    `ServiceError`, and OSError if the service cannot be reached. It may be used from
+    any thread.
+
+    Args:
+        url: Where the service is, such as `http://127.0.0.1:8080`.
+        token: The token that it asks for.
+        functions: What tasks call, by the names that the service has for it.
+
+    Raises:
+        InvalidTaskError: *url* is no address of a service.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            msg = f"{show(url)} is no address of a service"
+            raise InvalidTaskError(msg, hint="Client('http://127.0.0.1:8080')")
+        self._connections = Connections(parts.scheme, parts.hostname, parts.port)
+        self._place = parts.netloc.rpartition("@")[2]
+        self._path = parts.path.rstrip("/")
+        self._token = token
+        self._functions = functions or {}
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._place}>"
+
+    # -- submitting ----------------------------------------------------------------
+
+    def submit_task(self, task: Task[Any]) -> RemoteHandle:
+        """
+        Submit one task: see `TaskOrchestrator.submit_task`.
+
+        Handles and ids are dependencies; among the arguments of a call, a handle is
+        replaced by its result.
+
+        Raises:
+            InvalidTaskError: It has what cannot be said in JSON.
+            UsageError: It was refused.
+        """
+        said = self._ask("POST", "/tasks", self._document(task))
+        return RemoteHandle(said["task_id"], self)
+
+    def submit_tasks(self, tasks: Iterable[Task[Any]]) -> list[RemoteHandle]:
+        """
+        Submit tasks, all or none: see `TaskOrchestrator.submit_tasks`.
+
+        Raises:
+            InvalidTaskError: One has what cannot be said in JSON.
+            UsageError: One was refused.
+        """
+        documents = [self._document(task) for task in tasks]
+        said = self._ask("POST", "/tasks/batch", {"tasks": documents})
+        return [RemoteHandle(task_id, self) for task_id in said["task_ids"]]
+
+    def _document(self, task: Task[Any]) -> dict[str, Any]:
+        if not isinstance(task, Task):
+            msg = f"a Task is submitted, not {show(task)}"
+            raise InvalidTaskError(msg)
+        payload = task.payload
+        if isinstance(payload, Call):
+            args = tuple(_argument(arg) for arg in payload.args)
+            kwargs = {name: _argument(arg) for name, arg in payload.kwargs.items()}
+            payload = Call(payload.fn, args, kwargs, payload.executor)
+            task = attrs.evolve(task, payload=payload)
+        return write_task(task, map(_id_of, task.after), self._functions)
+
+    # -- asking --------------------------------------------------------------------
+
+    def handle(self, task_id: str) -> RemoteHandle:
+        """
+        The handle of a task.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return RemoteHandle(self.get_task_status(task_id)["task_id"], self)
+
+    def result(self, task_id: str, timeout: float | timedelta | None = None) -> Any:
+        """
+        Wait for a task and return its result, as JSON has it.
+
+        Args:
+            task_id: Its id.
+            timeout: Seconds, or a timedelta, to wait; None is for ever.
+
+        Raises:
+            TimeoutError: It has not ended in that time.
+            TaskFailure: It has failed or was cancelled. What the task has raised is
+                told by a TaskFailedError.
+            UnknownTaskError: No task has this id.
+        """
+        patience = to_seconds(timeout)
+        end = None if patience is None else monotonic() + patience
+        while True:
+            left = _WAIT if end is None else max(0.0, min(_WAIT, end - monotonic()))
+            query = {"wait": f"{left:.3f}"}
+            said = self._ask("GET", _path(task_id, "/result"), query=query, wait=left)
+            if TaskState(said["state"]).is_terminal:
+                if said["error"] is not None:
+                    raise _failure(said["error"], task_id)
+                return said["result"]
+            if end is not None and monotonic() >= end:
+                msg = f"task {task_id} has not ended in {patience:g} s"
+                raise TimeoutError(msg)
+
+    def get_task_status(self, task_id: str) -> dict[str, Any]:
+        """
+        The state of a task, with its history, as `TaskStatus.to_dict` has it.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return self._of_task("GET", task_id)
+
+    def tasks(
+        self,
+        state: TaskState | str | None = None,
+        *,
+        type: str | None = None,  # noqa: A002 - the facade's names
+        id: str | None = None,  # noqa: A002
+        agent: str | None = None,
+        owner: str | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """
+        Go through all tasks of which all that is said holds, a page at a time.
+
+        See `TaskOrchestrator.tasks`. A task that was submitted meanwhile may come too.
+
+        Raises:
+            InvalidTaskError: While iterating: there is no such state.
+        """
+        asked = {
+            "state": state,
+            "type": type,
+            "id": id,
+            "agent": agent,
+            "owner": owner,
+            "older_than": (
+                None if older_than is None else check_seconds("older_than", older_than)
+            ),
+            "limit": _PAGE,
+        }
+        wanted = {
+            name: str(value) for name, value in asked.items() if value is not None
+        }
+        while True:
+            page = self._ask("GET", "/tasks", query=wanted)
+            yield from page["tasks"]
+            if page["next"] is None:
+                return
+            wanted["cursor"] = page["next"]
+
+    def explain(self, task_id: str) -> dict[str, Any]:
+        """
+        Why a task does not run, with `text` in words: see `TaskOrchestrator.explain`.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return self._of_task("GET", task_id, "/explanation")
+
+    def stuck(self) -> list[dict[str, Any]]:
+        """See `TaskOrchestrator.stuck`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/stuck")["stuck"]
+        return found
+
+    def get_stats(self) -> dict[str, Any]:
+        """See `TaskOrchestrator.get_stats`."""
+        return self._ask("GET", "/statistics")
+
+    def health(self) -> dict[str, Any]:
+        """See `TaskOrchestrator.health`."""
+        return self._ask("GET", "/health")
+
+    # -- control -------------------------------------------------------------------
+
+    def cancel_task(self, task_id: str) -> bool:
+        """See `TaskOrchestrator.cancel_task`."""
+        return self._change(task_id, "/cancel")
+
+    def suspend_task(self, task_id: str) -> bool:
+        """See `TaskOrchestrator.suspend_task`."""
+        return self._change(task_id, "/suspend")
+
+    def resume_task(self, task_id: str) -> bool:
+        """See `TaskOrchestrator.resume_task`."""
+        return self._change(task_id, "/resume")
+
+    def set_priority(self, task_id: str, priority: int) -> bool:
+        """See `TaskOrchestrator.set_priority`."""
+        return self._change(task_id, "/priority", {"priority": priority})
+
+    def decide(
+        self, task_id: str, verdict: str, result: Any = None, reason: str = ""
+    ) -> bool:
+        """See `TaskOrchestrator.decide`."""
+        said = {"verdict": verdict, "result": result, "reason": reason}
+        return self._change(task_id, "/decision", said)
+
+    def rerun_task(self, task_id: str) -> RemoteHandle:
+        """See `TaskOrchestrator.rerun_task`."""
+        said = self._of_task("POST", task_id, "/rerun")
+        return RemoteHandle(said["task_id"], self)
+
+    def emit(
+        self, name: str, payload: Any = None, *, keep: float | timedelta | None = None
+    ) -> int:
+        """See `TaskOrchestrator.emit`."""
+        said = {"name": name, "payload": payload}
+        if keep is not None:
+            said["keep"] = check_seconds("keep", keep)
+        return int(self._ask("POST", "/events", said)["released"])
+
+    def _change(self, task_id: str, path: str, said: object = None) -> bool:
+        return bool(self._of_task("POST", task_id, path, said)["changed"])
+
+    # -- the wire ------------------------------------------------------------------
+
+    def _of_task(
+        self, method: str, task_id: str, path: str = "", said: object = None
+    ) -> dict[str, Any]:
+        return self._ask(method, _path(task_id, path), said)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        said: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        wait: float = 0.0,
+    ) -> dict[str, Any]:
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        body = None
+        if said is not None:
+            headers["Content-Type"] = "application/json"
+            try:
+                body = json.dumps(said, allow_nan=False).encode()
+            except (TypeError, ValueError) as error:
+                msg = f"it cannot be said in JSON: {error}"
+                raise InvalidTaskError(msg) from None
+        target = f"{self._path}/api/v1{path}"
+        if query:
+            target += f"?{urlencode(query)}"
+        status, text = self._connections.ask(
+            method, target, body, headers, _PATIENCE + wait
+        )
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            msg = f"what answers there is no service of taskorch: {show(text)}"
+            raise ServiceError(msg, status=status)
+        if status not in _OK:
+            raise _refusal(status, found)
+        return found
+
+
+def _path(task_id: str, below: str) -> str:
+    """Where a task is, and what is *below* it: its id is one part of the path."""
+    return f"/tasks/{quote(task_id, safe='')}{below}"
+
+
+def _argument(arg: Any) -> Any:
+    """An argument, with references in the place of handles."""
+    if isinstance(arg, RemoteHandle):
+        return Reference(arg.task_id)
+    if type(arg) is list:
+        return [
+            Reference(item.task_id) if isinstance(item, RemoteHandle) else item
+            for item in arg
+        ]
+    return arg
+
+
+def _id_of(parent: Any) -> str:
+    """The id of what a task waits for."""
+    found = parent if isinstance(parent, str) else getattr(parent, "task_id", None)
+    if found is None and isinstance(parent, Task):
+        found = parent.id
+    if found is None:
+        msg = f"after= names tasks by their ids or handles, not {show(parent)}"
+        raise InvalidTaskError(msg, hint="give the task an id")
+    return str(found)
+
+
+def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
+    """The error that an answer tells of."""
+    message, hint = str(problem.get("detail", status)), problem.get("hint", "")
+    cls = _ERRORS.get(problem.get("code", ""))
+    if cls is None:
+        return ServiceError(message, status=status, problem=problem, hint=hint)
+    error = cls(message, hint=hint, task_id=problem.get("task_id"))
+    if isinstance(error, errors.ValidationFailedError):
+        error.findings = tuple(
+            (found["path"], found["message"]) for found in problem["findings"]
+        )
+    if isinstance(error, errors.DuplicateTaskError):
+        error.differences = tuple(
+            (found["task_id"], found["field"], found["was"], found["is"])
+            for found in problem["differences"]
+        )
+    return error
+
+
+def _failure(said: Mapping[str, Any], task_id: str) -> TaskorchError:
+    """The error that a task has come to."""
+    cls = _ERRORS.get(said.get("code", ""))
+    if cls is None or issubclass(cls, TaskFailedError):
+        return TaskFailedError(
+            f"{said['type']}: {said['message']}", type=said["type"], task_id=task_id
+        )
+    return cls(said["message"], hint=said.get("hint"), task_id=task_id)

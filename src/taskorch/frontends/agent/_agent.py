@@ -1,0 +1,446 @@
+"""
+An agent: it asks for work, renews its leases, and tells how attempts have ended.
+
+Three threads speak with the service, each on a connection of its own: one asks, one
+gives signs of life, one tells ends. What is said may be lost or come twice, and is said
+again until there is an answer. An agent that is not heard for its lease ends its
+programs: by then others are given their work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
+from taskorch.frontends.agent._runs import MAX_RESULT, Run, Runner
+from taskorch.frontends.agent._work import Abilities
+
+_LOG: Final = logging.getLogger("taskorch.agent")
+_PROTOCOL: Final = 1
+#: Seconds between two tries, at first and at the longest.
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+#: Seconds that an answer may take, beside those that it is to wait.
+_PATIENCE: Final = 10.0
+#: Seconds in which it looks whether it is to end.
+_LOOK: Final = 0.5
+#: Attempts that it remembers to have begun.
+_SEEN: Final = 10_000
+#: Seconds that it tries to say goodbye.
+_GOODBYE: Final = 3.0
+#: What the service says where it does not know the agent.
+_UNKNOWN: Final = ("unknown_agent", "not_your_session")
+
+
+class Agent:
+    """
+    One agent of a service.
+
+    Args:
+        name: Its name, such as `agent_001`: no other has it at the same time.
+        url: Where the service is, such as `http://127.0.0.1:8080`.
+        token: The token that the service asks for.
+        abilities: What it does.
+        at_once: Attempts at once.
+        lease: Seconds without a sign of life after which the service gives its work to
+            others.
+        drain: Seconds that what runs has to end by itself when the agent is to end.
+        grace: Seconds that a program has from SIGTERM to SIGKILL.
+
+    Raises:
+        InvalidTaskError: *url* is no address.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        token: str | None = None,
+        abilities: Abilities | None = None,
+        at_once: int = 1,
+        lease: float = 15.0,
+        drain: float = 0.0,
+        grace: float = 5.0,
+    ) -> None:
+        session = secrets.token_urlsafe(32)
+        self.name = name
+        self._address = Address(url, name, session, token)
+        self._address.check()
+        self._abilities = Abilities() if abilities is None else abilities
+        self._at_once = at_once
+        self._lease = lease
+        self._drain = drain
+        self._grace = grace
+        self._runner = Runner(
+            self._abilities, at_once, f"agent-{secrets.token_hex(8)}", self._ended
+        )
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        #: All that it has begun and not yet told the end of.
+        self._runs: dict[str, Run] = {}
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._unbegun: list[str] = []
+        #: Ends that are still to be told.
+        self._ends: list[tuple[Run, dict[str, Any]]] = []
+        #: The service knows it.
+        self._is_known = False
+        self._takes_files = False
+        #: When the latest word went out that was answered.
+        self._heard = monotonic()
+        self._is_to_end = threading.Event()
+        self._is_to_end_now = threading.Event()
+        self._has_ended = threading.Event()
+        self._fault: InvalidTaskError | None = None
+        self._said_last = ""
+
+    # -- its life ------------------------------------------------------------------
+
+    def run(self) -> None:
+        """
+        Work until `stop` is called.
+
+        Raises:
+            InvalidTaskError: The service will never take it: it has another token, or
+                what it says of itself makes no sense.
+        """
+        _LOG.info("%s: begins, for %s", self.name, self._address.url)
+        lines = [Line(self._address) for _ in range(3)]
+        threads = [
+            threading.Thread(
+                target=self._speak, args=(say, line), name="taskorch-agent", daemon=True
+            )
+            for say, line in zip(
+                (self._ask, self._beat, self._tell_ends), lines, strict=True
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._is_to_end.wait(_LOOK):
+                # A signal that another thread has got is handled when this one runs.
+                pass
+            if self._fault is None:
+                self._finish()
+        finally:
+            self._has_ended.set()
+            with self._lock:
+                self._changed.notify_all()
+            self._runner.close()
+            for line, thread in zip(lines, threads, strict=True):
+                # What it asks for is not wanted any more.
+                line.cut()
+                thread.join(_GOODBYE)
+        if self._fault is not None:
+            raise self._fault
+        self._leave()
+        _LOG.info("%s: has ended", self.name)
+
+    def _speak(self, say: Callable[[Line], None], line: Line) -> None:
+        """On a thread of its own: say what is to be said, on a line of its own."""
+        try:
+            say(line)
+        finally:
+            line.close()
+
+    def stop(self) -> None:
+        """
+        Have it end, from any thread or a signal's handler.
+
+        What runs has the time of `drain`, and is ended then; so it is at once if this
+        is called again.
+        """
+        if self._is_to_end.is_set():
+            self._is_to_end_now.set()
+        self._is_to_end.set()
+
+    def _finish(self) -> None:
+        """What runs may end, or is ended; all ends are told."""
+        _LOG.info("%s: ends, with %d attempts", self.name, len(self._runs))
+        end = monotonic() + self._drain
+        while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
+            self._is_to_end_now.wait(min(0.05, self._drain))
+        with self._lock:
+            left = self._under_way()
+            for run in left:
+                # It is given back, and done elsewhere.
+                run.is_dropped = True
+        for run in left:
+            self._runner.stop(run, self._grace)
+        end = monotonic() + self._grace + _GOODBYE
+        with self._changed:
+            while monotonic() < end and any(
+                run.process is not None or not run.is_dropped
+                for run in self._runs.values()
+            ):
+                self._changed.wait(0.1)
+
+    def _leave(self) -> None:
+        end = monotonic() + _GOODBYE
+        line = Line(self._address)
+        while monotonic() < end:
+            try:
+                line.say("leave", {"unbegun": self._unbegun}, _GOODBYE)
+            except Unreachable:
+                threading.Event().wait(_FIRST_PAUSE)
+            except Refusal:
+                break
+            else:
+                break
+        line.close()
+
+    # -- asking for work -----------------------------------------------------------
+
+    def _ask(self, line: Line) -> None:
+        pause = _FIRST_PAUSE
+        while not self._is_to_end.is_set():
+            try:
+                if not self._is_known:
+                    self._say_hello(line)
+                self._claim(line)
+            except Unreachable as error:
+                self._note(f"waits for {self._address.url}: {error}")
+            except Refusal as error:
+                if error.code in _UNKNOWN and self._is_known:
+                    # It was started anew, or has taken us for lost.
+                    self._is_known = False
+                    self._note(f"is not known any more: {error}")
+                    continue
+                why = "it takes no agents" if error.code == "unknown_path" else error
+                self._note(f"is not taken by {self._address.url}: {why}")
+                if self._is_final(error):
+                    self._give_up(error)
+                    return
+            else:
+                pause = _FIRST_PAUSE
+                continue
+            self._is_to_end.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _say_hello(self, line: Line) -> None:
+        sent = monotonic()
+        welcome = line.say(
+            "hello",
+            {
+                "protocol": _PROTOCOL,
+                "session": self._address.session,
+                "capabilities": self._abilities.capabilities(),
+                "max_concurrency": self._at_once,
+                "lease": self._lease,
+            },
+            _PATIENCE,
+        )
+        self._takes_files = bool(welcome["artifacts"])
+        self._heard = max(self._heard, sent)
+        self._is_known = True
+        self._note(f"is taken by {self._address.url}")
+
+    def _claim(self, line: Line) -> None:
+        with self._lock:
+            running = self._names()
+        wait = self._lease / 3
+        sent = monotonic()
+        # The service knows how many it has: there are no more than it takes.
+        said = {"running": running, "most": self._at_once, "wait": wait}
+        answer = line.say("claim", said, wait + _PATIENCE)
+        self._hear(answer, sent)
+
+    def _names(self) -> list[str]:
+        """Under the lock: what it has, for all that others are to know."""
+        return [name for name, run in self._runs.items() if not run.is_dropped]
+
+    def _under_way(self) -> list[Run]:
+        """Under the lock: those of them that have not ended."""
+        ended = {run.name for run, _ in self._ends}
+        return [
+            run
+            for name, run in self._runs.items()
+            if not run.is_dropped and name not in ended
+        ]
+
+    def _hear(self, answer: Mapping[str, Any], sent: float) -> None:
+        """The service has answered what was said at *sent*."""
+        self._heard = max(self._heard, sent)
+        for name in answer.get("stop", ()):
+            self._stop(name)
+        for order in answer.get("orders", ()):
+            self._begin(order)
+
+    def _begin(self, order: Mapping[str, Any]) -> None:
+        name = str(order["attempt"])
+        with self._lock:
+            if name in self._seen:
+                return
+            if self._is_to_end.is_set():
+                self._unbegun.append(name)
+                return
+            self._seen[name] = None
+            if len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+            run = self._runs[name] = self._runner.prepare(order)
+        _LOG.info(
+            "%s: begins %s, attempt %s", self.name, order["task_id"], order["number"]
+        )
+        self._runner.begin(run)
+
+    def _stop(self, name: str) -> None:
+        with self._lock:
+            # Of one that ended while it was named, the service may have heard by now.
+            found = [run for run in self._under_way() if run.name == name]
+        for run in found:
+            if not run.is_to_stop:
+                _LOG.info(
+                    "%s: stops %s, as it was told to", self.name, run.order["task_id"]
+                )
+                self._runner.stop(run, self._grace)
+
+    # -- signs of life -------------------------------------------------------------
+
+    def _beat(self, line: Line) -> None:
+        every = self._lease / 3
+        while not self._has_ended.wait(every / 2 if self._runs else every):
+            self._keep_leases()
+            if not self._is_known:
+                continue
+            with self._lock:
+                runs = [run for run in self._runs.values() if not run.is_dropped]
+            news = {run.name: run.news() for run in runs}
+            progress = {
+                name: value for name, value in news.items() if value is not None
+            }
+            said = {"running": [*news], "progress": progress}
+            sent = monotonic()
+            try:
+                self._hear(line.say("heartbeat", said, max(1.0, every)), sent)
+            except (Unreachable, Refusal) as error:
+                # Who asks for work finds out what to do about it.
+                _LOG.debug("%s: no sign of life got through: %s", self.name, error)
+            self._keep_leases()
+
+    def _keep_leases(self) -> None:
+        """End the programs if nothing was heard of it for its lease."""
+        silent = monotonic() - self._heard
+        if silent < self._lease:
+            return
+        with self._lock:
+            lost = [run for run in self._under_way() if run.process is not None]
+            for run in lost:
+                run.is_dropped = True
+        for run in lost:
+            _LOG.warning(
+                "%s: ends %s: the lease is over, nothing was heard for %.1f s",
+                *(self.name, run.order["task_id"], silent),
+            )
+            self._runner.stop(run, self._grace)
+
+    # -- telling ends --------------------------------------------------------------
+
+    def _ended(self, run: Run, end: dict[str, Any]) -> None:
+        """On any thread: an attempt has ended."""
+        with self._changed:
+            if run.is_dropped:
+                self._runs.pop(run.name, None)
+            else:
+                self._ends.append((run, {"attempt": run.name, **end}))
+            self._changed.notify_all()
+        if run.is_dropped:
+            self._runner.forget(run)
+
+    def _tell_ends(self, line: Line) -> None:
+        while (batch := self._next_ends()) is not None:
+            pause = _FIRST_PAUSE
+            while not self._has_ended.is_set():
+                try:
+                    self._tell(line, batch)
+                    break
+                except Unreachable as error:
+                    self._note(f"has ends to tell: {error}")
+                except Refusal as error:
+                    if error.code not in _UNKNOWN and not error.is_passing:
+                        self._note(f"cannot tell how attempts have ended: {error}")
+                self._has_ended.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _next_ends(self) -> list[tuple[Run, dict[str, Any]]] | None:
+        """Ends that fit into one message; waits for them."""
+        with self._changed:
+            while not self._ends:
+                if self._has_ended.is_set():
+                    return None
+                self._changed.wait()
+            batch: list[tuple[Run, dict[str, Any]]] = []
+            size = 0
+            for run, end in self._ends:
+                size += len(json.dumps(end))
+                if batch and size > MAX_RESULT:
+                    break
+                batch.append((run, end))
+            return batch
+
+    def _tell(self, line: Line, batch: list[tuple[Run, dict[str, Any]]]) -> None:
+        if self._takes_files:
+            for run, _ in batch:
+                self._send_files(line, run)
+        with self._lock:
+            told = {run.name for run, _ in batch}
+            running = [name for name in self._names() if name not in told]
+        most = 0 if self._is_to_end.is_set() else self._at_once
+        said = {"results": [end for _, end in batch], "running": running, "most": most}
+        sent = monotonic()
+        answer = line.say("complete", said, _PATIENCE)
+        fates = {each["attempt"]: each["fate"] for each in answer["results"]}
+        with self._changed:
+            del self._ends[: len(batch)]
+            for run, _ in batch:
+                self._runs.pop(run.name, None)
+            self._changed.notify_all()
+        for run, end in batch:
+            fate = fates.get(run.name, "unknown")
+            say = _LOG.info if fate == "counted" else _LOG.warning
+            say(
+                "%s: ended %s: %s, %s",
+                *(self.name, run.order["task_id"], end["outcome"], fate),
+            )
+            self._runner.forget(run)
+        self._hear(answer, sent)
+
+    def _send_files(self, line: Line, run: Run) -> None:
+        """What an attempt has made; what is refused is left out, and said."""
+        for name, path in run.files():
+            try:
+                for part in run.parts(name, path):
+                    line.say("artifact", part, _PATIENCE)
+            except (Refusal, OSError) as error:
+                if isinstance(error, Refusal) and error.code in _UNKNOWN:
+                    raise
+                _LOG.warning(
+                    "%s: %s of %s was not sent: %s",
+                    *(self.name, name, run.order["task_id"], error),
+                )
+
+    # -- what it says of itself ----------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        """Say something in the log, once."""
+        if text != self._said_last:
+            self._said_last = text
+            _LOG.info("%s: %s", self.name, text)
+
+    def _is_final(self, error: Refusal) -> bool:
+        """Whether the service will never take it."""
+        waits = ("agent_taken", "too_many_agents", "unknown_path", *_UNKNOWN)
+        return not error.is_passing and error.code not in waits
+
+    def _give_up(self, error: Refusal) -> None:
+        hint = "the token is in TASKORCH_TOKEN" if error.code == "no_token" else ""
+        msg = f"the service does not take agent {self.name!r}: {error}"
+        self._fault = InvalidTaskError(msg, hint=hint)
+        self._is_to_end.set()

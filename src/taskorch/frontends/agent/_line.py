@@ -1,0 +1,191 @@
+"""One connection to the service, made again whenever it has broken."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
+
+_OK: Final = 200
+#: Statuses of what may be taken at another time.
+_PASSING: Final = (408, 425, 429, *range(500, 600))
+#: Of an answer, as many bytes are read.
+_MOST: Final = 64 << 20
+
+
+class Unreachable(Exception):  # noqa: N818 - a state, not a fault
+    """Nothing has answered, or nothing that makes sense: it is said again later."""
+
+
+class Refusal(Exception):  # noqa: N818 - what the service has said
+    """
+    The service has refused what was said.
+
+    Attributes:
+        status: Of HTTP.
+        code: What programs call it.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(str(problem.get("detail", f"HTTP status {status}")))
+        self.status = status
+        self.code = str(problem.get("code", ""))
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the service may take the same at another time."""
+        return self.status in _PASSING
+
+
+@attrs.frozen
+class Address:
+    """
+    Where the service is, and what opens it.
+
+    Attributes:
+        url: Such as `http://127.0.0.1:8080`.
+        agent: The name of the agent.
+        session: What only the agent knows.
+        token: The token that the service asks for.
+    """
+
+    url: str
+    agent: str
+    session: str
+    token: str | None = None
+
+    def connection(self, seconds: float) -> http.client.HTTPConnection:
+        """
+        A new connection, which waits so long for anything.
+
+        Raises:
+            InvalidTaskError: The URL is none.
+        """
+        connect, host, port = self._parts()
+        return connect(host, port, timeout=seconds)
+
+    def check(self) -> None:
+        """
+        Refuse what is no address.
+
+        Raises:
+            InvalidTaskError: The URL is none.
+        """
+        self._parts()
+
+    def _parts(self) -> tuple[Callable[..., http.client.HTTPConnection], str, Any]:
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            msg = f"{show(self.url)} is no address of a service"
+            raise InvalidTaskError(msg, hint="such as http://127.0.0.1:8080")
+        connect = (
+            http.client.HTTPSConnection
+            if parts.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        return connect, parts.hostname, port
+
+    def path(self, verb: str) -> str:
+        """Where something is said."""
+        before = urlsplit(self.url).path.rstrip("/")
+        return f"{before}/api/v1/agents/{quote(self.agent, safe='')}/{verb}"
+
+
+class Line:
+    """
+    Says one thing after another; for one thread at a time.
+
+    All that an agent says may come twice, so what got no answer is said again.
+
+    Args:
+        address: To whom.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: http.client.HTTPConnection | None = None
+
+    def say(self, verb: str, said: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """
+        Say something, and return what is answered.
+
+        Args:
+            verb: What it is.
+            said: The message.
+            seconds: How long nothing may come.
+
+        Raises:
+            Unreachable: There was no answer.
+            Refusal: It was refused.
+        """
+        headers = {"Content-Type": "application/json"}
+        if verb != "hello":
+            headers["Taskorch-Session"] = self._address.session
+        if self._address.token is not None:
+            headers["Authorization"] = f"Bearer {self._address.token}"
+        body = json.dumps(said).encode()
+        is_used = self._connection is not None
+        try:
+            status, text = self._exchange(verb, body, headers, seconds)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not is_used or isinstance(error, TimeoutError):
+                raise Unreachable(str(error) or type(error).__name__) from None
+            # The service ends connections that are idle: it may not have got it.
+            return self.say(verb, said, seconds)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            self.close()
+            msg = "what answers there is no service of taskorch"
+            raise Unreachable(msg)
+        if status != _OK:
+            raise Refusal(status, answer)
+        return answer
+
+    def _exchange(
+        self, verb: str, body: bytes, headers: Mapping[str, str], seconds: float
+    ) -> tuple[int, bytes]:
+        connection = self._connection
+        if connection is None:
+            connection = self._address.connection(seconds)
+            connection.connect()
+            # The body is not to wait until its head has been confirmed.
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connection = connection
+        connection.sock.settimeout(seconds)
+        connection.request("POST", self._address.path(verb), body, dict(headers))
+        response = connection.getresponse()
+        text = response.read(_MOST)
+        if response.will_close:
+            self.close()
+        return response.status, text
+
+    def cut(self) -> None:
+        """From another thread: whoever waits for an answer waits no more."""
+        connection = self._connection
+        sock = None if connection is None else connection.sock
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection; the next word makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

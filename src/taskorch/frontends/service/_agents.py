@@ -1,0 +1,322 @@
+"""Agents of other processes: they ask for work, and tell what came of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.service._agent_messages import (
+    MOST,
+    count,
+    info_of,
+    names,
+    refuse,
+    result,
+    seconds,
+    secret_of,
+    text,
+)
+from taskorch.frontends.service._artifacts import Artifacts
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._operations import Operation, named, query
+from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._sessions import Session, Waiter
+from taskorch.frontends.service._values import answer
+from taskorch.model import Agent
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: The version of what is said between an agent and the service.
+PROTOCOL: Final = 1
+#: Signs of life in a lease: two may be lost.
+_BEATS: Final = 3
+#: Agents that are known at once.
+_MAX_AGENTS: Final = 1_000
+#: What only the agent knows.
+SESSION: Final = "Taskorch-Session"
+_HEADER: Final = {SESSION: {"type": "string", "minLength": 16, "maxLength": 200}}
+
+
+@cache
+def schemas() -> Mapping[str, Any]:
+    """The messages of agents and to them, by name, as the description has them."""
+    text = files(__package__ or "").joinpath("agents.schema.json").read_text("utf-8")
+    moved = text.replace('"#/$defs/', '"#/components/schemas/')
+    parts: dict[str, Any] = json.loads(moved)["$defs"]
+    return parts
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _operation(
+    verb: str, words: str, do: Callable[[Request], Awaitable[Response]], told: str
+) -> Operation:
+    return Operation(
+        *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
+        do,
+        header={} if verb == "hello" else _HEADER,
+        body=_ref(f"Agent{verb.capitalize()}"),
+        answer=_ref(told),
+        refuses=(404, 409, 503),
+    )
+
+
+class Agents:
+    """
+    The operations of agents.
+
+    Args:
+        orch: Whose agents they are.
+        artifacts: The folder for the files that they send; None takes none.
+    """
+
+    def __init__(self, orch: TaskOrchestrator, artifacts: Path | None) -> None:
+        self._agents = orch.agents
+        self._artifacts = None if artifacts is None else Artifacts(artifacts)
+        self._sessions: dict[str, Session] = {}
+        #: Two may not come by one name at once.
+        self._joining = threading.Lock()
+        self._is_closed = False
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            _operation(
+                "hello",
+                "An agent has come: it gets work from now on.",
+                self._hello,
+                "AgentWelcome",
+            ),
+            _operation(
+                "claim",
+                "Ask for work, and wait for it for `wait` s.",
+                self._claim,
+                "AgentOrders",
+            ),
+            _operation(
+                "heartbeat",
+                "Renew the lease, and say how far attempts are.",
+                self._heartbeat,
+                "AgentStops",
+            ),
+            _operation(
+                "complete",
+                "Say how attempts have ended, and take new ones.",
+                self._complete,
+                "AgentCompleted",
+            ),
+            _operation(
+                "artifact",
+                "Send a part of a file that an attempt has made.",
+                self._artifact,
+                "AgentArtifactSize",
+            ),
+            _operation(
+                "leave",
+                "Go: what has not ended is for others.",
+                self._leave,
+                "AgentLeft",
+            ),
+        ]
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._is_closed = True
+        for session in list(self._sessions.values()):
+            session.wake()
+
+    # -- coming and going ----------------------------------------------------------
+
+    async def _hello(self, request: Request) -> Response:
+        query(request)
+        known = {
+            "protocol": True,
+            "session": True,
+            "capabilities": False,
+            "max_concurrency": False,
+            "capacity": False,
+            "lease": False,
+        }
+        said = await read_object(request, known)
+        if type(said["protocol"]) is not int or said["protocol"] != PROTOCOL:
+            refuse("protocol", f"{PROTOCOL} is spoken here")
+        secret = secret_of(said["session"])
+        info = info_of(named(request, "agent_id"), said)
+        await run_in_threadpool(self._join, info, secret)
+        assert info.lease is not None  # noqa: S101 - all have one here
+        return answer(
+            {
+                "protocol": PROTOCOL,
+                "agent_id": info.name,
+                "lease": info.lease,
+                "heartbeat": info.lease / _BEATS,
+                "artifacts": self._artifacts is not None,
+            }
+        )
+
+    def _join(self, info: Agent, secret: str) -> None:
+        with self._joining:
+            there = self._sessions.get(info.name)
+            if there is not None and there.has(secret) and there.info == info:
+                # The answer to its first hello was lost.
+                there.hear(())
+                return
+            if there is not None and not self._agents.is_lost(info.name):
+                raise Problem(
+                    *(409, "agent_taken", f"there is an agent {info.name!r} already"),
+                    hint="it is free once the other has left, or its lease is over: "
+                    "wait, or take another name",
+                    headers={"Retry-After": "1"},
+                )
+            if there is None and len(self._sessions) >= _MAX_AGENTS:
+                self._forget_one()
+            session = Session(self._agents, info, secret)
+            self._agents.join(info, session)
+            self._sessions[info.name] = session
+
+    def _forget_one(self) -> None:
+        """Make room: those that are lost may say hello again."""
+        for name in self._sessions:
+            if self._agents.is_lost(name):
+                del self._sessions[name]
+                return
+        text = f"there are {_MAX_AGENTS:,} agents already"
+        raise Problem(409, "too_many_agents", text)
+
+    async def _leave(self, request: Request) -> Response:
+        session, said = await self._read(request, {"unbegun": False})
+        unbegun = names(said, "unbegun")
+        await run_in_threadpool(session.leave, unbegun)
+        with self._joining:
+            if self._sessions.get(session.info.name) is session:
+                del self._sessions[session.info.name]
+        return answer({})
+
+    # -- work ----------------------------------------------------------------------
+
+    async def _claim(self, request: Request) -> Response:
+        known = {"running": False, "most": False, "wait": False}
+        session, said = await self._read(request, known)
+        running, most = names(said, "running"), count(said, "most", 1)
+        lease = session.info.lease or 0.0
+        # A claim is a sign of life: one that waits is followed by another in time.
+        wait = min(seconds(said, "wait"), lease / _BEATS)
+        end = monotonic() + wait
+        waiter = Waiter()
+        session.await_work(waiter)
+        asks = True
+        while True:
+            hear = partial(session.hear, running, asks=asks)
+            stops = await run_in_threadpool(hear)
+            orders = session.take(most)
+            left = end - monotonic()
+            has_news = session.are_news(stops)
+            if orders or has_news or left <= 0 or self._is_closed:
+                return answer({"orders": orders, "stop": stops})
+            await waiter.wait(left)
+            if not session.is_awaited_by(waiter) or await request.is_disconnected():
+                # Whoever asks by now gets it: this answer may reach nobody.
+                return answer({"orders": [], "stop": []})
+            asks = False
+
+    async def _heartbeat(self, request: Request) -> Response:
+        known = {"running": False, "progress": False}
+        session, said = await self._read(request, known)
+        running, reports = names(said, "running"), said.get("progress", {})
+        if not isinstance(reports, dict):
+            refuse("progress", "names of attempts, and what they report")
+
+        def hear() -> list[str]:
+            stops = session.hear(running)
+            session.progress(
+                {name: value for name, value in reports.items() if name not in stops}
+            )
+            return stops
+
+        return answer({"stop": await run_in_threadpool(hear)})
+
+    async def _complete(self, request: Request) -> Response:
+        known = {"results": True, "running": False, "most": False}
+        session, said = await self._read(request, known)
+        running, most = names(said, "running"), count(said, "most", 0)
+        given = said["results"]
+        if not isinstance(given, list) or len(given) > MOST:
+            refuse("results", f"a list of at most {MOST:,} is needed")
+        results = [result(f"results[{i}]", one) for i, one in enumerate(given)]
+
+        def end() -> dict[str, Any]:
+            fates = session.end(results)
+            stops = session.hear(running) if running else []
+            return {
+                "results": [
+                    {"attempt": result.attempt, "fate": fate}
+                    for result, fate in zip(results, fates, strict=True)
+                ],
+                "orders": session.take(most),
+                "stop": stops,
+            }
+
+        return answer(await run_in_threadpool(end))
+
+    async def _artifact(self, request: Request) -> Response:
+        known = {"attempt": True, "name": True, "offset": True, "data": True}
+        session, said = await self._read(request, known)
+        if self._artifacts is None:
+            raise Problem(409, "no_artifacts", "no files are taken here")
+        attempt = session.task_of(text(said, "attempt"))
+        if attempt is None:
+            raise Problem(
+                *(409, "not_yours", "the agent has no such attempt"),
+                hint="files are sent before the end of their attempt is told",
+            )
+        try:
+            data = base64.b64decode(text(said, "data"), validate=True)
+        except ValueError:
+            refuse("data", "base64 is needed")
+        keep = partial(
+            self._artifacts.keep,
+            *(attempt.task_id, attempt.fence, text(said, "name")),
+            *(said["offset"], data),
+        )
+        return answer({"size": await run_in_threadpool(keep)})
+
+    # -- who asks ------------------------------------------------------------------
+
+    async def _read(
+        self, request: Request, known: Mapping[str, bool]
+    ) -> tuple[Session, dict[str, Any]]:
+        """
+        The session of the agent that asks, and what it says.
+
+        Raises:
+            Problem: It has not said hello, or another has since; or it makes no sense.
+        """
+        query(request)
+        name = named(request, "agent_id")
+        session = self._sessions.get(name)
+        if session is None:
+            raise Problem(
+                *(404, "unknown_agent", f"no agent {name!r} has said hello here"),
+                hint="say hello: it may be that the service was started anew",
+            )
+        given = request.headers.getlist(SESSION)
+        if len(given) != 1 or not session.has(given[0]):
+            raise Problem(
+                *(409, "not_your_session", f"{SESSION} is not that of agent {name!r}"),
+                hint="another has come by this name; say hello, or take another",
+            )
+        return session, await read_object(request, known)

@@ -1,0 +1,187 @@
+"""The app: what the facade can do, by its own names, as paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import TaskorchError
+from taskorch.frontends.service._agents import Agents, schemas
+from taskorch.frontends.service._events import Events
+from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._guard import LOOPBACK, Guard, check_hosts, check_token
+from taskorch.frontends.service._health import Numbers, probes
+from taskorch.frontends.service._openapi import description
+from taskorch.frontends.service._operations import Current, Endpoint, Operation
+from taskorch.frontends.service._problems import (
+    Problem,
+    on_fault,
+    on_http_error,
+    on_problem,
+)
+from taskorch.frontends.service._submissions import Submissions
+from taskorch.frontends.service._tasks import Tasks
+from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._workflows import Workflows
+from taskorch.reading import JournalReader
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+
+def create_app(
+    orch: TaskOrchestrator,
+    *,
+    token: str | None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    programs: bool = False,
+    hosts: Iterable[str] = LOOPBACK,
+    journal: JournalReader | None = None,
+    agents: bool = False,
+    artifacts: str | os.PathLike[str] | None = None,
+) -> Starlette:
+    """
+    An ASGI app that lets others use an orchestrator.
+
+    `GET /openapi.json` describes it. The orchestrator is started and stopped by its
+    owner; the app follows its events from now on, until it is shut down.
+
+    Args:
+        orch: The orchestrator.
+        token: What every request must have, as `Authorization: Bearer …`: see
+            `new_token`. None: nothing, and so whoever reaches the app may use it.
+        functions: What tasks that come in may call, by name. Beside these, tasks may be
+            of any type that an agent does.
+        programs: Whether they may start programs. Who may submit then is who may do
+            anything on this machine as this user.
+        hosts: The names by which the app may be called.
+        journal: Of a durable orchestrator, what reads its journal: whoever follows
+            events may begin before those that are kept in memory, and in earlier lives.
+        agents: Whether agents may come and ask for work, as `taskorch agent` does. Who
+            has the token then is told the payloads of the tasks that an agent may have,
+            and believed what came of them.
+        artifacts: The folder for the files that these send; None takes none.
+
+    Raises:
+        InvalidTaskError: The token is too short, or *hosts* is no collection.
+    """
+    feed = Feed(orch.signals, journal)
+    brought = Submissions(orch, functions or {}, programs=programs)
+    there = Agents(orch, None if artifacts is None else Path(artifacts))
+
+    def close() -> None:
+        feed.close()
+        there.close()
+
+    return make_app(
+        [
+            *probes(orch),
+            *brought.operations(),
+            *existing(lambda: orch, lambda: feed),
+            *(there.operations() if agents else ()),
+        ],
+        token=token,
+        hosts=hosts,
+        close=close,
+        schemas=schemas() if agents else None,
+    )
+
+
+def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
+    """
+    The operations on what an orchestrator has.
+
+    Args:
+        orch: The orchestrator.
+        feed: Where its events are kept.
+    """
+    return [
+        *Numbers(orch).operations(),
+        *Tasks(orch).operations(),
+        *Workflows(orch).operations(),
+        *Events(orch, feed).operations(),
+    ]
+
+
+def make_app(
+    operations: Iterable[Operation],
+    *,
+    token: str | None,
+    hosts: Iterable[str],
+    close: Callable[[], None],
+    schemas: Mapping[str, Any] | None = None,
+) -> Starlette:
+    """
+    The app of these operations, guarded, and with a description of itself.
+
+    Args:
+        operations: What it can do.
+        token: See `create_app`.
+        hosts: See `create_app`.
+        close: Is called when it is shut down, before its last answers have ended.
+        schemas: Schemas that the operations name, beside those that all have.
+
+    Raises:
+        InvalidTaskError: See `create_app`.
+    """
+    # Middleware is made late; what is wrong with it is said now.
+    check_token(token)
+    names = check_hosts(hosts)
+    every = [*operations]
+    text = description(every, schemas or {})
+
+    async def openapi(_request: Request) -> Response:
+        return answer(text)
+
+    @asynccontextmanager
+    async def life(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        close()
+
+    app = Starlette(
+        routes=[
+            Route("/openapi.json", openapi, methods=["GET"]),
+            *_routes(every),
+        ],
+        middleware=[Middleware(partial(Guard, token=token, hosts=names))],
+        exception_handlers={
+            Problem: on_problem,
+            TaskorchError: on_problem,
+            HTTPException: on_http_error,
+            Exception: on_fault,
+        },
+        lifespan=life,
+    )
+    # A path with a slash too many is another path.
+    app.router.redirect_slashes = False
+    app.state.close = close
+    app.state.operations = every
+    return app
+
+
+def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
+    """One for each path, which says what methods it has if it is asked for another."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method] = each.endpoint
+    for path, methods in paths.items():
+        yield Route(path, partial(_by_method, methods), methods=[*methods])
+
+
+async def _by_method(
+    methods: Mapping[str, Endpoint], request: Request
+) -> Response | ASGIApp:
+    method = "GET" if request.method == "HEAD" else request.method
+    return await methods[method](request)

@@ -1,0 +1,132 @@
+"""What comes in the body of a request: JSON, and bounded in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from taskorch.frontends.service._problems import Problem
+
+#: Bytes of a body; levels of what it says; seconds that it may take to come.
+MAX_BODY: Final = 1 << 20
+_MAX_DEPTH: Final = 60
+RECEIPT_SECONDS: Final = 10.0
+
+
+async def read(request: Request) -> Any:
+    """
+    What the body of *request* says; None if there is none.
+
+    Raises:
+        Problem: It is too long, too slow, too deep, or no JSON.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(RECEIPT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise too_long()
+    except TimeoutError:
+        raise Problem(
+            408, "slow_body", f"the body has not come within {RECEIPT_SECONDS:g} s"
+        ) from None
+    except ClientDisconnect:
+        raise Problem(400, "no_body", "the body has not come to its end") from None
+    return loads(bytes(body)) if body else None
+
+
+async def read_object(request: Request, known: Mapping[str, bool]) -> dict[str, Any]:
+    """
+    The members of the object that is the body of *request*.
+
+    Args:
+        request: The request.
+        known: The members that there are, and whether they must be there.
+
+    Raises:
+        Problem: It is none, or has others.
+    """
+    said = await read(request)
+    if said is None and not any(known.values()):
+        return {}
+    if not isinstance(said, dict):
+        raise unprocessable(path="", text="a JSON object is needed")
+    for name in said:
+        if name not in known:
+            there = ", ".join(known)
+            raise unprocessable(name, f"it is not known here: there are {there}")
+    for name, needed in known.items():
+        if needed and name not in said:
+            raise unprocessable(name, "it is missing")
+    return said
+
+
+def loads(body: bytes) -> Any:
+    """
+    The value of a document.
+
+    Raises:
+        Problem: It is no JSON, or too deep.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_twice,
+        )
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise Problem(400, "bad_json", f"the body is no JSON: {error}") from None
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for holder in level
+            for item in (
+                holder.values()
+                if isinstance(holder, dict)
+                else holder
+                if isinstance(holder, list)
+                else ()
+            )
+        ]
+        if not level:
+            return value
+    raise _too_deep()
+
+
+def unprocessable(path: str, text: str) -> Problem:
+    """A fault of what a request says."""
+    said = f"{path}: {text}" if path else text
+    findings = [{"path": path, "message": text}]
+    return Problem(422, "invalid_request", said, more={"findings": findings})
+
+
+def too_long() -> Problem:
+    """The body has too many bytes."""
+    return Problem(413, "body_too_long", f"a body has at most {MAX_BODY:,} bytes")
+
+
+def _too_deep() -> Problem:
+    text = f"the body is nested more than {_MAX_DEPTH} levels deep"
+    return Problem(400, "body_too_deep", text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is no number of JSON"
+    raise ValueError(msg)
+
+
+def _refuse_twice(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these; what is there twice is read differently by others."""
+    found = dict(members)
+    if len(found) < len(members):
+        msg = "a name is there twice in an object"
+        raise ValueError(msg)
+    return found

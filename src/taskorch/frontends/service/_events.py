@@ -1,0 +1,141 @@
+"""Events: what has happened, and what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._feed import FOLLOWED, PAGE, Feed, Wanted, chosen
+from taskorch.frontends.service._operations import (
+    ANYTHING,
+    TEXT,
+    Current,
+    Operation,
+    bad_query,
+    number,
+    query,
+)
+from taskorch.frontends.service._stream import EventStream
+from taskorch.frontends.service._values import answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_WHICH: Final[Mapping[str, Any]] = {
+    "names": {"type": "string", "minLength": 1},
+    "task": TEXT,
+}
+
+
+class Events:
+    """
+    The operations on events.
+
+    Args:
+        orch: Whose they are.
+        feed: Where they are kept, of the same one.
+    """
+
+    def __init__(self, orch: Current, feed: Callable[[], Feed]) -> None:
+        self._orch = orch
+        self._feed = feed
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            Operation(
+                *("GET", "/api/v1/events", "events"),
+                "Events after a cursor; `names`, with commas, and a pattern of ids of "
+                "tasks say which. `missed`: some before them are not to be had.",
+                self._page,
+                query={
+                    **_WHICH,
+                    "after": TEXT,
+                    "limit": {"type": "integer", "minimum": 1, "maximum": PAGE},
+                },
+                answer={
+                    "type": "object",
+                    "required": ["events", "next", "missed"],
+                    "properties": {
+                        "events": {"type": "array", "items": {"type": "object"}},
+                        "next": TEXT,
+                        "missed": {"type": "boolean"},
+                    },
+                },
+            ),
+            Operation(
+                *("GET", "/api/v1/events/stream", "follow_events"),
+                "Events as they come, as Server-Sent Events; with Last-Event-ID, those "
+                "since then. `events_missed` says that some are not to be had.",
+                self._stream,
+                query={**_WHICH, "after": TEXT},
+                header={"Last-Event-ID": TEXT},
+                answer=TEXT,
+                media="text/event-stream",
+            ),
+            Operation(
+                *("POST", "/api/v1/events", "emit"),
+                "Say that an event from outside has come, for which tasks may wait.",
+                self._emit,
+                body={
+                    "type": "object",
+                    "required": ["name"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "name": {"type": "string", "minLength": 1, "maxLength": 500},
+                        "payload": ANYTHING,
+                        "keep": {"type": "number", "minimum": 0},
+                    },
+                },
+                answer={
+                    "type": "object",
+                    "required": ["released"],
+                    "properties": {"released": {"type": "integer"}},
+                },
+                refuses=(422,),
+            ),
+        ]
+
+    async def _page(self, request: Request) -> Response:
+        given = query(request, {*_WHICH, "after", "limit"})
+        limit = number(given, "limit", 1, PAGE, PAGE)
+        which = _wanted(given)
+        cursor = given.get("after")
+        feed = self._feed()
+        place = feed.oldest if cursor is None else feed.place(cursor)
+        if place is None:
+            text = "it is none of this orchestrator: begin without"
+            raise bad_query(name="after", text=text)
+        page = await run_in_threadpool(feed.page, place, limit)
+        said = {
+            "events": [told.document() for told in chosen(page, which)],
+            "next": feed.cursor(page.last),
+            "missed": page.lost,
+        }
+        return answer(said)
+
+    async def _stream(self, request: Request) -> EventStream:
+        given = query(request, {*_WHICH, "after"})
+        # A reconnect says where it was, in the path of the first request.
+        cursor = request.headers.get("last-event-id") or given.get("after")
+        return EventStream(self._feed(), cursor, _wanted(given))
+
+    async def _emit(self, request: Request) -> Response:
+        query(request)
+        known = {"name": True, "payload": False, "keep": False}
+        said = await read_object(request, known)
+        released = await run_in_threadpool(lambda: self._orch().emit(**said))
+        return answer({"released": released})
+
+
+def _wanted(given: Mapping[str, str]) -> Wanted:
+    path = "names"
+    names = frozenset(given[path].split(",")) if path in given else frozenset()
+    for name in names:
+        if name not in FOLLOWED:
+            raise bad_query(path, f"there is no event {name!r}")
+    return Wanted(names, given.get("task"))

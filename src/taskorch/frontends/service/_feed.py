@@ -1,0 +1,292 @@
+"""
+What happens, for those who follow it from outside.
+
+The latest events are kept once, for all who follow, and each of them has a place in
+there. So one that does not read costs nothing and holds nobody up: it falls behind,
+and is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.events import (
+    SIGNALS,
+    VIEWS,
+    Event,
+    HealthReported,
+    PerformanceReported,
+    StatsReported,
+    signal_name,
+)
+from taskorch.frontends.service._values import document, dumps
+
+if TYPE_CHECKING:
+    from taskorch.reading import JournalReader
+    from taskorch.signals import Signals
+
+#: Events that are kept.
+KEPT: Final = 10_000
+#: Events that are handed over at once.
+PAGE: Final = 500
+#: Of the id of a journal, as many digits as tell it from those of other runs.
+_MARK: Final = 8
+#: Of a number, as many digits as a journal has ever had.
+_DIGITS: Final = 18
+_MONITORING: Final = {StatsReported, HealthReported, PerformanceReported}
+#: Events that are another one's, seen from a different side: they have its number.
+_VIEWS: Final = {
+    view for fact, views in VIEWS.items() for view in views if view is not fact
+}
+#: Those that are followed, by their names.
+FOLLOWED: Final = {
+    name: cls for name, cls in SIGNALS.items() if cls not in _MONITORING | _VIEWS
+}
+
+
+class Told:
+    """An event as it is told; it is written down when first somebody wants it."""
+
+    __slots__ = ("_frame", "event", "name", "seq")
+
+    def __init__(self, event: Event) -> None:
+        self.event: Event = event
+        self.seq: int = event.seq
+        self.name: str = signal_name(type(event))
+        self._frame: bytes | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The event as JSON can say it."""
+        at = self.event.timestamp.isoformat()
+        return {"event": self.name, "at": at, **document(self.event)}
+
+    def frame(self, cursor: str) -> bytes:
+        """The event as a stream of Server-Sent Events has it."""
+        if self._frame is None:
+            data = dumps(self.document()).decode("ascii")
+            text = f"id: {cursor}\nevent: {self.name}\ndata: {data}\n\n"
+            self._frame = text.encode("ascii")
+        return self._frame
+
+
+@attrs.frozen
+class Wanted:
+    """
+    Which events are asked for.
+
+    Attributes:
+        names: Their names; none named: all.
+        task: A pattern of the ids of tasks; None: all events.
+    """
+
+    names: frozenset[str] = frozenset()
+    task: str | None = None
+
+    def has(self, told: Told) -> bool:
+        """Whether this is one of them."""
+        if self.names and told.name not in self.names:
+            return False
+        if self.task is None:
+            return True
+        task_id = getattr(told.event, "task_id", None)
+        return task_id is not None and fnmatchcase(task_id, self.task)
+
+
+@attrs.frozen
+class Page:
+    """
+    Some events.
+
+    Attributes:
+        events: They.
+        last: The number of the last one that was looked at: the next page is after it.
+        lost: Whether there were others before these that nobody has any more.
+    """
+
+    events: list[Told]
+    last: int
+    lost: bool = False
+
+
+class Follower:
+    """Somebody who waits for what comes; of one event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._is_told = False
+
+    def tell(self) -> None:
+        """From any thread: there is something new."""
+        if not self._is_told:
+            self._is_told = True
+            # The loop may have ended by now.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
+
+    def forget(self) -> None:
+        """Before it looks for itself: what comes from now on is new."""
+        self._is_told = False
+        self._news.clear()
+
+    async def wait(self) -> None:
+        """Until there is something new."""
+        await self._news.wait()
+
+
+class Feed:
+    """
+    The latest events of an orchestrator.
+
+    Args:
+        signals: Who tells of them.
+        journal: What has those before.
+    """
+
+    def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._kept: list[Told] = []
+        #: The number of the last event that is not kept here any more.
+        self._before = 0
+        self._followers: set[Follower] = set()
+        self._signals = signals
+        #: Numbers go on in a journal; in memory they begin anew in each life.
+        mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
+        self._life: str = f"-{mark}" if mark else ""
+        self.has_ended = False
+        for name in FOLLOWED:
+            getattr(signals, name).connect(self._hear)
+        if journal is not None:
+            last = journal.last
+            with self._lock:
+                # It may have heard something by now, or have it still to hear.
+                self._before = max(self._before, last)
+
+    def close(self) -> None:
+        """Hear of nothing any more, and let those go who wait."""
+        for name in FOLLOWED:
+            getattr(self._signals, name).disconnect(self._hear)
+        with self._lock:
+            self.has_ended = True
+            followers = list(self._followers)
+        for follower in followers:
+            follower.tell()
+
+    def _hear(self, event: Event) -> None:
+        told = Told(event)
+        with self._lock:
+            self._kept.append(told)
+            if len(self._kept) >= 2 * KEPT:
+                self._before = self._kept[KEPT - 1].seq
+                del self._kept[:KEPT]
+            followers = list(self._followers)
+        for follower in followers:
+            follower.tell()
+
+    @property
+    def last(self) -> int:
+        """The number of the latest event; 0: there was none."""
+        with self._lock:
+            return self._last()
+
+    @property
+    def oldest(self) -> int:
+        """The number after which all is kept here."""
+        with self._lock:
+            return self._before
+
+    def _last(self) -> int:
+        return max(self._before, self._kept[-1].seq if self._kept else 0)
+
+    def cursor(self, number: int) -> str:
+        """What a client sends back to go on after the event of this number."""
+        return f"{number}{self._life}"
+
+    def place(self, cursor: str) -> int | None:
+        """The number that a cursor means; None: it is none of ours, or of this life."""
+        if cursor == "0":
+            # The beginning of all that there is.
+            return 0
+        number, dash, life = cursor.partition("-")
+        if dash + life != self._life or not number.isascii() or not number.isdigit():
+            return None
+        return int(number[:_DIGITS])
+
+    def follow(self) -> Follower:
+        """Somebody new who waits; it is to `leave`."""
+        follower = Follower()
+        with self._lock:
+            self._followers.add(follower)
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """It waits no more."""
+        with self._lock:
+            self._followers.discard(follower)
+
+    def kept(self, after: int, limit: int = PAGE) -> Page | None:
+        """
+        The next events after a number; None: they are not kept here.
+
+        Nothing blocks here.
+        """
+        with self._lock:
+            if not self._before <= after <= self._last():
+                return None
+            start = bisect_right(self._kept, after, key=_number)
+            found = self._kept[start : start + limit]
+        return Page(found, found[-1].seq if found else after)
+
+    def first(self, limit: int = PAGE) -> Page:
+        """The earliest events that are kept here; others before them are lost."""
+        with self._lock:
+            found = self._kept[:limit]
+            last = found[-1].seq if found else self._before
+        return Page(found, last, lost=True)
+
+    def page(self, after: int, limit: int = PAGE) -> Page:
+        """
+        The next events after a number, from the journal if they are not kept here.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        page = self.kept(after, limit)
+        if page is not None:
+            return page
+        with self._lock:
+            before = self._before
+        if self._journal is None or after > before:
+            return self.first(limit)
+        found = self._read(self._journal.happened(after), before, limit)
+        # With nothing left in the journal, what follows is kept here.
+        return Page(found, found[-1].seq if len(found) == limit else before)
+
+    def _read(self, events: Iterable[Event], until: int, limit: int) -> list[Told]:
+        followed = frozenset(FOLLOWED.values())
+        wanted = (
+            Told(event)
+            for event in events
+            if type(event) in followed and event.seq <= until
+        )
+        return list(islice(wanted, limit))
+
+
+def _number(told: Told) -> int:
+    return told.seq
+
+
+def chosen(page: Page, wanted: Wanted) -> list[Told]:
+    """Those of a page that are asked for."""
+    return [told for told in page.events if wanted.has(told)]

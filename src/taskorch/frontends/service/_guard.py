@@ -1,0 +1,264 @@
+"""
+Who may ask at all: checked before anything else, for every path and every method.
+
+A page that somebody has open in a browser can send requests to this machine. So the
+name by which the service was called must be one of its own (a page can give its own
+name this machine's address), what another site's page sends is refused, and whoever
+has not the token is told nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.service._bodies import MAX_BODY, too_long
+from taskorch.frontends.service._problems import Problem
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: The names of this machine for itself.
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+#: Paths that are answered without a token: a probe has none, and they tell nothing.
+OPEN: Final = frozenset({"/livez", "/readyz"})
+#: Requests a second with the token, and of an address without it; as many at once.
+_WITH_TOKEN: Final = 2_000.0
+_WITHOUT: Final = 20.0
+#: Addresses whose attempts are counted.
+_ADDRESSES: Final = 1_000
+_LEAST_TOKEN: Final = 16
+#: On every answer: it is kept by nobody, shown in no frame, and is what it says it is.
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def new_token() -> str:
+    """A token that nobody guesses: 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def check_token(token: str | None) -> bytes | None:
+    """
+    *token* as bytes.
+
+    Raises:
+        InvalidTaskError: It is no text, too short, or cannot stand in a header.
+    """
+    if token is None:
+        return None
+    given: object = token
+    if (
+        not isinstance(given, str)
+        or len(given) < _LEAST_TOKEN
+        or not all("!" <= letter <= "~" for letter in given)
+    ):
+        # It is not shown: it may be nearly right.
+        msg = (
+            f"a token is a text of {_LEAST_TOKEN} characters or more, of ASCII and "
+            "without spaces"
+        )
+        raise InvalidTaskError(msg, hint="new_token() makes one")
+    return given.encode()
+
+
+def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
+    """
+    *hosts* in small letters.
+
+    Raises:
+        InvalidTaskError: They are no names.
+    """
+    given: object = hosts
+    if not isinstance(given, str) and isinstance(given, Iterable):
+        names: list[object] = list(given)
+        if all(isinstance(name, str) for name in names):
+            return frozenset(str(name).lower() for name in names)
+    msg = f"hosts is a collection of names, not {show(given)}"
+    raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
+
+
+class _Bucket:
+    """So many requests a second, and as many at once."""
+
+    __slots__ = ("left", "rate", "since")
+
+    def __init__(self, rate: float) -> None:
+        self.rate: float = rate
+        self.left: float = rate
+        self.since: float = monotonic()
+
+    def take(self) -> bool:
+        now = monotonic()
+        self.left = min(self.rate, self.left + (now - self.since) * self.rate)
+        self.since = now
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
+
+
+class Guard:
+    """
+    The outermost layer of the app.
+
+    Args:
+        app: What it guards.
+        token: What a request must have; None: nothing.
+        hosts: The names by which the service may be called, in small letters.
+
+    Raises:
+        InvalidTaskError: The token is none.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, hosts: Collection[str]
+    ) -> None:
+        self._app = app
+        self._token = check_token(token)
+        self._hosts = hosts
+        self._known = _Bucket(_WITH_TOKEN)
+        self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, and hand it on."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            msg = f"there is no {scope['type']} here"
+            raise RuntimeError(msg)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        try:
+            self._check(scope)
+        except Problem as problem:
+            await problem.response()(scope, receive, send_with_headers)
+            return
+        # As it was sent: an id has slashes, which are escaped in a path.
+        scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        await self._app(scope, receive, send_with_headers)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = self._check_host(headers)
+        _check_origin(headers, host)
+        self._check_token(scope, headers)
+        _check_body(scope["method"], headers)
+
+    def _check_host(self, headers: Headers) -> str:
+        given = headers.getlist("host")
+        host = given[0] if len(given) == 1 else ""
+        if not _is_authority(host) or _name_of(host) not in self._hosts:
+            raise Problem(
+                421,
+                "unknown_host",
+                "the service is not known by the name in Host",
+                hint="ask for 127.0.0.1, or let its owner allow this name",
+            )
+        return host
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        if self._token is None or scope["path"] in OPEN:
+            return
+        given = headers.getlist("authorization")
+        kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
+        is_right = hmac.compare_digest(token.strip().encode(), self._token)
+        if kind.lower() == "bearer" and is_right:
+            if not self._known.take():
+                raise _too_many(_WITH_TOKEN)
+            return
+        if not self._bucket_of(scope).take():
+            raise _too_many(_WITHOUT)
+        raise Problem(
+            401,
+            "no_token",
+            "a token is needed",
+            hint="send it: Authorization: Bearer …",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _bucket_of(self, scope: Scope) -> _Bucket:
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
+        bucket = self._unknown.pop(address, None) or _Bucket(_WITHOUT)
+        self._unknown[address] = bucket
+        if len(self._unknown) > _ADDRESSES:
+            self._unknown.popitem(last=False)
+        return bucket
+
+
+def _too_many(rate: float) -> Problem:
+    text = f"there may be {rate:,.0f} requests a second"
+    return Problem(429, "too_many_requests", text, hint="wait, and try again")
+
+
+def _is_authority(host: str) -> bool:
+    return not any(letter in host for letter in "/@?#\\ \t")
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header, without the port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _check_origin(headers: Headers, host: str) -> None:
+    """What a browser says of where a request comes from; others say nothing."""
+    site = headers.get("sec-fetch-site", "none")
+    origins = headers.getlist("origin")
+    # A proxy may have taken the TLS off: the scheme is not compared.
+    is_ours = all(o.partition("://")[2].lower() == host.lower() for o in origins)
+    if site not in ("same-origin", "none") or not is_ours:
+        raise Problem(403, "foreign_origin", "a page of another site may not ask here")
+
+
+def _check_body(method: str, headers: Headers) -> None:
+    kinds = headers.getlist("content-type")
+    has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != (
+        "0"
+    )
+    if method in ("GET", "HEAD"):
+        if has_body:
+            raise Problem(400, "unwanted_body", f"{method} has no body")
+        return
+    if (kinds or has_body) and not (len(kinds) == 1 and _is_json(kinds[0])):
+        raise Problem(
+            415,
+            "not_json",
+            "a body is JSON",
+            hint="say so: Content-Type: application/json",
+            headers={"Accept": "application/json"},
+        )
+    if "content-encoding" in headers:
+        raise Problem(415, "encoded_body", "a body is sent as it is, not compressed")
+    length = headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY:
+        raise too_long()
+
+
+def _is_json(kind: str) -> bool:
+    name, _, options = kind.partition(";")
+    charset = options.strip().lower().removeprefix("charset=").strip('"')
+    return name.strip().lower() == "application/json" and charset in ("", "utf-8")

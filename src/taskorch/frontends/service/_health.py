@@ -1,0 +1,115 @@
+"""Numbers, and whether all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
+from taskorch.frontends.service._operations import TEXT, Current, Operation, query
+from taskorch.frontends.service._values import answer, document
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+def probe(name: str, words: str, is_well: Callable[[], bool]) -> Operation:
+    """What a supervisor asks, without a token: it is told nothing else."""
+
+    async def tell(_request: Request) -> Response:
+        if is_well():
+            return answer({"status": "ok"})
+        return answer({"status": "failed"}, 503)
+
+    return Operation(
+        *("GET", f"/{name}", name, words),
+        tell,
+        answer={"type": "object", "required": ["status"]},
+        is_open=True,
+    )
+
+
+def metrics(ask: Callable[[], bytes]) -> Operation:
+    """What Prometheus reads: *ask* says it, and may take its time."""
+
+    async def tell(request: Request) -> Response:
+        query(request)
+        return Response(await run_in_threadpool(ask), media_type=CONTENT_TYPE)
+
+    return Operation(
+        *("GET", "/metrics", "metrics", "What Prometheus reads."),
+        tell,
+        answer=TEXT,
+        media="text/plain",
+    )
+
+
+def probes(orch: TaskOrchestrator) -> list[Operation]:
+    """How an orchestrator is, for supervisors and for Prometheus."""
+    return [
+        probe("livez", "Whether its threads are there.", lambda: orch.health().live),
+        probe(
+            "readyz", "Whether it takes and starts tasks.", lambda: orch.health().ready
+        ),
+        metrics(lambda: exposition(orch.get_stats(), orch.health())),
+    ]
+
+
+class Numbers:
+    """
+    The operations that ask for the whole.
+
+    Args:
+        orch: Who is asked.
+    """
+
+    def __init__(self, orch: Current) -> None:
+        self._orch = orch
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            Operation(
+                *("GET", "/api/v1/health", "health", "How each component is."),
+                self._health,
+            ),
+            Operation(
+                *("GET", "/api/v1/statistics", "get_stats", "Counts and times."),
+                self._stats,
+            ),
+            Operation(
+                *("GET", "/api/v1/stuck", "stuck"),
+                "What can never proceed as things stand, and why.",
+                self._stuck,
+                answer={"type": "object", "required": ["stuck"]},
+            ),
+            Operation(
+                *("GET", "/api/v1/resources", "resources", "Pools and quotas."),
+                self._resources,
+            ),
+        ]
+
+    async def _health(self, request: Request) -> Response:
+        query(request)
+        return answer(document(self._orch().health()))
+
+    async def _stats(self, request: Request) -> Response:
+        query(request)
+        return answer(document(await run_in_threadpool(self._orch().get_stats)))
+
+    async def _stuck(self, request: Request) -> Response:
+        query(request)
+        found = await run_in_threadpool(self._orch().stuck)
+        said = [{**document(one.to_dict()), "text": str(one)} for one in found]
+        return answer({"stuck": said})
+
+    async def _resources(self, request: Request) -> Response:
+        query(request)
+        manager = self._orch().resources
+        usage = await run_in_threadpool(manager.usage)
+        quotas = await run_in_threadpool(manager.quotas)
+        return answer({"pools": document(usage), "quotas": document(quotas)})

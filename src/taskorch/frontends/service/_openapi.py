@@ -1,0 +1,147 @@
+"""The description of the service: OpenAPI 3.1, made of its operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import taskorch
+from taskorch.frontends.service._operations import TEXT, Operation
+from taskorch.workflows import document_schema
+from taskorch.workflows._task_documents import OF_RUNS
+
+#: What any operation may answer, and what that means.
+_ALWAYS: Final = (400, 403, 421, 503)
+_BODY: Final = (408, 413, 415, 422)
+_TOKEN: Final = (401, 429)
+_PROBLEM: Final = {
+    "type": "object",
+    "description": "What is wrong, by RFC 9457.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": TEXT,
+        "title": TEXT,
+        "status": {"type": "integer"},
+        "detail": TEXT,
+        "code": {"type": "string", "description": "A stable name for programs."},
+        "hint": {"type": "string", "description": "What to do about it."},
+    },
+}
+
+
+def description(
+    operations: Iterable[Operation], schemas: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    The document.
+
+    Args:
+        operations: What it tells of.
+        schemas: Schemas that these name, beside those of tasks and workflows.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _of(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "taskorch",
+            "version": taskorch.__version__,
+            "description": "An orchestrator as a service.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": _PROBLEM, **_schemas(), **schemas},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _of(operation: Operation) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    for place, known in (("query", operation.query), ("header", operation.header)):
+        parameters += [
+            {"name": name, "in": place, "schema": schema}
+            for name, schema in known.items()
+        ]
+    refused = {*_ALWAYS, *operation.refuses}
+    if not operation.is_open:
+        refused |= {*_TOKEN}
+    if operation.method == "POST":
+        refused |= {*_BODY}
+    content = {operation.media: {"schema": operation.answer}}
+    said: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            str(operation.status): {"description": "Done.", "content": content},
+            **{str(status): _refusal(status) for status in sorted(refused)},
+        },
+    }
+    if operation.name == "result":
+        said["responses"]["202"] = {"description": "Not ended.", "content": content}
+    if parameters:
+        said["parameters"] = parameters
+    if operation.body is not None:
+        said["requestBody"] = {
+            "required": operation.is_body_needed,
+            "content": {"application/json": {"schema": operation.body}},
+        }
+    if operation.is_open:
+        said["security"] = []
+    return said
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    """Those of workflows and of tasks: what stands in the parts of the one schema."""
+    schema = document_schema()
+    parts: dict[str, Any] = schema.pop("$defs")
+    del schema["$schema"], schema["$id"]
+    named = {name.capitalize(): part for name, part in parts.items()}
+    # A task by itself has an id of its own, and nothing that is of a run.
+    task = {
+        "type": "object",
+        "allOf": [{"$ref": "#/$defs/options"}, {"$ref": "#/$defs/work"}],
+        "unevaluatedProperties": False,
+        "properties": {
+            "id": {"anyOf": [{"$ref": "#/$defs/id"}, {"type": "null"}]},
+            "idempotency_key": {"anyOf": [TEXT, {"type": "null"}]},
+            **dict.fromkeys(OF_RUNS, False),
+        },
+    }
+    named = {**named, "Workflow": schema, "NodeTask": parts["task"], "Task": task}
+    found: dict[str, Any] = _moved(named)
+    found["Workflow"]["properties"]["tasks"]["additionalProperties"] = {
+        "$ref": "#/components/schemas/NodeTask"
+    }
+    return found
+
+
+def _moved(value: Any) -> Any:
+    """*value*, with references to where the parts are here."""
+    if isinstance(value, dict):
+        return {
+            name: (
+                "#/components/schemas/" + item.removeprefix("#/$defs/").capitalize()
+                if name == "$ref" and isinstance(item, str)
+                else _moved(item)
+            )
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_moved(item) for item in value]
+    return value

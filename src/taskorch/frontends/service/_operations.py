@@ -1,0 +1,191 @@
+"""What the service can do, each with what its description says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import unquote
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from taskorch._aio import is_prompt
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import UnknownTaskError
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._values import answer
+
+Schema: TypeAlias = Mapping[str, Any]
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | ASGIApp]]
+_T = TypeVar("_T")
+
+ANYTHING: Final[Schema] = {}
+TEXT: Final[Schema] = {"type": "string"}
+OBJECT: Final[Schema] = {"type": "object"}
+#: Whether there was anything to change.
+CHANGED: Final[Schema] = {
+    "type": "object",
+    "required": ["changed"],
+    "properties": {"changed": {"type": "boolean"}},
+}
+#: What has begun.
+TASK_ID: Final[Schema] = {
+    "type": "object",
+    "required": ["task_id"],
+    "properties": {"task_id": TEXT},
+}
+RUN: Final[Schema] = {
+    "type": "object",
+    "required": ["workflow_id"],
+    "properties": {"workflow_id": TEXT},
+}
+
+#: Who is asked: of a service that has one orchestrator after another, the latest.
+Current: TypeAlias = Callable[[], TaskOrchestrator]
+
+
+@attrs.frozen
+class Operation:
+    """
+    One method of one path.
+
+    Attributes:
+        method: The method.
+        path: The path, with the names of what varies in braces.
+        name: What programs call it.
+        summary: What it does.
+        endpoint: Does it.
+        query: What may stand in the query, by name.
+        header: What may stand in a header of its own, by name.
+        body: What the body says; None: there is none.
+        is_body_needed: Whether it must be there.
+        status: Of the answer, if all is well.
+        answer: What the answer says.
+        media: How it says that.
+        refuses: Statuses of its own, beside those of every operation.
+        is_open: Whether it needs no token.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    endpoint: Endpoint = attrs.field(repr=False)
+    query: Mapping[str, Schema] = attrs.field(factory=dict)
+    header: Mapping[str, Schema] = attrs.field(factory=dict)
+    body: Schema | None = None
+    is_body_needed: bool = True
+    status: int = 200
+    answer: Schema = OBJECT
+    media: str = "application/json"
+    refuses: tuple[int, ...] = ()
+    is_open: bool = False
+
+
+async def for_one_task(
+    orch: TaskOrchestrator, call: Callable[..., _T], *args: object
+) -> _T:
+    """
+    What *call*, which concerns one task of *orch*, returns.
+
+    It is called on a thread if it may have to wait there; otherwise the way to a thread
+    and back would be most of what a request costs.
+    """
+    if is_prompt(orch):
+        return call(*args)
+    return await run_in_threadpool(call, *args)
+
+
+async def changed(
+    change: Callable[[str], bool], name: str, request: Request
+) -> Response:
+    """
+    Answer whether *change* has changed what stands in the path in the place of *name*.
+
+    Raises:
+        Problem: The request says more than that.
+        TaskorchError: What *change* raises.
+    """
+    query(request)
+    await read_object(request, {})
+    subject = named(request, name)
+    return answer({"changed": await run_in_threadpool(change, subject)})
+
+
+def named(request: Request, name: str) -> str:
+    """
+    What stands in the path in the place of *name*.
+
+    Raises:
+        UnknownTaskError: It is no text.
+    """
+    given: str = request.path_params[name]
+    try:
+        return unquote(given, errors="strict")
+    except UnicodeDecodeError:
+        msg = f"no task has the id {given!r}"
+        raise UnknownTaskError(msg) from None
+
+
+def query(request: Request, known: Collection[str] = ()) -> Mapping[str, str]:
+    """
+    What stands in the query.
+
+    Raises:
+        Problem: There is what is not known, or something twice.
+    """
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise bad_query(name, f"it is not known here: there are {there}")
+        if name in found:
+            raise bad_query(name, "it is there twice")
+        found[name] = value
+    return found
+
+
+def number(
+    given: Mapping[str, str], name: str, least: int, most: int, otherwise: int
+) -> int:
+    """
+    A whole number in the query.
+
+    Raises:
+        Problem: It is none, or not within its bounds.
+    """
+    text = given.get(name)
+    if text is None:
+        return otherwise
+    if text.isascii() and text.isdigit() and least <= int(text[:12]) <= most:
+        return int(text)
+    raise bad_query(name, f"a whole number from {least:,} to {most:,} is needed")
+
+
+def seconds(given: Mapping[str, str], name: str, most: float) -> float | None:
+    """
+    A number of seconds in the query, or None.
+
+    Raises:
+        Problem: It is none, or not within its bounds.
+    """
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise bad_query(name, f"seconds are needed, from 0 to {most:g}")
+    return value
+
+
+def bad_query(name: str, text: str) -> Problem:
+    """A fault of the query."""
+    findings = [{"path": name, "message": text}]
+    return Problem(400, "invalid_query", f"{name}: {text}", more={"findings": findings})

@@ -1,0 +1,142 @@
+"""Errors as answers: `application/problem+json`, as RFC 9457 has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from taskorch._visible import visible
+from taskorch.errors import (
+    DuplicateTaskError,
+    TaskorchError,
+    UsageError,
+    ValidationFailedError,
+)
+from taskorch.frontends.service._values import dumps
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+#: What an error is for HTTP, by its code; another of the caller's making is 422.
+_STATUS: Final[Mapping[str, int]] = {
+    "allocation": 409,
+    "duplicate_task": 409,
+    "invalid_transition": 409,
+    "journal_unavailable": 503,
+    "not_running": 503,
+    "queue_full": 429,
+    "resources_taken": 409,
+    "result_gone": 410,
+    "unknown_agent": 404,
+    "unknown_task": 404,
+}
+#: Seconds after which it is worth to try again.
+_AGAIN: Final = {429: "1", 503: "5"}
+
+
+class Problem(Exception):  # noqa: N818 - the word of the RFC
+    """
+    An answer that says what is wrong with a request.
+
+    Args:
+        status: Of HTTP.
+        code: A stable name for programs.
+        detail: What is wrong.
+        hint: What to do about it.
+        headers: More headers of the answer.
+        more: More members of the document.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        hint: str = "",
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        self.headers: Mapping[str, str] = headers or {}
+        self.more: Mapping[str, Any] = more or {}
+
+    def response(self) -> Response:
+        """The answer."""
+        said = {
+            "type": f"urn:taskorch:error:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": visible(self.detail),
+            "code": self.code,
+            **({"hint": self.hint} if self.hint else {}),
+            **self.more,
+        }
+        headers = dict(self.headers)
+        if self.status in _AGAIN:
+            headers.setdefault("Retry-After", _AGAIN[self.status])
+        return Response(
+            dumps(said), self.status, headers, media_type="application/problem+json"
+        )
+
+
+def problem_of(error: TaskorchError, status: int | None = None) -> Problem:
+    """
+    What an error of ours is for HTTP.
+
+    Args:
+        error: The error.
+        status: Its status, if it is not the one that it mostly has.
+    """
+    more: dict[str, Any] = {}
+    if error.task_id is not None:
+        more["task_id"] = error.task_id
+    if isinstance(error, ValidationFailedError):
+        more["findings"] = [
+            {"path": path, "message": text} for path, text in error.findings
+        ]
+    if isinstance(error, DuplicateTaskError):
+        more["differences"] = [
+            {"task_id": task_id, "field": field, "was": was, "is": now}
+            for task_id, field, was, now in error.differences
+        ]
+    otherwise = 422 if isinstance(error, UsageError) else 500
+    status = status or _STATUS.get(error.code, otherwise)
+    return Problem(status, error.code, error.message, hint=error.hint, more=more)
+
+
+async def on_problem(_request: Request, error: Exception) -> Response:
+    """Answer a problem, or an error of ours."""
+    if isinstance(error, TaskorchError):
+        error = problem_of(error)
+    assert isinstance(error, Problem)  # noqa: S101 - nothing else comes here
+    return error.response()
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Answer what routing refuses: a path or a method that there is not."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - nothing else comes here
+    is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    what = "method" if is_method else "path"
+    return Problem(
+        error.status_code,
+        f"unknown_{what}",
+        f"there is no such {what}",
+        hint="GET /openapi.json says what there is",
+        headers=error.headers,
+    ).response()
+
+
+async def on_fault(_request: Request, _error: Exception) -> Response:
+    """Answer what should not have happened; what it was is for the server's log."""
+    return Problem(
+        500, "internal", "the service has failed", hint="its log says more"
+    ).response()

@@ -1,0 +1,240 @@
+"""The server: uvicorn on a thread of its own, where nobody can hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from ipaddress import ip_address
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.service._bodies import RECEIPT_SECONDS
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+#: Connections at once; bytes of the head of a request.
+_CONNECTIONS: Final = 200
+_MAX_HEAD: Final = 16 << 10
+#: Seconds that a connection may be idle, or not be read from, before it is ended.
+_IDLE_SECONDS: Final = 5
+STALLED_SECONDS: Final = 15.0
+#: Seconds that answers under way have at the end.
+_END_SECONDS: Final = 5
+#: Bytes of answers that wait for others.
+_MAX_JOINED: Final = 32 << 10
+_RECEIVED: Final = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
+
+
+class _Joined:
+    """
+    A transport that sends in one piece what is written in one step of the loop.
+
+    An answer is written as its head, its body and its end. Each of them would be sent
+    by itself, which costs more than all that a short answer costs besides.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+        self._length += len(data)
+        if self._length > _MAX_JOINED:
+            # Whether the client keeps up is known by what was sent.
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._length = 0
+        if data:
+            self._transport.write(data)
+
+
+class Protocol(H11Protocol):
+    """
+    One connection, which is ended if its client is too slow, in either direction.
+
+    Not every answer is a short one: a client that follows events and does not read
+    would have what it does not read kept for it.
+    """
+
+    receipt_seconds = RECEIPT_SECONDS + 2
+    stalled_seconds = STALLED_SECONDS
+    _receiving: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(
+            cast("asyncio.Transport", _Joined(transport, self.loop))
+        )
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        for timer in (self._receiving, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._receiving is None:
+            self._await_request()
+        super().data_received(data)
+        if self._receiving is not None and self.conn.their_state in _RECEIVED:
+            self._receiving.cancel()
+            self._receiving = None
+
+    def _await_request(self) -> None:
+        """A request is coming: all of it must come in time."""
+        self._receiving = self.loop.call_later(self.receipt_seconds, self._end)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.stalled_seconds, self._end)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def _end(self) -> None:
+        # A close would wait until all was read.
+        self.transport.abort()
+
+
+class Server:
+    """
+    A running server: made by `serve`.
+
+    Attributes:
+        url: Where it is, such as `http://127.0.0.1:8080`.
+        port: Its port.
+    """
+
+    def __init__(self, app: Starlette, listener: socket.socket, host: str) -> None:
+        self.port: int = listener.getsockname()[1]
+        name = f"[{host}]" if ":" in host else host
+        self.url: str = f"http://{name}:{self.port}"
+        self._app = app
+        self._listener = listener
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                # Whoever connects can say in a header that he is somebody else.
+                proxy_headers=False,
+                limit_concurrency=_CONNECTIONS,
+                h11_max_incomplete_event_size=_MAX_HEAD,
+                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_graceful_shutdown=_END_SECONDS,
+            )
+        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="taskorch-service", daemon=True
+        )
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._listener])
+        finally:
+            self._listener.close()
+            self._ended.set()
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; whether it has, within so many seconds."""
+        return self._ended.wait(timeout)
+
+    def stop(self) -> None:
+        """End: take no more requests, and give the answers under way five seconds."""
+        # Streams would not end by themselves.
+        self._app.state.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Server:
+    """
+    Serve an app on this machine, on a thread of its own.
+
+    Others reach it through a proxy that speaks TLS and asks by a name of `hosts`.
+
+    Args:
+        app: Made by `create_app`.
+        host: An address of this machine for itself.
+        port: 0 takes one that is free.
+
+    Raises:
+        InvalidTaskError: Others than this machine would reach *host*; or it is no
+            address, or *port* no port.
+        OSError: The port is taken.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    is_loopback = False
+    with suppress(ValueError):
+        is_loopback = ip_address(address).is_loopback
+    if not is_loopback:
+        msg = f"host: {show(host)} is no address by which only this machine asks"
+        hint = (
+            "serve on 127.0.0.1, put a proxy with TLS before it, and name its names "
+            "in create_app(hosts=…)"
+        )
+        raise InvalidTaskError(msg, hint=hint)
+    if type(port) is not int or not 0 <= port < 1 << 16:
+        msg = f"a port is a number below 65,536, not {show(port)}"
+        raise InvalidTaskError(msg, hint="0 takes one that is free")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, port), family=family, backlog=512)
+    # Connections have it from their listener. Without it the body of an answer, which
+    # is sent behind its head, waits until the client has said that it has the head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    server = Server(app, listener, address)
+    server.start()
+    return server

@@ -1,0 +1,364 @@
+"""
+What the service keeps of each agent that has said hello: its session.
+
+Every message may be lost, or come twice. So what matters is said again: an order that
+an agent does not name when it asks for work, a wish to stop that it has not followed.
+An agent does nothing twice, and the name of an attempt, which no other has had, tells
+what is current.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch._managers import AgentManager
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    TaskFailedError,
+    UnknownTaskError,
+)
+from taskorch.executors._programs._attempts import failure_of
+from taskorch.model import Agent, Program, ProgramResult
+from taskorch.protocols import Attempt, AttemptExecutor
+from taskorch.workflows._writing import write_work
+
+#: Ends that are remembered of an agent, in case it tells them again.
+_ENDS: Final = 10_000
+
+#: What became of a result: it counts; its attempt had been given up, so it is kept and
+#: changes nothing; or the agent had no such attempt.
+Fate: TypeAlias = Literal["counted", "late", "unknown"]
+
+
+@attrs.frozen
+class Result:
+    """
+    What an agent says of the end of an attempt.
+
+    Attributes:
+        attempt: The name of the attempt.
+        outcome: How it ended.
+        value: What it returned.
+        error: The class of what it raised, and what that says.
+        program: How its program ended, but for its arguments, if it was one.
+    """
+
+    attempt: str
+    outcome: Literal["completed", "failed", "stopped"]
+    value: Any = None
+    error: tuple[str, str] = ("", "")
+    program: Mapping[str, Any] | None = None
+
+
+@attrs.define(eq=False)
+class _Order:
+    """An attempt on its way to an agent, or there."""
+
+    attempt: Attempt
+    #: As the agent is told.
+    said: Mapping[str, Any]
+    #: The program that is run.
+    program: Program | None
+    is_sent: bool = False
+    is_to_stop: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Its task and its number, as `orch.agents` has it."""
+        return self.attempt.task_id, self.attempt.number
+
+
+def name_of(attempt: Attempt) -> str:
+    """What an attempt is called on the wire: no other is called so."""
+    epoch, number = attempt.fence
+    return f"{epoch}.{number}:{attempt.task_id}"
+
+
+def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
+    """The task and the fence of an attempt of this name; None if there can be none."""
+    fence, colon, task_id = name.partition(":")
+    epoch, dot, number = fence.partition(".")
+    parts = (epoch, number)
+    if not (colon and dot and all(p.isascii() and p.isdigit() for p in parts)):
+        return None
+    return task_id, (int(epoch[:18]), int(number[:18]))
+
+
+class Session(AttemptExecutor[str]):
+    """
+    One agent, from its hello on: to begin an attempt is to have it asked for.
+
+    Args:
+        agents: Where it is told what is heard of the agent.
+        info: What is known of it.
+        secret: What only the agent knows, so that no other speaks for it.
+    """
+
+    def __init__(self, agents: AgentManager, info: Agent, secret: str) -> None:
+        self.info = info
+        self._agents = agents
+        self._secret = secret.encode()
+        self._lock = threading.Lock()
+        self._orders: dict[str, _Order] = {}
+        #: Those that have not been sent, the first one first.
+        self._unsent: dict[str, None] = {}
+        self._ended: OrderedDict[str, Fate] = OrderedDict()
+        #: What it was told to stop when it last asked.
+        self._told: frozenset[str] = frozenset()
+        self._waiter: Waiter | None = None
+        self._has_left = False
+
+    def has(self, secret: str) -> bool:
+        """Whether this is what only its agent knows."""
+        return hmac.compare_digest(secret.encode(), self._secret)
+
+    # -- what the orchestrator says ------------------------------------------------
+
+    def begin(self, attempt: Attempt) -> str:
+        """Let the agent have *attempt* when it asks next."""
+        task, name = attempt.task, name_of(attempt)
+        said = {
+            "attempt": name,
+            "task_id": attempt.task_id,
+            "number": attempt.number,
+            "fence": name.partition(":")[0],
+            **({} if task.timeout is None else {"timeout": task.timeout}),
+            **write_work(task),
+        }
+        program = task.payload if isinstance(task.payload, Program) else None
+        with self._lock:
+            self._orders[name] = _Order(attempt, said, program)
+            self._unsent[name] = None
+            self._wake()
+        return name
+
+    def stop(self, begun: str, grace: float) -> None:
+        """Have the agent stop an attempt; one that it has not heard of ends here."""
+        del grace
+        with self._lock:
+            order = self._orders.get(begun)
+            if order is None:
+                return
+            order.is_to_stop = True
+            if order.is_sent:
+                self._wake()
+                return
+            self._forget(begun)
+        order.attempt.end(error=AttemptInterrupted("stopped before it began"))
+
+    # -- what the agent says -------------------------------------------------------
+
+    def hear(self, running: Collection[str], *, asks: bool = False) -> list[str]:
+        """
+        A sign of life.
+
+        Args:
+            running: The names of the attempts that it runs, and of those that it has
+                ended and not told.
+            asks: Whether it asks for work: then it has got all that was sent, but for
+                what it does not name. That is sent again.
+
+        Returns:
+            The names of those that it should stop.
+        """
+        with self._lock:
+            if self._has_left:
+                # It said this before it left, and is not to come back by it.
+                return list(running)
+            if asks:
+                for name, order in self._orders.items():
+                    if order.is_sent and name not in running:
+                        order.is_sent = False
+                        self._unsent[name] = None
+            named = {
+                order.key: name
+                for name, order in self._orders.items()
+                if not order.is_sent or name in running
+            }
+        gone = [named[key] for key in self._agents.beat(self.info.name, named)]
+        with self._lock:
+            for name in gone:
+                if name in self._unsent:
+                    self._forget(name)
+            return [
+                name
+                for name in running
+                if name in gone
+                or name not in self._orders
+                or self._orders[name].is_to_stop
+            ]
+
+    def are_news(self, stops: Iterable[str]) -> bool:
+        """Whether it has been told to stop these; what takes a while is no news."""
+        told, self._told = self._told, frozenset(stops)
+        return not self._told <= told
+
+    def take(self, most: int) -> list[Mapping[str, Any]]:
+        """At most so many orders for the agent."""
+        with self._lock:
+            names = [name for name, _ in zip(self._unsent, range(most), strict=False)]
+            for name in names:
+                del self._unsent[name]
+                self._orders[name].is_sent = True
+            return [self._orders[name].said for name in names]
+
+    def progress(self, reports: Mapping[str, Any]) -> None:
+        """It says how far attempts are; of those that it has not, nothing is told."""
+        for name, value in reports.items():
+            order = self._orders.get(name)
+            if order is not None:
+                order.attempt.told("progress", value)
+
+    def end(self, results: Iterable[Result]) -> list[Fate]:
+        """
+        It says how attempts have ended: what became of that, once it is kept.
+
+        Raises:
+            JournalUnavailableError: It cannot be kept now; it may say so again.
+        """
+        told = list(results)
+        with self._lock:
+            orders = {r.attempt: self._orders.get(r.attempt) for r in told}
+            named = {o.key: name for name, o in orders.items() if o is not None}
+        # Who says that it has ended has had it until now.
+        late = [named[key] for key in self._agents.beat(self.info.name, named)]
+        fates: list[Fate] = [
+            self._end(result, is_late=result.attempt in late) for result in told
+        ]
+        self._agents.keep()
+        return fates
+
+    def _end(self, result: Result, *, is_late: bool) -> Fate:
+        name = result.attempt
+        with self._lock:
+            if name in self._ended:
+                return self._ended[name]
+            order = self._orders.get(name)
+            fate: Fate = "late" if is_late else "counted"
+            if order is not None:
+                self._forget(name)
+                self._remember(name, fate)
+        if order is not None:
+            order.attempt.end(*_end_of(result, order.attempt.task_id, order.program))
+            return fate
+        fate = self._bring_late(result)
+        with self._lock:
+            self._remember(name, fate)
+        return fate
+
+    def _bring_late(self, result: Result) -> Fate:
+        """What it says of an attempt that it has not, or had in an earlier life."""
+        parsed = _parsed(result.attempt)
+        if parsed is None:
+            return "unknown"
+        task_id, fence = parsed
+        try:
+            self._agents.bring_late(
+                task_id,
+                fence,
+                *_end_of(result, task_id, None),
+                agent=self.info.name,
+            )
+        except (InvalidTaskError, UnknownTaskError):
+            return "unknown"
+        return "late"
+
+    def leave(self, unbegun: Iterable[str]) -> None:
+        """It goes, and has ended what it had begun, but for *unbegun*."""
+        with self._lock:
+            wanted = {*unbegun, *self._unsent}
+            never = {self._orders[name].key for name in wanted if name in self._orders}
+            self._orders.clear()
+            self._unsent.clear()
+            self._has_left = True
+            self._wake()
+        self._agents.leave(self.info.name, never)
+
+    def task_of(self, name: str) -> Attempt | None:
+        """The attempt of this name that it has."""
+        order = self._orders.get(name)
+        return None if order is None else order.attempt
+
+    # -- waiting -------------------------------------------------------------------
+
+    def await_work(self, waiter: Waiter) -> None:
+        """From now on *waiter* hears that there is something to say, and no other."""
+        with self._lock:
+            self._wake()
+            self._waiter = waiter
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        with self._lock:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def is_awaited_by(self, waiter: Waiter) -> bool:
+        """Whether nobody has asked since."""
+        return self._waiter is waiter
+
+    # -- under the lock ------------------------------------------------------------
+
+    def _forget(self, name: str) -> None:
+        del self._orders[name]
+        self._unsent.pop(name, None)
+
+    def _remember(self, name: str, fate: Fate) -> None:
+        self._ended[name] = fate
+        if len(self._ended) > _ENDS:
+            self._ended.popitem(last=False)
+
+
+class Waiter:
+    """A request that waits until there is something to say; of one event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """From any thread."""
+        # The loop may have ended by now.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Until it was woken, or so many seconds are over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        self._event.clear()
+
+
+def _end_of(
+    result: Result, task_id: str, program: Program | None
+) -> tuple[Any, BaseException | None]:
+    """The value and the error that a result tells of."""
+    if result.outcome == "stopped":
+        return None, AttemptInterrupted("stopped")
+    value = result.value
+    if result.program is not None:
+        args = () if program is None else program.args
+        value = ProgramResult(args, log_path=None, **result.program)
+        if program is None:
+            program = Program(["?"])
+        error = failure_of(task_id, program, value, was_asked=False)
+        if error is not None or result.outcome == "completed":
+            return (None if error is not None else value), error
+    if result.outcome == "completed":
+        return value, None
+    kind, message = result.error
+    text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
+    return None, TaskFailedError(text, type=kind, hint="", task_id=task_id)

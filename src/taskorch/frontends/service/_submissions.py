@@ -1,0 +1,202 @@
+"""Work that comes in: tasks and workflows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._managers import WorkflowRun
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import UnknownTaskError
+from taskorch.frontends.service._bodies import read, read_object, unprocessable
+from taskorch.frontends.service._operations import (
+    RUN,
+    TASK_ID,
+    TEXT,
+    Operation,
+    for_one_task,
+    query,
+)
+from taskorch.frontends.service._problems import Problem, problem_of
+from taskorch.frontends.service._values import answer
+from taskorch.workflows import Workflow
+from taskorch.workflows._task_documents import tasks_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_MAX_KEY: Final = 200
+_KEY: Final = {
+    "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY}
+}
+_TASK: Final = {"$ref": "#/components/schemas/Task"}
+
+
+class Submissions:
+    """
+    The operations that bring work.
+
+    Args:
+        orch: Who takes it.
+        functions: What tasks may call.
+        programs: Whether they may start programs, and gates may look for files.
+    """
+
+    def __init__(
+        self,
+        orch: TaskOrchestrator,
+        functions: Mapping[str, Callable[..., Any]],
+        *,
+        programs: bool,
+    ) -> None:
+        self._orch = orch
+        self._functions = functions
+        self._programs = programs
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            Operation(
+                *("POST", "/api/v1/tasks", "submit_task", "Submit one task."),
+                self._submit_one,
+                header=_KEY,
+                body=_TASK,
+                status=202,
+                answer=TASK_ID,
+                refuses=(409, 422),
+            ),
+            Operation(
+                *("POST", "/api/v1/tasks/batch", "submit_tasks"),
+                "Submit tasks, all or none.",
+                self._submit_many,
+                header=_KEY,
+                body={
+                    "type": "object",
+                    "required": ["tasks"],
+                    "additionalProperties": False,
+                    "properties": {"tasks": {"type": "array", "items": _TASK}},
+                },
+                status=202,
+                answer={
+                    "type": "object",
+                    "required": ["task_ids"],
+                    "properties": {"task_ids": {"type": "array", "items": TEXT}},
+                },
+                refuses=(409, 422),
+            ),
+            Operation(
+                *("POST", "/api/v1/workflows", "start_workflow"),
+                "Start a workflow; under an id that is known, it is the run there is.",
+                self._start,
+                header=_KEY,
+                body={
+                    "type": "object",
+                    "required": ["workflow"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "workflow": {"$ref": "#/components/schemas/Workflow"},
+                        "id": {"$ref": "#/components/schemas/Name"},
+                    },
+                },
+                status=202,
+                answer=RUN,
+                refuses=(409, 422),
+            ),
+        ]
+
+    async def _submit_one(self, request: Request) -> Response:
+        query(request)
+        said = await read(request)
+        key = _key_of(request)
+        keys = None if key is None else [key]
+        ids = await for_one_task(self._orch, self._submit, [said], keys)
+        place = f"/api/v1/tasks/{ids[0].replace('/', '%2F')}"
+        return answer({"task_id": ids[0]}, 202, Location=place)
+
+    async def _submit_many(self, request: Request) -> Response:
+        query(request)
+        said = (await read_object(request, {"tasks": True}))["tasks"]
+        if not isinstance(said, list):
+            raise unprocessable(path="tasks", text="a list is needed")
+        key = _key_of(request)
+        keys = None
+        if key is not None:
+            keys = [f"{key}/{place}" for place in range(len(said))]
+        ids = await run_in_threadpool(self._submit, said, keys)
+        return answer({"task_ids": ids}, 202)
+
+    def _submit(self, documents: list[Any], keys: list[str] | None) -> list[str]:
+        tasks = tasks_of(
+            documents,
+            self._functions,
+            programs=self._programs,
+            handle=self._orch.handle,
+        )
+        if keys is not None:
+            for i, (task, key) in enumerate(zip(tasks, keys, strict=True)):
+                if task.idempotency_key not in (None, key):
+                    path = f"tasks[{i}].idempotency_key"
+                    raise unprocessable(path, "the header Idempotency-Key has another")
+            tasks = [
+                attrs.evolve(task, idempotency_key=key)
+                for task, key in zip(tasks, keys, strict=True)
+            ]
+        try:
+            return [handle.task_id for handle in self._orch.submit_tasks(tasks)]
+        except UnknownTaskError as error:
+            # What is not there is not what was asked for, but what that waits for.
+            raise problem_of(error, 422) from None
+
+    async def _start(self, request: Request) -> Response:
+        query(request)
+        said = await read_object(request, {"workflow": True, "id": False})
+        key = _key_of(request)
+        run = await run_in_threadpool(
+            self._begin, said["workflow"], said.get("id"), key
+        )
+        place = f"/api/v1/workflows/{run.workflow_id}"
+        return answer({"workflow_id": run.workflow_id}, 202, Location=place)
+
+    def _begin(self, found: Any, run_id: Any, key: str | None) -> WorkflowRun:
+        if not self._programs:
+            _refuse_files(found)
+        workflow = Workflow.from_dict(found, self._functions, programs=self._programs)
+        if run_id is None and key is not None:
+            made = hashlib.sha256(key.encode()).hexdigest()[:24]
+            run_id = f"{workflow.name}-{made}"
+        return self._orch.workflows.start(workflow, run_id)
+
+
+def _key_of(request: Request) -> str | None:
+    """
+    The key under which a request may come again.
+
+    Raises:
+        Problem: It is no text of a fair length.
+    """
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY:
+        raise Problem(
+            400,
+            "invalid_key",
+            f"an Idempotency-Key is one text of at most {_MAX_KEY} characters",
+        )
+    return keys[0]
+
+
+def _refuse_files(found: Any) -> None:
+    """A gate that looks for a file says what files there are."""
+    phases = found.get("phases") if isinstance(found, dict) else None
+    for name, phase in phases.items() if isinstance(phases, dict) else ():
+        gate = phase.get("gate") if isinstance(phase, dict) else None
+        for check in gate if isinstance(gate, list) else ():
+            if isinstance(check, dict) and "file" in check:
+                text = "gates that look for files are not allowed here"
+                raise unprocessable(path=f"workflow.phases.{name}.gate", text=text)

@@ -1,0 +1,492 @@
+"""A test suite as a service: it is run when somebody asks, and one run at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+
+from taskorch.errors import (
+    InvalidTaskError,
+    NotRunningError,
+    TaskorchError,
+    UnknownTaskError,
+)
+from taskorch.frontends.service._app import existing, make_app
+from taskorch.frontends.service._bodies import read_object, unprocessable
+from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._guard import LOOPBACK
+from taskorch.frontends.service._health import metrics, probe
+from taskorch.frontends.service._metrics import exposition
+from taskorch.frontends.service._operations import TEXT, Operation, query
+from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._values import answer
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._report import SuiteReport
+from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
+from taskorch.model import TERMINAL, Resources, TaskState, check_seconds
+from taskorch.model._limits import MAX_SECONDS
+from taskorch.reading import JournalReader
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from taskorch._orchestrator import TaskOrchestrator
+
+_LOG: Final = logging.getLogger(__name__)
+#: What the status of the service can be.
+STATUSES: Final = ("idle", "running", "completed", "failed", "interrupted")
+_T = TypeVar("_T")
+#: What an operation on a run answers if there is none.
+_NO_RUN: Final = (409,)
+_MB_OF_GB: Final = 1024.0
+
+_POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
+_FLAG: Final = {"type": "boolean"}
+_LIMITS: Final = {"max_memory_gb": "memory_mb", "max_cpu_cores": "cpu"}
+_REQUEST: Final = {
+    "suite_name": TEXT,
+    "phases": {"type": "array", "minItems": 1, "items": TEXT},
+    "timeout_seconds": {**_POSITIVE, "maximum": MAX_SECONDS},
+    "resource_limits": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(_LIMITS, _POSITIVE),
+    },
+    "failed": _FLAG,
+    "fresh": _FLAG,
+}
+_STATUS: Final = {
+    "type": "object",
+    "required": ["status", "suite_name", "error"],
+    "properties": {"status": {"enum": [*STATUSES]}},
+}
+
+
+@attrs.frozen
+class RunRequest:
+    """
+    What a run was asked to be.
+
+    Attributes:
+        suite: The suite, with what is to be run of it, and within which limits.
+        name: What the one who asked calls it.
+        timeout: Seconds after which what is left is cancelled; None is for ever.
+        failed: Whether only what failed is run again.
+        fresh: Whether it begins anew, whatever is there.
+    """
+
+    suite: Suite
+    name: str
+    timeout: float | None = None
+    failed: bool = False
+    fresh: bool = False
+
+
+class SuiteRuns:
+    """
+    The runs of a suite, one at a time, and how far they are.
+
+    Args:
+        suite: The suite.
+        folder: Where a run keeps its files.
+
+    Raises:
+        ValidationFailedError: The suite is not complete.
+    """
+
+    def __init__(self, suite: Suite, folder: Path) -> None:
+        check_complete(suite)
+        self.suite = suite
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._status = "idle"
+        self._name = suite.name
+        self._error: TaskorchError | None = None
+        self._thread: threading.Thread | None = None
+        #: Of the run that there is, or was last in this life.
+        self._orch: TaskOrchestrator | None = None
+        self._feed: Feed | None = None
+        self._names: frozenset[str] = frozenset()
+        self._states: Mapping[str, TaskState] = {}
+        self._is_ending = False
+
+    # -- running -------------------------------------------------------------------
+
+    def start(self, wanted: RunRequest) -> None:
+        """
+        Begin a run, or go on with the one that was interrupted.
+
+        Raises:
+            Problem: One is running, or the service ends.
+        """
+        with self._lock:
+            if self._is_ending:
+                raise Problem(503, "not_running", "the service ends")
+            if self._thread is not None:
+                raise Problem(
+                    *(409, "suite_running", "the suite is running already"),
+                    hint="GET /api/v1/progress says how far it is",
+                )
+            self._status, self._name, self._error = "running", wanted.name, None
+            self._states, self._names = {}, frozenset()
+            self._orch, self._feed = None, None
+            self._thread = threading.Thread(
+                target=self._run, args=(wanted,), name="taskorch-suite"
+            )
+        self._thread.start()
+
+    def _run(self, wanted: RunRequest) -> None:
+        timers: list[threading.Timer] = []
+
+        def begun(orch: TaskOrchestrator, suite: Suite) -> None:
+            journal = JournalReader(RunFolder(self.folder).journal)
+            feed = Feed(orch.signals, journal)
+            with self._lock:
+                self._orch, self._feed = orch, feed
+                self._names = frozenset(
+                    part.id for task in suite.tasks for part in task.run
+                )
+                is_ending = self._is_ending
+            if is_ending:
+                msg = "the service has ended before the run began"
+                raise NotRunningError(msg)
+            if wanted.timeout is not None:
+                timer = threading.Timer(wanted.timeout, orch.workflows.cancel, (RUN,))
+                timer.daemon = True
+                timers.append(timer)
+                timer.start()
+
+        status = "failed"
+        error: TaskorchError | None = None
+        states: Mapping[str, TaskState] = {}
+        try:
+            report = run(
+                wanted.suite,
+                self.folder,
+                failed=wanted.failed,
+                fresh=wanted.fresh,
+                begun=begun,
+            )
+            status = "completed" if report.passed else "failed"
+            states = _states_of(report)
+        except NotRunningError as caught:
+            status, error = "interrupted", caught
+        except TaskorchError as caught:
+            error = caught
+        except Exception as caught:  # noqa: BLE001 - whoever asks is told
+            _LOG.exception("a run of a suite could not go on")
+            error = TaskorchError(f"the run could not go on: {caught}")
+        finally:
+            for timer in timers:
+                timer.cancel()
+            # All has been heard; streams end with it.
+            self.close()
+            with self._lock:
+                self._thread = None
+                self._status, self._error = status, error
+                self._states = states
+
+    def stop(self, *, drain: bool, timeout: float | None = None) -> None:
+        """
+        End: no run begins any more, and the one that there is is stopped.
+
+        Args:
+            drain: Whether what can still proceed is waited for.
+            timeout: Seconds that it may take. What is left then goes on in the next
+                life of the service.
+        """
+        with self._lock:
+            self._is_ending = True
+            orch, thread = self._orch, self._thread
+        if orch is not None:
+            orch.stop(drain=drain, timeout=timeout)
+        if thread is not None:
+            thread.join()
+
+    def close(self) -> None:
+        """Let those go who follow the run."""
+        with self._lock:
+            feed = self._feed
+        if feed is not None:
+            feed.close()
+
+    # -- asking --------------------------------------------------------------------
+
+    def orchestrator(self) -> TaskOrchestrator:
+        """
+        That of the run that there is, or was last: it answers, and changes no more.
+
+        Raises:
+            Problem: None has begun in this life of the service.
+        """
+        with self._lock:
+            return _begun(self._orch)
+
+    def feed(self) -> Feed:
+        """
+        The events of the same run.
+
+        Raises:
+            Problem: None has begun in this life of the service.
+        """
+        with self._lock:
+            return _begun(self._feed)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a run may begin, or is under way."""
+        return not self._is_ending
+
+    def status(self) -> dict[str, Any]:
+        """What it does, or has come to."""
+        with self._lock:
+            error = self._error
+            return {
+                "status": self._status,
+                "suite_name": self._name,
+                "error": (
+                    None
+                    if error is None
+                    else {
+                        "code": error.code,
+                        "message": error.message,
+                        "hint": error.hint,
+                    }
+                ),
+            }
+
+    def progress(self) -> dict[str, Any]:
+        """How far the run is that there is, or was last."""
+        with self._lock:
+            orch, names, states = self._orch, self._names, self._states
+            is_running = self._thread is not None
+        if orch is not None and is_running:
+            try:
+                found = orch.workflows.status(RUN).tasks
+            except (UnknownTaskError, NotRunningError):
+                # It has not begun yet, or has just ended.
+                found = dict.fromkeys(names, TaskState.PENDING)
+            states = {name: state for name, state in found.items() if name in names}
+        ended = sum(state in TERMINAL for state in states.values())
+
+        def those(*wanted: TaskState) -> list[str]:
+            return [name for name, state in states.items() if state in wanted]
+
+        return {
+            "overall_progress": 100 * ended // len(states) if states else 0,
+            "active_tasks": those(TaskState.RUNNING),
+            "completed_tasks": those(TaskState.COMPLETED),
+            "failed_tasks": those(TaskState.FAILED, TaskState.CANCELLED),
+            "total_tasks": len(states),
+        }
+
+    def metrics(self) -> bytes:
+        """What Prometheus reads."""
+        with self._lock:
+            orch, status = self._orch, self._status
+            is_running = self._thread is not None
+        stats = None if orch is None else orch.get_stats()
+        health = orch.health() if orch is not None and is_running else None
+        return exposition(stats, health, status=status, statuses=STATUSES)
+
+
+def _begun(found: _T | None) -> _T:
+    if found is None:
+        raise Problem(
+            *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
+            hint="POST /api/v1/execute-suite begins one",
+        )
+    return found
+
+
+def _states_of(report: SuiteReport) -> dict[str, TaskState]:
+    def state(has_passed: bool, because: Iterable[str]) -> TaskState:
+        if has_passed:
+            return TaskState.COMPLETED
+        return TaskState.CANCELLED if because else TaskState.FAILED
+
+    return {task.id: state(task.has_passed, task.because) for task in report.tasks}
+
+
+# -- the app ---------------------------------------------------------------------------
+
+
+def suite_app(
+    runs: SuiteRuns, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+) -> Starlette:
+    """
+    An ASGI app that runs a suite when it is asked to, and answers for its run.
+
+    Of what `create_app` has, it has all but submissions: the work is the suite's.
+
+    Args:
+        runs: The runs.
+        token: See `create_app`.
+        hosts: See `create_app`.
+    """
+    of_run = existing(runs.orchestrator, runs.feed)
+    operations = [
+        *_Api(runs).operations(),
+        metrics(runs.metrics),
+        *(attrs.evolve(o, refuses=(*o.refuses, *_NO_RUN)) for o in of_run),
+    ]
+    return make_app(operations, token=token, hosts=hosts, close=runs.close)
+
+
+def metrics_app(
+    runs: SuiteRuns, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+) -> Starlette:
+    """An ASGI app that has the metrics only, for a port of their own."""
+    return make_app([metrics(runs.metrics)], token=token, hosts=hosts, close=_nothing)
+
+
+def _nothing() -> None:
+    """There is nothing to close."""
+
+
+class _Api:
+    def __init__(self, runs: SuiteRuns) -> None:
+        self._runs = runs
+
+    def operations(self) -> list[Operation]:
+        return [
+            probe("livez", "Whether it is there.", lambda: True),
+            probe("readyz", "Whether it takes a run.", lambda: self._runs.is_ready),
+            Operation(
+                *("POST", "/api/v1/execute-suite", "execute_suite"),
+                "Run the suite, or go on with the run that was interrupted.",
+                self._execute,
+                body={
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": _REQUEST,
+                },
+                is_body_needed=False,
+                status=202,
+                answer=_STATUS,
+                refuses=(409,),
+            ),
+            Operation(
+                *("GET", "/api/v1/status", "status", "What it does, or has come to."),
+                self._status,
+                answer=_STATUS,
+            ),
+            Operation(
+                *("GET", "/api/v1/progress", "progress", "How far the run is."),
+                self._progress,
+            ),
+            Operation(
+                *("GET", "/api/v1/final-report", "final_report"),
+                "What has become of the run that has ended.",
+                self._report,
+                refuses=(404,),
+            ),
+        ]
+
+    async def _execute(self, request: Request) -> Response:
+        query(request)
+        said = await read_object(request, dict.fromkeys(_REQUEST, False))
+        self._runs.start(requested(self._runs.suite, said))
+        return answer(self._runs.status(), 202, Location="/api/v1/status")
+
+    async def _status(self, request: Request) -> Response:
+        query(request)
+        return answer(self._runs.status())
+
+    async def _progress(self, request: Request) -> Response:
+        query(request)
+        return answer(await run_in_threadpool(self._runs.progress))
+
+    async def _report(self, request: Request) -> Response:
+        query(request)
+        try:
+            text = await run_in_threadpool(read_report, self._runs.folder, "json")
+        except InvalidTaskError:
+            raise Problem(
+                *(404, "no_report", "no run has ended here"),
+                hint="GET /api/v1/status says whether one is under way",
+            ) from None
+        return answer(json.loads(text))
+
+
+def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
+    """
+    The run that a request asks for.
+
+    Raises:
+        Problem: It makes no sense.
+    """
+    for name in ("failed", "fresh"):
+        if not isinstance(said.get(name, False), bool):
+            raise unprocessable(name, "true or false is needed")
+    name = said.get("suite_name", suite.name)
+    if not isinstance(name, str) or not name:
+        raise unprocessable(path="suite_name", text="a text is needed")
+    timeout = None
+    if "timeout_seconds" in said:
+        timeout = _positive("timeout_seconds", said["timeout_seconds"])
+    if "phases" in said:
+        suite = _with_phases(suite, said["phases"])
+    if "resource_limits" in said:
+        suite = _with_limits(suite, said["resource_limits"])
+    flags = {key: said.get(key, False) for key in ("failed", "fresh")}
+    return RunRequest(suite, name, timeout, **flags)
+
+
+def _positive(path: str, value: object) -> float:
+    try:
+        return check_seconds(path, value, zero=False)
+    except InvalidTaskError as error:
+        raise unprocessable(path, error.message.removeprefix(f"{path}: ")) from None
+
+
+def _with_phases(suite: Suite, names: object) -> Suite:
+    path = "phases"
+    known = [phase.name for phase in suite.phases]
+    if not isinstance(names, list) or not names:
+        raise unprocessable(path, "a list of names is needed")
+    for i, name in enumerate(names):
+        if name not in known:
+            text = f"there is no such phase: there are {', '.join(known)}"
+            raise unprocessable(path + f"[{i}]", text)
+    chosen = tuple(phase for phase in suite.phases if phase.name in names)
+    there = {task.id for phase in chosen for task in phase.tasks}
+    for phase in chosen:
+        for task in phase.tasks:
+            for other in task.dependencies:
+                if other not in there:
+                    text = f"{task.id} of {phase.name} needs {other}, which is in none"
+                    raise unprocessable(path, f"{text} of these")
+    return attrs.evolve(suite, phases=chosen)
+
+
+def _with_limits(suite: Suite, limits: object) -> Suite:
+    path = "resource_limits"
+    if not isinstance(limits, dict):
+        raise unprocessable(path, "names and numbers are needed")
+    amounts = dict(suite.limits.resources)
+    for name, value in limits.items():
+        path = f"resource_limits.{name}"
+        if name not in _LIMITS:
+            raise unprocessable(path, f"there are {', '.join(_LIMITS)}")
+        amount = _positive(path, value)
+        if name == "max_memory_gb":
+            amount *= _MB_OF_GB
+        pool = _LIMITS[name]
+        amounts[pool] = min(amount, amounts.get(pool, amount))
+        for task in suite.tasks:
+            for part in task.run:
+                if part.resources.get(pool, 0.0) > amounts[pool]:
+                    raise unprocessable(path, f"{part.id} needs more than that")
+    found = attrs.evolve(suite.limits, resources=Resources(**amounts))
+    return attrs.evolve(suite, limits=found)

@@ -1,0 +1,389 @@
+"""Tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._handles import TaskHandle
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import said as said_by
+from taskorch.errors import TaskorchError
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._operations import (
+    ANYTHING,
+    CHANGED,
+    TASK_ID,
+    TEXT,
+    Current,
+    Operation,
+    bad_query,
+    changed,
+    for_one_task,
+    named,
+    number,
+    query,
+    seconds,
+)
+from taskorch.frontends.service._values import answer, document
+from taskorch.model import TaskState, TaskStatus
+from taskorch.model._limits import MAX_SECONDS
+from taskorch.model._plain import plain
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: Seconds that an answer may wait for a task to end.
+_MAX_WAIT: Final = 60.0
+#: Tasks of a page, and the most of them.
+_PAGE: Final = 100
+_MAX_PAGE: Final = 1_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Microseconds since then, for some centuries.
+_MOMENT: Final = re.compile(r"[0-9]{1,16}")
+#: More than what a moment loses on its way through the list.
+_ROUNDING: Final = timedelta(milliseconds=1)
+#: What `tasks` is asked for, in the query.
+_FILTERS: Final = ("state", "type", "id", "agent", "owner")
+
+
+_RESULT: Final = {
+    "type": "object",
+    "required": ["task_id", "state", "result", "error"],
+    "properties": {
+        "task_id": TEXT,
+        "state": TEXT,
+        "result": ANYTHING,
+        "error": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+    },
+}
+_STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
+
+
+class Tasks:
+    """
+    The operations on tasks.
+
+    Args:
+        orch: Whose tasks they are.
+    """
+
+    def __init__(self, orch: Current) -> None:
+        self._orch = orch
+        self._ends = _Ends()
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        one = "/api/v1/tasks/{task_id}"
+        changes = {
+            "cancel": ("Call a task off.", TaskOrchestrator.cancel_task),
+            "suspend": ("Put a task aside.", TaskOrchestrator.suspend_task),
+            "resume": ("Let a suspended task go on.", TaskOrchestrator.resume_task),
+        }
+        return [
+            Operation(
+                *("GET", "/api/v1/tasks", "tasks"),
+                "List tasks, the first submitted first; `next` leads to the next page.",
+                self._list,
+                query={
+                    **dict.fromkeys(_FILTERS, TEXT),
+                    "state": {"enum": [state.value for state in TaskState]},
+                    "older_than": {
+                        "type": "number",
+                        "minimum": 0,
+                        "maximum": MAX_SECONDS,
+                    },
+                    "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},
+                    "cursor": TEXT,
+                },
+                answer={
+                    "type": "object",
+                    "required": ["tasks", "next"],
+                    "properties": {
+                        "tasks": {"type": "array", "items": _STATUS},
+                        "next": {"anyOf": [TEXT, {"type": "null"}]},
+                    },
+                },
+                refuses=(422,),
+            ),
+            Operation(
+                *("GET", one, "get_task_status", "The state of a task."),
+                self._status,
+                answer=_STATUS,
+                refuses=(404,),
+            ),
+            Operation(
+                *("GET", f"{one}/result", "result"),
+                "What a task has come to; 202 if it has not ended within `wait` s.",
+                self._result,
+                query={"wait": {"type": "number", "minimum": 0, "maximum": _MAX_WAIT}},
+                answer=_RESULT,
+                refuses=(404, 410),
+            ),
+            Operation(
+                *("GET", f"{one}/explanation", "explain"),
+                "Why a task does not run, and what would start it.",
+                self._explain,
+                refuses=(404,),
+            ),
+            *(
+                Operation(
+                    *("POST", f"{one}/{verb}", f"{verb}_task"),
+                    f"{words} `changed` is false if it has ended, or is so already.",
+                    partial(changed, self._one(change), "task_id"),
+                    answer=CHANGED,
+                    refuses=(404, 409),
+                )
+                for verb, (words, change) in changes.items()
+            ),
+            Operation(
+                *("POST", f"{one}/rerun", "rerun_task", "Run a finished task again."),
+                self._rerun,
+                status=202,
+                answer=TASK_ID,
+                refuses=(404, 409),
+            ),
+            Operation(
+                *("POST", f"{one}/priority", "set_priority"),
+                "Move a task in the queue.",
+                self._set_priority,
+                body={
+                    "type": "object",
+                    "required": ["priority"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "priority": {
+                            "type": "integer",
+                            "minimum": -1_000_000,
+                            "maximum": 1_000_000,
+                        }
+                    },
+                },
+                answer=CHANGED,
+                refuses=(404, 422),
+            ),
+            Operation(
+                *("POST", f"{one}/decision", "decide"),
+                "Settle a task that is held for a decision, or waits.",
+                self._decide,
+                body={
+                    "type": "object",
+                    "required": ["verdict"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "verdict": {"enum": ["retry", "fail", "complete"]},
+                        "result": ANYTHING,
+                        "reason": TEXT,
+                    },
+                },
+                answer=CHANGED,
+                refuses=(404, 409, 422),
+            ),
+        ]
+
+    def _one(
+        self, change: Callable[[TaskOrchestrator, str], bool]
+    ) -> Callable[[str], bool]:
+        return lambda task_id: change(self._orch(), task_id)
+
+    # -- asking --------------------------------------------------------------------
+
+    async def _status(self, request: Request) -> Response:
+        query(request)
+        task_id = named(request, "task_id")
+        orch = self._orch()
+        status = await for_one_task(orch, orch.get_task_status, task_id)
+        return answer(status.to_dict())
+
+    async def _list(self, request: Request) -> Response:
+        given = query(request, {*_FILTERS, "older_than", "limit", "cursor"})
+        limit = number(given, "limit", 1, _MAX_PAGE, _PAGE)
+        older_than = seconds(given, "older_than", MAX_SECONDS)
+        cursor = given.get("cursor")
+        since = None if cursor is None else _Place.of(cursor)
+        filters: dict[str, Any] = {name: given.get(name) for name in _FILTERS}
+
+        def page() -> list[TaskStatus]:
+            found = self._orch().tasks(
+                **filters,
+                older_than=older_than,
+                since=None if since is None else since.at - _ROUNDING,
+            )
+            # One more tells whether there is a next page.
+            return list(islice(_after(since, found), limit + 1))
+
+        found = await run_in_threadpool(page)
+        following = None
+        if len(found) > limit:
+            found.pop()
+            following = _Place.behind(found[-1]).cursor()
+        return answer({"tasks": [s.to_dict() for s in found], "next": following})
+
+    async def _result(self, request: Request) -> Response:
+        wait = seconds(query(request, {"wait"}), "wait", _MAX_WAIT) or 0.0
+        task_id = named(request, "task_id")
+        orch = self._orch()
+        handle = await for_one_task(orch, orch.handle, task_id)
+        await self._ends.wait(handle, wait)
+        status = await for_one_task(orch, orch.get_task_status, task_id)
+        error = status.error
+        said = {
+            "task_id": status.task_id,
+            "state": status.state.value,
+            "result": plain(status.result),
+            "error": None if error is None else _error(error),
+        }
+        return answer(said, 200 if status.is_terminal else 202)
+
+    async def _explain(self, request: Request) -> Response:
+        query(request)
+        task_id = named(request, "task_id")
+        explanation = await run_in_threadpool(self._orch().explain, task_id)
+        return answer({**document(explanation.to_dict()), "text": str(explanation)})
+
+    # -- changing ------------------------------------------------------------------
+
+    async def _rerun(self, request: Request) -> Response:
+        query(request)
+        await read_object(request, {})
+        task_id = named(request, "task_id")
+        handle = await run_in_threadpool(self._orch().rerun_task, task_id)
+        return answer({"task_id": handle.task_id}, 202)
+
+    async def _set_priority(self, request: Request) -> Response:
+        query(request)
+        said = await read_object(request, {"priority": True})
+        change = partial(
+            self._orch().set_priority, named(request, "task_id"), said["priority"]
+        )
+        return answer({"changed": await run_in_threadpool(change)})
+
+    async def _decide(self, request: Request) -> Response:
+        query(request)
+        known = {"verdict": True, "result": False, "reason": False}
+        said = await read_object(request, known)
+        change = partial(self._orch().decide, named(request, "task_id"), **said)
+        return answer({"changed": await run_in_threadpool(change)})
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    kind, message = said_by(error)
+    said = {"type": kind, "message": message}
+    if isinstance(error, TaskorchError):
+        said |= {"message": error.message, "code": error.code, "hint": error.hint}
+    return said
+
+
+class _Ends:
+    """Waits for ends of tasks: one callback each, however many wait, and how often."""
+
+    def __init__(self) -> None:
+        self._waited: dict[tuple[int, str], asyncio.Event] = {}
+
+    async def wait(self, handle: TaskHandle[Any], seconds: float) -> None:
+        """Until a task has ended, or so many seconds are over."""
+        if handle.done() or not seconds:
+            return
+        loop = asyncio.get_running_loop()
+        key = id(loop), handle.task_id
+        ended = self._waited.get(key)
+        if ended is None:
+            ended = self._waited[key] = asyncio.Event()
+
+            def tell(_handle: object) -> None:
+                # The loop may have ended by now.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(end)
+
+            def end() -> None:
+                self._waited.pop(key).set()
+
+            handle.add_done_callback(tell)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+
+
+# -- pages -----------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Place:
+    """
+    Where a page begins: behind a task, in the order of submission.
+
+    Attributes:
+        at: When that was submitted.
+        task_id: Its id.
+    """
+
+    at: datetime
+    task_id: str
+
+    @classmethod
+    def behind(cls, status: TaskStatus) -> _Place:
+        """The place behind a task."""
+        return cls(status.submitted or _EPOCH, status.task_id)
+
+    @classmethod
+    def of(cls, cursor: str) -> _Place:
+        """
+        The place that a cursor says.
+
+        Raises:
+            Problem: It says none.
+        """
+        try:
+            text = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("utf-8")
+        except ValueError:
+            text = ""
+        at, _, task_id = text.partition(" ")
+        if not _MOMENT.fullmatch(at):
+            raise bad_query(name="cursor", text="it is none: take that of `next`")
+        moment = _EPOCH + timedelta(microseconds=int(at))
+        return cls(moment, task_id)
+
+    def cursor(self) -> str:
+        """What a client sends to go on from here."""
+        at = (self.at - _EPOCH) // timedelta(microseconds=1)
+        text = f"{at} {self.task_id}"
+        return base64.urlsafe_b64encode(text.encode()).decode("ascii")
+
+
+def _after(place: _Place | None, found: Iterable[TaskStatus]) -> Iterator[TaskStatus]:
+    """
+    Those behind a place.
+
+    If the task that the place is behind is not among them any more, the others that
+    were submitted together with it come again: none is left out.
+    """
+    if place is None:
+        yield from found
+        return
+    together: list[TaskStatus] = []
+    rest = iter(found)
+    for status in rest:
+        at = status.submitted or place.at
+        if at < place.at:
+            continue
+        if at > place.at:
+            yield from together
+            yield status
+            break
+        if status.task_id == place.task_id:
+            break
+        together.append(status)
+    else:
+        yield from together
+    yield from rest

@@ -1,0 +1,41 @@
+"""Values as JSON can say them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import attrs
+from starlette.responses import Response
+
+from taskorch.model._plain import plain
+
+
+def dumps(value: object) -> bytes:
+    """*value*, which is plain, as bytes. What is no Unicode is escaped, too."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def answer(value: object, status: int = 200, **headers: str) -> Response:
+    """An answer that says *value*; of a name of a header, `_` is a hyphen."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Response(dumps(value), status, named, media_type="application/json")
+
+
+def document(value: object) -> Any:
+    """*value* as JSON can say it: an object of attrs is its fields."""
+    kind: type = type(value)
+    if attrs.has(kind):
+        fields = attrs.fields(kind)
+        return {
+            field.name: document(getattr(value, field.name))
+            for field in fields
+            if not field.name.startswith("_")
+        }
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {str(name): document(item) for name, item in items}
+    if isinstance(value, list | tuple):
+        return [document(item) for item in cast("list[object]", value)]
+    return plain(value)

@@ -1,0 +1,94 @@
+"""Tasks as documents of their own, in words of those of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from taskorch.errors import UnknownTaskError
+from taskorch.model import Task, id_problem
+from taskorch.workflows._documents import Functions
+from taskorch.workflows._reading import DocumentReader
+
+#: What makes sense in a run of a workflow only.
+OF_RUNS: Final = ("map", "gather", "reduce", "phase")
+
+
+def tasks_of(
+    documents: Iterable[object],
+    functions: Functions,
+    *,
+    programs: bool,
+    handle: Callable[[str], Any],
+) -> list[Task]:
+    """
+    The tasks of documents, each as in a workflow, with `id` and `idempotency_key`.
+
+    Args:
+        documents: What they are. `after` may name any task, and `{"$result": id}` one
+            that comes earlier, or is known already.
+        functions: What they may call, by name.
+        programs: Whether they may start programs.
+        handle: What stands for a task that is known, by its id.
+
+    Raises:
+        ValidationFailedError: One is not well formed; all faults of all are named.
+    """
+    reader = _TaskReader(functions, handle, programs=programs)
+    made = [reader.task(f"tasks[{i}]", said) for i, said in enumerate(documents)]
+    reader.refuse("what was to be submitted")
+    return [task for task in made if task is not None]
+
+
+class _TaskReader(DocumentReader):
+    def __init__(
+        self, functions: Functions, handle: Callable[[str], Any], *, programs: bool
+    ) -> None:
+        super().__init__(functions, programs=programs)
+        self._handle = handle
+        self._made_by_id: dict[str, Task] = {}
+
+    def task(self, path: str, said: object) -> Task | None:
+        """One of them, or None if it is not well formed."""
+        before = len(self.findings)
+        found = dict(self._mapping(path, said))
+        own = self._own(path, found)
+        for name in OF_RUNS:
+            if name in found:
+                self._fault(f"{path}.{name}", "it belongs into a workflow")
+        fields = self._task(path, found) if len(self.findings) == before else {}
+        if len(self.findings) > before:
+            return None
+        try:
+            task = Task(**fields, **own)
+        except (TypeError, ValueError) as error:
+            self._fault(path, str(error))
+            return None
+        if task.id is not None:
+            self._made_by_id[task.id] = task
+        return task
+
+    def _own(self, path: str, found: dict[str, Any]) -> Mapping[str, Any]:
+        """What the task of a workflow has not: it is taken out of *found*."""
+        own: dict[str, Any] = {}
+        if (task_id := found.pop("id", None)) is not None:
+            own["id"] = self._other(f"{path}.id", task_id)
+        if (key := found.pop("idempotency_key", None)) is not None:
+            own["idempotency_key"] = self._text(f"{path}.idempotency_key", key)
+        return own
+
+    def _other(self, path: str, name: object) -> str:
+        problem = id_problem(name)
+        if problem is not None:
+            self._fault(path, problem)
+        return str(name)
+
+    def _result_of(self, name: str) -> Any:
+        earlier = self._made_by_id.get(name)
+        if earlier is not None or self.findings:
+            return earlier
+        try:
+            return self._handle(name)
+        except UnknownTaskError as error:
+            self._fault("$result", error.message)
+            return None

@@ -1,0 +1,549 @@
+"""`taskorch agent`, against a service, through every kind of trouble on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.frontends.agent.tools import Proxy, agent_process, free_port
+from tests.frontends.service.tools import served
+from tests.integration.tools import eventually
+from tests.pids import is_alive
+
+from taskorch import (
+    InvalidTaskError,
+    Program,
+    ProgramFailedError,
+    Task,
+    TaskFailedError,
+    TaskOrchestrator,
+)
+from taskorch.frontends.agent import Abilities, Agent
+from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
+from taskorch.frontends.agent._runs import Run
+
+#: Several waits may follow each other, on a machine that is slow.
+pytestmark = pytest.mark.timeout(300)
+
+
+def sh(script, **options):
+    return Task("program", Program(["sh", "-c", script]), requires=["sh"], **options)
+
+
+def double(n):
+    return 2 * n
+
+
+@contextmanager
+def running(service, name="far", *, url=None, **options):
+    """An agent of *service*, on threads of this process."""
+    options.setdefault("abilities", Abilities(("sh",), {"double": double}))
+    options.setdefault("token", service.token)
+    agent = Agent(name, url or service.server.url, **options)
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        yield agent
+    finally:
+        agent.stop()
+        agent.stop()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def service(tmp_path):
+    orch = TaskOrchestrator(unknown_capability="wait")
+    with served(orch, agents=True, artifacts=tmp_path / "artifacts") as found:
+        yield found
+        orch.stop(drain=False, timeout=0)
+
+
+# -- work ------------------------------------------------------------------------------
+
+
+def test_it_runs_programs_and_functions(service):
+    said = Abilities.of(
+        ["sh"], ["dumps=json:dumps"], ["say=echo {what} '{n}' {not a name}"]
+    )
+    with running(service, abilities=said, at_once=3):
+        submit = service.orch.submit_task
+        program = submit(sh("echo $0; cat", id="a"))
+        dumps = submit(Task("dumps", {"a": [1, None]}))
+        says = submit(Task("say", {"what": "a b; c", "n": 5}))
+
+        assert program.result(60).stdout_tail == "sh\n"
+        assert dumps.result(60) == '{"a": [1, null]}'
+        assert says.result(60).stdout_tail == "a b; c 5 {not a name}\n"
+
+
+def test_what_programs_and_functions_come_to_is_told(service):
+    with running(service):
+        submit = service.orch.submit_task
+        with pytest.raises(ProgramFailedError, match="exited with code 3: oh") as bad:
+            submit(sh("echo oh >&2; exit 3")).result(60)
+        assert bad.value.result.exit_code == 3
+        program = Program(["sh", "-c", "exit 3"], check=False)
+        assert (
+            submit(Task("program", program, requires=["sh"])).result(60).exit_code == 3
+        )
+        with pytest.raises(TaskFailedError, match="could not be started"):
+            submit(
+                Task("program", Program(["no-such-program"]), requires=["sh"])
+            ).result(60)
+        with pytest.raises(TaskFailedError, match="unsupported operand") as bad:
+            submit(Task("double", {})).result(60)
+        assert bad.value.type == "TypeError"
+        assert submit(Task("double", 4)).result(60) == 8
+
+
+def test_a_result_that_does_not_fit_is_the_tasks_failure(service):
+    abilities = Abilities((), {"many": lambda n: "x" * n, "odd": lambda n: {n}})
+    with running(service, abilities=abilities):
+        with pytest.raises(TaskFailedError, match="at most 700,000 bytes"):
+            service.orch.submit_task(Task("many", 800_000)).result(60)
+        with pytest.raises(TaskFailedError, match="not JSON serializable"):
+            service.orch.submit_task(Task("odd", 1)).result(60)
+        # Ends that do not fit into one message go in two.
+        handles = service.orch.submit_tasks([Task("many", 500_000)] * 3)
+        assert [len(handle.result(60)) for handle in handles] == [500_000] * 3
+
+
+def test_what_it_cannot_do_fails_its_task(service):
+    abilities = Abilities(("x",), {}, {"say": ("echo", "{what}")})
+    with running(service, abilities=abilities):
+        for task in (Task("x", 1), Task("say", {}), Task("say", [])):
+            with pytest.raises(TaskFailedError, match="InvalidTaskError"):
+                service.orch.submit_task(task).result(60)
+
+
+def test_files_and_the_output_are_sent_before_the_end_is_told(service, tmp_path):
+    script = (
+        "mkdir $TASKORCH_ARTIFACTS/d; head -c 1300000 /dev/zero > "
+        "$TASKORCH_ARTIFACTS/d/big; : > $TASKORCH_ARTIFACTS/empty; "
+        ": > $TASKORCH_ARTIFACTS/.hidden; echo out"
+    )
+    with running(service):
+        service.orch.submit_task(sh(script, id="a/b")).result(60)
+    folder = tmp_path / "artifacts" / "a" / "b" / "-1.1"
+    found = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert found == {"d/big": 1_300_000, "empty": 0, "output.log": 4}
+
+
+def test_a_program_says_how_far_it_is(service):
+    script = "echo '{\"done\": 3}' > $TASKORCH_PROGRESS; sleep 600"
+    with running(service, lease=1.0):
+        handle = service.orch.submit_task(sh(script, id="t"))
+        eventually(
+            lambda: (
+                service.orch.get_task_status("t").progress == {"done": 3}
+                or service.orch.get_task_status("t").attempts > 1
+            )
+        )
+        handle.cancel()
+
+
+def test_the_last_whole_line_is_the_progress(tmp_path):
+    run = Run({"attempt": "1.1:t"}, tmp_path)
+    file = tmp_path / "progress"
+    told = [run.news()]
+    for text in ("1\n2", "1\n2\n", "1\n2\n", "1\n2\n\n", "x\xff y\n", "NaN\n"):
+        file.write_text(text, "latin-1")
+        told.append(run.news())
+    assert told == [None, 1, 2, None, None, "x\ufffd y", "NaN"]
+
+
+# -- stopping --------------------------------------------------------------------------
+
+
+def test_a_program_that_is_cancelled_is_ended(service, tmp_path):
+    pid_file = tmp_path / "pid"
+    with running(service):
+        handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; sleep 600"))
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
+        handle.cancel()
+        eventually(lambda: not is_alive(int(pid_file.read_text())))
+        eventually(handle.done)
+        assert service.orch.submit_task(Task("double", 1)).result(60) == 2
+
+
+def test_what_runs_when_it_ends_is_given_back(service, tmp_path):
+    go = tmp_path / "go"
+    script = f"test -e {go} || sleep 600"
+    with running(service):
+        handle = service.orch.submit_task(sh(script, id="t"))
+        eventually(lambda: service.orch.get_task_status("t").state.value == "running")
+    go.touch()
+    assert service.orch.agents.is_lost("far")
+    with running(service, "other"):
+        assert handle.result(60).exit_code == 0
+    status = service.orch.get_task_status("t")
+    assert (status.agent_id, status.attempts) == ("other", 2)
+
+
+def test_what_runs_may_end_by_itself(service, tmp_path):
+    began, go = tmp_path / "began", tmp_path / "go"
+    script = f": > {began}; until test -e {go}; do sleep 0.05; done"
+    with running(service, drain=600.0) as agent:
+        handle = service.orch.submit_task(sh(script, id="t"))
+        eventually(began.exists)
+        agent.stop()
+        go.touch()
+        assert handle.result(60).exit_code == 0
+        eventually(lambda: service.orch.agents.is_lost("far"))
+    assert service.orch.get_task_status("t").attempts == 1
+
+
+# -- trouble on the way ----------------------------------------------------------------
+
+
+def test_it_waits_for_a_service_that_is_not_there_yet():
+    port = free_port()
+    agent = Agent(
+        "far",
+        f"http://127.0.0.1:{port}",
+        abilities=Abilities((), {"double": double}),
+    )
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        eventually(lambda: "waits for" in agent._said_last)
+        orch = TaskOrchestrator(unknown_capability="wait")
+        with served(orch, agents=True, token=None, port=port):
+            assert orch.submit_task(Task("double", 4)).result(60) == 8
+    finally:
+        agent.stop()
+        thread.join(60)
+
+
+def test_it_goes_on_with_the_next_life_of_the_orchestrator(tmp_path):
+    """And ends what it ran for the one before."""
+    port, pid_file, go = free_port(), tmp_path / "pid", tmp_path / "go"
+
+    def life():
+        orch = TaskOrchestrator(
+            journal=tmp_path / "runs.db", unknown_capability="wait", grace=0.05
+        )
+        return served(orch, agents=True, token=None, port=port)
+
+    script = f"echo $$ > {pid_file}; test -e {go} || exec sleep 600"
+    with life() as service, running(service) as agent:
+        service.orch.submit_task(sh(script, id="t"))
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
+        first = int(pid_file.read_text())
+        # It dies: nobody is told to stop anything.
+        service.server.stop()
+        service.orch.stop(drain=False, timeout=0)
+        go.touch()
+        with life() as again:
+            assert again.orch.handle("t").result(60).exit_code == 0
+            assert again.orch.get_task_status("t").attempts == 2
+            eventually(lambda: not is_alive(first))
+            assert agent._is_known
+
+
+def test_it_ends_its_programs_when_its_lease_is_over(service, tmp_path):
+    pid_file = tmp_path / "pid"
+    with (
+        Proxy(service.server.port) as proxy,
+        running(service, url=proxy.url, lease=3.0) as agent,
+    ):
+        handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; exec sleep 600"))
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
+        pid = int(pid_file.read_text())
+        proxy.cut()
+        eventually(lambda: not is_alive(pid))
+        eventually(lambda: not agent._runs)
+        eventually(lambda: service.orch.agents.is_lost("far"))
+        proxy.mend()
+        # It is taken again, and the same task is begun anew.
+        eventually(lambda: int(pid_file.read_text() or pid) != pid)
+        handle.cancel()
+
+
+def test_a_late_result_is_kept_and_said(service, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "taskorch.agent")
+    go = threading.Event()
+    numbers = iter(range(9))
+
+    def wait(_):
+        number = next(numbers)
+        if not number:
+            go.wait(60)
+        return number
+
+    abilities = Abilities((), {"wait": wait})
+    with running(service, abilities=abilities, at_once=2):
+        handle = service.orch.submit_task(Task("wait", id="t"))
+        eventually(lambda: service.orch.get_task_status("t").state.value == "running")
+        eventually(lambda: "begins t" in caplog.text)
+        service.orch.agents.leave("far")
+        assert handle.result(60) == 1
+        go.set()
+        eventually(lambda: "ended t: completed, late" in caplog.text)
+    assert service.orch.get_task_status("t").late_results == {1: 0}
+
+
+def test_two_agents_of_one_name(service, caplog):
+    caplog.set_level(logging.INFO, "taskorch.agent")
+    with running(service):
+        service.orch.submit_task(Task("double", 1)).result(60)
+        with running(service):
+            eventually(lambda: "there is an agent 'far' already" in caplog.text)
+            assert service.orch.submit_task(Task("double", 2)).result(60) == 4
+
+
+def test_a_service_that_will_never_take_it(service):
+    for options, why in (
+        ({"token": "x" * 20}, "a token is needed"),
+        ({"abilities": Abilities((" x",))}, "a capability is a name"),
+        ({"lease": 1e6}, "lease: seconds are needed"),
+    ):
+        given = {"token": service.token, **options}
+        agent = Agent("far", service.server.url, **given)
+        with pytest.raises(InvalidTaskError, match=why):
+            agent.run()
+
+
+def test_a_service_that_takes_no_agents(caplog):
+    caplog.set_level(logging.INFO, "taskorch.agent")
+    with served(TaskOrchestrator(), token=None) as service, running(service):
+        eventually(lambda: "it takes no agents" in caplog.text)
+
+
+def order(number=1, **more):
+    said = {"attempt": f"1.{number}:t", "task_id": "t", "number": number}
+    return {**said, "fence": f"1.{number}", "type": "x", "payload": None, **more}
+
+
+def test_an_order_that_comes_twice_is_done_once():
+    done = []
+    agent = Agent(
+        "far", "http://127.0.0.1:9", abilities=Abilities((), {"x": done.append})
+    )
+    for _ in range(3):
+        agent._hear({"orders": [order()]}, 0.0)
+    eventually(lambda: agent._ends)
+    agent._hear({"orders": [order(), order(2)]}, 0.0)
+    eventually(lambda: len(agent._ends) == 2)
+    assert done == [None, None]
+    # It is to stop what it does not have.
+    agent._hear({"stop": ["1.7:t", "1.1:t"]}, 0.0)
+    agent._runner.close()
+
+
+def test_an_order_that_comes_at_the_end_is_given_back():
+    agent = Agent("far", "http://127.0.0.1:9")
+    agent.stop()
+    agent._hear({"orders": [order()]}, 0.0)
+    assert (agent._unbegun, agent._runs) == (["1.1:t"], {})
+    agent._runner.close()
+
+
+def test_it_remembers_so_many_orders(monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.agent._agent._SEEN", 2)
+    agent = Agent("far", "http://127.0.0.1:9")
+    agent._hear({"orders": [order(number) for number in range(1, 5)]}, 0.0)
+    assert list(agent._seen) == ["1.3:t", "1.4:t"]
+    agent._runner.close()
+
+
+def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
+    """Whatever the service answers."""
+    caplog.set_level(logging.INFO, "taskorch.agent")
+    refusals = [
+        Refusal(429, {"detail": "slowly", "code": "too_many_requests"}),
+        Refusal(404, {"detail": "who?", "code": "unknown_agent"}),
+        Refusal(422, {"detail": "what?", "code": "invalid_request"}),
+        Unreachable("gone"),
+    ]
+    say = Line.say
+
+    def refused(line, verb, said, seconds):
+        if verb == "complete" and refusals:
+            raise refusals.pop(0)
+        return say(line, verb, said, seconds)
+
+    monkeypatch.setattr(Line, "say", refused)
+    with running(service):
+        assert service.orch.submit_task(Task("double", 4)).result(60) == 8
+    assert not refusals
+    assert "cannot tell how attempts have ended: what?" in caplog.text
+    assert "has ends to tell: gone" in caplog.text
+
+
+def test_files_that_are_refused_are_left_out(service, monkeypatch, caplog):
+    monkeypatch.setattr("taskorch.frontends.service._artifacts.MAX_FILES", 1)
+    with running(service):
+        script = "touch $TASKORCH_ARTIFACTS/a $TASKORCH_ARTIFACTS/b"
+        assert service.orch.submit_task(sh(script)).result(60).exit_code == 0
+        eventually(lambda: "b of" in caplog.text)
+    assert "was not sent: an attempt has at most 1 files" in caplog.text
+
+
+# -- the wire --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x", "127.0.0.1:1", "http://x:99999999"])
+def test_what_is_no_address(url):
+    with pytest.raises(InvalidTaskError, match="no address"):
+        Agent("far", url)
+
+
+def test_a_line_says_it_again_where_an_idle_connection_was_ended(service):
+    line = Line(Address(service.server.url, "far", "s" * 20, service.token))
+    hello = {"protocol": 1, "session": "s" * 20}
+    line.say("hello", hello, 30)
+    line._connection.sock.shutdown(2)
+    assert line.say("heartbeat", {}, 30) == {"stop": []}
+    with pytest.raises(Refusal) as caught:
+        line.say("leave", {"unbegun": 3}, 30)
+    assert (caught.value.status, caught.value.is_passing) == (422, False)
+    line.close()
+    with pytest.raises(Unreachable):
+        Line(Address(f"http://127.0.0.1:{free_port()}", "far", "s")).say("x", {}, 5)
+
+
+def test_what_answers_may_be_something_else():
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(Unreachable, match="no service of taskorch"):
+            Line(Address(url, "far", "s")).say("hello", {}, 30)
+        thread.join()
+
+
+# -- what it can do --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("calls", "runs", "why"),
+    [
+        (["x"], [], "TYPE="),
+        (["=json:dumps"], [], "TYPE="),
+        (["x=json"], [], "no such function"),
+        (["x=json:nothing"], [], "no such function"),
+        (["x=no_such_module:f"], [], "no such function"),
+        (["x=json:__name__"], [], "is no function"),
+        ([], ["x='"], "no command"),
+        ([], ["x= "], "empty"),
+    ],
+)
+def test_what_it_is_said_to_do_must_be_there(calls, runs, why):
+    with pytest.raises(InvalidTaskError, match=why):
+        Abilities.of([], calls, runs)
+
+
+# -- the command -----------------------------------------------------------------------
+
+
+def test_the_command_works_and_ends_cleanly(service, tmp_path):
+    log, pid_file = tmp_path / "logs" / "a.log", tmp_path / "pid"
+    arguments = ["--can", "sh", "--call", "dumps=json:dumps", "--max-concurrency", "2"]
+    with agent_process(service, log, *arguments) as process:
+        assert service.orch.submit_task(Task("dumps", [1])).result(60) == "[1]"
+        handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; exec sleep 600"))
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        eventually(lambda: not is_alive(int(pid_file.read_text())))
+        assert service.orch.agents.is_lost("agent_001")
+        assert not handle.done()
+    text = log.read_text()
+    assert "INFO agent_001: is taken by http" in text
+    assert "INFO agent_001: has ended" in text
+
+
+def test_a_function_that_hangs_does_not_hold_the_command(service, tmp_path):
+    log = tmp_path / "a.log"
+    arguments = ["--call", "hang=tests.frontends.agent.serving:hang"]
+    with agent_process(service, log, *arguments) as process:
+        service.orch.submit_task(Task("hang", id="t"))
+        eventually(lambda: service.orch.get_task_status("t").state.value == "running")
+        eventually(lambda: "begins t" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+        assert service.orch.agents.is_lost("agent_001")
+
+
+def test_an_agent_that_is_killed_leaves_no_program(service, tmp_path):
+    log, pid_file = tmp_path / "a.log", tmp_path / "pid"
+    with agent_process(service, log, "--can", "sh", "--lease", "1") as process:
+        handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; exec sleep 600"))
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
+        process.kill()
+        process.wait(60)
+        eventually(lambda: not is_alive(int(pid_file.read_text())))
+        eventually(lambda: service.orch.agents.is_lost("agent_001"))
+        handle.cancel()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--agent-id", "../x"], "no safe id"),
+        (["--max-concurrency", "0"], "--max-concurrency"),
+        (["--lease", "0"], "--lease"),
+        (["--drain", "-1"], "--drain"),
+        (["--call", "x"], "TYPE="),
+        (["--log-file", "/dev/null/x"], "--log-file"),
+    ],
+)
+def test_what_the_command_refuses(arguments, why):
+    command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "far"]
+    command += ["--orchestrator-endpoint", "http://127.0.0.1:9", *arguments]
+    found = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.returncode == 2
+    assert why in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_the_commands_token_is_not_among_its_arguments(service):
+    env = {**os.environ, "TASKORCH_TOKEN": "y" * 20}
+    command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "far"]
+    command += ["--orchestrator-endpoint", service.server.url]
+    found = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=env
+    )
+    assert found.returncode == 2
+    assert "TASKORCH_TOKEN" in found.stderr
+    assert json.dumps("y" * 20) not in found.stderr
+
+
+def test_what_has_ended_is_not_stopped_though_it_was_named_a_moment_ago(caplog):
+    agent = Agent("far", "http://127.0.0.1:9")
+    runs = {name: Run({"attempt": name, "task_id": name}, Path()) for name in "ab"}
+    agent._runs.update(runs)
+    agent._ended(runs["a"], {"outcome": "completed"})
+    with caplog.at_level(logging.INFO, "taskorch.agent"):
+        for name in "abc":
+            agent._stop(name)
+    agent._runner.close()
+    assert [name for name in "ab" if runs[name].is_to_stop] == ["b"]
+    assert caplog.messages == ["far: stops b, as it was told to"]

@@ -1,0 +1,657 @@
+"""Agents over HTTP, by the wire: what they are told, and what becomes of what they say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from contextlib import contextmanager
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from tests.frontends.service.tools import orchestrator, served
+
+from taskorch import (
+    Program,
+    ProgramFailedError,
+    RetryPolicy,
+    Task,
+    TaskFailedError,
+)
+from taskorch.frontends.service._agents import SESSION
+from taskorch.frontends.service._sessions import name_of
+
+SECRET = "a-secret-of-the-first-agent"
+SCHEMA = json.loads(
+    files("taskorch.frontends.service").joinpath("agents.schema.json").read_text()
+)
+TOLD = {
+    "hello": "AgentWelcome",
+    "claim": "AgentOrders",
+    "heartbeat": "AgentStops",
+    "complete": "AgentCompleted",
+    "artifact": "AgentArtifactSize",
+    "leave": "AgentLeft",
+}
+
+
+def check(name, value):
+    """By the schema that is published."""
+    part = {"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]}
+    jsonschema.Draft202012Validator(part).validate(value)
+
+
+class Wire:
+    """An agent that says what it is told to say, and whose every word is checked."""
+
+    def __init__(self, service, name="far", secret=SECRET):
+        self.service, self.name, self.secret = service, name, secret
+
+    def say(self, verb, said, status=200):
+        sent = {} if verb == "hello" else {SESSION.replace("-", "_"): self.secret}
+        path = f"/api/v1/agents/{self.name.replace('/', '%2F')}/{verb}"
+        answer = self.service.post(path, said, **sent)
+        assert answer.status == status, answer
+        if status == 200:
+            check(f"Agent{verb.capitalize()}", said)
+            check(TOLD[verb], answer.said)
+        return answer.said
+
+    def hello(self, *capabilities, status=200, **more):
+        said = {"protocol": 1, "session": self.secret}
+        return self.say(
+            "hello", {**said, "capabilities": [*capabilities], **more}, status
+        )
+
+    def claim(self, *running, most=1, wait=5, **more):
+        return self.say(
+            "claim", {"running": [*running], "most": most, "wait": wait, **more}
+        )
+
+    def order(self, *running):
+        """The next one, when it comes."""
+        for _ in range(100):
+            if orders := self.claim(*running)["orders"]:
+                (order,) = orders
+                return order
+        pytest.fail("no work has come")
+
+    def complete(self, *results, **more):
+        found = self.say("complete", {"results": [*results], **more})
+        return [one["fate"] for one in found["results"]]
+
+    def end(self, order, value=None):
+        return self.complete(done(order, value))[0]
+
+
+def status(service, handle):
+    return service.orch.get_task_status(handle.task_id)
+
+
+def done(order, value=None):
+    return {"attempt": order["attempt"], "outcome": "completed", "result": value}
+
+
+@contextmanager
+def fleet(*capabilities, orch=None, **hello):
+    """A service with one agent."""
+    orch = orchestrator() if orch is None else orch
+    with served(orch, agents=True) as service:
+        agent = Wire(service)
+        agent.hello(*capabilities, **hello)
+        yield service, agent
+        # What it has not ended by now it never will.
+        orch.stop(drain=False, timeout=0)
+
+
+# -- work ------------------------------------------------------------------------------
+
+
+def test_an_agent_is_given_what_it_can_do_and_its_result_is_the_tasks():
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x", {"n": [1, None]}, id="a/b"))
+        order = agent.order()
+
+        assert order["task_id"] == "a/b"
+        assert order["number"] == 1
+        assert (order["type"], order["payload"]) == ("x", {"n": [1, None]})
+        assert agent.end(order, {"m": 2}) == "counted"
+        assert handle.result(10) == {"m": 2}
+        assert status(service, handle).agent_id == "far"
+
+
+def test_who_waits_for_work_is_told_when_it_comes():
+    with fleet("x") as (service, agent):
+        timer = threading.Timer(0.1, service.orch.submit_task, [Task("x", id="t")])
+        timer.start()
+        assert agent.order()["task_id"] == "t"
+
+
+def test_work_comes_in_batches_and_ends_bring_more():
+    with fleet("x", max_concurrency=3) as (service, agent):
+        handles = service.orch.submit_tasks([Task("x", n) for n in range(7)])
+        orders = agent.claim(most=2)["orders"]
+        assert len(orders) == 2
+        names = [order["attempt"] for order in orders]
+        orders += agent.claim(*names, most=9)["orders"]
+        assert len(orders) == 3
+
+        while orders:
+            said = {"results": [done(o, o["payload"]) for o in orders], "most": 9}
+            orders = agent.say("complete", said)["orders"]
+        assert [handle.result(10) for handle in handles] == [*range(7)]
+
+
+def test_a_task_fails_by_what_its_agent_raised():
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x", retry=RetryPolicy(2, base=0)))
+        for message in ("once", "twice"):
+            order = agent.order()
+            error = {"type": "KeyError", "message": message}
+            end = {"attempt": order["attempt"], "outcome": "failed", "error": error}
+            assert agent.complete(end) == ["counted"]
+
+        with pytest.raises(TaskFailedError, match="raised KeyError: twice") as caught:
+            handle.result(10)
+        assert caught.value.type == "KeyError"
+        assert status(service, handle).attempts == 2
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_of_a_capability_runs_where_that_is(code):
+    with fleet("gpu") as (service, agent):
+        program = Program(["train", "-v"], env={"A": "b"}, cwd="/data")
+        handle = service.orch.submit_task(Task("program", program, requires=["gpu"]))
+        order = agent.order()
+
+        assert order["program"] == ["train", "-v"]
+        assert (order["env"], order["cwd"]) == ({"A": "b"}, "/data")
+        end = {"exit_code": code, "stdout_tail": "hi\n", "duration": 0.5}
+        said = {"attempt": order["attempt"], "outcome": "completed", "program": end}
+        assert agent.complete(said) == ["counted"]
+        if code:
+            with pytest.raises(ProgramFailedError, match="exited with code 3: hi"):
+                handle.result(10)
+        else:
+            result = handle.result(10)
+            assert (result.exit_code, result.stdout_tail) == (0, "hi\n")
+            assert (result.args, result.duration) == (("train", "-v"), 0.5)
+
+
+def test_a_program_that_needs_no_capability_runs_here():
+    with fleet("gpu") as (service, agent):
+        handle = service.orch.submit_task(Task.program(["true"]))
+        assert handle.result(30).exit_code == 0
+        assert agent.claim(wait=0)["orders"] == []
+
+
+def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
+    with fleet("x") as (service, agent):
+        bad = service.orch.submit_task(Task("x", {1, 2}))
+        good = service.orch.submit_task(Task("x", 3))
+        with pytest.raises(Exception, match="cannot be sent"):
+            bad.result(10)
+        agent.end(agent.order(), 4)
+        assert good.result(10) == 4
+
+
+def test_progress_is_told():
+    with fleet("x") as (service, agent):
+        told = []
+        heard = threading.Event()
+
+        def receive(event):
+            told.append((event.task_id, event.value))
+            heard.set()
+
+        service.orch.signals.task_progressed.connect(receive)
+        service.orch.submit_task(Task("x", id="t"))
+        order = agent.order()
+        said = {"running": [order["attempt"]], "progress": {order["attempt"]: [1, 2]}}
+        assert agent.say("heartbeat", said)["stop"] == []
+        assert heard.wait(10)
+        assert told == [("t", [1, 2])]
+        assert service.orch.get_task_status("t").progress == [1, 2]
+
+
+# -- what is lost on the way -----------------------------------------------------------
+
+
+def test_what_was_sent_and_not_heard_is_sent_again():
+    with fleet("x", max_concurrency=2) as (service, agent):
+        service.orch.submit_task(Task("x", id="t"))
+        order = agent.order()
+        # The answer was lost: whoever has it would name it.
+        assert agent.order() == order
+        assert agent.claim(order["attempt"], wait=0)["orders"] == []
+
+
+def test_what_is_said_twice_counts_once():
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x"))
+        order = agent.order()
+        assert agent.end(order, 1) == "counted"
+        assert agent.end(order, 2) == "counted"
+        assert handle.result(10) == 1
+        assert agent.hello("x")["agent_id"] == "far"
+
+
+def test_who_asks_again_is_the_one_who_is_answered():
+    """A first request that still waits may be one whose client has gone."""
+    with fleet("x") as (service, agent):
+        answers = []
+        first = threading.Thread(target=lambda: answers.append(agent.claim(wait=60)))
+        first.start()
+        while not answers:
+            # It takes the place of the first one as soon as that is there.
+            assert agent.claim(wait=0.1)["orders"] == []
+        first.join()
+        assert answers == [{"orders": [], "stop": []}]
+        service.orch.submit_task(Task("x", id="t"))
+        assert agent.order()["task_id"] == "t"
+
+
+# -- stopping --------------------------------------------------------------------------
+
+
+def test_an_agent_is_told_to_stop_what_was_cancelled():
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x"))
+        name = agent.order()["attempt"]
+        handle.cancel()
+
+        assert agent.claim(name, most=0)["stop"] == [name]
+        # Until it has done so; but that is no news.
+        assert agent.claim(name, most=0, wait=0)["stop"] == [name]
+        assert agent.say("heartbeat", {"running": [name]})["stop"] == [name]
+        said = {"attempt": name, "outcome": "stopped"}
+        assert agent.complete(said) == ["counted"]
+        assert status(service, handle).state.value == "cancelled"
+
+
+def test_what_was_cancelled_before_it_was_sent_is_never_sent():
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x"))
+        handle.cancel()
+        assert agent.claim(wait=0)["orders"] == []
+        assert status(service, handle).state.value == "cancelled"
+
+
+def test_a_result_that_comes_after_the_cancellation_does_not_count():
+    with fleet("x", orch=orchestrator(grace=0.05)) as (service, agent):
+        handle = service.orch.submit_task(Task("x"))
+        order = agent.order()
+        handle.cancel()
+        with pytest.raises(Exception, match="cancelled"):
+            handle.result(10)
+        agent.end(order, "late")
+        assert status(service, handle).state.value == "cancelled"
+
+
+# -- leases ----------------------------------------------------------------------------
+
+
+@contextmanager
+def lost():
+    """An agent that counts as lost while it runs a task, and that order."""
+    with fleet("x") as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t"))
+        order = agent.order()
+        service.orch.agents.leave("far")
+        yield service, agent, handle, order
+
+
+def test_the_work_of_an_agent_that_is_silent_for_its_lease_is_done_by_others():
+    with fleet("x", lease=0.5) as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t"))
+        agent.order()
+        other = Wire(service, "other", "the-secret-of-another-one")
+        other.hello("x", lease=600)
+        assert other.end(other.order(), "right") == "counted"
+        assert handle.result(10) == "right"
+        assert status(service, handle).attempts > 1
+        assert service.orch.agents.is_lost("far")
+
+
+def test_a_late_result_is_fenced_off_kept_and_said():
+    told = []
+    with lost() as (service, agent, handle, order):
+        service.orch.signals.late_result_ignored.connect(told.append)
+        assert agent.end(order, "late") == "late"
+        again = agent.order()
+        assert (again["task_id"], again["number"]) == ("t", 2)
+        assert agent.end(again, "right") == "counted"
+
+        assert handle.result(10) == "right"
+        assert status(service, handle).late_results == {1: "late"}
+    assert [(event.task_id, event.attempt) for event in told] == [("t", 1)]
+
+
+def test_an_agent_that_was_lost_is_told_to_stop_what_it_had():
+    with lost() as (_, agent, _, order):
+        found = agent.claim(order["attempt"], most=1)
+        assert found["stop"] == [order["attempt"]]
+
+
+def test_all_that_an_agent_says_is_a_sign_of_life():
+    with fleet("x", lease=600, max_concurrency=2) as (service, agent):
+        kernel = service.orch._rt.kernel
+        service.orch.submit_tasks([Task("x", id="t"), Task("x", id="u")])
+        name = agent.order()["attempt"]
+        agent.order(name)
+        row = kernel.agents["far"]
+        named = row.seen[kernel.tasks["t"]]
+        unheard = row.seen[kernel.tasks["u"]]
+        for verb, said in (
+            ("claim", {"running": [name], "most": 0}),
+            ("heartbeat", {"running": [name]}),
+            ("complete", {"results": [], "running": [name]}),
+        ):
+            heard = row.heard_ns
+            agent.say(verb, said)
+            assert row.heard_ns > heard
+            assert row.seen[kernel.tasks["t"]] > named
+            named = row.seen[kernel.tasks["t"]]
+        # That was sent again, or is to be: nobody has named it.
+        assert row.seen[kernel.tasks["u"]] >= unheard
+        agent.say("complete", {"results": []})
+        assert row.seen[kernel.tasks["t"]] == named
+
+
+def test_a_name_is_free_once_its_agent_is_lost():
+    with lost() as (service, agent, handle, order):
+        other = Wire(service, secret="the-secret-of-another-one")
+        other.hello("x")
+        assert other.end(other.order(), "right") == "counted"
+        assert handle.result(10) == "right"
+        problem = agent.say("complete", {"results": [done(order, "late")]}, 409)
+        assert problem["code"] == "not_your_session"
+
+
+# -- leaving ---------------------------------------------------------------------------
+
+
+def test_what_an_agent_leaves_is_for_others():
+    with fleet("x", max_concurrency=2) as (service, agent):
+        begun = service.orch.submit_task(Task("x", idempotent=False))
+        order = agent.order()
+        unbegun = service.orch.submit_task(Task("x", idempotent=False))
+        never = agent.order(order["attempt"])
+        agent.say("leave", {"unbegun": [never["attempt"]]})
+
+        other = Wire(service, "other", "the-secret-of-another-one")
+        other.hello("x")
+        assert other.order()["task_id"] == unbegun.task_id
+        # Nobody knows what that has done.
+        assert status(service, begun).state.value == "blocked"
+        # And it may come back.
+        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
+        agent.hello("x")
+        assert agent.claim(wait=0)["orders"] == []
+
+
+# -- another life ----------------------------------------------------------------------
+
+
+def test_after_a_restart_an_agent_says_hello_again_and_old_results_are_late(tmp_path):
+    def life():
+        return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    with fleet("x", orch=life()) as (service, agent):
+        service.orch.submit_task(Task("x", id="t"))
+        order = agent.order()
+    with served(life(), agents=True) as service:
+        agent.service = service
+        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
+        agent.hello("x")
+        again = agent.order()
+        assert again["attempt"] != order["attempt"]
+        assert agent.claim(again["attempt"], order["attempt"])["stop"] == [
+            order["attempt"]
+        ]
+        assert agent.end(order, "old") == "late"
+        assert agent.end(order, "old") == "late"
+        assert agent.end(again, "right") == "counted"
+        handle = service.orch.handle("t")
+        assert handle.result(10) == "right"
+        assert status(service, handle).late_results == {order["number"]: "old"}
+    with life() as orch:
+        assert orch.get_task_status("t").late_results == {order["number"]: "old"}
+
+
+# -- whose is it -----------------------------------------------------------------------
+
+
+def test_no_agent_speaks_for_another():
+    with fleet("x") as (service, agent):
+        service.orch.submit_task(Task("x", id="t"))
+        order = agent.order()
+        thief = Wire(service, "far", "the-secret-of-another-one")
+        other = Wire(service, "other", "the-secret-of-another-one")
+        other.hello()
+
+        assert thief.hello("x", status=409)["code"] == "agent_taken"
+        for verb, said in (
+            ("claim", {}),
+            ("heartbeat", {"running": [order["attempt"]]}),
+            ("complete", {"results": [done(order)]}),
+            ("artifact", {"attempt": "", "name": "a", "offset": 0, "data": ""}),
+            ("leave", {}),
+        ):
+            assert thief.say(verb, said, 409)["code"] == "not_your_session"
+        assert other.end(order, "stolen") == "unknown"
+        assert other.claim(order["attempt"], wait=0)["stop"] == [order["attempt"]]
+        said = {"running": [order["attempt"]], "progress": {order["attempt"]: 1}}
+        assert other.say("heartbeat", said)["stop"] == [order["attempt"]]
+        assert service.orch.get_task_status("t").state.value == "running"
+        assert service.orch.get_task_status("t").progress is None
+        assert agent.end(order, "own") == "counted"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", "0.1:t", "1.9:t", "1.1:nobody", "9.1:t", "1.x:t", "-1.1:t", "1:t"]
+)
+def test_no_agent_has_what_it_was_never_given(name):
+    with fleet("x") as (service, agent):
+        service.orch.submit_task(Task("echo", 1, id="t")).result(10)
+        assert agent.end({"attempt": name}) == "unknown"
+        assert service.orch.get_task_status("t").late_results == {}
+
+
+def test_an_agent_of_ours_is_no_agent_elsewhere():
+    with served(orchestrator(), agents=True) as service:
+        for name in ("echo", "local"):
+            Wire(service, name).hello("x", status=422)
+        for name in ("../x", "a%20b", "%ff", "x%00", "-x"):
+            answer = service.post(
+                f"/api/v1/agents/{name}/hello", {"protocol": 1, "session": SECRET}
+            )
+            assert answer.status in (404, 422), name
+
+
+def test_agents_come_only_where_they_are_asked_for():
+    with served(orchestrator()) as service:
+        Wire(service).hello("x", status=404)
+
+
+# -- files -----------------------------------------------------------------------------
+
+
+def part(order, name="a.txt", offset=0, data=b"0123"):
+    text = base64.b64encode(data).decode()
+    return {"attempt": order["attempt"], "name": name, "offset": offset, "data": text}
+
+
+@pytest.fixture
+def files_of(tmp_path):
+    with served(orchestrator(), agents=True, artifacts=tmp_path) as service:
+        agent = Wire(service)
+        assert agent.hello("x")["artifacts"]
+        service.orch.submit_task(Task("x", id="a/b"))
+        yield agent, agent.order(), tmp_path / "a" / "b" / "-1.1"
+        service.orch.stop(drain=False, timeout=0)
+
+
+def test_files_come_in_parts_which_may_come_twice(files_of):
+    agent, order, folder = files_of
+    assert agent.say("artifact", part(order, "d/a.txt"))["size"] == 4
+    assert agent.say("artifact", part(order, "d/a.txt"))["size"] == 4
+    assert agent.say("artifact", part(order, "d/a.txt", 4, b"45"))["size"] == 6
+    problem = agent.say("artifact", part(order, "d/a.txt", 7), 409)
+    assert (problem["code"], problem["size"]) == ("part_missing", 6)
+    assert (folder / "d" / "a.txt").read_bytes() == b"012345"
+    assert agent.say("artifact", part(order, "d"), 422)
+    assert agent.say("artifact", part(order, "d/a.txt/x"), 422)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a/../b", ".x", "-x", "a\0", "é"])
+def test_files_stay_in_their_folder(files_of, name):
+    agent, order, folder = files_of
+    agent.say("artifact", part(order, name), 422)
+    assert not folder.exists()
+
+
+def test_files_have_a_limit(files_of, monkeypatch):
+    module = "taskorch.frontends.service._artifacts"
+    monkeypatch.setattr(f"{module}.MAX_BYTES", 6)
+    monkeypatch.setattr(f"{module}.MAX_FILES", 2)
+    agent, order, folder = files_of
+    agent.say("artifact", part(order))
+    assert agent.say("artifact", part(order, "b"), 413)["code"] == "too_many_artifacts"
+    agent.say("artifact", part(order, "b", data=b""))
+    agent.say("artifact", part(order, "c", data=b""), 413)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "b"]
+
+
+def test_files_are_of_attempts_that_the_agent_has(files_of):
+    agent, order, _ = files_of
+    agent.end(order)
+    assert agent.say("artifact", part(order), 409)["code"] == "not_yours"
+
+
+def test_where_no_files_are_taken_that_is_said():
+    with fleet("x") as (service, agent):
+        assert not agent.hello("x")["artifacts"]
+        service.orch.submit_task(Task("x"))
+        said = part(agent.order())
+        assert agent.say("artifact", said, 409)["code"] == "no_artifacts"
+
+
+# -- what makes no sense ---------------------------------------------------------------
+
+BAD = {
+    "hello": [
+        {},
+        {"protocol": 2, "session": SECRET},
+        {"protocol": True, "session": SECRET},
+        {"protocol": 1, "session": "short"},
+        {"protocol": 1, "session": "with spaces in between"},
+        {"protocol": 1, "session": SECRET, "capabilities": "x"},
+        {"protocol": 1, "session": SECRET, "capabilities": [" x"]},
+        {"protocol": 1, "session": SECRET, "capabilities": [1]},
+        {"protocol": 1, "session": SECRET, "max_concurrency": 0},
+        {"protocol": 1, "session": SECRET, "lease": 0},
+        {"protocol": 1, "session": SECRET, "lease": 1e9},
+        {"protocol": 1, "session": SECRET, "capacity": 3},
+        {"protocol": 1, "session": SECRET, "capacity": {"cpu": -1}},
+        {"protocol": 1, "session": SECRET, "at": "2099-01-01T00:00:00Z"},
+    ],
+    "claim": [
+        {"most": -1},
+        {"most": True},
+        {"wait": -1},
+        {"wait": "5"},
+        {"running": "x"},
+        {"running": [3]},
+        {"running": ["x" * 2_000]},
+        {"running": ["x"] * 20_000},
+    ],
+    "heartbeat": [{"progress": [1]}, {"running": {}}, {"at": 4_102_444_800}],
+    "complete": [
+        {},
+        {"results": 3},
+        {"results": [3]},
+        {"results": [{"attempt": "x"}]},
+        {"results": [{"attempt": "x", "outcome": "great"}]},
+        {"results": [{"attempt": 1, "outcome": "completed"}]},
+        {"results": [{"attempt": "x", "outcome": "failed", "error": "no"}]},
+        {"results": [{"attempt": "x", "outcome": "failed", "error": {}}]},
+        {"results": [{"attempt": "x", "outcome": "completed", "at": 5}]},
+        {"results": [{"attempt": "x", "outcome": "completed", "program": {}}]},
+        {
+            "results": [
+                {"attempt": "x", "outcome": "completed", "program": {"exit_code": "0"}}
+            ]
+        },
+    ],
+    "leave": [{"unbegun": 1}, {"why": "tired"}],
+}
+
+
+@pytest.fixture(scope="module")
+def there():
+    with fleet("x") as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"), [(verb, said) for verb, all_ in BAD.items() for said in all_]
+)
+def test_what_makes_no_sense_is_refused_and_by_the_schema_too(there, verb, said):
+    _, agent = there
+    problem = agent.say(verb, said, 422)
+    assert problem["code"] in ("invalid_request", "invalid_task")
+    if said.get("capabilities") != [" x"]:
+        with pytest.raises(jsonschema.ValidationError):
+            check(f"Agent{verb.capitalize()}", said)
+
+
+def test_a_hundred_megabytes_of_progress(there):
+    service, agent = there
+    head = {
+        **service.headers(),
+        SESSION: SECRET,
+        "Content-Type": "application/json",
+        "Content-Length": str(100 << 20),
+    }
+    answer = service.send("POST", "/api/v1/agents/far/heartbeat", b"{", head)
+    assert answer.status == 413
+    assert agent.say("heartbeat", {})["stop"] == []
+
+
+def test_the_name_of_an_attempt_says_which_it_is():
+    class Attempt:
+        task_id, fence = "a/b", (3, 2)
+
+    assert name_of(Attempt) == "3.2:a/b"
+
+
+def test_no_room_is_left_for_more_agents_than_there_can_be(monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.service._agents._MAX_AGENTS", 1)
+    with fleet("x") as (service, agent):
+        other = Wire(service, "other", "the-secret-of-another-one")
+        assert other.hello(status=409)["code"] == "too_many_agents"
+        agent.say("leave", {})
+        other.hello()
+        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
+
+
+def test_the_service_ends_while_agents_wait():
+    answers = []
+    orch = orchestrator()
+    with fleet("x", orch=orch, lease=3_000) as (service, agent):
+
+        def wait():
+            try:
+                answers.append(agent.claim(wait=900))
+            except OSError:
+                # It came when the service had ended.
+                answers.append({"orders": [], "stop": []})
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        # It waits, or has not come.
+        assert service.get("/livez")
+    thread.join(60)
+    assert answers == [{"orders": [], "stop": []}]

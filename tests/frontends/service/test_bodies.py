@@ -1,0 +1,78 @@
+"""What may come in a body, and what may not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.frontends.service.tools import JSON
+
+TASKS = "/api/v1/tasks"
+
+
+def post(service, body, **headers):
+    sent = {**service.headers(), "Content-Type": JSON, **headers}
+    return service.send("POST", TASKS, body, sent)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "bad_json"),
+        (b"\xff\xfe", "bad_json"),
+        (b'{"type": "echo", "payload": NaN}', "bad_json"),
+        (b'{"type": "echo", "payload": -Infinity}', "bad_json"),
+        (b"1" * 5_000, "bad_json"),
+        (b"[" * 100 + b"]" * 100, "body_too_deep"),
+        (b"[" * 500_000, "body_too_deep"),
+        (b'{"a":' * 70 + b"1" + b"}" * 70, "body_too_deep"),
+        (b'{"type": "echo", "type": "echo"}', "bad_json"),
+    ],
+)
+def test_a_body_that_is_no_json(service, body, code):
+    answer = post(service, body)
+
+    assert (answer.status, answer.said["code"]) == (400, code)
+    assert service.get(TASKS)["tasks"] == []
+
+
+def test_a_body_that_is_longer_than_it_may_be(service):
+    # In pieces, so that its length is not known before.
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    answer = post(
+        service, chunk * 20 + b"0\r\n\r\n", **{"Transfer-Encoding": "chunked"}
+    )
+
+    assert (answer.status, answer.said["code"]) == (413, "body_too_long")
+
+
+def test_a_body_in_pieces(service):
+    body = json.dumps({"type": "echo", "id": "x"}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % letter for letter in body) + b"0\r\n\r\n"
+
+    assert post(service, chunks, **{"Transfer-Encoding": "chunked"}).status == 202
+
+
+def test_texts_that_are_no_characters_come_back_as_they_went(service):
+    service.post(TASKS, {"type": "echo", "payload": "\ud800\x00é", "id": "x"})
+
+    assert service.result("x")["result"] == "\ud800\x00é"
+
+
+def test_a_body_of_two_lengths_is_refused(service):
+    with service.socket() as found:
+        found.sendall(
+            b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: 6\r\n\r\n0\r\n\r\n"
+        )
+        assert b" 400 " in found.recv(1_000)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_submits_nothing(service):
+    sent = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 400\r\n"
+    sent += b"Content-Type: application/json\r\n"
+    sent += f"Authorization: Bearer {service.token}\r\n\r\n".encode()
+    with service.socket() as found:
+        found.sendall(sent + b'{"type": "echo"}')
+    assert service.get(TASKS)["tasks"] == []

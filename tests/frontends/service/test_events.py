@@ -1,0 +1,285 @@
+"""Events over HTTP: pages, and streams that go on where they were."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.frontends.service.tools import orchestrator, served
+
+from taskorch import MemoryJournal, Task
+from taskorch.events import SIGNALS
+from taskorch.frontends.service import _feed
+from taskorch.reading import JournalReader
+
+EVENTS = "/api/v1/events"
+ENDS = "names=task_completed"
+
+
+def names(service, query=""):
+    page = service.get(f"{EVENTS}?{query}")
+    return [event["task_id"] for event in page["events"]], page["next"]
+
+
+def run(service, *ids):
+    for name in ids:
+        service.orch.submit_task(Task("echo", id=name)).result()
+    service.orch.wait()
+
+
+def test_events_come_in_pages(service):
+    run(service, "a", "b", "c")
+
+    first, after = names(service, f"{ENDS}&limit=500")
+    assert first == ["a", "b", "c"]
+    assert names(service, f"{ENDS}&after={after}")[0] == []
+    run(service, "d")
+    assert names(service, f"{ENDS}&after={after}")[0] == ["d"]
+
+
+def test_each_event_comes_once_however_long_the_pages_are(service):
+    run(service, *"abcdefgh")
+    whole = service.get(EVENTS)["events"]
+    found, cursor = [], None
+    while True:
+        page = service.get(f"{EVENTS}?limit=3{f'&after={cursor}' if cursor else ''}")
+        if not page["events"]:
+            break
+        found += page["events"]
+        cursor = page["next"]
+
+    assert found == whole
+    assert len({event["seq"] for event in found}) == len(found)
+
+
+def test_events_of_some_tasks(service):
+    run(service, "nightly/a", "b")
+
+    assert names(service, f"{ENDS}&task=nightly/*")[0] == ["nightly/a"]
+    kinds = [e["event"] for e in service.get(f"{EVENTS}?task=b")["events"]]
+    assert kinds == ["task_submitted", "task_started", "task_completed"]
+
+
+@pytest.mark.parametrize(
+    "query", ["names=task_lost", "after=x", "after=-1", "limit=0", "a=b"]
+)
+def test_a_query_that_makes_no_sense(service, query):
+    assert service.ask("GET", f"{EVENTS}?{query}").status == 400
+
+
+def test_results_are_not_among_events(service):
+    service.orch.submit_task(Task("echo", "s3cr3t-canary", id="x")).result()
+    service.orch.wait()
+
+    answer = service.ask("GET", EVENTS)
+    assert b"task_completed" in answer.body
+    assert b"canary" not in answer.body
+    assert b"canary" not in service.ask("GET", "/metrics").body
+
+
+# -- streams ---------------------------------------------------------------------------
+
+
+def test_a_stream_tells_what_comes(service):
+    run(service, "before")
+    with service.follow(f"?{ENDS}") as stream:
+        assert stream.status == 200
+        run(service, "a", "b")
+        told = stream.take(2)
+
+    assert [(name, data["task_id"]) for name, data in told] == [
+        ("task_completed", "a"),
+        ("task_completed", "b"),
+    ]
+
+
+def test_a_stream_goes_on_where_it_was(service):
+    with service.follow(f"?{ENDS}") as stream:
+        run(service, "a", "b", "c")
+        stream.take(1)
+    with service.follow(f"?{ENDS}", Last_Event_ID=stream.last) as stream:
+        told = stream.take(2)
+    run(service, "d")
+    # What it has heard last counts, and not what its address says.
+    with service.follow(f"?{ENDS}&after=0", Last_Event_ID=stream.last) as stream:
+        told += stream.take(1)
+
+    assert [data["task_id"] for _, data in told] == ["b", "c", "d"]
+
+
+def test_a_head_of_a_stream_ends(service):
+    assert service.ask("HEAD", f"{EVENTS}/stream").status == 200
+
+
+def test_a_quiet_stream_says_that_it_lives_and_where_it_is(service, monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.service._stream.QUIET_SECONDS", 0.01)
+    with service.follow("?names=task_failed") as stream:
+        begin = stream.response.readline(), stream.response.readline()
+        run(service, "a")
+        while (line := stream.response.readline()).strip() in (
+            b"",
+            b": quiet",
+            begin[1].strip(),
+        ):
+            pass
+
+    assert begin[0] == b"retry: 1000\n"
+    assert line.startswith(b"id: ")
+    with service.follow(
+        "?names=task_completed", Last_Event_ID=begin[1][4:].decode().strip()
+    ) as stream:
+        assert stream.take(1)[0][1]["task_id"] == "a"
+
+
+def test_whoever_fell_behind_hears_that_something_is_missing(service, monkeypatch):
+    monkeypatch.setattr(_feed, "KEPT", 20)
+    run(service, "a")
+    after = service.get(EVENTS)["next"]
+    run(service, *(f"t{n}" for n in range(20)))
+
+    page = service.get(f"{EVENTS}?after={after}")
+    assert page["missed"]
+    assert 20 <= len(page["events"]) < 40
+    with service.follow(Last_Event_ID=after) as stream:
+        told = stream.take(3)
+    assert told[0] == ("events_missed", {})
+    assert told[1][1]["seq"] == page["events"][0]["seq"]
+
+
+def test_in_another_life_numbers_of_an_earlier_one_mean_nothing():
+    with served(orchestrator()) as service:
+        run(service, "a")
+        after = service.get(EVENTS)["next"]
+    with served(orchestrator()) as service:
+        run(service, "b", "c")
+        assert service.ask("GET", f"{EVENTS}?after={after}").status == 400
+        with service.follow(f"?{ENDS}", Last_Event_ID=after) as stream:
+            run(service, "d")
+            told = stream.take(2)
+
+    assert told[0] == ("events_missed", {})
+    assert told[1][1]["task_id"] == "d"
+
+
+@pytest.fixture
+def durable(tmp_path):
+    """Makes a served orchestrator of the same journal, again and again."""
+    path = tmp_path / "runs.db"
+    with orchestrator(journal=path):
+        pass  # so that there is one to be read
+
+    def make():
+        return served(orchestrator(journal=path), journal=JournalReader(path))
+
+    return make
+
+
+def test_with_a_journal_a_stream_goes_on_in_the_next_life(durable):
+    with durable() as service:
+        run(service, "a")
+        with service.follow(f"?{ENDS}&after=0") as stream:
+            assert stream.take(1)[0][1]["task_id"] == "a"
+        run(service, "b")
+    with (
+        durable() as service,
+        service.follow(f"?{ENDS}", Last_Event_ID=stream.last) as stream,
+    ):
+        run(service, "c")
+        told = stream.take(2)
+
+    assert [data["task_id"] for _, data in told] == ["b", "c"]
+
+
+def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
+    monkeypatch.setattr(_feed, "KEPT", 4)
+    ids = [f"t{n}" for n in range(12)]
+    with durable() as service:
+        run(service, *ids)
+        found, after = [], "0"
+        while True:
+            some, following = names(service, f"{ENDS}&limit=5&after={after}")
+            if following == after:
+                break
+            found, after = found + some, following
+        with service.follow(f"?{ENDS}&after=0") as stream:
+            told = stream.take(len(ids))
+
+    assert found == ids
+    assert [data["task_id"] for _, data in told] == ids
+
+
+def test_a_journal_that_cannot_be_read_is_a_gap(durable, monkeypatch):
+    monkeypatch.setattr(_feed, "KEPT", 4)
+    with durable() as service:
+        run(service, *"abcdefgh")
+        monkeypatch.setattr(JournalReader, "happened", broken)
+        with service.follow("?after=0") as stream:
+            assert stream.take(1) == [("events_missed", {})]
+        assert service.ask("GET", f"{EVENTS}?after=0").status == 503
+
+
+def broken(*_):
+    from taskorch.errors import JournalUnavailableError
+
+    raise JournalUnavailableError("not now")
+
+
+def test_an_event_of_a_name_from_outside(service):
+    service.orch.submit_task(Task.wait_for("deployed", id="w"))
+
+    answer = service.post(EVENTS, {"name": "deployed", "payload": [1]})
+    assert answer.status == 200
+    assert service.result("w")["result"] == [1]
+    assert service.post(EVENTS, {"name": "later", "keep": 0}).said == {"released": 0}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"name": 5},
+        {"name": "x", "keep": "long"},
+        {"name": "x", "more": 1},
+        [],
+        None,
+    ],
+)
+def test_an_event_that_makes_no_sense(service, said):
+    assert service.post(EVENTS, said).status == 422
+
+
+# -- the feed --------------------------------------------------------------------------
+
+
+def test_every_fact_is_followed_but_for_reports_and_views():
+    left_out = set(SIGNALS) - set(_feed.FOLLOWED)
+
+    assert left_out == {
+        "health_reported",
+        "performance_reported",
+        "stats_reported",
+        "task_routed",
+        "task_timed_out",
+        "task_validated",
+    }
+
+
+def test_a_follower_of_a_loop_that_has_ended_is_passed_over():
+    async def follow():
+        return _feed.Follower()
+
+    asyncio.run(follow()).tell()
+
+
+def test_a_feed_hears_nothing_once_it_is_closed():
+    orch = orchestrator(journal=MemoryJournal(keep_events=True))
+    with orch:
+        feed = _feed.Feed(orch.signals, None)
+        orch.submit_task(Task("echo")).result()
+        orch.wait()
+        last = feed.last
+        feed.close()
+        orch.submit_task(Task("echo")).result()
+        orch.wait()
+
+    assert 0 < feed.last == last

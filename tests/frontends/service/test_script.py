@@ -1,0 +1,163 @@
+"""The script of a team that runs its suite by curl: `orchestrator.sh`, as they have it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+from tests.pids import is_alive
+
+from taskorch.frontends.service import new_token
+
+SCRIPT = Path(__file__).with_name("data") / "orchestrator.sh"
+#: What the script starts: a service and its agents.
+LINES = {
+    "python3 -m orchestrator.main": "taskorch serve{options}",
+    "python3 -m orchestrator.agent": "taskorch agent",
+}
+SUITE = """\
+templates:
+  sh: {{command: [sh, -c, 'echo $0 >> ran; test ! -e "$0.fails"', "{{id}}"]}}
+orchestrator:
+  name: shop
+  api_port: {port}
+  metrics_port: {metrics}
+  task_definitions:
+    unit_tests:
+      - {{id: A1, template: sh, resources: {{memory_mb: 512, cpu_cores: 1}}}}
+      - {{id: A2, template: sh, resources: {{memory_mb: 512, cpu_cores: 1}}}}
+    integration_tests: [{{id: B1, template: sh, dependencies: [A1, A2]}}]
+    performance_tests: [{{id: C1, template: sh, dependencies: [B1]}}]
+"""
+#: Commands that stand before those of the system.
+STUBS = {
+    "poetry": "exit 0",
+    # A machine may take longer than the script has thought of.
+    "sleep": """i=0
+until curl -s http://localhost:{port}/livez > /dev/null || [ $i -gt 600 ]; do
+    {sleep} 0.1; i=$((i + 1))
+done
+{sleep} 0.1""",
+    "taskorch": 'echo $$ >> {pids}; exec {python} -m taskorch "$@"',
+}
+
+#: Seconds that it may take: an answer that is an error has a status, too, and the
+#: script would ask for ever.
+LIMIT = 240.0
+
+pytestmark = [
+    pytest.mark.timeout(LIMIT + 3 * PATIENCE),
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("bash", "curl", "jq"))),
+        reason="the script needs bash, curl and jq",
+    ),
+]
+
+
+class Team:
+    """A project with the script in it."""
+
+    def __init__(self, folder, options="", **variables):
+        self.project = folder / "project"
+        self.project.mkdir()
+        self.pids = folder / "pids"
+        port, metrics = free_port(), free_port()
+        config = self.project / "orchestrator_config.yaml"
+        config.write_text(SUITE.format(port=port, metrics=metrics))
+        text = SCRIPT.read_text()
+        for line, ours in LINES.items():
+            assert text.count(line) == 1
+            text = text.replace(line, ours.format(options=options))
+        text = text.replace("/home/alex/cashcow", str(self.project))
+        text = text.replace(":8080", f":{port}")
+        self.script = folder / "orchestrator.sh"
+        self.script.write_text(text)
+        commands = folder / "bin"
+        commands.mkdir()
+        known = {"port": port, "pids": self.pids, "python": sys.executable}
+        for name, body in STUBS.items():
+            path = commands / name
+            said = body.format(sleep=shutil.which("sleep"), **known)
+            path.write_text(f"#!/bin/sh\n{said}\n")
+            path.chmod(0o755)
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("TASKORCH_")},
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "CURL_HOME": str(folder),
+            **variables,
+        }
+
+    def run(self):
+        """Run it to its end: its status, and what it has printed."""
+        out = self.script.with_suffix(".log")
+        with out.open("w") as log:
+            process = subprocess.Popen(
+                ["bash", str(self.script)],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(LIMIT)
+                # It has asked what it has started to end, and waits for none of it.
+                eventually(lambda: not any(map(is_alive, self.started())))
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        return status, out.read_text()
+
+    def started(self):
+        return [int(line) for line in self.pids.read_text().split()]
+
+
+def free_port():
+    """One that no connection is given by chance, and that nobody has now."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+
+
+def test_it_runs_to_its_end(tmp_path):
+    team = Team(tmp_path, " --no-token")
+    status, said = team.run()
+
+    assert status == 0, said
+    assert '"status":"running"' in said
+    assert "Testing suite completed successfully!" in said
+    assert "Orchestration completed successfully!" in said
+    assert "Cleanup completed" in said
+    ran = (team.project / "ran").read_text().split()
+    assert sorted(ran[:2]) == ["A1", "A2"]
+    assert ran[2:] == ["B1", "C1"]
+    assert "Launched agent_006" in said
+
+
+def test_what_failed_is_reported_by_it(tmp_path):
+    token = new_token()
+    (tmp_path / ".curlrc").write_text(f'header = "Authorization: Bearer {token}"\n')
+    team = Team(tmp_path, TASKORCH_TOKEN=token)
+    (team.project / "B1.fails").touch()
+    status, said = team.run()
+
+    assert status == 1, said
+    assert "Testing suite failed!" in said
+    report = team.project / "orchestration_logs" / "failure_report.json"
+    found = json.loads(report.read_text())
+    tasks = {task["id"]: task["status"] for task in found["tasks"]}
+    assert tasks["A1"] == "completed_success"
+    assert tasks["B1"] != "completed_success"

@@ -1,0 +1,194 @@
+"""The server: clients that are slow, in either direction, and its end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+from tests.frontends.service.tools import orchestrator, served
+from tests.integration.tools import PATIENCE
+
+from taskorch import InvalidTaskError, Task, TaskOrchestrator
+from taskorch.frontends.service import create_app, serve
+from taskorch.frontends.service._server import Protocol, _Joined
+
+HEAD = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 40\r\n"
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """A server with little patience."""
+    monkeypatch.setattr(Protocol, "receipt_seconds", 0.2)
+    monkeypatch.setattr(Protocol, "stalled_seconds", 1.0)
+
+
+def ended(found: socket.socket) -> bool:
+    """Wait for the end of a connection."""
+    try:
+        while found.recv(65_536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /liv", HEAD, HEAD + b"X-A: 1\r\n"])
+def test_a_head_that_does_not_come_to_its_end(hurried, service, sent):
+    with service.socket() as found:
+        found.sendall(sent)
+        assert ended(found)
+    assert service.get("/livez")
+
+
+def test_a_head_that_comes_in_drops(hurried, service):
+    with service.socket() as found:
+        try:
+            for _ in range(3_000):
+                found.sendall(b"G")
+                time.sleep(0.01)
+        except ConnectionError:
+            return
+    pytest.fail("it was never cut off")
+
+
+def test_a_body_that_does_not_come(monkeypatch, service):
+    monkeypatch.setattr("taskorch.frontends.service._bodies.RECEIPT_SECONDS", 0.1)
+    head = HEAD + b"Content-Type: application/json\r\nAuthorization: Bearer "
+    with service.socket() as found:
+        found.sendall(head + service.token.encode() + b"\r\n\r\n{")
+        assert b" 408 " in found.recv(65_536)
+
+
+def test_a_connection_is_used_again_and_again(hurried, service):
+    with service.socket() as found:
+        for _ in range(3):
+            found.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            said = b""
+            while b'"ok"' not in said:
+                said += found.recv(65_536)
+            assert b" 200 " in said
+
+
+def test_a_head_that_is_too_long(service):
+    with service.socket() as found:
+        try:
+            found.sendall(b"GET /livez HTTP/1.1\r\nX-A: " + b"a" * 70_000 + b"\r\n\r\n")
+            assert b" 400 " in found.recv(65_536)
+        except ConnectionError:
+            pass
+    assert service.get("/livez")
+
+
+def test_a_reader_that_stalls_is_dropped_and_harms_no_other(hurried, monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.service._feed.KEPT", 100_000)
+    dropped = threading.Event()
+    end = Protocol._end
+    monkeypatch.setattr(Protocol, "_end", lambda self: (end(self), dropped.set()))
+    with served(orchestrator()) as service, service.socket(4_096) as stalled:
+        sent = "GET /api/v1/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        stalled.sendall(f"{sent}Authorization: Bearer {service.token}\r\n\r\n".encode())
+        assert b" 200 " in stalled.recv(200)
+        with service.follow("?names=task_completed") as stream:
+            metadata = "x" * 200
+            tasks = [Task("echo", id=f"{metadata[:150]}{n}") for n in range(8_000)]
+            service.orch.submit_tasks(tasks)
+            told = stream.take(len(tasks))
+        assert len({data["task_id"] for _, data in told}) == len(tasks)
+        # One that reads again before its time is up is no such reader.
+        assert dropped.wait(PATIENCE)
+        # What the system keeps of it can be read to its end; more does not come.
+        assert ended(stalled)
+
+
+def test_it_ends_although_somebody_follows(service):
+    with service.follow() as stream:
+        service.server.stop()
+        assert list(stream.frames()) is not None
+    assert service.server.wait(0)
+
+
+def test_a_port_that_is_taken():
+    app = create_app(TaskOrchestrator(), token=None)
+    with served(orchestrator()) as service, pytest.raises(OSError, match="in use"):
+        serve(app, port=service.server.port)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "", None]
+)
+def test_others_than_this_machine_do_not_reach_it(host):
+    with pytest.raises(InvalidTaskError, match="only this machine") as caught:
+        serve(create_app(TaskOrchestrator(), token=None), host=host)
+    assert "proxy" in caught.value.hint
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, "80", True, None])
+def test_a_port_that_is_none(port):
+    with pytest.raises(InvalidTaskError, match="a port is"):
+        serve(create_app(TaskOrchestrator(), token=None), port=port)
+
+
+def test_localhost_is_this_machine():
+    app = create_app(TaskOrchestrator(), token=None)
+    with serve(app, host="localhost", port=0) as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+
+
+class Step:
+    """A step of a loop, and a transport."""
+
+    def __init__(self):
+        self.later, self.sent, self.is_closed = [], [], False
+
+    def call_soon(self, call):
+        self.later.append(call)
+
+    def write(self, data):
+        self.sent.append(data)
+
+    def close(self):
+        self.is_closed = True
+
+    def end(self):
+        for call in self.later:
+            call()
+
+
+def test_an_answer_is_sent_in_one_piece():
+    step = Step()
+    joined = _Joined(step, step)
+    for part in (b"head", b"body", b""):
+        joined.write(part)
+    assert step.sent == []
+    step.end()
+    assert step.sent == [b"headbody"]
+
+
+def test_what_is_long_is_sent_before_the_step_ends():
+    step = Step()
+    joined = _Joined(step, step)
+    joined.write(b"head")
+    joined.write(b"x" * 40_000)
+    assert step.sent == [b"head" + b"x" * 40_000]
+    joined.write(b"tail")
+    step.end()
+    assert step.sent[1:] == [b"tail"]
+
+
+def test_nothing_is_left_when_a_connection_is_closed():
+    step = Step()
+    joined = _Joined(step, step)
+    joined.write(b"answer")
+    joined.close()
+    assert (step.sent, step.is_closed) == ([b"answer"], True)
+    assert not joined.is_closed or joined.sent == step.sent
+    step.end()
+    assert step.sent == [b"answer"]
+
+
+def test_an_answer_is_sent_at_once(service):
+    """Its body would wait until the client has confirmed its head: 40 ms."""
+    listener = service.server._listener
+    assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

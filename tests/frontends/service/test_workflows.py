@@ -1,0 +1,115 @@
+"""Runs of workflows over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+RUNS = "/api/v1/workflows"
+DOCUMENT = {
+    "workflow": "release",
+    "tasks": {
+        "a": {"call": "double", "args": [2]},
+        "b": {"call": "double", "args": [{"$result": "a"}]},
+    },
+}
+
+
+def start(service, run_id="r", document=DOCUMENT, **headers):
+    said = {"workflow": document}
+    if run_id is not None:
+        said["id"] = run_id
+    return service.post(RUNS, said, **headers)
+
+
+def test_a_workflow_is_started_and_its_results_come_back(service):
+    answer = start(service)
+
+    assert (answer.status, answer.said) == (202, {"workflow_id": "r"})
+    assert answer.headers["location"] == f"{RUNS}/r"
+    assert service.result("r/b")["result"] == 8
+    service.orch.wait()
+    said = service.get(f"{RUNS}/r")
+    assert (said["state"], said["percent"]) == ("completed", 100.0)
+    assert said["tasks"] == {"a": "completed", "b": "completed"}
+    assert service.get(f"{RUNS}/r/report")["totals"]["completed"] == 2
+    assert service.get(f"{RUNS}?id=r*") == {"workflow_ids": ["r"]}
+    assert service.get(f"{RUNS}?id=x*") == {"workflow_ids": []}
+
+
+def test_a_workflow_that_comes_again_is_the_same_run(service):
+    assert start(service).said == start(service).said
+    other = {**DOCUMENT, "tasks": {"c": {"type": "echo"}}}
+    assert start(service, document=other).status == 409
+
+
+def test_a_workflow_that_comes_again_under_its_key_is_the_same_run(service):
+    first = start(service, None, Idempotency_Key="k")
+
+    assert start(service, None, Idempotency_Key="k").said == first.said
+    assert start(service, None, Idempotency_Key="l").said != first.said
+    assert start(service, None).said != start(service, None).said
+
+
+def test_a_run_is_paused_resumed_cancelled_and_restarted(service):
+    waits = {"tasks": {"w": {"wait_for": "go"}}}
+    start(service, document=waits)
+    service.orch.wait()
+
+    def change(verb):
+        return service.post(f"{RUNS}/r/{verb}").said
+
+    assert change("pause") == {"changed": True}
+    assert service.get(f"{RUNS}/r")["pause"] == "paused"
+    assert change("resume") == {"changed": True}
+    assert change("cancel") == {"changed": True}
+    service.orch.wait()
+    assert change("restart") == {"workflow_id": "r"}
+    service.post("/api/v1/events", {"name": "go", "payload": 1})
+    assert service.result("r/w")["result"] == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "verdict"), [("approve", "passed"), ("reject", "failed")]
+)
+def test_a_gate_is_approved_or_rejected(service, verb, verdict):
+    document = {
+        "phases": {"check": {"gate": [{"approval": None}]}},
+        "tasks": {"a": {"call": "double", "args": [1], "phase": "check"}},
+    }
+    start(service, document=document)
+    service.orch.wait()
+    said = {"gate": "check", "by": "Ada", "note": "seen"}
+
+    assert service.post(f"{RUNS}/r/{verb}", said).said == {"changed": True}
+    service.orch.wait()
+    assert service.get(f"{RUNS}/r")["phases"]["check"]["verdict"] == verdict
+    assert service.post(f"{RUNS}/r/{verb}", {**said, "by": 5}).status == 422
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {"tasks": []},
+        {"tasks": {"a": {"call": "nothing"}}},
+        {"tasks": {"a": {"program": ["true"]}}},
+        {"tasks": {"a": {"type": "echo", "after": ["a"]}}},
+        {"tasks": {}, "phases": {"p": {"gate": [{"file": "/etc/passwd"}]}}},
+    ],
+)
+def test_what_is_no_workflow_is_refused(service, document):
+    assert start(service, document=document).status == 422
+    assert service.get(RUNS) == {"workflow_ids": []}
+
+
+@pytest.mark.parametrize("run_id", ["../r", "", 5, "a b"])
+def test_an_id_that_no_run_can_have(service, run_id):
+    assert start(service, run_id).status == 422
+
+
+def test_a_run_that_there_is_not(service):
+    for path in ("", "/report"):
+        assert service.ask("GET", f"{RUNS}/none{path}").status == 404
+    for verb in ("cancel", "pause", "resume", "restart"):
+        assert service.post(f"{RUNS}/none/{verb}").status == 404

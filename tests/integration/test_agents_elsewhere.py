@@ -1,0 +1,225 @@
+"""`orch.agents`: agents of other processes, as whoever speaks with them has them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.integration.tools import eventually, in_loop
+
+from taskorch import InvalidTaskError, Program, Task, TaskOrchestrator, UnknownTaskError
+from taskorch.errors import UnknownAgentError
+from taskorch.model import Agent
+from taskorch.protocols import AttemptExecutor
+
+
+class Mailbox(AttemptExecutor):
+    """What there is to do, until somebody does it."""
+
+    def __init__(self):
+        self.begun = []
+
+    def begin(self, attempt):
+        self.begun.append(attempt)
+        return attempt
+
+
+def far(name="far", **options):
+    options.setdefault("lease", 600.0)
+    options.setdefault("max_concurrency", 1)
+    return Agent(name, ("x",), **options)
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator(unknown_capability="wait") as found:
+        yield found
+        found.stop(drain=False, timeout=0)
+
+
+def test_it_does_what_it_can_do_and_is_heard_of(orch):
+    box = Mailbox()
+    orch.agents.join(far(), box)
+    handle = orch.submit_task(Task("x", 3))
+    (attempt,) = box.begun
+
+    assert (attempt.task.payload, attempt.number) == (3, 1)
+    named = [(handle.task_id, 1), ("nobody", 1), (handle.task_id, 2)]
+    assert orch.agents.beat("far", named) == named[1:]
+    attempt.end(9)
+    assert handle.result(10) == 9
+    orch.agents.keep()
+
+
+def test_programs_are_for_it_if_they_say_so(orch):
+    box = Mailbox()
+    orch.agents.join(far(), box)
+    here = orch.submit_task(Task.program(["true"]))
+    there = orch.submit_task(Task.program(["true"], requires=["x"]))
+
+    assert here.result(30).exit_code == 0
+    assert [attempt.task_id for attempt in box.begun] == [there.task_id]
+    assert box.begun[0].task.payload == Program(["true"])
+
+
+def test_a_program_that_requires_what_an_agent_here_can_do_runs_here(orch):
+    @orch.agent("near", capabilities={"y"})
+    def near(task, context):
+        """Never asked: it says where the program runs."""
+
+    handle = orch.submit_task(Task.program(["true"], requires=["y"]))
+    assert handle.result(30).exit_code == 0
+
+
+def test_it_leaves_and_comes_back(orch):
+    box, other = Mailbox(), Mailbox()
+    orch.agents.join(far(), box)
+    handle = orch.submit_task(Task("x", idempotent=False))
+    assert not orch.agents.is_lost("far")
+    assert orch.agents.leave("far", [(handle.task_id, 1)])
+    assert not orch.agents.leave("far")
+    assert orch.agents.is_lost("far")
+
+    orch.agents.join(far(), other)
+    (attempt,) = other.begun
+    assert attempt.number == 2
+    # What the first one brings is late.
+    box.begun[0].end("late")
+    attempt.end("right")
+    assert handle.result(10) == "right"
+    assert orch.get_task_status(handle.task_id).late_results == {1: "late"}
+
+
+def test_whose_name_is_taken(orch):
+    orch.agents.join(far(), Mailbox())
+    orch.agent("near")(lambda task, context: None)
+    for name in ("far", "near", "local"):
+        with pytest.raises(InvalidTaskError, match="already"):
+            orch.agents.join(far(name), Mailbox())
+
+
+@pytest.mark.parametrize(
+    ("agent", "why"),
+    [
+        (Agent("../x", lease=1.0), "no safe id"),
+        (Agent("far"), "has no lease"),
+        (Agent("far", lease=0.0), "lease"),
+        (Agent("far", lease=1.0, max_concurrency=0), "max_concurrency"),
+        (Agent("far", (" x",), lease=1.0), "a capability is a name"),
+    ],
+)
+def test_what_can_never_work(orch, agent, why):
+    with pytest.raises(InvalidTaskError, match=why):
+        orch.agents.join(agent, Mailbox())
+
+
+def test_who_speaks_with_it_is_an_executor(orch):
+    with pytest.raises(InvalidTaskError, match="AttemptExecutor is needed, not 3"):
+        orch.agents.join(far(max_concurrency=None), 3)
+    orch.agents.join(far(max_concurrency=None), Mailbox())
+
+
+@pytest.mark.parametrize("name", ["near", "local", "nobody"])
+def test_nobody_else_is_heard_of(orch, name):
+    orch.agent("near")(lambda task, context: None)
+    for ask in (
+        lambda: orch.agents.beat(name, ()),
+        lambda: orch.agents.leave(name),
+        lambda: orch.agents.is_lost(name),
+    ):
+        with pytest.raises(UnknownAgentError, match=repr(name)):
+            ask()
+
+
+def test_what_an_earlier_life_had_it_do_is_kept_and_does_not_count(tmp_path):
+    def life():
+        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    with life() as orch:
+        orch.agents.join(far(max_concurrency=2), box := Mailbox())
+        orch.submit_tasks([Task("x", id="t"), Task("x", id="u")])
+        eventually(lambda: len(box.begun) == 2)
+        orch.agents.keep()
+        fence = box.begun[0].fence
+        orch.stop(drain=False, timeout=0)
+    with life() as orch:
+        late = orch.agents.bring_late
+        late("t", fence, "old", agent="far")
+        late("u", fence, error=ValueError("old"), agent="far")
+        with pytest.raises(UnknownTaskError):
+            late("nobody", fence, agent="far")
+        with pytest.raises(InvalidTaskError, match="made no attempt"):
+            late("t", fence, agent="other")
+        with pytest.raises(InvalidTaskError, match="made no attempt 7"):
+            late("t", (fence[0], 7), agent="far")
+        with pytest.raises(InvalidTaskError, match="is of this life"):
+            late("t", (fence[0] + 1, 1), agent="far")
+        assert orch.get_task_status("t").late_results == {1: "old"}
+        assert orch.get_task_status("t").state.value == "queued"
+        orch.stop(drain=False, timeout=0)
+    with life() as orch:
+        assert orch.get_task_status("t").late_results == {1: "old"}
+        assert "ValueError" in repr(orch.get_task_status("u").late_results[1])
+        orch.agents.join(far(), box := Mailbox())
+        eventually(lambda: box.begun)
+        assert box.begun[0].task_id == "t"
+        assert box.begun[0].fence > fence
+        orch.stop(drain=False, timeout=0)
+
+
+def test_what_waits_until_its_start_is_kept_is_not_missing(tmp_path):
+    """The agent cannot name it: it has not heard of it."""
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+    with orch:
+        orch.agents.join(far(max_concurrency=2), Mailbox())
+        rt = orch._rt
+        orch.submit_task(Task("x", id="t"))
+        with rt.lock:
+            row = rt.kernel.tasks["t"]
+            rt.committer.held[row, row.attempt] = None
+            seen = rt.kernel.agents["far"].seen[row]
+        assert orch.agents.beat("far", ()) == []
+        with rt.lock:
+            rt.committer.held.clear()
+            assert rt.kernel.agents["far"].seen[row] > seen
+        orch.stop(drain=False, timeout=0)
+
+
+def test_agents_may_come_before_the_start(tmp_path):
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+    box = Mailbox()
+    orch.agents.join(far(), box)
+    with pytest.raises(InvalidTaskError, match="already"):
+        orch.agents.join(far(), Mailbox())
+    with orch:
+        handle = orch.submit_task(Task("x"))
+        eventually(lambda: box.begun)
+        box.begun[0].end(1)
+        assert handle.result(10) == 1
+
+
+@in_loop
+async def test_coroutines_have_the_same_words(tmp_path):
+    def life():
+        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    box = Mailbox()
+    async with life() as orch:
+        aio = orch.aio
+        await aio.agents.join(far(), box)
+        await aio.submit_task(Task("x", id="t"))
+        await asyncio.to_thread(eventually, lambda: box.begun)
+        await aio.agents.keep()
+        await aio.stop(drain=False, timeout=0)
+    async with life() as orch:
+        aio = orch.aio
+        await aio.agents.join(far(), box)
+        await asyncio.to_thread(eventually, lambda: len(box.begun) == 2)
+        old, new = box.begun
+        assert await aio.agents.beat("far", [("t", new.number)]) == []
+        await aio.agents.bring_late("t", old.fence, value=1, agent="far")
+        new.end(2)
+        assert await (await aio.handle("t")) == 2
+        assert (await aio.get_task_status("t")).late_results == {old.number: 1}
+        assert not await aio.agents.is_lost("far")
+        assert await aio.agents.leave("far")

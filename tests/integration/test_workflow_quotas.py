@@ -1,0 +1,111 @@
+"""Quotas of runs of workflows, as a user meets them."""
+
+import threading
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
+from taskorch.model import Quota
+
+BOUND = Quota(workflow="night", max_parallel=1)
+
+
+class Crowd:
+    """Counts how many are in it at once, until it may end."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        self.gate = threading.Event()
+
+    def enter(self, name):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.gate.wait(PATIENCE)
+        with self.lock:
+            self.now -= 1
+        return name
+
+
+def workflow(crowd, many=3):
+    wf = Workflow("build")
+    for number in range(many):
+        wf.task(crowd.enter, number, id=f"part{number}")
+    return wf
+
+
+def test_one_run_is_bounded_and_another_of_the_same_workflow_is_not():
+    night, day = Crowd(), Crowd()
+    with TaskOrchestrator(concurrency=8) as orch:
+        # Before the run is there.
+        orch.resources.set_quotas(BOUND)
+        bounded = orch.workflows.start(workflow(night), id="night")
+        free = orch.workflows.start(workflow(day), id="day")
+        eventually(lambda: day.now == 3 and night.now == 1)
+        told = str(orch.explain("night/part2"))
+        assert "The quota of workflow 'night' is 1 tasks at once: 1 is in use" in told
+        assert "night/part0" in told
+        (usage,) = orch.resources.quotas()
+        assert (usage.quota, usage.running) == (BOUND, 1)
+        # It is raised while the run goes on.
+        orch.resources.set_quotas(Quota(workflow="night", max_parallel=2))
+        eventually(lambda: night.now == 2)
+        for crowd in (night, day):
+            crowd.gate.set()
+        for run in (bounded, free):
+            run.result(timeout=PATIENCE)
+    assert (night.most, day.most) == (2, 3)
+
+
+def test_a_later_life_knows_it(tmp_path):
+    path = tmp_path / "runs.db"
+    wf = Workflow("build")
+    parts = [wf.task(pow, 2, n, id=f"part{n}") for n in range(3)]
+    wf.task(sum, parts, id="total")
+    with TaskOrchestrator(journal=path) as orch:
+        orch.resources.set_quotas(Quota(workflow="night", max_parallel=0))
+        orch.workflows.start(wf, id="night")
+        eventually(lambda: "quota" in str(orch.explain("night/part0")))
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        (usage,) = orch.resources.quotas()
+        assert usage.quota == Quota(workflow="night", max_parallel=0)
+        assert "The quota of workflow 'night'" in str(orch.explain("night/part2"))
+        orch.resources.set_quotas(Quota(workflow="night"))
+        run = orch.workflows.get("night")
+        assert run.result(timeout=PATIENCE)["total"] == 7
+        assert orch.resources.quotas() == []
+
+
+def test_a_simulated_plan_knows_it():
+    orch = TaskOrchestrator(concurrency=8)
+    tasks = [
+        Task.call(pow, 2, n, id=f"{run}/{n}")
+        for n in range(3)
+        for run in ("night", "day")
+    ]
+    assert orch.simulate(tasks, 1.0).makespan == 1
+    orch.resources.set_quotas(BOUND)
+    assert orch.simulate(tasks, 1.0).makespan == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"workflow": "night/part0"}, "the id of a run has no slash"),
+        ({"workflow": "night", "type": "call"}, "give one of the three"),
+        ({"workflow": 3}, "the workflow that the quota is for"),
+        ({}, "give one of the three"),
+    ],
+)
+def test_what_is_no_quota_of_a_run_is_refused(wrong, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        Quota(**wrong)
+
+
+def test_as_a_value():
+    quota = Quota(workflow="night", max_parallel=2, soft=True)
+    assert quota.subject == ("soft workflow", "night")
+    assert Quota.of_limits(quota.subject, quota.limits) == quota

@@ -1,0 +1,471 @@
+"""Rates: how many attempts of a type, or of an owner, may start in a time."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.test_snapshot import restored, with_snapshot
+
+from taskorch.errors import InternalError
+from taskorch.events import QuotasChanged, TaskStarted, make
+from taskorch.kernel import Spec, check_invariants, differences, explain, is_alive
+from taskorch.kernel._explain import _stuck
+from taskorch.kernel._rows import TOKEN
+from taskorch.model import Quota, TaskState
+
+#: What the tables below count time in.
+D = SEC // 10
+CALL = ("type", "call")
+
+
+@pytest.fixture
+def machine():
+    return Machine(concurrency=1_000)
+
+
+def per_second(starts, burst=1, **more):
+    return Quota(**more or {"type": "call"}, starts_per_second=starts, burst=burst)
+
+
+def queued(machine):
+    return [i for i, r in machine.kernel.tasks.items() if r.state is TaskState.QUEUED]
+
+
+def starts(machine):
+    """What has started, and when after the first second."""
+    facts = [make(fact) for fact, _ in machine.sink if fact[0] is TaskStarted]
+    return [(fact.task_id, (fact.at_ns - SEC) / SEC) for fact in facts]
+
+
+# -- reference cases: Go's golang.org/x/time/rate, what it allows and when -------------
+
+#: `(when in tenths of a second, how many at once, whether they are allowed)`.
+BURST_1 = [
+    (0, 1, True),
+    (0, 1, False),
+    (0, 1, False),
+    (1, 1, True),
+    (1, 1, False),
+    (1, 1, False),
+    (2, 2, False),
+    (2, 1, True),
+    (2, 1, False),
+]
+BURST_3 = [
+    (0, 2, True),
+    (0, 2, False),
+    (0, 1, True),
+    (0, 1, False),
+    (1, 4, False),
+    (2, 1, True),
+    (3, 1, True),
+    (4, 1, True),
+    (4, 1, True),
+    (4, 1, False),
+    (4, 1, False),
+    (9, 3, True),
+    (9, 0, True),
+]
+
+
+@pytest.mark.parametrize(("burst", "table"), [(1, BURST_1), (3, BURST_3)])
+def test_what_go_allows_is_allowed_and_when(machine, burst, table):
+    machine.change_quotas(per_second(10, burst))
+    (rate,) = machine.kernel.rates.values()
+    for step, (when, many, allowed) in enumerate(table):
+        machine.at(SEC + when * D)
+        free = (rate.total - rate.used_at(machine.now)) // TOKEN
+        assert (free >= many) is allowed, (step, free)
+        if allowed:
+            names = [f"{step}/{number}" for number in range(many)]
+            assert machine.submit_all(*names) == names
+        else:
+            # Those that are more than what is left wait: here they give up at once.
+            names = [f"{step}/{number}" for number in range(many)]
+            assert len(machine.submit_all(*names)) == free < many
+            for name in names[free:]:
+                machine.cancel(name)
+            # The table takes all or nothing: what has begun is given back.
+            rate.spent -= free * TOKEN
+
+
+#: `(when it is asked for, how many, when it may act)`: reservations, which wait.
+RESERVATIONS = {
+    "simple": (10, 2, [(0, 2, 0), (0, 2, 2), (3, 2, 4)]),
+    "mixed": (10, 2, [(0, 2, 0), (1, 2, 2), (3, 1, 3)]),
+    "in turn": (10, 2, [(0, 2, 0), (0, 1, 1), (0, 1, 2), (0, 1, 3)]),
+}
+
+
+@pytest.mark.parametrize("case", RESERVATIONS)
+def test_what_go_reserves_starts_when_go_says(machine, case):
+    limit, burst, table = RESERVATIONS[case]
+    machine.change_quotas(per_second(limit, burst))
+    for step, (when, many, _) in enumerate(table):
+        machine.at(SEC + when * D)
+        machine.submit_all(*(f"{step}/{number}" for number in range(many)))
+    machine.after(20 * SEC)
+    begun = dict(starts(machine))
+    last = [begun[f"{step}/{many - 1}"] for step, (_, many, _) in enumerate(table)]
+    assert last == [act / 10 for _, _, act in table]
+
+
+def test_of_many_at_once_as_many_as_go_lets_through(machine):
+    """15 ask at one moment of a bucket of 5 that gets one a second."""
+    machine.change_quotas(per_second(1, 5))
+    assert len(machine.submit_all(*map(str, range(15)))) == 5
+
+
+def test_the_first_of_a_rate_that_is_no_nice_number_may_start(machine):
+    machine.change_quotas(per_second(0.7692307692307693))
+    assert machine.submit("a") == ["a"]
+
+
+def test_over_a_long_time_it_is_the_rate_and_the_burst(machine):
+    """10 a second, and as many at first; five times as many ask, for 5 s."""
+    machine.change_quotas(per_second(10, 10))
+    for number in range(250):
+        machine.after(SEC // 50)
+        machine.submit(f"t{number}")
+    # Until it was asked first, nothing came: it was full.
+    assert len(starts(machine)) == 10 + 49
+
+
+def test_a_rate_that_changes_keeps_what_had_come(machine):
+    """5 a second until 0.2 s, where one is there; then 10: the next is there at 0.3."""
+    machine.change_quotas(per_second(5, 2))
+    machine.submit_all("a", "b", "c", "d", "e")
+    machine.at(SEC + 2 * D)
+    machine.change_quotas(per_second(10, 2))
+    machine.after(SEC)
+    assert starts(machine) == [("a", 0), ("b", 0), ("c", 0.2), ("d", 0.3), ("e", 0.4)]
+
+
+def test_a_larger_burst_is_not_full_at_once_and_a_smaller_one_forgets(machine):
+    machine.change_quotas(per_second(1, 2))
+    machine.submit_all("a", "b")
+    machine.change_quotas(per_second(1, 4))
+    assert machine.submit("c") == []
+    machine.after(9 * SEC)
+    # Three have come back since, and then it was full.
+    machine.change_quotas(per_second(1, 1))
+    machine.change_quotas(per_second(1, 4))
+    assert machine.submit_all("d", "e") == ["d"]
+
+
+# -- who waits -------------------------------------------------------------------------
+
+
+def test_one_after_the_other_as_the_tokens_come(machine):
+    machine.change_quotas(per_second(2))
+    machine.submit_all("a", "b", "c", "d")
+    machine.after(10 * SEC)
+    assert starts(machine) == [("a", 0), ("b", 0.5), ("c", 1), ("d", 1.5)]
+    # Nobody waits: no timer is left that means something.
+    assert all(not rate.until_ns for rate in machine.kernel.rates.values())
+
+
+def test_others_go_on_and_are_not_asked_about_it(machine):
+    machine.change_quotas(per_second(1, type="fetch"))
+    machine.submit_all(*"abcdefgh", type="fetch")
+    asked = len(machine.policies.asked)
+    for name in ("x", "y"):
+        assert machine.submit(name) == [name]
+        machine.end(name)
+    told = machine.policies.asked[asked:]
+    # Theirs is the quick way: router and allocator are asked once.
+    assert told.count("router") == told.count("allocator") == 1
+    assert machine.kernel.row("b").bucket.route is None
+
+
+def test_of_a_type_and_of_an_owner_both_hold(machine):
+    machine.change_quotas(per_second(1), per_second(1, 2, owner="ann"))
+    assert machine.submit_all("a", "b", owner="ann") == ["a"]
+    assert machine.submit("c", type="other", owner="ann") == ["c"]
+    # Of ann's two tokens one came back in a second: "d" has it before "b".
+    assert machine.submit("d", type="other", owner="ann") == []
+    assert machine.after(SEC) == ["b"]
+    assert machine.after(SEC) == ["d"]
+
+
+def test_who_waits_for_a_slot_takes_no_token():
+    machine = Machine(concurrency=10)
+    machine.agent("ann", "x", max_concurrency=1)
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b", requires=("x",))
+    machine.after(5 * SEC)
+    # The token of "b" is there for anybody.
+    assert machine.submit("c") == ["c"]
+    assert machine.end("a") == []
+    assert machine.after(SEC) == ["b"]
+
+
+def test_every_attempt_counts(machine):
+    machine.policies.delays["a"] = [0]
+    machine.change_quotas(per_second(1))
+    machine.submit("a")
+    assert machine.fail("a") == []
+    assert machine.after(SEC) == ["a"]
+
+
+def test_what_waits_is_cancelled_and_wakes_nobody(machine):
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b")
+    assert not machine.kernel.quiescent()
+    machine.end("a")
+    assert not machine.kernel.quiescent()
+    machine.cancel("b")
+    assert machine.kernel.quiescent()
+    assert machine.after(5 * SEC) == []
+    assert machine.submit_all("c", "d") == ["c"]
+
+
+def test_it_is_lifted_and_whoever_waits_starts(machine):
+    machine.change_quotas(Quota(type="call", starts_per_second=1, max_parallel=9))
+    machine.submit_all("a", "b", "c")
+    assert machine.change_quotas(Quota(type="call", max_parallel=9)) == ["b", "c"]
+    assert machine.kernel.rates == {}
+    assert not any(map(is_alive, machine.kernel.timers))
+    assert machine.after(5 * SEC) == []
+    machine.change_quotas(Quota(type="call"))
+    assert machine.kernel.quotas == {}
+
+
+def test_who_comes_before_the_timer_is_looked_at_wakes_who_was_there(machine):
+    """A driver is late with its timers, and two have come back meanwhile."""
+    machine.change_quotas(per_second(1, 2))
+    machine.submit_all("a", "b", "c", timeout_ns=100 * SEC)
+    kernel = machine.kernel
+    machine.now += 2 * SEC
+    kernel.submit("d", kernel.bucket(Spec("call")), None, machine.now)
+    kernel.dispatch(machine.now)
+    check_invariants(kernel)
+    assert sorted(name for name, _ in starts(machine)) == ["a", "b", "c", "d"]
+
+
+def test_unlike_tasks_of_a_type_are_woken_one_after_the_other(machine):
+    """Who takes the token sees to it that somebody looks when the next one comes."""
+    machine.change_quotas(per_second(1))
+    for number, name in enumerate("abcd"):
+        machine.submit(name, timeout_ns=(100 + number) * SEC)
+    machine.after(10 * SEC)
+    assert starts(machine) == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
+
+
+def test_where_the_registrys_word_does_not_hold_it_is_asked_again(machine):
+    machine.policies.keeps_match = False
+    machine.agent("ann", "x", max_concurrency=None)
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b", requires=("x",))
+    assert machine.row("b").bucket in machine.kernel.parked_any
+    assert machine.end("a") == []
+    assert machine.after(SEC) == ["b"]
+
+
+def test_owners_that_share_wait_at_places_of_their_own():
+    machine = Machine(policies=Policies(ranks=True), concurrency=100)
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b", "c", owner="ann")
+    machine.submit_all("d", "e", owner="bob")
+    machine.after(10 * SEC)
+    begun = [name for name, _ in starts(machine)]
+    assert sorted(begun) == ["a", "b", "c", "d", "e"]
+    # Bob had nothing: he is served before ann has two.
+    assert begun.index("d") == 1
+    assert [when for _, when in starts(machine)] == [0, 1, 2, 3, 4]
+
+
+# -- what is said ----------------------------------------------------------------------
+
+
+def test_explain_says_when_the_next_token_comes(machine):
+    machine.change_quotas(per_second(0.2, 2))
+    machine.submit_all("a", "b", "c", "d")
+    machine.after(SEC)
+    told = explain(machine.kernel, machine.row("c"), machine.now)
+    (blocker,) = told.blockers
+    assert (blocker.kind, blocker.name, blocker.until) == ("rate", "type=call", 4)
+    assert blocker.detail == (
+        "The quota of type 'call' lets 0.2 start in a second (2 at one moment): the "
+        "next may in 4 s."
+    )
+    (remedy,) = blocker.remedies
+    assert (remedy.kind, remedy.seconds) == ("wait", 4)
+    for name, when in (("c", 4), ("d", 9)):
+        row = machine.row(name)
+        guess = explain(machine.kernel, row, machine.now, estimates=True).estimate
+        if guess.seconds is not None:
+            assert guess.seconds == when
+    # It passes by itself.
+    search = _stuck.Search(machine.kernel, machine.now, {})
+    for _ in search.slices():
+        pass
+    assert search.groups == ()
+
+
+def test_an_estimate_counts_the_tokens_of_those_before_it(machine):
+    machine.submit("taught")
+    machine.after(SEC)
+    machine.end("taught")
+    machine.change_quotas(per_second(0.1))
+    machine.submit_all("a", "b", "c", "later", after=())
+    machine.submit("child", after=("later",))
+    guesses = {
+        name: explain(machine.kernel, machine.row(name), machine.now, estimates=True)
+        for name in ("b", "c", "later")
+    }
+    assert {name: told.estimate.seconds for name, told in guesses.items()} == {
+        "b": 10,
+        "c": 20,
+        "later": 30,
+    }
+    assert "0.1 may start in a second" in guesses["c"].estimate.basis
+
+
+def test_where_a_token_is_there_nothing_is_said_of_it():
+    machine = Machine(concurrency=1)
+    machine.submit("taught")
+    machine.after(SEC)
+    machine.end("taught")
+    machine.change_quotas(per_second(5, 2))
+    machine.submit_all("a", "b")
+    told = explain(machine.kernel, machine.row("b"), machine.now, estimates=True)
+    assert [blocker.kind for blocker in told.blockers] == ["slot"]
+    assert told.estimate.seconds == 1
+    assert "start in a second" not in told.estimate.basis
+
+
+def test_what_a_larger_quota_would_be_keeps_the_rate(machine):
+    machine.change_quotas(Quota(type="call", max_parallel=0, starts_per_second=2.5))
+    machine.submit("a")
+    (blocker,) = machine.why("a").blockers
+    told = "Quota(type='call', max_parallel=1, starts_per_second=2.5, burst=1)"
+    assert told in blocker.remedies[-1].detail
+
+
+def test_the_fact_is_that_of_quotas_and_says_what_has_changed(machine):
+    machine.change_quotas(per_second(2.5, 4))
+    machine.change_quotas(per_second(2.5, 4))
+    told = [make(fact).quotas for fact, _ in machine.sink if fact[0] is QuotasChanged]
+    limits = (("burst", 4_000_000), ("starts_per_second", 2_500_000))
+    assert told == [(("type", "call", limits),)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda rate: setattr(rate, "until_ns", 0), "no timer wakes who waits"),
+        (lambda rate: setattr(rate, "spent", rate.spent + 1), "more has started"),
+    ],
+)
+def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b")
+    spoil(machine.kernel.rates[CALL])
+    with pytest.raises(InternalError, match=told):
+        check_invariants(machine.kernel)
+
+
+# -- other lives -----------------------------------------------------------------------
+
+
+def test_what_is_left_is_left_in_the_next_life(machine):
+    machine.change_quotas(per_second(0.1, 2))
+    machine.submit_all("a", "b", "c")
+    machine.end("a")
+    machine.end("b")
+    machine.after(4 * SEC)
+    machine.restart()
+    assert machine.reopen() == []
+    assert machine.after(6 * SEC - 1) == []
+    assert machine.after(1) == ["c"]
+
+
+def test_a_snapshot_has_what_is_left():
+    def before(machine):
+        machine.change_quotas(per_second(0.1, 2))
+        machine.submit_all("a", "b", "c")
+        machine.end("a")
+        machine.after(3 * SEC)
+
+    def after(machine):
+        machine.after(8 * SEC)
+        machine.change_quotas(per_second(1))
+
+    machine, state, facts = with_snapshot(before, after, keep_finished=0)
+    assert state["rates"] == [["type", "call", 2 * TOKEN, SEC]]
+    # One of an earlier version knows of none: it is full.
+    del state["rates"]
+    until = [fact for fact in facts if fact[1] <= state["counters"]["seq"]]
+    (rate,) = restored(machine, state, until).rates.values()
+    assert rate.used == TOKEN
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["rate", "submit", "submit", "end", "wait", "restart"]),
+        st.integers(0, 7),
+        st.sampled_from(["r", "s"]),
+        st.sampled_from([None, "ann"]),
+    ),
+    max_size=50,
+)
+
+
+@settings(deadline=None)
+@given(STEPS, st.booleans())
+def test_no_more_starts_than_the_rate_allows_and_no_fewer(steps, ranks):  # noqa: C901 - one kind of step a branch
+    """By a bucket that is counted again, in fractions; and who may start does."""
+    machine = Machine(policies=Policies(ranks=ranks), concurrency=1_000)
+    left: dict[tuple[str, str], tuple[Fraction, int]] = {}
+    limits: dict[tuple[str, str], tuple[Fraction, int]] = {}
+
+    def tokens(whose, now):
+        had, since = left[whose]
+        speed, burst = limits[whose]
+        return min(Fraction(burst), had + speed * (now - since) / SEC)
+
+    def account(name, now):
+        spec = machine.row(name).bucket.spec
+        for whose in (("type", spec.type), ("owner", spec.owner)):
+            if whose in limits:
+                left[whose] = tokens(whose, now) - 1, now
+                assert left[whose][0] >= 0
+
+    seen = 0
+    for number, (what, amount, kind, owner) in enumerate(steps):
+        if what == "rate":
+            whose = ("type", kind) if owner is None else ("owner", owner)
+            had = tokens(whose, machine.now) if whose in limits else None
+            speed, burst = Fraction(amount, 3), 1 + amount % 3
+            quota = Quota(**{whose[0]: whose[1]})
+            limits.pop(whose, None)
+            if amount:
+                speed = Fraction(round(speed * 10**6), 10**6)
+                limits[whose] = speed, burst
+                most = Fraction(burst)
+                left[whose] = most if had is None else min(most, had), machine.now
+                quota = per_second(float(speed), burst, **{whose[0]: whose[1]})
+            # What the change itself starts, starts after it.
+            machine.change_quotas(quota)
+        elif what == "submit":
+            machine.submit(f"t{number}", type=kind, owner=owner)
+        elif what == "end" and machine.running():
+            machine.end(machine.running()[0])
+        elif what == "wait":
+            machine.after(amount * SEC // 5)
+        elif what == "restart":
+            machine.restart()
+            machine.reopen()
+        for fact, _ in machine.sink[seen:]:
+            if fact[0] is TaskStarted:
+                account(fact[3], fact[2])
+        seen = len(machine.sink)
+        check_invariants(machine.kernel)
+        for name in queued(machine):
+            assert not machine.why(name).runnable
+    assert differences(machine.kernel, machine.folded()) == []
+    machine.after(1_000 * SEC)
+    assert not queued(machine)

@@ -1,0 +1,473 @@
+"""Soft quotas: who is above theirs starts when nobody else can use what is free."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies, Twin
+from tests.kernel.test_elastic import elastic, machine_of
+
+from taskorch.kernel import PolicyFault, check_invariants, explain, passed_over
+from taskorch.model import Quota, Resources
+
+ONE = Resources(cpu=1)
+
+
+@pytest.fixture
+def machine():
+    pools = Resources(cpu=4, gpu=2)
+    return Twin(policies=Policies(rigid=True), pools=pools, concurrency=4)
+
+
+def soft(kind="render", **limits):
+    return Quota(type=kind, soft=True, **limits)
+
+
+def together(machine, *tasks):
+    """Submit tasks at one moment: an id, and what it asks for; ids of what starts."""
+    machine.kernel.paused = True
+    for name, options in tasks:
+        machine.submit(name, **options)
+    machine.kernel.paused = False
+    return machine.settle()
+
+
+def renders(*names, **options):
+    return [(name, {"type": "render", **options}) for name in names]
+
+
+def others(*names, **options):
+    return [(name, {"type": "upload", **options}) for name in names]
+
+
+# -- what it is --------------------------------------------------------------------
+
+
+def test_nothing_is_held_back_where_nobody_else_wants_it(machine):
+    machine.change_quotas(soft(max_parallel=1))
+    assert machine.submit_all("a", "b", "c", type="render") == ["a", "b", "c"]
+
+
+def test_who_is_above_starts_after_all_that_is_not(machine):
+    machine.change_quotas(soft(max_parallel=1))
+    started = together(machine, *renders("a", "b", "c"), *others("x", "y"))
+    assert started == ["a", "x", "y", "b"]
+    assert machine.submit_all("z", type="upload") == []
+    assert machine.end("x") == ["z"]
+    assert machine.end("z") == ["c"]
+
+
+def test_with_nothing_at_all_it_is_work_for_idle_times(machine):
+    machine.change_quotas(soft("sweep", max_parallel=0))
+    tasks = [(name, {"type": "sweep"}) for name in "abcdef"]
+    assert together(machine, *tasks, *others("x")) == ["x", "a", "b", "c"]
+
+
+def test_what_stays_within_its_own_does_not_wait_for_those_above_another(machine):
+    machine.change_quotas(soft(resources={"cpu": 2}), soft("upload", max_parallel=1))
+    need = {"resources": ONE}
+    tasks = [*renders("a", "b", "c", **need), *others("x", "y", **need)]
+    assert together(machine, *tasks) == ["a", "b", "x", "c"]
+
+
+def test_who_takes_nothing_of_what_it_bounds_is_not_above(machine):
+    machine.change_quotas(soft(resources={"gpu": 0}))
+    tasks = renders("a", resources=Resources(gpu=1)) + renders("b", resources=ONE)
+    assert together(machine, *tasks) == ["b", "a"]
+
+
+def test_there_is_room_in_it_again_once_enough_has_ended(machine):
+    machine.change_quotas(soft(max_parallel=2))
+    machine.submit_all("a", "b", "c", type="render")
+    machine.submit("x0", type="upload")
+    machine.submit_all("d", "e", type="render")
+    machine.submit_all("x1", "x2", "x3", type="upload")
+    # Three run, and two may: first one of the others.
+    assert machine.end("a") == ["x1"]
+    # Now one runs, and d came before them.
+    assert machine.end("b") == ["d"]
+    assert machine.end("x0") == ["x2"]
+    assert machine.end("c") == ["e"]
+
+
+def test_of_those_above_the_first_in_order_is_first(machine):
+    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
+    machine.kernel.paused = True
+    for name, kind in zip("abcdef", ["render", "sweep"] * 3, strict=True):
+        machine.submit(name, type=kind)
+    machine.kernel.paused = False
+    assert machine.settle() == ["a", "b", "c", "d"]
+    machine.prioritise("f", 1)
+    assert machine.end("a") == ["f"]
+
+
+def test_beside_one_that_is_not_soft(machine):
+    machine.change_quotas(
+        soft(max_parallel=1), Quota(type="render", max_parallel=3, resources={"cpu": 9})
+    )
+    assert together(machine, *renders(*"abcde"), *others("x")) == ["a", "x", "b", "c"]
+    assert machine.end("x") == []
+    assert machine.end("a") == ["d"]
+
+
+def test_of_an_owner_with_what_is_taken_by_hand(machine):
+    machine.change_quotas(Quota(owner="ann", resources={"cpu": 2}, soft=True))
+    assert machine.allocate("lab", "ann", cpu=2)
+    mine, yours = ({"resources": ONE, "owner": who} for who in ("ann", "bob"))
+    assert together(machine, ("a", mine), ("b", yours)) == ["b", "a"]
+    assert machine.allocate("more", "ann", cpu=1) is False
+    machine.end("b")
+    # By hand, it is there for whoever asks.
+    assert "more" in machine.kernel.allocations
+
+
+def test_it_is_set_changed_and_lifted_while_work_goes_on(machine):
+    machine.submit_all("a", "b", "c", "d", type="render")
+    machine.submit_all("e", "f", "g", type="render")
+    machine.submit_all("x", "y", "z", type="upload")
+    machine.change_quotas(soft(max_parallel=3))
+    assert machine.end("a") == ["x"]
+    machine.change_quotas(soft(max_parallel=4))
+    assert machine.end("b") == ["e"]
+    machine.change_quotas(soft(max_parallel=0))
+    assert machine.end("c") == ["y"]
+    machine.change_quotas(soft())
+    assert machine.end("d") == ["f"]
+    assert machine.kernel.quotas == {}
+    assert not any(pool.is_quota for pool in machine.kernel.pools.values())
+
+
+def test_a_later_life_knows_it(machine):
+    machine.change_quotas(soft(max_parallel=1, resources={"cpu": 3}))
+    machine.submit_all("a", "b", type="render", resources=ONE)
+    machine.restart()
+    machine.reopen()
+    pools = machine.kernel.pools
+    used = {n: p.used for n, p in pools.items() if p.is_quota}
+    assert used == {
+        "quota:soft type=render:cpu": 2_000_000,
+        "quota:soft type=render:tasks": 2_000_000,
+    }
+    assert together(machine, *renders("c"), *others("x")) == ["x", "c"]
+
+
+# -- what else keeps a task --------------------------------------------------------
+
+
+def test_too_little_is_free_for_those_above(machine):
+    """A release wakes one of them, and not before whoever is within theirs."""
+    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
+    machine.allocate("lab", cpu=4)
+    need = {"resources": Resources(cpu=2)}
+    sweeps = [(name, {"type": "sweep", **need}) for name in ("s", "t")]
+    tasks = [*renders("a", "b", **need), *sweeps, *others("x", "y", **need)]
+    assert together(machine, *tasks) == []
+    assert machine.release("lab") == ["x", "y"]
+    assert machine.end("x") == ["a"]
+    assert machine.end("y") == ["b"]
+    assert machine.end("a") == ["s"]
+    assert machine.end("b") == ["t"]
+
+
+def test_a_release_wakes_one_of_many_kinds_that_are_above():
+    machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=1))
+    kinds = [f"kind{n}" for n in range(50)]
+    machine.change_quotas(*(soft(kind, max_parallel=0) for kind in kinds))
+    machine.submit("first", type="upload", resources=ONE)
+    for kind in kinds:
+        machine.submit(kind, type=kind, resources=ONE)
+    asked = len(machine.policies.asked)
+    assert machine.end("first") == ["kind0"]
+    # The one that starts; of the others, nobody was asked anything.
+    assert machine.policies.asked[asked:] == ["router", "allocator"]
+    parked = [bucket.parked for bucket in machine.kernel.parked]
+    assert len(parked) == 49
+    assert {len(places or ()) for places in parked} == {2}
+
+
+def wake_one_that_has_no_turn(machine):
+    """Of two above their quotas, one is woken, and the last slot is taken before."""
+    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
+    machine.submit_all("x", "y", "z", type="upload")
+    machine.allocate("lab", cpu=4)
+    machine.submit("a", type="render", resources=ONE)
+    machine.submit("s", type="sweep", resources=ONE)
+    machine.kernel.paused = True
+    machine.release("lab")
+    assert together(machine, *others("w")) == ["w"]
+    assert machine.row("a").bucket.carried is not None
+
+
+def test_a_wake_up_that_nobody_can_use_any_more_goes_on(machine):
+    wake_one_that_has_no_turn(machine)
+    machine.cancel("a")
+    assert machine.end("x") == ["s"]
+
+
+def test_a_wake_up_that_nobody_can_use_any_more_ends_where_there_is_no_room(machine):
+    wake_one_that_has_no_turn(machine)
+    machine.allocate("lab", cpu=4)
+    machine.cancel("a")
+    assert machine.end("x") == []
+    assert machine.release("lab") == ["s"]
+
+
+def test_one_that_comes_before_the_first_of_those_above_is_the_first(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    together(machine, *renders("a"), *others("w", "x", "y", "z"))
+    assert machine.submit_all("b", type="render", priority=1) == []
+    assert machine.end("w") == ["b"]
+    assert machine.end("x") == ["a"]
+
+
+def test_the_first_of_those_above_goes_and_the_next_comes_in_its_own_turn(machine):
+    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
+    tasks = [*renders("a"), ("s", {"type": "sweep"}), *renders("b")]
+    together(machine, *tasks, *others("w", "x", "y", "z"))
+    machine.cancel("a")
+    assert machine.end("w") == ["s"]
+    assert machine.end("x") == ["b"]
+
+
+def test_those_above_wait_for_an_agent_without_a_slot_and_for_a_token(machine):
+    machine.agent("smith", "iron", max_concurrency=1, capacity=Resources(anvil=1))
+    machine.change_quotas(
+        soft("forge", max_parallel=0),
+        Quota(type="forge", starts_per_second=1),
+    )
+    asks = {"type": "forge", "requires": ("iron",)}
+    assert machine.submit_all("a", "b", **asks) == ["a"]
+    anvil = {**asks, "resources": Resources(anvil=1)}
+    assert machine.submit_all("c", "d", **anvil) == []
+    assert machine.end("a") == []
+    assert machine.after(SEC) == ["b"]
+    machine.after(SEC)
+    assert machine.end("b") == ["c"]
+    machine.after(SEC)
+    assert machine.end("c") == ["d"]
+
+
+def test_where_what_it_takes_depends_on_the_agent_any_of_them_counts(machine):
+    machine.agent("small", "iron", request=Resources(cpu=1))
+    machine.agent("large", "iron", request=Resources(cpu=2))
+    machine.change_quotas(soft("forge", resources={"cpu": 1}))
+    forge = ("f", {"type": "forge", "requires": ("iron",)})
+    assert together(machine, forge, *others("x")) == ["x", "f"]
+
+
+def test_a_policy_that_fails_when_it_is_their_turn(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    machine.agent("smith", "iron")
+    machine.policies.keeps_match = False
+    asks = {"requires": ("iron",)}
+    matched = machine.policies.match
+
+    def match(row, agents, now):
+        # When all that stays within its quotas has started, it is matched once more.
+        if row.id == "a" and "x" in machine.running():
+            raise PolicyFault("registry", ValueError("it broke"))
+        return matched(row, agents, now)
+
+    machine.policies.match = match
+    assert together(machine, *renders("a", "b", **asks), *others("x")) == ["x", "b"]
+    assert machine.error("a")[2] == "component"
+    assert machine.kernel.last is None
+
+
+def test_a_queue_that_fails_when_it_is_their_turn(machine):
+    machine = Twin(policies=Policies(ranks=True), concurrency=2)
+
+    def standing(share, now):
+        if share.owner == "ann" and "x" in machine.running():
+            raise PolicyFault("queue", ValueError("it broke"))
+        return 0.0
+
+    machine.policies.standing = standing
+    machine.change_quotas(soft(max_parallel=0))
+    tasks = [*renders("a", owner="ann"), *renders("b", owner="bob")]
+    assert together(machine, *tasks, *others("x")) == ["x", "b"]
+    assert machine.error("a")[2] == "component"
+
+
+def test_owners_share_among_those_above(machine):
+    machine = Twin(policies=Policies(ranks=True), concurrency=2)
+    machine.policies.ranking = lambda share: float(share.running)
+    machine.change_quotas(soft(max_parallel=0))
+    tasks = [*renders("a1", "a2", owner="ann"), *renders("b1", owner="bob")]
+    assert together(machine, *tasks, *others("x", owner="ann")) == ["x", "b1"]
+    assert machine.end("x") == ["a1"]
+    assert machine.end("a1") == ["a2"]
+
+
+def test_who_is_above_has_no_reservation():
+    machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
+    machine.policies.lengths = {}
+    machine.change_quotas(soft(max_parallel=0))
+    machine.submit("long", resources=Resources(cpu=3))
+    machine.submit("above", type="render", resources=Resources(cpu=4))
+    # It would put off the one before it, were that within its quota.
+    assert machine.submit("x", type="upload", resources=ONE) == ["x"]
+    assert machine.submit("large", type="upload", resources=Resources(cpu=4)) == []
+    machine.end("long")
+    assert machine.end("x") == ["large"]
+    assert machine.end("large") == ["above"]
+
+
+# -- what is said ------------------------------------------------------------------
+
+
+def test_explain_says_that_it_comes_last(machine):
+    machine.change_quotas(soft(max_parallel=1))
+    machine.submit_all("a", "b", type="render")
+    machine.submit_all("x", "y", type="upload")
+    machine.submit("c", type="render")
+    told = machine.why("c")
+    assert [blocker.kind for blocker in told.blockers] == ["slot"]
+    assert told.order == (
+        "The soft quota of type 'render' is 1 tasks at once: 2 is in use, and it needs "
+        "1. So it starts when nothing that stays within its quotas can use what is free"
+    )
+    assert machine.why("y").order == ""
+
+
+def test_the_books_are_counted_and_a_turn_that_is_missing_is_found(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    together(machine, *renders("a"), *others("x", "y", "z", "w"))
+    kernel, bucket = machine.kernel, machine.row("a").bucket
+    entry, kernel.above[:] = kernel.above[0], []
+    with pytest.raises(Exception, match="above its soft quota, and it has no turn"):
+        check_invariants(kernel)
+    late = (entry[0] + 1, entry[1], bucket)
+    bucket.above, kernel.above[:] = late, [late]
+    with pytest.raises(Exception, match="a has its turn too late"):
+        check_invariants(kernel)
+    bucket.above, kernel.above[:] = entry, [entry]
+    check_invariants(kernel)
+
+
+def test_who_was_passed_over_is_found(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    machine.allocate("lab", cpu=4)
+    machine.submit("x", type="upload", resources=ONE)
+    machine.submit_all("a", type="render")
+    machine.submit_all("v", "w", "y", type="upload")
+    machine.submit("z", type="upload")
+    kernel = machine.kernel
+    firsts = [machine.row("x"), machine.row("z")]
+    # Had it not started, z would have a slot; x would not have its core.
+    assert passed_over(kernel, machine.row("a"), firsts, machine.now) is firsts[1]
+    assert passed_over(kernel, machine.row("a"), firsts[:1], machine.now) is None
+    machine.submit("b", type="render")
+    rest = [machine.row("b")]
+    assert passed_over(kernel, machine.row("a"), rest, machine.now) is None
+    check_invariants(kernel)
+
+
+def test_what_only_an_agent_has_is_given_back_for_the_look(machine):
+    machine.agent("smith", "iron", capacity=Resources(anvil=1))
+    asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}
+    assert machine.submit_all("a", "b", **asks) == ["a"]
+    rows = machine.row("a"), machine.row("b")
+    assert passed_over(machine.kernel, rows[0], rows[1:], machine.now) is rows[1]
+    assert machine.kernel.agents["smith"].used == {"anvil": 1_000_000}
+
+
+def test_of_what_is_divided_nobody_says_who_was_passed_over(machine):
+    machine = machine_of(cpu=4, concurrency=4)
+    machine.submit("a", type="render", resources=elastic(cpu=2))
+    machine.submit_all("w", "x", "y", "z", type="upload")
+    firsts = [machine.row("z")]
+    assert passed_over(machine.kernel, machine.row("a"), firsts, machine.now) is None
+    assert (
+        passed_over(machine.kernel, machine.row("w"), firsts, machine.now) is not None
+    )
+
+
+# -- the laws ----------------------------------------------------------------------
+
+KINDS = {"p": 1, "q": 2, "r": 1, "s": 3}
+
+
+def expected(kernel, limits):
+    """What is to start next, by the definition: one after the other, all are asked."""
+    free, slots = 4 * 10**6, kernel.concurrency
+    used = dict.fromkeys(KINDS, 0)
+    queued = []
+    for row in kernel.tasks.values():
+        kind, units = row.bucket.spec.type, dict(row.bucket.spec.resources)["cpu"]
+        if str(row.state) == "running":
+            used[kind] += units
+            free -= units
+            slots -= 1
+        elif str(row.state) == "queued":
+            queued.append((row.key, row.seq, row.id, kind, units))
+    queued.sort()
+    found = []
+    while slots:
+        fits = [one for one in queued if one[4] <= free]
+        within = [
+            one for one in fits if used[one[3]] + one[4] <= limits.get(one[3], 10**9)
+        ]
+        if not fits:
+            break
+        one = (within or fits)[0]
+        queued.remove(one)
+        found.append(one[2])
+        used[one[3]] += one[4]
+        free -= one[4]
+        slots -= 1
+    return found
+
+
+def of_state(machine, state):
+    rows = machine.kernel.tasks.values()
+    return [row for row in rows if str(row.state) == state]
+
+
+def act(machine, limits, number, what, which, many):
+    """One step of a run, which starts nothing."""
+    if what == "submit":
+        need = Resources(cpu=KINDS[which])
+        names = [f"{which}{number}.{one}" for one in range(many)]
+        machine.submit_all(*names, type=which, resources=need)
+    elif what == "limit":
+        limits[which] = many * 10**6
+        machine.change_quotas(soft(which, resources={"cpu": many}))
+    elif what == "end":
+        for row in of_state(machine, "running")[which : which + many]:
+            machine.end(row.id)
+    elif rows := of_state(machine, "queued"):
+        row = rows[which % len(rows)]
+        if what == "cancel":
+            machine.cancel(row.id)
+        else:
+            machine.prioritise(row.id, many)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.sampled_from(list(KINDS)), st.integers(1, 3)),
+        st.tuples(st.just("end"), st.integers(0, 9), st.integers(0, 5)),
+        st.tuples(st.just("limit"), st.sampled_from(list(KINDS)), st.integers(0, 5)),
+        st.tuples(st.just("cancel"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("prioritise"), st.integers(0, 30), st.integers(-1, 2)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=STEPS, slots=st.integers(1, 5), rigid=st.booleans())
+def test_what_starts_is_what_the_definition_says(steps, slots, rigid):
+    """Within first, in order; then above, in order; and nothing that fits waits."""
+    policies = Policies(rigid=rigid)
+    machine = Machine(policies=policies, pools=Resources(cpu=4), concurrency=slots)
+    kernel, limits = machine.kernel, {}
+    for number, step in enumerate(steps):
+        kernel.paused = True
+        machine.now += SEC
+        act(machine, limits, number, *step)
+        kernel.paused = False
+        awaited = expected(kernel, limits)
+        assert machine.settle() == awaited
+        for row in of_state(machine, "queued"):
+            assert not explain(kernel, row, machine.now).runnable
