@@ -169,6 +169,7 @@ class _Seen:
         "join",
         "joined",
         "left",
+        "like",
         "lost",
         "on_failure",
         "owner",
@@ -206,7 +207,9 @@ class _Seen:
         self.timeout: int | None = event.timeout_ns
         self.idempotent: bool = event.idempotent
         self.place: tuple[Any, ...] = ()
-        #: The tasks that are alike, itself included; None until it is queued.
+        #: What it has in common with tasks that are like it.
+        self.like: tuple[Any, ...] = _like(event)
+        #: The tasks that are alike, itself included.
         self.queue: _Queue | None = None
         self.attempt: int = 0
         self.under_way: bool = False
@@ -327,18 +330,7 @@ class _Books:
         seen = self.tasks[task_id] = _Seen(event)
         seen.place = (event.key, self.number)
         self.number += 1
-        seen.queue = self.queue_of(
-            (
-                event.type,
-                event.requires,
-                event.resources,
-                event.timeout_ns,
-                event.idempotent,
-                event.owner,
-                event.elastic,
-                seen.run_id,
-            )
-        )
+        seen.queue = self.queue_of(seen)
         for parent in seen.parents:
             self.children.setdefault(parent, []).append(task_id)
         if event.not_before_ns is not None and event.not_before_ns > now:
@@ -352,12 +344,22 @@ class _Books:
         if seen.parents:
             self.submitted.append(task_id)
 
-    def queue_of(self, like: Any) -> _Queue:
-        """The queue of tasks that are alike."""
+    def queue_of(self, seen: _Seen) -> _Queue:
+        """The queue of tasks like it; those of a run are alike if it has a quota."""
+        kinds = ("workflow", "soft workflow")
+        of_run = any((kind, seen.run_id) in self.quotas for kind in kinds)
+        like = (seen.type, *seen.like, seen.run_id if of_run else "")
         queue = self.queues.get(like)
         if queue is None:
             queue = self.queues[like] = _Queue()
         return queue
+
+    def move(self, task_id: str, seen: _Seen) -> None:
+        """Let it wait where it belongs now."""
+        assert seen.queue is not None  # noqa: S101 - set at submission
+        seen.queue.members.pop(task_id, None)
+        seen.queue = self.queue_of(seen)
+        self.touched[task_id] = None
 
     def begin(self, fact: Fact) -> None:
         _, _, now, task_id, attempt, agent, alloc, _ = fact
@@ -698,12 +700,8 @@ class _Books:
         task_id, seen = event.task_id, self.tasks[event.task_id]
         if seen.ended is not None:
             _breach("terminal", f"{task_id} is {seen.ended}, and has other options")
-        if seen.queue is not None:
-            seen.queue.members.pop(task_id, None)
-        like = event.requires, event.resources, event.timeout_ns, event.idempotent
-        seen.queue = self.queue_of(
-            (seen.type, *like, event.owner, event.elastic, seen.run_id)
-        )
+        seen.like = _like(event)
+        self.move(task_id, seen)
         seen.elastic, seen.resources = event.elastic, event.resources
         seen.place = (event.key, seen.place[1])
         # The timeout of an attempt that runs is not changed.
@@ -780,6 +778,15 @@ class _Books:
             for what, units in limits:
                 if what not in ("starts_per_second", "burst"):
                     limits_of[f"quota:{kind}={who}:{what}"] = units
+        runs = {who for kind, who, _ in event.quotas if kind.endswith("workflow")}
+        for task_id, seen in self.tasks.items() if runs else ():
+            if seen.run_id in runs:
+                self.move(task_id, seen)
+        self.recharge()
+        self.freed = True
+
+    def recharge(self) -> None:
+        """Count anew what is held, by the quotas that there are now."""
         for task_id, seen in self.tasks.items():
             if seen.under_way and (task_id, seen.attempt) not in self.leaks:
                 alloc = self.charged(seen.alloc, seen)
@@ -794,7 +801,6 @@ class _Books:
             alloc = self.charged(had, owner)
             self.swap("", had, alloc)
             self.allocations[name] = owner, alloc
-        self.freed = True
 
     def swap(self, agent: str, had: Units, has: Units) -> None:
         """What counts against quotas is something else now."""
@@ -1144,6 +1150,11 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
         and (not agent.capacity or shortage(agent, wanted(bucket, agent)) is None)
         for agent in bucket.agents
     )
+
+
+def _like(event: TaskSubmitted | TaskOptionsChanged) -> tuple[Any, ...]:
+    needs = event.requires, event.resources, event.elastic
+    return (*needs, event.timeout_ns, event.idempotent, event.owner)
 
 
 def _subjects(who: _Seen | str) -> list[tuple[str, str]]:
