@@ -278,8 +278,14 @@ class WorkflowRuns:
     def _pause(self, target: str, part: str) -> None:
         self._is_paused = True
         manager = self._manager
-        # A pause leaves blocked tasks as they are.
-        names = [n for n, row in self._latest().items() if row.state is not _S.BLOCKED]
+        # A pause leaves blocked tasks as they are, and what came too late for the gate
+        # of its phase is of no phase.
+        is_phase = any(phase.name == part for phase in self._plan.phases)
+        names = [
+            name
+            for name, row in self._latest().items()
+            if row.state is not _S.BLOCKED and not (is_phase and name in self._late)
+        ]
         if manager.pause(target):
             self._say("paused", part, names)
 
