@@ -3,17 +3,23 @@
 import functools
 import itertools
 import threading
+from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, fail
 
 from taskorch import (
+    CycleError,
     DuplicateTaskError,
     Resources,
     RetryPolicy,
     Task,
     TaskOrchestrator,
+    TaskState,
     UnknownTaskError,
 )
 from taskorch.errors import ResultGoneError
@@ -315,3 +321,58 @@ def test_a_rerun_does_not_take_the_key() -> None:
         task = Task.call(shout, id="x", idempotency_key="k")
         assert orch.submit_task(task) is again is not first
         assert orch.submit_task(Task.call(shout, idempotency_key="k")) is again
+
+
+# -- rings -------------------------------------------------------------------------
+
+
+NAMES = "abcdef"
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_no_replacement_closes_a_ring(data: st.DataObject) -> None:
+    """What waits for a task will wait for the next run, so that must not wait for it."""
+    waits: dict[str, list[str]] = {}
+    for number, name in enumerate(NAMES):
+        above = st.lists(
+            st.sampled_from(NAMES[:number] or "a"), unique=True, max_size=2
+        )
+        waits[name] = data.draw(above, f"above {name}") if number else []
+    roots = [name for name, above in waits.items() if not above]
+    with TaskOrchestrator() as orch:
+        orch.submit_tasks(
+            [Task.call(fail, id=name, after=above) for name, above in waits.items()]
+        )
+        for name in roots:
+            assert orch.handle(name).exception(PATIENCE) is not None
+        for name in data.draw(st.permutations(roots), "replaced"):
+            above = data.draw(st.lists(st.sampled_from(NAMES), unique=True), name)
+            wanted = {**waits, name: above}
+            graph = nx.DiGraph((p, child) for child, of in wanted.items() for p in of)
+            task = Task.call(shout, id=name, after=above)
+            if nx.is_directed_acyclic_graph(graph):
+                orch.submit_task(task, replace=True)
+                waits = wanted
+            else:
+                with pytest.raises(CycleError):
+                    orch.submit_task(task, replace=True)
+                assert orch.handle(name).task_id == name
+        orch.stop(drain=False, timeout=0)
+
+
+def test_nor_does_a_run_of_what_had_left_memory(tmp_path: Path) -> None:
+    """For what it waited nobody knew when another was let wait for it."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        orch.submit_task(Task.call(shout, id="first", not_before=3600))
+        orch.submit_task(Task.call(shout, id="second", after=["first"]))
+        orch.submit_task(Task.call(shout, id="third", after=["second"]))
+        orch.cancel_task("third")
+        assert orch.submit(shout).result(PATIENCE) == "!"
+        assert "third" not in orch._rt.kernel.tasks
+        orch._rt.add_parents("second", ["third"])
+        with pytest.raises(CycleError, match="third~2 → second → third~2"):
+            orch.rerun_task("third")
+        assert orch.get_task_status("third").state is TaskState.CANCELLED
+        orch.stop(drain=False, timeout=0)

@@ -28,6 +28,7 @@ from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_waiting as is_waiting
+from taskorch.kernel._dependencies import waited_for as waited_for
 from taskorch.kernel._durations import typical_ns as typical_ns
 from taskorch.kernel._edges import can_wait as can_wait
 from taskorch.kernel._effects import Effect as Effect

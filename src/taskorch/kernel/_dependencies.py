@@ -47,6 +47,11 @@ def is_waiting(row: TaskRow) -> bool:
     return links.waiting > 0 if links.terms is None else not links.terms.joined
 
 
+def waited_for(row: TaskRow) -> Sequence[TaskRow]:
+    """What *row* waits for."""
+    return row.links.parents if row.links is not None and is_waiting(row) else ()
+
+
 def awaits(row: TaskRow) -> bool:
     """Whether *row* waits for its event now."""
     return (

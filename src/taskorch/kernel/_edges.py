@@ -95,7 +95,7 @@ def _ring(row: TaskRow, parents: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
     """
     if row in parents:
         return (row,)
-    up = _search(parents, (row,), _above)
+    up = _search(parents, (row,), _dependencies.waited_for)
     down = _search((row,), parents, _below)
     for search in cycle((up, down)):
         found = next(search)
@@ -104,13 +104,6 @@ def _ring(row: TaskRow, parents: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
             others = found[:-1] if search is up else found[:0:-1]
             return (row, *others) if found else ()
     raise AssertionError  # pragma: no cover - a search ends
-
-
-def _above(row: TaskRow) -> Iterable[TaskRow]:
-    """What *row* waits for."""
-    if row.links is None or not _dependencies.is_waiting(row):
-        return ()
-    return row.links.parents
 
 
 def _below(row: TaskRow) -> Iterable[TaskRow]:

@@ -31,6 +31,7 @@ from taskorch.kernel import (
     find_ring,
     hangs_on,
     typical_ns,
+    waited_for,
 )
 from taskorch.model import (
     TERMINAL,
@@ -309,7 +310,7 @@ class Submission:
             kernel.accept(admitted, now)
         for entry in fresh:
             if entry.again is not None:
-                self._replace(entry.again, entry.work, now)
+                self._replace(entry.again, entry.work, self._rows_of(entry.again), now)
         for entry in entries:
             if entry.change is not None:
                 self._change(entry, now)
@@ -410,7 +411,12 @@ class Submission:
                 or type(task.payload) is Wait
             ):
                 entry.terms = terms_of(task, len(works))
-        _refuse_rings(batch)
+        # Most batches have no dependencies.
+        if any(entry.parents for entry in batch.values()):
+            _refuse_rings(
+                {name: entry.parents for name, entry in batch.items()},
+                {e.again._row.id: name for name, e in batch.items() if e.again},
+            )
 
     def _parents(
         self, entry: Entry, named: Mapping[str, Entry], objects: Mapping[int, Entry]
@@ -568,6 +574,11 @@ class Submission:
         if is_here:
             # It may have been moved.
             priority = 0 if row.extra is None else row.extra.priority
+        # Of what left memory, nobody knew for what it waited when others were let wait
+        # for it.
+        rows = self._rows_of(old)
+        if rows and not is_here:
+            _refuse_rings({again: parents}, {row.id: again})
         work._row = TaskRow(again, 0, bucket, work, now)
         work._row.named = row.named
         admitted = kernel.consider(
@@ -581,7 +592,7 @@ class Submission:
             terms=unchecked_terms(task),
         )
         kernel.accept(admitted, now)
-        self._replace(old, work, now)
+        self._replace(old, work, rows, now)
         return work
 
     def _ended(self, task_id: str) -> Work:
@@ -602,15 +613,23 @@ class Submission:
             raise InvalidTransitionError(msg, task_id=task_id)
         return old
 
-    def _replace(self, old: Work, new: Work, now: int) -> None:
-        """*new*, which was accepted, is the run that the id of *old* means now."""
+    def _rows_of(self, old: Work) -> Sequence[TaskRow]:
+        """The rows that those have among their parents who wait for *old*."""
+        tasks = self._rt.kernel.tasks
+        if old._row.id in tasks:
+            return (old._row,)
+        # It has left memory: who waits for it has what stands for it.
+        return _standing_for(old._row.id, tasks.values())
+
+    def _replace(self, old: Work, new: Work, rows: Iterable[TaskRow], now: int) -> None:
+        """
+        *new*, which was accepted, is the run that the id of *old* means now.
+
+        It is waited for in the place of *rows*.
+        """
         rt, kernel = self._rt, self._rt.kernel
         rt.directory.reruns.note(new._row.id)
         note_given(old, None)
-        rows = [old._row]
-        if old._row.id not in kernel.tasks:
-            # It has left memory: who waits for it has what stands for it.
-            rows = _standing_for(old._row.id, kernel.tasks.values())
         for row in rows:
             for child in () if row.links is None else row.links.dependents:
                 if hangs_on(child):
@@ -730,18 +749,30 @@ def _refuse_to_replace(work: Work) -> None:
         raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
 
 
-def _refuse_rings(batch: dict[str, Entry]) -> None:
+def _refuse_rings(
+    parents: Mapping[str, Iterable[TaskRow]], again: Mapping[str, str]
+) -> None:
     """
-    Refuse dependencies in a ring inside *batch*.
+    Refuse new tasks with which some would wait for each other.
+
+    Args:
+        parents: Of each new task, what it waits for.
+        again: The ids of the new runs, by those of what they run again: whoever waits
+            for the one will wait for the other.
 
     Raises:
-        CycleError: Some tasks wait for each other.
+        CycleError: They would.
     """
-    # Most batches have no dependencies.
-    if not any(entry.parents for entry in batch.values()):
-        return
-    parents = {name: [p.id for p in entry.parents] for name, entry in batch.items()}
-    ring = find_ring(parents)
+    waits = {name: [again.get(p.id, p.id) for p in of] for name, of in parents.items()}
+    # What is there waits for something new only if that is the next run of something.
+    todo = [row for of in parents.values() for row in of] if again else []
+    while todo:
+        row = todo.pop()
+        if row.id not in waits:
+            above = waited_for(row)
+            waits[row.id] = [again.get(p.id, p.id) for p in above]
+            todo += above
+    ring = find_ring(waits)
     if len(ring) == 1:
         msg = f"task {ring[0]!r} waits for itself: {ring[0]} → {ring[0]}"
         hint = "leave it out of its own `after` and arguments"

@@ -680,6 +680,11 @@ class _Books:
             self.children.setdefault(new, []).append(child)
             self.touched[child] = None
         self.touched[event.task_id] = None
+        self.suspect_rings()
+
+    def suspect_rings(self) -> None:
+        """What waits for something has changed: a ring may go by way of any."""
+        self.submitted += [name for name, each in self.tasks.items() if not each.ended]
 
     def extend(self, event: TaskParentsAdded) -> None:
         seen = self.tasks[event.task_id]
@@ -688,8 +693,7 @@ class _Books:
         for parent in event.after:
             self.children.setdefault(parent, []).append(event.task_id)
         self.touch(event)
-        # A ring may go by way of any that waits.
-        self.submitted += [name for name, each in self.tasks.items() if not each.ended]
+        self.suspect_rings()
 
     def reorder(self, event: TaskReprioritised) -> None:
         seen = self.tasks[event.task_id]
@@ -1042,9 +1046,12 @@ class Watch:
         books = self._books
         submitted, books.submitted = books.submitted, []
         tasks = {name: books.tasks[name] for name in submitted}
-        # What was released waits for nobody.
+        # What was released, or has ended, waits for nobody.
         ring = find_ring(
-            {name: () if seen.joined else seen.parents for name, seen in tasks.items()}
+            {
+                name: () if seen.joined or seen.ended else seen.parents
+                for name, seen in tasks.items()
+            }
         )
         if ring:
             _breach("ring", f"{' → '.join((*ring, ring[0]))} was accepted")
