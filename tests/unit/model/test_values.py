@@ -1,5 +1,6 @@
 """The other values: tasks, states, agents, ids, answers to questions."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -118,6 +119,49 @@ def test_a_call():
     number: Any = 7
     with pytest.raises(InvalidTaskError, match="not 7"):
         Task.call(number)
+
+
+OPTIONS: dict[str, Any] = {
+    "type": "other",
+    "id": "a/b",
+    "priority": 2,
+    "after": ["x"],
+    "join": "any",
+    "on_parent_failure": "skip",
+    "requires": ("gpu",),
+    "resources": {"cpu": 2},
+    "timeout": timedelta(minutes=1),
+    "expected": timedelta(seconds=3),
+    "deadline": 60,
+    "not_before": datetime(2030, 1, 1, tzinfo=UTC),
+    "retry": RetryPolicy(max_attempts=3),
+    "idempotency_key": "k",
+    "idempotent": False,
+    "metadata": {"a": 1},
+    "owner": "me",
+}
+
+
+@pytest.mark.parametrize("given", [{}, {"kwargs": {"k": 2}}, {"executor": "thread"}])
+@pytest.mark.parametrize("chosen", [(), *((name,) for name in OPTIONS), (*OPTIONS,)])
+def test_a_call_has_its_options_as_any_task_has(chosen, given):
+    """They are put into it without the constructor, and come to the same."""
+    options = {name: OPTIONS[name] for name in chosen}
+    expected = {"type": "function", "payload": Call(function, (1,), **given), **options}
+    assert Task.call(function, 1, **given, **options) == Task(**expected)
+
+
+def test_all_options_are_among_these():
+    """One that is added later has to be tried as well."""
+    fields = {field.name for field in attrs.fields(Task) if field.init}
+    assert fields == {"payload", *OPTIONS}
+
+
+def test_an_option_of_a_call_that_there_is_not():
+    """The nearest one is named."""
+    wrong: Any = {"id": "a", "priorty": 1}
+    with pytest.raises(TypeError, match="priority"):
+        Task.call(function, **wrong)
 
 
 def test_the_type_of_a_call():
