@@ -8,7 +8,7 @@ then only waited for, so nothing of it is idle.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from threading import Event, Thread
 from time import perf_counter, process_time, sleep
@@ -24,6 +24,8 @@ from benchmarks._workloads import CONCURRENCY, Blockers, noop
 from taskorch import Task, TaskOrchestrator, Workflow
 
 Made = TypeVar("Made")
+Graph = Iterable[tuple[int, ...]]
+"""Of each task, the numbers of those that it waits for."""
 
 EDGELESS = "without edges"
 DASK = "dask.threaded.get"
@@ -43,19 +45,19 @@ _CLOCK = "processor time of all threads"
 # -- the graph, both ways, in a process of its own -------------------------------------
 
 
-def workflow_of(count: int, edges: bool) -> Workflow:
+def workflow_of(graph: Graph, edges: bool) -> Workflow:
     """The graph as a `Workflow`, with its edges or without."""
     made = Workflow("layered")
-    for number, above in enumerate(layered(count)):
+    for number, above in enumerate(graph):
         after = [f"t{parent}" for parent in above] if edges else ()
         made.task(noop, id=f"t{number}", after=after)
     return made
 
 
-def tasks_of(count: int, edges: bool) -> list[Task]:
+def tasks_of(graph: Graph, edges: bool) -> list[Task]:
     """The graph as tasks that name each other, with its edges or without."""
     made: list[Task] = []
-    for above in layered(count):
+    for above in graph:
         after = [made[parent] for parent in above] if edges else ()
         made.append(Task.call(noop, after=after))
     return made
@@ -81,17 +83,18 @@ def through_tasks(count: int, edges: bool) -> Iterator[Mapping[str, float]]:
 
 
 def _timed(
-    build: Callable[[int, bool], Made],
+    build: Callable[[Graph, bool], Made],
     run: Callable[[TaskOrchestrator, Made], None],
     count: int,
     edges: bool,
 ) -> Iterator[Mapping[str, float]]:
+    graph = list(layered(count))
     with TaskOrchestrator(concurrency=CONCURRENCY) as orch:
-        run(orch, build(_WARM, edges))
+        run(orch, build(graph[:_WARM], edges))
         while True:
             gc.collect()
             began = process_time()
-            made = build(count, edges)
+            made = build(graph, edges)
             building = process_time() - began
             gc.collect()
             began, wall = process_time(), perf_counter()
@@ -103,12 +106,13 @@ def _timed(
 
 def once_each(count: int) -> Iterator[Mapping[str, float]]:
     """Time the graph as a workflow, each time through an orchestrator of its own."""
+    graph = list(layered(count))
     while True:
         with TaskOrchestrator(concurrency=CONCURRENCY) as orch:
-            orch.workflows.start(workflow_of(_WARM, edges=True)).result()
+            orch.workflows.start(workflow_of(graph[:_WARM], edges=True)).result()
         gc.collect()
         began = process_time()
-        made = workflow_of(count, edges=True)
+        made = workflow_of(graph, edges=True)
         building = process_time() - began
         gc.collect()
         began = process_time()
@@ -120,7 +124,7 @@ def once_each(count: int) -> Iterator[Mapping[str, float]]:
 def stage_by_stage(count: int) -> Iterator[Mapping[str, float]]:
     """Build a workflow, start it, and wait for its end: a sample for each."""
     with TaskOrchestrator(concurrency=CONCURRENCY) as orch:
-        orch.workflows.start(workflow_of(_WARM, edges=True)).result()
+        orch.workflows.start(workflow_of(layered(_WARM), edges=True)).result()
         gc.collect()
         began, wall = process_time(), perf_counter()
 
@@ -128,7 +132,8 @@ def stage_by_stage(count: int) -> Iterator[Mapping[str, float]]:
             taken = {"cpu": process_time() - began, "wall": perf_counter() - wall}
             return {**taken, "peak": peak_bytes() / 1e6}
 
-        made = workflow_of(count, edges=True)
+        # Drawn as it is built: a list of it would be in the peak.
+        made = workflow_of(layered(count), edges=True)
         yield sample()
         run = orch.workflows.start(made)
         yield sample()
@@ -164,9 +169,9 @@ def beside_blocked(waiting: int, runnable: int) -> Iterator[Mapping[str, float]]
 def beside_a_start(count: int) -> Iterator[Mapping[str, float]]:
     """Time what one thread submits now and then while another starts a workflow."""
     with TaskOrchestrator(concurrency=CONCURRENCY) as orch:
-        orch.workflows.start(workflow_of(_WARM, edges=True)).result()
+        orch.workflows.start(workflow_of(layered(_WARM), edges=True)).result()
         while True:
-            made = workflow_of(count, edges=True)
+            made = workflow_of(layered(count), edges=True)
             alone = _submissions(orch, lambda: sleep(1.0))
             gc.collect()
             began = perf_counter()

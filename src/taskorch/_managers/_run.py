@@ -135,6 +135,8 @@ class WorkflowRun:
     def _follow_reruns(self) -> None:
         """Let its handles be those of the latest runs."""
         rt = self._rt
+        if not rt.directory.reruns.known:
+            return
         for name, work in list(self._works.items()):
             latest = rt.directory.reruns.latest(f"{self.workflow_id}/{name}")
             if latest != work._row.id:
@@ -174,7 +176,8 @@ class WorkflowRun:
         end = None if patience is None else monotonic() + patience
         while True:
             self._follow_reruns()
-            for work in list(self._works.values()):
+            # The last first: once it has ended, most have, and need not be waited for.
+            for work in reversed(list(self._works.values())):
                 left = None if end is None else max(0.0, end - monotonic())
                 if not self._rt.waiting.wait(work, left):
                     msg = f"workflow {self.workflow_id} has not ended in {patience:g} s"
@@ -186,7 +189,7 @@ class WorkflowRun:
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
         while True:
             self._follow_reruns()
-            for work in list(self._works.values()):
+            for work in reversed(list(self._works.values())):
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:

@@ -62,6 +62,11 @@ class Reruns:
     def __init__(self) -> None:
         self._latest: dict[str, int] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether any task is known to have been run again."""
+        return bool(self._latest)
+
     def note(self, task_id: str) -> None:
         """There is a run of this id."""
         stem, _, number = task_id.partition("~")
