@@ -12,14 +12,16 @@ bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import compress
-from operator import le, mul
+from operator import itemgetter, le, mul, not_
 from typing import Final, NamedTuple, TypeAlias
 
 #: An amount of each pool, in whole millionths.
 Amounts: TypeAlias = tuple[int, ...]
+#: Of each of several things, something of each claim.
+_Columns: TypeAlias = list[list[int]]
 
 #: Bits after the point of the level to which all are filled: more than the product of
 #: an amount and a weight has. And those of an amount that are compared as remainders:
@@ -78,8 +80,7 @@ def divide(
     Returns:
         For each claim its shares, the largest first: they differ by a chunk, mostly.
     """
-    left = list(there)
-    counts = [_seat(claim, left) for claim in claims]
+    counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
         [
@@ -93,91 +94,25 @@ def divide(
     return tuple([next(shares) if count else () for count in counts])
 
 
-def _seat(claim: Claim, left: list[int]) -> int:
-    """How many of *claim* can have their least of what is *left*: they take it."""
-    _, lows, _, fits = claim
-    for have, least in zip(left, lows, strict=True):
-        if least and have < fits * least:
-            fits = max(0, have) // least
-    if fits:
-        for pool, least in enumerate(lows):
-            left[pool] -= fits * least
-    return fits
-
-
-class _Pool:
-    """
-    What is filled of one pool, claim by claim.
-
-    Attributes:
-        there: How much there is.
-        wanted: All that each asks for.
-        lows: The least of each.
-        tops: What each has in the end, with bits after the point: all that it wants,
-            unless it is stopped.
-        speeds: What each gains with a level of 1: weight and request.
-        starts: The levels at which each has more than its least; mostly never, of what
-            is not divided.
-        earliest: The first of these.
-        latest: The last of these at which any begins to grow.
-        full: The level at which it is used up if all that ever grow do.
-    """
-
-    __slots__ = (
-        "earliest",
-        "full",
-        "latest",
-        "lows",
-        "speeds",
-        "starts",
-        "there",
-        "tops",
-        "wanted",
-    )
-
-    def __init__(
-        self,
-        there: int,
-        wanted: Amounts,
-        lows: Amounts,
-        weights: Amounts,
-        times: list[int],
-    ) -> None:
-        self.there = there
-        self.wanted = wanted
-        self.lows = lows
-        self.tops: list[int] = [need << _BITS for need in wanted]
-        self.speeds: list[int] = list(map(mul, weights, wanted))
-        self.starts: list[int] = [
-            (low << _BITS) // speed if low < need else _NEVER
-            for low, need, speed in zip(lows, wanted, self.speeds, strict=True)
-        ]
-        self.earliest: int = min(self.starts)
-        self.latest: int = max(self.starts)
-        rates: Iterable[int] = map(mul, times, self.speeds)
-        if self.latest == _NEVER:
-            grows = [start < _NEVER for start in self.starts]
-            self.latest = max(compress(self.starts, grows), default=_NEVER)
-            there -= sum(
-                count * low
-                for count, low, grow in zip(times, lows, grows, strict=True)
-                if not grow
-            )
-            rates = compress(rates, grows)
-        rate = sum(rates)
-        self.full: int = (there << _BITS) // rate if rate else _NEVER
-
-    def cut(self, chunk: int) -> Sequence[int]:
-        """What each has of it, in whole chunks."""
-        if not chunk:
-            return self.wanted
-        # As `_whole`, written out, since this is done for all.
-        return [
-            need
-            if (amount := (top + _HALF) >> _BITS) >= need
-            else max(low, amount - amount % chunk)
-            for top, need, low in zip(self.tops, self.wanted, self.lows, strict=True)
-        ]
+def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
+    """How many of each of *claims* can have their least, the first in order first."""
+    left = [max(0, have) for have in there]
+    counts = []
+    # The least of those before, mostly that of all: how many had it, and more could.
+    least: Amounts = ()
+    seated = fit = 0
+    for _, lows, _, times in claims:
+        if lows != least:
+            for pool, low in enumerate(least):
+                left[pool] -= seated * low
+            least, seated = lows, 0
+            most = [have // low for have, low in zip(left, lows, strict=True) if low]
+            fit = min(most, default=_NEVER)
+        count = min(fit, times) if fit else 0
+        fit -= count
+        seated += count
+        counts.append(count)
+    return counts
 
 
 class _Filling:
@@ -188,62 +123,77 @@ class _Filling:
     least of a pool up to some level, then grows with the level, up to its end: that
     where it has all it wants, or, once a pool is used up, that where it could use more
     of it. So of each pool, some claims hold a fixed amount, and the rest grows.
+
+    Args:
+        there: How much there is, of each pool.
+        wanted: By pool, all that each claim asks for.
+        lows: Likewise the least of each.
+        weights: How much each counts.
+        times: How many each of them is.
     """
 
     def __init__(
-        self, there: Amounts, claims: tuple[Claim, ...], times: list[int]
+        self,
+        there: Amounts,
+        wanted: _Columns,
+        lows: _Columns,
+        weights: list[int],
+        times: list[int],
     ) -> None:
-        wanted, lows, weights, _ = zip(*claims, strict=True)
-        self.times = times
-        self.pools = [
-            _Pool(have, needs, least, weights, times)
-            for have, needs, least in zip(
-                there, zip(*wanted, strict=True), zip(*lows, strict=True), strict=True
-            )
-        ]
-        #: By claim, the pool that stopped it, or -1; and the level at which it ends.
-        self.stopped_by: list[int] = [-1] * len(claims)
-        self.ends: list[int] = [
-            0 if wanted == low else (1 << _BITS) // weight
-            for wanted, low, weight, _ in claims
-        ]
-        #: The first of the levels at which one ends that grows.
-        self._soonest = min(filter(None, self.ends), default=_NEVER)
+        #: By claim, the level at which it ends, and the pool that stopped it, or -1.
+        self.ends: list[int] = [(1 << _BITS) // weight for weight in weights]
+        self.stopped_by: list[int] = [-1] * len(weights)
         #: Up to where all is known.
         self._level = 0
+        #: Of the claims that may grow above it, which they are, how many, and as above.
+        self._numbers = list(range(len(weights)))
+        self._claims = [times, self.ends, self.stopped_by]
+        #: What there is for these of each pool, with bits after the point.
+        self._there = [have << _BITS for have in there]
+        #: Of each pool that is not used up, the level at which each has more than its
+        #: least, or never; its least; its request; and what it gains by a level of 1.
+        self._pools: dict[int, _Columns] = {}
+        for pool, (needs, least) in enumerate(zip(wanted, lows, strict=True)):
+            speeds = list(map(mul, weights, needs))
+            starts = [
+                (low << _BITS) // speed if low < need else _NEVER
+                for low, need, speed in zip(least, needs, speeds, strict=True)
+            ]
+            if min(starts) < _NEVER:
+                self._pools[pool] = [starts, least, needs, speeds]
 
     def fill(self) -> None:
         """Raise the level until nothing grows any more."""
-        left = [number for number, pool in enumerate(self.pools) if pool.full < _NEVER]
-        while left:
-            end = first = max(self.ends)
+        while self._pools and self._numbers:
+            first = max(self._claims[1])
             found = -1
-            for number in left:
-                level = self._used_up_at(self.pools[number], first)
-                if level < first:
-                    first, found = level, number
-            if first >= end:
+            for pool in self._pools:
+                limit = self._limit(pool, first)
+                if limit < first:
+                    first, found = self._used_up_at(pool, limit, first), pool
+            if found < 0:
                 return
             self._use_up(found, first)
-            left.remove(found)
 
-    def _used_up_at(self, pool: _Pool, bound: int) -> int:
+    def _used_up_at(self, pool: int, level: int, bound: int) -> int:
         """
-        The level at which *pool* is used up, or *bound* if it is not below that.
+        The level at which *pool* is used up, which is below *bound*.
 
-        From each level that is tried, the next is where it would be used up if all that
-        grow at this one did so from their beginning to their end.
+        From each *level* that is tried, the next is where it would be used up if all
+        that grow at this one did so from their beginning to their end.
         """
-        low, high = self._level - 1, bound + 1
+        low, high = self._level - 1, bound
         at_low = at_high = bound
-        level = min(max(pool.full, self._level), bound)
+        if level <= low:
+            rate = sum(map(mul, self._claims[0], self._pools[pool][3])) or 1
+            level = min(max(self._there[pool] // rate, self._level), bound - 1)
         tries = 0
         while True:
             limit = self._limit(pool, level)
+            if limit == level:
+                return level
             if limit < level:
                 high, at_high = level, limit
-            elif level in (limit, bound):
-                return level
             else:
                 low, at_low = level, limit
             tries += 1
@@ -251,60 +201,65 @@ class _Filling:
                 level = limit
                 continue
             # It goes astray, or slowly: half of what may be between is left out.
-            turns = (self._level, at_low, bound, *pool.starts, *self.ends)
+            turns = (self._level, at_low, *self._pools[pool][0], *self._claims[1])
             between = sorted([turn for turn in turns if low < turn < high])
             if not between:
                 return max(self._level, at_high)
             level = between[len(between) // 2]
 
-    def _limit(self, pool: _Pool, level: int) -> int:
+    def _limit(self, pool: int, level: int) -> int:
         """Where *pool* is used up if all that grow at *level* grow on for ever."""
-        if level < self._soonest:
-            # Of few, mostly all have begun to grow, or none.
-            if pool.latest <= level:
-                return pool.full
-            if level < pool.earliest:
-                return _NEVER
-        held = grown = rate = 0
-        for start, end, low, top, speed, count in zip(
-            pool.starts,
-            self.ends,
-            pool.lows,
-            pool.tops,
-            pool.speeds,
-            self.times,
-            strict=True,
-        ):
-            if level < start:
-                held += count * low
-            elif level < end:
-                rate += count * speed
-            else:
-                grown += count * top
-        rest = ((pool.there - held) << _BITS) - grown
+        held, rate = _held(level, self._claims, self._pools[pool])
+        rest = self._there[pool] - held
         if rate:
             return rest // rate
         return _NEVER if rest >= 0 else -1
 
-    def _use_up(self, number: int, level: int) -> None:
+    def _use_up(self, used_up: int, level: int) -> None:
         """Nothing is left of a pool: it stops all that grow there, or would later."""
-        self._level = level
-        ends, stopped_by = self.ends, self.stopped_by
-        stopped = []
-        for claim, start in enumerate(self.pools[number].starts):
-            end = ends[claim]
+        ends, stopped_by, numbers = self.ends, self.stopped_by, self._numbers
+        for number, start in zip(numbers, self._pools.pop(used_up)[0], strict=True):
+            end = ends[number]
             # Of two pools that stop it at one level, the first does.
             if level < end and (
-                start < end or (start == end and number < stopped_by[claim])
+                start < end or (start == end and used_up < stopped_by[number])
             ):
-                ends[claim] = max(level, start)
-                stopped_by[claim] = number
-                stopped.append(claim)
-        self._soonest = min(self._soonest, level)
-        for pool in self.pools:
-            tops, lows, speeds = pool.tops, pool.lows, pool.speeds
-            for claim in stopped:
-                tops[claim] = max(lows[claim] << _BITS, ends[claim] * speeds[claim])
+                ends[number] = max(level, start)
+                stopped_by[number] = used_up
+        self._level = level
+        if not self._pools:
+            return
+        now = [ends[number] for number in numbers]
+        claims = [self._claims[0], now, [stopped_by[number] for number in numbers]]
+        # Who has come to an end holds what it holds, and is looked at no more.
+        grow = [end > level for end in now]
+        done = list(map(not_, grow))
+        (self._numbers,) = _only(grow, [numbers])
+        self._claims = _only(grow, claims)
+        claims = _only(done, claims)
+        for pool, columns in self._pools.items():
+            held, rate = _held(level, claims, _only(done, columns))
+            self._there[pool] -= held + rate * level
+            self._pools[pool] = _only(grow, columns)
+
+
+def _held(level: int, claims: _Columns, pool: _Columns) -> tuple[int, int]:
+    """What those hold of a pool that do not grow at *level*, and how fast others do."""
+    held = grown = rate = 0
+    for count, end, by, start, low, need, speed in zip(*claims, *pool, strict=True):
+        if level < start:
+            held += count * low
+        elif level <= end:
+            rate += count * speed
+        elif by < 0:
+            held += count * need
+        else:
+            grown += count * max(low << _BITS, speed * end)
+    return (held << _BITS) + grown, rate
+
+
+def _only(those: list[bool], columns: _Columns) -> _Columns:
+    return [list(compress(column, those)) for column in columns]
 
 
 def _cut(
@@ -313,78 +268,88 @@ def _cut(
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
-    first = claims[0]
-    alike = first.wanted, first.least, first.weight
-    times = []
-    is_alike = True
-    for wanted, least, weight, count in claims:
-        times.append(count)
-        is_alike = is_alike and (wanted, least, weight) == alike
-    cut = _cut_alike if is_alike else _cut_different
-    held, stopped_by, turn = cut(there, chunks, claims, times)
-    if turn:
-        left = [
-            have - sum(map(mul, times, column))
-            for have, column in zip(there, zip(*held, strict=True), strict=True)
-        ]
-        rest = _Rest(left, chunks, claims, stopped_by, held, times)
-        rest.hand_out(turn)
-        return rest.shares()
-    return tuple([(share,) for share in map(Share, held, times)])
+    alike = claims[0][:3]
+    for claim in claims:
+        if claim[:3] != alike:
+            return _cut_different(there, chunks, claims)
+    return _cut_alike(there, chunks, claims)
 
 
 def _cut_alike(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...], times: list[int]
-) -> tuple[list[Amounts], list[int], list[int]]:
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
     """As `_cut_different`, at once: the scarcest pool says what each of them has."""
-    wanted, lows, weight, _ = claims[0]
-    many = len(claims)
-    rate = sum(times) * weight
-    end, by = (1 << _BITS) // weight, -1
-    for pool, need in enumerate(wanted):
-        if need > lows[pool]:
-            level = (there[pool] << _BITS) // (rate * need)
-            if level < end:
-                end, by = level, pool
+    wanted, lows, _, _ = claims[0]
+    counts = [claim[3] for claim in claims]
+    total = sum(counts)
+    by, scarce, need_of_it = -1, 1, 1
+    for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):
+        if need > low and have * need_of_it < scarce * total * need:
+            by, scarce, need_of_it = pool, have, total * need
     if by < 0:
-        return [wanted] * many, [], []
-    speed = end * weight
+        return tuple([(Share(wanted, count),) for count in counts])
+    part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
-            need
-            if not chunk
-            else max(low, ((speed * need + _HALF) >> _BITS) // chunk * chunk)
+            _whole((part * need + _HALF) >> _BITS, need, low, chunk)
             for need, low, chunk in zip(wanted, lows, chunks, strict=True)
         ]
     )
-    return [each] * many, [by] * many, list(range(many))
+    left = [have - total * amount for have, amount in zip(there, each, strict=True)]
+    many = len(claims)
+    return _hand_out(
+        left, chunks, claims, [by] * many, [each] * many, counts, range(many)
+    )
 
 
 def _cut_different(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...], times: list[int]
-) -> tuple[list[Amounts], list[int], list[int]]:
-    """
-    What each claim has in whole chunks, and to whom the rest goes.
-
-    Returns:
-        What each has; by claim, the pool that it could use more of, or -1; and whose
-        turn it is to have a chunk of the rest: those with the largest remainders first.
-    """
-    filling = _Filling(there, claims, times)
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
+    """What all are filled to, in whole chunks, and the rest by remainders."""
+    *pairs, weights, times = [list(map(itemgetter(n), claims)) for n in range(4)]
+    wanted, lows = (
+        [list(map(itemgetter(pool), rows)) for pool in range(len(there))]
+        for rows in pairs
+    )
+    filling = _Filling(there, wanted, lows, weights, times)
     filling.fill()
+    # The part of its request that each has, with bits after the point.
+    parts = list(map(mul, filling.ends, weights))
     columns = [
-        pool.cut(chunk) for pool, chunk in zip(filling.pools, chunks, strict=True)
+        needs
+        if not chunk
+        # As `_whole`, written out, since this is done for all.
+        else [
+            need
+            if (amount := (part * need + _HALF) >> _BITS) >= need
+            else low
+            if (amount := amount - amount % chunk) < low
+            else amount
+            for part, need, low in zip(parts, needs, least, strict=True)
+        ]
+        for chunk, needs, least in zip(chunks, wanted, lows, strict=True)
     ]
     # Each is its remainder, and in its last bits whose: the largest comes first.
     rests: list[int] = []
     for number, by in enumerate(filling.stopped_by):
         if by >= 0:
-            exact = (filling.pools[by].tops[number] + _HALF) >> (_BITS - _REST)
+            exact = (parts[number] * wanted[by][number] + _HALF) >> (_BITS - _REST)
             rest = (exact - (columns[by][number] << _REST)) // chunks[by]
             rests.append((-max(0, rest) << _PLACE) | number)
     rests.sort()
-    turn = [rest & _PLACES for rest in rests]
-    return list(zip(*columns, strict=True)), filling.stopped_by, turn
+    left = [
+        have - sum(map(mul, times, column))
+        for have, column in zip(there, columns, strict=True)
+    ]
+    return _hand_out(
+        left,
+        chunks,
+        claims,
+        filling.stopped_by,
+        list(zip(*columns, strict=True)),
+        times,
+        [rest & _PLACES for rest in rests],
+    )
 
 
 #: The division of some is remembered; one of many takes long to look for, and to keep.
@@ -392,9 +357,17 @@ _FEW: Final = 100
 _cut_before: Final = lru_cache(maxsize=256)(_cut)
 
 
-class _Rest:
+def _hand_out(
+    left: list[int],
+    chunks: Amounts,
+    claims: tuple[Claim, ...],
+    stopped_by: list[int],
+    held: list[Amounts],
+    counts: list[int],
+    turn: Sequence[int],
+) -> tuple[tuple[Share, ...], ...]:
     """
-    What is left once each has whole chunks, and those to whom it goes.
+    What all have once the rest is given to those whose turn it is, chunk by chunk.
 
     Args:
         left: What is left, of each pool.
@@ -403,82 +376,95 @@ class _Rest:
         stopped_by: By claim, the pool that it could use more of, or -1.
         held: By claim, what each of it has.
         counts: By claim, how many have that.
+        turn: The claims in the order in which they may have more.
     """
+    # By claim, those of it that were given less than the others.
+    behind: dict[int, list[Share]] = {}
+    while turn and any(left):
+        gained = []
+        for number in turn:
+            amounts, count = held[number], counts[number]
+            more, fits = _take(
+                claims[number], amounts, count, stopped_by[number], left, chunks
+            )
+            if fits:
+                gained.append(number)
+                held[number] = more
+                if fits < count:
+                    behind.setdefault(number, []).append(Share(amounts, count - fits))
+                    counts[number] = fits
+        # Who has got a chunk comes again after all others.
+        turn = sorted(gained)
+    found: list[tuple[Share, ...]] = [(each,) for each in map(Share, held, counts)]
+    for number, parts in behind.items():
+        found[number] = tuple(sorted([*parts, *found[number]], reverse=True))
+    return tuple(found)
 
-    def __init__(
-        self,
-        left: list[int],
-        chunks: Amounts,
-        claims: tuple[Claim, ...],
-        stopped_by: list[int],
-        held: list[Amounts],
-        counts: list[int],
-    ) -> None:
-        self._left = left
-        self._chunks = chunks
-        self._claims = claims
-        self._stopped_by = stopped_by
-        self._held = held
-        self._counts = counts
-        #: By claim, those of it that were given less than the others.
-        self._behind: dict[int, list[Share]] = {}
 
-    def hand_out(self, turn: list[int]) -> None:
-        """A chunk more for each of *turn*, and again, while there is enough."""
-        while turn and any(self._left):
-            # Who has got a chunk comes again after all others.
-            turn = sorted([number for number in turn if self._gains(number)])
+def _take(
+    claim: Claim,
+    amounts: Amounts,
+    count: int,
+    by: int,
+    left: list[int],
+    chunks: Amounts,
+) -> tuple[Amounts, int]:
+    """
+    What each gets to hold that has *amounts*, and how many of *count*: from *left*.
 
-    def shares(self) -> tuple[tuple[Share, ...], ...]:
-        """What all have."""
-        found: list[tuple[Share, ...]] = [
-            (share,) for share in map(Share, self._held, self._counts)
-        ]
-        for number, parts in self._behind.items():
-            found[number] = tuple(sorted([*parts, *found[number]], reverse=True))
-        return tuple(found)
-
-    def _gains(self, number: int) -> bool:
-        """Whether one of the claim has been given something."""
-        by, left, chunks = self._stopped_by[number], self._left, self._chunks
-        claim, amounts = self._claims[number], self._held[number]
-        have = left[by]
-        if have < chunks[by] and _is_all(claim.wanted, amounts, by, have, chunks):
-            return False
-        count = fits = self._counts[number]
-        more = _step(claim, amounts, by, chunks)
-        for have, before, after in zip(left, amounts, more, strict=True):
-            if after > before and have < fits * (after - before):
-                fits = have // (after - before)
-        if not fits or more == amounts:
-            # A chunk of that pool is more than is left: of others it may use some.
-            more, fits = _topped_up(claim, amounts, left, chunks), 1
-            if more == amounts:
-                return False
-        for pool, after in enumerate(more):
-            left[pool] -= fits * (after - amounts[pool])
-        if fits < count:
-            self._behind.setdefault(number, []).append(Share(amounts, count - fits))
-            self._counts[number] = fits
-        self._held[number] = more
-        return True
+    That is a chunk more of the pool *by* that stopped it, and as much of the others.
+    """
+    wanted = claim.wanted
+    whole, chunk, rest = wanted[by], chunks[by], left[by]
+    part = amounts[by] + chunk
+    more, fits = amounts, 0
+    if rest >= chunk or amounts[by] + rest >= whole:
+        fits = count
+        reached = []
+        for have, need, chunk, rest in zip(amounts, wanted, chunks, left, strict=True):
+            amount = need
+            if chunk and part < whole:
+                # As `_whole`, written out.
+                amount = need * part // whole
+                amount -= amount % chunk
+            if amount <= have:
+                reached.append(have)
+                continue
+            reached.append(amount)
+            if rest < fits * (amount - have):
+                fits = rest // (amount - have)
+        more = tuple(reached)
+    elif _is_all(wanted, amounts, by, left, chunks):
+        return amounts, 0
+    if not fits or more == amounts:
+        # A chunk of that pool is more than is left: of others it may use some.
+        more, fits = _topped_up(claim, amounts, left, chunks), 1
+        if more == amounts:
+            return amounts, 0
+    for pool, after in enumerate(more):
+        left[pool] -= fits * (after - amounts[pool])
+    return more, fits
 
 
 def _is_all(
-    wanted: Amounts, amounts: Amounts, by: int, left: int, chunks: Amounts
+    wanted: Amounts, amounts: Amounts, by: int, left: list[int], chunks: Amounts
 ) -> bool:
     """
     Whether it is plain that nobody with *amounts* can have more.
 
-    Less than a chunk is *left* of the pool *by* that stopped it, and of none of the
-    others it lacks a chunk of what goes with all that there is for it of that one.
+    Less than a chunk is left of the pool *by* that stopped it, so that one stays the
+    measure; and of none of the others it lacks a chunk of what goes with that.
     """
-    room, whole = amounts[by] + left, wanted[by]
-    if room >= whole:
-        return False
-    for want, amount, chunk in zip(wanted, amounts, chunks, strict=True):
-        if chunk and amount + chunk <= want * room // whole:
-            return False
+    part, whole = amounts[by], wanted[by]
+    room = part + left[by]
+    for pool, (rest, chunk) in enumerate(zip(left, chunks, strict=True)):
+        if chunk:
+            want, amount = wanted[pool], amounts[pool]
+            if rest >= chunk and (amount + chunk) * whole <= want * part:
+                return False
+            # One before it that is as scarce, in whole chunks, may be the measure.
+            if pool < by and (amount + rest - rest % chunk) * whole <= want * room:
+                return False
     return True
 
 
@@ -488,7 +474,10 @@ def _topped_up(
     """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
     # Of a pool that was made smaller it wants nothing, or its least would not be there.
     room = tuple(
-        [have + max(0, rest) for have, rest in zip(amounts, left, strict=True)]
+        [
+            have + rest if rest > 0 else have
+            for have, rest in zip(amounts, left, strict=True)
+        ]
     )
     more = fitting(claim, room, chunks)
     assert more is not None  # noqa: S101 - it has its least
@@ -502,38 +491,30 @@ def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:
     return max(least, amount // chunk * chunk)
 
 
-def _step(claim: Claim, amounts: Amounts, by: int, chunks: Amounts) -> Amounts:
-    """*amounts* with a chunk more of the pool *by*, and as much of the others."""
-    wanted = claim.wanted
-    whole = wanted[by]
-    part = min(whole, amounts[by] + chunks[by])
-    return tuple(
-        [
-            # As `_whole`, written out.
-            max(have, need * part // whole // chunk * chunk)
-            if chunk and part < whole
-            else need
-            for have, need, chunk in zip(amounts, wanted, chunks, strict=True)
-        ]
-    )
-
-
 def fitting(claim: Claim, room: Amounts, chunks: Amounts) -> Amounts | None:
     """
     The most of *claim* that fits into *room*, scaled by its scarcest, or None.
 
     Its proportions are kept in whole chunks; None: not even its least fits.
     """
-    wanted, least = claim.wanted, claim.least
-    top, bottom = 1, 1
-    for pool, need in enumerate(wanted):
-        if least[pool] > room[pool]:
+    wanted, least, _, _ = claim
+    top = bottom = 1
+    for pool, (need, low) in enumerate(zip(wanted, least, strict=True)):
+        have = room[pool]
+        if low > have:
             return None
         # What is as small as its least is no measure of the rest.
-        if need > least[pool] and room[pool] * bottom < top * need:
+        if need > low and have * bottom < top * need:
             # In whole chunks, so that the others keep step with what it will have.
-            top, bottom = _whole(room[pool], need, least[pool], chunks[pool]), need
+            top, bottom = _whole(have, need, low, chunks[pool]), need
+    if top == bottom:
+        return wanted
     return tuple(
-        _whole(need * top // bottom, need, least[pool], chunks[pool])
-        for pool, need in enumerate(wanted)
+        [
+            # As `_whole`, written out.
+            need
+            if not chunk or (amount := need * top // bottom) >= need
+            else max(low, amount - amount % chunk)
+            for need, low, chunk in zip(wanted, least, chunks, strict=True)
+        ]
     )

@@ -14,6 +14,7 @@ from taskorch.policies._shares import (
     Claim,
     Share,
     _Filling,
+    _is_all,
     _topped_up,
     _whole,
     divide,
@@ -457,6 +458,36 @@ def test_many_are_divided_as_is_meant(random, pools):
     assert divide(there, chunks, claims) == plain_divide(there, chunks, claims)
 
 
+@given(divisions(), st.data())
+def test_it_is_all_only_where_there_is_no_more(division, data):
+    """What is plain at a glance is what follows from all that there is."""
+    _, chunks, (claim, *_) = division
+    wanted, least, _, _ = claim
+    by = data.draw(st.integers(0, len(chunks) - 1))
+    part = st.integers(0, 8)
+    amounts = tuple(
+        need
+        if low == need
+        else min(low + data.draw(part) * chunk, need // chunk * chunk)
+        for need, low, chunk in zip(wanted, least, chunks, strict=True)
+    )
+    left = [data.draw(st.integers(-2, 3 * chunk)) for chunk in chunks]
+    left[by] %= chunks[by]
+    assume(least[by] < wanted[by] > amounts[by] + left[by])
+
+    if _is_all(wanted, amounts, by, left, chunks):
+        assert _topped_up(claim, amounts, left, chunks) == amounts
+
+
+def test_one_pool_less_may_be_the_measure_of_another():
+    """The first has 5 of 7 and 5 of 8: in whole chunks 4 of 7, which is scarcer."""
+    claims = (Claim((7, 8, 18), (2, 3, 3)), Claim((10, 19, 0), (2, 3, 0), 1, 28))
+
+    shares = divide((7, 8, 43), (2, 3, 3), claims)
+
+    assert shares == ((Share((4, 3, 9), 1),), (Share((2, 3, 0), 1),))
+
+
 def test_what_is_rounded_does_not_keep_it_searching():
     """Where one begins to grow, levels that are rounded may be a bit apart."""
 
@@ -464,10 +495,8 @@ def test_what_is_rounded_does_not_keep_it_searching():
         def _limit(self, pool, level):
             return 4 if level >= 5 else 6
 
-    filling = Rounded((8,), (Claim((8,), (2,)), Claim((9,), (2,))), [1, 1])
-    (pool,) = filling.pools
-    pool.full = 5
-    assert filling._used_up_at(pool, 9) == 4
+    filling = Rounded((8,), [[8, 9]], [[2, 2]], weights=[1, 1], times=[1, 1])
+    assert filling._used_up_at(0, 5, bound=9) == 4
 
 
 def seats(there, *requests, chunk=1):
