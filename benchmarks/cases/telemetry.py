@@ -34,34 +34,37 @@ class Traced:
         self._kept.clear()
         return count
 
-    def same_alone(self, count: int) -> None:
-        """Make the spans of *count* tasks submitted one by one, and nothing else."""
+    def same_alone(self, count: int, at_once: int) -> None:
+        """Make the spans of *count* tasks, *at_once* a submission, and nothing else."""
         from opentelemetry import context, trace
         from opentelemetry.trace import Link, SpanKind
 
         tracer = self.provider.get_tracer("alone")
         nothing = context.Context()
         agent = {"cicd.worker.name": "local", "taskorch.reason": "the only candidate"}
+        submit = trace.INVALID_SPAN
+        above = nothing
         for number in range(count):
             name = f"1cf5f69390-{number}"
-            submit = tracer.start_span("submit", kind=SpanKind.PRODUCER)
-            within = trace.set_span_in_context(submit, nothing)
-            tracer.start_span("validate", within).end()
-            submit.set_attribute("cicd.pipeline.task.name", "noop")
-            submit.end()
+            if not number % at_once:
+                submit = tracer.start_span("submit", kind=SpanKind.PRODUCER)
+                above = trace.set_span_in_context(submit, nothing)
+                submit.set_attribute("cicd.pipeline.task.name", "noop")
+                submit.end()
+            tracer.start_span("validate", above).end()
             attempt = tracer.start_span(
                 "noop",
-                within,
+                above,
                 SpanKind.CONSUMER,
                 {
                     "cicd.pipeline.task.name": "noop",
                     "cicd.pipeline.task.run.id": f"{name}:1",
                     "taskorch.task.id": name,
                     "taskorch.attempt": 1,
+                    "cicd.worker.name": "local",
                 },
                 [Link(submit.get_span_context())],
             )
-            attempt.set_attribute("cicd.worker.name", "local")
             within = trace.set_span_in_context(attempt, nothing)
             tracer.start_span("route", within, attributes=agent).end()
             tracer.start_span("allocate", within).end()
@@ -97,11 +100,12 @@ def orchestrated(way: str, count: int, sdk: bool) -> Iterator[Mapping[str, float
         yield {**_cost(run), "spans": 0 if traced is None else traced.take()}
 
 
-def same_alone(count: int) -> Iterator[Mapping[str, float]]:
-    """Make the five spans of each of *count* tasks, and nothing else."""
+def same_alone(count: int, at_once: int) -> Iterator[Mapping[str, float]]:
+    """Make the spans of *count* tasks, and nothing else."""
     traced = Traced()
     while True:
-        yield {**_cost(lambda: traced.same_alone(count)), "spans": traced.take()}
+        cost = _cost(lambda: traced.same_alone(count, at_once))
+        yield {**cost, "spans": traced.take()}
 
 
 def _cost(act: Callable[[], object]) -> dict[str, float]:
@@ -119,12 +123,12 @@ def _cost(act: Callable[[], object]) -> dict[str, float]:
 def spans(run: Run) -> Iterator[Row]:
     """No-ops with all spans, in an SDK that keeps them in memory; and without."""
     count = run.size(2_000, quick=200)
-    for way in _WAYS:
+    for way, at_once in {"one by one": 1, "map": count}.items():
         turns: list[tuple[dict[str, float], ...]] = []
         with (
             Child(orchestrated, way=way, count=count, sdk=True) as on,
             Child(orchestrated, way=way, count=count, sdk=False) as off,
-            Child(same_alone, count=count) as alone,
+            Child(same_alone, count=count, at_once=at_once) as alone,
         ):
             for turn in range(run.pairs + 1):
                 taken = on.sample(), off.sample(), alone.sample()
@@ -144,5 +148,5 @@ def spans(run: Run) -> Iterator[Row]:
             note=f"tasks a second of processor time, {count:,} tasks, start to stop, "
             f"{turns[-1][0]['spans'] / count:.2f} spans a task, {run.pairs} rounds; by "
             f"the clock {clock.write()}; {with_them} a task, without an SDK {without}; a "
-            f"loop that makes five such spans and nothing else: {by_hand}",
+            f"loop that makes the same spans and nothing else: {by_hand}",
         )

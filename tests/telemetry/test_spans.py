@@ -525,6 +525,75 @@ def test_events_that_come_late_begin_no_second_span(tracing):
     assert spans._open == {}
 
 
+def test_who_looks_at_its_span_before_any_event_is_told_has_the_one_that_is_told(
+    tracing,
+):
+    """Receivers lag: those that it was linked to have no event yet, nor theirs."""
+    told = threading.Event()
+    orch = tracing.orchestrator()
+    orch._rt.publisher.slow_after = 2 * PATIENCE
+    orch.signals.task_submitted.connect(lambda _: told.wait(PATIENCE))
+    try:
+        with orch:
+            before = orch.submit(double, 0)
+            for _ in range(400):
+                before = orch.submit(double, before)
+            look = Task.call(here, type="look", after=[before])
+            seen = orch.submit_task(look).result()
+            assert tracing.named("look") == []
+            told.set()
+    finally:
+        told.set()
+
+    last = tracing.only("look")
+    assert last.context.span_id == seen.span_id
+    assert last.attributes["cicd.worker.name"] == "local"
+    attempts = tracing.named("double")
+    chain = {span.context.span_id: linked(span)[1:] for span in attempts}
+    assert len(chain) == len(attempts) == 401
+    following, followed = linked(last)[1:], []
+    while following:
+        followed += following
+        following = chain[following[0]]
+    assert len(followed) == 401
+
+
+def test_what_looks_inside_may_have_processors_that_look_too():
+    class Looks(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            seen.append(here().is_valid)
+
+    seen: list[bool] = []
+    tracing = Tracing()
+    tracing.provider.add_span_processor(Looks())
+    with tracing.orchestrator() as orch:
+        assert orch.submit(here).result(PATIENCE).is_valid
+    assert len(seen) == 5
+
+
+def test_what_outlives_its_attempt_has_its_context_still(tracing):
+    left = []
+
+    def leaves() -> None:
+        left.append(contextvars.copy_context())
+
+    with tracing.orchestrator() as orch:
+        orch.submit_task(Task.call(leaves, type="leaves")).result()
+        orch.wait()
+        assert left[0].run(here) == tracing.only("leaves").context
+    assert orch._rt.spans._open == {}
+
+
+def test_an_attempt_whose_start_was_lost_has_a_span(tracing):
+    orch = tracing.orchestrator()
+    with orch:
+        orch.signals.task_started.disconnect(orch._rt.spans.take)
+        orch.submit(double).result()
+    attempt = tracing.only("double")
+    assert attempt.attributes["cicd.pipeline.task.run.result"] == "success"
+    assert tracing.under(attempt) == []
+
+
 def test_each_attempt_of_a_plain_function_is_inside_its_own_span(tracing):
     """It goes the plainest way, and the next attempt is not below the one before."""
     seen = []

@@ -1,9 +1,9 @@
 """
 OpenTelemetry spans of submissions, attempts, decisions, workflows and phases.
 
-A span is begun where its context is needed: where a task is submitted, and where its
-attempt begins. All else is made of events, on the publisher's thread, and there all
-spans end: what exports them may raise or block, and no task waits for it.
+A span is begun where its context is needed: where a task is submitted, and in an
+attempt that looks at it. All else is made of events, on the publisher's thread, and
+there all spans end: what exports them may raise or block, and no task waits for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
@@ -114,20 +114,41 @@ class Submission:
     span: Span | None = None
 
 
-@attrs.define(eq=False)
-class _Attempt:
-    """The span of an attempt under way."""
+class _Attempt(NonRecordingSpan):
+    """
+    The span of an attempt, as what is done inside of it sees it.
 
-    span: Span
-    #: A context in which it is the current one, once somebody needs that.
-    _within: context.Context | None = None
+    It is begun by whoever needs it first: who looks at it inside, or the event of its
+    start. Most attempts do not look, and their threads make no spans.
+    """
+
+    def __init__(self, spans: Spans, task_id: str, number: int, began: int) -> None:
+        self._spans = spans
+        self.task_id = task_id
+        self.number = number
+        self.began = began
+        #: What it must know of the task, until it is begun.
+        self.origin: Origin | None = None
+        #: None: it is not begun.
+        self.identity: SpanContext | None = None
+        #: The span itself, while it is under way.
+        self.span: Span | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """Its context, for which it is begun."""
+        found = self.identity
+        if found is None:
+            # Samplers and processors may look at the current span: not at this one.
+            found = Context().run(self._spans.begin, self)
+        return found
 
     @property
     def within(self) -> context.Context:
-        found = self._within
-        if found is None:
-            found = self._within = trace.set_span_in_context(self.span, _NOTHING)
-        return found
+        """A context in which it is the current span."""
+        return trace.set_span_in_context(self.span or self, _NOTHING)
+
+    def __repr__(self) -> str:
+        return f"<span of attempt {self.number} of {self.task_id}>"
 
 
 #: A context in which no span is current.
@@ -156,6 +177,8 @@ class Spans:
         self._now = now
         self._about = about
         self._lock = Lock()
+        #: Held while the span of an attempt is begun, and of what it waited for.
+        self._beginning = RLock()
         #: Submissions that were not accepted yet, by their contexts as text.
         self._submitting: Latest[str, Submission] = Latest(_PENDING)
         #: Those that were, and the latest of earlier lives.
@@ -164,7 +187,7 @@ class Spans:
         #: Attempts under way, by task and number.
         self._open: dict[str, dict[int, _Attempt]] = {}
         #: The latest attempt of each task: what comes after it is linked to that.
-        self._last: Latest[str, tuple[int, SpanContext]] = Latest()
+        self._last: Latest[str, _Attempt] = Latest()
         self._runs = Runs(self._tracer)
         self._takes: dict[type[Event], Callable[[Any], None]] = {
             TaskSubmitted: self._submitted,
@@ -180,9 +203,10 @@ class Spans:
             SlotLeaked: self._leaked,
             OrchestratorStopped: self._stopped,
         }
-        self._inherited: SpanContext | None = None
+        #: The context of whoever started this process.
+        self._inherited: context.Context | None = None
         try:
-            self._inherited = inherited()
+            self._inherited = _in(inherited())
         except ValueError as error:
             _LOG.warning("%s: it is ignored, and traces begin here", error)
 
@@ -240,8 +264,10 @@ class Spans:
 
     def _caller(self) -> context.Context | None:
         """The context of the caller; None is the one at hand."""
+        if self._inherited is None:
+            return None
         is_in_trace = trace.get_current_span().get_span_context().is_valid
-        return None if is_in_trace else _in(self._inherited)
+        return None if is_in_trace else self._inherited
 
     @contextmanager
     def workflow(self, name: str, run_id: str) -> Iterator[None]:
@@ -268,48 +294,81 @@ class Spans:
         self, variables: Context, task_id: str, attempt: int, origin: Origin, began: int
     ) -> None:
         """Make the span of an attempt the current one in its *variables*."""
-        span = self._attempt(task_id, attempt, origin, began).span
-        variables.run(_make_current, NonRecordingSpan(span.get_span_context()))
+        found = self._attempt(task_id, attempt, origin, began)
+        if origin.after:
+            # So that one that is begun later finds those that it is linked to begun.
+            found.get_span_context()
+        variables.run(_make_current, found)
 
     def environment(
         self, task_id: str, attempt: int, origin: Origin, began: int
     ) -> Mapping[str, str]:
         """What hands the context of an attempt down to its program."""
-        return environment_of(self._attempt(task_id, attempt, origin, began).span)
+        return environment_of(self._attempt(task_id, attempt, origin, began))
 
     def _attempt(
-        self, task_id: str, attempt: int, origin: Origin, began: int
+        self, task_id: str, number: int, origin: Origin, began: int
     ) -> _Attempt:
-        """The span of an attempt, begun by whoever comes first."""
+        """The attempt, made by whoever comes first."""
         with self._lock:
             attempts = self._open.get(task_id)
-            found = None if attempts is None else attempts.get(attempt)
+            found = None if attempts is None else attempts.get(number)
             if found is not None:
                 return found
-            latest, known = self._last.get(task_id, (0, None))
-            if known is not None and attempt <= latest:
+            latest = self._last.get(task_id)
+            if latest is not None and number <= latest.number:
                 # It has ended: the event of its start was late, as events are
                 # where exporting is slow.
-                return _Attempt(NonRecordingSpan(known))
-            found = _Attempt(self._begin(task_id, attempt, origin, began))
+                return latest
+            found = _Attempt(self, task_id, number, began)
+            found.origin = origin
             if attempts is None:
-                self._open[task_id] = {attempt: found}
+                self._open[task_id] = {number: found}
             else:
-                attempts[attempt] = found
-            self._last[task_id] = attempt, found.span.get_span_context()
+                attempts[number] = found
+            self._last[task_id] = found
             return found
 
-    def _begin(self, task_id: str, attempt: int, origin: Origin, began: int) -> Span:
-        submission = self._submission(origin.trace)
+    def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
+        """
+        Begin the span of *attempt*, if nobody has.
+
+        Args:
+            attempt: The attempt.
+            agent: Who makes it, if that is known.
+
+        Returns:
+            The context of the span.
+        """
+        with self._beginning:
+            if attempt.identity is None:
+                attempt.span = self._begin(attempt, agent)
+                attempt.identity = attempt.span.get_span_context()
+                attempt.origin = None
+            elif agent and attempt.span is not None:
+                attempt.span.set_attribute(names.AGENT, agent)
+            return attempt.identity
+
+    def _begin(self, attempt: _Attempt, agent: str) -> Span:
+        origin, task_id = attempt.origin, attempt.task_id
+        assert origin is not None  # noqa: S101 - it is not begun
+        with self._lock:
+            submission = self._submission(origin.trace)
         links = [] if submission is None else [Link(submission.identity)]
-        last = self._last
-        links += [Link(last[name][1]) for name in origin.after if name in last]
-        attributes = {
+        for name in origin.after:
+            if len(links) == _LINKS:
+                break
+            last = self._last.get(name)
+            if last is not None:
+                links.append(Link(last.get_span_context()))
+        attributes: dict[str, str | int] = {
             names.TASK_NAME: origin.type,
-            names.TASK_RUN_ID: f"{task_id}:{attempt}",
+            names.TASK_RUN_ID: f"{task_id}:{attempt.number}",
             names.TASK_ID: task_id,
-            names.ATTEMPT: attempt,
+            names.ATTEMPT: attempt.number,
         }
+        if agent:
+            attributes[names.AGENT] = agent
         attributes.update(self._runs.attributes_of(task_id))
         return start(
             self._tracer,
@@ -317,12 +376,12 @@ class Spans:
             _NOTHING if submission is None else submission.within,
             SpanKind.CONSUMER,
             attributes,
-            links[:_LINKS],
-            began,
+            links,
+            attempt.began,
         )
 
     def _submission(self, text: str | None) -> Submission | None:
-        """The submission with this context, of an earlier life or of this one."""
+        """Under the lock: the submission with this context, of whatever life."""
         if text is None:
             return None
         found = self._accepted.get(text) or self._submitting.get(text)
@@ -366,16 +425,17 @@ class Spans:
         name, attempt, at = event.task_id, event.attempt, event.at_ns
         origin = self._origins.get(name) or self._about(name)
         begun = self._attempt(name, attempt, origin, at)
-        begun.span.set_attribute(names.AGENT, event.agent_id)
+        self.begin(begun, event.agent_id)
+        within = begun.within
         agent: dict[str, Any] = {names.AGENT: event.agent_id}
         if event.reason:
             agent[names.REASON] = event.reason
-        self._decide("route", begun.within, at, agent)
+        self._decide("route", within, at, agent)
         amounts: dict[str, Any] | None = None
         if event.allocation:
             held = Resources.from_units(event.allocation)
             amounts = {f"{names.HELD}.{name}": held[name] for name in held}
-        self._decide("allocate", begun.within, at, amounts)
+        self._decide("allocate", within, at, amounts)
 
     def _decide(
         self,
@@ -446,7 +506,8 @@ class Spans:
         with self._lock:
             attempts = list(self._open.get(task_id, {}).values())
         for begun in attempts:
-            begun.span.add_event(words, timestamp=event.at_ns)
+            if begun.span is not None:
+                begun.span.add_event(words, timestamp=event.at_ns)
 
     def _over(self, task_id: str) -> None:
         with self._lock:
@@ -483,7 +544,10 @@ class Spans:
                 self._open.pop(task_id, None)
         if begun is None:
             return
-        span = begun.span
+        # The event of its start may have been lost.
+        self.begin(begun)
+        span, begun.span = begun.span, None
+        assert span is not None  # noqa: S101 - nobody else ends it
         span.set_attribute(names.TASK_RESULT, result)
         if error:
             span.set_attribute(names.ERROR_TYPE, error)
