@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,30 @@ def on_all_descriptors(act: str) -> None:
                 os.close(fd)
         except OSError:
             continue
+    time.sleep(3600)
+
+
+def writes_rubbish(go: str, rubbish: bytes, done: str) -> None:
+    """Over every descriptor, once it may; then say so."""
+    until(go)
+    for fd in range(3, 256):
+        with suppress(OSError):
+            os.write(fd, rubbish)
+    Path(done).touch()
+
+
+def writes_rubbish_and_sleeps(go: str, rubbish: bytes) -> None:
+    writes_rubbish(go, rubbish, go)
+    time.sleep(3600)
+
+
+def wait_and_return(path: str, value: Any) -> Any:
+    until(path)
+    return value
+
+
+def says_and_sleeps(path: str) -> None:
+    Path(path).touch()
     time.sleep(3600)
 
 

@@ -73,7 +73,29 @@ def begun(processes: Processes, attempt: Made) -> Made:
     return attempt
 
 
+RUBBISH = b"this is no frame, and long enough to be taken for one"
 NO_ROOM = OSError(errno.EMFILE, "too many open files")
+
+
+def two_given(processes: Processes, first: Made, second: Made) -> Any:
+    """The pool, once its one worker has the first, and the second in advance."""
+    begun(processes, first)
+    begun(processes, second)
+    pool: Any = processes._pool
+    eventually(lambda: any(worker.following for worker in pool._workers))
+    return pool
+
+
+def deaf_until(pool: Any, path: Path) -> None:
+    """Let *pool* hear nothing of what its workers say until *path* is there."""
+    deaf = threading.Event()
+
+    def wait() -> None:
+        deaf.set()
+        eventually(path.exists)
+
+    pool._loop.call(wait)
+    assert deaf.wait(PATIENCE)
 
 
 def test_without_a_descriptor_it_is_made_later(
@@ -152,9 +174,9 @@ def test_its_thread_gives_up_and_the_next_begins_anew(
         pool: Any = processes._pool
         eventually(lambda: pool._thread is None)
     assert "has to give up" in caplog.text
-    running = begun(processes, Made(time.sleep, 3600))
-    eventually(lambda: any(worker.is_ready for worker in pool._workers))
-    behind = begun(processes, Made(pow, 2, 3, number=2))
+    running, ahead = Made(time.sleep, 3600), Made(pow, 2, 3, number=2)
+    two_given(processes, running, ahead)
+    behind = begun(processes, Made(pow, 2, 3, number=3))
 
     def wait() -> float:
         raise NO_ROOM
@@ -163,8 +185,57 @@ def test_its_thread_gives_up_and_the_next_begins_anew(
     pool._loop.call(lambda: None)
     eventually(lambda: pool._thread is None)
     assert "too many open files" in str(running.ended[1])
+    assert ahead.ended[1] is not None
     assert behind.ended[1] is not None
     assert begun(processes, Made(pow, 2, 4)).ended == (16, None)
+
+
+def test_what_was_returned_before_the_rubbish_is_not_lost_with_it(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """Though both have come by the time somebody looks."""
+    go, done = tmp_path / "go", tmp_path / "done"
+    first = Made(in_workers.wait_and_return, str(go), 8)
+    second = Made(in_workers.writes_rubbish, str(go), RUBBISH, str(done), number=2)
+    pool = two_given(processes, first, second)
+    deaf_until(pool, done)
+    go.touch()
+    assert first.ended == (8, None)
+    assert "t2 was killed: something in the task" in str(second.ended[1])
+
+
+@pytest.mark.parametrize("rubbish", [RUBBISH, b"x", b"tko1 and what is no kind"])
+def test_rubbish_that_is_written_by_one_ends_the_next_too(
+    processes: Processes, rubbish: bytes, tmp_path: Path
+) -> None:
+    """The worker has begun with it, and what it tells cannot be read."""
+    go, done, next_ = (tmp_path / name for name in ("go", "done", "next"))
+    first = Made(in_workers.writes_rubbish, str(go), rubbish, str(done))
+    second = Made(in_workers.says_and_sleeps, str(next_), number=2)
+    pool = two_given(processes, first, second)
+    deaf_until(pool, next_)
+    go.touch()
+    for attempt in (first, second):
+        assert "or in one before it, wrote to the desc" in str(attempt.ended[1])
+    assert begun(processes, Made(pow, 2, 3, number=3)).ended == (8, None)
+
+
+@pytest.mark.parametrize("rubbish", [b"x", b"tko1 and what is no kind"])
+def test_rubbish_is_found_out_while_its_task_goes_on(
+    processes: Processes, rubbish: bytes, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    go.touch()
+    attempt = Made(in_workers.writes_rubbish_and_sleeps, str(go), rubbish)
+    assert "wrote to the descriptor" in str(begun(processes, attempt).ended[1])
+
+
+def test_closed_what_was_given_in_advance_is_told(processes: Processes) -> None:
+    first, second = Made(time.sleep, 3600), Made(pow, 2, 3, number=2)
+    two_given(processes, first, second)
+    processes.close(PATIENCE)
+    assert first.ended[1] is not None
+    assert isinstance(second.ended[1], AttemptInterrupted)
 
 
 def test_once_closed_it_takes_no_more(processes: Processes) -> None:

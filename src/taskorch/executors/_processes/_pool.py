@@ -207,8 +207,8 @@ class WorkerPool:
             self._idle, self._there, self._coming = [], 0, 0
         for worker in workers:
             worker.abandon()
-            if worker.assignment is not None:
-                self._end(worker.assignment, error=BrokenExecutor(str(problem)))
+            for given in filter(None, (worker.assignment, worker.following)):
+                self._end(given, error=BrokenExecutor(str(problem)))
         self._refuse_waiting(problem)
 
     def _refuse_waiting(self, problem: BaseException) -> None:
@@ -373,32 +373,39 @@ class WorkerPool:
             self._there -= 1
             if worker in self._idle:
                 self._idle.remove(worker)
-            ended = self._recover(worker)
+            begun = self._recover(worker)
             if not worker.is_ready:
                 self._coming -= 1
                 # Or one after the other would end so, and nobody would be told.
                 unserved = self._waiting.popleft() if self._waiting else None
-            for over in filter(None, (ended, unserved)):
+            for over in filter(None, (*begun, unserved)):
                 over.is_over = True
             is_short = not self._closed and self._order()
+            called_off = list(self._waiting) if self._closed else []
         if is_short:
             self._start_worker()
-        if ended is not None:
-            self._end(ended, error=lost(ended, worker))
+        for assignment in called_off:
+            self.stop(assignment, 0)
+        for assignment in begun:
+            self._end(assignment, error=lost(assignment, worker))
         if unserved is not None:
             self._end(unserved, error=unborn(unserved, worker))
 
-    def _recover(self, worker: WorkerProcess) -> Assignment | None:
-        """Under the lock: what *worker* had begun; what it had not, waits again."""
+    def _recover(self, worker: WorkerProcess) -> list[Assignment]:
+        """
+        Under the lock: what *worker* had begun; what it had not, waits again.
+
+        It may have begun both it was given, if what it told of the first was no frame.
+        """
         numbers = worker.take_back()
         worker.close_messages()
-        begun: Assignment | None = None
+        begun: list[Assignment] = []
         for given in (worker.following, worker.assignment):
             if given is not None and given.number in numbers:
                 given.worker = None
                 self._waiting.appendleft(given)
             elif given is not None:
-                begun = given
+                begun.append(given)
         worker.assignment = worker.following = None
         return begun
 

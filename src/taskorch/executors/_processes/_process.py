@@ -118,12 +118,15 @@ class WorkerProcess:
         self.is_ready: bool = False
         #: It was told to go, or is about to end: it can be given nothing more.
         self.is_leaving: bool = False
-        #: What has come was no frame.
-        self.is_garbled: bool = False
         #: It had closed the wire, and was killed for that.
         self.is_mute: bool = False
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
         self.exit_code: int | None = None
+
+    @property
+    def is_garbled(self) -> bool:
+        """What has come was no frame."""
+        return self._frames.is_garbled
 
     @property
     def pid(self) -> int:
@@ -253,16 +256,15 @@ class WorkerProcess:
             # Either it is about to end, or something in it has closed the wire.
             self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
             return False
-        try:
-            frames = self._frames.feed(data)
-        except _wire.WireError:
-            self.is_garbled = self.is_leaving = True
+        frames = self._frames.feed(data)
+        if self.is_garbled:
+            # Before the last it has said is heard, or it would be given more to do.
+            self.is_leaving = True
             self._loop.unwatch(self._wire.fileno())
             self.kill()
-            return False
         for kind, body in frames:
             self._heard(self, kind, body)
-        return True
+        return not self.is_garbled
 
     # -- calls ---------------------------------------------------------------------
 

@@ -113,8 +113,9 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
     task_id = assignment.attempt.task_id
     if worker.is_garbled:
         return BrokenExecutor(
-            f"the worker process of task {task_id} was killed: something in the task "
-            "wrote to the descriptor by which the worker speaks to taskorch"
+            f"the worker process of task {task_id} was killed: something in the task, "
+            "or in one before it, wrote to the descriptor by which the worker speaks "
+            "to taskorch"
         )
     if worker.is_mute:
         return BrokenExecutor(

@@ -33,10 +33,6 @@ MOST_BYTES: Final = 256 * 2**20
 _AROUND: Final = 2**20
 
 
-class WireError(Exception):
-    """What has come is no frame."""
-
-
 def frame(kind: int, *body: bytes) -> bytes:
     """The parts of *body* as a frame of a *kind*."""
     return b"".join((_HEAD.pack(_MARK, kind, sum(map(len, body))), *body))
@@ -47,16 +43,16 @@ class Frames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        #: What has come is no frame: nothing is found any more.
+        self.is_garbled: bool = False
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """
         Take in *data*.
 
         Returns:
-            The frames that are whole now, each its kind and its body.
-
-        Raises:
-            WireError: It is no frame.
+            The frames that are whole now, each its kind and its body; those before
+            what is no frame, too.
         """
         buffer = self._buffer
         buffer += data
@@ -65,7 +61,8 @@ class Frames:
         while len(buffer) - at >= _HEAD.size:
             mark, kind, length = _HEAD.unpack_from(buffer, at)
             if mark != _MARK or kind not in _KINDS or length > MOST_BYTES + _AROUND:
-                raise WireError
+                self.is_garbled = True
+                break
             begin, end = at + _HEAD.size, at + _HEAD.size + length
             if len(buffer) < end:
                 break
@@ -74,4 +71,7 @@ class Frames:
             at = end
         if at:
             del buffer[:at]
+        if not _MARK.startswith(buffer[: len(_MARK)]):
+            # Seen at once, though it is shorter than a head.
+            self.is_garbled = True
         return found

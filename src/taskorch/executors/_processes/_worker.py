@@ -205,6 +205,8 @@ class _Worker:
                 self._answers[number] = answer
             else:
                 self._calls.append(body)
+        if self._frames.is_garbled:
+            self._lose()
 
     def _lose(self) -> NoReturn:
         """The parent has gone, or wants us to go: what was begun has no sense."""
