@@ -178,6 +178,33 @@ def size_of(data: bytes) -> int:
     return len(data)
 
 
+class OwnInitError(ConnectionError):
+    """As many are: it cannot be unpickled."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(111, f"{host}:{port} refuses")
+        self.port = port
+
+
+def raises_own_init(attempts: int) -> int:
+    """Until the last of *attempts*, whose number it returns."""
+    if current_context().attempt < attempts:
+        raise OwnInitError("db", 5432) from KeyError("cause")
+    return attempts
+
+
+class LockedError(Exception):
+    """Holds what cannot be sent."""
+
+    def __init__(self) -> None:
+        super().__init__("no entry")
+        self.lock = threading.Lock()
+
+
+def raises_locked() -> None:
+    raise LockedError
+
+
 class LargeError(Exception):
     pass
 

@@ -261,6 +261,38 @@ def test_arguments_that_cannot_be_sent_fail_the_task() -> None:
         assert half.result(PATIENCE) == size
 
 
+def test_an_exception_comes_back_though_its_constructor_takes_something_else() -> None:
+    """So retry_on and except see it, as they do on threads."""
+    with TaskOrchestrator(executors=ONE) as orch:
+        task = in_worker(in_workers.raises_own_init, 2)
+        error: Any = orch.submit_task(task).exception(PATIENCE)
+        assert type(error) is in_workers.OwnInitError
+        assert (error.errno, error.port) == (111, 5432)
+        assert str(error) == "[Errno 111] db:5432 refuses"
+        text = str(error.__cause__)
+        assert "KeyError: 'cause'" in text
+        # Ours are not among its frames.
+        assert "in_workers.py" in text
+        assert "_remote.py" not in text
+
+        retry = RetryPolicy(3, base=0, retry_on=in_workers.OwnInitError)
+        task = in_worker(in_workers.raises_own_init, 3, retry=retry)
+        assert orch.submit_task(task).result(PATIENCE) == 3
+
+
+def test_one_that_cannot_be_sent_at_all_is_described(tmp_path: Path) -> None:
+    """And its class and its text are kept as its own."""
+    task = in_worker(in_workers.raises_locked, id="t")
+    for said in ("task t raised LockedError: no entry", "in an earlier life, on "):
+        with TaskOrchestrator(journal=tmp_path / "runs.db", executors=ONE) as orch:
+            error: Any = orch.submit_task(task).exception(PATIENCE)
+            assert type(error) is TaskFailedError
+            assert error.type == "LockedError"
+            assert said in error.message
+            assert error.message.count("task t raised") == 1
+    assert "task t raised LockedError: no entry" in error.message
+
+
 # -- what tasks do to their workers ----------------------------------------------------
 
 

@@ -19,6 +19,8 @@ KILLED_BY_OTHERS: Final = (
     "taskorch did not send signal 9: it may have been the system, for want of memory "
     "(its log, dmesg, says so), or somebody's kill -9"
 )
+#: Where frames of ours begin a traceback.
+_OURS: Final = ("taskorch.runtime.", "taskorch.executors.")
 
 
 def until_kill(grace: float) -> float:
@@ -43,3 +45,17 @@ def unawaited(coroutine: CoroutineType[Any, Any, Any], task_id: str) -> TypeErro
         "it"
     )
     return TypeError(msg)
+
+
+def strip(error: BaseException) -> None:
+    """
+    Let the traceback of *error* begin in the user's code.
+
+    Our frames are of no use to the user, and keep alive what they hold.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        _OURS
+    ):
+        trace = trace.tb_next
+    error.__traceback__ = trace

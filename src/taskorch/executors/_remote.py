@@ -12,11 +12,13 @@ import pickle
 import traceback
 from collections.abc import Callable
 from functools import partial
+from types import MethodDescriptorType
 from typing import Any, Final, Protocol
 
 from taskorch._frozen import frozen
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError, TaskFailedError
+from taskorch.executors._ends import strip
 from taskorch.model._show import with_article
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.
@@ -149,6 +151,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
     try:
         value = fn(*args)
     except BaseException as error:  # noqa: BLE001 - it is the caller's
+        strip(error)
         return RemoteEnd(
             _error_data(error),
             raised=True,
@@ -194,7 +197,8 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
             f"task {task_id} raised {end.kind}: {end.message}",
             type=end.kind,
             traceback=end.traceback,
-            hint="",
+            hint="what is raised in another process comes back pickled, which this "
+            "cannot be: retry_on and except see a TaskFailedError",
             task_id=task_id,
         )
         failed.__cause__ = RemoteTraceback(end.traceback)
@@ -217,12 +221,46 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
 
 def _error_data(error: BaseException) -> bytes | None:
     """*error* pickled, if what comes out of that is *error* again."""
-    try:
-        data = pickled(error)
-        same = type(pickle.loads(data)) is type(error)  # noqa: S301 - our own
-    except BaseException:  # noqa: BLE001 - whatever its __reduce__ does
-        return None
-    return data if same else None
+    forms: list[object] = [error]
+    if isinstance(type(error).__reduce__, MethodDescriptorType):
+        # It does not say itself how it is pickled.
+        forms.append(_WithoutInit(error))
+    for form in forms:
+        try:
+            data = pickled(form)
+            again = pickle.loads(data)  # noqa: S301 - our own
+            if type(again) is type(error) and _said(again) == _said(error):
+                return data
+        except BaseException:  # noqa: BLE001, S112 - whatever its __reduce__ does
+            continue
+    return None
+
+
+class _WithoutInit:
+    """
+    Pickled instead of *error*, makes it again, but without its constructor.
+
+    Exceptions are pickled as a call of their class with their `args`: one whose
+    `__init__` takes other arguments than it passes on fails so, or says something else.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        return _made_again, (type(error), error.args, error.__dict__)
+
+
+def _made_again(
+    kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]
+) -> BaseException:
+    error = kind.__new__(kind)
+    # What Python has of its own, such as the errno of an OSError.
+    builtin: Any = next(cls for cls in kind.__mro__ if cls.__module__ == "builtins")
+    builtin.__init__(error, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 def _lines(error: BaseException) -> list[str]:

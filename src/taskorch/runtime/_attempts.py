@@ -60,8 +60,6 @@ _LOG: Final = logging.getLogger(__name__)
 _HANDED: Final = object()
 #: Exceptions that mean something to the loop of whoever asks for a result.
 ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
-#: Where frames of ours begin a traceback.
-_OURS: Final = ("taskorch.runtime.", "taskorch.executors.")
 
 
 def outcome_of(
@@ -86,21 +84,12 @@ def outcome_of(
         wrapped = TaskFailedError(text, type=kind, task_id=task_id)
         wrapped.__cause__ = error
         return "failed", wrapped, (kind, message)
+    if type(error) is TaskFailedError and error.task_id == task_id and error.type:
+        # In the place of what was raised in another process: that is what is kept.
+        message = message.removeprefix(f"task {task_id} ")
+        message = message.removeprefix(f"raised {error.type}: ")
+        return "failed", error, (error.type, message)
     return "failed", error, (kind, message)
-
-
-def strip(error: BaseException) -> None:
-    """
-    Let the traceback of *error* begin in the user's code.
-
-    Our frames are of no use to the user, and keep alive what they hold.
-    """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        _OURS
-    ):
-        trace = trace.tb_next
-    error.__traceback__ = trace
 
 
 @attrs.define(eq=False)

@@ -23,7 +23,7 @@ from taskorch.errors import (
     InvalidTaskError,
     ProgramFailedError,
 )
-from taskorch.executors._ends import unawaited
+from taskorch.executors._ends import strip, unawaited
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import (
@@ -40,7 +40,7 @@ from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import _intake, _returned
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempt import Attempt
-from taskorch.runtime._attempts import Attempts, outcome_of, strip
+from taskorch.runtime._attempts import Attempts, outcome_of
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._driver import Launch
