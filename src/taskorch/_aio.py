@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overl
 
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
-from taskorch.model import to_seconds
+from taskorch.model import to_patience
 from taskorch.model._limits import KEEP_EVENTS
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
@@ -157,7 +157,8 @@ class AsyncOrchestrator:
         All calls are submitted when the first result is asked for. Close it
         (`contextlib.aclosing`) if you leave it early: what has not begun is cancelled.
         """
-        end = None if timeout is None else monotonic() + to_seconds(timeout)
+        seconds = to_patience(timeout)
+        end = None if seconds is None else monotonic() + seconds
         calls = list(zip(*iterables, strict=False))
         ctx = capture(self._orch._rt.spans)
         works = await _on_thread(self._orch._rt.submit_calls, fn, calls, ctx)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch._futures import TaskFuture
 from taskorch.errors import ResultGoneError, UsageError
-from taskorch.model import TERMINAL, TaskState, to_seconds
+from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
-from taskorch.runtime._waiting import blockade, is_settled
+from taskorch.runtime._waiting import UNSTARTED, blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 if TYPE_CHECKING:
@@ -104,12 +104,14 @@ class TaskHandle(Work, Generic[T]):
         Raises:
             TimeoutError: The caller's patience is over; the task goes on.
         """
-        patience = to_seconds(timeout)
+        patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
             left = None if end is None else max(0.0, end - monotonic())
             if not self._rt.waiting.wait(self, left):
                 msg = f"task {self._row.id} has not ended within {patience:g} s"
+                if not self._rt.started:
+                    msg += f": {UNSTARTED}"
                 raise TimeoutError(msg)
             settled, error = self._outcome()
             if settled:
@@ -257,7 +259,7 @@ def as_completed(
         del handle
     del handles
     total = len(left)
-    seconds = to_seconds(timeout)
+    seconds = to_patience(timeout)
     end = None if seconds is None else monotonic() + seconds
     try:
         while left:

@@ -48,7 +48,7 @@ from taskorch.model import (
     check_event,
     check_id,
     check_seconds,
-    to_seconds,
+    to_patience,
 )
 from taskorch.model._limits import (
     CONCURRENCY,
@@ -81,6 +81,7 @@ from taskorch.runtime._translation import (
     BUILT_IN,
     executor_for,
     is_coroutine_function,
+    refuse_arguments,
 )
 from taskorch.runtime._work import capture
 
@@ -405,7 +406,8 @@ class TaskOrchestrator:
         Raises:
             TimeoutError: While iterating: *timeout* is over.
         """
-        end = None if timeout is None else monotonic() + to_seconds(timeout)
+        seconds = to_patience(timeout)
+        end = None if seconds is None else monotonic() + seconds
         calls = list(zip(*iterables, strict=False))
         works = self._rt.submit_calls(fn, calls, capture(self._rt.spans))
         return _results(cast("list[TaskHandle[Any]]", works), end)
@@ -437,7 +439,8 @@ class TaskOrchestrator:
                 handler returns a `Program`), or a name in `executors`.
 
         Raises:
-            InvalidTaskError: The name is taken, or an argument is out of its range.
+            InvalidTaskError: The name is taken, or an argument is out of its range;
+                or the handler cannot be called with a task and a context.
         """
         check_id(name)
         names = check_capabilities(capabilities)
@@ -450,6 +453,7 @@ class TaskOrchestrator:
             if not callable(handler):
                 msg = f"an agent is a function of (task, context), not {show(handler)}"
                 raise InvalidTaskError(msg)
+            refuse_arguments(name, handler)
             limit = max_concurrency
             if limit is _BY_KIND:
                 limit = None if is_coroutine_function(handler) else 1
@@ -982,7 +986,7 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        return self._rt.waiting.until_quiet(to_seconds(timeout))
+        return self._rt.waiting.until_quiet(to_patience(timeout))
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None
@@ -1010,7 +1014,7 @@ class TaskOrchestrator:
         """
         return self._lifecycle.stop(
             drain=drain,
-            timeout=self._stop_timeout if timeout is None else to_seconds(timeout),
+            timeout=self._stop_timeout if timeout is None else to_patience(timeout),
         )
 
     def stop_on(

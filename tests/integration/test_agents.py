@@ -466,6 +466,22 @@ def test_objects_methods_and_partials_are_handlers(orch):
     assert orch.get_stats().agents["object"].max_concurrency == 1
 
 
+def test_a_handler_takes_a_task_and_a_context(orch):
+    with pytest.raises(
+        InvalidTaskError, match=r"with \(task, context\), and takes \(t\)"
+    ):
+        orch.agent("a", capabilities={"x"})(lambda t: t)
+
+    @functools.wraps(len)
+    def wrapper(*given):
+        return len(given)
+
+    # What says nothing of its arguments, or is wrapped, is taken as it is.
+    for name, handler in (("b", wrapper), ("c", max)):
+        orch.agent(name, capabilities={name})(handler)
+    assert orch.submit_task(Task("b")).result(PATIENCE) == 2
+
+
 def test_an_async_handler_is_not_for_executors(orch):
     """It is said when the agent is added."""
 

@@ -20,6 +20,7 @@ from tests.integration.tools import (
 from tests.pids import is_alive
 
 from taskorch import (
+    InvalidTaskError,
     NotRunningError,
     RetryPolicy,
     Task,
@@ -53,6 +54,49 @@ def test_making_one_starts_nothing() -> None:
     assert "not started" in repr(orch)
     report = orch.stop()
     assert (report.cancelled, len(report.left)) == (0, 2)
+
+
+def test_who_waits_for_one_that_was_never_started_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskorch.runtime._waiting._MOMENT", 0.01)
+    orch = TaskOrchestrator()
+    handle = orch.submit(len, [1])
+    with pytest.raises(TimeoutError, match="has not been started"):
+        handle.result(0.05)
+    caplog.clear()
+    waiting = threading.Thread(target=handle.result)
+    waiting.start()
+    eventually(lambda: "result() waits, but the orchestrator has" in caplog.text)
+    with orch:
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+
+
+def test_who_waits_until_another_starts_it_is_told_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskorch.runtime._waiting._MOMENT", PATIENCE)
+    orch = TaskOrchestrator()
+    handle = orch.submit(len, [1])
+    starting = threading.Timer(0.01, orch.start)
+    starting.start()
+    assert handle.result(2 * PATIENCE) == 1
+    starting.join()
+    orch.stop()
+    assert "waits" not in caplog.text
+
+
+@pytest.mark.parametrize("timeout", ["5", [5], object()])
+def test_a_patience_is_a_duration(timeout: Any) -> None:
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(time.sleep, 0)
+        waits: list[Callable[..., Any]] = [orch.wait, orch.stop, handle.exception]
+        for wait in waits:
+            with pytest.raises(InvalidTaskError, match="timeout: a duration is"):
+                wait(timeout=timeout)
+        with pytest.raises(InvalidTaskError, match="timeout: a duration is"):
+            orch.map(len, ["x"], timeout=timeout)
 
 
 def test_start_is_idempotent() -> None:

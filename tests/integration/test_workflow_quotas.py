@@ -45,7 +45,7 @@ def test_one_run_is_bounded_and_another_of_the_same_workflow_is_not():
         free = orch.workflows.start(workflow(day), id="day")
         eventually(lambda: day.now == 3 and night.now == 1)
         told = str(orch.explain("night/part2"))
-        assert "The quota of workflow 'night' is 1 tasks at once: 1 is in use" in told
+        assert "The quota of workflow 'night' is 1 task at once: 1 is in use" in told
         assert "night/part0" in told
         (usage,) = orch.resources.quotas()
         assert (usage.quota, usage.running) == (BOUND, 1)

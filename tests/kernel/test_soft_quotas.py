@@ -323,7 +323,7 @@ def test_explain_says_that_it_comes_last(machine):
     told = machine.why("c")
     assert [blocker.kind for blocker in told.blockers] == ["slot"]
     assert told.order == (
-        "The soft quota of type 'render' is 1 tasks at once: 2 is in use, and it needs "
+        "The soft quota of type 'render' is 1 task at once: 2 is in use, and it needs "
         "1. So it starts when nothing that stays within its quotas can use what is free"
     )
     assert machine.why("y").order == ""

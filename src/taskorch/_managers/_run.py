@@ -20,7 +20,7 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
-from taskorch.model import TERMINAL, TaskState, to_seconds
+from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
@@ -172,7 +172,7 @@ class WorkflowRun:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The wait could never end.
         """
-        patience: float | None = to_seconds(timeout)
+        patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
             self._follow_reruns()
@@ -256,7 +256,7 @@ class WorkflowRun:
             msg = f"wait_paused() of workflow {self.workflow_id} would block the loop"
             hint = "use await orch.aio.workflows.wait_paused(id)"
             raise WouldBlockError(msg, hint=hint)
-        patience: float | None = to_seconds(timeout)
+        patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         gate = Gate()
 

@@ -32,7 +32,7 @@ from taskorch.kernel._rows import (
     without_quotas,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import BURST, SOFT, STARTS, Units
+from taskorch.model import BURST, SOFT, STARTS, TASKS, Units
 
 #: Whom a quota is for: `type`, `owner` or `workflow`, after `soft` if it is soft, and
 #: which; and its limits.
@@ -120,6 +120,12 @@ def meaning_of(pool: PoolRow) -> tuple[str, str, str]:
     subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
     kind, _, who = subject.partition("=")
     return kind.removeprefix(SOFT), who, what
+
+
+def so_many(units: int, what: str) -> str:
+    """*units* of *what* a quota is of, in words."""
+    amount = units / 1e6
+    return f"{amount:g} {'task' if what == TASKS and amount == 1 else what}"
 
 
 def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:

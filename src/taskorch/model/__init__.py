@@ -48,6 +48,7 @@ from taskorch.model._resources import to_units as to_units
 from taskorch.model._retention import Retention as Retention
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
+from taskorch.model._retry_policy import to_patience as to_patience
 from taskorch.model._retry_policy import to_seconds as to_seconds
 from taskorch.model._states import TERMINAL as TERMINAL
 from taskorch.model._states import TaskState as TaskState

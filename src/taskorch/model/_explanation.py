@@ -331,7 +331,7 @@ def _sentences(
     """
     lines: list[str] = []
     on: dict[str, list[Blocker]] = {}
-    for blocker in blockers:
+    for blocker in _few(blockers):
         if blocker.agent:
             on.setdefault(blocker.agent, []).append(blocker)
         else:
@@ -353,6 +353,20 @@ def _sentences(
     if on and more_agents:
         lines.append(f"- {more_agents:,} more agents match, and have no room either.")
     return lines + [f"  or {detail}" for detail in others]
+
+
+def _few(blockers: Iterable[Blocker]) -> list[Blocker]:
+    """*blockers*; of many tasks that are still to complete, the first and a number."""
+    found = list(blockers)
+    tasks = [b for b in found if b.kind == "dependency" and _is_passing(b)]
+    if len(tasks) <= 2 * _SOME:
+        return found
+    left_out = tasks[_SOME:]
+    # The last of them may stand for more than one.
+    rest = sum(int(blocker.need or 1) for blocker in left_out)
+    detail = f"It needs {rest:,} more tasks that have not completed."
+    found[found.index(left_out[0])] = Blocker("dependency", detail)
+    return [blocker for blocker in found if blocker not in left_out]
 
 
 def _sentence(

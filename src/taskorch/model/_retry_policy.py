@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal, SupportsFloat, cast
 
 import attrs
 
@@ -21,6 +21,28 @@ Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
 def to_seconds(value: Any) -> Any:
     """*value* in seconds if it is a timedelta, or as it is."""
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def to_patience(timeout: Any) -> float | None:
+    """
+    The seconds that somebody is ready to wait; None is for ever.
+
+    Raises:
+        InvalidTaskError: It is neither a number nor a timedelta.
+    """
+    seconds = to_seconds(timeout)
+    if seconds is None:
+        return None
+    if not isinstance(seconds, SupportsFloat):
+        msg = _no_duration("timeout", seconds)
+        raise InvalidTaskError(msg)
+    return float(seconds)
+
+
+def _no_duration(name: str, value: object) -> str:
+    return (
+        f"{name}: a duration is a number of seconds or a timedelta, not {show(value)}"
+    )
 
 
 def _duration(value: float | timedelta) -> float:
@@ -53,10 +75,7 @@ def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
     """
     value = to_seconds(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = (
-            f"{name}: a duration is a number of seconds or a timedelta, not "
-            f"{show(value)}"
-        )
+        msg = _no_duration(name, value)
         raise InvalidTaskError(msg)
     if not 0 <= value <= MAX_SECONDS:
         msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import attrs
 
 from taskorch._frozen import frozen
 from taskorch._visible import visible
@@ -186,6 +189,10 @@ class Stats:
     leaked: int
     events_lost: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can say it, for a page or another program."""
+        return _fields(self)
+
     def __str__(self) -> str:
         counts = {
             state: getattr(self.state_machine, state.value) for state in TaskState
@@ -244,6 +251,10 @@ class Health:
     live: bool
     ready: bool
     checks: tuple[HealthCheck, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can say it, for a page that a load balancer asks."""
+        return _fields(self)
 
     def __str__(self) -> str:
         said = [self.status, *(["not ready"] * (not self.ready))]
@@ -307,3 +318,16 @@ class StopReport:
         if self.leaked:
             lines.append(f"  given up: {', '.join(self.leaked)}")
         return visible("\n".join([head, *lines]))
+
+
+def _fields(value: attrs.AttrsInstance) -> dict[str, Any]:
+    names = [field.name for field in attrs.fields(type(value))]
+    return {name: _json(getattr(value, name)) for name in names}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return _fields(value) if attrs.has(type(value)) else value

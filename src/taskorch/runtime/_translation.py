@@ -45,6 +45,25 @@ _LOCAL: Final = (Call, Program, Wait)
 _FEW: Final = 3
 
 
+def refuse_arguments(name: str, handler: Callable[..., Any]) -> None:
+    """
+    Refuse a *handler* of agent *name* that cannot be called with a task and a context.
+
+    Raises:
+        InvalidTaskError: It takes other arguments.
+    """
+    try:
+        takes = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):
+        # Something compiled, which does not say what it takes.
+        return
+    try:
+        takes.bind(None, None)
+    except TypeError:
+        msg = f"agent {name!r} is called with (task, context), and takes {takes}"
+        raise InvalidTaskError(msg) from None
+
+
 def is_coroutine_function(fn: Any) -> bool:
     """Whether calling *fn* gives a coroutine; looks through partials and objects."""
     if type(fn) is FunctionType:

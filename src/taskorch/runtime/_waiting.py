@@ -7,6 +7,7 @@ nested work cannot fill all slots with waiting.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,15 @@ if TYPE_CHECKING:
 
 __all__ = ("Waiting", "is_settled")
 
+_log = logging.getLogger(__name__)
+
 _BLOCKED: Final = TaskState.BLOCKED
+#: Why a wait may be for ever.
+UNSTARTED: Final = (
+    "the orchestrator has not been started: call orch.start(), or enter `with orch:`"
+)
+#: Seconds after which that is said: another thread may be about to start it.
+_MOMENT: Final = 1.0
 
 #: What a wait is for: any of these.
 Targets: TypeAlias = tuple[TaskRow, ...]
@@ -100,6 +109,8 @@ class Owner(Driver, Protocol):
     deciders: PolicyDeciders
     loops: LoopHost
     publisher: Publisher
+    #: Whether anybody has started it.
+    started: bool
 
     @property
     def committed(self) -> int:
@@ -226,10 +237,20 @@ class Waiting:
         gate.acquire()
         end = None if timeout is None else monotonic() + timeout
         while self.add(work, gate.release):
-            if not wait_for_lock(gate, end):
+            if not self._wait_for_lock(gate, end):
                 self.remove(work, gate.release)
                 return self.is_told(work)
         return True
+
+    def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
+        """As `wait_for_lock`; it is said if nobody has started the orchestrator."""
+        soon = monotonic() + _MOMENT
+        if not self._rt.started and (end is None or soon < end):
+            if wait_for_lock(gate, soon):
+                return True
+            if not self._rt.started:
+                _log.warning("taskorch: result() waits, but %s", UNSTARTED)
+        return wait_for_lock(gate, end)
 
     def is_told(self, work: Work) -> bool:
         """Whether those who wait for *work* need wait no more."""

@@ -40,3 +40,25 @@ def test_an_error_of_many_words_is_cut_and_keeps_its_end():
     assert line.startswith("It failed: xxx")
     assert line.endswith("xxx. Its retry policy allowed no more.")
     assert in_a_line("x" * 1_000) == "x" * 1_000
+
+
+def test_of_many_tasks_that_are_to_complete_a_few_are_named():
+    wait = (Remedy("complete", "It must complete."),)
+    needs = [
+        Blocker("dependency", f"It needs p{n}.", f"p{n}", remedies=wait)
+        for n in range(1, 12)
+    ]
+    rerun = (Remedy("rerun", "Run it again."),)
+    failed = Blocker("dependency", "It needs f.", "f", remedies=rerun)
+    rest = Blocker("dependency", "It needs 7 more.", need=7, have=0, remedies=wait)
+    told = str(
+        Explanation("t", TaskState.BLOCKED, (*needs[:8], failed, *needs[8:], rest))
+    )
+    lines = told.splitlines()
+    assert [line for line in lines if line.startswith("It needs")] == [
+        *(f"It needs p{n}." for n in range(1, 6)),
+        "It needs 13 more tasks that have not completed.",
+        "It needs f.",
+    ]
+    assert "  → Run it again." in lines
+    assert "p10" in str(Explanation("t", TaskState.PENDING, tuple(needs[:10])))

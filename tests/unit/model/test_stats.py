@@ -1,5 +1,7 @@
 """What the numbers say when they are printed."""
 
+import json
+
 from taskorch import Resources
 from taskorch.model import (
     AgentStats,
@@ -63,3 +65,18 @@ def test_health_says_which_part_is_ill():
     ]
     assert str(Health("ok", True, True, ())) == "ok"
     assert str(Health("failed", False, False, ())) == "failed, not ready, not live"
+
+
+def test_they_are_said_as_json():
+    said = json.loads(json.dumps(stats(states(running=1)).to_dict()))
+    assert said["state_machine"]["running"] == 1
+    assert said["agents"]["local"]["used"] == {}
+    assert said["resources"] == {"cpu": {"total": 4.0, "used": 0.5}}
+    check = {"component": "journal", "status": "ok", "detail": "there"}
+    health = Health("ok", live=True, ready=False, checks=(HealthCheck(**check),))
+    assert json.loads(json.dumps(health.to_dict())) == {
+        "status": "ok",
+        "live": True,
+        "ready": False,
+        "checks": [check],
+    }

@@ -20,7 +20,7 @@ from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
 from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._quotas import meaning_of
+from taskorch.kernel._quotas import meaning_of, so_many
 from taskorch.kernel._rows import (
     Awaited,
     PoolRow,
@@ -147,10 +147,10 @@ def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
 def _above(pool: PoolRow, units: int) -> str:
     """Why tasks come last that a start would put above the soft quota of *pool*."""
     kind, who, what = meaning_of(pool)
-    limit, used = (pool.total - pool.beyond) / 1e6, pool.used / 1e6
+    limit = so_many(pool.total - pool.beyond, what)
     return (
-        f"The soft quota of {kind} {who!r} is {limit:g} {what} at once: {used:g} is in "
-        f"use, and it needs {units / 1e6:g}. So it starts when nothing that stays "
+        f"The soft quota of {kind} {who!r} is {limit} at once: {pool.used / 1e6:g} is "
+        f"in use, and it needs {units / 1e6:g}. So it starts when nothing that stays "
         "within its quotas can use what is free"
     )
 

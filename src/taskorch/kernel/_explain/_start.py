@@ -12,7 +12,7 @@ from taskorch.kernel import _backfill, _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
-from taskorch.kernel._quotas import limits_of, meaning_of
+from taskorch.kernel._quotas import limits_of, meaning_of, so_many
 from taskorch.kernel._rows import (
     QUOTA,
     TOKEN,
@@ -264,8 +264,8 @@ class Start:
         kind, who, what = meaning_of(pool)
         total, used, need = pool.total / 1e6, pool.used / 1e6, units / 1e6
         detail = (
-            f"The quota of {kind} {who!r} is {total:g} {what} at once: {used:g} is in "
-            f"use, and it needs {need:g}."
+            f"The quota of {kind} {who!r} is {so_many(pool.total, what)} at once: "
+            f"{used:g} is in use, and it needs {need:g}."
         )
         missing = units - (max(pool.total, units) - pool.used)
         held = self._holders_of(pool.name, missing) if missing > 0 else []
