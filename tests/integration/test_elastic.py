@@ -7,6 +7,7 @@ from threading import Event
 from time import sleep
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     Elastic,
@@ -295,6 +296,26 @@ def test_a_resource_that_nobody_has_is_refused():
         pytest.raises(UnsatisfiableError, match="1 gpu, and the most"),
     ):
         orch.submit_task(Task.call(kept, resources=Elastic({"gpu": 1})))
+
+
+def test_a_least_of_what_is_not_divided_is_refused():
+    """It would be granted whole, or not at all, and nothing would say so."""
+    wants = Elastic({"gpu": 4, "cpu": 2}, min={"gpu": 1, "cpu": 1})
+    task = Task.call(kept, resources=wants)
+    with TaskOrchestrator(resources={"cpu": 4, "gpu": 4}) as orch:
+        with pytest.raises(
+            ValidationFailedError, match="gpu is granted whole"
+        ) as found:
+            orch.submit_task(task)
+        ((path, why),) = found.value.findings
+        assert path == "resources"
+        assert "ProportionalAllocator({'cpu': 1, 'memory_mb': 256, 'gpu': 1})" in why
+        all_of_it = Elastic({"gpu": 4}, min={"gpu": 4})
+        orch.submit_task(Task.call(kept, resources=all_of_it)).result(PATIENCE)
+    for allocator in (PoolAllocator(), ProportionalAllocator({"cpu": 1, "gpu": 1})):
+        pools = {"cpu": 4, "gpu": 4}
+        with TaskOrchestrator(resources=pools, allocator=allocator) as orch:
+            orch.submit_task(task).result(PATIENCE)
 
 
 class Bad(PoolAllocator):

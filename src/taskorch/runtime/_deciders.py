@@ -41,6 +41,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import (
     NO_RESOURCES,
+    Elastic,
     Elasticity,
     Missing,
     Resources,
@@ -50,7 +51,7 @@ from taskorch.model import (
     check_seconds,
 )
 from taskorch.model._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
-from taskorch.model._show import show
+from taskorch.model._show import show, with_article
 from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
@@ -367,7 +368,8 @@ class PolicyDeciders:
                 if took > SLOW_POLICY_SECONDS:
                     self.slow.append((component, took))
         if type(answer) is not cls and not isinstance(answer, cls):
-            _refuse(component, f"it returned {show(answer)}, not a {cls.__name__}")
+            wanted = with_article(cls.__name__)
+            _refuse(component, f"it returned {show(answer)}, not {wanted}")
         return answer
 
     def _task_for(self, component: str, row: TaskRow) -> Task:
@@ -392,6 +394,10 @@ class PolicyDeciders:
             verdict = _STRUCTURE.validate(task, self.context)
             if not verdict.accepted:
                 return verdict
+        if isinstance(task.resources, Elastic):
+            why = self._undivided(task.resources)
+            if why:
+                return Verdict((Finding("resources", why),))
         verdict = self._ask_unlocked(task, now)
         if not isinstance(verdict, Verdict):
             _refuse("validator", f"it returned {show(verdict)}, not a Verdict")
@@ -637,6 +643,26 @@ class PolicyDeciders:
             least = max(1, -(-named.get(name, 0) // chunk)) * chunk
             found.append((name, min(need, least)))
         return tuple(found)
+
+    def _undivided(self, wanted: Elastic) -> str:
+        """
+        Why *wanted* would not be granted from its `min` up, or "".
+
+        The allocator has no chunk of what `min` names; but one that divides nothing at
+        all grants all requests whole, as somebody chose.
+        """
+        chunks, asked = self._chunks, dict(wanted.units)
+        for name, units in wanted.min.units:
+            if chunks and name not in chunks and units < asked[name]:
+                sizes = {known: size / 1e6 for known, size in chunks.items()} | {
+                    name: 1
+                }
+                said = ", ".join(f"{part!r}: {size:g}" for part, size in sizes.items())
+                return (
+                    f"{name} is granted whole, since the allocator has no chunk of it: "
+                    f"allocator=ProportionalAllocator({{{said}}}) divides it"
+                )
+        return ""
 
     def allocate(
         self,
