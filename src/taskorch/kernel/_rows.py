@@ -928,6 +928,11 @@ class AgentView:
         own = [pair for pair in row.used.items() if pair[0] in row.capacity]
         return Resources.from_units(nonzero(own))
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is not there, and gets no work."""
+        return self._row.lost
+
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""
         record = self._row.records.get(task_type)

@@ -45,6 +45,11 @@ class AgentView(Protocol):
         """What its attempts hold."""
         ...
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is not there, as one with a lease may be: it gets no work."""
+        ...
+
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""
         ...

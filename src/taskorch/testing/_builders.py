@@ -46,6 +46,7 @@ def make_agent(
     capacity: Resources | None = None,
     used: Resources | None = None,
     performance: Record | None = None,
+    is_lost: bool = False,
 ) -> AgentView:
     """
     An agent as a policy sees it.
@@ -59,6 +60,7 @@ def make_agent(
         used: What its attempts hold; None is nothing.
         performance: How well it has done: at all types of task, by type, or as a
             function of the type; at a type that is not named, it is untried.
+        is_lost: Whether it is not there.
 
     Raises:
         TypeError: *capabilities* is a single str.
@@ -74,6 +76,7 @@ def make_agent(
         capacity,
         NO_RESOURCES if used is None else used,
         _record(performance),
+        is_lost,
     )
 
 
@@ -221,6 +224,7 @@ class _Agent:
     capacity: Resources | None
     used: Resources
     done: Callable[[str], Performance]
+    is_lost: bool
 
     def performance(self, task_type: str) -> Performance:
         return self.done(task_type)

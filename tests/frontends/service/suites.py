@@ -27,10 +27,10 @@ orchestrator:
 
 
 @contextmanager
-def served(folder, token="new"):
+def served(folder, token="new", port=0):
     runs = SuiteRuns(load(folder / "suite.yaml"), folder / "out")
     given = new_token() if token == "new" else token
-    with serve(suite_app(runs, token=given), port=0) as server:
+    with serve(suite_app(runs, token=given), port=port) as server:
         try:
             yield Service(runs, server, given)
         finally:

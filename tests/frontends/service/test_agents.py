@@ -20,7 +20,6 @@ from taskorch import (
     TaskFailedError,
 )
 from taskorch.frontends.service._agents import SESSION
-from taskorch.frontends.service._sessions import name_of
 
 SECRET = "a-secret-of-the-first-agent"
 SCHEMA = json.loads(
@@ -450,7 +449,11 @@ def test_no_agent_speaks_for_another():
 
 
 @pytest.mark.parametrize(
-    "name", ["", "x", "0.1:t", "1.9:t", "1.1:nobody", "9.1:t", "1.x:t", "-1.1:t", "1:t"]
+    "name",
+    [
+        *("", "x", "1:t", "1.1:t", "1.1.m.m:t", "1.x.m:t", "-1.1.m:t"),
+        *("0.1.m:t", "1.9.m:t", "1.1.m:nobody", "9.1.m:t"),
+    ],
 )
 def test_no_agent_has_what_it_was_never_given(name):
     with fleet("x") as (service, agent):
@@ -620,11 +623,19 @@ def test_a_hundred_megabytes_of_progress(there):
     assert agent.say("heartbeat", {})["stop"] == []
 
 
-def test_the_name_of_an_attempt_says_which_it_is():
-    class Attempt:
-        task_id, fence = "a/b", (3, 2)
-
-    assert name_of(Attempt) == "3.2:a/b"
+def test_attempts_of_two_lives_have_two_names():
+    """An agent that outlives a service without a journal takes them for two."""
+    found = []
+    for _ in range(2):
+        with fleet("x") as (service, agent):
+            service.orch.submit_task(Task("x", id="a/b"))
+            order = agent.order()
+            assert order["fence"] == "1.1"
+            found.append(order["attempt"])
+    assert found[0] != found[1]
+    for name in found:
+        assert name.startswith("1.1.")
+        assert name.endswith(":a/b")
 
 
 def test_no_room_is_left_for_more_agents_than_there_can_be(monkeypatch):

@@ -12,6 +12,7 @@ from tests.frontends.service.tools import JSON, orchestrator, served
 
 from taskorch import InvalidTaskError, TaskOrchestrator
 from taskorch.frontends.service import create_app, new_token
+from taskorch.frontends.service._agents import Agents
 from taskorch.frontends.service._suites import suite_app
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -43,8 +44,8 @@ OF_BODIES = [name for name, status in FAULTS.items() if status in (413, 415)]
 
 APPS = {
     "orchestrator": create_app(TaskOrchestrator(), token=None, agents=True),
-    # What it runs is not asked for its paths.
-    "suite": suite_app(Mock(), token=None),
+    # What it runs is not asked for its paths, but for those of its agents.
+    "suite": suite_app(Mock(agents=Agents(TaskOrchestrator(), None)), token=None),
 }
 
 

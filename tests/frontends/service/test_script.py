@@ -39,12 +39,16 @@ orchestrator:
     integration_tests: [{{id: B1, template: sh, dependencies: [A1, A2]}}]
     performance_tests: [{{id: C1, template: sh, dependencies: [B1]}}]
 """
+#: Who is to do them.
+AGENTS = {f"agent_{n:03}" for n in range(1, 7)}
 #: Commands that stand before those of the system.
 STUBS = {
     "poetry": "exit 0",
-    # A machine may take longer than the script has thought of.
+    # A machine may take longer than the script has thought of, to begin all of that.
     "sleep": """i=0
-until curl -s http://localhost:{port}/livez > /dev/null || [ $i -gt 600 ]; do
+agents=$(ls {logs} | grep -c '^agent_.*[.]pid$')
+until [ $i -gt 600 ] || [ true = "$(curl -s http://localhost:{port}/api/v1/status |
+    jq ".agents | length >= $agents")" ]; do
     {sleep} 0.1; i=$((i + 1))
 done
 {sleep} 0.1""",
@@ -84,7 +88,13 @@ class Team:
         self.script.write_text(text)
         commands = folder / "bin"
         commands.mkdir()
-        known = {"port": port, "pids": self.pids, "python": sys.executable}
+        self.logs = self.project / "orchestration_logs"
+        known = {
+            "port": port,
+            "pids": self.pids,
+            "python": sys.executable,
+            "logs": self.logs,
+        }
         for name, body in STUBS.items():
             path = commands / name
             said = body.format(sleep=shutil.which("sleep"), **known)
@@ -119,6 +129,16 @@ class Team:
                 process.wait()
         return status, out.read_text()
 
+    def doers(self):
+        """Who has done the tasks, as the report says and the agents do themselves."""
+        folder = self.project / ".taskorch" / "orchestrator_config"
+        tasks = json.loads((folder / "report.json").read_text())["tasks"]
+        for task in tasks:
+            if task["agent"]:
+                log = (self.logs / f"{task['agent']}.log").read_text()
+                assert f"ended suite/{task['id']}: completed, counted" in log
+        return {task["agent"] for task in tasks} - {""}
+
     def started(self):
         return [int(line) for line in self.pids.read_text().split()]
 
@@ -145,6 +165,7 @@ def test_it_runs_to_its_end(tmp_path):
     assert sorted(ran[:2]) == ["A1", "A2"]
     assert ran[2:] == ["B1", "C1"]
     assert "Launched agent_006" in said
+    assert team.doers() <= AGENTS
 
 
 def test_what_failed_is_reported_by_it(tmp_path):
@@ -156,7 +177,8 @@ def test_what_failed_is_reported_by_it(tmp_path):
 
     assert status == 1, said
     assert "Testing suite failed!" in said
-    report = team.project / "orchestration_logs" / "failure_report.json"
+    assert team.doers() <= AGENTS
+    report = team.logs / "failure_report.json"
     found = json.loads(report.read_text())
     tasks = {task["id"]: task["status"] for task in found["tasks"]}
     assert tasks["A1"] == "completed_success"

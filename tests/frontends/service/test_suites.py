@@ -66,7 +66,11 @@ def test_a_suite_runs_when_it_is_asked_to(here):
         assert (answer.status, answer.said["status"]) == (202, "running")
         assert answer.said["suite_name"] == "shop_full_suite"
         eventually(lambda: service.get("/api/v1/progress")["active_tasks"] == ["C"])
-        assert service.get("/api/v1/progress") == {
+        progress = service.get("/api/v1/progress")
+        doers = progress.pop("agents")
+        assert [*doers] == ["A", "B", "C"]
+        assert all(name.startswith("local_") for name in doers.values())
+        assert progress == {
             "overall_progress": 66,
             "active_tasks": ["C"],
             "completed_tasks": ["A", "B"],
@@ -242,7 +246,7 @@ def test_the_tasks_of_a_run_are_asked_for_while_it_runs_and_when_it_has_ended(he
         }
         assert (states["suite/A"], states["suite/C"]) == ("completed", "running")
         text = service.get("/api/v1/tasks/suite%2FC/explanation")["text"]
-        assert "is running on agent_00" in text
+        assert "is running on local_00" in text
         assert service.get("/api/v1/workflows") == {"workflow_ids": ["suite"]}
 
         client = Client(service.server.url, token=service.token)

@@ -448,7 +448,8 @@ def whole(tmp_path_factory):
         agents.append(_agent.Agent(name, folder, suite.retries.grace))
         return agents[-1]
 
-    with _translation.orchestrator_of(suite, agent) as orch:
+    with _translation.orchestrator_of(suite) as orch:
+        _translation.add_agents(orch, suite, agent)
         orch.workflows.start(_translation.workflow_of(suite), id="r")
         # Ten attempts, of which each starts programs: as long as a test may take.
         assert orch.wait(50)

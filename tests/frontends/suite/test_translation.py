@@ -289,7 +289,8 @@ def test_a_suite_runs_on_a_real_orchestrator():
         done.append((task.id, dict(context.allocation)))
         return {"id": task.id}
 
-    orchestrator = _translation.orchestrator_of(suite, lambda _name: work)
+    orchestrator = _translation.orchestrator_of(suite)
+    _translation.add_agents(orchestrator, suite, lambda _name: work)
     assert isinstance(orchestrator, TaskOrchestrator)
     with orchestrator as orch:
         run = orch.workflows.start(_translation.workflow_of(suite), id="r")

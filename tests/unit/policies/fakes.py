@@ -19,6 +19,7 @@ class FakeAgent:
     running: int = 0
     capacity: Resources | None = None
     used: Resources = NO_RESOURCES
+    is_lost: bool = False
     done: Performance = attrs.field(factory=Performance)
 
     def performance(self, task_type: str) -> Performance:

@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 
@@ -33,6 +33,7 @@ from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._sessions import Session, Waiter
 from taskorch.frontends.service._values import answer
 from taskorch.model import Agent
+from taskorch.protocols import AttemptExecutor
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -44,6 +45,8 @@ PROTOCOL: Final = 1
 _BEATS: Final = 3
 #: Agents that are known at once.
 _MAX_AGENTS: Final = 1_000
+#: What lets an agent join an orchestrator: `orch.agents.join`, or what does so with it.
+Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
 #: What only the agent knows.
 SESSION: Final = "Taskorch-Session"
 _HEADER: Final = {SESSION: {"type": "string", "minLength": 16, "maxLength": 200}}
@@ -80,12 +83,19 @@ class Agents:
     The operations of agents.
 
     Args:
-        orch: Whose agents they are.
+        orch: Whose agents they are, to begin with.
         artifacts: The folder for the files that they send; None takes none.
+        admit: Has one join it; None: nothing but that.
     """
 
-    def __init__(self, orch: TaskOrchestrator, artifacts: Path | None) -> None:
+    def __init__(
+        self,
+        orch: TaskOrchestrator,
+        artifacts: Path | None,
+        admit: Admit | None = None,
+    ) -> None:
         self._agents = orch.agents
+        self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = None if artifacts is None else Artifacts(artifacts)
         self._sessions: dict[str, Session] = {}
         #: Two may not come by one name at once.
@@ -184,9 +194,36 @@ class Agents:
                 )
             if there is None and len(self._sessions) >= _MAX_AGENTS:
                 self._forget_one()
-            session = Session(self._agents, info, secret)
-            self._agents.join(info, session)
-            self._sessions[info.name] = session
+            self._take(info, secret)
+
+    def _take(self, info: Agent, secret: str) -> None:
+        session = Session(self._agents, info, secret)
+        self._admit(info, session)
+        self._sessions[info.name] = session
+
+    def move(self, orch: TaskOrchestrator, admit: Admit) -> None:
+        """
+        From now on they are another orchestrator's: those that are there, and others.
+
+        Args:
+            orch: Whose; it has had none.
+            admit: Has one join it; it has started by then.
+        """
+        with self._joining:
+            before, self._agents = self._agents, orch.agents
+            self._admit = admit
+            sessions = [*self._sessions.values()]
+            self._sessions.clear()
+            for session in sessions:
+                if not before.is_lost(session.info.name):
+                    self._take(session.info, session.secret)
+                session.end_here()
+
+    def names(self) -> list[str]:
+        """Those that are there."""
+        with self._joining:
+            there = [n for n in self._sessions if not self._agents.is_lost(n)]
+        return sorted(there)
 
     def _forget_one(self) -> None:
         """Make room: those that are lost may say hello again."""
@@ -200,11 +237,18 @@ class Agents:
     async def _leave(self, request: Request) -> Response:
         session, said = await self._read(request, {"unbegun": False})
         unbegun = names(said, "unbegun")
-        await run_in_threadpool(session.leave, unbegun)
-        with self._joining:
-            if self._sessions.get(session.info.name) is session:
-                del self._sessions[session.info.name]
+        await run_in_threadpool(
+            self._let_go, session.info.name, session.secret, unbegun
+        )
         return answer({})
+
+    def _let_go(self, name: str, secret: str, unbegun: list[str]) -> None:
+        with self._joining:
+            session = self._sessions.get(name)
+            # It may be another orchestrator's by now, or another agent may be there.
+            if session is not None and session.has(secret):
+                session.leave(unbegun)
+                del self._sessions[name]
 
     # -- work ----------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +33,8 @@ from taskorch.model import Agent, Program, ProgramResult
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work
 
+#: What an attempt is called on the wire: life, number, mark of the session, task.
+_NAME: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.\w+:(.*)", re.DOTALL)
 #: Ends that are remembered of an agent, in case it tells them again.
 _ENDS: Final = 10_000
 
@@ -77,25 +81,15 @@ class _Order:
         return self.attempt.task_id, self.attempt.number
 
 
-def name_of(attempt: Attempt) -> str:
-    """What an attempt is called on the wire: no other is called so."""
-    epoch, number = attempt.fence
-    return f"{epoch}.{number}:{attempt.task_id}"
-
-
 def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
     """The task and the fence of an attempt of this name; None if there can be none."""
-    fence, colon, task_id = name.partition(":")
-    epoch, dot, number = fence.partition(".")
-    parts = (epoch, number)
-    if not (colon and dot and all(p.isascii() and p.isdigit() for p in parts)):
-        return None
-    return task_id, (int(epoch[:18]), int(number[:18]))
+    found = _NAME.fullmatch(name)
+    return None if found is None else (found[3], (int(found[1]), int(found[2])))
 
 
 class Session(AttemptExecutor[str]):
     """
-    One agent, from its hello on: to begin an attempt is to have it asked for.
+    One agent of one orchestrator: to begin an attempt is to have it asked for.
 
     Args:
         agents: Where it is told what is heard of the agent.
@@ -106,7 +100,10 @@ class Session(AttemptExecutor[str]):
     def __init__(self, agents: AgentManager, info: Agent, secret: str) -> None:
         self.info = info
         self._agents = agents
-        self._secret = secret.encode()
+        self.secret = secret
+        #: Stands in the names of its attempts. Another life without a journal has the
+        #: same numbers, and an agent does not do again what it remembers.
+        self._mark = secrets.token_hex(4)
         self._lock = threading.Lock()
         self._orders: dict[str, _Order] = {}
         #: Those that have not been sent, the first one first.
@@ -119,18 +116,20 @@ class Session(AttemptExecutor[str]):
 
     def has(self, secret: str) -> bool:
         """Whether this is what only its agent knows."""
-        return hmac.compare_digest(secret.encode(), self._secret)
+        return hmac.compare_digest(secret.encode(), self.secret.encode())
 
     # -- what the orchestrator says ------------------------------------------------
 
     def begin(self, attempt: Attempt) -> str:
         """Let the agent have *attempt* when it asks next."""
-        task, name = attempt.task, name_of(attempt)
+        task = attempt.task
+        fence = "{}.{}".format(*attempt.fence)
+        name = f"{fence}.{self._mark}:{attempt.task_id}"
         said = {
             "attempt": name,
             "task_id": attempt.task_id,
             "number": attempt.number,
-            "fence": name.partition(":")[0],
+            "fence": fence,
             **({} if task.timeout is None else {"timeout": task.timeout}),
             **write_work(task),
         }
@@ -283,6 +282,12 @@ class Session(AttemptExecutor[str]):
             self._wake()
         self._agents.leave(self.info.name, never)
 
+    def end_here(self) -> None:
+        """Its agent is another orchestrator's by now: whoever waits asks again."""
+        with self._lock:
+            self._has_left = True
+            self._wake()
+
     def task_of(self, name: str) -> Attempt | None:
         """The attempt of this name that it has."""
         order = self._orders.get(name)
@@ -295,6 +300,8 @@ class Session(AttemptExecutor[str]):
         with self._lock:
             self._wake()
             self._waiter = waiter
+            if self._has_left:
+                waiter.wake()
 
     def wake(self) -> None:
         """Whoever waits looks again."""
@@ -306,8 +313,8 @@ class Session(AttemptExecutor[str]):
             self._waiter.wake()
 
     def is_awaited_by(self, waiter: Waiter) -> bool:
-        """Whether nobody has asked since."""
-        return self._waiter is waiter
+        """Whether nobody has asked since, and the agent is still here."""
+        return self._waiter is waiter and not self._has_left
 
     # -- under the lock ------------------------------------------------------------
 

@@ -6,18 +6,22 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
     TaskorchError,
     UnknownTaskError,
 )
+from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._bodies import read_object, unprocessable
 from taskorch.frontends.service._feed import Feed
@@ -27,20 +31,20 @@ from taskorch.frontends.service._metrics import exposition
 from taskorch.frontends.service._operations import TEXT, Operation, query
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
+from taskorch.frontends.suite._elsewhere import admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
-from taskorch.model import TERMINAL, Resources, TaskState, check_seconds
+from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.model._limits import MAX_SECONDS
+from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-
-    from taskorch._orchestrator import TaskOrchestrator
 
 _LOG: Final = logging.getLogger(__name__)
 #: What the status of the service can be.
@@ -67,8 +71,11 @@ _REQUEST: Final = {
 }
 _STATUS: Final = {
     "type": "object",
-    "required": ["status", "suite_name", "error"],
-    "properties": {"status": {"enum": [*STATUSES]}},
+    "required": ["status", "suite_name", "agents", "error"],
+    "properties": {
+        "status": {"enum": [*STATUSES]},
+        "agents": {"type": "array", "items": TEXT},
+    },
 }
 
 
@@ -113,11 +120,15 @@ class SuiteRuns:
         self._name = suite.name
         self._error: TaskorchError | None = None
         self._thread: threading.Thread | None = None
+        #: Whose agents they are between two runs: there they wait, with their leases.
+        self._idle = TaskOrchestrator()
+        self.agents = Agents(self._idle, None, partial(_await_run, self._idle))
         #: Of the run that there is, or was last in this life.
         self._orch: TaskOrchestrator | None = None
         self._feed: Feed | None = None
         self._names: frozenset[str] = frozenset()
         self._states: Mapping[str, TaskState] = {}
+        self._doers: Mapping[str, str] = {}
         self._is_ending = False
 
     # -- running -------------------------------------------------------------------
@@ -138,7 +149,7 @@ class SuiteRuns:
                     hint="GET /api/v1/progress says how far it is",
                 )
             self._status, self._name, self._error = "running", wanted.name, None
-            self._states, self._names = {}, frozenset()
+            self._states, self._names, self._doers = {}, frozenset(), {}
             self._orch, self._feed = None, None
             self._thread = threading.Thread(
                 target=self._run, args=(wanted,), name="taskorch-suite"
@@ -160,6 +171,7 @@ class SuiteRuns:
             if is_ending:
                 msg = "the service has ended before the run began"
                 raise NotRunningError(msg)
+            self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
             if wanted.timeout is not None:
                 timer = threading.Timer(wanted.timeout, orch.workflows.cancel, (RUN,))
                 timer.daemon = True
@@ -169,16 +181,19 @@ class SuiteRuns:
         status = "failed"
         error: TaskorchError | None = None
         states: Mapping[str, TaskState] = {}
+        doers: Mapping[str, str] = {}
         try:
             report = run(
                 wanted.suite,
                 self.folder,
                 failed=wanted.failed,
                 fresh=wanted.fresh,
+                elsewhere=True,
                 begun=begun,
             )
             status = "completed" if report.passed else "failed"
             states = _states_of(report)
+            doers = {task.id: task.agent for task in report.tasks if task.agent}
         except NotRunningError as caught:
             status, error = "interrupted", caught
         except TaskorchError as caught:
@@ -191,10 +206,13 @@ class SuiteRuns:
                 timer.cancel()
             # All has been heard; streams end with it.
             self.close()
+            before, self._idle = self._idle, TaskOrchestrator()
+            self.agents.move(self._idle, partial(_await_run, self._idle))
+            before.stop(drain=False)
             with self._lock:
                 self._thread = None
                 self._status, self._error = status, error
-                self._states = states
+                self._states, self._doers = states, doers
 
     def stop(self, *, drain: bool, timeout: float | None = None) -> None:
         """
@@ -212,6 +230,7 @@ class SuiteRuns:
             orch.stop(drain=drain, timeout=timeout)
         if thread is not None:
             thread.join()
+        self._idle.stop(drain=False)
 
     def close(self) -> None:
         """Let those go who follow the run."""
@@ -248,12 +267,14 @@ class SuiteRuns:
         return not self._is_ending
 
     def status(self) -> dict[str, Any]:
-        """What it does, or has come to."""
+        """What it does, or has come to, and which agents elsewhere are there."""
+        agents = self.agents.names()
         with self._lock:
             error = self._error
             return {
                 "status": self._status,
                 "suite_name": self._name,
+                "agents": agents,
                 "error": (
                     None
                     if error is None
@@ -269,6 +290,7 @@ class SuiteRuns:
         """How far the run is that there is, or was last."""
         with self._lock:
             orch, names, states = self._orch, self._names, self._states
+            doers = self._doers
             is_running = self._thread is not None
         if orch is not None and is_running:
             try:
@@ -277,6 +299,7 @@ class SuiteRuns:
                 # It has not begun yet, or has just ended.
                 found = dict.fromkeys(names, TaskState.PENDING)
             states = {name: state for name, state in found.items() if name in names}
+            doers = _doers_of(orch, states)
         ended = sum(state in TERMINAL for state in states.values())
 
         def those(*wanted: TaskState) -> list[str]:
@@ -288,6 +311,7 @@ class SuiteRuns:
             "completed_tasks": those(TaskState.COMPLETED),
             "failed_tasks": those(TaskState.FAILED, TaskState.CANCELLED),
             "total_tasks": len(states),
+            "agents": dict(doers),
         }
 
     def metrics(self) -> bytes:
@@ -300,12 +324,31 @@ class SuiteRuns:
         return exposition(stats, health, status=status, statuses=STATUSES)
 
 
+def _await_run(
+    idle: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
+) -> None:
+    """Let an agent wait in an orchestrator without tasks, which begins with it."""
+    idle.start()
+    admit(idle, agent, executor)
+
+
 def _begun(found: _T | None) -> _T:
     if found is None:
         raise Problem(
             *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
             hint="POST /api/v1/execute-suite begins one",
         )
+    return found
+
+
+def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
+    """Of the tasks that have begun, who does them, or did them last."""
+    found = {}
+    for name in names:
+        with suppress(UnknownTaskError):
+            agent = orch.get_task_status(f"{RUN}/{name}").agent_id
+            if agent is not None:
+                found[name] = agent
     return found
 
 
@@ -337,10 +380,18 @@ def suite_app(
     of_run = existing(runs.orchestrator, runs.feed)
     operations = [
         *_Api(runs).operations(),
+        *runs.agents.operations(),
         metrics(runs.metrics),
         *(attrs.evolve(o, refuses=(*o.refuses, *_NO_RUN)) for o in of_run),
     ]
-    return make_app(operations, token=token, hosts=hosts, close=runs.close)
+
+    def close() -> None:
+        runs.close()
+        runs.agents.close()
+
+    return make_app(
+        operations, token=token, hosts=hosts, close=close, schemas=schemas()
+    )
 
 
 def metrics_app(
@@ -397,11 +448,12 @@ class _Api:
         query(request)
         said = await read_object(request, dict.fromkeys(_REQUEST, False))
         self._runs.start(requested(self._runs.suite, said))
-        return answer(self._runs.status(), 202, Location="/api/v1/status")
+        said = await run_in_threadpool(self._runs.status)
+        return answer(said, 202, Location="/api/v1/status")
 
     async def _status(self, request: Request) -> Response:
         query(request)
-        return answer(self._runs.status())
+        return answer(await run_in_threadpool(self._runs.status))
 
     async def _progress(self, request: Request) -> Response:
         query(request)

@@ -88,6 +88,16 @@ class RunFolder:
         """Who ran a task, and what that took."""
         return self.artifacts / f"{name}_agent_report.json"
 
+    @property
+    def under_way(self) -> Path:
+        """What attempts leave to be judged; each task has a folder of its name."""
+        return self.path / "attempts"
+
+    def attempt(self, name: str, fence: tuple[int, int]) -> Path:
+        """One attempt's own: another that was given up, and goes on, harms it not."""
+        epoch, number = fence
+        return self.under_way / name / f"{epoch}.{number}"
+
     def log(self, name: str, attempt: int) -> Path:
         """What an attempt has printed."""
         return self.logs / f"{name}.{attempt}.log"

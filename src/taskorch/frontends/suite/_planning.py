@@ -12,6 +12,7 @@ from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._model import Suite, SuiteTask
 from taskorch.frontends.suite._translation import (
+    add_agents,
     agents_of,
     orchestrator_of,
     pools_of,
@@ -105,7 +106,8 @@ def _simulated(suite: Suite, history: History) -> SimulationReport:
         # All else is ours, and takes no time.
         return history.tasks.get(task.id, usual) if task.id in parts else 0.0
 
-    orchestrator = orchestrator_of(suite, lambda _name: _never)
+    orchestrator = orchestrator_of(suite)
+    add_agents(orchestrator, suite, lambda _name: _never)
     return orchestrator.simulate(workflow_of(suite), seconds)
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from taskorch.errors import TaskFailure
 
-_WORKER: Final = Path(__file__).with_name("_worker.py")
+#: What runs in it; also a program for an agent elsewhere.
+WORKER: Final = Path(__file__).with_name("_worker.py")
 #: Seconds between looks whether a task is to end.
 _LOOK: Final = 0.1
 #: Seconds that a process has to end when it is not needed any more.
@@ -100,7 +101,7 @@ class AgentProcess:
         self._read = b""
         try:
             self._process = subprocess.Popen(  # noqa: S603 - a file of ours
-                [self.python, str(_WORKER)],
+                [self.python, str(WORKER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # Ctrl-C in a terminal is for the orchestrator, which asks it to end.

@@ -29,7 +29,8 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.suite import _report
-from taskorch.frontends.suite._agent import Agent, name_of
+from taskorch.frontends.suite._agent import Agent
+from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._json_lines import JsonLines
@@ -39,7 +40,11 @@ from taskorch.frontends.suite._phase_clock import PhaseClock
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._telling import Teller
-from taskorch.frontends.suite._translation import orchestrator_of, workflow_of
+from taskorch.frontends.suite._translation import (
+    add_agents,
+    orchestrator_of,
+    workflow_of,
+)
 from taskorch.frontends.suite._writing import written
 from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
@@ -79,6 +84,7 @@ def run(
     *,
     failed: bool = False,
     fresh: bool = False,
+    elsewhere: bool = False,
     tell: Callable[[Ended], object] = lambda _: None,
     begun: Callable[[TaskOrchestrator, Suite], object] = lambda _orch, _suite: None,
     **options: Any,
@@ -93,6 +99,8 @@ def run(
         failed: Whether to run again what failed in the run that has ended, and what
             waited for that, and nothing else.
         fresh: Whether to begin anew, whatever is there.
+        elsewhere: Whether agents elsewhere may join its orchestrator, and do the work
+            while they are there.
         tell: Is called with each task that has ended.
         begun: Is called, before anything begins, with the orchestrator that has started
             for it, and the suite with its shards.
@@ -124,11 +132,17 @@ def run(
         return agents[-1]
 
     orchestrator = orchestrator_of(
-        suite, agent, journal=place.journal, rerun_failed=failed, **options
+        suite,
+        elsewhere=elsewhere,
+        journal=place.journal,
+        rerun_failed=failed,
+        **options,
     )
     try:
         with orchestrator:
             begun(orchestrator, suite)
+            # What an earlier life has left begins with them.
+            add_agents(orchestrator, suite, agent, elsewhere=elsewhere)
             return _run(orchestrator, suite, place, tell)
     finally:
         for one in agents:
@@ -169,6 +183,7 @@ def _run(
         clock.stop()
     # Receivers have been served.
     orchestrator.wait()
+    shutil.rmtree(place.under_way, ignore_errors=True)
     report = _report.made(suite, place, started.report(), clock.over)
     _learn(suite, place, since)
     for suffix, text in written(report).items():

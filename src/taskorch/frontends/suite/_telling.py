@@ -20,7 +20,7 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.suite import _messages, _words
-from taskorch.frontends.suite._agent import name_of
+from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask

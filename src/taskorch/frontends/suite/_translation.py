@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.suite._elsewhere import OWN, OthersFirst
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.frontends.suite._placeholders import filled
 from taskorch.frontends.suite._sharding import about_of, judged
@@ -20,6 +21,8 @@ from taskorch.workflows import Phase, Workflow
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
 #: What begins the name of an agent.
 _AGENT: Final = "agent_"
+#: Attempts at once where others may come: each of these has a limit of its own.
+_ELSEWHERE: Final = 10_000
 #: Attempts that are no tests: gates, and what keeps tasks in order.
 _OTHERS: Final = 2
 
@@ -193,26 +196,54 @@ def pools_of(suite: Suite) -> Resources:
 
 
 def orchestrator_of(
-    suite: Suite, handler_of: Callable[[str], Handler], **options: Any
+    suite: Suite, *, elsewhere: bool = False, **options: Any
 ) -> TaskOrchestrator:
     """
-    An orchestrator for the suite, with its agents and what they may hold.
+    An orchestrator for the suite, still without agents.
 
     Args:
         suite: The suite.
-        handler_of: Gives what the agent of a name does with a task.
+        elsewhere: Whether agents elsewhere may join, and do the work while they are
+            there: see `_elsewhere`.
         options: More keyword arguments of `TaskOrchestrator`.
     """
-    names = agents_of(suite)
-    orchestrator = TaskOrchestrator(
+    own = own_agents(suite, elsewhere=elsewhere)
+    concurrency = len(own) + _OTHERS
+    if elsewhere:
+        concurrency = _ELSEWHERE
+        options["registry"] = OthersFirst(own)
+    return TaskOrchestrator(
         resources=pools_of(suite),
-        concurrency=len(names) + _OTHERS,
+        concurrency=concurrency,
         grace=suite.retries.grace,
         **options,
     )
+
+
+def own_agents(suite: Suite, *, elsewhere: bool) -> list[str]:
+    """The names of the agents of this process; *elsewhere*: others may come, too."""
+    first = OWN if elsewhere else _AGENT
+    return [first + name.removeprefix(_AGENT) for name in agents_of(suite)]
+
+
+def add_agents(
+    orchestrator: TaskOrchestrator,
+    suite: Suite,
+    handler_of: Callable[[str], Handler],
+    *,
+    elsewhere: bool = False,
+) -> None:
+    """
+    Let the agents of this process begin.
+
+    Args:
+        orchestrator: That of the suite.
+        suite: The suite.
+        handler_of: Gives what the agent of a name does with a task.
+        elsewhere: As it was said to `orchestrator_of`.
+    """
     kinds = {phase.kind for phase in suite.phases}
-    for name in names:
+    for name in own_agents(suite, elsewhere=elsewhere):
         orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(
             handler_of(name)
         )
-    return orchestrator

@@ -16,6 +16,9 @@ likewise:
 When its input ends, as it does when the orchestrator dies, it ends what it runs, and
 itself. It needs the standard library alone, and is started by its path, so that it can
 run in an environment without taskorch.
+
+Started with the file of one request, it is a program for an agent elsewhere: it does
+that, lets the agent follow its events, prints the last one, and ends.
 """
 
 from __future__ import annotations
@@ -37,6 +40,11 @@ from typing import Any
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
 _HERE = Path(__file__).resolve().parent
+#: Words on its command line, if there is the file of one request.
+_WITH_FILE = 2
+#: What an agent elsewhere tells its programs: where to say how far they are, and where
+#: to put files.
+_OF_AGENT = ("TASKORCH_PROGRESS", "TASKORCH_ARTIFACTS")
 
 
 def _plugin() -> Any:
@@ -60,6 +68,8 @@ class Worker:
         self.began = 0.0
         self.kill_at = None  # type: float | None
         self.asked = b""
+        #: How the latest one ended.
+        self.ended = {}  # type: dict[str, Any]
 
     def emit(self, event: dict[str, Any]) -> None:
         """Write *event*."""
@@ -73,11 +83,6 @@ class Worker:
 
     def serve(self) -> int:
         """Do what is asked for until nobody is there to ask; the exit code."""
-        wake, waker = os.pipe()
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # For every fork. They may be missing where nobody asks for them.
         for name in ("pytest", "coverage"):
             with contextlib.suppress(ImportError):
@@ -85,7 +90,20 @@ class Worker:
         gc.collect()
         gc.freeze()
         self.emit({"event": "ready", "pid": os.getpid(), "python": sys.executable})
-        is_over = False
+        self._work(_waking(), is_over=False)
+        return 0
+
+    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Do this alone; how it ended."""
+        wake = _waking()
+        self._start(job)
+        # Whoever asks it to end kills what has not ended in time.
+        signal.signal(signal.SIGTERM, self._hand_on)
+        self._work(wake, is_over=True)
+        return self.ended
+
+    def _work(self, wake: int, *, is_over: bool) -> None:
+        """Until nobody is there to ask, and what runs has ended."""
         while not is_over or self.child:
             # Once its input has ended, it would be ready for ever.
             sources = [wake] if is_over else [wake, 0]
@@ -98,7 +116,6 @@ class Worker:
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
                 self._signal(signal.SIGKILL)
             self._reap()
-        return 0
 
     def _patience(self) -> float | None:
         if self.kill_at is None:
@@ -125,6 +142,10 @@ class Worker:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(OSError):
             os.killpg(self.child, number)
+
+    def _hand_on(self, number: int, _frame: object) -> None:
+        if self.child:
+            self._signal(number)
 
     def _start(self, job: dict[str, Any]) -> None:
         self.began = time.monotonic()
@@ -207,14 +228,14 @@ class Worker:
         # What it left running in its group ends, too.
         self._signal(signal.SIGKILL)
         self.child, self.kill_at = 0, None
-        self.emit(
-            {
-                "event": "ended",
-                "exit_code": os.waitstatus_to_exitcode(status),
-                "seconds": time.monotonic() - self.began,
-                **self.plugin.usage(used),
-            }
-        )
+        self.ended = {
+            "event": "ended",
+            "exit_code": os.waitstatus_to_exitcode(status),
+            "seconds": time.monotonic() - self.began,
+            "host": os.uname().nodename,
+            **self.plugin.usage(used),
+        }
+        self.emit(self.ended)
 
 
 class _Coverage:
@@ -273,11 +294,37 @@ def _write(path: str, value: Any) -> None:
     part.replace(target)
 
 
+def _waking() -> int:
+    """What can be read from when a child has ended, or another signal has come."""
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _ignore)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return wake
+
+
 def _ignore(*_: object) -> None:
     """A signal of which only the pipe is to hear."""
 
 
+def _run_one(path: str) -> int:
+    """As the program of an agent elsewhere: the request in the file *path*."""
+    try:
+        job = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        sys.stderr.write(f"{path}: {error.strerror}\n")
+        return 1
+    # They are for this program, and tests have nothing to tell there.
+    said = [os.environ.pop(name, None) for name in _OF_AGENT]
+    events = os.open(said[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.write(json.dumps(Worker(events).run(job)) + "\n")
+    return 0
+
+
 def _main() -> int:
+    if len(sys.argv) == _WITH_FILE:
+        return _run_one(sys.argv[1])
     if len(sys.argv) > 1:
         kept, events = map(int, sys.argv[1:])
         with open(kept) as file:  # noqa: PTH123 - a descriptor

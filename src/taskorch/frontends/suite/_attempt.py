@@ -1,0 +1,398 @@
+"""One attempt at a test task: what is asked for, how far it is, what it came to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import attrs
+
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
+from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._results import (
+    ResultsError,
+    TestRecord,
+    counts_of,
+    read_json,
+    read_junit,
+)
+from taskorch.model import Task
+from taskorch.model._limits import NS
+from taskorch.model._program import of_attempt
+from taskorch.runtime._clock import MonotonicClock
+
+#: What a benchmark records of itself, as a property of a test.
+_RECORDED: Final = ("serial_seconds", "parallel_seconds")
+#: Failed tests that an error names.
+_SHOWN: Final = 5
+#: What an event says of how far a task is, beside the test that is run.
+_NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
+
+
+def name_of(task_id: str) -> str:
+    """The id of a task in its suite, of its id in a run, whichever run of it."""
+    return (task_id.partition("/")[2] or task_id).partition("~")[0]
+
+
+class Told(Protocol):
+    """What an attempt is told of itself, and tells: that of a `TaskContext`."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        """The life of the orchestrator, and its number."""
+        ...
+
+    @property
+    def allocation(self) -> Mapping[str, float]:
+        """What it holds."""
+        ...
+
+    def progress(self, value: Any) -> None:
+        """It is so far."""
+        ...
+
+
+class Attempt:
+    """
+    One attempt at a task, from what is asked for to what it came to.
+
+    Args:
+        agent: The name of the agent that makes it.
+        folder: Where the run keeps its files.
+        task: The task.
+        context: What it is told.
+    """
+
+    def __init__(
+        self, agent: str, folder: RunFolder, task: Task, context: Told
+    ) -> None:
+        self.agent = agent
+        self.folder = folder
+        self.context = context
+        self._clock = MonotonicClock()
+        self.began = self._now()
+        self.payload: Mapping[str, Any] = task.payload
+        self.name = name_of(context.task_id)
+        about = task.metadata or {}
+        self.criteria = Criteria(**about.get("criteria", {}))
+        # The attempts at a task that is run again have numbers of their own.
+        again = context.task_id.partition("/")[2] or context.task_id
+        self.log = folder.log(again, context.attempt)
+        #: Where it puts what is judged, and no other attempt does.
+        self.place = folder.attempt(self.name, context.fence)
+        #: Where it leaves its results.
+        self.results = self._results()
+        #: Tests that have failed in earlier attempts of this run of the task.
+        self.failed_before = self._failed_before()
+
+    def _results(self) -> Path | None:
+        if "pytest" in self.payload:
+            return self.place / "pytest.json"
+        said = self.payload.get("results")
+        if said is None:
+            return None
+        return Path(self.payload["cwd"], *self._filled([said]))
+
+    def _failed_before(self) -> list[str]:
+        if self.context.attempt == 1:
+            return []
+        try:
+            text = self.folder.results(self.name).read_text(encoding="utf-8")
+            kept = json.loads(text)
+            bad = [
+                t["id"] for t in kept["tests"] if t["outcome"] in ("failed", "error")
+            ]
+            if kept["run"] != self.context.task_id:
+                return []
+            return list(dict.fromkeys([*kept["failed_before"], *bad]))
+        except (OSError, ValueError, KeyError):
+            return []
+
+    def _filled(self, words: Iterable[str]) -> tuple[str, ...]:
+        places = {"artifacts": str(self.folder.artifacts.resolve())}
+        return filled(list(words), places, None)
+
+    def _now(self) -> float:
+        return self._clock.now_ns() / NS
+
+    def clear(self) -> None:
+        """Let nothing lie there that an earlier attempt has left."""
+        folder = self.folder
+        shutil.rmtree(self.place.parent, ignore_errors=True)
+        self.place.mkdir(parents=True)
+        for path in (
+            self.results,
+            folder.coverage(self.name),
+            folder.coverage_data(self.name),
+        ):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs it."""
+        return self.payload.get("python") or sys.executable
+
+    def job(self) -> dict[str, Any]:
+        """What the process is asked for."""
+        payload, context = self.payload, self.context
+        kind = "pytest" if "pytest" in payload else "command"
+        env = payload.get("env", {})
+        return {
+            "kind": kind,
+            "args": self._filled(payload[kind]),
+            "cwd": payload["cwd"],
+            "env": {
+                **dict(zip(env, self._filled(env.values()), strict=True)),
+                **of_attempt(context.task_id, context.fence),
+            },
+            "log": str(self.log.resolve()),
+            "results": str(self.results and self.results.resolve()),
+            "coverage": payload.get("coverage", []),
+            "coverage_data": str(self._coverage_data.resolve()),
+            "coverage_json": str(self._coverage.resolve()),
+        }
+
+    @property
+    def _coverage_data(self) -> Path:
+        return self.place / "coverage"
+
+    @property
+    def _coverage(self) -> Path:
+        return self.place / "coverage.json"
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Hand on how far it is; what says nothing of that is left out."""
+        if event.get("event") not in ("collected", "test"):
+            return
+        if not are_numbers(event, _NUMBERS) or not isinstance(
+            event.get("current"), str
+        ):
+            return
+        done, total = event["done"], event["total"]
+        now = self._now()
+        left = None
+        if done:
+            left = (now - self.began) / done * (total - done)
+        self.context.progress(
+            {
+                "percentage": 100 * done // total if total else 0,
+                "current_test": event["current"],
+                "tests_completed": done,
+                "tests_remaining": total - done,
+                "estimated_completion": None if left is None else now + left,
+                "memory_usage_mb": event["memory_mb"],
+                "cpu_seconds": event["cpu_seconds"],
+                "disk_usage_mb": event["disk_mb"],
+            }
+        )
+
+    # -- what it came to -----------------------------------------------------------
+
+    def end(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Measure and judge it, and write that down.
+
+        Args:
+            event: How it ended.
+
+        Returns:
+            What it came to: how many tests, and its measures.
+
+        Raises:
+            CriteriaNotMetError: It does not meet its criteria.
+        """
+        for made, kept in (
+            (self._coverage_data, self.folder.coverage_data(self.name)),
+            (self._coverage, self.folder.coverage(self.name)),
+        ):
+            with suppress(FileNotFoundError):
+                made.replace(kept)
+        tests, counts, said, problem = self._found()
+        findings: list[Finding] = []
+        if problem is not None and event["exit_code"] >= 0:
+            findings.append(Finding("results", said=str(problem.message)))
+        measures = self._measures(event, tests, counts, said)
+        findings += judge(self.criteria, measures)
+        summary = self._summary(measures, findings, event, self._now())
+        self._write(summary, tests, event)
+        bad = [finding for finding in findings if not finding.holds]
+        if not bad:
+            return summary
+        raise CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
+
+    def _found(
+        self,
+    ) -> tuple[list[TestRecord], Counts | None, dict[str, float], ResultsError | None]:
+        """The tests, how many, numbers that it says itself, and what is wrong."""
+        path = self.results
+        if path is None:
+            return [], None, {}, None
+        try:
+            if "pytest" in self.payload:
+                tests = _of_pytest(path)
+            elif path.suffix == ".xml":
+                tests = read_junit(path)
+            else:
+                return [], *read_json(path), None
+        except ResultsError as error:
+            return [], None, {}, error
+        return tests, counts_of(tests), {}, None
+
+    def _measures(
+        self,
+        event: Mapping[str, Any],
+        tests: Iterable[TestRecord],
+        counts: Counts | None,
+        said: Mapping[str, float],
+    ) -> Measures:
+        found = {name: said.get(name) for name in _RECORDED}
+        for test in tests:
+            for name in _RECORDED:
+                value = test.properties.get(name)
+                if isinstance(value, int | float):
+                    found[name] = (found[name] or 0.0) + value
+        return Measures(
+            event["seconds"],
+            event["exit_code"],
+            counts,
+            self._covered(),
+            event["memory_mb"],
+            self.context.allocation.get("memory_mb") or None,
+            event["cpu_seconds"],
+            event["disk_mb"],
+            **found,
+            said=said,
+            is_pytest="pytest" in self.payload,
+        )
+
+    def _covered(self) -> tuple[int, int] | None:
+        try:
+            text = self.folder.coverage(self.name).read_text(encoding="utf-8")
+            totals = json.loads(text)["totals"]
+            return totals["covered_lines"], totals["num_statements"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _summary(
+        self,
+        measures: Measures,
+        findings: Iterable[Finding],
+        event: Mapping[str, Any],
+        now: float,
+    ) -> dict[str, Any]:
+        counts = measures.counts
+        plain = ("covered", "memory_mb", "granted_mb", "cpu_seconds", "disk_mb")
+        return {
+            "task_id": self.name,
+            "attempt": self.context.attempt,
+            "agent_id": self.agent,
+            "started": self.began,
+            "ended": now,
+            "duration_seconds": event["seconds"],
+            "exit_code": event["exit_code"],
+            "counts": None if counts is None else attrs.asdict(counts),
+            "pass_rate": measures.pass_rate,
+            "coverage": measures.coverage,
+            "speedup": measures.speedup,
+            "memory_efficiency": measures.memory_efficiency,
+            **{name: getattr(measures, name) for name in plain[1:]},
+            "covered": list(measures.covered) if measures.covered else None,
+            "findings": [attrs.asdict(finding) for finding in findings],
+            "log": str(self.log),
+            "coverage_data": str(self.folder.coverage_data(self.name).resolve()),
+        }
+
+    def _write(
+        self,
+        summary: Mapping[str, Any],
+        tests: list[TestRecord],
+        event: Mapping[str, Any],
+    ) -> None:
+        folder = self.folder
+        all_tests = [test.to_dict() for test in tests]
+        passed = {test.id for test in tests if test.outcome == "passed"}
+        write_json(
+            folder.results(self.name),
+            {
+                **summary,
+                "run": self.context.task_id,
+                "failed_before": self.failed_before,
+                # Nothing has changed between the attempts, but their outcome.
+                "flaky": [name for name in self.failed_before if name in passed],
+                "tests": all_tests,
+            },
+        )
+        if not folder.coverage(self.name).exists():
+            write_json(folder.coverage(self.name), {"measured": False})
+        write_json(
+            folder.agent_report(self.name),
+            {
+                "agent_id": self.agent,
+                "task_id": self.name,
+                "attempt": self.context.attempt,
+                "host": event["host"],
+                "allocation": dict(self.context.allocation),
+                "command": list(self.job()["args"]),
+                **{n: event[n] for n in ("memory_mb", "cpu_seconds", "disk_mb")},
+                "log": str(self.log),
+            },
+        )
+        # What pytest has left says the same in words of its own.
+        shutil.rmtree(self.place.parent, ignore_errors=True)
+
+    def _why(self, bad: list[Finding], tests: Iterable[TestRecord]) -> str:
+        """In a few lines, why it has failed."""
+        lines = ["; ".join(finding.said for finding in bad)]
+        failed = [test for test in tests if test.is_bad]
+        for test in failed[:_SHOWN]:
+            first = (test.message or test.outcome).strip().splitlines()[:1]
+            lines.append(f"{test.id}: {''.join(first)}")
+        if len(failed) > _SHOWN:
+            lines.append(f"and {len(failed) - _SHOWN:,} more")
+        if not failed:
+            lines += _tail(self.log)
+        return "\n".join(lines)
+
+
+def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether an event, which anybody may have sent, has numbers by these names."""
+    return all(type(event.get(name)) in (int, float) for name in names)
+
+
+def _of_pytest(path: Path) -> list[TestRecord]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"pytest has left no results: {error}"
+        raise ResultsError(msg) from None
+    return [TestRecord.of(test) for test in said["tests"]]
+
+
+def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-lines:]

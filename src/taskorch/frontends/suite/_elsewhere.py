@@ -1,0 +1,253 @@
+"""
+Agents of other processes: each task is a program for them, and is judged here.
+
+They need no part of ours: they run a program, and tell what it printed. It reads what
+is to be run from the folder of the run, and leaves there what is to be judged. So an
+agent that does not see this folder runs nothing, and cannot be believed by accident.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
+
+import attrs
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailure
+from taskorch.frontends.suite._attempt import Attempt, are_numbers
+from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._process import WORKER, AgentDiedError
+from taskorch.model import Agent, Program, ProgramResult, Resources, Task, TaskState
+from taskorch.policies import CapabilityRegistry
+from taskorch.protocols import AgentView, AttemptExecutor, Context, Match
+from taskorch.protocols import Attempt as AnyAttempt
+
+B = TypeVar("B")
+#: What begins the names of the agents of this process, where others may come.
+OWN: Final = "local_"
+#: What the last event of an attempt says, beside that it has ended, and where.
+_END: Final = ("exit_code", "seconds", "memory_mb", "cpu_seconds", "disk_mb")
+
+
+class NotSharedError(TaskFailure):
+    """An agent does not see what it needs to run a task of the suite."""
+
+    code = "not_shared"
+
+
+class OthersFirst:
+    """
+    The AgentRegistry by which agents elsewhere do what they can while they are there.
+
+    Who can do a task is said by its capabilities.
+
+    Args:
+        own: The names of the agents of this process: they do what no other can.
+    """
+
+    def __init__(self, own: Collection[str]) -> None:
+        self._own = frozenset(own)
+        self._capable = CapabilityRegistry()
+
+    def matches(
+        self, task: Task, agents: Sequence[AgentView], context: Context
+    ) -> Match:
+        """The agents elsewhere that can do *task*, or else those of this process."""
+        there = [a for a in agents if a.name not in self._own and not a.is_lost]
+        match = self._capable.matches(task, there, context)
+        if not match.agents:
+            own = [agent for agent in agents if agent.name in self._own]
+            match = self._capable.matches(task, own, context)
+        return attrs.evolve(match, reusable=OthersFirst)
+
+    def __repr__(self) -> str:
+        return f"OthersFirst({sorted(self._own)})"
+
+
+def admit(
+    orchestrator: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
+) -> None:
+    """
+    Let an agent elsewhere join an orchestrator, by a name that none of ours has.
+
+    Raises:
+        InvalidTaskError: One of ours may have it; or see `AgentManager.join`.
+    """
+    if agent.name.startswith(OWN):
+        msg = f"agents of the service itself have names that begin with {OWN!r}"
+        raise InvalidTaskError(msg, hint="give it another name")
+    orchestrator.agents.join(agent, executor)
+
+
+def join(
+    orchestrator: TaskOrchestrator,
+    suite: Suite,
+    folder: RunFolder,
+    agent: Agent,
+    executor: AttemptExecutor[Any],
+) -> None:
+    """
+    Let an agent elsewhere do tasks of a run.
+
+    One that can do classes of tests, by name, does only these; else it does all.
+
+    Args:
+        orchestrator: That of the run.
+        suite: The suite.
+        folder: Where the run keeps its files.
+        agent: What is known of it.
+        executor: Has it run programs.
+
+    Raises:
+        InvalidTaskError: See `admit`.
+    """
+    kinds = {phase.kind for phase in suite.phases}
+    does = kinds.intersection(agent.capabilities) or kinds
+    admit(
+        orchestrator,
+        attrs.evolve(agent, capabilities=tuple(sorted(does))),
+        Elsewhere(orchestrator, folder, agent.name, executor),
+    )
+
+
+class Elsewhere(AttemptExecutor[B]):
+    """
+    Has an agent elsewhere run test tasks as programs, and judges what came of them.
+
+    Args:
+        orchestrator: That of the run.
+        folder: Where the run keeps its files.
+        name: The name of the agent.
+        executor: Has it run programs.
+    """
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        folder: RunFolder,
+        name: str,
+        executor: AttemptExecutor[B],
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._folder = folder
+        self._name = name
+        self._executor = executor
+
+    def begin(self, attempt: AnyAttempt) -> B:
+        """Let the agent have the program."""
+        made = Attempt(self._name, self._folder, attempt.task, _Context(attempt))
+        made.clear()
+        given = _Given(attempt, made, self._counts)
+        return self._executor.begin(cast("AnyAttempt", given))
+
+    def stop(self, begun: B, grace: float) -> None:
+        """Have the agent end it."""
+        self._executor.stop(begun, grace)
+
+    def _counts(self, attempt: AnyAttempt) -> bool:
+        """Whether it is still wanted: of one that was given up, nothing is judged."""
+        if attempt.cancelled:
+            return False
+        status = self._orchestrator.get_task_status(attempt.task_id)
+        return status.state is TaskState.RUNNING and status.attempts == attempt.number
+
+
+class _Context:
+    """What an attempt elsewhere is told of itself, as it would be in this process."""
+
+    def __init__(self, attempt: AnyAttempt) -> None:
+        self.task_id: str = attempt.task_id
+        self.attempt: int = attempt.number
+        self.fence: tuple[int, int] = attempt.fence
+        self.allocation: Mapping[str, float] = Resources.from_units(
+            attempt.told("allocation", None)
+        )
+        self._told = attempt.told
+
+    def progress(self, value: Any) -> None:
+        """It is so far."""
+        self._told("progress", value)
+
+
+class _Given:
+    """An attempt as whoever has it run sees it: as a program. The rest is its own."""
+
+    def __init__(self, attempt: AnyAttempt, made: Attempt, counts: Any) -> None:
+        self._attempt = attempt
+        self._made = made
+        self._counts = counts
+        job = made.place / "job.json"
+        write_json(job, made.job())
+        args = [made.python, str(WORKER), str(job.resolve())]
+        program = Program(args, inherit_env=True, check=False)
+        self.task: Task = attrs.evolve(attempt.task, payload=program)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._attempt, name)
+
+    def told(self, what: str, value: Any) -> Any:
+        if what != "progress":
+            return self._attempt.told(what, value)
+        if isinstance(value, Mapping):
+            self._made.hear(value)
+        return None
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        attempt = self._attempt
+        if not isinstance(error, AttemptInterrupted) and self._counts(attempt):
+            try:
+                value, error = self._judged(value, error), None
+            except Exception as raised:  # noqa: BLE001 - it is the end of the attempt
+                value, error = None, raised
+        attempt.end(value, error)
+
+    def _judged(
+        self, result: ProgramResult | None, error: BaseException | None
+    ) -> dict[str, Any]:
+        """
+        What it came to.
+
+        Raises:
+            CriteriaNotMetError: It does not meet its criteria.
+            AgentDiedError: It was killed.
+            NotSharedError: It could not be run there.
+        """
+        if result is None:
+            raise self._not_shared(str(error))
+        event = _last_event(result.stdout_tail)
+        if event is not None:
+            return self._made.end(event)
+        if result.exit_code < 0:
+            number = -result.exit_code
+            msg = (
+                f"what ran it on agent {self._made.agent} was ended by signal {number}"
+            )
+            raise AgentDiedError(msg)
+        said = result.stderr_tail.strip() or f"it exited with {result.exit_code}"
+        raise self._not_shared(said)
+
+    def _not_shared(self, why: str) -> NotSharedError:
+        made = self._made
+        folder = made.folder.path.resolve()
+        msg = f"agent {made.agent} cannot run tasks of this suite: {why}"
+        hint = (
+            f"an agent needs the folders {folder} and {made.payload['cwd']}, {WORKER} "
+            f"and {made.python}, by these paths: run it on the machine of the service, "
+            "or share them"
+        )
+        return NotSharedError(msg, hint=hint)
+
+
+def _last_event(text: str) -> dict[str, Any] | None:
+    """How it ended, of what the program has printed; None if it does not say so."""
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or event.get("event") != "ended":
+        return None
+    is_whole = are_numbers(event, _END) and isinstance(event.get("host"), str)
+    return event if is_whole else None
