@@ -67,13 +67,13 @@ def runs_on(folder):
 
 
 def has_little_time(folder):
-    block(folder, never, timeout=0.2)
+    block(folder, never, timeout=1.5)
 
 
 def ends_in_drain(folder):
     """The signal comes when the block has been left, and it drains."""
     with TaskOrchestrator(grace=PATIENCE) as orch:
-        orch.stop_on(signal.SIGTERM, timeout=0.2)
+        orch.stop_on(signal.SIGTERM, timeout=1.5)
         orch.submit(never)
         began.wait(PATIENCE)
         say("ready")
@@ -114,13 +114,13 @@ def loop_runs_on(folder):
 
 
 def loop_has_little_time(folder):
-    asyncio.run(_main(folder, never, seconds=0.2))
+    asyncio.run(_main(folder, never, seconds=1.5))
 
 
 def loop_ends_in_drain(folder):
     async def main():
         async with TaskOrchestrator(grace=PATIENCE) as orch:
-            orch.stop_on(signal.SIGTERM, timeout=0.2)
+            orch.stop_on(signal.SIGTERM, timeout=1.5)
             await orch.aio.submit(never)
             await asyncio.to_thread(began.wait, PATIENCE)
             say("ready")

@@ -16,6 +16,7 @@ from taskorch.cli import OK
 from taskorch.cli._suite import folder_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import SIGNAL_SECONDS
+from taskorch.runtime._interrupts import SLICE
 
 if TYPE_CHECKING:
     from taskorch.frontends.service._suites import SuiteRuns
@@ -107,7 +108,9 @@ def _run(args: argparse.Namespace) -> int:
 def _wait(runs: SuiteRuns, asked: threading.Event) -> None:
     """Until somebody asks for the end; what runs has some time to end then."""
     try:
-        asked.wait()
+        # A signal that comes as a wait begins does not end it.
+        while not asked.wait(SLICE):
+            pass
         runs.stop(drain=True, timeout=SIGNAL_SECONDS)
     except BaseException:
         # Ctrl-C, also in the time that the end takes.

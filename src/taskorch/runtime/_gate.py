@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
-from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
 __all__ = ("Gate", "release_if_mine", "seconds_until", "wait_for_lock")
-
-#: Seconds after which a wait looks for an interrupt.
-_SLICE: Final = 0.5
 
 
 class Gate:
@@ -57,9 +54,9 @@ def wait_for_lock(lock: Any, end: float | None) -> bool:
     """
     while True:
         left = seconds_until(end)
-        if lock.acquire(timeout=_SLICE if left is None else min(left, _SLICE)):
+        if lock.acquire(timeout=SLICE if left is None else min(left, SLICE)):
             return True
-        if left is not None and left <= _SLICE:
+        if left is not None and left <= SLICE:
             return False
 
 

@@ -33,6 +33,7 @@ from weakref import WeakSet
 __all__ = (
     "DEFERRED",
     "INTERRUPTS",
+    "SLICE",
     "StopSignal",
     "defer_error",
     "defers_interrupts",
@@ -72,6 +73,9 @@ class StopSignal(SystemExit):
 
 #: What a signal raises that somebody sends to a process to end it.
 INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
+#: Seconds after which the main thread ends a wait, to see whether a signal has come:
+#: one that comes in the very moment in which the wait begins does not end it.
+SLICE: Final = 0.5
 #: Holds the signal while one is deferred, or what a handler has raised: whoever pops it
 #: delivers it.
 DEFERRED: Final[list[int | BaseException]] = []

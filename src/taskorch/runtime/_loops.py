@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from taskorch.runtime._asyncio import asyncio, running_loop
-from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
 __all__ = ("LoopHost",)
 
@@ -41,11 +41,28 @@ class LoopHost:
         self._ident = 0
         #: Since when it has not said that it runs, although it was asked to.
         self._asked = inf
+        #: Wakes the loop of the main thread next.
+        self._pulse: asyncio.TimerHandle | None = None
+        self._has_ended = False
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use *loop*, which somebody else runs."""
         self.loop = loop
         self._ident = threading.get_ident()
+        if self._pulse is None and (
+            threading.current_thread() is threading.main_thread()
+        ):
+            self._wake(loop)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Wake *loop* again and again, as `wait_for_lock` does a thread.
+
+        A signal that comes in the very moment in which the loop begins to wait does not
+        end that wait, and its handler would be called whenever something else does.
+        """
+        if not self._has_ended:
+            self._pulse = loop.call_later(SLICE, self._wake, loop)
 
     def unanswered(self) -> tuple[float, int, str]:
         """
@@ -139,6 +156,11 @@ class LoopHost:
 
     def close(self, timeout: float) -> None:
         """End the private loop; somebody else's is left alone."""
+        self._has_ended = True
+        if self._pulse is not None and self.loop is not None:
+            # It may have been closed.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._end_pulse)
         thread, loop = self._thread, self._private
         if thread is None or loop is None:
             return
@@ -148,6 +170,10 @@ class LoopHost:
             return
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join(timeout)
+
+    def _end_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
 
 
 async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
