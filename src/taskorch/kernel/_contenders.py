@@ -30,31 +30,49 @@ def contenders(
         pools: The pools.
         slots: How many more attempts may run at once.
     """
-    held: dict[Spec, list[Resources]] = {}
-    kinds: dict[Spec, Bucket] = {}
+    divided = {name for name, pool in pools.items() if not pool.is_quota}
+    held: dict[Bucket, list[Units]] = {}
     for row in holders:
-        spec = row.bucket.spec
-        kinds[spec] = row.bucket
-        held.setdefault(spec, []).append(_of_pools(row.alloc, pools))
+        held.setdefault(row.bucket, []).append(row.alloc)
     queue: list[tuple[Any, int, Bucket]] = []
     for bucket in buckets:
         head = bucket.head() if bucket.size else None
         if head is not None:
             queue.append((head.key, head.seq, bucket))
     queue.sort()
-    waiting: dict[Spec, int] = {}
     able = [b for _, _, b in queue if not _is_bounded(b, pools)]
+    kinds: dict[Spec, tuple[Bucket, int, list[Units]]] = {}
     for bucket, count in _apportion(able, slots):
-        kinds[bucket.spec] = bucket
-        waiting[bucket.spec] = count
-    return [
-        _contender(kinds[spec], held.get(spec, []), waiting.get(spec, 0), pools)
-        for spec in dict.fromkeys([*waiting, *held])
-    ]
+        kinds[bucket.spec] = bucket, count, []
+    # A bucket that was forgotten while its tasks ran may have a like one by now.
+    for bucket, allocs in held.items():
+        kinds.setdefault(bucket.spec, (bucket, 0, []))[2].extend(allocs)
+    # Many hold the same, and have the same least.
+    made: dict[Units, Resources] = {}
+
+    def of_pools(units: Units) -> Resources:
+        if units not in made:
+            own = tuple([pair for pair in units if pair[0] in divided])
+            made[units] = Resources.from_units(own)
+        return made[units]
+
+    found = []
+    for bucket, waiting, allocs in kinds.values():
+        spec = bucket.spec
+        assert spec.elastic is not None  # noqa: S101 - only such contend
+        _, weight, fallback = spec.elastic
+        wanted, least = of_pools(spec.resources), of_pools(bucket.need)
+        held_now = tuple(map(of_pools, allocs))
+        found.append(
+            Contender(wanted, least, weight / _SCALE, fallback, waiting, held_now)
+        )
+    return found
 
 
 def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
     """Whether a quota keeps the tasks of *bucket* from having their least."""
+    if not bucket.bounds:
+        return False
     need = dict(bucket.need)
     return any(
         need.get(resource, 0) > pools[pool].total - pools[pool].used
@@ -83,28 +101,3 @@ def _room(bucket: Bucket) -> int:
     if bucket.checked < 0:
         return UNLIMITED
     return sum(max(0, agent.limit - agent.running) for agent in bucket.agents)
-
-
-def _contender(
-    bucket: Bucket,
-    held: list[Resources],
-    waiting: int,
-    pools: Mapping[str, PoolRow],
-) -> Contender:
-    spec = bucket.spec
-    assert spec.elastic is not None  # noqa: S101 - only such contend
-    _, weight, fallback = spec.elastic
-    return Contender(
-        _of_pools(spec.resources, pools),
-        _of_pools(bucket.need, pools),
-        weight / _SCALE,
-        fallback,
-        waiting,
-        tuple(held),
-    )
-
-
-def _of_pools(units: Units, pools: Mapping[str, PoolRow]) -> Resources:
-    return Resources.from_units(
-        tuple([(n, u) for n, u in units if n in pools and not pools[n].is_quota])
-    )

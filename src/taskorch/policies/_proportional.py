@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import NO_RESOURCES, Resources, to_units
+from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
 from taskorch.policies._shares import Amounts, Claim, Share, divide, fitting
@@ -106,11 +107,13 @@ class _Division:
         assert request.least is not None  # noqa: S101 - it is elastic
         self._request = request
         self._pools = pools
-        asked = [kind.resources for kind in contenders] + [request.resources]
-        self._names = sorted({name for one in asked for name in one if name in pools})
+        asked = [kind.resources.units for kind in contenders]
+        names = {name for units in asked for name, _ in units}
+        self._names = sorted(names.union(request.resources).intersection(pools))
         self._chunks = tuple([chunks.get(name, 0) for name in self._names])
         #: Less than nothing, where a pool was made smaller.
         self._free = tuple([_rest_of(pools[name]) for name in self._names])
+        self._vectors: dict[Units, Amounts] = {}
         self._held = self._vector(request.held or NO_RESOURCES)
         self._claim = self._claim_of(request.resources, request.least, request.weight)
         self._contenders = contenders
@@ -140,28 +143,27 @@ class _Division:
         """Its share, or None if its least is not to be had; and how many contend."""
         running: dict[Claim, list[Amounts]] = {}
         waiting: dict[Claim, int] = {}
-        there = list(self._free)
         for kind in self._contenders:
             claim = self._claim_of(kind.resources, kind.least, kind.weight)
-            for one in kind.held:
-                held = self._vector(one)
-                there = [a + b for a, b in zip(there, held, strict=True)]
-                running.setdefault(claim, []).append(held)
+            if kind.held:
+                running.setdefault(claim, []).extend(map(self._vector, kind.held))
             if kind.waiting:
                 waiting[claim] = waiting.get(claim, 0) + kind.waiting
         mine, is_running = self._claim, self._request.held is not None
         if is_running:
-            if mine not in running:
-                there = [a + b for a, b in zip(there, self._held, strict=True)]
-                running[mine] = [self._held]
+            running.setdefault(mine, [self._held])
             place = list(running).index(mine)
         else:
             waiting.setdefault(mine, 1)
             place = len(running) + list(waiting).index(mine)
-        claims = [claim._replace(times=len(held)) for claim, held in running.items()]
-        claims += [claim._replace(times=times) for claim, times in waiting.items()]
-        total = sum(claim.times for claim in claims)
-        shares = divide(tuple(there), self._chunks, tuple(claims))[place]
+        times = [*map(len, running.values()), *waiting.values()]
+        claims = [
+            Claim(claim.wanted, claim.least, claim.weight, count)
+            for claim, count in zip([*running, *waiting], times, strict=True)
+        ]
+        there = tuple(map(sum, zip(self._free, *chain(*running.values()), strict=True)))
+        total = sum(times)
+        shares = divide(there, self._chunks, tuple(claims))[place]
         if not shares:
             return None, total
         if is_running:
@@ -172,8 +174,12 @@ class _Division:
         return Claim(self._vector(wanted), self._vector(least), round(weight * _SCALE))
 
     def _vector(self, resources: Resources) -> Amounts:
-        units = dict(resources.units)
-        return tuple([units.get(name, 0) for name in self._names])
+        found = self._vectors.get(resources.units)
+        if found is None:
+            units = dict(resources.units)
+            found = tuple([units.get(name, 0) for name in self._names])
+            self._vectors[resources.units] = found
+        return found
 
     # -- what fits -----------------------------------------------------------------
 
