@@ -73,4 +73,5 @@ from taskorch.events._catalogue import completion as completion
 from taskorch.events._catalogue import make as make
 from taskorch.events._catalogue import place_of as place_of
 from taskorch.events._catalogue import signal_name as signal_name
+from taskorch.events._catalogue import submission_defaults as submission_defaults
 from taskorch.events._catalogue import view_of as view_of

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
@@ -1089,9 +1090,71 @@ AT_NS: Final = place_of(Event, "at_ns")
 TASK_ID: Final = place_of(TaskEvent, "task_id")
 
 
+_SubmittedDraft: Final = draft_of(TaskSubmitted)
+_StartedDraft: Final = draft_of(TaskStarted)
+#: Fields of the fact that an attempt began, if somebody says why there.
+_WITH_REASON: Final = 1 + place_of(TaskStarted, "reason")
+
+
+@cache
+def submission_defaults() -> tuple[Any, ...]:
+    """Of each place in the fact of a submission, what is there if it ends before it."""
+    return (None, *(field.default for field in attrs.fields(TaskSubmitted)))
+
+
 def make(fact: Fact) -> Any:
     """The event of *fact*: an instance of the class with which it begins."""
-    return fact[CLS](*fact[SEQ:])
+    cls = fact[CLS]
+    if cls is TaskSubmitted:
+        return _submission(fact)
+    if cls is TaskStarted and len(fact) == _WITH_REASON:
+        event: Any = _StartedDraft()
+        (
+            _,
+            event.seq,
+            event.at_ns,
+            event.task_id,
+            event.attempt,
+            event.agent_id,
+            event.allocation,
+            event.reason,
+        ) = fact
+        event.__class__ = TaskStarted
+        return event
+    return cls(*fact[SEQ:])
+
+
+def _submission(fact: Fact) -> TaskSubmitted:
+    """The event of the fact with the most fields: in a third of the time."""
+    event: Any = _SubmittedDraft()
+    (
+        _,
+        event.seq,
+        event.at_ns,
+        event.task_id,
+        event.type,
+        event.priority,
+        event.after,
+        event.requires,
+        event.resources,
+        event.rerun_of,
+        event.timeout_ns,
+        event.idempotent,
+        event.key,
+        event.not_before_ns,
+        event.deadline_ns,
+        event.expires_ns,
+        event.named,
+        event.join,
+        event.on_parent_failure,
+        event.wait,
+        event.trace,
+        event.owner,
+        event.elastic,
+    ) = fact + submission_defaults()[len(fact) :]
+    event.__class__ = TaskSubmitted
+    made: TaskSubmitted = event
+    return made
 
 
 def view_of(cls: type[Event], fact: Fact) -> Event | None:

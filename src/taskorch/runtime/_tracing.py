@@ -11,14 +11,13 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import attrs
 
-from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
-from taskorch.events import CLS, Fact, TaskSubmitted, place_of
+from taskorch.events import CLS, Fact, TaskSubmitted, place_of, submission_defaults
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program
@@ -121,14 +120,8 @@ def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
         trace = _trace_of(work, spans)
         if trace is not None:
             # Facts are as short as they can be: what they leave out is the default.
-            before = fact[:_TRACE] + _defaults()[len(fact) : _TRACE]
+            before = fact[:_TRACE] + submission_defaults()[len(fact) : _TRACE]
             items[place] = (*before, trace, *fact[_BEHIND_TRACE:]), work
-
-
-@cache
-def _defaults() -> tuple[Any, ...]:
-    """Of each place in the fact, what is there if the fact ends before it."""
-    return (None, *(field.default for field in attrs.fields(TaskSubmitted)))
 
 
 def _trace_of(work: Work, spans: Spans) -> str | None:
@@ -137,8 +130,7 @@ def _trace_of(work: Work, spans: Spans) -> str | None:
     return kept or spans.trace_in(work._ctx)
 
 
-@frozen
-class _Origin:
+class _Origin(NamedTuple):
     """What is known of a task."""
 
     type: str

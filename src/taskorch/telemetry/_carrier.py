@@ -31,7 +31,7 @@ def text_of(found: trace.SpanContext) -> str | None:
     """*found* as text; None if it is no context."""
     if not found.is_valid:
         return None
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{int(found.trace_flags):02x}"
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
 
 
 def parsed(text: object, state: str = "") -> trace.SpanContext | None:

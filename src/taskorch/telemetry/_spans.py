@@ -9,10 +9,10 @@ there all spans end: what exports them may raise or block, and no task waits for
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from itertools import islice
 from threading import Lock, RLock
 from typing import Any, Final, Protocol, TypeVar
 
@@ -50,11 +50,11 @@ from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_
 from taskorch.telemetry._runs import Runs, start
 
 _LOG: Final = logging.getLogger(__name__)
-#: Of each kind of thing that is remembered, the most: an event that was lost may have
-#: been the one at which it would have been forgotten.
+#: Of each kind of thing, the latest that are remembered for sure: an event that was
+#: lost may have been the one at which it would have been forgotten.
 _MANY: Final = 10_000
-#: Submissions whose acceptance was not heard of yet, the most: as many events as wait
-#: for one receiver.
+#: Of submissions whose acceptance was not heard of yet: as many events as wait for one
+#: receiver.
 _PENDING: Final = 100_000
 #: Links of one span: those of an attempt to what it waited for.
 _LINKS: Final = 128
@@ -67,17 +67,20 @@ class _Signals(Protocol):
     def __getattr__(self, name: str) -> Any: ...
 
 
-class Latest(OrderedDict[K, V]):
-    """A mapping that forgets what came first once it has more than *most*."""
+class Latest(dict[K, V]):
+    """A mapping that has the latest *many*, and forgets those before now and then."""
 
-    def __init__(self, most: int = _MANY) -> None:
+    def __init__(self, many: int = _MANY) -> None:
         super().__init__()
-        self._most = most
+        self._many = many
+        self._too_many = 2 * many
 
     def __setitem__(self, key: K, value: V) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self._most:
-            self.popitem(last=False)
+        dict.__setitem__(self, key, value)
+        if len(self) > self._too_many:
+            # All at once: a dict looks long for its first key where many have gone.
+            for first in list(islice(self, len(self) - self._many)):
+                self.pop(first, None)
 
 
 class Origin(Protocol):

@@ -90,6 +90,21 @@ def test_make():
     assert event.timestamp.isoformat() == "1970-01-01T00:00:01.500000+00:00"
 
 
+@pytest.mark.parametrize("cls", [TaskSubmitted, TaskStarted])
+def test_those_that_are_made_in_another_way_are_the_same(cls):
+    """However much of the fact is left to the defaults."""
+    fields = attrs.fields(cls)
+    least = sum(field.default is attrs.NOTHING for field in fields)
+    for count in range(least, len(fields) + 1):
+        values = [f"value {n}" for n in range(count)]
+        made, right = make((cls, *values)), cls(*values)
+        assert type(made) is cls
+        assert made == right
+        assert hash(made) == hash(right)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            made.seq = 2
+
+
 def test_views():
     """Some facts contain another event, which shares their number."""
     assert view_of(TaskStarted, STARTED) == make(STARTED)
