@@ -378,27 +378,44 @@ def _hand_out(
         counts: By claim, how many have that.
         turn: The claims in the order in which they may have more.
     """
-    # By claim, those of it that were given less than the others.
-    behind: dict[int, list[Share]] = {}
+    many = len(claims)
+    # Those of a claim that have less than others of it have a place of their own, after
+    # all claims.
+    who, by = list(claims), list(stopped_by)
+    whose = list(range(many))
+    is_everybody = True
     while turn and any(left):
+        places = len(whose)
         gained = []
         for number in turn:
             amounts, count = held[number], counts[number]
-            more, fits = _take(
-                claims[number], amounts, count, stopped_by[number], left, chunks
-            )
-            if fits:
-                gained.append(number)
-                held[number] = more
-                if fits < count:
-                    behind.setdefault(number, []).append(Share(amounts, count - fits))
-                    counts[number] = fits
-        # Who has got a chunk comes again after all others.
-        turn = sorted(gained)
-    found: list[tuple[Share, ...]] = [(each,) for each in map(Share, held, counts)]
-    for number, parts in behind.items():
-        found[number] = tuple(sorted([*parts, *found[number]], reverse=True))
-    return tuple(found)
+            more, fits = _take(who[number], amounts, count, by[number], left, chunks)
+            if not fits:
+                continue
+            gained.append(number)
+            held[number] = more
+            if fits < count:
+                counts[number] = fits
+                who.append(who[number])
+                by.append(by[number])
+                whose.append(whose[number])
+                held.append(amounts)
+                counts.append(count - fits)
+        # Who has got a chunk comes again after all others, and then who was behind.
+        turn = [*sorted(gained), *range(places, len(whose))]
+        if turn:
+            is_everybody = False
+        elif not is_everybody and len(left) > 1:
+            # With less of one pool, some can use more of another.
+            turn = [number for number, pool in enumerate(by) if pool >= 0]
+            is_everybody = True
+    shares = list(map(Share, held, counts))
+    if len(whose) == many:
+        return tuple([(share,) for share in shares])
+    found: dict[int, list[Share]] = {}
+    for number, share in zip(whose, shares, strict=True):
+        found.setdefault(number, []).append(share)
+    return tuple([tuple(sorted(parts, reverse=True)) for parts in found.values()])
 
 
 def _take(
@@ -438,12 +455,21 @@ def _take(
         return amounts, 0
     if not fits or more == amounts:
         # A chunk of that pool is more than is left: of others it may use some.
-        more, fits = _topped_up(claim, amounts, left, chunks), 1
+        more = _topped_up(claim, amounts, left, chunks)
         if more == amounts:
             return amounts, 0
+        fits = _times(left, amounts, more, count)
     for pool, after in enumerate(more):
         left[pool] -= fits * (after - amounts[pool])
     return more, fits
+
+
+def _times(left: list[int], before: Amounts, after: Amounts, count: int) -> int:
+    """How many of *count* can have *after* where they had *before*."""
+    for have, old, new in zip(left, before, after, strict=True):
+        if new > old and have < count * (new - old):
+            count = have // (new - old)
+    return count
 
 
 def _is_all(

@@ -203,6 +203,17 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
         ),
     )
 )
+@example(
+    # Both of the first may have one more of the third pool, of which two are left.
+    (
+        *((31, 44, 11), (3, 3, 1)),
+        (
+            Claim((16, 14, 3), (12, 3, 1), 2, times=2),
+            Claim((1, 3, 1), (1, 3, 1), times=4),
+            Claim((1, 14, 1), (1, 3, 1), times=3),
+        ),
+    )
+)
 def test_nothing_is_left_that_one_of_them_could_use(division):
     there, chunks, claims = division
     shares = divide(there, chunks, claims)
