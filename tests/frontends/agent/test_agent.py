@@ -416,6 +416,33 @@ def test_a_line_says_it_again_where_an_idle_connection_was_ended(service):
         Line(Address(f"http://127.0.0.1:{free_port()}", "far", "s")).say("x", {}, 5)
 
 
+def test_what_is_cut_is_not_said_again(service, monkeypatch):
+    line = Line(Address(service.server.url, "far", "s" * 20, service.token))
+    line.say("hello", {"protocol": 1, "session": "s" * 20, "lease": 600.0}, 30)
+    said = []
+    exchange = Line._exchange
+
+    def exchanged(line, verb, *rest):
+        said.append(verb)
+        return exchange(line, verb, *rest)
+
+    monkeypatch.setattr(Line, "_exchange", exchanged)
+    claim = {"running": [], "most": 1, "wait": 20.0}
+    ended = []
+
+    def ask():
+        with pytest.raises(Unreachable):
+            line.say("claim", claim, 60)
+        ended.append(True)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: said)
+    line.cut()
+    asking.join(60)
+    assert (ended, said) == ([True], ["claim"])
+
+
 def test_what_answers_may_be_something_else():
     from http.server import BaseHTTPRequestHandler, HTTPServer
 

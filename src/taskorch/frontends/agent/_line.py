@@ -117,6 +117,7 @@ class Line:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
+        self._is_cut = False
 
     def say(self, verb: str, said: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """
@@ -142,7 +143,7 @@ class Line:
             status, text = self._exchange(verb, body, headers, seconds)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not is_used or isinstance(error, TimeoutError):
+            if not is_used or self._is_cut or isinstance(error, TimeoutError):
                 raise Unreachable(str(error) or type(error).__name__) from None
             # The service ends connections that are idle: it may not have got it.
             return self.say(verb, said, seconds)
@@ -177,7 +178,8 @@ class Line:
         return response.status, text
 
     def cut(self) -> None:
-        """From another thread: whoever waits for an answer waits no more."""
+        """From another thread: whoever waits for an answer waits no more, for good."""
+        self._is_cut = True
         connection = self._connection
         sock = None if connection is None else connection.sock
         if sock is not None:
