@@ -453,11 +453,11 @@ class TaskOrchestrator:
             if not callable(handler):
                 msg = f"an agent is a function of (task, context), not {show(handler)}"
                 raise InvalidTaskError(msg)
-            refuse_arguments(name, handler)
             limit = max_concurrency
             if limit is _BY_KIND:
                 limit = None if is_coroutine_function(handler) else 1
             runner = self._runner(name, handler, executor)
+            refuse_arguments(name, handler)
             info = Agent(name, names, limit, has, takes)
             self._rt.add_agent(info, runner)
             return handler

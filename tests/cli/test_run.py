@@ -134,7 +134,8 @@ def test_a_document(name, here, capsys):
         (["made.json"], "[]", "a mapping is needed"),
         (["made.json"], "{}", "tasks: it is missing"),
         (["json.py"], "", "give the file another name"),
-        (["flow_file.py", "--only", "nobody"], None, "has no task 'nobody'"),
+        (["flow_file.py", "--only", "nobody"], None, "has no task 'nobody' (it has "),
+        (["flow_file.py", "--only", "totl"], None, "did you mean 'total'?"),
         (["flow_file.py", "--resources", "x"], None, "write NAME=VALUE"),
         (["-m", "no_such_module_made"], None, "No module named"),
         (

@@ -193,6 +193,14 @@ def raises_own_init(attempts: int) -> int:
     return attempts
 
 
+class Plain:
+    """Its text has its address."""
+
+
+def raises_an_object() -> None:
+    raise ValueError(Plain())
+
+
 class LockedError(Exception):
     """Holds what cannot be sent."""
 

@@ -1,5 +1,6 @@
 """Beginning and end: with, start, stop, drain, reports, threads, quiet."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from tests.integration.tools import (
     Recorder,
     eventually,
     fail,
+    in_loop,
     short_grace,
     threads_since,
 )
@@ -67,10 +69,23 @@ def test_who_waits_for_one_that_was_never_started_is_told(
     caplog.clear()
     waiting = threading.Thread(target=handle.result)
     waiting.start()
-    eventually(lambda: "result() waits, but the orchestrator has" in caplog.text)
+    eventually(lambda: "waits for a task, but the orchestrator has" in caplog.text)
     with orch:
         waiting.join(PATIENCE)
         assert not waiting.is_alive()
+
+
+@in_loop
+async def test_so_is_who_awaits_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskorch.runtime._waiting._MOMENT", 0.01)
+    orch = TaskOrchestrator()
+    waiting = asyncio.ensure_future(orch.submit(len, [1]))
+    while "waits for a task, but the orch" not in caplog.text:  # noqa: ASYNC110 - a log
+        await asyncio.sleep(0.002)
+    async with orch:
+        assert await waiting == 1
 
 
 def test_who_waits_until_another_starts_it_is_told_nothing(

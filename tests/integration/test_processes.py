@@ -226,7 +226,7 @@ def test_so_is_a_closure() -> None:
 def test_and_what_a_session_has(monkeypatch: pytest.MonkeyPatch) -> None:
     main = type(sys)("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    exec("def f(): pass", main.__dict__)
+    exec("def f(task=None, context=None): pass", main.__dict__)
     with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="session"):
         orch.submit_task(in_worker(main.f))
     main.__file__ = __file__
@@ -278,6 +278,14 @@ def test_an_exception_comes_back_though_its_constructor_takes_something_else() -
         retry = RetryPolicy(3, base=0, retry_on=in_workers.OwnInitError)
         task = in_worker(in_workers.raises_own_init, 3, retry=retry)
         assert orch.submit_task(task).result(PATIENCE) == 3
+
+
+def test_one_that_never_says_the_same_comes_back_too() -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        handle = orch.submit_task(in_worker(in_workers.raises_an_object))
+        error: Any = handle.exception(PATIENCE)
+    assert type(error) is ValueError
+    assert type(error.args[0]) is in_workers.Plain
 
 
 def test_one_that_cannot_be_sent_at_all_is_described(tmp_path: Path) -> None:

@@ -601,6 +601,8 @@ def test_somebody_must_approve(orch):
     assert status.phases["one"].verdict == "waiting for approval"
     assert status.eta_unknown == "one/approval is blocked"
     assert run.report().phases[0].verdicts[0].passed
+    with pytest.raises(UnknownTaskError, match="it is asked for: one"):
+        orch.workflows.approve("x", "on", by="Ada")
     assert orch.workflows.approve("x", "one", by="Ada", note="fine")
     assert not orch.workflows.approve("x", "one/gate", by="Bob")
     assert not orch.workflows.reject("x", "one/approval", by="Bob")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from taskorch._managers._members import blockers
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
@@ -29,7 +30,14 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
     work = run.handles.get(approval_of(phase))
     if work is None:
         msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
-        raise UnknownTaskError(msg, hint="wf.phase(name, gate=Approval())")
+        phases = dict.fromkeys(map(phase_of, run.handles))
+        asking = [each for each in phases if approval_of(each) in run.handles]
+        hint = (
+            f"it is asked for: {some(asking)}"
+            if asking
+            else "wf.phase(name, gate=Approval())"
+        )
+        raise UnknownTaskError(msg, hint=hint)
     said = f"{'approved' if passed else 'rejected'} by {by}"
     _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
     if passed or on_failure == "continue":

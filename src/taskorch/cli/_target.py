@@ -18,7 +18,9 @@ import attrs
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task
+from taskorch.model._explanation import some
 from taskorch.workflows import Workflow
+from taskorch.workflows._names import guess
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
 #: What a name of tasks without a workflow becomes.
@@ -224,8 +226,9 @@ def needed_for(workflow: Workflow, names: Iterable[str]) -> set[str]:
     left = list(names)
     for name in left:
         if name not in workflow:
-            msg = f"{workflow.name} has no task {name!r}"
-            hint = f"it has: {', '.join(list(workflow)[:10])}"
+            known = list(workflow)
+            msg = f"{workflow.name} has no task {name!r}{guess(name, known)}"
+            hint = f"it has {some(known)}"
             raise TaskorchError(msg, hint=hint)
     parents = workflow.dependencies
     while left:

@@ -225,15 +225,19 @@ def _error_data(error: BaseException) -> bytes | None:
     if isinstance(type(error).__reduce__, MethodDescriptorType):
         # It does not say itself how it is pickled.
         forms.append(_WithoutInit(error))
+    alike: bytes | None = None
     for form in forms:
         try:
             data = pickled(form)
             again = pickle.loads(data)  # noqa: S301 - our own
-            if type(again) is type(error) and _said(again) == _said(error):
-                return data
         except BaseException:  # noqa: BLE001, S112 - whatever its __reduce__ does
             continue
-    return None
+        if type(again) is type(error):
+            if _said(again) == _said(error):
+                return data
+            # What it says may have an address in it: the usual way is as good.
+            alike = alike or data
+    return alike
 
 
 class _WithoutInit:

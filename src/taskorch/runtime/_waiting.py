@@ -248,9 +248,12 @@ class Waiting:
         if not self._rt.started and (end is None or soon < end):
             if wait_for_lock(gate, soon):
                 return True
-            if not self._rt.started:
-                _log.warning("taskorch: result() waits, but %s", UNSTARTED)
+            self._say_unstarted()
         return wait_for_lock(gate, end)
+
+    def _say_unstarted(self) -> None:
+        if not self._rt.started:
+            _log.warning("taskorch: somebody waits for a task, but %s", UNSTARTED)
 
     def is_told(self, work: Work) -> bool:
         """Whether those who wait for *work* need wait no more."""
@@ -548,6 +551,8 @@ class Waiting:
 
     async def _until_settled(self, work: Work) -> None:
         loop = asyncio_loop(f"task {work._row.id}")
+        if not self._rt.started:
+            loop.call_later(_MOMENT, self._say_unstarted)
         while True:
             future: asyncio.Future[None] = loop.create_future()
 
