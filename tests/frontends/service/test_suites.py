@@ -257,8 +257,12 @@ def test_the_tasks_of_a_run_are_asked_for_while_it_runs_and_when_it_has_ended(he
         for path in ASKED:
             assert service.ask("GET", f"/api/v1/{path}").status == 200, path
         assert service.get("/api/v1/workflows/suite")["state"] == "completed"
-        with pytest.raises(NotRunningError, match="stopped"):
+        with pytest.raises(NotRunningError, match="the run has ended"):
             client.emit("late")
+        for path in ("tasks/suite%2FC/cancel", "workflows/suite/restart"):
+            refused = service.post(f"/api/v1/{path}")
+            assert (refused.status, refused.said["code"]) == (409, "not_running")
+            assert "execute-suite" in refused.said["hint"]
 
 
 def test_before_a_run_there_is_nothing_to_ask_for(here):

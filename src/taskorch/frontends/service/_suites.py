@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
 _LOG: Final = logging.getLogger(__name__)
 #: What the status of the service can be.
@@ -251,6 +252,21 @@ class SuiteRuns:
         with self._lock:
             return _begun(self._orch)
 
+    def check_not_over(self) -> None:
+        """
+        Refuse to change a run that has ended.
+
+        Raises:
+            Problem: It has.
+        """
+        with self._lock:
+            if self._orch is not None and self._thread is None:
+                raise Problem(
+                    *(409, "not_running", "the run has ended: it is changed no more"),
+                    hint='POST /api/v1/execute-suite, with {"failed": true} to run '
+                    "again what failed",
+                )
+
     def feed(self) -> Feed:
         """
         The events of the same run.
@@ -382,7 +398,7 @@ def suite_app(
         *_Api(runs).operations(),
         *runs.agents.operations(),
         metrics(runs.metrics),
-        *(attrs.evolve(o, refuses=(*o.refuses, *_NO_RUN)) for o in of_run),
+        *(_of_run(runs, operation) for operation in of_run),
     ]
 
     def close() -> None:
@@ -392,6 +408,19 @@ def suite_app(
     return make_app(
         operations, token=token, hosts=hosts, close=close, schemas=schemas()
     )
+
+
+def _of_run(runs: SuiteRuns, operation: Operation) -> Operation:
+    """*operation* on the run that there is, or was last, which is not changed."""
+    found = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
+    if operation.method != "POST":
+        return found
+
+    async def change(request: Request) -> Response | ASGIApp:
+        runs.check_not_over()
+        return await operation.endpoint(request)
+
+    return attrs.evolve(found, endpoint=change)
 
 
 def metrics_app(
