@@ -508,6 +508,35 @@ def test_files_come_in_parts_which_may_come_twice(files_of):
     assert agent.say("artifact", part(order, "d/a.txt/x"), 422)
 
 
+def test_the_files_of_a_task_are_listed_and_sent(files_of):
+    agent, order, folder = files_of
+    service, there = agent.service, "/api/v1/tasks/a%2Fb/artifacts"
+    assert service.get(there) == {"artifacts": []}
+    agent.say("artifact", part(order, "d/a.txt"))
+    later = folder.with_name("-1.10")
+    (later / "e").mkdir(parents=True)
+    (later / "e" / "x").touch()
+    second = folder.with_name("-1.2")
+    second.mkdir()
+    (second / "y").touch()
+    (folder.parent / "-no attempt").mkdir()
+    assert service.get(there)["artifacts"] == [
+        {"attempt": "1.1", "name": "d/a.txt", "bytes": 4},
+        {"attempt": "1.2", "name": "y", "bytes": 0},
+        {"attempt": "1.10", "name": "e/x", "bytes": 0},
+    ]
+    answer = service.ask("GET", f"{there}/1.1/d%2Fa.txt")
+    assert (answer.status, answer.body) == (200, b"0123")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert "attachment" in answer.headers["content-disposition"]
+    for path in ("1.1/d", "1.1/none", "1.3/y", "x/y", "1.1/..%2F-1.2%2Fy", "1.1/%00"):
+        refused = service.ask("GET", f"{there}/{path}")
+        assert (refused.status, refused.said["code"]) == (404, "no_artifact"), path
+    for path in ("", "/1.1/a.txt"):
+        refused = service.ask("GET", f"/api/v1/tasks/nobody/artifacts{path}")
+        assert (refused.status, refused.said["code"]) == (404, "unknown_task")
+
+
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a/../b", ".x", "-x", "a\0", "é"])
 def test_files_stay_in_their_folder(files_of, name):
     agent, order, folder = files_of

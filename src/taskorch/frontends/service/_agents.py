@@ -8,7 +8,6 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from importlib.resources import files
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -84,19 +83,19 @@ class Agents:
 
     Args:
         orch: Whose agents they are, to begin with.
-        artifacts: The folder for the files that they send; None takes none.
+        artifacts: Keeps the files that they send; None takes none.
         admit: Has one join it; None: nothing but that.
     """
 
     def __init__(
         self,
         orch: TaskOrchestrator,
-        artifacts: Path | None,
+        artifacts: Artifacts | None,
         admit: Admit | None = None,
     ) -> None:
         self._agents = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
-        self._artifacts = None if artifacts is None else Artifacts(artifacts)
+        self._artifacts = artifacts
         self._sessions: dict[str, Session] = {}
         #: Two may not come by one name at once.
         self._joining = threading.Lock()

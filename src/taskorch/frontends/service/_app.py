@@ -17,6 +17,7 @@ from starlette.routing import Route
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
+from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK, Guard, check_hosts, check_token
@@ -72,14 +73,16 @@ def create_app(
         agents: Whether agents may come and ask for work, as `taskorch agent` does. Who
             has the token then is told the payloads of the tasks that an agent may have,
             and believed what came of them.
-        artifacts: The folder for the files that these send; None takes none.
+        artifacts: The folder for the files that these send, where they can be asked
+            for; None takes none.
 
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
     """
     feed = Feed(orch.signals, journal)
     brought = Submissions(orch, functions or {}, programs=programs)
-    there = Agents(orch, None if artifacts is None else Path(artifacts))
+    kept = None if artifacts is None else Artifacts(Path(artifacts))
+    there = Agents(orch, kept)
 
     def close() -> None:
         feed.close()
@@ -91,6 +94,7 @@ def create_app(
             *brought.operations(),
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
+            *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
         ],
         token=token,
         hosts=hosts,

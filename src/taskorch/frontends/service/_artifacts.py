@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
+
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._agent_messages import refuse
+from taskorch.frontends.service._operations import TEXT, Operation, named, query
 from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 #: Bytes and files of one attempt.
 MAX_BYTES: Final = 64 << 20
 MAX_FILES: Final = 1_000
+#: The folder of an attempt: its life and its number.
+_ATTEMPT: Final = re.compile(r"-([0-9]{1,18}\.[0-9]{1,18})", re.ASCII)
+_BYTES: Final = "application/octet-stream"
+_ARTIFACT: Final = {
+    "type": "object",
+    "required": ["attempt", "name", "bytes"],
+    "properties": {"attempt": TEXT, "name": TEXT, "bytes": {"type": "integer"}},
+}
 
 
 class Artifacts:
@@ -30,6 +49,33 @@ class Artifacts:
         """Where the files of an attempt are. No part of an id begins with a dash."""
         epoch, number = fence
         return self._folder.joinpath(*task_id.split("/"), f"-{epoch}.{number}")
+
+    def of_task(self, task_id: str) -> list[dict[str, Any]]:
+        """The files of all its attempts: which attempt, the name, and how large."""
+        place = self._folder.joinpath(*task_id.split("/"))
+        attempts = {
+            tuple(map(int, found[1].split("."))): (found[1], folder)
+            for folder in place.glob("-*")
+            if (found := _ATTEMPT.fullmatch(folder.name)) is not None
+        }
+        return [
+            {
+                "attempt": attempt,
+                "name": path.relative_to(folder).as_posix(),
+                "bytes": path.stat().st_size,
+            }
+            for _, (attempt, folder) in sorted(attempts.items())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+
+    def find(self, task_id: str, attempt: str, name: str) -> Path | None:
+        """The file of this name, if an attempt has made one."""
+        folder = f"-{attempt}"
+        if _ATTEMPT.fullmatch(folder) is None or id_problem(name) is not None:
+            return None
+        path = self._folder.joinpath(*task_id.split("/"), folder, name)
+        return path if path.is_file() else None
 
     def keep(
         self,
@@ -84,3 +130,70 @@ class Artifacts:
             file.seek(offset)
             file.write(data)
         return max(size, offset + len(data))
+
+
+class ArtifactsOfTasks:
+    """
+    The operations on what attempts elsewhere have made.
+
+    Args:
+        orch: Whose tasks they are.
+        artifacts: Where the files are.
+    """
+
+    def __init__(self, orch: TaskOrchestrator, artifacts: Artifacts) -> None:
+        self._orch = orch
+        self._artifacts = artifacts
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        every = "/api/v1/tasks/{task_id}/artifacts"
+        return [
+            Operation(
+                *("GET", every, "artifacts", "List the files that a task has made."),
+                self._list,
+                answer={
+                    "type": "object",
+                    "required": ["artifacts"],
+                    "properties": {"artifacts": {"type": "array", "items": _ARTIFACT}},
+                },
+                refuses=(404,),
+            ),
+            Operation(
+                *("GET", f"{every}/{{attempt}}/{{name}}", "artifact"),
+                "A file that an attempt has made.",
+                self._send,
+                answer={"type": "string", "format": "binary"},
+                media=_BYTES,
+                refuses=(404,),
+            ),
+        ]
+
+    async def _list(self, request: Request) -> Response:
+        query(request)
+        task_id = named(request, "task_id")
+
+        def found() -> list[dict[str, Any]]:
+            self._orch.get_task_status(task_id)
+            return self._artifacts.of_task(task_id)
+
+        return answer({"artifacts": await run_in_threadpool(found)})
+
+    async def _send(self, request: Request) -> Response:
+        query(request)
+        task_id, attempt, name = (
+            named(request, part) for part in ("task_id", "attempt", "name")
+        )
+
+        def found() -> Path | None:
+            self._orch.get_task_status(task_id)
+            return self._artifacts.find(task_id, attempt, name)
+
+        path = await run_in_threadpool(found)
+        if path is None:
+            raise Problem(
+                *(404, "no_artifact", f"attempt {attempt} has made no file {name!r}"),
+                hint=f"GET /api/v1/tasks/{request.path_params['task_id']}/artifacts "
+                "lists them",
+            )
+        return FileResponse(path, media_type=_BYTES, filename=path.name)
