@@ -9,6 +9,7 @@ agent that does not see this folder runs nothing, and cannot be believed by acci
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -179,8 +180,11 @@ class _Given:
         self._attempt = attempt
         self._made = made
         self._counts = counts
+        #: Stands in this file alone. One of another run may lie there on a machine
+        #: that does not share the folder.
+        self._mark = secrets.token_hex(8)
         job = made.place / "job.json"
-        write_json(job, made.job())
+        write_json(job, {**made.job(), "mark": self._mark})
         args = [made.python, str(WORKER), str(job.resolve())]
         program = Program(args, inherit_env=True, check=False)
         self.task: Task = attrs.evolve(attempt.task, payload=program)
@@ -204,9 +208,7 @@ class _Given:
                 value, error = None, raised
         attempt.end(value, error)
 
-    def _judged(
-        self, result: ProgramResult | None, error: BaseException | None
-    ) -> dict[str, Any]:
+    def _judged(self, result: object, error: BaseException | None) -> dict[str, Any]:
         """
         What it came to.
 
@@ -215,10 +217,10 @@ class _Given:
             AgentDiedError: It was killed.
             NotSharedError: It could not be run there.
         """
-        if result is None:
-            raise self._not_shared(str(error))
+        if not isinstance(result, ProgramResult):
+            raise self._not_shared(str(error or "it has run no program"))
         event = _last_event(result.stdout_tail)
-        if event is not None:
+        if event is not None and event.get("mark") == self._mark:
             return self._made.end(event)
         if result.exit_code < 0:
             number = -result.exit_code

@@ -318,7 +318,8 @@ def _run_one(path: str) -> int:
     # They are for this program, and tests have nothing to tell there.
     said = [os.environ.pop(name, None) for name in _OF_AGENT]
     events = os.open(said[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.write(json.dumps(Worker(events).run(job)) + "\n")
+    ended = {**Worker(events).run(job), "mark": job["mark"]}
+    sys.stdout.write(json.dumps(ended) + "\n")
     return 0
 
 
