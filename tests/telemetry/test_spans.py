@@ -558,6 +558,31 @@ def test_who_looks_at_its_span_before_any_event_is_told_has_the_one_that_is_told
     assert len(followed) == 401
 
 
+def test_what_a_task_says_to_the_current_span_is_in_the_span_of_its_attempt(tracing):
+    left = []
+
+    def says() -> None:
+        span = trace.get_current_span()
+        left.append(span)
+        assert span.is_recording()
+        span.set_attribute("rows", 3)
+        span.set_attributes({"file": "a.csv"})
+        span.add_event("read", {"seconds": 1.5})
+        span.add_link(trace.SpanContext(1, 2, is_remote=True))
+        span.record_exception(ValueError("one line"))
+        span.end()
+
+    with tracing.orchestrator() as orch:
+        orch.submit_task(Task.call(says, type="says")).result()
+    span = tracing.only("says")
+    assert (span.attributes["rows"], span.attributes["file"]) == (3, "a.csv")
+    assert span.attributes["cicd.pipeline.task.run.result"] == "success"
+    assert [event.name for event in span.events] == ["read", "exception"]
+    assert span.links[-1].context.trace_id == 1
+    assert not left[0].is_recording()
+    left[0].set_attribute("late", 1)
+
+
 def test_what_looks_inside_may_have_processors_that_look_too():
     class Looks(SpanProcessor):
         def on_start(self, span, parent_context=None):

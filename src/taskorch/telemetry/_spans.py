@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from itertools import islice
 from threading import Lock, RLock
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 from opentelemetry import context, trace
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     Span,
@@ -48,6 +49,9 @@ from taskorch.model import Resources
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_of
 from taskorch.telemetry._runs import Runs, start
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import Attributes, AttributeValue
 
 _LOG: Final = logging.getLogger(__name__)
 #: Of each kind of thing, the latest that are remembered for sure: an event that was
@@ -122,7 +126,8 @@ class _Attempt(NonRecordingSpan):
     The span of an attempt, as what is done inside of it sees it.
 
     It is begun by whoever needs it first: who looks at it inside, or the event of its
-    start. Most attempts do not look, and their threads make no spans.
+    start. Most attempts do not look, and their threads make no spans. What is said to
+    it is said to the span itself, while that is under way; it is ended by its event.
     """
 
     def __init__(self, spans: Spans, task_id: str, number: int, began: int) -> None:
@@ -144,6 +149,42 @@ class _Attempt(NonRecordingSpan):
             # Samplers and processors may look at the current span: not at this one.
             found = Context().run(self._spans.begin, self)
         return found
+
+    def _begun(self) -> Span:
+        self.get_span_context()
+        return self.span or INVALID_SPAN
+
+    def is_recording(self) -> bool:
+        """Whether what is said to it is kept: it is sampled, and not over."""
+        return self._begun().is_recording()
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes."""
+        self._begun().set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set an attribute."""
+        self._begun().set_attribute(key, value)
+
+    def add_event(
+        self, name: str, attributes: Attributes = None, timestamp: int | None = None
+    ) -> None:
+        """Add an event."""
+        self._begun().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Add a link."""
+        self._begun().add_link(context, attributes)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Record an exception as an event."""
+        self._begun().record_exception(exception, attributes, timestamp, escaped)
 
     @property
     def within(self) -> context.Context:
