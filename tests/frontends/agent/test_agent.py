@@ -26,7 +26,7 @@ from taskorch import (
     TaskFailedError,
     TaskOrchestrator,
 )
-from taskorch.frontends.agent import Abilities, Agent
+from taskorch.frontends.agent import Abilities, Agent, progress
 from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
 from taskorch.frontends.agent._runs import Run
 
@@ -153,6 +153,40 @@ def test_a_program_says_how_far_it_is(service):
             )
         )
         handle.cancel()
+
+
+def test_a_function_says_how_far_it_is(service):
+    go = threading.Event()
+
+    def work(n):
+        for done in range(n):
+            progress({"done": done})
+        assert go.wait(60)
+        return n
+
+    def odd(_):
+        for value, error in (
+            ({1}, TypeError),
+            (float("nan"), ValueError),
+            ("x" * 17_000, ValueError),
+        ):
+            with pytest.raises(error):
+                progress(value)
+
+    with running(
+        service, lease=6.0, abilities=Abilities((), {"work": work, "odd": odd})
+    ):
+        service.orch.submit_task(Task("work", 3, id="t"))
+        eventually(
+            lambda: service.orch.get_task_status("t").progress == {"done": 2},
+        )
+        go.set()
+        assert service.orch.submit_task(Task("odd")).result(60) is None
+        assert service.orch.get_task_status("t").attempts == 1
+
+
+def test_what_nobody_has_asked_for_is_told_to_nobody():
+    progress({"done": 1})
 
 
 def test_the_last_whole_line_is_the_progress(tmp_path):

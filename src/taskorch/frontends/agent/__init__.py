@@ -6,4 +6,5 @@ taskorch: `taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`.
 """
 
 from taskorch.frontends.agent._agent import Agent as Agent
+from taskorch.frontends.agent._runs import progress as progress
 from taskorch.frontends.agent._work import Abilities as Abilities

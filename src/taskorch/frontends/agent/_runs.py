@@ -7,8 +7,10 @@ import json
 import shutil
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from contextvars import Context, ContextVar
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,7 +31,8 @@ from taskorch.model._program import (
     TASK_VARIABLE,
 )
 
-#: Bytes at the end of what it says of that.
+#: Bytes that are read of what a program says of that, at its end; and of what a
+#: function says.
 _TAIL: Final = 16 << 10
 #: Bytes of a result; of a part of a file. A message has at most 1 MiB.
 MAX_RESULT: Final = 700_000
@@ -38,6 +41,28 @@ _PART: Final = 512 << 10
 _MAX_ERROR: Final = 20_000
 #: Seconds after which the system is asked again for what it had no room for.
 _AGAIN: Final = 0.5
+
+
+def progress(value: Any) -> None:
+    """
+    From a function that an agent elsewhere calls: it is so far, for all to see.
+
+    The latest value is told with the next sign of life, a few times in a lease. Where
+    no agent has called, nobody is told.
+
+    Args:
+        value: Whatever JSON can say, in at most 16 KiB.
+
+    Raises:
+        TypeError: JSON cannot say it.
+        ValueError: It is too large, or has a number that is none.
+    """
+    if len(json.dumps(value, allow_nan=False)) > _TAIL:
+        msg = f"progress has at most {_TAIL:,} bytes as JSON"
+        raise ValueError(msg)
+    run = _RUN.get()
+    if run is not None:
+        run.said.append(value)
 
 
 @attrs.define(eq=False)
@@ -53,6 +78,8 @@ class Run:
     #: Its lease is lost: nobody waits for it any more, and its end is not told.
     is_dropped: bool = False
     _progress: bytes = b""
+    #: What its function has said last, if nobody has been told.
+    said: deque[Any] = attrs.field(factory=lambda: deque(maxlen=1))
 
     @property
     def name(self) -> str:
@@ -60,7 +87,9 @@ class Run:
         return str(self.order["attempt"])
 
     def news(self) -> Any:
-        """What its program has said last of how far it is; None: nothing new."""
+        """What it has said last of how far it is; None: nothing new."""
+        with suppress(IndexError):
+            return self.said.pop()
         try:
             with (self.folder / "progress").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - _TAIL))
@@ -102,6 +131,10 @@ class Run:
     def _part(self, name: str, offset: int, data: bytes) -> dict[str, Any]:
         text = base64.b64encode(data).decode("ascii")
         return {"attempt": self.name, "name": name, "offset": offset, "data": text}
+
+
+#: The attempt whose function runs.
+_RUN: Final[ContextVar[Run | None]] = ContextVar("taskorch_agent_run", default=None)
 
 
 class Runner:
@@ -234,7 +267,9 @@ class Runner:
 
     def _call(self, run: Run, call: Callable[[], Any]) -> None:
         try:
-            value = call()
+            variables = Context()
+            variables.run(_RUN.set, run)
+            value = variables.run(call)
             _check_size(value)
         except BaseException as error:  # noqa: BLE001 - it is the end of the attempt
             self._fail(run, error)
