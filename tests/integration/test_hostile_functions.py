@@ -501,12 +501,15 @@ def test_wrong_arguments_fail_the_task_with_pythons_own_words(orch, args):
         orch.submit(two, 1, nonsense=2).result(PATIENCE)
 
 
-def test_a_handler_with_a_wrong_arity_fails_its_tasks(orch):
-    """The handler is named."""
+def test_a_handler_that_hides_its_wrong_arity_fails_its_tasks(orch):
+    """The handler is named. One that says its arguments is refused when it is added."""
 
-    @orch.agent("narrow", capabilities={"narrow"})
     def narrow(task):
         return task
+
+    @orch.agent("narrow", capabilities={"narrow"})
+    def hidden(*given):
+        return narrow(*given)
 
     with pytest.raises(TypeError, match=r"narrow\(\)"):
         orch.submit_task(Task("narrow")).result(PATIENCE)
