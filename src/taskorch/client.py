@@ -363,9 +363,13 @@ class Client:
         target = f"{self._path}/api/v1{path}"
         if query:
             target += f"?{urlencode(query)}"
-        status, text = self._connections.ask(
-            method, target, body, headers, _PATIENCE + wait
-        )
+        try:
+            status, text = self._connections.ask(
+                method, target, body, headers, _PATIENCE + wait
+            )
+        except OSError as error:
+            error.add_note(f"the service was to be at {self._place}")
+            raise
         try:
             found = json.loads(text)
         except ValueError:

@@ -309,7 +309,7 @@ def _name_of(fn: object, functions: Functions) -> str:
     name = next((name for name, known in functions.items() if known == fn), None)
     if name is None:
         text = f"{show(fn, MAX_SHOWN)} has no name"
-        raise _UnsayableError(text, "to_dict(functions={'name': function})")
+        raise _UnsayableError(text, "give it a name: functions={'name': function}")
     return name
 
 

@@ -341,7 +341,7 @@ def test_two_agents_of_one_name(service, caplog):
 
 def test_a_service_that_will_never_take_it(service):
     for options, why in (
-        ({"token": "x" * 20}, "a token is needed"),
+        ({"token": "x" * 20}, "the token is not that of this service"),
         ({"abilities": Abilities((" x",))}, "a capability is a name"),
         ({"lease": 1e6}, "lease: seconds are needed"),
     ):

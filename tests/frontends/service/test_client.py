@@ -224,3 +224,11 @@ def test_every_error_that_can_come_can_be_made():
         assert type(module._refusal(400, problem)) is cls
         made = module._failure({"type": "T", "message": "m", "code": code}, "x")
         assert made.task_id == "x"
+
+
+def test_a_service_that_is_not_there_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError) as caught:
+        Client(f"http://127.0.0.1:{port}").get_stats()
+    assert f"127.0.0.1:{port}" in caught.value.__notes__[0]

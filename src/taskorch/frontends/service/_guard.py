@@ -192,7 +192,7 @@ class Guard:
         raise Problem(
             401,
             "no_token",
-            "a token is needed",
+            "the token is not that of this service" if token else "a token is needed",
             hint="send it: Authorization: Bearer …",
             headers={"WWW-Authenticate": "Bearer"},
         )
