@@ -19,6 +19,7 @@ MODULES = (
     "simulate",
     "projects",
     "workspace",
+    "suites",
     "service",
     "agents",
     "imports",

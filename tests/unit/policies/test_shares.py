@@ -214,6 +214,10 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
         ),
     )
 )
+@example(
+    # One of the three may have one more of the second pool.
+    ((4, 10), (1, 1), (Claim((2, 5), (1, 2), times=3),))
+)
 def test_nothing_is_left_that_one_of_them_could_use(division):
     there, chunks, claims = division
     shares = divide(there, chunks, claims)

@@ -84,12 +84,16 @@ def _whole(task: TaskPart) -> Mapping[str, Any]:
 
 def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
     place, _, name = test["id"].rpartition("::")
+    where = _dotted(place)
+    if not place and name.endswith(".py"):
+        # A file that was skipped as a whole.
+        where, _, name = _dotted(name).rpartition(".")
     case = ET.SubElement(
         suite,
         "testcase",
         {
             "name": _said(name) or "unnamed",
-            "classname": _said(_dotted(place)) or "tests",
+            "classname": _said(where) or "tests",
             "time": f"{test['seconds']:.3f}",
         },
     )
