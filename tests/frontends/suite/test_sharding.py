@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError, ValidationFailedError
-from taskorch.frontends.suite import load, run
+from taskorch.frontends.suite import _sharding, load, run
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._markdown import headline
@@ -87,6 +87,61 @@ def test_first_the_number_of_tests_decides_and_then_recorded_durations(
     folder.shards.unlink()
     # What is not known takes the usual time of a test, 5 s, for each: 10 s and 15 s.
     assert piles(sharded(suite_of(), folder)) == [files(2, 3), files(0, 1)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["a file", "another content", "the settings", "the arguments", "a variable"],
+)
+def test_pytest_looks_for_the_tests_again_only_if_something_has_changed(
+    change, tmp_path, monkeypatch
+):
+    def write(name, text):
+        tmp_path.joinpath(name).write_text(text)
+
+    def shards():
+        folder.shards.unlink(missing_ok=True)
+        return sorted(piles(sharded(load(tmp_path / "suite.yaml"), folder)))
+
+    def collect(*args):
+        looked.append(1)
+        return really(*args)
+
+    looked = []
+    really = _sharding._collect
+    monkeypatch.setattr(_sharding, "_collect", collect)
+    text = (
+        "templates: {t: {pytest: [-q]}}\norchestrator: {task_definitions: {unit_tests: "
+        "[{id: A, template: t, shards: 9, arguments: [tests]}]}}\n"
+    )
+    folder = RunFolder(tmp_path / "out").make()
+    tmp_path.joinpath("tests").mkdir()
+    write("pytest.ini", "[pytest]\n")
+    write("suite.yaml", text)
+    write("tests/test_a.py", "def test(): pass\n")
+    before = shards()
+    assert shards() == before == [["tests/test_a.py"]]
+    assert len(looked) == 1
+
+    match change:
+        case "a file":
+            write("tests/test_b.py", "def test(): pass\n")
+        case "another content":
+            write("tests/test_a.py", "def test(): pass\ndef test_b(): pass\n")
+        case "the settings":
+            write("pytest.ini", "[pytest]\npython_functions = check\n")
+            write("tests/test_a.py", "def check(): pass\n")
+        case "the arguments":
+            write("suite.yaml", text.replace("-q", "-x"))
+        case "a variable":
+            monkeypatch.setenv("PYTEST_ADDOPTS", "-v")
+    after = shards()
+    assert len(looked) == 2
+    new = [["tests/test_b.py"]] if change == "a file" else []
+    assert after == shards() == before + new
+    folder.collected.write_text('{"A": 7}')
+    assert shards() == after
+    assert len(looked) == 3
 
 
 def test_shards_are_judged_together(suite_of, tmp_path):

@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "history.json"
 
     @property
+    def collected(self) -> Path:
+        """The files of tasks with their numbers of tests, as pytest has found them."""
+        return self.path / "collected.json"
+
+    @property
     def shards(self) -> Path:
         """Which files are in which shard."""
         return self.path / "shards.json"

@@ -230,7 +230,7 @@ def _put_aside(place: RunFolder) -> None:
 
 
 #: What tells of all runs.
-_STAYS: Final = ("history.json",)
+_STAYS: Final = ("history.json", "collected.json")
 
 
 def _connect(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from heapq import heapify, heapreplace
 from pathlib import Path
 from statistics import mean
@@ -27,6 +29,11 @@ from taskorch.frontends.suite._tasks import shard_ids
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
+#: Files in the folder of the tests, or above, that say what pytest collects.
+_SAYS: Final = (
+    *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"),
+    *("pyproject.toml", "tox.ini", "setup.cfg", "conftest.py"),
+)
 
 
 def sharded(suite: Suite, folder: RunFolder) -> Suite:
@@ -42,7 +49,7 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     """
     if all(task.shards == 1 for task in suite.tasks):
         return suite
-    kept = _kept(folder)
+    kept: dict[str, list[list[str]]] = _read(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
     try:
@@ -67,14 +74,13 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     return attrs.evolve(suite, phases=tuple(phases))
 
 
-def _kept(folder: RunFolder) -> dict[str, list[list[str]]]:
+def _read(path: Path) -> dict[str, Any]:
+    """What stands in *path*; nothing, if there is no such file, or a broken one."""
     try:
-        found: dict[str, list[list[str]]] = json.loads(
-            folder.shards.read_text(encoding="utf-8")
-        )
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _arguments(task: SuiteTask, template: Template) -> tuple[str, ...]:
@@ -164,21 +170,79 @@ def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
 def _collected(
     task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
 ) -> Mapping[str, tuple[str, int]]:
-    """The files of a task with their tests, as pytest finds them."""
+    """The files of a task with their tests, as pytest finds them, or did last time."""
     results = (folder.artifacts / f"{task.id}.collected.json").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
-    words = filled(template.pytest or (), known, _arguments(task, template))
+    words = _arguments(task, template)
     texts = filled(list(template.env.values()), known, None)
     job: dict[str, Any] = {
         "kind": "pytest",
-        "args": [*words, "--collect-only", "-qq"],
+        "args": [
+            *filled(template.pytest or (), known, words),
+            *("--collect-only", "-qq"),
+        ],
         "cwd": str(template.cwd),
         "env": dict(zip(template.env, texts, strict=True)),
         "log": str(log.resolve()),
         "results": str(results),
         "coverage": [],
     }
+    mark = _mark(job, template, words)
+    kept = _read(folder.collected)
+    found = kept.get(task.id)
+    if not isinstance(found, dict) or found.get("mark") != mark:
+        found = {"mark": mark, "files": _collect(task, job, process)}
+        write_json(folder.collected, {**kept, task.id: found})
+    return {name: (path, count) for name, (path, count) in found["files"].items()}
+
+
+def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> str:
+    """
+    Stands for all that decides which tests there are, as far as files say it.
+
+    That is what is asked, every file below what the arguments name, the settings of
+    pytest, and when something was installed last.
+    """
+    python = Path(template.python)
+    variables = {n: text for n, text in os.environ.items() if n.startswith("PYTEST")}
+    asked = [job["args"], job["cwd"], job["env"], str(python), variables]
+    places = [
+        *(
+            (up / name)
+            for up in (template.cwd, *template.cwd.parents)
+            for name in _SAYS
+        ),
+        *python.parent.parent.glob("lib/python*/site-packages"),
+    ]
+    for word in words:
+        place = template.cwd / word
+        if place.is_file():
+            places.append(place)
+        for at, folders, files in os.walk(place):
+            folders[:] = sorted(
+                f for f in folders if f[0] != "." and f != "__pycache__"
+            )
+            places += [Path(at, file) for file in sorted(files)]
+    seen = hashlib.sha256(json.dumps(asked).encode())
+    for place in places:
+        with suppress(OSError):
+            found = place.stat()
+            seen.update(os.fsencode(place))
+            seen.update(f"\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
+
+
+def _collect(
+    task: SuiteTask, job: Mapping[str, Any], process: AgentProcess
+) -> dict[str, Any]:
+    """
+    Have pytest look for the tests of a task.
+
+    Raises:
+        InvalidTaskError: It finds none, or fails.
+    """
+    results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
     try:
         found = json.loads(results.read_text(encoding="utf-8"))["files"]
@@ -189,8 +253,8 @@ def _collected(
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"
-        raise InvalidTaskError(msg, hint=f"see {log}")
-    return {name: (path, count) for name, (path, count) in found.items()}
+        raise InvalidTaskError(msg, hint=f"see {job['log']}")
+    return dict(found)
 
 
 def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
