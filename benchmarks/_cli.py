@@ -17,7 +17,7 @@ from benchmarks._figures import Row, Verdict
 from benchmarks._page import write_page
 from benchmarks._registry import Case, Run, load
 
-_LIMIT = 300.0
+_LIMIT = 900.0
 """Seconds that a case may take before the run says where it hangs, and ends."""
 
 
