@@ -165,7 +165,9 @@ def calls(orch, handle):
         "submit_task": lambda: orch.submit_task(task),
         "submit_tasks": lambda: orch.submit_tasks([task]),
         "map": lambda: list(orch.map(pow, [2], [3])),
-        "agent": lambda: orch.agent("a", capabilities={"c"})(plain),
+        "agent": lambda: orch.agent("a", capabilities={"c"})(
+            lambda _task, _context: None
+        ),
         "cancel_task": lambda: orch.cancel_task("held"),
         "suspend_task": lambda: orch.suspend_task("held"),
         "resume_task": lambda: orch.resume_task("held"),
