@@ -135,7 +135,7 @@ class WorkflowRun:
     def _follow_reruns(self) -> None:
         """Let its handles be those of the latest runs."""
         rt = self._rt
-        if not rt.directory.reruns.known:
+        if rt.directory.reruns.is_empty:
             return
         for name, work in list(self._works.items()):
             latest = rt.directory.reruns.latest(f"{self.workflow_id}/{name}")

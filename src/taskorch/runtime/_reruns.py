@@ -63,9 +63,9 @@ class Reruns:
         self._latest: dict[str, int] = {}
 
     @property
-    def known(self) -> bool:
-        """Whether any task is known to have been run again."""
-        return bool(self._latest)
+    def is_empty(self) -> bool:
+        """Whether no task is known to have been run again."""
+        return not self._latest
 
     def note(self, task_id: str) -> None:
         """There is a run of this id."""
