@@ -80,6 +80,18 @@ def divide(
     Returns:
         For each claim its shares, the largest first: they differ by a chunk, mostly.
     """
+    if not claims:
+        return ()
+    alike = claims[0][:3]
+    for claim in claims:
+        if claim[:3] != alike:
+            return _divide_different(there, chunks, claims)
+    return _divide_alike(there, chunks, claims)
+
+
+def _divide_different(
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
@@ -92,6 +104,38 @@ def divide(
     cut = _cut_before if len(seated) <= _FEW else _cut
     shares = iter(cut(there, chunks, seated))
     return tuple([next(shares) if count else () for count in counts])
+
+
+def _divide_alike(
+    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
+    """What one claim would get that is as many as all are; the first have the most."""
+    wanted, least, weight, times = claims[0]
+    for claim in claims[1:]:
+        times += claim.times
+    for have, low in zip(there, least, strict=True):
+        if low and have < times * low:
+            times = max(0, have // low)
+    if not times:
+        return ((),) * len(claims)
+    shares = _cut_alike_before(there, chunks, Claim(wanted, least, weight, times))
+    if len(claims) == 1:
+        return (shares,)
+    dealt = []
+    rest = iter(shares)
+    amounts, many = next(rest)
+    for claim in claims:
+        found = []
+        needs = claim.times
+        while needs and many:
+            part = min(many, needs)
+            found.append(Share(amounts, part))
+            needs -= part
+            many -= part
+            if not many:
+                amounts, many = next(rest, ((), 0))
+        dealt.append(tuple(found))
+    return tuple(dealt)
 
 
 def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
@@ -262,50 +306,37 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
     return [list(compress(column, those)) for column in columns]
 
 
+def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ...]:
+    """As `_cut`, of one claim: the scarcest pool says what each of it has."""
+    wanted, lows, _, times = claim
+    by, scarce, need_of_it = -1, 1, 1
+    for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):
+        if need > low and have * need_of_it < scarce * times * need:
+            by, scarce, need_of_it = pool, have, times * need
+    if by < 0:
+        return (Share(wanted, times),)
+    part = (scarce << _BITS) // need_of_it
+    each = tuple(
+        [
+            # As `_whole`, written out.
+            need
+            if not chunk or (amount := (part * need + _HALF) >> _BITS) >= need
+            else low
+            if (amount := amount - amount % chunk) < low
+            else amount
+            for need, low, chunk in zip(wanted, lows, chunks, strict=True)
+        ]
+    )
+    left = [have - times * amount for have, amount in zip(there, each, strict=True)]
+    return _hand_out(left, chunks, (claim,), [by], [each], [times], (0,))[0]
+
+
 def _cut(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
-    alike = claims[0][:3]
-    for claim in claims:
-        if claim[:3] != alike:
-            return _cut_different(there, chunks, claims)
-    return _cut_alike(there, chunks, claims)
-
-
-def _cut_alike(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
-    """As `_cut_different`, at once: the scarcest pool says what each of them has."""
-    wanted, lows, _, _ = claims[0]
-    counts = [claim[3] for claim in claims]
-    total = sum(counts)
-    by, scarce, need_of_it = -1, 1, 1
-    for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):
-        if need > low and have * need_of_it < scarce * total * need:
-            by, scarce, need_of_it = pool, have, total * need
-    if by < 0:
-        return tuple([(Share(wanted, count),) for count in counts])
-    part = (scarce << _BITS) // need_of_it
-    each = tuple(
-        [
-            _whole((part * need + _HALF) >> _BITS, need, low, chunk)
-            for need, low, chunk in zip(wanted, lows, chunks, strict=True)
-        ]
-    )
-    left = [have - total * amount for have, amount in zip(there, each, strict=True)]
-    many = len(claims)
-    return _hand_out(
-        left, chunks, claims, [by] * many, [each] * many, counts, range(many)
-    )
-
-
-def _cut_different(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
-    """What all are filled to, in whole chunks, and the rest by remainders."""
     *pairs, weights, times = [list(map(itemgetter(n), claims)) for n in range(4)]
     wanted, lows = (
         [list(map(itemgetter(pool), rows)) for pool in range(len(there))]
@@ -355,6 +386,7 @@ def _cut_different(
 #: The division of some is remembered; one of many takes long to look for, and to keep.
 _FEW: Final = 100
 _cut_before: Final = lru_cache(maxsize=256)(_cut)
+_cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 
 
 def _hand_out(
@@ -383,15 +415,19 @@ def _hand_out(
     # all claims.
     who, by = list(claims), list(stopped_by)
     whose = list(range(many))
-    is_everybody = True
+    # When each was last asked: before so many others had got something.
+    asked = [0] * many
+    gains = 0
     while turn and any(left):
         places = len(whose)
         gained = []
         for number in turn:
             amounts, count = held[number], counts[number]
             more, fits = _take(who[number], amounts, count, by[number], left, chunks)
+            asked[number] = gains
             if not fits:
                 continue
+            gains += 1
             gained.append(number)
             held[number] = more
             if fits < count:
@@ -401,14 +437,16 @@ def _hand_out(
                 whose.append(whose[number])
                 held.append(amounts)
                 counts.append(count - fits)
-        # Who has got a chunk comes again after all others, and then who was behind.
-        turn = [*sorted(gained), *range(places, len(whose))]
-        if turn:
-            is_everybody = False
-        elif not is_everybody and len(left) > 1:
+                asked.append(0)
+        # Who has got a chunk comes again after all others.
+        turn = [*range(places, len(whose)), *sorted(gained)]
+        if not turn and len(left) > 1:
             # With less of one pool, some can use more of another.
-            turn = [number for number, pool in enumerate(by) if pool >= 0]
-            is_everybody = True
+            turn = [
+                number
+                for number, pool in enumerate(by)
+                if pool >= 0 and asked[number] < gains
+            ]
     shares = list(map(Share, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import permutations
+from itertools import chain, permutations
 from math import floor
 
 import pytest
@@ -281,6 +281,21 @@ def test_like_claims_count_together_as_they_would_alone(division):
         each = [next(alone) for _ in range(claim.times)]
         amounts = sorted((s.amounts for (s,) in filter(None, each)), reverse=True)
         assert amounts == [s.amounts for s in found for _ in range(s.times)]
+
+
+@given(divisions(), st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_like_claims_get_the_same_however_they_are_grouped(division, groups):
+    there, chunks, (claim, *_) = division
+    total = sum(groups)
+
+    (together,) = divide(there, chunks, (claim._replace(times=total),))
+    apart = divide(there, chunks, tuple(claim._replace(times=n) for n in groups))
+
+    dealt = [[s.amounts for s in found for _ in range(s.times)] for found in apart]
+    assert list(chain(*dealt)) == [s.amounts for s in together for _ in range(s.times)]
+    # Those that come first are not without if others have something.
+    for found, number, later in zip(dealt, groups, dealt[1:], strict=False):
+        assert len(found) == number or not later
 
 
 @given(divisions())
