@@ -74,11 +74,7 @@ def loads(body: bytes) -> Any:
         Problem: It is no JSON, or too deep.
     """
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_twice,
-        )
+        value = _DECODER.decode(body.decode("utf-8"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -130,3 +126,9 @@ def _refuse_twice(members: list[tuple[str, Any]]) -> dict[str, Any]:
         msg = "a name is there twice in an object"
         raise ValueError(msg)
     return found
+
+
+#: Made once: `json.loads` makes one for each call that wants something of its own.
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 from starlette.responses import Response
@@ -12,9 +12,13 @@ from starlette.responses import Response
 from taskorch.model._plain import plain
 
 
+#: Made once: `json.dumps` makes one for each call that wants something of its own.
+_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
 def dumps(value: object) -> bytes:
     """*value*, which is plain, as bytes. What is no Unicode is escaped, too."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def answer(value: object, status: int = 200, **headers: str) -> Response:
