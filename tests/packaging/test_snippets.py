@@ -23,7 +23,7 @@ PAGES = [
 ]
 #: What takes seconds is for `make test`.
 _SLOW = ("crash-tests.md", "test-your-parts.md", "workflows.md")
-_MARKS = dict.fromkeys(_SLOW, pytest.mark.slow)
+_MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,6 @@ def run_blocks(page, tmp_path, *how):
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=50,
         check=False,
     )
 

@@ -209,7 +209,6 @@ class AttemptContext:
                 if committer is not None:
                     committer.wait_kept_unless(committer.last, lambda: self.cancelled)
             extra.checkpoint = state
-            extra.has_checkpoint = True
 
     def _take_share(self) -> None:
         """What was granted of an elastic request becomes its share."""

@@ -128,8 +128,7 @@ class Folding:
         if fact[CLS] is LateResultIgnored:
             recall_late(row.cargo, make(fact), document)
         else:
-            extra = extra_of(row.cargo)
-            extra.checkpoint, extra.has_checkpoint = document, True
+            extra_of(row.cargo).checkpoint = document
 
     def _submitted(self, fact: Fact, task: Task) -> Work:
         work = work_of(self._owner, task)

@@ -119,7 +119,6 @@ class Extra:
         "added",
         "checkpoint",
         "control",
-        "has_checkpoint",
         "is_watched",
         "late",
         "progress",
@@ -129,7 +128,6 @@ class Extra:
     def __init__(self) -> None:
         self.progress: Any = None
         self.checkpoint: Any = None
-        self.has_checkpoint = False
         #: Nobody needs to hear how it ends.
         self.is_watched = False
         self.control: Control | None = None

@@ -51,7 +51,6 @@ FAILURE: Final = "failure"
 ERROR: Final = "error"
 TIMEOUT: Final = "timeout"
 CANCELLATION: Final = "cancellation"
-SKIP: Final = "skip"
 
 #: How an attempt ended, by the cause that a fact gives for its failure.
 RESULTS: Final = {

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from taskorch.model._plain import plain
 
-
 #: Made once: `json.dumps` makes one for each call that wants something of its own.
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
