@@ -92,7 +92,9 @@ def pytest_runtest_logfinish():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Nor does a process of the tests wait for ever for threads that they left."""
-    end_process_after(session.config, 2 * MERCY)
+    # One of several waits for the others to finish, and is ended by the first.
+    if not hasattr(session.config, "workerinput"):
+        end_process_after(session.config, 2 * MERCY)
 
 
 def pytest_collection_finish():

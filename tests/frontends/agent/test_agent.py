@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.frontends.agent.tools import Proxy, agent_process, free_port
+from tests.frontends.agent.tools import Proxy, agent_process, at_work, free_port
 from tests.frontends.service.tools import served
 from tests.integration.tools import eventually
 from tests.pids import is_alive
@@ -42,21 +41,11 @@ def double(n):
     return 2 * n
 
 
-@contextmanager
 def running(service, name="far", *, url=None, **options):
     """An agent of *service*, on threads of this process."""
     options.setdefault("abilities", Abilities(("sh",), {"double": double}))
     options.setdefault("token", service.token)
-    agent = Agent(name, url or service.server.url, **options)
-    thread = threading.Thread(target=agent.run)
-    thread.start()
-    try:
-        yield agent
-    finally:
-        agent.stop()
-        agent.stop()
-        thread.join(60)
-        assert not thread.is_alive()
+    return at_work(Agent(name, url or service.server.url, **options))
 
 
 @pytest.fixture

@@ -12,13 +12,26 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
+
 
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
-ROOT = Path(__file__).parents[3]
+@contextmanager
+def at_work(agent):
+    """*agent*, on threads of this process; stopped at once in the end."""
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        yield agent
+    finally:
+        agent.stop()
+        agent.stop()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 class Proxy:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.frontends.agent.tools import agent_process, free_port
+from tests.frontends.agent.tools import agent_process, at_work, free_port
 from tests.frontends.service.suites import EXECUTE, SUITE, served
 from tests.frontends.service.test_agents import Wire
 from tests.integration.tools import eventually
@@ -69,16 +68,9 @@ def elsewhere(service, name, *can, **options):
         abilities=Abilities(can),
         **options,
     )
-    thread = threading.Thread(target=agent.run)
-    thread.start()
-    try:
+    with at_work(agent):
         eventually(lambda: name in service.get("/api/v1/status")["agents"])
         yield agent
-    finally:
-        agent.stop()
-        agent.stop()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def end(service, within=60):
