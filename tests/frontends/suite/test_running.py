@@ -14,6 +14,7 @@ from tests.pids import is_alive
 
 from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
 from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._phase_clock import PhaseClock
 
 #: Each task notes that it ran; what it does beside that, a file says.
@@ -164,6 +165,19 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(here):
         go(here)
     (here / "B.sh").unlink()
     assert go(here, fresh=True).passed
+
+
+def test_what_all_runs_have_taught_stays_and_what_is_asked_anew_does_not(here):
+    assert go(here).passed
+    folder = RunFolder(here / "out")
+    before = folder.history.read_bytes()
+    folder.collected.write_text("{}")
+
+    go(here)
+    assert folder.collected.exists()
+    go(here, fresh=True)
+    assert not folder.collected.exists()
+    assert json.loads(before).keys() == json.loads(folder.history.read_bytes()).keys()
 
 
 def test_what_is_not_complete_is_not_run(here):

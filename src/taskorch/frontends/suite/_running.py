@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,7 +123,9 @@ def run(
         msg = f"there is no run in {place.path} that has ended"
         raise InvalidTaskError(msg, hint="run it without `failed` first")
     if fresh or (has_ended and not failed):
-        _put_aside(place)
+        # Whoever begins anew has pytest asked again which tests there are.
+        stays = {place.history} if fresh else {place.history, place.collected}
+        _put_aside(place, but=stays)
     suite = sharded(suite, place.make())
     agents: list[Agent] = []
 
@@ -217,7 +219,7 @@ def check_complete(suite: Suite) -> None:
         raise ValidationFailedError(msg, findings=tuple(missing), hint="")
 
 
-def _put_aside(place: RunFolder) -> None:
+def _put_aside(place: RunFolder, but: Collection[Path]) -> None:
     """Make room for a new run; the one that is there becomes the previous one."""
     previous = place.path / "previous"
     if not place.path.exists():
@@ -225,12 +227,8 @@ def _put_aside(place: RunFolder) -> None:
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir()
     for path in place.path.iterdir():
-        if path != previous and path.name not in _STAYS:
+        if path not in (previous, *but):
             path.rename(previous / path.name)
-
-
-#: What tells of all runs.
-_STAYS: Final = ("history.json", "collected.json")
 
 
 def _connect(
