@@ -31,6 +31,8 @@ _IDLE: Final = 2
 _MOST: Final = 2**63 - 1
 #: Columns of text: class, task, fields and document.
 _TEXTS: Final = (1, 3, 4, 5)
+#: Rows of which the checksum is reckoned at once.
+_PART: Final = 1_000
 #: The form of the checksums that are written.
 FORM: Final = 3
 
@@ -112,13 +114,20 @@ def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
 
 def checked_texts(rows: Rows | Iterable[Row], epoch: int) -> Iterator[bytes]:
     """What the checksum of *rows* is made of."""
-    columns: Iterable[Iterable[Any]]
+    columns: Iterable[Sequence[Any]]
     columns = rows.columns if isinstance(rows, Rows) else zip(*rows, strict=True)
     yield f"{epoch}\n".encode()
-    # A column at a time: then no text has to be made for each row.
+    # A column at a time: then no text has to be made for each row. And some rows at a
+    # time: what is made of them stays in the cache of the processor.
     for place, column in enumerate(columns):
-        text = "\n".join(column if place in _TEXTS else map(str, column))
-        yield f"{text}\n".encode()
+        for start in range(0, len(column), _PART):
+            part = column[start : start + _PART]
+            if place in _TEXTS:
+                text = "\n".join(part) + "\n"
+            else:
+                # Takes a third of the time of a str of each.
+                text = "%s\n" * len(part) % tuple(part)
+            yield text.encode()
 
 
 def _checksum_by_rows(rows: Iterable[Row], crc: int, epoch: int) -> int:

@@ -15,8 +15,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
+from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.kernel.harness import Policies
 from tests.kernel.random_run import Run
 from tests.unit.journal.tools import ENTRIES, GROUPS, Flaky, edit, entries, fact, filled
@@ -29,11 +32,13 @@ from taskorch.errors import (
 )
 from taskorch.events import TaskCompleted
 from taskorch.journal import MemoryJournal, SqliteJournal, _file, _lock, _reader
+from taskorch.journal._codec import Rows
 from taskorch.journal._layout import LAYOUT
 from taskorch.kernel import Kernel, differences, fold
 from taskorch.protocols import Journal
 from taskorch.testing.laws import check_journal
 
+NUMBER = st.integers(0, 2**63 - 1)
 WORKLOAD = Path(__file__).with_name("deaths.py")
 
 
@@ -166,6 +171,24 @@ def test_the_checksum_is_the_same_for_ever():
     assert _reader.checksum([row, row], 7, 1) == 1924960543
     assert _reader._checksum_by_rows([row], 7, 1) == 2121872292
     assert _reader._first_checksum([row], 7, 1) == 3630508311
+
+
+@given(
+    st.lists(
+        st.tuples(NUMBER, st.text(), NUMBER, st.text(), st.text(), st.text()),
+        min_size=1,
+        max_size=9,
+    ),
+    st.integers(1, 10),
+)
+def test_the_checksum_goes_over_whole_columns_however_many_rows_at_a_time(rows, part):
+    columns = zip(*rows, strict=True)
+    lines = ["7", *(str(value) for column in columns for value in column)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_reader, "_PART", part)
+        expected = crc32("".join(f"{line}\n" for line in lines).encode(), 5)
+        assert _reader.checksum(rows, 5, 7) == expected
+        assert _reader.checksum(Rows(rows), 5, 7) == expected
 
 
 def test_a_copy_of_a_living_journal_is_a_journal(path, opened, tmp_path):
