@@ -152,7 +152,7 @@ class Rows:
         if cls is TaskSubmitted:
             if text is not None and type(text) is not KeyedDocument:
                 row = self._submission(fact, text)
-        elif begun and _CLASSES[cls][1]:
+        elif begun and (cls is TaskCompleted or _CLASSES[cls][1]):
             start = begun.pop(fact[TASK_ID], None)
             if start is not None:
                 if cls is TaskCompleted:

@@ -285,14 +285,14 @@ def tell_of_submission(
         terms = (*terms, *_PLAIN_TERMS[len(terms) :], spec.owner)
     if spec.elastic is not None:
         terms = (*terms, spec.elastic)
-    fact = (
+    fact: tuple[Any, ...] = (
         TaskSubmitted,
         kernel.seq,
         now,
         row.id,
         spec.type,
         priority,
-        tuple([parent.id for parent in parents]),
+        tuple([parent.id for parent in parents]) if parents else (),
         spec.requires,
         spec.resources,
         rerun_of,
@@ -303,8 +303,9 @@ def tell_of_submission(
         deadline_ns,
         None if max_age is None else now + max_age,
         row.named,
-        *terms,
     )
+    if terms:
+        fact += terms
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))
 

@@ -260,14 +260,12 @@ def submit_calls(  # noqa: C901 - likewise
     if committer is not None:
         write = committer.call_documents(bucket.spec.type, fn)
     for start in range(0, len(calls), _SLICE):
-        part = [
-            make(rt, fn, args, NO_KWARGS, executor, ctx)
-            for args in calls[start : start + _SLICE]
-        ]
+        some = calls[start : start + _SLICE]
+        part = [make(rt, fn, args, NO_KWARGS, executor, ctx) for args in some]
         if bucket.verdict is None:
             for work in part:
                 _validate_call(rt, bucket, work)
-        documents = [] if write is None else [write(work._args) for work in part]
+        documents = [] if write is None else [write(args) for args in some]
 
         def change(
             now: int, part: list[Work] = part, documents: list[Any] = documents
@@ -275,9 +273,10 @@ def submit_calls(  # noqa: C901 - likewise
             rt.refuse_submission()
             if committer is not None:
                 committer.documents.update(zip(part, documents, strict=True))
+            submit, prefix, numbers = kernel.submit, rt._prefix, rt._numbers
             for work in part:
-                task_id = rt._prefix + str(next(rt._numbers))
-                work._row = kernel.submit(task_id, bucket, work, now)
+                task_id = prefix + str(next(numbers))
+                work._row = submit(task_id, bucket, work, now)
 
         rt.step(change)
         works += part

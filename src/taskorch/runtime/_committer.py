@@ -208,9 +208,6 @@ class Committer:
         hurry = False
         for fact, work in items:
             cls = fact[CLS]
-            if cls in _PASSING:
-                continue
-            self.last = fact[SEQ]
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
@@ -221,6 +218,8 @@ class Committer:
             elif cls is TaskSubmitted:
                 work._settled = NEVER + fact[SEQ]
                 keep(fact, documents.pop(work))
+            elif cls in _PASSING:
+                continue
             else:
                 if cls in _SETTLING:
                     work._settled = fact[SEQ]
@@ -234,6 +233,7 @@ class Committer:
                     work._settled = NEVER + fact[SEQ]
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
+            self.last = fact[SEQ]
         if self._rt.wanted:
             self._unpublished += items
         if pending:
