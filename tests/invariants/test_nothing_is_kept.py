@@ -96,7 +96,9 @@ def come_to_rest(orch: Any, resident: Any) -> None:
 @pytest.mark.parametrize(
     "acts", [use.ON_THREADS, use.ON_LOOPS], ids=["threads", "loops"]
 )
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)
 def test_what_users_let_go_of_is_gone(seed, acts, durable, tmp_path):
     looks = []
     # Threads that tests before have given up may still have theirs.
