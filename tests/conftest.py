@@ -97,10 +97,20 @@ def pytest_sessionfinish(session):
         end_process_after(session.config, 2 * MERCY)
 
 
-def pytest_collection_finish():
-    """What is there by now stays: no test that collects garbage has to look at it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """
+    Look for garbage only once all tests are collected, which takes a sixth less so.
+
+    What is there by then stays: no test that collects garbage has to look at it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture
