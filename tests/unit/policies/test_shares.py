@@ -518,6 +518,13 @@ def test_one_pool_less_may_be_the_measure_of_another():
     assert shares == ((Share((4, 3, 9), 1),), (Share((2, 3, 0), 1),))
 
 
+def test_what_has_no_chunk_is_not_divided():
+    """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
+    claims = (Claim((4, 3), (0, 3), 1, 2),)
+
+    assert divide((5, 10), (2, 0), claims) == ((Share((2, 3), 2),),)
+
+
 def test_what_is_rounded_does_not_keep_it_searching():
     """Where one begins to grow, levels that are rounded may be a bit apart."""
 
