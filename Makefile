@@ -18,6 +18,8 @@ MINUTES ?= 10
 MANY   := -n 4 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Most of what is installed is never imported; what is, its first import compiles.
+export PIP_COMPILE := 0
 # Without what is compiled already, each of the many processes of the tests would do it.
 unexport PYTHONDONTWRITEBYTECODE
 
