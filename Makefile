@@ -114,19 +114,22 @@ compiled: $(READY)
 
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
 # do at length what these do; nor those of tests/packaging, which read the sources and
-# run the pages and the examples. A few examples of each law reach every line; the
+# run the pages and the examples, and of tests/invariants, which do again what the others
+# do, and look at what is left of it. A few examples of each law reach every line; the
 # newest Python tries the many that may break one.
+UNMEASURED := tests/packaging tests/invariants
+
 coverage: $(READY)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
-	    --ignore=tests/packaging --hypothesis-profile=few
+	    $(addprefix --ignore=,$(UNMEASURED)) --hypothesis-profile=few
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=96
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 at-length: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m slow
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/packaging
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' $(UNMEASURED)
 
 others others-ready: $(READY)
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
