@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.unit.executors.tools import PATIENCE, eventually, is_gone
@@ -32,7 +34,7 @@ from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import LogFolder, OutputLog, Tail
-from taskorch.executors._programs._pipes import Output
+from taskorch.executors._programs._pipes import Input, Output
 from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._programs._run import ProgramRun
 from taskorch.executors._programs._spawn import Child, explain
@@ -99,6 +101,28 @@ def test_of_what_nobody_has_asked_children_are_asked_as_well():
         left = Leftovers(Family(leader.pid, None), asked_at=None)
         assert left.end(time.monotonic() + 3600) is not None
         eventually(lambda: is_gone(child))
+
+
+@pytest.mark.parametrize(("asked_at", "asked"), [(None, [7, 8]), (0.0, [7])])
+def test_whom_others_have_started_since_is_not_asked(asked_at, asked, monkeypatch):
+    """Since the group was asked, or since the first look: to tidy up with."""
+    parents, told = {7: 1, 8: 7}, []
+    family: Any = SimpleNamespace(
+        group=7,
+        checks=1,
+        find=lambda: list(parents),
+        signal=lambda pid, *_: told.append(pid),
+    )
+
+    def state_of(pid):
+        return SimpleNamespace(parent=parents[pid], group=7, started=1)
+
+    monkeypatch.setattr(_guardian, "state_of", state_of)
+    left = Leftovers(family, asked_at)
+    left.end(time.monotonic() + 3600)
+    parents[9] = 7
+    left.end(time.monotonic() + 3600)
+    assert told == asked
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])
@@ -331,6 +355,20 @@ def test_a_kill_needs_no_supervisor():
         assert child.wait(PATIENCE) == -signal.SIGKILL
 
 
+def test_nobody_is_signalled_by_a_number_that_is_free(monkeypatch):
+    """It may be that of somebody else by now."""
+    sent = []
+    monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given))
+    process = ProgramProcess(lambda: None)
+    process.attach(2**22)
+    process.release()
+    process.terminate(0)
+    process.kill()
+    process.kill_group()
+    assert not process.stop()
+    assert sent == []
+
+
 def test_who_has_not_begun_has_not_been_asked_to_end():
     """That decides whom of its children we ask."""
     process = ProgramProcess(lambda: None)
@@ -412,6 +450,32 @@ def test_a_pipe_with_nothing_in_it_has_not_ended():
     loop.close()
 
 
+def test_output_that_has_not_ended_is_closed():
+    """Somebody beyond our reach may hold its other end for ever."""
+    before = descriptors()
+    loop = Loop()
+    loop.open()
+    pipes = [os.pipe() for _ in "oe"]
+    output = Output(
+        loop, OutputLog(0), tail_bytes=10, on_end=print, safe=lambda action: action
+    )
+    output.start(*(out for out, _ in pipes))
+    output.close()
+    assert not output.is_open
+    loop.close()
+    for _, into in pipes:
+        os.close(into)
+    assert descriptors() == before
+
+
+def test_input_that_nobody_has_read_is_let_go():
+    """What a program reads may be large, or secret."""
+    loop, data = Loop(), bytearray(b"secret")
+    given = Input(loop, data, safe=lambda action: action)
+    given.close()
+    data.clear()  # a BufferError, as long as somebody looks at it
+
+
 def test_a_log_that_cannot_be_closed_well_says_so(tmp_path, monkeypatch):
     log = OutputLog(100)
     log.open(LogFolder(tmp_path), "one")
@@ -448,6 +512,17 @@ def test_what_a_log_lacks_is_what_went_wrong_first(tmp_path, monkeypatch):
     assert "No space left on device" in (log.error or "")
     assert "quota" not in (log.error or "")
     assert log.dropped == 17
+
+
+def test_of_one_name_there_are_so_many_logs_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(_output, "_SAME_NAME", 3)
+    folder = LogFolder(tmp_path)
+    made = [folder.create("one") for _ in range(2)]
+    for file, _ in made:
+        os.close(file)
+    assert [path.name for _, path in made] == ["one.log", "one.2.log"]
+    with pytest.raises(FileExistsError, match="2 logs of this name exist"):
+        folder.create("one")
 
 
 def test_a_log_may_have_the_number_of_our_standard_input(tmp_path):

@@ -496,6 +496,18 @@ def test_a_log_that_cannot_be_written_stops_nobody(programs, monkeypatch):
     assert result.stdout_tail == "0123456789abc"
 
 
+def test_what_goes_wrong_as_the_log_is_closed_is_in_the_result(programs, monkeypatch):
+    """As a full disk across a network does."""
+    close = _output.OutputLog.close
+
+    def full(log: _output.OutputLog) -> None:
+        close(log)
+        log.error = "the disk is full"
+
+    monkeypatch.setattr(_output.OutputLog, "close", full)
+    assert programs.run("true").log_error == "the disk is full"
+
+
 def test_logs_in_memory_stay_until_the_interpreter_exits(tmp_path):
     """Without a folder, logs are in a temporary one that the exit removes."""
     ours = """
@@ -1085,6 +1097,23 @@ def test_a_fault_of_ours_ends_one_program_and_is_told(programs, monkeypatch, cap
     monkeypatch.undo()
     assert programs.run("true").exit_code == 0
     assert "is given up" in caplog.text
+
+
+def test_a_program_that_is_given_up_has_begun(programs, monkeypatch):
+    """Which an OSError would deny; it is only the cause."""
+    process, wait = programs.start("sleep", "60")
+    eventually(lambda: process.pid is not None)
+    cause = OSError(errno.EIO, "Input/output error")
+
+    def fail(_child: object) -> int:
+        raise cause
+
+    monkeypatch.setattr(_run.Child, "exit_code", fail)
+    process.kill()
+    error = wait().error
+    assert isinstance(error, RuntimeError)
+    assert error.__cause__ is cause
+    assert "was given up: [Errno 5]" in str(error)
 
 
 @linux

@@ -134,6 +134,12 @@ def test_each_has_a_number_of_its_own(pool):
     assert {one.name for one in alive()} == {"test-1", "test-2"}
 
 
+def test_none_keeps_the_interpreter_from_its_exit(pool):
+    pool.start(lambda: None)
+    pool.wait()
+    assert all(one.daemon for one in alive())
+
+
 def test_who_works_is_not_ended_with_those_that_never_got_an_item(pool):
     go_on, begun = threading.Event(), threading.Event()
 

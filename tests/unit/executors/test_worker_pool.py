@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._processes import _pool, _process
 from taskorch.executors._processes._attempts import Processes
+from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
@@ -106,7 +108,10 @@ def test_without_a_descriptor_it_is_made_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(_process.WorkerProcess, "start", start)
-        assert begun(processes, Made(pow, 2, 3)).ended == (None, NO_ROOM)
+        refused = begun(processes, Made(pow, 2, 3))
+        assert refused.ended == (None, NO_ROOM)
+    processes.stop(refused.begun, 0)
+    assert len(refused.ends) == 1
     attempt = begun(processes, Made(pow, 2, 3))
     assert attempt.ended == (8, None)
     assert attempt.refused == []
@@ -230,6 +235,35 @@ def test_rubbish_is_found_out_while_its_task_goes_on(
     assert "wrote to the descriptor" in str(begun(processes, attempt).ended[1])
 
 
+def test_what_a_worker_has_begun_with_is_given_to_no_other() -> None:
+    """Though nobody has heard yet of the end of what that did before."""
+    pool: Any = _pool.WorkerPool("run", 2)
+    begun_with = _process.Assignment(Made(pow, 2, 3), b"1", b"")
+    busy = SimpleNamespace(assignment=None, following=begun_with, take_back=set)
+    pool._workers = [busy]
+    assert pool._given_to_others() is None
+    assert busy.following is begun_with
+
+
+def test_what_a_worker_that_is_to_come_can_do_is_given_to_none_in_advance() -> None:
+    """Or there would be nothing to start it for."""
+    pool: Any = _pool.WorkerPool("run", 2)
+    pool._there, pool._coming = 2, 1
+    first, second = (
+        _process.Assignment(Made(pow, 2, number), bytes([number]), b"call")
+        for number in (1, 2)
+    )
+    pool._waiting.extend([first, second])
+    worker = SimpleNamespace(
+        assignment=None, following=None, give=lambda *_, **__: True
+    )
+    pool._serve(worker)
+    assert (worker.assignment, worker.following) == (first, None)
+    pool._coming = 0
+    pool._serve(worker)
+    assert (worker.assignment, worker.following) == (first, second)
+
+
 def test_closed_what_was_given_in_advance_is_told(processes: Processes) -> None:
     first, second = Made(time.sleep, 3600), Made(pow, 2, 3, number=2)
     two_given(processes, first, second)
@@ -261,6 +295,15 @@ def test_closed_from_an_end_it_does_not_wait_for_itself(processes: Processes) ->
     assert attempt.ended == (8, None)
 
 
+@pytest.mark.parametrize(("cores", "count"), [(3, 3), (None, 1)])
+def test_on_their_own_there_are_as_many_as_cores(
+    cores: int | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    pool: Any = Processes()._opened()
+    assert pool._count == count
+
+
 def test_before_anything_was_begun_nothing_is_stopped() -> None:
     processes = Processes()
     processes.end_all(1)
@@ -276,6 +319,7 @@ def test_stopped_again_it_is_only_killed_sooner(processes: Processes) -> None:
     processes.stop(attempt.begun, 0.1)
     assert isinstance(attempt.ended[1], AttemptInterrupted)
     processes.stop(attempt.begun, 0.1)
+    assert len(attempt.ends) == 1
 
 
 def test_where_the_system_tells_no_end_it_is_looked_for(
@@ -297,6 +341,17 @@ def test_somebody_else_may_take_its_exit_code(
     monkeypatch.setattr(_process, "exit_code_of", gone)
     error = begun(processes, Made(in_workers.leave, 3)).ended[1]
     assert "somebody else has taken its exit code" in str(error)
+
+
+def test_its_handle_may_have_the_number_of_our_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker: Any = _process.WorkerProcess(Loop(), "mark", "run", print, print)
+    worker._pidfd = 0
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    worker.disown()
+    assert closed == [0]
 
 
 def test_a_message_may_be_too_long_for_the_system(

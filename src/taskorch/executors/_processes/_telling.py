@@ -50,7 +50,7 @@ class Telling:
 
     def begin(self) -> None:
         """Have it done."""
-        if self._number is None or self._attempt is None:
+        if self._number is None:
             self._do()
             return
         # It may wait until that is kept.

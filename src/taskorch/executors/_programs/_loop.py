@@ -74,8 +74,6 @@ class Loop:
         except OSError:
             selector.close()
             raise
-        os.set_blocking(wake_out, False)
-        os.set_blocking(wake_in, False)
         self._selector = selector
         self.watch(wake_out, self._drain)
         with self._lock:

@@ -22,7 +22,8 @@ class PidFile:
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else str(Path(path).absolute())
-        self._is_there = False
+        #: Where it is now.
+        self._written: str | None = None
 
     def write(self, pid: int) -> None:
         """Make it: whoever finds it finds the whole number in it."""
@@ -31,13 +32,13 @@ class PidFile:
             return
         try:
             Staged(path, f"{pid}\n").commit()
-            self._is_there = True
+            self._written = path
         except OSError as error:
             _log.warning("taskorch: %s could not be written: %s", path, error)
 
     def remove(self) -> None:
         """Remove it: the number may go to another process from now on."""
-        if self._path is not None and self._is_there:
-            self._is_there = False
+        written, self._written = self._written, None
+        if written is not None:
             with suppress(OSError):
-                os.unlink(self._path)  # noqa: PTH108
+                os.unlink(written)  # noqa: PTH108
