@@ -159,6 +159,17 @@ def test_once_its_time_has_come_nobody_passes_by_its_length():
     assert m.end("late") == ["large"]
 
 
+def test_of_what_ends_at_this_very_instant_it_counts_on_what_it_needs_only():
+    """Nobody knows which of it ends first; of what is to end yet, all is over then."""
+    m = machine()
+    submit(m, "one", 4, 10)
+    submit(m, "other", 4, 10)
+    submit(m, "next", 4, 5)
+    assert spare(m) == 4
+    m.after(10 * SEC)
+    assert spare(m) == 0
+
+
 def test_what_comes_first_in_order_needs_nobodys_leave():
     m = machine()
     submit(m, "runs", 6, 10)
@@ -178,14 +189,16 @@ def test_another_first_lets_others_pass():
     assert kept(m).row.id == "urgent"
 
 
-@pytest.mark.parametrize("how", ["cancel", "suspend", "prioritise"])
+@pytest.mark.parametrize("how", ["cancel", "suspend", "prioritise", "miss"])
 def test_when_the_first_leaves_others_may_start(how):
     m = machine()
     submit(m, "runs", 6, 10)
-    submit(m, "large", 8, 5)
+    submit(m, "large", 8, 5, deadline=3 * SEC)
     assert submit(m, "long", 1, 99) == []
     if how == "prioritise":
         assert m.prioritise("large", -9) == ["long"]
+    elif how == "miss":
+        assert m.after(3 * SEC) == ["long"]
     else:
         assert getattr(m, how)("large") == ["long"]
 

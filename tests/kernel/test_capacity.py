@@ -57,8 +57,9 @@ def test_what_it_names_bounds_it_although_the_pool_has_more(rigid):
     blocker = machine.why("u").blockers[0]
     assert (blocker.kind, blocker.agent) == ("agent", "w")
     assert "gpu" in blocker.detail
-    with pytest.raises(UnsatisfiableError, match="on agent w, is 1"):
+    with pytest.raises(UnsatisfiableError, match="on agent w, is 1") as refused:
         machine.submit("v", requires=("x",), resources=Resources(gpu=2))
+    assert "ask for less" in refused.value.hint
 
 
 @RIGID

@@ -443,6 +443,12 @@ def test_a_priority_that_was_not_named_stays():
     assert machine.row("t").key == machine.row("t").submitted_ns - 5 * AGING
 
 
+def test_without_a_priority_it_stays_without_one():
+    machine = in_situation(queued)
+    machine.change("t", timeout_ns=SEC)
+    assert machine.row("t").key == machine.row("t").submitted_ns
+
+
 def test_other_needs_let_it_start_elsewhere_at_once():
     """A queued task moves to the tasks that are like it now."""
     machine = in_situation(queued)

@@ -19,7 +19,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import PolicyFault
+from taskorch.kernel import PolicyFault, is_missing
 from taskorch.kernel._deciders import PolicyGone
 from taskorch.kernel._history import past_of
 
@@ -291,6 +291,19 @@ def test_a_function_that_is_gone_holds_the_task(on_failure):
     assert machine.extra("t").error is None
 
 
+def test_what_was_held_so_is_not_held_once_it_has_ended():
+    def join(name, states):
+        raise PolicyGone("join", RuntimeError("it is gone"))
+
+    policies = Policies()
+    policies.joins = join
+    machine = three("asked", "fail", policies=policies)
+    machine.end("a")
+    assert is_missing(machine.row("t"))
+    machine.cancel("t")
+    assert not is_missing(machine.row("t"))
+
+
 def test_a_task_that_is_held_so_may_wait_for_more():
     gone = [True]
 
@@ -457,6 +470,16 @@ def test_what_has_only_ended_parents_waits_for_what_was_blocked_too():
     assert machine.end("busy") == [again]
     assert machine.end(again) == ["c"]
     assert machine.fail("c") == ["t"]
+
+
+def test_what_waits_again_knows_who_else_has_failed():
+    machine = Twin(concurrency=1)
+    machine.submit_all("a", "b", "busy")
+    machine.submit("t", after=["a", "b"], join="finished")
+    machine.fail("a")
+    assert machine.fail("b") == ["busy"]
+    machine.rerun("a")
+    assert list(machine.extra("t").blocked_by) == ["b"]
 
 
 def test_a_join_of_the_users_is_asked_when_a_parent_runs_again():

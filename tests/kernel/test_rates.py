@@ -305,6 +305,15 @@ def test_explain_says_when_the_next_token_comes(machine):
     assert search.groups == ()
 
 
+def test_that_one_may_start_at_one_moment_is_not_said(machine):
+    machine.change_quotas(per_second(1))
+    machine.submit_all("a", "b")
+    (blocker,) = explain(machine.kernel, machine.row("b"), machine.now).blockers
+    assert blocker.detail == (
+        "The quota of type 'call' lets 1 start in a second: the next may in 1 s."
+    )
+
+
 def test_an_estimate_counts_the_tokens_of_those_before_it(machine):
     machine.submit("taught")
     machine.after(SEC)

@@ -21,6 +21,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import Restoration, check_invariants, take_snapshot
+from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import past_of
 from taskorch.model import TERMINAL
 
@@ -279,6 +280,7 @@ def test_it_is_cancelled(wait, suspended):
         machine.suspend("t")
     machine.cancel("t")
     assert machine.kernel.awaited == {}
+    assert not awaits(machine.row("t"))
     machine.emit("go")
     machine.after(9 * SEC)
     assert machine.state("t") is S.CANCELLED

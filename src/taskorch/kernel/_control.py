@@ -214,8 +214,7 @@ def is_missing(row: TaskRow) -> bool:
     """Whether *row* is held because what it needs was gone."""
     extra = row.extra
     return (
-        row.state is _S.BLOCKED
-        and extra is not None
+        extra is not None
         and extra.decision
         and extra.error is not None
         and extra.error[2] == GONE

@@ -472,7 +472,7 @@ class KernelState:
 
     def quiescent(self) -> bool:
         """Whether nothing can proceed without input from outside."""
-        if self.active or self.starts or self.delayed:
+        if self.active or self.delayed:
             return False
         # A token comes by itself.
         return not any(rate.is_awaited() for rate in self.rates.values())
