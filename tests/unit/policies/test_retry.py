@@ -145,6 +145,12 @@ def test_without_jitter_the_delays_are_the_table(wait, expected):
     assert delays(policy, range(1, 6)) == expected
 
 
+def test_delays_that_are_said_come_in_their_order():
+    policy = RetryPolicy(delays=(3, 1, 5))
+
+    assert [decide(policy, attempts=n).delay for n in (1, 2, 3)] == [3, 1, 5]
+
+
 @given(
     st.sampled_from(["exponential", "linear", "fixed"]),
     st.floats(0, MAX_SECONDS),
