@@ -103,9 +103,13 @@ def test_of_what_nobody_has_asked_children_are_asked_as_well():
         eventually(lambda: is_gone(child))
 
 
-@pytest.mark.parametrize(("asked_at", "asked"), [(None, [7, 8]), (0.0, [7])])
+@pytest.mark.parametrize(("asked_at", "asked"), [(None, [7, 8]), (0.0, [7]), (9.0, [])])
 def test_whom_others_have_started_since_is_not_asked(asked_at, asked, monkeypatch):
-    """Since the group was asked, or since the first look: to tidy up with."""
+    """
+    Since the group was asked, or since the first look: to tidy up with.
+
+    Who was there when the group was asked is not asked a second time.
+    """
     parents, told = {7: 1, 8: 7}, []
     family: Any = SimpleNamespace(
         group=7,

@@ -384,20 +384,26 @@ def test_what_cannot_be_read_here_fails_its_attempt(processes: Processes) -> Non
     assert begun(processes, Bare(pow, 2, 3)).ended == (8, None)
 
 
-def test_what_a_task_tells_is_answered(
-    processes: Processes, caplog: pytest.LogCaptureFixture
-) -> None:
-    class OwnError(Exception):
-        def __init__(self, lock: Any) -> None:
-            super().__init__("cannot be sent")
-            self.lock = lock
+class OnlyPickledError(Exception):
+    """It can be pickled, and not be read again."""
 
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+@pytest.mark.parametrize(
+    "answer", [in_workers.LockedError(), OnlyPickledError("no entry")]
+)
+def test_what_a_task_tells_is_answered(
+    processes: Processes, answer: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the answer cannot be sent as it is."""
     attempt = Made(in_workers.tells, "t1", 1)
-    attempt.answer = OwnError(threading.Lock())
+    attempt.answer = answer
     begun(processes, attempt)
-    assert attempt.ended == ("RuntimeError: cannot be sent", None)
+    assert attempt.ended == ("RuntimeError: no entry", None)
     assert attempt.heard == [("progress", 5), ("checkpoint", 6)]
-    assert "progress() of task t1: cannot be sent" in caplog.text
+    assert "progress() of task t1: no entry" in caplog.text
 
 
 def test_without_a_thread_for_it_the_task_is_told(
