@@ -331,7 +331,7 @@ class Start:
             others: Whether anything else keeps it from running there.
         """
         kernel, bucket = self._kernel, self._bucket
-        if bucket.route is agent:
+        if bucket.route is agent and bucket.route_version == kernel.agents_version:
             # The router's answer was reusable, so it is not asked.
             return []
         pooled = in_pools(kernel, need)
