@@ -92,4 +92,10 @@ def _xdist(where: tuple[str, ...]) -> list[str]:
 
 
 def _do(command: list[str], folder: str) -> None:
-    subprocess.run(command, cwd=folder, env=_ENV, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=folder, env=_ENV, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = "\n".join([*done.stdout.splitlines()[-40:], done.stderr])
+        msg = f"{command} ended with {done.returncode}:\n{said}"
+        raise RuntimeError(msg)
