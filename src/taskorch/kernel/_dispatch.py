@@ -178,11 +178,11 @@ def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
     need = _books.wanted(bucket, agent)
     if not need:
         return True
-    if bucket.bounds and _books.quota_shortage(kernel, bucket, agent) is not None:
-        return False
-    return _books.shortage(agent, need) is None and (
-        not kernel.rigid or _books.pool_shortage(kernel, need) is None
-    )
+    if kernel.rigid:
+        short = _books.pool_shortage(kernel, need)
+    else:
+        short = _books.quota_shortage(kernel, bucket, agent) if bucket.bounds else None
+    return short is None and _books.shortage(agent, need) is None
 
 
 def in_pools(kernel: KernelState, need: Units) -> Units:
