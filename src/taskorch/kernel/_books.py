@@ -154,27 +154,26 @@ def too_small(
 
 def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
     """Add *alloc* to what the pools and *agent* have in use."""
-    pools, used = kernel.pools, agent.used
     for name, units in alloc:
-        if name in pools:
-            pools[name].used += units
+        pool = kernel.pools.get(name)
+        if pool is not None:
+            pool.used += units
         # Whatever its capacity names now: that may change while it works.
-        used[name] = used.get(name, 0) + units
+        agent.used[name] = agent.used.get(name, 0) + units
 
 
 def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
     """Subtract *alloc* from what is in use, and wake the buckets that wait for it."""
     if kernel.holders:
         kernel.growing = True
-    pools, used, short = kernel.pools, agent.used, agent.short
     for name, units in alloc:
-        if name in pools:
-            pool = pools[name]
+        pool = kernel.pools.get(name)
+        if pool is not None:
             pool.used -= units
             if pool.short:
                 _parking.wake_some(kernel, pool.short)
             if pool.parked:
                 _parking.reopen_all(kernel, pool.parked)
-        used[name] -= units
-        if name in short:
-            _parking.wake_some(kernel, short[name])
+        agent.used[name] -= units
+        if name in agent.short:
+            _parking.wake_some(kernel, agent.short[name])
