@@ -489,7 +489,7 @@ def _take(
             if rest < fits * (amount - have):
                 fits = rest // (amount - have)
         more = tuple(reached)
-    elif _is_all(wanted, amounts, left, chunks):
+    elif _is_all(wanted, amounts, by, left, chunks):
         return amounts, 0
     if not fits or more == amounts:
         # A chunk of that pool is more than is left: of others it may use some.
@@ -511,24 +511,23 @@ def _times(left: list[int], before: Amounts, after: Amounts, count: int) -> int:
 
 
 def _is_all(
-    wanted: Amounts, amounts: Amounts, left: list[int], chunks: Amounts
+    wanted: Amounts, amounts: Amounts, by: int, left: list[int], chunks: Amounts
 ) -> bool:
     """
     Whether it is plain that nobody with *amounts* can have more.
 
-    Where less than a chunk is left of a pool, nobody gets beyond the part of a request
-    that this makes; and of no other pool do they lack a chunk of what goes with it.
+    Less than a chunk is left of the pool *by* that stopped it, so that one stays the
+    measure; and of none of the others it lacks a chunk of what goes with that.
     """
-    top = bottom = 1
-    for need, have, rest, chunk in zip(wanted, amounts, left, chunks, strict=True):
-        if rest < chunk:
-            room = have + rest if rest > 0 else have
-            if room * bottom < top * need:
-                top, bottom = room, need
-    for need, have, rest, chunk in zip(wanted, amounts, left, chunks, strict=True):
-        if rest >= chunk and have < need:
-            more = min(need, have + chunk)
-            if more * bottom <= need * top:
+    part, whole = amounts[by], wanted[by]
+    room = part + left[by]
+    for pool, (rest, chunk) in enumerate(zip(left, chunks, strict=True)):
+        if chunk:
+            want, amount = wanted[pool], amounts[pool]
+            if rest >= chunk and (amount + chunk) * whole <= want * part:
+                return False
+            # One before it that is as scarce, in whole chunks, may be the measure.
+            if pool < by and (amount + rest - rest % chunk) * whole <= want * room:
                 return False
     return True
 

@@ -493,6 +493,7 @@ def test_it_is_all_only_where_there_is_no_more(division, data):
     """What is plain at a glance is what follows from all that there is."""
     _, chunks, (claim, *_) = division
     wanted, least, _, _ = claim
+    by = data.draw(st.integers(0, len(chunks) - 1))
     part = st.integers(0, 8)
     amounts = tuple(
         need
@@ -501,8 +502,10 @@ def test_it_is_all_only_where_there_is_no_more(division, data):
         for need, low, chunk in zip(wanted, least, chunks, strict=True)
     )
     left = [data.draw(st.integers(-2, 3 * chunk)) for chunk in chunks]
+    left[by] %= chunks[by]
+    assume(least[by] < wanted[by] > amounts[by] + left[by])
 
-    if _is_all(wanted, amounts, left, chunks):
+    if _is_all(wanted, amounts, by, left, chunks):
         assert _topped_up(claim, amounts, left, chunks) == amounts
 
 
