@@ -113,10 +113,10 @@ compiled: $(READY)
 	    || { cat build/tests.log; exit 1; }
 
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
-# do at length what these do; nor those of tests/packaging, which read the sources and
-# run the pages and the examples, and of tests/invariants, which do again what the others
-# do, and look at what is left of it. A few examples of each law reach every line; the
-# newest Python tries the many that may break one.
+# do at length what these do; but neither those of tests/packaging, which read the sources
+# and run the pages and the examples, nor those of tests/invariants, which do what the
+# others do, and then look for memory and threads that it left. A few examples of each
+# law reach every line; the newest Python tries the many that may break one.
 UNMEASURED := tests/packaging tests/invariants
 
 coverage: $(READY)

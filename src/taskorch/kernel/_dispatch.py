@@ -178,6 +178,9 @@ def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
     need = _books.wanted(bucket, agent)
     if not need:
         return True
+    # What it takes of its quotas is part of *need*. An allocator that may grant less
+    # than is asked for may be asked although a pool has too little, but not beyond a
+    # quota.
     if kernel.rigid:
         short = _books.pool_shortage(kernel, need)
     else:

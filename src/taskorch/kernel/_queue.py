@@ -122,6 +122,9 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.holders:
         # It may have contended with these.
         kernel.growing = True
+    if kernel.under_way is not None:
+        # It may have kept others from passing.
+        ask_again(kernel)
     bucket = row.bucket
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):

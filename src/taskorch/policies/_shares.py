@@ -92,6 +92,7 @@ def divide(
 def _divide_different(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
+    """Those that can have their least share what there is; the others have nothing."""
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
@@ -109,7 +110,7 @@ def _divide_different(
 def _divide_alike(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
-    """What one claim would get that is as many as all are; the first have the most."""
+    """All count as one claim; of what that gets, the first have the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
         times += claim.times
@@ -119,8 +120,13 @@ def _divide_alike(
     if not times:
         return ((),) * len(claims)
     shares = _cut_alike_before(there, chunks, Claim(wanted, least, weight, times))
-    if len(claims) == 1:
-        return (shares,)
+    return _dealt(shares, claims) if len(claims) > 1 else (shares,)
+
+
+def _dealt(
+    shares: tuple[Share, ...], claims: tuple[Claim, ...]
+) -> tuple[tuple[Share, ...], ...]:
+    """*shares*, of which there is one at least, given to *claims* in their order."""
     dealt = []
     rest = iter(shares)
     amounts, many = next(rest)
@@ -415,9 +421,10 @@ def _hand_out(
     # all claims.
     who, by = list(claims), list(stopped_by)
     whose = list(range(many))
-    # When each was last asked: before so many others had got something.
-    asked = [0] * many
+    # How often somebody has got something, and how often when each was last asked: who
+    # was asked since the last time would be given the same answer.
     gains = 0
+    asked = [0] * many
     while turn and any(left):
         places = len(whose)
         gained = []

@@ -74,6 +74,9 @@ class Loop:
         except OSError:
             selector.close()
             raise
+        # Neither reading nor writing this pipe may ever hold up the loop.
+        os.set_blocking(wake_out, False)
+        os.set_blocking(wake_in, False)
         self._selector = selector
         self.watch(wake_out, self._drain)
         with self._lock:
