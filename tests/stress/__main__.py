@@ -154,7 +154,8 @@ class Round:
                 )
                 is_life = target in self.living
                 if not is_life and self.random.random() < 0.5:
-                    self.unwatched |= is_guardian(target)
+                    # One that has not begun yet may be going to be the guardian.
+                    self.unwatched |= not is_program(target)
                     os.kill(target, signal.SIGKILL)
                 elif is_life or is_guardian(target):
                     os.kill(target, signal.SIGCONT)
@@ -267,6 +268,10 @@ def fork_as(pid: int) -> int:
     os.setsid()
     while True:
         signal.pause()
+
+
+def is_program(pid: int) -> bool:
+    return name_of(pid).startswith("sh ")
 
 
 def is_guardian(pid: int) -> bool:

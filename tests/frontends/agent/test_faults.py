@@ -28,13 +28,15 @@ ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 class Process:
     """A process that can be killed, stopped, and begun again."""
 
-    def __init__(self, *command):
+    def __init__(self, folder, *command):
         self.command = [sys.executable, "-m", *command]
+        # One that is killed leaves its files behind.
+        place = {"TMPDIR": str(folder)}
+        self.env = {**os.environ, **place, "TASKORCH_TOKEN": TOKEN}
         self.begin()
 
     def begin(self):
-        env = {**os.environ, "TASKORCH_TOKEN": TOKEN}
-        self.found = subprocess.Popen(self.command, cwd=ROOT, env=env)
+        self.found = subprocess.Popen(self.command, cwd=ROOT, env=self.env)
 
     def again(self):
         self.kill()
@@ -53,7 +55,8 @@ class Play:
         self.port = free_port()
         self.folder = folder
         self.server = Process(
-            "tests.frontends.agent.serving", str(folder), str(self.port), str(tasks)
+            *(folder, "tests.frontends.agent.serving"),
+            *(str(folder), str(self.port), str(tasks)),
         )
         stack.callback(self.server.kill)
         self.proxies = [
@@ -62,6 +65,7 @@ class Play:
         ]
         self.agents = [
             Process(
+                folder,
                 *("taskorch", "agent", "--agent-id", f"agent_{number}"),
                 *("--orchestrator-endpoint", proxy.url, "--lease", str(LEASE)),
                 *("--log-file", str(folder / f"agent_{number}.log")),

@@ -118,7 +118,9 @@ class Proxy:
 @contextmanager
 def agent_process(service, log, *arguments, name="agent_001", url=None):
     """The command, against *service*."""
-    env = {**os.environ, "TASKORCH_TOKEN": service.token}
+    # One that is killed leaves its files behind.
+    place = {"TMPDIR": str(log.parent)}
+    env = {**os.environ, **place, "TASKORCH_TOKEN": service.token}
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", name]
     command += ["--orchestrator-endpoint", url or service.server.url]
     command += ["--log-file", str(log), *arguments]
