@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -365,6 +368,89 @@ def test_an_order_that_comes_twice_is_done_once():
     # It is to stop what it does not have.
     agent._hear({"stop": ["1.7:t", "1.1:t"]}, 0.0)
     agent._runner.close()
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """The system has neither a thread nor a process for us, within the block."""
+
+    def no_process(*_args, **_options):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def no_thread(_thread):
+        raise RuntimeError("can't start new thread")
+
+    @contextmanager
+    def patched():
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", no_process)
+            patch.setattr(threading.Thread, "start", no_thread)
+            yield
+
+    return patched
+
+
+@pytest.fixture
+def alone():
+    """One that has not said hello to anybody, with what it has done."""
+    done = []
+    abilities = Abilities((), {"x": done.append})
+    agent = Agent("far", "http://127.0.0.1:9", abilities=abilities, at_once=2)
+    agent.done = done
+    yield agent
+    agent._runner.close()
+
+
+def do(agent, program, number=1):
+    """Give it an order, and say whether it still has to be begun."""
+    more = {"program": ["true"]} if program else {}
+    agent._hear({"orders": [order(number, **more)]}, 0.0)
+    return partial(is_waiting, agent, number)
+
+
+def is_waiting(agent, number):
+    return agent._runs[f"1.{number}:t"].is_waiting
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_what_there_is_no_room_for_is_begun_when_there_is_some(alone, full, program):
+    with full():
+        eventually(do(alone, program))
+        alone._runner.begin_waiting()
+        assert is_waiting(alone, 1)
+        assert not alone._ends
+    alone._runner.begin_waiting()
+    eventually(lambda: alone._ends)
+    assert alone._ends[0][1]["outcome"] == "completed"
+    # Now it has threads, but no processes.
+    with full():
+        waits = do(alone, program, 2)
+        eventually(waits if program else lambda: len(alone._ends) == 2)
+    alone._runner.begin_waiting()
+    eventually(lambda: len(alone._ends) == 2)
+    assert alone._ends[1][1]["outcome"] == "completed"
+    assert alone.done == ([] if program else [None, None])
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_what_waits_for_room_can_be_stopped(alone, full, program):
+    with full():
+        eventually(do(alone, program))
+        alone._stop("1.1:t")
+    assert [end["outcome"] for _, end in alone._ends] == ["stopped"]
+    alone._runner.begin_waiting()
+    assert (alone.done, len(alone._ends)) == ([], 1)
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_what_waits_for_room_is_not_begun_without_a_lease(alone, full, program):
+    alone._heard = -alone._lease
+    with full():
+        eventually(do(alone, program))
+        alone._keep_leases()
+    assert (alone._runs, alone._ends) == ({}, [])
+    alone._runner.begin_waiting()
+    assert alone.done == []
 
 
 def test_an_order_that_comes_at_the_end_is_given_back():

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -91,6 +92,24 @@ def test_a_suite_runs_when_it_is_asked_to(here):
         text = service.ask("GET", "/metrics").body.decode()
         assert 'taskorch_suite{status="completed"} 1.0' in text
     assert ran(here) == ["A", "B", "C"]
+
+
+def test_a_run_for_which_there_is_no_thread_can_be_asked_for_again(here, monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "taskorch-suite":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with served(here) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            answer = service.post(EXECUTE)
+        assert (answer.status, answer.said["code"]) == (503, "no_room")
+        assert status(service) == "idle"
+        assert service.post(EXECUTE).status == 202
+        assert end(service) == "completed"
 
 
 def test_a_suite_that_fails_and_what_failed_run_again(here):

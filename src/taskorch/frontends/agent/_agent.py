@@ -30,7 +30,8 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 #: Seconds that an answer may take, beside those that it is to wait.
 _PATIENCE: Final = 10.0
-#: Seconds in which it looks whether it is to end.
+#: Seconds in which it looks whether it is to end, and whether the system has room for
+#: what waits for that.
 _LOOK: Final = 0.5
 #: Attempts that it remembers to have begun.
 _SEEN: Final = 10_000
@@ -127,7 +128,7 @@ class Agent:
         try:
             while not self._is_to_end.wait(_LOOK):
                 # A signal that another thread has got is handled when this one runs.
-                pass
+                self._runner.begin_waiting()
             if self._fault is None:
                 self._finish()
         finally:
@@ -168,6 +169,7 @@ class Agent:
         end = monotonic() + self._drain
         while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
             self._is_to_end_now.wait(min(0.05, self._drain))
+            self._runner.begin_waiting()
         with self._lock:
             left = self._under_way()
             for run in left:
@@ -331,7 +333,11 @@ class Agent:
         if silent < self._lease:
             return
         with self._lock:
-            lost = [run for run in self._under_way() if run.process is not None]
+            lost = [
+                run
+                for run in self._under_way()
+                if run.process is not None or run.is_waiting
+            ]
             for run in lost:
                 run.is_dropped = True
         for run in lost:

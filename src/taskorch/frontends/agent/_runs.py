@@ -39,8 +39,6 @@ MAX_RESULT: Final = 700_000
 _PART: Final = 512 << 10
 #: Characters of an error.
 _MAX_ERROR: Final = 20_000
-#: Seconds after which the system is asked again for what it had no room for.
-_AGAIN: Final = 0.5
 
 
 def progress(value: Any) -> None:
@@ -73,6 +71,8 @@ class Run:
     folder: Path
     process: ProgramProcess | None = None
     log: Path | None = None
+    #: The system had no room for it: it is still to be begun.
+    is_waiting: bool = False
     #: It was told to stop.
     is_to_stop: bool = False
     #: Its lease is lost: nobody waits for it any more, and its end is not told.
@@ -161,6 +161,8 @@ class Runner:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._at_once = at_once
         self._workers = 0
+        #: What the system had no room for.
+        self._waiting: deque[Run] = deque()
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._count = 0
@@ -180,14 +182,35 @@ class Runner:
             if isinstance(work, Program):
                 self._start(run, work)
             else:
-                self._calls.put(partial(self._call, run, work))
                 self._have_workers()
+                self._calls.put(partial(self._call, run, work))
         except Exception as error:  # noqa: BLE001 - it is the end of the attempt
+            self._not_begun(run, error)
+
+    def begin_waiting(self) -> None:
+        """Begin what the system had no room for; to be called now and then."""
+        for _ in range(len(self._waiting)):
+            with suppress(IndexError):
+                run = self._waiting.popleft()
+                run.is_waiting = False
+                self.begin(run)
+
+    def _not_begun(self, run: Run, error: BaseException) -> None:
+        if not is_no_room(error):
             self._fail(run, error)
+        elif run.is_to_stop:
+            self._on_end(run, {"outcome": "stopped"})
+        else:
+            run.is_waiting = True
+            self._waiting.append(run)
 
     def stop(self, run: Run, grace: float) -> None:
         """Ask it to end within so many seconds; a function cannot be asked."""
         run.is_to_stop = True
+        with suppress(ValueError):
+            self._waiting.remove(run)
+            self._on_end(run, {"outcome": "stopped"})
+            return
         if run.process is not None:
             run.process.terminate(until_kill(grace))
 
@@ -218,12 +241,8 @@ class Runner:
         def on_end(end: ProgramEnd) -> None:
             if end.error is None:
                 self._ended(run, end)
-            elif is_no_room(end.error) and not run.is_to_stop:
-                timer = threading.Timer(_AGAIN, self.begin, (run,))
-                timer.daemon = True
-                timer.start()
             else:
-                self._fail(run, end.error)
+                self._not_begun(run, end.error)
 
         run.process = self._programs.start(
             program,
@@ -258,8 +277,17 @@ class Runner:
         with self._lock:
             if self._workers == self._at_once:
                 return
-            self._workers += 1
-        threading.Thread(target=self._work, name="taskorch-call", daemon=True).start()
+            thread = threading.Thread(
+                target=self._work, name="taskorch-call", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                # There is no room for one more: those that there are must do.
+                if not self._workers:
+                    raise
+            else:
+                self._workers += 1
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -139,7 +139,7 @@ class SuiteRuns:
         Begin a run, or go on with the one that was interrupted.
 
         Raises:
-            Problem: One is running, or the service ends.
+            Problem: One is running, the service ends, or there is no thread for it.
         """
         with self._lock:
             if self._is_ending:
@@ -149,13 +149,18 @@ class SuiteRuns:
                     *(409, "suite_running", "the suite is running already"),
                     hint="GET /api/v1/progress says how far it is",
                 )
+            thread = threading.Thread(
+                target=self._run, args=(wanted,), name="taskorch-suite"
+            )
+            # What it says of the run waits for the lock.
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise Problem(503, "no_room", f"no run can begin: {error}") from None
+            self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
             self._states, self._names, self._doers = {}, frozenset(), {}
             self._orch, self._feed = None, None
-            self._thread = threading.Thread(
-                target=self._run, args=(wanted,), name="taskorch-suite"
-            )
-        self._thread.start()
 
     def _run(self, wanted: RunRequest) -> None:
         timers: list[threading.Timer] = []
