@@ -179,7 +179,7 @@ class SuiteRuns:
                 raise NotRunningError(msg)
             self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
             if wanted.timeout is not None:
-                timer = threading.Timer(wanted.timeout, orch.workflows.cancel, (RUN,))
+                timer = threading.Timer(wanted.timeout, _cancel, (orch,))
                 timer.daemon = True
                 timers.append(timer)
                 timer.start()
@@ -343,6 +343,12 @@ class SuiteRuns:
         stats = None if orch is None else orch.get_stats()
         health = orch.health() if orch is not None and is_running else None
         return exposition(stats, health, status=status, statuses=STATUSES)
+
+
+def _cancel(orch: TaskOrchestrator) -> None:
+    # It may have ended by itself in this very moment.
+    with suppress(NotRunningError):
+        orch.workflows.cancel(RUN)
 
 
 def _await_run(

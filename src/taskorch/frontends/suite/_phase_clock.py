@@ -76,11 +76,12 @@ class PhaseClock:
             if phase is None or phase.name in self._timers:
                 return
             timer = self._make(phase.timeout or 0.0, lambda: self._end(phase))
+            if isinstance(timer, threading.Timer):
+                # It is nothing to wait for at the end of the process.
+                timer.daemon = True
+            # If there is no thread for it, the next task of the phase tries again.
+            timer.start()
             self._timers[phase.name] = timer
-        if isinstance(timer, threading.Timer):
-            # It is nothing to wait for at the end of the process.
-            timer.daemon = True
-        timer.start()
 
     def _ended(self, event: TaskEvent) -> None:
         """A gate has looked: the phase is over, or will be run again as a whole."""
