@@ -272,7 +272,10 @@ def speaks_late(path: str) -> None:
         try:
             context.checkpoint("late")
         except AttemptInterrupted as error:
-            Path(f"{path}.said").write_text(str(error), encoding="utf-8")
+            # Who waits for the file finds it whole.
+            said = Path(f"{path}.part")
+            said.write_text(str(error), encoding="utf-8")
+            said.rename(f"{path}.said")
 
     threading.Thread(target=late, daemon=True).start()
 
