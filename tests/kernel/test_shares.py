@@ -140,7 +140,7 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
 
 def test_entries_of_shares_do_not_pile_up():
     machine = sharing(concurrency=2)
-    for _ in range(4 * FEW):
+    for _ in range(2 * FEW):
         for started in [*submit(machine, "ann", 2), *submit(machine, "ben", 2)]:
             assert started
         for row in list(machine.kernel.tasks.values()):
