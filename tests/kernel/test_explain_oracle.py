@@ -626,12 +626,12 @@ def test_what_is_named_is_what_happens() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_named_is_what_happens_in_thousands_of_states() -> None:
+def test_what_is_named_is_what_happens_in_many_states() -> None:
     """All that `explain` names starts the task, and less does not."""
     seen: Counter[str] = Counter()
-    for seed in range(100, 150):
+    for seed in range(100, 125):
         states(seed, 60, seen)
-    assert seen["states"] > 2_000
+    assert seen["states"] > 1_000
     kinds = {"dependency", "slot", "delay", "resource", "agent", "suspended"}
     kinds |= {"allocator", "veto", "decision", "capability", "not_started"}
     assert kinds <= seen.keys()

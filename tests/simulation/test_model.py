@@ -625,7 +625,7 @@ class TestTheModel(Both.TestCase):  # type: ignore[name-defined]
 class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     """Longer runs, and more of them."""
 
-    settings = settings(max_examples=150, stateful_step_count=60)
+    settings = settings(max_examples=75, stateful_step_count=60)
 
 
 @pytest.mark.parametrize(

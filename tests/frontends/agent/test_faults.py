@@ -151,7 +151,7 @@ def test_whatever_happens_all_ends_once_and_right(tmp_path, fault):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_eight_agents_and_five_thousand_tasks_through_all_of_it(tmp_path):
-    faults = [*KINDS * 4]
+def test_eight_agents_and_thousands_of_tasks_through_all_of_it(tmp_path):
+    faults = [*KINDS * 2]
     random.Random(3).shuffle(faults)
-    run(tmp_path, faults, agents=8, tasks=5_000, seconds=600)
+    run(tmp_path, faults, agents=8, tasks=2_500, seconds=600)

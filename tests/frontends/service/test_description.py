@@ -244,7 +244,7 @@ def test_whatever_is_asked_the_answer_is_one_that_the_description_has(each):
     ]
 
     @settings(
-        max_examples=1_500,
+        max_examples=800,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

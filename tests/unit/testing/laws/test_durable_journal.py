@@ -222,7 +222,7 @@ def test_a_right_one_passes(checked, made):
 
 @pytest.mark.slow
 def test_ours_passes_at_length(checked):
-    checked(SqliteJournal, examples=60)
+    checked(SqliteJournal, examples=30)
 
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))
