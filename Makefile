@@ -24,7 +24,7 @@ export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check check test bench format clean \
+.PHONY: help demo demo-check check quick test bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci mutants fast coverage at-length others others-ready wheel soak soak-ci \
         stress stress-ci compiled
@@ -32,7 +32,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
-	@echo 'make check       format, lint, types, import contracts and the fast tests'
+	@echo 'make check       format, lint, types, import contracts and the quickest tests'
+	@echo 'make fast        all tests but the slow ones'
 	@echo 'make test        all that CI runs'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
@@ -70,8 +71,7 @@ demo-check: $(READY)
 # ----------------------------------------------------------------------- checks
 
 check: $(READY)
-	@$(AT_ONCE) static
-	@$(MAKE) --no-print-directory fast
+	@$(AT_ONCE) static quick
 
 test: $(READY)
 	@$(AT_ONCE) others-ready wheel soak-ci stress-ci bench-quick docs-ci static verifytypes compiled
@@ -102,6 +102,13 @@ verifytypes: $(READY)
 	    > build/verifytypes.log || { cat build/verifytypes.log; exit 1; }
 
 # ------------------------------------------------------------------------ tests
+
+# What decides, and what knows all files: there most mistakes show, in a minute. Nothing of
+# the front ends, of what really runs and of what fails.
+quick: $(READY)
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/kernel tests/unit tests/workflows \
+	    tests/packaging --ignore=tests/unit/testing \
+	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples mutants)
 
 fast: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'

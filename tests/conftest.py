@@ -24,7 +24,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-# What notices a planted fault is what `make check` has, but the same each time.
+# What notices a planted fault is what `make fast` has, but the same each time.
 settings.register_profile("mutants", settings.get_profile("ci"), max_examples=50)
 # A few reach every line, and show whether a law holds on another interpreter at all.
 settings.register_profile("few", settings.get_profile("ci"), max_examples=20)
