@@ -350,6 +350,19 @@ def test_a_task_that_is_to_stop_does_not_grow():
     assert machine.told(AllocationChanged) == []
 
 
+def test_who_could_not_use_what_came_free_is_not_asked_about():
+    machine = machine_of()
+    machine.submit("gpu", resources=Resources(gpu=1))
+    machine.submit("hold", resources=Resources(cpu=4))
+    machine.submit("a", resources=elastic())
+    machine.checkpoint("a")
+    machine.policies.about.clear()
+    machine.end("gpu")
+    assert machine.policies.about == []
+    machine.end("hold")
+    assert machine.policies.about == ["a"]
+
+
 def test_nothing_grows_while_nothing_may_start():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=12))

@@ -653,6 +653,16 @@ def test_work_that_nobody_can_do_comes_before_nothing() -> None:
     assert "before it" not in guess(machine, "t").basis
 
 
+def test_where_an_agent_says_what_its_tasks_take_they_come_one_by_one() -> None:
+    """What fits at once may be another number on each agent."""
+    machine = taught(Machine(pools=Resources(cpu=1), policies=Policies(rigid=True)))
+    machine.agent("x", "x", request=Resources(cpu=1))
+    machine.submit_all("a", "b", "c", requires=("x",))
+    assert machine.states("a", "b", "c") == [S.RUNNING, S.QUEUED, S.QUEUED]
+    assert guess(machine, "b").seconds == 10
+    assert guess(machine, "c").seconds == 20
+
+
 def test_a_capacity_that_is_for_fewer_than_the_pool() -> None:
     """Of four in the pool, the agents have two."""
     machine = taught(Machine(pools=Resources(cpu=4), policies=Policies(rigid=True)))

@@ -64,3 +64,11 @@ def test_it_is_not_counted_for_ever() -> None:
     assert ahead(bucket, machine.row("last"), None) == 58
     machine.prioritise("t50", -10)
     assert ahead(bucket, machine.row("t50"), None) == 58
+
+
+def test_what_came_at_once_is_ordered_by_length_where_age_counts_only() -> None:
+    machine = Machine(concurrency=1)
+    machine.submit_all("runs", "a", "b")
+    assert machine.why("b").order.startswith("a came at the same time")
+    machine.policies.aging_ns = None
+    assert machine.why("b").order == ""

@@ -359,6 +359,15 @@ def test_a_no_though_nothing_failed_is_for_a_person(verdict):
     assert started == {"retry": ["t"], "fail": [], "complete": ["u"]}[verdict]
 
 
+def test_what_is_skipped_though_nothing_failed_is_where_it_began():
+    machine = three("asked", "skip")
+    machine.submit("u", after=["t"])
+    for name in "abc":
+        machine.end(name)
+    assert machine.states("t", "u") == [S.CANCELLED, S.BLOCKED]
+    assert machine.extra("u").first_roots == ("t",)
+
+
 @pytest.mark.parametrize("join", ["all", "any", "finished"])
 def test_what_runs_again_by_decision_waits_for_nobody_anew(join):
     """Its join has held once: in its history it is queued, and not pending again."""
@@ -470,6 +479,19 @@ def test_what_has_only_ended_parents_waits_for_what_was_blocked_too():
     assert machine.end("busy") == [again]
     assert machine.end(again) == ["c"]
     assert machine.fail("c") == ["t"]
+
+
+def test_what_was_cancelled_before_it_began_waits_for_nobody_again():
+    """Its parents had counted as ended, and one of them may complete after all."""
+    machine = Twin(concurrency=1)
+    machine.submit_all("a", "busy")
+    machine.submit("c", after=["a"])
+    machine.submit("t", after=["c"], join="finished")
+    machine.fail("a")
+    machine.cancel("t")
+    machine.rerun("a")
+    assert machine.states("c", "t") == [S.PENDING, S.CANCELLED]
+    assert machine.told(TaskRecalled) == []
 
 
 def test_what_waits_again_knows_who_else_has_failed():

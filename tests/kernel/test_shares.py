@@ -12,7 +12,7 @@ from tests.kernel.test_elastic import Sharing, elastic
 from taskorch.errors import InternalError
 from taskorch.kernel import Spec, check_invariants, explain
 from taskorch.kernel._rows import FEW, Share
-from taskorch.kernel._state import MANY
+from taskorch.kernel._state import MANY, ShareView
 from taskorch.model import Resources, TaskState
 
 
@@ -136,6 +136,23 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     kernel.bucket(Spec("newer", owner="late"))
     # The one runs, the other waits, and the last was just named.
     assert [*kernel.shares] == ["owner1", "owner2", "late"]
+
+
+def test_an_owner_of_many_kinds_of_tasks_stands_in_the_queue_once():
+    machine = sharing()
+    machine.kernel.pause()
+    for number in range(FEW):
+        submit(machine, "ann", 1, type=f"kind {number}")
+    assert len(machine.kernel.open) == 1
+
+
+def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
+    machine = sharing(pools=Resources(cpu=4), concurrency=8)
+    submit(machine, "ann", 4, resources=Resources(cpu=3))
+    view = ShareView(machine.kernel, machine.row("ann0").bucket.share)
+    assert (view.running, view.queued) == (1, 3)
+    assert (view.held, view.wanted) == (Resources(cpu=3), Resources(cpu=12))
+    assert (view.share, view.demand) == (3 / 4, 3)
 
 
 def test_entries_of_shares_do_not_pile_up():

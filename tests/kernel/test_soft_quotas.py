@@ -329,6 +329,14 @@ def test_explain_says_that_it_comes_last(machine):
     assert machine.why("y").order == ""
 
 
+def test_who_waits_for_a_quota_that_is_not_soft_does_not_come_last(machine):
+    machine.change_quotas(soft(max_parallel=3), Quota(type="render", max_parallel=1))
+    machine.submit_all("a", "b", type="render")
+    told = machine.why("b")
+    assert [blocker.kind for blocker in told.blockers] == ["quota"]
+    assert told.order == ""
+
+
 def test_the_books_are_counted_and_a_turn_that_is_missing_is_found(machine):
     machine.change_quotas(soft(max_parallel=0))
     together(machine, *renders("a"), *others("x", "y", "z", "w"))
