@@ -59,6 +59,10 @@ def about() -> dict[str, Any]:
     }
 
 
+def asks_for_its_workflow() -> Any:
+    return current_context().workflow
+
+
 def handler(task: Any, context: Any) -> tuple[Any, ...]:
     return task.type, task.payload, context.task_id, current_context() is context
 

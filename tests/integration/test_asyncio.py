@@ -1,6 +1,7 @@
 """Coroutines: `async with`, awaiting handles, `orch.aio`, running loops of others."""
 
 import asyncio
+import inspect
 import threading
 import time
 
@@ -451,6 +452,32 @@ def test_an_async_receiver_that_never_ends_does_not_hold_the_stop() -> None:
         orch.signals.task_completed.connect(receiver)
         orch.submit(int)
     assert ended == [1]
+
+
+@in_loop
+async def test_an_async_receiver_that_is_cancelled_before_it_began_is_closed() -> None:
+    """Else Python would warn that it was never awaited."""
+    made = []
+
+    async def later() -> None:
+        raise AssertionError
+
+    def receiver(event):
+        made.append(later())
+        return made[0]
+
+    def factory(loop, coro, **options):
+        task = asyncio.Task(coro, loop=loop, **options)
+        if "_await" in coro.__qualname__:
+            task.cancel()
+        return task
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    async with TaskOrchestrator() as orch:
+        orch.signals.task_completed.connect(receiver)
+        await orch.submit(int)
+        assert await orch.aio.wait(PATIENCE)
+    assert [inspect.getcoroutinestate(each) for each in made] == [inspect.CORO_CLOSED]
 
 
 def test_async_receivers_after_their_loop_has_ended() -> None:

@@ -20,6 +20,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import UsageError
+from taskorch.journal import register
 from taskorch.model import Call
 from taskorch.policies import StructuralValidator
 from taskorch.runtime._collector import resting
@@ -221,7 +222,21 @@ def test_a_collector_that_is_switched_off_stays_so():
         gc.enable()
 
 
-def test_the_collector_rests_for_large_batches_only():
+class Noted:
+    """An argument."""
+
+
+def test_the_collector_rests_for_large_batches_only(tmp_path):
+    found = []
+    register(Noted, lambda _: found.append(gc.isenabled()), lambda _: Noted())
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        for count in (999, 1000):
+            found.clear()
+            orch.submit_tasks([Task.call(bool, Noted()) for _ in range(count)])
+            assert set(found) == {count < 1000}
+
+
+def test_the_collector_works_while_others_are_asked():
     found = []
 
     class Watched(StructuralValidator):
@@ -233,7 +248,7 @@ def test_the_collector_rests_for_large_batches_only():
         orch.submit_tasks(
             [Task.call(seen, number, id=f"t{number}") for number in range(1000)]
         )
-        # Not while others are asked, who may take their time.
+        # They may take their time.
         assert all(found)
         assert len(found) >= 1000
         assert gc.isenabled()

@@ -1814,6 +1814,17 @@ def test_an_agent_that_is_gone_blocks_its_tasks(path: Path) -> None:
         assert orch.get_task_status("x").agent_id == "another"
 
 
+def test_an_agent_that_is_gone_is_told_before_anything_starts(path: Path) -> None:
+    orch = open_at(path)
+    orch.agent("reviewer", capabilities={"review"})(review)
+    orch.submit_task(Task("review", 1, id="x"))
+    orch.stop()
+    orch = open_at(path)
+    status = orch.get_task_status("x")
+    assert (status.state, status.blocked_by) == (TaskState.BLOCKED, ("decision",))
+    orch.stop()
+
+
 @pytest.mark.parametrize("comes", ["now", "later"])
 def test_an_agent_that_is_gone_blocks_a_task_whose_turn_comes_later(
     path: Path, comes: str

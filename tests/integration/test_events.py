@@ -43,6 +43,7 @@ from taskorch.events import (
     TaskValidated,
 )
 from taskorch.runtime import _notices
+from taskorch.runtime._publisher import Publisher
 
 
 def fields(event: Any, *without: str) -> dict[str, Any]:
@@ -579,6 +580,30 @@ def test_several_receivers_that_block() -> None:
             hold.release()
         assert orch.wait(PATIENCE)
         assert [hold.calls for hold in holds] == [2, 2, 2]
+
+
+def test_a_slow_receiver_is_passed_as_soon_as_there_is_a_thread(monkeypatch) -> None:
+    """The system had none at first: it is tried again."""
+    begin, hold = Publisher._begin, Hold()
+    refused, tried_again = threading.Event(), threading.Event()
+
+    def begins(publisher) -> None:
+        if hold.began.is_set() and not refused.is_set():
+            refused.set()
+            fail(RuntimeError("can't start new thread"))
+        begin(publisher)
+        if refused.is_set():
+            tried_again.set()
+
+    monkeypatch.setattr(Publisher, "_begin", begins)
+    with TaskOrchestrator() as orch:
+        orch._rt.publisher.slow_after = 0.02
+        orch.signals.task_completed.connect(hold)
+        fast = Recorder(orch, "task_completed")
+        orch.submit(int)
+        assert tried_again.wait(PATIENCE)
+        fast.wait_for(1)
+        hold.release()
 
 
 def test_what_a_slow_receiver_loses_is_counted_and_said() -> None:

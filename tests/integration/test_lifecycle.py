@@ -250,6 +250,7 @@ def test_stop_without_drain_cancels_at_once() -> None:
     reasons = {u.state: u.reason for u in report.left}
     assert reasons[TaskState.RUNNING] == "It was still running."
     assert "slots are taken" in reasons[TaskState.QUEUED]
+    assert "starts nothing" not in reasons[TaskState.QUEUED]
 
 
 def test_the_drain_is_bounded_by_stop_timeout(our_threads) -> None:

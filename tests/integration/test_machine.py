@@ -8,7 +8,7 @@ from tests.integration.tools import PATIENCE
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import UnsatisfiableError
 from taskorch.runtime import _machine
-from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._machine import machine_resources, whole_cores
 
 
 @pytest.fixture
@@ -38,6 +38,12 @@ def machine(tmp_path, monkeypatch):
 def test_cores_are_those_of_the_quota_if_there_is_one(machine, said, cores):
     (machine / "cpu.max").write_text(said)
     assert machine_resources()["cpu"] == cores
+
+
+@pytest.mark.parametrize(("said", "cores"), [("max", 8), ("250000", 2), ("50000", 1)])
+def test_so_many_processes_work_as_there_are_whole_cores(machine, said, cores):
+    (machine / "cpu.max").write_text(f"{said} 100000\n")
+    assert whole_cores() == cores
 
 
 def test_where_nobody_says_which_cores_are_ours_all_are(machine, monkeypatch):

@@ -29,6 +29,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     TaskTimeoutError,
+    Workflow,
 )
 from taskorch.logs import ContextFilter
 
@@ -146,6 +147,16 @@ def test_what_cannot_be_sent_is_refused_where_it_is_said() -> None:
         error = orch.submit_task(task).exception(PATIENCE)
         assert isinstance(error, NotRunningError)
         assert "checkpoint() cannot be sent" in str(error)
+
+
+def test_the_run_of_its_workflow_cannot_be_reached_from_there() -> None:
+    workflow = Workflow("w")
+    workflow.task(in_workers.asks_for_its_workflow, id="t", executor="process")
+    with TaskOrchestrator(executors=ONE) as orch:
+        run_id = orch.workflows.start(workflow).workflow_id
+        error = orch.handle(f"{run_id}/t").exception(PATIENCE)
+        assert isinstance(error, NotRunningError)
+        assert "context.workflow does not reach the orchestrator" in str(error)
 
 
 def test_what_a_thread_says_after_the_end_is_not_of_the_next(tmp_path: Path) -> None:
