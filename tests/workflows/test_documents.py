@@ -353,6 +353,13 @@ def test_what_a_document_cannot_say_is_refused_with_its_place(match, build):
         wf.to_dict(FUNCTIONS)
 
 
+def test_a_function_without_a_name_is_refused_where_no_name_is_given():
+    wf = Workflow("w")
+    wf.task(zero)
+    with pytest.raises(InvalidTaskError, match="functions="):
+        wf.to_dict()
+
+
 def test_what_waits_for_the_outside_cannot_be_written_down():
     wf = Workflow("w")
     with TaskOrchestrator() as orch:
@@ -429,6 +436,8 @@ def test_yaml_is_that_of_1_2():
         ("\x00", "special characters"),
         ("[" * 5_000, "100 levels deep"),
         ("tasks: " + "9" * 9_000, "cannot be read"),
+        ('"\\U00110000"', "cannot be read"),
+        ('"\\UFFFFFFFF"', "cannot be read"),
         ("", "names and values"),
         ("just a text", "names and values"),
     ],
@@ -463,6 +472,8 @@ def test_a_deep_yaml_is_refused_where_it_is_too_deep(text):
         ("a: !x 1", "f.yaml:1:4", "no tag '!x'"),
         ("a: 1\n? [1]\n: 2", "f.yaml:2:3", "a name is text"),
         ("[" * 2000, "f.yaml:1", "deep"),
+        ("a: " + "9" * 9_000, "f.yaml:1:1", "cannot be read"),
+        ('"\\UFFFFFFFF"', "f.yaml:1:1", "cannot be read"),
     ],
 )
 def test_a_plan_that_is_refused_has_the_place_of_the_fault(text, place, problem):

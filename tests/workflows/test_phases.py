@@ -525,6 +525,7 @@ def test_the_report_is_text_and_plain_values(orch):
     assert document["totals"] == {"blocked": 10, "completed": 2, "failed": 1}
     assert document["tasks"][1]["error"] == "RuntimeError: A2"
     assert document["phases"][0]["verdicts"] == []
+    assert [phase.completed for phase in report.phases] == [2, 0, 0]
     assert report.work >= 0
     markdown = report.to_markdown()
     assert "| unit | failed | 2 of 4 | " in markdown

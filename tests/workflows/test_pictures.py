@@ -361,6 +361,19 @@ def test_a_run_shows_its_states():
     assert "1 failed1 blocked" in "".join(root.itertext())
 
 
+def test_what_is_added_to_a_workflow_later_is_not_in_its_run():
+    wf = Workflow("w")
+    for name in "abc":
+        wf.task(zero, id=name)
+    wf.chain("a", "c")
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf)
+        run.result(20)
+        before = run._repr_html_()
+        wf.chain("b", "c")
+        assert run._repr_html_() == before
+
+
 def test_every_state_has_a_look_of_its_own():
     states = list(_pictures._COLOURS)
     html = _pictures.page("t", dict.fromkeys(states, ()), {}, {s: s for s in states})

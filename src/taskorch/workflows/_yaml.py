@@ -139,7 +139,7 @@ def compose(text: str | bytes, file: str) -> list[Located]:
     except yaml.YAMLError as error:
         # A character that may not be in a text at all.
         raise _refused(str(Place(file, 1, 1)), " ".join(str(error).split())) from None
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, OverflowError) as error:
         raise _refused(str(Place(file, 1, 1)), f"it cannot be read: {error}") from None
     return [one for one in found if one.value is not None]
 
@@ -194,8 +194,9 @@ def load(text: str | bytes) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
-    except (RecursionError, ValueError) as error:
-        # A number of ten thousand digits; or a caller who is deep in calls himself.
+    except (RecursionError, ValueError, OverflowError) as error:
+        # A number of ten thousand digits, a character beyond all that there are; or a
+        # caller who is deep in calls himself.
         problem = f"it cannot be read: {error}"
     msg = f"the YAML of the workflow was refused: {problem}"
     raise ValidationFailedError(msg, findings=(("", problem),), hint="")
