@@ -67,7 +67,7 @@ def state_text(state: dict[str, Any]) -> str:
 
 
 def _long(value: Any) -> str:
-    if type(value) is not list or len(value) <= _PART:
+    if type(value) is not list:
         return dumps(value)
     parts = [value[place : place + _PART] for place in range(0, len(value), _PART)]
     return f"[{','.join([dumps(part)[1:-1] for part in parts])}]"

@@ -1,5 +1,6 @@
 """The lock of a journal: whose it is, and what stays open of it."""
 
+import errno
 import os
 import signal
 import socket
@@ -54,6 +55,17 @@ def test_nothing_stays_open_of_a_lock_that_is_refused_or_released(path):
             Lock.acquire(path, take_over=False)
     assert opened(path) == 1
     lock.release()
+    assert opened(path) == 0
+
+
+@needs_proc
+def test_nothing_stays_open_of_a_lock_that_there_is_no_room_for(path, monkeypatch):
+    def none_left(_file, _how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_lock.fcntl, "flock", none_left)
+    with pytest.raises(OSError, match="No locks"):
+        Lock.acquire(path, take_over=False)
     assert opened(path) == 0
 
 

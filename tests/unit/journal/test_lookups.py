@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from itertools import islice
 
 import pytest
 from tests.unit.journal.tools import ENTRIES, GROUPS, edit, fact, filled
@@ -92,6 +93,20 @@ def test_select_notices_a_neighbour_that_was_changed(path, journal):
 def test_select_does_not_read_other_groups(path, journal):
     edit(path, "UPDATE facts SET body = '[1]' WHERE seq = 3")
     assert [entry[0][1] for entry in journal.select(["t"], 99)] == [2, 4, 5, 10]
+
+
+def test_the_facts_about_a_task_are_read_in_parts(lives, monkeypatch):
+    monkeypatch.setattr(_reader, "_BATCH", 2)
+    found = islice(lives.task_facts("a"), 9)
+    assert [fact[1] for fact, _ in found] == [1, 4, 5]
+
+
+def test_all_facts_may_be_left_out(lives):
+    epoch = lives.claim()
+    assert lives.forget(epoch, "abcde") == 9
+    assert lives.verify() == 0
+    lives.append(epoch, [fact(10)])
+    assert lives.verify() == 1
 
 
 def test_a_fact_in_no_group_is_damage(path, journal):

@@ -387,8 +387,8 @@ def test_a_second_opener_is_told_who_has_it(path, opened):
     epoch = first.claim()
     with pytest.raises(JournalTakenError) as caught:
         opened().claim()
-    assert f"process {os.getpid()} on " in caught.value.message
-    assert "since 20" in caught.value.message
+    who = f"process {os.getpid()} on {os.uname().nodename}, since 20"
+    assert who in caught.value.message
     assert "take_over=True" in caught.value.hint
     first.append(epoch, GROUPS[0])
     first.close()
@@ -413,6 +413,8 @@ def test_taking_over_ends_the_life_before(path, opened):
     assert second.claim() == 2
     with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
         first.append(1, GROUPS[1])
+    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+        first.forget(1, ["t"])
     with pytest.raises(JournalTakenError, match=f"process {os.getpid()}"):
         first.claim()
     # The new one is protected as the old one was, even when that is gone.
