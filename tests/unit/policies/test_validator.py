@@ -102,6 +102,14 @@ def test_a_plain_task_is_accepted_for_all_like_it(task):
 
 @pytest.mark.parametrize(
     "own",
+    [{"id": "x"}, {"owner": "ann"}, {"join": "any"}, {"on_parent_failure": "run"}],
+)
+def test_a_task_with_something_of_its_own_speaks_for_itself_alone(own):
+    assert validate(Task("t", **own)) == Verdict()
+
+
+@pytest.mark.parametrize(
+    "own",
     [
         {"id": "a"},
         {"after": ["a"]},
@@ -300,6 +308,12 @@ def test_a_date_without_time_zone_is_refused_with_a_remedy(path, moment):
     assert finding.path == path
     assert "no time zone" in finding.message
     assert "value.astimezone()" in finding.message
+
+
+@pytest.mark.parametrize("path", ["deadline", "not_before"])
+def test_what_is_no_time_is_compared_with_none(path):
+    times = {"deadline": 5, "not_before": 5} | {path: "5"}
+    assert only(attrs.evolve(Task("t"), **times)).path == path
 
 
 @pytest.mark.parametrize(
