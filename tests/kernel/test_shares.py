@@ -155,17 +155,6 @@ def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
     assert (view.share, view.demand) == (3 / 4, 3)
 
 
-def test_entries_of_shares_do_not_pile_up():
-    machine = sharing(concurrency=2)
-    for _ in range(2 * FEW):
-        for started in [*submit(machine, "ann", 2), *submit(machine, "ben", 2)]:
-            assert started
-        for row in list(machine.kernel.tasks.values()):
-            if row.state is TaskState.RUNNING:
-                machine.end(row.id)
-    assert len(machine.kernel.open) < 4 * FEW
-
-
 def test_explain_names_who_comes_first():
     machine = sharing(concurrency=1)
     submit(machine, "ben", 2)
