@@ -55,8 +55,10 @@ class Round:
         self.strangers: list[int] = []
         #: Numbers of programs of ours, and since when nobody has them.
         self.free: dict[int, float] = {}
-        #: Nobody watches over the programs: the next life ends them.
+        #: Nobody watches over the programs: the next life that begins ends them.
         self.unwatched = False
+        #: There may be such programs of an earlier life.
+        self.abandoned = False
 
     def run(self) -> list[str]:
         """All lives, one after another; what was wrong."""
@@ -76,7 +78,7 @@ class Round:
                 for pid in self.living:
                     os.kill(pid, signal.SIGKILL)
             if plan.end != "takeover":
-                self.await_end(is_last=plan.end == "forgotten")
+                self.await_end(plan)
         self.check_ledger()
         self.check_strangers()
         left = list((self.journal.parent / "tmp").iterdir())
@@ -189,10 +191,11 @@ class Round:
                 os.kill(pid, signal.SIGKILL)
         self.look()
 
-    def await_end(self, *, is_last: bool) -> None:
+    def await_end(self, plan: life.Plan) -> None:
         """All lives end, and nothing of theirs is left.
 
-        What nobody watches over any more is left to the next life, if there is one.
+        What nobody watches over any more is left to the next life that begins, if
+        there is one.
         """
         end = time.monotonic() + 4 * life.PATIENCE
         while self.look():
@@ -206,8 +209,11 @@ class Round:
             self.look()
             return [c for c in self.children(os.getpid()) if c not in self.strangers]
 
-        unwatched, self.unwatched = self.unwatched, False
-        if unwatched and not is_last:
+        if [plan.seed] in ledger.of(self.journal, "begun"):
+            self.abandoned = False
+        unwatched = self.abandoned or self.unwatched
+        self.abandoned, self.unwatched = unwatched, False
+        if unwatched and plan.end != "forgotten":
             return
         for pid in orphans() if unwatched else life.until(orphans, life.PATIENCE):
             if not unwatched:

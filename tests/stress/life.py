@@ -541,6 +541,7 @@ class Life:
 
     def run(self):
         self.orch.start()
+        ledger.note("begun", self.plan.seed)
         if self.plan.end == "memory":
             # Its logs need a folder: whatever others have left there goes.
             self.begin_program(0, "")

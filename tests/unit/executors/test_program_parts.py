@@ -5,6 +5,7 @@
 import contextlib
 import errno
 import gc
+import io
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from taskorch.executors._programs import (
     _output,
     _run,
     _spawn,
+    _sweep,
 )
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._programs._executor import ProgramExecutor
@@ -113,7 +115,8 @@ def test_whom_others_have_started_since_is_not_asked(asked_at, asked, monkeypatc
     parents, told = {7: 1, 8: 7}, []
     family: Any = SimpleNamespace(
         group=7,
-        checks=1,
+        is_gone=lambda: False,
+        may_hide=lambda: False,
         find=lambda: list(parents),
         signal=lambda pid, *_: told.append(pid),
     )
@@ -127,6 +130,94 @@ def test_whom_others_have_started_since_is_not_asked(asked_at, asked, monkeypatc
     parents[9] = 7
     left.end(time.monotonic() + 3600)
     assert told == asked
+
+
+def test_who_was_not_killed_is_not_left_alone_however_late_it_is():
+    told = []
+    family: Any = SimpleNamespace(
+        is_gone=lambda: False,
+        may_hide=lambda: False,
+        find=lambda: [7],
+        signal=lambda _, number: told.append(number),
+    )
+    left = Leftovers(family, None)
+    assert left.end(time.monotonic() - 3600) is not None
+    assert told == [signal.SIGKILL]
+    # It cannot be killed.
+    eventually(lambda: left.end(time.monotonic() - 3600) is None)
+
+
+class Hidden:
+    """A process shows nothing in so many looks, as one that executes another program."""
+
+    def __init__(self, pid, looks, monkeypatch):
+        self.arguments, self.environment = (
+            f"/proc/{pid}/cmdline",
+            f"/proc/{pid}/environ",
+        )
+        self.looks = looks
+        for module in (_guardian, _sweep):
+            monkeypatch.setattr(module, "open", self.open, raising=False)
+
+    def open(self, path, mode):
+        self.looks -= path == self.arguments
+        if path in (self.arguments, self.environment) and self.looks >= 0:
+            return io.BytesIO()
+        return Path(path).open(mode)
+
+
+@pytest.fixture
+def marked():
+    """A process of a run, which has left its group and its session."""
+    env = {**os.environ, RUN_VARIABLE: "hidden-run"}
+    with subprocess.Popen(["sleep", "60"], env=env, start_new_session=True) as process:
+        eventually(lambda: _guardian.carries(process.pid, MARK))
+        yield process
+        process.kill()
+
+
+MARK = f"{RUN_VARIABLE}=hidden-run".encode()
+
+
+@linux
+def test_who_executes_another_program_is_swept_once_it_shows_its_mark(
+    marked, monkeypatch
+):
+    Hidden(marked.pid, 4, monkeypatch)
+    assert sweep("hidden-") == 1
+    assert marked.wait(PATIENCE) == -signal.SIGKILL
+
+
+@linux
+def test_who_executes_another_program_is_left_over_as_well(marked, monkeypatch):
+    Hidden(marked.pid, 4, monkeypatch)
+    left = Leftovers(Family(None, MARK), None)
+    eventually(lambda: left.end(0.0) is None)
+    assert marked.wait(PATIENCE) == -signal.SIGKILL
+
+
+@linux
+def test_who_always_seems_to_execute_another_program_holds_up_nobody(
+    marked, monkeypatch
+):
+    Hidden(marked.pid, 10**6, monkeypatch)
+    monkeypatch.setattr(_sweep, "_HIDDEN", 0.05)
+    assert sweep("hidden-") == 0
+    left = Leftovers(Family(None, MARK), None)
+    eventually(lambda: left.end(0.0) is None)
+    assert marked.poll() is None
+
+
+@linux
+def test_neither_the_dead_nor_the_kernel_execute_a_program(marked):
+    assert not _guardian.is_executing(marked.pid)
+    marked.kill()
+    eventually(lambda: _guardian.state_of(marked.pid).letter == "Z")
+    assert not _guardian.is_executing(marked.pid)
+    kernel = _guardian.find(
+        lambda pid: getattr(_guardian.state_of(pid), "is_kernel", 0)
+    )
+    assert not any(map(_guardian.is_executing, kernel))
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])

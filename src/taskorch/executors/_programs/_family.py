@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -14,6 +15,10 @@ _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
 # Seconds after which a process that was killed, and does not die, is left alone.
 _GIVE_UP = 1.0
+# Looks that must find nobody: others may begin a process while they are looked at. And
+# as many as must do where somebody always seems to begin another program: 0.2 s.
+_LOOKS = 2
+_MOST_LOOKS = 8
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -31,17 +36,24 @@ class Family:
     def __init__(self, group: int | None, mark: bytes | None) -> None:
         self.group = group
         self._mark = mark
-        #: How often nobody must be found: a process shows no environment, and so no
-        #: mark, while it executes another program.
-        self.checks = 1 if mark is None else 2
+
+    def is_gone(self) -> bool:
+        """Whether it is sure, without a look at all processes, that there is nobody."""
+        there = self.group is not None and _group_exists(self.group)
+        return not there and (self._mark is None or sys.platform != "linux")
+
+    def may_hide(self) -> bool:
+        """Whether there is a process that shows no mark, and may have one."""
+        if self._mark is None or sys.platform != "linux":
+            return False
+        return bool(_guardian.find(_guardian.is_executing))
 
     def find(self) -> list[int]:
         """Their numbers; that of the group, negative, where single ones are unknown."""
-        there = self.group is not None and _group_exists(self.group)
-        if sys.platform != "linux":
-            return [-self.group] if self.group is not None and there else []
-        if not there and self._mark is None:
+        if self.is_gone():
             return []  # the usual case, and quick
+        if sys.platform != "linux":
+            return [-self.group] if self.group is not None else []
         return _guardian.find(self.belongs)
 
     def belongs(self, pid: int) -> bool:
@@ -83,6 +95,8 @@ class Leftovers:
         self._pause = _FIRST_PAUSE
         self._first = True
         self._empty = 0
+        #: When they were first killed, in seconds of the monotonic clock.
+        self._killed_at = math.inf
 
     def end(self, kill_at: float) -> float | None:
         """
@@ -95,10 +109,15 @@ class Leftovers:
             When to call it again; None if nothing is left, or nothing more can be done.
         """
         now = time.monotonic()
+        if self._family.is_gone():
+            return None
+        looks = _MOST_LOOKS if self._family.may_hide() else _LOOKS
         pids = self._family.find()
         self._empty = 0 if pids else self._empty + 1
-        if self._empty >= self._family.checks or now >= kill_at + _GIVE_UP:
+        if self._empty >= looks or now >= self._killed_at + _GIVE_UP:
             return None
+        if now >= kill_at:
+            self._killed_at = min(self._killed_at, now)
         for pid in pids:
             if now >= kill_at:
                 self._family.signal(pid, signal.SIGKILL)

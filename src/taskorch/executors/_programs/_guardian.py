@@ -33,6 +33,8 @@ _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 _MOST_ROUNDS = 200
 
+#: The flag of the kernel's own threads (PF_KTHREAD of Linux).
+_KERNEL_THREAD = 0x0020_0000
 #: Bytes of the file for each group.
 PLACE = 8
 #: What is said to it when all is well.
@@ -50,7 +52,15 @@ class State:
         stat: The content of its `stat` in /proc.
     """
 
-    __slots__ = ("alive", "group", "letter", "parent", "session", "started")
+    __slots__ = (
+        "alive",
+        "group",
+        "is_kernel",
+        "letter",
+        "parent",
+        "session",
+        "started",
+    )
 
     def __init__(self, stat: bytes) -> None:
         # The name before it may contain anything, brackets too.
@@ -61,6 +71,8 @@ class State:
         self.parent = int(fields[1])
         self.group = int(fields[2])
         self.session = int(fields[3])
+        #: A thread of the kernel.
+        self.is_kernel = bool(int(fields[6]) & _KERNEL_THREAD)
         #: In ticks since the machine was started.
         self.started = int(fields[19])
 
@@ -79,6 +91,23 @@ def carries(pid: int, mark: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - starts fast
             return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def is_executing(pid: int) -> bool:
+    """
+    Whether a process begins to execute another program just now.
+
+    Until that has its memory it shows neither arguments nor an environment, and so no
+    mark: for some hundredths of a second on a busy machine.
+    """
+    state = state_of(pid)
+    if state is None or not state.alive or state.is_kernel:
+        return False
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - starts fast
+            return not file.read(1)
     except OSError:
         return False
 

@@ -10,9 +10,11 @@ from typing import Final
 from taskorch.executors._programs import _guardian
 from taskorch.model._program import RUN_VARIABLE
 
-#: Seconds between two looks, of which two must find nobody: a process shows no
-#: environment while it executes another program.
+#: Seconds between two looks, of which two must find nobody.
 _PAUSE: Final = 0.005
+#: Seconds in which nobody may begin to execute another program: until it has begun, a
+#: process shows no environment.
+_HIDDEN: Final = 1.0
 #: Seconds after which one that cannot be killed holds up nobody any more.
 _PATIENCE: Final = 5.0
 
@@ -42,14 +44,16 @@ def sweep(runs: str) -> int:
         return any(entry.startswith(mark) for entry in found.split(b"\0"))
 
     killed: set[int] = set()
-    end = time.monotonic() + _PATIENCE
+    begun = time.monotonic()
     calm = 0
-    while calm < 2 and time.monotonic() < end:  # noqa: PLR2004 - see above
+    while calm < 2 and time.monotonic() < begun + _PATIENCE:  # noqa: PLR2004 - see above
+        may_hide = time.monotonic() < begun + _HIDDEN
+        hidden = may_hide and _guardian.find(_guardian.is_executing)
         alive = [pid for pid in _guardian.find(belongs) if _is_alive(pid)]
         for pid in alive:
             _guardian.send(pid, belongs, signal.SIGKILL)
         killed.update(alive)
-        calm = 0 if alive else calm + 1
+        calm = 0 if alive or hidden else calm + 1
         time.sleep(_PAUSE)
     return len(killed)
 
