@@ -102,11 +102,12 @@ def test_the_facts_about_a_task_are_read_in_parts(lives, monkeypatch):
 
 
 def test_all_facts_may_be_left_out(lives):
-    epoch = lives.claim()
-    assert lives.forget(epoch, "abcde") == 9
-    assert lives.verify() == 0
-    lives.append(epoch, [fact(10)])
-    assert lives.verify() == 1
+    with closing(lives):
+        epoch = lives.claim()
+        assert lives.forget(epoch, "abcde") == 9
+        assert lives.verify() == 0
+        lives.append(epoch, [fact(10)])
+        assert lives.verify() == 1
 
 
 def test_a_fact_in_no_group_is_damage(path, journal):
