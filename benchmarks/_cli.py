@@ -29,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; that of the process without it.
 
     Returns:
-        The exit code: 1 where a case failed or, in a full run, a goal was missed.
+        The exit code: 1 where a case failed or, in a full run, a goal was missed; 2
+        where one of all cases cannot be imported.
     """
-    cases = load()
-    options = _parser(cases).parse_args(arguments)
+    cases, left_out = load()
+    options = _options(cases, left_out, arguments)
     if options.list:
         for entry in cases.values():
             print(f"{entry.name:16} {_first_line(entry)}")
@@ -74,6 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         _write(options.json, results, failed, run)
     return 1 if failed or (missed and not run.quick) else 0
+
+
+def _options(
+    cases: dict[str, Case], left_out: Sequence[str], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    parser = _parser(cases)
+    options = parser.parse_args(arguments)
+    if left_out and not options.only:
+        parser.error("; ".join(left_out))
+    return options
 
 
 def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _cases() -> list[str]:
     """The cases that need nothing to be given."""
-    return [name for name, entry in load().items() if not entry.given]
+    return [name for name, entry in load()[0].items() if not entry.given]
 
 
 def _parser() -> argparse.ArgumentParser:
