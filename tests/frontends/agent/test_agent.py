@@ -409,7 +409,7 @@ def do(agent, program, number=1):
 
 
 def is_waiting(agent, number):
-    return agent._runs[f"1.{number}:t"].is_waiting
+    return agent._runner.is_waiting(agent._runs[f"1.{number}:t"])
 
 
 @pytest.mark.parametrize("program", [False, True])

@@ -127,7 +127,8 @@ class Agent:
             thread.start()
         try:
             while not self._is_to_end.wait(_LOOK):
-                # A signal that another thread has got is handled when this one runs.
+                # A signal that another thread has got is handled when this one runs;
+                # and there may be room by now.
                 self._runner.begin_waiting()
             if self._fault is None:
                 self._finish()
@@ -336,7 +337,7 @@ class Agent:
             lost = [
                 run
                 for run in self._under_way()
-                if run.process is not None or run.is_waiting
+                if run.process is not None or self._runner.is_waiting(run)
             ]
             for run in lost:
                 run.is_dropped = True

@@ -71,8 +71,6 @@ class Run:
     folder: Path
     process: ProgramProcess | None = None
     log: Path | None = None
-    #: The system had no room for it: it is still to be begun.
-    is_waiting: bool = False
     #: It was told to stop.
     is_to_stop: bool = False
     #: Its lease is lost: nobody waits for it any more, and its end is not told.
@@ -161,8 +159,8 @@ class Runner:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._at_once = at_once
         self._workers = 0
-        #: What the system had no room for.
-        self._waiting: deque[Run] = deque()
+        #: Those that the system had no room for, and that are still to be begun.
+        self._waiting: dict[Run, bool] = {}
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._count = 0
@@ -189,11 +187,17 @@ class Runner:
 
     def begin_waiting(self) -> None:
         """Begin what the system had no room for; to be called now and then."""
-        for _ in range(len(self._waiting)):
-            with suppress(IndexError):
-                run = self._waiting.popleft()
-                run.is_waiting = False
+        for run in list(self._waiting):
+            if self._waits_no_more(run):
                 self.begin(run)
+
+    def is_waiting(self, run: Run) -> bool:
+        """Whether the system had no room for it, and it is still to be begun."""
+        return run in self._waiting
+
+    def _waits_no_more(self, run: Run) -> bool:
+        """Whether it was waiting: of several threads that ask, one is told so."""
+        return self._waiting.pop(run, False)
 
     def _not_begun(self, run: Run, error: BaseException) -> None:
         if not is_no_room(error):
@@ -201,17 +205,14 @@ class Runner:
         elif run.is_to_stop:
             self._on_end(run, {"outcome": "stopped"})
         else:
-            run.is_waiting = True
-            self._waiting.append(run)
+            self._waiting[run] = True
 
     def stop(self, run: Run, grace: float) -> None:
         """Ask it to end within so many seconds; a function cannot be asked."""
         run.is_to_stop = True
-        with suppress(ValueError):
-            self._waiting.remove(run)
+        if self._waits_no_more(run):
             self._on_end(run, {"outcome": "stopped"})
-            return
-        if run.process is not None:
+        elif run.process is not None:
             run.process.terminate(until_kill(grace))
 
     def forget(self, run: Run) -> None:
