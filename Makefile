@@ -169,8 +169,8 @@ bench: $(READY)
 	@PYTHONS='$(PYTHONS)' .ci/benchmarks $(addprefix --only ,$(ONLY)) $(addprefix --psplib ,$(PSPLIB)) \
 	    $(addprefix --page ,$(PAGE))
 
-# Does everything that is measured work? Too small to judge by. The environments are made
-# by one at a time.
+# Does everything that is measured work? Too small to judge by. It runs in an environment
+# of others-ready, which no two may make at once.
 bench-quick: others-ready
 	@PYTHONS=newest .ci/benchmarks --quick
 
@@ -187,7 +187,7 @@ mutants: $(READY)
 	    --seed $(or $(SEED),1)
 
 # The documentation as a site: build/docs/html/index.html. CI makes it with the plainest
-# theme: ours takes as long as all else together, and finds no mistake more.
+# theme, since ours takes longer than all the rest of it and finds no further mistake.
 docs docs-ci: $(READY)
 	@$(BIN)/python -m pip install --quiet --group docs
 	@rm -rf build/docs && mkdir -p build/docs && cp -R docs build/docs/source

@@ -15,8 +15,9 @@ _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
 # Seconds after which a process that was killed, and does not die, is left alone.
 _GIVE_UP = 1.0
-# Looks that must find nobody: others may begin a process while they are looked at. And
-# as many as must do where somebody always seems to begin another program: 0.2 s.
+# Looks in a row that must find nobody: a process may begin another while we look. And
+# after how many that is believed although some process still seems to execute another
+# program, and so to hide its mark: 0.2 s.
 _LOOKS = 2
 _MOST_LOOKS = 8
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -12,8 +12,8 @@ from taskorch.model._program import RUN_VARIABLE
 
 #: Seconds between two looks, of which two must find nobody.
 _PAUSE: Final = 0.005
-#: Seconds in which nobody may begin to execute another program: until it has begun, a
-#: process shows no environment.
+#: Seconds in which a look does not count while some process begins to execute another
+#: program: until it has begun, it shows no environment.
 _HIDDEN: Final = 1.0
 #: Seconds after which one that cannot be killed holds up nobody any more.
 _PATIENCE: Final = 5.0

@@ -152,7 +152,7 @@ class SuiteRuns:
             thread = threading.Thread(
                 target=self._run, args=(wanted,), name="taskorch-suite"
             )
-            # What it says of the run waits for the lock.
+            # The thread says nothing of the run before it has the lock.
             try:
                 thread.start()
             except RuntimeError as error:
@@ -346,7 +346,7 @@ class SuiteRuns:
 
 
 def _cancel(orch: TaskOrchestrator) -> None:
-    # It may have ended by itself in this very moment.
+    # The run may have ended by itself in this very moment, and its orchestrator too.
     with suppress(NotRunningError):
         orch.workflows.cancel(RUN)
 
