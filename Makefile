@@ -166,8 +166,8 @@ stress-ci: $(READY)
 # make bench PYTHONS="3.11 3.15" ONLY='map latency'. The case psplib needs projects with
 # known optima: make bench ONLY=psplib PSPLIB=folder
 bench: $(READY)
-	@PYTHONS='$(PYTHONS)' .ci/benchmarks $(addprefix --only ,$(ONLY)) $(addprefix --psplib ,$(PSPLIB)) \
-	    $(addprefix --page ,$(PAGE))
+	@PYTHONS='$(PYTHONS)' PAGE='$(PAGE)' .ci/benchmarks $(addprefix --only ,$(ONLY)) \
+	    $(addprefix --psplib ,$(PSPLIB))
 
 # Does everything that is measured work? Too small to judge by. It runs in an environment
 # of others-ready, which no two may make at once.

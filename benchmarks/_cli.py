@@ -14,7 +14,7 @@ from time import perf_counter
 
 from benchmarks import _report
 from benchmarks._figures import Row, Verdict
-from benchmarks._page import write_page
+from benchmarks._page import PAGE_HELP, write_page
 from benchmarks._registry import Case, Run, load
 
 _LIMIT = 900.0
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said.extend(lines)
         print(*lines, sep="\n", flush=True)
 
-    say(_report.machine_line(), _report.heading())
+    say(_report.machine_line(_report.machine()), _report.heading())
     results: list[tuple[Case, Row]] = []
     failed: list[Case] = []
     for entry in chosen:
@@ -111,7 +111,7 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
         "--page",
         type=Path,
         metavar="FILE",
-        help="put the table into FILE, between its two marks, with the date",
+        help=PAGE_HELP,
     )
     parser.add_argument(
         "--psplib",

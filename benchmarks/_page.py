@@ -1,4 +1,4 @@
-"""The table of one run, in a page of the documentation."""
+"""The table of what was measured, in a page of the documentation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 BEGIN = "<!-- measured: make bench PAGE=FILE writes what is below -->"
 END = "<!-- measured, to here -->"
+PAGE_HELP = "put the table into FILE, between its two marks, with the date"
 
 
 def write_page(page: Path, table: Sequence[str], day: date) -> None:
@@ -23,5 +24,5 @@ def write_page(page: Path, table: Sequence[str], day: date) -> None:
     if not begin or not end:
         raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r}")
     lines = "\n".join(table)
-    measured = f"Measured on {day.isoformat()}, in one run:\n\n```text\n{lines}\n```"
+    measured = f"Measured on {day.isoformat()}:\n\n```text\n{lines}\n```"
     page.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", encoding="utf-8")

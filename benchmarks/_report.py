@@ -7,6 +7,7 @@ import platform
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks._figures import ASYNCIO, PEERS, SEED, THREADS, Goal, Row, Samples
 
@@ -59,9 +60,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine_line() -> str:
-    """The machine on one line, and a warning where others use it as well."""
-    facts = machine()
+def machine_line(facts: Mapping[str, Any]) -> str:
+    """A `machine` on one line, and a warning where others used it as well."""
     line = (
         f"{facts['python']}, {facts['cpus']} CPUs ({facts['processor']}), {facts['os']}"
     )
@@ -96,8 +96,12 @@ def lines(row: Row) -> str:
         if name not in PEERS
     ]
     note = "; ".join(part for part in (row.note, ", ".join(others)) if part)
-    below = textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return "\n".join([_line(cells), *below])
+    return "\n".join([_line(cells), *below(note)])
+
+
+def below(note: str) -> list[str]:
+    """The lines below a row."""
+    return textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def legend() -> str:

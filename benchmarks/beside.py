@@ -4,47 +4,66 @@ Two Pythons side by side: `python -m benchmarks.beside FILE FILE …`.
 Of the results that `python -m benchmarks --json FILE` wrote, those of the oldest Python
 stand beside those of the newest. Each was measured beside its own peers, so that what
 tells of a change between the two is what was measured against the goal, not our time.
+With `--page FILE` the table is put into a page of the documentation as well.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _report
 from benchmarks._figures import Unit, Verdict
+from benchmarks._page import PAGE_HELP, write_page
 
 #: What one run wrote.
 Results = dict[str, Any]
 
 _WHAT = 37
+LEGEND = (
+    "taskorch: the median. measured: what the goal bounds, against the peer of the same "
+    "run. met: yes,\nNO, or aim where the better figure that is aimed at was reached as "
+    "well. Notes: of the newest."
+)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """
     Print the oldest and the newest of the runs in these files; of one run, that one.
 
     Args:
-        arguments: The files.
+        arguments: Those of the command line, unless given.
 
     Returns:
         The exit code: 0.
     """
-    runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in arguments]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.beside",
+        description="The oldest and the newest Python side by side.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE", help=PAGE_HELP)
+    options = parser.parse_args(arguments)
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
     runs.sort(key=_version)
-    print("\n".join(page(runs[:1] + runs[1:][-1:])))
+    lines = table(runs[:1] + runs[1:][-1:])
+    print("\n".join(lines))
+    if options.page is not None:
+        write_page(options.page, lines, datetime.now(UTC).date())
     return 0
 
 
-def page(runs: Sequence[Results]) -> list[str]:
-    """The lines of the table: a row for each figure, three columns for each run."""
+def table(runs: Sequence[Results]) -> list[str]:
+    """A row for each figure, three columns for each run, and the note below it."""
     names = "".join(f"{run['machine']['python']:>26}" for run in runs)
     below = "".join(f"{'taskorch':>11}{'measured':>10} met " for _ in runs)
     found = [{(row["case"], row["what"]): row for row in run["rows"]} for run in runs]
     lines = [
+        *(_report.machine_line(run["machine"]) for run in runs),
         f"{'':{_WHAT}}{names}".rstrip(),
         f"{'what':{_WHAT}}{below}{'goal':>11}",
         "-" * _report.WIDTH,
@@ -58,6 +77,13 @@ def page(runs: Sequence[Results]) -> list[str]:
         cells = "".join(_cells(row) for row in here)
         what = key[1] if len(key[1]) < _WHAT else f"{key[1][: _WHAT - 2]}…"
         lines.append(f"{what:{_WHAT}}{cells}{_goal(here):>11}".rstrip())
+        lines += _report.below(next(row["note"] for row in reversed(here) if row))
+    lines += ["-" * _report.WIDTH, LEGEND]
+    lines += [
+        f"Failed to run on {run['machine']['python']}: {', '.join(run['failed'])}."
+        for run in runs
+        if run["failed"]
+    ]
     return lines
 
 
@@ -92,4 +118,4 @@ def _goal(rows: Sequence[Results | None]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -4,13 +4,15 @@ import json
 
 from benchmarks import beside
 from benchmarks._figures import Goal, Row, Samples, Unit
-from benchmarks._report import as_json
+from benchmarks._page import BEGIN, END
+from benchmarks._report import as_json, machine
 
 
 def results(python, *rows):
     return {
-        "machine": {"python": f"CPython {python}"},
+        "machine": machine() | {"python": f"CPython {python}", "load": 0.5},
         "rows": [as_json("speed", row) for row in rows],
+        "failed": [],
     }
 
 
@@ -20,6 +22,7 @@ def row(what, ratio):
         ours=Samples.of(5e-6, Unit.SECONDS),
         measured=Samples.of(ratio, Unit.RATIO),
         goal=Goal.no_less(1.2),
+        note=f"of {ratio}",
     )
 
 
@@ -31,10 +34,18 @@ def test_the_oldest_and_the_newest_stand_side_by_side(tmp_path, capsys):
         file.write_text(json.dumps(results(python, row("one by one", ratio))))
         files.append(str(file))
 
-    assert beside.main(files) == 0
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}{END}")
 
-    head, _, _, _, line = capsys.readouterr().out.splitlines()
+    assert beside.main([*files, "--page", str(page)]) == 0
+
+    out = capsys.readouterr().out
+    assert f"```text\n{out}```" in page.read_text()
+    old, new, head, _, _, _, line, note, *_ = out.splitlines()
+    assert old.startswith("CPython 3.9.1, ")
+    assert new.startswith("CPython 3.15.2, ")
     assert head.split() == ["CPython", "3.9.1", "CPython", "3.15.2"]
+    assert note == "    of 0.5"
     assert line.split()[3:] == [
         *("5.00", "us", "1.50x", "yes"),
         *("5.00", "us", "0.50x", "NO", ">=1.2x"),
@@ -46,9 +57,17 @@ def test_what_only_one_of_them_could_measure_has_its_place():
     older = results("3.11.7", row("both", 2))
     newer = results("3.15.2", row("both", 2), row(long, 2))
 
-    *_, line = beside.page([older, newer])
+    lines = beside.table([older, newer])
 
-    assert line == (
+    assert (
         f"{'a name longer than its column, as s…':37}{'':26}"
         f"{'5.00 us':>11}{'2.00x':>10} yes {'>=1.2x':>11}"
-    )
+    ) in lines
+
+
+def test_a_case_that_did_not_run_is_named():
+    newer = results("3.15.2", row("both", 2)) | {"failed": ["suite", "map"]}
+
+    *_, last = beside.table([results("3.11.7", row("both", 2)), newer])
+
+    assert last == "Failed to run on CPython 3.15.2: suite, map."

@@ -20,7 +20,7 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path):
     text = page.read_text()
     assert text.startswith(f"above\n\n{BEGIN}\n")
     assert text.endswith(f"{END}\n\nbelow\n")
-    assert "Measured on 2026-11-22, in one run:\n\n```text\nhead\nnew\n```" in text
+    assert "Measured on 2026-11-22:\n\n```text\nhead\nnew\n```" in text
     assert "old" not in text
 
 
