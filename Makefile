@@ -121,21 +121,19 @@ compiled: $(READY)
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
 # do at length what these do; but neither those of tests/packaging, which read the sources
 # and run the pages and the examples, nor those of tests/invariants, which do what the
-# others do, and then look for memory and threads that it left. A few examples of each
-# law reach every line; the newest Python tries the many that may break one.
-UNMEASURED := tests/packaging tests/invariants
-
+# others do, and then look for memory and threads that it left: the newest Python runs
+# those. A few examples of each law reach every line; there are many that may break one.
 coverage: $(READY)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
-	    $(addprefix --ignore=,$(UNMEASURED)) --hypothesis-profile=few
+	    --ignore=tests/packaging --ignore=tests/invariants --hypothesis-profile=few
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=96
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 at-length: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m slow
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' $(UNMEASURED)
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/packaging
 
 others others-ready: $(READY)
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
