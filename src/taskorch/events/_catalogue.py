@@ -219,13 +219,7 @@ _CompletedDraft: Final = draft_of(TaskCompleted)
 
 
 def completion(fact: Fact, load: Callable[[], object]) -> TaskCompleted:
-    """
-    The event of *fact*, that a task has completed: the most frequent of all.
-
-    Args:
-        fact: The fact.
-        load: Fetches the result.
-    """
+    """The event of *fact*, that a task has completed: the most frequent of all."""
     if len(fact) != _BY_AN_ATTEMPT:
         return TaskCompleted(*fact[SEQ:], load=load)
     _, seq, at_ns, task_id, attempt, agent_id, latency_ns = fact

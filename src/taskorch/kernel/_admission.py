@@ -119,18 +119,8 @@ def consider(
     """
     Ask all who must agree to *row*; nothing changes.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        priority: Its priority.
-        parents: What it waits for.
-        not_before_ns: When it may start, at the earliest.
-        deadline_ns: When it must have ended.
-        rerun_of: What it runs again.
-        terms: When it may run, if not once all its parents have completed.
-        beside: How many tasks of the same batch were considered before: the queue is
-            as much longer.
+    *beside* tasks of the same batch were considered before: the queue is as much
+    longer. Without *terms*, it may run once all its parents have completed.
 
     Raises:
         UnknownCapabilityError: Nobody can do it.
@@ -263,14 +253,7 @@ def tell_of_submission(
     """
     The fact of a submission, for those who listen.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        priority: Its priority.
-        max_age: How long it may wait, in ns.
-        admitted: What else was settled of it; None: it has no dates and terms.
-        parents: What it waits for.
+    Its *parents* count only where nothing else was *admitted*: no dates and no terms.
     """
     spec = row.bucket.spec
     terms: tuple[Any, ...] = ()

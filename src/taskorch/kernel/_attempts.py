@@ -69,16 +69,8 @@ def end(
     """
     An attempt has ended; whether that counts.
 
-    Args:
-        kernel: The state.
-        row: Its task.
-        attempt: Its number: with the row, the fence.
-        outcome: `completed`, `failed`, `stopped` (as it was asked to), `lost` (its
-            worker died), `unstarted` (the system had no room for it) or `returned` (its
-            agent has not begun it).
-        now: The time in ns.
-        error: What it raised; handed to the retry handler, not kept.
-        described: The error's type and message.
+    What it raised is handed to the retry handler, and not kept: only its type and its
+    message, which are *described*.
     """
     extra = row_extra(row)
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
@@ -121,13 +113,8 @@ def end_reported(
     """
     As `end`, of an attempt of which somebody says only which one it was.
 
-    Args:
-        kernel: The state.
-        fence: The life of the orchestrator that began it (None is this one), the id of
-            its task and its number: one of another life changes nothing.
-        outcome: As that of `end`.
-        now: The time in ns.
-        error: What it raised.
+    Its *fence* is the life of the orchestrator that began it (None is this one), the id
+    of its task and its number: one of another life changes nothing.
     """
     epoch, task_id, attempt = fence
     # The task of an attempt that would not stop may have left memory.

@@ -227,12 +227,7 @@ def decide(
     """
     Settle *row*, which is held for a person, or waits; False if it has ended.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        verdict: `retry`, `fail` or `complete`.
-        now: The time in ns.
-        reason: Why, for its history.
+    The *verdict* is `retry`, `fail` or `complete`; the *reason* is for its history.
 
     Raises:
         InvalidTransitionError: It is not held, or cannot be run.
@@ -270,17 +265,10 @@ def decide(
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:
     """
-    An event has come from outside: end the waits for it.
+    An event has come from outside: end the waits for it; how many there were.
 
-    Args:
-        kernel: The state.
-        name: Its name.
-        cargo: The driver's own, for `hand_over`.
-        keep_ns: If nobody waits for it, how long it is kept for those who come.
-        now: The time in ns.
-
-    Returns:
-        How many tasks waited for it.
+    If nobody waits, it is kept for *keep_ns*, for those who come. The *cargo* is the
+    driver's own, for `hand_over`.
     """
     rows = list(kernel.awaited.get(name, ()))
     until = now + keep_ns if keep_ns and not rows else 0

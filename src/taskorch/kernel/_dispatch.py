@@ -252,14 +252,7 @@ def ask(
     kernel: KernelState, row: TaskRow, agent: AgentRow, pooled: Units, now: int
 ) -> tuple[Units | None, str, bool]:
     """
-    What the allocator grants *row*, which waits, on *agent*, of the pools.
-
-    Args:
-        kernel: The state.
-        row: The task.
-        agent: Where it would run.
-        pooled: What it waits for, of the pools.
-        now: The time in ns.
+    What the allocator grants *row*, which waits for *pooled*, on *agent*.
 
     Raises:
         PolicyFault: The allocator failed.
@@ -334,14 +327,10 @@ def _park(
     refusal: str,
 ) -> None:
     """
-    Let *bucket* wait for whatever is short: one place for each of its agents.
+    Let *bucket*, whose head is *row*, wait: one place for each of its agents.
 
-    Args:
-        kernel: The state.
-        bucket: What waits.
-        row: Its head.
-        refused: The agents that have room, where the allocator granted nothing.
-        refusal: Why not.
+    It is where something is short; but on those *refused* there is room, and why the
+    allocator granted nothing there is the *refusal*.
     """
     beyond = _soft.places(kernel, bucket)
     places = [

@@ -21,16 +21,7 @@ Error = tuple[str, str, str]
 def complete(
     kernel: KernelState, row: TaskRow, now: int, cause: str = "", reason: str = ""
 ) -> None:
-    """
-    *row* ended well, on a path that is not the plain one.
-
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        cause: What ended it, if no attempt did.
-        reason: And why, for its history.
-    """
+    """*row* ended well: by *cause* and for *reason*, if no attempt ended it."""
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
     if kernel.tell_completed:
@@ -53,16 +44,10 @@ def fail(
     roots: tuple[str, ...] = (),
 ) -> None:
     """
-    *row* ends badly, for good.
+    *row* ends badly, for good; for *reason* it is not tried again.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        error: The type, message and cause of the failure.
-        now: The time in ns.
-        reason: Why it is not tried again.
-        charged: Whether the last attempt counts against the retry policy.
-        roots: Where it began, if its terms end it because of its parents.
+    If *charged*, the last attempt counts against the retry policy. The failure began
+    with *roots* if its terms end it because of its parents.
     """
     agent = None if row.agent is None else row.agent.name
     because = (roots,) if roots else ()

@@ -79,14 +79,9 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     """
     Apply *fact* to *kernel*, which is new and paused.
 
-    Facts come in the order of their numbers, and all of one batch before anything
-    else is done with the kernel.
-
-    Args:
-        kernel: The state; it tells nobody.
-        fact: What has happened.
-        cargo: What the driver keeps with the task, or with an event from outside; read
-            for a submission, and for such an event, only.
+    It tells nobody. Facts come in the order of their numbers, and all of one batch
+    before anything else is done with the kernel. The *cargo* is what the driver keeps
+    with a submission, or with an event from outside.
     """
     cls = fact[CLS]
     kernel.deciding = True
@@ -115,10 +110,8 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     their tasks are tried again, uncharged, or held for a decision, or whatever they
     had been asked to stop for. What they held is free.
 
-    Args:
-        kernel: The state; `listen` has been called, for what is told now.
-        epoch: The number of the new life, above that of the last one.
-        now: The time in ns, not before the last fact.
+    `listen` has been called, for what is told now; *epoch* is above that of the last
+    life, and *now* is not before the last fact.
     """
     kernel.epoch = epoch
     kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
@@ -350,11 +343,8 @@ def differences(
     """
     In what two states that should be the same differ; nothing if they do not.
 
-    Args:
-        live: The one.
-        folded: The other.
-        rows: Ids of the tasks to look at, besides all counters; None is all, with all
-            agents and pools.
+    Besides all counters it looks at the tasks whose ids are *rows*; None is all, with
+    all agents and pools.
     """
     found: list[str] = []
     if _counters_of(live) != _counters_of(folded):

@@ -39,12 +39,6 @@ class Kernel(KernelState):
     Not thread-safe: the driver holds a lock around every call. After a call the
     driver takes what is in `starts`, `effects`, `touched`, `dropped` and the sink, and
     empties them; nothing else of the state is written from outside.
-
-    Args:
-        config: What does not change.
-        deciders: The answers of the policies.
-        random: The only source of randomness, for policies.
-        pools: The resources that there are before the first fact, in millionths.
     """
 
     # The path of nearly every task.

@@ -48,13 +48,8 @@ def latest_finish_first(
     The places of *nodes* in the order in which they are to be taken in.
 
     Each comes after those of its parents that are among them; ties stay as they are.
-
-    Args:
-        nodes: The tasks of a batch.
-        parents: What each waits for, be it in the batch or not.
-        lengths: How long each takes, in ns.
-        order: The places in an order in which each comes after its parents; None: they
-            stand in such an order.
+    *lengths* are in ns. In *order*, the places, each comes after its parents; None:
+    they stand in such an order.
     """
     count = len(nodes)
     #: Of each task, the longest way from its end to the end of the batch.
@@ -78,10 +73,7 @@ def in_order(
     """
     *batch*, which was considered, in the order in which it is to be accepted.
 
-    Args:
-        kernel: The state.
-        batch: The tasks.
-        known: How long each of them takes, in ns, where that is known.
+    Of some it is *known* how long they take, in ns.
     """
     # With a queue that has a rule of its own, or is first in, first out, the order of
     # submission counts.

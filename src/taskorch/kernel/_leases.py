@@ -63,16 +63,10 @@ def beat(
     kernel: KernelState, name: str, attempts: Iterable[tuple[str, int]], now: int
 ) -> list[tuple[str, int]]:
     """
-    An agent with a lease gives a sign of life.
+    An agent with a lease gives a sign of life, and names all *attempts* that it runs.
 
-    Args:
-        kernel: The state.
-        name: Its name.
-        attempts: Task and number of all that it runs, of this epoch.
-        now: The time in ns.
-
-    Returns:
-        Those of *attempts* that are not current any more: it is to stop them.
+    They are of this epoch, each a task and a number. Those that are not current any
+    more are returned: it is to stop them.
     """
     agent = kernel.agents[name]
     agent.heard_ns = now
@@ -149,16 +143,10 @@ def leave(
     kernel: KernelState, name: str, unbegun: Collection[tuple[str, int]], now: int
 ) -> bool:
     """
-    An agent with a lease says that it goes: what it has not ended is for others.
+    An agent with a lease says that it goes; whether it was there.
 
-    Args:
-        kernel: The state.
-        name: Its name.
-        unbegun: Task and number of attempts of this epoch that it has never begun.
-        now: The time in ns.
-
-    Returns:
-        Whether it was there.
+    What it has not ended is for others. Of this epoch, it has never begun the attempts
+    *unbegun*, each a task and a number.
     """
     agent = kernel.agents[name]
     if agent.lost:

@@ -56,15 +56,9 @@ def consider(
     """
     Ask all who must agree to other options of *row*; nothing changes.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        seen: A row that is in no kernel, for the policies: as it will be then.
-        now: The time in ns.
-        names: The options that are others.
-        priority: The new one, if it is among them; likewise the dates.
-        not_before_ns: Not to start before this time, in ns.
-        deadline_ns: To have ended by this time, in ns.
+    *seen* is a row that is in no kernel, for the policies: as it will be then. The
+    priority and the dates count only if they are among the *names* of the options that
+    are others.
 
     Raises:
         UsageError: They are refused: it has ended, or nobody could do it.

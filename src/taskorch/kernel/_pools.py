@@ -25,17 +25,10 @@ def change(
     gone: Iterable[str] = (),
 ) -> Units:
     """
-    Let there be so much of some resources.
+    Let there be so much of some resources; those that are new, or of another size.
 
-    Args:
-        kernel: The state.
-        totals: The pools that are to be there, each with its total in millionths; the
-            others stay as they are.
-        now: The time in ns.
-        gone: Pools that are not to be there any more; one that is in use stays.
-
-    Returns:
-        Those of *totals* that are new, or were of another size.
+    *totals* are in millionths; pools that they do not name stay as they are, but those
+    that are *gone*, unless they are in use.
     """
     pools = kernel.pools
     wanted = sorted(dict(totals).items())

@@ -52,15 +52,7 @@ def submit(  # noqa: C901 - written out for speed
     """
     Accept a task that may start as soon as all its parents have completed.
 
-    Args:
-        kernel: The state.
-        task_id: Its id.
-        bucket: That of like tasks.
-        cargo: The driver's own.
-        now: The time in ns.
-        priority: Its priority.
-        parents: What it waits for, each once.
-        named: Whether its id is of the user's choice.
+    Each of *parents* is there once. It is *named* if its id is of the user's choice.
 
     Raises:
         UsageError: It is refused; nothing has changed.

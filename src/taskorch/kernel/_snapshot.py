@@ -67,11 +67,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
 
     It is of the kind that JSON keeps, and shares nothing that changes with *kernel*.
     It may be taken between any two steps, and holds for the fact of the number
-    `kernel.seq`.
-
-    Args:
-        kernel: The state.
-        now: The time in ns: no fact so far is later.
+    `kernel.seq`. No fact so far is later than *now*.
     """
     # Tasks that have ended and left memory, whose leaked attempts still hold something.
     gone = {
@@ -165,11 +161,7 @@ def without_tasks(state: dict[str, Any], ids: Collection[str]) -> dict[str, Any]
     """
     What `take_snapshot` gave, without tasks that have ended: their facts are gone.
 
-    The sums are those over all facts all the same.
-
-    Args:
-        state: The snapshot, which is not changed.
-        ids: The ids of these tasks, none of which still holds a slot.
+    The sums are those over all facts all the same. None of these tasks holds a slot.
     """
     names = zip(state["tasks"], state["places"], strict=True)
     left = [(name, place) for name, place in names if name not in ids]
@@ -189,11 +181,8 @@ class Restoration:
 
     Its methods are called in this order: `missing` until there is nothing more,
     `fold` for each fact up to that of the snapshot that is about one of `ids`, and
-    `finish`. Later facts are folded as always.
-
-    Args:
-        kernel: The state, new and paused; it tells nobody.
-        state: What `take_snapshot` gave.
+    `finish`. Later facts are folded as always. The kernel is new and paused, and tells
+    nobody; *state* is what `take_snapshot` gave.
 
     Raises:
         ValueError: Another version of us took it. Fold all facts instead.
@@ -268,12 +257,8 @@ class Restoration:
         """
         Further tasks whose facts are needed, because of *facts*.
 
-        Args:
-            facts: At first those up to the snapshot about `ids`, and all after it;
-                then those up to the snapshot about what was missing.
-
-        Returns:
-            Ids, which are now among `ids`; nothing, if nothing is missing any more.
+        These are at first those up to the snapshot about `ids`, and all after it; then
+        those up to the snapshot about what was missing. The tasks are now among `ids`.
         """
         found: dict[str, None] = {}
         seq = self.seq
@@ -303,12 +288,8 @@ class Restoration:
         """
         Apply a fact up to the snapshot that is about one of `ids`, or of `events`.
 
-        They come in the order of their numbers.
-
-        Args:
-            fact: What has happened.
-            cargo: What the driver keeps with the task; read for a submission only, of
-                a task that `is_kept`.
+        They come in the order of their numbers. The *cargo* is what the driver keeps
+        with the submission of a task that `is_kept`.
         """
         kernel, cls = self._kernel, fact[CLS]
         place = self._places.get(fact[TASK_ID])

@@ -25,12 +25,9 @@ from taskorch.kernel._state import KernelState
 
 def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
     """
-    The first soft quota above which a start of *bucket* would be.
+    The first soft quota above which a start of *bucket* would be, and what it takes.
 
-    Where what it takes depends on the agent, any of them counts.
-
-    Returns:
-        The pool of the quota, and how much a start takes of it.
+    Where that depends on the agent, any of them counts.
     """
     if not bucket.soft:
         return None
@@ -73,13 +70,8 @@ def turn(kernel: KernelState, order: Callable[[TaskRow], Any] | None = None) -> 
     """
     Nothing that stays within its quotas can start: let one that is above be tried.
 
-    Args:
-        kernel: The state.
-        order: What to order them by, if not by their places in the queue. It may make
-            tasks fail.
-
-    Returns:
-        Whether there is something to look at.
+    They are taken by *order*, which may make tasks fail, or by their places in the
+    queue. Whether there is something to look at.
     """
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False

@@ -217,11 +217,7 @@ class KernelState:
     """
     The state of one orchestrator.
 
-    Args:
-        config: What does not change.
-        deciders: The answers of the policies.
-        random: The only source of randomness, for policies.
-        pools: The resources that there are before the first fact, in millionths.
+    There are *pools*, in millionths, before the first fact. *random* is for policies.
     """
 
     def __init__(  # noqa: PLR0915 - all that there is

@@ -9,9 +9,7 @@ def quantile(ordered: Sequence[int], percent: int) -> int:
     """
     The quantile by the nearest rank: the least value that so many are not above.
 
-    Args:
-        ordered: The values, the least first; there is one at least.
-        percent: How many of a hundred are not above it, from 1 to 100.
+    The values, one at least, are *ordered*; *percent* is from 1 to 100.
     """
     # In whole numbers: 0.95 * 20 may be a little more than 19.
     return ordered[-(-len(ordered) * percent // 100) - 1]

@@ -42,13 +42,9 @@ def child(path: str, *steps: object) -> str:
 
 def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> Any:
     """
-    *value* as JSON has it: a copy of dicts, lists and atoms.
+    *value*, which stands at *path*, as JSON has it: a copy of dicts, lists and atoms.
 
-    Args:
-        path: Where it stands.
-        value: What is to be made plain.
-        findings: What is no JSON is added here.
-        depth: How deep it stands.
+    What is no JSON is added to *findings*.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -96,9 +92,7 @@ def schema_checker(where: str, schema: object) -> Any:
     """
     What checks a value by *schema*: a validator of jsonschema's, which fetches nothing.
 
-    Args:
-        where: What to call the schema in a message.
-        schema: A mapping, or True or False.
+    A message calls the schema *where*.
 
     Raises:
         ImportError: jsonschema is not installed.

@@ -19,11 +19,8 @@ def retry_after(error: BaseException, now: float) -> float | None:
     `error.response` (as requests and httpx raise it) and of the error itself (as urllib
     does). It is a number of seconds, the same as text, or a date as in HTTP; source:
     RFC 9110, section 10.2.3. What is none of these is ignored. A date that has passed
-    is 0, and nothing is longer than a hundred years.
-
-    Args:
-        error: What an attempt raised.
-        now: Seconds since the epoch.
+    (*now* is in seconds since the epoch) is 0, and nothing is longer than a hundred
+    years.
     """
     for value in _hints(error):
         asked = _seconds(value, now)

@@ -70,15 +70,9 @@ def divide(
     The shares of *claims*.
 
     Where not all can have their least, those that come first have it, and those that
-    it is too much for have nothing: their shares do not count them.
-
-    Args:
-        there: What is divided, of each pool.
-        chunks: The pieces in which each pool is divided; 0: it is not.
-        claims: Who contends for it, the first in order first.
-
-    Returns:
-        For each claim its shares, the largest first: they differ by a chunk, mostly.
+    it is too much for have nothing: their shares do not count them. A chunk of 0 says
+    that the pool is not divided. The shares of a claim, the largest first, differ by a
+    chunk, mostly.
     """
     if not claims:
         return ()
@@ -174,12 +168,7 @@ class _Filling:
     where it has all it wants, or, once a pool is used up, that where it could use more
     of it. So of each pool, some claims hold a fixed amount, and the rest grows.
 
-    Args:
-        there: How much there is, of each pool.
-        wanted: By pool, all that each claim asks for.
-        lows: Likewise the least of each.
-        weights: How much each counts.
-        times: How many each of them is.
+    By pool, all that each claim asks for is *wanted*, and its least is in *lows*.
     """
 
     def __init__(
@@ -405,16 +394,10 @@ def _hand_out(
     turn: Sequence[int],
 ) -> tuple[tuple[Share, ...], ...]:
     """
-    What all have once the rest is given to those whose turn it is, chunk by chunk.
+    What all have once the rest is given to those whose *turn* it is, chunk by chunk.
 
-    Args:
-        left: What is left, of each pool.
-        chunks: The pieces in which each is divided.
-        claims: Who contends.
-        stopped_by: By claim, the pool that it could use more of, or -1.
-        held: By claim, what each of it has.
-        counts: By claim, how many have that.
-        turn: The claims in the order in which they may have more.
+    By claim, *stopped_by* is the pool that it could use more of, or -1; *held* is what
+    each of it has, and *counts* how many have that.
     """
     many = len(claims)
     # Those of a claim that have less than others of it have a place of their own, after

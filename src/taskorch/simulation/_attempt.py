@@ -51,14 +51,7 @@ class Owner(Protocol):
 
 
 class SimulatedAttempt:
-    """
-    An attempt of a life: see `taskorch.protocols.Attempt`.
-
-    Args:
-        life: The life.
-        row: Its task.
-        number: Its number.
-    """
+    """An attempt of a life: see `taskorch.protocols.Attempt`."""
 
     __slots__ = ("_life", "_work", "number", "row")
 

@@ -12,10 +12,6 @@ class StepRandom(Random):
 
     So two plans that differ in one thing see the same chance everywhere else ("common
     random numbers"), and a run with one fault less stays like the run with it.
-
-    Args:
-        name: The seed.
-        clock: Says what time it is.
     """
 
     def __init__(self, name: str, clock: Callable[[], int]) -> None:

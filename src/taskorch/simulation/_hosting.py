@@ -75,11 +75,9 @@ class Hosting:
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """
-        Make *change*, and do what follows from it.
+        Make *change*, given the time, and do what follows from it.
 
-        Args:
-            change: What is done, given the time.
-            keep: Whether a runtime would return only once it is kept.
+        A runtime that is to *keep* it would return only then.
 
         Raises:
             NotRunningError: The orchestrator is dead, or has died of this step: then

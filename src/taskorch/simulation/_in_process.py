@@ -31,12 +31,7 @@ class _Run(Run):
 
 
 class InProcess(AttemptExecutor[_Run]):
-    """
-    Does the attempts of agents without a lease; it dies with its life.
-
-    Args:
-        life: Whose attempts they are.
-    """
+    """Does the attempts of agents without a lease; it dies with its life."""
 
     def __init__(self, life: Owner) -> None:
         self._life = life

@@ -73,11 +73,9 @@ class Nature:
         """
         For how many ns the orchestrator is dead from now on; None: it lives.
 
-        Args:
-            stage: `made` (facts are in memory only), `sent` (so they are, but agents
-                were told to begin), `kept` (in the journal, and nobody knows), `told`
-                (everybody was told) or `recovering`.
-            fact: The last of them.
+        The *stage* of facts, of which this is the last, is `made` (they are in memory
+        only), `sent` (so they are, but agents were told to begin), `kept` (in the
+        journal, and nobody knows), `told` (everybody was told) or `recovering`.
         """
         return None
 

@@ -74,11 +74,8 @@ class World:
     """
     Everything but the orchestrator: time, agents, the journal, and its callers.
 
-    Args:
-        setup: What the orchestrator is made with.
-        nature: What the world does to it.
-        journal: Where its facts are kept; None: nowhere, and it cannot crash.
-        listens: Whether `stepped` wants to know of facts.
+    Without a journal, the orchestrator cannot crash. If the world *listens*, `stepped`
+    wants to know of facts.
     """
 
     def __init__(
@@ -272,9 +269,7 @@ class World:
         """
         Submit tasks; while the orchestrator is dead, they wait until it lives.
 
-        Args:
-            tasks: The tasks.
-            what: What their work comes to; None: as is known of their types.
+        Their work comes to *what*, or to what is known of their types.
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -462,10 +457,8 @@ class World:
         """
         Let time pass: until then, or until nothing proceeds by itself.
 
-        Args:
-            until_ns: Then.
-            steps: The most steps that it may take; with *until_ns*, that may follow
-                each other while no time passes.
+        It may take so many *steps*; with *until_ns*, so many may follow each other
+        while no time passes.
 
         Raises:
             UsageError: They were not enough; or time passes already.

@@ -279,10 +279,8 @@ def _pour(left: list[float], work: float, many: int) -> float:
     """
     When the next one may start on *many* places.
 
-    Args:
-        left: Seconds until each of those that are busy is free.
-        work: Seconds of work that come first, and are shared out evenly.
-        many: The places.
+    Those that are busy are free in *left* seconds; so many seconds of *work* come
+    first, and are shared out evenly.
     """
     levels = sorted(left)[:many]
     levels = [0.0] * (many - len(levels)) + levels

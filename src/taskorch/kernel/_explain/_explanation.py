@@ -68,16 +68,11 @@ def explain(
     looked for among the oldest and the youngest 20,000, the position is counted up to
     5,000, and a failure is followed up through 2,000 tasks.
 
-    Args:
-        kernel: The state.
-        row: The task.
-        now: The time in ns.
-        whole: Whether to tell as well what would keep it next, once what keeps it
-            where it is has been lifted.
-        estimates: Whether to guess when it starts, and to count its position however
-            far back it is; both may take a look at all that is queued.
-        paused: What keeps everything from starting, if something does.
-        inside: Ids of the tasks for which its attempt waits.
+    If *whole*, it tells as well what would keep it next, once what keeps it where it is
+    has been lifted. With *estimates* it guesses when it starts, and counts its position
+    however far back it is; both may take a look at all that is queued. *paused* is what
+    keeps everything from starting, if something does; its attempt waits for the tasks
+    *inside*.
 
     Raises:
         PolicyFault: A policy failed that was asked.

@@ -63,13 +63,9 @@ class _Short:
 
 class Start:
     """
-    Asks, for one task, everything that a dispatch would ask, except for the router.
+    Asks everything about *row* that a dispatch would ask, except for the router.
 
-    Args:
-        kernel: The state.
-        row: The task, as it will be when it is its turn.
-        now: The time in ns.
-        paused: Why nothing starts, if nothing does.
+    It is asked about as it will be when it is its turn.
     """
 
     def __init__(
@@ -323,12 +319,9 @@ class Start:
 
     def _refusal(self, agent: AgentRow, need: Units, *, others: bool) -> list[_Short]:
         """
-        Why the allocator grants nothing on *agent*, if it does not.
+        Why the allocator does not grant *need* on *agent*, if it does not.
 
-        Args:
-            agent: Where.
-            need: What the task takes there.
-            others: Whether anything else keeps it from running there.
+        Perhaps there are *others* that keep it from running there.
         """
         kernel, bucket = self._kernel, self._bucket
         if bucket.route is agent and bucket.route_version == kernel.agents_version:
@@ -459,13 +452,7 @@ class Start:
         """
         What is wrong with one resource: too small, and then, too little is free.
 
-        Args:
-            name: The resource.
-            need: How much is needed.
-            total: The most there is.
-            used: How much of that is in use.
-            agent: Where it matters; None is everywhere.
-            own: Whether it is the capacity of *agent*, and else a pool.
+        It matters on *agent* (None: everywhere), and is its *own* capacity, or a pool.
         """
         where = "" if agent is None else agent.name
         room = max(total, need)

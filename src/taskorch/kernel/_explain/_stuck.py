@@ -53,12 +53,8 @@ class Search:
     A search for what is stuck.
 
     Iterate over `slices()` to its end, with the lock held for each step only; `groups`
-    says what was found. What has moved on meanwhile is left out.
-
-    Args:
-        kernel: The state.
-        now: The time in ns.
-        waits: Of each attempt that waits inside, what it waits for.
+    says what was found. What has moved on meanwhile is left out. *waits* says of each
+    attempt that waits inside for what.
     """
 
     def __init__(

@@ -17,12 +17,9 @@ def passed_over(
     """
     Of *firsts*, one that could have begun when *last* did, within its soft quotas.
 
-    Args:
-        kernel: As it is after the step whose last fact is the start of *last*: to
-            look, what that has taken is given back for a moment.
-        last: What has begun, above its soft quota.
-        firsts: The queued tasks that are the first of their kind.
-        now: The time of the step in ns.
+    The last fact of the step was the start of *last*, above its soft quota: to look,
+    what that has taken is given back for a moment. *firsts* are the queued tasks that
+    are the first of their kind.
     """
     elastic = last.bucket.spec.elastic is not None
     if elastic or kernel.under_way is not None:

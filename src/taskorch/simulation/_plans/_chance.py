@@ -121,12 +121,8 @@ def odds_of(
     """
     What is known of every task of *plan*.
 
-    Args:
-        plan: The tasks.
-        durations: What the caller says of their lengths.
-        failures: What the caller says of their failures.
-        history: What has been measured; asked if it is needed.
-        spread: Whether what has been measured is drawn from, or its median is taken.
+    The *history* of what has been measured is asked if it is needed: it is drawn from
+    if *spread*, or its median is taken.
 
     Raises:
         InvalidTaskError: Something in it is malformed, or nothing is known of a type.

@@ -58,14 +58,7 @@ _CRITICAL: Final = ("#f2a65a", "#a85a08")
 
 
 def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
-    """
-    The report as HTML: its sentences, and an SVG of the schedule.
-
-    Args:
-        text: The sentences.
-        bars: The attempts.
-        critical: The tasks of the critical path.
-    """
+    """The report as HTML: its sentences, and an SVG of the schedule."""
     head = f'<pre style="white-space:pre-wrap">{said(text)}</pre>'
     if not bars:
         return f"<div>{head}</div>"

@@ -212,9 +212,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
     """
     The plan of a workflow or of a list of tasks.
 
-    Args:
-        work: Either of them.
-        knows: Whether the orchestrator has a task of this id already.
+    The orchestrator *knows* whether it has a task of an id already.
 
     Raises:
         InvalidTaskError: It is neither.

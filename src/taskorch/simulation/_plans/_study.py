@@ -31,16 +31,7 @@ class Change:
 
 
 class Study:
-    """
-    A plan, what there is to do it with, and what is known of its tasks.
-
-    Args:
-        means: What there is.
-        plan: What is to be done.
-        odds: How long it takes, and what fails.
-        draws: How often chance is asked.
-        seed: Repeats it all.
-    """
+    """A plan, what there is to do it with, and what is known of its tasks."""
 
     def __init__(
         self, means: Means, plan: Plan, odds: Odds, draws: int, seed: int
@@ -103,12 +94,7 @@ class Study:
         return chain[::-1], course.makespan
 
     def lower_bound(self, critical: int) -> int:
-        """
-        What no schedule can beat, in ns: the critical path, or work by what does it.
-
-        Args:
-            critical: The length of the critical path in ns.
-        """
+        """What no schedule can beat: the critical path, or work by what does it; ns."""
         spans, means = self.course.spans, self.means
         work: dict[Spec, int] = {}
         held: dict[str, int] = {}
@@ -143,10 +129,8 @@ class Study:
         """
         What one more of what is short would lead to, and plenty of it: ns, each.
 
-        What one more would save something of is not looked at with plenty.
-
-        Args:
-            critical: The length of the critical path in ns: nothing saves more.
+        What one more would save something of is not looked at with plenty. Nothing
+        saves more than to the length of the critical path.
         """
         found: list[tuple[Change, int, int]] = []
         before = self.course.makespan
