@@ -122,7 +122,7 @@ BUGS = {
     ),
     "the delay of a task is lost when it is resumed": (
         _application._resume_unstarted,
-        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)",
+        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row)",
         "pass",
     ),
     "timers of tasks that wait are cleaned up": (
@@ -166,9 +166,9 @@ BUGS = {
         "pool.used += units // 2",
     ),
     "what ran on a lost agent is forgotten": (
-        _leases.lose,
-        'row, row.attempt, "lost"',
-        'row, row.attempt + 1, "lost"',
+        _leases._end_all,
+        "row, row.attempt, how(row)",
+        "row, row.attempt + 1, how(row)",
     ),
     "the delay before a retry is skipped": (
         _application.retrying,
@@ -222,7 +222,7 @@ BUGS = {
     ),
     "the time of a wait is not counted": (
         _application._await,
-        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)",
+        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row)",
         "pass",
     ),
     "a ring that is closed later is accepted": (

@@ -310,12 +310,12 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     not_before = admitted.not_before_ns
     if not_before is not None and not_before > now:
         row_extra(row).due_ns = not_before
-        _timers.arm(kernel, not_before, _timers.DUE, row, 0)
+        _timers.arm(kernel, not_before, _timers.DUE, row)
     if admitted.deadline_ns is not None:
         row_extra(row).deadline_ns = admitted.deadline_ns
-        _timers.arm(kernel, admitted.deadline_ns, _timers.DEADLINE, row, 0)
+        _timers.arm(kernel, admitted.deadline_ns, _timers.DEADLINE, row)
     if admitted.max_age_ns is not None:
-        _timers.arm(kernel, now + admitted.max_age_ns, _timers.EXPIRE, row, 0)
+        _timers.arm(kernel, now + admitted.max_age_ns, _timers.EXPIRE, row)
     origin = admitted.rerun_of
     if origin is not None:
         row_extra(row).rerun_of = origin.id

@@ -243,7 +243,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     elif event.delay_ns:
         extra.due_ns = now + event.delay_ns
         kernel.delayed += 1
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
     else:
         _queue.requeue(kernel, row, now)
 
@@ -441,17 +441,11 @@ def _end_waits(kernel: KernelState, row: TaskRow) -> None:
 
 
 def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
-    """*row* leaves a delay, or a wait, before its end."""
-    extra = row.extra
-    if extra is None or not extra.due_ns:
-        return
-    if (
-        row.state is _S.RETRYING
-        or (row.state is _S.PENDING and not _dependencies.is_waiting(row))
-        or (row.state is _S.BLOCKED and _dependencies.awaits(row))
-    ):
+    """A delay of *row*, or the time of its wait, is over or does not matter."""
+    if _dependencies.is_delayed(row):
         kernel.delayed -= 1
-    extra.due_ns = 0
+    if row.extra is not None:
+        row.extra.due_ns = 0
 
 
 def _finish(kernel: KernelState, row: TaskRow) -> None:
@@ -527,7 +521,7 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     if timeout is not None:
         extra.due_ns = now + timeout
         kernel.delayed += 1
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
 
 
 def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
@@ -582,16 +576,11 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
 
 def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
     """A delay of *row* is over."""
-    now = event.at_ns
-    row_extra(row).due_ns = 0
+    _forget_delay(kernel, row)
     if row.state is _S.RETRYING:
-        kernel.delayed -= 1
-        _queue.requeue(kernel, row, now)
+        _queue.requeue(kernel, row, event.at_ns)
     elif row.state is _S.PENDING and not _dependencies.is_waiting(row):
-        kernel.delayed -= 1
-        _dependencies.ready(kernel, row, now)
-    elif row.state is _S.BLOCKED and _dependencies.awaits(row):
-        kernel.delayed -= 1
+        _dependencies.ready(kernel, row, event.at_ns)
 
 
 # -- by a person -------------------------------------------------------------------
@@ -657,7 +646,7 @@ def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
     left, extra.resume_ns = extra.resume_ns, 0
     if left:
         extra.due_ns = now + left
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row, row.attempt)
+        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
     if state is _S.QUEUED:
         _queue.requeue(kernel, row, now)
     elif state is not _S.BLOCKED or _dependencies.awaits(row):
@@ -705,11 +694,11 @@ def options_changed(
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
     if event.due_ns is not None:
         extra.due_ns = event.due_ns
-        _timers.arm(kernel, event.due_ns, _timers.DUE, row, 0)
+        _timers.arm(kernel, event.due_ns, _timers.DUE, row)
     if event.deadline_ns != extra.deadline_ns:
         extra.deadline_ns = event.deadline_ns
         if event.deadline_ns is not None:
-            _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row, 0)
+            _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row)
     changed = ", ".join(event.changed)
     remember(row, row.state, event.at_ns, f"options changed: {changed}")
 

@@ -87,7 +87,7 @@ def end(
     elif outcome == "completed":
         _ends.complete(kernel, row, now)
     elif extra.stop == "suspend" and outcome == "stopped":
-        _suspend(kernel, row, now)
+        tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
     elif outcome == "stopped":
         # The attempt stopped as asked, but the task had been resumed meanwhile.
         why = "it was resumed meanwhile"
@@ -127,11 +127,6 @@ def end_reported(
     if error is not None:
         described = (type(error).__name__, describe(error).partition(": ")[2])
     end(kernel, row, attempt, outcome, now, error, described)
-
-
-def _suspend(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Suspend *row*, whose attempt has ended."""
-    tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
 def _late(
@@ -208,7 +203,7 @@ def _retry(
         reason,
     )
     if row_extra(row).suspending:
-        _suspend(kernel, row, now)
+        tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
 def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:

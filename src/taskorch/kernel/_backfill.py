@@ -22,21 +22,19 @@ expected to have ended.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, Final
 
 from taskorch.kernel import _books, _parking, _soft
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._durations import typical_ns
-from taskorch.kernel._rows import AgentRow, Reservation, TaskRow, Thing
+from taskorch.kernel._rows import IN_ORDER, AgentRow, Reservation, TaskRow, Thing
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
 _RUNNING: Final = TaskState.RUNNING
 #: Why a task that has room does not start: in the place of the allocator's word.
 BEHIND: Final = "it would put off a task that comes first"
-#: The place of a task in the queue.
-_IN_ORDER: Final = attrgetter("key", "seq")
 #: Later than any time.
 _NEVER: Final = 1 << 100
 
@@ -175,7 +173,7 @@ def _reserve(kernel: KernelState, now: int) -> Reservation | None:
     if not heads:
         return None
     ends = _ends(kernel)
-    for row in sorted(heads, key=_IN_ORDER):
+    for row in sorted(heads, key=IN_ORDER):
         found = _reserve_for(kernel, row, ends, now)
         if found is not None:
             return found
@@ -253,12 +251,8 @@ def _ends(kernel: KernelState) -> list[tuple[int, Mapping[Thing, int]]]:
         slots = 0 if row.extra is not None and row.extra.yielded else 1
         things = _things(kernel, agent_of(row), row.alloc, slots)
         found.append((_NEVER if end is None else end, row.seq, things))
-    found.sort(key=_by_end)
+    found.sort(key=itemgetter(0, 1))
     return [(end, things) for end, _, things in found]
-
-
-def _by_end(entry: tuple[int, int, Mapping[Thing, int]]) -> tuple[int, int]:
-    return entry[:2]
 
 
 def _end_of(kernel: KernelState, row: TaskRow) -> int | None:

@@ -207,7 +207,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     """What *row*, which is QUEUED, needs is gone: it is held until that is back."""
-    _ends.hold_gone(kernel, row, reason, now)
+    _ends.hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
 
 
 def is_missing(row: TaskRow) -> bool:

@@ -59,6 +59,17 @@ def awaits(row: TaskRow) -> bool:
     )
 
 
+def is_delayed(row: TaskRow) -> bool:
+    """Whether *row* waits for a time: for that alone, or for its event until then."""
+    if row.extra is None or not row.extra.due_ns:
+        return False
+    return (
+        row.state is TaskState.RETRYING
+        or (row.state is _PENDING and not is_waiting(row))
+        or (row.state is _BLOCKED and awaits(row))
+    )
+
+
 def least(terms: Terms) -> int:
     """How many parents must complete at the least, where the join says only that."""
     return 1 if isinstance(terms.join, str) else terms.join

@@ -8,7 +8,6 @@ from taskorch.events import TaskStarted
 from taskorch.kernel import _backfill, _books, _ends, _joins, _parking, _rates, _soft
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
-from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     LOCAL,
@@ -310,12 +309,8 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
 def component_failed(
     kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
-    """A policy failed over *row*: that task fails with it, and no other."""
-    note_fault(kernel, row.id, fault, now)
-    message = f"the {fault.component} failed: {describe(fault.error)}"
-    _ends.fail(
-        kernel, row, ("ComponentError", message, "component"), now, fault.component
-    )
+    """A policy failed over *row*, which is to start."""
+    _ends.fail_by(kernel, row, fault, now)
     _joins.decide(kernel, now)
 
 

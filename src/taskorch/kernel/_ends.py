@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from taskorch.events import TaskBlocked, TaskCancelled, TaskCompleted, TaskFailed
 from taskorch.kernel import _application
-from taskorch.kernel._application import GONE, tell
+from taskorch.kernel._application import tell
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
@@ -85,6 +87,9 @@ def hold(
     tell(kernel, TaskBlocked, row, now, (), (), why, cause, kind, message)
 
 
-def hold_gone(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """*row*, which waits for nothing else, is held: what it needs is gone."""
-    hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
+def fail_by(kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int) -> None:
+    """A policy failed over *row*: that task fails with it, and no other."""
+    note_fault(kernel, row.id, fault, now)
+    message = f"the {fault.component} failed: {describe(fault.error)}"
+    error = ("ComponentError", message, "component")
+    fail(kernel, row, error, now, fault.component)

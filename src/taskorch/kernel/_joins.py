@@ -16,7 +16,6 @@ from taskorch.events import TaskBlocked, TaskRecalled, TaskReleased, TaskUnblock
 from taskorch.kernel import _dependencies, _ends, _waits
 from taskorch.kernel._application import GONE, tell
 from taskorch.kernel._deciders import PolicyFault, PolicyGone
-from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
 from taskorch.kernel._state import KernelState
@@ -92,10 +91,7 @@ def _judge(
         _ends.hold(kernel, row, error, now)
         return
     except PolicyFault as fault:
-        note_fault(kernel, row.id, fault, now)
-        message = f"the {fault.component} failed: {describe(fault.error)}"
-        error = ("ComponentError", message, "component")
-        _ends.fail(kernel, row, error, now, fault.component)
+        _ends.fail_by(kernel, row, fault, now)
         return
     if verdict:
         done, total = _count(links), len(links.parents)

@@ -9,7 +9,7 @@ there are signs of life: that something takes long is no reason to think it dead
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from taskorch.events import AgentJoined, AgentLost, AgentReturned
 from taskorch.kernel import _attempts, _queue, _timers
@@ -31,14 +31,9 @@ def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
     else:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
-    join(kernel, row, info, now)
+    row.describe(info)
+    heard(kernel, row, now)
     return row
-
-
-def join(kernel: KernelState, agent: AgentRow, info: Agent, now: int) -> None:
-    """*agent* takes work from now on."""
-    agent.describe(info)
-    heard(kernel, agent, now)
 
 
 def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
@@ -124,19 +119,13 @@ def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
 
 def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
     agent.lease_due_ns = when
-    _timers.arm(kernel, when, _timers.LEASE, agent, 0)
+    _timers.arm(kernel, when, _timers.LEASE, agent)
 
 
 def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
     """*agent* is lost: so is all that it ran, and nothing new goes there."""
-    if agent.lost:
-        return
-    described = ("AttemptLostError", f"agent {agent.name} is lost: {why}")
-    kernel.note(AgentLost, now, agent.name, why)
-    go(kernel, agent)
-    for row in _there(kernel, agent):
-        _attempts.end(kernel, row, row.attempt, "lost", now, None, described)
-    _mend_leaks(kernel, agent, now)
+    if not agent.lost:
+        _end_all(kernel, agent, now, why, f"is lost: {why}", lambda _: "lost")
 
 
 def leave(
@@ -151,26 +140,30 @@ def leave(
     agent = kernel.agents[name]
     if agent.lost:
         return False
-    why = "it has left"
-    described = ("AttemptLostError", f"agent {name} has left")
-    kernel.note(AgentLost, now, name, why)
-    go(kernel, agent)
-    for row in _there(kernel, agent):
-        begun = (row.id, row.attempt) not in unbegun
+
+    def how(row: TaskRow) -> AttemptOutcome:
         # It has ended what it had begun, as it should: that killed no worker.
-        how: AttemptOutcome = "missing" if begun else "returned"
-        _attempts.end(kernel, row, row.attempt, how, now, None, described)
-    _mend_leaks(kernel, agent, now)
+        return "returned" if (row.id, row.attempt) in unbegun else "missing"
+
+    _end_all(kernel, agent, now, "it has left", "has left", how)
     return True
 
 
-def _there(kernel: KernelState, agent: AgentRow) -> list[TaskRow]:
-    """What is under way on *agent*."""
+def _end_all(
+    kernel: KernelState,
+    agent: AgentRow,
+    now: int,
+    why: str,
+    told: str,
+    how: Callable[[TaskRow], AttemptOutcome],
+) -> None:
+    """*agent* is away: *how* the attempts ended that were under way there."""
+    described = ("AttemptLostError", f"agent {agent.name} {told}")
+    kernel.note(AgentLost, now, agent.name, why)
+    go(kernel, agent)
     there = agent.seen if agent.lease_ns else kernel.tasks.values()
-    return [row for row in there if row.agent is agent and is_under_way(row)]
-
-
-def _mend_leaks(kernel: KernelState, agent: AgentRow, now: int) -> None:
+    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+        _attempts.end(kernel, row, row.attempt, how(row), now, None, described)
     for (_, attempt), leak in list(kernel.leaked.items()):
         if leak.agent is agent:
             _attempts.mend_leak(kernel, leak, attempt, now)

@@ -131,12 +131,6 @@ def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
             wake(kernel, place)
 
 
-def wake_next(kernel: KernelState, place: Place) -> None:
-    """Wake the next that waits at *place*, if it has room."""
-    if place.heap and place.has_room():
-        wake(kernel, place)
-
-
 def pass_on(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket*, which was woken, has been looked at: wake the next if it has room."""
     place, bucket.caller = bucket.caller, None

@@ -87,7 +87,7 @@ def _look_later(kernel: KernelState, rate: RateRow) -> None:
     """Look when the next token of *rate* comes, unless one is there."""
     if not rate.until_ns and not _has_token(rate):
         rate.until_ns = rate.seen_ns + rate.wait(rate.seen_ns)
-        _timers.arm(kernel, rate.until_ns, _timers.TOKEN, rate, 0)
+        _timers.arm(kernel, rate.until_ns, _timers.TOKEN, rate)
 
 
 def _has_token(rate: RateRow) -> bool:

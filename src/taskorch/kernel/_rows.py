@@ -13,6 +13,7 @@ from heapq import heapify as _heapify
 from heapq import heappop as _heappop
 from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -48,6 +49,8 @@ TOKEN: Final = 10**15
 UNLIMITED: Final = 1 << 60
 #: Stale entries that are not worth a clean-up.
 FEW: Final = 64
+#: The place of a task in the queue.
+IN_ORDER: Final = attrgetter("key", "seq")
 
 
 @attrs.frozen
@@ -825,7 +828,7 @@ class Bucket:
         """The queued tasks in order; takes a sort."""
         found = [row for row in self.fifo if not row.ticket]
         found += [entry[3] for entry in self.heap if entry[2] == entry[3].ticket]
-        found.sort(key=_place)
+        found.sort(key=IN_ORDER)
         return found
 
     def compact(self) -> None:
@@ -882,10 +885,6 @@ class Share:
     def queued(self) -> int:
         """How many of its tasks wait for an agent or for resources."""
         return sum(bucket.size for bucket in self.buckets)
-
-
-def _place(row: TaskRow) -> tuple[Any, int]:
-    return row.key, row.seq
 
 
 class AgentView:

@@ -129,12 +129,14 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
 
 def _agent_in(told: dict[str, Any]) -> Agent:
     capacity = told["capacity"]
+    if capacity is not None:
+        capacity = Resources.from_units(_units_in(capacity))
     return Agent(
         told["name"],
         capabilities=tuple(told["capabilities"]),
         max_concurrency=told["max_concurrency"],
-        capacity=None if capacity is None else _resources_in(capacity),
-        request=_resources_in(told["request"]),
+        capacity=capacity,
+        request=Resources.from_units(_units_in(told["request"])),
         lease=told["lease"],
     )
 
@@ -143,8 +145,8 @@ def _units_out(units: Units) -> list[list[Any]]:
     return [list(pair) for pair in units]
 
 
-def _resources_in(told: list[list[Any]]) -> Resources:
-    return Resources.from_units(tuple((name, units) for name, units in told))
+def _units_in(told: list[list[Any]]) -> Units:
+    return tuple((name, units) for name, units in told)
 
 
 def _type_out(row: TypeRow) -> dict[str, Any]:
@@ -210,17 +212,10 @@ class Restoration:
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
-        _quotas.apply(
-            kernel,
-            [
-                (kind, subject, tuple((what, units) for what, units in limits))
-                for kind, subject, limits in state["quotas"]
-            ],
-            state["at_ns"],
-        )
+        quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
+        _quotas.apply(kernel, quotas, state["at_ns"])
         for name, owner, units, since_ns in state["allocations"]:
-            held = _resources_in(units).units
-            _allocations.grant(kernel, name, owner, held, since_ns)
+            _allocations.grant(kernel, name, owner, _units_in(units), since_ns)
 
     @property
     def seq(self) -> int:
@@ -418,20 +413,15 @@ def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     _dependencies.release(kernel, row, fact[AT_NS])
 
 
-def _failed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
+def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = make(fact)
-    row.state = TaskState.FAILED
     extra = row_extra(row)
-    extra.error = (event.error_type, event.message, event.cause)
-    _application.pass_on(extra, event.root_causes)
-    _dependencies.broke(kernel, row)
-
-
-def _cancelled(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
-    event: Any = make(fact)
-    row.state = TaskState.CANCELLED
-    extra = row_extra(row)
-    extra.stop_reason = event.reason
+    if fact[CLS] is TaskFailed:
+        row.state = TaskState.FAILED
+        extra.error = (event.error_type, event.message, event.cause)
+    else:
+        row.state = TaskState.CANCELLED
+        extra.stop_reason = event.reason
     _application.pass_on(extra, event.root_causes)
     _dependencies.broke(kernel, row)
 
@@ -440,6 +430,6 @@ _SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Fact], None]]] = {
     TaskBlocked: _blocked,
     TaskUnblocked: _unblocked,
     TaskCompleted: _completed,
-    TaskFailed: _failed,
-    TaskCancelled: _cancelled,
+    TaskFailed: _ended_badly,
+    TaskCancelled: _ended_badly,
 }

@@ -119,8 +119,8 @@ def _first(kernel: KernelState) -> TaskRow | None:
 def _leave(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket* is in the second queue no more: the next may have what woke it."""
     carried, bucket.carried, bucket.above = bucket.carried, None, None
-    if carried is not None:
-        _parking.wake_next(kernel, carried)
+    if carried is not None and carried.heap and carried.has_room():
+        _parking.wake(kernel, carried)
 
 
 def _heads(kernel: KernelState) -> list[TaskRow]:

@@ -33,13 +33,9 @@ TOKEN: Final = 7
 
 
 def arm(
-    kernel: KernelState,
-    when: int,
-    kind: int,
-    row: Timed,
-    attempt: int,
+    kernel: KernelState, when: int, kind: int, row: Timed, attempt: int = 0
 ) -> None:
-    """Do what *kind* says at *when*."""
+    """Do what *kind* says at *when*; a `TIMEOUT` and a `GRACE` are of an *attempt*."""
     if len(kernel.timers) > kernel.most_timers or (
         kernel.points is not None and kernel.points.hit("timers.rebuild")
     ):
@@ -63,18 +59,9 @@ def is_alive(timer: Timer) -> bool:
     if extra is None:
         # It has completed and dropped its extra fields.
         return False
-    if kind == TIMEOUT:
-        return (
-            row.attempt == attempt
-            and row.state is TaskState.RUNNING
-            and extra.timer == when
-        )
-    if kind == GRACE:
-        return (
-            row.attempt == attempt
-            and row.state is TaskState.RUNNING
-            and extra.stop != ""
-        )
+    if kind in (TIMEOUT, GRACE):
+        runs = row.attempt == attempt and row.state is TaskState.RUNNING
+        return runs and (extra.timer == when if kind == TIMEOUT else extra.stop != "")
     if kind == DUE:
         # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
         return extra.due_ns == when

@@ -32,7 +32,7 @@ def retain(kernel: KernelState, event: RetainedEvent) -> None:
     """Remember *event* for those who come to wait for it; the latest one counts."""
     forget(kernel, kernel.retained.get(event.id))
     kernel.retained[event.id] = event
-    _timers.arm(kernel, event.until_ns, _timers.RETAINED, event, 0)
+    _timers.arm(kernel, event.until_ns, _timers.RETAINED, event)
 
 
 def forget(kernel: KernelState, event: RetainedEvent | None) -> None:

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, Final
 
-from taskorch.kernel._rows import Bucket, TaskRow
+from taskorch.kernel._rows import IN_ORDER, Bucket, TaskRow
 
 #: Tasks that are counted one by one.
 FAR: Final = 5_000
@@ -23,7 +23,7 @@ def ahead(bucket: Bucket, row: TaskRow, most: int | None = FAR) -> int | None:
     if bucket.stale:
         straight = _count(_in_fifo(bucket, place), most)
     else:
-        straight = bisect_left(bucket.fifo, place, key=lambda row: (row.key, row.seq))
+        straight = bisect_left(bucket.fifo, place, key=IN_ORDER)
     crossed = _count(_in_heap(bucket, place), most)
     return None if straight is None or crossed is None else straight + crossed
 
