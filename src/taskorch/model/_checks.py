@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
+
+
+def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
+    """Whether *value* is a number from *least* to *most*; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return least <= value <= most
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether *value* is a text that can be printed, without a space at either end."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and value.isprintable()
+        and value == value.strip()
+    )
 
 
 def check_count(name: str, value: object, *, least: int) -> None:
@@ -28,11 +45,7 @@ def check_fraction(name: str, value: object) -> None:
     Raises:
         InvalidTaskError: It is none.
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= 1
-    ):
+    if not is_number(value, 0, 1):
         msg = f"{name} is a number from 0 to 1, not {show(value)}"
         raise InvalidTaskError(msg)
 
@@ -52,12 +65,7 @@ def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
         raise InvalidTaskError(msg)
     wanted: list[Any] = list(capabilities)
     for capability in wanted:
-        if (
-            not isinstance(capability, str)
-            or not capability.isprintable()
-            or not capability
-            or capability != capability.strip()
-        ):
+        if not is_name(capability):
             msg = (
                 "a capability is a name that can be printed, without a space at "
                 f"either end, not {show(capability)}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_WEIGHT
 from taskorch.model._resources import Resources, Units
 from taskorch.model._show import show
@@ -78,7 +78,11 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
         for name, units in least.units:
             if units > asked.get(name, 0):
                 _refuse_least(name, units, asked)
-        _check_weight(weight)
+        if not is_number(weight, 1 / _SCALE, MAX_WEIGHT):
+            words = f"a number from 0.000001 to {MAX_WEIGHT:,}"
+            msg = f"weight is {words}, not {show(weight)}"
+            hint = "weight=2 counts twice as much as weight=1"
+            raise InvalidTaskError(msg, hint=hint)
         if fallback not in FALLBACKS:
             words = " or ".join(map(repr, FALLBACKS))
             msg = f"fallback is {words}, not {show(fallback)}"
@@ -140,14 +144,3 @@ def _refuse_least(name: str, units: int, asked: Mapping[str, int]) -> None:
         msg = f"min is {least} {name}, more than the {asked[name] / _SCALE:g} asked for"
         hint = f"a min of {name} up to {asked[name] / _SCALE:g}"
     raise InvalidTaskError(msg, hint=hint)
-
-
-def _check_weight(weight: Any) -> None:
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if (
-        not is_number
-        or not math.isfinite(weight)
-        or not 1 / _SCALE <= weight <= MAX_WEIGHT
-    ):
-        msg = f"weight is a number from 0.000001 to {MAX_WEIGHT:,}, not {show(weight)}"
-        raise InvalidTaskError(msg, hint="weight=2 counts twice as much as weight=1")

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import attrs
-
 from taskorch._frozen import frozen
 from taskorch._visible import visible
+from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
@@ -61,7 +60,7 @@ class Remedy:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return _plain(self)
+        return fields_of(self)
 
     def __str__(self) -> str:
         return visible(self.detail)
@@ -101,7 +100,7 @@ class Blocker:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return _plain(self)
+        return fields_of(self)
 
     def __str__(self) -> str:
         return visible(self.detail)
@@ -122,7 +121,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"seconds": self.seconds, "basis": self.basis}
+        return fields_of(self)
 
     def __str__(self) -> str:
         if self.seconds is None:
@@ -207,7 +206,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return _plain(self)
+        return fields_of(self)
 
     def __str__(self) -> str:
         lines = [self._first_line()]
@@ -284,7 +283,7 @@ class Stuck:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return _plain(self)
+        return fields_of(self)
 
     def __str__(self) -> str:
         many = len(self.tasks)
@@ -388,22 +387,3 @@ def _remedies(remedies: Sequence[Remedy], indent: str = "") -> list[str]:
         f"{indent}  {'or' if number else '→'} {remedy.detail}"
         for number, remedy in enumerate(remedies)
     ]
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """The fields of *value*, an attrs value, as JSON has them."""
-    return {
-        field.name: _json(got)
-        for field in attrs.fields(type(value))
-        if (got := getattr(value, field.name)) != field.default
-    }
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, Resources):
-        return dict(value)
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, TaskState):
-        return value.value
-    return _plain(value) if attrs.has(type(value)) else value

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final, cast
 
+import attrs
+
 from taskorch.model._show import show
+from taskorch.model._states import TaskState
 
 #: Levels that are looked into; what is deeper is shown as text.
 _MAX_DEPTH: Final = 20
@@ -35,3 +38,23 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     if depth and isinstance(value, list | tuple):
         return [plain(item, depth - 1) for item in cast("list[object]", value)]
     return show(value)
+
+
+def fields_of(value: Any, *, whole: bool = False) -> dict[str, Any]:
+    """The fields of *value*, an attrs value; only if *whole*, also the usual ones."""
+    found = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
+    return {
+        field.name: _field(item, whole=whole)
+        for field, item in found
+        if whole or item != field.default
+    }
+
+
+def _field(value: Any, *, whole: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _field(item, whole=whole) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_field(item, whole=whole) for item in value]
+    if isinstance(value, TaskState):
+        return value.value
+    return fields_of(value, whole=whole) if attrs.has(type(value)) else value

@@ -9,6 +9,7 @@ from typing import Any, Literal, SupportsFloat, cast
 import attrs
 
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show, shown
 from taskorch.model._suggesting import suggesting
@@ -60,7 +61,8 @@ def _durations(
     return tuple([to_seconds(value) for value in given])
 
 
-def _limit(value: float | timedelta | None) -> float | None:
+def to_limit(value: float | timedelta | None) -> float | None:
+    """As `to_seconds`; None is without limit."""
     seconds: float | None = to_seconds(value)
     return seconds
 
@@ -122,7 +124,9 @@ class RetryPolicy:
     max_delay: float = attrs.field(default=60.0, kw_only=True, converter=_duration)
     jitter: float | Literal["full"] = attrs.field(default=0.5, kw_only=True)
     retry_on: RetryOn = attrs.field(default=Exception, kw_only=True)
-    stop_after: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
+    stop_after: float | None = attrs.field(
+        default=None, kw_only=True, converter=to_limit
+    )
     delays: tuple[float, ...] | None = attrs.field(
         default=None, kw_only=True, converter=_durations
     )
@@ -145,11 +149,7 @@ class RetryPolicy:
             msg = f"max_attempts counts the first try: 1 or more, not {show(n)}"
             raise InvalidTaskError(msg)
         wait: object = self.wait
-        if not callable(wait) and wait not in (
-            "exponential",
-            "linear",
-            "fixed",
-        ):
+        if not callable(wait) and wait not in ("exponential", "linear", "fixed"):
             msg = (
                 f"wait: {show(wait)} is none of 'exponential', 'linear', 'fixed' or a "
                 "wait strategy of tenacity's"
@@ -158,11 +158,7 @@ class RetryPolicy:
         check_seconds("base", self.base)
         check_seconds("max_delay", self.max_delay)
         jitter: object = self.jitter
-        if jitter != "full" and (
-            isinstance(jitter, bool)
-            or not isinstance(jitter, int | float)
-            or not 0 <= jitter <= 1
-        ):
+        if jitter != "full" and not is_number(jitter, 0, 1):
             msg = f"jitter: {show(self.jitter)} is neither a fraction nor 'full'"
             raise InvalidTaskError(msg)
         if self.stop_after is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from taskorch._frozen import frozen
 from taskorch._visible import visible
 from taskorch.model._agent import Performance
+from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
@@ -191,7 +190,7 @@ class Stats:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it, for a page or another program."""
-        return _fields(self)
+        return fields_of(self, whole=True)
 
     def __str__(self) -> str:
         counts = {
@@ -254,7 +253,7 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it, for a page that a load balancer asks."""
-        return _fields(self)
+        return fields_of(self, whole=True)
 
     def __str__(self) -> str:
         said = [self.status, *(["not ready"] * (not self.ready))]
@@ -318,16 +317,3 @@ class StopReport:
         if self.leaked:
             lines.append(f"  given up: {', '.join(self.leaked)}")
         return visible("\n".join([head, *lines]))
-
-
-def _fields(value: attrs.AttrsInstance) -> dict[str, Any]:
-    names = [field.name for field in attrs.fields(type(value))]
-    return {name: _json(getattr(value, name)) for name in names}
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _json(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    return _fields(value) if attrs.has(type(value)) else value

@@ -16,7 +16,7 @@ from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._options import TaskOptions, UntimedOptions, declared
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
-from taskorch.model._retry_policy import RetryPolicy, to_seconds
+from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
 from taskorch.model._show import shown
 from taskorch.model._suggesting import suggesting
 from taskorch.model._wait import RAISE, Wait
@@ -92,12 +92,9 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
     return Resources.of(value)
 
 
-def _limit(value: float | timedelta | None) -> float | None:
-    return None if value is None else to_seconds(value)
-
-
 def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
-    return None if value is None else to_seconds(value)
+    moment: float | datetime | None = to_seconds(value)
+    return moment
 
 
 @suggesting
@@ -155,8 +152,8 @@ class Task(Generic[T]):
     resources: Resources = attrs.field(
         default=NO_RESOURCES, kw_only=True, converter=_resources
     )
-    timeout: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
-    expected: float | None = attrs.field(default=None, kw_only=True, converter=_limit)
+    timeout: float | None = attrs.field(default=None, kw_only=True, converter=to_limit)
+    expected: float | None = attrs.field(default=None, kw_only=True, converter=to_limit)
     deadline: float | datetime | None = attrs.field(
         default=None, kw_only=True, converter=_moment
     )

@@ -9,6 +9,7 @@ import attrs
 
 from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import is_name
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
 
@@ -31,13 +32,7 @@ def check_event(name: object) -> str:
     Raises:
         InvalidTaskError: It is none.
     """
-    if (
-        not isinstance(name, str)
-        or not name
-        or name != name.strip()
-        or not name.isprintable()
-        or len(name) > _MAX_NAME
-    ):
+    if not is_name(name) or len(name) > _MAX_NAME:
         msg = (
             f"an event has a name that can be printed, of at most {_MAX_NAME} "
             f"characters and without a space at either end, not {show(name)}"

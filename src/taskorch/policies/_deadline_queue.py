@@ -68,7 +68,4 @@ class DeadlineQueue(PriorityQueue):
         return Order((due, -task.priority))
 
     def __repr__(self) -> str:
-        return (
-            f"DeadlineQueue(default={self.default!r}, max_queued={self.max_queued!r}, "
-            f"max_age={self.max_age!r}{self._extras()})"
-        )
+        return self._made_with(f"default={self.default!r}")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import is_number
 from taskorch.model._limits import AGING_SECONDS
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
@@ -79,10 +80,8 @@ class FairShareQueue(PriorityQueue):
         return share / (weight * owner.demand if self.by_demand else weight)
 
     def __repr__(self) -> str:
-        return (
-            f"FairShareQueue({dict(self.weights)!r}, by_demand={self.by_demand!r}, "
-            f"aging={self.aging!r}, max_queued={self.max_queued!r}, "
-            f"max_age={self.max_age!r})"
+        return self._made_with(
+            repr(self.weights), f"by_demand={self.by_demand!r}", f"aging={self.aging!r}"
         )
 
 
@@ -96,8 +95,7 @@ def _checked(weights: object) -> dict[str | None, float]:
         if owner is not None and not isinstance(owner, str):
             msg = f"weights: an owner is a text, or None, not {show(owner)}"
             raise InvalidTaskError(msg)
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not is_number or not 1 / _LARGEST <= weight <= _LARGEST:
+        if not is_number(weight, 1 / _LARGEST, _LARGEST):
             msg = f"weights[{owner!r}] is a number above 0, not {show(weight)}"
             raise InvalidTaskError(
                 msg, hint="a small weight, as 0.01, for whoever may wait long"

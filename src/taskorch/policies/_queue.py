@@ -86,14 +86,13 @@ class PriorityQueue:
         return Admission(admitted=False, reason=reason)
 
     def __repr__(self) -> str:
-        return (
-            f"PriorityQueue(aging={self.aging!r}, max_queued={self.max_queued!r}, "
-            f"max_age={self.max_age!r}{self._extras()})"
-        )
+        return self._made_with(f"aging={self.aging!r}")
 
-    def _extras(self) -> str:
-        """What is to be said of it only if it is so."""
-        return ", backfill=True" if self.backfill else ""
+    def _made_with(self, *own: str) -> str:
+        """The `repr` of a queue with *own* arguments, besides those that all have."""
+        said = [*own, f"max_queued={self.max_queued!r}", f"max_age={self.max_age!r}"]
+        said += ["backfill=True"] * self.backfill
+        return f"{type(self).__name__}({', '.join(said)})"
 
 
 class FifoQueue(PriorityQueue):
@@ -121,7 +120,4 @@ class FifoQueue(PriorityQueue):
         super().__init__(0.0, max_queued, max_age, backfill=backfill)
 
     def __repr__(self) -> str:
-        return (
-            f"FifoQueue(max_queued={self.max_queued!r}, max_age={self.max_age!r}"
-            f"{self._extras()})"
-        )
+        return self._made_with()

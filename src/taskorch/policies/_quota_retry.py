@@ -8,9 +8,10 @@ from typing import Literal
 
 from taskorch.errors import InvalidTaskError, TaskTimeoutError
 from taskorch.model import Task, check_count
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_SECONDS
 from taskorch.model._show import show
-from taskorch.policies._retry import BackoffRetryHandler
+from taskorch.policies._retry import BackoffRetryHandler, too_late
 from taskorch.policies._retry_after import retry_after
 from taskorch.policies._words import amount, seconds
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
@@ -130,7 +131,9 @@ class QuotaRetryHandler:
             delay = max(delay, wait)
             reasons.append(f"the tokens of {key!r} are back in {seconds(wait)}")
         if delay > decision.delay:
-            refusal = _too_late(failure, delay)
+            refusal = too_late(failure, delay)
+            if refusal is None and delay > MAX_SECONDS:
+                refusal = "the next attempt would begin in more than a hundred years"
             if refusal is not None:
                 return RetryDecision(retry=False, reason=refusal)
         self._store(key, left - cost, context.now)
@@ -173,11 +176,7 @@ class QuotaRetryHandler:
 
 def _number(name: str, value: object, most: float | None = None) -> float:
     """*value*, an amount of tokens; with *most*, at most that and more than 0."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < math.inf
-    ):
+    if not is_number(value, 0, math.inf) or value == math.inf:
         msg = f"{name}: a finite number, 0 or more, not {show(value)}"
         raise InvalidTaskError(msg)
     if most is not None and not 0 < value <= most:
@@ -188,15 +187,3 @@ def _number(name: str, value: object, most: float | None = None) -> float:
 
 def _is_timeout(error: BaseException) -> bool:
     return isinstance(error, TaskTimeoutError | TimeoutError)
-
-
-def _too_late(failure: Failure, delay: float) -> str | None:
-    limit = failure.task.retry.stop_after
-    if limit is not None and failure.elapsed + delay > limit:
-        return (
-            f"the next attempt would begin {seconds(failure.elapsed + delay)} after "
-            f"the first, and stop_after is {seconds(limit)}"
-        )
-    if delay > MAX_SECONDS:
-        return "the next attempt would begin in more than a hundred years"
-    return None

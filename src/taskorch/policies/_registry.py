@@ -31,9 +31,7 @@ class CapabilityRegistry:
         context: Context,  # noqa: ARG002 - the protocol's
     ) -> Match:
         """The agents, of all *agents*, that have what *task* needs."""
-        given = (task.type,) if task.requires is None else task.requires
-        # Sorted, since the order of a set differs from run to run.
-        needs = sorted(set(given))
+        needs = needs_of(task)
         names = tuple(
             agent.name
             for agent in agents
@@ -41,7 +39,7 @@ class CapabilityRegistry:
         )
         if names:
             reason = (
-                f"{len(names):,} of {count(len(agents), 'agent')} can do {_list(needs)}"
+                f"{len(names):,} of {count(len(agents), 'agent')} can do {named(needs)}"
             )
         else:
             reason = _missing(needs, agents)
@@ -57,14 +55,22 @@ def _missing(needs: Sequence[str], agents: Sequence[AgentView]) -> str:
     known = {capability for agent in agents for capability in agent.capabilities}
     unknown = [need for need in needs if need not in known]
     if unknown:
-        return f"no agent can do {_list(unknown)}"
+        return f"no agent can do {named(unknown)}"
     lacks = [
         (agent.name, [need for need in needs if need not in agent.capabilities])
         for agent in agents
     ]
     name, lacking = min(lacks, key=lambda lack: len(lack[1]))
-    return f"no agent can do all of {_list(needs)}; {name} lacks {_list(lacking)}"
+    return f"no agent can do all of {named(needs)}; {name} lacks {named(lacking)}"
 
 
-def _list(names: Sequence[str]) -> str:
+def needs_of(task: Task) -> list[str]:
+    """What an agent must be able to do for *task*."""
+    given = (task.type,) if task.requires is None else task.requires
+    # Sorted, since the order of a set differs from run to run.
+    return sorted(set(given))
+
+
+def named(names: Sequence[str]) -> str:
+    """The capabilities *names*, in a reason."""
     return ", ".join(map(repr, names)) or "what needs no capability"

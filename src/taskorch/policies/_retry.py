@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError, Permanent, leaves
 from taskorch.model import NO_RETRY, RetryPolicy
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.policies._tenacity import (
     is_explicit_retry,
@@ -65,12 +66,9 @@ class BackoffRetryHandler:
         if not policy.covers(failure.error):
             return _no(f"{type(failure.error).__name__} is not among retry_on")
         delay, how = _at_least(failure.error, *_delay(policy, failure, context))
-        limit = policy.stop_after
-        if limit is not None and failure.elapsed + delay > limit:
-            return _no(
-                f"the next attempt would begin {seconds(failure.elapsed + delay)} "
-                f"after the first, and stop_after is {seconds(limit)}"
-            )
+        late = too_late(failure, delay)
+        if late is not None:
+            return _no(late)
         return RetryDecision(
             retry=True,
             delay=delay,
@@ -193,15 +191,22 @@ def _no(reason: str) -> RetryDecision:
     return RetryDecision(retry=False, reason=reason)
 
 
+def too_late(failure: Failure, delay: float) -> str | None:
+    """Why there is no attempt after *delay*, if it would begin too late."""
+    limit, begins = failure.task.retry.stop_after, failure.elapsed + delay
+    if limit is None or begins <= limit:
+        return None
+    return (
+        f"the next attempt would begin {seconds(begins)} after the first, and "
+        f"stop_after is {seconds(limit)}"
+    )
+
+
 def _at_least(error: BaseException, delay: float, how: str) -> tuple[float, str]:
     """*delay*, or what *error* asks for if that is longer, and where it is from."""
     asked: object = getattr(error, "retry_after", None)
-    if (
-        isinstance(asked, bool)
-        or not isinstance(asked, int | float)
-        # Not `isfinite`, which cannot take every int.
-        or not delay < asked < math.inf
-    ):
+    # Not `isfinite`, which cannot take every int.
+    if not is_number(asked, delay, math.inf) or asked in (delay, math.inf):
         return delay, how
     return float(min(asked, MAX_SECONDS)), "retry_after of the error"
 

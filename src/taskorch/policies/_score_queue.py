@@ -9,6 +9,7 @@ from typing import Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
+from taskorch.model._checks import is_number
 from taskorch.model._limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
@@ -79,10 +80,7 @@ class ScoreQueue(PriorityQueue):
         return Order(context.now - gain)
 
     def __repr__(self) -> str:
-        return (
-            f"ScoreQueue({dict(self.weights)!r}, aging={self.aging!r}, "
-            f"max_queued={self.max_queued!r}, max_age={self.max_age!r}{self._extras()})"
-        )
+        return self._made_with(repr(self.weights), f"aging={self.aging!r}")
 
 
 _NOTHING: Final[Mapping[str, object]] = ReadOnly({})
@@ -96,25 +94,16 @@ def _checked(weights: object) -> dict[str, float]:
         if not isinstance(name, str):
             msg = f"weights: the name of an objective is a text, not {show(name)}"
             raise InvalidTaskError(msg)
-        if not _is_within(weight, -MAX_SECONDS, MAX_SECONDS):
+        if not is_number(weight, -MAX_SECONDS, MAX_SECONDS):
             msg = f"weights[{name!r}] is a number of seconds, not {show(weight)}"
             raise InvalidTaskError(msg)
     return dict(weights)
 
 
 def _objective(name: str, value: object) -> float:
-    if not _is_within(value, 0, 1):
+    if not is_number(value, 0, 1):
         msg = f"metadata[{name!r}] is a number from 0 to 1, not {show(value)}"
         raise InvalidTaskError(
             msg, hint="divide it by the largest that there is, or leave it out"
         )
-    assert isinstance(value, int | float)  # noqa: S101 - as was just checked
     return value
-
-
-def _is_within(value: object, least: float, most: float) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and least <= value <= most
-    )

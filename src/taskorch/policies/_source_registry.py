@@ -13,6 +13,7 @@ from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds
 from taskorch.model._show import show
+from taskorch.policies._registry import named, needs_of
 from taskorch.policies._words import count, seconds
 from taskorch.protocols import AgentView, Context, Match
 
@@ -119,9 +120,7 @@ class SourceRegistry:
         """The agents, of all *agents*, that the source names for *task*."""
         snapshot = self._snapshot
         late = "" if self._is_fixed else self._watch(snapshot, context.now)
-        given = (task.type,) if task.requires is None else task.requires
-        # Sorted, since the order of a set differs from run to run.
-        needs = sorted(set(given))
+        needs = needs_of(task)
         records = snapshot.records
         names = tuple(
             agent.name
@@ -218,13 +217,13 @@ def _reason(
     agents: Sequence[AgentView],
     records: Mapping[str, frozenset[str]],
 ) -> str:
-    what = ", ".join(map(repr, needs)) or "what needs no capability"
+    what = named(needs)
     if names:
         total = count(len(agents), "agent")
         return f"{len(names):,} of {total} can do {what}, says the source"
-    named = sum(has.issuperset(needs) for has in records.values())
-    if named:
+    able = sum(has.issuperset(needs) for has in records.values())
+    if able:
         return (
-            f"the source names {count(named, 'agent')} for {what}, and none has joined"
+            f"the source names {count(able, 'agent')} for {what}, and none has joined"
         )
     return f"the source names nobody for {what}"

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from taskorch.model import Call
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -59,11 +60,7 @@ def wait_seconds(
         ValueError: It answered something else than a number of seconds, 0 or more.
     """
     answer: object = _ask(strategy, state, random)
-    if (
-        isinstance(answer, bool)
-        or not isinstance(answer, int | float)
-        or not 0 <= answer < math.inf
-    ):
+    if not is_number(answer, 0, math.inf) or answer == math.inf:
         msg = (
             f"wait strategy {strategy_name(strategy)} answered {answer!r}: a wait is a "
             "finite number of seconds, 0 or more"

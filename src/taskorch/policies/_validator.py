@@ -6,7 +6,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias, cast
+
+import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -154,7 +157,10 @@ def findings_of(task: object) -> list[Finding]:
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]
     found: list[Finding] = []
     for name, check in _CHECKS:
-        problem = check(getattr(task, name))
+        value = getattr(task, name)
+        if value is None and name in _OPTIONAL:
+            continue
+        problem = check(value)
         if problem is not None:
             found.append(Finding(name, problem))
     if task.join != "all" or task.on_parent_failure != "block":
@@ -202,8 +208,6 @@ def _type_problem(value: object) -> str | None:
 
 
 def _id_problem(value: object) -> str | None:
-    if value is None:
-        return None
     if isinstance(value, str) and "~" in value:
         return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
     return id_problem(value)
@@ -252,34 +256,10 @@ def _idempotent_problem(value: object) -> str | None:
     return None if isinstance(value, bool) else f"True or False, not {_show(value)}"
 
 
-def _key_problem(value: object) -> str | None:
-    return None if value is None else _text_problem(value, _MAX_KEY)
-
-
 def _metadata_problem(value: object) -> str | None:
-    if value is None or isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         return None
     return f"a mapping is needed, or None, not {_kind(value)}"
-
-
-def _timeout_problem(value: object) -> str | None:
-    return None if value is None else _seconds_problem(value, zero=False)
-
-
-def _expected_problem(value: object) -> str | None:
-    return None if value is None else _seconds_problem(value, zero=True)
-
-
-def _owner_problem(value: object) -> str | None:
-    return None if value is None else _name_problem(value)
-
-
-def _deadline_problem(value: object) -> str | None:
-    return None if value is None else _moment_problem(value, zero=False)
-
-
-def _not_before_problem(value: object) -> str | None:
-    return None if value is None else _moment_problem(value, zero=True)
 
 
 def _seconds_problem(value: object, *, zero: bool) -> str | None:
@@ -315,15 +295,19 @@ _CHECKS: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("id", _id_problem),
     ("priority", _priority_problem),
     ("resources", _resources_problem),
-    ("timeout", _timeout_problem),
-    ("expected", _expected_problem),
-    ("deadline", _deadline_problem),
-    ("not_before", _not_before_problem),
+    ("timeout", partial(_seconds_problem, zero=False)),
+    ("expected", partial(_seconds_problem, zero=True)),
+    ("deadline", partial(_moment_problem, zero=False)),
+    ("not_before", partial(_moment_problem, zero=True)),
     ("retry", _retry_problem),
-    ("idempotency_key", _key_problem),
+    ("idempotency_key", partial(_text_problem, limit=_MAX_KEY)),
     ("idempotent", _idempotent_problem),
     ("metadata", _metadata_problem),
-    ("owner", _owner_problem),
+    ("owner", _name_problem),
+)
+#: Those that may be None.
+_OPTIONAL: Final = frozenset(
+    field.name for field in attrs.fields(Task) if field.default is None
 )
 
 
@@ -379,7 +363,8 @@ def _call_findings(
 
 
 def _order_findings(deadline: Moment, not_before: Moment) -> Iterator[Finding]:
-    if _deadline_problem(deadline) is None and _not_before_problem(not_before) is None:
+    problem = _moment_problem(deadline, zero=False)
+    if problem is None and _moment_problem(not_before, zero=True) is None:
         # A date cannot be compared with seconds from submission: that takes a clock.
         if isinstance(deadline, datetime):
             late = isinstance(not_before, datetime) and deadline <= not_before
