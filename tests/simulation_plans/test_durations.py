@@ -70,7 +70,7 @@ def test_bad_durations_are_refused(durations):
 
 @pytest.mark.parametrize("durations", [None, "history", {}, lambda task: None])
 def test_what_was_never_measured_is_an_error_that_names_the_types(durations):
-    with pytest.raises(InvalidTaskError, match="types 'work', 'len' take") as info:
+    with pytest.raises(InvalidTaskError, match="types 'work' and 'len' take") as info:
         simulate(durations)
     assert "{'work': seconds}" in info.value.hint
 

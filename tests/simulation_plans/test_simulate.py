@@ -83,7 +83,7 @@ def test_what_is_outside_of_the_plan_is_taken_to_have_completed():
     report = orch.simulate(tasks, 1)
     assert report.makespan == 1.0
     assert "known (for b)" in str(report)
-    many = [Task.call(work, id=f"t{n}", after=[handle]) for n in range(5)]
+    many = [Task.call(work, id=f"t{n}", after=[handle]) for n in range(7)]
     assert "and 2 more" in orch.simulate(many, 1).assumed[0]
 
 
@@ -605,7 +605,7 @@ def test_a_wait_that_is_not_named_is_over_at_once_and_the_report_says_so():
     report = TaskOrchestrator().simulate(waits(), {"work": 2})
     assert spans(report)["ok"] == (2, 2)
     assert spans(report)["timer"] == (0, 7)
-    assert "waits, ok, late, maybe, is taken to be over at once" in report.assumed[0]
+    assert "waits, ok, late and maybe, is taken to be over at once" in report.assumed[0]
 
 
 def test_a_wait_that_takes_too_long_fails():

@@ -366,8 +366,8 @@ def differences(
             ended = [kernel.retired.get(task_id) for kernel in (live, folded)]
             if one is not other or ended[0] is not ended[1]:
                 found.append(f"{task_id}: {one or ended[0]} and {other or ended[1]}")
-        elif not _alike(one, other) and _story(one) != _story(other):
-            pairs = zip(_NAMES, _story(one), _story(other), strict=True)
+        elif (story := _story(one)) != (theirs := _story(other)):
+            pairs = zip(_NAMES, story, theirs, strict=True)
             found += [
                 f"{task_id}.{name}: {a} and {b}" for name, a, b in pairs if a != b
             ]
@@ -392,36 +392,9 @@ _NAMES: Final = (
 )
 
 
-def _alike(one: TaskRow, other: TaskRow) -> bool:
-    """Whether two rows are the same at a glance: most are."""
-    if _fields_of(one) != _fields_of(other) or _agent_of(one) != _agent_of(other):
-        return False
-    if one.bucket.spec != other.bucket.spec:
-        return False
-    if one.links is not None or other.links is not None:
-        links, others = one.links or _ALONE, other.links or _ALONE
-        if (
-            links.waiting != others.waiting
-            or links.terms != others.terms
-            or [row.id for row in links.parents] != [row.id for row in others.parents]
-            or _waiting_for(links) != _waiting_for(others)
-        ):
-            return False
-    if one.extra is None and other.extra is None:
-        return True
-    extra, theirs = one.extra or _PLAIN, other.extra or _PLAIN
-    if extra.blocked_by or theirs.blocked_by:
-        return False
-    return _extras_of(extra) == _extras_of(theirs)
-
-
 def _waiting_for(links: Links) -> list[str]:
     """The dependents that still wait; those that ended or were released stay listed."""
     return [row.id for row in links.dependents if _dependencies.hangs_on(row)]
-
-
-def _agent_of(row: TaskRow) -> str | None:
-    return None if row.agent is None else row.agent.name
 
 
 def _story(row: TaskRow) -> tuple[Any, ...]:
@@ -429,7 +402,7 @@ def _story(row: TaskRow) -> tuple[Any, ...]:
     extra, links = row.extra or _PLAIN, row.links or _ALONE
     return (
         *_fields_of(row),
-        _agent_of(row),
+        None if row.agent is None else row.agent.name,
         row.bucket.spec,
         [parent.id for parent in links.parents],
         links.waiting,

@@ -20,6 +20,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import DEPENDENCY, SKIPPED, Links, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
+from taskorch.model._explanation import some
 
 _PENDING: Final = TaskState.PENDING
 _BLOCKED: Final = TaskState.BLOCKED
@@ -27,8 +28,6 @@ _COMPLETED: Final = TaskState.COMPLETED
 
 #: The cause of a blockade: nothing has failed, and yet the join does not hold.
 JOIN: Final = "join"
-#: Ids that a message names.
-_SOME: Final = 5
 
 
 def decide(kernel: KernelState, now: int) -> None:
@@ -158,12 +157,7 @@ def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     if terms.on_failure == "skip":
         _ends.cancel(kernel, row, SKIPPED, now, roots)
         return
-    began = f"; it began with {_some(roots)}" if roots else ""
+    began = f"; it began with {some(roots)}" if roots else ""
     message = f"what it needs did not complete{began}"
     error = ("DependencyFailedError", message, DEPENDENCY)
     _ends.fail(kernel, row, error, now, roots=roots)
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    more = f" and {len(ids) - _SOME} more" if len(ids) > _SOME else ""
-    return ", ".join(ids[:_SOME]) + more

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from taskorch._frozen import frozen
-from taskorch.model._plain import plain
+from taskorch.model._plain import fields_of, plain
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
 from taskorch.model._show import shown
@@ -114,41 +116,14 @@ class TaskStatus:
         JSON has no word for, in a result too, is shown as a text.
         """
         error = self.error
-        said = {
-            "task_id": self.task_id,
-            "type": self.type,
-            "state": self.state.value,
-            "label": self.label,
-            "result": self.result,
-            "error": (
-                None
-                if error is None
-                else {"type": type(error).__name__, "message": _said(error)}
-            ),
-            "attempts": self.attempts,
-            "history": [
-                {
-                    "state": entry.state.value,
-                    "label": entry.label,
-                    "at": entry.at,
-                    "detail": entry.detail,
-                }
-                for entry in self.history
-            ],
-            "agent_id": self.agent_id,
-            "allocation": self.allocation,
-            "blocked_by": self.blocked_by,
-            "priority": self.priority,
-            "progress": self.progress,
-            "submitted": self.submitted,
-            "started": self.started,
-            "ended": self.ended,
-            "duration": self.duration,
-            "metadata": self.metadata,
-            "log_path": None if self.log_path is None else str(self.log_path),
-            "late_results": self.late_results,
-            "owner": self.owner,
-        }
+        said = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
+        said["state"] = self.state.value
+        if error is not None:
+            said["error"] = {"type": type(error).__name__, "message": _said(error)}
+        said["history"] = [fields_of(entry, whole=True) for entry in self.history]
+        said["duration"] = self.duration
+        if self.log_path is not None:
+            said["log_path"] = str(self.log_path)
         return {name: plain(value) for name, value in said.items()}
 
 

@@ -46,7 +46,9 @@ def whole(request: AllocationRequest, pools: Mapping[str, PoolView]) -> Allocati
         if pool is None:
             reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
             return Allocation(None, reason)
-        free = free_units(pool)
+        # A pool that was made smaller has nothing free. Rounded, so that what a sum of
+        # floats leaves behind is no amount.
+        free = to_units(name, max(0.0, round(pool.free, _DIGITS)))
         if request.held is not None:
             free += to_units(name, request.held[name])
         if need > free:
@@ -56,12 +58,6 @@ def whole(request: AllocationRequest, pools: Mapping[str, PoolView]) -> Allocati
             )
             return Allocation(None, reason)
     return Allocation(wanted, "all of it was free")
-
-
-def free_units(pool: PoolView) -> int:
-    """What nobody holds, in millionths: nothing, where a pool was made smaller."""
-    # Rounded, so that what a sum of floats leaves behind is no amount.
-    return to_units(pool.name, max(0.0, round(pool.free, _DIGITS)))
 
 
 _NOTHING: Final = Allocation(

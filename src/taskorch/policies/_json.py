@@ -262,10 +262,6 @@ def _sized(bound: str, things: str) -> Callable[[object, object], str]:
     return say
 
 
-def _twice(_rule: object, _value: object) -> str:
-    return "no item may come twice"
-
-
 _WORDS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "type": _type,
     "enum": _one_of,
@@ -282,5 +278,5 @@ _WORDS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "maxItems": _sized("most", "items"),
     "minProperties": _sized("least", "names"),
     "maxProperties": _sized("most", "names"),
-    "uniqueItems": _twice,
+    "uniqueItems": lambda _rule, _value: "no item may come twice",
 }

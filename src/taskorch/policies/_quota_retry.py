@@ -121,7 +121,8 @@ class QuotaRetryHandler:
             reasons.append(f"the error asks for {seconds(asked)}")
         task = failure.task
         key = task.type if self.key is None else self.key(task)
-        cost = self.timeout_cost if _is_timeout(failure.error) else self.cost
+        timed_out = isinstance(failure.error, TaskTimeoutError | TimeoutError)
+        cost = self.timeout_cost if timed_out else self.cost
         left = self._left(key, context.now)
         if left < cost:
             if self.when_empty == "refuse":
@@ -183,7 +184,3 @@ def _number(name: str, value: object, most: float | None = None) -> float:
         msg = f"{name}: more than 0 and at most the tokens of a bucket, not {value!r}"
         raise InvalidTaskError(msg)
     return value
-
-
-def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, TaskTimeoutError | TimeoutError)

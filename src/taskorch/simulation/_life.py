@@ -480,7 +480,8 @@ class Life(Hosting):
         if row is None:
             if task_id in self.kernel.retired:
                 return False
-            raise _unknown(task_id)
+            msg = f"no task has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
         try:
             return act(row, self.now())
         except PolicyFault as fault:
@@ -561,8 +562,3 @@ class Life(Hosting):
 def _hand_over(job: Work, emitted: Emitted | None) -> None:
     """A wait ends well, with what came, or with its default."""
     job._value = result_of_wait(job, emitted)
-
-
-def _unknown(task_id: str) -> UnknownTaskError:
-    msg = f"no task has the id {task_id!r}"
-    return UnknownTaskError(msg, task_id=str(task_id))

@@ -14,9 +14,10 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.events import CLS, TASK_ID, TaskCompleted, TaskSubmitted, make
 from taskorch.model import Call, Task, Wait, check_seconds
+from taskorch.model._explanation import some
 from taskorch.model._limits import NS, SAMPLE_SIZE
 from taskorch.model._show import show
-from taskorch.simulation._plans._plan import Plan, some
+from taskorch.simulation._plans._plan import Plan
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ Length: TypeAlias = int | Callable[[Random], int]
 _IDLE: Final = (_steps.gate, _steps.gathered)
 #: Draws by which a distribution is known.
 _DRAWS: Final = 5
-#: Types that a message names.
-_SHOWN: Final = 5
 
 
 def nanoseconds(name: str, seconds: object) -> int:
@@ -226,13 +225,11 @@ class _Lengths:
         return self._measured[kind]
 
     def _unknown(self, missing: list[str]) -> InvalidTaskError:
-        shown = ", ".join(map(repr, missing[:_SHOWN]))
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        what = f"a task of type {shown}"
+        types = some(list(map(repr, missing)))
+        what = f"a task of type {types} takes"
         if len(missing) > 1:
-            what = f"tasks of the types {shown}{more}"
-        takes = "take" if len(missing) > 1 else "takes"
-        msg = f"nothing is known of how long {what} {takes}: none has completed here"
+            what = f"tasks of the types {types} take"
+        msg = f"nothing is known of how long {what}: none has completed here"
         if isinstance(self._given, Mapping):
             names = [str(name) for name in self._given]
             near = difflib.get_close_matches(missing[0], names, n=1)

@@ -16,6 +16,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import KernelConfig, Spec, Terms, limits_of
 from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
+from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
 from taskorch.runtime._deciders import _STRUCTURE, Parts
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 PHASE: Final = "phase "
 #: How often a part is copied that changes while it is.
 _TRIES: Final = 3
-#: Names that a sentence shows.
-_SHOWN: Final = 3
 
 
 class Plan:
@@ -197,12 +196,6 @@ def means_of(runtime: Runtime) -> Means:
         begins_ns=runtime.now(),
         quotas=quotas,
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """The first of *names*, and how many more there are."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 # -- reading -----------------------------------------------------------------------

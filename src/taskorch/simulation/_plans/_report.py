@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -15,7 +16,7 @@ from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._study import Study
-from taskorch.simulation._plans._words import listed, number, percent
+from taskorch.simulation._plans._words import number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
 from taskorch.workflows._words import counted, duration
@@ -359,7 +360,7 @@ def _reasons(reasons: Mapping[str, str], what: str) -> list[str]:
         return []
     count = len(reasons)
     lines = [f"{counted(count, 'task')} {what}:"]
-    lines += [f"  {name}: {why}" for name, why in listed(reasons, _SHOWN)]
+    lines += [f"  {name}: {why}" for name, why in islice(reasons.items(), _SHOWN)]
     if count > _SHOWN:
         lines.append(f"  … and {count - _SHOWN:,} more")
     return lines
@@ -395,18 +396,18 @@ def report_of(study: Study) -> SimulationReport:
         schedule=tuple(schedule),
         peak=Use(
             course.peak_slots,
-            _frozen({n: course.peak_pools.get(n, 0) / _UNITS for n in pools}),
-            _frozen({name: course.peak_agents.get(name, 0) for name in agents}),
+            ReadOnly({n: course.peak_pools.get(n, 0) / _UNITS for n in pools}),
+            ReadOnly({name: course.peak_agents.get(name, 0) for name in agents}),
         ),
         mean=Use(
             slots / whole,
-            _frozen({name: held.get(name, 0) / _UNITS / whole for name in pools}),
-            _frozen({name: busy.get(name, 0) / whole for name in agents}),
+            ReadOnly({name: held.get(name, 0) / _UNITS / whole for name in pools}),
+            ReadOnly({name: busy.get(name, 0) / whole for name in agents}),
         ),
         total=Use(
             means.config.concurrency,
-            _frozen({name: units / _UNITS for name, units in means.pools}),
-            _frozen(
+            ReadOnly({name: units / _UNITS for name, units in means.pools}),
+            ReadOnly(
                 {
                     agent.name: float("inf")
                     if agent.max_concurrency is None
@@ -424,7 +425,3 @@ def report_of(study: Study) -> SimulationReport:
 
 def _capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
-
-
-def _frozen(values: dict[str, float]) -> Mapping[str, float]:
-    return ReadOnly(values)

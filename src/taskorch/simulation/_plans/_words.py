@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
-
 
 def number(value: float) -> str:
     """An amount, to three figures behind which nothing whole is lost."""
@@ -18,8 +15,3 @@ def percent(value: float) -> str:
     if 0 < value < 0.1:  # noqa: PLR2004 - what is shown
         return "less than 0.1 %"
     return f"{value:.2g} %" if value < 10 else f"{round(value):,} %"  # noqa: PLR2004 - two figures
-
-
-def listed(reasons: Mapping[str, str], most: int) -> Iterator[tuple[str, str]]:
-    """The first *most* of them."""
-    return islice(reasons.items(), most)
