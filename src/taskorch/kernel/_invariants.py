@@ -46,18 +46,10 @@ def check_invariants(kernel: KernelState) -> None:
 def _counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
     states.update(kernel.retired.values())
-    kept = {
-        TaskState.PENDING: kernel.pending,
-        TaskState.QUEUED: kernel.queued,
-        TaskState.RUNNING: kernel.active,
-        TaskState.RETRYING: kernel.retrying,
-        TaskState.BLOCKED: kernel.blocked,
-        TaskState.SUSPENDED: kernel.suspended,
-        TaskState.COMPLETED: kernel.completed,
-        TaskState.FAILED: kernel.failed,
-        TaskState.CANCELLED: kernel.cancelled,
-    }
-    for state, count in kept.items():
+    for state in TaskState:
+        # What is called `running` are slots.
+        name = "active" if state is TaskState.RUNNING else state.value
+        count = getattr(kernel, name)
         if states[state] != count:
             faults.append(f"{states[state]} tasks are {state}, not {count}")
     awaited = [row for rows in kernel.awaited.values() for row in rows]

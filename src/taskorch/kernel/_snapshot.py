@@ -40,8 +40,8 @@ from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
 
-#: Rises when what a snapshot consists of changes.
 _AFTER: Final = place_of(TaskSubmitted, "after")
+#: Rises when what a snapshot consists of changes.
 _SCHEMA: Final = 4
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.

@@ -29,7 +29,7 @@ class PoolAllocator:
         self,
         request: AllocationRequest,
         pools: Mapping[str, PoolView],
-        context: Context,  # noqa: ARG002 - the protocol's
+        context: Context,
     ) -> Allocation:
         """All of *request* if every pool has it free, else nothing now."""
         return _NOTHING if not request.resources.units else whole(request, pools)

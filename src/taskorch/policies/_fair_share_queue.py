@@ -66,11 +66,7 @@ class FairShareQueue(PriorityQueue):
         self.weights: Mapping[str | None, float] = ReadOnly(_checked(weights))
         self.by_demand = by_demand
 
-    def standing(
-        self,
-        owner: OwnerView,
-        context: Context,  # noqa: ARG002 - as every answer has it
-    ) -> float:
+    def standing(self, owner: OwnerView, context: Context) -> float:
         """Where *owner* stands: its share for its weight; the lowest is served next."""
         share = owner.share
         if not share:

@@ -67,11 +67,7 @@ class JsonSchemaValidator:
             for kind, schema in schemas.items()
         }
 
-    def validate(
-        self,
-        task: Task,
-        context: Context,  # noqa: ARG002 - the protocol's
-    ) -> Verdict:
+    def validate(self, task: Task, context: Context) -> Verdict:
         """What is wrong with the payload of *task*, if anything."""
         checker = self._checkers.get(task.type)
         if checker is None:

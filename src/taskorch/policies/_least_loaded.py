@@ -44,10 +44,7 @@ class LeastLoadedRouter:
         self.choices = choices
 
     def route(
-        self,
-        task: Task,  # noqa: ARG002 - the protocol's
-        candidates: Sequence[AgentView],
-        context: Context,
+        self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
         """The agent that runs the next attempt of *task*."""
         if len(candidates) == 1:

@@ -65,19 +65,11 @@ class PriorityQueue:
             reusable=max_queued is None and PriorityQueue,
         )
 
-    def order(
-        self,
-        task: Task,  # noqa: ARG002 - the protocol's
-        context: Context,  # noqa: ARG002 - the protocol's
-    ) -> Order:
+    def order(self, task: Task, context: Context) -> Order:
         """The place of *task*: one rule for all."""
         return self._order
 
-    def admit(
-        self,
-        task: Task,  # noqa: ARG002 - the protocol's
-        context: Context,
-    ) -> Admission:
+    def admit(self, task: Task, context: Context) -> Admission:
         """Whether *task* may join; not if *max_queued* wait already."""
         most = self.max_queued
         if most is None or (queued := context.view.queued) < most:

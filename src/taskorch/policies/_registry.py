@@ -25,10 +25,7 @@ class CapabilityRegistry:
     """
 
     def matches(
-        self,
-        task: Task,
-        agents: Sequence[AgentView],
-        context: Context,  # noqa: ARG002 - the protocol's
+        self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
         """The agents, of all *agents*, that have what *task* needs."""
         needs = needs_of(task)

@@ -24,11 +24,7 @@ class StandardStateMachine:
     #: The transitions that it wants to be asked about.
     watches: Collection[tuple[TaskState | None, TaskState]] = ()
 
-    def check(
-        self,
-        transition: Transition,  # noqa: ARG002 - the protocol's
-        context: Context,  # noqa: ARG002 - the protocol's
-    ) -> Permit:
+    def check(self, transition: Transition, context: Context) -> Permit:
         """Whether *transition* may be made: always."""
         return _ALLOWED
 

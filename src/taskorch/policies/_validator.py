@@ -74,11 +74,7 @@ class StructuralValidator:
       others.
     """
 
-    def validate(
-        self,
-        task: Task,
-        context: Context,  # noqa: ARG002 - the protocol's
-    ) -> Verdict:
+    def validate(self, task: Task, context: Context) -> Verdict:
         """What is wrong with *task*, if anything."""
         findings = findings_of(task)
         if findings:

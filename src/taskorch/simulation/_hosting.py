@@ -114,7 +114,7 @@ class Hosting:
     def recall(self, names: Sequence[str]) -> None:
         """What has left memory is known by its id only."""
 
-    def is_left(self, row: TaskRow) -> bool:  # noqa: ARG002 - as a runtime has it
+    def is_left(self, row: TaskRow) -> bool:
         """Whether the orchestrator was stopped, and *row* had ended by then: never."""
         return False
 

@@ -133,7 +133,8 @@ class InProcess(AttemptExecutor[_Run]):
         """The workers of an agent die; others take their place."""
         for run in list(self.runs.values()):
             if run.agent == what[0]:
-                run.end = ("lost", None, _killed(run.task_id))
+                msg = f"task {run.task_id}: its worker was killed"
+                run.end = ("lost", None, AttemptLostError(msg, task_id=run.task_id))
                 self.cut(run)
 
     def _delay(self, what: tuple[str, int | None]) -> None:
@@ -172,8 +173,3 @@ def _call(attempt: SimulatedAttempt) -> End:
         )
         return "failed", None, TypeError(msg)
     return "completed", value, None
-
-
-def _killed(task_id: str) -> AttemptLostError:
-    msg = f"task {task_id}: its worker was killed"
-    return AttemptLostError(msg, task_id=task_id)

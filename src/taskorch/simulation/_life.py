@@ -133,7 +133,7 @@ class Owner(_agents.Owner, _hosting.Owner, Protocol):
 class _Directory(Directory):
     """Handles of earlier lives stand for the same runs as before."""
 
-    def _of_work(self, work: Work, by: Task) -> Work:  # noqa: ARG002 - as there
+    def _of_work(self, work: Work, by: Task) -> Work:
         return self.known(work._row.id)
 
 

@@ -44,19 +44,19 @@ class Nature:
     #: From a commit that failed to the next try.
     retry_ns: int = _SECOND
 
-    def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:  # noqa: ARG002 - for subclasses
+    def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:
         """What a message takes in ns: one number for each copy that arrives."""
         return (self.latency_ns,)
 
-    def late(self, task_id: str, attempt: int, what: str) -> int:  # noqa: ARG002 - for subclasses
+    def late(self, task_id: str, attempt: int, what: str) -> int:
         """By how many ns *what* is decided about an attempt is done later."""
         return 0
 
-    def pace(self, run: Run) -> float:  # noqa: ARG002 - for subclasses
+    def pace(self, run: Run) -> float:
         """By how much the work takes longer than it should."""
         return 1.0
 
-    def fate(self, run: Run, ns: int) -> Fate | None:  # noqa: ARG002 - for subclasses
+    def fate(self, run: Run, ns: int) -> Fate | None:
         """What befalls the agent of *run*, which takes *ns*."""
         return None
 
@@ -69,7 +69,7 @@ class Nature:
         """
         journal.append(epoch, group)
 
-    def dies(self, stage: str, fact: Fact) -> int | None:  # noqa: ARG002 - for subclasses
+    def dies(self, stage: str, fact: Fact) -> int | None:
         """
         For how many ns the orchestrator is dead from now on; None: it lives.
 
@@ -79,7 +79,7 @@ class Nature:
         """
         return None
 
-    def torn(self, entries: int) -> int:  # noqa: ARG002 - for subclasses
+    def torn(self, entries: int) -> int:
         """
         How much of a group reached the journal when the process died.
 
@@ -91,6 +91,6 @@ class Nature:
         """By how many ns the wall clock was set while the orchestrator was dead."""
         return 0
 
-    def hit(self, name: str) -> bool:  # noqa: ARG002 - for subclasses
+    def hit(self, name: str) -> bool:
         """Whether our own code is to do the unusual thing called *name*."""
         return False

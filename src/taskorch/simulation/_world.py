@@ -122,7 +122,7 @@ class World:
     def began(self, run: Run) -> None:
         """An agent has begun an attempt."""
 
-    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:  # noqa: ARG002 - for subclasses
+    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """A step has made these facts, if any, which are in memory only."""
         if items and self.is_mortal:
             self.survive("made", items[-1][0])
