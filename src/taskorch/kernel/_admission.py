@@ -253,7 +253,7 @@ def tell_of_submission(
     """
     The fact of a submission, for those who listen.
 
-    Its *parents* count only where nothing else was *admitted*: no dates and no terms.
+    If it was *admitted* with dates or terms, its parents are known from there.
     """
     spec = row.bucket.spec
     terms: tuple[Any, ...] = ()

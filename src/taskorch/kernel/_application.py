@@ -444,8 +444,7 @@ def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
     """A delay of *row*, or the time of its wait, is over or does not matter."""
     if _dependencies.is_delayed(row):
         kernel.delayed -= 1
-    if row.extra is not None:
-        row.extra.due_ns = 0
+    row_extra(row).due_ns = 0
 
 
 def _finish(kernel: KernelState, row: TaskRow) -> None:

@@ -95,7 +95,7 @@ def quota_shortage(
     """
     The first quota that a task of *bucket* would exceed on *agent*.
 
-    That is, the name of its pool, and how much it takes of it.
+    It is told as the name of its pool, and how much the task takes of it.
     """
     _, own = with_quotas(bucket, bucket.need or agent.request)
     return pool_shortage(kernel, own)
@@ -135,7 +135,7 @@ def too_small(
     """
     What there will never be enough of for *bucket* on *agent*, or None.
 
-    That is, the resource, what is needed, the most there is, and where that is.
+    It is told as the resource, what is needed, the most there is, and where that is.
     """
     # A quota that is too small may be raised: its tasks wait.
     for name, need in bucket.need or agent.request:

@@ -322,10 +322,10 @@ def _park(
     refusal: str,
 ) -> None:
     """
-    Let *bucket*, whose head is *row*, wait: one place for each of its agents.
+    Let *bucket*, whose head is *row*, wait for what is short on each of its agents.
 
-    It is where something is short; but on those *refused* there is room, and why the
-    allocator granted nothing there is the *refusal*.
+    The agents *refused* have room: the allocator granted nothing there, and why is the
+    *refusal*.
     """
     beyond = _soft.places(kernel, bucket)
     places = [

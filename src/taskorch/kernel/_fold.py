@@ -77,11 +77,11 @@ _ELASTIC: Final = place_of(TaskSubmitted, "elastic") - _JOIN
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     """
-    Apply *fact* to *kernel*, which is new and paused.
+    Apply *fact* to *kernel*, which is new and paused, and tells nobody.
 
-    It tells nobody. Facts come in the order of their numbers, and all of one batch
-    before anything else is done with the kernel. The *cargo* is what the driver keeps
-    with a submission, or with an event from outside.
+    Facts come in the order of their numbers, and all of one batch before anything else
+    is done with the kernel. The *cargo* is what the driver keeps with a submission, or
+    with an event from outside.
     """
     cls = fact[CLS]
     kernel.deciding = True

@@ -47,7 +47,7 @@ def _counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
     states.update(kernel.retired.values())
     for state in TaskState:
-        # What is called `running` are slots.
+        # `running` counts slots.
         name = "active" if state is TaskState.RUNNING else state.value
         count = getattr(kernel, name)
         if states[state] != count:

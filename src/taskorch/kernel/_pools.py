@@ -25,10 +25,10 @@ def change(
     gone: Iterable[str] = (),
 ) -> Units:
     """
-    Let there be so much of some resources; those that are new, or of another size.
+    Let there be so much of some resources; which of them are new, or of another size.
 
-    *totals* are in millionths; pools that they do not name stay as they are, but those
-    that are *gone*, unless they are in use.
+    *totals* are in millionths. Of the other pools, those that are to be *gone* go,
+    unless they are in use.
     """
     pools = kernel.pools
     wanted = sorted(dict(totals).items())

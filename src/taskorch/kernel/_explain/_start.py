@@ -321,7 +321,7 @@ class Start:
         """
         Why the allocator does not grant *need* on *agent*, if it does not.
 
-        Perhaps there are *others* that keep it from running there.
+        *others* says whether anything else keeps the task from running there.
         """
         kernel, bucket = self._kernel, self._bucket
         if bucket.route is agent and bucket.route_version == kernel.agents_version:

@@ -104,7 +104,8 @@ class Means:
 
         One that cannot be copied is asked itself.
         """
-        return Parts(**{name: _copied(part) for name, part in _parts(self.parts)})
+        names = [field.name for field in attrs.fields(Parts)]
+        return Parts(**{name: _copied(getattr(self.parts, name)) for name in names})
 
     def unbounded(self, tasks: int) -> Means:
         """The same with so much of everything that no task waits for any of it."""
@@ -136,10 +137,6 @@ class Means:
             for agent in self.agents
         )
         return attrs.evolve(self, agents=agents)
-
-
-def _parts(parts: Parts) -> Iterable[tuple[str, Any]]:
-    return ((field.name, getattr(parts, field.name)) for field in attrs.fields(Parts))
 
 
 def _copied(part: Any) -> Any:
@@ -285,7 +282,7 @@ def _read_workflow(plan: Plan, workflow: Workflow) -> None:
         plan.tasks.append(task)
         plan.parents.append([place[parent] for parent in above])
         if task.after:
-            others = [_outside(ref, name, None) for ref in task.after]
+            others = [_outside(ref, name) for ref in task.after]
             plan.outside[place[name]] = list(dict.fromkeys(others))
 
 
@@ -298,9 +295,9 @@ def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> N
         above: dict[int, None] = {}
         others: dict[str, None] = {}
         for ref in (*task.after, *needs):
-            found = objects.get(id(ref))
-            known = ref if isinstance(ref, str) else _outside(ref, name, found)
+            found, known = objects.get(id(ref)), ""
             if found is None:
+                known = ref if isinstance(ref, str) else _outside(ref, name)
                 found = place.get(known)
             if found is not None:
                 above[found] = None
@@ -375,15 +372,13 @@ def _name(plan: Plan, tasks: Sequence[Task]) -> dict[str, int]:
     return taken
 
 
-def _outside(ref: Any, name: str, place: int | None) -> str:
+def _outside(ref: Any, name: str) -> str:
     """
-    The id of what *ref* stands for, or "" if it is at a *place* of the plan.
+    The id of what *ref* stands for, which the task *name* needs.
 
     Raises:
         UnknownTaskError: It stands for nothing that was ever submitted.
     """
-    if place is not None:
-        return ""
     if isinstance(ref, Work):
         return ref._row.id
     known = (ref._submitted_as or ref.id) if isinstance(ref, Task) else None
