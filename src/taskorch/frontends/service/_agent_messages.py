@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Mapping
+from typing import Any, Final
 
-from taskorch.frontends.service._bodies import unprocessable
+from taskorch.frontends.service._bodies import refuse
 from taskorch.frontends.service._sessions import Result
 from taskorch.model import Agent, Resources, check_capabilities
 
@@ -17,16 +17,6 @@ MOST: Final = 10_000
 _MAX_NAMES: Final = 1_000
 _MAX_TEXT: Final = 1_000
 _SECRETS: Final = (16, 200)
-
-
-def refuse(path: str, text: str) -> NoReturn:
-    """
-    Refuse what stands at *path* in a request.
-
-    Raises:
-        Problem: Always.
-    """
-    raise unprocessable(path, text)
 
 
 def info_of(name: str, said: Mapping[str, Any]) -> Agent:
@@ -97,25 +87,13 @@ def text(said: Mapping[str, Any], member: str) -> str:
     return value
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
 #: How a program has ended: each part, and what it must be; the first must be there.
-_PROGRAM_END: Final[Mapping[str, Callable[[object], bool]]] = {
-    "exit_code": _is_whole,
-    "stdout_tail": _is_text,
-    "stderr_tail": _is_text,
-    "duration": _is_number,
-    "oom_killed": lambda value: isinstance(value, bool),
+_PROGRAM_END: Final[Mapping[str, tuple[type, ...]]] = {
+    "exit_code": (int,),
+    "stdout_tail": (str,),
+    "stderr_tail": (str,),
+    "duration": (int, float),
+    "oom_killed": (bool,),
 }
 _USUAL_END: Final = {"stdout_tail": "", "stderr_tail": "", "duration": 0.0}
 
@@ -154,7 +132,6 @@ def _program_end(path: str, said: object) -> Mapping[str, Any] | None:
     if not isinstance(said, dict) or "exit_code" not in said:
         refuse(path, "exit_code is missing")
     for name, value in said.items():
-        check = _PROGRAM_END.get(name)
-        if check is None or not check(value):
+        if type(value) not in _PROGRAM_END.get(name, ()):
             refuse(f"{path}.{name}", "it is not known here, or no such value")
     return {**_USUAL_END, **said}

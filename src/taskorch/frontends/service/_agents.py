@@ -19,15 +19,14 @@ from taskorch.frontends.service._agent_messages import (
     count,
     info_of,
     names,
-    refuse,
     result,
     seconds,
     secret_of,
     text,
 )
 from taskorch.frontends.service._artifacts import Artifacts
-from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._operations import Operation, named, query
+from taskorch.frontends.service._bodies import read_object, refuse
+from taskorch.frontends.service._operations import Operation, named
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._sessions import Session, Waiter
 from taskorch.frontends.service._values import answer
@@ -151,16 +150,7 @@ class Agents:
     # -- coming and going ----------------------------------------------------------
 
     async def _hello(self, request: Request) -> Response:
-        query(request)
-        known = {
-            "protocol": True,
-            "session": True,
-            "capabilities": False,
-            "max_concurrency": False,
-            "capacity": False,
-            "lease": False,
-        }
-        said = await read_object(request, known)
+        said = await read_object(request, schemas()["AgentHello"])
         if type(said["protocol"]) is not int or said["protocol"] != PROTOCOL:
             refuse("protocol", f"{PROTOCOL} is spoken here")
         secret = secret_of(said["session"])
@@ -234,7 +224,7 @@ class Agents:
         raise Problem(409, "too_many_agents", text)
 
     async def _leave(self, request: Request) -> Response:
-        session, said = await self._read(request, {"unbegun": False})
+        session, said = await self._read(request, "AgentLeave")
         unbegun = names(said, "unbegun")
         await run_in_threadpool(
             self._let_go, session.info.name, session.secret, unbegun
@@ -252,8 +242,7 @@ class Agents:
     # -- work ----------------------------------------------------------------------
 
     async def _claim(self, request: Request) -> Response:
-        known = {"running": False, "most": False, "wait": False}
-        session, said = await self._read(request, known)
+        session, said = await self._read(request, "AgentClaim")
         running, most = names(said, "running"), count(said, "most", 1)
         lease = session.info.lease or 0.0
         # A claim is a sign of life: one that waits is followed by another in time.
@@ -277,8 +266,7 @@ class Agents:
             asks = False
 
     async def _heartbeat(self, request: Request) -> Response:
-        known = {"running": False, "progress": False}
-        session, said = await self._read(request, known)
+        session, said = await self._read(request, "AgentHeartbeat")
         running, reports = names(said, "running"), said.get("progress", {})
         if not isinstance(reports, dict):
             refuse("progress", "names of attempts, and what they report")
@@ -293,8 +281,7 @@ class Agents:
         return answer({"stop": await run_in_threadpool(hear)})
 
     async def _complete(self, request: Request) -> Response:
-        known = {"results": True, "running": False, "most": False}
-        session, said = await self._read(request, known)
+        session, said = await self._read(request, "AgentComplete")
         running, most = names(said, "running"), count(said, "most", 0)
         given = said["results"]
         if not isinstance(given, list) or len(given) > MOST:
@@ -316,8 +303,7 @@ class Agents:
         return answer(await run_in_threadpool(end))
 
     async def _artifact(self, request: Request) -> Response:
-        known = {"attempt": True, "name": True, "offset": True, "data": True}
-        session, said = await self._read(request, known)
+        session, said = await self._read(request, "AgentArtifact")
         if self._artifacts is None:
             raise Problem(409, "no_artifacts", "no files are taken here")
         attempt = session.task_of(text(said, "attempt"))
@@ -340,15 +326,14 @@ class Agents:
     # -- who asks ------------------------------------------------------------------
 
     async def _read(
-        self, request: Request, known: Mapping[str, bool]
+        self, request: Request, kind: str
     ) -> tuple[Session, dict[str, Any]]:
         """
-        The session of the agent that asks, and what it says.
+        The session of the agent that asks, and what it says: a message of this *kind*.
 
         Raises:
             Problem: It has not said hello, or another has since; or it makes no sense.
         """
-        query(request)
         name = named(request, "agent_id")
         session = self._sessions.get(name)
         if session is None:
@@ -362,4 +347,4 @@ class Agents:
                 *(409, "not_your_session", f"{SESSION} is not that of agent {name!r}"),
                 hint="another has come by this name; say hello, or take another",
             )
-        return session, await read_object(request, known)
+        return session, await read_object(request, schemas()[kind])

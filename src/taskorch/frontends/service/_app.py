@@ -23,7 +23,7 @@ from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK, Guard, check_hosts, check_token
 from taskorch.frontends.service._health import Numbers, probes
 from taskorch.frontends.service._openapi import description
-from taskorch.frontends.service._operations import Current, Endpoint, Operation
+from taskorch.frontends.service._operations import Current, Operation, check
 from taskorch.frontends.service._problems import (
     Problem,
     on_fault,
@@ -177,15 +177,17 @@ def make_app(
 
 def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
     """One for each path, which says what methods it has if it is asked for another."""
-    paths: dict[str, dict[str, Endpoint]] = {}
+    paths: dict[str, dict[str, Operation]] = {}
     for each in operations:
-        paths.setdefault(each.path, {})[each.method] = each.endpoint
+        paths.setdefault(each.path, {})[each.method] = each
     for path, methods in paths.items():
         yield Route(path, partial(_by_method, methods), methods=[*methods])
 
 
 async def _by_method(
-    methods: Mapping[str, Endpoint], request: Request
+    methods: Mapping[str, Operation], request: Request
 ) -> Response | ASGIApp:
-    method = "GET" if request.method == "HEAD" else request.method
-    return await methods[method](request)
+    operation = methods["GET" if request.method == "HEAD" else request.method]
+    if not operation.is_open:
+        await check(operation, request)
+    return await operation.endpoint(request)

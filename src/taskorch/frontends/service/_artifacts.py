@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.frontends.service._agent_messages import refuse
-from taskorch.frontends.service._operations import TEXT, Operation, named, query
+from taskorch.frontends.service._bodies import refuse
+from taskorch.frontends.service._operations import TEXT, Operation, listed, named, told
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
@@ -27,11 +27,7 @@ MAX_FILES: Final = 1_000
 #: The folder of an attempt: its life and its number.
 _ATTEMPT: Final = re.compile(r"-([0-9]{1,18}\.[0-9]{1,18})", re.ASCII)
 _BYTES: Final = "application/octet-stream"
-_ARTIFACT: Final = {
-    "type": "object",
-    "required": ["attempt", "name", "bytes"],
-    "properties": {"attempt": TEXT, "name": TEXT, "bytes": {"type": "integer"}},
-}
+_ARTIFACT: Final = told(attempt=TEXT, name=TEXT, bytes={"type": "integer"})
 
 
 class Artifacts:
@@ -152,11 +148,7 @@ class ArtifactsOfTasks:
             Operation(
                 *("GET", every, "artifacts", "List the files that a task has made."),
                 self._list,
-                answer={
-                    "type": "object",
-                    "required": ["artifacts"],
-                    "properties": {"artifacts": {"type": "array", "items": _ARTIFACT}},
-                },
+                answer=told(artifacts=listed(_ARTIFACT)),
                 refuses=(404,),
             ),
             Operation(
@@ -170,7 +162,6 @@ class ArtifactsOfTasks:
         ]
 
     async def _list(self, request: Request) -> Response:
-        query(request)
         task_id = named(request, "task_id")
 
         def found() -> list[dict[str, Any]]:
@@ -180,7 +171,6 @@ class ArtifactsOfTasks:
         return answer({"artifacts": await run_in_threadpool(found)})
 
     async def _send(self, request: Request) -> Response:
-        query(request)
         task_id, attempt, name = (
             named(request, part) for part in ("task_id", "attempt", "name")
         )

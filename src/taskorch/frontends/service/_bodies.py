@@ -40,29 +40,27 @@ async def read(request: Request) -> Any:
     return loads(bytes(body)) if body else None
 
 
-async def read_object(request: Request, known: Mapping[str, bool]) -> dict[str, Any]:
+async def read_object(request: Request, schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     The members of the object that is the body of *request*.
 
-    Args:
-        request: The request.
-        known: The members that there are, and whether they must be there.
+    Only their names are checked: by the description of the body, its *schema*.
 
     Raises:
-        Problem: It is none, or has others.
+        Problem: It is none, or has others, or lacks one.
     """
     said = await read(request)
-    if said is None and not any(known.values()):
+    known, needed = schema["properties"], schema.get("required", ())
+    if said is None and not needed:
         return {}
     if not isinstance(said, dict):
-        raise unprocessable(path="", text="a JSON object is needed")
+        refuse("", "a JSON object is needed")
     for name in said:
         if name not in known:
-            there = ", ".join(known)
-            raise unprocessable(name, f"it is not known here: there are {there}")
-    for name, needed in known.items():
-        if needed and name not in said:
-            raise unprocessable(name, "it is missing")
+            refuse(name, f"it is not known here: there are {', '.join(known)}")
+    for name in needed:
+        if name not in said:
+            refuse(name, "it is missing")
     return said
 
 
@@ -97,11 +95,16 @@ def loads(body: bytes) -> Any:
     raise _too_deep()
 
 
-def unprocessable(path: str, text: str) -> Problem:
-    """A fault of what a request says."""
+def refuse(path: str, text: str) -> NoReturn:
+    """
+    Refuse what stands at *path* in a request.
+
+    Raises:
+        Problem: Always.
+    """
     said = f"{path}: {text}" if path else text
     findings = [{"path": path, "message": text}]
-    return Problem(422, "invalid_request", said, more={"findings": findings})
+    raise Problem(422, "invalid_request", said, more={"findings": findings})
 
 
 def too_long() -> Problem:

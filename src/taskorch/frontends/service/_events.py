@@ -11,12 +11,15 @@ from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._feed import FOLLOWED, PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (
     ANYTHING,
+    OBJECT,
     TEXT,
     Current,
     Operation,
+    asked,
     bad_query,
+    listed,
     number,
-    query,
+    told,
 )
 from taskorch.frontends.service._stream import EventStream
 from taskorch.frontends.service._values import answer
@@ -29,6 +32,12 @@ _WHICH: Final[Mapping[str, Any]] = {
     "names": {"type": "string", "minLength": 1},
     "task": TEXT,
 }
+_EMIT: Final = asked(
+    "name",
+    name={"type": "string", "minLength": 1, "maxLength": 500},
+    payload=ANYTHING,
+    keep={"type": "number", "minimum": 0},
+)
 
 
 class Events:
@@ -57,15 +66,9 @@ class Events:
                     "after": TEXT,
                     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE},
                 },
-                answer={
-                    "type": "object",
-                    "required": ["events", "next", "missed"],
-                    "properties": {
-                        "events": {"type": "array", "items": {"type": "object"}},
-                        "next": TEXT,
-                        "missed": {"type": "boolean"},
-                    },
-                },
+                answer=told(
+                    events=listed(OBJECT), next=TEXT, missed={"type": "boolean"}
+                ),
             ),
             Operation(
                 *("GET", "/api/v1/events/stream", "follow_events"),
@@ -81,27 +84,14 @@ class Events:
                 *("POST", "/api/v1/events", "emit"),
                 "Say that an event from outside has come, for which tasks may wait.",
                 self._emit,
-                body={
-                    "type": "object",
-                    "required": ["name"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "name": {"type": "string", "minLength": 1, "maxLength": 500},
-                        "payload": ANYTHING,
-                        "keep": {"type": "number", "minimum": 0},
-                    },
-                },
-                answer={
-                    "type": "object",
-                    "required": ["released"],
-                    "properties": {"released": {"type": "integer"}},
-                },
+                body=_EMIT,
+                answer=told(released={"type": "integer"}),
                 refuses=(422,),
             ),
         ]
 
     async def _page(self, request: Request) -> Response:
-        given = query(request, {*_WHICH, "after", "limit"})
+        given = request.query_params
         limit = number(given, "limit", 1, PAGE, PAGE)
         which = _wanted(given)
         cursor = given.get("after")
@@ -119,15 +109,13 @@ class Events:
         return answer(said)
 
     async def _stream(self, request: Request) -> EventStream:
-        given = query(request, {*_WHICH, "after"})
+        given = request.query_params
         # A reconnect says where it was, in the path of the first request.
         cursor = request.headers.get("last-event-id") or given.get("after")
         return EventStream(self._feed(), cursor, _wanted(given))
 
     async def _emit(self, request: Request) -> Response:
-        query(request)
-        known = {"name": True, "payload": False, "keep": False}
-        said = await read_object(request, known)
+        said = await read_object(request, _EMIT)
         released = await run_in_threadpool(lambda: self._orch().emit(**said))
         return answer({"released": released})
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
-from taskorch.frontends.service._operations import TEXT, Current, Operation, query
+from taskorch.frontends.service._operations import TEXT, Current, Operation
 from taskorch.frontends.service._values import answer, document
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def probe(name: str, words: str, is_well: Callable[[], bool]) -> Operation:
 def metrics(ask: Callable[[], bytes]) -> Operation:
     """What Prometheus reads: *ask* says it, and may take its time."""
 
-    async def tell(request: Request) -> Response:
-        query(request)
+    async def tell(_request: Request) -> Response:
         return Response(await run_in_threadpool(ask), media_type=CONTENT_TYPE)
 
     return Operation(
@@ -93,22 +92,18 @@ class Numbers:
             ),
         ]
 
-    async def _health(self, request: Request) -> Response:
-        query(request)
+    async def _health(self, _request: Request) -> Response:
         return answer(document(self._orch().health()))
 
-    async def _stats(self, request: Request) -> Response:
-        query(request)
+    async def _stats(self, _request: Request) -> Response:
         return answer(document(await run_in_threadpool(self._orch().get_stats)))
 
-    async def _stuck(self, request: Request) -> Response:
-        query(request)
+    async def _stuck(self, _request: Request) -> Response:
         found = await run_in_threadpool(self._orch().stuck)
         said = [{**document(one.to_dict()), "text": str(one)} for one in found]
         return answer({"stuck": said})
 
-    async def _resources(self, request: Request) -> Response:
-        query(request)
+    async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources
         usage = await run_in_threadpool(manager.usage)
         quotas = await run_in_threadpool(manager.quotas)

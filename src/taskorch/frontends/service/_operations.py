@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -23,26 +23,35 @@ Schema: TypeAlias = Mapping[str, Any]
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | ASGIApp]]
 _T = TypeVar("_T")
 
+
+def told(**members: Schema) -> Schema:
+    """An object in an answer: all of these are there."""
+    return {"type": "object", "required": [*members], "properties": members}
+
+
+def asked(*needed: str, **members: Schema) -> Schema:
+    """The body of a request: there is nothing but these, of which some are *needed*."""
+    return {
+        "type": "object",
+        "required": [*needed],
+        "additionalProperties": False,
+        "properties": members,
+    }
+
+
+def listed(items: Schema) -> Schema:
+    """A list of these."""
+    return {"type": "array", "items": items}
+
+
 ANYTHING: Final[Schema] = {}
 TEXT: Final[Schema] = {"type": "string"}
 OBJECT: Final[Schema] = {"type": "object"}
 #: Whether there was anything to change.
-CHANGED: Final[Schema] = {
-    "type": "object",
-    "required": ["changed"],
-    "properties": {"changed": {"type": "boolean"}},
-}
+CHANGED: Final = told(changed={"type": "boolean"})
 #: What has begun.
-TASK_ID: Final[Schema] = {
-    "type": "object",
-    "required": ["task_id"],
-    "properties": {"task_id": TEXT},
-}
-RUN: Final[Schema] = {
-    "type": "object",
-    "required": ["workflow_id"],
-    "properties": {"workflow_id": TEXT},
-}
+TASK_ID: Final = told(task_id=TEXT)
+RUN: Final = told(workflow_id=TEXT)
 
 #: Who is asked: of a service that has one orchestrator after another, the latest.
 Current: TypeAlias = Callable[[], TaskOrchestrator]
@@ -103,15 +112,7 @@ async def for_one_task(
 async def changed(
     change: Callable[[str], bool], name: str, request: Request
 ) -> Response:
-    """
-    Answer whether *change* has changed what stands in the path in the place of *name*.
-
-    Raises:
-        Problem: The request says more than that.
-        TaskorchError: What *change* raises.
-    """
-    query(request)
-    await read_object(request, {})
+    """Answer whether *change* has changed what stands in the path for *name*."""
     subject = named(request, name)
     return answer({"changed": await run_in_threadpool(change, subject)})
 
@@ -131,22 +132,25 @@ def named(request: Request, name: str) -> str:
         raise UnknownTaskError(msg) from None
 
 
-def query(request: Request, known: Collection[str] = ()) -> Mapping[str, str]:
+async def check(operation: Operation, request: Request) -> None:
     """
-    What stands in the query.
+    Refuse a request that says what *operation* does not know.
+
+    What stands in the body of one that has a body is for its endpoint to read.
 
     Raises:
-        Problem: There is what is not known, or something twice.
+        Problem: There is such a name in the query, or one twice, or in the body.
     """
-    found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name not in known:
-            there = ", ".join(known) or "none"
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in operation.query:
+            there = ", ".join(operation.query) or "none"
             raise bad_query(name, f"it is not known here: there are {there}")
-        if name in found:
+        if name in seen:
             raise bad_query(name, "it is there twice")
-        found[name] = value
-    return found
+        seen.add(name)
+    if operation.method == "POST" and operation.body is None:
+        await read_object(request, asked())
 
 
 def number(

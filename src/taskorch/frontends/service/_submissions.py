@@ -12,14 +12,16 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
-from taskorch.frontends.service._bodies import read, read_object, unprocessable
+from taskorch.frontends.service._bodies import read, read_object, refuse
 from taskorch.frontends.service._operations import (
     RUN,
     TASK_ID,
     TEXT,
     Operation,
+    asked,
     for_one_task,
-    query,
+    listed,
+    told,
 )
 from taskorch.frontends.service._problems import Problem, problem_of
 from taskorch.frontends.service._values import answer
@@ -35,6 +37,12 @@ _KEY: Final = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY}
 }
 _TASK: Final = {"$ref": "#/components/schemas/Task"}
+_BATCH: Final = asked("tasks", tasks=listed(_TASK))
+_START: Final = asked(
+    "workflow",
+    workflow={"$ref": "#/components/schemas/Workflow"},
+    id={"$ref": "#/components/schemas/Name"},
+)
 
 
 class Submissions:
@@ -75,18 +83,9 @@ class Submissions:
                 "Submit tasks, all or none.",
                 self._submit_many,
                 header=_KEY,
-                body={
-                    "type": "object",
-                    "required": ["tasks"],
-                    "additionalProperties": False,
-                    "properties": {"tasks": {"type": "array", "items": _TASK}},
-                },
+                body=_BATCH,
                 status=202,
-                answer={
-                    "type": "object",
-                    "required": ["task_ids"],
-                    "properties": {"task_ids": {"type": "array", "items": TEXT}},
-                },
+                answer=told(task_ids=listed(TEXT)),
                 refuses=(409, 422),
             ),
             Operation(
@@ -94,15 +93,7 @@ class Submissions:
                 "Start a workflow; under an id that is known, it is the run there is.",
                 self._start,
                 header=_KEY,
-                body={
-                    "type": "object",
-                    "required": ["workflow"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "workflow": {"$ref": "#/components/schemas/Workflow"},
-                        "id": {"$ref": "#/components/schemas/Name"},
-                    },
-                },
+                body=_START,
                 status=202,
                 answer=RUN,
                 refuses=(409, 422),
@@ -110,7 +101,6 @@ class Submissions:
         ]
 
     async def _submit_one(self, request: Request) -> Response:
-        query(request)
         said = await read(request)
         key = _key_of(request)
         keys = None if key is None else [key]
@@ -119,10 +109,9 @@ class Submissions:
         return answer({"task_id": ids[0]}, 202, Location=place)
 
     async def _submit_many(self, request: Request) -> Response:
-        query(request)
-        said = (await read_object(request, {"tasks": True}))["tasks"]
+        said = (await read_object(request, _BATCH))["tasks"]
         if not isinstance(said, list):
-            raise unprocessable(path="tasks", text="a list is needed")
+            refuse("tasks", "a list is needed")
         key = _key_of(request)
         keys = None
         if key is not None:
@@ -141,7 +130,7 @@ class Submissions:
             for i, (task, key) in enumerate(zip(tasks, keys, strict=True)):
                 if task.idempotency_key not in (None, key):
                     path = f"tasks[{i}].idempotency_key"
-                    raise unprocessable(path, "the header Idempotency-Key has another")
+                    refuse(path, "the header Idempotency-Key has another")
             tasks = [
                 attrs.evolve(task, idempotency_key=key)
                 for task, key in zip(tasks, keys, strict=True)
@@ -153,8 +142,7 @@ class Submissions:
             raise problem_of(error, 422) from None
 
     async def _start(self, request: Request) -> Response:
-        query(request)
-        said = await read_object(request, {"workflow": True, "id": False})
+        said = await read_object(request, _START)
         key = _key_of(request)
         run = await run_in_threadpool(
             self._begin, said["workflow"], said.get("id"), key
@@ -199,4 +187,4 @@ def _refuse_files(found: Any) -> None:
         for check in gate if isinstance(gate, list) else ():
             if isinstance(check, dict) and "file" in check:
                 text = "gates that look for files are not allowed here"
-                raise unprocessable(path=f"workflow.phases.{name}.gate", text=text)
+                refuse(f"workflow.phases.{name}.gate", text)

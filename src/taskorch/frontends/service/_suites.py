@@ -23,18 +23,18 @@ from taskorch.errors import (
 )
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
-from taskorch.frontends.service._bodies import read_object, unprocessable
+from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
-from taskorch.frontends.service._operations import TEXT, Operation, query
+from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._model import Suite
-from taskorch.frontends.suite._report import SuiteReport
+from taskorch.frontends.suite._report import TaskPart
 from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.model._limits import MAX_SECONDS
@@ -58,24 +58,20 @@ _MB_OF_GB: Final = 1024.0
 _POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
 _FLAG: Final = {"type": "boolean"}
 _LIMITS: Final = {"max_memory_gb": "memory_mb", "max_cpu_cores": "cpu"}
-_REQUEST: Final = {
-    "suite_name": TEXT,
-    "phases": {"type": "array", "minItems": 1, "items": TEXT},
-    "timeout_seconds": {**_POSITIVE, "maximum": MAX_SECONDS},
-    "resource_limits": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": dict.fromkeys(_LIMITS, _POSITIVE),
-    },
-    "failed": _FLAG,
-    "fresh": _FLAG,
-}
+_REQUEST: Final = asked(
+    suite_name=TEXT,
+    phases={**listed(TEXT), "minItems": 1},
+    timeout_seconds={**_POSITIVE, "maximum": MAX_SECONDS},
+    resource_limits=asked(**dict.fromkeys(_LIMITS, _POSITIVE)),
+    failed=_FLAG,
+    fresh=_FLAG,
+)
 _STATUS: Final = {
     "type": "object",
     "required": ["status", "suite_name", "agents", "error"],
     "properties": {
         "status": {"enum": [*STATUSES]},
-        "agents": {"type": "array", "items": TEXT},
+        "agents": listed(TEXT),
     },
 }
 
@@ -198,7 +194,7 @@ class SuiteRuns:
                 begun=begun,
             )
             status = "completed" if report.passed else "failed"
-            states = _states_of(report)
+            states = {task.id: _state_of(task) for task in report.tasks}
             doers = {task.id: task.agent for task in report.tasks if task.agent}
         except NotRunningError as caught:
             status, error = "interrupted", caught
@@ -379,13 +375,10 @@ def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _states_of(report: SuiteReport) -> dict[str, TaskState]:
-    def state(has_passed: bool, because: Iterable[str]) -> TaskState:
-        if has_passed:
-            return TaskState.COMPLETED
-        return TaskState.CANCELLED if because else TaskState.FAILED
-
-    return {task.id: state(task.has_passed, task.because) for task in report.tasks}
+def _state_of(task: TaskPart) -> TaskState:
+    if task.has_passed:
+        return TaskState.COMPLETED
+    return TaskState.CANCELLED if task.because else TaskState.FAILED
 
 
 # -- the app ---------------------------------------------------------------------------
@@ -438,11 +431,9 @@ def metrics_app(
     runs: SuiteRuns, *, token: str | None, hosts: Iterable[str] = LOOPBACK
 ) -> Starlette:
     """An ASGI app that has the metrics only, for a port of their own."""
-    return make_app([metrics(runs.metrics)], token=token, hosts=hosts, close=_nothing)
-
-
-def _nothing() -> None:
-    """There is nothing to close."""
+    return make_app(
+        [metrics(runs.metrics)], token=token, hosts=hosts, close=lambda: None
+    )
 
 
 class _Api:
@@ -457,11 +448,7 @@ class _Api:
                 *("POST", "/api/v1/execute-suite", "execute_suite"),
                 "Run the suite, or go on with the run that was interrupted.",
                 self._execute,
-                body={
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": _REQUEST,
-                },
+                body=_REQUEST,
                 is_body_needed=False,
                 status=202,
                 answer=_STATUS,
@@ -485,22 +472,18 @@ class _Api:
         ]
 
     async def _execute(self, request: Request) -> Response:
-        query(request)
-        said = await read_object(request, dict.fromkeys(_REQUEST, False))
+        said = await read_object(request, _REQUEST)
         self._runs.start(requested(self._runs.suite, said))
         said = await run_in_threadpool(self._runs.status)
         return answer(said, 202, Location="/api/v1/status")
 
-    async def _status(self, request: Request) -> Response:
-        query(request)
+    async def _status(self, _request: Request) -> Response:
         return answer(await run_in_threadpool(self._runs.status))
 
-    async def _progress(self, request: Request) -> Response:
-        query(request)
+    async def _progress(self, _request: Request) -> Response:
         return answer(await run_in_threadpool(self._runs.progress))
 
-    async def _report(self, request: Request) -> Response:
-        query(request)
+    async def _report(self, _request: Request) -> Response:
         try:
             text = await run_in_threadpool(read_report, self._runs.folder, "json")
         except InvalidTaskError:
@@ -520,10 +503,10 @@ def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
     """
     for name in ("failed", "fresh"):
         if not isinstance(said.get(name, False), bool):
-            raise unprocessable(name, "true or false is needed")
+            refuse(name, "true or false is needed")
     name = said.get("suite_name", suite.name)
     if not isinstance(name, str) or not name:
-        raise unprocessable(path="suite_name", text="a text is needed")
+        refuse("suite_name", "a text is needed")
     timeout = None
     if "timeout_seconds" in said:
         timeout = _positive("timeout_seconds", said["timeout_seconds"])
@@ -539,18 +522,18 @@ def _positive(path: str, value: object) -> float:
     try:
         return check_seconds(path, value, zero=False)
     except InvalidTaskError as error:
-        raise unprocessable(path, error.message.removeprefix(f"{path}: ")) from None
+        refuse(path, error.message.removeprefix(f"{path}: "))
 
 
 def _with_phases(suite: Suite, names: object) -> Suite:
     path = "phases"
     known = [phase.name for phase in suite.phases]
     if not isinstance(names, list) or not names:
-        raise unprocessable(path, "a list of names is needed")
+        refuse(path, "a list of names is needed")
     for i, name in enumerate(names):
         if name not in known:
             text = f"there is no such phase: there are {', '.join(known)}"
-            raise unprocessable(path + f"[{i}]", text)
+            refuse(f"{path}[{i}]", text)
     chosen = tuple(phase for phase in suite.phases if phase.name in names)
     there = {task.id for phase in chosen for task in phase.tasks}
     for phase in chosen:
@@ -558,19 +541,19 @@ def _with_phases(suite: Suite, names: object) -> Suite:
             for other in task.dependencies:
                 if other not in there:
                     text = f"{task.id} of {phase.name} needs {other}, which is in none"
-                    raise unprocessable(path, f"{text} of these")
+                    refuse(path, f"{text} of these")
     return attrs.evolve(suite, phases=chosen)
 
 
 def _with_limits(suite: Suite, limits: object) -> Suite:
     path = "resource_limits"
     if not isinstance(limits, dict):
-        raise unprocessable(path, "names and numbers are needed")
+        refuse(path, "names and numbers are needed")
     amounts = dict(suite.limits.resources)
     for name, value in limits.items():
         path = f"resource_limits.{name}"
         if name not in _LIMITS:
-            raise unprocessable(path, f"there are {', '.join(_LIMITS)}")
+            refuse(path, f"there are {', '.join(_LIMITS)}")
         amount = _positive(path, value)
         if name == "max_memory_gb":
             amount *= _MB_OF_GB
@@ -579,6 +562,6 @@ def _with_limits(suite: Suite, limits: object) -> Suite:
         for task in suite.tasks:
             for part in task.run:
                 if part.resources.get(pool, 0.0) > amounts[pool]:
-                    raise unprocessable(path, f"{part.id} needs more than that")
+                    refuse(path, f"{part.id} needs more than that")
     found = attrs.evolve(suite.limits, resources=Resources(**amounts))
     return attrs.evolve(suite, limits=found)

@@ -23,21 +23,24 @@ from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
     ANYTHING,
     CHANGED,
+    OBJECT,
     TASK_ID,
     TEXT,
     Current,
     Operation,
+    asked,
     bad_query,
     changed,
     for_one_task,
+    listed,
     named,
     number,
-    query,
     seconds,
+    told,
 )
 from taskorch.frontends.service._values import answer, document
 from taskorch.model import TaskState, TaskStatus
-from taskorch.model._limits import MAX_SECONDS
+from taskorch.model._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch.model._plain import plain
 
 if TYPE_CHECKING:
@@ -58,16 +61,26 @@ _ROUNDING: Final = timedelta(milliseconds=1)
 _FILTERS: Final = ("state", "type", "id", "agent", "owner")
 
 
-_RESULT: Final = {
-    "type": "object",
-    "required": ["task_id", "state", "result", "error"],
-    "properties": {
-        "task_id": TEXT,
-        "state": TEXT,
-        "result": ANYTHING,
-        "error": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+_RESULT: Final = told(
+    task_id=TEXT,
+    state=TEXT,
+    result=ANYTHING,
+    error={"anyOf": [OBJECT, {"type": "null"}]},
+)
+_PRIORITY: Final = asked(
+    "priority",
+    priority={
+        "type": "integer",
+        "minimum": -MAX_PRIORITY,
+        "maximum": MAX_PRIORITY,
     },
-}
+)
+_DECISION: Final = asked(
+    "verdict",
+    verdict={"enum": ["retry", "fail", "complete"]},
+    result=ANYTHING,
+    reason=TEXT,
+)
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 
 
@@ -107,14 +120,9 @@ class Tasks:
                     "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},
                     "cursor": TEXT,
                 },
-                answer={
-                    "type": "object",
-                    "required": ["tasks", "next"],
-                    "properties": {
-                        "tasks": {"type": "array", "items": _STATUS},
-                        "next": {"anyOf": [TEXT, {"type": "null"}]},
-                    },
-                },
+                answer=told(
+                    tasks=listed(_STATUS), next={"anyOf": [TEXT, {"type": "null"}]}
+                ),
                 refuses=(422,),
             ),
             Operation(
@@ -158,18 +166,7 @@ class Tasks:
                 *("POST", f"{one}/priority", "set_priority"),
                 "Move a task in the queue.",
                 self._set_priority,
-                body={
-                    "type": "object",
-                    "required": ["priority"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "priority": {
-                            "type": "integer",
-                            "minimum": -1_000_000,
-                            "maximum": 1_000_000,
-                        }
-                    },
-                },
+                body=_PRIORITY,
                 answer=CHANGED,
                 refuses=(404, 422),
             ),
@@ -177,16 +174,7 @@ class Tasks:
                 *("POST", f"{one}/decision", "decide"),
                 "Settle a task that is held for a decision, or waits.",
                 self._decide,
-                body={
-                    "type": "object",
-                    "required": ["verdict"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "verdict": {"enum": ["retry", "fail", "complete"]},
-                        "result": ANYTHING,
-                        "reason": TEXT,
-                    },
-                },
+                body=_DECISION,
                 answer=CHANGED,
                 refuses=(404, 409, 422),
             ),
@@ -200,14 +188,13 @@ class Tasks:
     # -- asking --------------------------------------------------------------------
 
     async def _status(self, request: Request) -> Response:
-        query(request)
         task_id = named(request, "task_id")
         orch = self._orch()
         status = await for_one_task(orch, orch.get_task_status, task_id)
         return answer(status.to_dict())
 
     async def _list(self, request: Request) -> Response:
-        given = query(request, {*_FILTERS, "older_than", "limit", "cursor"})
+        given = request.query_params
         limit = number(given, "limit", 1, _MAX_PAGE, _PAGE)
         older_than = seconds(given, "older_than", MAX_SECONDS)
         cursor = given.get("cursor")
@@ -227,11 +214,12 @@ class Tasks:
         following = None
         if len(found) > limit:
             found.pop()
-            following = _Place.behind(found[-1]).cursor()
+            last = found[-1]
+            following = _Place(last.submitted or _EPOCH, last.task_id).cursor()
         return answer({"tasks": [s.to_dict() for s in found], "next": following})
 
     async def _result(self, request: Request) -> Response:
-        wait = seconds(query(request, {"wait"}), "wait", _MAX_WAIT) or 0.0
+        wait = seconds(request.query_params, "wait", _MAX_WAIT) or 0.0
         task_id = named(request, "task_id")
         orch = self._orch()
         handle = await for_one_task(orch, orch.handle, task_id)
@@ -247,7 +235,6 @@ class Tasks:
         return answer(said, 200 if status.is_terminal else 202)
 
     async def _explain(self, request: Request) -> Response:
-        query(request)
         task_id = named(request, "task_id")
         explanation = await run_in_threadpool(self._orch().explain, task_id)
         return answer({**document(explanation.to_dict()), "text": str(explanation)})
@@ -255,24 +242,19 @@ class Tasks:
     # -- changing ------------------------------------------------------------------
 
     async def _rerun(self, request: Request) -> Response:
-        query(request)
-        await read_object(request, {})
         task_id = named(request, "task_id")
         handle = await run_in_threadpool(self._orch().rerun_task, task_id)
         return answer({"task_id": handle.task_id}, 202)
 
     async def _set_priority(self, request: Request) -> Response:
-        query(request)
-        said = await read_object(request, {"priority": True})
+        said = await read_object(request, _PRIORITY)
         change = partial(
             self._orch().set_priority, named(request, "task_id"), said["priority"]
         )
         return answer({"changed": await run_in_threadpool(change)})
 
     async def _decide(self, request: Request) -> Response:
-        query(request)
-        known = {"verdict": True, "result": False, "reason": False}
-        said = await read_object(request, known)
+        said = await read_object(request, _DECISION)
         change = partial(self._orch().decide, named(request, "task_id"), **said)
         return answer({"changed": await run_in_threadpool(change)})
 
@@ -330,11 +312,6 @@ class _Place:
 
     at: datetime
     task_id: str
-
-    @classmethod
-    def behind(cls, status: TaskStatus) -> _Place:
-        """The place behind a task."""
-        return cls(status.submitted or _EPOCH, status.task_id)
 
     @classmethod
     def of(cls, cursor: str) -> _Place:

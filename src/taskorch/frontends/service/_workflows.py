@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._managers import WorkflowManager, WorkflowRun
-from taskorch.frontends.service._bodies import read_object, unprocessable
+from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import (
     CHANGED,
     RUN,
     TEXT,
     Current,
     Operation,
+    asked,
     changed,
+    listed,
     named,
-    query,
+    told,
 )
 from taskorch.frontends.service._values import answer, document
 from taskorch.workflows import WorkflowStatus
@@ -27,12 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_VERDICT: Final = {
-    "type": "object",
-    "required": ["gate", "by"],
-    "additionalProperties": False,
-    "properties": {"gate": TEXT, "by": TEXT, "note": TEXT},
-}
+_VERDICT: Final = asked("gate", "by", gate=TEXT, by=TEXT, note=TEXT)
 
 
 class Workflows:
@@ -60,19 +57,11 @@ class Workflows:
         }
         return [
             Operation(
-                *(
-                    "GET",
-                    every,
-                    "find_workflows",
-                    "The runs whose ids match a pattern.",
-                ),
+                *("GET", every, "find_workflows"),
+                "The runs whose ids match a pattern.",
                 self._find,
                 query={"id": TEXT},
-                answer={
-                    "type": "object",
-                    "required": ["workflow_ids"],
-                    "properties": {"workflow_ids": {"type": "array", "items": TEXT}},
-                },
+                answer=told(workflow_ids=listed(TEXT)),
             ),
             Operation(
                 *("GET", one, "workflow_status", "How far a run is."),
@@ -122,33 +111,28 @@ class Workflows:
         return lambda run_id: change(self._manager(), run_id)
 
     async def _find(self, request: Request) -> Response:
-        pattern = query(request, {"id": TEXT}).get("id", "*")
+        pattern = request.query_params.get("id", "*")
         runs = await run_in_threadpool(self._manager().find, pattern)
         return answer({"workflow_ids": [run.workflow_id for run in runs]})
 
     async def _ask(
         self, ask: Callable[[WorkflowRun], dict[str, Any]], request: Request
     ) -> Response:
-        query(request)
         run_id = named(request, "workflow_id")
         return answer(
             await run_in_threadpool(lambda: document(ask(self._manager().get(run_id))))
         )
 
     async def _decide(self, change: Callable[..., bool], request: Request) -> Response:
-        query(request)
-        known = {"gate": True, "by": True, "note": False}
-        said = await read_object(request, known)
+        said = await read_object(request, _VERDICT)
         for name, value in said.items():
             if not isinstance(value, str):
-                raise unprocessable(name, "a text is needed")
+                refuse(name, "a text is needed")
         run_id, gate = named(request, "workflow_id"), said.pop("gate")
         call = partial(change, self._manager(), run_id, gate, **said)
         return answer({"changed": await run_in_threadpool(call)})
 
     async def _restart(self, request: Request) -> Response:
-        query(request)
-        await read_object(request, {})
         run_id = named(request, "workflow_id")
         run = await run_in_threadpool(self._manager().restart, run_id)
         return answer({"workflow_id": run.workflow_id}, 202)
