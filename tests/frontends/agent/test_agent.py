@@ -505,7 +505,9 @@ def test_files_that_are_refused_are_left_out(service, monkeypatch, caplog):
 # -- the wire --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "127.0.0.1:1", "http://x:99999999"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://x", "127.0.0.1:1", "http://x:99999999", "http://["]
+)
 def test_what_is_no_address(url):
     with pytest.raises(InvalidTaskError, match="no address"):
         Agent("far", url)

@@ -10,6 +10,7 @@ from tests.frontends.service.tools import orchestrator, served
 from taskorch import MemoryJournal, Task
 from taskorch.events import SIGNALS
 from taskorch.frontends.service import _feed
+from taskorch.frontends.service._waiter import Waiter
 from taskorch.reading import JournalReader
 
 EVENTS = "/api/v1/events"
@@ -266,9 +267,9 @@ def test_every_fact_is_followed_but_for_reports_and_views():
 
 def test_a_follower_of_a_loop_that_has_ended_is_passed_over():
     async def follow():
-        return _feed.Follower()
+        return Waiter()
 
-    asyncio.run(follow()).tell()
+    asyncio.run(follow()).wake()
 
 
 def test_a_feed_hears_nothing_once_it_is_closed():

@@ -75,7 +75,6 @@ class Agent:
         session = secrets.token_urlsafe(32)
         self.name = name
         self._address = Address(url, name, session, token)
-        self._address.check()
         self._abilities = Abilities() if abilities is None else abilities
         self._at_once = at_once
         self._lease = lease

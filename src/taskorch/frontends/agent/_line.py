@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -56,6 +56,9 @@ class Address:
         agent: The name of the agent.
         session: What only the agent knows.
         token: The token that the service asks for.
+
+    Raises:
+        InvalidTaskError: The URL is none.
     """
 
     url: str
@@ -63,40 +66,25 @@ class Address:
     session: str
     token: str | None = None
 
-    def connection(self, seconds: float) -> http.client.HTTPConnection:
-        """
-        A new connection, which waits so long for anything.
-
-        Raises:
-            InvalidTaskError: The URL is none.
-        """
-        connect, host, port = self._parts()
-        return connect(host, port, timeout=seconds)
-
-    def check(self) -> None:
-        """
-        Refuse what is no address.
-
-        Raises:
-            InvalidTaskError: The URL is none.
-        """
-        self._parts()
-
-    def _parts(self) -> tuple[Callable[..., http.client.HTTPConnection], str, Any]:
-        parts = urlsplit(self.url)
+    def __attrs_post_init__(self) -> None:
         try:
-            port = parts.port
+            parts = urlsplit(self.url)
+            scheme, host, _ = parts.scheme, parts.hostname, parts.port
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            msg = f"{show(self.url)} is no address of a service"
-            raise InvalidTaskError(msg, hint="such as http://127.0.0.1:8080")
+            scheme, host = "", None
+        if scheme in ("http", "https") and host:
+            return
+        msg = f"{show(self.url)} is no address of a service"
+        raise InvalidTaskError(msg, hint="such as http://127.0.0.1:8080")
+
+    def connection(self, seconds: float) -> http.client.HTTPConnection:
+        """A new connection, which waits so long for anything."""
+        parts = urlsplit(self.url)
+        is_secret = parts.scheme == "https"
         connect = (
-            http.client.HTTPSConnection
-            if parts.scheme == "https"
-            else http.client.HTTPConnection
+            http.client.HTTPSConnection if is_secret else http.client.HTTPConnection
         )
-        return connect, parts.hostname, port
+        return connect(parts.hostname or "", parts.port, timeout=seconds)
 
     def path(self, verb: str) -> str:
         """Where something is said."""

@@ -28,8 +28,9 @@ from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import Operation, named
 from taskorch.frontends.service._problems import Problem
-from taskorch.frontends.service._sessions import Session, Waiter
+from taskorch.frontends.service._sessions import Session
 from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent
 from taskorch.protocols import AttemptExecutor
 

@@ -8,14 +8,13 @@ and is told so.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -30,6 +29,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.frontends.service._values import document, dumps
+from taskorch.frontends.service._waiter import Waiter
 
 if TYPE_CHECKING:
     from taskorch.reading import JournalReader
@@ -118,32 +118,6 @@ class Page:
     lost: bool = False
 
 
-class Follower:
-    """Somebody who waits for what comes; of one event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._is_told = False
-
-    def tell(self) -> None:
-        """From any thread: there is something new."""
-        if not self._is_told:
-            self._is_told = True
-            # The loop may have ended by now.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._news.set)
-
-    def forget(self) -> None:
-        """Before it looks for itself: what comes from now on is new."""
-        self._is_told = False
-        self._news.clear()
-
-    async def wait(self) -> None:
-        """Until there is something new."""
-        await self._news.wait()
-
-
 class Feed:
     """
     The latest events of an orchestrator.
@@ -159,7 +133,7 @@ class Feed:
         self._kept: list[Told] = []
         #: The number of the last event that is not kept here any more.
         self._before = 0
-        self._followers: set[Follower] = set()
+        self._followers: set[Waiter] = set()
         self._signals = signals
         #: Numbers go on in a journal; in memory they begin anew in each life.
         mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
@@ -181,7 +155,7 @@ class Feed:
             self.has_ended = True
             followers = list(self._followers)
         for follower in followers:
-            follower.tell()
+            follower.wake()
 
     def _hear(self, event: Event) -> None:
         told = Told(event)
@@ -192,7 +166,7 @@ class Feed:
                 del self._kept[:KEPT]
             followers = list(self._followers)
         for follower in followers:
-            follower.tell()
+            follower.wake()
 
     @property
     def last(self) -> int:
@@ -223,14 +197,14 @@ class Feed:
             return None
         return int(number[:_DIGITS])
 
-    def follow(self) -> Follower:
+    def follow(self) -> Waiter:
         """Somebody new who waits; it is to `leave`."""
-        follower = Follower()
+        follower = Waiter()
         with self._lock:
             self._followers.add(follower)
         return follower
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: Waiter) -> None:
         """It waits no more."""
         with self._lock:
             self._followers.discard(follower)
@@ -244,7 +218,7 @@ class Feed:
         with self._lock:
             if not self._before <= after <= self._last():
                 return None
-            start = bisect_right(self._kept, after, key=_number)
+            start = bisect_right(self._kept, after, key=attrgetter("seq"))
             found = self._kept[start : start + limit]
         return Page(found, found[-1].seq if found else after)
 
@@ -265,8 +239,7 @@ class Feed:
         page = self.kept(after, limit)
         if page is not None:
             return page
-        with self._lock:
-            before = self._before
+        before = self.oldest
         if self._journal is None or after > before:
             return self.first(limit)
         found = self._read(self._journal.happened(after), before, limit)
@@ -281,10 +254,6 @@ class Feed:
             if type(event) in followed and event.seq <= until
         )
         return list(islice(wanted, limit))
-
-
-def _number(told: Told) -> int:
-    return told.seq
 
 
 def chosen(page: Page, wanted: Wanted) -> list[Told]:

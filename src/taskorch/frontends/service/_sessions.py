@@ -9,14 +9,12 @@ what is current.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -29,6 +27,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.executors._programs._attempts import failure_of
+from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent, Program, ProgramResult
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work
@@ -326,27 +325,6 @@ class Session(AttemptExecutor[str]):
         self._ended[name] = fate
         if len(self._ended) > _ENDS:
             self._ended.popitem(last=False)
-
-
-class Waiter:
-    """A request that waits until there is something to say; of one event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-
-    def wake(self) -> None:
-        """From any thread."""
-        # The loop may have ended by now.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._event.set)
-
-    async def wait(self, seconds: float) -> None:
-        """Until it was woken, or so many seconds are over."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        self._event.clear()
 
 
 def _end_of(

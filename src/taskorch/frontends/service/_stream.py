@@ -69,17 +69,13 @@ class EventStream:
             if self._is_lost:
                 await self._say_missed(send)
             while True:
-                follower.forget()
                 # An end is seen before the look for what came before it.
                 has_ended = self._feed.has_ended
                 if await self._tell_page(send):
                     continue
                 if has_ended:
                     break
-                try:
-                    async with asyncio.timeout(QUIET_SECONDS):
-                        await follower.wait()
-                except TimeoutError:
+                if not await follower.wait(QUIET_SECONDS):
                     # The cursor moves on over what is not asked for.
                     await self._say(send, ": quiet")
         finally:

@@ -1,0 +1,35 @@
+"""What waits on an event loop for what happens on threads."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+
+class Waiter:
+    """Somebody who waits until there is something new; of one event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._is_woken = False
+
+    def wake(self) -> None:
+        """From any thread: there is something new."""
+        # One call into the loop is enough, however much is new.
+        if not self._is_woken:
+            self._is_woken = True
+            # The loop may have ended by now.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
+
+    async def wait(self, seconds: float) -> bool:
+        """Until it was woken, or so many seconds are over; whether it was."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        was_woken = self._news.is_set()
+        # Before it looks for itself: what comes from now on is new.
+        self._is_woken = False
+        self._news.clear()
+        return was_woken
