@@ -18,8 +18,7 @@ from taskorch.frontends.suite._junit import junit
 from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._measures import Counts
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
-from taskorch.frontends.suite._running import run
-from taskorch.frontends.suite._writing import written
+from taskorch.frontends.suite._running import run, written
 
 NASTY = "</pre><script>alert(1)</script> `a|b` \x1b[31m \x00 ]]> é \ud800"
 

@@ -33,7 +33,7 @@ from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import admit, join
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._report import TaskPart
 from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
@@ -166,9 +166,7 @@ class SuiteRuns:
             feed = Feed(orch.signals, journal)
             with self._lock:
                 self._orch, self._feed = orch, feed
-                self._names = frozenset(
-                    part.id for task in suite.tasks for part in task.run
-                )
+                self._names = frozenset(part.id for part in parts_of(suite))
                 is_ending = self._is_ending
             if is_ending:
                 msg = "the service has ended before the run began"
@@ -559,9 +557,8 @@ def _with_limits(suite: Suite, limits: object) -> Suite:
             amount *= _MB_OF_GB
         pool = _LIMITS[name]
         amounts[pool] = min(amount, amounts.get(pool, amount))
-        for task in suite.tasks:
-            for part in task.run:
-                if part.resources.get(pool, 0.0) > amounts[pool]:
-                    refuse(path, f"{part.id} needs more than that")
+        for part in parts_of(suite):
+            if part.resources.get(pool, 0.0) > amounts[pool]:
+                refuse(path, f"{part.id} needs more than that")
     found = attrs.evolve(suite.limits, resources=Resources(**amounts))
     return attrs.evolve(suite, limits=found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from taskorch._contexts import TaskContext
-from taskorch.frontends.suite._attempt import Attempt
+from taskorch.frontends.suite._attempt import Attempt, Told
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.model import Task
@@ -47,7 +47,11 @@ class Agent:
             ResultsError: It has left no results.
             AgentDiedError: The process of this agent has died.
         """
-        attempt = Attempt(self.name, self.folder, task, context)
+        told = Told(
+            *(context.task_id, context.attempt, context.fence, context.allocation),
+            context.progress,
+        )
+        attempt = Attempt(self.name, self.folder, task, told)
         process = self._process_for(attempt.python)
         attempt.clear()
         end = process.run(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 
+from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
 from taskorch.frontends.suite._measures import Counts, Measures
-from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._placeholders import fill
 from taskorch.frontends.suite._results import (
+    BAD,
     ResultsError,
     TestRecord,
     counts_of,
@@ -42,32 +44,24 @@ def name_of(task_id: str) -> str:
     return (task_id.partition("/")[2] or task_id).partition("~")[0]
 
 
-class Told(Protocol):
-    """What an attempt is told of itself, and tells: that of a `TaskContext`."""
+@attrs.frozen
+class Told:
+    """
+    What an attempt is told of itself, in this process or elsewhere, and tells.
 
-    @property
-    def task_id(self) -> str:
-        """The id of the task."""
-        ...
+    Attributes:
+        task_id: The id of the task.
+        attempt: Its number.
+        fence: The life of the orchestrator, and its number.
+        allocation: What it holds.
+        progress: Takes how far it is.
+    """
 
-    @property
-    def attempt(self) -> int:
-        """Its number."""
-        ...
-
-    @property
-    def fence(self) -> tuple[int, int]:
-        """The life of the orchestrator, and its number."""
-        ...
-
-    @property
-    def allocation(self) -> Mapping[str, float]:
-        """What it holds."""
-        ...
-
-    def progress(self, value: Any) -> None:
-        """It is so far."""
-        ...
+    task_id: str
+    attempt: int
+    fence: tuple[int, int]
+    allocation: Mapping[str, float]
+    progress: Callable[[Any], object]
 
 
 class Attempt:
@@ -78,26 +72,26 @@ class Attempt:
         agent: The name of the agent that makes it.
         folder: Where the run keeps its files.
         task: The task.
-        context: What it is told.
+        told: What it is told of itself, and tells.
     """
 
-    def __init__(
-        self, agent: str, folder: RunFolder, task: Task, context: Told
-    ) -> None:
+    def __init__(self, agent: str, folder: RunFolder, task: Task, told: Told) -> None:
         self.agent = agent
         self.folder = folder
-        self.context = context
+        self.told = told
         self._clock = MonotonicClock()
         self.began = self._now()
         self.payload: Mapping[str, Any] = task.payload
-        self.name = name_of(context.task_id)
+        self.name = name_of(told.task_id)
         about = task.metadata or {}
         self.criteria = Criteria(**about.get("criteria", {}))
         # The attempts at a task that is run again have numbers of their own.
-        again = context.task_id.partition("/")[2] or context.task_id
-        self.log = folder.log(again, context.attempt)
+        again = told.task_id.partition("/")[2] or told.task_id
+        self.log = folder.log(again, told.attempt)
         #: Where it puts what is judged, and no other attempt does.
-        self.place = folder.attempt(self.name, context.fence)
+        self.place = folder.attempt(self.name, told.fence)
+        self._coverage_data = self.place / "coverage"
+        self._coverage = self.place / "coverage.json"
         #: Where it leaves its results.
         self.results = self._results()
         #: Tests that have failed in earlier attempts of this run of the task.
@@ -109,26 +103,19 @@ class Attempt:
         said = self.payload.get("results")
         if said is None:
             return None
-        return Path(self.payload["cwd"], *self._filled([said]))
+        return Path(self.payload["cwd"], self._filled(said))
 
     def _failed_before(self) -> list[str]:
-        if self.context.attempt == 1:
+        if self.told.attempt == 1:
             return []
-        try:
-            text = self.folder.results(self.name).read_text(encoding="utf-8")
-            kept = json.loads(text)
-            bad = [
-                t["id"] for t in kept["tests"] if t["outcome"] in ("failed", "error")
-            ]
-            if kept["run"] != self.context.task_id:
-                return []
-            return list(dict.fromkeys([*kept["failed_before"], *bad]))
-        except (OSError, ValueError, KeyError):
+        kept = kept_in(self.folder.results(self.name))
+        if kept.get("run") != self.told.task_id:
             return []
+        bad = [test["id"] for test in kept["tests"] if test["outcome"] in BAD]
+        return list(dict.fromkeys([*kept["failed_before"], *bad]))
 
-    def _filled(self, words: Iterable[str]) -> tuple[str, ...]:
-        places = {"artifacts": str(self.folder.artifacts.resolve())}
-        return filled(list(words), places, None)
+    def _filled(self, text: str) -> str:
+        return fill(text, {"artifacts": str(self.folder.artifacts.resolve())})
 
     def _now(self) -> float:
         return self._clock.now_ns() / NS
@@ -153,16 +140,16 @@ class Attempt:
 
     def job(self) -> dict[str, Any]:
         """What the process is asked for."""
-        payload, context = self.payload, self.context
+        payload, told = self.payload, self.told
         kind = "pytest" if "pytest" in payload else "command"
         env = payload.get("env", {})
         return {
             "kind": kind,
-            "args": self._filled(payload[kind]),
+            "args": [self._filled(word) for word in payload[kind]],
             "cwd": payload["cwd"],
             "env": {
-                **dict(zip(env, self._filled(env.values()), strict=True)),
-                **of_attempt(context.task_id, context.fence),
+                **{name: self._filled(text) for name, text in env.items()},
+                **of_attempt(told.task_id, told.fence),
             },
             "log": str(self.log.resolve()),
             "results": str(self.results and self.results.resolve()),
@@ -170,14 +157,6 @@ class Attempt:
             "coverage_data": str(self._coverage_data.resolve()),
             "coverage_json": str(self._coverage.resolve()),
         }
-
-    @property
-    def _coverage_data(self) -> Path:
-        return self.place / "coverage"
-
-    @property
-    def _coverage(self) -> Path:
-        return self.place / "coverage.json"
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Hand on how far it is; what says nothing of that is left out."""
@@ -192,7 +171,7 @@ class Attempt:
         left = None
         if done:
             left = (now - self.began) / done * (total - done)
-        self.context.progress(
+        self.told.progress(
             {
                 "percentage": 100 * done // total if total else 0,
                 "current_test": event["current"],
@@ -274,23 +253,15 @@ class Attempt:
             event["seconds"],
             event["exit_code"],
             counts,
-            self._covered(),
+            totals_in(self.folder.coverage(self.name)),
             event["memory_mb"],
-            self.context.allocation.get("memory_mb") or None,
+            self.told.allocation.get("memory_mb") or None,
             event["cpu_seconds"],
             event["disk_mb"],
             **found,
             said=said,
             is_pytest="pytest" in self.payload,
         )
-
-    def _covered(self) -> tuple[int, int] | None:
-        try:
-            text = self.folder.coverage(self.name).read_text(encoding="utf-8")
-            totals = json.loads(text)["totals"]
-            return totals["covered_lines"], totals["num_statements"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
     def _summary(
         self,
@@ -300,10 +271,9 @@ class Attempt:
         now: float,
     ) -> dict[str, Any]:
         counts = measures.counts
-        plain = ("covered", "memory_mb", "granted_mb", "cpu_seconds", "disk_mb")
         return {
             "task_id": self.name,
-            "attempt": self.context.attempt,
+            "attempt": self.told.attempt,
             "agent_id": self.agent,
             "started": self.began,
             "ended": now,
@@ -314,7 +284,10 @@ class Attempt:
             "coverage": measures.coverage,
             "speedup": measures.speedup,
             "memory_efficiency": measures.memory_efficiency,
-            **{name: getattr(measures, name) for name in plain[1:]},
+            "memory_mb": measures.memory_mb,
+            "granted_mb": measures.granted_mb,
+            "cpu_seconds": measures.cpu_seconds,
+            "disk_mb": measures.disk_mb,
             "covered": list(measures.covered) if measures.covered else None,
             "findings": [attrs.asdict(finding) for finding in findings],
             "log": str(self.log),
@@ -334,7 +307,7 @@ class Attempt:
             folder.results(self.name),
             {
                 **summary,
-                "run": self.context.task_id,
+                "run": self.told.task_id,
                 "failed_before": self.failed_before,
                 # Nothing has changed between the attempts, but their outcome.
                 "flaky": [name for name in self.failed_before if name in passed],
@@ -348,10 +321,10 @@ class Attempt:
             {
                 "agent_id": self.agent,
                 "task_id": self.name,
-                "attempt": self.context.attempt,
+                "attempt": self.told.attempt,
                 "host": event["host"],
-                "allocation": dict(self.context.allocation),
-                "command": list(self.job()["args"]),
+                "allocation": dict(self.told.allocation),
+                "command": self.job()["args"],
                 **{n: event[n] for n in ("memory_mb", "cpu_seconds", "disk_mb")},
                 "log": str(self.log),
             },

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._folder import RunFolder, kept_in
+from taskorch.frontends.suite._model import Suite, parts_of, template_of
 
 #: Seconds for each of its two steps.
 _PATIENCE: Final = 300.0
@@ -23,9 +22,8 @@ def combined(suite: Suite, folder: RunFolder) -> tuple[int, int] | None:
     """
     measured = [
         (template, data)
-        for task in suite.tasks
-        for part in task.run
-        if (template := suite.templates.get(part.template or ""))
+        for part in parts_of(suite)
+        if (template := template_of(suite, part))
         and template.coverage
         and (data := folder.coverage_data(part.id)).exists()
     ]
@@ -65,12 +63,13 @@ def combine(
             )
         except (OSError, subprocess.SubprocessError):
             return None
-    return _totals(target)
+    return totals_in(target)
 
 
-def _totals(path: Path) -> tuple[int, int] | None:
+def totals_in(path: Path) -> tuple[int, int] | None:
+    """Lines that were run, and lines that there are, by a report of coverage.py."""
+    totals = kept_in(path).get("totals", {})
     try:
-        totals = json.loads(path.read_text(encoding="utf-8"))["totals"]
         return totals["covered_lines"], totals["num_statements"]
-    except (OSError, ValueError, KeyError):
+    except (KeyError, TypeError):
         return None

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailure
-from taskorch.frontends.suite._attempt import Attempt, are_numbers
+from taskorch.frontends.suite._attempt import Attempt, Told, are_numbers
 from taskorch.frontends.suite._folder import RunFolder, write_json
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
@@ -139,7 +140,12 @@ class Elsewhere(AttemptExecutor[B]):
 
     def begin(self, attempt: AnyAttempt) -> B:
         """Let the agent have the program."""
-        made = Attempt(self._name, self._folder, attempt.task, _Context(attempt))
+        told = Told(
+            *(attempt.task_id, attempt.number, attempt.fence),
+            Resources.from_units(attempt.told("allocation", None)),
+            partial(attempt.told, "progress"),
+        )
+        made = Attempt(self._name, self._folder, attempt.task, told)
         made.clear()
         given = _Given(attempt, made, self._counts)
         return self._executor.begin(cast("AnyAttempt", given))
@@ -154,23 +160,6 @@ class Elsewhere(AttemptExecutor[B]):
             return False
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
-
-
-class _Context:
-    """What an attempt elsewhere is told of itself, as it would be in this process."""
-
-    def __init__(self, attempt: AnyAttempt) -> None:
-        self.task_id: str = attempt.task_id
-        self.attempt: int = attempt.number
-        self.fence: tuple[int, int] = attempt.fence
-        self.allocation: Mapping[str, float] = Resources.from_units(
-            attempt.told("allocation", None)
-        )
-        self._told = attempt.told
-
-    def progress(self, value: Any) -> None:
-        """It is so far."""
-        self._told("progress", value)
 
 
 class _Given:

@@ -108,6 +108,15 @@ class RunFolder:
         return self.logs / f"{name}.{attempt}.log"
 
 
+def kept_in(path: Path) -> dict[str, Any]:
+    """The object that stands in *path*; nothing, if there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write *value* to *path*: a reader finds all of it, or what was there before."""
     Staged(path, json.dumps(value, indent=1) + "\n").commit()

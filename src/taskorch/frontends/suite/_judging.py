@@ -80,42 +80,38 @@ def _asked(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
     of = ""
     if counts is not None and counts.judged:
         of = f" ({counts.passed + counts.xpassed:,} of {counts.judged:,})"
-    yield from _least("pass_rate", rate, criteria.pass_rate, of)
+    yield from _compared("pass_rate", rate, least=criteria.pass_rate, of=of)
     lines = measures.covered
     of = "" if lines is None else f" ({lines[0]:,} of {lines[1]:,} lines)"
-    yield from _least("coverage", measures.coverage, criteria.coverage, of)
+    yield from _compared("coverage", measures.coverage, least=criteria.coverage, of=of)
     most = criteria.execution_time_max
-    yield from _most("execution_time", measures.seconds, most, "s")
-    yield from _most("memory", measures.memory_mb, criteria.memory_max, "MiB")
-    yield from _least("speedup", measures.speedup, criteria.speedup_min)
+    yield from _compared("execution_time", measures.seconds, most=most, unit=" s")
+    most = criteria.memory_max
+    yield from _compared("memory", measures.memory_mb, most=most, unit=" MiB")
+    yield from _compared("speedup", measures.speedup, least=criteria.speedup_min)
     least = criteria.memory_efficiency
-    yield from _least("memory_efficiency", measures.memory_efficiency, least)
+    yield from _compared("memory_efficiency", measures.memory_efficiency, least=least)
 
 
-def _least(
-    name: str, found: float | None, least: float | None, of: str = ""
+def _compared(
+    name: str,
+    found: float | None,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    unit: str = "",
+    of: str = "",
 ) -> Iterator[Finding]:
-    if least is None:
+    """Whether *found* is at *least* or at *most* so much, if that is asked for."""
+    limit = least if most is None else most
+    if limit is None:
         return
-    asked = f"at least {least:g} is asked for"
+    asked = f"at {'least' if most is None else 'most'} {limit:g}{unit} is asked for"
     if found is None:
         yield Finding(name, said=f"{name} was not measured, and {asked}")
-    else:
-        said = f"{name} is {_near(found, least)}{of}, and {asked}"
-        yield Finding(name, found >= least, said)
-
-
-def _most(
-    name: str, found: float | None, most: float | None, unit: str
-) -> Iterator[Finding]:
-    if most is None:
         return
-    asked = f"at most {most:g} {unit} is asked for"
-    if found is None:
-        yield Finding(name, said=f"{name} was not measured, and {asked}")
-    else:
-        said = f"{name} is {_near(found, most)} {unit}, and {asked}"
-        yield Finding(name, found <= most, said)
+    said = f"{name} is {_near(found, limit)}{unit}{of}, and {asked}"
+    yield Finding(name, found >= limit if most is None else found <= limit, said)
 
 
 def _near(found: float, limit: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._results import BAD
 
 #: Characters that XML cannot say.
 _UNSAYABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,7 +36,7 @@ def junit(report: SuiteReport) -> str:
 
 def _suite(root: ET.Element, number: int, task: TaskPart, report: SuiteReport) -> None:
     cases = [*task.tests]
-    explained = any(test["outcome"] in ("failed", "error") for test in cases)
+    explained = any(test["outcome"] in BAD for test in cases)
     if not cases or (not task.has_passed and not explained):
         cases.append(_whole(task))
     kinds = [test["outcome"] for test in cases]
@@ -98,7 +99,7 @@ def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
         },
     )
     outcome, message = test["outcome"], _said(test.get("message", ""))
-    if outcome in ("failed", "error"):
+    if outcome in BAD:
         tag = "failure" if outcome == "failed" else "error"
         mark = ET.SubElement(case, tag, {"message": message, "type": outcome})
         printed = test.get("output", "")

@@ -18,6 +18,11 @@ from taskorch.frontends.suite._kinds import (
 )
 from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 
+
+def _one_of(*words: str) -> Choice:
+    return Choice({word: word for word in words})
+
+
 _ID: Final = Text(is_id=True)
 _RETRIES: Final = Number(most=MAX_ATTEMPTS - 1, is_whole=True)
 _SOME: Final = Number(least=1, is_whole=True)
@@ -72,18 +77,9 @@ _TASK: Final = Named(
 _PHASE: Final = Named(
     {
         "tests": Text(),
-        "mode": Choice(
-            {
-                word: word
-                for word in (
-                    "parallel",
-                    "sequential_with_parallel_subtasks",
-                    "sequential",
-                )
-            }
-        ),
+        "mode": _one_of("parallel", "sequential_with_parallel_subtasks", "sequential"),
         "timeout_seconds": _TIMEOUT,
-        "on_failure": Choice({word: word for word in ("stop", "continue", "skip")}),
+        "on_failure": _one_of("stop", "continue", "skip"),
     },
     needed=["tests"],
     synonyms={"timeout": "timeout_seconds"},
@@ -113,12 +109,7 @@ CONFIGURATION: Final = Named(
             {
                 "name": Text(),
                 "version": Text(),
-                "log_level": Choice(
-                    {
-                        word: word
-                        for word in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-                    }
-                ),
+                "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
                 "api_port": _PORT,
                 "metrics_port": _PORT,
                 "task_definitions": Named(others=Each(_TASK, hint="a list of tasks")),

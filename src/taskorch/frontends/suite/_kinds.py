@@ -120,17 +120,6 @@ class Number:
         return f"{what} to {self.most:g}" if self.most < _MANY or too_much else what
 
 
-class Flag:
-    """True or false."""
-
-    def read(self, node: Located, name: str, faults: Faults) -> bool | None:
-        """What *node* says."""
-        if not isinstance(node.value, bool):
-            faults.wrong(node, name, "true or false")
-            return None
-        return node.value
-
-
 class Size:
     """A number of bytes: `100MB`, `1.5 GB`, `4096`."""
 

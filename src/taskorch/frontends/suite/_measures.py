@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
@@ -102,7 +101,8 @@ class Measures:
     @property
     def pass_rate(self) -> float | None:
         """The share of tests that passed."""
-        return self._of("pass_rate", self.counts and self.counts.pass_rate)
+        measured = None if self.counts is None else self.counts.pass_rate
+        return self.said.get("pass_rate") if measured is None else measured
 
     @property
     def coverage(self) -> float | None:
@@ -126,7 +126,3 @@ class Measures:
         if self.memory_mb is not None and self.granted_mb:
             used = self.memory_mb / self.granted_mb
         return self.said.get("memory_efficiency", used)
-
-    def _of(self, name: str, measured: Any) -> float | None:
-        found: float | None = self.said.get(name) if measured is None else measured
-        return found

@@ -66,7 +66,7 @@ def _both(first: Located, second: Located, name: str, faults: Faults) -> Located
                 entry if known is None else _both(known, entry, named, faults)
             )
         return Located(list(entries.values()), first.place)
-    if not _same(first, second):
+    if _plain(first) != _plain(second):
         faults.disagree(name, first, second)
     return first
 
@@ -84,12 +84,8 @@ def _id_of(entry: Located) -> str:
     return str(entry.value["id"][1].value)
 
 
-def _same(first: Located, second: Located) -> bool:
-    """Whether they say the same; 1 is 1.0, and no truth."""
-    return _plain(first) == _plain(second)
-
-
 def _plain(node: Located) -> object:
+    """What *node* says, as it is compared: 1 is 1.0, and no truth."""
     value = node.value
     if isinstance(value, dict):
         return {key: _plain(item) for key, (_, item) in value.items()}

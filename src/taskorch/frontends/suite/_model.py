@@ -203,3 +203,13 @@ class Suite:
     def tasks(self) -> tuple[SuiteTask, ...]:
         """All tasks, in order."""
         return tuple(task for phase in self.phases for task in phase.tasks)
+
+
+def parts_of(suite: Suite) -> list[SuiteTask]:
+    """What is run of it: its tasks, or the subtasks in their place."""
+    return [part for task in suite.tasks for part in task.run]
+
+
+def template_of(suite: Suite, task: SuiteTask) -> Template | None:
+    """The template of a task, if there is one."""
+    return suite.templates.get(task.template or "")

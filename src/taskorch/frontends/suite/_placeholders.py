@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from taskorch.frontends.suite._faults import Faults, near
 from taskorch.frontends.suite._kinds import Entry
-from taskorch.frontends.suite._model import Template
+from taskorch.frontends.suite._model import SuiteTask, Template
 from taskorch.workflows._located import Located
 
 #: What may stand in the words of a template.
@@ -50,7 +50,8 @@ def check_templates(
         for part in ("pytest", "command", "results", "env"):
             if part in entry.nodes:
                 _check(f"templates.{name}.{part}", entry.node(part), faults)
-        arguments: Entry = entry.get("arguments", Entry({}, {}, entry.place))
+        none = Entry({}, {}, entry.place)
+        arguments: Entry = entry.get("arguments", none)
         found[name] = Template(
             name,
             pytest=_words(entry.get("pytest")),
@@ -58,9 +59,7 @@ def check_templates(
             arguments={task: tuple(words) for task, words in arguments.values.items()},
             results=results,
             coverage=_words(entry.get("coverage")) or (),
-            env=dict(entry.get("env", arguments).values)
-            if "env" in entry.values
-            else {},
+            env=dict(entry.get("env", none).values),
             cwd=(folder / entry.get("cwd", ".")).resolve(),
             python=_program(folder, entry.get("python")),
         )
@@ -98,24 +97,28 @@ def _check(name: str, node: Located, faults: Faults) -> None:
             faults.add(node.place, what)
 
 
-def filled(
-    words: Sequence[str], values: Mapping[str, str], arguments: Sequence[str] | None
-) -> tuple[str, ...]:
-    """
-    The words of a template with what stands for its places.
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """*text* with *values* in its places; what none of them fills stays as it is."""
+    return _PLACE.sub(lambda match: values.get(match[1], match[0]), text)
 
-    Args:
-        words: The words.
-        values: What stands for `{id}`, `{name}` and `{artifacts}`.
-        arguments: What stands for `{arguments}`; where that is not among the words,
-            they come last. None: these are no words of a command.
+
+def filled(
+    words: Sequence[str], values: Mapping[str, str], arguments: Sequence[str]
+) -> list[str]:
+    """
+    The words of a command with *values* in their places.
+
+    *arguments* stand for `{arguments}`; where that is not among the words, they come
+    last.
     """
     found: list[str] = []
-    if arguments is not None and _ARGUMENTS not in words:
-        words = (*words, _ARGUMENTS)
-    for word in words:
-        if word == _ARGUMENTS and arguments is not None:
-            found += arguments
-        else:
-            found.append(_PLACE.sub(lambda match: values.get(match[1], match[0]), word))
-    return tuple(found)
+    for word in words if _ARGUMENTS in words else (*words, _ARGUMENTS):
+        found += arguments if word == _ARGUMENTS else [fill(word, values)]
+    return found
+
+
+def arguments_of(task: SuiteTask, template: Template) -> tuple[str, ...]:
+    """What stands for `{arguments}`: as the task says, or else its template."""
+    if task.arguments is not None:
+        return task.arguments
+    return template.arguments.get(task.id, ())

@@ -10,7 +10,7 @@ from typing import Any
 from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._translation import (
     add_agents,
     agents_of,
@@ -39,12 +39,10 @@ def plan(suite: Suite, folder: Path) -> str:
 
 
 def _lines(suite: Suite, history: History) -> Iterator[str]:
-    parts = [part for task in suite.tasks for part in task.run]
+    parts = parts_of(suite)
     agents = counted(len(agents_of(suite)), "agent")
     yield f"{suite.name}: {counted(len(parts), 'task')}, {agents}"
-    report: SimulationReport | None = None
-    if parts:
-        report = _simulated(suite, history)
+    report = _simulated(suite, history) if parts else None
     starts = {one.task_id: one.start for one in report.schedule} if report else {}
     for phase in suite.phases:
         yield ""
@@ -100,7 +98,7 @@ def _basis(parts: list[SuiteTask], history: History) -> Iterator[str]:
 
 def _simulated(suite: Suite, history: History) -> SimulationReport:
     usual = mean(history.tasks.values()) if history.tasks else _UNKNOWN
-    parts = {part.id for task in suite.tasks for part in task.run}
+    parts = {part.id for part in parts_of(suite)}
 
     def seconds(task: Any) -> float:
         # All else is ours, and takes no time.

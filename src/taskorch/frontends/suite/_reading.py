@@ -142,12 +142,8 @@ def _limits(limits: Entry, pool: Entry, faults: Faults) -> Limits:
             f"min_agents is {least}, and max_agents {most} at {where.at('max_agents')}"
         )
         faults.add(pool.at("min_agents"), what)
-    held = _named(
-        ("cpu", limits.get("total_cpu_cores")),
-        ("memory_mb", limits.get("total_memory_mb")),
-    )
-    return Limits(least, most, held)
-
-
-def _named(*pairs: tuple[str, float | None]) -> Resources:
-    return Resources(**{name: value for name, value in pairs if value is not None})
+    names = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
+    held = {
+        ours: limits.get(name) for ours, name in names.items() if name in limits.values
+    }
+    return Limits(least, most, Resources(**held))

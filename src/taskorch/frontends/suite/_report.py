@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from taskorch.frontends.suite import _coverage, _words
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._measures import Counts
-from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
+from taskorch.frontends.suite._results import BAD
 from taskorch.model import TaskState
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
@@ -146,7 +146,7 @@ class SuiteReport:
             (task, test)
             for task in self.tasks
             for test in task.tests
-            if test["outcome"] in ("failed", "error")
+            if test["outcome"] in BAD
         ]
 
     @property
@@ -234,11 +234,10 @@ def made(
 
 def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:
     ran = {one.id for one in parts if one.counts is not None and one.coverage is None}
-    for task in suite.tasks:
-        for part in task.run:
-            template = suite.templates.get(part.template or "")
-            if part.id in ran and template is not None and template.coverage:
-                yield part.id
+    for part in parts_of(suite):
+        template = template_of(suite, part)
+        if part.id in ran and template is not None and template.coverage:
+            yield part.id
 
 
 def _part(
@@ -252,7 +251,7 @@ def _part(
         because = () if told is None else told.root_causes
         error = "" if told is None else told.error
         return TaskPart(task.id, task.name, phase, status, error=error, because=because)
-    found = results_of(folder, task.id)
+    found = kept_in(folder.results(task.id))
     counts = found.get("counts")
     return TaskPart(
         task.id,
@@ -270,18 +269,3 @@ def _part(
         tuple(found.get("flaky", ())),
         found.get("log", ""),
     )
-
-
-def results_of(folder: RunFolder, name: str) -> Mapping[str, Any]:
-    """What a task has found; nothing, if it has left nothing."""
-    try:
-        text = folder.results(name).read_text(encoding="utf-8")
-        found: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def all_results(folder: RunFolder, names: Iterable[str]) -> list[Mapping[str, Any]]:
-    """What tasks have found, of those that have left something."""
-    return [found for name in names if (found := results_of(folder, name))]

@@ -16,17 +16,12 @@ from taskorch.frontends.suite._measures import Counts
 
 #: Bytes of a file of results.
 _MAX_SIZE: Final = 1 << 26
+#: The outcomes because of which a plain run fails.
+BAD: Final = ("failed", "error")
 #: What JUnit calls an outcome.
 _MARKS: Final = {"failure": "failed", "error": "error", "skipped": "skipped"}
 #: What a file of JSON may say of its tests.
-_NAMES: Final = {
-    "passed": "passed",
-    "failed": "failed",
-    "errors": "errors",
-    "skipped": "skipped",
-    "xfailed": "xfailed",
-    "xpassed": "xpassed",
-}
+_NAMES: Final = tuple(attrs.fields_dict(Counts))
 #: What it may say of its measures.
 _NUMBERS: Final = (
     *("pass_rate", "coverage", "speedup", "memory_efficiency"),
@@ -74,7 +69,7 @@ class TestRecord:
     @property
     def is_bad(self) -> bool:
         """Whether a plain run would fail because of it."""
-        return self.outcome in ("failed", "error")
+        return self.outcome in BAD
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> TestRecord:
@@ -173,12 +168,7 @@ def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
     about = said.get("test_results", said)
     counts = None
     if isinstance(about, dict) and any(name in about for name in _NAMES):
-        counts = Counts(
-            **{
-                ours: _count(path, name, about.get(name, 0))
-                for name, ours in _NAMES.items()
-            }
-        )
+        counts = Counts(*(_count(path, name, about.get(name, 0)) for name in _NAMES))
     numbers = {n: _number(path, n, said[n]) for n in _NUMBERS if n in said}
     return counts, numbers
 

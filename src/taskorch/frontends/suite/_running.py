@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -31,11 +32,14 @@ from taskorch.events import (
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent
 from taskorch.frontends.suite._attempt import name_of
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._html import page
 from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._junit import junit
+from taskorch.frontends.suite._markdown import markdown
 from taskorch.frontends.suite._messages import checkers
-from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._phase_clock import PhaseClock
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
@@ -45,7 +49,6 @@ from taskorch.frontends.suite._translation import (
     orchestrator_of,
     workflow_of,
 )
-from taskorch.frontends.suite._writing import written
 from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
 
@@ -159,7 +162,7 @@ def _run(
 ) -> SuiteReport:
     Teller(orchestrator, suite, RUN, place)
     clock = PhaseClock(orchestrator, suite, RUN)
-    names = frozenset(part.id for task in suite.tasks for part in task.run)
+    names = frozenset(part.id for part in parts_of(suite))
     ended: set[str] = set()
     log = JsonLines(place.attempts, 1 << 40, 1e6)
     _connect(orchestrator, names, ended, tell, log)
@@ -193,12 +196,21 @@ def _run(
     return report
 
 
+def written(report: SuiteReport) -> dict[str, str]:
+    """The report in each format, by the suffix of its file; JSON comes last."""
+    return {
+        "html": page(report),
+        "md": markdown(report),
+        "xml": junit(report),
+        "json": json.dumps(report.to_dict(), indent=1) + "\n",
+    }
+
+
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:
     """Keep for later runs how long things took in this life."""
     history = History.read(place.history)
-    names = [part.id for task in suite.tasks for part in task.run]
-    results = _report.all_results(place, names)
-    history.learn(found for found in results if found["ended"] >= since)
+    results = [kept_in(place.results(part.id)) for part in parts_of(suite)]
+    history.learn(found for found in results if found.get("ended", 0.0) >= since)
     history.write(place.history)
 
 

@@ -18,12 +18,12 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _coverage
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
 from taskorch.frontends.suite._measures import Counts, Measures
-from taskorch.frontends.suite._model import Suite, SuiteTask, Template
-from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
+from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._tasks import shard_ids
 
@@ -49,7 +49,7 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     """
     if all(task.shards == 1 for task in suite.tasks):
         return suite
-    kept: dict[str, list[list[str]]] = _read(folder.shards)
+    kept: dict[str, list[list[str]]] = kept_in(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
     try:
@@ -57,7 +57,7 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
         for phase in suite.phases:
             tasks = []
             for task in phase.tasks:
-                template = suite.templates.get(task.template or "")
+                template = template_of(suite, task)
                 if task.shards > 1 and template is not None:
                     if task.id not in kept:
                         process = processes.setdefault(
@@ -74,24 +74,10 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     return attrs.evolve(suite, phases=tuple(phases))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What stands in *path*; nothing, if there is no such file, or a broken one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _arguments(task: SuiteTask, template: Template) -> tuple[str, ...]:
-    own = template.arguments.get(task.id, ())
-    return own if task.arguments is None else task.arguments
-
-
 def _split(
     task: SuiteTask, template: Template, piles: Sequence[list[str]]
 ) -> SuiteTask:
-    words = _arguments(task, template)
+    words = arguments_of(task, template)
     # Behind the files: what then lacks its value is an error, and no other choice of
     # tests in silence.
     options = [word for word in words if not (template.cwd / word).exists()]
@@ -130,7 +116,7 @@ def _dealt(
     Raises:
         InvalidTaskError: It names no files, or single tests.
     """
-    words = _arguments(task, template)
+    words = arguments_of(task, template)
     if any("::" in word for word in words) or not any(
         (template.cwd / word).exists() for word in words
     ):
@@ -174,8 +160,7 @@ def _collected(
     results = (folder.artifacts / f"{task.id}.collected.json").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
-    words = _arguments(task, template)
-    texts = filled(list(template.env.values()), known, None)
+    words = arguments_of(task, template)
     job: dict[str, Any] = {
         "kind": "pytest",
         "args": [
@@ -183,13 +168,13 @@ def _collected(
             *("--collect-only", "-qq"),
         ],
         "cwd": str(template.cwd),
-        "env": dict(zip(template.env, texts, strict=True)),
+        "env": {name: fill(text, known) for name, text in template.env.items()},
         "log": str(log.resolve()),
         "results": str(results),
         "coverage": [],
     }
     mark = _mark(job, template, words)
-    kept = _read(folder.collected)
+    kept = kept_in(folder.collected)
     found = kept.get(task.id)
     if not isinstance(found, dict) or found.get("mark") != mark:
         found = {"mark": mark, "files": _collect(task, job, process)}
@@ -244,17 +229,14 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    try:
-        found = json.loads(results.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        found = {}
+    found: dict[str, Any] = kept_in(results).get("files", {})
     results.unlink(missing_ok=True)
     if not found:
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"
         raise InvalidTaskError(msg, hint=f"see {job['log']}")
-    return dict(found)
+    return found
 
 
 def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
@@ -271,9 +253,9 @@ def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]
         target = files[0].with_name(f"{about['id']}_coverage.json")
         covered = _coverage.combine(files, target, about["python"], Path(about["cwd"]))
     counts = sum((Counts(**part["counts"]) for part in parts), Counts())
-    began, ended = _span(parts)
+    began = min(part["started"] for part in parts)
     measures = Measures(
-        ended - began,
+        max(part["ended"] for part in parts) - began,
         int(bool(counts.bad)),
         counts,
         covered,
@@ -291,11 +273,6 @@ def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]
         "coverage": measures.coverage,
         "duration_seconds": measures.seconds,
     }
-
-
-def _span(parts: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
-    each = list(parts)
-    return min(part["started"] for part in each), max(part["ended"] for part in each)
 
 
 def about_of(task: SuiteTask, template: Template | None) -> dict[str, Any]:

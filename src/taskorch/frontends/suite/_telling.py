@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
@@ -21,9 +19,10 @@ from taskorch.events import (
 )
 from taskorch.frontends.suite import _messages, _words
 from taskorch.frontends.suite._attempt import name_of
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
-from taskorch.frontends.suite._model import Suite, SuiteTask
+from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
+from taskorch.frontends.suite._results import BAD
 from taskorch.model import TaskState
 from taskorch.workflows._words import stamp
 
@@ -73,9 +72,10 @@ class Teller:
         self._suite = suite
         self._folder = folder
         self._prefix = f"{run_id}/"
-        self._tasks = {part.id: part for task in suite.tasks for part in task.run}
+        self._tasks = {part.id: part for part in parts_of(suite)}
         self._lock = threading.Lock()
-        self._number = _last_number(self.messages)
+        # A run that goes on counts on.
+        self._number = sum(1 for _ in self.messages.read())
         self._began: dict[str, float] = {}
         self._agents: dict[str, str] = {}
         self._failed: dict[str, list[tuple[int, str, float]]] = {}
@@ -155,7 +155,14 @@ class Teller:
         if isinstance(event, TaskFailed):
             self._tell_failure(task, event, is_final=True)
         state = _STATES[type(event)]
-        found = self._found(task.id)
+        folder = self._folder
+        # What the last attempt has found, if it came so far.
+        found = kept_in(folder.results(task.id))
+        left = (
+            folder.results(task.id),
+            folder.coverage(task.id),
+            folder.agent_report(task.id),
+        )
         began = self._began.get(task.id, event.at)
         agent = getattr(event, "agent_id", None) or self._agents.get(task.id, "local")
         self._send(
@@ -167,7 +174,7 @@ class Teller:
                 state=state,
                 began=began,
                 found=found,
-                artifacts=[path.name for path in self._artifacts(task.id)],
+                artifacts=[path.name for path in left if path.exists()],
                 next_actions=list(self._next_actions(task)),
             )
         )
@@ -186,35 +193,16 @@ class Teller:
 
     # -- what it means -------------------------------------------------------------
 
-    def _found(self, name: str) -> Mapping[str, Any]:
-        """What the last attempt at a task has found, if it came so far."""
-        try:
-            text = self._folder.results(name).read_text(encoding="utf-8")
-            found: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
-            return {}
-        return found
-
-    def _artifacts(self, name: str) -> Iterator[Path]:
-        folder = self._folder
-        for path in (
-            folder.results(name),
-            folder.coverage(name),
-            folder.agent_report(name),
-        ):
-            if path.exists():
-                yield path
-
     def _tell_failure(
         self, task: SuiteTask, event: TaskRetrying | TaskFailed, *, is_final: bool
     ) -> None:
         attempts = self._failed.setdefault(task.id, [])
-        found = self._found(task.id)
+        found = kept_in(self._folder.results(task.id))
         # A task that was out of time has left nothing: what is there is of an attempt
         # before.
         if found.get("attempt") != event.attempt:
             found = {}
-        failed = [t for t in found.get("tests", ()) if t["outcome"] in _BAD]
+        failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
         kind = _error_type(event.error_type, failed)
         if event.attempt > 1:
             attempts.append((event.attempt, "failed", event.at))
@@ -286,7 +274,6 @@ _STATES: Final = {
     TaskFailed: TaskState.FAILED,
     TaskCancelled: TaskState.CANCELLED,
 }
-_BAD: Final = ("failed", "error")
 #: Tests of which a failure says how to run them alone.
 _SHOWN: Final = 3
 
@@ -305,8 +292,3 @@ def _error_type(name: str, failed: list[Mapping[str, Any]]) -> str:
         return _ERRORS[name]
     word = _LETTERS.sub("_", _WORD.sub("_", name).lower())
     return word.lstrip("_0123456789").rstrip("_") or "error"
-
-
-def _last_number(log: JsonLines) -> int:
-    """How many messages there are already: a run that goes on counts on."""
-    return sum(1 for _ in log.read())

@@ -10,8 +10,14 @@ from typing import Any, Final, TypeAlias
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._elsewhere import OWN, OthersFirst
-from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
-from taskorch.frontends.suite._placeholders import filled
+from taskorch.frontends.suite._model import (
+    Suite,
+    SuitePhase,
+    SuiteTask,
+    parts_of,
+    template_of,
+)
+from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.runtime._machine import machine_resources
@@ -73,7 +79,7 @@ def _add_whole(workflow: Workflow, suite: Suite, added: Phase, task: SuiteTask) 
     if task.shards == 1:
         added.gather(parts, id=task.id, metadata=about)
         return
-    known = about_of(task, suite.templates.get(task.template or ""))
+    known = about_of(task, template_of(suite, task))
     added.task(judged, parts, known, id=task.id, type="shards", metadata=about)
 
 
@@ -142,29 +148,25 @@ def _task(
 
 def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
     """What an agent needs to know to run *task*."""
-    template = suite.templates.get(task.template or "")
+    template = template_of(suite, task)
     if template is None:
         return {"template": task.template}
-    arguments = task.arguments
-    if arguments is None:
-        arguments = template.arguments.get(task.id, ())
     known = {"id": task.id, "name": task.name}
     how = "pytest" if template.command is None else "command"
     words = template.pytest if template.command is None else template.command
     found: dict[str, Any] = {
         "template": template.name,
-        how: list(filled(words or (), known, arguments)),
+        how: filled(words or (), known, arguments_of(task, template)),
         "cwd": str(template.cwd),
     }
     if template.python != sys.executable:
         found["python"] = template.python
     if template.env:
-        texts = filled(list(template.env.values()), known, None)
-        found["env"] = dict(zip(template.env, texts, strict=True))
+        found["env"] = {n: fill(text, known) for n, text in template.env.items()}
     if template.coverage:
         found["coverage"] = list(template.coverage)
     if template.results is not None:
-        (found["results"],) = filled([template.results], known, None)
+        found["results"] = fill(template.results, known)
     return found
 
 
@@ -176,7 +178,7 @@ def agents_of(suite: Suite) -> list[str]:
     most = suite.limits.max_agents
     if most is None:
         most = max(suite.limits.min_agents, math.ceil(machine_resources()["cpu"]))
-    parts = sum(len(task.run) for task in suite.tasks)
+    parts = len(parts_of(suite))
     return [f"{_AGENT}{n:03}" for n in range(1, max(1, min(most, parts)) + 1)]
 
 
@@ -187,7 +189,7 @@ def pools_of(suite: Suite) -> Resources:
     What the configuration does not limit is as much as this machine has, or as the
     largest task needs, if that is more.
     """
-    tasks = [part for task in suite.tasks for part in task.run]
+    tasks = parts_of(suite)
     found = dict(suite.limits.resources)
     for name, amount in machine_resources().items():
         needed = [task.resources.get(name, 0.0) for task in tasks]
