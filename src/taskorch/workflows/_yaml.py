@@ -9,7 +9,7 @@ last of two equal keys. None of that here.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import yaml
 
@@ -23,7 +23,7 @@ _MAX_SIZE: Final = 1 << 20
 MAX_DEPTH: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 #: The words that are no text, by what they are: a pattern, and how they can begin.
-SCALARS: Final = {
+_SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
@@ -35,9 +35,31 @@ SCALARS: Final = {
         list("-+0123456789."),
     ),
 }
+#: The patterns alone.
+SCALARS: Final = {
+    name: re.compile(rf"(?:{pattern})\Z") for name, (pattern, _) in _SCALARS.items()
+}
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
+def number(kind: str, text: str) -> float:
+    """
+    What *text* says, an `int` or a `float`.
+
+    Raises:
+        ValueError: It has too many digits.
+    """
+    if kind == "float":
+        # `.inf` and `.nan` are Python's without the point.
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    base = {"0o": 8, "0x": 16}.get(text[:2])
+    return int(text) if base is None else int(text[2:], base)
+
+
+def _refuse(text: str, mark: Any) -> NoReturn:
+    raise yaml.constructor.ConstructorError(None, None, text, mark) from None
+
+
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
     """Reads the core schema of YAML 1.2, without aliases and tags."""
 
     # Those of the class above are of YAML 1.1.
@@ -49,11 +71,11 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            msg = "an alias (*name) stands for other text; write that out"
-            raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
+            text = "an alias (*name) stands for other text; write that out"
+            _refuse(text, event.start_mark)
         if self._depth >= MAX_DEPTH:
-            msg = f"it is nested more than {MAX_DEPTH} levels deep here"
-            raise yaml.constructor.ConstructorError(None, None, msg, event.start_mark)
+            text = f"it is nested more than {MAX_DEPTH} levels deep here"
+            _refuse(text, event.start_mark)
         self._depth += 1
         try:
             return super().compose_node(parent, index)
@@ -64,11 +86,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
         seen: dict[str, None] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                msg = "a name is text"
-                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+                _refuse("a name is text", key.start_mark)
             if key.value in seen:
-                msg = f"{key.value!r} stands here twice"
-                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+                _refuse(f"{key.value!r} stands here twice", key.start_mark)
             seen[key.value] = None
         return {
             # A name is text, whatever else it looks like.
@@ -76,36 +96,36 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
             for key, value in node.value
         }
 
-    def construct_integer(self, node: Any) -> int:
-        text = node.value
-        if text[:2] in ("0o", "0x"):
-            return int(text[2:], 8 if text[1] == "o" else 16)
-        return int(text)
-
     def construct_number(self, node: Any) -> float:
-        text = node.value.lower()
-        if text.endswith((".inf", ".nan")):
-            text = text.replace(".", "", 1)
-        return float(text)
+        try:
+            return number(node.tag.removeprefix(_TAG), node.value)
+        except ValueError:
+            text = "this number has too many digits"
+            _refuse(text, node.start_mark)
 
     def construct_other(self, node: Any) -> Any:
-        msg = f"there is no tag {node.tag!r} here"
-        raise yaml.constructor.ConstructorError(None, None, msg, node.start_mark)
+        _refuse(f"there is no tag {node.tag!r} here", node.start_mark)
+
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (ValueError, OverflowError):
+            # It stands at the number, behind the backslash and its letter.
+            text = "this escape stands for a character that there is not"
+            _refuse(text, self.get_mark())
 
 
-for _name, (_pattern, _first) in SCALARS.items():
-    _Loader.add_implicit_resolver(
-        f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), _first
-    )
-_Loader.yaml_constructors = {
-    f"{_TAG}null": _Loader.construct_yaml_null,
-    f"{_TAG}bool": _Loader.construct_yaml_bool,
-    f"{_TAG}int": _Loader.construct_integer,
-    f"{_TAG}float": _Loader.construct_number,
-    f"{_TAG}str": _Loader.construct_yaml_str,
-    f"{_TAG}seq": _Loader.construct_yaml_seq,
-    f"{_TAG}map": _Loader.construct_yaml_map,
-    None: _Loader.construct_other,
+for _name, (_, _first) in _SCALARS.items():
+    Loader.add_implicit_resolver(f"{_TAG}{_name}", SCALARS[_name], _first)
+Loader.yaml_constructors = {
+    f"{_TAG}null": Loader.construct_yaml_null,
+    f"{_TAG}bool": Loader.construct_yaml_bool,
+    f"{_TAG}int": Loader.construct_number,
+    f"{_TAG}float": Loader.construct_number,
+    f"{_TAG}str": Loader.construct_yaml_str,
+    f"{_TAG}seq": Loader.construct_yaml_seq,
+    f"{_TAG}map": Loader.construct_yaml_map,
+    None: Loader.construct_other,
 }
 
 
@@ -128,7 +148,7 @@ def compose(text: str | bytes, file: str) -> list[Located]:
         problem = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
         raise _refused(str(Place(file, 1, 1)), problem)
     try:
-        loader = _Loader(text)
+        loader = Loader(text)
         found: list[Located] = []
         while loader.check_node():
             found.append(_located(loader, loader.get_node(), file))
@@ -139,21 +159,20 @@ def compose(text: str | bytes, file: str) -> list[Located]:
     except yaml.YAMLError as error:
         # A character that may not be in a text at all.
         raise _refused(str(Place(file, 1, 1)), " ".join(str(error).split())) from None
-    except (RecursionError, ValueError, OverflowError) as error:
+    except (RecursionError, ValueError) as error:
         raise _refused(str(Place(file, 1, 1)), f"it cannot be read: {error}") from None
     return [one for one in found if one.value is not None]
 
 
-def _located(loader: _Loader, node: Any, file: str) -> Located:
+def _located(loader: Loader, node: Any, file: str) -> Located:
     place = _place(file, node.start_mark)
-    if node.tag not in _Loader.yaml_constructors:
+    if node.tag not in Loader.yaml_constructors:
         loader.construct_other(node)
     if isinstance(node, yaml.MappingNode):
         pairs: list[tuple[Located, Located]] = []
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                msg = "a name is text"
-                raise yaml.constructor.ConstructorError(None, None, msg, key.start_mark)
+                _refuse("a name is text", key.start_mark)
             name = Located(key.value, _place(file, key.start_mark))
             pairs.append((name, _located(loader, value, file)))
         return Located(tuple(pairs), place)
@@ -191,12 +210,12 @@ def load(text: str | bytes) -> Any:
         hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
         raise ValidationFailedError(msg, findings=(("", problem),), hint=hint)
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+        return yaml.load(text, Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
-    except (RecursionError, ValueError, OverflowError) as error:
-        # A number of ten thousand digits, a character beyond all that there are; or a
-        # caller who is deep in calls himself.
+    except (RecursionError, ValueError) as error:
+        # A version of YAML with ten thousand digits; or a caller who is deep in calls
+        # himself.
         problem = f"it cannot be read: {error}"
     msg = f"the YAML of the workflow was refused: {problem}"
     raise ValidationFailedError(msg, findings=(("", problem),), hint="")

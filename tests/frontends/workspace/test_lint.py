@@ -157,6 +157,20 @@ def test_a_file_that_cannot_be_used_has_a_clear_answer(tmp_path, text, told):
     assert workspace._plan.ids == ["a/one"]
 
 
+@pytest.mark.parametrize("has_libyaml", [True, False])
+def test_an_escape_that_is_no_character_is_told_with_its_place(
+    tmp_path, monkeypatch, has_libyaml
+):
+    if not has_libyaml:
+        monkeypatch.delattr("yaml.CSafeLoader", raising=False)
+    write(tmp_path, {"tasks/a/one.md": b'---\nagent: "\\UFFFFFFFF"\n---\n'})
+
+    (problem,) = map(str, Workspace(tmp_path).lint())
+
+    assert problem.startswith("tasks/a/one.md:2:")
+    assert "character" in problem
+
+
 @pytest.mark.parametrize(
     "text",
     [

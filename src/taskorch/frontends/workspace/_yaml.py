@@ -9,10 +9,8 @@ or two.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import attrs
 
@@ -55,12 +53,14 @@ def read(text: str) -> Node:
     """
     try:
         import yaml  # noqa: PLC0415 - an extra
+
+        from taskorch.workflows import _yaml as core  # noqa: PLC0415 - it needs that
     except ImportError as error:
         msg = "task files need PyYAML, which is not installed"
         hint = "pip install 'taskorch[cli]'"
         raise UsageError(msg, hint=hint) from error
 
-    reader = _Reader(yaml, text)
+    reader = _Reader(yaml, core, text)
     node = Node(None, 0, 0)
     try:
         node = reader.document()
@@ -80,10 +80,10 @@ def read(text: str) -> Node:
 class _Reader:
     """Makes nodes of the events of the parser."""
 
-    def __init__(self, yaml: Any, text: str) -> None:
+    def __init__(self, yaml: Any, core: Any, text: str) -> None:
         self._yaml = yaml
-        self._patterns, self._most_deep = _rules()
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._core = core
+        loader = getattr(yaml, "CSafeLoader", core.Loader)
         self._events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
         self.faults: list[Fault] = []
 
@@ -108,9 +108,11 @@ class _Reader:
             return Node(None, mark.line, mark.column)
         if event.tag is not None and event.tag != "!":
             self._fault(event, f"there is no tag {show(event.tag, 60)} here")
-        if depth >= self._most_deep:
+        if depth >= self._core.MAX_DEPTH:
             # The rest is not read: it could be as deep as it likes.
-            self._give_up(event, f"this is nested more than {self._most_deep} levels")
+            self._give_up(
+                event, f"this is nested more than {self._core.MAX_DEPTH} levels"
+            )
         if isinstance(event, self._yaml.ScalarEvent):
             return Node(self._scalar(event), mark.line, mark.column)
         if isinstance(event, self._yaml.SequenceStartEvent):
@@ -145,7 +147,7 @@ class _Reader:
         text: str = event.value
         if not event.implicit[0]:
             return text
-        for kind, pattern in self._patterns.items():
+        for kind, pattern in self._core.SCALARS.items():
             if pattern.match(text) is not None:
                 return self._value(event, kind, text)
         return text
@@ -156,10 +158,7 @@ class _Reader:
         if kind == "bool":
             return text.lower() == "true"
         try:
-            if kind == "int":
-                base = {"0o": 8, "0x": 16}.get(text[:2])
-                return int(text) if base is None else int(text[2:], base)
-            return float(_POINT.sub(r"\1", text))
+            return self._core.number(kind, text)
         except ValueError:
             self._fault(event, "this number has too many digits")
             return 0
@@ -171,21 +170,3 @@ class _Reader:
     def _give_up(self, event: Any, text: str) -> NoReturn:
         self._fault(event, text)
         raise FaultsError(sorted(self.faults))
-
-
-@cache
-def _rules() -> tuple[dict[str, re.Pattern[str]], int]:
-    """What words are no text, and how deep a document may be."""
-    from taskorch.workflows._yaml import (  # noqa: PLC0415 - it needs PyYAML
-        MAX_DEPTH,
-        SCALARS,
-    )
-
-    patterns = {
-        name: re.compile(rf"(?:{pattern})\Z") for name, (pattern, _) in SCALARS.items()
-    }
-    return patterns, MAX_DEPTH
-
-
-#: YAML's `.inf` and `.nan` are Python's without the point.
-_POINT: Final = re.compile(r"\.((?i:inf|nan))\Z")
