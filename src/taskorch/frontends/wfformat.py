@@ -25,6 +25,7 @@ from taskorch.model import Resources, Task, check_seconds, id_problem, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
+from taskorch.workflows._documents import object_of, refuse_constant
 from taskorch.workflows._graph import refuse_rings
 
 if TYPE_CHECKING:
@@ -92,29 +93,12 @@ def load(path: str | os.PathLike[str], *, memory: bool = False) -> Recording:
         raise InvalidTaskError(msg, hint=hint)
     try:
         document = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant
+            text, object_pairs_hook=object_of, parse_constant=refuse_constant
         )
     except (ValueError, RecursionError) as error:
         msg = f"{path} is no JSON: {error}"
         raise InvalidTaskError(msg) from error
     return _read(document, str(path), memory=memory)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                msg = f"the name {show(name)} stands twice in an object"
-                raise ValueError(msg)
-            seen.add(name)
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    msg = f"{name} is no number"
-    raise ValueError(msg)
 
 
 def parse(document: Mapping[str, Any], *, memory: bool = False) -> Recording:

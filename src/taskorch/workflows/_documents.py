@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from taskorch.model._show import show
 
@@ -55,6 +56,32 @@ def document_schema() -> dict[str, Any]:
     text = files("taskorch.workflows").joinpath("workflow.schema.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     return schema
+
+
+def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """
+    For a decoder of JSON: an object. What is there twice is read differently by others.
+
+    Raises:
+        ValueError: A name is.
+    """
+    found = dict(members)
+    if len(found) < len(members):
+        ((twice, _),) = Counter(name for name, _ in members).most_common(1)
+        msg = f"the name {show(twice)} stands twice in an object"
+        raise ValueError(msg)
+    return found
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """
+    For a decoder of JSON: refuse what Python's own takes for a number.
+
+    Raises:
+        ValueError: Always.
+    """
+    msg = f"{name} is no number of JSON"
+    raise ValueError(msg)
 
 
 def plain(

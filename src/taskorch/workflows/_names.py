@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -61,7 +61,8 @@ def stem_of(task: Task) -> str:
             fn = payload.args[0].fn
         # Of a partial, what it calls.
         fn = getattr(fn, "func", fn)
-        word = _function_name(fn)
+        name = getattr(fn, "__name__", None)
+        word = name if isinstance(name, str) else type(fn).__name__
     elif isinstance(payload, Program):
         word = os.path.basename(os.fsdecode(payload.args[0]))  # noqa: PTH119 - or bytes
     return _safe(word)
@@ -71,11 +72,6 @@ def stem_of(task: Task) -> str:
 def _safe(word: str) -> str:
     """*word* as the beginning of an id; many tasks call the same function."""
     return _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-") or "task"
-
-
-def _function_name(fn: Callable[..., object]) -> str:
-    name = getattr(fn, "__name__", None)
-    return name if isinstance(name, str) else type(fn).__name__
 
 
 def unused(stem: str, taken: Container[str], counts: dict[str, int]) -> str:

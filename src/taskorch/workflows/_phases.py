@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
@@ -73,31 +73,29 @@ class Approval:
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 
+@attrs.define(eq=False, repr=False, kw_only=True)
 class PhaseRules:
-    """What a phase asks for, and what follows from it: all but its workflow."""
+    """
+    What a phase asks for, and what follows from it: all but its workflow.
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        max_parallel: int | None,
-        checks: Sequence[Check],
-        gate_timeout: float | timedelta | None,
-        on_failure: OnFailure,
-        before: Self | None,
-    ) -> None:
-        self.name: str = name
-        #: How many of its tasks run at once; None is without limit.
-        self.max_parallel: int | None = max_parallel
-        #: What must hold for its gate to open, beside that its tasks have completed.
-        self.checks: tuple[Check, ...] = tuple(checks)
-        #: Seconds that each function among them may take; None is for ever.
-        self.gate_timeout: float | None = to_seconds(gate_timeout)
-        self.on_failure: OnFailure = on_failure
-        #: The phase before.
-        self.before: Self | None = before
-        #: The ids of its tasks, without its gate.
-        self.tasks: list[str] = []
+    Attributes:
+        name: Its name.
+        max_parallel: How many of its tasks run at once; None is without limit.
+        checks: What must hold for its gate to open, beside that its tasks have
+            completed.
+        gate_timeout: Seconds that each function among them may take; None is for ever.
+        on_failure: What follows if it fails.
+        before: The phase before.
+        tasks: The ids of its tasks, without its gate.
+    """
+
+    name: str
+    max_parallel: int | None
+    checks: tuple[Check, ...]
+    gate_timeout: float | None = attrs.field(converter=to_seconds)
+    on_failure: OnFailure
+    before: Self | None
+    tasks: list[str] = attrs.field(factory=list[str], init=False)
 
     @property
     def _approval(self) -> Approval | None:

@@ -365,7 +365,8 @@ class DocumentReader:
         return 0
 
     def names(self, path: str, value: object) -> list[str]:
-        return self._texts(path, value)
+        items = self._list(path, value)
+        return [self._text(f"{path}[{i}]", item) for i, item in enumerate(items)]
 
     def resources(self, path: str, value: object) -> Resources:
         said = self._mapping(path, value)
@@ -435,10 +436,7 @@ class DocumentReader:
         return str(name)
 
     def _plain(self, path: str, value: object, depth: int = 0) -> Any:
-        found: list[tuple[str, str]] = []
-        made = plain(path, value, found, depth, exact=False)
-        self.findings += found
-        return made
+        return plain(path, value, self.findings, depth, exact=False)
 
     def _mapping(self, path: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
@@ -455,10 +453,6 @@ class DocumentReader:
             return value
         self._fault(path, f"a list is needed, not {show(value, MAX_SHOWN)}")
         return []
-
-    def _texts(self, path: str, value: object) -> list[str]:
-        items = self._list(path, value)
-        return [self._text(f"{path}[{i}]", item) for i, item in enumerate(items)]
 
     def _text(self, path: str, value: object) -> str:
         if not isinstance(value, str) or not value:

@@ -151,7 +151,7 @@ class WorkflowReport:
             ]
             lines += [
                 f"| {p.name} | {p.state} | {p.completed} of {p.total} | "
-                f"{_time(p.duration)} | {cell('; '.join(_verdicts(p)))} |"
+                f"{_time(p.duration)} | {cell('; '.join(map(_verdict, p.verdicts)))} |"
                 for p in self.phases
             ]
             lines.append("")
@@ -174,7 +174,7 @@ class WorkflowReport:
             if phase.duration is not None:
                 line += f", {duration(phase.duration)}"
             lines.append(line)
-            lines += [f"    {verdict}" for verdict in _verdicts(phase)]
+            lines += [f"    {_verdict(verdict)}" for verdict in phase.verdicts]
         for title, tasks in self._troubles():
             lines += [f"{title}:", *[f"  {line}" for line in _task_lines(tasks)]]
         return visible("\n".join(lines))
@@ -208,10 +208,6 @@ def _plain(_owner: object, _field: object, value: Any) -> Any:
 
 def _time(value: float | None) -> str:
     return "-" if value is None else duration(value)
-
-
-def _verdicts(phase: PhaseReport) -> list[str]:
-    return [_verdict(verdict) for verdict in phase.verdicts]
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -98,34 +98,19 @@ class Node:
 Step: TypeAlias = Node | str | Sequence[Node | str]
 
 
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Phase(PhaseRules, Builder[Node]):
     """
     A named group of a workflow; made by `Workflow.phase`.
 
     Its tasks begin when the gate of the phase before has opened, and its own gate
     looks when they have ended.
+
+    Attributes:
+        workflow: The workflow that it is a part of.
     """
 
-    def __init__(
-        self,
-        workflow: Workflow,
-        name: str,
-        *,
-        max_parallel: int | None,
-        checks: Sequence[Check],
-        gate_timeout: float | timedelta | None,
-        on_failure: OnFailure,
-        before: Self | None,
-    ) -> None:
-        super().__init__(
-            name,
-            max_parallel=max_parallel,
-            checks=checks,
-            gate_timeout=gate_timeout,
-            on_failure=on_failure,
-            before=before,
-        )
-        self.workflow: Workflow = workflow
+    workflow: Workflow
 
     @property
     def gate(self) -> Node:
@@ -253,14 +238,15 @@ class Workflow(Builder[Node]):
         for taken in (gate_of(name), approval_of(name)):
             if taken in self._tasks:
                 raise self._duplicate(taken)
+        before = next(reversed(self._phases.values()), None)
         phase = Phase(
-            self,
-            name,
+            workflow=self,
+            name=name,
             max_parallel=max_parallel,
             checks=checks_of(gate),
             gate_timeout=gate_timeout,
             on_failure=on_failure,
-            before=next(reversed(self._phases.values()), None),
+            before=before,  # type: ignore[arg-type]  # mypy binds no Self here
         )
         for task in (phase.gate_task(), phase.approval_task()):
             if task is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -78,15 +79,11 @@ def write(
             continue
         task, after = each, list(dependencies[task_id])
         phase = phase_of.get(task_id)
-        try:
-            if phase is not None:
-                # Leave out what follows from the phase: the document says that once,
-                # there.
-                after, task = _within(phase, after, task)
+        if phase is not None:
+            # Leave out what follows from the phase: the document says that once, there.
+            after, task = _within(phase, after, task)
+        with _refusing(f"task {task_id!r} cannot be written down", task_id):
             said = _written(task, after, functions)
-        except _UnsayableError as error:
-            msg = f"task {task_id!r} cannot be written down: {error.args[0]}"
-            raise InvalidTaskError(msg, hint=error.hint, task_id=task_id) from None
         made[task_id] = said if phase is None else {"phase": phase.name, **said}
     document: dict[str, Any] = {"workflow": name}
     if phases:
@@ -110,11 +107,8 @@ def write_task(
     Raises:
         InvalidTaskError: It has what a document cannot say.
     """
-    try:
+    with _refusing("the task cannot be written down", task.id):
         said = _written(attrs.evolve(task, after=()), after, functions)
-    except _UnsayableError as error:
-        msg = f"the task cannot be written down: {error.args[0]}"
-        raise InvalidTaskError(msg, hint=error.hint, task_id=task.id) from None
     own = {"id": task.id, "idempotency_key": task.idempotency_key}
     return {**said, **{name: text for name, text in own.items() if text is not None}}
 
@@ -137,11 +131,8 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
         if isinstance(check, Approval):
             checks.append({"approval": check.timeout})
         elif callable(check):
-            try:
+            with _refusing(f"phase {phase.name!r} cannot be written down"):
                 checks.append({"call": _name_of(check, functions)})
-            except _UnsayableError as error:
-                msg = f"phase {phase.name!r} cannot be written down: {error.args[0]}"
-                raise InvalidTaskError(msg, hint=error.hint) from None
         else:
             checks.append({"file": str(check)})
     if checks:
@@ -160,14 +151,12 @@ def write_work(task: Task) -> dict[str, Any]:
     Raises:
         InvalidTaskError: It has what cannot be said in JSON.
     """
-    said: dict[str, Any] = {"type": task.type}
-    try:
+    with _refusing(f"task {task.id} cannot be sent", task.id):
         if isinstance(task.payload, Program):
-            return said | _written_program(task.payload)
-        return said | {"payload": _value("payload", task.payload)}
-    except _UnsayableError as error:
-        msg = f"task {task.id} cannot be sent: {error.args[0]}"
-        raise InvalidTaskError(msg, hint=error.hint, task_id=task.id) from None
+            said = _written_program(task.payload)
+        else:
+            said = {"payload": _value("payload", task.payload)}
+    return {"type": task.type, **said}
 
 
 class _UnsayableError(Exception):
@@ -176,6 +165,21 @@ class _UnsayableError(Exception):
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
         self.hint = hint
+
+
+@contextmanager
+def _refusing(what: str, task_id: str | None = None) -> Iterator[None]:
+    """
+    Refuse *what* in the block, for the reason that is found there.
+
+    Raises:
+        InvalidTaskError: It has what a document cannot say.
+    """
+    try:
+        yield
+    except _UnsayableError as error:
+        msg = f"{what}: {error.args[0]}"
+        raise InvalidTaskError(msg, hint=error.hint, task_id=task_id) from None
 
 
 def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str, Any]:

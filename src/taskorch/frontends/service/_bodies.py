@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 from starlette.requests import ClientDisconnect, Request
 
 from taskorch.frontends.service._problems import Problem
+from taskorch.workflows._documents import object_of, refuse_constant
 
 #: Bytes of a body; levels of what it says; seconds that it may take to come.
 MAX_BODY: Final = 1 << 20
@@ -117,21 +118,7 @@ def _too_deep() -> Problem:
     return Problem(400, "body_too_deep", text)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    msg = f"{name} is no number of JSON"
-    raise ValueError(msg)
-
-
-def _refuse_twice(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these; what is there twice is read differently by others."""
-    found = dict(members)
-    if len(found) < len(members):
-        msg = "a name is there twice in an object"
-        raise ValueError(msg)
-    return found
-
-
 #: Made once: `json.loads` makes one for each call that wants something of its own.
 _DECODER: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice
+    parse_constant=refuse_constant, object_pairs_hook=object_of
 )
