@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError, UnknownAgentError
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("AgentManager",)
-
-_RUNNING: Final = TaskState.RUNNING
 
 
 class AgentManager:
@@ -189,7 +187,7 @@ class AgentManager:
         with rt.lock:
             work = rt.directory.known(task_id)
             row = work._row
-            runs = [who for state, _, who in past_of(row) if state is _RUNNING]
+            runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
             if agent not in runs or number > row.attempt:
                 msg = f"agent {agent!r} made no attempt {number} of task {task_id}"
                 raise InvalidTaskError(msg, task_id=task_id)

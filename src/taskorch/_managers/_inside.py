@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
@@ -14,7 +15,6 @@ from taskorch._handles import TaskHandle
 from taskorch._managers import _limits, _members
 from taskorch._managers._gates import is_gate
 from taskorch.errors import (
-    CycleError,
     InvalidTaskError,
     InvalidTransitionError,
     NotRunningError,
@@ -246,9 +246,7 @@ class WorkflowContext:
         self, name: str, parties: int, value: Any, timeout: float | timedelta | None
     ) -> tuple[int, list[Any]]:
         meetings = self._manager._meetings
-        return meetings.meet(
-            self._inside, self.workflow_id, name, parties, value, timeout
-        )
+        return meetings.meet(self._inside, name, parties, value, timeout)
 
     async def _meet_async(
         self,
@@ -258,18 +256,11 @@ class WorkflowContext:
         timeout: float | timedelta | None,  # noqa: ASYNC109 - the name that it has there
     ) -> tuple[int, list[Any]]:
         meetings = self._manager._meetings
-        return await meetings.meet_async(
-            self._inside, self.workflow_id, name, parties, value, timeout
-        )
+        return await meetings.meet_async(self._inside, name, parties, value, timeout)
 
     @property
     def _rt(self) -> Runtime:
         return self._manager._rt
-
-    @property
-    def _name(self) -> str:
-        """The id in the workflow of the task that this is the context of."""
-        return _members.name_of(self._inside.task_id)
 
     def _named(self, task: Task) -> Task:
         """*task* with its id, and as one that was added."""
@@ -283,7 +274,8 @@ class WorkflowContext:
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
         if task.id is None:
             counts = self._manager._counts_of(self._inside)
-            name = unused(f"{self._name}/{stem_of(task)}", (), counts)
+            ours = _members.name_of(self._inside.task_id)
+            name = unused(f"{ours}/{stem_of(task)}", (), counts)
         else:
             name = check_task_id(task.id)
         refs = _listed("after", task.after)
@@ -349,7 +341,9 @@ class WorkflowContext:
             phases = [phase_of(_members.name_of(g._row.id)) for g in gates]
             parts = [_members.name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
-                _suspend(rt, work, now)
+                # It may be blocked, or the state machine forbids it.
+                with suppress(InvalidTransitionError):
+                    rt.kernel.suspend(work._row, now, holdable=False)
         names = tuple(_members.name_of(work._row.id) for work in works)
         for target in later:
             _precede(rt, works, target, now)
@@ -382,7 +376,11 @@ class WorkflowContext:
                 way = _way(self._rt, entry, target)
                 if way:
                     names = tuple(_members.name_of(task_id) for task_id in way)
-                    raise _named_cycle(ring_error(names))
+                    error = ring_error(names)
+                    error.hint = (
+                        "nothing was added; leave out one of after= and before="
+                    )
+                    raise error
 
 
 class AsyncWorkflowContext:
@@ -450,15 +448,6 @@ def _listed(what: str, refs: Any) -> list[Any]:
     return list(refs)
 
 
-def _suspend(runtime: Runtime, work: Work, now: int) -> None:
-    """Suspend *work*, which was added to a run that is paused, if that can be."""
-    try:
-        runtime.kernel.suspend(work._row, now, holdable=False)
-    except InvalidTransitionError:
-        # It is blocked, or the state machine forbids it.
-        return
-
-
 def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
     """Under the lock: let *target* wait for *works* too, where it does not yet."""
     row = target._row
@@ -495,8 +484,3 @@ def _way(runtime: Runtime, entry: Entry, target: Work) -> tuple[str, ...]:
                 came[parent.id] = row.id
                 todo.append(parent)
     return ()
-
-
-def _named_cycle(error: CycleError) -> CycleError:
-    error.hint = "nothing was added; leave out one of after= and before="
-    return error

@@ -424,9 +424,7 @@ class WorkflowManager:
         done = False
         for run, below in self._targets(run_id):
             record = self._record(run.workflow_id)
-            if not any(
-                _members.is_live(work._row) for work in _some(run, below).values()
-            ):
+            if all(w._row.state in TERMINAL for w in _some(run, below).values()):
                 continue
             # First, so that nothing slips in between.
             was_paused = below in record.paused

@@ -19,6 +19,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.model import check_count, check_seconds
+from taskorch.model._ids import run_of
 from taskorch.runtime._asyncio import resolve_on
 from taskorch.runtime._waiting import is_settled
 from taskorch.workflows._names import check_name
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 #: What tells that a task may not come any more.
-_ENDS: Final = (
-    "task_completed",
-    "task_failed",
-    "task_cancelled",
-    "task_blocked",
-)
+_ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_blocked")
 BrokenBarrierError = threading.BrokenBarrierError
 
 
@@ -68,7 +64,6 @@ class Meetings:
     def meet(
         self,
         inside: AttemptContext,
-        run_id: str,
         name: str,
         parties: int,
         value: Any,
@@ -88,7 +83,7 @@ class Meetings:
             msg = f"meeting at {name!r} would block the event loop"
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
         gate = threading.Event()
-        key = run_id, name, parties
+        key = run_of(inside.task_id), name, parties
         with self._rt.waiting.holding(inside, (), gate.set):
             party = self._come(key, inside, value, gate.set)
             try:
@@ -96,15 +91,14 @@ class Meetings:
                 if not inside.cancelled:
                     gate.wait(seconds)
             finally:
-                met = self._leave(key, party)
-        return self._outcome(inside, party, name, seconds, met=met)
+                self._leave(key, party)
+        return self._outcome(inside, party, name, seconds)
 
     # -- from a coroutine ----------------------------------------------------------
 
     async def meet_async(
         self,
         inside: AttemptContext,
-        run_id: str,
         name: str,
         parties: int,
         value: Any,
@@ -114,7 +108,7 @@ class Meetings:
         seconds = self._check(inside, name, parties, timeout)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        key = run_id, name, parties
+        key = run_of(inside.task_id), name, parties
         waiting = self._rt.waiting
         waiting.enter(inside, ())
         try:
@@ -122,10 +116,10 @@ class Meetings:
             try:
                 await asyncio.wait([future], timeout=seconds)
             finally:
-                met = self._leave(key, party)
+                self._leave(key, party)
         finally:
             await waiting._leave_async(inside, ())
-        return self._outcome(inside, party, name, seconds, met=met)
+        return self._outcome(inside, party, name, seconds)
 
     # -- how -----------------------------------------------------------------------
 
@@ -172,11 +166,9 @@ class Meetings:
         self._break_hopeless(None)
         return party
 
-    def _leave(self, key: tuple[str, str, int], party: _Party) -> bool:
-        """*party* waits no more; whether they have met. If not, nobody does."""
+    def _leave(self, key: tuple[str, str, int], party: _Party) -> None:
+        """*party* waits no more: if they have not met, they will not."""
         with self._mutex:
-            if party.values is not None:
-                return True
             here = self._parties.get(key, [])
             if party in here:
                 del self._parties[key]
@@ -184,18 +176,11 @@ class Meetings:
                     if other is not party:
                         other.broken = f"task {party.row.id} waits no more"
                         other.wake()
-            return False
 
     def _outcome(
-        self,
-        inside: AttemptContext,
-        party: _Party,
-        name: str,
-        timeout: float | None,
-        *,
-        met: bool,
+        self, inside: AttemptContext, party: _Party, name: str, timeout: float | None
     ) -> tuple[int, list[Any]]:
-        if met and party.values is not None:
+        if party.values is not None:
             return party.place, party.values
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)

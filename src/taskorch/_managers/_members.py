@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TaskState
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import names_above
 
@@ -37,11 +37,6 @@ def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
         if task_id.startswith(prefix)
     }
     return list(found)
-
-
-def is_live(row: TaskRow) -> bool:
-    """Whether something may still come of *row*."""
-    return row.state not in TERMINAL
 
 
 def is_added(work: Work) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.model import TaskState
@@ -11,8 +11,6 @@ from taskorch.model import TaskState
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
-
-_RUNNING: Final = TaskState.RUNNING
 
 #: When a task began to run, when it no longer did, in ns, and what it says of that.
 Spell: TypeAlias = tuple[int, int | None, str]
@@ -22,7 +20,7 @@ def spells_of(row: TaskRow) -> Iterator[Spell]:
     """When *row* was running: its attempts, without the time that it was suspended."""
     began: int | None = None
     for state, at, detail in list(past_of(row)):
-        if state is _RUNNING:
+        if state is TaskState.RUNNING:
             began = at if began is None else began
         elif began is not None:
             yield began, at, detail
