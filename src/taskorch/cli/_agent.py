@@ -9,12 +9,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
+from taskorch.cli._terminal import on_signals
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_count, check_id, check_seconds
 
@@ -109,23 +109,18 @@ def _run(args: argparse.Namespace) -> int:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    before = {
+
+    def stop(*_: object) -> None:
         # On a thread: the one that is interrupted may hold what `stop` needs.
-        number: signal.signal(number, lambda *_: _on_thread(agent.stop))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+        threading.Thread(target=agent.stop, daemon=True).start()
+
     try:
-        agent.run()
+        with on_signals(stop, signal.SIGTERM, signal.SIGINT):
+            agent.run()
     finally:
-        for number, handling in before.items():
-            signal.signal(number, handling)
         log.removeHandler(handler)
         handler.close()
     return OK
-
-
-def _on_thread(call: Callable[[], None]) -> None:
-    threading.Thread(target=call, daemon=True).start()
 
 
 def _handler(path: Path | None) -> logging.Handler:

@@ -13,6 +13,7 @@ from taskorch.journal import SqliteJournal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
 from taskorch.runtime._retention import forgettable, prune
+from taskorch.workflows._words import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def _tell(args: argparse.Namespace, path: Path, count: int, before: int) -> None
             }
         )
         return
-    tasks = f"{count:,} task{'s' * (count != 1)}"
+    tasks = counted(count, "task")
     if args.dry_run:
         print(f"{tasks} would leave {path}.")
         return

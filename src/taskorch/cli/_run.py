@@ -14,14 +14,21 @@ from typing import Any, Final
 from taskorch._configuration import read_configuration
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, INTERRUPTED, OK
-from taskorch.cli._target import Target, add_target, load, needed_for
+from taskorch.cli._target import (
+    Target,
+    add_limits,
+    add_target,
+    limits_of,
+    load,
+    needed_for,
+)
 from taskorch.cli._terminal import (
     add_json,
     cause_of,
     coloured,
     is_terminal,
     line,
-    pairs,
+    on_signals,
     print_json,
 )
 from taskorch.errors import InvalidTaskError, ProgramFailedError
@@ -59,16 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only this one, and what it needs; may be repeated",
     )
-    parser.add_argument(
-        "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
-    )
-    parser.add_argument(
-        "--resources",
-        metavar="NAME=AMOUNT",
-        action="append",
-        default=[],
-        help="what there is, instead of this machine's cpu and memory_mb",
-    )
+    add_limits(parser)
     parser.add_argument("--id", metavar="ID", help="of the run (default: its name)")
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="say only how it ended"
@@ -113,13 +111,9 @@ def _orchestrator(args: argparse.Namespace, target: Target) -> TaskOrchestrator:
             hint = f"write it there: TaskOrchestrator({ignored[0].lstrip('-')}=…)"
             raise InvalidTaskError(msg, hint=hint)
         return target.orchestrator
-    options: dict[str, Any] = {}
+    options = limits_of(args)
     if args.journal is not None:
         options["journal"] = args.journal
-    if args.concurrency is not None:
-        options["concurrency"] = args.concurrency
-    if args.resources:
-        options["resources"] = pairs(args.resources)
     arguments = read_configuration().arguments(options)
     arguments.setdefault("rerun_failed", arguments.get("journal") is not None)
     return TaskOrchestrator(**arguments)
@@ -160,14 +154,8 @@ def _interrupts() -> Iterator[list[int]]:
     def note(number: int, _frame: object) -> None:
         presses.append(number)
 
-    before = {
-        each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with on_signals(note, signal.SIGINT, signal.SIGTERM):
         yield presses
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:

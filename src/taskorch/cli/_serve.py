@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of
+from taskorch.cli._terminal import on_signals
 from taskorch.errors import InvalidTaskError
 from taskorch.model._limits import SIGNAL_SECONDS
 from taskorch.runtime._interrupts import SLICE
@@ -87,21 +87,17 @@ def _run(args: argparse.Namespace) -> int:
     port = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
     asked = threading.Event()
-    # Before anybody can know that it is there.
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        with ExitStack() as servers:
-            api = servers.enter_context(serve(suite_app(runs, token=token), port=port))
-            numbers = servers.enter_context(
-                serve(metrics_app(runs, token=token), port=metrics)
-            )
-            print(f"{suite.name}: {api.url}, metrics: {numbers.url}/metrics")
-            if token is not None and given is None:
-                print(f"token: {token}", flush=True)
-            sys.stdout.flush()
-            _wait(runs, asked)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with (
+        # Before anybody can know that it is there.
+        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        serve(suite_app(runs, token=token), port=port) as api,
+        serve(metrics_app(runs, token=token), port=metrics) as numbers,
+    ):
+        print(f"{suite.name}: {api.url}, metrics: {numbers.url}/metrics")
+        if token is not None and given is None:
+            print(f"token: {token}")
+        sys.stdout.flush()
+        _wait(runs, asked)
     return OK
 
 

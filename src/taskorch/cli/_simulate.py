@@ -8,8 +8,8 @@ from typing import Any
 from taskorch._configuration import read_configuration
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import OK
-from taskorch.cli._target import add_target, load
-from taskorch.cli._terminal import add_json, pairs, print_json, seconds
+from taskorch.cli._target import add_limits, add_target, limits_of, load
+from taskorch.cli._terminal import add_json, print_json, seconds
 from taskorch.reading import JournalReader
 
 
@@ -37,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draws", type=int, default=1, metavar="N", help="how often chance is asked"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="repeats it")
-    parser.add_argument(
-        "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
-    )
-    parser.add_argument(
-        "--resources", metavar="NAME=AMOUNT", action="append", default=[]
-    )
+    add_limits(parser)
     parser.add_argument(
         "--trace", metavar="PATH", help="write it for chrome://tracing or Perfetto"
     )
@@ -57,11 +52,7 @@ def _duration(text: str) -> tuple[str, float]:
 
 def _run(args: argparse.Namespace) -> int:
     target = load(args)
-    options: dict[str, Any] = {}
-    if args.concurrency is not None:
-        options["concurrency"] = args.concurrency
-    if args.resources:
-        options["resources"] = pairs(args.resources)
+    options = limits_of(args)
     orch = target.orchestrator
     if orch is None or options:
         options["journal"] = None

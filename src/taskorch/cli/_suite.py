@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Final
 
-from taskorch.cli import FAILED, INTERRUPTED, OK, USAGE
+from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.errors import JournalTakenError
 from taskorch.frontends.suite._markdown import headline, status
 from taskorch.frontends.suite._planning import plan
@@ -17,8 +17,6 @@ from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import Ended, read_report, run
 from taskorch.workflows._words import duration
 
-#: The exit code where another process runs the suite: EX_TEMPFAIL of sysexits.h.
-_TAKEN: Final = 75
 #: Where a run keeps its files, beside the first file of its configuration.
 _FOLDER: Final = ".taskorch"
 _FORMATS: Final = ("md", "json", "xml", "html")
@@ -61,13 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _do(arguments: argparse.Namespace) -> int:
-    """What was asked for; the exit code, which is 75 if the suite runs already."""
+    """What was asked for; the exit code."""
     try:
         code: int = arguments.act(arguments)
     except JournalTakenError as error:
         what_now = "wait for its end, or stop it: the same command goes on from there"
         print(f"taskorch: {error.message} ({what_now})", file=sys.stderr)
-        return _TAKEN
+        return NOT_NOW
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli._terminal import pairs
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task
 from taskorch.model._explanation import some
@@ -51,6 +52,26 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="of FILE.yaml: the module with the functions that it calls",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how much there is to run it."""
+    parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
+    )
+    parser.add_argument(
+        "--resources",
+        metavar="NAME=AMOUNT",
+        action="append",
+        default=[],
+        help="what there is, instead of this machine's cpu and memory_mb",
+    )
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What these arguments say, as those of an orchestrator."""
+    found = {"concurrency": args.concurrency, "resources": pairs(args.resources)}
+    return {name: value for name, value in found.items() if value not in (None, {})}
 
 
 def load(args: argparse.Namespace) -> Target:

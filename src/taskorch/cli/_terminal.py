@@ -7,18 +7,18 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
-
-import attrs
 
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line
-from taskorch.model._plain import plain
+from taskorch.model._plain import fields_of, plain
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -47,23 +47,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     """*value* on one line."""
-    print(json.dumps(plain(_fields_of(value)), ensure_ascii=True), flush=True)
-
-
-def _fields_of(value: Any) -> Any:
-    """*value* with a mapping in the place of each value of ours that has fields."""
-    if isinstance(value, Mapping):
-        return {name: _fields_of(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_fields_of(item) for item in value]
-    if attrs.has(type(value)) and not isinstance(value, BaseException):
-        names = [field.name for field in attrs.fields(type(value))]
-        return {
-            name: _fields_of(getattr(value, name))
-            for name in names
-            if not name.startswith("_")
-        }
-    return value
+    print(json.dumps(plain(fields_of(value)), ensure_ascii=True), flush=True)
 
 
 def is_terminal() -> bool:
@@ -177,6 +161,17 @@ def since(text: str) -> float | datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         return seconds(text)
+
+
+@contextmanager
+def on_signals(handle: Callable[[int, Any], object], *numbers: int) -> Iterator[None]:
+    """In the block, *handle* is called when one of these signals comes."""
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, each in before.items():
+            signal.signal(number, each)
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:

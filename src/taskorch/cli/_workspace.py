@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from taskorch.cli import FAILED, OK
+from taskorch.cli._terminal import on_signals
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
 
@@ -102,14 +103,12 @@ def _run(args: argparse.Namespace) -> int:
         came.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        report = workspace.run(**how)
+        with on_signals(interrupt, signal.SIGTERM):
+            report = workspace.run(**how)
     except KeyboardInterrupt:
         print("taskorch: interrupted; run it again, and it goes on", file=sys.stderr)
         return 128 + (came[-1] if came else signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     print(report)
     return OK if report.is_complete else FAILED
 

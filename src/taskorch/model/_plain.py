@@ -16,6 +16,20 @@ from taskorch.model._states import TaskState
 _MAX_DEPTH: Final = 20
 
 
+def fields_of(value: object) -> Any:
+    """*value* with a mapping in the place of each value of ours that has fields."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {name: fields_of(item) for name, item in items}
+    if isinstance(value, list | tuple):
+        return [fields_of(item) for item in cast("list[object]", value)]
+    kind: type = type(value)
+    if not attrs.has(kind) or isinstance(value, BaseException):
+        return value
+    names = [field.name for field in attrs.fields(kind)]
+    return {n: fields_of(getattr(value, n)) for n in names if not n.startswith("_")}
+
+
 def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     """
     *value* made of what JSON has: what it has no word for is shown as a text.

@@ -210,8 +210,7 @@ class JournalReader:
         """
         with only_looking():
             name = self._latest(task_id)
-            runtime = _runtime(self._journal)
-            _fold_one(runtime, name, self._facts)
+            runtime = _folded(self._journal, name, self._facts)
             return _reports.status(runtime, name)
 
     def _latest(self, task_id: str) -> str:
@@ -303,8 +302,7 @@ class JournalReader:
             name = self._latest(task_id)
             if name not in runtime.kernel.tasks:
                 # It has left memory: what became of it, its own facts say.
-                runtime = _runtime(self._journal)
-                _fold_one(runtime, name, self._facts)
+                runtime = _folded(self._journal, name, self._facts)
             elif lives and past.knows_limits:
                 runtime.kernel.unpause()
             else:
@@ -488,9 +486,9 @@ def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
     return runtime
 
 
-def _fold_one(runtime: Runtime, task_id: str, facts_of: Any) -> None:
+def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     """
-    Fold the facts about one task, and those about others that it needs.
+    A runtime with what the facts about one task lead to, and others that it needs.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -498,6 +496,7 @@ def _fold_one(runtime: Runtime, task_id: str, facts_of: Any) -> None:
     entries: list[Entry] = facts_of(task_id)
     if not entries or entries[0][0][CLS] is not TaskSubmitted:
         raise _unknown(task_id)
+    runtime = _runtime(journal)
     state = take_snapshot(runtime.kernel, entries[-1][0][AT_NS])
     state |= {"tasks": [task_id], "places": [1]}
     state["counters"]["seq"] = sys.maxsize
@@ -514,6 +513,7 @@ def _fold_one(runtime: Runtime, task_id: str, facts_of: Any) -> None:
             fold(runtime.kernel, joined)
     apply_in_order(Folding(runtime), restoration, entries)
     runtime.committed = sys.maxsize
+    return runtime
 
 
 def _unknown(task_id: str) -> UnknownTaskError:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import attrs
 from starlette.responses import Response
 
-from taskorch.model._plain import plain
+from taskorch.model._plain import fields_of, plain
 
 #: Made once: `json.dumps` makes one for each call that wants something of its own.
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -28,17 +26,4 @@ def answer(value: object, status: int = 200, **headers: str) -> Response:
 
 def document(value: object) -> Any:
     """*value* as JSON can say it: an object of attrs is its fields."""
-    kind: type = type(value)
-    if attrs.has(kind):
-        fields = attrs.fields(kind)
-        return {
-            field.name: document(getattr(value, field.name))
-            for field in fields
-            if not field.name.startswith("_")
-        }
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(name): document(item) for name, item in items}
-    if isinstance(value, list | tuple):
-        return [document(item) for item in cast("list[object]", value)]
-    return plain(value)
+    return plain(fields_of(value))
