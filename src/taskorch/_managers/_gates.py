@@ -48,12 +48,8 @@ def gate(
     """
     Whether *phase* has passed: the verdict.
 
-    Args:
-        phase: Its name.
-        checks: What must hold, beside that its tasks have completed.
-        on_failure: What follows if it has not passed.
-        timeout: Seconds that each function among the checks may take.
-        before: The gate, or approval, before it.
+    *before* is the gate, or approval, before it. Each function among the *checks* may
+    take *timeout* seconds.
 
     Raises:
         GateFailedError: It has not, and what follows is not to go on.

@@ -63,10 +63,7 @@ def find(
     """
     The tasks of a run that are known, by their ids in the workflow.
 
-    Args:
-        runtime: Where they are known.
-        run_id: The run.
-        in_memory: The ids of its tasks in memory; None looks through all there are.
+    *in_memory* are the ids of its tasks in memory; None looks through all there are.
     """
     kernel = runtime.kernel
     ids: dict[str, None] = {}

@@ -42,8 +42,6 @@ from taskorch.runtime._gate import Gate
 from taskorch.runtime._saturation import HYSTERESIS
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from taskorch.runtime._runtime import Runtime
 
 _SCALE: Final = 1_000_000
@@ -83,12 +81,7 @@ class HeldResources:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._manager._is_held(self.id):
             self.release()
 

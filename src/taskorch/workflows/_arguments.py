@@ -39,11 +39,7 @@ def prefixed(task: Task, task_id: str, prefix: str, after: Iterable[Any]) -> Tas
     """
     *task* under another id, with the same prefix before every id that it refers to.
 
-    Args:
-        task: A task of a workflow.
-        task_id: Its new id.
-        prefix: Comes before the ids of other tasks of the workflow, with a "/".
-        after: What it is to come after.
+    *prefix* and a slash come before the ids of other tasks of the workflow.
     """
 
     def renamed(arg: Any) -> Any:

@@ -95,12 +95,8 @@ def plain(
     """
     A copy of *value* as JSON has it.
 
-    Args:
-        path: Where it stands.
-        value: What is to be copied.
-        findings: What is no JSON is added here.
-        depth: How deep it stands.
-        exact: Whether only what would come back as it went is JSON.
+    What is no JSON is added to *findings*, with its place; that is, if *exact*, all
+    that would not come back as it went.
     """
     kind = type(value)
     if value is None or kind in (str, bool, int):

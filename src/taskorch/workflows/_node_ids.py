@@ -30,10 +30,6 @@ def ids_of(
     an Enum its name; of a tuple or a set its parts, with "-" between them; of anything
     else its class. What no id may have becomes "-", and where two come to the same, the
     later one in the order of the graph gets "-2", "-3", ….
-
-    Args:
-        nodes: In the order of the graph.
-        given: The ids that their tasks have.
     """
     listed = list(nodes)
     found: dict[Hashable, str] = {}

@@ -113,15 +113,7 @@ def page(
     types: Mapping[str, str],
     states: Mapping[str, str],
 ) -> str:
-    """
-    The graph as HTML: a line of text, and an SVG from left to right.
-
-    Args:
-        title: The line.
-        parents: Of each task, what it waits for.
-        types: The type of each task.
-        states: The state of each task, if it has one.
-    """
+    """The graph as HTML: a line of text, and an SVG from left to right."""
     boxes, box_of = _boxes(parents, types, states)
     arrows, implied = _arrows(parents, boxes, box_of)
     hidden = len(parents) - sum(not box.others for box in boxes)

@@ -133,9 +133,7 @@ def listed(counts: Mapping[Any, int], but: TaskState | None = None) -> list[str]
     """
     How many are in which state: first how they ended, then what keeps the others.
 
-    Args:
-        counts: By state, or by its name.
-        but: A state that is left out.
+    *counts* are by state, or by its name; the state *but* is left out.
     """
     return [
         f"{counts[state]:,} {state}"
@@ -150,10 +148,8 @@ def state_of(
     """
     What the states of tasks come to.
 
-    Args:
-        counts: How many are in which state.
-        stuck: How many of the BLOCKED ones wait for what has failed.
-        skipped: How many of the CANCELLED ones were skipped.
+    Of the BLOCKED ones, *stuck* wait for what has failed; of the CANCELLED ones, so
+    many were *skipped*.
     """
     if any(counts.get(state) for state in (_S.RUNNING, _S.QUEUED, _S.RETRYING)):
         return _S.RUNNING

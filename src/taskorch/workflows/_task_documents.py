@@ -24,12 +24,8 @@ def tasks_of(
     """
     The tasks of documents, each as in a workflow, with `id` and `idempotency_key`.
 
-    Args:
-        documents: What they are. `after` may name any task, and `{"$result": id}` one
-            that comes earlier, or is known already.
-        functions: What they may call, by name.
-        programs: Whether they may start programs.
-        handle: What stands for a task that is known, by its id.
+    `after` may name any task, and `{"$result": id}` one that comes earlier, or is known
+    already: then *handle* gives what stands for it.
 
     Raises:
         ValidationFailedError: One is not well formed; all faults of all are named.

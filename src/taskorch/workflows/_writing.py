@@ -61,13 +61,6 @@ def write(
     """
     The document of a workflow.
 
-    Args:
-        name: Its name.
-        phases: Its phases, by name.
-        tasks: Its tasks, by id.
-        dependencies: Of each task, the ids of what it waits for.
-        functions: What it calls, by name.
-
     Raises:
         InvalidTaskError: A task, or a phase, has what a document cannot say.
     """
@@ -98,11 +91,6 @@ def write_task(
 ) -> dict[str, Any]:
     """
     The document of a task by itself.
-
-    Args:
-        task: The task.
-        after: The ids of what it waits for.
-        functions: What it calls, by name.
 
     Raises:
         InvalidTaskError: It has what a document cannot say.

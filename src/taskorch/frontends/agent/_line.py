@@ -94,12 +94,9 @@ class Address:
 
 class Line:
     """
-    Says one thing after another; for one thread at a time.
+    Says one thing after another to the service; for one thread at a time.
 
     All that an agent says may come twice, so what got no answer is said again.
-
-    Args:
-        address: To whom.
     """
 
     def __init__(self, address: Address) -> None:
@@ -109,12 +106,7 @@ class Line:
 
     def say(self, verb: str, said: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """
-        Say something, and return what is answered.
-
-        Args:
-            verb: What it is.
-            said: The message.
-            seconds: How long nothing may come.
+        Say something, and return what is answered, if nothing is late by *seconds*.
 
         Raises:
             Unreachable: There was no answer.

@@ -139,11 +139,8 @@ class Runner:
     """
     Makes attempts.
 
-    Args:
-        abilities: What is done for which type.
-        at_once: Attempts at once.
-        run_id: Marks the programs that are of this agent.
-        on_end: Is told the end of each, in words of the wire, on any thread.
+    *run_id* marks the programs of this agent. *on_end* is told the end of each attempt,
+    in words of the wire, on any thread.
     """
 
     def __init__(

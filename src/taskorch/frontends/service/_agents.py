@@ -81,10 +81,8 @@ class Agents:
     """
     The operations of agents.
 
-    Args:
-        orch: Whose agents they are, to begin with.
-        artifacts: Keeps the files that they send; None takes none.
-        admit: Has one join it; None: nothing but that.
+    Files that they send are for *artifacts*, or are not taken. *admit* has one join an
+    orchestrator; without it, nothing but that is done.
     """
 
     def __init__(

@@ -104,13 +104,7 @@ def create_app(
 
 
 def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
-    """
-    The operations on what an orchestrator has.
-
-    Args:
-        orch: The orchestrator.
-        feed: Where its events are kept.
-    """
+    """The operations on what an orchestrator has, and on its events."""
     return [
         *Numbers(orch).operations(),
         *Tasks(orch).operations(),
@@ -130,12 +124,9 @@ def make_app(
     """
     The app of these operations, guarded, and with a description of itself.
 
-    Args:
-        operations: What it can do.
-        token: See `create_app`.
-        hosts: See `create_app`.
-        close: Is called when it is shut down, before its last answers have ended.
-        schemas: Schemas that the operations name, beside those that all have.
+    *close* is called when it is shut down, before its last answers have ended;
+    *schemas* are named by the operations, beside those that all have. For the rest see
+    `create_app`.
 
     Raises:
         InvalidTaskError: See `create_app`.

@@ -31,12 +31,7 @@ _ARTIFACT: Final = told(attempt=TEXT, name=TEXT, bytes={"type": "integer"})
 
 
 class Artifacts:
-    """
-    A folder in which every attempt has one of its own.
-
-    Args:
-        folder: The folder; it is made when the first file comes.
-    """
+    """A folder, made when it is needed, in which every attempt has one of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,12 +79,8 @@ class Artifacts:
         """
         Keep a part of a file; one that comes twice is the same.
 
-        Args:
-            task_id: The id of the task.
-            fence: Which attempt.
-            name: The path of the file in the folder of its attempt.
-            offset: The byte at which it begins: there are that many already.
-            data: The part.
+        *name* is its path in the folder of its attempt; *offset*, the byte at which the
+        part begins: there are that many already.
 
         Returns:
             How many bytes of the file there are.
@@ -129,13 +120,7 @@ class Artifacts:
 
 
 class ArtifactsOfTasks:
-    """
-    The operations on what attempts elsewhere have made.
-
-    Args:
-        orch: Whose tasks they are.
-        artifacts: Where the files are.
-    """
+    """The operations on what attempts elsewhere have made."""
 
     def __init__(self, orch: TaskOrchestrator, artifacts: Artifacts) -> None:
         self._orch = orch

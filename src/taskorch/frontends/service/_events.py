@@ -41,13 +41,7 @@ _EMIT: Final = asked(
 
 
 class Events:
-    """
-    The operations on events.
-
-    Args:
-        orch: Whose they are.
-        feed: Where they are kept, of the same one.
-    """
+    """The operations on events."""
 
     def __init__(self, orch: Current, feed: Callable[[], Feed]) -> None:
         self._orch = orch

@@ -119,13 +119,7 @@ class Page:
 
 
 class Feed:
-    """
-    The latest events of an orchestrator.
-
-    Args:
-        signals: Who tells of them.
-        journal: What has those before.
-    """
+    """The latest events of an orchestrator; those before are in its journal, if any."""
 
     def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
         self._journal = journal

@@ -115,12 +115,7 @@ class _Bucket:
 
 class Guard:
     """
-    The outermost layer of the app.
-
-    Args:
-        app: What it guards.
-        token: What a request must have; None: nothing.
-        hosts: The names by which the service may be called, in small letters.
+    The outermost layer of the app; *hosts* are names in small letters.
 
     Raises:
         InvalidTaskError: The token is none.

@@ -59,12 +59,7 @@ def probes(orch: TaskOrchestrator) -> list[Operation]:
 
 
 class Numbers:
-    """
-    The operations that ask for the whole.
-
-    Args:
-        orch: Who is asked.
-    """
+    """The operations that ask for the whole."""
 
     def __init__(self, orch: Current) -> None:
         self._orch = orch

@@ -29,11 +29,7 @@ def exposition(
     """
     All of it, in the text format.
 
-    Args:
-        stats: Of the orchestrator, if there is one.
-        health: Likewise.
-        status: What a service does that runs a suite.
-        statuses: What it can do.
+    *status* is what a service does that runs a suite, one of *statuses*.
     """
     families: list[Metric] = []
     if stats is not None:

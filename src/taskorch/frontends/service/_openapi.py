@@ -34,13 +34,7 @@ _PROBLEM: Final = {
 def description(
     operations: Iterable[Operation], schemas: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """
-    The document.
-
-    Args:
-        operations: What it tells of.
-        schemas: Schemas that these name, beside those of tasks and workflows.
-    """
+    """The document; *schemas* are those that the operations name, beside our own."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _of(operation)

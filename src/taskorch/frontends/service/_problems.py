@@ -89,13 +89,7 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
 
 
 def problem_of(error: TaskorchError, status: int | None = None) -> Problem:
-    """
-    What an error of ours is for HTTP.
-
-    Args:
-        error: The error.
-        status: Its status, if it is not the one that it mostly has.
-    """
+    """What an error of ours is for HTTP; *status*, if not what it mostly is."""
     more: dict[str, Any] = {}
     if error.task_id is not None:
         more["task_id"] = error.task_id

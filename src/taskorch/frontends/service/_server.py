@@ -7,7 +7,6 @@ import socket
 import threading
 from contextlib import suppress
 from ipaddress import ip_address
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import h11
@@ -191,12 +190,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

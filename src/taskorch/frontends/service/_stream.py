@@ -26,10 +26,7 @@ class EventStream:
     """
     The answer that goes on until the client leaves, or the service ends.
 
-    Args:
-        feed: Where the events come from.
-        after: The cursor after which it begins; None: with what comes.
-        wanted: Which events are told.
+    It begins after a cursor, or, without one, with what comes.
     """
 
     def __init__(self, feed: Feed, after: str | None, wanted: Wanted) -> None:

@@ -49,10 +49,7 @@ class Submissions:
     """
     The operations that bring work.
 
-    Args:
-        orch: Who takes it.
-        functions: What tasks may call.
-        programs: Whether they may start programs, and gates may look for files.
+    With *programs*, tasks may start programs, and gates may look for files.
     """
 
     def __init__(

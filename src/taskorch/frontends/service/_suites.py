@@ -100,10 +100,6 @@ class SuiteRuns:
     """
     The runs of a suite, one at a time, and how far they are.
 
-    Args:
-        suite: The suite.
-        folder: Where a run keeps its files.
-
     Raises:
         ValidationFailedError: The suite is not complete.
     """
@@ -389,11 +385,6 @@ def suite_app(
     An ASGI app that runs a suite when it is asked to, and answers for its run.
 
     Of what `create_app` has, it has all but submissions: the work is the suite's.
-
-    Args:
-        runs: The runs.
-        token: See `create_app`.
-        hosts: See `create_app`.
     """
     of_run = existing(runs.orchestrator, runs.feed)
     operations = [

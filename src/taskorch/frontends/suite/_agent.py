@@ -15,14 +15,7 @@ _SHARE: Final = 0.8
 
 
 class Agent:
-    """
-    Runs one test task at a time.
-
-    Args:
-        name: Its name.
-        folder: Where it leaves what it finds.
-        grace: Seconds that a task has to end when it is asked to.
-    """
+    """Runs one test task at a time; one that is to end has *grace* seconds for that."""
 
     def __init__(self, name: str, folder: RunFolder, grace: float) -> None:
         self.name: str = name

@@ -65,15 +65,7 @@ class Told:
 
 
 class Attempt:
-    """
-    One attempt at a task, from what is asked for to what it came to.
-
-    Args:
-        agent: The name of the agent that makes it.
-        folder: Where the run keeps its files.
-        task: The task.
-        told: What it is told of itself, and tells.
-    """
+    """One attempt at a task, from what is asked for to what it came to."""
 
     def __init__(self, agent: str, folder: RunFolder, task: Task, told: Told) -> None:
         self.agent = agent
@@ -188,10 +180,7 @@ class Attempt:
 
     def end(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Measure and judge it, and write that down.
-
-        Args:
-            event: How it ended.
+        Measure and judge it by the *event* of its end, and write that down.
 
         Returns:
             What it came to: how many tests, and its measures.

@@ -41,11 +41,8 @@ def combine(
     """
     Lines that any of *files* says were run, and lines that there are, or None.
 
-    Args:
-        files: What coverage.py has left.
-        target: The file for all of it, as JSON.
-        python: An interpreter that has coverage.py.
-        cwd: Where the tests have run.
+    *target* gets all of it, as JSON. *python* is an interpreter that has coverage.py,
+    and *cwd* is where the tests have run.
     """
     whole = f"--data-file={target.with_suffix('.data').resolve()}"
     steps = (

@@ -44,10 +44,8 @@ class OthersFirst:
     """
     The AgentRegistry by which agents elsewhere do what they can while they are there.
 
-    Who can do a task is said by its capabilities.
-
-    Args:
-        own: The names of the agents of this process: they do what no other can.
+    Who can do a task is said by its capabilities; what no other can do is for the
+    agents of this process, its *own*.
     """
 
     def __init__(self, own: Collection[str]) -> None:
@@ -96,13 +94,6 @@ def join(
 
     One that can do classes of tests, by name, does only these; else it does all.
 
-    Args:
-        orchestrator: That of the run.
-        suite: The suite.
-        folder: Where the run keeps its files.
-        agent: What is known of it.
-        executor: Has it run programs.
-
     Raises:
         InvalidTaskError: See `admit`.
     """
@@ -116,15 +107,7 @@ def join(
 
 
 class Elsewhere(AttemptExecutor[B]):
-    """
-    Has an agent elsewhere run test tasks as programs, and judges what came of them.
-
-    Args:
-        orchestrator: That of the run.
-        folder: Where the run keeps its files.
-        name: The name of the agent.
-        executor: Has it run programs.
-    """
+    """Has an agent elsewhere run test tasks as programs, and judges what came of it."""
 
     def __init__(
         self,

@@ -24,11 +24,6 @@ class JsonLines:
     When a line would make it larger than *max_bytes*, it is put aside under its time
     (`messages.20310102T030405-000.jsonl`), and begun anew. What was put aside longer
     than *keep_days* ago is removed.
-
-    Args:
-        path: The file.
-        max_bytes: What it has at most; but it always has one line.
-        keep_days: For how long what was put aside is kept.
     """
 
     def __init__(self, path: Path, max_bytes: int, keep_days: float) -> None:

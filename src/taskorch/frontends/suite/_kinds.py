@@ -28,14 +28,7 @@ class Kind(Protocol):
     """Protocol: reads a value of one kind."""
 
     def read(self, node: Located, name: str, faults: Faults) -> Any:
-        """
-        What *node* says, or None.
-
-        Args:
-            node: The value.
-            name: What messages call it.
-            faults: What is wrong with it is noted here.
-        """
+        """What *node* says, or None; what is wrong is noted, under its *name*."""
         ...
 
 

@@ -15,10 +15,6 @@ def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
     Mappings of the same name are put together, and so are lists of entries that have
     an `id`. All else that is said twice must be the same.
 
-    Args:
-        documents: What was read, in order.
-        faults: What disagrees is noted here, with both places.
-
     Returns:
         The document, or None if there is none.
     """

@@ -29,12 +29,6 @@ class PhaseClock:
 
     The time of a phase begins with the first attempt at one of its tasks, and anew
     when an interrupted run goes on.
-
-    Args:
-        orchestrator: Whose run it is.
-        suite: The suite.
-        run_id: The id of the run.
-        timer: Makes what calls a function later.
     """
 
     def __init__(

@@ -25,14 +25,7 @@ _FORMATS: Final = (".xml", ".json")
 def check_templates(
     section: Entry, folder: Path, faults: Faults
 ) -> dict[str, Template]:
-    """
-    The templates of a configuration, by name.
-
-    Args:
-        section: What stands under `templates`.
-        folder: What their folders are relative to.
-        faults: What is wrong with them is noted here.
-    """
+    """The templates of a configuration, by name; folders are relative to *folder*."""
     found: dict[str, Template] = {}
     for name, entry in section.values.items():
         key, _ = section.nodes[name]

@@ -24,12 +24,7 @@ _BLOCK = 512
 
 
 class Recorder:
-    """
-    Notes what became of each test.
-
-    Args:
-        emit: Is given a report of progress, a dict, now and then.
-    """
+    """Notes what became of each test, and gives *emit* reports of progress, dicts."""
 
     def __init__(self, emit: Callable[[dict[str, Any]], object]) -> None:
         self._emit = emit

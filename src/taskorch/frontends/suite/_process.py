@@ -32,10 +32,8 @@ class AgentProcess:
     """
     A long-lived process that runs test tasks, one at a time.
 
-    It is started with the first task, and again after it has died.
-
-    Args:
-        python: The interpreter that runs it, and pytest in it.
+    It is started with the first task, and again after it has died. *python* runs it,
+    and pytest in it.
     """
 
     def __init__(self, python: str) -> None:
@@ -54,11 +52,9 @@ class AgentProcess:
         """
         Run one task to its end.
 
-        Args:
-            job: What to run: see `_worker`.
-            hear: Is given each event on the way.
-            is_to_end: Is asked now and then whether it is to end early.
-            grace: Seconds that it has for that.
+        What a *job* says: see `_worker`. *hear* is given each event on the way;
+        *is_to_end* is asked now and then whether it is to end early, within *grace*
+        seconds.
 
         Returns:
             The last event: how it ended.

@@ -53,15 +53,7 @@ def phases(
     limits: Limits,
     faults: Faults,
 ) -> tuple[tuple[SuitePhase, ...], tuple[tuple[str, str], ...]]:
-    """
-    The phases with their tasks, and what is missing to run them.
-
-    Args:
-        said: The sections of the configuration.
-        templates: Its templates.
-        limits: The fleet.
-        faults: What is wrong is noted here.
-    """
+    """The phases with their tasks, and what is missing to run them."""
     allocation = said["resource_allocation"]
     none = Entry({}, {}, said["orchestrator"].place)
     definitions: Entry = said["orchestrator"].get("task_definitions", none)

@@ -45,15 +45,7 @@ _LETTERS: Final = re.compile(r"[^a-z0-9_]+")
 
 
 class Teller:
-    """
-    Tells what happens in a run of a suite.
-
-    Args:
-        orchestrator: Whose run it is.
-        suite: The suite.
-        run_id: The id of the run.
-        folder: Where the run keeps its files.
-    """
+    """Tells what happens in a run of a suite."""
 
     def __init__(
         self,

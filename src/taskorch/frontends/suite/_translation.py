@@ -203,11 +203,8 @@ def orchestrator_of(
     """
     An orchestrator for the suite, still without agents.
 
-    Args:
-        suite: The suite.
-        elsewhere: Whether agents elsewhere may join, and do the work while they are
-            there: see `_elsewhere`.
-        options: More keyword arguments of `TaskOrchestrator`.
+    *elsewhere*: agents elsewhere may join, and do the work while they are there. The
+    *options* are more arguments of `TaskOrchestrator`.
     """
     own = own_agents(suite, elsewhere=elsewhere)
     concurrency = len(own) + _OTHERS
@@ -238,11 +235,8 @@ def add_agents(
     """
     Let the agents of this process begin.
 
-    Args:
-        orchestrator: That of the suite.
-        suite: The suite.
-        handler_of: Gives what the agent of a name does with a task.
-        elsewhere: As it was said to `orchestrator_of`.
+    *handler_of* gives what the agent of a name does with a task; *elsewhere* is as it
+    was said to `orchestrator_of`.
     """
     kinds = {phase.kind for phase in suite.phases}
     for name in own_agents(suite, elsewhere=elsewhere):

@@ -31,10 +31,6 @@ class AgentProgram:
     capabilities: tuple[str, ...] = ()
     limit: int | None = None
 
-    def words(self, names: Mapping[str, str]) -> list[str]:
-        """What is run, with *names* in their places."""
-        return [filled(word, names) for word in self.args]
-
 
 def filled(word: str, names: Mapping[str, str]) -> str:
     """*word* with what the names in it stand for; other braces stay as they are."""

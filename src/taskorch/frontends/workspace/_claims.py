@@ -71,12 +71,7 @@ class Held:
 
 
 class Claims:
-    """
-    The claims of one runner. Nothing is there before `open`.
-
-    Args:
-        layout: The workspace.
-    """
+    """The claims of one runner. Nothing is there before `open`."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -134,10 +129,7 @@ class Claims:
 
     def claim(self, started: Status) -> Claim | Held | Status:
         """
-        Claim a task.
-
-        Args:
-            started: What its status file is to say, if it becomes ours.
+        Claim a task, whose status file is to say *started* then.
 
         Returns:
             The claim; or who has it; or what became of it, if it has ended.
@@ -273,9 +265,7 @@ class Claims:
         """
         The process of a task whose runner is gone, if it lives.
 
-        Args:
-            task_id: The task.
-            ours: Whether a runner of ours had begun it: then it has our mark.
+        One that a runner of ours had begun has our mark.
         """
         try:
             pid = int(self._layout.pid(task_id).read_text().strip())

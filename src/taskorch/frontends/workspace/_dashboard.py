@@ -26,14 +26,7 @@ def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
 
 
 def why(progress: Progress, task_id: str, log: str | None) -> str:
-    """
-    Why a task is where it is.
-
-    Args:
-        progress: All of them.
-        task_id: The task.
-        log: The path of its log, if there is one.
-    """
+    """Why a task is where it is; *log* is the path of its log, if there is one."""
     status = progress.statuses.get(task_id)
     again = "taskorch workspace retry"
     if status is not None and status.status == "completed":

@@ -92,16 +92,7 @@ def dry_run(
     phase: str | None,
     retry_failed: bool,
 ) -> DryRun:
-    """
-    What a run would do.
-
-    Args:
-        layout: The workspace.
-        config: What holds for it.
-        plan: Its tasks.
-        phase: The only phase that is run; None is all.
-        retry_failed: Whether what has failed is run again.
-    """
+    """What a run would do."""
     progress = Progress(layout, config, plan)
     planner = _Planner(config, plan, progress, phase, retry_failed=retry_failed)
     tasks = planner.tasks()

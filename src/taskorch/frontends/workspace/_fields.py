@@ -34,11 +34,7 @@ class Fields:
     """
     The fields of one mapping.
 
-    Args:
-        path: The file, for what is noted.
-        node: The mapping.
-        offset: The line of the file at which the text of the mapping begins, from 0.
-        problems: Takes what is wrong.
+    *offset* is the line of the file at which the text of the mapping begins, from 0.
     """
 
     def __init__(

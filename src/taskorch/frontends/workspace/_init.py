@@ -99,12 +99,7 @@ done
 
 
 def init(root: Path, layout: Layout, title: str) -> list[str]:
-    """
-    Make what is not there yet; what is there stays.
-
-    Returns:
-        The paths of what was made.
-    """
+    """Make what is not there yet, and return the paths of that; what is there stays."""
     tasks, workspace = layout.tasks, layout.workspace
     progress = _PROGRESS.format(title=title, tasks=tasks, workspace=workspace)
     files = {

@@ -39,9 +39,6 @@ class Ledger:
     One file for all tasks, since to make a file for each takes the system longer than
     all else that a claim is. Whoever writes holds what all runners share; whoever reads
     need not.
-
-    Args:
-        path: The file; it is there from the first line on.
     """
 
     def __init__(self, path: Path) -> None:

@@ -48,14 +48,7 @@ class PhaseCounts:
 
 
 class Progress:
-    """
-    The status of all tasks, of one moment.
-
-    Args:
-        layout: The workspace.
-        config: What holds for it.
-        plan: Its tasks.
-    """
+    """The status of all tasks, of one moment."""
 
     def __init__(self, layout: Layout, config: Config, plan: Plan) -> None:
         self._layout = layout

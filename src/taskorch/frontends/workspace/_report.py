@@ -59,11 +59,7 @@ def report_on(
     """
     What has become of the tasks in *plan*, as their status files say it.
 
-    Args:
-        layout: The workspace.
-        plan: The tasks.
-        claims: Reads the status files.
-        held: Why some are held back.
+    *held* says why some are held back.
     """
     completed: list[str] = []
     left: dict[str, str] = {}

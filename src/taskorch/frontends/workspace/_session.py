@@ -62,12 +62,7 @@ class Session:
     """
     A runner of a workspace, in a `with` block.
 
-    Args:
-        layout: Where its files are.
-        config: What holds for it.
-        scanner: Reads its task files.
-        tell: Takes lines for people.
-        phase: The only phase whose tasks are run; None is all.
+    *tell* takes lines for people; with a *phase*, the tasks of that alone are run.
     """
 
     def __init__(
@@ -152,19 +147,17 @@ class Session:
             self._completed = set(filter(self._has_status, self._completed))
             again = [task_id for task_id in self._handles if self._is_again(task_id)]
             for task_id in again:
-                self._handles[task_id] = self._once_more(self._handles[task_id])
+                task = self._handles[task_id]
+                self._handles[task_id] = self.orchestrator.rerun_task(task.task_id)
             fresh = self._hand_over()
             return bool(again or fresh or self._open_gates())
-
-    def _once_more(self, handle: TaskHandle[Any]) -> TaskHandle[Any]:
-        return self.orchestrator.rerun_task(handle.task_id)
 
     def _open_gates(self) -> bool:
         """Let gates that were found shut look again, if what shut them is gone."""
         opened = is_shut = False
         for phase, gate in sorted(self._gates.items()):
             if _has_failed(gate.entry) and not is_shut:
-                gate.entry = self._once_more(gate.entry)
+                gate.entry = self.orchestrator.rerun_task(gate.entry.task_id)
                 opened = True
             if _has_failed(gate.exit):
                 tasks = [self._handles[task_id] for task_id in self._of(phase)]
@@ -173,7 +166,7 @@ class Session:
                     and self._why_shut(phase) is not None
                 )
                 if not is_shut:
-                    gate.exit = self._once_more(gate.exit)
+                    gate.exit = self.orchestrator.rerun_task(gate.exit.task_id)
                     opened = True
         return opened
 

@@ -75,11 +75,7 @@ def read_task_file(
     """
     The task in *file*.
 
-    Args:
-        file: The file.
-        task_id: Its id.
-        shown: Its path, for what is noted.
-        problems: Takes what is wrong with it.
+    What is wrong with it goes to *problems*, under the path *shown*.
 
     Returns:
         The task, as far as it could be read; None if nothing could.

@@ -68,14 +68,8 @@ class Worker:
     """
     Does the tasks that the orchestrator starts.
 
-    Args:
-        orchestrator: Runs the programs.
-        layout: The workspace.
-        claims: Ours.
-        find: The task file of an id as it is now, and the seconds that it may take;
-            None if it has gone.
-        tell: Takes lines for people.
-        held_up: How many tasks wait for one, directly or not.
+    *find* says the task file of an id as it is now, and the seconds that it may take;
+    None if it has gone. *held_up* says how many tasks wait for one, directly or not.
     """
 
     def __init__(
@@ -204,15 +198,8 @@ class Worker:
     def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
         layout = self._layout
         outputs = f"{layout.workspace}/outputs/{task.task_id}"
-        names = {
-            "task_file": task.path,
-            "task_id": task.task_id,
-            "outputs": outputs,
-        }
-        if task.command is not None:
-            words = [filled(word, names) for word in task.command]
-        else:
-            words = agent.words(names)
+        names = {"task_file": task.path, "task_id": task.task_id, "outputs": outputs}
+        args = agent.args if task.command is None else task.command
         env = {
             TASK_VARIABLE: task.task_id,
             "TASK_FILE": task.path,
@@ -223,7 +210,7 @@ class Worker:
         if agent.stdin and task.command is None:
             stdin = body_of(layout.root / task.path)
         return Program(
-            words,
+            [filled(word, names) for word in args],
             env=env,
             # It is the user's own, and gets what it would get from his shell.
             inherit_env=True,
@@ -297,8 +284,7 @@ class Worker:
         self._tell("end", f"Failed: {task_id} ({status.error})")
         count = self._held_up(task_id)
         tasks = "task" if count == 1 else "tasks"
-        line = f"ALERT: Task {task_id} failed, blocking {count} {tasks}"
-        self._tell("alert", line)
+        self._tell("alert", f"ALERT: Task {task_id} failed, blocking {count} {tasks}")
 
 
 class _Slots:

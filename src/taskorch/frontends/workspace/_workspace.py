@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -193,17 +192,12 @@ class Workspace:
 
     def close(self) -> None:
         """Wait for what was launched, and be done."""
-        self.__exit__(None, None, None)
+        self.__exit__(None)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         session, self._launching = self._launching, None
         if session is not None:
             session.__exit__(kind)

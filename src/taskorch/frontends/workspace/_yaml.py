@@ -10,7 +10,7 @@ or two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 
@@ -110,9 +110,9 @@ class _Reader:
             self._fault(event, f"there is no tag {show(event.tag, 60)} here")
         if depth >= self._core.MAX_DEPTH:
             # The rest is not read: it could be as deep as it likes.
-            self._give_up(
-                event, f"this is nested more than {self._core.MAX_DEPTH} levels"
-            )
+            text = f"this is nested more than {self._core.MAX_DEPTH} levels"
+            self._fault(event, text)
+            raise FaultsError(sorted(self.faults))
         if isinstance(event, self._yaml.ScalarEvent):
             return Node(self._scalar(event), mark.line, mark.column)
         if isinstance(event, self._yaml.SequenceStartEvent):
@@ -166,7 +166,3 @@ class _Reader:
     def _fault(self, event: Any, text: str) -> None:
         mark = event.start_mark
         self.faults.append((mark.line, mark.column, text))
-
-    def _give_up(self, event: Any, text: str) -> NoReturn:
-        self._fault(event, text)
-        raise FaultsError(sorted(self.faults))
