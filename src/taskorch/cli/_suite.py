@@ -10,7 +10,7 @@ from typing import Final
 
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.errors import JournalTakenError
-from taskorch.frontends.suite._markdown import headline, status
+from taskorch.frontends.suite._markdown import first_line, headline, status
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport
@@ -110,8 +110,7 @@ def _line(event: Ended) -> str:
     text = f"[{event.ended:{width}}/{event.total}] {event.name:10} {word}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
-    first = event.message.strip().splitlines()[:1]
-    return f"{text}: {first[0]}" if first else text
+    return f"{text}: {first_line(event.message)}".removesuffix(": ")
 
 
 def _summary(report: SuiteReport) -> str:

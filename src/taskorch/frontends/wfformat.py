@@ -161,7 +161,7 @@ def _read(document: object, where: str, *, memory: bool) -> Recording:
     )
 
 
-def _in_order(tasks: Mapping[str, _Recorded]) -> Iterator[_Recorded]:
+def _in_order(tasks: Mapping[str, _Recorded]) -> list[_Recorded]:
     """
     The tasks as they are in the file, but each after what it waits for.
 
@@ -177,19 +177,17 @@ def _in_order(tasks: Mapping[str, _Recorded]) -> Iterator[_Recorded]:
             children[place[parent]].append(number)
     free = [number for number, count in enumerate(waiting) if not count]
     heapify(free)
-    left = len(every)
     order: list[_Recorded] = []
     while free:
         number = heappop(free)
-        left -= 1
         order.append(every[number])
         for child in children[number]:
             waiting[child] -= 1
             if not waiting[child]:
                 heappush(free, child)
-    if left:
+    if len(order) < len(every):
         refuse_rings({task.id: tuple(task.parents) for task in every})
-    return iter(order)
+    return order
 
 
 class _Reader:

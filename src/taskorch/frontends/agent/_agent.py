@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -190,13 +191,11 @@ class Agent:
         line = Line(self._address)
         while monotonic() < end:
             try:
-                line.say("leave", {"unbegun": self._unbegun}, _GOODBYE)
+                with suppress(Refusal):
+                    line.say("leave", {"unbegun": self._unbegun}, _GOODBYE)
+                break
             except Unreachable:
                 threading.Event().wait(_FIRST_PAUSE)
-            except Refusal:
-                break
-            else:
-                break
         line.close()
 
     # -- asking for work -----------------------------------------------------------

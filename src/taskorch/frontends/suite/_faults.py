@@ -20,9 +20,6 @@ class Faults:
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str], Place] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
     def add(self, place: Place, what: str) -> None:
         """Note *what* at *place*; once, however often it is met."""
         self._found.setdefault((place.file, place.line, place.column, what), place)

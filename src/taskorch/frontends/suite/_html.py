@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from taskorch._visible import visible
-from taskorch.frontends.suite._markdown import headline, status
+from taskorch.frontends.suite._markdown import first_line, headline, status
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.workflows._words import counted, duration, moment
 
@@ -118,7 +118,7 @@ def _detail(summary: str, text: str) -> str:
 
 
 def _first(text: str) -> str:
-    return _text((text.strip().splitlines() or [""])[0][:200])
+    return _text(first_line(text)[:200])
 
 
 def _tasks(report: SuiteReport) -> Iterator[str]:

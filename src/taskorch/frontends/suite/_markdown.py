@@ -54,7 +54,9 @@ def _lines(report: SuiteReport) -> Iterator[str]:
     troubles = [task for task in report.tasks if task.error and not task.because]
     if troubles:
         yield from ("", "## What did not succeed", "")
-        yield from (f"- {task.id}: {_text(_first(task.error))}" for task in troubles)
+        yield from (
+            f"- {task.id}: {_text(first_line(task.error))}" for task in troubles
+        )
     yield from _failures(report)
     if report.flaky:
         yield from ("", "## Flaky: failed, then passed unchanged", "")
@@ -94,7 +96,8 @@ def status(task: TaskPart) -> str:
     return words.get(task.status, task.status)
 
 
-def _first(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line of *text* that says something."""
     return (text.strip().splitlines() or [""])[0]
 
 

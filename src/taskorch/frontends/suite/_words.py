@@ -1,4 +1,4 @@
-"""The words of configurations and messages, and ours: one table for each direction."""
+"""The words of configurations and messages, and what they are to us."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ STATUS: Final[Mapping[TaskState, str]] = {
     TaskState.COMPLETED: "completed_success",
     TaskState.FAILED: "completed_failure",
     TaskState.CANCELLED: "cancelled",
-}
-
-#: The states of ours that a word means.
-STATES: Final[Mapping[str, frozenset[TaskState]]] = {
-    word: frozenset(state for state, its in STATUS.items() if its == word)
-    for word in STATUS.values()
 }
 
 #: How a task ended, in a message of its completion.

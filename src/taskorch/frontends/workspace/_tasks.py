@@ -36,26 +36,14 @@ def add_agent(orch: TaskOrchestrator, agent: AgentProgram, handler: Any) -> None
     """Let *handler* do the tasks of *agent*."""
     orch.agent(
         f"agent/{agent.name}",
-        capabilities=capabilities_of(agent),
+        capabilities=[_by(agent.name), *map(_can, agent.capabilities)],
         max_concurrency=agent.limit,
         executor="thread",
     )(handler)
 
 
-def capabilities_of(agent: AgentProgram) -> list[str]:
-    """What an agent can do, as the orchestrator calls it."""
-    return [_by(agent.name), *(_can(name) for name in agent.capabilities)]
-
-
 def task_for(config: Config, task: TaskFile, after: Iterable[Any] = ()) -> Task[Any]:
-    """
-    The task of a task file.
-
-    Args:
-        config: What holds for the workspace.
-        task: The file.
-        after: What it waits for.
-    """
+    """The task of a task file, which comes *after* what it waits for."""
     name, rule = config.rule(task.phase)
     needs: dict[str, float] = {"agents": 1}
     if rule.limit is not None and task.phase:
