@@ -41,15 +41,10 @@ _Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
 
 class Connections:
     """
-    Those to one server; any thread may ask.
+    Those to one server; any thread may ask. A port that is None is that of the scheme.
 
     No request is sent twice. One that was at rest is used only if nothing has come
     over it, such as its end, and if it did not rest for long: the server still has it.
-
-    Args:
-        scheme: `http` or `https`.
-        host: The server.
-        port: Its port; None is that of the scheme.
     """
 
     def __init__(self, scheme: str, host: str, port: int | None) -> None:
@@ -69,14 +64,7 @@ class Connections:
         timeout: float,
     ) -> tuple[int, bytes]:
         """
-        The status and the body of the answer.
-
-        Args:
-            method: The method.
-            target: The path, with the query.
-            body: What is sent.
-            headers: Beside those of every request.
-            timeout: Seconds that each step of it may take.
+        The status and the body of the answer; each step may take *timeout* seconds.
 
         Raises:
             OSError: The server is not there, or has ended the connection.

@@ -153,13 +153,8 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     """
     Cancel those of *handles*, all of one orchestrator, that have not begun.
 
-    Args:
-        handles: Whose tasks.
-        keep: Whether to return only once that is kept. If not, they do not begin in
-            this life, and the journal learns of it as soon as it can.
-
-    Returns:
-        Those that were cancelled.
+    Returns those that were cancelled; with *keep*, once that is kept. Without, they do
+    not begin in this life, and the journal learns of it as soon as it can.
     """
     if not handles:
         return []

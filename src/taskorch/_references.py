@@ -241,13 +241,9 @@ def _record(
     evolve: Callable[..., Any],
 ) -> _Kind:
     """
-    Of objects with fields.
+    Of objects with the fields *names*, of which *evolve* makes others.
 
-    Args:
-        cls: Their class.
-        names: Of the fields.
-        given: Of those that the constructor takes, what it calls them.
-        evolve: What makes another of one.
+    Of those that the constructor takes, *given* says what it calls them.
     """
 
     def items(value: Any) -> list[Any]:
@@ -308,11 +304,7 @@ class _Search:
 
     def visit(self, value: Any, name: str) -> None:
         """
-        Find the references in *value*.
-
-        Args:
-            value: An argument.
-            name: What to call it.
+        Find the references in an argument, which messages call *name*.
 
         Raises:
             InvalidTaskError: One is where it could not be replaced by a result.

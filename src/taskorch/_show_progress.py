@@ -106,15 +106,7 @@ class Source(Protocol):
 
 
 class Progress:
-    """
-    A line about how far work is, while a `with` block goes on.
-
-    Args:
-        runtime: Whose timer is used.
-        source: What it is about.
-        label: What it begins with.
-        file: Where it is written; None is the standard error.
-    """
+    """A line about how far work is, while a `with` block goes on."""
 
     def __init__(
         self, runtime: Runtime, source: Source, label: str, file: TextIO | None
@@ -231,10 +223,6 @@ class Screen:
     Where a line is written: on a terminal and in a notebook over the last one.
 
     What cannot be written to any more is left alone.
-
-    Args:
-        file: The file.
-        now: The time, in seconds of the monotonic clock.
     """
 
     def __init__(self, file: TextIO, now: float) -> None:
@@ -271,11 +259,9 @@ class Screen:
 
     def draw(self, parts: list[str], share: float) -> None:
         """
-        Write a line of *parts*, as many as there is room for.
+        Write a line of *parts*, the most important first, as many as there is room for.
 
-        Args:
-            parts: The most important first.
-            share: How much of a bar is full, from 0 to 1: a wide line has one.
+        A wide one has a bar, of which a *share* is full, from 0 to 1.
         """
         if not self._is_live:
             self._write(f"{', '.join(parts)}\n")

@@ -25,10 +25,6 @@ class FuturesExecutor(AttemptExecutor[Any]):
     On threads of ours it is called in its variables, in a process of a
     `ProcessPoolExecutor` in a form that can come back in any case; whatever else has a
     `submit` gets the function as it is.
-
-    Args:
-        name: What the user calls it.
-        executor: Whose `submit` is used.
     """
 
     def __init__(self, name: str, executor: Executor) -> None:

@@ -83,9 +83,7 @@ def pickled(value: Any, most: int | None = None) -> bytes:
     """
     *value* pickled, for another process.
 
-    Args:
-        value: What is sent.
-        most: Bytes that it may have; None: as many as what is sent from here.
+    It may have *most* bytes; None: as many as what is sent from here.
 
     Raises:
         TooLargeError: It has more: it is not even made.

@@ -201,14 +201,10 @@ def _to_enum(kept: list[Any], _array: type) -> Any:
 
 class _Shape:
     """
-    How instances of a class are taken apart and put together.
+    How instances of a class are taken apart and put together, by *make*.
 
-    Args:
-        cls: The class.
-        tag: What it is.
-        defaults: Of each field, what makes its default; `_UNSET` if there is none, or
-            None if it may be left out.
-        make: What makes an instance of a mapping of all its fields.
+    Of each field, *defaults* has what makes its default; `_UNSET` if there is none, or
+    None if it may be left out. The *tag* says what the class is.
     """
 
     __slots__ = ("_defaults", "_make", "_others", "_slots", "tag")

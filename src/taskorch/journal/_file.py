@@ -174,9 +174,7 @@ def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
     """
     Move what the log holds into the journal, as far as readers let it be moved.
 
-    Args:
-        db: The connection that writes.
-        whole: Whether to make the log empty then, if nobody reads.
+    With *whole*, the log is empty then, if nobody reads.
     """
     if not whole:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

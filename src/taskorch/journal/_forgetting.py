@@ -39,10 +39,9 @@ _KEYS_AGAIN: Final = f"""
 
 def forget(db: sqlite3.Connection, path: Path, ids: Collection[str]) -> int:
     """
-    Leave out the facts about the tasks of *ids*; within a transaction of the caller's.
+    Leave out the facts about the tasks of *ids*, and return how many they were.
 
-    Returns:
-        How many they were.
+    It is done within a transaction of the caller's.
 
     Raises:
         JournalError: A group that has some of them is damaged; nothing was changed.

@@ -96,7 +96,6 @@ class Lock:
             self._name.unlink()
 
     def release(self) -> None:
-        """Release it."""
         os.close(self._file)
 
 

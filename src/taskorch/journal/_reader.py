@@ -185,14 +185,7 @@ class IdleReaders:
 
 
 class Reader:
-    """
-    Reads a journal over *db*.
-
-    Args:
-        db: The connection.
-        path: The file, for messages.
-        layout: Of its tables.
-    """
+    """Reads a journal, whose tables have a *layout*, over the connection *db*."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, layout: int) -> None:
         self._db = db
@@ -200,7 +193,6 @@ class Reader:
         self._layout = layout
 
     def close(self) -> None:
-        """Close the connection."""
         self._db.close()
 
     # --------------------------------------------------------------------- entries

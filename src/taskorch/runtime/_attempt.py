@@ -93,14 +93,8 @@ class Attempt:
     One attempt, for its executor: see `taskorch.protocols.Attempt`.
 
     What runs on a thread of ours mostly has none, for that would cost it time: a tuple
-    of row, number and work takes its place, which is what an attempt unpacks to.
-
-    Args:
-        row: Its task.
-        number: Its number.
-        work: What the runtime keeps of the task.
-        executor: Where it is made.
-        program: What the handler of its agent has returned, if that is to be run.
+    of row, number and work takes its place, which is what an attempt unpacks to. If the
+    handler of its agent has returned a *program*, that is what is to be run.
     """
 
     __slots__ = ("_program", "_row", "_rt", "_work", "executor", "is_over", "number")

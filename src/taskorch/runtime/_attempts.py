@@ -114,13 +114,7 @@ class Owner(Driver, Traced, Protocol):
 
 
 class Attempts:
-    """
-    Begins attempts, and stops and holds them, by their executors.
-
-    Args:
-        owner: Whose attempts they are.
-        executors: Those of the user's, by name.
-    """
+    """Begins attempts, and stops and holds them, by their executors."""
 
     def __init__(
         self, owner: Owner, executors: Mapping[str, AttemptExecutor[Any]]
@@ -235,11 +229,7 @@ class Attempts:
         """
         On a thread: do an attempt that is not the plainest.
 
-        Args:
-            row: Its task.
-            number: Its number.
-            work: What the runtime keeps of the task.
-            variables: What tells of its context where no worker of ours does.
+        Where no worker of ours tells of its context, *variables* do.
 
         Returns:
             Whether the work goes on elsewhere, the value, and the error.

@@ -14,31 +14,25 @@ class BareJournal(DurableJournal):
     """
     A `Journal` in the place of a `DurableJournal`: it has no snapshots.
 
-    Args:
-        journal: What keeps the facts. To ask it, all of it would be read each time.
+    It is asked for no task: all of it would be read each time.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def claim(self) -> int:
-        """See `Journal.claim`."""
         return self._journal.claim()
 
     def document(self, value: object) -> object:
-        """See `Journal.document`."""
         return self._journal.document(value)
 
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
-        """See `Journal.append`."""
         self._journal.append(epoch, group)
 
     def read(self, after: int = 0) -> Iterator[Entry]:
-        """See `Journal.read`."""
         return self._journal.read(after)
 
     def close(self) -> None:
-        """See `Journal.close`."""
         self._journal.close()
 
     def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:

@@ -13,11 +13,9 @@ class MonotonicClock:
     Nanoseconds since the epoch that never go back.
 
     The wall clock is read once, when this is made; from then on only the monotonic
-    one counts, so a change of the system's time changes nothing.
-
-    Args:
-        not_before: Where it begins at the earliest, in ns: the time of the last fact of
-            an earlier life, whatever the wall clock says now.
+    one counts, so a change of the system's time changes nothing. It does not begin
+    before *not_before*, the time of the last fact of an earlier life, whatever the wall
+    clock says.
     """
 
     __slots__ = ("now_ns",)

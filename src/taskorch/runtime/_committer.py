@@ -132,11 +132,9 @@ class Owner(Driver, Protocol):
 
 class Committer:
     """
-    The way of the facts of one runtime into its journal.
+    The way of the facts of one runtime into its journal, which that has claimed.
 
-    Args:
-        owner: The runtime; its lock guards all but the writing.
-        journal: Where the facts go; the runtime has claimed it.
+    The lock of the runtime guards all but the writing.
     """
 
     def __init__(self, owner: Owner, journal: Journal) -> None:
@@ -309,12 +307,7 @@ class Committer:
         return not (commits.pending or commits.in_hand)
 
     def poke(self, *, hurry: bool = True) -> None:
-        """
-        There is something to write.
-
-        Args:
-            hurry: Whether somebody waits for it; else it waits for company.
-        """
+        """There is something to write; without *hurry*, it waits for company."""
         if hurry:
             self._hurry = True
         elif self._woken:

@@ -31,9 +31,6 @@ class Coroutines(AttemptExecutor[_Driven]):
 
     The loop calls in the order in which it was asked to, so an attempt is stopped after
     it was made.
-
-    Args:
-        loops: Gives the loop.
     """
 
     def __init__(self, loops: LoopHost) -> None:

@@ -79,15 +79,11 @@ class Directory:
 
     def find(self, ref: Any, by: Task) -> Work:
         """
-        The work that *ref* stands for.
-
-        Args:
-            ref: An id, a handle, or a submitted Task.
-            by: The task that depends on it.
+        The work that *ref*, an id, a handle or a submitted Task, stands for.
 
         Raises:
             UnknownTaskError: There is none.
-            CycleError: It is a run of *by* itself.
+            CycleError: It is a run of *by* itself, the task that depends on it.
         """
         work = self._of_work(ref, by) if isinstance(ref, Work) else self._find(ref, by)
         refuse_itself(work._row.id, by)

@@ -75,8 +75,7 @@ class Folding:
     """
     Applies the facts of earlier lives, and gives the tasks their work again.
 
-    Args:
-        owner: A runtime, or what stands for one in a simulation: its kernel is new.
+    The runtime, or what stands for one in a simulation, has a kernel that is new.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -89,10 +88,8 @@ class Folding:
         """
         Apply one fact, with what was kept beside it.
 
-        Args:
-            entry: The fact, about a task that gets a row or an event from outside, and
-                the document.
-            apply: What gives the fact and its cargo to the kernel; None folds it.
+        It is about a task that gets a row, or an event from outside. *apply* gives it
+        with its cargo to the kernel; None folds it.
         """
         fact, document = entry
         kernel, cls = self._kernel, fact[CLS]

@@ -127,13 +127,9 @@ def changed_options(
     old: Task, new: Task, specs: tuple[Spec, Spec], are_alike: Alike
 ) -> tuple[str, ...]:
     """
-    The names of the options that are others in *new*.
+    The names of the options that are others in *new*, which was submitted again.
 
-    Args:
-        old: The task as it is.
-        new: The task as it was submitted again.
-        specs: What the kernel has made of them.
-        are_alike: See `alike`.
+    The kernel has made *specs* of the two; for *are_alike* see `alike`.
     """
     found: list[str] = []
     for name in OPTIONS:
@@ -163,11 +159,8 @@ def differences(
     """
     In what *new* is another task than *old*; nothing if it is the same.
 
-    Args:
-        old: The task that is there, as a journal keeps it.
-        new: Likewise, the one that was submitted under the same name.
-        above: The ids of what they depend on, whichever runs of these.
-        are_alike: See `alike`.
+    Both are as a journal keeps them. *above* has the ids of what they depend on,
+    whichever runs of these; for *are_alike* see `alike`.
     """
     found: list[Difference] = []
     if old.type != new.type:
@@ -248,10 +241,9 @@ def refusal(
     """
     The error of tasks whose names are taken.
 
-    Args:
-        found: By the ids of those that are there: the name that is taken, and in what
-            they differ; nothing if what they were has left memory.
-        hint: What to do, if it is not to use another id.
+    Of each that is there, by its id, *found* has the name, and in what they differ:
+    nothing if what it was has left memory. The *hint* says what to do, if that is not
+    to use another id.
     """
     said: list[str] = []
     for name, parts in found.values():

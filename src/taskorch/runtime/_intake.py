@@ -101,17 +101,13 @@ def submit_run(
     above: Mapping[str, Iterable[str]],
 ) -> dict[str, Work] | None:
     """
-    Submit the tasks of a workflow as they stand in it, under the ids of a run.
+    Submit the tasks of a workflow as they stand in it, under the ids of a new run.
 
-    Args:
-        owner: The runtime.
-        run_id: The run; nothing of it may be there yet.
-        tasks: By their ids in the workflow.
-        above: Of each, the ids of those that it waits for.
+    They, and those *above* each of them, go by their ids in the workflow.
 
     Returns:
-        Their works, by the ids in the workflow; None if there is more to it: then
-        they are submitted as `submit_tasks` takes them.
+        Their works, likewise; None if there is more to it: then they are submitted as
+        `submit_tasks` takes them.
     """
     owner.deciders.refuse_reentry()
     owner.durable()
@@ -158,11 +154,6 @@ def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
 
     Their results are in its `context.results`. Those that it waits for already, or
     that have completed, do no harm.
-
-    Args:
-        owner: The runtime.
-        task_id: The task.
-        parent_ids: What it is to wait for, too.
 
     Raises:
         UnknownTaskError: There is no such task, or it has left memory; or one of

@@ -129,9 +129,7 @@ class Lifecycle:
         """
         Begin work; what was submitted before starts now.
 
-        Args:
-            restore: Called before that, once the journal has been read, if there is
-                one.
+        If there is a journal, *restore* is called before that, once it has been read.
         """
         rt = self._rt
         with self._starting:

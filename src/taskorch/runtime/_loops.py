@@ -20,11 +20,8 @@ class LoopHost:
     The loop of one orchestrator.
 
     Inside `async with` it is the entering loop; otherwise a private one on a thread
-    of its own, made when the first coroutine needs it.
-
-    Args:
-        name: The prefix of the thread's name.
-        crashed: Told what has ended the private one, which nothing but `close` should.
+    of its own, made when the first coroutine needs it. *crashed* is told what has ended
+    that one, which nothing but `close` should.
     """
 
     def __init__(self, name: str, crashed: Callable[[BaseException], object]) -> None:

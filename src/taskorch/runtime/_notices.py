@@ -409,11 +409,8 @@ def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], in
     Under the lock: those of failed tasks whose error somebody can still be given.
 
     He has the handle of one, or of one that it blocks, directly or through others: the
-    error of that leads to this one.
-
-    Args:
-        failed: These tasks.
-        most: How many dependencies may be looked at; beyond that, all count as held.
+    error of that leads to this one. So many dependencies as *most* are looked at;
+    beyond that, all count as held.
 
     Returns:
         The tasks, with others that are blocked; and what is left of *most*.

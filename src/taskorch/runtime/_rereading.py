@@ -32,11 +32,9 @@ class Owner(_folding.Owner, Protocol):
 
 class Rereading:
     """
-    Folds what *journal* keeps into the kernel of *owner*, which is new.
+    Folds what *journal* keeps into the kernel of *owner*, which has done nothing yet.
 
-    Args:
-        owner: A runtime that has done nothing yet.
-        journal: It need not be claimed.
+    The journal need not be claimed.
     """
 
     def __init__(self, owner: Owner, journal: DurableJournal) -> None:

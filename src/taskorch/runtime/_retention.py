@@ -40,16 +40,9 @@ _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 
 def prune(journal: DurableJournal, epoch: int, retention: Retention, now: int) -> int:
     """
-    Let what *retention* does not keep leave *journal*.
+    Let what *retention* does not keep leave *journal*; how many tasks have.
 
-    Args:
-        journal: It was claimed, and nobody works with what it keeps.
-        epoch: What `claim` gave.
-        retention: What is kept.
-        now: The time in ns.
-
-    Returns:
-        How many tasks have left it.
+    This life has claimed it as its *epoch*, and nobody works with what it keeps.
 
     Raises:
         JournalError: It cannot be read or written.
@@ -136,5 +129,4 @@ class _Bound:
         return name
 
     def names(self) -> list[str]:
-        """All tasks."""
         return list(self._tasks)

@@ -350,9 +350,7 @@ class Runtime:
         """
         Enter the lock, make *change*, and do what follows from it.
 
-        Args:
-            change: What is done, under the lock.
-            keep: Whether to return only once it is kept, in a durable orchestrator.
+        With *keep*, return only once it is kept, in a durable orchestrator.
         """
         self.deciders.refuse_reentry()
         committer = self.committer
@@ -474,12 +472,10 @@ class Runtime:
         return self._prefix, self._numbers
 
     def new_id(self) -> str:
-        """A new id."""
         return self._prefix + str(next(self._numbers))
 
     @defers_interrupts
     def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
         self.deciders.refuse_reentry()
         with self.lock:
             return self.kernel.bucket(spec)
@@ -492,7 +488,6 @@ class Runtime:
         executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> Work:
-        """The work of a task."""
         return self.work_class(self, fn, args, kwargs, executor, ctx)
 
     def _hand_over(self, work: Work, emitted: Emitted | None) -> None:

@@ -101,10 +101,7 @@ async def end_block_of_coroutine(
     """
     As `end_block`, for `async with`, where a signal cancels the main task.
 
-    Args:
-        lifecycle: What ends.
-        stop: Stops it: `AsyncOrchestrator.stop`.
-        error: What the block has raised.
+    The block has raised *error*, and *stop* is that of `orch.aio`.
 
     Raises:
         StopSignal: The block was cancelled by a signal.

@@ -211,10 +211,7 @@ class Metrics:
     """
     One orchestrator, as far as it is measured.
 
-    Args:
-        provider: Whose instruments they are.
-        totals: What `get_stats` says, but for the times by type.
-        type_of: The type of a task, if it is known.
+    Its *totals* are what `get_stats` says, but for the times by type.
     """
 
     def __init__(
@@ -245,7 +242,6 @@ class Metrics:
         process.sources.add(self)
 
     def connect(self, signals: _Signals) -> None:
-        """Receive the events of *signals*."""
         wanted: tuple[type[Event], ...] = (TaskStarted, *self._takes)
         for cls in wanted:
             getattr(signals, signal_name(cls)).connect(self.take)

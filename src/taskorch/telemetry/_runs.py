@@ -79,12 +79,7 @@ def start(
 
 
 class Runs:
-    """
-    Makes the spans of the runs that are begun in this life.
-
-    Args:
-        tracer: What makes spans.
-    """
+    """Makes the spans of the runs that are begun in this life."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
@@ -143,7 +138,6 @@ class Runs:
     # -- what happens --------------------------------------------------------------
 
     def take(self, event: Event) -> None:
-        """Receive an event."""
         if isinstance(event, OrchestratorStopped):
             self._stopped(event.at_ns)
             return

@@ -75,12 +75,9 @@ def write_slices(
     path: str | os.PathLike[str], slices: Iterable[Slice], critical: Iterable[str] = ()
 ) -> None:
     """
-    Write *slices* to the file *path*, as a trace; its times begin at 0.
+    Write *slices* to the file *path*, which is replaced, as a trace from time 0 on.
 
-    Args:
-        path: The file; one that is there is replaced.
-        slices: What is to be seen.
-        critical: Ids of the tasks of the critical path.
+    The *critical* ones are the tasks of the critical path, by their ids.
     """
     every = sorted(slices, key=lambda one: (one.start_ns, one.end_ns))
     begin = every[0].start_ns if every else 0

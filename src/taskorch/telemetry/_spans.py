@@ -159,21 +159,17 @@ class _Attempt(NonRecordingSpan):
         return self._begun().is_recording()
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Set attributes."""
         self._begun().set_attributes(attributes)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
-        """Set an attribute."""
         self._begun().set_attribute(key, value)
 
     def add_event(
         self, name: str, attributes: Attributes = None, timestamp: int | None = None
     ) -> None:
-        """Add an event."""
         self._begun().add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        """Add a link."""
         self._begun().add_link(context, attributes)
 
     def record_exception(
@@ -183,7 +179,6 @@ class _Attempt(NonRecordingSpan):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        """Record an exception as an event."""
         self._begun().record_exception(exception, attributes, timestamp, escaped)
 
     @property
@@ -205,10 +200,8 @@ class Spans:
     """
     Makes spans of what happens, from now on.
 
-    Args:
-        provider: Whose spans they are.
-        now: The orchestrator's clock, in ns since the epoch: that of the events.
-        about: What is known of a task that was submitted in an earlier life.
+    The orchestrator's clock is *now*, in ns since the epoch, as that of the events. Of
+    a task that was submitted in an earlier life, *about* says what is known.
     """
 
     def __init__(
@@ -255,7 +248,6 @@ class Spans:
             _LOG.warning("%s: it is ignored, and traces begin here", error)
 
     def connect(self, signals: _Signals) -> None:
-        """Receive the events of *signals*."""
         for cls in dict.fromkeys((*self._takes, *self._runs.takes)):
             getattr(signals, signal_name(cls)).connect(self.take)
 
@@ -315,13 +307,7 @@ class Spans:
 
     @contextmanager
     def workflow(self, name: str, run_id: str) -> Iterator[None]:
-        """
-        Submit the tasks of a run inside its span, which ends when all have ended.
-
-        Args:
-            name: The name of the workflow.
-            run_id: The id of the run.
-        """
+        """Submit the tasks of a run inside its span, which ends when all have ended."""
         span = self._runs.begin(name, run_id, self._caller(), self._now())
         token = context.attach(trace.set_span_in_context(span))
         try:
@@ -375,14 +361,9 @@ class Spans:
 
     def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
         """
-        Begin the span of *attempt*, if nobody has.
+        Begin the span of *attempt*, if nobody has; returns its context.
 
-        Args:
-            attempt: The attempt.
-            agent: Who makes it, if that is known.
-
-        Returns:
-            The context of the span.
+        The *agent* that makes the attempt may be said later.
         """
         with self._beginning:
             if attempt.identity is None:
@@ -440,7 +421,6 @@ class Spans:
     # -- what happens --------------------------------------------------------------
 
     def take(self, event: Event) -> None:
-        """Receive an event."""
         taking = self._takes.get(type(event))
         if taking is not None:
             taking(event)

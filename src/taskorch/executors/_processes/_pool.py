@@ -43,10 +43,6 @@ class WorkerPool:
     Calls beyond that wait here, in the order in which they came. Once all workers are
     busy, each is given one call more, to go on with at once; one that has nothing to do
     gets what another was given, and has not begun with.
-
-    Args:
-        run_id: The id of this life of the orchestrator, unlike all others.
-        count: How many workers there are at the most.
     """
 
     def __init__(self, run_id: str, count: int) -> None:

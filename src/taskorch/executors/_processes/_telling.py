@@ -25,14 +25,7 @@ IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
 class Telling:
-    """
-    Something that a task has said through its context, and may wait for.
-
-    Args:
-        worker: Where it runs.
-        assignment: What that does now.
-        body: What it has said.
-    """
+    """Something that a task has said through its context, and may wait for."""
 
     def __init__(
         self, worker: WorkerProcess, assignment: Assignment | None, body: bytes

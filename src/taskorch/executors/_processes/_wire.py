@@ -48,11 +48,9 @@ class Frames:
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """
-        Take in *data*.
+        Take in *data*; the frames that are whole now, as kinds and bodies.
 
-        Returns:
-            The frames that are whole now, each its kind and its body; those before
-            what is no frame, too.
+        Those before what is no frame are among them.
         """
         buffer = self._buffer
         buffer += data

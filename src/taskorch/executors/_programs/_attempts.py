@@ -32,10 +32,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
     Runs the programs of attempts; all they leave is ended by `close`.
 
     Few need it, and what starts programs takes a tenth of our start-up, so that is
-    loaded with the first.
-
-    Args:
-        run_id: Gives the id of this life of the orchestrator, once it is needed.
+    loaded with the first. Only then the id of the run is asked for.
     """
 
     def __init__(self, run_id: Callable[[], str]) -> None:
@@ -126,11 +123,9 @@ class _Holding:
         self._attempt = attempt
 
     def held(self) -> Resources:
-        """What it holds now."""
         return Resources.from_units(self._attempt.told("allocation", None))
 
     def reach_checkpoint(self) -> Resources:
-        """It is at a checkpoint: what it holds from now on."""
         # That it was asked to end, signals say.
         with suppress(AttemptInterrupted):
             self._attempt.told("checkpoint", None)

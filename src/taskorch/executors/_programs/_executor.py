@@ -155,12 +155,9 @@ class ProgramExecutor:
 
     def terminate(self, grace: float) -> None:
         """
-        Ask all programs to end, and kill those that have not done so in time.
+        Ask all programs to end, and kill after *grace* seconds those that have not.
 
         Does not wait, and others may be started.
-
-        Args:
-            grace: Seconds from SIGTERM to SIGKILL, at the most.
         """
         with self._lock:
             runs = list(self._runs)
@@ -171,14 +168,10 @@ class ProgramExecutor:
         """
         End all programs and whatever they have left, and wait until they are gone.
 
-        Each `on_end` has been called when it returns. It returns in any case when
-        *patience* is over; what cannot be ended until then is left to the
-        guardian. Can be called again, also to shorten the grace. In `on_end` it does
-        not wait.
-
-        Args:
-            grace: Seconds from SIGTERM to SIGKILL.
-            patience: Seconds that it waits beyond the grace.
+        They have *grace* seconds from SIGTERM to SIGKILL. Each `on_end` has been called
+        when it returns. It returns in any case *patience* seconds after that; what
+        cannot be ended until then is left to the guardian. Can be called again, also to
+        shorten the grace. In `on_end` it does not wait.
         """
         if self._is_forked():
             return

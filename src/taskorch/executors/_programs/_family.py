@@ -81,12 +81,8 @@ class Leftovers:
 
     Nobody is asked twice, since a second SIGTERM tells some programs to hurry. Nor is
     a process asked that one of them has started since to tidy up with, unless it is
-    left alone.
-
-    Args:
-        family: Whom to end.
-        asked_at: When the group was asked, in seconds of the boot clock; None if it
-            was not.
+    left alone. *asked_at* is when the group was asked, in seconds of the boot clock;
+    None: it was not.
     """
 
     def __init__(self, family: Family, asked_at: float | None) -> None:
@@ -101,13 +97,11 @@ class Leftovers:
 
     def end(self, kill_at: float) -> float | None:
         """
-        See what is left, and send the signals that are due.
-
-        Args:
-            kill_at: When the time is up, in seconds of the monotonic clock.
+        See what is left, and send the signals that are due: SIGKILL from *kill_at* on.
 
         Returns:
-            When to call it again; None if nothing is left, or nothing more can be done.
+            When to call it again, in seconds of the monotonic clock as *kill_at* is;
+            None if nothing is left, or nothing more can be done.
         """
         now = time.monotonic()
         if self._family.is_gone():

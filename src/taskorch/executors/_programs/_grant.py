@@ -41,14 +41,7 @@ class Holding(Protocol):
 
 
 class Grant:
-    """
-    The file and the pipe of one program; all is for the supervisor's thread.
-
-    Args:
-        loop: Waits for what comes through the pipe.
-        holding: What the attempt holds.
-        safe: Makes an action of which a fault ends only this program.
-    """
+    """The file and the pipe of one program; all is for the supervisor's thread."""
 
     def __init__(
         self, loop: Loop, holding: Holding, *, safe: Callable[[Action], Action]

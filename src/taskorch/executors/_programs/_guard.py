@@ -72,7 +72,6 @@ class Table:
         os.pwrite(self.fd, number, place * _guardian.PLACE)
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self.fd)
 
 
@@ -84,12 +83,7 @@ def _open_unnamed() -> int:
 
 
 class Guard:
-    """
-    The guardian of one run, for the supervisor thread only.
-
-    Args:
-        run_id: The run whose mark the programs carry.
-    """
+    """The guardian of one run, for the supervisor thread only."""
 
     def __init__(self, run_id: str) -> None:
         self._mark = f"{RUN_VARIABLE}={run_id}"

@@ -45,12 +45,7 @@ Belongs = Callable[[int], bool]
 
 
 class State:
-    """
-    What the system says of a process.
-
-    Args:
-        stat: The content of its `stat` in /proc.
-    """
+    """What the system says of a process, in its `stat` in /proc."""
 
     __slots__ = (
         "alive",

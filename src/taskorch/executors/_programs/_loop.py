@@ -86,7 +86,6 @@ class Loop:
             os.write(wake_in, b"!")
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Run until *until* holds."""
         selector = self._opened()
         while not until():
             for key, _ in selector.select(self._patience()):

@@ -19,13 +19,7 @@ _COUNT: Final = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class MemoryKills:
-    """
-    The count of our cgroup; for one thread at a time.
-
-    Args:
-        own: What says which cgroups we are in.
-        root: Where they are mounted.
-    """
+    """The count of our cgroup, which *own* names; for one thread at a time."""
 
     def __init__(
         self,

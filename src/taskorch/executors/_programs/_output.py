@@ -15,12 +15,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Tail:
-    """
-    The last bytes of a stream.
-
-    Args:
-        limit: How many are kept.
-    """
+    """The last bytes of a stream, as many as its limit."""
 
     __slots__ = ("_cut", "_data", "_limit")
 
@@ -30,7 +25,6 @@ class Tail:
         self._cut = False
 
     def add(self, data: bytes) -> None:
-        """Take what the stream has brought."""
         self._data += data
         # At twice the limit, so that each byte is moved once at most.
         if len(self._data) > 2 * self._limit:
@@ -58,32 +52,23 @@ class OutputLog:
     The file that gets every byte of a program's output, up to a limit.
 
     It never raises: a program must not stop because its log cannot be written.
-
-    Attributes:
-        path: The file; None if it could not be made.
-        error: Why it is missing or ends early; None if all is well.
-        dropped: Bytes that are not in it.
-
-    Args:
-        limit: The most bytes that it takes.
     """
 
     def __init__(self, limit: int) -> None:
+        #: None if it could not be made.
         self.path: Path | None = None
+        #: Why it is missing or ends early; None if all is well.
         self.error: str | None = None
+        #: Bytes that are not in it.
         self.dropped = 0
         self._file = -1
         self._room = limit
 
     def open(self, folder: LogFolder, name: str, wanted: str | None = None) -> None:
         """
-        Make the file of the attempt *name*; never one that exists.
+        Make the file of the attempt *name* in *folder*; never one that exists.
 
-        Args:
-            folder: Where it is made.
-            name: What it is named after.
-            wanted: The path of the file that is to be it instead: emptied, if it is
-                there.
+        If a path is *wanted*, that is the file instead: emptied, if it is there.
         """
         try:
             if wanted is None:
@@ -95,13 +80,11 @@ class OutputLog:
             self.error = f"the log could not be made: {error}"
 
     def write(self, data: bytes) -> None:
-        """Take what a stream has brought."""
         kept = self._write(memoryview(data)[: self._room]) if self._file >= 0 else 0
         self._room -= kept
         self.dropped += len(data) - kept
 
     def close(self) -> None:
-        """Close the file."""
         file, self._file = self._file, -1
         if file >= 0:
             try:
@@ -127,9 +110,7 @@ class LogFolder:
     """
     The folder of the logs, made when the first one is.
 
-    Args:
-        path: Where it is; None makes a temporary one that stays until the interpreter
-            exits.
+    Without a path it is a temporary one, which stays until the interpreter exits.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -137,13 +118,9 @@ class LogFolder:
 
     def create(self, name: str) -> tuple[int, Path]:
         """
-        Make the file `NAME.log`, or `NAME.2.log`, … if that exists.
+        Make `NAME.log`, or `NAME.2.log`, … if that exists; its descriptor and its path.
 
-        Args:
-            name: Safe path segments, joined by "/".
-
-        Returns:
-            Its descriptor, and its path.
+        The name is of safe path segments, joined by "/".
 
         Raises:
             OSError: It cannot be made.

@@ -13,12 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class PidFile:
-    """
-    There while the program runs. It never raises: no program stops for want of it.
-
-    Args:
-        path: Where it is; None is nowhere.
-    """
+    """There while the program runs; never raises: no program stops for want of it."""
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else str(Path(path).absolute())

@@ -21,16 +21,7 @@ _PIPE_MOST_BYTES = 2**20
 
 
 class Output:
-    """
-    Both output streams of a program.
-
-    Args:
-        loop: Who waits for them.
-        log: What gets all of it.
-        tail_bytes: How much of the end of each is kept.
-        on_end: Told when both have ended.
-        safe: Wraps what the loop is to run.
-    """
+    """Both output streams of a program; *on_end* is told when both have ended."""
 
     def __init__(
         self,
@@ -112,14 +103,7 @@ class Output:
 
 
 class Input:
-    """
-    What a program reads.
-
-    Args:
-        loop: Who waits until it can take more.
-        data: All that it can read.
-        safe: Wraps what the loop is to run.
-    """
+    """What a program reads."""
 
     def __init__(
         self, loop: Loop, data: bytes, *, safe: Callable[[Action], Action]
@@ -131,10 +115,7 @@ class Input:
 
     def open(self) -> int:
         """
-        Make the pipe.
-
-        Returns:
-            The program's end of it.
+        Make the pipe; the program's end of it.
 
         Raises:
             OSError: There are no descriptors left.
@@ -145,7 +126,6 @@ class Input:
         return theirs
 
     def start(self) -> None:
-        """Begin to write."""
         self._loop.watch(self._fd, self._safe(self._write), write=True)
 
     def close(self) -> None:

@@ -93,15 +93,12 @@ class ProgramProcess:
 
     def terminate(self, grace: float) -> None:
         """
-        Ask the program to end, and kill it if it has not done so in time.
+        Ask the program to end, and kill it after *grace* seconds if it has not.
 
         Its group gets SIGTERM now (and SIGCONT, so that one which was stopped can see
         it), and SIGKILL when the grace is over. Both also reach what has left the group
         but still carries the program's mark, once the program itself has ended or its
         grace is over. Called again, it can only shorten the grace. Does not wait.
-
-        Args:
-            grace: Seconds from now.
         """
         self._limit(time.monotonic() + max(grace, 0.0), signal.SIGTERM)
 
@@ -114,20 +111,13 @@ class ProgramProcess:
         Stop the program's group where it is, as SIGSTOP does.
 
         One that has not been started is held back until it is resumed. What has left
-        the group, as `timeout` and shells with job control do, is not stopped.
-
-        Returns:
-            False if it has ended, or is being ended.
+        the group, as `timeout` and shells with job control do, is not stopped. False if
+        the program has ended, or is being ended.
         """
         return self._pause(signal.SIGSTOP)
 
     def resume(self) -> bool:
-        """
-        Let a stopped program go on.
-
-        Returns:
-            False if it has ended, or is being ended.
-        """
+        """Let a stopped program go on; False if it has ended, or is being ended."""
         return self._pause(signal.SIGCONT)
 
     def attach(self, pid: int) -> None:

@@ -80,14 +80,8 @@ class ProgramRun:
     """
     One program; all but the constructor is for the supervisor thread.
 
-    Args:
-        common: What it shares with others.
-        program: What to run.
-        name: What its log is named after.
-        env: Variables that are set above all others.
-        on_end: Told how it ended, once.
-        on_over: Told after that.
-        holding: What its attempt holds, if that may change while it runs.
+    Its arguments are those of `ProgramExecutor.start`; *on_over* is told after
+    *on_end*, which is told once.
     """
 
     def __init__(

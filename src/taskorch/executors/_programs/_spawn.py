@@ -42,15 +42,10 @@ def environment(
     program: Program, ours: Mapping[str, str], extra: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """
-    What a program finds in its environment.
-
-    Args:
-        program: Says what it inherits, and what is set for it.
-        ours: Our own variables.
-        extra: What is set above all.
+    What *program* finds in its environment, with *extra* above all.
 
     Returns:
-        Its variables, and the names of ours that it does not get, sorted.
+        Its variables, and the names of *ours* that it does not get, sorted.
     """
     ours = _as_it_stands(ours)
     if program.inherit_env is True:
@@ -112,10 +107,7 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
     """
     Start a program in a session of its own, with pipes that never block us.
 
-    Args:
-        program: What to start.
-        env: All its variables.
-        stdin: What it reads; None is nothing at all.
+    In its environment is *env*, and nothing else.
 
     Raises:
         OSError: It cannot be started; `explain` says why.

@@ -21,15 +21,10 @@ _PATIENCE: Final = 5.0
 
 def sweep(runs: str) -> int:
     """
-    Kill every process that carries the mark of one of some runs (Linux only).
+    Kill what carries the mark of a run whose id begins with *runs* (Linux only).
 
-    The guardian of such a run does the same, unless it was killed as well.
-
-    Args:
-        runs: How the ids of those runs begin.
-
-    Returns:
-        How many there were.
+    Returns how many processes there were. The guardian of such a run does the same,
+    unless it was killed as well.
     """
     if sys.platform != "linux":
         return 0
