@@ -8,26 +8,13 @@ from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Final,
-    Literal,
-    Self,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, overload
 
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
-from taskorch.errors import (
-    InvalidTaskError,
-    InvalidTransitionError,
-    UnknownTaskError,
-)
+from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.journal import MemoryJournal
@@ -67,11 +54,7 @@ from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
 from taskorch.runtime._deciders import parts_of
-from taskorch.runtime._interrupts import (
-    INTERRUPTS,
-    defers_interrupts,
-    takes_interrupts,
-)
+from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts, takes_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import MEASURED, machine_resources
 from taskorch.runtime._measuring import look_for_meters
@@ -901,9 +884,7 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        from taskorch.simulation._plans._simulate import (  # noqa: PLC0415 - when needed
-            simulate,
-        )
+        from taskorch.simulation._plans._simulate import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
         return simulate(self._rt, workflow, durations, failures, draws, seed)

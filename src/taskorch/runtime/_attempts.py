@@ -47,13 +47,7 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._machine import whole_cores
 from taskorch.runtime._tracing import Traced, variables_of
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import (
-    Control,
-    Work,
-    control_of,
-    forget_above,
-    task_of,
-)
+from taskorch.runtime._work import Control, Work, control_of, forget_above, task_of
 
 _LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.

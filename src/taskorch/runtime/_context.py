@@ -11,11 +11,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from taskorch.errors import (
-    AttemptInterrupted,
-    NotRunningError,
-    ResultGoneError,
-)
+from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
 from taskorch.executors._remote import HERE
 from taskorch.kernel import without_quotas
 from taskorch.model import Missing, Resources, TaskState

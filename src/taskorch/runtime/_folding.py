@@ -25,13 +25,8 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.kernel import (
-    Kernel,
-    fold,
-)
-from taskorch.model import (
-    Task,
-)
+from taskorch.kernel import Kernel, fold
+from taskorch.model import Task
 from taskorch.protocols import Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import Directory
@@ -40,12 +35,7 @@ from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import (
-    Emitted,
-    Work,
-    extra_of,
-    set_result,
-)
+from taskorch.runtime._work import Emitted, Work, extra_of, set_result
 
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")

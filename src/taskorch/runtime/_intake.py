@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
-from taskorch.errors import (
-    InvalidTaskError,
-    UnknownTaskError,
-)
-from taskorch.kernel import (
-    Kernel,
-)
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.kernel import Kernel
 from taskorch.model import Task
 from taskorch.model._show import show
 from taskorch.runtime._collector import resting
@@ -22,12 +17,7 @@ from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import (
-    Emitted,
-    Work,
-    add_above,
-    task_of,
-)
+from taskorch.runtime._work import Emitted, Work, add_above, task_of
 
 #: Tasks of a batch for which it is worth while to let the garbage collector rest.
 _MANY: Final = 1_000

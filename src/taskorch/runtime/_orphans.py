@@ -5,20 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Protocol
 
-from taskorch.errors import (
-    InvalidTransitionError,
-)
-from taskorch.kernel import (
-    AgentRow,
-    Kernel,
-    PolicyFault,
-    Spec,
-    TaskRow,
-    is_missing,
-)
-from taskorch.runtime._work import (
-    gone_of,
-)
+from taskorch.errors import InvalidTransitionError
+from taskorch.kernel import AgentRow, Kernel, PolicyFault, Spec, TaskRow, is_missing
+from taskorch.runtime._work import gone_of
 
 
 class Owner(Protocol):

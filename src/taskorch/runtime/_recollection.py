@@ -6,10 +6,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice, pairwise
 from typing import Any, Final, Protocol
 
-from taskorch.errors import (
-    JournalUnavailableError,
-    ResultGoneError,
-)
+from taskorch.errors import JournalUnavailableError, ResultGoneError
 from taskorch.events import (
     AT_NS,
     CLS,
@@ -37,23 +34,14 @@ from taskorch.kernel import (
     remember,
     row_extra,
 )
-from taskorch.model import (
-    TERMINAL,
-    Agent,
-    TaskState,
-)
+from taskorch.model import TERMINAL, Agent, TaskState
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
-from taskorch.runtime._work import (
-    Work,
-    extra_of,
-    set_result,
-    task_of,
-)
+from taskorch.runtime._work import Work, extra_of, set_result, task_of
 
 _ENDED: Final = {
     "TaskCompleted": TaskState.COMPLETED,

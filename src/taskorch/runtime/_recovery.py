@@ -8,12 +8,7 @@ from typing import Final, Protocol
 from taskorch.events import CATALOGUE
 from taskorch.executors._programs._sweep import sweep
 from taskorch.kernel import TaskRow, recover
-from taskorch.model import (
-    TERMINAL,
-    Agent,
-    TaskState,
-    Units,
-)
+from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.runtime import _orphans, _recollection, _rereading
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
@@ -21,10 +16,7 @@ from taskorch.runtime._orphans import no_agent, release_if_back
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._retention import prune
-from taskorch.runtime._work import (
-    NEVER,
-    gone_of,
-)
+from taskorch.runtime._work import NEVER, gone_of
 
 __all__ = ("Recovery",)
 

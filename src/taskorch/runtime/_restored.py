@@ -6,16 +6,8 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Protocol
 
-from taskorch.errors import (
-    InvalidTaskError,
-)
-from taskorch.model import (
-    Call,
-    Missing,
-    Program,
-    Task,
-    call_type,
-)
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Call, Missing, Program, Task, call_type
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempt import GONE
 from taskorch.runtime._translation import executor_for

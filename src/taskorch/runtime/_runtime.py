@@ -22,10 +22,7 @@ from taskorch.errors import (
     InvalidTaskError,
     JournalError,
 )
-from taskorch.events import (
-    Event,
-    PolicySlow,
-)
+from taskorch.events import Event, PolicySlow
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import (
@@ -43,29 +40,16 @@ from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
-from taskorch.runtime._attempts import (
-    AgentRunner,
-    Attempts,
-    tidy,
-)
+from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import (
-    Parts,
-    PolicyDeciders,
-    check_chunks,
-    check_parts,
-)
+from taskorch.runtime._deciders import Parts, PolicyDeciders, check_chunks, check_parts
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
-from taskorch.runtime._interrupts import (
-    DEFERRED,
-    defers_interrupts,
-    raise_deferred,
-)
+from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
@@ -76,13 +60,7 @@ from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import (
-    Emitted,
-    Work,
-    result_of_wait,
-    set_result,
-    task_of,
-)
+from taskorch.runtime._work import Emitted, Work, result_of_wait, set_result, task_of
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:

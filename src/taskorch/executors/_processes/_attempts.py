@@ -71,9 +71,7 @@ class Processes(AttemptExecutor["Assignment"]):
         with self._making:
             if self._pool is None:
                 # With the first call.
-                from taskorch.executors._processes._pool import (  # noqa: PLC0415
-                    WorkerPool,
-                )
+                from taskorch.executors._processes._pool import WorkerPool  # noqa: PLC0415
 
                 self._pool = WorkerPool(self._run_id(), self._count or self._cores())
             return self._pool

@@ -108,9 +108,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
     def _opened(self) -> ProgramExecutor:
         with self._making:
             if self._executor is None:
-                from taskorch.executors._programs._executor import (  # noqa: PLC0415 - see above
-                    ProgramExecutor,
-                )
+                from taskorch.executors._programs._executor import ProgramExecutor  # noqa: PLC0415 - see above
 
                 self._executor = ProgramExecutor(run_id=self._run_id(), logs=self.logs)
             return self._executor
