@@ -236,16 +236,9 @@ class Attempt:
 
     def hold_gone(self) -> None:
         """What it calls is gone: a person decides, or it comes back."""
-        rt, row, described = (
-            self._rt,
-            self._row,
-            ("InvalidTaskError", gone_of(self._work)),
-        )
-        rt.step(
-            lambda now: rt.kernel.end_attempt(
-                row, self.number, "gone", now, None, described
-            )
-        )
+        end, row, number = self._rt.kernel.end_attempt, self._row, self.number
+        described = "InvalidTaskError", gone_of(self._work)
+        self._rt.step(lambda now: end(row, number, "gone", now, None, described))
 
 
 class _Gone(AttemptExecutor[None]):

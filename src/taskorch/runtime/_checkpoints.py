@@ -7,22 +7,17 @@ from typing import Any, Protocol
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TaskCheckpointed, TaskProgressed
 from taskorch.model._show import show
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Keeps
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._work import Work, extra_of
 
 
-class Owner(Driver, Protocol):
+class Owner(Driver, Keeps, Protocol):
     """What this asks of a runtime."""
 
     deciders: PolicyDeciders
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
 
 
 def checkpoint(rt: Owner, work: Work, attempt: int, state: Any) -> None:

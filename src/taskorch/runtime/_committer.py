@@ -50,7 +50,7 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._gate import Gate, release_if_mine
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
@@ -62,7 +62,7 @@ from taskorch.runtime._work import NEVER, Emitted, Work
 if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
 
-__all__ = ("Committer",)
+__all__ = ("Committer", "Keeps")
 
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
 _PATIENCE: Final = 5.0
@@ -92,6 +92,15 @@ _DOCUMENTED: Final = frozenset(
         LateResultIgnored,
     }
 )
+
+
+class Keeps(Protocol):
+    """What keeps its facts, if it has a journal."""
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps them; None: nothing outlives the process."""
+        ...
 
 
 class Owner(Driver, Protocol):
@@ -175,7 +184,7 @@ class Committer:
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
         #: Threads that wait for the end of the trouble.
         self._gates: set[Gate] = set()
-        # One that knows whose it is: see _let_others_write.
+        # One that knows whose it is: see release_if_mine.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -407,13 +416,7 @@ class Committer:
                 if seq > self.commits.committed and not self.trouble:
                     self._commit()
             finally:
-                self._let_others_write()
-
-    @defers_interrupts
-    def _let_others_write(self) -> None:
-        # Who was interrupted as he got it does not know that he has it.
-        if self._writing._is_owned():  # type: ignore[attr-defined]
-            self._writing.release()
+                release_if_mine(self._writing)
 
     def flush(self) -> None:
         """Wait until all that is on its way is kept, if it can be."""
@@ -452,17 +455,14 @@ class Committer:
 
     def recovers(self, timeout: float | None) -> bool:
         """Wait a while for the end of the trouble, if there is any; whether it came."""
-        gate = threading.Lock()
-        gate.acquire()
+        gate = Gate()
         with self._rt.lock:
             if not self.trouble:
                 return True
             if self._rt.fault is not None:
                 return False
-            self.commits.when(self.last, gate.release)
-        return gate.acquire(
-            timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE)
-        )
+            self.commits.when(self.last, gate.set)
+        return gate.wait(_PATIENCE if timeout is None else min(timeout, _PATIENCE))
 
     def _give_up(self) -> None:
         msg = f"nobody knows whether it was kept: {self.trouble or 'the disk is slow'}"
@@ -798,7 +798,7 @@ class Committer:
                 if ended:
                     self.journal.close()
         finally:
-            self._let_others_write()
+            release_if_mine(self._writing)
 
     def _save_last(self) -> None:
         if self.commits.committed > self.snapshot_at:

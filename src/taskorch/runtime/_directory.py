@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from threading import Lock
 from typing import Any, Final, Protocol
 
 from taskorch.errors import ResultGoneError, UnknownTaskError
@@ -122,30 +124,34 @@ class Directory:
 
     # -- what has left memory ------------------------------------------------------
 
-    def recall(self, names: Iterable[str]) -> None:
+    def recall(self, names: Iterable[str], lock: Lock | None = None) -> None:
         """
         Look in the journal for tasks of *names* that have left memory.
+
+        It is read without the *lock*, unless the caller has that: then it is None.
 
         Raises:
             JournalError: It cannot be read.
         """
         if self.recovered is None:
             return
-        unknown = self.unknown(names)
+        unknown = self._unknown(names)
         while unknown:
-            unknown = self.recalled(self.recovered.ends(unknown))
+            found = self.recovered.ends(unknown)
+            with nullcontext() if lock is None else lock:
+                unknown = self._recalled(found)
 
-    def unknown(self, names: Iterable[str]) -> set[str]:
+    def _unknown(self, names: Iterable[str]) -> set[str]:
         """The latest runs of *names* of which memory says nothing."""
         latest = map(self.reruns.latest, names)
         return {name for name in latest if not self.is_known(name)}
 
-    def recalled(self, found: Mapping[str, TaskState]) -> set[str]:
+    def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
         """Note what has ended; the re-runs that may have, too, are returned."""
         self._owner.kernel.remember_ended(found)
         for name in found:
             self.reruns.note(name)
-        return self.unknown(self.reruns.next_id(name) for name in found)
+        return self._unknown(self.reruns.next_id(name) for name in found)
 
 
 def _gone(owner: MakesWork, task_id: str, state: TaskState) -> Work:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final, Protocol
 
 from taskorch._visible import visible
 from taskorch.errors import InternalError, JournalError, NotRunningError
-from taskorch.kernel import Kernel, StopAttempt, TaskRow, describe, is_under_way
+from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
 from taskorch.model import TERMINAL
 from taskorch.runtime._attempts import Attempts
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Keeps
 from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import ALL_KEPT, Work
@@ -20,7 +20,7 @@ from taskorch.runtime._work import ALL_KEPT, Work
 _LOG: Final = logging.getLogger(__name__)
 
 
-class Owner(Protocol):
+class Owner(Driver, Keeps, Protocol):
     """What the end of a runtime asks of it."""
 
     attempts: Attempts
@@ -30,22 +30,7 @@ class Owner(Protocol):
     deciders: PolicyDeciders
     fault: InternalError | JournalError | None
     halted: bool
-    kernel: Kernel
-    lock: threading.Lock
     waiting: Waiting
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
-
-    def now(self) -> int:
-        """The time in ns."""
-        ...
-
-    def fail_stop(self, error: BaseException) -> None:
-        """Nothing starts any more, and nobody waits for ever."""
-        ...
 
     def wake(self, work: Work) -> None:
         """Tell those who wait for *work*."""

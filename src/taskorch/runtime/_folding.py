@@ -28,7 +28,7 @@ from taskorch.events import (
 from taskorch.kernel import Kernel, fold
 from taskorch.model import Task
 from taskorch.protocols import Entry
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Keeps
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
@@ -44,16 +44,11 @@ _TRACE: Final = place_of(TaskSubmitted, "trace")
 _BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed})
 
 
-class Owner(MakesWork, Protocol):
+class Owner(MakesWork, Keeps, Protocol):
     """What folding asks of its runtime."""
 
     kernel: Kernel
     directory: Directory
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
 
     @property
     def submission(self) -> Submission:

@@ -109,7 +109,6 @@ def submit_run(
 
 
 def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
-
     def change(now: int) -> list[Work] | None:
         owner.refuse_submission()
         return owner.submission.plain.admit(batch, now)
@@ -186,7 +185,7 @@ def emit(owner: Owner, name: str, payload: Any, keep_ns: int) -> int:
     def change(now: int) -> int:
         owner.refuse_submission()
         if committer is not None and keep_ns and name not in owner.kernel.awaited:
-            # Nobody waits for it: it is kept itowner.
+            # Nobody waits for it: it is kept itself.
             committer.documents[emitted] = document
         return owner.kernel.emit(name, emitted, keep_ns, now)
 

@@ -60,13 +60,10 @@ class Room(Protocol):
 class Owner(Protocol):
     """What notices ask of their runtime."""
 
+    #: The number of the last fact that is kept.
+    committed: int
     publisher: Publisher
     timer: TimerThread
-
-    @property
-    def committed(self) -> int:
-        """The number of the last fact that is kept."""
-        ...
 
     @property
     def room(self) -> Room:

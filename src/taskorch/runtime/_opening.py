@@ -122,12 +122,4 @@ def recall(rt: Owner, names: Iterable[str]) -> None:
     """
     if not rt.opened:
         rt.open()
-    directory = rt.directory
-    recovered = directory.recovered
-    if recovered is None:
-        return
-    unknown = directory.unknown(names)
-    while unknown:
-        found = recovered.ends(unknown)
-        with rt.lock:
-            unknown = directory.recalled(found)
+    rt.directory.recall(names, rt.lock)

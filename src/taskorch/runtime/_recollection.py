@@ -36,7 +36,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import TERMINAL, Agent, TaskState
 from taskorch.protocols import DurableJournal
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
@@ -50,16 +50,11 @@ _ENDED: Final = {
 }
 
 
-class Owner(MakesWork, Protocol):
+class Owner(MakesWork, Keeps, Protocol):
     """What a recollection asks of its runtime."""
 
     #: The number of the last fact that is kept.
     committed: int
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
 
 
 class Recollection:

@@ -27,7 +27,6 @@ from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import (
     LOCAL,
-    AgentRow,
     Bucket,
     Kernel,
     KernelConfig,
@@ -495,28 +494,26 @@ class Runtime:
             InvalidTaskError: The name is taken.
         """
 
-        def change(now: int) -> AgentRow:
-            # The kernel knows those of earlier lives, too.
-            known = self.kernel.agents.get(info.name)
-            # One of another process may be back, once it counts as lost.
-            is_back = info.lease is not None and known is not None and known.lost
+        def join(*, is_back: bool = False) -> None:
             if info.name in [LOCAL, *self.runners] and not is_back:
                 msg = f"there is an agent {info.name!r} already"
                 raise InvalidTaskError(msg, hint="give it another name")
             self.runners[info.name] = runner
-            joined = self.kernel.add_agent(info, now)
+
+        def change(now: int) -> None:
+            # The kernel knows those of earlier lives, too.
+            known = self.kernel.agents.get(info.name)
+            # One of another process may be back, once it counts as lost.
+            join(is_back=info.lease is not None and known is not None and known.lost)
+            self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
                     release_if_back(self.kernel, row, now)
-            return joined
 
         if not self.opened:
             with self._opening:
                 if not self.opened:
-                    if info.name in [LOCAL, *self.runners]:
-                        msg = f"there is an agent {info.name!r} already"
-                        raise InvalidTaskError(msg, hint="give it another name")
-                    self.runners[info.name] = runner
+                    join()
                     self.joining.append(info)
                     return
         self.step(change)

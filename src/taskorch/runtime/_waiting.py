@@ -106,25 +106,19 @@ class Keeper(Protocol):
 class Owner(Driver, Protocol):
     """What waiting asks of its runtime."""
 
+    #: The number of the last fact that is kept.
+    committed: int
     deciders: PolicyDeciders
+    #: It has ended, and left what has not to its next life.
+    halted: bool
     loops: LoopHost
     publisher: Publisher
     #: Whether anybody has started it.
     started: bool
 
     @property
-    def committed(self) -> int:
-        """The number of the last fact that is kept."""
-        ...
-
-    @property
     def committer(self) -> Keeper | None:
         """What keeps the facts, if they are kept."""
-        ...
-
-    @property
-    def halted(self) -> bool:
-        """Whether it has ended, and left what has not to its next life."""
         ...
 
     def is_quiet(self) -> bool:
@@ -624,21 +618,20 @@ class Waiting:
         self.refuse_within("wait()")
         end = None if timeout is None else monotonic() + timeout
         while True:
-            gate = threading.Lock()
-            gate.acquire()
+            gate = Gate()
             with rt.lock:
                 # Not before the lock is held: `hurry` wakes those that it finds.
                 if self.hurried:
                     return False
                 calm = rt.is_quiet()
                 if not calm:
-                    self.quiet.append(gate.release)
+                    self.quiet.append(gate.set)
             if not calm:
                 try:
-                    if not wait_for_lock(gate, end):
+                    if not gate.wait(seconds_until(end)):
                         return False
                 finally:
-                    self.forget_quiet(gate.release)
+                    self.forget_quiet(gate.set)
                 continue
             if not rt.publisher.flush(seconds_until(end)):
                 return False
