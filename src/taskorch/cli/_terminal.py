@@ -18,7 +18,7 @@ from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line
-from taskorch.model._plain import fields_of, plain
+from taskorch.model._plain import plain, taken_apart
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -47,7 +47,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     """*value* on one line."""
-    print(json.dumps(plain(fields_of(value)), ensure_ascii=True), flush=True)
+    print(json.dumps(plain(taken_apart(value)), ensure_ascii=True), flush=True)
 
 
 def is_terminal() -> bool:

@@ -60,7 +60,7 @@ class Remedy:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return fields_of(self)
+        return fields_of(self, whole=False)
 
     def __str__(self) -> str:
         return visible(self.detail)
@@ -100,7 +100,7 @@ class Blocker:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return fields_of(self)
+        return fields_of(self, whole=False)
 
     def __str__(self) -> str:
         return visible(self.detail)
@@ -206,7 +206,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return fields_of(self)
+        return fields_of(self, whole=False)
 
     def __str__(self) -> str:
         lines = [self._first_line()]
@@ -283,7 +283,7 @@ class Stuck:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; what says nothing is left out."""
-        return fields_of(self)
+        return fields_of(self, whole=False)
 
     def __str__(self) -> str:
         many = len(self.tasks)

@@ -16,20 +16,6 @@ from taskorch.model._states import TaskState
 _MAX_DEPTH: Final = 20
 
 
-def fields_of(value: object) -> Any:
-    """*value* with a mapping in the place of each value of ours that has fields."""
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {name: fields_of(item) for name, item in items}
-    if isinstance(value, list | tuple):
-        return [fields_of(item) for item in cast("list[object]", value)]
-    kind: type = type(value)
-    if not attrs.has(kind) or isinstance(value, BaseException):
-        return value
-    names = [field.name for field in attrs.fields(kind)]
-    return {n: fields_of(getattr(value, n)) for n in names if not n.startswith("_")}
-
-
 def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     """
     *value* made of what JSON has: what it has no word for is shown as a text.
@@ -54,21 +40,26 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     return show(value)
 
 
-def fields_of(value: Any, *, whole: bool = False) -> dict[str, Any]:
-    """The fields of *value*, an attrs value; only if *whole*, also the usual ones."""
+def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
+    """The fields of *value*, an attrs value; unless *whole*, without the usual ones."""
     found = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
     return {
-        field.name: _field(item, whole=whole)
+        field.name: taken_apart(item, whole=whole)
         for field, item in found
-        if whole or item != field.default
+        if field.name[0] != "_" and (whole or item != field.default)
     }
 
 
-def _field(value: Any, *, whole: bool) -> Any:
+def taken_apart(value: object, *, whole: bool = True) -> Any:
+    """*value* with its fields in the place of each value of ours that has some."""
     if isinstance(value, Mapping):
-        return {name: _field(item, whole=whole) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_field(item, whole=whole) for item in value]
+        items = cast("Mapping[object, object]", value).items()
+        return {name: taken_apart(item, whole=whole) for name, item in items}
+    if isinstance(value, list | tuple):
+        parts = cast("list[object]", value)
+        return [taken_apart(item, whole=whole) for item in parts]
     if isinstance(value, TaskState):
         return value.value
-    return fields_of(value, whole=whole) if attrs.has(type(value)) else value
+    if attrs.has(type(value)) and not isinstance(value, BaseException):
+        return fields_of(value, whole=whole)
+    return value

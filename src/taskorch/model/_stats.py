@@ -190,7 +190,7 @@ class Stats:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it, for a page or another program."""
-        return fields_of(self, whole=True)
+        return fields_of(self)
 
     def __str__(self) -> str:
         counts = {
@@ -253,7 +253,7 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it, for a page that a load balancer asks."""
-        return fields_of(self, whole=True)
+        return fields_of(self)
 
     def __str__(self) -> str:
         said = [self.status, *(["not ready"] * (not self.ready))]

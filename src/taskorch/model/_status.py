@@ -120,7 +120,7 @@ class TaskStatus:
         said["state"] = self.state.value
         if error is not None:
             said["error"] = {"type": type(error).__name__, "message": _said(error)}
-        said["history"] = [fields_of(entry, whole=True) for entry in self.history]
+        said["history"] = [fields_of(entry) for entry in self.history]
         said["duration"] = self.duration
         if self.log_path is not None:
             said["log_path"] = str(self.log_path)

@@ -77,7 +77,7 @@ class Hosting:
         """
         Make *change*, given the time, and do what follows from it.
 
-        A runtime that is to *keep* it would return only then.
+        With *keep*, a runtime would return only once that is kept; here nobody waits.
 
         Raises:
             NotRunningError: The orchestrator is dead, or has died of this step: then
