@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     broken = False
-    print(_report.machine_line())
+    print(_report.machine_line(_report.machine()))
     print(f"{'above 1: better than ' + given.rev:62} {'ratio (min-max)':>22}")
     with tempfile.TemporaryDirectory(prefix="taskorch-against-") as folder:
         other = _source_of(given.rev, Path(folder))
