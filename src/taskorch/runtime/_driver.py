@@ -34,11 +34,8 @@ class Driver(Protocol):
     name: str
     lock: threading.Lock
     kernel: Kernel
-
-    @property
-    def fault(self) -> InternalError | JournalError | None:
-        """A fault of our own, after which nothing starts."""
-        ...
+    #: A fault of our own, after which nothing starts.
+    fault: InternalError | JournalError | None
 
     def now(self) -> int:
         """The time in ns."""

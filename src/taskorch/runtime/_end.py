@@ -28,7 +28,6 @@ class Owner(Driver, Keeps, Protocol):
     #: The last fact that is kept.
     committed: int
     deciders: PolicyDeciders
-    fault: InternalError | JournalError | None
     halted: bool
     waiting: Waiting
 
