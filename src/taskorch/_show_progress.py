@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
@@ -134,12 +133,7 @@ class Progress:
             self._end_timer = self._rt.timer.repeat(_LOOK, self._draw)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end_timer()
         if self._screen is not None:
             self._screen.finish(self._last_line())

@@ -39,7 +39,7 @@ from taskorch.executors._programs._output import LogFolder, OutputLog, Tail
 from taskorch.executors._programs._pipes import Input, Output
 from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._programs._run import ProgramRun
-from taskorch.executors._programs._spawn import Child, explain
+from taskorch.executors._programs._spawn import Child, exit_code_of, explain
 from taskorch.executors._programs._sweep import sweep
 from taskorch.model import Program, Task
 from taskorch.model._program import RUN_VARIABLE
@@ -408,9 +408,9 @@ def test_a_sweep_kills_what_carries_the_mark_of_those_runs_and_nothing_else():
 def test_who_has_ended_keeps_its_number_until_it_is_waited_for(code, exit_code):
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     child = Child(process, -1, -1)
-    eventually(lambda: child.exit_code() is not None)
+    eventually(lambda: exit_code_of(child.process) is not None)
     state = _guardian.state_of(process.pid)
-    assert child.exit_code() == exit_code
+    assert exit_code_of(child.process) == exit_code
     assert state is not None
     assert state.letter == "Z"
     process.wait()
@@ -430,12 +430,12 @@ def test_an_exit_is_seen_where_the_system_cannot_leave_it_there(
         stderr=subprocess.DEVNULL,
     )
     child, seen = Child(process, -1, -1), []
-    assert child.exit_code() is None
+    assert exit_code_of(child.process) is None
     assert process.stdin is not None
     process.stdin.close()
 
     def has_ended():
-        seen.append(child.exit_code())
+        seen.append(exit_code_of(child.process))
         return seen[-1] is not None
 
     eventually(has_ended)

@@ -1091,7 +1091,7 @@ def test_a_fault_of_ours_ends_one_program_and_is_told(programs, monkeypatch, cap
     def fail(_child: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr(_run.Child, "exit_code", fail)
+    monkeypatch.setattr(_run, "exit_code_of", fail)
     process.kill()
     assert isinstance(wait().error, MemoryError)
     monkeypatch.undo()
@@ -1108,7 +1108,7 @@ def test_a_program_that_is_given_up_has_begun(programs, monkeypatch):
     def fail(_child: object) -> int:
         raise cause
 
-    monkeypatch.setattr(_run.Child, "exit_code", fail)
+    monkeypatch.setattr(_run, "exit_code_of", fail)
     process.kill()
     error = wait().error
     assert isinstance(error, RuntimeError)
@@ -1127,7 +1127,7 @@ def test_a_program_that_is_given_up_leaves_no_descriptor(programs, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(_run.Child, "exit_code", fail)
+        patch.setattr(_run, "exit_code_of", fail)
         process.kill()
         assert isinstance(wait().error, MemoryError)
     assert open_descriptors() == before

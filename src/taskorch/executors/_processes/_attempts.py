@@ -43,9 +43,7 @@ class Processes(AttemptExecutor["Assignment"]):
 
     def begin(self, attempt: Attempt) -> Assignment:
         """Have the call made by a worker that is idle, or by the next one that is."""
-        pool = self._pool
-        if pool is None:
-            pool = self._opened()
+        pool = self._pool or self._opened()
         return pool.begin(attempt)
 
     def stop(self, begun: Assignment, grace: float) -> None:

@@ -81,13 +81,18 @@ def state_of(pid: int) -> State | None:
         return None
 
 
-def carries(pid: int, mark: bytes) -> bool:
-    """Whether a process has exactly *mark* (`NAME=value`) in its environment."""
+def variables_of(pid: int) -> list[bytes]:
+    """The environment of a process, each as `NAME=value`; empty if it is gone."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - starts fast
-            return mark in file.read().split(b"\0")
+            return file.read().split(b"\0")
     except OSError:
-        return False
+        return []
+
+
+def carries(pid: int, mark: bytes) -> bool:
+    """Whether a process has exactly *mark* (`NAME=value`) in its environment."""
+    return mark in variables_of(pid)
 
 
 def is_executing(pid: int) -> bool:

@@ -40,56 +40,37 @@ class ProgramProcess:
     """
 
     __slots__ = (
-        "_asked_at",
-        "_changed",
         "_exited",
-        "_kill_at",
         "_lock",
         "_owner",
-        "_pid",
         "_released",
-        "_stopped",
+        "asked_at",
+        "is_stopped",
+        "kill_at",
         "log_path",
+        "look_again",
+        "pid",
     )
 
     def __init__(self, changed: Callable[[], object]) -> None:
-        self._changed = changed
+        #: Has the supervisor look whether there is something to do about it.
+        self.look_again = changed
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._pid: int | None = None
-        self._kill_at: float | None = None
-        self._asked_at: float | None = None
-        self._stopped = False
+        #: Its process id, which is its group's and session's too; None before it.
+        self.pid: int | None = None
+        #: When it will be killed, in seconds of the monotonic clock; None: not yet.
+        self.kill_at: float | None = None
+        #: When its group got SIGTERM, in seconds of the boot clock; None: not yet.
+        self.asked_at: float | None = None
+        #: Whether it has been stopped, and not resumed since.
+        self.is_stopped = False
         #: The file with what it writes, once that is there.
         self.log_path: Path | None = None
         # The program has ended, though others in its group may live …
         self._exited = False
         # … and its number may go to another process: no signal any more.
         self._released = False
-
-    def look_again(self) -> None:
-        """Have the supervisor look whether there is something to do about it."""
-        self._changed()
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, which is its group's and session's too; None before it."""
-        return self._pid
-
-    @property
-    def kill_at(self) -> float | None:
-        """When it will be killed, in seconds of the monotonic clock; None: not yet."""
-        return self._kill_at
-
-    @property
-    def asked_at(self) -> float | None:
-        """When its group got SIGTERM, in seconds of the boot clock; None: not yet."""
-        return self._asked_at
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it has been stopped, and not resumed since."""
-        return self._stopped
 
     def terminate(self, grace: float) -> None:
         """
@@ -123,12 +104,12 @@ class ProgramProcess:
     def attach(self, pid: int) -> None:
         """The program has been started; what was asked for meanwhile is done now."""
         with self._lock:
-            self._pid = pid
-            if self._kill_at is not None:
-                if self._kill_at <= time.monotonic():
+            self.pid = pid
+            if self.kill_at is not None:
+                if self.kill_at <= time.monotonic():
                     self._send(signal.SIGKILL)
                 self._ask()
-            elif self._stopped:
+            elif self.is_stopped:
                 self._send(signal.SIGSTOP)
 
     def note_exit(self) -> None:
@@ -150,42 +131,42 @@ class ProgramProcess:
         if os.getpid() != self._owner:
             return
         with self._lock:
-            first = self._kill_at is None
-            if self._kill_at is None or kill_at < self._kill_at:
-                self._kill_at = kill_at
+            first = self.kill_at is None
+            if self.kill_at is None or kill_at < self.kill_at:
+                self.kill_at = kill_at
             if number == signal.SIGKILL:
                 self._send(signal.SIGKILL)
             elif first:
                 self._ask()
-        self._changed()
+        self.look_again()
 
     def _pause(self, number: signal.Signals) -> bool:
         if os.getpid() != self._owner:
             return False
         with self._lock:
-            if self._exited or self._kill_at is not None:
+            if self._exited or self.kill_at is not None:
                 return False
-            self._stopped = number == signal.SIGSTOP
-            if self._pid is not None:
+            self.is_stopped = number == signal.SIGSTOP
+            if self.pid is not None:
                 return self._send(number)
-        self._changed()
+        self.look_again()
         return True
 
     def _ask(self) -> None:
-        if self._pid is None or self._released:
+        if self.pid is None or self._released:
             return
         if sys.platform == "linux":
-            self._asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            self.asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._send(signal.SIGTERM)
         # If it was stopped, it must go on to see that.
         self._send(signal.SIGCONT)
 
     def _send(self, number: signal.Signals) -> bool:
         """Signal the group; the lock is held, so its number cannot be freed."""
-        if self._pid is None or self._released:
+        if self.pid is None or self._released:
             return False
         try:
-            os.killpg(self._pid, number)
+            os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             return False
         return True

@@ -28,7 +28,13 @@ from taskorch.executors._programs._output import LogFolder, OutputLog
 from taskorch.executors._programs._pid_file import PidFile
 from taskorch.executors._programs._pipes import Input, Output
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-from taskorch.executors._programs._spawn import Child, environment, explain, spawn
+from taskorch.executors._programs._spawn import (
+    Child,
+    environment,
+    exit_code_of,
+    explain,
+    spawn,
+)
 from taskorch.model import Program, ProgramResult
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
 
@@ -288,7 +294,7 @@ class ProgramRun:
 
     def _see_exit(self) -> None:
         try:
-            exit_code = self._running().exit_code()
+            exit_code = exit_code_of(self._running().process)
         except ChildProcessError as error:
             self._exit_code = _lost(self._name, error)
             self.process.release()

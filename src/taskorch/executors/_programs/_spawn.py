@@ -77,10 +77,6 @@ class Child:
     stdout: int
     stderr: int
 
-    def exit_code(self) -> int | None:
-        """See `exit_code_of`."""
-        return exit_code_of(self.process)
-
 
 def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     """

@@ -31,12 +31,7 @@ def sweep(runs: str) -> int:
     mark = f"{RUN_VARIABLE}={runs}".encode()
 
     def belongs(pid: int) -> bool:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - as there
-                found = file.read()
-        except OSError:
-            return False
-        return any(entry.startswith(mark) for entry in found.split(b"\0"))
+        return any(each.startswith(mark) for each in _guardian.variables_of(pid))
 
     killed: set[int] = set()
     begun = time.monotonic()
