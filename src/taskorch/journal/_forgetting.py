@@ -101,7 +101,7 @@ def _runs(reader: Reader, numbers: list[int]) -> Iterator[tuple[Group, list[Grou
         if number <= reached:
             continue
         group, before = reader.group_of(number)
-        reader.check(group, before)
+        reader.whole(group, before)
         if run and before.last != run[-1].last:
             yield start, run
             run = []
@@ -110,7 +110,7 @@ def _runs(reader: Reader, numbers: list[int]) -> Iterator[tuple[Group, list[Grou
             # So that the rests of many times do not stay beside each other.
             if before.form == REST:
                 start = reader.before(before.last)
-                reader.check(before, start)
+                reader.whole(before, start)
                 run.append(before)
         run.append(group)
         reached = group.last

@@ -199,15 +199,13 @@ class Reader:
 
     def entries(self, after: int) -> Iterator[Entry]:
         """All entries above *after*, in order; no group is given that is not whole."""
-        (before,) = self._groups(
-            "WHERE last <= ? ORDER BY last DESC LIMIT 1", (min(after, _MOST),)
-        ) or (_NOTHING,)
+        before = self.before(min(after, _MOST - 1) + 1)
         while groups := self._groups(
             "WHERE last > ? ORDER BY last LIMIT ?", (before.last, _BATCH)
         ):
             self._check_order(before.last, groups)
             for group in groups:
-                yield from _codec.entries(self._whole(group, before), after)
+                yield from _codec.entries(self.whole(group, before), after)
                 before = group
         self._check_end()
 
@@ -237,7 +235,7 @@ class Reader:
             group, before = self.group_of(number)
             yield from _codec.entries(
                 row
-                for row in self._whole(group, before)
+                for row in self.whole(group, before)
                 if row[3] in names and row[0] <= until
             )
             reached = group.last
@@ -277,11 +275,6 @@ class Reader:
         """The latest fact of a class that is rare, by its index and without a check."""
         rows = self._db.execute(_LATEST_OF, (kind,)).fetchall()
         return next(iter(_codec.entries(rows)), None)
-
-    def last(self) -> int:
-        """The number of the last fact that is kept, or 0."""
-        groups = self._groups("ORDER BY last DESC LIMIT 1")
-        return groups[0].last if groups else 0
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with *key*."""
@@ -343,9 +336,9 @@ class Reader:
 
     # --------------------------------------------------------------------- checking
 
-    def check_latest(self) -> Group | None:
+    def check_latest(self) -> Group:
         """
-        The latest group, if there is one; whole, and of no later life than this.
+        As `latest`: it is whole, and of no later life than this.
 
         Raises:
             JournalError: It is not.
@@ -353,19 +346,19 @@ class Reader:
         lives = self._db.execute("SELECT epoch FROM meta").fetchall()
         if len(lives) != 1 or type(lives[0][0]) is not int:
             self.damaged("it does not say in which life it is")
-        groups = self._groups("ORDER BY last DESC LIMIT 2")
-        if groups:
-            self._whole(groups[0], groups[1] if groups[1:] else _NOTHING)
-            if groups[0].epoch > lives[0][0]:
-                msg = f"life {groups[0].epoch} wrote it, and this is {lives[0][0]}"
+        latest = self.latest()
+        if latest is not _NOTHING:
+            self.whole(latest, self.before(latest.last))
+            if latest.epoch > lives[0][0]:
+                msg = f"life {latest.epoch} wrote it, and this is {lives[0][0]}"
                 self.damaged(msg)
         self._check_end()
-        return groups[0] if groups else None
+        return latest
 
-    def latest(self) -> Group | None:
-        """The latest group, if there is one, without a check."""
+    def latest(self) -> Group:
+        """The latest group, without a check; one that ends at 0 if there is none."""
         groups = self._groups("ORDER BY last DESC LIMIT 1")
-        return groups[0] if groups else None
+        return groups[0] if groups else _NOTHING
 
     def group_of(self, number: int) -> tuple[Group, Group]:
         """The group that holds the fact *number*, and the one before it."""
@@ -378,15 +371,6 @@ class Reader:
         """The last group that ends before the fact *number*."""
         groups = self._groups("WHERE last < ? ORDER BY last DESC LIMIT 1", (number,))
         return groups[0] if groups else _NOTHING
-
-    def check(self, group: Group, before: Group) -> None:
-        """
-        See whether *group*, which comes after *before*, is as it was kept.
-
-        Raises:
-            JournalError: It is not.
-        """
-        self._whole(group, before)
 
     def count(self, after: int, until: int) -> int:
         """How many facts there are above *after*, to *until*."""
@@ -410,8 +394,13 @@ class Reader:
             after = rows[-1][0] if rows else until
         return rows
 
-    def _whole(self, group: Group, before: Group) -> list[Row]:
-        """The facts of *group*, which must be as they were kept."""
+    def whole(self, group: Group, before: Group) -> list[Row]:
+        """
+        The facts of *group*, which comes after *before*.
+
+        Raises:
+            JournalError: They are not as they were kept.
+        """
         last, first, epoch, crc, form, kept = group
         rows = self.rows(before.last, last)
         if form == REST:
@@ -449,8 +438,7 @@ class Reader:
         found = self._db.execute(
             "SELECT max(seq), (SELECT max(last) FROM groups) FROM facts"
         ).fetchone()
-        groups = self._groups("ORDER BY last DESC LIMIT 1")
-        is_rest = bool(groups) and groups[0].form == REST
+        is_rest = self.latest().form == REST
         if found[0] != found[1] and not (is_rest and (found[0] or 0) < found[1]):
             self.damaged(f"fact {found[0]} is the last, and not {found[1]}")
 

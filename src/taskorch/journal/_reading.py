@@ -238,7 +238,7 @@ class ReadableJournal:
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
         with self._reading() as reader:
-            return 0 if reader is None else reader.last()
+            return 0 if reader is None else reader.latest().last
 
     @property
     def lost_file(self) -> str:

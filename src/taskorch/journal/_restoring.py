@@ -151,7 +151,7 @@ def _of_task(name: str, kept: Any) -> Any:
     return {restored(key, list): restored(item, list) for key, item in pairs}
 
 
-def zone_of(name: str) -> ZoneInfo:
+def _zone_of(name: str) -> ZoneInfo:
     """
     The time zone *name*.
 
@@ -167,13 +167,18 @@ def zone_of(name: str) -> ZoneInfo:
         raise GoneError(name, why) from error
 
 
-def to_datetime(parts: list[Any]) -> datetime:
-    """The datetime of *parts*: `[text]` or `[text, zone, fold]`."""
-    moment = datetime.fromisoformat(parts[0])
-    if len(parts) == 1:
-        return moment
-    _, zone, fold = parts
-    return moment.replace(tzinfo=zone_of(zone) if zone else moment.tzinfo, fold=fold)
+def reader_of_zoned(cls: type[Any]) -> Reader:
+    """What makes a time or a datetime of `[text]` or `[text, zone, fold]`."""
+
+    def read(parts: list[Any], _array: type) -> Any:
+        moment = cls.fromisoformat(parts[0])
+        if len(parts) == 1:
+            return moment
+        _, zone, fold = parts
+        zone = _zone_of(zone) if zone else moment.tzinfo
+        return moment.replace(tzinfo=zone, fold=fold)
+
+    return read
 
 
 def _to_dict(pairs: list[Any], array: type) -> dict[Any, Any]:
@@ -224,6 +229,7 @@ def _to_function(path: str) -> Any:
         return Missing(path)
 
 
+TO_DATETIME: Final = reader_of_zoned(datetime)
 _READERS: Final[dict[str, Reader]] = {
     "int": lambda text, _: int(text, 16),
     "float": lambda text, _: float(text),
@@ -234,7 +240,7 @@ _READERS: Final[dict[str, Reader]] = {
     "set": lambda items, array: {restore(item, array) for item in items},
     "frozenset": lambda items, array: frozenset(restore(item, array) for item in items),
     "bytes": lambda text, _: base64.b64decode(text),
-    "datetime": lambda parts, _: to_datetime(parts),
+    "datetime": TO_DATETIME,
     "path": lambda text, array: Path(restore(text, array)),
     "Resources": lambda pairs, _: Resources.from_units(tuple(map(tuple, pairs))),
     "Elastic": _to_elastic,

@@ -214,8 +214,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             epoch: int
             epoch, self._uid = db.execute("SELECT epoch, uid FROM meta").fetchone()
         reach("claimed")
-        self._latest = (latest.last, latest.crc) if latest else (0, 0)
-        self._acknowledged = self._latest
+        self._latest = self._acknowledged = latest.last, latest.crc
         self._note_files()
         lock.sign(me[0], me[1], since, epoch)
         return epoch
@@ -329,11 +328,11 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         """
         reader = Reader(db, self.path, LAYOUT)
         latest, (last, crc) = reader.latest(), self._acknowledged
-        found = latest.last if latest else 0
+        found = latest.last
         if found < last or (last and reader.group_of(last)[0].crc != crc):
             self._check_epoch(db)
             self._damaged(f"fact {last} was kept, and it ends with fact {found} now")
-        return (latest.last, latest.crc) if latest else (0, 0)
+        return found, latest.crc
 
     def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
         """
@@ -376,7 +375,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
             with _transaction(db):
                 self._check_epoch(db)
                 reader = Reader(db, self.path, LAYOUT)
-                if not 0 < seq <= reader.last():
+                if not 0 < seq <= reader.latest().last:
                     msg = f"a snapshot at fact {seq}, which was not kept"
                     raise ValueError(msg)
                 crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)

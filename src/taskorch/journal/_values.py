@@ -13,7 +13,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
 
-from taskorch.journal._restoring import Reader, restore, zone_of
+from taskorch.journal._restoring import Reader, reader_of_zoned, restore
 from taskorch.journal._writing import Writer, plain, zoned
 
 _PURE_PATHS: Final = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath)}
@@ -43,14 +43,6 @@ def _to_uuid(kept: Any, _array: type) -> UUID:
     return UUID(kept[0], is_safe=SafeUUID(kept[1]))
 
 
-def _to_time(parts: list[Any], _array: type) -> time:
-    moment = time.fromisoformat(parts[0])
-    if len(parts) == 1:
-        return moment
-    _, zone, fold = parts
-    return moment.replace(tzinfo=zone_of(zone) if zone else moment.tzinfo, fold=fold)
-
-
 def _pure_path(value: Any, array: type, depth: int) -> Any:
     name = type(value).__name__
     return {"$purepath": [name, plain(str(value), array, depth)]}
@@ -65,6 +57,7 @@ def _from_parts(cls: Callable[..., Any]) -> Reader:
     return lambda parts, array: cls(*[restore(part, array) for part in parts])
 
 
+_TO_TIME: Final = reader_of_zoned(time)
 #: What writes instances of just this class.
 VALUE_WRITERS: Final[dict[type, Writer]] = {
     Decimal: _text("decimal"),
@@ -72,7 +65,7 @@ VALUE_WRITERS: Final[dict[type, Writer]] = {
     complex: _parts("complex", "real", "imag"),
     date: _text("date"),
     range: _parts("range", "start", "stop", "step"),
-    time: zoned("time", _to_time),
+    time: zoned("time", _TO_TIME),
     timedelta: _parts("timedelta", "days", "seconds", "microseconds"),
     PurePosixPath: _pure_path,
     PureWindowsPath: _pure_path,
@@ -83,7 +76,7 @@ VALUE_READERS: Final[dict[str, Reader]] = {
     "decimal": lambda text, _: Decimal(text),
     "purepath": _to_pure_path,
     "range": _from_parts(range),
-    "time": _to_time,
+    "time": _TO_TIME,
     "timedelta": _from_parts(timedelta),
     "uuid": _to_uuid,
 }

@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._restoring import VALUES, Reader, imported, to_datetime
+from taskorch.journal._restoring import TO_DATETIME, VALUES, Reader, imported
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
@@ -271,8 +271,7 @@ def _descriptors(_value: Any, _array: type, _depth: int) -> Any:
     raise RefusedError(why, "hand over paths instead")
 
 
-def _function(value: Any, array: type, depth: int) -> Any:
-    del array, depth
+def _function(value: Any, _array: type, _depth: int) -> Any:
     if isinstance(value, Missing):
         return _missing(value, list, 0)
     module = getattr(value, "__module__", None)
@@ -346,7 +345,7 @@ WRITERS: Final[dict[type, Writer]] = {
     bytes: _bytes,
     set: _set,
     frozenset: _set,
-    datetime: zoned("datetime", lambda parts, _: to_datetime(parts)),
+    datetime: zoned("datetime", TO_DATETIME),
     Missing: _missing,
     Resources: _resources,
     Elastic: _elastic,

@@ -8,7 +8,7 @@ what is not well formed is no context.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
@@ -49,17 +49,17 @@ def _parsed(text: str, state: str) -> trace.SpanContext | None:
     return found if found.is_valid else None
 
 
-def inherited(environ: Mapping[str, str] = os.environ) -> trace.SpanContext | None:
+def inherited() -> trace.SpanContext | None:
     """
     The context that whoever started this process has handed down, if there is one.
 
     Raises:
         ValueError: There is something, and it is no context.
     """
-    text = environ.get(_PARENT, "")
+    text = os.environ.get(_PARENT, "")
     if not text:
         return None
-    found = parsed(text, environ.get(_STATE, ""))
+    found = parsed(text, os.environ.get(_STATE, ""))
     if found is None:
         msg = f"{_PARENT} is no traceparent of W3C Trace Context"
         raise ValueError(msg)
