@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ("everything",)
-
 
 class _Everything:
     """The names of all modules."""

@@ -23,14 +23,6 @@ from taskorch.model import Resources
 from taskorch.model._limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.model._program import OUR_VARIABLES
 
-__all__ = (
-    "SETTINGS",
-    "TOKEN_VARIABLE",
-    "Configuration",
-    "Setting",
-    "read_configuration",
-)
-
 _FILE: Final = "taskorch.toml"
 _PROJECT: Final = "pyproject.toml"
 #: Where the settings are in that.

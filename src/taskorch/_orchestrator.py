@@ -96,8 +96,6 @@ if TYPE_CHECKING:
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow
 
-__all__ = ("TaskOrchestrator",)
-
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -461,15 +461,7 @@ def _parents(entries: Iterable[Entry]) -> list[str]:
 def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
     """A runtime that is never started."""
     runtime = Runtime(
-        parts=parts_of(
-            registry=None,
-            router=None,
-            validator=None,
-            state_machine=None,
-            queue=None,
-            retry_handler=None,
-            allocator=None,
-        ),
+        parts=parts_of(),
         config=KernelConfig(concurrency=slots),
         pools=(),
         executors={},

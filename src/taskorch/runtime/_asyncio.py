@@ -28,7 +28,6 @@ __all__ = (
     "asyncio",
     "asyncio_loop",
     "is_cancellation",
-    "is_coroutine_task",
     "resolve",
     "resolve_on",
     "running_loop",
@@ -38,11 +37,6 @@ __all__ = (
 def is_cancellation(error: BaseException) -> bool:
     """Whether *error* is what asyncio raises in a task that is cancelled."""
     return "asyncio" in sys.modules and isinstance(error, asyncio.CancelledError)
-
-
-def is_coroutine_task(thing: object) -> bool:
-    """Whether *thing* is a task of asyncio's."""
-    return "asyncio" in sys.modules and isinstance(thing, asyncio.Task)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -7,8 +7,6 @@ from typing import Any
 
 from taskorch.protocols import DurableJournal, Entry, Journal
 
-__all__ = ("BareJournal",)
-
 
 class BareJournal(DurableJournal):
     """

@@ -10,8 +10,6 @@ from taskorch.model import HealthCheck
 from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.runtime._runtime import Runtime
 
-__all__ = ("blocked",)
-
 
 def blocked(runtime: Runtime) -> list[HealthCheck]:
     """

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
-__all__ = ("resting",)
-
 _lock = Lock()
 #: Those who let it rest now.
 _resting: Final[set[object]] = set()

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sized
 from heapq import heappop, heappush
 from typing import Generic, TypeAlias, TypeVar, cast
 
-__all__ = ("Commits", "Release")
-
 G = TypeVar("G", bound=Sized)
 
 #: What is to be done once a fact is kept.

@@ -62,8 +62,6 @@ from taskorch.runtime._work import NEVER, Emitted, Work
 if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
 
-__all__ = ("Committer", "Keeps")
-
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
 _PATIENCE: Final = 5.0
 #: Seconds between two tries to write, at first and at the longest.

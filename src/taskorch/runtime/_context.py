@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from taskorch.executors._threads import Worker
     from taskorch.model import Units
 
-__all__ = ("AttemptContext", "RemoteContext", "current_context")
-
 LOCAL: Final = threading.local()
 #: The attempt that a coroutine belongs to.
 CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(

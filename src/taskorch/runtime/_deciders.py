@@ -94,8 +94,6 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._lent import is_foreign, lent_task
 
-__all__ = ("Parts", "PolicyDeciders", "parts_of")
-
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,13 +124,13 @@ class Parts:
 
 def parts_of(
     *,
-    registry: AgentRegistry | None,
-    router: TaskRouter | None,
-    validator: Validator | None,
-    state_machine: StateMachine | None,
-    queue: TaskQueue | None,
-    retry_handler: RetryHandler | None,
-    allocator: ResourceAllocator | None,
+    registry: AgentRegistry | None = None,
+    router: TaskRouter | None = None,
+    validator: Validator | None = None,
+    state_machine: StateMachine | None = None,
+    queue: TaskQueue | None = None,
+    retry_handler: RetryHandler | None = None,
+    allocator: ResourceAllocator | None = None,
 ) -> Parts:
     """The seven that are given, and the default for each that is None."""
     # Compared with None: what is empty is false, and meant all the same.

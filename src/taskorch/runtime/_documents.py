@@ -17,8 +17,6 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed
 from taskorch.model import ProgramResult
 
-__all__ = ("document_of", "document_of_end", "error_of_document", "trace_of")
-
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
 _MAX_TRACE: Final = 20_000

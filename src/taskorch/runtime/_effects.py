@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 from taskorch.kernel import Effect
 
-__all__ = ("EffectQueue",)
-
 
 class EffectQueue:
     """What is still to be done about one attempt."""

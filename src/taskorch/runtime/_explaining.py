@@ -16,8 +16,6 @@ from taskorch.runtime._runtime import Runtime
 if TYPE_CHECKING:
     from taskorch.kernel import Waits
 
-__all__ = ("explain", "explanation", "stuck")
-
 _NOT_STARTED: Final = Blocker(
     "not_started",
     "The orchestrator has not been started.",

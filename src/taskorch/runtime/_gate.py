@@ -9,8 +9,6 @@ from typing import Any
 
 from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
-__all__ = ("Gate", "release_if_mine", "seconds_until", "wait_for_lock")
-
 
 class Gate:
     """

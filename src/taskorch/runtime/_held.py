@@ -7,8 +7,6 @@ from taskorch.model import HealthCheck
 from taskorch.model._limits import HELD_SECONDS, NS
 from taskorch.runtime._runtime import Runtime
 
-__all__ = ("held_for_long",)
-
 
 def held_for_long(runtime: Runtime) -> list[HealthCheck]:
     """What health says of allocations by hand; takes no lock, and waits for nobody."""

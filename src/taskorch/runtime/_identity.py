@@ -25,15 +25,6 @@ from taskorch.runtime._reruns import stem_of
 if TYPE_CHECKING:
     from taskorch.kernel import Spec
 
-__all__ = (
-    "alike",
-    "changed_options",
-    "differences",
-    "digest",
-    "refusal",
-    "with_options",
-)
-
 #: The options of a task that may change while it has not ended.
 OPTIONS: Final = (
     "priority",

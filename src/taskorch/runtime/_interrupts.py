@@ -30,24 +30,6 @@ from types import FrameType
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
-__all__ = (
-    "DEFERRED",
-    "INTERRUPTS",
-    "SLICE",
-    "StopSignal",
-    "defer_error",
-    "defers_interrupts",
-    "forget",
-    "guard",
-    "is_of_handler",
-    "no_more",
-    "raise_deferred",
-    "restore_handlers",
-    "stop_on",
-    "takes_interrupts",
-    "unguard",
-)
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

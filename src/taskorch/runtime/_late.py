@@ -17,8 +17,6 @@ from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
-__all__ = ("describe_late", "keep_late", "late_of", "recall_late")
-
 #: Of one task, as many are kept as this; the earliest go first.
 _MOST: Final = 10
 #: Classes of what an attempt raises that stops.

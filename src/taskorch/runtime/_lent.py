@@ -14,8 +14,6 @@ from typing import Any, Final
 from taskorch.model import Call, Task
 from taskorch.model._read_only import ReadOnly
 
-__all__ = ("is_foreign", "lent", "lent_task")
-
 #: Levels of containers that are copied; what is deeper is shared.
 _MAX_DEPTH: Final = 20
 

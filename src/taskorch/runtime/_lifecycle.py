@@ -22,8 +22,6 @@ from taskorch.runtime import _interrupts
 from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
 from taskorch.runtime._runtime import Runtime
 
-__all__ = ("Lifecycle",)
-
 T = TypeVar("T")
 
 #: Runtimes that were started and not stopped, for the interpreter's exit.

@@ -21,8 +21,6 @@ from taskorch.runtime._reports import status_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._work import Work
 
-__all__ = ("Wanted", "listed", "wanted")
-
 #: Tasks that are looked at under the lock at once.
 _PAGE: Final = 200
 

@@ -12,8 +12,6 @@ from typing import Any
 from taskorch.runtime._asyncio import asyncio, running_loop
 from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
-__all__ = ("LoopHost",)
-
 
 class LoopHost:
     """

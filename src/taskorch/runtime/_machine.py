@@ -13,8 +13,6 @@ from typing import Final
 
 from taskorch.model import Resources
 
-__all__ = ("MEASURED", "machine_resources", "whole_cores")
-
 #: What is looked for.
 MEASURED: Final = ("cpu", "memory_mb", "disk_mb")
 _CGROUP: Final = "/sys/fs/cgroup"
@@ -91,7 +89,7 @@ def _folders(controller: str) -> Iterator[str]:
         names, _, path = rest.partition(":")
         if names and controller not in names.split(","):
             continue
-        root = f"{_CGROUP}/{controller}" if names else str(_CGROUP)
+        root = f"{_CGROUP}/{controller}" if names else _CGROUP
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts) + 1):
             yield "/".join([root, *parts[:depth]])

@@ -30,8 +30,6 @@ from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
 
-__all__ = ("Notices",)
-
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two records of the same kind.
 _PAUSE: Final = 10.0

@@ -18,8 +18,6 @@ from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._retention import prune
 from taskorch.runtime._work import NEVER, gone_of
 
-__all__ = ("Recovery",)
-
 _ALL: Final = frozenset(CATALOGUE)
 #: States of which those who wait are told.
 _SETTLED: Final = frozenset(

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
     from taskorch.kernel import TypeRow
 
-__all__ = ("health", "since", "stats", "status", "status_of")
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 

@@ -19,8 +19,6 @@ from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime import _folding
 from taskorch.runtime._folding import Folding
 
-__all__ = ("Rereading",)
-
 
 class Owner(_folding.Owner, Protocol):
     """What rereading asks of its runtime."""

@@ -12,8 +12,6 @@ from typing import Final
 from taskorch.errors import CycleError
 from taskorch.model import Task
 
-__all__ = ("Reruns", "earlier_ids", "next_id", "refuse_itself", "stem_of")
-
 _FIRST: Final = "1"
 
 

@@ -9,8 +9,6 @@ from taskorch.model._show import show
 from taskorch.runtime._lent import lent
 from taskorch.runtime._work import Work
 
-__all__ = ("unwanted",)
-
 #: Characters of a result that the message shows.
 _SHOWN = 80
 

@@ -32,8 +32,6 @@ from taskorch.model._limits import NS
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._reruns import stem_of
 
-__all__ = ("forgettable", "prune")
-
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 

@@ -26,8 +26,6 @@ from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._waiting import Waiting, blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
-__all__ = ("end_as",)
-
 
 class Owner(Driver, Protocol):
     """What this asks of a runtime."""

@@ -17,8 +17,6 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PoolRow, meaning_of
 
-__all__ = ("Saturation",)
-
 _EVENTS: Final = frozenset[type[Event]](
     {PoolSaturated, PoolRelieved, QuotaExceeded, QuotaRelieved}
 )

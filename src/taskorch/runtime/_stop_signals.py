@@ -18,8 +18,6 @@ from taskorch.runtime._lifecycle import Lifecycle
 if TYPE_CHECKING:
     from taskorch.model import StopReport
 
-__all__ = ("end_block", "end_block_of_coroutine", "stop_on")
-
 _LOG: Final = logging.getLogger(__name__)
 #: The part of the time of a stop that its drain has, on a loop.
 _DRAIN_SHARE: Final = 0.75

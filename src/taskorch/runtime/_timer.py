@@ -12,8 +12,6 @@ from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import NEVER
 
-__all__ = ("TimerThread", "begin_thread")
-
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
 #: Looks in a lease: of four, an agent that gives three signs of life in it misses none.

@@ -42,8 +42,6 @@ from taskorch.runtime._work import (
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
-__all__ = ("Waiting", "is_settled")
-
 _log = logging.getLogger(__name__)
 
 _BLOCKED: Final = TaskState.BLOCKED

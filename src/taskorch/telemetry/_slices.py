@@ -20,8 +20,6 @@ import attrs
 if TYPE_CHECKING:
     import os
 
-__all__ = ("Slice", "lanes", "write_slices")
-
 #: Nanoseconds in a microsecond.
 _US: Final = 1_000
 #: Colours of chrome://tracing's own: amber, and red.

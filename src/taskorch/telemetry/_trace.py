@@ -23,12 +23,11 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.model import Resources, TaskState, TaskStatus
+from taskorch.model._limits import NS
 from taskorch.telemetry._slices import Slice, write_slices
 
 if TYPE_CHECKING:
     import os
-
-__all__ = ("Trace",)
 
 #: The events that end an attempt, and the state that each leads to.
 _ENDS: Final[dict[type[Event], TaskState]] = {
@@ -47,7 +46,6 @@ _WANTED: Final[tuple[type[Event], ...]] = (
     TaskStarted,
     *_ENDS,
 )
-_NS: Final = 1_000_000_000
 
 
 class _Signals(Protocol):
@@ -234,8 +232,8 @@ def _from_history(status: TaskStatus) -> list[Slice]:
                 status.type,
                 agent,
                 attempt,
-                round(entry.at * _NS),
-                round(end.at * _NS),
+                round(entry.at * NS),
+                round(end.at * NS),
                 end.state.value,
                 {"detail": end.detail} if end is not entry and end.detail else {},
             )
