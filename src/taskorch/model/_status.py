@@ -115,20 +115,20 @@ class TaskStatus:
         Dates are texts of ISO 8601, an error is its `type` and its `message`, and what
         JSON has no word for, in a result too, is shown as a text.
         """
-        error = self.error
         said = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
-        said["state"] = self.state.value
-        if error is not None:
-            said["error"] = {"type": type(error).__name__, "message": _said(error)}
-        said["history"] = [fields_of(entry) for entry in self.history]
-        said["duration"] = self.duration
-        if self.log_path is not None:
-            said["log_path"] = str(self.log_path)
+        said |= {
+            "state": self.state.value,
+            "error": None if self.error is None else _told(self.error),
+            "history": [fields_of(entry) for entry in self.history],
+            "duration": self.duration,
+            "log_path": None if self.log_path is None else str(self.log_path),
+        }
         return {name: plain(value) for name, value in said.items()}
 
 
-def _said(error: BaseException) -> str:
+def _told(error: BaseException) -> dict[str, str]:
     try:
-        return str(error)
+        message = str(error)
     except Exception:  # noqa: BLE001 - its __str__ is the user's
-        return "(it cannot be printed)"
+        message = "(it cannot be printed)"
+    return {"type": type(error).__name__, "message": message}
