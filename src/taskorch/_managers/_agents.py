@@ -151,7 +151,7 @@ class AgentManager:
         Raises:
             JournalUnavailableError: It cannot be kept now: nobody knows whether it is.
         """
-        self._rt.step(_nothing, keep=True)
+        self._rt.step(lambda _now: None, keep=True)
 
     def bring_late(
         self,
@@ -218,7 +218,3 @@ class AgentManager:
 
 def _no_handler(_task: object, _context: object) -> None:
     """What an agent elsewhere does, it does elsewhere."""
-
-
-def _nothing(_now: int) -> None:
-    """There is nothing to change."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
-_POOL: Final = re.compile(r"[^/:]+/[^:]+:([1-9][0-9]*)")
+_POOL: Final = re.compile(r"[^/:]+/[^:]+:[1-9][0-9]*")
 
 
 def of_tasks(tasks: Iterable[Task]) -> set[str]:
@@ -40,14 +40,10 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
     missing = sorted(name for name in names if name not in runtime.kernel.pools)
     if not missing:
         return
-    pools = [(name, to_units(name, float(_size_of(name)))) for name in missing]
+    # The name says the size.
+    sizes = {name: float(name.rpartition(":")[2]) for name in missing}
+    pools = [(name, to_units(name, size)) for name, size in sizes.items()]
     runtime.step(lambda now: runtime.kernel.change_pools(pools, now))
-
-
-def _size_of(name: str) -> str:
-    match = _POOL.fullmatch(name)
-    assert match is not None  # noqa: S101 - `of_tasks` looked
-    return match[1]
 
 
 def restore(runtime: Runtime) -> None:

@@ -396,12 +396,7 @@ class ResourceManager:
         kernel.await_allocation(claim)
 
     def _refuse(self, claim: Claim) -> NoReturn:
-        """
-        Say what is short.
-
-        Raises:
-            ResourcesTakenError: Always.
-        """
+        """Say what is short, by a `ResourcesTakenError`."""
         kernel = self._rt.kernel
         short = pool_shortage(kernel, kernel.claimed(claim))
         # What was short may have come free, a moment too late.

@@ -74,12 +74,7 @@ def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """
-    For a decoder of JSON: refuse what Python's own takes for a number.
-
-    Raises:
-        ValueError: Always.
-    """
+    """For a decoder of JSON: refuse what Python's own takes for a number."""
     msg = f"{name} is no number of JSON"
     raise ValueError(msg)
 

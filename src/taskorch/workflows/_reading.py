@@ -203,13 +203,20 @@ class DocumentReader:
             fields = {"payload": self._plain(f"{path}.payload", said.get("payload"))}
             if "type" not in said:
                 self._fault(path, "it has no type, no call and no program")
-        if "type" in said:
-            fields["type"] = self._text(f"{path}.type", said["type"])
         self._refuse_others(path, said, (*known, *_OPTIONS))
-        for name, take in _OPTIONS.items():
+        return {**fields, **self._options(path, said, _OPTIONS)}
+
+    def _options(
+        self, path: str, said: Mapping[str, Any], names: Iterable[str]
+    ) -> dict[str, Any]:
+        """The type, if it is said, and the options by these *names* that are."""
+        found: dict[str, Any] = {}
+        if "type" in said:
+            found["type"] = self._text(f"{path}.type", said["type"])
+        for name in names:
             if name in said:
-                fields[name] = take(self, f"{path}.{name}", said[name])
-        return fields
+                found[name] = _OPTIONS[name](self, f"{path}.{name}", said[name])
+        return found
 
     # -- what is done --------------------------------------------------------------
 
@@ -233,8 +240,8 @@ class DocumentReader:
 
     def _map(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         """A map: what is said of `after` and of joins is for it, the rest for calls."""
-        of_map = ("map", "over", "max_parallel")
-        self._refuse_others(path, said, (*of_map, "type", *_OPTIONS))
+        known = ("map", "over", "max_parallel", "type", *_OPTIONS)
+        self._refuse_others(path, said, known)
         fn = self._function(f"{path}.map", said["map"])
         over = self._over(path, said)
         most = said.get("max_parallel")
@@ -242,15 +249,11 @@ class DocumentReader:
             check_options(most, None, "stop")
         except InvalidTaskError as error:
             self._fault(f"{path}.max_parallel", error.message)
-        options: dict[str, Any] = {}
-        own: dict[str, Any] = {"type": "map"}
-        if "type" in said:
-            options["type"] = self._text(f"{path}.type", said["type"])
-        for name, take in _OPTIONS.items():
-            if name in said:
-                place = own if name in ("after", *JOINING) else options
-                place[name] = take(self, f"{path}.{name}", said[name])
-        return {"payload": Call(mapped, (Call(fn), over, options, most)), **own}
+        options = self._options(path, said, _OPTIONS)
+        names = [name for name in ("after", *JOINING) if name in options]
+        own: dict[str, Any] = {name: options.pop(name) for name in names}
+        call = Call(mapped, (Call(fn), over, options, most))
+        return {"type": "map", "payload": call, **own}
 
     def _reduce(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
         fn = self._function(f"{path}.reduce", said["reduce"])
@@ -274,13 +277,7 @@ class DocumentReader:
         made = self._made(
             f"{path}.wait_for", partial(Wait, event, timeout, default), {}
         )
-        fields: dict[str, Any] = {"type": "wait", "payload": made}
-        if "type" in said:
-            fields["type"] = self._text(f"{path}.type", said["type"])
-        for name in options:
-            if name in said:
-                fields[name] = _OPTIONS[name](self, f"{path}.{name}", said[name])
-        return fields
+        return {"type": "wait", "payload": made, **self._options(path, said, options)}
 
     def _over(self, path: str, said: Mapping[str, Any]) -> Any:
         if "over" not in said:

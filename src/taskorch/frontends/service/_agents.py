@@ -26,7 +26,7 @@ from taskorch.frontends.service._agent_messages import (
 )
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import read_object, refuse
-from taskorch.frontends.service._operations import Operation, named
+from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._sessions import Session
 from taskorch.frontends.service._values import answer
@@ -60,10 +60,6 @@ def schemas() -> Mapping[str, Any]:
     return parts
 
 
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def _operation(
     verb: str, words: str, do: Callable[[Request], Awaitable[Response]], told: str
 ) -> Operation:
@@ -71,8 +67,8 @@ def _operation(
         *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
         do,
         header={} if verb == "hello" else _HEADER,
-        body=_ref(f"Agent{verb.capitalize()}"),
-        answer=_ref(told),
+        body=ref(f"Agent{verb.capitalize()}"),
+        answer=ref(told),
         refuses=(404, 409, 503),
     )
 

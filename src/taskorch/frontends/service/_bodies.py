@@ -97,12 +97,7 @@ def loads(body: bytes) -> Any:
 
 
 def refuse(path: str, text: str) -> NoReturn:
-    """
-    Refuse what stands at *path* in a request.
-
-    Raises:
-        Problem: Always.
-    """
+    """Refuse, by a `Problem`, what stands at *path* in a request."""
     said = f"{path}: {text}" if path else text
     findings = [{"path": path, "message": text}]
     raise Problem(422, "invalid_request", said, more={"findings": findings})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import taskorch
-from taskorch.frontends.service._operations import TEXT, Operation
+from taskorch.frontends.service._operations import TEXT, Operation, ref
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 
@@ -93,10 +94,9 @@ def _of(operation: Operation) -> dict[str, Any]:
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": HTTPStatus(status).phrase,
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": ref("Problem")}},
     }
 
 
@@ -118,24 +118,12 @@ def _schemas() -> dict[str, Any]:
         },
     }
     named = {**named, "Workflow": schema, "NodeTask": parts["task"], "Task": task}
-    found: dict[str, Any] = _moved(named)
-    found["Workflow"]["properties"]["tasks"]["additionalProperties"] = {
-        "$ref": "#/components/schemas/NodeTask"
-    }
+    # Their references, to where the parts are here.
+    moved = re.sub(
+        r'"#/\$defs/(\w+)"',
+        lambda found: f'"#/components/schemas/{found[1].capitalize()}"',
+        json.dumps(named),
+    )
+    found: dict[str, Any] = json.loads(moved)
+    found["Workflow"]["properties"]["tasks"]["additionalProperties"] = ref("NodeTask")
     return found
-
-
-def _moved(value: Any) -> Any:
-    """*value*, with references to where the parts are here."""
-    if isinstance(value, dict):
-        return {
-            name: (
-                "#/components/schemas/" + item.removeprefix("#/$defs/").capitalize()
-                if name == "$ref" and isinstance(item, str)
-                else _moved(item)
-            )
-            for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_moved(item) for item in value]
-    return value

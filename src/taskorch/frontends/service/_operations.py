@@ -39,6 +39,11 @@ def asked(*needed: str, **members: Schema) -> Schema:
     }
 
 
+def ref(name: str) -> Schema:
+    """What the description has by this name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 def listed(items: Schema) -> Schema:
     """A list of these."""
     return {"type": "array", "items": items}

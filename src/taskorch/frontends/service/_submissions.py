@@ -21,6 +21,7 @@ from taskorch.frontends.service._operations import (
     asked,
     for_one_task,
     listed,
+    ref,
     told,
 )
 from taskorch.frontends.service._problems import Problem, problem_of
@@ -36,13 +37,9 @@ _MAX_KEY: Final = 200
 _KEY: Final = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY}
 }
-_TASK: Final = {"$ref": "#/components/schemas/Task"}
+_TASK: Final = ref("Task")
 _BATCH: Final = asked("tasks", tasks=listed(_TASK))
-_START: Final = asked(
-    "workflow",
-    workflow={"$ref": "#/components/schemas/Workflow"},
-    id={"$ref": "#/components/schemas/Name"},
-)
+_START: Final = asked("workflow", workflow=ref("Workflow"), id=ref("Name"))
 
 
 class Submissions:

@@ -3,75 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from taskorch._staged import Staged
 
 
-@attrs.frozen
 class RunFolder:
-    """
-    The folder of a run, and what is where in it.
+    """The folder of a run, and what is where in it."""
 
-    Attributes:
-        path: The folder.
-    """
-
-    path: Path = attrs.field(converter=Path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: Path = Path(path)
+        #: What tasks leave behind.
+        self.artifacts: Path = self.path / "artifacts"
+        #: What tasks print, and the messages.
+        self.logs: Path = self.path / "logs"
+        #: What makes a run go on where it was.
+        self.journal: Path = self.path / "journal.db"
+        #: What was said to and by agents.
+        self.messages: Path = self.logs / "messages.jsonl"
+        #: When tasks were given out, and when they ended.
+        self.events: Path = self.logs / "events.jsonl"
+        #: Who did what when.
+        self.attempts: Path = self.logs / "attempts.jsonl"
+        #: What all runs have taught.
+        self.history: Path = self.path / "history.json"
+        #: The files of tasks with their numbers of tests, as pytest has found them.
+        self.collected: Path = self.path / "collected.json"
+        #: Which files are in which shard.
+        self.shards: Path = self.path / "shards.json"
+        #: What attempts leave to be judged; each task has a folder of its name.
+        self.under_way: Path = self.path / "attempts"
 
     def make(self) -> RunFolder:
         """Itself, with all its folders."""
         for folder in (self.artifacts, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         return self
-
-    @property
-    def artifacts(self) -> Path:
-        """What tasks leave behind."""
-        return self.path / "artifacts"
-
-    @property
-    def logs(self) -> Path:
-        """What tasks print, and the messages."""
-        return self.path / "logs"
-
-    @property
-    def journal(self) -> Path:
-        """What makes a run go on where it was."""
-        return self.path / "journal.db"
-
-    @property
-    def messages(self) -> Path:
-        """What was said to and by agents."""
-        return self.logs / "messages.jsonl"
-
-    @property
-    def events(self) -> Path:
-        """When tasks were given out, and when they ended."""
-        return self.logs / "events.jsonl"
-
-    @property
-    def attempts(self) -> Path:
-        """Who did what when."""
-        return self.logs / "attempts.jsonl"
-
-    @property
-    def history(self) -> Path:
-        """What all runs have taught."""
-        return self.path / "history.json"
-
-    @property
-    def collected(self) -> Path:
-        """The files of tasks with their numbers of tests, as pytest has found them."""
-        return self.path / "collected.json"
-
-    @property
-    def shards(self) -> Path:
-        """Which files are in which shard."""
-        return self.path / "shards.json"
 
     def report(self, suffix: str) -> Path:
         """The final report, in the format of *suffix*."""
@@ -92,11 +61,6 @@ class RunFolder:
     def agent_report(self, name: str) -> Path:
         """Who ran a task, and what that took."""
         return self.artifacts / f"{name}_agent_report.json"
-
-    @property
-    def under_way(self) -> Path:
-        """What attempts leave to be judged; each task has a folder of its name."""
-        return self.path / "attempts"
 
     def attempt(self, name: str, fence: tuple[int, int]) -> Path:
         """One attempt's own: another that was given up, and goes on, harms it not."""
