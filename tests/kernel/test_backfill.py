@@ -285,6 +285,33 @@ def test_of_several_agents_one_is_enough():
     assert m.end("two") == ["both"]
 
 
+def test_where_the_registry_changes_its_mind_the_reservation_follows():
+    """The first is looked at again in the same moment, and is to go elsewhere then."""
+    m = machine()
+    for name in ("a", "b"):
+        m.agent(name, "x", capacity=Resources(licence=5))
+
+    def knows(row, agent):
+        reserved = m.kernel.reserved
+        is_later = reserved is not None and reserved.row is row
+        where = "b" if row.id == "other" or (row.id == "urgent" and is_later) else "a"
+        return agent.name == where
+
+    def submit(name, licences, **options):
+        need = Resources(licence=licences)
+        return m.submit(name, type=name, requires=("x",), resources=need, **options)
+
+    m.policies.keeps_match = False
+    m.policies.knows = knows
+    m.policies.lengths |= {"runs": 10, "other": 10}
+    assert submit("runs", 3) == ["runs"]
+    assert submit("other", 5) == ["other"]
+    assert submit("large", 5) == []
+    assert submit("long", 2) == []
+    assert submit("urgent", 4, priority=1) == ["long"]
+    assert (kept(m).row.id, kept(m).agent.name) == ("urgent", "b")
+
+
 def test_a_stopped_program_has_no_expected_end():
     m = machine()
     submit(m, "runs", 6, 10)

@@ -103,6 +103,16 @@ def elastic(cpu=16, least=None, **options):
     )
 
 
+def test_why_it_holds_what_it_holds_is_told_while_it_runs():
+    """How much it was is known of none that has ended."""
+    machine = machine_of(cpu=8)
+    machine.submit("half", resources=elastic(16))
+    told = machine.why("half").granted
+    assert told == "It holds 8 cpu: of 16 cpu, that is what was granted."
+    machine.end("half")
+    assert machine.why("half").granted == ""
+
+
 # -- waiting ------------------------------------------------------------------------
 
 

@@ -168,6 +168,17 @@ def test_too_little_is_free_for_those_above(machine):
     assert machine.end("b") == ["t"]
 
 
+def test_who_waited_within_its_own_and_is_above_now_lets_others_pass(machine):
+    """What woke it wakes who is within theirs, before its turn comes."""
+    machine.change_quotas(soft(max_parallel=1))
+    machine.allocate("lab", cpu=4)
+    need = {"resources": Resources(cpu=4)}
+    assert together(machine, *renders("a", **need), *others("x", **need)) == []
+    assert machine.submit("b", type="render", resources=Resources(gpu=1)) == ["b"]
+    assert machine.release("lab") == ["x"]
+    assert machine.end("x") == ["a"]
+
+
 def test_a_release_wakes_one_of_many_kinds_that_are_above():
     machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=1))
     kinds = [f"kind{n}" for n in range(50)]
