@@ -70,7 +70,7 @@ def submit(  # noqa: C901 - written out for speed
         # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
-            _timers.arm(kernel, now + max_age, _timers.EXPIRE, row, 0)
+            _timers.arm(kernel, now + max_age, _timers.EXPIRE, row)
     elif not known or not kernel.plain:
         admitted = _admission.consider(
             kernel, row, now, priority=priority, parents=parents
