@@ -155,7 +155,8 @@ def complete(  # noqa: C901 - written out for speed
     if kernel.vetoed or kernel.parked_any:
         _queue.ask_again(kernel)
     kernel.seq += 1
-    if kernel.tell_completed and kernel.sink is not None:
+    if kernel.tell_completed:
+        assert kernel.sink is not None  # noqa: S101 - set with tell_completed
         fact = (
             TaskCompleted,
             kernel.seq,
