@@ -407,7 +407,7 @@ def _hand_out(
     # How often somebody has got something, and how often when each was last asked: who
     # was asked since the last time would be given the same answer.
     gains = 0
-    asked = [0] * many
+    asked: dict[int, int] = {}
     while turn and any(left):
         places = len(whose)
         gained = []
@@ -427,16 +427,11 @@ def _hand_out(
                 whose.append(whose[number])
                 held.append(amounts)
                 counts.append(count - fits)
-                asked.append(0)
         # Who has got a chunk comes again after all others.
         turn = [*range(places, len(whose)), *sorted(gained)]
         if not turn and len(left) > 1:
             # With less of one pool, some can use more of another.
-            turn = [
-                number
-                for number, pool in enumerate(by)
-                if pool >= 0 and asked[number] < gains
-            ]
+            turn = sorted([number for number, last in asked.items() if last < gains])
     shares = list(map(Share, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])
