@@ -511,6 +511,14 @@ def test_what_cannot_be_restored_is_refused_with_its_path(task, path, remedy):
     assert remedy in caught.value.hint
 
 
+at_the_top = [lambda: 1]
+
+
+def test_a_lambda_is_called_one():
+    with pytest.raises(InvalidTaskError, match=r"the lambda .*:<lambda> has no import"):
+        encode((STOPPED, Task.call(at_the_top[0])))
+
+
 def test_a_result_is_refused_by_its_name():
     with pytest.raises(InvalidTaskError, match=r"^result\.x: "):
         encode((STOPPED, {"x": object()}))

@@ -215,6 +215,13 @@ def test_the_key_of_a_task_is_found_in_its_row(key):
     assert entries(again)[0][1].idempotency_key == key
 
 
+def test_what_is_no_task_has_no_key_though_it_says_the_word():
+    group = [started(1), completed(2, value={"idempotency_key": "k"})]
+    again = Rows(list(Rows(group)))
+    assert again.keys == []
+    assert entries(again) == group
+
+
 def test_what_attempts_have_in_common_is_written_out_once(monkeypatch):
     quoted, texts = _codec._quoted, []
 
@@ -357,10 +364,12 @@ def test_each_field_of_a_submission_comes_back_alone(place, value):
         {"idempotent": False},
         {"metadata": {"a": 1}},
         {"priority": 1},
+        {"priority": False},
     ],
     ids=lambda option: next(iter(option)),
 )
 def test_each_option_of_a_task_comes_back_alone(option):
     task = attrs.evolve(TASK, **option)
     group = [(submitted(1)[0], document(task))]
+    assert document(task) == _codec.dumps(_codec.plain(task, list, 0))
     assert entries(Rows(group)) == [(group[0][0], task)]

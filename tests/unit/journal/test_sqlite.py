@@ -277,6 +277,14 @@ def test_a_long_log_is_moved_into_the_journal_when_there_is_time(
     assert journal.verify() == 3
 
 
+def test_a_log_that_is_not_there_is_not_held(opened):
+    journal = opened()
+    assert (journal.held_log, journal.needs_upkeep()) == (0, False)
+    journal.append(journal.claim(), GROUPS[0])
+    journal.close()
+    assert (journal.held_log, journal.needs_upkeep()) == (0, False)
+
+
 def test_what_somebody_reads_stays_as_it_was(path, opened):
     journal = opened()
     epoch = journal.claim()
