@@ -272,7 +272,6 @@ class WorkflowRun:
                 if rt.halted or left < 0:
                     return False
                 gate.wait(left)
-                gate.clear()
         finally:
             for signal in signals:
                 signal.disconnect(wake)

@@ -266,7 +266,6 @@ class Waiting:
                     raise AttemptInterrupted(inside._control.why)
                 if not gate.wait(seconds_until(end)):
                     return self.is_told(work)
-                gate.clear()
         finally:
             self.remove(work, gate.set)
         return True
