@@ -193,6 +193,46 @@ def test_an_attempt_that_is_over_adds_nothing(orch):
     assert len(run.status().tasks) == 1
 
 
+class Late:
+    """What a function that goes on after the stop waits for, and what it is told."""
+
+    began = threading.Event()
+    go = threading.Event()
+    told = threading.Event()
+
+
+def add_late() -> None:
+    run = inside()
+    Late.began.set()
+    assert Late.go.wait(PATIENCE)
+    with pytest.raises(NotRunningError, match="has stopped"):
+        run.task(zero)
+    Late.told.set()
+
+
+def test_after_the_stop_nothing_is_added(tmp_path: Path):
+    """What could not be stopped is under way still, as the journal has it."""
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db", durability="process")
+    orch.start()
+    run = orch.workflows.start(one(add_late), id="x")
+    assert Late.began.wait(PATIENCE)
+    assert orch.stop(timeout=0).leaked == ("x/a (attempt 1)",)
+    Late.go.set()
+    assert Late.told.wait(PATIENCE)
+    assert list(run.handles) == ["a"]
+
+
+def test_what_a_workflow_gets_later_is_not_what_a_run_has_added(orch):
+    """They have one name, and wait for different tasks."""
+    wf = one(lambda: inside().task(zero, id="c"))
+    wf.task(zero, id="b")
+    run = orch.workflows.start(wf)
+    run.result(PATIENCE)
+    last = [work.task_id for work in run.last]
+    wf.task(zero, id="c", after=["b"])
+    assert [work.task_id for work in run.last] == last
+
+
 def test_what_is_added_to_a_paused_run_waits(orch):
     """And so does what is added to a part that is paused."""
     began, go = threading.Event(), threading.Event()

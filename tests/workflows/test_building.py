@@ -3,6 +3,7 @@
 import functools
 import itertools
 import pickle
+from inspect import signature
 from types import SimpleNamespace
 
 import attrs
@@ -142,6 +143,19 @@ def test_options_and_programs_arrive_in_the_task():
     assert a.task.payload.executor == "thread"
     assert b.task.payload == Program(["true"], env={"X": "1"}, check=False)
     assert b.after == ("a",)
+
+
+@pytest.mark.parametrize("way", ["call", "program", "wait_for"])
+def test_what_is_not_said_is_as_for_a_task(way):
+    def defaults(function):
+        return {
+            name: parameter.default
+            for name, parameter in signature(function).parameters.items()
+            if parameter.default is not parameter.empty
+        }
+
+    known = defaults(getattr(Task, way))
+    assert defaults(getattr(Workflow, "task" if way == "call" else way)) == known
 
 
 def test_a_chain_of_nodes_groups_and_ids():

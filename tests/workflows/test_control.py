@@ -9,6 +9,7 @@ from tests.workflows.functions import BROKEN, add, echo, step, total, zero
 
 from taskorch import (
     InvalidTaskError,
+    NotRunningError,
     Task,
     TaskOrchestrator,
     TaskState,
@@ -95,6 +96,15 @@ def test_who_waits_for_a_run_to_be_paused_looks_at_it_a_few_times_only(
     assert run.wait_paused(0.1) is False
     assert len(looks) < 10
     hold.release()
+
+
+def test_a_run_whose_tasks_were_resumed_by_hand_is_paused_until_it_is_resumed(orch):
+    run = orch.workflows.start(later("w"), id="x")
+    assert orch.workflows.pause("x")
+    for work in run.handles.values():
+        assert orch.resume_task(work.task_id)
+    assert orch.workflows.resume("x")
+    assert not orch.workflows.resume("x")
 
 
 def test_what_does_not_reach_a_checkpoint_drains_by_its_end(orch):
@@ -289,6 +299,13 @@ def test_those_that_were_run_again_are_not_run_again_by_many(orch):
     assert orch.change_tasks("rerun", ids="x/a") == ["x/a"]
     assert orch.change_tasks("rerun", ids="x/[ab]") == ["x/b"]
     assert orch.change_tasks("rerun", ids="x/[ab]") == []
+
+
+def test_after_the_stop_nothing_is_run_again(orch):
+    orch.submit(zero).result(PATIENCE)
+    orch.stop()
+    with pytest.raises(NotRunningError, match="has stopped"):
+        orch.change_tasks("rerun")
 
 
 @pytest.mark.parametrize("part", ["part", "part/*", "p?rt", "[p]art", "*t"])

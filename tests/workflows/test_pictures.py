@@ -380,4 +380,5 @@ def test_every_state_has_a_look_of_its_own():
     looks = re.findall(r'rx="5" (fill="[^>]*)>', html)
     assert len(set(looks)) == len(states) == 9
     assert html.count("line-through") == 1
+    assert html.count("stroke-dasharray") == len(_pictures._DASHED) == 2
     assert len(texts(drawn(html))) == 9
