@@ -237,6 +237,13 @@ def test_of_a_group_that_is_gone_nobody_is_looked_for(system, monkeypatch):
     assert len(looks) == seen == (system == "linux")
 
 
+def test_where_no_mark_is_asked_for_nobody_hides_one(monkeypatch):
+    """Whoever executes another program then is somebody else."""
+    monkeypatch.setattr(_guardian, "find", lambda _: [1])
+    assert not Family(1, None).may_hide()
+    assert Family(1, MARK).may_hide() == (sys.platform == "linux")
+
+
 @linux
 @pytest.mark.parametrize("has_handles", [True, False])
 @pytest.mark.parametrize("belongs", [True, False])
@@ -350,6 +357,20 @@ def test_a_forked_child_closes_what_is_not_its_own(monkeypatch):
     gate.after_fork_in_child()
     assert [owner.told for owner in owners] == [1, 1]
     assert not gate._lock.locked()
+
+
+def test_whoever_has_descriptors_is_told_in_a_forked_child(monkeypatch):
+    class Owner:
+        told = 0
+
+        def disown(self):
+            self.told += 1
+
+    monkeypatch.setattr(_fork, "_owners", type(_fork._owners)())
+    owner = Owner()
+    _fork.at_fork(owner)
+    _fork._Gate().after_fork_in_child()
+    assert owner.told == 1
 
 
 def test_a_forked_child_does_not_hold_the_input_of_a_program():
@@ -703,6 +724,50 @@ def test_a_supervisor_that_cannot_begin_says_so(tmp_path, monkeypatch, caplog):
     eventually(lambda: ends)
     assert isinstance(ends[0].error, RuntimeError | OSError)
     assert "the supervisor of programs has to give up" in caplog.text
+    programs.close(grace=1)
+
+
+def test_a_start_that_is_interrupted_is_told_at_the_end(tmp_path, monkeypatch):
+    """The supervisor has not been told of it."""
+    programs = ProgramExecutor(run_id="interrupted", logs=tmp_path)
+    ends = []
+    run(programs, "", ends)
+    eventually(lambda: ends)
+
+    class Interrupt(BaseException):
+        """As an interrupt, but for pytest."""
+
+    def call(action):
+        if not interrupted:
+            interrupted.append(1)
+            raise Interrupt
+        before(action)
+
+    interrupted = []
+    before = programs._common.loop.call
+    monkeypatch.setattr(programs._common.loop, "call", call)
+    with pytest.raises(Interrupt):
+        run(programs, "", ends)
+    programs.close(grace=1)
+    assert "ended before it was started" in str(ends[1].error)
+
+
+def test_the_guardian_forgets_a_program_that_is_given_up(tmp_path, monkeypatch):
+    """Its number is free, and may be somebody else's at our end."""
+    programs = ProgramExecutor(run_id="given-up", logs=tmp_path)
+    guard = programs._common.guard
+    forgotten, ends = [], []
+    remove = guard.remove
+    monkeypatch.setattr(
+        guard, "remove", lambda pid: forgotten.append(pid) or remove(pid)
+    )
+    process = run(programs, "import time; time.sleep(3600)", ends)
+    eventually(lambda: process.pid)
+    (begun,) = programs._runs
+    programs._common.loop.call(lambda: begun.fail(ValueError("ours")))
+    eventually(lambda: ends)
+    assert forgotten == [process.pid]
+    assert str(ends[0].error) == "ours"
     programs.close(grace=1)
 
 

@@ -188,6 +188,8 @@ def test_those_that_are_about_to_end_are_waited_for():
     waited_for = threading.Event()
     local: Any = Local()
     threads = WorkerThreads("test", lambda worker, item: None, local, 1, print)
+    # One that has not begun, which comes first, is not waited for.
+    threads._threads[threading.Thread()] = Worker(None)
     thread = Watched(target=threads._loop, args=(Worker(None),))
     threads._threads[thread] = Worker(None)
     thread.start()

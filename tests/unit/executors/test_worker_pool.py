@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -21,10 +22,10 @@ from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._processes import _pool, _process
+from taskorch.executors._processes import _pool, _process, _wire, _worker
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._loop import Loop
-from taskorch.executors._remote import HERE
+from taskorch.executors._remote import HERE, TooLargeError, pickled
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
 
@@ -264,6 +265,27 @@ def test_what_a_worker_that_is_to_come_can_do_is_given_to_none_in_advance() -> N
     assert (worker.assignment, worker.following) == (first, second)
 
 
+def test_nothing_is_given_in_advance_that_would_overtake_what_was_sent_before() -> None:
+    """What is too large for a message has no call left, once it is on its way."""
+    sent: list[tuple[Any, ...]] = []
+    worker: Any = SimpleNamespace(_ours=None, send=lambda *frame: sent.append(frame))
+    call = b"x" * (_wire.SMALL + 1)
+    assignment = _process.Assignment(Made(pow, 2, 3), b"1", call)
+    assert not _process.WorkerProcess.give(worker, assignment, ahead=True)
+    assert (assignment.call, sent) == (call, [])
+    assert _process.WorkerProcess.give(worker, assignment)
+    assert (assignment.call, sent) == (b"", [(_wire.CALL, b"1", call)])
+
+
+def test_as_many_bytes_as_may_be_sent_can_be() -> None:
+    value = {"n": list(range(100))}
+    data = pickled(value, 2**20)
+    assert pickle.loads(data) == value
+    assert pickled(value, len(data)) == data
+    with pytest.raises(TooLargeError):
+        pickled(value, len(data) - 1)
+
+
 def test_closed_what_was_given_in_advance_is_told(processes: Processes) -> None:
     first, second = Made(time.sleep, 3600), Made(pow, 2, 3, number=2)
     two_given(processes, first, second)
@@ -441,6 +463,20 @@ def test_a_worker_that_brings_in_its_script_begins_none(
     with pytest.raises(InvalidTaskError, match="once more") as got:
         processes.begin(Made(pow, 2, 3))
     assert "__main__" in got.value.hint
+
+
+def test_once_its_script_is_there_a_worker_may_begin_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("__main__", "__mp_main__"):
+        monkeypatch.setitem(sys.modules, name, sys.modules["__main__"])
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from taskorch.executors._remote import HERE\nseen = HERE.is_importing_main\n"
+    )
+    _worker._Worker._import_main(SimpleNamespace(), None, str(script))  # type: ignore[arg-type]
+    assert sys.modules["__main__"].seen
+    assert not HERE.is_importing_main
 
 
 @pytest.mark.parametrize(
