@@ -20,7 +20,7 @@ from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._context import CURRENT, call_with, context_of
-from taskorch.runtime._driver import Driver
+from taskorch.runtime._driver import Driver, Finishes
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import Room
@@ -58,7 +58,7 @@ class Begins(Protocol):
         ...
 
 
-class Owner(Driver, Traced, Protocol):
+class Owner(Driver, Finishes, Traced, Protocol):
     """What an attempt asks of its runtime."""
 
     epoch: int
@@ -73,18 +73,6 @@ class Owner(Driver, Traced, Protocol):
 
     def progress(self, work: Work, attempt: int, value: Any, /) -> None:
         """A task reported *value*."""
-        ...
-
-    def finish(
-        self,
-        row: TaskRow,
-        attempt: int,
-        work: Work,
-        value: Any,
-        error: BaseException | None,
-        /,
-    ) -> None:
-        """The attempt has ended."""
         ...
 
 

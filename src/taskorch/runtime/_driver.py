@@ -56,3 +56,19 @@ class Driver(Protocol):
     def fail_stop(self, error: BaseException) -> None:
         """Nothing starts any more, and nobody waits for ever."""
         ...
+
+
+class Finishes(Protocol):
+    """Who is told of the ends of attempts."""
+
+    def finish(
+        self,
+        row: TaskRow,
+        attempt: int,
+        work: Work,
+        value: Any,
+        error: BaseException | None,
+        /,
+    ) -> None:
+        """Anywhere but on a worker: the attempt has ended."""
+        ...

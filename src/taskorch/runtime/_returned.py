@@ -21,29 +21,17 @@ from taskorch.errors import (
 from taskorch.kernel import PolicyFault, TaskRow
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._context import context_of
-from taskorch.runtime._driver import Driver
+from taskorch.runtime._driver import Driver, Finishes
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._waiting import Waiting, blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 
-class Owner(Driver, Protocol):
+class Owner(Driver, Finishes, Protocol):
     """What this asks of a runtime."""
 
     publisher: Publisher
     waiting: Waiting
-
-    def finish(
-        self,
-        row: TaskRow,
-        attempt: int,
-        work: Work,
-        value: Any,
-        error: BaseException | None,
-        /,
-    ) -> None:
-        """An attempt that was not on a worker has ended."""
-        ...
 
 
 def end_as(rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
