@@ -73,7 +73,6 @@ class Approval:
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 
-@attrs.define(eq=False, repr=False, kw_only=True)
 class PhaseRules:
     """
     What a phase asks for, and what follows from it: all but its workflow.
@@ -89,13 +88,23 @@ class PhaseRules:
         tasks: The ids of its tasks, without its gate.
     """
 
-    name: str
-    max_parallel: int | None
-    checks: tuple[Check, ...]
-    gate_timeout: float | None = attrs.field(converter=to_seconds)
-    on_failure: OnFailure
-    before: Self | None
-    tasks: list[str] = attrs.field(factory=list[str], init=False)
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_parallel: int | None,
+        checks: tuple[Check, ...],
+        gate_timeout: float | timedelta | None,
+        on_failure: OnFailure,
+        before: Self | None,
+    ) -> None:
+        self.name: str = name
+        self.max_parallel: int | None = max_parallel
+        self.checks: tuple[Check, ...] = checks
+        self.gate_timeout: float | None = to_seconds(gate_timeout)
+        self.on_failure: OnFailure = on_failure
+        self.before: Self | None = before
+        self.tasks: list[str] = []
 
     @property
     def _approval(self) -> Approval | None:

@@ -98,7 +98,6 @@ class Node:
 Step: TypeAlias = Node | str | Sequence[Node | str]
 
 
-@attrs.define(eq=False, repr=False, kw_only=True)
 class Phase(PhaseRules, Builder[Node]):
     """
     A named group of a workflow; made by `Workflow.phase`.
@@ -110,7 +109,9 @@ class Phase(PhaseRules, Builder[Node]):
         workflow: The workflow that it is a part of.
     """
 
-    workflow: Workflow
+    def __init__(self, workflow: Workflow, name: str, **rules: Any) -> None:
+        super().__init__(name, **rules)
+        self.workflow: Workflow = workflow
 
     @property
     def gate(self) -> Node:
@@ -238,15 +239,14 @@ class Workflow(Builder[Node]):
         for taken in (gate_of(name), approval_of(name)):
             if taken in self._tasks:
                 raise self._duplicate(taken)
-        before = next(reversed(self._phases.values()), None)
         phase = Phase(
-            workflow=self,
-            name=name,
+            self,
+            name,
             max_parallel=max_parallel,
             checks=checks_of(gate),
             gate_timeout=gate_timeout,
             on_failure=on_failure,
-            before=before,  # type: ignore[arg-type]  # mypy binds no Self here
+            before=next(reversed(self._phases.values()), None),
         )
         for task in (phase.gate_task(), phase.approval_task()):
             if task is not None:
