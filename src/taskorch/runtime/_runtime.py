@@ -75,6 +75,62 @@ class Runtime:
     says what it asks; what makes it a method is that it is named here.
     """
 
+    # As in `KernelState`. In the dict are `now` and `_opening`, which a checker takes
+    # for a method and for the module; and a verb, if one is replaced.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_changing",
+        "_config",
+        "_idle",
+        "_numbers",
+        "_prefix",
+        "_random",
+        "_report",
+        "_seed",
+        "attempts",
+        "closed",
+        "committed",
+        "committer",
+        "context_class",
+        "deciders",
+        "directory",
+        "epoch",
+        "executors",
+        "fault",
+        "halted",
+        "joining",
+        "kernel",
+        "known_calls",
+        "lock",
+        "loops",
+        "manager",
+        "memory",
+        "metrics",
+        "monitor_interval",
+        "name",
+        "notices",
+        "opened",
+        "opened_at",
+        "orphans",
+        "pools",
+        "publisher",
+        "rerun_failed",
+        "room",
+        "run_id",
+        "runners",
+        "saturation",
+        "signals",
+        "spans",
+        "started",
+        "submission",
+        "threads",
+        "timer",
+        "waiting",
+        "wanted",
+        "work_class",
+    )
+
     # Plain calls, on their way in and to the end.
     submit_call: Final = _calls.submit_call
     submit_calls: Final = _calls.submit_calls
