@@ -232,12 +232,16 @@ class Waiting:
             if not self._wait_for_lock(gate, end):
                 self.remove(work, gate.release)
                 return self.is_told(work)
+            if self.is_told(work):
+                break
         return True
 
     def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
         """As `wait_for_lock`; it is said if nobody has started the orchestrator."""
+        if self._rt.started:
+            return wait_for_lock(gate, end)
         soon = monotonic() + _MOMENT
-        if not self._rt.started and (end is None or soon < end):
+        if end is None or soon < end:
             if wait_for_lock(gate, soon):
                 return True
             self._say_unstarted()
