@@ -62,8 +62,15 @@ class Defined(Kernel):
         _admission.accept(self, admitted, now)
         return row
 
+    def submit_many(self, task_ids, bucket, cargos, now):
+        for task_id, cargo in zip(task_ids, cargos, strict=True):
+            yield self.submit(task_id, bucket, cargo, now)
+
     def complete(self, row, attempt, now):
         return _attempts.end(self, row, attempt, "completed", now)
+
+    def complete_for_next(self, row, attempt, now):
+        """Leave it to the two."""
 
     def dispatch(self, now):
         """Ask everybody about the first of all that nothing is known to keep."""
@@ -193,8 +200,10 @@ class Pair:
     def submit_some(self, machine: Machine, a: int, b: int, c: int) -> None:
         """Many of one kind, and a dispatch."""
         bucket = machine.kernel.bucket(self.specs[a % len(self.specs)])
-        for number in range(1 + b % 4):
-            machine.kernel.submit(f"t{self.count}.{number}", bucket, None, machine.now)
+        names = [f"t{self.count}.{number}" for number in range(b % 6)]
+        cargos = [None] * len(names)
+        for _ in machine.kernel.submit_many(names, bucket, cargos, machine.now):
+            pass
         machine.settle()
 
     def submit_generally(self, machine: Machine, a: int, b: int, c: int) -> None:
@@ -227,9 +236,16 @@ class Pair:
         if not rows:
             return None
         row = rows[a % len(rows)]
-        counted = machine.kernel.complete(row, row.attempt - (b % 8 == 7), machine.now)
-        if c % 3:
-            machine.settle()
+        kernel, attempt = machine.kernel, row.attempt - (b % 8 == 7)
+        if not c % 3:
+            return kernel.complete(row, attempt, machine.now)
+        following = kernel.complete_for_next(row, attempt, machine.now)
+        if following is None:
+            counted = kernel.complete(row, attempt, machine.now)
+        else:
+            counted = True
+            kernel.starts.append(following)
+        machine.settle()
         return counted
 
     def on_one(self, machine: Machine, a: int, b: int, c: int) -> None:
@@ -385,9 +401,63 @@ def test_the_quick_ways_do_what_their_definitions_do(options, commands):
         pair.do(*command)
 
 
+def test_the_next_of_a_backlog_has_the_slot_in_one_step(monkeypatch):
+    """Nothing but the bucket is looked at."""
+    machine = Machine(concurrency=1)
+    bucket = machine.kernel.bucket(Spec("call"))
+    for name in "abc":
+        machine.kernel.submit(name, bucket, None, machine.now)
+    assert machine.settle() == ["a"]
+    # That somebody can do the second is looked up once.
+    assert machine.end("a") == ["b"]
+    kernel, b = machine.kernel, machine.row("b")
+    following = kernel.complete_for_next(b, 1, machine.now)
+    assert following is machine.row("c")
+    assert (b.state, following.state) == (S.COMPLETED, S.RUNNING)
+    assert kernel.starts == []
+    assert kernel.complete_for_next(following, 1, machine.now) is None
+    assert following.state is S.RUNNING
+
+
+def _wait_for_slot(machine):
+    row = machine.row("a")
+    machine.kernel.yield_slot(row, 1, machine.now)
+    machine.settle()
+    assert not machine.kernel.reclaim_slot(row, 1, machine.now)
+
+
+MORE = {
+    "it has ended before": lambda m: m.kernel.complete(m.row("b"), 1, m.now),
+    "another waits for it": lambda m: m.submit("z", after=["b"]),
+    "an attempt waits for its slot": _wait_for_slot,
+    "another kind waits": lambda m: m.kernel.submit(
+        "z", m.kernel.bucket(Spec("other")), None, m.now
+    ),
+    "nothing is to start": lambda m: setattr(m.kernel, "paused", True),
+    "there are more slots": lambda m: setattr(m.kernel, "concurrency", 4),
+    "there are fewer slots": lambda m: setattr(m.kernel, "concurrency", 1),
+    "the next has a priority": lambda m: m.kernel.set_priority(m.row("d"), 1, m.now),
+    "an agent has come": lambda m: m.agent("new", "call"),
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_where_there_is_more_to_it_both_ways_are_gone(more):
+    machine = Machine(concurrency=2)
+    bucket = machine.kernel.bucket(Spec("call"))
+    for name in "abcde":
+        machine.kernel.submit(name, bucket, None, machine.now)
+    assert machine.settle() == ["a", "b"]
+    MORE[more](machine)
+    row, seq = machine.row("b"), machine.kernel.seq
+    assert machine.kernel.complete_for_next(row, 1, machine.now) is None
+    assert machine.kernel.seq == seq
+
+
 def test_nothing_but_the_ways_is_different():
     """What is asserted of the two rests on their being two."""
-    for verb in ("submit", "complete", "dispatch"):
+    verbs = "submit", "submit_many", "complete", "complete_for_next", "dispatch"
+    for verb in verbs:
         assert getattr(Kernel, verb) is not getattr(Defined, verb)
 
 

@@ -1,14 +1,17 @@
 """
 What happens to nearly every task, written out for speed.
 
-Each of the three is held equal to its definition by `tests/kernel/test_quick.py`:
-`submit` to `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
-`_dispatch.place` about every task.
+Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` to
+`_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
+`_dispatch.place` about every task, `complete_for_next` to the latter two, `submit_many`
+to so many times `submit`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
+from itertools import count
 from typing import Any, Final
 
 from taskorch.events import TaskCompleted
@@ -113,6 +116,56 @@ def submit(  # noqa: C901 - written out for speed
     return row
 
 
+def submit_many(
+    kernel: KernelState,
+    task_ids: Sequence[str],
+    bucket: Bucket,
+    cargos: Sequence[Any],
+    now: int,
+) -> Iterator[TaskRow]:
+    """
+    `submit` tasks of *bucket* that wait for nothing, in this order.
+
+    Yields:
+        Each of them, once it is accepted; the caller goes through them all.
+
+    Raises:
+        UsageError: One is refused; those before it are accepted.
+    """
+    done = 0
+    for task_id, cargo in zip(task_ids, cargos, strict=True):
+        row = submit(kernel, task_id, bucket, cargo, now)
+        done += 1
+        yield row
+        if (
+            kernel.plain
+            and bucket.checked == kernel.agents_version
+            and not kernel.watched
+            and not kernel.workflows
+            and not kernel.tell_submitted
+            and bucket.share is None
+            and bucket.fifo
+            and bucket.fifo[-1] is row
+        ):
+            # Nobody need be asked about the others, and they stand behind this one.
+            break
+    others = [
+        TaskRow(task_id, number, bucket, cargo, now)
+        for number, task_id, cargo in zip(
+            count(kernel.submissions), task_ids[done:], cargos[done:], strict=False
+        )
+    ]
+    # As in `submit` and `Bucket.push`.
+    more = len(others)
+    kernel.submissions += more
+    kernel.seq += more
+    kernel.queued += more
+    kernel.tasks.update(zip(task_ids[done:], others, strict=True))
+    bucket.size += more
+    bucket.fifo.extend(others)
+    yield from others
+
+
 def complete(  # noqa: C901 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> bool:
@@ -179,6 +232,95 @@ def complete(  # noqa: C901 - written out for speed
     if kernel.undecided:
         _joins.decide(kernel, now)
     return True
+
+
+def complete_for_next(
+    kernel: KernelState, row: TaskRow, attempt: int, now: int
+) -> TaskRow | None:
+    """
+    `complete` and `dispatch`, where the next of a backlog of like tasks has the slot.
+
+    Returns:
+        The next, which is not among the `starts`; None if there may be more to it:
+        nothing has been done then.
+    """
+    bucket, agent, heap = row.bucket, row.agent, kernel.open
+    if (
+        len(heap) != 1
+        or heap[0] is not bucket.entry
+        or bucket.heap
+        or bucket.caller is not None
+        or bucket.route is not agent
+        or bucket.route_version != kernel.agents_version
+        or bucket.spec.timeout_ns is not None
+        # As in `complete`.
+        or row.extra is not None
+        or row.links is not None
+        or row.alloc
+        or row.attempt != attempt
+        or row.state is not _RUNNING
+    ):
+        return None
+    assert agent is not None  # noqa: S101 - it runs
+    if (
+        agent.slots.heap
+        or agent.running > agent.limit
+        or kernel.running != kernel.concurrency
+        or kernel.paused
+        or kernel.vetoed
+        or kernel.parked_any
+        or kernel.returning
+        or kernel.growing
+        or kernel.above
+        or kernel.shares is not None
+        or kernel.under_way is not None
+    ):
+        return None
+    fifo = bucket.fifo
+    if not fifo:
+        return None
+    following = fifo[0]
+    if following.ticket or following.extra is not None:
+        return None
+    # As in `complete`.
+    kernel.completed += 1
+    agent.completed += 1
+    row.state = _COMPLETED
+    row.ended_ns = now
+    started = row.started_ns
+    record = agent.records.get(bucket.spec.type)
+    if record is None:
+        record = kernel.record(agent, bucket.spec.type)
+    if record.completed:
+        record.latency_ns += EWMA_WEIGHT * (now - started - record.latency_ns)
+    else:
+        record.latency_ns = float(now - started)
+    record.completed += 1
+    type_row = bucket.type_row
+    type_row.completed += 1
+    type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
+    kernel.seq += 1
+    if kernel.tell_completed and kernel.sink is not None:
+        name, took = agent.name, now - started
+        fact = (TaskCompleted, kernel.seq, now, row.id, attempt, name, took)
+        kernel.sink.append((fact, row.cargo))
+    finished = kernel.finished
+    finished.append(row)
+    if len(finished) > kernel.keep:
+        _application.retire(kernel)
+    # As in `dispatch`.
+    bucket.size -= 1
+    fifo.popleft()
+    kernel.queued -= 1
+    following.state = _RUNNING
+    following.started_ns = now
+    following.attempt += 1
+    following.agent = agent
+    following.reason = bucket.route_reason
+    kernel.seq += 1
+    if kernel.tell_started:
+        _dispatch.tell_of_start(kernel, following, now)
+    return following
 
 
 def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed

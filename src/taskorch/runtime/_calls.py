@@ -14,7 +14,9 @@ from functools import partial
 from itertools import chain
 from time import sleep
 from types import CodeType, CoroutineType, FunctionType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
+
+import attrs
 
 from taskorch._references import KINDS, may_refer, references, refuse_in
 from taskorch.errors import (
@@ -27,6 +29,7 @@ from taskorch.executors._ends import strip, unawaited
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import (
+    NO_RETRY,
     TERMINAL,
     Call,
     Task,
@@ -63,7 +66,8 @@ _MANY: Final = 4_096
 _FEW: Final = 64
 
 
-class KnownCall(NamedTuple):
+@attrs.frozen
+class KnownCall:
     """
     What calls under one name come to.
 
@@ -165,8 +169,8 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
     if known is None or known.bucket.forgotten:
         known = _known_call(rt, fn)
-    _, bucket, executor = known
-    work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
+    bucket = known.bucket
+    work = rt.work_class(rt, fn, args, kwargs, known.executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
     kernel = rt.kernel
@@ -222,8 +226,9 @@ def _submit_call(
 ) -> Work:
     """Submit a call of *fn* that is to be kept."""
     rt.durable()
-    _, bucket, executor = _known_call(rt, fn)
-    work = rt.work_class(rt, fn, args, kwargs, executor, ctx)
+    known = _known_call(rt, fn)
+    bucket = known.bucket
+    work = rt.work_class(rt, fn, args, kwargs, known.executor, ctx)
     if bucket.verdict is None:
         _validate_call(rt, bucket, work)
     if kwargs:
@@ -252,7 +257,8 @@ def submit_calls(  # noqa: C901 - likewise
     if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
         return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
     committer = rt.durable()
-    _, bucket, executor = _known_call(rt, fn)
+    known = _known_call(rt, fn)
+    bucket, executor = known.bucket, known.executor
     kernel = rt.kernel
     make = rt.work_class
     works: list[Work] = []
@@ -273,10 +279,11 @@ def submit_calls(  # noqa: C901 - likewise
             rt.refuse_submission()
             if committer is not None:
                 committer.documents.update(zip(part, documents, strict=True))
-            submit, prefix, numbers = kernel.submit, rt._prefix, rt._numbers
-            for work in part:
-                task_id = prefix + str(next(numbers))
-                work._row = submit(task_id, bucket, work, now)
+            prefix, numbers = rt._prefix, rt._numbers
+            ids = [prefix + str(next(numbers)) for _ in part]
+            rows = kernel.submit_many(ids, bucket, part, now)
+            for work, row in zip(part, rows, strict=True):
+                work._row = row
 
         rt.step(change)
         works += part
@@ -342,7 +349,13 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         try:
             if work._above and (args or kwargs):
                 _, args, kwargs = resolved(work)
-            value = work._ctx.copy().run(work._fn, *args, **kwargs)  # type: ignore[arg-type]
+            # Without the stars, nothing is packed.
+            if kwargs:
+                value = work._ctx.copy().run(work._fn, *args, **kwargs)  # type: ignore[arg-type]
+            elif args:
+                value = work._ctx.copy().run(work._fn, *args)  # type: ignore[arg-type]
+            else:
+                value = work._ctx.copy().run(work._fn)  # type: ignore[arg-type]
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
     else:
@@ -357,7 +370,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         end_as(rt, row, attempt, work, value)
         del item, work, value
         return _next(rt, worker, None)
-    if work._task is not None and error is None:
+    if work._task is not None and error is None and work._task.retry is not NO_RETRY:
         error = unwanted(work, value)
     worker.current = None
     if rt.committer is not None:
@@ -373,30 +386,36 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         _enter(lock)
     try:
         now = rt.now()
+        first = following = None
         if error is None:
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
-            if not kernel.complete(row, attempt, now):
+            if kernel.open:
+                first = kernel.complete_for_next(row, attempt, now)
+            if first is None and not kernel.complete(row, attempt, now):
                 keep_late(work, attempt, value)
         else:
             end_badly(rt, row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
         del value, work, args, kwargs
-        if kernel.open or kernel.returning or kernel.growing:
-            kernel.dispatch(now)
         starts = kernel.starts
-        following = None
-        if starts:
-            first = starts[0]
+        if first is None:
+            if kernel.open or kernel.returning or kernel.growing:
+                kernel.dispatch(now)
+            if starts:
+                first = starts.pop(0)
+        if first is not None:
             work = first.cargo
             if (
                 work._executor is threads
                 or rt.attempts.executor_of(first, work) is threads
             ):
-                del starts[0]
                 following = (first, first.attempt, work)
-            del first, work
+            else:
+                starts.insert(0, first)
+            del work
+        del first
         if following is None:
             _rest(rt, worker)
         if kernel.sink:

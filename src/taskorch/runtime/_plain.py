@@ -89,6 +89,7 @@ class Batch:
     __slots__ = (
         "are_expected",
         "are_linked",
+        "are_ranked",
         "are_shared",
         "buckets",
         "documents",
@@ -109,6 +110,8 @@ class Batch:
         self.are_expected: bool = False
         #: Some wait for others.
         self.are_linked: bool = False
+        #: Some have a priority.
+        self.are_ranked: bool = False
 
 
 _set_attribute: Final = object.__setattr__
@@ -202,6 +205,8 @@ class Plain:
             if options != key:
                 key, bucket = options, self._bucket_of_like(options, task)
                 fn = None
+                if task.priority:
+                    batch.are_ranked = True
             if bucket is None or bucket.forgotten:
                 return False
             if type(payload) is Call:
@@ -290,6 +295,11 @@ class Plain:
             buckets = [buckets[place] for place in order]
             if batch.ids:
                 ids = [batch.ids[place] for place in order]
+        elif len(kinds) == 1 and not (
+            batch.ids or batch.are_linked or batch.are_ranked
+        ):
+            self._admit_alike(works, buckets[0], now)
+            return works
         for number, (work, bucket, name) in enumerate(
             zip(works, buckets, ids, strict=False), 1
         ):
@@ -311,6 +321,20 @@ class Plain:
                 # So that not all of its facts are there at once.
                 rt.publish()
         return batch.works
+
+    def _admit_alike(self, works: Sequence[Work], bucket: Bucket, now: int) -> None:
+        """Under the lock: as `admit`, of tasks that have nothing but a payload."""
+        rt = self._rt
+        prefix, numbers = rt.id_parts
+        for start in range(0, len(works), _SLICE):
+            some = works[start : start + _SLICE]
+            ids = [prefix + str(next(numbers)) for _ in some]
+            rows = rt.kernel.submit_many(ids, bucket, some, now)
+            for work, row in zip(some, rows, strict=True):
+                work._row = row
+                _set_attribute(work._task, "_submitted_as", row.id)
+            if len(some) == _SLICE:
+                rt.publish()
 
     def _order_of(
         self, batch: Batch, kinds: Mapping[Bucket, Work]
