@@ -85,7 +85,9 @@ class TaskHandle(Work, Generic[T]):
             and self._error is None
             and self._settled <= self._rt.committed
         ):
-            return cast("T", self._value)
+            # Not by `cast`, which is called.
+            value: T = self._value
+            return value
         error = self.exception(timeout)
         if error is None:
             return cast("T", self._value)
