@@ -509,3 +509,14 @@ def test_where_a_thread_stands_is_its_innermost_call() -> None:
     go.release()
     thread.join(PATIENCE)
     assert _blocked._where(0) == ""
+
+
+def test_nobody_wakes_a_loop_for_an_orchestrator_that_has_ended():
+    async def main():
+        async with TaskOrchestrator() as orch:
+            loops = orch._rt.loops
+            assert loops._pulse is not None
+        while not loops._pulse.cancelled():  # noqa: ASYNC110 - the loop does that
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))

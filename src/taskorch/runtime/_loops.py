@@ -38,7 +38,6 @@ class LoopHost:
         self._asked = inf
         #: Wakes the loop of the main thread next.
         self._pulse: asyncio.TimerHandle | None = None
-        self._has_ended = False
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use *loop*, which somebody else runs."""
@@ -56,8 +55,7 @@ class LoopHost:
         A signal that comes in the very moment in which the loop begins to wait does not
         end that wait, and its handler would be called whenever something else does.
         """
-        if not self._has_ended:
-            self._pulse = loop.call_later(SLICE, self._wake, loop)
+        self._pulse = loop.call_later(SLICE, self._wake, loop)
 
     def unanswered(self) -> tuple[float, int, str]:
         """
@@ -151,7 +149,6 @@ class LoopHost:
 
     def close(self, timeout: float) -> None:
         """End the private loop; somebody else's is left alone."""
-        self._has_ended = True
         if self._pulse is not None and self.loop is not None:
             # It may have been closed.
             with suppress(RuntimeError):
