@@ -5,6 +5,8 @@ import threading
 from contextlib import closing
 from datetime import UTC, timedelta
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -273,6 +275,10 @@ def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
     (check,) = [each for each in orch.health().checks if each.component == "resources"]
     said = "allocation lab has been held by ann for 0.0 h, and tasks wait for gpu"
     assert check.detail == said
+    now = orch._rt.now() + 1_000 * 3_600 * 10**9
+    later: Any = SimpleNamespace(kernel=orch._rt.kernel, now=lambda: now)
+    (check,) = _held.held_for_long(later)
+    assert check.detail == said.replace("0.0 h", "1000.0 h")
     lab.release()
     assert waits.result(timeout=PATIENCE) == 8
 

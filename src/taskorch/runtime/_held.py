@@ -16,13 +16,13 @@ def held_for_long(runtime: Runtime) -> list[HealthCheck]:
     now = runtime.now()
     told = []
     for row in list(kernel.allocations.values()):
-        hours = (now - row.since_ns) / NS / 3_600
+        seconds = (now - row.since_ns) / NS
         wanted = [name for name, _ in row.units if _is_wanted(kernel, name)]
-        if wanted and hours * 3_600 > HELD_SECONDS:
+        if wanted and seconds > HELD_SECONDS:
             what = ", ".join(wanted)
             told.append(
-                f"allocation {row.id} has been held by {row.owner} for {hours:.1f} h, "
-                f"and tasks wait for {what}"
+                f"allocation {row.id} has been held by {row.owner} "
+                f"for {seconds / 3_600:.1f} h, and tasks wait for {what}"
             )
     return [HealthCheck("resources", "degraded" if told else "ok", "; ".join(told))]
 
