@@ -1076,6 +1076,8 @@ def test_dependencies_on_tasks_of_earlier_lives(path: Path, keep_finished: int) 
         with pytest.raises(UnknownTaskError):
             orch.submit_task(Task.call(echo, after=["unknown"]))
     with open_at(path, keep_finished=keep_finished) as orch:
+        by_task = Task.call(add, 1, 2, id="old")
+        assert orch.submit(add, by_task, 5).result(PATIENCE) == 8
         with pytest.raises(DependencyFailedError):
             orch.handle("blocked").result(PATIENCE)
         again = orch.submit_task(Task.call(echo, "after", after=["old"], id="after"))

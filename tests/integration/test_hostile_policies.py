@@ -25,6 +25,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     ValidationFailedError,
+    as_completed,
 )
 from taskorch.errors import (
     ComponentError,
@@ -453,6 +454,7 @@ def calls(orch: TaskOrchestrator, handle: Any) -> dict[str, Callable[[], Any]]:
         "get_stats": orch.get_stats,
         "explain": lambda: orch.explain(handle.task_id),
         "wait": orch.wait,
+        "as_completed": lambda: list(as_completed([handle], timeout=PATIENCE)),
         "stop": orch.stop,
         "stop at once": lambda: orch.stop(drain=False),
         "connect": lambda: orch.signals.task_failed.connect(print),

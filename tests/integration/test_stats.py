@@ -13,6 +13,8 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
+from taskorch.model import Durations
+from taskorch.runtime._reports import _durations
 
 
 def test_an_orchestrator_at_rest() -> None:
@@ -77,6 +79,10 @@ def test_times_per_type() -> None:
         assert 0 <= nap.running.p50 < 0.05 <= nap.running.p95
         assert nap.queued.p50 <= nap.queued.p95
         assert nap.total.p95 >= nap.running.p95
+
+
+def test_times_are_in_seconds() -> None:
+    assert _durations([2_000_000_000]) == Durations(2.0, 2.0)
 
 
 def test_failures_by_type_and_cause() -> None:
