@@ -243,6 +243,11 @@ def test_retry_after_is_the_least_delay(asked, delay):
     assert ("retry_after of the error" in answer.reason) is (delay != 2)
 
 
+def test_whoever_only_says_that_it_may_be_tried_again_asks_for_no_second():
+    policy = RetryPolicy(9, wait="fixed", base=0.5, jitter=0)
+    assert decide(policy, error=Busy(True)).delay == 0.5
+
+
 def test_retry_after_does_not_outlive_stop_after():
     """What would begin too late is not tried, whoever asked for it."""
     assert not decide(RetryPolicy(9, stop_after=10), error=Busy(11)).retry

@@ -518,6 +518,16 @@ def test_one_pool_less_may_be_the_measure_of_another():
     assert shares == ((Share((4, 3, 9), 1),), (Share((2, 3, 0), 1),))
 
 
+def test_of_two_pools_that_are_as_scarce_the_first_is_the_measure():
+    """Of 24 and of 10 there are three quarters for two; what is left goes by the 24."""
+    claims = (Claim((24, 1, 10), (12, 1, 3), 4, 2),)
+
+    shares = divide((36, 40, 15), (4, 1, 3), claims)
+
+    assert shares == plain_divide((36, 40, 15), (4, 1, 3), claims)
+    assert shares == ((Share((20, 1, 6), 1), Share((16, 1, 6), 1)),)
+
+
 def test_what_has_no_chunk_is_not_divided():
     """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
     claims = (Claim((4, 3), (0, 3), 1, 2),)

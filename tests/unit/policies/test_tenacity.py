@@ -149,7 +149,7 @@ def test_a_factor_and_a_least_wait_of_exponential_jitter_are_honoured():
 
     class Older(jitter):
         def __init__(self):
-            self.initial, self.max, self.exp_base, self.jitter = 3, 50, 2, 0
+            self.initial, self.max, self.exp_base, self.jitter = 0.5, 10, 2, 0
 
     class Newer(jitter):
         def __init__(self):
@@ -159,7 +159,7 @@ def test_a_factor_and_a_least_wait_of_exponential_jitter_are_honoured():
     older = [_tenacity.wait_seconds(Older(), state(n), Random()) for n in range(1, 7)]
     newer = [_tenacity.wait_seconds(Newer(), state(n), Random()) for n in range(1, 7)]
 
-    assert older == [3, 6, 12, 24, 48, 50]
+    assert older == [0.5, 1, 2, 4, 8, 10]
     assert newer == [10, 10, 12, 24, 48, 50]
 
 
