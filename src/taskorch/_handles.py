@@ -277,4 +277,4 @@ def as_completed(
             yield settled.popleft()
     finally:
         for handle, waiter in left.items():
-            handle._rt.waiting.remove(handle, waiter)
+            handle._rt.waiting.abandon(handle, waiter)

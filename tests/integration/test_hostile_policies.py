@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -486,6 +487,45 @@ def test_a_part_that_calls_the_orchestrator_is_refused_and_not_hung(name):
         # From here it is allowed: only the part must not.
         if name not in ("wait", "stop", "stop at once", "decide", "rerun_task"):
             call()
+
+
+def test_a_part_that_goes_on_to_wait_is_refused_and_not_hung():
+    """For what somebody else has begun to wait for."""
+    world = World("router")
+    with world.orch as orch:
+        world.goes_on()
+        free = threading.Event()
+        running = orch.submit(free.wait, PATIENCE)
+        ended = as_completed([running, orch.submit(pow, 2, 3)], timeout=PATIENCE)
+        assert next(ended).result() == 8
+        refused = []
+
+        def goes_on():
+            try:
+                next(ended)
+            except ReentryError as error:
+                refused.append(error)
+                raise
+
+        world.blame(goes_on)
+        assert refused
+        free.set()
+        assert running.result(PATIENCE)
+
+
+def test_an_iteration_that_was_left_is_closed_wherever_the_collector_comes_by():
+    world = World("router")
+    with world.orch as orch:
+        world.goes_on()
+        free = threading.Event()
+        running = orch.submit(free.wait, PATIENCE)
+        ring: list[Any] = [as_completed([running, orch.submit(pow, 2, 3)])]
+        assert next(ring[0]).result() == 8
+        ring.append(ring)
+        del ring
+        world.blame(gc.collect)
+        free.set()
+        assert running.result(PATIENCE)
 
 
 @pytest.mark.parametrize("world", [n for n in PARTS if n != "validator"], indirect=True)

@@ -453,7 +453,8 @@ class Runtime:
     def wake(self, work: Work) -> None:
         """Tell those who wait for *work*."""
         waiters, work._waiters = work._waiters, None
-        for waiter in waiters or ():
+        # A copy: see `Waiting.abandon`.
+        for waiter in tuple(waiters or ()):
             waiter()
 
     def _drop(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -189,6 +189,18 @@ class Waiting:
         with self._rt.lock:
             if work._waiters is not None and waiter in work._waiters:
                 work._waiters.remove(waiter)
+
+    def abandon(self, work: Work, waiter: Callable[[], object]) -> None:
+        """
+        As `remove`, but *waiter* may be called once more: without the lock.
+
+        The collector closes a generator that was left unfinished wherever it comes by:
+        under the lock, too.
+        """
+        waiters = work._waiters
+        if waiters is not None:
+            with suppress(ValueError):
+                waiters.remove(waiter)
 
     def wait(self, work: Work, timeout: float | None) -> bool:
         """
