@@ -32,6 +32,7 @@ from taskorch import (
 from taskorch.errors import InternalError, TaskorchError
 from taskorch.policies import PerformanceRouter
 from taskorch.runtime import _committer, _lifecycle, _waiting, _work
+from taskorch.runtime._gate import Gate
 
 HOLDS: dict[str, Hold] = {}
 
@@ -670,16 +671,13 @@ def test_a_drain_that_is_hurried_before_it_waits_does_not_wait(monkeypatch):
         orch.submit(hold)
         hold.wait()
 
-        class Threading:
-            """What the drain asks for before it waits; only then it is hurried."""
+        def hurried_gate() -> Any:
+            """What the drain makes before it waits; only then it is hurried."""
+            monkeypatch.setattr(_waiting, "Gate", Gate)
+            orch._lifecycle.hurry()
+            return Gate()
 
-            @staticmethod
-            def Lock() -> Any:
-                monkeypatch.setattr(_waiting, "threading", threading)
-                orch._lifecycle.hurry()
-                return threading.Lock()
-
-        monkeypatch.setattr(_waiting, "threading", Threading)
+        monkeypatch.setattr(_waiting, "Gate", hurried_gate)
         stop = threading.Thread(target=orch.stop, daemon=True)
         stop.start()
         stop.join(PATIENCE)
