@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import concurrent.futures
+from _thread import start_new_thread
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from taskorch.errors import InvalidTransitionError, TaskFailedError
+from taskorch.errors import InvalidTransitionError, TaskFailedError, TaskorchError
 from taskorch.model import TaskState
 from taskorch.runtime._asyncio import running_loop
 from taskorch.runtime._attempts import ENDS_LOOPS
+from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._waiting import is_settled
 from taskorch.runtime._work import note_given
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from taskorch.runtime._work import Work
 
 T = TypeVar("T")
+#: Seconds after which a lock that is not free is taken for one that this thread holds:
+#: others hold it for some hundredths.
+_PATIENCE: Final = 1.0
 
 
 class TaskFuture(concurrent.futures.Future[T]):
@@ -141,6 +147,8 @@ def _give(
 
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
     """Cancel those of *futures*, all of one orchestrator, that have not begun."""
+    if futures:
+        futures[0]._handle._rt.deciders.refuse_reentry()
     # On an event loop, nothing waits until the journal has written it.
     keep = running_loop() is None
     gone = set(cancel_pending([future._handle for future in futures], keep=keep))
@@ -155,10 +163,19 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
     Returns those that were cancelled; with *keep*, once that is kept. Without, they do
     not begin in this life, and the journal learns of it as soon as it can.
+
+    An iterator that is left cancels what it has not come to, and the collector closes
+    it wherever it comes by, in the midst of a step of this thread, too. Then they are
+    cancelled after that.
     """
     if not handles:
         return []
     rt = handles[0]._rt
+    if not _is_free(rt.lock):
+        # Not by `threading`, in the midst of which the collector may come by as well.
+        with suppress(RuntimeError):
+            start_new_thread(_cancel_after_step, (tuple(handles),))
+        return []
 
     def change(now: int) -> list[Work]:
         if rt.closed and rt.committer is not None:
@@ -177,3 +194,18 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
     result: list[Any] = rt.step(change, keep=keep)
     return result
+
+
+@defers_interrupts
+def _is_free(lock: threading.Lock) -> bool:
+    """Whether this thread can have *lock*: not if it has it."""
+    if not lock.acquire(timeout=_PATIENCE):
+        return False
+    lock.release()
+    return True
+
+
+def _cancel_after_step(handles: Sequence[Work]) -> None:
+    # Nobody would hear of an error; they run, then.
+    with suppress(TaskorchError):
+        cancel_pending(handles, keep=False)

@@ -23,6 +23,7 @@ from taskorch import (
     Resources,
     RetryPolicy,
     Task,
+    TaskExecutor,
     TaskOrchestrator,
     TaskState,
     ValidationFailedError,
@@ -526,6 +527,27 @@ def test_an_iteration_that_was_left_is_closed_wherever_the_collector_comes_by():
         world.blame(gc.collect)
         free.set()
         assert running.result(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["map", "futures"])
+def test_a_map_that_was_left_is_closed_wherever_the_collector_comes_by(kind):
+    """What it has not come to is cancelled once the step is over."""
+    free = threading.Event()
+
+    def work(number):
+        return free.wait(PATIENCE) if number else 0
+
+    with TaskOrchestrator(concurrency=1) as orch:
+        pool = TaskExecutor(orchestrator=orch) if kind == "futures" else orch
+        ring: list[Any] = [pool.map(work, range(5))]
+        assert next(ring[0]) == 0
+        ring.append(ring)
+        del ring
+        # As if it came by within a step.
+        with orch._rt.lock:
+            gc.collect()
+        eventually(lambda: len([*orch.tasks(state="cancelled")]) == 3)
+        free.set()
 
 
 @pytest.mark.parametrize("world", [n for n in PARTS if n != "validator"], indirect=True)
