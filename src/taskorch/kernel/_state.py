@@ -314,8 +314,8 @@ class KernelState:
         random: Random,
         pools: Units = (),
     ) -> None:
-        self.config = config
-        self.deciders = deciders
+        self.config: KernelConfig = config
+        self.deciders: Deciders = deciders
         self.context: DecisionContext = DecisionContext(self, random)
         self.concurrency: int = config.concurrency
         #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
@@ -346,9 +346,9 @@ class KernelState:
         self.leaves_more: bool = False
         self.looked_again: tuple[int, int] | None = None
         #: Whether a submission needs nobody's consent: see `consider`.
-        self.plain = False
+        self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
-        self.paused = True
+        self.paused: bool = True
 
         self.tasks: dict[str, TaskRow] = {}
         #: How many there were at once, since it was made smaller.
@@ -394,7 +394,7 @@ class KernelState:
         #: share, it is their shares, and each has such a list of its own.
         self.open: list[tuple[Any, int, Any]] = []
         #: How many of these have been replaced by others.
-        self.stale_entries = 0
+        self.stale_entries: int = 0
         #: Buckets that have something to start, and nowhere to start it.
         self.parked: dict[Bucket, None] = {}
         #: Those of them that a policy put off: asked again when something changes.
@@ -406,9 +406,9 @@ class KernelState:
         #: Attempts that would not stop: what they still hold.
         self.leaked: dict[tuple[str, int], Leak] = {}
         self.timers: list[Timer] = []
-        self.timer_no = 0
+        self.timer_no: int = 0
         #: With more than this, those that have lost their meaning are taken out.
-        self.most_timers = FEW_TIMERS
+        self.most_timers: int = FEW_TIMERS
 
         #: Slots taken; leaked ones count, those of waiting attempts do not.
         self.running: int = 0
@@ -416,14 +416,14 @@ class KernelState:
         self.active: int = 0
         self.queued: int = 0
         #: Tasks of the batch that is being considered.
-        self.admitting = 0
+        self.admitting: int = 0
         self.pending: int = 0
-        self.retrying = 0
-        self.blocked = 0
-        self.suspended = 0
+        self.retrying: int = 0
+        self.blocked: int = 0
+        self.suspended: int = 0
         self.completed: int = 0
-        self.failed = 0
-        self.cancelled = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
         self.submissions: int = 0
         #: The number of this life of the orchestrator: see `recover`.
         self.epoch: int = 1
@@ -433,7 +433,7 @@ class KernelState:
         #: changed, each with why: see `_joins`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
         #: They are being decided about, or the facts that are folded say it.
-        self.deciding = False
+        self.deciding: bool = False
         #: Tasks that wait, by their events; and events that nobody waited for.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
         self.retained: dict[str, RetainedEvent] = {}
@@ -443,10 +443,10 @@ class KernelState:
         #: Places in our own code where a simulation makes the unusual happen.
         self.points: FaultPoints | None = None
         #: PENDING tasks that wait only for a time, and RETRYING ones.
-        self.delayed = 0
-        self.retries_scheduled = 0
-        self.retries_recovered = 0
-        self.retries_exhausted = 0
+        self.delayed: int = 0
+        self.retries_scheduled: int = 0
+        self.retries_recovered: int = 0
+        self.retries_exhausted: int = 0
         self.causes: dict[str, int] = {}
 
         self.seq: int = 0
