@@ -184,7 +184,7 @@ class ProgramExecutor:
             run.process.terminate(grace)
         if thread is None or thread is threading.current_thread():
             return
-        self._common.loop.call(_nothing)
+        self._common.loop.call(self._begin_all)
         thread.join(min(grace + patience, threading.TIMEOUT_MAX))
         if thread.is_alive():
             with self._lock:
@@ -223,6 +223,11 @@ class ProgramExecutor:
         if problem is not None:
             # From here on a next supervisor may start, which uses both again.
             self._give_up(problem)
+
+    def _begin_all(self) -> None:
+        # An interrupt may have come between the two steps of `start`.
+        for run in list(self._runs):
+            self._begin(run)
 
     def _begin(self, run: ProgramRun) -> None:
         if self._closed:
