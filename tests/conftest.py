@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -94,9 +95,16 @@ def pytest_runtest_logfinish():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Nor does a process of the tests wait for ever for threads that they left."""
-    # One of several waits for the others to finish, and is ended by the first.
     if not hasattr(session.config, "workerinput"):
         end_process_after(session.config, 2 * MERCY)
+        return
+    # One of several is killed by the first if it has not ended in ten seconds: then it is
+    # said where it stands, and what it has measured is kept.
+    faulthandler.dump_traceback_later(8, file=session.config.stash[STDERR])
+    coverage = sys.modules.get("coverage")
+    measured = coverage and coverage.Coverage.current()
+    if measured:
+        measured.save()
 
 
 @pytest.hookimpl(wrapper=True)
