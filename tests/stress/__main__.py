@@ -79,6 +79,8 @@ class Round:
                     os.kill(pid, signal.SIGKILL)
             if plan.end != "takeover":
                 self.await_end(plan)
+        # They would be taken for those of the next round.
+        self.end_orphans()
         self.check_ledger()
         self.check_strangers()
         left = list((self.journal.parent / "tmp").iterdir())
@@ -151,18 +153,16 @@ class Round:
             target = self.random.choice(targets)
             with suppress(ProcessLookupError):
                 os.kill(target, signal.SIGSTOP)
-                time.sleep(
-                    (0.3 if is_guardian(target) else 0.05) * self.random.random()
-                )
+                longest = 0.3 if is_guardian(name_of(target)) else 0.05
+                time.sleep(longest * self.random.random())
+                name = name_of(target)
                 is_life = target in self.living
-                if not is_life and self.random.random() < 0.5:
-                    # One that has not begun yet may be going to be the guardian.
-                    self.unwatched |= not is_program(target)
-                    os.kill(target, signal.SIGKILL)
-                elif is_life or is_guardian(target):
+                if is_life or (is_guardian(name) and self.random.random() < 0.5):
                     os.kill(target, signal.SIGCONT)
                 else:
-                    # Whether it was to go on is not for us to say.
+                    # Whether a program was to go on is not for us to say. What has not
+                    # begun yet may be going to be the guardian.
+                    self.unwatched |= not is_program(name)
                     os.kill(target, signal.SIGKILL)
 
     def note_free(self) -> None:
@@ -205,20 +205,32 @@ class Round:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
 
-        def orphans() -> list[int]:
-            self.look()
-            return [c for c in self.children(os.getpid()) if c not in self.strangers]
-
         if [plan.seed] in ledger.of(self.journal, "begun"):
             self.abandoned = False
         unwatched = self.abandoned or self.unwatched
         self.abandoned, self.unwatched = unwatched, False
-        if unwatched and plan.end != "forgotten":
-            return
-        for pid in orphans() if unwatched else life.until(orphans, life.PATIENCE):
-            if not unwatched:
-                self.faults.append(f"an orphan: {name_of(pid)}")
-            os.kill(pid, signal.SIGKILL)
+        if not unwatched:
+            for pid in life.until(self.orphans, life.PATIENCE):
+                self.faults.append(f"an orphan: {described(pid)}")
+        if not unwatched or plan.end == "forgotten":
+            self.end_orphans()
+            self.abandoned = False
+
+    def orphans(self) -> list[int]:
+        """What lives have left that are over."""
+        self.look()
+        return [c for c in self.children(os.getpid()) if c not in self.strangers]
+
+    def end_orphans(self) -> None:
+        """Kill them, and what they leave in turn."""
+
+        def killed() -> list[int]:
+            found = self.orphans()
+            for pid in found:
+                os.kill(pid, signal.SIGKILL)
+            return found
+
+        life.until(killed, life.PATIENCE)
 
     def check_ledger(self) -> None:
         """What the lives have found, and that the journal holds what was promised."""
@@ -276,12 +288,12 @@ def fork_as(pid: int) -> int:
         signal.pause()
 
 
-def is_program(pid: int) -> bool:
-    return name_of(pid).startswith("sh ")
+def is_program(name: str) -> bool:
+    return name.startswith("sh ")
 
 
-def is_guardian(pid: int) -> bool:
-    return "_guardian" in name_of(pid)
+def is_guardian(name: str) -> bool:
+    return "_guardian" in name
 
 
 def name_of(pid: int) -> str:
@@ -289,6 +301,16 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def described(pid: int) -> str:
+    """What a process is, in which state, and whose it was."""
+    state = _guardian.state_of(pid)
+    marks = [
+        each.decode() for each in _guardian.variables_of(pid) if b"TASKORCH" in each
+    ]
+    group = state and (state.letter, state.group, state.session, state.started)
+    return f"{pid} {name_of(pid)!r} {group} {marks}"
 
 
 def run(seed: int) -> list[str]:
