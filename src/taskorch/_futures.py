@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: Seconds after which a lock that is not free is taken for one that this thread holds:
-#: others hold it for some hundredths.
+#: other threads hold it for some hundredths of a second.
 _PATIENCE: Final = 1.0
 
 
@@ -206,6 +206,6 @@ def _is_free(lock: threading.Lock) -> bool:
 
 
 def _cancel_after_step(handles: Sequence[Work]) -> None:
-    # Nobody would hear of an error; they run, then.
+    # Nobody would hear of an error. If there is one, the tasks run.
     with suppress(TaskorchError):
         cancel_pending(handles, keep=False)

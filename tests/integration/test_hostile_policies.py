@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -490,14 +491,23 @@ def test_a_part_that_calls_the_orchestrator_is_refused_and_not_hung(name):
             call()
 
 
-def test_a_part_that_goes_on_to_wait_is_refused_and_not_hung():
-    """For what somebody else has begun to wait for."""
+@contextmanager
+def world_at_work():
+    """One whose router may be sick, and a task that runs until the block ends."""
     world = World("router")
     with world.orch as orch:
         world.goes_on()
         free = threading.Event()
         running = orch.submit(free.wait, PATIENCE)
-        ended = as_completed([running, orch.submit(pow, 2, 3)], timeout=PATIENCE)
+        yield world, running
+        free.set()
+        assert running.result(PATIENCE)
+
+
+def test_a_part_that_goes_on_to_wait_is_refused_and_not_hung():
+    """For what somebody else has begun to wait for."""
+    with world_at_work() as (world, running):
+        ended = as_completed([running, world.orch.submit(pow, 2, 3)], timeout=PATIENCE)
         assert next(ended).result() == 8
         refused = []
 
@@ -510,23 +520,15 @@ def test_a_part_that_goes_on_to_wait_is_refused_and_not_hung():
 
         world.blame(goes_on)
         assert refused
-        free.set()
-        assert running.result(PATIENCE)
 
 
 def test_an_iteration_that_was_left_is_closed_wherever_the_collector_comes_by():
-    world = World("router")
-    with world.orch as orch:
-        world.goes_on()
-        free = threading.Event()
-        running = orch.submit(free.wait, PATIENCE)
-        ring: list[Any] = [as_completed([running, orch.submit(pow, 2, 3)])]
+    with world_at_work() as (world, running):
+        ring: list[Any] = [as_completed([running, world.orch.submit(pow, 2, 3)])]
         assert next(ring[0]).result() == 8
         ring.append(ring)
         del ring
         world.blame(gc.collect)
-        free.set()
-        assert running.result(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["map", "futures"])

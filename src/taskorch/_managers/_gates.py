@@ -48,8 +48,8 @@ def gate(
     """
     Whether *phase* has passed: the verdict.
 
-    *before* is the gate, or approval, before it. Each function among the *checks* may
-    take *timeout* seconds.
+    *before* is the gate, or the approval, of the phase before. Each function among the
+    *checks* may take *timeout* seconds.
 
     Raises:
         GateFailedError: It has not, and what follows is not to go on.

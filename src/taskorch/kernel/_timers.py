@@ -60,8 +60,9 @@ def is_alive(timer: Timer) -> bool:
         # It has completed and dropped its extra fields.
         return False
     if kind in (TIMEOUT, GRACE):
-        runs = row.attempt == attempt and row.state is TaskState.RUNNING
-        return runs and (extra.timer == when if kind == TIMEOUT else extra.stop != "")
+        if row.attempt != attempt or row.state is not TaskState.RUNNING:
+            return False
+        return extra.timer == when if kind == TIMEOUT else extra.stop != ""
     if kind == DUE:
         # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
         return extra.due_ns == when

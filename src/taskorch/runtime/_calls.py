@@ -44,7 +44,7 @@ from taskorch.runtime import _intake, _returned
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempt import Attempt
 from taskorch.runtime._attempts import Attempts, outcome_of
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Committer, Keeps
 from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import PAUSES, yield_gil
@@ -83,7 +83,7 @@ class KnownCall:
     executor: AttemptExecutor[Any]
 
 
-class Owner(_intake.Owner, _returned.Owner, Protocol):
+class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
     """What the plain path asks of a runtime: most of it, without a detour."""
 
     attempts: Attempts
@@ -97,11 +97,6 @@ class Owner(_intake.Owner, _returned.Owner, Protocol):
     _idle: list[Worker]
     _numbers: Iterator[int]
     _prefix: str
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
 
     def component_error(
         self, fault: PolicyFault, task_id: str | None

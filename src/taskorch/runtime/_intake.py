@@ -93,7 +93,8 @@ def submit_run(
     """
     Submit the tasks of a workflow as they stand in it, under the ids of a new run.
 
-    They, and those *above* each of them, go by their ids in the workflow.
+    The *tasks* are by their ids in the workflow; *above* has, of each, the ids of those
+    that it waits for.
 
     Returns:
         Their works, likewise; None if there is more to it: then they are submitted as

@@ -29,7 +29,7 @@ from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._committer import Committer
+from taskorch.runtime._committer import Keeps
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._restored import MakesWork
@@ -47,18 +47,13 @@ from taskorch.runtime._work import NO_KWARGS, Work, capture
 __all__ = ("Batch", "Plain")
 
 
-class Owner(MakesWork, Traced, Protocol):
+class Owner(MakesWork, Traced, Keeps, Protocol):
     """What the plain path asks of a runtime, or of what stands for one."""
 
     kernel: Kernel
     deciders: PolicyDeciders
     directory: Directory
     work_class: type[Work]
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps the facts, if they are kept."""
-        ...
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:

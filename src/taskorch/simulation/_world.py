@@ -74,8 +74,8 @@ class World:
     """
     Everything but the orchestrator: time, agents, the journal, and its callers.
 
-    Without a journal, the orchestrator cannot crash. If the world *listens*, `stepped`
-    wants to know of facts.
+    Without a journal, the orchestrator cannot crash. *listens* says whether
+    `stepped` is to be told of facts.
     """
 
     def __init__(

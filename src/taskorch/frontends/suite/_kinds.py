@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
@@ -11,6 +10,7 @@ import attrs
 
 from taskorch.frontends.suite._faults import Faults
 from taskorch.model import id_problem
+from taskorch.model._checks import is_number
 from taskorch.model._limits import MAX_AMOUNT
 from taskorch.workflows._located import Located, Place
 
@@ -93,10 +93,7 @@ class Number:
     def read(self, node: Located, name: str, faults: Faults) -> float | None:
         value = node.value
         fits = (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-            and self.least <= value <= self.most
+            is_number(value, self.least, self.most)
             and not (self.is_above and value == self.least)
             and (not self.is_whole or value == int(value))
         )

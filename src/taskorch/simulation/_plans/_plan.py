@@ -202,7 +202,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
     """
     The plan of a workflow or of a list of tasks.
 
-    The orchestrator *knows* whether it has a task of an id already.
+    *knows* says of an id whether the orchestrator has a task of it already.
 
     Raises:
         InvalidTaskError: It is neither.

@@ -129,8 +129,8 @@ class Study:
         """
         What one more of what is short would lead to, and plenty of it: ns, each.
 
-        What one more would save something of is not looked at with plenty. Nothing
-        saves more than to the length of the critical path.
+        What one more would save something of is not looked at with plenty. *critical*,
+        the length of the critical path in ns, is what no saving goes below.
         """
         found: list[tuple[Change, int, int]] = []
         before = self.course.makespan
