@@ -98,8 +98,9 @@ def pytest_sessionfinish(session):
     if not hasattr(session.config, "workerinput"):
         end_process_after(session.config, 2 * MERCY)
         return
-    # One of several is killed by the first if it has not ended in ten seconds: then it is
-    # said where it stands, and what it has measured is kept.
+    # One of several is killed by the first if it does not end within ten seconds of being
+    # told to: what it has measured is kept before that. After eight seconds it prints its
+    # stacks; so does one that only waits for the others to finish.
     faulthandler.dump_traceback_later(8, file=session.config.stash[STDERR])
     coverage = sys.modules.get("coverage")
     measured = coverage and coverage.Coverage.current()

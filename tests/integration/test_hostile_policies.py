@@ -493,7 +493,7 @@ def test_a_part_that_calls_the_orchestrator_is_refused_and_not_hung(name):
 
 @contextmanager
 def world_at_work():
-    """One whose router may be sick, and a task that runs until the block ends."""
+    """A world whose router may be sick, and a task that runs until the block ends."""
     world = World("router")
     with world.orch as orch:
         world.goes_on()

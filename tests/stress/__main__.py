@@ -79,7 +79,7 @@ class Round:
                     os.kill(pid, signal.SIGKILL)
             if plan.end != "takeover":
                 self.await_end(plan)
-        # They would be taken for those of the next round.
+        # Programs that are left would be taken for those of the next round.
         self.end_orphans()
         self.check_ledger()
         self.check_strangers()
@@ -155,6 +155,7 @@ class Round:
                 os.kill(target, signal.SIGSTOP)
                 longest = 0.3 if is_guardian(name_of(target)) else 0.05
                 time.sleep(longest * self.random.random())
+                # It may have begun to execute its program meanwhile.
                 name = name_of(target)
                 is_life = target in self.living
                 if is_life or (is_guardian(name) and self.random.random() < 0.5):
@@ -217,7 +218,7 @@ class Round:
             self.abandoned = False
 
     def orphans(self) -> list[int]:
-        """What lives have left that are over."""
+        """What lives that are over have left running."""
         self.look()
         return [c for c in self.children(os.getpid()) if c not in self.strangers]
 
@@ -304,13 +305,13 @@ def name_of(pid: int) -> str:
 
 
 def described(pid: int) -> str:
-    """What a process is, in which state, and whose it was."""
+    """Its command; its state, group, session and start; the marks of its run."""
     state = _guardian.state_of(pid)
     marks = [
         each.decode() for each in _guardian.variables_of(pid) if b"TASKORCH" in each
     ]
-    group = state and (state.letter, state.group, state.session, state.started)
-    return f"{pid} {name_of(pid)!r} {group} {marks}"
+    stat = state and (state.letter, state.group, state.session, state.started)
+    return f"{pid} {name_of(pid)!r} {stat} {marks}"
 
 
 def run(seed: int) -> list[str]:
