@@ -26,8 +26,10 @@ from benchmarks._isolated import Child, once
 from benchmarks._memory import peak_bytes
 from benchmarks._registry import Run, case
 from benchmarks._timing import time_once
+from benchmarks._workflow_peers import layered
 from benchmarks._workloads import CONCURRENCY, noop
 from benchmarks.cases.throughput import one_by_one, through_map
+from benchmarks.cases.workflows import GRAPH, workflow_of
 from taskorch import Task, TaskOrchestrator
 from taskorch.journal import SqliteJournal
 
@@ -35,6 +37,7 @@ Durability = Literal["power", "process"]
 
 OURS = "taskorch"
 SQLITE = "SQLite"
+MAP = "durable map"
 A_COMMIT_A_TASK = "SQLite, a commit a task"
 HUEY = "huey"
 WORKFLOWS = "DBOS, workflows"
@@ -67,6 +70,16 @@ def as_one_batch(folder: str, count: int) -> Iterator[Mapping[str, float]]:
 def by_map(folder: str, count: int) -> Iterator[Mapping[str, float]]:
     """Time a range through `map`."""
     yield from _timed(Path(folder) / "map.db", lambda orch: through_map(orch, count))
+
+
+def by_workflow(folder: str, count: int) -> Iterator[Mapping[str, float]]:
+    """Time a layered graph as a workflow, built before."""
+    made = workflow_of(layered(count), edges=True)
+
+    def run(orch: TaskOrchestrator) -> None:
+        orch.workflows.start(made).result()
+
+    yield from _timed(Path(folder) / "workflow.db", run)
 
 
 def by_one_thread(
@@ -204,9 +217,27 @@ def throughput(run: Run) -> Iterator[Row]:
     """Durable no-ops in batches, one by one and from coroutines, beside SQLite alone."""
     yield _in_groups("durable submit_tasks", "batch", run)
     yield _in_groups("durable map", "map", run)
+    yield _as_workflow(run)
     yield _one_by_one(run, "power", "durable, one by one")
     yield _one_by_one(run, "process", "the same, not synced")
     yield _from_coroutines(run)
+
+
+def _as_workflow(run: Run) -> Row:
+    count = run.size(20_000, quick=2_000)
+    with _folder() as folder, _Contest() as contest:
+        for name, way in ((OURS, by_workflow), (MAP, by_map)):
+            contest.add(name, Child(way, folder=folder, count=count), count)
+        rates = contest.rates(run.pairs)
+    return Row(
+        what="durable workflow",
+        ours=rates[OURS],
+        peers=_peers(rates),
+        measured=rates[OURS].over(rates[MAP]),
+        goal=Goal.no_less(0.6, aim=0.8),
+        note=f"until every result is there, {count:,} tasks, {GRAPH}, built before, "
+        f"{run.pairs} rounds; measured: ratio of speeds to a durable map of as many",
+    )
 
 
 def _commits(contest: _Contest, folder: str, count: int, durability: str) -> None:

@@ -38,7 +38,7 @@ second only."""
 
 _PAUSE = 0.001
 
-_GRAPH = f"layers of {WIDTH}, 1 to {MOST_PARENTS} parents"
+GRAPH = f"layers of {WIDTH}, 1 to {MOST_PARENTS} parents"
 _CLOCK = "processor time of all threads"
 
 
@@ -258,7 +258,7 @@ def _beside_edgeless(way: Steps, what: str, count: int, run: Run, goal: Goal | N
         peers={EDGELESS: theirs},
         measured=theirs.over(ours),
         goal=goal,
-        note=f"time a task, built beforehand; {_GRAPH}; {_CLOCK}, {rounds} rounds; "
+        note=f"time a task, built beforehand; {GRAPH}; {_CLOCK}, {rounds} rounds; "
         f"measured: ratio of speeds to the same without its edges; with building "
         f"{built.write()}, and that ratio {with_building.write()}; wall time "
         f"{wall.write()}",
@@ -318,7 +318,7 @@ def against_dask(run: Run) -> Iterator[Row]:
         measured=theirs.over(ours),
         goal=Goal.no_less(5.0),
         note=f"time a task, {count:,} tasks, {CONCURRENCY} threads each, graphs built "
-        f"beforehand; ours starts and stops an orchestrator for each; {_GRAPH}; "
+        f"beforehand; ours starts and stops an orchestrator for each; {GRAPH}; "
         f"{_CLOCK}, {run.pairs} rounds; measured: ratio of speeds to dask",
     )
 
@@ -379,7 +379,7 @@ def a_million(run: Run) -> Iterator[Row]:
         measured=cost.over(Samples.of(small["cpu"] / few, Unit.SECONDS)),
         goal=Goal.no_more(3.0),
         note=f"time a task of {many:,}, from building to the last result, once; "
-        f"{_GRAPH}; {_CLOCK}; measured: ratio of times to one of {few:,}, which was "
+        f"{GRAPH}; {_CLOCK}; measured: ratio of times to one of {few:,}, which was "
         f"{Unit.SECONDS.write(small['cpu'] / few)}; wall time: built after "
         f"{built['wall']:.0f} s, started {started['wall']:.0f} s, ended "
         f"{ended['wall']:.0f} s",

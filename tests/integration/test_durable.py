@@ -1363,6 +1363,12 @@ def local_function() -> Callable[[], int]:
     return inside
 
 
+def workflow_with(value: object) -> Workflow:
+    wf = Workflow("w")
+    wf.task(echo, value, id="a")
+    return wf
+
+
 REFUSED: list[tuple[str, Callable[[TaskOrchestrator], Any], str, str]] = [
     ("lambda", lambda o: o.submit(lambda: 1), "payload.fn", "top level"),
     ("closure", lambda o: o.submit(local_function()), "payload.fn", "top level"),
@@ -1375,7 +1381,7 @@ REFUSED: list[tuple[str, Callable[[TaskOrchestrator], Any], str, str]] = [
     (
         "batch",
         lambda o: o.submit_tasks([Task.call(echo, 1), Task.call(echo, Thing())]),
-        r"args\[0\]",
+        r"a task of type '\S+' cannot be kept: payload.args\[0\]",
         "JSON",
     ),
     (
@@ -1383,6 +1389,12 @@ REFUSED: list[tuple[str, Callable[[TaskOrchestrator], Any], str, str]] = [
         lambda o: o.submit_tasks([Task.call(echo, 1, id="a"), Task.call(lambda: 1)]),
         "payload.fn",
         "top level",
+    ),
+    (
+        "workflow",
+        lambda o: o.workflows.start(workflow_with(Thing()), id="run"),
+        r"task 'run/a' cannot be kept: payload.args\[0\]",
+        "JSON",
     ),
     (
         "metadata",

@@ -559,24 +559,28 @@ def test_so_they_do_with_a_journal_whatever_is_asked(concurrency, commands):
         run(commands, USUAL | {"concurrency": concurrency}, Path(folder))
 
 
-def test_the_two_take_different_ways():
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_two_take_different_ways(durable, tmp_path):
     """What is asserted of the two rests on it."""
-    pair = Pair(None, USUAL)
+    pair = Pair(tmp_path if durable else None, USUAL)
     taken = []
     for side in pair.sides:
         plain = side.orch._rt.submission.plain
         one = side.task(work, (1,))
         many = [side.task(work, (2,), id="first")]
         many += [side.task(work, (3,), after=[many[0]]), side.task(work, (4, many[0]))]
+        linked = [one, side.task(work, (5,), after=[one])]
         run = plain.prepare_run("run", {"a": one, "b": one}, {"a": (), "b": ["a"]})
         taken.append(
             (
                 plain.prepare([one]) is not None,
                 plain.prepare(many) is not None,
+                plain.prepare(linked) is not None,
                 run is not None,
                 executor_for(work, side.executor, side.orch._rt.executors)
                 is side.orch._rt.threads,
             )
         )
     pair.close()
-    assert taken == [(True, True, True, True), (False, False, False, False)]
+    # A journal is asked first whether it has what has an id, but for a new run.
+    assert taken == [(True, not durable, True, True, True), (False,) * 5]

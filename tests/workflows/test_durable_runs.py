@@ -4,19 +4,23 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually, in_loop
-from tests.workflows.functions import BROKEN, CALLS, add, step, total
+from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total
 from tests.workflows.tools import failures
 
 from taskorch import (
     DuplicateTaskError,
     NotRunningError,
+    Task,
     TaskOrchestrator,
     TaskState,
     UnknownTaskError,
     Workflow,
     WorkflowFailedError,
+    current_context,
 )
 from taskorch.errors import WouldBlockError
+from taskorch.model import Reference
+from taskorch.policies import PerformanceRouter
 
 
 @pytest.fixture
@@ -85,6 +89,54 @@ def test_a_run_of_an_earlier_life_is_found_and_restarted(path, keep_finished):
         assert run.handles["b"].task_id == "x/b~2"
         assert run.result(PATIENCE)["b"] == "b(a())"
     assert CALLS == ["a", "b", "b", "c"]
+
+
+def until_cancelled() -> None:
+    eventually(lambda: current_context().cancelled)
+
+
+class Notes(PerformanceRouter):
+    """What it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: list[Task] = []
+
+    def route(self, task, candidates, context):
+        self.tasks.append(task)
+        return super().route(task, candidates, context)
+
+
+@pytest.mark.parametrize("executor", [None, "thread"], ids=["quick", "general"])
+def test_the_router_of_the_next_life_sees_the_tasks_as_they_were_submitted(
+    path, executor
+):
+    """Though the document of a plain one, which is that of all like it, has no id."""
+    wf = Workflow("w")
+    a = wf.task(echo, 1, id="a", executor=executor)
+    b = wf.task(echo, id="b", after=[a], priority=3, executor=executor)
+    c = wf.task(echo, a, id="c", after=[b], executor=executor)
+    wf.task(echo, id="d", after=[c], kwargs={"x": 1}, expected=2.0, executor=executor)
+    with life(path, concurrency=1) as orch:
+        orch.submit(until_cancelled)
+        orch.workflows.start(wf, id="x")
+        orch.stop(drain=False)
+    router = Notes()
+    with life(path, concurrency=1, router=router) as orch:
+        run = orch.workflows.start(wf, id="x")
+        results = run.result(PATIENCE)
+    assert results == {"a": 1, "b": None, "c": 1, "d": (None, {"x": 1})}
+    seen = {task.id: task for task in router.tasks}
+    assert [*seen] == ["x/a", "x/b", "x/c", "x/d"]
+    assert [task.priority for task in seen.values()] == [0, 3, 0, 0]
+    assert [task.expected for task in seen.values()] == [None, None, None, 2.0]
+    calls = [task.payload for task in seen.values()]
+    assert [(*call.args, *call.kwargs.items()) for call in calls] == [
+        (1,),
+        (),
+        (Reference("x/a"),),
+        (("x", 1),),
+    ]
 
 
 @pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])

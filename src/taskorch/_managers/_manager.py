@@ -164,6 +164,8 @@ class WorkflowManager:
         run = self._runs.get(run_id)
         found = cast("dict[str, TaskHandle[Any]]", works)
         if run is None:
+            if not is_new:
+                self._recall_reruns(found)
             run = self._made(run_id, found, parents)
         else:
             with rt.lock:
@@ -251,6 +253,7 @@ class WorkflowManager:
             name: tuple(_members.names_of(run_id, names_above(work)))
             for name, work in works.items()
         }
+        self._recall_reruns(works)
         return self._made(run_id, works, parents)
 
     def find(self, pattern: str = "*") -> list[WorkflowRun]:
@@ -290,12 +293,14 @@ class WorkflowManager:
             if i in live or not only_live
         ]
 
+    def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
+        """Of an earlier life, re-runs that have ended are in the journal only."""
+        self._rt.recall(stem_of(work.task_id) for work in works.values())
+
     def _made(
         self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents
     ) -> WorkflowRun:
         rt = self._rt
-        # Of an earlier life, re-runs that have ended are in the journal only.
-        rt.recall(stem_of(work.task_id) for work in works.values())
         run = WorkflowRun(self, run_id, works, parents)
         run = self._runs.setdefault(run_id, run)
         record = self._records.get(run_id)

@@ -99,6 +99,7 @@ class Rows:
         "_early",
         "_end",
         "_kind",
+        "_parts",
         "_reason",
         "_rest",
         "_values",
@@ -117,6 +118,7 @@ class Rows:
         # and priority, of an attempt its agent and reason): their text is made once.
         self._kind: tuple[Any, Any, Any] = _NONE, _NONE, _NONE
         self._rest = ""
+        self._parts = "", ""
         self._agent: Any = _NONE
         self._reason: Any = _NONE
         self._end = "", ""
@@ -191,8 +193,7 @@ class Rows:
                 is_named,
             ) = fact
             if (
-                after != ()
-                or requires is not None
+                requires is not None
                 or resources != ()
                 or rerun_of is not None
                 or timeout_ns is not None
@@ -200,7 +201,6 @@ class Rows:
                 or not_before_ns is not None
                 or deadline_ns is not None
                 or expires_ns is not None
-                or is_named is not False
                 or not task_id.isascii()
                 or not 0 <= seq < _INT64 > at_ns >= 0
             ):
@@ -211,12 +211,26 @@ class Rows:
                 or key is not kind[1]
                 or priority is not kind[2]
             ):
-                rest = f"{_quoted(task_type)},{priority},{key}]"
-                if type(priority) is not int or type(key) is not int or "\\ud" in rest:
+                start = f"{_quoted(task_type)},{priority}"
+                if type(priority) is not int or type(key) is not int or "\\ud" in start:
                     return None
                 self._kind = task_type, key, priority
-                self._rest = rest
-            body = f"[1,{_quoted(task_id)},{self._rest}"
+                self._rest = f"{start},{key}]"
+                self._parts = (
+                    f"{start},[",
+                    f"],null,[],null,null,true,{key},null,null,null,",
+                )
+            if after == () and is_named is False:
+                body = f"[1,{_quoted(task_id)},{self._rest}"
+            elif type(after) is tuple and type(is_named) is bool:
+                above = ",".join(map(_quoted, after))
+                if "\\ud" in above:
+                    return None
+                start, middle = self._parts
+                end = "true" if is_named else "false"
+                body = f"[1,{_quoted(task_id)},{start}{above}{middle}{end}]"
+            else:
+                return None
         except (TypeError, ValueError):
             # It has other fields than usual, or values that JSON cannot represent.
             return None

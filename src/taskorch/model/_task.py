@@ -353,7 +353,7 @@ def task_of_call(
     return task
 
 
-def named(task: Task[T], task_id: str, after: Iterable[Any]) -> Task[T]:
+def named(task: Task[T], task_id: str | None, after: Iterable[Any]) -> Task[T]:
     """*task* with another id, and what it waits for: all else is as it was checked."""
     if type(task) is not Task:
         return attrs.evolve(task, id=task_id, after=after)

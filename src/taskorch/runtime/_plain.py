@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.errors import UsageError
+from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.kernel import (
     Bucket,
     Kernel,
@@ -28,6 +28,7 @@ from taskorch.kernel import (
 from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
 from taskorch.model._limits import MAX_ID_LENGTH, NS
+from taskorch.model._task import named
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._deciders import PolicyDeciders
@@ -136,7 +137,9 @@ class Plain:
         None if one of them needs more: a date, a key, terms, a validation.
         """
         batch = Batch()
-        link = _BatchLinks(self._rt, tasks, batch) if self._takes_links else None
+        # A validator of the user's wants to see ids and dependencies.
+        is_structural = self._rt.deciders.is_structural
+        link = _BatchLinks(self._rt, tasks, batch) if is_structural else None
         return batch if self._fill(batch, tasks, link) else None
 
     def prepare_run(
@@ -157,24 +160,17 @@ class Plain:
             The batch, and its works by their ids in the workflow.
         """
         longest = max(map(len, tasks), default=0)
-        if not self._takes_links or len(run_id) + 1 + longest > MAX_ID_LENGTH:
+        is_structural = self._rt.deciders.is_structural
+        if not is_structural or len(run_id) + 1 + longest > MAX_ID_LENGTH:
             return None
         batch = Batch()
+        batch.are_shared = True
+        batch.ids = [f"{run_id}/{name}" for name in tasks]
         link = _RunLinks(tasks, above, batch)
         if not self._fill(batch, tuple(tasks.values()), link):
             return None
         link.catch_up()
-        batch.are_shared = True
-        batch.ids = [f"{run_id}/{name}" for name in tasks]
         return batch, link.found
-
-    @property
-    def _takes_links(self) -> bool:
-        """Whether tasks with ids and dependencies may take the plain path."""
-        # A journal wants to know the ids first, and a validator of the user's to see
-        # them.
-        rt = self._rt
-        return rt.committer is None and rt.deciders.is_structural
 
     def _fill(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         self, batch: Batch, tasks: Sequence[Task], link: Link | None
@@ -234,10 +230,19 @@ class Plain:
             expects = task.expected is not None
             if expects:
                 batch.are_expected = True
-            if write is not None and not work._kwargs and not expects:
-                documents.append(write(work._args))
-            elif committer is not None:
-                documents.append(committer.journal.document(task))
+            if committer is not None:
+                try:
+                    if write is not None and not work._kwargs and not expects:
+                        text = write(work._args)
+                    else:
+                        # Its id in a run, and what it waits for, are in the fact.
+                        is_bare = task.id is None and task.after == ()
+                        kept = task if is_bare else named(task, None, ())
+                        text = committer.journal.document(kept)
+                except InvalidTaskError:
+                    # The general way says which task it is.
+                    return False
+                documents.append(text)
             works.append(work)
             buckets.append(bucket)
         return True
@@ -423,6 +428,9 @@ class _BatchLinks:
                 self._objects[before.id] = works[number]
         self._seen = len(works)
         if task.id is not None and (task.id in self._objects or id_problem(task.id)):
+            return None
+        if self._rt.committer is not None and (task.id is not None or refers):
+            # A journal is asked for the id first, and told the ids of the others.
             return None
         after = task.after
         if type(after) is not list and type(after) is not tuple:

@@ -146,12 +146,16 @@ plain_steps = st.lists(
             ANYTHING,
             st.sampled_from([7, 8, None]),
             st.sampled_from([0, 1, True, None]),
+            st.sampled_from([(), ("p",), ("p", "é"), ("\ud83d", "\ude00"), None, (1,)]),
+            st.sampled_from([True, False, None]),
         ),
         st.tuples(
             st.just("attempt"),
             ANYTHING,
             st.sampled_from(["because", "why", "\udc00", None]),
             st.sampled_from([(), (("cpu", 5),), (("cpu", 6),)]),
+            st.none(),
+            st.none(),
         ),
     ),
     max_size=8,
@@ -162,11 +166,11 @@ plain_steps = st.lists(
 def test_no_row_takes_anything_from_the_one_before(steps):
     """Their text is remembered from row to row."""
     group = []
-    for number, (what, who, one, other) in enumerate(steps):
+    for number, (what, who, one, other, after, is_named) in enumerate(steps):
         seq, task_id = 2 * number + 1, f"t{number}"
         if what == "submitted":
-            middle = ((), None, (), None, None, True)
-            end = (None, None, None, False)
+            middle = (after, None, (), None, None, True)
+            end = (None, None, None, is_named)
             fact = (TaskSubmitted, seq, 5, task_id, who, other, *middle, one, *end)
             group.append((fact, CALL))
         else:
@@ -196,6 +200,17 @@ def test_texts_are_kept_as_documents_are(value):
     assert list(texts) == list(documents) == list(Rows([(f, value) for f in facts]))
     # A subclass would be no better than any object to sqlite3.
     assert {type(item) for item in documents.values} == {int, str}
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("after", [(), ("p",), ("p", "é", 'a"b')])
+def test_a_submission_is_written_as_with_care(after, is_named):
+    (fact, cargo) = submitted(1)
+    fact = (*fact[:6], after, *fact[7:-1], is_named)
+    (row,) = Rows([(fact, cargo)])
+    if after or is_named:
+        assert row == encode((fact, cargo))
+    assert entries([row]) == read([(fact, cargo)])
 
 
 def test_the_key_of_a_task_goes_with_its_text():
