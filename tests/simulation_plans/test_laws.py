@@ -3,11 +3,21 @@
 from fractions import Fraction
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.simulation_plans.plans import check_schedule, critical_ns, ns, workflows
+from tests.simulation_plans.plans import (
+    chain,
+    check_schedule,
+    critical_ns,
+    ns,
+    work,
+    workflows,
+)
 
-from taskorch import TaskOrchestrator
+from taskorch import Resources, Task, TaskOrchestrator
+from taskorch.policies import PriorityQueue
+from taskorch.simulation._plans import _run
 
 slots = st.integers(1, 6)
 few = settings(max_examples=25)
@@ -85,6 +95,81 @@ def test_no_pool_is_over_committed_and_use_adds_up(plan, count):
     held = sum(cpu[name] * seconds for name, seconds in lengths.items())
     assert abs(report.mean.resources["cpu"] * report.makespan - held) < 1e-6
     assert ns(report.lower_bound) <= ns(report.makespan)
+
+
+@st.composite
+def lists_of_tasks(draw):
+    """Tasks of a few kinds, as nearly all are or not."""
+    size = draw(st.integers(0, 8))
+    is_plain = draw(st.booleans())
+    kinds = draw(st.lists(st.sampled_from(KINDS[: 3 if is_plain else None])))
+    tasks = []
+    for number in range(size):
+        options = kinds[number % len(kinds)] if kinds else {}
+        many = st.sets(st.integers(0, max(0, number - 1)), max_size=number and 2)
+        above = [tasks[place] for place in sorted(draw(many))]
+        tasks.append(Task.call(work, after=above, **options))
+    return tasks if is_plain else draw(st.permutations(tasks))
+
+
+KINDS = (
+    {},
+    {"priority": 2},
+    {"resources": Resources(cpu=1)},
+    {"resources": Resources(cpu=9)},
+    {"not_before": 1.5},
+    {"deadline": 1.0},
+    {"timeout": 0.5},
+    {"expected": 2.0},
+    {"on_parent_failure": "skip"},
+    {"join": "finished"},
+)
+
+
+@given(
+    lists_of_tasks(),
+    slots,
+    st.sampled_from([None, 10.0, 0.0]),
+    st.sampled_from([1.0, {"work": 1.0}, lambda task, dice: dice.expovariate(1.0)]),
+    st.booleans(),
+)
+def test_the_quick_way_in_is_the_general_one(tasks, count, aging, durations, fails):
+    """Whatever there is to ask about, and in whatever order they come."""
+    options = {} if aging is None else {"queue": PriorityQueue(aging=aging)}
+    failures = {"work": 0.3} if fails else {}
+
+    def simulate():
+        orch = TaskOrchestrator(concurrency=count, resources={"cpu": 3}, **options)
+        report = orch.simulate(tasks, durations, failures=failures)
+        return report.schedule, report.never, report.failed, report.peak
+
+    quick = simulate()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_run._Run, "_submit_plain", lambda _: False)
+        assert simulate() == quick
+
+
+@pytest.mark.parametrize(
+    ("tasks", "is_quick"),
+    [
+        ([Task.call(work), Task.call(work, priority=1)], True),
+        (chain("a", "b"), True),
+        (chain("a", "b")[::-1], False),
+        ([Task.call(work, not_before=1.0)], False),
+        ([Task.call(work, resources=Resources(cpu=9))], False),
+    ],
+)
+def test_most_plans_take_the_quick_way(tasks, is_quick, monkeypatch):
+    taken = []
+    quick = _run._Run._submit_plain
+
+    def noted(self):
+        taken.append(quick(self))
+        return taken[-1]
+
+    monkeypatch.setattr(_run._Run, "_submit_plain", noted)
+    TaskOrchestrator(resources={"cpu": 3}).simulate(tasks, 1.0)
+    assert taken[0] is is_quick
 
 
 @settings(max_examples=8)

@@ -19,9 +19,11 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
 from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
+from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import _STRUCTURE, Parts
 from taskorch.runtime._translation import (
     is_bare,
+    is_simple,
     needs_of,
     options_of,
     spec_of,
@@ -47,7 +49,9 @@ class Plan:
 
     __slots__ = (
         "assumed",
+        "firsts",
         "ids",
+        "is_plain",
         "outside",
         "parents",
         "pools",
@@ -61,6 +65,10 @@ class Plan:
         #: As the user has them; some have no id: see `task`.
         self.tasks: list[Task] = []
         self.specs: list[Spec] = []
+        #: Of each spec, the place of the first task that has it.
+        self.firsts: dict[Spec, int] = {}
+        #: Whether each may begin once those before it have completed that it waits for.
+        self.is_plain: bool = True
         #: The places of what each waits for.
         self.parents: list[Sequence[int]] = []
         #: Of some of them, ids of what they wait for besides.
@@ -198,6 +206,8 @@ def means_of(runtime: Runtime) -> Means:
 # -- reading -----------------------------------------------------------------------
 
 
+# The collector of garbage would look through all that is made, several times.
+@resting()
 def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
     """
     The plan of a workflow or of a list of tasks.
@@ -236,8 +246,8 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
             or task.on_parent_failure != "block"
             or isinstance(task.payload, Wait)
         ):
-            above = len(plan.parents[number]) + len(plan.outside.get(number, ()))
-            terms = terms_of(task, above)
+            count = len(plan.parents[number]) + len(plan.outside.get(number, ()))
+            terms = terms_of(task, count)
             if terms is not None:
                 plan.terms[number] = terms
         key = options_of(task)
@@ -246,7 +256,16 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
             spec = spec_of(task)
             if key is not None:
                 specs[key] = spec
+            plan.firsts.setdefault(spec, number)
         plan.specs.append(spec)
+        above = plan.parents[number]
+        if (
+            task.not_before is not None
+            or task.deadline is not None
+            or (above and max(above) > number)
+        ):
+            plan.is_plain = False
+    plan.is_plain = plan.is_plain and not plan.terms and not plan.outside
     return plan
 
 
@@ -292,6 +311,9 @@ def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> N
     place = _name(plan, tasks)
     for number, (name, task) in enumerate(zip(plan.ids, tasks, strict=True)):
         needs = needs_of(task.payload) if isinstance(task.payload, Call) else ()
+        if not needs and not task.after:
+            plan.parents.append(())
+            continue
         above: dict[int, None] = {}
         others: dict[str, None] = {}
         for ref in (*task.after, *needs):
@@ -314,7 +336,7 @@ def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> N
 
 def _check_all(tasks: Iterable[Any]) -> None:
     """
-    Look at the form of *tasks*; of like ones without anything of their own, at one.
+    Look at the form of *tasks*; of like ones with little of their own, at one.
 
     Raises:
         InvalidTaskError: One is no Task.
@@ -325,7 +347,14 @@ def _check_all(tasks: Iterable[Any]) -> None:
         if not isinstance(task, Task):
             msg = f"a list of tasks has {show(task)}, which is no Task"
             raise InvalidTaskError(msg)
-        key = options_of(task) if is_bare(task) else None
+        # Of those that it waits for, a list of tasks is well formed.
+        is_common = is_bare(task) or (
+            task.id is None
+            and type(task.after) in (list, tuple)
+            and all(type(above) is Task for above in task.after)
+            and is_simple(task)
+        )
+        key = options_of(task) if is_common else None
         if key is None or key not in seen:
             _check(task)
             if key is not None:
@@ -340,9 +369,7 @@ def _refuse_rings(plan: Plan) -> None:
         CycleError: Some do; the shortest ring is named.
     """
     # Where each task stands after those that it waits for, there is no ring.
-    if any(
-        max(above, default=-1) >= number for number, above in enumerate(plan.parents)
-    ):
+    if any(above and max(above) >= number for number, above in enumerate(plan.parents)):
         ids = plan.ids
         refuse_rings(
             {

@@ -7,6 +7,7 @@ what starts, say what has ended, say that time has passed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from random import Random
 from typing import Any, Final
@@ -24,9 +25,11 @@ from taskorch.kernel import (
     StopAttempt,
     TaskRow,
     Terms,
+    assumed,
     describe,
     explain,
     is_alive,
+    latest_finish_first,
 )
 from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.runtime._collector import resting
@@ -105,6 +108,7 @@ class _Run:
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
         self.kernel = Kernel(config, deciders, random, means.pools)
         deciders.bind(self.kernel)
+        self.is_standard = deciders.is_standard
         self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
             agent = self.kernel.add_agent(info, self.begins)
@@ -123,7 +127,8 @@ class _Run:
 
     def go(self) -> Course:  # noqa: C901 - one loop, in order
         """Carry it out."""
-        self._submit()
+        if not self._submit_plain():
+            self._submit()
         kernel, heap = self.kernel, self.heap
         kernel.unpause()
         now = self.begins
@@ -195,6 +200,56 @@ class _Run:
         expected = [self.chance.expected[consent.row.cargo] for consent in admitted]
         for consent in kernel.in_order(admitted, expected):
             kernel.accept(consent, now)
+
+    def _submit_plain(self) -> bool:
+        """
+        As `_submit`, where nobody need be asked about a task; whether that is so.
+
+        `tests/simulation_plans/test_laws.py` holds the two equal.
+        """
+        kernel, now, plan = self.kernel, self.begins, self.plan
+        if not plan.is_plain or kernel.workflows or not self.is_standard:
+            return False
+        buckets: dict[Spec, Bucket] = {}
+        try:
+            for spec, place in plan.firsts.items():
+                bucket = buckets[spec] = kernel.bucket(spec)
+                kernel.consider(TaskRow(plan.ids[place], 0, bucket, place, now), now)
+        except (UsageError, PolicyFault):
+            # All are asked about properly, and those refused that must be.
+            return False
+        version = kernel.agents_version
+        if not kernel.plain or any(b.checked != version for b in buckets.values()):
+            return False
+        order: Sequence[int] = range(len(plan))
+        lengths = assumed(self.chance.expected) if kernel.deciders.aging_ns else None
+        if lengths is not None:
+            order = latest_finish_first(order, plan.parents, lengths)
+        ids, specs, parents, tasks = plan.ids, plan.specs, plan.parents, plan.tasks
+        are_alike = len(buckets) == 1 and not any(parents)
+        if are_alike and not any(task.priority for task in tasks):
+            names = [ids[place] for place in order]
+            for _ in kernel.submit_many(names, buckets[specs[0]], order, now):
+                pass
+            return True
+        submit = kernel.submit
+        rows: dict[int, TaskRow] = {}
+        spec = specs[0]
+        bucket = buckets[spec]
+        for place in order:
+            if specs[place] is not spec:
+                spec = specs[place]
+                bucket = buckets[spec]
+            above = parents[place]
+            rows[place] = submit(
+                ids[place],
+                bucket,
+                place,
+                now,
+                tasks[place].priority,
+                tuple([rows[parent] for parent in above]) if above else (),
+            )
+        return True
 
     def _parents(self, rows: list[TaskRow], place: int) -> list[TaskRow]:
         parents = [rows[above] for above in self.plan.parents[place]]
