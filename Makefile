@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check quick test bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci mutants fast coverage at-length others others-ready wheel soak soak-ci \
+        bench-against bench-quick docs docs-ci mutants fast coverage at-length pages others others-ready wheel soak soak-ci \
         stress stress-ci compiled
 
 help:
@@ -74,7 +74,8 @@ check: $(READY)
 	@$(AT_ONCE) static quick
 
 test: $(READY)
-	@$(AT_ONCE) others-ready wheel soak-ci stress-ci bench-quick docs-ci static verifytypes compiled
+	@$(AT_ONCE) others-ready wheel soak-ci stress-ci bench-quick docs-ci static verifytypes \
+	    compiled pages
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
@@ -133,7 +134,11 @@ coverage: $(READY)
 
 at-length: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m slow
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/packaging
+
+# The pages, the examples and what is packed: the last of what is done beside other things,
+# where there is a processor left.
+pages: compiled
+	@$(BIN)/python -m pytest -q -m 'not slow' tests/packaging
 
 others others-ready: $(READY)
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)

@@ -19,14 +19,12 @@ pytest_plugins = ["pytester"]
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
     "ci",
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-# What notices a planted fault is what `make fast` has, but the same each time.
-settings.register_profile("mutants", settings.get_profile("ci"), max_examples=50)
 # A few reach every line, and show whether a law holds on another interpreter at all.
 settings.register_profile("few", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

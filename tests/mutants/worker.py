@@ -36,7 +36,7 @@ TOGETHER = 3.0
 #: A Python of its own runs at most so many tests.
 MOST_ALONE = 200
 #: Of pytest: the same examples each time, and nothing that is kept.
-OPTIONS = ("--hypothesis-profile=mutants", "-p", "no:cacheprovider", "-p", "no:xdist")
+OPTIONS = ("--hypothesis-profile=ci", "-p", "no:cacheprovider", "-p", "no:xdist")
 
 Fields = dict[str, Any]
 #: Names of tests, and how many seconds each takes.
@@ -369,7 +369,7 @@ def main(folder: Path, paths: list[str]) -> int:
         os.dup2(file, number)
     sys.path[:] = [str(folder / "src"), str(folder), *sys.path]
     options = [
-        "--hypothesis-profile=mutants",
+        "--hypothesis-profile=ci",
         "-p",
         "no:cacheprovider",
         "-p",

@@ -101,7 +101,7 @@ TESTS = """
 CONFTEST = """
     from hypothesis import settings
 
-    settings.register_profile("mutants")
+    settings.register_profile("ci")
 """
 NAPS = [f"nap[{number}]" for number in range(8)]
 NAMES = ("larger", "default", "in_another_process", "count_down", "twice", "five")
