@@ -48,13 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--page", type=Path, metavar="FILE", help=PAGE_HELP)
     options = parser.parse_args(arguments)
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
+    runs: list[Results] = []
+    for file in options.files:
+        try:
+            runs.append(_read(file))
+        except (OSError, ValueError) as error:
+            what = "a FILE is what python -m benchmarks --json FILE wrote"
+            parser.error(f"{file}: {error}; {what}")
     runs.sort(key=_version)
     lines = table(runs[:1] + runs[1:][-1:])
     print("\n".join(lines))
     if options.page is not None:
         write_page(options.page, lines, datetime.now(UTC).date())
     return 0
+
+
+def _read(file: Path) -> Results:
+    run = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(run, dict) or not {"machine", "rows", "failed"} <= run.keys():
+        raise ValueError("it has no results")
+    return run
 
 
 def table(runs: Sequence[Results]) -> list[str]:

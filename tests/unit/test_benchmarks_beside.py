@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from benchmarks import beside
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._page import BEGIN, END
@@ -71,3 +72,16 @@ def test_a_case_that_did_not_run_is_named():
     *_, last = beside.table([results("3.11.7", row("both", 2)), newer])
 
     assert last == "Failed to run on CPython 3.15.2: suite, map."
+
+
+@pytest.mark.parametrize("text", [None, "", "5 us", "[]", '{"rows": []}', "\xff"])
+def test_what_no_run_has_written_is_refused_in_one_sentence(text, tmp_path, capsys):
+    file = tmp_path / "results"
+    if text is not None:
+        file.write_text(text, encoding="latin-1")
+    with pytest.raises(SystemExit) as caught:
+        beside.main([str(file)])
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("a FILE is what python -m benchmarks --json FILE wrote")
+    assert str(file) in last
