@@ -1,0 +1,68 @@
+"""What goes between us and a worker, however it is cut on its way."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskorch.executors._processes import _wire
+from taskorch.executors._processes._wire import Frames, frame
+
+FOUR = [
+    (_wire.READY, b""),
+    (_wire.END, b"an end"),
+    (_wire.TOLD, b"tko1 is nothing special within"),
+    (_wire.RETURNED, b"x"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 12, 13, 14, 20, 1000])
+def test_frames_come_whole_and_in_order_however_they_are_cut(size: int) -> None:
+    data = b"".join(frame(kind, body[:3], body[3:]) for kind, body in FOUR)
+    frames, found = Frames(), []
+    for at in range(0, len(data), size):
+        found += frames.feed(data[at : at + size])
+        assert not frames.is_garbled
+    assert found == FOUR
+
+
+def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
+    frames, data = Frames(), frame(_wire.END, b"body")
+    assert frames.feed(data[:-1]) == []
+    assert frames.feed(data[-1:]) == [(_wire.END, b"body")]
+    assert frames.feed(b"") == []
+    assert frames.feed(data + data[:5]) == [(_wire.END, b"body")]
+    assert frames.feed(data[5:]) == [(_wire.END, b"body")]
+    assert not frames.is_garbled
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"x",
+        b"tk0",
+        b"tko2",
+        b"\0" * 13,
+        frame(0, b"no kind"),
+        frame(5, b"no kind"),
+        frame(10, b"no kind"),
+        frame(17, b"no kind"),
+        b"tko2" + frame(_wire.END, b"another mark")[4:],
+    ],
+)
+def test_what_is_no_frame_is_seen_and_those_before_it_are_found(rubbish: bytes) -> None:
+    frames = Frames()
+    good = frame(_wire.LOGGED, b"said")
+    assert frames.feed(good + rubbish) == [(_wire.LOGGED, b"said")]
+    assert frames.is_garbled
+
+
+@pytest.mark.parametrize(
+    ("beyond", "is_garbled"), [(0, False), (1, True), (-(2**20), False)]
+)
+def test_a_length_that_nothing_has_is_no_frame(beyond: int, is_garbled: bool) -> None:
+    """It is seen before all that is awaited: that would never come."""
+    length = _wire.MOST_BYTES + 2**20 + beyond
+    head = b"tko1" + bytes([_wire.END]) + length.to_bytes(8)
+    frames = Frames()
+    assert frames.feed(head) == []
+    assert frames.is_garbled is is_garbled
