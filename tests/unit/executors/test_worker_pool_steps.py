@@ -576,7 +576,17 @@ def test_closed_a_worker_goes_on_with_what_it_was_given(steps):
     steps.pool._closed = True
     steps.pool._next(worker, 5)
     assert worker.assignment.number == b"\2"
+    assert worker.following is None
     assert worker.did == []
+
+
+def test_a_call_is_over_before_its_worker_gets_the_next(steps):
+    """Or it could be stopped still, and its worker be killed with the next one."""
+    now, seen = steps.make(), []
+    worker = steps.work(now)
+    steps.pool._serve = lambda _: seen.append(now.is_over)
+    steps.pool._next(worker, 5)
+    assert seen == [True]
 
 
 # -- when one has ended ----------------------------------------------------------------
@@ -601,8 +611,12 @@ def test_what_a_dead_worker_had_begun_is_lost_and_the_rest_waits_again(steps):
 
 
 def test_both_are_lost_if_it_had_begun_both(steps):
+    """And over at once: nobody can stop what nobody does."""
     now, then = steps.make(1), steps.make(2)
+    seen = []
+    steps.pool._order = lambda: seen.append((now.is_over, then.is_over))
     steps.pool._worker_ended(steps.work(now, then))
+    assert seen == [(True, True)]
     for one in (now, then):
         assert isinstance(one.attempt.error, BrokenExecutor)
         assert one.is_over
@@ -770,6 +784,7 @@ def test_its_thread_is_begun_with_a_loop_of_its_own(steps, monkeypatch):
     assert steps.pool._loop is not before
     assert steps.pool._owner == os.getpid()
     assert steps.pool in _fork._owners
+    assert steps.pool.begin(Told()) in steps.pool._waiting
 
 
 def test_without_a_thread_the_next_call_may_find_one(steps, monkeypatch):
