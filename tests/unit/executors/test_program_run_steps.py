@@ -46,7 +46,7 @@ class Site:
         self.guarded, self.called, self.times = [], [], []
         self.watched, self.unwatched = {}, []
         self.ends, self.over, self.claims, self.kills = [], [], [], 5
-        self.found, self.signalled, self.spawned = [], [], []
+        self.found, self.signalled, self.spawned, self.asked = [], [], [], []
         self.claimed, self.run, self.open = False, None, []
         clock = SimpleNamespace(monotonic=lambda: self.now)
         for module in (_run, _pipes):
@@ -55,7 +55,7 @@ class Site:
         monkeypatch.setattr(_run, "spawn", self.spawn)
         monkeypatch.setattr(_run, "exit_code_of", self.exit_code_of)
         monkeypatch.setattr(_run, "Leftovers", lambda *given: Leftovers(self, *given))
-        monkeypatch.setattr(_run.Family, "find", lambda _: self.found)
+        monkeypatch.setattr(_run.Family, "find", lambda one, *_: self.find(one))
         monkeypatch.setattr(
             _run.Family, "signal", lambda _, *given: self.signalled.append(given)
         )
@@ -121,8 +121,13 @@ class Site:
         process = SimpleNamespace(pid=PID, wait=lambda *given: self.waits.append(given))
         return Child(process, *self.outs)
 
+    def find(self, family):
+        assert (family.group, family._mark) == (PID, self.run._mark)
+        return self.found
+
     def exit_code_of(self, process):
         assert process.pid == PID
+        self.asked.append(1)
         if isinstance(self.code, Exception):
             raise self.code
         return self.code
@@ -196,6 +201,11 @@ def test_each_has_a_mark_of_its_own(site):
 def test_what_it_reads_is_written_as_soon_as_there_is_room(site, stdin):
     run = site.make(stdin=stdin)
     theirs = run._input.open()
+    with site.monkeypatch.context() as patch:
+        closed = []
+        patch.setattr(_pipes.os, "close", closed.append)
+        run.disown()
+    assert closed == [run._input._fd]
     run.start()
     ((_, _, given),) = site.spawned
     assert given is run._input
@@ -319,7 +329,8 @@ def test_a_handle_may_have_any_number(site, number):
         closed = []
         run.start()
         assert number in site.watched
-        assert site.times == []
+        run._tick()
+        assert site.times == site.asked == []
         patch.setattr(_run.os, "close", closed.append)
         run._close_pidfd()
         run._close_pidfd()
@@ -484,17 +495,17 @@ def test_who_was_killed_for_want_of_memory(site, code, was_asked, claimed):
 
 def test_an_exit_code_that_another_has_taken_is_an_error(site):
     site.start()
-    site.close()
     site.exit(ChildProcessError(errno.ECHILD, "no child"))
+    # Its number may be another's.
+    site.run.process.kill()
+    assert site.sent == []
+    site.close()
     error = site.end.error
     assert site.end.result is None
     assert isinstance(error, ChildProcessError)
     assert error.errno == errno.ECHILD
     assert "the exit code of the program of 't/1' is lost" in str(error)
     assert isinstance(error.__cause__, ChildProcessError)
-    # Its number may be another's.
-    site.run.process.kill()
-    assert site.sent == []
 
 
 def test_an_exit_that_was_not_one_is_none(site):
