@@ -147,6 +147,23 @@ def test_closed_it_is_sent_home_and_ended_if_it_does_not_go(guard, hangs):
     assert len(made.did) == 1 + len(stubborn)
 
 
+@pytest.mark.parametrize("has_flag", [True, False])
+def test_to_send_it_home_neither_waits_nor_raises_a_signal(
+    guard, has_flag, monkeypatch
+):
+    sent = []
+    guard._socket = SimpleNamespace(
+        send=lambda *given: sent.append(given), close=lambda: None
+    )
+    if has_flag:
+        monkeypatch.setattr(_guard.socket, "MSG_NOSIGNAL", 2**20, raising=False)
+    else:
+        monkeypatch.delattr(_guard.socket, "MSG_NOSIGNAL", raising=False)
+    guard._send_quit()
+    flags = socket.MSG_DONTWAIT | (2**20 if has_flag else 0)
+    assert sent == [(_guardian.QUIT, flags)]
+
+
 def test_to_send_home_one_that_has_gone_is_no_error(guard):
     guard.start()
     Popen.made[0].input.close()
@@ -442,7 +459,9 @@ class Swept:
             _guardian, "send", lambda pid, belongs, number: self.sent.append(pid)
         )
         monkeypatch.setattr(
-            _guardian, "state_of", lambda pid: SimpleNamespace(alive=pid != 13)
+            _guardian,
+            "state_of",
+            lambda pid: None if pid == 14 else SimpleNamespace(alive=pid != 13),
         )
 
     def sleep(self, seconds):
@@ -463,6 +482,7 @@ class Swept:
         ([[], [7]], [], 4, 1),
         # One that has ended, and that nobody has waited for, is none.
         ([[13], [13]], [], 2, 0),
+        ([[14, 7], [14]], [], 3, 1),
         # While somebody shows no mark, that nobody is found means nothing.
         ([], [1, 1, 1], 5, 0),
         ([[], [], [], [7]], [0, 1], 6, 1),
@@ -472,7 +492,7 @@ def test_two_looks_in_a_row_must_find_nobody(monkeypatch, alive, hidden, looks, 
     swept = Swept(monkeypatch, alive, hidden)
     assert _sweep.sweep("run") == killed
     assert swept.pauses == [0.005] * looks
-    assert set(swept.sent) == {pid for each in alive for pid in each} - {13}
+    assert set(swept.sent) == {pid for each in alive for pid in each} - {13, 14}
 
 
 def test_what_always_hides_or_never_dies_holds_up_nobody(monkeypatch):

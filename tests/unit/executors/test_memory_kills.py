@@ -1,5 +1,7 @@
 """What is read of the kernel's count of kills, in each form in which there is one."""
 
+from pathlib import Path
+
 import pytest
 
 from taskorch.executors._programs._memory_kills import MemoryKills
@@ -70,3 +72,12 @@ def test_a_count_that_goes_away(machine, tmp_path):
     file.unlink()
     assert kills.count() == 0
     assert not kills.claim(0)
+
+
+def test_to_read_the_count_leaves_nothing_open(machine):
+    """It is read before each program."""
+    kills, _ = machine
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(3):
+        assert kills.count() == 3
+    assert len(list(Path("/dev/fd").iterdir())) == before

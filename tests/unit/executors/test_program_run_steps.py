@@ -436,6 +436,8 @@ def test_what_is_left_is_looked_at_until_it_is_gone(site):
     assert site.ends == []
     # Its number is free: by it nobody is signalled any more.
     assert site.waits == [()]
+    run.process.kill_group()
+    assert site.sent == []
     for _ in range(2):
         assert site.ends == []
         when, act = site.times.pop()
@@ -539,6 +541,9 @@ def test_given_up_it_is_killed_and_waited_for(site, problem, caplog):
         assert error.__cause__ is problem
     else:
         assert error is problem
+    # Its number may be another's.
+    run.process.kill_group()
+    assert site.sent == [signal.SIGKILL]
     run.fail(problem)
     run._see_end_of_output()
     assert len(site.ends) == len(site.over) == 1

@@ -254,6 +254,15 @@ def test_what_is_too_large_to_come_back_is_told_so(
     assert error.hint == "write it to a file, and return its path"
 
 
+def test_why_it_cannot_come_back_may_be_long() -> None:
+    class Talking:
+        def __reduce__(self) -> Any:
+            raise TypeError("x" * 20_000)
+
+    _, error = came_of(Talking)
+    assert "x" * 20_000 in str(error)
+
+
 def test_what_cannot_be_printed_is_said_to_be_so() -> None:
     class Silent(SilentError):
         """It is not found by its name."""

@@ -202,3 +202,98 @@ def test_a_folder_whose_lock_is_a_link_is_none_of_ours(tmp_path: pathlib.Path) -
     (home / _temporary._LOCK).touch()
     _temporary._sweep(tmp_path)
     assert not home.exists()
+
+
+def descriptors() -> int:
+    return len(list(pathlib.Path("/dev/fd").iterdir()))
+
+
+def test_the_folder_of_a_process_is_locked_as_long_as_that_lives(
+    home: _temporary._Home,
+) -> None:
+    """By one descriptor, and for nobody else to read."""
+    before, mask = descriptors(), os.umask(0)
+    try:
+        lock = home.make_folder().parent / "lock"
+    finally:
+        os.umask(mask)
+    assert descriptors() == before + 1
+    assert lock.stat().st_mode & 0o777 == 0o600
+    assert inside(lock.parent) > {"lock"}
+    assert "lock.new" not in inside(lock.parent)
+    with lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _temporary._sweep(lock.parent.parent)
+    assert lock.exists()
+
+
+def test_a_lock_that_cannot_be_had_leaves_no_descriptor(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        msg = "No locks available"
+        raise OSError(msg)
+
+    before = descriptors()
+    monkeypatch.setattr(_temporary.fcntl, "flock", refused)
+    with pytest.raises(OSError, match="No locks"):
+        _temporary._lock(tmp_path)
+    assert descriptors() == before
+    assert "lock" not in inside(tmp_path)
+
+
+def test_what_others_have_left_is_theirs(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "taskorch-left"
+    left.mkdir()
+    (left / "lock").touch()
+    before = descriptors()
+    own = os.geteuid()
+    with monkeypatch.context() as patched:
+        patched.setattr(_temporary.os, "geteuid", lambda: own + 1)
+        _temporary._sweep(tmp_path)
+    assert left.exists()
+    _temporary._sweep(tmp_path)
+    assert not left.exists()
+    assert descriptors() == before
+
+
+def test_what_cannot_be_removed_does_not_keep_the_rest(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "taskorch-left"
+    left.mkdir()
+    for name in ("lock", "a", "b"):
+        (left / name).touch()
+    kept: list[object] = []
+    unlink = os.unlink
+
+    def refuse_first(path: str, **options: int) -> None:
+        if not kept:
+            kept.append(path)
+            raise PermissionError
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse_first)
+        _temporary._sweep(tmp_path)
+    assert inside(left) == {pathlib.Path(str(path)).name for path in kept}
+
+
+def test_at_its_exit_a_process_removes_its_own_and_no_other(
+    home: _temporary._Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked child exits as well."""
+    at_exit: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        _temporary.atexit, "register", lambda *given: at_exit.append(given)
+    )
+    folder = home.make_folder()
+    assert at_exit == [(_temporary._remove, folder.parent, os.getpid())]
+    _temporary._remove(folder.parent, os.getpid() + 1)
+    assert folder.exists()
+    _temporary._remove(folder.parent, os.getpid())
+    assert not folder.parent.exists()
+    # Others may have removed it.
+    _temporary._remove(folder.parent, os.getpid())

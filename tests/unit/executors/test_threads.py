@@ -75,6 +75,7 @@ def test_those_that_are_told_to_end_have_ended_once_they_were_waited_for(pool):
     pool.end_idle()
     pool.threads.join(PATIENCE)
     assert alive() == set()
+    assert pool.threads._threads == {}
 
 
 def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):

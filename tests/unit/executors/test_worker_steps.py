@@ -127,6 +127,30 @@ def test_it_begins_and_makes_calls_until_the_wire_is_closed(site, monkeypatch):
     assert HERE.most_bytes == _wire.MOST_BYTES
 
 
+def test_of_a_call_that_was_made_nothing_is_kept(site, monkeypatch):
+    """It may be large, and the next one be long in coming."""
+
+    class Large(bytes):
+        """One that says when it goes."""
+
+        def __del__(self):
+            gone.append(1)
+
+    def next_call():
+        asked.append(len(gone))
+        if len(asked) == 2:
+            raise SystemExit
+        return Large(NUMBER + pickle.dumps(remote_call(pow, (2, 3))))
+
+    asked, gone = [], []
+    monkeypatch.setattr(site.worker, "_begin", print)
+    monkeypatch.setattr(site.worker, "_next_call", next_call)
+    site.wire.send(frame(_wire.BEGIN, pickle.dumps(None)))
+    with pytest.raises(SystemExit):
+        site.worker.run()
+    assert asked == [0, 1]
+
+
 def test_the_next_call_is_found_wherever_it_is(site):
     """What came over the wire and was read already is not read again."""
     worker = site.worker
