@@ -372,7 +372,11 @@ def test_its_output_and_its_exit_make_its_end(site):
 def test_what_comes_after_its_exit_is_awaited_until_it_is_quiet(site):
     run = site.start()
     site.now = 101.0
+    assert len(site.unwatched) == 0
     site.exit()
+    # Its handle would say the same again and again.
+    assert run._pidfd < 0
+    assert len(site.unwatched) == (sys.platform == "linux")
     assert run.process.stop() is False
     # Half a second without output.
     assert site.times.pop()[0] == 101.5
@@ -430,7 +434,7 @@ def test_with_the_end_of_its_output_nothing_more_is_awaited(site):
 
 def test_what_is_left_is_looked_at_until_it_is_gone(site):
     site.looks = 2
-    run = site.start()
+    run = site.start(pid_file=site.folder / "pid")
     site.close()
     site.exit()
     assert site.ends == []
@@ -438,6 +442,7 @@ def test_what_is_left_is_looked_at_until_it_is_gone(site):
     assert site.waits == [()]
     run.process.kill_group()
     assert site.sent == []
+    assert not (site.folder / "pid").exists()
     for _ in range(2):
         assert site.ends == []
         when, act = site.times.pop()
