@@ -2,6 +2,7 @@
 
 # pyright: basic
 
+import gc
 import inspect
 import json
 import logging
@@ -520,6 +521,7 @@ class Granted:
             unwatch=self.unwatched.append,
         )
         self.grant = Grant(loop, self, safe=lambda act: act)
+        gc.collect()
         self.before = len(list(Path("/dev/fd").iterdir()))
         self.variables = self.grant.open()
         self.file, self.pipe = map(Path, self.variables.values())

@@ -4,9 +4,11 @@
 
 import errno
 import fcntl
+import gc
 import os
 import signal
 import stat
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,8 @@ from taskorch.executors._programs._pipes import Input, Output
 
 
 def descriptors():
+    # What earlier tests have left open is no matter of this one.
+    gc.collect()
     return len(list(Path("/dev/fd").iterdir()))
 
 
@@ -288,6 +292,7 @@ def test_it_is_known_when_something_came_last(pipes, monkeypatch):
     assert pipes.output.last == 4711.0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sets how much a pipe can hold")
 def test_all_that_is_in_them_is_read_at_the_end_and_no_more(pipes, monkeypatch):
     """Somebody beyond our reach may write on and on."""
     fcntl.fcntl(pipes.intos[0], fcntl.F_SETPIPE_SZ, 2**18)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,8 +119,12 @@ def test_what_was_asked_before_its_start_is_done_then(group, ask, sent):
 def test_the_moment_of_its_kill_may_be_that_of_its_start(group, monkeypatch):
     process = group.process
     process.terminate(3600)
-    now = process.kill_at
-    monkeypatch.setattr(_process.time, "monotonic", lambda: now)
+    clock = SimpleNamespace(
+        monotonic=lambda: process.kill_at,
+        clock_gettime=lambda _: 0.0,
+        CLOCK_BOOTTIME=7,
+    )
+    monkeypatch.setattr(_process, "time", clock)
     process.attach(PID)
     assert group.sent == [KILL, TERM, CONT]
 

@@ -3,6 +3,7 @@
 # pyright: basic
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -48,10 +49,13 @@ class Site:
         self.ends, self.over, self.claims, self.kills = [], [], [], 5
         self.found, self.signalled, self.spawned, self.asked = [], [], [], []
         self.claimed, self.run, self.open = False, None, []
-        clock = SimpleNamespace(monotonic=lambda: self.now)
-        for module in (_run, _pipes):
+        clock = SimpleNamespace(
+            monotonic=lambda: self.now,
+            clock_gettime=lambda _: self.now,
+            CLOCK_BOOTTIME=7,
+        )
+        for module in (_run, _pipes, _process):
             monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(_process.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(_run, "spawn", self.spawn)
         monkeypatch.setattr(_run, "exit_code_of", self.exit_code_of)
         monkeypatch.setattr(_run, "Leftovers", lambda *given: Leftovers(self, *given))
@@ -564,6 +568,7 @@ def test_given_up_before_its_start_it_is_only_told(site):
 
 
 def test_nothing_of_it_stays_open_and_nothing_large_or_secret_is_kept(site):
+    gc.collect()
     before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - only their number
     run = site.make(pid_file=site.folder / "pid", stdin="secret" * 10**6)
     theirs = run._input.open()

@@ -66,6 +66,18 @@ def test_an_idle_thread_does_what_comes_next(pool):
     assert len(alive()) == 1
 
 
+def test_what_is_begun_gets_a_thread_though_one_is_idle(pool):
+    """The driver begins on one that is idle by another way."""
+    done = threading.Event()
+    pool.start(lambda: None)
+    pool.wait()
+    pool.threads.begin(done.set)
+    assert done.wait(PATIENCE)
+    pool.wait()
+    assert len(alive()) == 2
+    assert pool.threads.keep == 4
+
+
 def test_those_that_are_told_to_end_have_ended_once_they_were_waited_for(pool):
     meet = threading.Barrier(3)
     for _ in range(3):
