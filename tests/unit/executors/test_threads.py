@@ -171,9 +171,14 @@ def test_who_works_is_not_ended_with_those_that_never_got_an_item(pool):
 
 
 def test_who_is_told_to_end_is_not_told_twice(pool):
-    worker = Worker(None)
+    worker, begins = Worker(None), Worker("an item")
+    pool.threads._threads[threading.Thread()] = begins
     pool.threads._threads[threading.Thread()] = worker
+    # One that was taken may get an item yet.
+    pool.end_idle()
+    assert worker.lock.locked()
     pool.end_idle(unassigned=True)
+    assert begins.lock.locked()
     pool.end_idle(unassigned=True)
     assert not worker.lock.locked()
     # One that has not even begun is not waited for.

@@ -456,10 +456,14 @@ def test_it_is_to_end_once_its_own_number_was_said(site):
     assert worker.is_to_end is False
     site.wire.send(frame(_wire.STOP, NUMBER) + frame(_wire.CALL, b"next"))
     assert worker.is_to_end is True
+    assert list(worker._calls) == [b"next"]
+    # Once it knows, nothing more is read for the answer.
+    site.wire.send(frame(_wire.CALL, b"last"))
     assert worker.is_to_end is True
     assert list(worker._calls) == [b"next"]
     worker._current = b"next"
     assert worker.is_to_end is False
+    assert list(worker._calls) == [b"next", b"last"]
     assert not worker._receiving.locked()
 
 
