@@ -90,7 +90,7 @@ def test_those_that_are_told_to_end_have_ended_once_they_were_waited_for(pool):
     assert pool.threads._threads == {}
 
 
-def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):
+def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool, monkeypatch):
     go_on, begun = threading.Event(), threading.Event()
 
     def work():
@@ -99,9 +99,13 @@ def test_nobody_waits_for_a_thread_that_works_nor_for_itself(pool):
         pool.threads.join(PATIENCE)
         go_on.wait(PATIENCE)
 
+    waits = []
     pool.start(work)
     assert begun.wait(PATIENCE)
-    pool.threads.join(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", lambda *given: waits.append(given))
+        pool.threads.join(PATIENCE)
+    assert waits == []
     assert len(alive()) == 1
     go_on.set()
     pool.wait()

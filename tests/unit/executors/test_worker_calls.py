@@ -26,7 +26,7 @@ def with_a_function_of_its_own() -> None:
 with_a_function_of_its_own.func = lambda: 1  # type: ignore[attr-defined]
 
 
-class Callable_:
+class Called:
     """It has no function inside, and is none."""
 
     def __call__(self) -> None: ...
@@ -62,8 +62,8 @@ def test_what_no_worker_could_find_is_refused_at_once(fn: Any, why: str) -> None
         functools.partial(named),
         pow,
         int,
-        Callable_(),
-        functools.partial(Callable_()),
+        Called(),
+        functools.partial(Called()),
         SimpleNamespace(func=5),
     ],
 )
