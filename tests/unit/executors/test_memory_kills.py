@@ -44,6 +44,15 @@ def test_a_kill_is_claimed_once(machine):
     assert not kills.claim(before)
 
 
+def test_the_first_kill_of_all_is_claimed_as_well(machine):
+    kills, set_count = machine
+    set_count(0)
+    assert not kills.claim(kills.count())
+    set_count(1)
+    assert kills.claim(0)
+    assert not kills.claim(0)
+
+
 def test_who_began_after_a_kill_was_not_killed_by_it(machine):
     """Somebody else's may have been claimed by nobody."""
     kills, set_count = machine
