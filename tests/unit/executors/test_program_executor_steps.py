@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import os
+import shutil
 import stat
 import threading
 import time
@@ -610,6 +611,13 @@ def test_with_its_end_both_are_gone_and_nothing_is_open(granted):
     assert len(list(Path("/dev/fd").iterdir())) == granted.before
     granted.grant.close()
     Grant(SimpleNamespace(), granted, safe=print).close()
+
+
+def test_others_may_have_removed_both(granted):
+    """Those who tidy up what was not used for long."""
+    shutil.rmtree(granted.file.parent)
+    granted.grant.close()
+    assert set(granted.watched) <= set(granted.unwatched)
 
 
 def test_it_does_not_end_when_a_writer_does(granted):
