@@ -5,6 +5,7 @@ import signal
 import threading
 from asyncio.runners import Runner
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -22,12 +23,22 @@ from taskorch import (
 )
 from taskorch.errors import JournalUnavailableError, ResultGoneError, WouldBlockError
 from taskorch.journal import MemoryJournal
+from taskorch.model._limits import NS
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
-from taskorch.runtime import _blocked, _interrupts, _publisher, _runtime, _work
+from taskorch.runtime import (
+    _blocked,
+    _committer,
+    _interrupts,
+    _lifecycle,
+    _publisher,
+    _runtime,
+    _work,
+)
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._notices import _PACE, _Failed
 from taskorch.runtime._publisher import RECEIVING, Call, Receiver
 from taskorch.runtime._room import _FIRST_PAUSE, _LONGEST_PAUSE, Room
+from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, control_of, extra_of
 
 # -- the publisher ---------------------------------------------------------------------
@@ -190,6 +201,115 @@ def test_what_tells_an_attempt_to_stop_is_made_once(
     assert control_of(work, 5) is made
 
 
+# -- the timer -------------------------------------------------------------------------
+
+
+def a_timer(**owner: Any) -> tuple[Any, Any]:
+    """A timer without a thread, and its owner, whose clock is `time`, in ns."""
+    put: list[Any] = []
+    rt: Any = SimpleNamespace(
+        time=0,
+        lock=threading.Lock(),
+        put=put,
+        publisher=SimpleNamespace(put=put.extend),
+        **owner,
+    )
+    rt.now = lambda: rt.time
+    timer: Any = TimerThread(rt)
+    timer._thread = threading.current_thread()
+    return timer, rt
+
+
+def test_what_is_repeated_is_due_after_each_interval_and_not_while_it_lasts() -> None:
+    timer, rt = a_timer()
+    calls: list[int] = []
+    end = timer.repeat(2.0, lambda: calls.append(rt.time))
+    assert timer._until == timer._planned == 2 * NS
+    rt.time = 2 * NS - 1
+    assert timer._repeat(rt.time) == 2 * NS
+    assert rt.put == []
+    for seconds in (2, 5):
+        # The second time it is under way still, and is not put there again.
+        rt.time = seconds * NS
+        assert timer._repeat(rt.time) == (seconds + 2) * NS
+        assert len(rt.put) == 1
+    # Of several, the first that is due.
+    timer.repeat(0.5, lambda: None)()
+    timer.repeat(9.0, lambda: None)
+    assert timer._repeat(rt.time) == 7 * NS
+    call, arg = rt.put.pop()
+    call(arg)
+    assert calls == [5 * NS]
+    timer._repeat(7 * NS)
+    assert len(rt.put) == 1
+    end()
+    assert timer._repeat(9 * NS) == 14 * NS
+    end()
+    assert len(rt.put) == 1
+
+
+def test_what_is_repeated_though_it_raises_is_put_there_again() -> None:
+    timer, rt = a_timer()
+    timer.repeat(1.0, partial(fail, ValueError("no")))
+    timer._repeat(NS)
+    call, arg = rt.put.pop()
+    with pytest.raises(ValueError, match="no"):
+        call(arg)
+    timer._repeat(2 * NS)
+    assert rt.put == [(call, arg)]
+
+
+def test_the_first_report_comes_an_interval_after_monitoring_began() -> None:
+    timer, rt = a_timer(monitor_interval=3.0)
+    rt.time = 5 * NS
+    timer.monitor(on=True)
+    assert timer._next_report == timer._until == 8 * NS
+    rt.time = 6 * NS
+    timer.monitor(on=True)
+    assert timer._next_report == 8 * NS
+    timer.monitor(on=False)
+    assert timer._next_report == NEVER
+    timer.monitor(on=False)
+    assert not timer._wake.locked()
+
+
+def test_the_timer_is_woken_for_what_is_due_before_it_meant_to_look() -> None:
+    timer, rt = a_timer()
+    rt.time = NS
+    timer.watch(2.0)
+    assert timer._until == timer._planned == 3 * NS
+    assert timer._wake.acquire(blocking=False)
+    timer.wake_by(4 * NS)
+    assert timer._until == timer._planned == 3 * NS
+    assert timer._wake.locked()
+    timer._planned = 2 * NS
+    timer.wake_by(NS)
+    assert (timer._until, timer._planned) == (NS, NS)
+    assert not timer._wake.locked()
+
+
+def test_agents_are_excused_if_nobody_looked_for_a_part_of_their_lease() -> None:
+    """Of the shortest of those that are here; who has none, or is lost, is not asked."""
+    excused: list[int] = []
+    agents = {
+        name: SimpleNamespace(lease_ns=lease, lost=lost)
+        for name, lease, lost in [("a", 0, False), ("b", 40, False), ("c", 8, True)]
+    }
+    kernel = SimpleNamespace(agents=agents, excuse=excused.append)
+    timer, _ = a_timer(kernel=kernel)
+    timer._planned = 100
+    assert timer._see_that_we_ran(110) == 10
+    assert excused == []
+    assert timer._see_that_we_ran(111) == 10
+    assert excused == [111]
+    agents["c"].lost = False
+    assert timer._see_that_we_ran(103) == 2
+    assert excused == [111, 103]
+    agents["b"].lost = agents["c"].lost = True
+    assert timer._see_that_we_ran(1000) == NEVER
+    assert excused == [111, 103]
+
+
 # -- failures that nobody asked for ----------------------------------------------------
 
 
@@ -260,6 +380,35 @@ def test_a_stop_that_was_given_up_has_no_time_left() -> None:
     lifecycle._end = monotonic() + 1000
     assert lifecycle._left(5.0) == 5.0
     assert 5.0 < lifecycle._left(5000.0) <= 1000
+
+
+def test_a_signal_leaves_what_its_time_has_not_used_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lifecycle = TaskOrchestrator()._lifecycle
+    monkeypatch.setattr(_lifecycle, "monotonic", lambda: 103.0)
+    lifecycle.signal_timeout = 10.0
+    assert lifecycle.signal_left() == 10.0
+    lifecycle.stop_signal = _interrupts.StopSignal(signal.SIGTERM)
+    for came, left in [(100.0, 7.0), (90.0, 0.0)]:
+        lifecycle.stop_signal.at = came
+        assert lifecycle.signal_left() == left
+
+
+def test_a_part_of_the_time_of_a_stop_is_left_to_the_grace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The grace, but no more than a quarter; whoever has for ever waits for ever."""
+    monkeypatch.setattr(_lifecycle, "monotonic", lambda: 1000.0)
+    waits: list[float | None] = []
+    for grace in (2.0, 30.0):
+        lifecycle = TaskOrchestrator(grace=grace)._lifecycle
+        waiting = lifecycle._rt.waiting
+        monkeypatch.setattr(waiting, "until_quiet", waits.append)
+        for end in (None, 1040.0, 990.0):
+            lifecycle._end = end
+            assert lifecycle._drain() is False
+    assert waits == [None, 38.0, 0.0, None, 30.0, 0.0]
 
 
 def test_the_end_waits_until_the_grace_is_over_and_more(
@@ -397,6 +546,129 @@ def test_a_loop_that_does_the_work_is_not_blocked_though_it_opened_the_journal(
                 orch.submit(int)
 
     asyncio.run(main())
+
+
+# -- the thread of the journal ---------------------------------------------------------
+
+
+class Waits:
+    """What a thread sleeps on: it notes for how long, and then comes what is to come."""
+
+    def __init__(self, *comes: Any) -> None:
+        self.comes = list(comes)
+        self.seconds: list[float | None] = []
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        come = self.comes.pop(0)
+        return bool(come()) if callable(come) else bool(come)
+
+
+@pytest.fixture(name="committer")
+def _idle_committer(tmp_path: Path) -> Any:
+    """One that writes nothing: nobody has begun."""
+    return TaskOrchestrator(journal=tmp_path / "runs.db")._rt.committer
+
+
+def test_while_the_journal_is_in_trouble_the_pauses_double_up_to_the_longest(
+    committer: Any,
+) -> None:
+    def close() -> None:
+        committer._closing = True
+
+    committer.trouble = "the disk is full"
+    committer._wake = wake = Waits(*[False] * 6, close)
+    committer._write()
+    first, longest = _committer._FIRST_PAUSE, _committer._LONGEST_PAUSE
+    assert wake.seconds == [min(first * 2**n, longest) for n in range(7)]
+    # At the end, nobody waits any more.
+    committer._wake = wake = Waits()
+    committer._write()
+    assert wake.seconds == []
+
+
+def test_after_the_trouble_the_pauses_begin_anew(committer: Any) -> None:
+    def recover() -> None:
+        committer.trouble = ""
+
+    def fail_again() -> None:
+        committer.trouble = "the disk is full"
+        committer._hurry = True
+
+    def close() -> None:
+        committer._closing = True
+
+    committer.trouble = "the disk is full"
+    committer._wake = wake = Waits(False, recover, fail_again, close)
+    committer._needs_upkeep = lambda: False
+    committer._write()
+    first = _committer._FIRST_PAUSE
+    assert wake.seconds == [first, 2 * first, None, first]
+
+
+def test_what_nobody_waits_for_waits_for_company_as_long_as_somebody_writes(
+    committer: Any,
+) -> None:
+    """And after a large group for a moment anyhow."""
+
+    def written() -> None:
+        committer.commits.committed += 1
+
+    def close() -> None:
+        committer._closing = True
+
+    leisure, breath = _committer._LEISURE, _committer._BREATH
+    committer._needs_upkeep = lambda: False
+    committer._is_busy = True
+    committer._wake = wake = Waits(True, True, written, close)
+    committer._woken = True
+    committer._write()
+    assert wake.seconds == [None, breath, leisure, leisure]
+    assert not committer._woken
+    committer._closing = committer._is_busy = False
+
+    def hurry() -> None:
+        committer._hurry = committer._closing = True
+
+    committer._wake = wake = Waits(hurry)
+    committer._write()
+    assert wake.seconds == [None]
+    assert not committer._hurry
+
+
+def test_a_journal_puts_itself_in_order_when_there_is_nothing_to_write(
+    committer: Any,
+) -> None:
+    kept: list[str] = []
+    needs = [True, True, False]
+    committer._needs_upkeep = lambda: needs.pop(0)
+    committer._upkeep = lambda: kept.append("in order")
+    calm, longest = _committer._CALM, _committer._LONGEST_PAUSE
+    committer._wake = wake = Waits(False, False, True)
+    committer._sleep()
+    assert wake.seconds == [calm, longest, None]
+    assert len(kept) == 2
+    # What is to be written comes first.
+    needs[:] = [True]
+    committer._wake = wake = Waits(True)
+    committer._sleep()
+    assert wake.seconds == [calm]
+    assert len(kept) == 2
+
+
+def test_who_closes_a_journal_in_trouble_saves_no_state(committer: Any) -> None:
+    saved: list[str] = []
+    committer._save_last = lambda: saved.append("state")
+    for trouble in ("the disk is full", ""):
+        committer.trouble = trouble
+        committer.close(PATIENCE)
+    assert saved == ["state"]
+
+
+def test_a_thread_that_is_closed_before_it_began_never_begins(committer: Any) -> None:
+    committer._closing = True
+    committer.begin()
+    assert committer._thread is None
 
 
 # -- policies --------------------------------------------------------------------------

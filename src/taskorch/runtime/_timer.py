@@ -273,7 +273,5 @@ class TimerThread:
             thread = self._thread
             if thread is not None and self._wake.locked():
                 self._wake.release()
-        # An interrupt may have come before it began.
-        begun = thread is not None and thread.ident is not None
-        if thread is not None and begun and thread is not threading.current_thread():
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

@@ -1,0 +1,333 @@
+"""What is the same task under the same name, and what is said of what differs."""
+
+import os
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+
+from taskorch import Program, Task
+from taskorch.model import Call, Missing, Reference
+from taskorch.runtime._identity import (
+    OPTIONS,
+    alike,
+    changed_options,
+    differences,
+    digest,
+    refusal,
+    with_options,
+)
+
+SAME = alike(None)
+
+
+def between(one: Any, other: Any) -> list[tuple[str, str, str]]:
+    """In what two tasks of one type differ, by their payloads."""
+    return differences(Task("t", one), Task("t", other), ((), ()), SAME)
+
+
+# -- values ----------------------------------------------------------------------------
+
+
+class Uncertain:
+    """What is the same if *answer* says so; no journal keeps it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return bool(self.answer)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1),
+        ("a", str(b"a", "ascii")),
+        (b"a", bytes([97])),
+        (None, None),
+        (1.5, 1.5),
+        ([1, "a"], [1, "a"]),
+        ((1, (2,)), (1, (2,))),
+        ({"a": 1, "b": [2]}, {"b": [2], "a": 1}),
+        ({1, 2}, {2, 1}),
+        (Call(abs, (1,), {"x": 2}), Call(abs, (1,), {"x": 2})),
+        (Uncertain(answer=True), Uncertain(answer=True)),
+    ],
+)
+def test_what_is_equal_and_of_one_type_is_the_same(one: Any, other: Any) -> None:
+    assert SAME(one, other) is True
+    assert SAME(one, one) is True
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0),
+        (1, True),
+        (0, False),
+        (1, 2),
+        ("a", b"a"),
+        (None, 0),
+        ([1], [True]),
+        ([1], (1,)),
+        ([1], [1, 2]),
+        ([1, 2], [1]),
+        ((), (1,)),
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ({"a": 1, "b": 2}, {"a": 1}),
+        ({1: "x"}, {True: "x"}),
+        ({"a": None}, {"b": None}),
+        (Call(abs, (1,)), Call(abs, (2,))),
+        (Call(abs, (1,)), Call(len, (1,))),
+        (Call(abs, (1,)), Call(abs, (1,), {"x": 1})),
+        (Call(abs, (1,), {"x": 1}), Call(abs, (1,), {"x": True})),
+        (Call(abs, (1,), executor="thread"), Call(abs, (1,))),
+        (Uncertain(answer=False), Uncertain(answer=False)),
+        (Uncertain(answer=ValueError()), Uncertain(answer=ValueError())),
+    ],
+)
+def test_what_is_of_another_type_or_value_is_another(one: Any, other: Any) -> None:
+    assert SAME(one, other) is False
+    assert SAME(other, one) is False
+    assert SAME(one, one) is True
+
+
+def test_with_a_journal_what_is_kept_of_two_values_is_compared() -> None:
+    """Whatever they say themselves; what it cannot keep says it itself."""
+
+    def document(value: Any) -> Any:
+        if value.answer == "refused":
+            raise TypeError
+        return "kept"
+
+    kept: Any = SimpleNamespace(journal=SimpleNamespace(document=document))
+    assert alike(kept)(Uncertain(answer=False), Uncertain(answer=False)) is True
+    assert alike(kept)(Uncertain("refused"), Uncertain("refused")) is True
+    assert alike(kept)(Uncertain("refused"), Uncertain("")) is True
+    assert alike(kept)(Uncertain(""), Uncertain("refused")) is False
+
+
+# -- options ---------------------------------------------------------------------------
+
+
+def test_options_that_are_others_are_named() -> None:
+    """Of some of them, what the kernel has made of them is compared."""
+    old, new = Task("t"), Task("t", priority=1, metadata={"a": 1}, owner="o")
+    as_before: Any = attrs.make_class(
+        "Spec",
+        ["requires", "resources", "elastic", "timeout_ns", "idempotent", "owner"],
+    )((), (), None, None, True, "")
+    other = attrs.evolve(as_before, elastic=((), 1, ""), owner="o")
+    assert changed_options(old, new, (as_before, as_before), SAME) == (
+        "priority",
+        "metadata",
+    )
+    assert changed_options(old, old, (as_before, other), SAME) == (
+        "resources",
+        "owner",
+    )
+    assert changed_options(old, old, (as_before, as_before), SAME) == ()
+
+
+def test_a_task_with_the_options_of_another_is_itself_besides() -> None:
+    given = Task("other", 5, priority=3, owner="o", metadata={"a": 1}, id="y")
+    made = with_options(Task("t", 4, id="x"), given)
+    assert (made.type, made.payload, made.id) == ("t", 4, "x")
+    assert all(getattr(made, name) == getattr(given, name) for name in OPTIONS)
+
+
+# -- what differs ----------------------------------------------------------------------
+
+
+def test_all_that_makes_it_another_task_is_said() -> None:
+    old = Task("t", 1, id="x", after=["a"])
+    new = Task("u", 2, id="x", join="any", on_parent_failure="cancel")
+    new = attrs.evolve(new, idempotency_key="k")
+    assert differences(old, new, (["b~2", "a"], ["a"]), SAME) == [
+        ("type", "'t'", "'u'"),
+        ("payload", "1", "2"),
+        ("after", "['a', 'b']", "['a']"),
+        ("join", "'all'", "'any'"),
+        ("on_parent_failure", "'block'", "'cancel'"),
+        ("idempotency_key", "None", "'k'"),
+    ]
+
+
+def test_it_does_not_matter_which_runs_it_comes_after_nor_in_which_order() -> None:
+    task = Task("t", 1)
+    assert differences(task, task, (["a~2", "b"], ["b~3", "a"]), SAME) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ([1, 2, 3], [1, 5, 4], [("payload[1]", "2", "5"), ("payload[2]", "3", "4")]),
+        ((1,), (2,), [("payload[0]", "1", "2")]),
+        ([1], [1, 2], [("payload", "[1]", "[1, 2]")]),
+        ([1], (1,), [("payload", "[1]", "(1,)")]),
+        (
+            {"a": 1, "b": 2},
+            {"b": 3, "c": 4},
+            [
+                ("payload['a']", "1", "missing"),
+                ("payload['b']", "2", "3"),
+                ("payload['c']", "missing", "4"),
+            ],
+        ),
+        ([[[[1]]]], [[[[2]]]], [("payload[0][0][0][0]", "1", "2")]),
+        ([[[[[1]]]]], [[[[[2]]]]], [("payload[0][0][0][0]", "[1]", "[2]")]),
+        ({1}, {2}, [("payload", "{1}", "{2}")]),
+        ("a  b\nc", "d", [("payload", r"'a b\nc'", "'d'")]),
+        (
+            Reference("x"),
+            Reference("y"),
+            [("payload", "the result of x", "the result of y")],
+        ),
+        (
+            Call(abs, (1,), {"k": 1}),
+            Call(len, (2,), {"k": 2}, "thread"),
+            [
+                ("function", "builtins.abs", "builtins.len"),
+                ("args[0]", "1", "2"),
+                ("kwargs['k']", "1", "2"),
+                ("executor", "None", "'thread'"),
+            ],
+        ),
+        (
+            Call(Missing("m:f"), ()),
+            Call(os.getcwd, ()),
+            [
+                (
+                    "function",
+                    "m.f, which is gone: m:f cannot be imported any more",
+                    f"{os.getcwd.__module__}.getcwd",
+                )
+            ],
+        ),
+        (Call(abs), 5, [("payload", "a call of builtins.abs", "5")]),
+    ],
+)
+def test_of_values_the_parts_that_differ_are_said(
+    one: Any, other: Any, said: Any
+) -> None:
+    assert between(one, other) == said
+    swapped = [(place, is_now, was) for place, was, is_now in said]
+    assert sorted(between(other, one)) == sorted(swapped)
+    assert between(one, one) == []
+
+
+def test_of_what_has_no_module_the_name_is_said() -> None:
+    made = partial(abs)
+    made.__qualname__ = "made"  # type: ignore[attr-defined]
+    made.__module__ = ""
+    [(_, was, _)] = between(made, 5)
+    assert was == "made"
+
+
+def test_of_a_program_nothing_is_said_that_may_be_secret() -> None:
+    """But that it differs, and of the variables, which."""
+    one = Program(["a", "b"], env={"A": "one", "B": "same"}, stdin="secret one")
+    other = Program(["a", "c"], env={"B": "same", "C": "two"}, stdin="secret two")
+    hidden = "a value that is not shown"
+    assert between(one, other) == [
+        ("args[1]", "'b'", "'c'"),
+        ("env['A']", hidden, "missing"),
+        ("env['C']", "missing", hidden),
+        ("stdin", hidden, hidden),
+    ]
+    assert between(one, Program(["a", "b"], env={"A": "one", "B": "same"})) == [
+        ("stdin", hidden, hidden)
+    ]
+
+
+# -- the refusal -----------------------------------------------------------------------
+
+
+def test_a_refusal_says_what_is_taken_by_what() -> None:
+    parts = [("payload", "1", "2"), ("type", "'t'", "'u'")]
+    found = {"x~2": ("the id 'x'", parts), "y": ("the id 'y'", [])}
+    error = refusal(found, "do this")
+    assert error.message == (
+        "the id 'x' is taken by a task with other content: payload was 1, and is 2; "
+        "type was 't', and is 'u'. the id 'y' is taken by a task with other content: "
+        "what it was has left memory"
+    )
+    assert error.task_id == "x"
+    assert error.hint == "do this"
+    assert error.differences == (
+        ("x~2", "payload", "1", "2"),
+        ("x~2", "type", "'t'", "'u'"),
+    )
+
+
+@pytest.mark.parametrize(("many", "said"), [(6, 6), (7, 6), (9, 6)])
+def test_of_many_differences_and_tasks_six_are_said(many: int, said: int) -> None:
+    parts = [(f"p{n}", "1", "2") for n in range(many)]
+    alone = refusal({"x": ("the id 'x'", parts)}, None)
+    assert alone.message.count(" was 1") == said
+    assert alone.message.endswith(f"; and {many - 6} more") is (many > 6)
+    assert len(alone.differences) == many
+    together = refusal({f"x{n}": (f"id {n}", []) for n in range(many)}, None)
+    assert together.message.count(" is taken ") == said
+    more = f". and so are {many - 6} more"
+    assert together.message.endswith(more) is (many > 6)
+
+
+# -- digests ---------------------------------------------------------------------------
+
+
+def of_call(*args: Any, executor: Any = None, kwargs: Any = None, **fields: Any) -> Any:
+    return Task("t", Call(abs, args, kwargs or {}, executor), **fields)
+
+
+def test_tasks_that_differ_have_other_digests() -> None:
+    def plain() -> None:
+        """A function that cannot be pickled."""
+
+    tasks = [
+        Task("t", 1),
+        Task("t", 2),
+        Task("u", 1),
+        Task("t", 1, join="any", after=["a"]),
+        Task("t", 1, on_parent_failure="cancel"),
+        Task("t", 1, idempotency_key="k"),
+        of_call(),
+        of_call(1),
+        of_call(2),
+        of_call(kwargs={"x": 1}),
+        of_call(executor="thread"),
+        of_call(idempotency_key="k"),
+        Task("t", Call(between, ())),
+        Task("t", Call(between, (), {}, "thread")),
+        Task("t", Call(between, (1,))),
+        Task("t", Call(between, (), {"x": 1})),
+        Task("t", Call(between, ()), idempotency_key="k"),
+        Task("t", Call(differences_of_nobody, ())),
+    ]
+    found = [digest(task, ()) for task in tasks]
+    assert None not in found
+    assert len(set(found)) == len(tasks)
+    assert found == [digest(task, ()) for task in tasks]
+    assert all(0 <= (one or 0) < 1 << 60 for one in found)
+    # Not by options, and not by the runs that it comes after.
+    assert digest(Task("t", 1, priority=5, owner="o", id="x"), ()) == found[0]
+    assert digest(tasks[0], ["b", "a~2"]) == digest(tasks[0], ["a", "b~3", "a"])
+    assert digest(tasks[0], ["a"]) != found[0]
+    assert digest(Task("t", Call(plain, ())), ()) is None
+    assert digest(Task("t", Uncertain("")), ()) is None
+
+
+def differences_of_nobody() -> None:
+    """Another function of this module."""
