@@ -21,15 +21,26 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
 )
-from taskorch.errors import JournalUnavailableError, ResultGoneError, WouldBlockError
+from taskorch.errors import (
+    InternalError,
+    JournalError,
+    JournalUnavailableError,
+    NotRunningError,
+    ResultGoneError,
+    WouldBlockError,
+)
+from taskorch.events import TaskCompleted
 from taskorch.journal import MemoryJournal
 from taskorch.model._limits import NS
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
 from taskorch.runtime import (
     _blocked,
+    _calls,
     _committer,
     _interrupts,
     _lifecycle,
+    _opening,
+    _plain,
     _publisher,
     _runtime,
     _work,
@@ -101,16 +112,12 @@ def test_what_nobody_can_be_found_to_tell_has_not_been_told(
 ) -> None:
     """The system may have no thread for the publisher, for a while."""
 
-    def none_left(_self: object) -> None:
-        msg = "can't start new thread"
-        raise RuntimeError(msg)
-
     orch = TaskOrchestrator()
     publisher = orch._rt.publisher
     told = threading.Event()
     assert publisher.is_served()
     with monkeypatch.context() as patch:
-        patch.setattr(_publisher.Publisher, "_begin", none_left)
+        patch.setattr(_publisher.Publisher, "_begin", out_of_threads)
         with orch._rt.lock:
             publisher.put([(lambda _: told.set(), None)])
         assert not publisher.is_served()
@@ -120,6 +127,114 @@ def test_what_nobody_can_be_found_to_tell_has_not_been_told(
         publisher.begin()
         assert told.wait(PATIENCE)
         eventually(publisher.is_served)
+
+
+def test_an_async_receiver_is_let_go_of_when_it_has_ended() -> None:
+    heard: list[str] = []
+
+    async def hear(event: Any) -> None:
+        heard.append(event.task_id)
+
+    async def fail_to_hear(_event: Any) -> None:
+        raise ValueError
+
+    with TaskOrchestrator() as orch:
+        orch.signals.task_completed.connect(hear)
+        orch.signals.task_completed.connect(fail_to_hear)
+        publisher = orch._rt.publisher
+        handle = orch.submit(int)
+        assert orch.wait(PATIENCE)
+        assert heard == [handle.task_id]
+        eventually(lambda: not publisher._tasks)
+        assert publisher._apart == {}
+
+
+def out_of_threads(_self: object) -> None:
+    msg = "can't start new thread"
+    raise RuntimeError(msg)
+
+
+def test_a_slow_receiver_that_no_thread_is_left_for_is_called_by_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = TaskOrchestrator()._rt.publisher
+    seen: list[Any] = []
+    receiver = Receiver("done", seen.append)
+    receiver.own = True
+    monkeypatch.setattr(threading.Thread, "start", out_of_threads)
+    publisher._hand_over(receiver, "one")  # type: ignore[arg-type]
+    assert seen == ["one"]
+    assert not receiver.busy
+    assert publisher._apart == {}
+
+
+def test_what_waits_for_a_slow_receiver_is_bounded_and_what_is_lost_is_counted() -> (
+    None
+):
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    publisher.limit = 2
+    receiver = Receiver("done", print)
+    receiver.busy = True
+    for event in range(4):
+        publisher._hand_over(receiver, event)
+    assert list(receiver.backlog) == [0, 1]
+    assert (receiver.lost, publisher.lost) == (2, 2)
+    assert publisher._apart == {}
+
+
+def test_of_too_many_facts_the_newest_are_dropped_and_of_callbacks_none() -> None:
+    """Each is lost for all that would have heard of it."""
+    with TaskOrchestrator() as orch:
+        heard: list[Any] = []
+        orch.submit(int).result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        publisher: Any = orch._rt.publisher
+        receivers = [Receiver(name, heard.append) for name in ("one", "other")]
+        publisher.receivers = {TaskCompleted: tuple(receivers)}
+        fact = (TaskCompleted, 1)
+        callback = (print, 1)
+        assert publisher._drop([(fact, None), callback, (fact, None)]) == [callback]
+        assert [receiver.lost for receiver in receivers] == [2, 2]
+        assert publisher.lost == 4
+        publisher.receivers = {}
+        assert publisher._drop([(fact, None)]) == []
+        assert publisher.lost == 4
+
+
+def test_who_waits_for_receivers_looks_up_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until his patience is over, or nobody waits for them any more."""
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    monkeypatch.setattr(_publisher, "monotonic", lambda: now[0])
+    now, waits = [100.0], []
+    publisher.queue.append((print, None))
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+        if len(waits) == 4:
+            publisher.queue.clear()
+
+    publisher._idle.wait = wait
+    slice_ = _publisher._SLICE
+    assert not publisher.flush(1.5 * slice_)
+    assert waits == pytest.approx([slice_, 0.5 * slice_])
+    assert not publisher.flush(0.0)
+    assert len(waits) == 2
+    assert publisher.flush(None)
+    assert waits[2:] == [slice_, slice_]
+    publisher.queue.append((print, None))
+    publisher._rt.waiting.hurried = True
+    assert not publisher.flush(None)
+    assert len(waits) == 4
+    # The end itself waits for them, for all that it is in a hurry.
+    publisher._closing = True
+    assert not publisher.flush(slice_)
+    assert len(waits) == 5
+    publisher._thread = threading.current_thread()
+    assert publisher.flush(None)
+    assert len(waits) == 5
 
 
 # -- room ------------------------------------------------------------------------------
@@ -669,6 +784,191 @@ def test_a_thread_that_is_closed_before_it_began_never_begins(committer: Any) ->
     committer._closing = True
     committer.begin()
     assert committer._thread is None
+
+
+def test_an_attempt_waits_for_what_it_keeps_through_any_trouble(committer: Any) -> None:
+    """Until it is over itself."""
+    tried: list[int] = []
+
+    def wait_kept(seq: int) -> None:
+        tried.append(seq)
+        if len(tried) < 3:
+            msg = "the disk is full"
+            raise JournalUnavailableError(msg, outcome="unknown")
+
+    committer.wait_kept = wait_kept
+    committer.wait_kept_unless(5, lambda: False)
+    assert tried == [5, 5, 5]
+    tried.clear()
+    with pytest.raises(JournalUnavailableError):
+        committer.wait_kept_unless(5, lambda: True)
+    assert tried == [5]
+
+
+def test_who_waits_for_the_end_of_the_trouble_hears_at_once_where_there_is_none(
+    committer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class Never:
+        set = None
+
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return False
+
+    monkeypatch.setattr(_committer, "Gate", Never)
+    assert committer.recovers(0.0)
+    committer.trouble = "the disk is full"
+    committer.commits.committed = -1
+    patience = _committer._PATIENCE
+    for timeout in (None, 1.0, 2 * patience):
+        assert not committer.recovers(timeout)
+    assert waits == [patience, 1.0, patience]
+    committer._rt.fault = InternalError("planted")
+    assert not committer.recovers(None)
+    assert len(waits) == 3
+
+
+class Row:
+    """What there is of a task, as far as its beginning goes."""
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.state = TaskState.RUNNING
+        self.bucket = SimpleNamespace(spec=SimpleNamespace(idempotent=True))
+        self.cargo = SimpleNamespace(_born=5)
+
+
+def test_what_was_given_up_before_it_began_does_not_begin(
+    committer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an attempt that was called off is not ended once more."""
+    rt = committer._rt
+    ended: list[Any] = []
+    monkeypatch.setattr(
+        rt.kernel.__class__, "end_attempt", lambda _, *said: ended.append(said[:3])
+    )
+    row = Row()
+    begin = committer._beginning_of(row, 1, "work")
+    begin()
+    assert committer.ready == ended == []
+    committer.held[row, 1] = None
+    begin()
+    assert committer.ready == [(row, 1, "work")]
+    assert committer.held == {}
+    for row.attempt, row.state in [(1, TaskState.CANCELLED), (2, TaskState.RUNNING)]:
+        committer.held[row, 1] = None
+        begin()
+        assert ended.pop() == (row, 1, "stopped")
+        assert committer.held == {}
+    assert len(committer.ready) == 1
+
+
+def test_an_attempt_begins_at_once_if_its_submission_is_kept(committer: Any) -> None:
+    """But where it must not run twice, or others are to begin first."""
+    row = Row()
+    spec = row.bucket.spec
+    committer.commits.committed = 5
+    committer.last = 6
+    assert committer.may_begin(row)
+    assert committer.starts([row]) == [(row, 1, row.cargo)]
+    spec.idempotent = False
+    assert not committer.may_begin(row)
+    committer.hush = True
+    assert committer.starts([row]) == []
+    assert list(committer.held) == [(row, 1)]
+    spec.idempotent = True
+    row.cargo._born = 6
+    assert not committer.may_begin(row)
+    row.cargo._born = 5
+    committer.ready.append("another")
+    assert not committer.may_begin(row)
+    assert committer.starts([row]) == ["another", (row, 1, row.cargo)]
+    assert committer.ready == []
+
+
+def test_the_thread_is_woken_for_what_is_held_back_unless_the_caller_writes(
+    committer: Any,
+) -> None:
+    pokes: list[bool] = []
+    committer.poke = lambda *, hurry=True: pokes.append(hurry)
+    row = Row()
+    committer.starts([row])
+    assert pokes == [True]
+    committer.hush = True
+    committer.starts([row])
+    committer.commits.committed = 5
+    committer.hush = False
+    committer.starts([row])
+    assert pokes == [True]
+
+
+@pytest.mark.parametrize("has_cause", [True, False])
+def test_a_journal_that_is_lost_as_it_is_opened_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_cause: bool
+) -> None:
+    """And nothing else is told as if it were the journal."""
+    lost = JournalError("gone")
+    for raised in (InternalError("planted"), ValueError("planted")):
+        orch = TaskOrchestrator(journal=tmp_path / f"{type(raised).__name__}.db")
+
+        def run(_self: object, rt: Any = orch._rt, raised: Any = raised) -> None:
+            rt.fault = InternalError("planted")
+            rt.fault.__cause__ = lost if has_cause else ValueError("other")
+            raise raised
+
+        monkeypatch.setattr(_opening.Recovery, "run", run)
+        with pytest.raises(Exception) as caught:
+            orch.start()
+        is_told = has_cause and isinstance(raised, InternalError)
+        assert caught.value is (lost if is_told else raised)
+        assert orch._rt.closed
+
+
+def test_a_journal_whose_thread_the_system_has_not_is_not_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(_committer, "begin_thread", out_of_threads_for)
+        with pytest.raises(NotRunningError, match="can't start new thread"):
+            orch.start()
+    with orch:
+        assert orch.submit(int).result(PATIENCE) == 0
+
+
+def out_of_threads_for(_run: object, _name: str) -> None:
+    out_of_threads(None)
+
+
+# -- what is known ---------------------------------------------------------------------
+
+
+def test_what_is_known_of_functions_and_options_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_plain, "_MANY", 3)
+    monkeypatch.setattr(_calls, "_MANY", 3)
+    with TaskOrchestrator() as orch:
+        plain, known = orch._rt.submission.plain, orch._rt.known_calls
+        bucket: Any = SimpleNamespace(forgotten=False)
+        sizes = []
+        for number in range(6):
+            plain.remember(number, bucket)
+            assert plain.known(number) is bucket
+
+            def call(number: int = number) -> int:
+                return number
+
+            call.__qualname__ = f"call{number}"
+            assert orch.submit(call).result(PATIENCE) == number
+            sizes.append((len(plain._known), len(known)))
+        assert sizes == [(1, 1), (2, 2), (3, 3), (4, 4), (1, 1), (2, 2)]
+        bucket.forgotten = True
+        assert plain.known(5) is None
+        assert plain.known(None) is None
+        assert plain.known("other") is None
 
 
 # -- policies --------------------------------------------------------------------------
