@@ -153,14 +153,14 @@ def test_a_task_with_the_options_of_another_is_itself_besides() -> None:
 
 def test_all_that_makes_it_another_task_is_said() -> None:
     old = Task("t", 1, id="x", after=["a"])
-    new = Task("u", 2, id="x", join="any", on_parent_failure="cancel")
+    new = Task("u", 2, id="x", join="any", on_parent_failure="skip")
     new = attrs.evolve(new, idempotency_key="k")
     assert differences(old, new, (["b~2", "a"], ["a"]), SAME) == [
         ("type", "'t'", "'u'"),
         ("payload", "1", "2"),
         ("after", "['a', 'b']", "['a']"),
         ("join", "'all'", "'any'"),
-        ("on_parent_failure", "'block'", "'cancel'"),
+        ("on_parent_failure", "'block'", "'skip'"),
         ("idempotency_key", "None", "'k'"),
     ]
 
@@ -301,7 +301,7 @@ def test_tasks_that_differ_have_other_digests() -> None:
         Task("t", 2),
         Task("u", 1),
         Task("t", 1, join="any", after=["a"]),
-        Task("t", 1, on_parent_failure="cancel"),
+        Task("t", 1, on_parent_failure="skip"),
         Task("t", 1, idempotency_key="k"),
         of_call(),
         of_call(1),

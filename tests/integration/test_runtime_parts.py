@@ -182,6 +182,48 @@ def test_what_waits_for_a_slow_receiver_is_bounded_and_what_is_lost_is_counted()
     assert publisher._apart == {}
 
 
+def test_a_publisher_has_its_thread_once_and_is_looked_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it begins, and when it is woken; one that is at work is so already."""
+    rt: Any = TaskOrchestrator()._rt
+    publisher, told = rt.publisher, []
+    begun, watched = [], []
+    monkeypatch.setattr(publisher.__class__, "_loop", lambda _: begun.append(1))
+    monkeypatch.setattr(rt.timer, "watch", watched.append)
+    publisher.begin()
+    thread = publisher._thread
+    assert thread is not None
+    assert thread.daemon
+    thread.join(PATIENCE)
+    publisher.begin()
+    publisher.put([(told.append, None)])
+    assert publisher._thread is thread
+    assert watched == [publisher.slow_after]
+    publisher._asleep = True
+    publisher.put([(told.append, None)])
+    assert not publisher._asleep
+    assert publisher._wake.acquire(blocking=False)
+    assert len(watched) == 2
+    publisher._thread = None
+    publisher.put([(told.append, None)])
+    assert publisher._thread is not None
+    publisher._thread.join(PATIENCE)
+    assert len(watched) == 3
+    assert len(begun) == 2
+    assert len(publisher.queue) == 3
+
+
+def test_facts_are_dropped_once_so_many_wait_as_may() -> None:
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    publisher._thread = threading.current_thread()
+    publisher.limit = 2
+    fact = (TaskCompleted, 1)
+    for count in (1, 2, 2, 2):
+        publisher.put([(fact, None)])
+        assert len(publisher.queue) == count
+
+
 def test_of_too_many_facts_the_newest_are_dropped_and_of_callbacks_none() -> None:
     """Each is lost for all that would have heard of it."""
     with TaskOrchestrator() as orch:
