@@ -19,9 +19,11 @@ from taskorch.errors import (
     JournalError,
     JournalTakenError,
 )
-from taskorch.journal import _forgetting, _layout, _points
+from taskorch.events import AT_NS, CLS, TASK_ID, TaskCompleted
+from taskorch.journal import MemoryJournal, _forgetting, _layout, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
+from taskorch.runtime._intake import add_parents
 from taskorch.runtime._retention import forgettable, prune
 
 ALL = Retention(age=0.0)
@@ -170,6 +172,98 @@ def test_what_is_bound_together_stays_together(tmp_path):
         orch.stop(drain=False)
     assert pruned(path) == 1
     assert set(ids(path)) == {"one", "two", "late", "again", "again~2", "stays"}
+
+
+def test_what_was_added_to_what_waits_stays_with_it():
+    """As the parents do that it was submitted with; and so do those of before."""
+    journal = MemoryJournal(keep_events=True)
+
+    def gone():
+        return forgettable([fact for fact, _ in journal.read()], ALL, LATER)
+
+    with TaskOrchestrator(journal=journal) as orch:
+        for name in ("one", "two"):
+            orch.submit_task(Task.call(len, "x", id=name)).result(PATIENCE)
+        orch.submit_task(Task.call(len, "x", id="waits", not_before=3600))
+        assert gone() == {"one", "two"}
+        add_parents(orch._rt, "waits", ["one"])
+        assert gone() == {"two"}
+        orch.cancel_task("waits")
+        assert gone() == {"one", "two", "waits"}
+
+
+def test_the_age_of_what_is_bound_together_is_that_of_the_latest(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        for name, after in [("a", []), ("b", ["a"]), ("c", [])]:
+            orch.submit_task(Task.call(len, "x", id=name, after=after)).result(PATIENCE)
+    facts = [fact for fact, _ in SqliteJournal(path).read()]
+    ends = {fact[TASK_ID]: fact[AT_NS] for fact in facts if fact[CLS] is TaskCompleted}
+
+    def gone(now, **keeps):
+        return forgettable(facts, Retention(**keeps), now)
+
+    second = 10**9
+    assert gone(ends["a"] + second + 1, age=1.0) == set()
+    assert gone(ends["b"] + second, age=1.0) == set()
+    assert gone(ends["b"] + second + 1, age=1.0) == {"a", "b"}
+    assert gone(ends["c"] + second + 1, age=1.0) == {"a", "b", "c"}
+    # The latest stay, of what is bound together all or none.
+    assert gone(0, most=3) == set()
+    assert gone(0, most=2) == gone(0, most=1) == {"a", "b"}
+    assert gone(0, most=0) == {"a", "b", "c"}
+    assert gone(ends["b"] + second + 1, age=1.0, most=3) == {"a", "b"}
+    assert gone(0, age=1.0, most=2) == {"a", "b"}
+
+
+class Snapshots:
+    """A journal whose facts are those of another, with a snapshot of its own."""
+
+    def __init__(self, facts, saved, after):
+        self.facts, self.saved, self.after = facts, saved, after
+        self.done = []
+
+    def snapshot(self):
+        return self.saved
+
+    def read(self):
+        return [(fact, None) for fact in self.facts]
+
+    def forget(self, epoch, ids):
+        self.done.append(("forget", epoch, sorted(ids)))
+        could, self.saved = self.after is not False, self.after or None
+        return could
+
+    def save(self, epoch, seq, state):
+        self.done.append(("save", epoch, seq, state))
+
+
+def test_a_snapshot_is_saved_anew_without_what_is_gone_if_it_is_gone_too(monkeypatch):
+    monkeypatch.setattr(
+        "taskorch.runtime._retention.without_tasks", lambda *said: ("without", *said)
+    )
+    kept = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=kept) as orch:
+        for name in ("a", "b"):
+            orch.submit_task(Task.call(len, "x", id=name)).result(PATIENCE)
+    facts = [fact for fact, _ in kept.read()]
+    state, forget = {}, ("forget", 7, ["a", "b"])
+    save = ("save", 7, 5, ("without", state, {"a", "b"}))
+    for saved, after, many, done in [
+        (None, None, 2, [forget]),
+        ((5, state), None, 2, [forget, save]),
+        ((5, state), (5, state), 2, [forget]),
+        ((5, state), False, 0, [forget]),
+        ((5, {"gone": ("a",)}), (5, state), 1, [("forget", 7, ["b"])]),
+        ((5, {"gone": ("a", "b")}), (5, state), 0, []),
+    ]:
+        journal = Snapshots(facts, saved, after)
+        assert prune(journal, 7, ALL, LATER) == many
+        assert journal.done == done
+    journal = Snapshots(facts, None, None)
+    assert prune(journal, 7, Retention(), LATER) == 0
+    assert prune(Snapshots([], None, None), 7, ALL, LATER) == 0
+    assert journal.done == []
 
 
 def test_keys_go_with_their_tasks(tmp_path):

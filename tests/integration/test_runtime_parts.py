@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, fail
+from tests.integration.tools import PATIENCE, eventually, fail, in_loop
 
 from taskorch import (
     RetryPolicy,
@@ -944,6 +944,35 @@ def test_the_thread_is_woken_for_what_is_held_back_unless_the_caller_writes(
     committer.hush = False
     committer.starts([row])
     assert pokes == [True]
+
+
+@in_loop
+async def test_a_coroutine_waits_until_what_it_asked_for_is_kept(
+    committer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not where nothing will be kept any more."""
+    monkeypatch.setattr(_committer, "_PATIENCE", 10 * PATIENCE)
+    committer.commits.committed = 5
+    await committer.wait_kept_async([])
+    await committer.wait_kept_async([3, 5, 4])
+    waits = [
+        asyncio.create_task(committer.wait_kept_async(seqs)) for seqs in ([6], [3, 7])
+    ]
+    while len(committer._loops) < 2:  # noqa: ASYNC110 - they begin to wait
+        await asyncio.sleep(0)
+    committer._tell_loops(6)
+    await waits[0]
+    assert [seq for seq, *_ in committer._loops] == [7]
+    assert not waits[1].done()
+    committer._rt.fault = InternalError("planted")
+    with committer._rt.lock:
+        committer.lost()
+    with pytest.raises(InternalError, match="planted"):
+        await waits[1]
+    assert committer._loops == []
+    with pytest.raises(InternalError, match="planted"):
+        await committer.wait_kept_async([8])
+    assert committer._loops == []
 
 
 @pytest.mark.parametrize("has_cause", [True, False])

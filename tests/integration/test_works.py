@@ -10,6 +10,7 @@ import pytest
 
 from taskorch import Task, TaskOrchestrator, TaskState
 from taskorch.errors import (
+    AttemptInterrupted,
     AttemptLostError,
     ComponentError,
     CycleError,
@@ -25,6 +26,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import SKIPPED
 from taskorch.model import Call, Missing, RetryPolicy
+from taskorch.runtime._calls import end_badly
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._late import describe_late, keep_late, late_of, recall_late
 from taskorch.runtime._reruns import Reruns, earlier_ids, next_id, refuse_itself
@@ -280,6 +282,59 @@ def test_what_an_earlier_life_kept_of_it_is_there_again() -> None:
     assert list(late) == [1, 3]
     assert late[1] == 5
     assert isinstance(late[3], TaskFailedError)
+
+
+@pytest.mark.parametrize("state", TaskState)
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_is_raised_too_late_is_not_the_error_of_the_task(
+    state: Any, attempt: int
+) -> None:
+    """Nor what an earlier attempt raises; both are kept beside it."""
+    work = work_of(state=state)
+    work._row.attempt = attempt
+    counts = attempt == 1 and state in (TaskState.RUNNING, TaskState.SUSPENDED)
+    told: list[Any] = []
+
+    def end_attempt(*said: Any) -> bool:
+        told.append(said[:3])
+        return counts
+
+    rt: Any = SimpleNamespace(kernel=SimpleNamespace(end_attempt=end_attempt))
+    error = ValueError("no")
+    end_badly(rt, work._row, 1, work, error, 7)
+    assert told == [(work._row, 1, "failed")]
+    assert work._error is (error if counts else None)
+    assert late_of(work) == ({} if counts else {1: error})
+
+
+@pytest.mark.parametrize(
+    ("why", "interrupted", "outcome"),
+    [
+        ("", False, "failed"),
+        ("", True, "stopped"),
+        ("cancel", False, "stopped"),
+        ("stop", False, "interrupted"),
+        ("abandoned", False, "stopped"),
+    ],
+)
+def test_who_stops_as_it_was_asked_to_has_not_failed(
+    why: Any, interrupted: bool, outcome: str
+) -> None:
+    work = work_of(state=TaskState.RUNNING)
+    told: list[str] = []
+    kernel = SimpleNamespace(end_attempt=lambda *said: told.append(said[2]) or True)
+    rt: Any = SimpleNamespace(kernel=kernel)
+    control = control_of(work, 1)
+    control.why, control.interrupted = why, interrupted
+    end_badly(rt, work._row, 1, work, AttemptInterrupted("cancel"), 7)
+    assert told == [outcome]
+    # What another attempt was asked says nothing of this one.
+    control.attempt = 2
+    end_badly(rt, work._row, 1, work, AttemptInterrupted("cancel"), 7)
+    assert told[1] == "failed"
+    control.attempt = 1
+    end_badly(rt, work._row, 1, work, ValueError("no"), 7)
+    assert told[2] == "failed"
 
 
 # -- results ---------------------------------------------------------------------------
