@@ -1,6 +1,7 @@
 """Parts of the runtime, each by itself: what shows from outside only at rare moments."""
 
 import asyncio
+import inspect
 import signal
 import threading
 from asyncio.runners import Runner
@@ -29,7 +30,7 @@ from taskorch.errors import (
     ResultGoneError,
     WouldBlockError,
 )
-from taskorch.events import TaskCompleted
+from taskorch.events import EventsLost, TaskCompleted
 from taskorch.journal import MemoryJournal
 from taskorch.model._limits import NS
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
@@ -131,9 +132,14 @@ def test_what_nobody_can_be_found_to_tell_has_not_been_told(
 
 def test_an_async_receiver_is_let_go_of_when_it_has_ended() -> None:
     heard: list[str] = []
+    said: list[bool] = []
 
     async def hear(event: Any) -> None:
         heard.append(event.task_id)
+        call = RECEIVING.get()
+        assert call in publisher._apart.values()
+        assert asyncio.current_task() in publisher._tasks
+        said.append(True)
 
     async def fail_to_hear(_event: Any) -> None:
         raise ValueError
@@ -145,8 +151,137 @@ def test_an_async_receiver_is_let_go_of_when_it_has_ended() -> None:
         handle = orch.submit(int)
         assert orch.wait(PATIENCE)
         assert heard == [handle.task_id]
+        assert said == [True]
         eventually(lambda: not publisher._tasks)
         assert publisher._apart == {}
+
+
+def test_an_async_receiver_that_no_loop_is_left_for_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rt = TaskOrchestrator()._rt
+    monkeypatch.setattr(rt.loops, "call", lambda _begin: False)
+
+    async def hear() -> None:
+        """Never called."""
+
+    coroutine = hear()
+    rt.publisher._await(Receiver("done", print), coroutine)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    assert rt.publisher._apart == {}
+
+
+def test_who_is_called_is_known_while_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    monkeypatch.setattr(_publisher, "monotonic", lambda: 100.0)
+    seen: list[Any] = []
+
+    def receive(event: Any) -> None:
+        seen.append((event, publisher._calling, publisher._calling.since))
+
+    call = Call(Receiver("done", receive))
+    call.since = 1.0
+    publisher._deliver(call, "one")
+    assert seen == [("one", call, 100.0)]
+    assert publisher._calling is None
+
+
+def test_who_was_slow_goes_on_with_what_has_come_for_him() -> None:
+    """On the thread that he has kept, while another serves the others."""
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    seen: list[Any] = []
+
+    def receive(event: Any) -> None:
+        seen.append(event)
+        if event == "one":
+            publisher._calling = None
+            receiver.own = receiver.busy = True
+            receiver.backlog.append("other")
+
+    receiver = Receiver("done", receive)
+    publisher._deliver(Call(receiver), "one")
+    assert seen == ["one", "other"]
+    assert not receiver.busy
+    assert publisher._apart == {}
+
+
+def test_a_slow_receiver_has_one_thread_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    receiver = Receiver("done", print)
+    receiver.own = True
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    for event in ("one", "other"):
+        publisher._hand_over(receiver, event)
+        assert receiver.busy
+        [(thread, call)] = publisher._apart.items()
+        assert thread.daemon
+        assert call.receiver is receiver
+    assert list(receiver.backlog) == ["one", "other"]
+
+
+def test_one_who_holds_the_thread_for_too_long_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another takes over then, and not before, if the system has one."""
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    now, begun = [100.25], []
+    monkeypatch.setattr(_publisher, "monotonic", lambda: now[0])
+    publisher._thread = before = threading.current_thread()
+    publisher._calling = call = Call(Receiver("done", print))
+    publisher.slow_after = 1.0
+    call.since = 100.0
+    assert publisher.relieve() == 0.75
+    assert publisher._calling is call
+    now[0] = 101.0
+    with monkeypatch.context() as patch:
+        patch.setattr(_publisher.Publisher, "_begin", out_of_threads)
+        assert publisher.relieve() == 1.0
+        assert publisher._calling is call
+        assert publisher._apart == {}
+        assert not call.receiver.own
+        assert not call.receiver.busy
+    monkeypatch.setattr(_publisher.Publisher, "_begin", lambda _: begun.append(1))
+    assert publisher.relieve() == 1.0
+    assert publisher._calling is None
+    assert publisher._apart == {before: call}
+    assert call.receiver.own
+    assert call.receiver.busy
+    assert begun == [1]
+
+
+def test_a_publisher_that_could_not_begin_is_begun_when_it_is_looked_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher: Any = TaskOrchestrator()._rt.publisher
+    begun: list[int] = []
+    monkeypatch.setattr(_publisher.Publisher, "_begin", lambda _: begun.append(1))
+    assert publisher.relieve() is None
+    publisher.queue.append((print, None))
+    assert publisher.relieve() == publisher.slow_after
+    assert begun == [1]
+    with monkeypatch.context() as patch:
+        patch.setattr(_publisher.Publisher, "_begin", out_of_threads)
+        assert publisher.relieve() == publisher.slow_after
+    publisher._thread = threading.current_thread()
+    assert publisher.relieve() == publisher.slow_after
+    assert begun == [1]
+
+
+def test_who_lost_events_is_told_but_not_that_he_lost_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rt: Any = TaskOrchestrator()._rt
+    told: list[Any] = []
+    monkeypatch.setattr(rt.__class__, "note_locked", lambda _, *said: told.append(said))
+    receivers = [Receiver(name, print) for name in ("one", "events_lost", "other")]
+    for lost, receiver in enumerate(receivers):
+        receiver.lost = 2 - lost
+    rt.publisher.receivers = {TaskCompleted: tuple(receivers)}
+    rt.publisher._say_lost()
+    assert told == [(EventsLost, "one", receivers[0].name, 2)]
+    assert [receiver.lost for receiver in receivers] == [0, 0, 0]
 
 
 def out_of_threads(_self: object) -> None:
@@ -260,7 +395,7 @@ def test_who_waits_for_receivers_looks_up_now_and_then(
 
     publisher._idle.wait = wait
     slice_ = _publisher._SLICE
-    assert not publisher.flush(1.5 * slice_)
+    assert publisher.flush(1.5 * slice_) is False
     assert waits == pytest.approx([slice_, 0.5 * slice_])
     assert not publisher.flush(0.0)
     assert len(waits) == 2
@@ -268,7 +403,7 @@ def test_who_waits_for_receivers_looks_up_now_and_then(
     assert waits[2:] == [slice_, slice_]
     publisher.queue.append((print, None))
     publisher._rt.waiting.hurried = True
-    assert not publisher.flush(None)
+    assert publisher.flush(None) is False
     assert len(waits) == 4
     # The end itself waits for them, for all that it is in a hurry.
     publisher._closing = True
