@@ -31,6 +31,7 @@ from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._late import describe_late, keep_late, late_of, recall_late
 from taskorch.runtime._reruns import Reruns, earlier_ids, next_id, refuse_itself
 from taskorch.runtime._results import unwanted
+from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import (
     NEVER,
     NO_KWARGS,
@@ -554,6 +555,35 @@ def test_what_was_skipped_counts_as_failed(
     work._rt.opened_at = 0
     assert is_skipped(work._row) is is_so
     assert failed_earlier(work) is (is_so or state is TaskState.FAILED)
+
+
+def test_what_is_blocked_says_by_what_and_why() -> None:
+    """And what to do about it, if that was in an earlier life."""
+    work = work_of("x", state=TaskState.BLOCKED, blocked_by=("a", "b"), roots=("r",))
+    rt = work._rt
+    error = blockade(work._row)
+    assert error.message == "task x is blocked: a, b did not complete"
+    assert (error.root_causes, error.task_id) == (("r",), "x")
+    assert error.__cause__ is None
+    usual = error.hint
+    assert usual is not None
+    assert "earlier" not in usual
+    root = work_of("r", rt, state=TaskState.FAILED, error=("E", "no", "error"))
+    root._error = ValueError("no")
+    assert blockade(work._row).__cause__ is root._error
+    assert blockade(work._row).hint == usual
+    rt.opened_at = 10
+    hint = blockade(work._row).hint
+    assert hint is not None
+    assert hint.startswith("orch.rerun_task('r') runs again what failed in an earlier")
+    # What has left memory is not looked at.
+    root._row.cargo = None
+    rt.kernel.tasks["r~2"] = root._row
+    work._row.extra.roots = ("none", "r~2")
+    error = blockade(work._row)
+    assert (error.__cause__, error.hint) == (None, usual)
+    work._row.extra = None
+    assert blockade(work._row).root_causes == ()
 
 
 def test_what_is_not_born_yet_says_when_it_will_be() -> None:
