@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,12 +23,15 @@ from taskorch import (
     Task,
     TaskExecutor,
     TaskOrchestrator,
+    TaskState,
     Workflow,
     WorkflowFailedError,
     as_completed,
 )
 from taskorch.errors import ResultGoneError
+from taskorch.events import TaskFailed
 from taskorch.runtime import _notices
+from taskorch.runtime._work import NEVER, Work
 
 
 @pytest.fixture(name="log")
@@ -834,3 +838,287 @@ def test_who_gave_up_before_the_failure_was_not_told(log: Any) -> None:
         assert check(orch, "failures") is not None
         del handle
     assert len(unasked(log)) == 1
+
+
+# -- by itself -------------------------------------------------------------------------
+
+
+class Row:
+    """What there is of a task that has failed."""
+
+    def __init__(self, **fields: Any) -> None:
+        vars(self).update(fields)
+
+
+class Alone:
+    """What has something to say, with a clock that is set by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0
+        self.time = 100.0
+        self.committed = 5
+        self.put: list[Any] = []
+        self.woken: list[int] = []
+        self.full: Any = None
+        monkeypatch.setattr(_notices, "monotonic", lambda: self.time)
+        owner: Any = SimpleNamespace(
+            committed=self.committed,
+            publisher=SimpleNamespace(receivers={}, put=self.put.extend),
+            timer=SimpleNamespace(wake_by=self.woken.append),
+            room=SimpleNamespace(check=lambda: self.full),
+            now=lambda: self.now,
+        )
+        self.owner = owner
+        self.notices: Any = _notices.Notices(owner)
+
+    def fails(self, name: str, cause: str = "error", **fields: Any) -> Any:
+        """A task that has failed, of which somebody has the work that is returned."""
+        rt: Any = SimpleNamespace(fault=None, kernel=SimpleNamespace(tasks={}))
+        work: Any = Work(rt, None, (), {}, None, None)  # type: ignore[arg-type]
+        error = ("ValueError", f"of {name}", cause)
+        said = {"links": None, "extra": SimpleNamespace(error=error), **fields}
+        work._row = Row(id=name, state=TaskState.FAILED, cargo=work, **said)
+        self.notices.note_failed(work._row, work)
+        return work
+
+
+@pytest.fixture(name="alone")
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Alone:
+    return Alone(monkeypatch)
+
+
+def test_the_first_failure_is_looked_at_after_a_while(alone: Alone) -> None:
+    alone.now = 7
+    works = [alone.fails("a"), alone.fails("b")]
+    assert list(alone.notices._failed) == ["a", "b"]
+    assert alone.woken == [7 + _notices._PACE]
+    assert alone.notices._look_at == 7 + _notices._PACE
+    for cause in ("decision", "internal", "dependency"):
+        works.append(alone.fails(cause, cause))
+    works.append(alone.fails("no-extra", extra=None))
+    works.append(alone.fails("no-error", extra=SimpleNamespace(error=None)))
+    assert list(alone.notices._failed) == ["a", "b", "no-extra", "no-error"]
+    alone.owner.publisher.receivers = {TaskFailed: ()}
+    works.append(alone.fails("heard"))
+    assert "heard" not in alone.notices._failed
+
+
+@pytest.mark.parametrize(
+    ("links", "noted"),
+    [
+        (None, True),
+        ([], True),
+        ([None], True),
+        ([SimpleNamespace(terms=None)], True),
+        ([SimpleNamespace(terms=1)], False),
+        ([None, SimpleNamespace(terms=1)], False),
+    ],
+)
+def test_what_somebody_goes_on_after_is_dealt_with(
+    alone: Alone, links: Any, noted: bool
+) -> None:
+    """Under whatever terms it does."""
+    below = None
+    if links is not None:
+        children = [SimpleNamespace(links=one) for one in links]
+        below = SimpleNamespace(dependents=children)
+    work = alone.fails("a", links=below)
+    assert bool(alone.notices._failed) is noted
+    assert work._row.id == "a"
+
+
+def test_a_failure_that_was_given_is_not_said(alone: Alone) -> None:
+    works = [alone.fails(name) for name in ("a", "b", "c")]
+    alone.notices.ask(works[0])
+    assert list(alone.notices._failed) == ["b", "c"]
+    # What has left memory is said once nobody has its handle, if nobody asked for it.
+    for work in works[1:]:
+        alone.notices.forget(work._row.id, work)
+        alone.notices.forget(work._row.id, work)
+    assert list(alone.notices._away) == ["b", "c"]
+    alone.notices.ask_named(["b", "none"])
+    assert list(alone.notices._away) == ["c"]
+    said = alone.notices.checks()[0].detail
+    assert said == "1 task failed, and nobody has asked for the result: c"
+    for work in works:
+        work._row.cargo = None
+    del works, work
+    gc.collect()
+    assert list(alone.notices._away) == []
+    assert [text.partition(":")[0] for text in alone.notices.due] == [
+        "task c failed, and nobody asked for its result"
+    ]
+    assert alone.notices._unasked == 1
+
+
+def test_the_next_look_is_when_there_is_something_to_look_at(alone: Alone) -> None:
+    notices = alone.notices
+    assert notices.look_for_lost(5) == NEVER
+    works = [alone.fails("a")]
+    due = notices._look_at
+    assert notices.look_for_lost(due - 1) == due
+    later = due + _notices._PACE
+    assert notices.look_for_lost(due) == later
+    assert list(notices._failed) == ["a"]
+    # One whose end is not kept yet is not looked at.
+    works[0]._settled = alone.committed + 1
+    assert notices.look_for_lost(later) == later + _notices._PACE
+    notices.ask(works[0])
+    assert notices.look_for_lost(later + _notices._PACE) == NEVER
+    notices._besides = 1
+    notices._look_at = 0
+    assert notices.look_for_lost(3) == 3 + _notices._PACE
+    assert alone.put == []
+    alone.time += _notices._PAUSE
+    notices.look_for_lost(3 + _notices._PACE)
+    assert alone.put == [(notices.say_due, None)]
+
+
+def test_in_a_flood_of_failures_they_are_looked_at_more_often(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_notices, "_ROWS", 2)
+    pace, found = _notices._PACE, [True, True, False]
+    monkeypatch.setattr(_notices.Notices, "_find_lost", lambda _: found.pop(0))
+    alone.notices._failed = {"a": 1, "b": 2, "c": 3}
+    alone.notices._look_at = 0
+    assert alone.notices.look_for_lost(7) == 7 + pace // 64
+    del alone.notices._failed["c"]
+    alone.notices._look_at = 0
+    assert alone.notices.look_for_lost(7) == 7 + pace
+    alone.notices._failed["c"] = 3
+    alone.notices._look_at = 0
+    assert alone.notices.look_for_lost(7) == 7 + pace
+
+
+def test_of_what_is_due_some_are_said_and_the_others_are_counted(
+    alone: Alone, log: Any
+) -> None:
+    notices = alone.notices
+    for number in range(13):
+        notices.due.append(f"task {number}" if number != 3 else "")
+    notices.say_due()
+    assert len(log.messages) == 10
+    assert (notices._one_by_one, notices._besides) == (10, 3)
+    notices.due.append("one more")
+    notices.say_due()
+    assert notices._besides == 4
+    alone.time += _notices._PAUSE
+    notices.due.append("the next")
+    notices.say_due()
+    assert log.messages[10:] == [
+        "4 more tasks failed, and nobody asked for their results",
+        "the next",
+    ]
+    assert (notices._one_by_one, notices._besides) == (1, 0)
+    notices._besides = 1
+    notices._say_besides()
+    notices._say_besides()
+    assert log.messages[12:] == ["1 more task failed, and nobody asked for its result"]
+
+
+def test_what_is_said_of_one_kind_is_said_once_in_a_while(
+    alone: Alone, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say = alone.notices._say
+    say("kind", "one")
+    alone.time += _notices._PAUSE - 1
+    for _ in range(2):
+        say("kind", "again")
+    say("other", "two")
+    alone.time += 1
+    say("kind", "three")
+    say("kind", "no more")
+    assert log.messages == [
+        "one",
+        "two",
+        "three (and 2 times before, since it was last said)",
+    ]
+    monkeypatch.setattr(_notices, "_MANY", 1)
+    say("third", "three")
+    assert list(alone.notices._said) == ["third"]
+    say("fourth", "four")
+    assert list(alone.notices._said) == ["third", "fourth"]
+
+
+def test_the_end_of_a_block_says_what_was_left(alone: Alone, log: Any) -> None:
+    def report(many: int, *, drained: bool = False) -> Any:
+        left = [SimpleNamespace(task_id=f"t{n}", state="queued") for n in range(many)]
+        return SimpleNamespace(left=left, drained=drained)
+
+    for ended in (report(0), report(3, drained=True)):
+        alone.notices.block_ended(ended)
+        assert alone.notices.cut_short == ""
+    for many, were, named in [
+        (1, "1 task was", "t0 (queued)"),
+        (3, "3 tasks were", "t0 (queued), t1 (queued), t2 (queued)"),
+        (5, "5 tasks were", "t0 (queued), t1 (queued), t2 (queued) and 2 more"),
+    ]:
+        alone.notices.block_ended(report(many))
+        said = f"stop_timeout was over, and {were} left"
+        assert alone.notices.cut_short == said
+        assert log.messages[-1].endswith(f"left: {named}")
+    assert len(log.messages) == 3
+
+
+def test_health_says_what_has_gone_wrong_so_far(alone: Alone) -> None:
+    notices = alone.notices
+    assert (notices.receivers(), notices.checks()) == ([], [])
+    receiver: Any = SimpleNamespace(signal="done", name="mine")
+    notices.receiver_failed(receiver, ValueError())
+    assert notices.receivers() == ["1 call raised, the last mine: ValueError"]
+    notices.receiver_failed(receiver, KeyError())
+    assert notices.receivers() == ["2 calls raised, the last mine: KeyError"]
+    notices.executor_broke("pool", OSError("gone"))
+    notices.executor_works("other")
+    assert [(one.component, one.status, one.detail) for one in notices.checks()] == [
+        ("executors", "degraded", "pool broke: OSError: gone")
+    ]
+    notices.executor_works("pool")
+    assert notices.checks() == []
+    alone.full = "full"
+    works = [alone.fails(f"t{number}") for number in range(3)]
+    full, failures = notices.checks()
+    assert full == "full"
+    assert failures.detail == (
+        "3 tasks failed, and nobody has asked for the result: t0, t1, t2"
+    )
+    assert failures.status == "ok"
+    works.append(alone.fails("t3"))
+    assert notices.checks()[1].detail == (
+        "4 tasks failed, and nobody has asked for the result: t1, t2, t3, …"
+    )
+
+
+def test_who_held_up_all_others_is_said_to_answer_again(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="taskorch")
+    alone.notices.are_blocked({"queue": "the queue takes long", "loop": "it is held"})
+    alone.notices.are_blocked({"loop": "it is held"})
+    alone.notices.are_blocked({"loop": "it is held"})
+    alone.notices.are_blocked({})
+    alone.notices.are_blocked({})
+    assert caplog.messages == [
+        "the queue takes long",
+        "it is held",
+        "the queue answers again, and holds nobody up any more",
+        "the loop answers again, and holds nobody up any more",
+    ]
+
+
+def test_the_end_says_what_nobody_can_ask_for_any_more(alone: Alone, log: Any) -> None:
+    """What somebody has the handle of is said once he lets it go, or at the exit."""
+    work = alone.fails("held")
+    alone.fails("lost")
+    child = Row(links=SimpleNamespace(terms=1), cargo=None)
+    dealt = alone.fails("dealt")
+    dealt._row.links = SimpleNamespace(dependents=[child], parents=[])
+    gc.collect()
+    alone.notices.close()
+    assert [text.split()[1] for text in log.messages] == ["lost"]
+    assert list(alone.notices._away) == ["held"]
+    work._row.cargo = None
+    del work
+    gc.collect()
+    assert [text.split()[1] for text in log.messages] == ["lost", "held"]
