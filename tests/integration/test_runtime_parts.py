@@ -43,6 +43,7 @@ from taskorch.runtime import (
     _opening,
     _plain,
     _publisher,
+    _reports,
     _runtime,
     _work,
 )
@@ -660,6 +661,108 @@ def test_health_says_what_a_receiver_raised_last() -> None:
         assert ".bad: LookupError" in str(orch.health())
 
 
+# -- health ----------------------------------------------------------------------------
+
+
+def health_of(orch: TaskOrchestrator) -> tuple[Any, dict[str, tuple[str, str]]]:
+    found = orch.health()
+    return found, {one.component: (one.status, one.detail) for one in found.checks}
+
+
+def test_health_says_whether_it_is_open_and_why_not() -> None:
+    orch = TaskOrchestrator()
+    found, checks = health_of(orch)
+    assert checks["scheduler"] == ("failed", "not started")
+    assert (found.status, found.live, found.ready) == ("failed", False, False)
+    with orch:
+        found, checks = health_of(orch)
+        assert checks["scheduler"] == ("ok", "")
+        assert checks["slots"] == ("ok", "")
+        assert checks["receivers"] == ("ok", "")
+        assert checks["journal"][0] == "ok"
+        assert (found.status, found.live, found.ready) == ("ok", True, True)
+    found, checks = health_of(orch)
+    assert checks["scheduler"] == ("failed", "stopped")
+    assert (found.live, found.ready) == (False, False)
+    orch._rt.notices.cut_short = "too late"
+    assert health_of(orch)[1]["scheduler"] == ("failed", "stopped: too late")
+    orch._rt.fault = InternalError("planted")
+    assert health_of(orch)[1]["scheduler"] == ("failed", "planted")
+
+
+def test_health_counts_slots_and_events_that_are_lost() -> None:
+    with TaskOrchestrator(concurrency=2) as orch:
+        rt: Any = orch._rt
+        for count, ready in [(1, True), (2, False), (3, False)]:
+            rt.kernel.leaked[f"x{count}", 1] = None
+            found, checks = health_of(orch)
+            said = f"{count} held by work that would not stop"
+            assert checks["slots"] == ("degraded", said)
+            assert (found.status, found.live, found.ready) == (
+                "degraded",
+                True,
+                ready,
+            )
+        rt.kernel.leaked.clear()
+        slow, busy, own = (Receiver("done", print) for _ in range(3))
+        slow.own = slow.busy = busy.busy = own.own = True
+        for number, receiver in enumerate((slow, busy, own)):
+            receiver.name = f"r{number}"
+        rt.publisher.receivers = {TaskCompleted: (slow, busy), EventsLost: (own,)}
+        assert health_of(orch)[1]["receivers"] == ("degraded", "slow: r0")
+        rt.publisher.lost = 2
+        said = "slow: r0; 2 events lost"
+        assert health_of(orch)[1]["receivers"] == ("degraded", said)
+        rt.publisher.receivers = {}
+        found, checks = health_of(orch)
+        assert checks["receivers"] == ("degraded", "2 events lost")
+        assert found.ready
+
+
+def test_a_journal_says_itself_what_ails_it(committer: Any) -> None:
+    """Or it is said for it."""
+    rt = committer._rt
+    troubles: list[str] = []
+    committer.journal = SimpleNamespace(
+        troubles=lambda: list(troubles), description=lambda: "all is well"
+    )
+    assert _reports._journal(rt).detail == "all is well"
+    for trouble, said, detail in [
+        ("full", [], "full"),
+        ("full", ["full: of data", "old"], "full: of data; old"),
+        ("full", ["old", "full"], "old; full"),
+        ("full", ["old"], "full; old"),
+        ("", ["old"], "old"),
+    ]:
+        committer.trouble, troubles[:] = trouble, said
+        check = _reports._journal(rt)
+        assert (check.component, check.status) == ("journal", "degraded")
+        assert check.detail == detail
+    rt.started, rt.opened = True, True
+    committer.trouble = "full"
+    assert not _reports.health(rt).ready
+    committer.trouble = ""
+    assert _reports.health(rt).ready
+    rt.started = False
+
+
+def test_a_status_says_no_more_than_there_is() -> None:
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(int)
+        handle.result(PATIENCE)
+        status = orch.get_task_status(handle.task_id)
+        assert (status.priority, status.progress, status.attempts) == (0, None, 1)
+        assert (status.blocked_by, status.log_path, status.owner) == ((), None, None)
+        assert (status.result, status.error) == (0, None)
+        assert dict(status.metadata) == dict(status.late_results) == {}
+        held = orch.submit_task(Task.wait_for("go"))
+        eventually(lambda: held._row.state is TaskState.BLOCKED)  # type: ignore[attr-defined]
+        status = orch.get_task_status(held.task_id)
+        assert status.blocked_by == ("event",)
+        assert (status.error, status.started, status.ended) == (None, None, None)
+        orch.emit("go")
+
+
 # -- the end ---------------------------------------------------------------------------
 
 
@@ -701,6 +804,98 @@ def test_a_part_of_the_time_of_a_stop_is_left_to_the_grace(
             lifecycle._end = end
             assert lifecycle._drain() is False
     assert waits == [None, 38.0, 0.0, None, 30.0, 0.0]
+
+
+def test_attempts_are_waited_for_as_long_as_there_is_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In slices, since somebody who has less of it may come."""
+    orch = TaskOrchestrator()
+    lifecycle, rt = orch._lifecycle, orch._rt
+    kernel: Any = SimpleNamespace(active=1, tasks={})
+    monkeypatch.setattr(rt, "kernel", kernel)
+    now, waits = [100.0], []
+    monkeypatch.setattr(_lifecycle, "monotonic", lambda: now[0])
+
+    class Gate:
+        def set(self) -> None:
+            """Nobody does."""
+
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            now[0] += seconds
+            return not kernel.active
+
+    monkeypatch.setattr(_lifecycle, "Gate", Gate)
+    slice_, moment = _lifecycle._SLICE, _lifecycle._MOMENT
+    for end, seconds, slices in [
+        (None, 2.5 * slice_, [slice_, slice_, 0.5 * slice_]),
+        (100.0 + 5 * slice_, 1.5 * slice_, [slice_, 0.5 * slice_]),
+        (100.0 + 1.5 * slice_, 9 * slice_, [slice_, 0.5 * slice_]),
+        (0.0, moment, [moment]),
+    ]:
+        now[0], lifecycle._end = 100.0, end
+        lifecycle._await_end(seconds)
+        assert waits == pytest.approx(slices)
+        assert rt.waiting.quiet == []
+        waits.clear()
+    kernel.active = 0
+    lifecycle._await_end(1.0)
+    assert waits == []
+
+
+def test_of_two_interrupts_in_the_drain_the_second_ends_it_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the first, it may be stopped once more."""
+    orch = TaskOrchestrator()
+    lifecycle = orch._lifecycle
+
+    def drain() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lifecycle, "_drain", drain)
+    orch.start()
+    for is_over in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            orch.stop()
+        assert lifecycle.is_over is is_over
+        assert not lifecycle._is_stopping
+    assert orch.stop().drained is False
+
+
+def test_a_drain_waits_for_the_end_of_a_trouble_that_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And for what goes on then; it is over when that does not come."""
+    orch = TaskOrchestrator()
+    lifecycle, rt = orch._lifecycle, orch._rt
+    asked: list[Any] = []
+    committer: Any = SimpleNamespace(trouble="full")
+    monkeypatch.setattr(rt, "committer", committer)
+    monkeypatch.setattr(rt.__class__, "is_quiet", lambda _: True)
+    monkeypatch.setattr(
+        rt.waiting, "until_quiet", lambda left: asked.append(("quiet", left)) or True
+    )
+
+    def recovers(left: Any) -> bool:
+        asked.append(("recovers", left))
+        committer.trouble = "" if len(asked) > 3 else "full"
+        return True
+
+    committer.recovers = recovers
+    assert lifecycle._drain() is True
+    assert asked == [("quiet", None), ("recovers", None)] * 2 + [("quiet", None)]
+    asked.clear()
+    committer.trouble, committer.recovers = "full", lambda _left: False
+    assert lifecycle._drain() is False
+    assert len(asked) == 1
+    committer.trouble = ""
+    calm = [True, False]
+    monkeypatch.setattr(rt.__class__, "is_quiet", lambda _: calm.pop())
+    committer.recovers = lambda _left: True
+    assert lifecycle._drain() is True
+    assert len(asked) == 3
 
 
 def test_the_end_waits_until_the_grace_is_over_and_more(

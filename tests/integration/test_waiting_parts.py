@@ -98,6 +98,36 @@ def test_who_waits_for_what_is_settled_is_told_so_and_not_kept() -> None:
         assert woken == []
 
 
+def test_who_runs_out_of_patience_leaves_nothing_behind() -> None:
+    with TaskOrchestrator() as orch:
+        waiting, hold = orch._rt.waiting, Hold()
+        handle: Any = orch.submit(hold)
+        assert waiting._block(handle, 0.0) is False
+        assert not handle._waiters
+        hold.release()
+        assert waiting._block(handle, PATIENCE) is True
+        assert waiting._block(handle, None) is True
+
+
+def test_what_is_told_is_kept_or_will_never_be() -> None:
+    with TaskOrchestrator() as orch:
+        done: Any = orch.submit(int)
+        done.result(PATIENCE)
+        waits: Any = orch.submit_task(Task.wait_for("go"))
+        rt = orch._rt
+        assert rt.waiting.is_told(done)
+        assert not rt.waiting.is_told(waits)
+        done._settled = rt.committed + 1
+        assert not rt.waiting.is_told(done)
+        rt.halted = True
+        assert rt.waiting.is_told(done)
+        assert rt.waiting.is_told(waits)
+        rt.halted = False
+        done._settled = rt.committed
+        assert rt.waiting.is_told(done)
+        orch.emit("go")
+
+
 def test_of_many_who_are_woken_each_loop_hears_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
