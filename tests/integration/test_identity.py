@@ -236,6 +236,15 @@ def test_of_what_has_no_module_the_name_is_said() -> None:
     assert was == "made"
 
 
+def test_what_has_no_name_is_shown() -> None:
+    """A name is a text, of something that can be called."""
+    [(_, was, _)] = between(partial(abs), 5)
+    assert was.startswith("functools.partial(")
+    named = SimpleNamespace(__qualname__="named")
+    [(_, was, _)] = between(named, 5)
+    assert was == "namespace(__qualname__='named')"
+
+
 def test_of_a_program_nothing_is_said_that_may_be_secret() -> None:
     """But that it differs, and of the variables, which."""
     one = Program(["a", "b"], env={"A": "one", "B": "same"}, stdin="secret one")

@@ -132,6 +132,31 @@ def test_one_is_sent_again_after_its_pause_only(
     assert paused == [0.025]
 
 
+def test_one_is_sent_again_to_the_main_thread_if_nobody_has_raised_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a handler has raised no signal can bring."""
+    sent: list[tuple[int, int]] = []
+    kill = SimpleNamespace(pthread_kill=lambda *said: sent.append(said))
+    monkeypatch.setattr(_interrupts, "signal", kill)
+    monkeypatch.setattr(_interrupts, "sleep", lambda _: None)
+    monkeypatch.setattr(_interrupts, "DEFERRED", [])
+    monkeypatch.setattr(_interrupts._Deferral, "sent_again", False)
+    _interrupts._send_again(0.0)
+    assert sent == []
+    error = ValueError("no")
+    _interrupts.DEFERRED.append(error)
+    _interrupts._send_again(0.0)
+    assert [error] == _interrupts.DEFERRED
+    assert sent == []
+    assert not _interrupts._Deferral.sent_again
+    _interrupts.DEFERRED[:] = [signal.SIGINT]
+    _interrupts._send_again(0.0)
+    assert _interrupts.DEFERRED == []
+    assert sent == [(threading.main_thread().ident, signal.SIGINT)]
+    assert _interrupts._Deferral.sent_again
+
+
 def test_only_the_main_thread_may_say_at_which_signals_one_stops() -> None:
     """It is told so by an error, and not by Python's."""
     orch = TaskOrchestrator()
